@@ -1,0 +1,362 @@
+//! The value types of configuration keys: counts, shares, patch sizes, cadences, devices, durations.
+//!
+//! Each is parsed once, here, and trusted everywhere else. Knows text and numbers; never files or layers.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::{Serialize, Serializer};
+
+/// A number of things, written as an integer or with a decimal suffix: `3000000`, `"3M"`, `"1.5B"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Count(pub u64);
+
+/// A fraction of a whole, in (0, 1], written as a number or as a quotient: `0.5`, `"2/3"`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(f64);
+
+/// Number of consecutive tokens that are averaged into one input position (the paper's K), at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PatchSize(u32);
+
+/// How often something is done, counted in completed optimizer steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cadence {
+    /// The plan chooses a share of the run.
+    Auto,
+    /// Every so many steps.
+    Every(NonZeroU64),
+    /// Not at all.
+    Never,
+}
+
+/// Where the tensors live, as the user asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best device that this build supports and this machine has.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU through Vulkan; the number counts discrete GPUs.
+    Vulkan(Option<usize>),
+    /// An NVIDIA GPU through CUDA.
+    Cuda(Option<usize>),
+}
+
+/// A length of time, written like `"11h30m"`, `"90s"` or `"2d"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallTime(pub Duration);
+
+impl Share {
+    /// The whole.
+    pub const ONE: Self = Self(1.0);
+
+    /// Builds a share from a number in (0, 1].
+    pub fn new(value: f64) -> Result<Self, String> {
+        if value > 0.0 && value <= 1.0 {
+            Ok(Self(value))
+        } else {
+            Err(format!("{value} is not a share: it must be greater than 0 and at most 1, like 0.5 or \"2/3\""))
+        }
+    }
+
+    /// The share as a number in (0, 1].
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl PatchSize {
+    /// Single tokens: the plain language model.
+    pub const ONE: Self = Self(1);
+    /// Larger patches than this have never been useful and are taken for a slip of the keyboard.
+    pub const MAX: u32 = 1024;
+
+    /// Builds a patch size from a number in 1..=[`PatchSize::MAX`].
+    pub fn new(tokens: u64) -> Result<Self, String> {
+        match u32::try_from(tokens) {
+            Ok(tokens @ 1..=Self::MAX) => Ok(Self(tokens)),
+            _ => Err(format!("{tokens} is not a patch size: it must be between 1 and {}", Self::MAX)),
+        }
+    }
+
+    /// Tokens per patch.
+    #[must_use]
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim();
+        let complaint = || format!("{text:?} is not a count: write an integer, or a number with a suffix like \"256k\", \"3M\" or \"1.5B\"");
+        let last = trimmed.chars().last().ok_or_else(complaint)?;
+        let (digits, exponent) = match last.to_ascii_lowercase() {
+            'k' => (&trimmed[..trimmed.len() - 1], 3),
+            'm' => (&trimmed[..trimmed.len() - 1], 6),
+            'b' | 'g' => (&trimmed[..trimmed.len() - 1], 9),
+            't' => (&trimmed[..trimmed.len() - 1], 12),
+            _ => (trimmed, 0),
+        };
+        scaled_decimal(digits, exponent).map(Self).ok_or_else(complaint)
+    }
+}
+
+/// Reads `digits` times ten to the `exponent` exactly, without a float in between.
+fn scaled_decimal(digits: &str, exponent: usize) -> Option<u64> {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all_digits = |s: &str| s.chars().all(|c| c.is_ascii_digit() || c == '_');
+    if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > exponent {
+        return None;
+    }
+    let digits: String = format!("{whole}{fraction}").chars().filter(|c| *c != '_').collect();
+    let scale = 10_u64.checked_pow(u32::try_from(exponent - fraction.len()).ok()?)?;
+    digits.parse::<u64>().ok()?.checked_mul(scale)
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a share: write a number like 0.5 or a quotient like \"2/3\""));
+        match text.split_once('/') {
+            Some((above, below)) => Self::new(number(above)? / number(below)?),
+            None => Self::new(number(text)?),
+        }
+    }
+}
+
+impl FromStr for Cadence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "never" => Ok(Self::Never),
+            other => {
+                let steps = other.parse::<Count>().map_err(|_| format!("{text:?} is not a cadence: write a number of steps, \"auto\" or \"never\""))?;
+                NonZeroU64::new(steps.0).map(Self::Every).ok_or_else(|| "0 is not a cadence: write a number of steps, \"auto\" or \"never\"".into())
+            }
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let complaint = || format!("{text:?} is not a device: write \"auto\", \"cpu\", \"vulkan\", \"vulkan:0\", \"cuda\" or \"cuda:0\"");
+        let (kind, index) = match text.split_once(':') {
+            Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| complaint())?)),
+            None => (text, None),
+        };
+        match (kind, index) {
+            ("auto", None) => Ok(Self::Auto),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("vulkan", index) => Ok(Self::Vulkan(index)),
+            ("cuda", index) => Ok(Self::Cuda(index)),
+            _ => Err(complaint()),
+        }
+    }
+}
+
+impl FromStr for WallTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let complaint = || format!("{text:?} is not a duration: write it like \"11h30m\", \"90m\" or \"45s\"");
+        let mut seconds = 0_u64;
+        let mut digits = String::new();
+        for c in text.chars() {
+            let unit = match c {
+                '0'..='9' => {
+                    digits.push(c);
+                    continue;
+                }
+                'd' => 86_400,
+                'h' => 3_600,
+                'm' => 60,
+                's' => 1,
+                _ => return Err(complaint()),
+            };
+            let number: u64 = digits.parse().map_err(|_| complaint())?;
+            seconds = number.checked_mul(unit).and_then(|s| s.checked_add(seconds)).ok_or_else(complaint)?;
+            digits.clear();
+        }
+        if seconds == 0 || !digits.is_empty() {
+            return Err(complaint());
+        }
+        Ok(Self(Duration::from_secs(seconds)))
+    }
+}
+
+impl fmt::Display for Cadence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Every(steps) => write!(f, "{steps}"),
+            Self::Never => write!(f, "never"),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Cpu => write!(f, "cpu"),
+            Self::Vulkan(None) => write!(f, "vulkan"),
+            Self::Vulkan(Some(index)) => write!(f, "vulkan:{index}"),
+            Self::Cuda(None) => write!(f, "cuda"),
+            Self::Cuda(Some(index)) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl fmt::Display for PatchSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        for (unit, name) in [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")] {
+            if unit > 0 {
+                write!(f, "{unit}{name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value that a configuration writes either as a number or as text.
+enum NumberOrText {
+    Integer(u64),
+    Float(f64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for NumberOrText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = NumberOrText;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number or a string")
+            }
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<NumberOrText, E> {
+                u64::try_from(value).map(NumberOrText::Integer).map_err(|_| E::custom(format!("{value} is negative")))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<NumberOrText, E> {
+                Ok(NumberOrText::Integer(value))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<NumberOrText, E> {
+                Ok(NumberOrText::Float(value))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<NumberOrText, E> {
+                Ok(NumberOrText::Text(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Integer(value) => Ok(Self(value)),
+            NumberOrText::Float(value) => value.to_string().parse().map_err(D::Error::custom),
+            NumberOrText::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Integer(value) => Self::new(value as f64).map_err(D::Error::custom),
+            NumberOrText::Float(value) => Self::new(value).map_err(D::Error::custom),
+            NumberOrText::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PatchSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Count::deserialize(deserializer).and_then(|count| Self::new(count.0).map_err(D::Error::custom))
+    }
+}
+
+impl<'de> Deserialize<'de> for Cadence {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Integer(value) => value.to_string().parse().map_err(D::Error::custom),
+            NumberOrText::Float(value) => value.to_string().parse().map_err(D::Error::custom),
+            NumberOrText::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).and_then(|text| text.parse().map_err(D::Error::custom))
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).and_then(|text| text.parse().map_err(D::Error::custom))
+    }
+}
+
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+impl Serialize for PatchSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.0)
+    }
+}
+
+impl Serialize for Cadence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Every(steps) => serializer.serialize_u64(steps.get()),
+            Self::Auto | Self::Never => serializer.collect_str(self),
+        }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for WallTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

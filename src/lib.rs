@@ -1,0 +1,6 @@
+//! patchtui: patch-level LLM pre-training that lives in a terminal.
+
+pub mod config;
+pub mod control;
+pub mod plan;
+pub mod run;

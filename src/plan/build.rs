@@ -1,0 +1,304 @@
+//! From a configuration to a plan.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Budget, Cadence, DeviceChoice, RunConfig, ScheduleKind, Share, StageConfig};
+use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
+
+/// What is known about the text before training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Corpus {
+    /// Tokens that the tokenizer knows, special ones included.
+    pub tokenizer_vocab_size: usize,
+    /// Tokens of the training text, if it was prepared.
+    pub train_tokens: Option<u64>,
+    /// True entropy rate of the text in nats per token, if it is known.
+    pub entropy_rate: Option<f64>,
+}
+
+/// What follows from a configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunPlan {
+    /// The network.
+    pub model: ModelShape,
+    /// All weights.
+    pub num_parameters: u64,
+    /// The stages in order.
+    pub stages: Vec<StagePlan>,
+    /// Updates of the run.
+    pub steps: u64,
+    /// What the run costs.
+    pub cost: Cost,
+    /// Operations for the same tokens at token level (K = 1), the denominator of the run's relative cost.
+    pub token_level_flops: f64,
+    /// Tokens of a block, the unit of the data order.
+    pub block_tokens: u64,
+    /// Tokens of the training text, if it was prepared.
+    pub train_tokens: Option<u64>,
+    /// True entropy rate of the text in nats per token, if it is known.
+    pub entropy_rate: Option<f64>,
+    /// How often things are done.
+    pub cadences: Cadences,
+    /// Bytes at the widest moment.
+    pub memory: Memory,
+    /// What the user should know before starting.
+    pub warnings: Vec<String>,
+}
+
+impl RunPlan {
+    /// Works out the plan of `config` for `corpus`.
+    ///
+    /// # Errors
+    /// When the numbers do not fit together; the error's hint names values that do.
+    pub fn new(config: &RunConfig, corpus: &Corpus) -> Result<Self, PlanError> {
+        let model = ModelShape::new(&config.model, vocab_size(config, corpus)?);
+        let block_tokens = block_tokens(config)?;
+        check_sequences(config)?;
+        let mut warnings = Vec::new();
+        let stages = stages(config, corpus, &model, block_tokens, &mut warnings)?;
+        let steps = stages.last().map_or(0, StagePlan::last_step);
+        let cost = stages.iter().fold(Cost::default(), |sum, stage| sum.plus(stage.cost(stage.steps)));
+        let widest = |stage: &StagePlan| model.memory(stage.micro_batch_size, stage.context_length);
+        let memory = stages.iter().map(widest).max_by_key(|m| m.activations).unwrap_or_else(|| model.memory(0, 0));
+        if let Some(train_tokens) = corpus.train_tokens {
+            warn_about_corpus(train_tokens, block_tokens, cost.tokens, &mut warnings)?;
+        }
+        Ok(Self {
+            num_parameters: model.num_parameters(),
+            token_level_flops: cost.tokens as f64 * model.flops_per_position(config.training.context_length),
+            cadences: cadences(config, steps),
+            train_tokens: corpus.train_tokens,
+            entropy_rate: corpus.entropy_rate,
+            model,
+            stages,
+            steps,
+            cost,
+            block_tokens,
+            memory,
+            warnings,
+        })
+    }
+
+    /// The stage of the update that follows `completed` updates, or the last stage at the end.
+    #[must_use]
+    pub fn stage_idx_after(&self, completed: u64) -> usize {
+        self.stages.iter().position(|stage| completed < stage.last_step()).unwrap_or(self.stages.len().saturating_sub(1))
+    }
+
+    /// What the first `completed` updates cost.
+    #[must_use]
+    pub fn cost_after(&self, completed: u64) -> Cost {
+        let done = |stage: &StagePlan| stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps));
+        self.stages.iter().fold(Cost::default(), |sum, stage| sum.plus(done(stage)))
+    }
+
+    /// Cost of the run against token-level training on the same tokens.
+    #[must_use]
+    pub fn relative_cost(&self) -> f64 {
+        self.cost.flops / self.token_level_flops
+    }
+
+    /// Passes over the training text, if its length is known.
+    #[must_use]
+    pub fn epochs(&self) -> Option<f64> {
+        self.train_tokens.map(|tokens| self.cost.tokens as f64 / usable_tokens(tokens, self.block_tokens) as f64)
+    }
+}
+
+impl Cost {
+    fn plus(self, other: Self) -> Self {
+        Self { tokens: self.tokens + other.tokens, positions: self.positions + other.positions, flops: self.flops + other.flops }
+    }
+}
+
+fn vocab_size(config: &RunConfig, corpus: &Corpus) -> Result<usize, PlanError> {
+    let tokenizer = corpus.tokenizer_vocab_size;
+    match config.model.vocab_size {
+        // Multiples of 64 keep the matrix kernels of GPUs on their fast paths.
+        None => Ok(tokenizer.next_multiple_of(64)),
+        Some(vocab_size) if vocab_size >= tokenizer => Ok(vocab_size),
+        Some(vocab_size) => Err(PlanError::VocabularyTooSmall { vocab_size, tokenizer }),
+    }
+}
+
+fn context_length(config: &RunConfig, stage: &StageConfig) -> usize {
+    stage.context_length.unwrap_or(config.training.context_length)
+}
+
+fn sequence_tokens(config: &RunConfig, stage: &StageConfig) -> u64 {
+    (context_length(config, stage) * stage.patch_size.get()) as u64
+}
+
+fn tokens_per_step(config: &RunConfig, stage: &StageConfig) -> u64 {
+    stage.tokens_per_step.unwrap_or(config.training.tokens_per_step).0
+}
+
+/// The smallest number of tokens that every stage can cut into whole sequences.
+fn common_sequence_tokens(config: &RunConfig) -> u64 {
+    config.stages.iter().map(|stage| sequence_tokens(config, stage)).fold(1, lcm)
+}
+
+fn block_tokens(config: &RunConfig) -> Result<u64, PlanError> {
+    let common = common_sequence_tokens(config);
+    match config.data.block_tokens {
+        None => Ok(common),
+        Some(pinned) if pinned.0 > 0 && pinned.0.is_multiple_of(common) => Ok(pinned.0),
+        Some(pinned) => Err(PlanError::UnevenBlock { block_tokens: pinned.0, common }),
+    }
+}
+
+fn check_sequences(config: &RunConfig) -> Result<(), PlanError> {
+    let common = common_sequence_tokens(config);
+    for (idx, stage) in config.stages.iter().enumerate() {
+        let context_length = context_length(config, stage);
+        let limit = config.model.max_position_embeddings;
+        if context_length > limit {
+            return Err(PlanError::ContextTooLong { stage: idx + 1, context_length, limit });
+        }
+        let (tokens_per_step, sequence) = (tokens_per_step(config, stage), sequence_tokens(config, stage));
+        if tokens_per_step == 0 || !tokens_per_step.is_multiple_of(sequence) {
+            let patch_size = stage.patch_size.get();
+            return Err(PlanError::UnevenStep { tokens_per_step, stage: idx + 1, patch_size, context_length, sequence, common });
+        }
+    }
+    Ok(())
+}
+
+/// The share of each stage, with the rest filled in.
+fn shares(config: &RunConfig) -> Result<Vec<f64>, PlanError> {
+    let sum: f64 = config.stages.iter().filter_map(|stage| stage.share).map(Share::get).sum();
+    let rests = config.stages.iter().filter(|stage| stage.share.is_none()).count();
+    match rests {
+        0 if (sum - 1.0).abs() > 1e-9 => Err(PlanError::Shares { sum, all_given: true }),
+        1 if sum > 1.0 - 1e-9 => Err(PlanError::Shares { sum, all_given: false }),
+        2.. => Err(PlanError::SeveralRests { count: rests }),
+        _ => Ok(config.stages.iter().map(|stage| stage.share.map_or(1.0 - sum, Share::get)).collect()),
+    }
+}
+
+/// Updates of the run, counted with the run's own `tokens_per_step`.
+fn run_steps(config: &RunConfig, corpus: &Corpus, shares: &[f64], block_tokens: u64) -> Result<u64, PlanError> {
+    let per_step = config.training.tokens_per_step.0;
+    let tokens = match config.training.budget() {
+        Budget::Steps(steps) => return Ok(steps),
+        Budget::Tokens(tokens) => tokens,
+        Budget::Epochs(epochs) => {
+            let usable = usable_tokens(corpus.train_tokens.ok_or(PlanError::CorpusUnknown)?, block_tokens);
+            (epochs * usable as f64) as u64
+        }
+        Budget::Positions(positions) => {
+            let per_token: f64 = config.stages.iter().zip(shares).map(|(stage, share)| share / stage.patch_size.get() as f64).sum();
+            (positions as f64 / per_token) as u64
+        }
+    };
+    Ok(tokens / per_step)
+}
+
+fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens: u64, warnings: &mut Vec<String>) -> Result<Vec<StagePlan>, PlanError> {
+    let shares = shares(config)?;
+    let run_tokens_per_step = config.training.tokens_per_step.0;
+    let total = run_steps(config, corpus, &shares, block_tokens)?;
+    let given = |idx: usize| config.stages[idx].share.map(|_| (shares[idx] * total as f64).round() as u64);
+    let taken: u64 = (0..config.stages.len()).filter_map(given).sum();
+    let mut plans: Vec<StagePlan> = Vec::new();
+    for (idx, stage) in config.stages.iter().enumerate() {
+        let per_step = tokens_per_step(config, stage);
+        let run_units = given(idx).unwrap_or(total.saturating_sub(taken));
+        let steps = if per_step == run_tokens_per_step { run_units } else { run_units * run_tokens_per_step / per_step };
+        if steps == 0 {
+            return Err(PlanError::EmptyStage { stage: idx + 1, steps: total, tokens_per_step: per_step });
+        }
+        let before = plans.last();
+        let sequences = (per_step / sequence_tokens(config, stage)) as usize;
+        let micro_batch_size = largest_divisor(sequences, stage.micro_batch_size.unwrap_or(config.training.micro_batch_size));
+        let context_length = context_length(config, stage);
+        let data_end = before.map_or(0, |plan| plan.first_data_token + plan.steps * plan.tokens_per_step);
+        plans.push(StagePlan {
+            patch_size: stage.patch_size,
+            first_step: before.map_or(0, StagePlan::last_step),
+            steps,
+            first_token: before.map_or(0, |plan| plan.first_token + plan.steps * plan.tokens_per_step),
+            first_data_token: data_end.next_multiple_of(sequence_tokens(config, stage)),
+            context_length,
+            tokens_per_step: per_step,
+            micro_batch_size,
+            num_micro_batches: sequences / micro_batch_size,
+            schedule: schedule(config, stage, steps, idx, warnings),
+            optimizer_state: stage.optimizer_state,
+            flops_per_position: model.flops_per_position(context_length),
+        });
+    }
+    Ok(plans)
+}
+
+fn schedule(config: &RunConfig, stage: &StageConfig, steps: u64, idx: usize, warnings: &mut Vec<String>) -> Schedule {
+    let share = |share: f64| (share * steps as f64).round() as u64;
+    let asked = stage.warmup_steps.or(config.schedule.warmup_steps).unwrap_or_else(|| share(config.schedule.warmup_share.map_or(0.0, Share::get)));
+    if asked > steps {
+        warnings.push(format!("stage {} has {steps} steps: its warm-up of {asked} steps was cut to that", idx + 1));
+    }
+    Schedule {
+        kind: config.schedule.kind,
+        peak: stage.learning_rate.unwrap_or(config.optimizer.learning_rate),
+        minimum: config.schedule.min_learning_rate,
+        warmup_steps: asked.min(steps),
+        decay_steps: if config.schedule.kind == ScheduleKind::Wsd { share(config.schedule.decay_share.get()) } else { 0 },
+        steps,
+    }
+}
+
+fn warn_about_corpus(train_tokens: u64, block_tokens: u64, tokens: u64, warnings: &mut Vec<String>) -> Result<(), PlanError> {
+    let usable = usable_tokens(train_tokens, block_tokens);
+    if usable == 0 {
+        return Err(PlanError::CorpusTooSmall { tokens: train_tokens, block_tokens });
+    }
+    if usable < train_tokens {
+        warnings.push(format!("{} of {train_tokens} training tokens are never read: the text ends inside a block of {block_tokens}", train_tokens - usable));
+    }
+    if tokens > usable {
+        warnings.push(format!("the budget reads the training text {:.2} times", tokens as f64 / usable as f64));
+    }
+    Ok(())
+}
+
+fn cadences(config: &RunConfig, steps: u64) -> Cadences {
+    let part = |cadence: Cadence, parts: u64| match cadence {
+        Cadence::Auto => Some((steps / parts).max(1)),
+        Cadence::Every(every) => Some(every.get()),
+        Cadence::Never => None,
+    };
+    // On a GPU every report waits for the device, so it reports less often by itself.
+    let on_cpu = matches!(config.device, DeviceChoice::Cpu | DeviceChoice::Auto);
+    Cadences {
+        report: match config.report.every_steps {
+            Cadence::Every(every) => every.get(),
+            Cadence::Auto | Cadence::Never => {
+                if on_cpu {
+                    1
+                } else {
+                    10
+                }
+            }
+        },
+        evaluation: part(config.evaluation.every_steps, 20),
+        activations: part(config.activations.every_steps, 20),
+        samples: part(config.samples.every_steps, 10),
+        checkpoint: part(config.checkpoint.every_steps, 10),
+    }
+}
+
+fn usable_tokens(train_tokens: u64, block_tokens: u64) -> u64 {
+    train_tokens / block_tokens * block_tokens
+}
+
+fn largest_divisor(number: usize, limit: usize) -> usize {
+    (1..=number.min(limit.max(1))).rev().find(|divisor| number.is_multiple_of(*divisor)).unwrap_or(1)
+}
+
+fn lcm(a: u64, b: u64) -> u64 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}

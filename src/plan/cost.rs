@@ -1,0 +1,121 @@
+//! Parameters, floating-point operations and memory of a LLaMA-style network.
+//!
+//! Operations are counted as 6 per matrix weight and position plus 12 * layers * hidden * positions of the sequence for
+//! attention (the convention of nanochat and torchtitan; the causal half is not taken off). The embedding table is looked up, not multiplied.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ModelConfig;
+
+/// A network whose vocabulary is settled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelShape {
+    /// Rows of the embedding table.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub num_hidden_layers: usize,
+    /// Query heads per layer.
+    pub num_attention_heads: usize,
+    /// Key and value heads per layer.
+    pub num_key_value_heads: usize,
+    /// Longest sequence in positions.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in `RMSNorm`.
+    pub rms_norm_eps: f64,
+    /// Standard deviation of the initial weights.
+    pub initializer_range: f64,
+    /// Whether the head shares the embedding table.
+    pub tie_word_embeddings: bool,
+}
+
+/// What a piece of training costs.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// Tokens read.
+    pub tokens: u64,
+    /// Positions computed: tokens divided by the patch size.
+    pub positions: u64,
+    /// Floating-point operations, forward and backward.
+    pub flops: f64,
+}
+
+/// Bytes that a run needs at its widest moment; activations are an estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Weights, gradients and both moments in f32.
+    pub state: u64,
+    /// Kept for the backward pass of one micro-batch.
+    pub activations: u64,
+    /// One checkpoint on disk.
+    pub checkpoint: u64,
+}
+
+impl ModelShape {
+    /// Settles the vocabulary of `model` at `vocab_size`.
+    #[must_use]
+    pub fn new(model: &ModelConfig, vocab_size: usize) -> Self {
+        Self {
+            vocab_size,
+            hidden_size: model.hidden_size,
+            intermediate_size: model.intermediate_size,
+            num_hidden_layers: model.num_hidden_layers,
+            num_attention_heads: model.num_attention_heads,
+            num_key_value_heads: model.num_key_value_heads,
+            max_position_embeddings: model.max_position_embeddings,
+            rope_theta: model.rope_theta,
+            rms_norm_eps: model.rms_norm_eps,
+            initializer_range: model.initializer_range,
+            tie_word_embeddings: model.tie_word_embeddings,
+        }
+    }
+
+    /// Width of one attention head.
+    #[must_use]
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+
+    /// All weights, a tied table counted once.
+    #[must_use]
+    pub fn num_parameters(&self) -> u64 {
+        let norms = (2 * self.num_hidden_layers + 1) * self.hidden_size;
+        let tables = if self.tie_word_embeddings { 1 } else { 2 } * self.vocab_size * self.hidden_size;
+        self.num_layer_matmul_parameters() * self.num_hidden_layers as u64 + (norms + tables) as u64
+    }
+
+    /// Weights that are multiplied at every position: all matrices with the head, without the embedding table.
+    #[must_use]
+    pub fn num_matmul_parameters(&self) -> u64 {
+        self.num_layer_matmul_parameters() * self.num_hidden_layers as u64 + (self.vocab_size * self.hidden_size) as u64
+    }
+
+    /// Operations of one position, forward and backward, in a sequence of `context_length` positions.
+    #[must_use]
+    pub fn flops_per_position(&self, context_length: usize) -> f64 {
+        let attention = 12 * self.num_hidden_layers * self.hidden_size * context_length;
+        6.0 * self.num_matmul_parameters() as f64 + attention as f64
+    }
+
+    /// Bytes for micro-batches of `sequences` sequences of `context_length` positions.
+    ///
+    /// Activations: per layer and position about 12 rows of `hidden_size`, 4 of `intermediate_size` and 4 score rows per
+    /// head, and 4 rows of logits, all f32 (an upper estimate; no activation checkpointing).
+    #[must_use]
+    pub fn memory(&self, sequences: usize, context_length: usize) -> Memory {
+        let layer_row = 12 * self.hidden_size + 4 * self.intermediate_size + 4 * self.num_attention_heads * context_length;
+        let row = self.num_hidden_layers * layer_row + 4 * self.vocab_size;
+        Memory { state: 16 * self.num_parameters(), activations: 4 * (sequences * context_length * row) as u64, checkpoint: 12 * self.num_parameters() }
+    }
+
+    fn num_layer_matmul_parameters(&self) -> u64 {
+        let key_value = self.num_key_value_heads * self.head_dim();
+        let attention = 2 * self.hidden_size * self.hidden_size + 2 * self.hidden_size * key_value;
+        (attention + 3 * self.hidden_size * self.intermediate_size) as u64
+    }
+}

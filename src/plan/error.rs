@@ -1,0 +1,111 @@
+//! Why no plan follows from a configuration.
+
+use thiserror::Error;
+
+/// Why no plan follows from a configuration; every variant names the key to change.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum PlanError {
+    /// The batch does not consist of whole sequences.
+    #[error(
+        "training.tokens_per_step = {tokens_per_step} is not a whole number of sequences in stage {stage} (patch_size {patch_size} * context_length {context_length} = {sequence} tokens)"
+    )]
+    UnevenStep {
+        /// The value found.
+        tokens_per_step: u64,
+        /// Stage, counted from 1.
+        stage: usize,
+        /// K.
+        patch_size: usize,
+        /// Positions per sequence.
+        context_length: usize,
+        /// Tokens per sequence.
+        sequence: u64,
+        /// A number that suits all stages.
+        common: u64,
+    },
+    /// The shares do not fit together.
+    #[error("the shares of the stages add up to {sum:.4}{}", if *.all_given { ", not to 1" } else { ", so nothing is left for the stage without a share" })]
+    Shares {
+        /// What they add up to.
+        sum: f64,
+        /// Whether every stage has a share.
+        all_given: bool,
+    },
+    /// More than one stage wants the rest.
+    #[error("{count} stages have no share, so it is not clear how they divide the rest")]
+    SeveralRests {
+        /// How many.
+        count: usize,
+    },
+    /// A stage would do nothing.
+    #[error("stage {stage} gets no optimizer step: the run has {steps} steps of {tokens_per_step} tokens")]
+    EmptyStage {
+        /// Stage, counted from 1.
+        stage: usize,
+        /// Steps of the whole run.
+        steps: u64,
+        /// Tokens per step.
+        tokens_per_step: u64,
+    },
+    /// The positions do not fit into the model.
+    #[error("context_length = {context_length} of stage {stage} is longer than model.max_position_embeddings = {limit}")]
+    ContextTooLong {
+        /// Stage, counted from 1.
+        stage: usize,
+        /// The value found.
+        context_length: usize,
+        /// What the model allows.
+        limit: usize,
+    },
+    /// The tokenizer knows more tokens than the embedding table has rows.
+    #[error("model.vocab_size = {vocab_size} is too small: the tokenizer has {tokenizer} tokens")]
+    VocabularyTooSmall {
+        /// The value found.
+        vocab_size: usize,
+        /// What the tokenizer needs.
+        tokenizer: usize,
+    },
+    /// There is less text than one block.
+    #[error("the training text has {tokens} tokens, less than one block of {block_tokens} (context_length times the patch sizes)")]
+    CorpusTooSmall {
+        /// Tokens of the training text.
+        tokens: u64,
+        /// Tokens of a block.
+        block_tokens: u64,
+    },
+    /// The pinned block cannot be cut into sequences.
+    #[error("data.block_tokens = {block_tokens} is not a multiple of {common}, the smallest block that all stages can cut into sequences")]
+    UnevenBlock {
+        /// The value found.
+        block_tokens: u64,
+        /// The smallest that fits.
+        common: u64,
+    },
+    /// The number of tokens is needed and not known.
+    #[error("training.epochs needs the number of tokens, which is known after the text was prepared")]
+    CorpusUnknown,
+}
+
+impl PlanError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::UnevenStep { tokens_per_step, common, .. } => {
+                let below = tokens_per_step / common * common;
+                let above = below + common;
+                if below == 0 { format!("use training.tokens_per_step = {above}") } else { format!("use training.tokens_per_step = {below} or {above}") }
+            }
+            Self::Shares { .. } => "leave out the share of one stage, and it takes the rest".into(),
+            Self::SeveralRests { .. } => "give all stages but one a share, like share = \"2/3\"".into(),
+            Self::EmptyStage { tokens_per_step, .. } => format!("raise training.tokens, or lower training.tokens_per_step below {tokens_per_step}"),
+            Self::ContextTooLong { context_length, .. } => format!("lower context_length, or set model.max_position_embeddings = {context_length}"),
+            Self::VocabularyTooSmall { tokenizer, .. } => {
+                format!("leave model.vocab_size out, or set it to {} (the next multiple of 64)", tokenizer.next_multiple_of(64))
+            }
+            Self::CorpusTooSmall { .. } => "give more text in data.files, or lower training.context_length".into(),
+            Self::UnevenBlock { block_tokens, common } => format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common)),
+            Self::CorpusUnknown => "start the run, or give the budget as training.tokens".into(),
+        }
+    }
+}

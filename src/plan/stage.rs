@@ -1,0 +1,84 @@
+//! One stage of a run in numbers, and how often things are done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{OptimizerState, PatchSize};
+use crate::plan::{Cost, Schedule};
+
+/// One stage of a run in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StagePlan {
+    /// Tokens per patch (K).
+    pub patch_size: PatchSize,
+    /// Updates of the run before this stage.
+    pub first_step: u64,
+    /// Updates of this stage.
+    pub steps: u64,
+    /// Tokens of the run before this stage.
+    pub first_token: u64,
+    /// Where the stage begins in the order of the data, in tokens; differs from `first_token` only if stages have unequal steps.
+    pub first_data_token: u64,
+    /// Positions per sequence.
+    pub context_length: usize,
+    /// Tokens per update.
+    pub tokens_per_step: u64,
+    /// Sequences per forward pass: the largest divisor of the sequences per update that the configuration allows.
+    pub micro_batch_size: usize,
+    /// Forward passes per update.
+    pub num_micro_batches: usize,
+    /// Learning rate over the stage.
+    pub schedule: Schedule,
+    /// What happens to the moments and to Adam's count on entering the stage.
+    pub optimizer_state: OptimizerState,
+    /// Floating-point operations of one position, forward and backward.
+    pub flops_per_position: f64,
+}
+
+/// How often things are done, in updates; `None` means never.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cadences {
+    /// A line in the metrics.
+    pub report: u64,
+    /// Token-level evaluation.
+    pub evaluation: Option<u64>,
+    /// Activation rates.
+    pub activations: Option<u64>,
+    /// Generated text.
+    pub samples: Option<u64>,
+    /// Periodic checkpoints.
+    pub checkpoint: Option<u64>,
+}
+
+impl StagePlan {
+    /// Updates of the run when this stage is complete.
+    #[must_use]
+    pub fn last_step(&self) -> u64 {
+        self.first_step + self.steps
+    }
+
+    /// Tokens of one sequence.
+    #[must_use]
+    pub fn sequence_tokens(&self) -> usize {
+        self.patch_size.get() * self.context_length
+    }
+
+    /// Sequences of one update.
+    #[must_use]
+    pub fn sequences_per_step(&self) -> usize {
+        self.micro_batch_size * self.num_micro_batches
+    }
+
+    /// Targets that count in one update's loss: the first patch of each sequence has none, each other patch has K.
+    #[must_use]
+    pub fn targets_per_step(&self) -> u64 {
+        (self.sequences_per_step() * (self.context_length - 1) * self.patch_size.get()) as u64
+    }
+
+    /// What `steps` updates of this stage cost.
+    #[must_use]
+    pub fn cost(&self, steps: u64) -> Cost {
+        let tokens = steps * self.tokens_per_step;
+        let positions = tokens / self.patch_size.get() as u64;
+        Cost { tokens, positions, flops: positions as f64 * self.flops_per_position }
+    }
+}

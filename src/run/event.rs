@@ -1,0 +1,409 @@
+//! What a run says: one closed enum of plain data, from the engine to every log, screen and script.
+//!
+//! Knows numbers and text; never tensors or widgets. `step` always counts completed updates, and `tokens` all tokens read by
+//! them. Start at [`RunEvent`].
+
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::PatchSize;
+use crate::plan::RunPlan;
+use crate::run::{RunCommand, number};
+
+/// Version of the lines in a run directory and of the records on the socket.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One event with its place in the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts all records of the run, over all attempts.
+    pub seq: u64,
+    /// When it happened, RFC 3339 in UTC.
+    pub at: String,
+    /// Which start of the run this is, counted from 1.
+    pub attempt: u32,
+    /// What happened.
+    pub event: RunEvent,
+}
+
+/// What a run says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The engine is up and knows its plan; text is prepared and weights are loaded.
+    RunStarted(Box<RunHeader>),
+    /// A long piece of work before or between steps goes on.
+    Progress(Progress),
+    /// One step per stage was tried and timed before training.
+    Warmed(Warmup),
+    /// A stage begins.
+    StageStarted(StageStart),
+    /// A reporting step was completed.
+    StepCompleted(StepMetrics),
+    /// The token-level (K = 1) loss on the validation text was measured.
+    Evaluated(Evaluation),
+    /// Activation rates were measured.
+    ActivationsMeasured(Activations),
+    /// A prompt was continued.
+    Sampled(Sample),
+    /// A checkpoint became valid.
+    CheckpointSaved(CheckpointInfo),
+    /// A checkpoint could not be written; the run goes on and tries again.
+    CheckpointFailed(CheckpointFailure),
+    /// The run changed between running, paused and stopping.
+    ControlChanged(ControlChange),
+    /// A command was heard.
+    CommandAccepted(CommandNote),
+    /// A command was carried out.
+    CommandDone(CommandNote),
+    /// A command could not be carried out.
+    CommandFailed(CommandNote),
+    /// All steps of a stage are done.
+    StageCompleted(StageLedger),
+    /// Something that the user should know.
+    Warning(Warning),
+    /// The run ended, one way or another.
+    RunFinished(RunEnd),
+}
+
+/// What is known when a run starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunHeader {
+    /// Name of the run.
+    pub name: String,
+    /// Its directory, absolute.
+    pub directory: PathBuf,
+    /// The device in words.
+    pub device: String,
+    /// CPU threads that compute.
+    pub threads: usize,
+    /// The step this attempt starts from, if it goes on from a checkpoint.
+    pub resumed_from: Option<u64>,
+    /// What paper and code leave open and this run decided, as label and text (`method.md`, section 6).
+    pub decisions: Vec<Decision>,
+    /// Stages, steps, costs.
+    pub plan: RunPlan,
+}
+
+/// One decision that a run states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What is decided, in a word or two.
+    pub label: String,
+    /// How.
+    pub text: String,
+}
+
+/// How far a long piece of work is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done, like "reading text".
+    pub activity: String,
+    /// Units done.
+    pub done: u64,
+    /// Units in all, if known.
+    pub total: Option<u64>,
+}
+
+/// What the trial step of each stage showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Warmup {
+    /// Tokens per second of each stage, without the optimizer's update.
+    pub tokens_per_second: Vec<f64>,
+}
+
+/// A stage begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageStart {
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// K.
+    pub patch_size: PatchSize,
+    /// Completed steps.
+    pub step: u64,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// Whether moments and Adam's count start at zero.
+    pub optimizer_reset: bool,
+}
+
+/// One line of `metrics.jsonl`; the names are fixed by the contract.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Completed updates of the run.
+    pub step: u64,
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// K.
+    pub patch_size: PatchSize,
+    /// Passes over the training text begun before this step's first sequence, counted from 0.
+    pub epoch: u64,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// Positions computed so far.
+    pub positions: u64,
+    /// Floating-point operations so far.
+    #[serde(with = "number")]
+    pub flops: f64,
+    /// Nats per scored target of the stage's own objective, before the update.
+    #[serde(with = "number")]
+    pub loss: f64,
+    /// Learning rate of the update.
+    #[serde(with = "number")]
+    pub learning_rate: f64,
+    /// Global gradient norm (L2) before clipping.
+    #[serde(with = "number")]
+    pub grad_norm: f64,
+    /// Mean duration of the steps since the last report, in seconds.
+    #[serde(with = "number")]
+    pub step_seconds: f64,
+    /// Time in steps since the run began, over all attempts, in seconds.
+    #[serde(with = "number")]
+    pub active_seconds: f64,
+    /// Since the last report, without evaluation, checkpoint and pause.
+    #[serde(with = "number")]
+    pub tokens_per_second: f64,
+    /// Time spent waiting for data since the last report, in seconds.
+    #[serde(with = "number")]
+    pub data_wait_seconds: f64,
+}
+
+/// Token-level (K = 1) loss on the validation text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Completed updates.
+    pub step: u64,
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// K of the stage; the evaluation itself is always at K = 1.
+    pub patch_size: PatchSize,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// Nats per token.
+    #[serde(with = "number")]
+    pub token_loss: f64,
+    /// exp(`token_loss`).
+    #[serde(with = "number")]
+    pub perplexity: f64,
+    /// Tokens that were scored.
+    pub targets: u64,
+    /// Duration in seconds.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
+
+/// Activation rates of all layers on the fixed probe batch, at the stage's K.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Activations {
+    /// Completed updates.
+    pub step: u64,
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// K of the probe.
+    pub patch_size: PatchSize,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// What counts as activated: |x| greater than this.
+    pub threshold: f64,
+    /// From the first layer to the last.
+    pub layers: Vec<LayerActivation>,
+}
+
+/// Activations of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LayerActivation {
+    /// Share of neurons with |x| above the threshold, in percent.
+    #[serde(with = "number")]
+    pub rate: f64,
+    /// Mean |x|.
+    #[serde(with = "number")]
+    pub mean_abs: f64,
+}
+
+/// A greedy continuation of a prompt, raw: it must be sanitised before a terminal sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Completed updates.
+    pub step: u64,
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// What was given.
+    pub prompt: String,
+    /// What the model added.
+    pub text: String,
+}
+
+/// A valid checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointInfo {
+    /// Completed updates.
+    pub step: u64,
+    /// Its directory, relative to the run's.
+    pub path: PathBuf,
+    /// Size on disk.
+    pub bytes: u64,
+    /// How long saving took.
+    pub seconds: f64,
+    /// Whether it is kept for ever.
+    pub permanent: bool,
+}
+
+/// A checkpoint that could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointFailure {
+    /// Completed updates.
+    pub step: u64,
+    /// Why.
+    pub error: String,
+}
+
+/// Whether a run works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlState {
+    /// Text is being prepared or weights are being loaded.
+    #[default]
+    Starting,
+    /// Steps are being taken.
+    Running,
+    /// A pause was asked for.
+    Pausing,
+    /// Nothing is computed until the run is told to go on.
+    Paused,
+    /// A stop was asked for.
+    Stopping,
+    /// The run has ended.
+    Finished,
+}
+
+/// The run changed between running, paused and stopping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlChange {
+    /// The new state.
+    pub state: ControlState,
+    /// Completed updates.
+    pub step: u64,
+}
+
+/// A command and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandNote {
+    /// Chosen by the sender, to recognise the answer.
+    pub id: String,
+    /// What was asked.
+    pub command: RunCommand,
+    /// Who asked.
+    pub from: String,
+    /// Completed updates.
+    pub step: u64,
+    /// What was done, or why it was not.
+    pub message: String,
+}
+
+/// What a stage took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageLedger {
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// K.
+    pub patch_size: PatchSize,
+    /// Completed updates of the run.
+    pub step: u64,
+    /// Updates of the stage.
+    pub steps: u64,
+    /// Tokens of the stage.
+    pub tokens: u64,
+    /// Positions of the stage.
+    pub positions: u64,
+    /// Floating-point operations of the stage.
+    #[serde(with = "number")]
+    pub flops: f64,
+    /// Time in steps, over all attempts, in seconds.
+    #[serde(with = "number")]
+    pub active_seconds: f64,
+    /// `tokens` / `active_seconds`.
+    #[serde(with = "number")]
+    pub tokens_per_second: f64,
+}
+
+/// Something that the user should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// In one sentence.
+    pub message: String,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All steps were taken.
+    Completed,
+    /// Stopped early on request, with a valid checkpoint.
+    Stopped,
+    /// Interrupted without a checkpoint.
+    Interrupted,
+    /// Something broke.
+    Failed,
+}
+
+/// The run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// How.
+    pub outcome: Outcome,
+    /// Completed updates.
+    pub step: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Time in steps, over all attempts, in seconds.
+    #[serde(with = "number")]
+    pub active_seconds: f64,
+    /// The last token-level loss, in nats per token, if any was measured.
+    pub token_loss: Option<f64>,
+    /// What broke, and what to do about it.
+    pub error: Option<Trouble>,
+}
+
+/// What broke, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What and where.
+    pub message: String,
+    /// What to type next.
+    pub hint: Option<String>,
+}
+
+impl Outcome {
+    /// The exit code of the process that ran it.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Stopped => 75,
+            Self::Interrupted => 130,
+            Self::Failed => 1,
+        }
+    }
+}
+
+/// The engine's end of the road to logs and screens; it never blocks and never fails.
+#[derive(Debug, Clone)]
+pub struct EventSender(Sender<RunEvent>);
+
+impl EventSender {
+    /// Sends through `channel`, whose other end is the store thread's.
+    #[must_use]
+    pub fn new(channel: Sender<RunEvent>) -> Self {
+        Self(channel)
+    }
+
+    /// Says something; if nobody listens any more, nothing happens, for a dead log must not stop a run.
+    pub fn send(&self, event: RunEvent) {
+        let _ = self.0.send(event);
+    }
+}

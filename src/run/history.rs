@@ -1,0 +1,307 @@
+//! What a run has said so far, folded into what a screen shows.
+//!
+//! The engine's control server keeps one and sends it to a client that attaches; the client goes on with the same
+//! [`History::apply`]. A run that is not alive is folded from its files. Every screen is a function of this.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::{
+    Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StepMetrics,
+};
+
+/// Log lines that are kept for the screen; the files keep them all.
+const LOG_LINES: usize = 500;
+/// Samples that are kept for the screen.
+const SAMPLES: usize = 60;
+/// Steps over which throughput is averaged.
+const RECENT_STEPS: usize = 20;
+
+/// What a run has said so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// Sequence number of the last record that was applied.
+    pub last_seq: u64,
+    /// Time of the last record.
+    pub last_at: String,
+    /// Which start of the run this is.
+    pub attempt: u32,
+    /// Plan, device, decisions.
+    pub header: Option<Box<RunHeader>>,
+    /// Running, paused, stopping.
+    pub control: ControlState,
+    /// Work that goes on before or between steps.
+    pub progress: Option<Progress>,
+    /// The stage's own objective, in the order of steps; superseded steps of earlier attempts are dropped.
+    pub steps: Vec<StepPoint>,
+    /// The newest reporting step in full.
+    pub last_step: Option<StepMetrics>,
+    /// The newest reporting steps of this attempt, for throughput and ETA.
+    pub recent: VecDeque<StepMetrics>,
+    /// The main curve: token-level loss.
+    pub evaluations: Vec<Evaluation>,
+    /// Activation rates over the run.
+    pub activations: Vec<Activations>,
+    /// Newest samples last.
+    pub samples: VecDeque<Sample>,
+    /// Valid checkpoints that were announced.
+    pub checkpoints: Vec<CheckpointInfo>,
+    /// Stages that are complete.
+    pub ledgers: Vec<StageLedger>,
+    /// Tokens per second of each stage as tried before training or measured since, this attempt only.
+    pub stage_speed: Vec<f64>,
+    /// Newest lines last.
+    pub log: VecDeque<LogLine>,
+    /// How the run ended, once it has.
+    pub end: Option<RunEnd>,
+}
+
+/// A point of the stage's own objective.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepPoint {
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// Completed updates.
+    pub step: u64,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// Nats per scored target.
+    #[serde(with = "crate::run::number")]
+    pub loss: f64,
+}
+
+/// A line for the log pane, raw: it must be sanitised before a terminal sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// How much it matters.
+    pub level: LogLevel,
+    /// What happened.
+    pub text: String,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Good to know.
+    Info,
+    /// Look at this.
+    Warning,
+    /// Something broke.
+    Error,
+}
+
+impl History {
+    /// Folds one more record in; a record that was applied before changes nothing.
+    pub fn apply(&mut self, record: &Record) {
+        if record.seq <= self.last_seq {
+            return;
+        }
+        self.last_seq = record.seq;
+        self.last_at.clone_from(&record.at);
+        if record.attempt != self.attempt {
+            self.begin_attempt(record.attempt);
+        }
+        if let Some((level, text)) = log_text(&record.event) {
+            self.log.push_back(LogLine { at: record.at.clone(), level, text });
+            if self.log.len() > LOG_LINES {
+                self.log.pop_front();
+            }
+        }
+        self.apply_event(&record.event);
+    }
+
+    /// Seconds until the end of the current stage and of the run, from speeds of this attempt only.
+    #[must_use]
+    pub fn eta(&self) -> Option<(f64, f64)> {
+        let header = self.header.as_ref()?;
+        let step = self.step();
+        let current = header.plan.stage_idx_after(step);
+        let mut seconds = (0.0, 0.0);
+        for (idx, stage) in header.plan.stages.iter().enumerate().skip(current) {
+            let speed = *self.stage_speed.get(idx)?;
+            let left = stage.last_step().saturating_sub(step.max(stage.first_step)) * stage.tokens_per_step;
+            let stage_seconds = left as f64 / speed;
+            if idx == current {
+                seconds.0 = stage_seconds;
+            }
+            seconds.1 += stage_seconds;
+        }
+        Some(seconds)
+    }
+
+    /// Completed updates.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        let resumed_from = self.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
+        self.last_step.as_ref().map_or(resumed_from, |step| step.step)
+    }
+
+    /// Tokens per second over the newest reporting steps of the current stage.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let last = self.recent.back()?;
+        let (mut tokens, mut seconds) = (0.0, 0.0);
+        for step in self.recent.iter().rev().take_while(|step| step.stage == last.stage) {
+            tokens += step.tokens_per_second * step.step_seconds;
+            seconds += step.step_seconds;
+        }
+        (seconds > 0.0).then_some(tokens / seconds)
+    }
+
+    /// A copy for the wire: at most about `points` points of the objective, with first, last, lowest and highest of each piece.
+    #[must_use]
+    pub fn thinned(&self, points: usize) -> Self {
+        let mut copy = self.clone();
+        copy.steps = thin(&self.steps, points);
+        copy
+    }
+
+    fn begin_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
+        self.recent.clear();
+        self.stage_speed.clear();
+        self.end = None;
+        self.control = ControlState::Starting;
+    }
+
+    /// Drops what an earlier attempt did beyond `step`: this attempt does it again.
+    fn rewind(&mut self, step: u64) {
+        self.steps.retain(|point| point.step <= step);
+        self.evaluations.retain(|evaluation| evaluation.step <= step);
+        self.activations.retain(|activations| activations.step <= step);
+        self.samples.retain(|sample| sample.step <= step);
+        self.checkpoints.retain(|checkpoint| checkpoint.step <= step);
+        self.ledgers.retain(|ledger| ledger.step <= step);
+        if self.last_step.as_ref().is_some_and(|last| last.step > step) {
+            self.last_step = None;
+        }
+    }
+
+    fn apply_event(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::RunStarted(header) => {
+                self.rewind(header.resumed_from.unwrap_or(0));
+                self.header = Some(header.clone());
+                self.progress = None;
+            }
+            RunEvent::Progress(progress) => self.progress = Some(progress.clone()),
+            RunEvent::Warmed(warmup) => self.stage_speed.clone_from(&warmup.tokens_per_second),
+            RunEvent::StepCompleted(metrics) => self.apply_step(metrics),
+            RunEvent::Evaluated(evaluation) => self.evaluations.push(evaluation.clone()),
+            RunEvent::ActivationsMeasured(activations) => self.activations.push(activations.clone()),
+            RunEvent::Sampled(sample) => {
+                self.samples.push_back(sample.clone());
+                if self.samples.len() > SAMPLES {
+                    self.samples.pop_front();
+                }
+            }
+            RunEvent::CheckpointSaved(checkpoint) => self.checkpoints.push(checkpoint.clone()),
+            RunEvent::ControlChanged(change) => self.control = change.state,
+            RunEvent::StageCompleted(ledger) => self.ledgers.push(ledger.clone()),
+            RunEvent::RunFinished(end) => {
+                self.control = ControlState::Finished;
+                self.progress = None;
+                self.end = Some(end.clone());
+            }
+            RunEvent::StageStarted(_)
+            | RunEvent::CheckpointFailed(_)
+            | RunEvent::CommandAccepted(_)
+            | RunEvent::CommandDone(_)
+            | RunEvent::CommandFailed(_)
+            | RunEvent::Warning(_) => {}
+        }
+    }
+
+    fn apply_step(&mut self, metrics: &StepMetrics) {
+        self.progress = None;
+        self.steps.push(StepPoint { stage: metrics.stage, step: metrics.step, tokens: metrics.tokens, loss: metrics.loss });
+        self.recent.push_back(metrics.clone());
+        if self.recent.len() > RECENT_STEPS {
+            self.recent.pop_front();
+        }
+        self.last_step = Some(metrics.clone());
+        if let (Some(speed), Some(slot)) = (self.tokens_per_second(), self.stage_speed.get_mut(metrics.stage)) {
+            *slot = speed;
+        }
+    }
+}
+
+/// Keeps first, last, lowest and highest point of each of `points / 4` pieces of equal width in tokens.
+fn thin(steps: &[StepPoint], points: usize) -> Vec<StepPoint> {
+    let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Vec::new() };
+    if steps.len() <= points {
+        return steps.to_vec();
+    }
+    let pieces = (points / 4).max(1) as u64;
+    let width = ((last.tokens - first.tokens) / pieces).max(1);
+    let piece_of = |point: &StepPoint| (point.stage, (point.tokens - first.tokens) / width);
+    let mut kept = Vec::with_capacity(points + 4);
+    for piece in steps.chunk_by(|a, b| piece_of(a) == piece_of(b)) {
+        let finite = || piece.iter().enumerate().filter(|(_, point)| point.loss.is_finite());
+        let lowest = finite().min_by(|a, b| a.1.loss.total_cmp(&b.1.loss)).map(|(idx, _)| idx);
+        let highest = finite().max_by(|a, b| a.1.loss.total_cmp(&b.1.loss)).map(|(idx, _)| idx);
+        let mut indices = [Some(0), lowest, highest, Some(piece.len() - 1)].into_iter().flatten().collect::<Vec<_>>();
+        indices.sort_unstable();
+        indices.dedup();
+        kept.extend(indices.into_iter().map(|idx| piece[idx]));
+    }
+    kept
+}
+
+/// The log line of an event, if it deserves one.
+fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
+    use LogLevel::{Error, Info};
+    Some(match event {
+        RunEvent::RunStarted(header) => match header.resumed_from {
+            Some(step) => (Info, format!("{} goes on from step {step} on {}", header.name, header.device)),
+            None => (Info, format!("{} starts on {}", header.name, header.device)),
+        },
+        RunEvent::StageStarted(start) => {
+            let moments = if start.optimizer_reset { "moments reset" } else { "moments kept" };
+            (Info, format!("stage {} begins at step {}: K = {}, {moments}", start.stage + 1, start.step, start.patch_size))
+        }
+        RunEvent::StageCompleted(ledger) => (
+            Info,
+            format!("stage {} complete: {} tokens in {:.1} s, {:.0} tok/s", ledger.stage + 1, ledger.tokens, ledger.active_seconds, ledger.tokens_per_second),
+        ),
+        RunEvent::CheckpointSaved(info) => {
+            let kept = if info.permanent { ", kept for ever" } else { "" };
+            (Info, format!("checkpoint at step {} saved in {:.1} s{kept}", info.step, info.seconds))
+        }
+        RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training goes on", failure.step, failure.error)),
+        RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
+        RunEvent::CommandAccepted(note) => (Info, format!("{} asked by {}", note.command, note.from)),
+        RunEvent::CommandDone(note) => (Info, format!("{} done: {}", note.command, note.message)),
+        RunEvent::CommandFailed(note) => (Error, format!("{} failed: {}", note.command, note.message)),
+        RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
+        RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
+            (Some(trouble), _) => (Error, format!("the run failed at step {}: {}", end.step, trouble.message)),
+            (None, Outcome::Completed) => (Info, format!("the run is complete: {} steps, {} tokens", end.step, end.tokens)),
+            (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
+            (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
+        },
+        RunEvent::Progress(_)
+        | RunEvent::Warmed(_)
+        | RunEvent::StepCompleted(_)
+        | RunEvent::Evaluated(_)
+        | RunEvent::ActivationsMeasured(_)
+        | RunEvent::Sampled(_) => return None,
+    })
+}
+
+/// The state in a word, for log lines and status bars.
+#[must_use]
+pub fn control_word(state: ControlState) -> &'static str {
+    match state {
+        ControlState::Starting => "starting",
+        ControlState::Running => "running",
+        ControlState::Pausing => "pausing",
+        ControlState::Paused => "paused",
+        ControlState::Stopping => "stopping",
+        ControlState::Finished => "finished",
+    }
+}
