@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod control;
+#[cfg(feature = "engine")]
+pub mod engine;
 pub mod plan;
 pub mod run;

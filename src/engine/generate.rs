@@ -1,0 +1,71 @@
+//! Greedy continuation of a prompt, token by token (K = 1).
+
+use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
+
+use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::plan::ModelShape;
+use crate::run::StopFlag;
+
+/// Lengths are rounded up to a multiple of this, so that devices that compile per shape see few shapes; the padding stands
+/// behind the tokens, where a causal network does not look.
+const LENGTH_STEP: usize = 32;
+
+/// Continues prompts with the most probable token.
+#[derive(Debug)]
+pub struct Generator<'a> {
+    /// Must not record.
+    pub model: &'a LlamaForCausalLM,
+    /// Its sizes.
+    pub shape: &'a ModelShape,
+    /// Longest sequence that the model was trained on, in positions; older tokens are forgotten.
+    pub context_length: usize,
+    /// Where the model is, without autodiff.
+    pub device: &'a Device,
+}
+
+impl Generator<'_> {
+    /// Up to `max_new_tokens` tokens after `prompt`, fewer if `end` is produced or `stop` is raised.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn greedy(&self, prompt: &[u32], max_new_tokens: usize, end: &[u32], stop: &StopFlag) -> Result<Vec<u32>, ExecutionError> {
+        let mut tokens = prompt.to_vec();
+        for _ in 0..max_new_tokens {
+            if stop.is_raised() {
+                break;
+            }
+            let next = self.next_token(&tokens)?;
+            if end.contains(&next) {
+                break;
+            }
+            tokens.push(next);
+        }
+        Ok(tokens.split_off(prompt.len()))
+    }
+
+    /// Logits of the token that follows `tokens`, `[V]` on the host.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn next_token_logits(&self, tokens: &[u32]) -> Result<Vec<f32>, ExecutionError> {
+        let data = self.last_logits(tokens).try_into_data()?;
+        Ok(data.iter::<f32>().collect())
+    }
+
+    fn next_token(&self, tokens: &[u32]) -> Result<u32, ExecutionError> {
+        let best = self.last_logits(tokens).argmax(1).try_into_data()?;
+        Ok(best.iter::<i64>().next().map_or(0, |id| id as u32))
+    }
+
+    /// `[1, V]`.
+    fn last_logits(&self, tokens: &[u32]) -> Tensor<2> {
+        let window = &tokens[tokens.len().saturating_sub(self.context_length)..];
+        let length = window.len().next_multiple_of(LENGTH_STEP).min(self.context_length);
+        let mut ids: Vec<i32> = window.iter().map(|id| *id as i32).collect();
+        ids.resize(length, 0);
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), self.device);
+        let positions = Positions::new(self.shape, length, self.device);
+        let hidden = self.model.model.forward(self.model.model.embed_tokens.forward(ids), &positions, &mut |_, _, _| {});
+        hidden.narrow(0, window.len() - 1, 1).matmul(self.model.head().transpose())
+    }
+}

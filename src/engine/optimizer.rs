@@ -1,0 +1,123 @@
+//! `AdamW` with clipping by the global norm, as PyTorch computes it; moments keyed by parameter name.
+//!
+//! Burn's own optimizer clips each tensor by itself and keys its state by generated ids, which do not survive a checkpoint in
+//! Hugging Face's format.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Bool, Tensor};
+
+use crate::config::OptimizerConfig;
+use crate::engine::gradients::{as_matrix, NamedGradients};
+use crate::engine::model::LlamaForCausalLM;
+
+/// First and second moment of one parameter, as matrices.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// Running mean of the gradient.
+    pub exp_avg: Tensor<2>,
+    /// Running mean of its square.
+    pub exp_avg_sq: Tensor<2>,
+}
+
+/// The optimizer with its state.
+#[derive(Debug, Clone)]
+pub struct AdamW {
+    config: OptimizerConfig,
+    /// Moments by parameter name; empty before the first update.
+    pub moments: BTreeMap<String, Moments>,
+    /// Updates since the moments were zero.
+    pub count: u64,
+}
+
+/// What an update needs to know besides the gradients.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Global norm of the gradients, `[1]`.
+    pub norm: Tensor<1>,
+    /// If set, `[1]`, and true: nothing changes. For devices on which the host does not wait for loss and norm.
+    pub skip: Option<Tensor<1, Bool>>,
+}
+
+impl AdamW {
+    /// An optimizer whose moments are zero.
+    pub fn new(config: OptimizerConfig) -> Self {
+        Self { config, moments: BTreeMap::new(), count: 0 }
+    }
+
+    /// Sets moments and count to zero.
+    pub fn reset(&mut self) {
+        self.moments.clear();
+        self.count = 0;
+    }
+
+    /// Updates `model` with the gradients of one step.
+    pub fn step(&mut self, model: LlamaForCausalLM, gradients: NamedGradients, update: &Update) -> LlamaForCausalLM {
+        self.count += 1;
+        // As torch.nn.utils.clip_grad_norm_ has it.
+        let clip = (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0);
+        let mut apply = Apply { path: Vec::new(), optimizer: self, gradients, clip: clip.unsqueeze(), update };
+        model.map(&mut apply)
+    }
+
+    /// The new value of one parameter. Norms are not decayed, matrices are, the embedding table among them.
+    fn updated(&mut self, name: &str, parameter: Tensor<2>, gradient: Tensor<2>, update: &Update) -> Tensor<2> {
+        let [beta1, beta2] = self.config.betas;
+        let count = i32::try_from(self.count).unwrap_or(i32::MAX);
+        let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
+        let exp_avg = old.exp_avg.clone() * beta1 + gradient.clone() * (1.0 - beta1);
+        let exp_avg_sq = old.exp_avg_sq.clone() * beta2 + gradient.square() * (1.0 - beta2);
+        let root = exp_avg_sq.clone().sqrt() / (1.0 - beta2.powi(count)).sqrt() + self.config.epsilon;
+        let direction = exp_avg.clone() / root * (update.learning_rate / (1.0 - beta1.powi(count)));
+        let decay = if is_norm(name) { 1.0 } else { 1.0 - update.learning_rate * self.config.weight_decay };
+        let new = parameter.clone() * decay - direction;
+        let (new, moments) = match &update.skip {
+            None => (new, Moments { exp_avg, exp_avg_sq }),
+            Some(skip) => {
+                let skip = skip.clone().unsqueeze::<2>().expand(new.dims());
+                let exp_avg = exp_avg.mask_where(skip.clone(), old.exp_avg);
+                let exp_avg_sq = exp_avg_sq.mask_where(skip.clone(), old.exp_avg_sq);
+                (new.mask_where(skip, parameter), Moments { exp_avg, exp_avg_sq })
+            }
+        };
+        self.moments.insert(name.to_owned(), moments);
+        new
+    }
+}
+
+/// Whether a parameter is a norm's scale, which Hugging Face's rule leaves undecayed.
+fn is_norm(name: &str) -> bool {
+    name.rsplit('.').nth(1).is_some_and(|layer| layer.ends_with("norm"))
+}
+
+struct Apply<'a> {
+    path: Vec<String>,
+    optimizer: &'a mut AdamW,
+    gradients: NamedGradients,
+    clip: Tensor<2>, // [1, 1]
+    update: &'a Update,
+}
+
+impl ModuleMapper for Apply<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.join(".");
+        let Some(gradient) = self.gradients.0.remove(&name) else { return param };
+        param.map(|tensor| {
+            let dims = tensor.dims();
+            let gradient = gradient * self.clip.clone();
+            let new = self.optimizer.updated(&name, as_matrix(tensor.inner()), gradient, self.update);
+            Tensor::from_inner(new.reshape(dims)).require_grad()
+        })
+    }
+
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+}

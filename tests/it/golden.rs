@@ -1,0 +1,268 @@
+//! Numbers against the reference implementations: PyTorch and transformers, by `tests/golden/make_golden.py`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, OptimizerConfig, PatchSize, ScheduleKind};
+use patchtui::engine::generate::Generator;
+use patchtui::engine::gradients::{micro_step, scored_rows, trunk, NamedGradients};
+use patchtui::engine::model::{LlamaForCausalLM, Positions};
+use patchtui::engine::optimizer::{AdamW, Update};
+use patchtui::engine::patch::Batch;
+use patchtui::engine::probe::layer_activations;
+use patchtui::plan::{ModelShape, Schedule};
+use patchtui::run::command_channel;
+use safetensors::SafeTensors;
+
+/// A file of named tensors, all read as f32 (ids are small enough).
+struct Golden(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+
+impl Golden {
+    fn read(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let value = |dtype: safetensors::Dtype, bytes: [u8; 4]| match dtype {
+            safetensors::Dtype::I32 => i32::from_le_bytes(bytes) as f32,
+            _ => f32::from_le_bytes(bytes),
+        };
+        let four_bytes = |dtype| matches!(dtype, safetensors::Dtype::F32 | safetensors::Dtype::I32);
+        let read = tensors.iter().filter(|(_, view)| four_bytes(view.dtype())).map(|(name, view)| {
+            let values = view.data().chunks_exact(4).map(|b| value(view.dtype(), [b[0], b[1], b[2], b[3]]));
+            (name.to_owned(), (view.shape().to_vec(), values.collect()))
+        });
+        Self(read.collect())
+    }
+
+    fn values(&self, name: &str) -> &[f32] {
+        &self.0.get(name).unwrap_or_else(|| panic!("{name} is not in the golden file")).1
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.values(name).iter().map(|id| *id as u32).collect()
+    }
+
+    fn shape(&self) -> ModelShape {
+        let dims = |name: &str| self.0[&format!("weights.{name}")].0.clone();
+        let table = dims("model.embed_tokens.weight");
+        let head_dim = 8;
+        ModelShape {
+            vocab_size: table[0],
+            hidden_size: table[1],
+            intermediate_size: dims("model.layers.0.mlp.gate_proj.weight")[0],
+            num_hidden_layers: 2,
+            num_attention_heads: table[1] / head_dim,
+            num_key_value_heads: dims("model.layers.0.self_attn.k_proj.weight")[0] / head_dim,
+            max_position_embeddings: 64,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-6,
+            initializer_range: 0.02,
+            tie_word_embeddings: !self.0.contains_key("weights.lm_head.weight"),
+        }
+    }
+
+    fn model(&self, device: &Device) -> LlamaForCausalLM {
+        let mut source = |name: &str, _: &[usize]| Ok::<_, Infallible>(self.values(&format!("weights.{name}")).to_vec());
+        LlamaForCausalLM::new(&self.shape(), &mut source, device).unwrap()
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Largest difference, in units of the largest reference value.
+#[track_caller]
+fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}: number of values");
+    let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+    let difference = found.iter().zip(expected).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
+    assert!(difference <= tolerance * scale, "{what}: differs by {difference:e} where the largest value is {scale:e}");
+}
+
+#[test]
+fn logits_and_loss_equal_those_of_transformers() {
+    for case in ["mha_untied", "mha_tied", "gqa_untied", "gqa_tied"] {
+        let golden = Golden::read(&format!("forward_{case}.safetensors"));
+        let device = Device::flex();
+        let model = golden.model(&device);
+        let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::ONE, &device);
+        let positions = Positions::new(&golden.shape(), 24, &device);
+        let hidden = trunk(&model, &batch, &positions);
+        let logits = values(hidden.clone().matmul(model.head().transpose()));
+        let worst = logits.iter().zip(golden.values("logits")).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
+        assert!(worst <= 1e-4, "{case}: a logit differs by {worst:e}");
+        let loss = patchtui::engine::loss::head_loss_value(scored_rows(hidden, &batch), model.head(), batch.targets.clone());
+        let loss = values(loss)[0] / 46.0;
+        assert!((loss - golden.values("loss")[0]).abs() <= 1e-5, "{case}: loss {loss} instead of {}", golden.values("loss")[0]);
+    }
+}
+
+#[test]
+fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
+    for file in ["patch_gradients.safetensors", "patch_gradients_tied.safetensors"] {
+        let golden = Golden::read(file);
+        let device = Device::flex().autodiff();
+        let model = golden.model(&device);
+        for k in [1, 2, 4, 8] {
+            let patch_size = PatchSize::new(k).unwrap();
+            let batch = Batch::new(&golden.ids("input_ids"), 2, patch_size, &device.clone().inner());
+            let positions = Positions::new(&golden.shape(), batch.num_positions, &device.clone().inner());
+            let weight = 1.0 / (batch.num_targets() as f64 / k as f64);
+            let step = micro_step(&model, &batch, &positions, weight);
+            let loss = values(step.loss_sum)[0] * weight as f32;
+            assert_close(&format!("{file} K = {k} loss"), &[loss], golden.values(&format!("k{k}.loss")), 1e-5);
+            assert_close(&format!("{file} K = {k} norm"), &values(step.gradients.norm().unwrap()), golden.values(&format!("k{k}.grad_norm")), 1e-5);
+            let expected = golden.0.keys().filter(|name| name.starts_with("weights.")).count();
+            assert_eq!(step.gradients.0.len(), expected, "{file} K = {k}: number of gradients");
+            for (name, gradient) in step.gradients.0 {
+                assert_close(&format!("{file} K = {k} {name}"), &values(gradient), golden.values(&format!("k{k}.grad.{name}")), 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn with_single_tokens_the_method_is_the_plain_language_model_bit_for_bit() {
+    let golden = Golden::read("patch_gradients.safetensors");
+    let device = Device::flex().autodiff();
+    let model = golden.model(&device);
+    let ids = golden.ids("input_ids");
+    let batch = Batch::new(&ids, 2, PatchSize::ONE, &device.clone().inner());
+    let positions = Positions::new(&golden.shape(), 32, &device.clone().inner());
+    let method = trunk(&model, &batch, &positions);
+    // The plain model: embeddings straight into the trunk, the sequence shifted by one as targets.
+    let plain = model.model.forward(model.model.embed_tokens.forward(batch.ids.clone()), &positions, &mut |_, _, _| {});
+    assert_eq!(bits(values(method)), bits(values(plain)));
+    let shifted: Vec<u32> = ids.chunks(32).flat_map(|sequence| sequence[1..].to_vec()).collect();
+    let targets: Vec<u32> = batch.targets.into_data().iter::<i64>().map(|id| id as u32).collect();
+    assert_eq!(targets, shifted);
+}
+
+fn bits(values: Vec<f32>) -> Vec<u32> {
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn changing_a_patch_changes_no_logits_before_it() {
+    let golden = Golden::read("patch_gradients.safetensors");
+    let device = Device::flex();
+    let model = golden.model(&device);
+    let ids = golden.ids("input_ids");
+    for k in [1_usize, 2, 4, 8] {
+        let patch_size = PatchSize::new(k as u64).unwrap();
+        let logits = |ids: &[u32]| {
+            let batch = Batch::new(ids, 2, patch_size, &device);
+            let positions = Positions::new(&golden.shape(), batch.num_positions, &device);
+            values(trunk(&model, &batch, &positions).matmul(model.head().transpose()))
+        };
+        let num_patches = 32 / k;
+        let changed_patch = num_patches / 2;
+        let mut changed = ids.clone();
+        changed[changed_patch * k] = (changed[changed_patch * k] + 1) % 96;
+        let (before, after) = (logits(&ids), logits(&changed));
+        let edge = changed_patch * 96;
+        assert_eq!(bits(before[..edge].to_vec()), bits(after[..edge].to_vec()), "K = {k}: logits before the changed patch");
+        assert_ne!(before[edge..edge + 96], after[edge..edge + 96], "K = {k}: logits of the changed patch");
+    }
+}
+
+#[test]
+fn twelve_steps_with_a_stage_switch_follow_pytorch() {
+    for (file, reset) in [("adamw_run.safetensors", true), ("adamw_run_keep.safetensors", false)] {
+        let golden = Golden::read(file);
+        let device = Device::flex().autodiff();
+        let inner = device.clone().inner();
+        let mut model = golden.model(&device);
+        let config = OptimizerConfig { learning_rate: 1e-2, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 };
+        let mut optimizer = AdamW::new(config);
+        let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-2, minimum: 0.0, warmup_steps: 2, decay_steps: 0, steps: 6 };
+        for step in 1..=12_usize {
+            let (k, sequences) = if step <= 6 { (4, 2) } else { (1, 8) };
+            if step == 7 && reset {
+                optimizer.reset();
+            }
+            let ids = golden.ids(&format!("input_ids.step{step:02}"));
+            let mut total = 0.0;
+            let mut gradients = NamedGradients::default();
+            for micro in ids.chunks(ids.len() / 2) {
+                let batch = Batch::new(micro, sequences, PatchSize::new(k).unwrap(), &inner);
+                let positions = Positions::new(&golden.shape(), batch.num_positions, &inner);
+                let weight = 1.0 / (2.0 * batch.num_targets() as f64 / k as f64);
+                let micro = micro_step(&model, &batch, &positions, weight);
+                total += values(micro.loss_sum)[0] * weight as f32;
+                gradients.accumulate(micro.gradients);
+            }
+            let expected = golden.values("losses")[step - 1];
+            assert!((total - expected).abs() <= 1e-4, "{file} step {step}: loss {total} instead of {expected}");
+            let norm = gradients.norm().unwrap();
+            assert_close(&format!("{file} step {step} norm"), &values(norm.clone()), &golden.values("grad_norms")[step - 1..step], 1e-3);
+            let learning_rate = schedule.learning_rate((step as u64 - 1) % 6);
+            assert_close(&format!("{file} step {step} rate"), &[learning_rate as f32], &golden.values("learning_rates")[step - 1..step], 1e-6);
+            model = optimizer.step(model, gradients, &Update { learning_rate, norm, skip: None });
+            if step == 9 {
+                for (name, moments) in &optimizer.moments {
+                    assert_close(name, &values(moments.exp_avg.clone()), golden.values(&format!("exp_avg.{name}")), 1e-3);
+                    assert_close(name, &values(moments.exp_avg_sq.clone()), golden.values(&format!("exp_avg_sq.{name}")), 1e-3);
+                }
+            }
+        }
+        assert_close(file, &values(model.head()), golden.values("final.lm_head.weight"), 1e-3);
+    }
+}
+
+#[test]
+fn a_skipped_update_changes_nothing() {
+    let golden = Golden::read("adamw_run.safetensors");
+    let device = Device::flex().autodiff();
+    let inner = device.clone().inner();
+    let model = golden.model(&device);
+    let batch = Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap(), &inner);
+    let positions = Positions::new(&golden.shape(), 8, &inner);
+    let before = bits(values(model.head()));
+    let mut optimizer = AdamW::new(OptimizerConfig { learning_rate: 1e-2, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 });
+    let mut gradients = micro_step(&model, &batch, &positions, f64::NAN).gradients;
+    let norm = gradients.norm().unwrap();
+    let skip = Some(norm.clone().is_finite().bool_not());
+    let model = optimizer.step(model, gradients.clone(), &Update { learning_rate: 1e-2, norm: norm.clone(), skip });
+    assert_eq!(bits(values(model.head())), before);
+    assert!(optimizer.moments.values().all(|moments| values(moments.exp_avg.clone()).iter().all(|x| *x == 0.0)));
+    gradients = micro_step(&model, &batch, &positions, 1.0).gradients;
+    let norm = gradients.norm().unwrap();
+    let skip = Some(norm.clone().is_finite().bool_not());
+    let model = optimizer.step(model, gradients, &Update { learning_rate: 1e-2, norm, skip });
+    assert_ne!(bits(values(model.head())), before);
+}
+
+#[test]
+fn activation_rates_equal_pytorch() {
+    let golden = Golden::read("activations.safetensors");
+    let device = Device::flex();
+    let model = golden.model(&device).valid();
+    for k in [1_u64, 4] {
+        for (tensor, name) in [(ActivationTensor::FfnOutput, "ffn_output"), (ActivationTensor::Intermediate, "intermediate")] {
+            let config = ActivationsConfig { every_steps: Cadence::Auto, threshold: 0.5, tensor };
+            let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::new(k).unwrap(), &device);
+            let positions = Positions::new(&golden.shape(), batch.num_positions, &device);
+            let layers = layer_activations(&model, &batch, &positions, &config).unwrap();
+            let found: (Vec<f32>, Vec<f32>) = layers.iter().map(|layer| (layer.rate as f32, layer.mean_abs as f32)).unzip();
+            assert_close(&format!("K = {k} {name} rate"), &found.0, golden.values(&format!("k{k}.{name}.rate")), 1e-5);
+            assert_close(&format!("K = {k} {name} mean"), &found.1, golden.values(&format!("k{k}.{name}.mean_abs")), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn greedy_continuation_equals_transformers() {
+    let golden = Golden::read("generate.safetensors");
+    let device = Device::flex();
+    let model = golden.model(&device);
+    let shape = golden.shape();
+    let generator = Generator { model: &model, shape: &shape, context_length: 64, device: &device };
+    let (_sender, inbox) = command_channel();
+    let found = generator.greedy(&golden.ids("input_ids"), 12, &[], inbox.stop_flag()).unwrap();
+    assert_eq!(found, golden.ids("generated_ids"));
+}
