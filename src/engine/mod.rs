@@ -1,11 +1,27 @@
 //! Everything that computes: the network, the loss, the optimizer, the trainer. The only module that imports Burn.
 //!
-//! Hears [`crate::run::RunCommand`], says [`crate::run::RunEvent`]; never knows who listens. Start at `trainer.rs`.
+//! Hears [`crate::run::RunCommand`], says [`crate::run::RunEvent`]; never knows who listens. Start at `trainer.rs`, the method
+//! itself is in `patch.rs` and `loss.rs`.
 
+pub mod checkpoint;
+mod clock;
+mod decisions;
+pub mod device;
+mod error;
+pub mod evaluate;
 pub mod generate;
 pub mod gradients;
+mod job;
+mod look;
 pub mod loss;
 pub mod model;
+mod obey;
 pub mod optimizer;
 pub mod patch;
 pub mod probe;
+mod tensor_file;
+mod trainer;
+mod warmup;
+
+pub use error::EngineError;
+pub use job::{execute, Job};

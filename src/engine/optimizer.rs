@@ -68,16 +68,18 @@ impl AdamW {
         let [beta1, beta2] = self.config.betas;
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
         let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
-        let exp_avg = old.exp_avg.clone() * beta1 + gradient.clone() * (1.0 - beta1);
-        let exp_avg_sq = old.exp_avg_sq.clone() * beta2 + gradient.square() * (1.0 - beta2);
+        // Copies are held only where they may be needed, so that the CPU can work in place.
+        let before = update.skip.as_ref().map(|skip| (skip.clone(), parameter.clone(), old.clone()));
+        let exp_avg = old.exp_avg * beta1 + gradient.clone() * (1.0 - beta1);
+        let exp_avg_sq = old.exp_avg_sq * beta2 + gradient.square() * (1.0 - beta2);
         let root = exp_avg_sq.clone().sqrt() / (1.0 - beta2.powi(count)).sqrt() + self.config.epsilon;
         let direction = exp_avg.clone() / root * (update.learning_rate / (1.0 - beta1.powi(count)));
         let decay = if is_norm(name) { 1.0 } else { 1.0 - update.learning_rate * self.config.weight_decay };
-        let new = parameter.clone() * decay - direction;
-        let (new, moments) = match &update.skip {
+        let new = parameter * decay - direction;
+        let (new, moments) = match before {
             None => (new, Moments { exp_avg, exp_avg_sq }),
-            Some(skip) => {
-                let skip = skip.clone().unsqueeze::<2>().expand(new.dims());
+            Some((skip, parameter, old)) => {
+                let skip = skip.unsqueeze::<2>().expand(new.dims());
                 let exp_avg = exp_avg.mask_where(skip.clone(), old.exp_avg);
                 let exp_avg_sq = exp_avg_sq.mask_where(skip.clone(), old.exp_avg_sq);
                 (new.mask_where(skip, parameter), Moments { exp_avg, exp_avg_sq })

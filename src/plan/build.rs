@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Budget, Cadence, DeviceChoice, RunConfig, ScheduleKind, Share, StageConfig};
+use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig};
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
 /// What is known about the text before training.
@@ -14,6 +14,8 @@ pub struct Corpus {
     pub train_tokens: Option<u64>,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
+    /// Whether the host computes, so that reporting every step costs nothing.
+    pub device_is_cpu: bool,
 }
 
 /// What follows from a configuration.
@@ -66,7 +68,7 @@ impl RunPlan {
         Ok(Self {
             num_parameters: model.num_parameters(),
             token_level_flops: cost.tokens as f64 * model.flops_per_position(config.training.context_length),
-            cadences: cadences(config, steps),
+            cadences: cadences(config, steps, corpus.device_is_cpu),
             train_tokens: corpus.train_tokens,
             entropy_rate: corpus.entropy_rate,
             model,
@@ -138,7 +140,11 @@ fn common_sequence_tokens(config: &RunConfig) -> u64 {
     config.stages.iter().map(|stage| sequence_tokens(config, stage)).fold(1, lcm)
 }
 
-fn block_tokens(config: &RunConfig) -> Result<u64, PlanError> {
+/// Tokens of a block of the data order, which depends on the stages alone.
+///
+/// # Errors
+/// When the pinned block cannot be cut into sequences.
+pub fn block_tokens(config: &RunConfig) -> Result<u64, PlanError> {
     let common = common_sequence_tokens(config);
     match config.data.block_tokens {
         None => Ok(common),
@@ -261,23 +267,17 @@ fn warn_about_corpus(train_tokens: u64, block_tokens: u64, tokens: u64, warnings
     Ok(())
 }
 
-fn cadences(config: &RunConfig, steps: u64) -> Cadences {
+fn cadences(config: &RunConfig, steps: u64, device_is_cpu: bool) -> Cadences {
     let part = |cadence: Cadence, parts: u64| match cadence {
         Cadence::Auto => Some((steps / parts).max(1)),
         Cadence::Every(every) => Some(every.get()),
         Cadence::Never => None,
     };
-    // On a GPU every report waits for the device, so it reports less often by itself.
-    let on_cpu = matches!(config.device, DeviceChoice::Cpu | DeviceChoice::Auto);
     Cadences {
         report: match config.report.every_steps {
             Cadence::Every(every) => every.get(),
             Cadence::Auto | Cadence::Never => {
-                if on_cpu {
-                    1
-                } else {
-                    10
-                }
+                if device_is_cpu { 1 } else { 10 }
             }
         },
         evaluation: part(config.evaluation.every_steps, 20),

@@ -8,7 +8,7 @@ mod error;
 mod schedule;
 mod stage;
 
-pub use build::{Corpus, RunPlan};
+pub use build::{block_tokens, Corpus, RunPlan};
 pub use cost::{Cost, Memory, ModelShape};
 pub use error::PlanError;
 pub use schedule::Schedule;

@@ -1,0 +1,58 @@
+//! What paper and code leave open, and what this run decided: the lines of the start header.
+
+use crate::config::{ActivationTensor, OptimizerState, RunConfig};
+use crate::plan::RunPlan;
+use crate::run::Decision;
+
+/// The decisions of a run, in the order in which people ask for them.
+pub fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
+    let stages = &plan.stages;
+    let lines = [
+        ("loss", "mean over the K tokens of the next patch of -log p; the first patch of a sequence has none; nats per scored token".to_owned()),
+        ("patch", "mean of K token embeddings in f32; positions count patches from 0; causal over patches".to_owned()),
+        ("switch", switch(plan)),
+        ("batch", stages.iter().map(|s| format!("K = {}: {} tokens = {} positions a step", s.patch_size, s.tokens_per_step, s.tokens_per_step / s.patch_size.get() as u64)).collect::<Vec<_>>().join("; ")),
+        ("context", stages.iter().map(|s| format!("K = {}: {} positions = {} tokens", s.patch_size, s.context_length, s.sequence_tokens())).collect::<Vec<_>>().join("; ")),
+        ("documents", documents(config)),
+        ("order", order(config, plan)),
+        ("precision", "f32 weights, moments and arithmetic".to_owned()),
+        ("evaluation", format!("always token by token (K = 1), sequences of {} tokens, the first token of each unscored", config.training.context_length)),
+        ("activations", activations(config)),
+    ];
+    lines.into_iter().map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+}
+
+fn switch(plan: &RunPlan) -> String {
+    let switches = plan.stages.iter().enumerate().skip(1).map(|(idx, stage)| {
+        let moments = match stage.optimizer_state {
+            OptimizerState::Reset => "moments and Adam's count reset",
+            OptimizerState::Keep => "moments and Adam's count kept",
+        };
+        format!("before stage {}: {moments}, learning rate restarted with {} warm-up steps", idx + 1, stage.schedule.warmup_steps)
+    });
+    let text = switches.collect::<Vec<_>>().join("; ");
+    if text.is_empty() { "none: one stage".to_owned() } else { text }
+}
+
+fn documents(config: &RunConfig) -> String {
+    let mark = |on: bool, name: &str| format!("{name} {}", if on { "on" } else { "off" });
+    format!(
+        "{}, {}; packed into one stream, patches and sequences straddle documents, no document mask; split above {} words",
+        mark(config.data.add_bos, "BOS"),
+        mark(config.data.add_eos, "EOS"),
+        config.data.max_document_words.0
+    )
+}
+
+fn order(config: &RunConfig, plan: &RunPlan) -> String {
+    let how = if config.data.shuffle { format!("shuffled with seed {}, anew each epoch", config.seed) } else { "as it stands".to_owned() };
+    format!("blocks of {} tokens, {how}; the corpus tail shorter than a block is dropped", plan.block_tokens)
+}
+
+fn activations(config: &RunConfig) -> String {
+    let tensor = match config.activations.tensor {
+        ActivationTensor::FfnOutput => "FFN output before the residual addition",
+        ActivationTensor::Intermediate => "product of gate and up projection",
+    };
+    format!("share of |{tensor}| > {}, in percent, on fixed validation text at the stage's K", config.activations.threshold)
+}

@@ -1,0 +1,102 @@
+//! Which device computes. The one place that knows the backends.
+
+use burn::tensor::Device;
+use thiserror::Error;
+
+use crate::config::DeviceChoice;
+
+/// A device that exists.
+#[derive(Debug, Clone)]
+pub struct ComputeDevice {
+    /// Without autodiff.
+    pub device: Device,
+    /// In words.
+    pub description: String,
+    /// Whether the host computes, so that reading a number costs nothing.
+    pub is_cpu: bool,
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeviceError {
+    /// The feature was left out when the program was built.
+    #[error("device \"{device}\" is not part of this build of patchtui")]
+    NotBuilt {
+        /// What was asked for.
+        device: String,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
+    /// The machine has no such device.
+    #[error("device \"{device}\" was not found: this machine has {found} of its kind")]
+    NotFound {
+        /// What was asked for.
+        device: String,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+impl DeviceError {
+    /// What to type next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotBuilt { feature, .. } => format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
+            Self::NotFound { found: 0, .. } => "check the driver, or use --device cpu".into(),
+            Self::NotFound { found, .. } => format!("count from 0 to {}, or use --device auto", found - 1),
+        }
+    }
+}
+
+/// Finds the device that `choice` names. Opens nothing on a GPU: drivers are only asked what there is.
+///
+/// # Errors
+/// When this build or this machine lacks it.
+pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(cpu()),
+        DeviceChoice::Cuda(index) => cuda(index, &choice),
+        DeviceChoice::Vulkan(index) => vulkan(index, &choice),
+        DeviceChoice::Auto => Ok(cuda(None, &choice).or_else(|_| vulkan(None, &choice)).unwrap_or_else(|_| cpu())),
+    }
+}
+
+fn cpu() -> ComputeDevice {
+    ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    // Enumerating only loads the driver; using a missing device would panic on the device's own thread.
+    let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
+    let index = index.unwrap_or(0);
+    if index >= found {
+        return Err(DeviceError::NotFound { device: choice.to_string(), found });
+    }
+    let device = Device::new(burn_cuda::CudaDevice::new(index));
+    Ok(ComputeDevice { device, description: format!("cuda:{index}"), is_cpu: false })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    Err(DeviceError::NotBuilt { device: choice.to_string(), feature: "cuda" })
+}
+
+#[cfg(feature = "wgpu")]
+fn vulkan(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    let found = Device::enumerate(burn::tensor::DeviceType::Vulkan).into_vec();
+    let missing = || DeviceError::NotFound { device: choice.to_string(), found: found.len() };
+    let device = match index {
+        Some(index) => found.get(index).cloned().ok_or_else(missing)?,
+        None if found.is_empty() => return Err(missing()),
+        // The driver's own default: a discrete GPU before an integrated one before software.
+        None => Device::new(burn_wgpu::WgpuDevice::default().on(burn_wgpu::WgpuBackend::Vulkan)),
+    };
+    let description = index.map_or_else(|| "vulkan".to_owned(), |index| format!("vulkan:{index}"));
+    Ok(ComputeDevice { device, description, is_cpu: false })
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn vulkan(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    Err(DeviceError::NotBuilt { device: choice.to_string(), feature: "wgpu" })
+}

@@ -1,0 +1,158 @@
+//! Named f32 tensors in safetensors files: written from the device one at a time, read one at a time.
+//!
+//! Neither direction holds more than one tensor in host memory besides the file system's cache.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use safetensors::tensor::{serialize_to_file, Dtype, Metadata, View};
+use thiserror::Error;
+
+/// A header larger than this is taken for damage before anything is allocated.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Why named tensors could not be written or read.
+#[derive(Debug, Error)]
+pub enum TensorFileError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// In what way.
+        problem: String,
+    },
+    /// The device could not hand a tensor over.
+    #[error("reading {name} from the device: {problem}")]
+    Device {
+        /// Which tensor.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// One tensor to write.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape in the file; the tensor is flattened to a matrix.
+    pub dims: Vec<usize>,
+    /// Its values, on the device.
+    pub tensor: Tensor<2>,
+}
+
+/// Writes `entries` with the one metadata key that Hugging Face asks for, so that equal tensors give equal bytes.
+///
+/// # Errors
+/// When the device or the file system fails; an unfinished file may stay behind, in a folder that is not valid yet.
+pub fn write_tensors(path: &Path, entries: Vec<Entry>) -> Result<(), TensorFileError> {
+    let failure = RefCell::new(None);
+    let views = entries.into_iter().map(|entry| (entry.name.clone(), DeviceView { entry, failure: &failure }));
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let written = serialize_to_file(views.collect::<Vec<_>>(), Some(metadata), path);
+    if let Some((name, problem)) = failure.into_inner() {
+        return Err(TensorFileError::Device { name, problem });
+    }
+    written.map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => TensorFileError::Io { path: path.to_owned(), source },
+        other => TensorFileError::Damaged { path: path.to_owned(), problem: other.to_string() },
+    })
+}
+
+/// A tensor that leaves the device when its turn comes.
+struct DeviceView<'a> {
+    entry: Entry,
+    failure: &'a RefCell<Option<(String, String)>>,
+}
+
+impl View for DeviceView<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.entry.dims
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.entry.tensor.clone().try_into_data() {
+            Ok(data) => Cow::Owned(data.iter::<f32>().flat_map(f32::to_le_bytes).collect()),
+            Err(error) => {
+                self.failure.replace(Some((self.entry.name.clone(), error.to_string())));
+                Cow::Owned(vec![0; self.data_len()])
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.entry.dims.iter().product::<usize>() * size_of::<f32>()
+    }
+}
+
+/// A file of named f32 tensors.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    file: File,
+    data_start: u64,
+    metadata: Metadata,
+}
+
+impl TensorFile {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// When the file is missing or its header is damaged.
+    pub fn open(path: &Path) -> Result<Self, TensorFileError> {
+        let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+        let damaged = |problem: String| TensorFileError::Damaged { path: path.to_owned(), problem };
+        let mut file = File::open(path).map_err(io)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(io)?;
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER_BYTES {
+            return Err(damaged(format!("its header claims {length} bytes")));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(format!("its header is not JSON: {error}")))?;
+        Ok(Self { path: path.to_owned(), file, data_start: 8 + length, metadata })
+    }
+
+    /// Names and shapes.
+    pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
+    }
+
+    /// Reads the f32 tensor `name`, which must have shape `dims`, in row-major order.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape or type, or the file ends early.
+    pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
+        let damaged = |problem: String| TensorFileError::Damaged { path: self.path.clone(), problem };
+        let info = self.metadata.info(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
+        if info.dtype != Dtype::F32 || info.shape != dims {
+            return Err(damaged(format!("{name} is {:?} {:?} instead of F32 {dims:?}", info.dtype, info.shape)));
+        }
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let read = self.file.seek(SeekFrom::Start(self.data_start + start as u64)).and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|source| TensorFileError::Io { path: self.path.clone(), source })?;
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+}

@@ -1,0 +1,351 @@
+//! The training loop, to be read as the method section of the paper: for each stage, take steps, report, do what is due.
+//!
+//! Commands are read between micro-batches. Nothing is read back from a GPU except on steps that report.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Bool, Tensor};
+
+use crate::config::{OptimizerState, RunConfig};
+use crate::data::{Loader, TokenStream, Tokenizer};
+use crate::engine::checkpoint::{Checkpoints, Snapshot, TrainerState};
+use crate::engine::clock::Clock;
+use crate::engine::device::ComputeDevice;
+use crate::engine::error::EngineError;
+use crate::engine::gradients::{micro_step, NamedGradients};
+use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::engine::optimizer::{AdamW, Update};
+use crate::engine::patch::Batch;
+use crate::plan::{RunPlan, StagePlan};
+use crate::run::{CheckpointFailure, CheckpointInfo, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics};
+
+/// What does not change while a run trains.
+#[derive(Debug)]
+pub struct Setting {
+    /// What was asked.
+    pub config: RunConfig,
+    /// What follows.
+    pub plan: RunPlan,
+    /// What computes.
+    pub device: ComputeDevice,
+    /// Training text in its order.
+    pub loader: Loader,
+    /// Text that is only evaluated on.
+    pub validation: TokenStream,
+    /// Between text and ids.
+    pub tokenizer: Tokenizer,
+    /// Fingerprint of the token stream.
+    pub data_fingerprint: String,
+    /// Where checkpoints go.
+    pub checkpoints: Checkpoints,
+    /// Where events go.
+    pub events: EventSender,
+    /// When this attempt began.
+    pub started: Instant,
+}
+
+/// What changes while a run trains.
+#[derive(Debug)]
+pub struct Trainer {
+    pub(super) setting: Setting,
+    pub(super) inbox: Inbox,
+    /// Records gradients; away only while it is updated, so that no second copy of the weights is held.
+    model: Option<LlamaForCausalLM>,
+    pub(super) optimizer: AdamW,
+    /// Completed updates.
+    pub(super) step: u64,
+    pub(super) clock: Clock,
+    pub(super) control: ControlState,
+    pub(super) last_token_loss: Option<f64>,
+    /// On a GPU: true as soon as a loss or gradient was not finite; no update is made from then on.
+    poisoned: Option<Tensor<1, Bool>>,
+}
+
+/// What one update left on the device.
+struct Measured {
+    /// Mean over scored targets, before the update.
+    loss: Tensor<1>,
+    /// Before clipping.
+    norm: Tensor<1>,
+    learning_rate: f64,
+}
+
+impl Trainer {
+    /// A trainer that goes on from `step` with `model` (on an autodiff device) and `optimizer`.
+    pub fn new(setting: Setting, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, (step, active_seconds): (u64, Vec<f64>)) -> Self {
+        Self {
+            setting,
+            inbox,
+            model: Some(model),
+            optimizer,
+            step,
+            clock: Clock::new(active_seconds),
+            control: ControlState::Starting,
+            last_token_loss: None,
+            poisoned: None,
+        }
+    }
+
+    /// Trains to the end of the plan, or until told to end.
+    ///
+    /// # Errors
+    /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
+    pub fn train(&mut self) -> Result<Outcome, EngineError> {
+        self.change_control(ControlState::Running);
+        if self.step == 0 {
+            self.look(0, true)?;
+            self.save(0, false);
+        }
+        for idx in self.setting.plan.stage_idx_after(self.step)..self.setting.plan.stages.len() {
+            let stage = self.setting.plan.stages[idx].clone();
+            self.enter(idx, &stage);
+            let positions = Positions::new(&self.setting.plan.model, stage.context_length, &self.setting.device.device);
+            while self.step < stage.last_step() {
+                let Some(measured) = self.take_step(idx, &stage, &positions)? else { return self.end(idx) };
+                self.report(idx, &stage, measured)?;
+                self.do_what_is_due(idx, &stage)?;
+            }
+        }
+        Ok(Outcome::Completed)
+    }
+
+    /// Completed updates.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Time in steps over all attempts, in seconds.
+    pub fn active_seconds(&self) -> f64 {
+        self.clock.total_seconds()
+    }
+
+    /// The newest token-level loss.
+    pub fn last_token_loss(&self) -> Option<f64> {
+        self.last_token_loss
+    }
+
+    /// What this trainer works with.
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// Begins or goes on with a stage. Moments are reset here, not at the end of the stage before, so that a checkpoint of
+    /// the switch still holds what that stage ended with.
+    fn enter(&mut self, idx: usize, stage: &StagePlan) {
+        if self.step > stage.first_step {
+            return;
+        }
+        let reset = idx > 0 && stage.optimizer_state == OptimizerState::Reset;
+        if reset {
+            self.optimizer.reset();
+        }
+        let start = StageStart { stage: idx, patch_size: stage.patch_size, step: self.step, tokens: stage.first_token, optimizer_reset: reset || idx == 0 };
+        self.say(RunEvent::StageStarted(start));
+    }
+
+    /// One update: all micro-batches, one clip, one step of the optimizer. `None` if the run was told to end.
+    fn take_step(&mut self, idx: usize, stage: &StagePlan, positions: &Positions) -> Result<Option<Measured>, EngineError> {
+        let k = stage.patch_size.get() as f64;
+        let weight = k / stage.targets_per_step() as f64;
+        let mut loss: Option<Tensor<1>> = None;
+        let mut gradients = NamedGradients::default();
+        for micro_idx in 0..stage.num_micro_batches {
+            if !self.obey(idx)? {
+                return Ok(None);
+            }
+            self.clock.run();
+            let batch = self.micro_batch(stage, micro_idx);
+            let micro = micro_step(self.model(), &batch, positions, weight);
+            gradients.accumulate(micro.gradients);
+            loss = Some(loss.map_or_else(|| micro.loss_sum.clone(), |sum| sum + micro.loss_sum.clone()));
+            self.clock.rest();
+        }
+        self.clock.run();
+        // A stage has at least one micro-batch and a model at least one weight.
+        let (Some(loss), Some(norm)) = (loss, gradients.norm()) else { return Ok(None) };
+        let measured = Measured { loss: loss * weight, norm, learning_rate: stage.schedule.learning_rate(self.step - stage.first_step) };
+        let skip = self.guard(&measured)?;
+        let update = Update { learning_rate: measured.learning_rate, norm: measured.norm.clone(), skip };
+        self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, &update));
+        self.step += 1;
+        self.clock.rest();
+        self.clock.count_step();
+        Ok(Some(measured))
+    }
+
+    /// Sequences `micro_idx` of the next update, uploaded.
+    fn micro_batch(&mut self, stage: &StagePlan, micro_idx: usize) -> Batch {
+        let waiting = Instant::now();
+        let sequence = stage.sequence_tokens();
+        let mut tokens = vec![0; stage.micro_batch_size * sequence];
+        let start = self.data_position(stage) + (micro_idx * tokens.len()) as u64;
+        for (idx, out) in tokens.chunks_mut(sequence).enumerate() {
+            self.setting.loader.read(start + (idx * sequence) as u64, out);
+        }
+        self.clock.count_data_wait(waiting.elapsed());
+        Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &self.setting.device.device)
+    }
+
+    /// Where the next update begins in the order of the data.
+    fn data_position(&self, stage: &StagePlan) -> u64 {
+        stage.first_data_token + (self.step - stage.first_step) * stage.tokens_per_step
+    }
+
+    /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
+    fn guard(&mut self, measured: &Measured) -> Result<Option<Tensor<1, Bool>>, EngineError> {
+        if self.setting.device.is_cpu {
+            self.check_finite(measured, self.step + 1)?;
+            return Ok(None);
+        }
+        let broken = (measured.loss.clone() + measured.norm.clone()).is_finite().bool_not();
+        let poisoned = self.poisoned.take().map_or_else(|| broken.clone(), |poisoned| poisoned.bool_or(broken.clone()));
+        self.poisoned = Some(poisoned.clone());
+        Ok(Some(poisoned))
+    }
+
+    fn check_finite(&self, measured: &Measured, step: u64) -> Result<(), EngineError> {
+        for (what, number) in [("loss", &measured.loss), ("gradient norm", &measured.norm)] {
+            let value = read(number)?;
+            if !value.is_finite() {
+                return Err(EngineError::NonFinite { what, step, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what the newest update was, if it is one that reports.
+    fn report(&mut self, idx: usize, stage: &StagePlan, measured: Measured) -> Result<(), EngineError> {
+        if !self.step.is_multiple_of(self.setting.plan.cadences.report) && self.step != stage.last_step() {
+            return Ok(());
+        }
+        self.clock.run();
+        let (loss, grad_norm) = (read(&measured.loss)?, read(&measured.norm)?);
+        self.clock.rest();
+        self.check_finite(&measured, self.step)?;
+        let lap = self.clock.lap(idx);
+        let cost = self.setting.plan.cost_after(self.step);
+        let position = self.data_position(stage) - stage.tokens_per_step;
+        self.say(RunEvent::StepCompleted(StepMetrics {
+            step: self.step,
+            stage: idx,
+            patch_size: stage.patch_size,
+            epoch: self.setting.loader.order().place(position).epoch,
+            tokens: cost.tokens,
+            positions: cost.positions,
+            flops: cost.flops,
+            loss,
+            learning_rate: measured.learning_rate,
+            grad_norm,
+            step_seconds: lap.step_seconds,
+            active_seconds: self.clock.total_seconds(),
+            tokens_per_second: stage.tokens_per_step as f64 / lap.step_seconds,
+            data_wait_seconds: lap.data_wait_seconds,
+        }));
+        Ok(())
+    }
+
+    /// Evaluation, activations, samples and checkpoint, at their cadence and at the end of a stage.
+    fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<(), EngineError> {
+        let ends = self.step == stage.last_step();
+        self.look(idx, ends)?;
+        let due = self.setting.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
+        if due || ends {
+            self.save(idx, ends);
+        }
+        if ends {
+            let cost = stage.cost(stage.steps);
+            let active_seconds = self.clock.stage_seconds(idx);
+            self.say(RunEvent::StageCompleted(StageLedger {
+                stage: idx,
+                patch_size: stage.patch_size,
+                step: self.step,
+                steps: stage.steps,
+                tokens: cost.tokens,
+                positions: cost.positions,
+                flops: cost.flops,
+                active_seconds,
+                tokens_per_second: cost.tokens as f64 / active_seconds,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Ends early as the stop flag asks: with a checkpoint, or without.
+    fn end(&mut self, idx: usize) -> Result<Outcome, EngineError> {
+        if self.control != ControlState::Stopping {
+            return Ok(Outcome::Interrupted);
+        }
+        self.try_save(idx, false)?;
+        Ok(Outcome::Stopped)
+    }
+
+    /// Saves; a failure is reported, and training goes on with the earlier checkpoints intact.
+    pub(super) fn save(&mut self, idx: usize, permanent: bool) -> Option<CheckpointInfo> {
+        match self.try_save(idx, permanent) {
+            Ok(info) => Some(info),
+            Err(error) => {
+                self.say(RunEvent::CheckpointFailed(CheckpointFailure { step: self.step, error: error.to_string() }));
+                None
+            }
+        }
+    }
+
+    /// Saves the state after the last completed update.
+    pub(super) fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
+        let started = Instant::now();
+        // A command may come right after the switch; what is saved belongs to the stage of the last update.
+        let idx = if idx > 0 && self.step == self.setting.plan.stages[idx].first_step { idx - 1 } else { idx };
+        let stage = &self.setting.plan.stages[idx];
+        let data_position = self.data_position(stage);
+        let place = self.setting.loader.order().place(data_position);
+        let state = TrainerState {
+            format_version: 1,
+            step: self.step,
+            stage: idx,
+            stage_step: self.step - stage.first_step,
+            patch_size: stage.patch_size,
+            optimizer_count: self.optimizer.count,
+            tokens: self.setting.plan.cost_after(self.step).tokens,
+            data_position,
+            cursor: [place.epoch, place.block, place.part_offset_tokens],
+            seed: self.setting.config.seed,
+            data_fingerprint: self.setting.data_fingerprint.clone(),
+        };
+        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state, active_seconds: self.clock.stages(), permanent };
+        let (checkpoint, written) = self.setting.checkpoints.save(snapshot)?;
+        let path = checkpoint.path.file_name().map_or_else(Default::default, |name| std::path::Path::new("checkpoints").join(name));
+        let bytes = checkpoint.manifest.files.values().map(|file| file.bytes).sum();
+        let info = CheckpointInfo { step: self.step, path, bytes, seconds: started.elapsed().as_secs_f64(), permanent: checkpoint.manifest.permanent };
+        if written > 0 {
+            self.say(RunEvent::CheckpointSaved(info.clone()));
+        }
+        Ok(info)
+    }
+
+    pub(super) fn change_control(&mut self, state: ControlState) {
+        if self.control != state {
+            self.control = state;
+            self.say(RunEvent::ControlChanged(ControlChange { state, step: self.step }));
+        }
+    }
+
+    pub(super) fn say(&self, event: RunEvent) {
+        self.setting.events.send(event);
+    }
+
+    /// The model without recording.
+    pub(super) fn frozen(&self) -> LlamaForCausalLM {
+        self.model().valid()
+    }
+
+    fn model(&self) -> &LlamaForCausalLM {
+        self.model.as_ref().expect("the model is away only inside an update")
+    }
+}
+
+/// The one number of a `[1]` tensor; waits for the device.
+pub(super) fn read(number: &Tensor<1>) -> Result<f64, EngineError> {
+    let data = number.clone().try_into_data()?;
+    Ok(data.iter::<f64>().next().unwrap_or(f64::NAN))
+}

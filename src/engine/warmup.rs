@@ -1,0 +1,41 @@
+//! One micro-batch of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
+//! and the speed of later stages is known from the start.
+
+use std::time::Instant;
+
+use crate::engine::error::EngineError;
+use crate::engine::gradients::micro_step;
+use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::engine::patch::Batch;
+use crate::engine::trainer::{read, Setting};
+use crate::run::StopFlag;
+
+/// Tokens per second of each stage, without the optimizer's update; `None` if `stop` was raised.
+///
+/// # Errors
+/// When the device fails.
+pub fn try_stages(setting: &Setting, model: &LlamaForCausalLM, stop: &StopFlag) -> Result<Option<Vec<f64>>, EngineError> {
+    let mut speeds = Vec::new();
+    for stage in &setting.plan.stages {
+        let device = &setting.device.device;
+        let positions = Positions::new(&setting.plan.model, stage.context_length, device);
+        let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
+        let mut seconds = 0.0;
+        // The first time pays for compiling, tuning and page faults; only the second counts.
+        for _ in 0..2 {
+            if stop.is_raised() {
+                return Ok(None);
+            }
+            let started = Instant::now();
+            let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, device);
+            let step = micro_step(model, &batch, &positions, 1.0 / batch.num_targets() as f64);
+            read(&step.loss_sum)?;
+            if let Some(norm) = step.gradients.norm() {
+                read(&norm)?;
+            }
+            seconds = started.elapsed().as_secs_f64();
+        }
+        speeds.push(tokens.len() as f64 / seconds);
+    }
+    Ok(Some(speeds))
+}
