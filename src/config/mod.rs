@@ -1,12 +1,36 @@
 //! What the user wrote: plain data, in layers, unknown keys refused.
 //!
-//! Knows TOML and text; never tokens, tensors or runs. Start at [`RunConfig`] for what there is.
+//! Defaults, then a preset, then what a file extends, then the file, then `--set`. Knows TOML and text; never tokens,
+//! tensors or runs. Start at [`RunConfig`] for what there is, at [`KEYS`] for every key, at [`load`] for how they are read.
 
 mod schema;
 mod values;
 
+mod keys;
+mod kind;
+mod presets;
+
+mod load;
+
+mod layers;
+
+mod check;
+mod error;
+
+mod identity;
+mod template;
+mod toml_line;
+
+pub use error::{ConfigError, Origin};
+pub use identity::{IdentityChange, flat_values, identity_changes};
+pub use keys::{ALTERNATIVES, KEYS, Key};
+pub use kind::{Kind, Range, is_plain_name};
+pub use load::{BUILT_IN, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, to_toml};
+pub use presets::{PRESETS, Preset};
 pub use schema::{
     ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig, Generator, ModelConfig, OnUsr1, OptimizerConfig,
     OptimizerState, Precision, ReportConfig, RunConfig, SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TextSource, TrainingConfig, ValidationSource,
 };
+pub use template::template;
+pub use toml_line::toml_line;
 pub use values::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};

@@ -122,7 +122,8 @@ fn scaled_decimal(digits: &str, exponent: usize) -> Option<u64> {
     }
     let digits: String = format!("{whole}{fraction}").chars().filter(|c| *c != '_').collect();
     let scale = 10_u64.checked_pow(u32::try_from(exponent - fraction.len()).ok()?)?;
-    digits.parse::<u64>().ok()?.checked_mul(scale)
+    // TOML's integers have 63 bits, and a count has to survive being written.
+    digits.parse::<u64>().ok()?.checked_mul(scale).filter(|number| i64::try_from(*number).is_ok())
 }
 
 impl FromStr for Share {

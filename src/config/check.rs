@@ -1,0 +1,74 @@
+//! How values of different keys must fit together.
+//!
+//! One value at a time is checked in `kind.rs`; what needs the number of tokens is the plan's. Start at [`values_fit`].
+
+use std::collections::BTreeMap;
+
+use crate::config::RunConfig;
+use crate::config::error::{ConfigError, Origin};
+use crate::config::keys::{ALTERNATIVES, KEYS};
+use crate::config::layers::Layer;
+
+/// Keys that may be absent, because something else supplies the value or nothing does.
+const OPTIONAL: [&str; 3] = ["model.vocab_size", "data.block_tokens", "training.max_walltime"];
+
+/// Checks that every key that needs a value has one.
+pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {
+    let is_set = |key: &&str| layer.leaves.contains_key(*key);
+    for group in ALTERNATIVES {
+        if !group.iter().any(is_set) {
+            return Err(missing(group));
+        }
+    }
+    let is_needed = |path: &&str| !path.starts_with("stages") && !OPTIONAL.contains(path) && !ALTERNATIVES.iter().any(|group| group.contains(path));
+    match KEYS.iter().map(|key| key.path).filter(is_needed).find(|path| !is_set(path)) {
+        Some(path) => Err(missing(&[path])),
+        None if layer.num_stages() == 0 => Err(missing(&["stages"])),
+        None => Ok(()),
+    }
+}
+
+fn missing(keys: &[&str]) -> ConfigError {
+    let value = |key: &str| KEYS.iter().find(|known| known.path == key).and_then(|known| known.example.or(known.default)).unwrap_or("...");
+    let examples = keys.iter().take(2).map(|key| format!("{key} = {}", value(key))).collect();
+    ConfigError::Missing { origin: None, keys: keys.iter().map(|key| (*key).to_owned()).collect(), examples }
+}
+
+/// Checks that the values of `config` fit together; `origins` says whom to blame.
+pub(crate) fn values_fit(config: &RunConfig, origins: &BTreeMap<String, Origin>) -> Result<(), ConfigError> {
+    let origin = |keys: &[&str]| written(keys, origins);
+    let model = &config.model;
+    let (hidden_size, heads, key_value_heads) = (model.hidden_size, model.num_attention_heads, model.num_key_value_heads);
+    // Rotary embeddings turn pairs of numbers, so each head needs an even width.
+    if !hidden_size.is_multiple_of(2 * heads) {
+        return Err(ConfigError::HeadSize { origin: origin(&["model.num_attention_heads", "model.hidden_size"]), hidden_size, heads });
+    }
+    if !heads.is_multiple_of(key_value_heads) {
+        let origin = origin(&["model.num_key_value_heads", "model.num_attention_heads"]);
+        return Err(ConfigError::KeyValueHeads { origin, heads, key_value_heads });
+    }
+    let minimum = config.schedule.min_learning_rate;
+    for (key, peak) in peaks(config) {
+        if minimum > peak {
+            let origin = origin(&["schedule.min_learning_rate", &key]);
+            return Err(ConfigError::MinimumAbovePeak { origin, minimum, key, peak });
+        }
+    }
+    Ok(())
+}
+
+/// The peak learning rates of all stages, with their keys.
+fn peaks(config: &RunConfig) -> impl Iterator<Item = (String, f64)> {
+    let of_run = config.optimizer.learning_rate;
+    config.stages.iter().enumerate().map(move |(idx, stage)| match stage.learning_rate {
+        Some(peak) => (format!("stages[{idx}].learning_rate"), peak),
+        None => ("optimizer.learning_rate".into(), of_run),
+    })
+}
+
+/// The first place among those of `keys` that a person wrote, or else that of the first key.
+fn written(keys: &[&str], origins: &BTreeMap<String, Origin>) -> Origin {
+    let mut places = keys.iter().filter_map(|key| origins.get(*key));
+    let is_written = |origin: &&Origin| matches!(origin, Origin::File { .. } | Origin::Set);
+    places.clone().find(is_written).or_else(|| places.next()).cloned().unwrap_or(Origin::Default)
+}

@@ -1,0 +1,211 @@
+//! Why no configuration follows from what was written; every variant carries the place and the facts.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Origin {
+    /// The key's own default.
+    Default,
+    /// The sizes that belong to `model.preset`.
+    Preset {
+        /// Name of the preset.
+        name: String,
+    },
+    /// A configuration that is part of the program.
+    BuiltIn {
+        /// Name of the configuration.
+        name: String,
+    },
+    /// A file.
+    File {
+        /// The file, as the user named it.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+    },
+    /// The command line.
+    Set,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => write!(f, "default"),
+            Self::Preset { name } => write!(f, "preset {name}"),
+            Self::BuiltIn { name } => write!(f, "built-in {name}"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Set => write!(f, "--set"),
+        }
+    }
+}
+
+/// Why no configuration follows from what was written.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// There is neither a file nor a built-in configuration of this name.
+    #[error("{}there is no configuration file {source_name:?}, and no built-in configuration of that name", prefix(.asked_by.as_ref()))]
+    NotFound {
+        /// What was asked for.
+        source_name: String,
+        /// The line that extends it, if it was not the command line.
+        asked_by: Option<Origin>,
+        /// Names of the built-in configurations, the most similar first.
+        built_in: Vec<&'static str>,
+    },
+    /// A file is there, and cannot be read.
+    #[error("{} cannot be read: {error}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file is not TOML.
+    #[error("{origin}: not valid TOML: {message}")]
+    Syntax {
+        /// File and line.
+        origin: Origin,
+        /// What the parser says.
+        message: String,
+    },
+    /// Files extend one another in a circle.
+    #[error("{origin}: the configuration extends itself: {}", .chain.join(" -> "))]
+    Circle {
+        /// The line that closes the circle.
+        origin: Origin,
+        /// The files on the way.
+        chain: Vec<String>,
+    },
+    /// `--set` without a value.
+    #[error("--set {text:?} has no value")]
+    SetWithoutValue {
+        /// What was written.
+        text: String,
+    },
+    /// There is no such key.
+    #[error("{origin}: unknown key {key:?}")]
+    UnknownKey {
+        /// Where it is written.
+        origin: Origin,
+        /// Its full path.
+        key: String,
+        /// A key that it was probably meant to be.
+        nearest: Option<&'static str>,
+    },
+    /// A value is of the wrong type or out of range.
+    #[error("{origin}: {key} = {found}, expected {expected}")]
+    Value {
+        /// Where it is written.
+        origin: Origin,
+        /// Full path of the key.
+        key: String,
+        /// The value as TOML text.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// Two keys of which one has to be chosen.
+    #[error("{first_origin}: {first} and {second} ({second_origin}) exclude each other")]
+    Alternatives {
+        /// One key.
+        first: &'static str,
+        /// Where it is written.
+        first_origin: Origin,
+        /// The other key.
+        second: &'static str,
+        /// Where that is written.
+        second_origin: Origin,
+    },
+    /// A value that nothing else can supply.
+    #[error("{}{} is not set", prefix(.origin.as_ref()), .keys.join(" or "))]
+    Missing {
+        /// Where it would belong, if that is one place.
+        origin: Option<Origin>,
+        /// The keys of which one is needed.
+        keys: Vec<String>,
+        /// Lines that would do.
+        examples: Vec<String>,
+    },
+    /// A width that the heads cannot share evenly, with an even part for each.
+    #[error("{origin}: model.num_attention_heads = {heads} does not divide model.hidden_size = {hidden_size} into an even number per head")]
+    HeadSize {
+        /// Where the heads come from.
+        origin: Origin,
+        /// Width of the residual stream.
+        hidden_size: usize,
+        /// Query heads.
+        heads: usize,
+    },
+    /// Key and value heads that the query heads cannot share evenly.
+    #[error("{origin}: model.num_key_value_heads = {key_value_heads} does not divide model.num_attention_heads = {heads}")]
+    KeyValueHeads {
+        /// Where the key and value heads come from.
+        origin: Origin,
+        /// Query heads.
+        heads: usize,
+        /// Key and value heads.
+        key_value_heads: usize,
+    },
+    /// A learning rate that would rise where it should fall.
+    #[error("{origin}: schedule.min_learning_rate = {minimum:?} is greater than {key} = {peak:?}")]
+    MinimumAbovePeak {
+        /// Where the minimum comes from.
+        origin: Origin,
+        /// The minimum.
+        minimum: f64,
+        /// Key of the peak.
+        key: String,
+        /// The peak.
+        peak: f64,
+    },
+    /// Checked values that do not make a configuration: a fault of the program.
+    #[error("the checked configuration does not fit together: {message}")]
+    Unfit {
+        /// What the reader of the values says.
+        message: String,
+    },
+}
+
+fn prefix(origin: Option<&Origin>) -> String {
+    origin.map_or_else(String::new, |origin| format!("{origin}: "))
+}
+
+impl ConfigError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { built_in, .. } => {
+                Some(format!("built-in configurations: {}; or write a file: patchtui config template > my.toml", built_in.join(", ")))
+            }
+            Self::Circle { .. } => Some("take one of the \"extends\" lines out".into()),
+            Self::SetWithoutValue { text } => {
+                Some(format!("write --set section.key=value, like --set {}=...", if text.is_empty() { "training.tokens" } else { text }))
+            }
+            Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => {
+                Some("give all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'".into())
+            }
+            Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean {:?}?", nearest.replace("[]", ""))),
+            Self::UnknownKey { key, .. } if key == "extends" => Some("\"extends\" can only be written in a file".into()),
+            Self::UnknownKey { .. } => Some("patchtui config template lists every key".into()),
+            Self::Value { key, .. } if key == "schedule.warmup_share" => Some("for no warm-up write schedule.warmup_steps = 0".into()),
+            Self::Value { key, .. } if key == "stages" => Some("[[stages]] begins a stage".into()),
+            Self::Unreadable { .. } | Self::Syntax { .. } | Self::Value { .. } => None,
+            Self::Alternatives { first, second, .. } => Some(format!("take {first} or {second} out")),
+            Self::Missing { examples, .. } => Some(format!("add {}", examples.join(", or "))),
+            Self::HeadSize { hidden_size, heads, .. } => {
+                Some(format!("use model.hidden_size = {}, or other heads", (hidden_size.max(&1)).next_multiple_of(2 * heads)))
+            }
+            Self::KeyValueHeads { heads, .. } => Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it")),
+            Self::MinimumAbovePeak { .. } => Some("lower schedule.min_learning_rate".into()),
+            Self::Unfit { .. } => Some("this is a fault of patchtui: please report it with the configuration".into()),
+        }
+    }
+}

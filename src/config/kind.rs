@@ -1,0 +1,192 @@
+//! What the value of a key may be: its type, its range, and how to say so.
+//!
+//! Knows one value at a time; how values of different keys fit together is in `check.rs`. Start at [`Kind::read`].
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Value;
+
+use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};
+
+/// What the value of a key may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A plain file name.
+    Name,
+    /// Any text but the empty one.
+    Text,
+    /// A list of texts; a single text is a list of one.
+    Texts,
+    /// Yes or no.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// An integer between these two, both included.
+    Whole(u64, u64),
+    /// A finite number.
+    Number(Range),
+    /// Two numbers in [0, 1).
+    Betas,
+    /// A [`Count`] of at least 1.
+    Count,
+    /// A [`Share`].
+    Share,
+    /// A [`PatchSize`].
+    PatchSize,
+    /// A [`Cadence`].
+    Cadence,
+    /// A [`Cadence`] that is not "never".
+    CadenceWithoutNever,
+    /// A [`DeviceChoice`].
+    Device,
+    /// A [`WallTime`].
+    WallTime,
+    /// A list of files, folders and patterns; a single path is a list of one.
+    Paths,
+    /// A word or the path of a tokenizers file.
+    Tokenizer,
+    /// The list of stages.
+    Stages,
+}
+
+/// Which finite numbers are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// Greater than 0.
+    Positive,
+    /// 0 or more.
+    NotNegative,
+    /// From 0 to 1, both included.
+    Fraction,
+}
+
+/// Tokenizers that need no file.
+const TOKENIZER_WORDS: [&str; 2] = ["bytes", "demo"];
+
+/// The longest name, in bytes: the file systems' 255 less room for what is put behind it.
+const LONGEST_NAME: usize = 200;
+
+impl Kind {
+    /// What is expected, to be put after "expected ".
+    #[must_use]
+    pub fn expected(self) -> String {
+        match self {
+            Self::Name => "a plain file name: not empty, no slash, no dot at the beginning, no control characters".into(),
+            Self::Text => "a text".into(),
+            Self::Texts => "a list of texts".into(),
+            Self::Flag => "true or false".into(),
+            Self::Word(words) => format!("one of {words:?}"),
+            Self::Whole(least, most) => format!("an integer from {least} to {most}"),
+            Self::Number(Range::Positive) => "a number greater than 0".into(),
+            Self::Number(Range::NotNegative) => "a number that is not negative".into(),
+            Self::Number(Range::Fraction) => "a number from 0 to 1".into(),
+            Self::Betas => "two numbers from 0 to less than 1, like [0.9, 0.95]".into(),
+            Self::Count => "a count of at least 1, like 4096, \"256k\" or \"1.5B\"".into(),
+            Self::Share => "a share greater than 0 and at most 1, like 0.5 or \"2/3\"".into(),
+            Self::PatchSize => format!("a patch size from 1 to {}", PatchSize::MAX),
+            Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
+            Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
+            Self::Device => "a device: \"auto\", \"cpu\", \"vulkan\", \"vulkan:0\", \"cuda\" or \"cuda:0\"".into(),
+            Self::WallTime => "a length of time, like \"11h30m\", \"90m\" or \"2d\"".into(),
+            Self::Paths => "a list of paths, like [\"text.txt\"]".into(),
+            Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizers file".into(),
+            Self::Stages => "a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]".into(),
+        }
+    }
+
+    /// Returns `value` as it is kept, with paths made absolute from `folder`, or `None` if it is not of this kind.
+    pub(crate) fn read(self, value: &Value, folder: &Path) -> Option<Value> {
+        let fits = match self {
+            Self::Name => value.as_str().is_some_and(is_plain_name),
+            Self::Text => value.as_str().is_some_and(|text| !text.is_empty()),
+            Self::Flag => value.is_bool(),
+            Self::Word(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+            Self::Whole(least, most) => value.as_integer().and_then(|whole| u64::try_from(whole).ok()).is_some_and(|whole| (least..=most).contains(&whole)),
+            Self::Number(range) => return number(value).filter(|number| range.contains(*number)).map(Value::Float),
+            Self::Betas => return betas(value),
+            Self::Count => parse::<Count>(value).is_some_and(|count| count.0 > 0),
+            Self::Share => parse::<Share>(value).is_some(),
+            Self::PatchSize => parse::<PatchSize>(value).is_some(),
+            Self::Cadence => parse::<Cadence>(value).is_some(),
+            Self::CadenceWithoutNever => parse::<Cadence>(value).is_some_and(|cadence| cadence != Cadence::Never),
+            Self::Device => parse::<DeviceChoice>(value).is_some(),
+            Self::WallTime => parse::<WallTime>(value).is_some(),
+            Self::Texts => return list(value, |text| Some(text.to_owned())),
+            Self::Paths => return list(value, |path| absolute(path, folder)).filter(|list| list.as_array().is_some_and(|paths| !paths.is_empty())),
+            Self::Tokenizer => return tokenizer(value.as_str()?, folder).map(Value::String),
+            Self::Stages => false,
+        };
+        fits.then(|| value.clone())
+    }
+}
+
+impl Range {
+    fn contains(self, number: f64) -> bool {
+        match self {
+            Self::Positive => number > 0.0,
+            Self::NotNegative => number >= 0.0,
+            Self::Fraction => (0.0..=1.0).contains(&number),
+        }
+    }
+}
+
+/// Whether `name` can be the name of a run's directory: no path, not hidden, printable, not too long.
+#[must_use]
+pub fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.len() <= LONGEST_NAME && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
+}
+
+/// Joins `path` to `folder` and takes `.` and `..` out, without looking at the disk: the path may come to exist later.
+pub(crate) fn clean_path(path: &Path, folder: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in folder.join(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if clean.file_name().is_some() => {
+                clean.pop();
+            }
+            Component::ParentDir if clean.has_root() => {}
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
+fn absolute(path: &str, folder: &Path) -> Option<String> {
+    // TOML holds UTF-8 only, so a folder with another name cannot be written down.
+    let absolute = clean_path(Path::new(path), folder).into_os_string().into_string().ok();
+    absolute.filter(|_| !path.is_empty())
+}
+
+fn tokenizer(text: &str, folder: &Path) -> Option<String> {
+    if TOKENIZER_WORDS.contains(&text) { Some(text.to_owned()) } else { absolute(text, folder) }
+}
+
+fn parse<'de, T: Deserialize<'de>>(value: &Value) -> Option<T> {
+    value.clone().try_into().ok()
+}
+
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Float(number) => *number,
+        Value::Integer(whole) => *whole as f64,
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+fn betas(value: &Value) -> Option<Value> {
+    let betas: Vec<f64> = value.as_array()?.iter().map(number).collect::<Option<_>>()?;
+    let fit = betas.len() == 2 && betas.iter().all(|beta| (0.0..1.0).contains(beta));
+    fit.then(|| Value::Array(betas.into_iter().map(Value::Float).collect()))
+}
+
+fn list(value: &Value, keep: impl Fn(&str) -> Option<String>) -> Option<Value> {
+    let items = match value {
+        Value::Array(items) => items.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    let kept = items.iter().map(|item| item.as_str().and_then(&keep).map(Value::String)).collect::<Option<_>>()?;
+    Some(Value::Array(kept))
+}

@@ -1,0 +1,255 @@
+//! Values before they are a configuration: read from one place, checked one by one, put over one another.
+//!
+//! A layer is flat: a key's path leads to its value and to where that was written. Knows nothing of files on disk and of
+//! how values fit together. Start at [`Layer::put_over`] for the rules, at [`Reader`] for the reading.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Table, Value};
+
+use crate::config::error::{ConfigError, Origin};
+use crate::config::keys::{ALTERNATIVES, Found, KEYS, find, nearest};
+use crate::config::kind::Kind;
+use crate::config::presets::Preset;
+use crate::config::toml_line;
+
+/// A value and where it comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaf {
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
+/// The values of one place, or of several that were put over one another. Stages are written `stages[0].share`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layer {
+    pub(crate) leaves: BTreeMap<String, Leaf>,
+}
+
+/// A text that is read into a layer.
+pub(crate) struct Document<'a> {
+    pub(crate) text: &'a str,
+    /// Says where a line of the text stands.
+    pub(crate) origin: &'a dyn Fn(usize) -> Origin,
+    /// Relative paths begin here.
+    pub(crate) folder: &'a Path,
+}
+
+/// What a document says.
+pub(crate) struct Read {
+    pub(crate) layer: Layer,
+    /// What the document is put over, and where it says so.
+    pub(crate) extends: Option<(String, Origin)>,
+}
+
+impl Layer {
+    /// The defaults of all keys.
+    pub(crate) fn defaults() -> Result<Self, ConfigError> {
+        let keys = KEYS.iter().filter(|key| !key.path.contains("[]"));
+        let lines: String = keys.filter_map(|key| key.default.map(|text| format!("{} = {text}\n", key.path))).collect();
+        Document { text: &lines, origin: &|_| Origin::Default, folder: Path::new("/") }.read().map(|read| read.layer)
+    }
+
+    /// The sizes of a preset.
+    pub(crate) fn preset(preset: &Preset) -> Self {
+        let origin = Origin::Preset { name: preset.name.to_owned() };
+        let leaf = |(key, size): (&str, u32)| (key.to_owned(), Leaf { value: Value::Integer(size.into()), origin: origin.clone() });
+        Self { leaves: preset.values().map(leaf).collect() }
+    }
+
+    /// The values of `--set`, of which a later one of the same key wins.
+    pub(crate) fn from_sets(sets: &[String], current_dir: &Path) -> Result<Self, ConfigError> {
+        let mut layer = Self::default();
+        for set in sets {
+            let (key, value) = set.split_once('=').ok_or_else(|| ConfigError::SetWithoutValue { text: set.clone() })?;
+            let one = read_set(key.trim(), value.trim(), current_dir)?;
+            layer = if one.has_stages() { one.put_over(layer) } else { layer.with(one) };
+        }
+        layer.check_alternatives()?;
+        Ok(layer)
+    }
+
+    /// Puts this layer over `below`: its values win, its stages replace all stages, and a chosen alternative clears the others.
+    pub(crate) fn put_over(self, mut below: Self) -> Self {
+        if self.has_stages() {
+            below.leaves.retain(|path, _| !path.starts_with("stages["));
+        }
+        for group in ALTERNATIVES {
+            if group.iter().any(|key| self.leaves.contains_key(*key)) {
+                below.leaves.retain(|path, _| !group.contains(&path.as_str()));
+            }
+        }
+        below.with(self)
+    }
+
+    fn with(mut self, other: Self) -> Self {
+        self.leaves.extend(other.leaves);
+        self
+    }
+
+    fn has_stages(&self) -> bool {
+        self.leaves.keys().any(|path| path.starts_with("stages["))
+    }
+
+    /// Refuses two keys of which one has to be chosen, in one layer.
+    fn check_alternatives(&self) -> Result<(), ConfigError> {
+        for group in ALTERNATIVES {
+            let mut set = group.iter().filter_map(|key| self.leaves.get(*key).map(|leaf| (*key, leaf.origin.clone())));
+            if let (Some((first, first_origin)), Some((second, second_origin))) = (set.next(), set.next()) {
+                return Err(ConfigError::Alternatives { first, first_origin, second, second_origin });
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of stages.
+    pub(crate) fn num_stages(&self) -> usize {
+        self.leaves.keys().filter(|path| path.starts_with("stages[") && path.ends_with("].patch_size")).count()
+    }
+
+    /// The values as nested tables.
+    pub(crate) fn to_table(&self) -> Table {
+        let mut root = Table::new();
+        let mut stages = vec![Value::Table(Table::new()); self.num_stages()];
+        for (path, leaf) in &self.leaves {
+            let (section, word) = path.rsplit_once('.').unwrap_or(("", path));
+            let table = match section.strip_prefix("stages[").and_then(|rest| rest.strip_suffix(']')) {
+                Some(idx) => idx.parse().ok().and_then(|idx: usize| stages.get_mut(idx)).and_then(Value::as_table_mut),
+                None if section.is_empty() => Some(&mut root),
+                None => root.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut(),
+            };
+            if let Some(table) = table {
+                table.insert(word.to_owned(), leaf.value.clone());
+            }
+        }
+        root.insert("stages".into(), Value::Array(stages));
+        root
+    }
+}
+
+/// Reads one `--set`: a value that is not TOML is a text.
+fn read_set(key: &str, value: &str, current_dir: &Path) -> Result<Layer, ConfigError> {
+    if !key.split('.').all(is_word) {
+        return Err(ConfigError::UnknownKey { origin: Origin::Set, key: key.to_owned(), nearest: nearest(key) });
+    }
+    let assignment = format!("value = {value}");
+    let parsed = DeTable::parse(&assignment).ok().map(Spanned::into_inner).filter(|table| table.len() == 1);
+    let text = || Spanned::new(0..0, DeValue::String(value.to_owned().into()));
+    let value = parsed.and_then(|table| table.into_iter().next()).map_or_else(text, |(_, value)| value);
+    let document = Document { text: "", origin: &|_| Origin::Set, folder: current_dir };
+    let mut reader = Reader { document: &document, layer: Layer::default() };
+    reader.entry(key, &Origin::Set, &value)?;
+    Ok(reader.layer)
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+impl Document<'_> {
+    /// Reads the text, and checks every key and value for itself.
+    pub(crate) fn read(&self) -> Result<Read, ConfigError> {
+        let at = |span: Option<Range<usize>>| (self.origin)(self.line(span.map_or(0, |span| span.start)));
+        let syntax = |error: toml::de::Error| ConfigError::Syntax { origin: at(error.span()), message: error.message().replace('\n', ", ") };
+        let mut table = DeTable::parse(self.text).map_err(syntax)?.into_inner();
+        let extends = table.remove_entry("extends");
+        let extends = extends.map(|(key, value)| base_of(at(Some(key.span())), &value)).transpose()?;
+        let mut reader = Reader { document: self, layer: Layer::default() };
+        reader.table("", &table)?;
+        reader.layer.check_alternatives()?;
+        Ok(Read { layer: reader.layer, extends })
+    }
+
+    /// Line of a byte of the text, counted from 1.
+    fn line(&self, offset: usize) -> usize {
+        self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    }
+}
+
+/// Walks through the tables of a document.
+struct Reader<'a> {
+    document: &'a Document<'a>,
+    layer: Layer,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, section: &str, table: &DeTable<'_>) -> Result<(), ConfigError> {
+        for (word, value) in table {
+            let origin = (self.document.origin)(self.document.line(word.span().start));
+            let path = if section.is_empty() { word.get_ref().to_string() } else { format!("{section}.{}", word.get_ref()) };
+            if !is_word(word.get_ref()) {
+                return Err(ConfigError::UnknownKey { origin, nearest: nearest(&path), key: path });
+            }
+            self.entry(&path, &origin, value)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &str, origin: &Origin, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+        match (find(path), value.get_ref()) {
+            (Found::Key(key), DeValue::Array(items)) if key.kind == Kind::Stages && !items.is_empty() => {
+                items.iter().enumerate().try_for_each(|(idx, item)| self.stage(&format!("stages[{idx}]"), origin, item))
+            }
+            (Found::Key(key), _) => {
+                let plain = plain(value.clone());
+                let kept = plain.as_ref().and_then(|plain| key.kind.read(plain, self.document.folder));
+                let kept = kept.ok_or_else(|| wrong(path, origin.clone(), found(value.get_ref()), &key.kind.expected()))?;
+                self.layer.leaves.insert(path.to_owned(), Leaf { value: kept, origin: origin.clone() });
+                Ok(())
+            }
+            (Found::Section, DeValue::Table(table)) => self.table(path, table),
+            (Found::Section, other) => Err(wrong(path, origin.clone(), found(other), &format!("a table: [{path}]"))),
+            (Found::Nothing, _) => Err(ConfigError::UnknownKey { origin: origin.clone(), key: path.to_owned(), nearest: nearest(path) }),
+        }
+    }
+
+    fn stage(&mut self, path: &str, list_origin: &Origin, item: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+        let origin = match list_origin {
+            Origin::File { .. } => (self.document.origin)(self.document.line(item.span().start)),
+            other => other.clone(),
+        };
+        let DeValue::Table(table) = item.get_ref() else {
+            return Err(wrong(path, origin, found(item.get_ref()), "a stage, like {patch_size = 4, share = 0.5}"));
+        };
+        if !table.contains_key("patch_size") {
+            let keys = vec![format!("{path}.patch_size")];
+            // A misspelt key is the better thing to complain about.
+            self.table(path, table)?;
+            return Err(ConfigError::Missing { origin: Some(origin), keys, examples: vec!["patch_size = 4 to the stage".into()] });
+        }
+        self.table(path, table)
+    }
+}
+
+/// What `extends` names.
+fn base_of(origin: Origin, value: &Spanned<DeValue<'_>>) -> Result<(String, Origin), ConfigError> {
+    match value.get_ref() {
+        DeValue::String(text) if !text.is_empty() => Ok((text.clone().into_owned(), origin)),
+        other => Err(wrong("extends", origin, found(other), "the path of a configuration file, or the name of a built-in one")),
+    }
+}
+
+fn wrong(key: &str, origin: Origin, found: String, expected: &str) -> ConfigError {
+    ConfigError::Value { origin, key: key.to_owned(), found, expected: expected.to_owned() }
+}
+
+/// The value without its place in the text; nothing if it is a number that 64 bits cannot hold.
+fn plain(value: Spanned<DeValue<'_>>) -> Option<Value> {
+    Value::deserialize(ValueDeserializer::from(value)).ok()
+}
+
+/// A value as an error shows it: TOML on one line, not endless.
+fn found(value: &DeValue<'_>) -> String {
+    const MOST: usize = 60;
+    let text = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Table(_) => "a table".into(),
+        other => plain(Spanned::new(0..0, other.clone())).map_or_else(|| "a list".into(), |value| toml_line(&value)),
+    };
+    if text.chars().count() > MOST { text.chars().take(MOST).chain("...".chars()).collect() } else { text }
+}

@@ -1,0 +1,68 @@
+//! Sizes of the networks that have a name.
+//!
+//! The `paper-*` rows are those of arXiv 2407.12665 (vocabulary of LLaMA-2, context of 2048); `demo` is small enough for two CPU cores.
+
+/// Sizes of a network that has a name; what is not here is the default of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preset {
+    /// What `model.preset` says.
+    pub name: &'static str,
+    /// Rows of the embedding table, if it does not follow from the tokenizer.
+    pub vocab_size: Option<u32>,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: u32,
+    /// Number of decoder layers.
+    pub num_hidden_layers: u32,
+    /// Query heads per layer, and as many key and value heads.
+    pub num_attention_heads: u32,
+    /// Longest sequence in positions.
+    pub max_position_embeddings: u32,
+}
+
+/// All networks that have a name.
+pub const PRESETS: [Preset; 5] = [
+    Preset {
+        name: "demo",
+        vocab_size: None,
+        hidden_size: 128,
+        intermediate_size: 352,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        max_position_embeddings: 256,
+    },
+    paper("paper-370m", 1024, 2752, 24, 16),
+    paper("paper-780m", 1536, 4128, 24, 16),
+    paper("paper-1.3b", 2048, 5504, 24, 16),
+    paper("paper-2.7b", 2560, 6880, 32, 32),
+];
+
+/// What `model.preset` may say.
+pub(crate) const PRESET_NAMES: [&str; 5] = [PRESETS[0].name, PRESETS[1].name, PRESETS[2].name, PRESETS[3].name, PRESETS[4].name];
+
+const fn paper(name: &'static str, hidden_size: u32, intermediate_size: u32, num_hidden_layers: u32, num_attention_heads: u32) -> Preset {
+    let (vocab_size, max_position_embeddings) = (Some(32_000), 2048);
+    Preset { name, vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, max_position_embeddings }
+}
+
+impl Preset {
+    /// The preset of this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name)
+    }
+
+    /// The keys that the preset sets, with their values.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let sizes = [
+            ("model.hidden_size", self.hidden_size),
+            ("model.intermediate_size", self.intermediate_size),
+            ("model.num_hidden_layers", self.num_hidden_layers),
+            ("model.num_attention_heads", self.num_attention_heads),
+            ("model.num_key_value_heads", self.num_attention_heads),
+            ("model.max_position_embeddings", self.max_position_embeddings),
+        ];
+        sizes.into_iter().chain(self.vocab_size.map(|rows| ("model.vocab_size", rows)))
+    }
+}

@@ -1,0 +1,63 @@
+//! A commented file with every key, to start from.
+
+use std::fmt::Write;
+
+use crate::config::keys::{KEYS, Key};
+use crate::config::kind::Kind;
+
+/// The first lines of the file.
+const PREAMBLE: &str = "\
+# A configuration of patchtui with every key. Give data.files or data.generator, and the rest can stay as it is.
+# What is set here is the default; what is commented out follows from something else, or is off.
+#
+# extends = \"demo\"    # begin with another file or a built-in configuration, and write here only what differs
+";
+
+/// Active in the template although it has no default, so that only the source of the text is left to give.
+const BUDGET: &str = "training.tokens";
+
+/// A commented file with every key, its help and its default; with a source of text it is a valid configuration.
+#[must_use]
+pub fn template() -> String {
+    let mut text = String::from(PREAMBLE);
+    let mut section = "";
+    for key in KEYS.iter().filter(|key| !key.path.starts_with("stages")) {
+        if key.section() != section {
+            if section == "training" {
+                write_stages(&mut text);
+            }
+            section = key.section();
+            write_line(&mut text, &format!("\n[{section}]"));
+        }
+        write_key(&mut text, key);
+    }
+    text
+}
+
+fn write_key(text: &mut String, key: &Key) {
+    write_line(text, &format!("\n# {}", key.help));
+    if let Kind::Word(words @ [_, _, ..]) = key.kind {
+        write_line(text, &format!("# {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" | ")));
+    }
+    match (key.default, key.example) {
+        (Some(default), _) => write_line(text, &format!("{} = {default}", key.word())),
+        (None, Some(example)) if key.path == BUDGET => write_line(text, &format!("{} = {example}", key.word())),
+        (None, example) => write_line(text, &format!("# {} = {}", key.word(), example.unwrap_or("..."))),
+    }
+}
+
+/// The two stages of the default, and every key that a stage may have.
+fn write_stages(text: &mut String) {
+    let keys = || KEYS.iter().filter(|key| key.path.starts_with("stages[]"));
+    write_line(text, "\n# The stages in order: patches first, single tokens after. Keys of a stage:");
+    for key in keys() {
+        let assignment = format!("{} = {}", key.word(), key.default.or(key.example).unwrap_or("..."));
+        write_line(text, &format!("#   {assignment:26}  {}", key.help));
+    }
+    write_line(text, "[[stages]]\npatch_size = 4\nshare = \"2/3\"\n\n[[stages]]\npatch_size = 1\noptimizer_state = \"reset\"");
+}
+
+fn write_line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
