@@ -136,8 +136,9 @@ fn tokens_per_step(config: &RunConfig, stage: &StageConfig) -> u64 {
 }
 
 /// The smallest number of tokens that every stage can cut into whole sequences.
-fn common_sequence_tokens(config: &RunConfig) -> u64 {
-    config.stages.iter().map(|stage| sequence_tokens(config, stage)).fold(1, lcm)
+fn common_sequence_tokens(config: &RunConfig) -> Result<u64, PlanError> {
+    let common = config.stages.iter().map(|stage| sequence_tokens(config, stage)).try_fold(1, lcm);
+    common.ok_or(PlanError::BlockTooLarge)
 }
 
 /// Tokens of a block of the data order, which depends on the stages alone.
@@ -145,7 +146,7 @@ fn common_sequence_tokens(config: &RunConfig) -> u64 {
 /// # Errors
 /// When the pinned block cannot be cut into sequences.
 pub fn block_tokens(config: &RunConfig) -> Result<u64, PlanError> {
-    let common = common_sequence_tokens(config);
+    let common = common_sequence_tokens(config)?;
     match config.data.block_tokens {
         None => Ok(common),
         Some(pinned) if pinned.0 > 0 && pinned.0.is_multiple_of(common) => Ok(pinned.0),
@@ -154,7 +155,7 @@ pub fn block_tokens(config: &RunConfig) -> Result<u64, PlanError> {
 }
 
 fn check_sequences(config: &RunConfig) -> Result<(), PlanError> {
-    let common = common_sequence_tokens(config);
+    let common = common_sequence_tokens(config)?;
     for (idx, stage) in config.stages.iter().enumerate() {
         let context_length = context_length(config, stage);
         let limit = config.model.max_position_embeddings;
@@ -186,7 +187,7 @@ fn shares(config: &RunConfig) -> Result<Vec<f64>, PlanError> {
 fn run_steps(config: &RunConfig, corpus: &Corpus, shares: &[f64], block_tokens: u64) -> Result<u64, PlanError> {
     let per_step = config.training.tokens_per_step.0;
     let tokens = match config.training.budget() {
-        Budget::Steps(steps) => return Ok(steps),
+        Budget::Steps(steps) => steps.saturating_mul(per_step),
         Budget::Tokens(tokens) => tokens,
         Budget::Epochs(epochs) => {
             let usable = usable_tokens(corpus.train_tokens.ok_or(PlanError::CorpusUnknown)?, block_tokens);
@@ -197,6 +198,10 @@ fn run_steps(config: &RunConfig, corpus: &Corpus, shares: &[f64], block_tokens: 
             (positions as f64 / per_token) as u64
         }
     };
+    // Half the range of the numbers is left for sums and for rounding up.
+    if i64::try_from(tokens).is_err() {
+        return Err(PlanError::BudgetTooLarge);
+    }
     Ok(tokens / per_step)
 }
 
@@ -295,10 +300,11 @@ fn largest_divisor(number: usize, limit: usize) -> usize {
     (1..=number.min(limit.max(1))).rev().find(|divisor| number.is_multiple_of(*divisor)).unwrap_or(1)
 }
 
-fn lcm(a: u64, b: u64) -> u64 {
+/// The least common multiple, if it fits into TOML's 63 bits.
+fn lcm(a: u64, b: u64) -> Option<u64> {
     let (mut x, mut y) = (a, b);
     while y != 0 {
         (x, y) = (y, x % y);
     }
-    a / x * b
+    (a / x).checked_mul(b).filter(|common| i64::try_from(*common).is_ok())
 }

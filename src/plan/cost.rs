@@ -98,8 +98,8 @@ impl ModelShape {
     /// Operations of one position, forward and backward, in a sequence of `context_length` positions.
     #[must_use]
     pub fn flops_per_position(&self, context_length: usize) -> f64 {
-        let attention = 12 * self.num_hidden_layers * self.hidden_size * context_length;
-        6.0 * self.num_matmul_parameters() as f64 + attention as f64
+        let attention = 12.0 * (self.num_hidden_layers * self.hidden_size) as f64 * context_length as f64;
+        6.0 * self.num_matmul_parameters() as f64 + attention
     }
 
     /// Bytes for micro-batches of `sequences` sequences of `context_length` positions.
@@ -110,7 +110,9 @@ impl ModelShape {
     pub fn memory(&self, sequences: usize, context_length: usize) -> Memory {
         let layer_row = 12 * self.hidden_size + 4 * self.intermediate_size + 4 * self.num_attention_heads * context_length;
         let row = self.num_hidden_layers * layer_row + 4 * self.vocab_size;
-        Memory { state: 16 * self.num_parameters(), activations: 4 * (sequences * context_length * row) as u64, checkpoint: 12 * self.num_parameters() }
+        // In floats, since the product of silly sizes is beyond any integer.
+        let activations = 4.0 * sequences as f64 * context_length as f64 * row as f64;
+        Memory { state: 16 * self.num_parameters(), activations: activations as u64, checkpoint: 12 * self.num_parameters() }
     }
 
     fn num_layer_matmul_parameters(&self) -> u64 {

@@ -81,6 +81,12 @@ pub enum PlanError {
         /// The smallest that fits.
         common: u64,
     },
+    /// No block of a countable size suits all stages.
+    #[error("the smallest block that all stages can cut into sequences has more than 2^63 tokens")]
+    BlockTooLarge,
+    /// More tokens than can be counted.
+    #[error("the budget is more than 2^63 tokens")]
+    BudgetTooLarge,
     /// The number of tokens is needed and not known.
     #[error("training.epochs needs the number of tokens, which is known after the text was prepared")]
     CorpusUnknown,
@@ -105,6 +111,8 @@ impl PlanError {
             }
             Self::CorpusTooSmall { .. } => "give more text in data.files, or lower training.context_length".into(),
             Self::UnevenBlock { block_tokens, common } => format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common)),
+            Self::BlockTooLarge => "use patch sizes that divide one another, like 8, 4, 2, 1".into(),
+            Self::BudgetTooLarge => "lower the budget: training.tokens, positions, epochs or steps".into(),
             Self::CorpusUnknown => "start the run, or give the budget as training.tokens".into(),
         }
     }

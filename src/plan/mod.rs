@@ -7,6 +7,8 @@ mod cost;
 mod error;
 mod schedule;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use build::{block_tokens, Corpus, RunPlan};
 pub use cost::{Cost, Memory, ModelShape};

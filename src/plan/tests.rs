@@ -1,0 +1,310 @@
+//! The arithmetic of plans, against numbers worked out by hand or given by the paper.
+
+use std::path::Path;
+
+use crate::config::{LoadRequest, RunConfig, ScheduleKind, load};
+use crate::plan::{Corpus, ModelShape, PlanError, RunPlan, Schedule};
+
+/// A text of `train_tokens` tokens, read by a tokenizer of 500.
+fn corpus(train_tokens: u64) -> Corpus {
+    Corpus { tokenizer_vocab_size: 500, train_tokens: Some(train_tokens), entropy_rate: None }
+}
+
+/// The default network on 64 positions and 4096 tokens per step, with `sets` on top.
+fn config(sets: &[&str]) -> RunConfig {
+    let sizes = ["training.context_length=64", "training.tokens_per_step=4096", "training.micro_batch_size=16", "model.max_position_embeddings=256"];
+    let stages = two_stages(4, "2/3");
+    let sets: Vec<String> = sizes.iter().chain([&stages.as_str()]).chain(sets).map(ToString::to_string).collect();
+    load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config
+}
+
+fn plan(sets: &[&str]) -> RunPlan {
+    RunPlan::new(&config(sets), &corpus(1 << 40)).unwrap()
+}
+
+fn refusal(sets: &[&str]) -> PlanError {
+    RunPlan::new(&config(sets), &corpus(1 << 40)).unwrap_err()
+}
+
+fn steps(plan: &RunPlan) -> Vec<u64> {
+    plan.stages.iter().map(|stage| stage.steps).collect()
+}
+
+/// Two stages, of which the first has `patch_size` and `share`.
+fn two_stages(patch_size: u32, share: &str) -> String {
+    format!("stages=[{{patch_size={patch_size}, share=\"{share}\"}}, {{patch_size=1}}]")
+}
+
+#[test]
+fn the_run_is_rounded_down_to_steps_and_the_rest_goes_to_the_stage_without_a_share() {
+    let table: [(&str, &str, &[u64]); 6] = [
+        ("training.tokens=3M", &two_stages(4, "2/3"), &[488, 244]),
+        ("training.tokens=12287", &two_stages(4, "1/2"), &[1, 1]),
+        ("training.tokens=12288", &two_stages(4, "1/2"), &[2, 1]),
+        ("training.steps=100", "stages=[{patch_size=8,share=0.334},{patch_size=4},{patch_size=1,share=0.333}]", &[33, 34, 33]),
+        ("training.steps=10", "stages=[{patch_size=4,share=0.26},{patch_size=1,share=0.74}]", &[3, 7]),
+        ("training.steps=10", "stages=[{patch_size=1}]", &[10]),
+    ];
+    for (budget, stages, expected) in table {
+        let plan = plan(&[budget, stages]);
+        assert_eq!(steps(&plan), expected, "{budget} {stages}");
+        assert_eq!(plan.steps, expected.iter().sum::<u64>());
+        assert_eq!(plan.cost.tokens, plan.steps * 4096);
+    }
+}
+
+#[test]
+fn every_budget_leads_to_the_same_run() {
+    let by_tokens = plan(&["training.tokens=2457600"]);
+    assert_eq!(by_tokens.steps, 600);
+    assert_eq!(plan(&["training.steps=600"]), by_tokens);
+    // 400 steps of 1024 positions and 200 of 4096: half as many positions as tokens.
+    assert_eq!(by_tokens.cost.positions, 1_228_800);
+    assert_eq!(plan(&["training.positions=1228801"]), by_tokens);
+
+    // One block is 256 tokens, so 100 of the text's tokens are never read.
+    let text = corpus(409_600 + 100);
+    let by_epochs = RunPlan::new(&config(&["training.epochs=6"]), &text).unwrap();
+    assert_eq!(by_epochs.steps, 600);
+    assert_eq!(by_epochs.epochs(), Some(6.0));
+    assert_eq!(RunPlan::new(&config(&["training.epochs=0.5"]), &text).unwrap().steps, 50);
+    assert_eq!(
+        by_epochs.warnings,
+        ["100 of 409700 training tokens are never read: the text ends inside a block of 256", "the budget reads the training text 6.00 times"]
+    );
+    let unknown = Corpus { train_tokens: None, ..text };
+    assert_eq!(RunPlan::new(&config(&["training.epochs=6"]), &unknown), Err(PlanError::CorpusUnknown));
+    assert_eq!(RunPlan::new(&config(&["training.steps=600"]), &unknown).unwrap().epochs(), None);
+}
+
+#[test]
+fn stages_follow_one_another_without_a_gap() {
+    let plan = plan(&["training.steps=30", "stages=[{patch_size=4,share=0.5},{patch_size=2,share=0.2},{patch_size=1}]"]);
+    let starts: Vec<(u64, u64, u64)> = plan.stages.iter().map(|stage| (stage.first_step, stage.first_token, stage.first_data_token)).collect();
+    assert_eq!(starts, [(0, 0, 0), (15, 61_440, 61_440), (21, 86_016, 86_016)]);
+    assert_eq!([0, 14, 15, 20, 21, 29, 30].map(|completed| plan.stage_idx_after(completed)), [0, 0, 1, 1, 2, 2, 2]);
+    let cost = plan.cost_after(17);
+    assert_eq!((cost.tokens, cost.positions), (17 * 4096, 15 * 1024 + 2 * 2048));
+    assert_eq!(plan.cost_after(30), plan.cost);
+    assert_eq!(plan.cost_after(0).tokens, 0);
+}
+
+#[test]
+fn a_stage_may_have_its_own_numbers() {
+    let stages = "stages=[{patch_size=4,share=0.5,context_length=32,tokens_per_step=2048,micro_batch_size=3,learning_rate=0.5,warmup_steps=7},{patch_size=1}]";
+    let plan = plan(&["training.steps=20", "optimizer.learning_rate=0.25", "schedule.warmup_steps=2", stages]);
+    let (first, second) = (&plan.stages[0], &plan.stages[1]);
+    assert_eq!((first.steps, first.context_length, first.tokens_per_step), (20, 32, 2048), "half the tokens per step, twice the steps");
+    assert_eq!((first.micro_batch_size, first.num_micro_batches), (2, 8), "16 sequences of 128 tokens");
+    assert_eq!((first.schedule.peak, first.schedule.warmup_steps), (0.5, 7));
+    assert_eq!((second.steps, second.first_token, second.context_length, second.micro_batch_size), (10, 40_960, 64, 16));
+    assert_eq!((second.schedule.peak, second.schedule.warmup_steps), (0.25, 2));
+}
+
+#[test]
+fn the_micro_batch_is_the_largest_divisor_that_is_allowed() {
+    // At K = 4 a step has 16 sequences, at K = 1 it has 64.
+    for (allowed, expected) in [(1, [1, 1]), (3, [2, 2]), (6, [4, 4]), (15, [8, 8]), (16, [16, 16]), (50, [16, 32]), (1000, [16, 64])] {
+        let plan = plan(&[&format!("training.micro_batch_size={allowed}")]);
+        assert_eq!([0, 1].map(|idx| plan.stages[idx].micro_batch_size), expected, "at most {allowed}");
+        assert_eq!([0, 1].map(|idx| plan.stages[idx].sequences_per_step()), [16, 64]);
+    }
+    let plan = plan(&["training.tokens_per_step=3328", "training.micro_batch_size=12"]);
+    assert_eq!([0, 1].map(|idx| plan.stages[idx].micro_batch_size), [1, 4], "13 and 52 sequences");
+}
+
+#[test]
+fn the_first_patch_of_a_sequence_is_no_target() {
+    let plan = plan(&[]);
+    assert_eq!([0, 1].map(|idx| plan.stages[idx].sequence_tokens()), [256, 64]);
+    assert_eq!([0, 1].map(|idx| plan.stages[idx].targets_per_step()), [16 * 63 * 4, 64 * 63]);
+}
+
+#[test]
+fn a_block_can_be_cut_into_the_sequences_of_every_stage() {
+    let block = |sets: &[&str]| plan(&[&["training.tokens_per_step=6144"], sets].concat()).block_tokens;
+    assert_eq!(block(&["stages=[{patch_size=1}]"]), 64);
+    assert_eq!(block(&[&two_stages(8, "1/2")]), 8 * 64);
+    assert_eq!(block(&["stages=[{patch_size=4,share=0.3},{patch_size=6,share=0.3},{patch_size=1}]"]), 12 * 64);
+    assert_eq!(block(&["stages=[{patch_size=4,share=0.3},{patch_size=1,context_length=96}]"]), 768, "lcm of 256 and 96");
+    assert_eq!(block(&["data.block_tokens=1536"]), 1536);
+    let uneven = refusal(&["data.block_tokens=1000"]);
+    assert_eq!(uneven, PlanError::UnevenBlock { block_tokens: 1000, common: 256 });
+    assert_eq!(uneven.hint(), "use data.block_tokens = 1024");
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
+    let stages = |stages: &str| format!("stages={stages}");
+    let table = [
+        (
+            "training.tokens_per_step=4000".to_owned(),
+            "training.tokens_per_step = 4000 is not a whole number of sequences in stage 1 (patch_size 4 * context_length 64 = 256 tokens)",
+            "use training.tokens_per_step = 3840 or 4096",
+        ),
+        (
+            "training.tokens_per_step=100".to_owned(),
+            "training.tokens_per_step = 100 is not a whole number of sequences in stage 1 (patch_size 4 * context_length 64 = 256 tokens)",
+            "use training.tokens_per_step = 256",
+        ),
+        (
+            stages("[{patch_size=3,share=0.5},{patch_size=2}]"),
+            "training.tokens_per_step = 4096 is not a whole number of sequences in stage 1 (patch_size 3 * context_length 64 = 192 tokens)",
+            "use training.tokens_per_step = 3840 or 4224",
+        ),
+        (
+            "training.context_length=512".to_owned(),
+            "context_length = 512 of stage 1 is longer than model.max_position_embeddings = 256",
+            "lower context_length, or set model.max_position_embeddings = 512",
+        ),
+        (
+            stages("[{patch_size=4,share=0.5},{patch_size=1,share=0.6}]"),
+            "the shares of the stages add up to 1.1000, not to 1",
+            "leave out the share of one stage, and it takes the rest",
+        ),
+        (
+            stages("[{patch_size=4,share=1.0},{patch_size=1}]"),
+            "the shares of the stages add up to 1.0000, so nothing is left for the stage without a share",
+            "leave out the share of one stage, and it takes the rest",
+        ),
+        (
+            stages("[{patch_size=4},{patch_size=1}]"),
+            "2 stages have no share, so it is not clear how they divide the rest",
+            "give all stages but one a share, like share = \"2/3\"",
+        ),
+        (
+            "training.tokens=4100".to_owned(),
+            "stage 2 gets no optimizer step: the run has 1 steps of 4096 tokens",
+            "raise training.tokens, or lower training.tokens_per_step below 4096",
+        ),
+        (
+            "model.vocab_size=499".to_owned(),
+            "model.vocab_size = 499 is too small: the tokenizer has 500 tokens",
+            "leave model.vocab_size out, or set it to 512 (the next multiple of 64)",
+        ),
+    ];
+    for (set, message, hint) in table {
+        let error = refusal(&[&set]);
+        assert_eq!((error.to_string().as_str(), error.hint().as_str()), (message, hint), "for {set}");
+    }
+    let short = RunPlan::new(&config(&[]), &corpus(255)).unwrap_err();
+    assert_eq!(short.to_string(), "the training text has 255 tokens, less than one block of 256 (context_length times the patch sizes)");
+}
+
+#[test]
+fn the_vocabulary_is_that_of_the_tokenizer_rounded_up() {
+    assert_eq!(plan(&[]).model.vocab_size, 512);
+    assert_eq!(plan(&["model.vocab_size=500"]).model.vocab_size, 500);
+}
+
+/// The values of `completed` and of the learning rate there.
+fn check_rates(schedule: &Schedule, expected: &[(u64, f64)]) {
+    for (completed, rate) in expected {
+        let found = schedule.learning_rate(*completed);
+        assert!((found - rate).abs() < 1e-12, "{:?} after {completed}: {found}, not {rate}", schedule.kind);
+    }
+}
+
+fn schedule(kind: ScheduleKind) -> Schedule {
+    Schedule { kind, peak: 0.8, minimum: 0.0, warmup_steps: 10, decay_steps: 0, steps: 110 }
+}
+
+#[test]
+fn the_cosine_is_that_of_hugging_face() {
+    // get_cosine_schedule_with_warmup(num_warmup_steps=10, num_training_steps=110) with a peak of 0.8:
+    // step / 10 below 10, then 0.5 * (1 + cos(pi * (step - 10) / 100)).
+    let quarter = 0.4 * (1.0 + std::f64::consts::FRAC_1_SQRT_2);
+    check_rates(
+        &schedule(ScheduleKind::Cosine),
+        &[(0, 0.0), (1, 0.08), (9, 0.72), (10, 0.8), (35, quarter), (60, 0.4), (85, 0.8 - quarter), (110, 0.0), (999, 0.0)],
+    );
+    let third = 0.75 * 0.8;
+    check_rates(&Schedule { steps: 190, ..schedule(ScheduleKind::Cosine) }, &[(70, third), (190, 0.0)]);
+    check_rates(&Schedule { minimum: 0.2, ..schedule(ScheduleKind::Cosine) }, &[(0, 0.0), (5, 0.4), (10, 0.8), (60, 0.5), (110, 0.2)]);
+    check_rates(&Schedule { warmup_steps: 0, ..schedule(ScheduleKind::Cosine) }, &[(0, 0.8), (55, 0.4), (110, 0.0)]);
+}
+
+#[test]
+fn the_other_schedules_fall_in_straight_lines_or_not_at_all() {
+    check_rates(&schedule(ScheduleKind::Linear), &[(0, 0.0), (10, 0.8), (35, 0.6), (60, 0.4), (110, 0.0)]);
+    check_rates(&schedule(ScheduleKind::Constant), &[(0, 0.0), (5, 0.4), (10, 0.8), (60, 0.8), (110, 0.8)]);
+    let wsd = Schedule { decay_steps: 20, minimum: 0.2, ..schedule(ScheduleKind::Wsd) };
+    check_rates(&wsd, &[(0, 0.0), (10, 0.8), (60, 0.8), (90, 0.8), (100, 0.5), (110, 0.2)]);
+}
+
+#[test]
+fn every_stage_has_a_schedule_of_its_own() {
+    let plan =
+        plan(&["training.steps=300", "schedule.kind=wsd", "schedule.warmup_share=0.1", "optimizer.learning_rate=0.25", "schedule.min_learning_rate=0.05"]);
+    let expected = |steps, warmup_steps, decay_steps| Schedule { kind: ScheduleKind::Wsd, peak: 0.25, minimum: 0.05, warmup_steps, decay_steps, steps };
+    assert_eq!(plan.stages[0].schedule, expected(200, 20, 20));
+    assert_eq!(plan.stages[1].schedule, expected(100, 10, 10));
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+}
+
+#[test]
+fn a_warm_up_longer_than_its_stage_is_cut_with_a_warning() {
+    let plan = plan(&["training.steps=30", "schedule.warmup_steps=15"]);
+    assert_eq!([0, 1].map(|idx| plan.stages[idx].schedule.warmup_steps), [15, 10]);
+    assert_eq!(plan.warnings, ["stage 2 has 10 steps: its warm-up of 15 steps was cut to that"]);
+}
+
+#[test]
+fn relative_cost_is_the_sum_of_shares_over_patch_sizes() {
+    let table = [
+        (two_stages(4, "1/2"), 0.625),
+        (two_stages(4, "2/3"), 0.5),
+        (two_stages(4, "4/5"), 0.4),
+        (two_stages(1, "1/2"), 1.0),
+        ("stages=[{patch_size=8,share=0.25},{patch_size=4,share=0.25},{patch_size=2,share=0.25},{patch_size=1}]".into(), (0.125 + 0.25 + 0.5 + 1.0) / 4.0),
+    ];
+    for (stages, expected) in table {
+        let cost = plan(&["training.steps=6000", &stages]).relative_cost();
+        assert!((cost - expected).abs() < 1e-12, "{stages}: {cost}, not {expected}");
+    }
+}
+
+fn shape_of(preset: &str) -> ModelShape {
+    let config = config(&[&format!("model.preset={preset}"), "model.max_position_embeddings=2048"]);
+    ModelShape::new(&config.model, 32_000)
+}
+
+#[test]
+fn the_networks_of_the_paper_have_its_numbers_of_parameters() {
+    let table = [("paper-370m", 369_148_928), ("paper-780m", 781_395_456), ("paper-1.3b", 1_345_423_360), ("paper-2.7b", 2_693_696_000)];
+    for (preset, expected) in table {
+        assert_eq!(shape_of(preset).num_parameters(), expected, "{preset}");
+    }
+    let tables = 2 * 32_000 * 1024;
+    let norms = 49 * 1024;
+    let shape = shape_of("paper-370m");
+    assert_eq!(shape.num_matmul_parameters(), 369_148_928 - norms - tables / 2);
+    assert_eq!(ModelShape { tie_word_embeddings: true, ..shape.clone() }.num_parameters(), 369_148_928 - tables / 2);
+    // With 4 instead of 16 key and value heads, two matrices per layer shrink to a quarter.
+    assert_eq!(ModelShape { num_key_value_heads: 4, ..shape }.num_parameters(), 369_148_928 - 24 * 2 * 1024 * 1024 * 3 / 4);
+}
+
+#[test]
+fn operations_and_bytes_follow_the_stated_convention() {
+    let shape = shape_of("paper-370m");
+    let matrices = 6.0 * shape.num_matmul_parameters() as f64;
+    assert!((shape.flops_per_position(2048) - (matrices + 12.0 * 24.0 * 1024.0 * 2048.0)).abs() < 1.0);
+    let memory = shape.memory(4, 2048);
+    assert_eq!((memory.state, memory.checkpoint), (16 * 369_148_928, 12 * 369_148_928));
+    assert_eq!(memory.activations, 4 * 4 * 2048 * (24 * (12 * 1024 + 4 * 2752 + 4 * 16 * 2048) + 4 * 32_000));
+    let plan = plan(&["training.steps=30"]);
+    let flops = 1024.0 * plan.model.flops_per_position(64);
+    assert!((plan.cost.flops - (20.0 * flops + 10.0 * 4.0 * flops)).abs() < 1.0);
+}
+
+#[test]
+fn cadences_are_shares_of_the_run_unless_they_are_given() {
+    let auto = ["evaluation.every_steps=auto", "activations.every_steps=auto", "samples.every_steps=auto", "checkpoint.every_steps=auto"];
+    let of_run = |steps: &str| plan(&[&auto[..], &[steps]].concat()).cadences;
+    let long = of_run("training.steps=1000");
+    assert_eq!((long.report, long.evaluation, long.activations, long.samples, long.checkpoint), (1, Some(50), Some(50), Some(100), Some(100)));
+    assert_eq!(of_run("training.steps=3").evaluation, Some(1), "a short run does not miss its own cadence");
+    let given = plan(&["evaluation.every_steps=7", "samples.every_steps=never", "report.every_steps=3"]).cadences;
+    assert_eq!((given.report, given.evaluation, given.samples), (3, Some(7), None));
+    assert_eq!(plan(&["device=cuda"]).cadences.report, 10);
+}
