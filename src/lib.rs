@@ -1,5 +1,6 @@
 //! patchtui: patch-level LLM pre-training that lives in a terminal.
 
+pub mod commands;
 pub mod config;
 pub mod control;
 #[cfg(feature = "engine")]
