@@ -7,3 +7,4 @@ pub mod control;
 pub mod engine;
 pub mod plan;
 pub mod run;
+pub mod tui;

@@ -6,6 +6,7 @@ mod command;
 mod event;
 mod history;
 mod number;
+pub mod sanitize;
 
 pub use command::{CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
 pub use event::{

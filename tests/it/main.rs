@@ -4,3 +4,10 @@ mod architecture;
 mod config;
 #[cfg(feature = "engine")]
 mod golden;
+mod sanitize;
+mod tui_chart;
+mod tui_fixture;
+mod tui_frames;
+mod tui_pty;
+mod tui_update;
+mod tui_view;

@@ -1,0 +1,44 @@
+//! From any number of points to four per column of dots, without changing a dot of the picture.
+
+use crate::tui::chart::Domain;
+
+/// What a column of dots keeps of the points in it: rows of dots, counted from the bottom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extremes {
+    /// Column of dots.
+    pub column: usize,
+    /// Row of the first point.
+    pub first: usize,
+    /// Row of the last point.
+    pub last: usize,
+    /// Lowest row.
+    pub min: usize,
+    /// Highest row.
+    pub max: usize,
+    /// Whether a line leads from the previous column's last point to the first point.
+    pub is_joined: bool,
+}
+
+/// Cuts `points`, in the order of x, into columns of dots; a point that is not finite is a gap, after which no line is joined.
+///
+/// A gap inside a column begins a second entry for that column.
+pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domain), (columns, rows): (usize, usize)) -> Vec<Extremes> {
+    let mut kept: Vec<Extremes> = Vec::new();
+    let mut is_joined = false;
+    for (x_value, y_value) in points {
+        let (Some(column), Some(row)) = (x.dot(x_value, columns), y.dot(y_value, rows)) else {
+            is_joined = false;
+            continue;
+        };
+        match kept.last_mut() {
+            Some(extremes) if is_joined && extremes.column == column => {
+                extremes.last = row;
+                extremes.min = extremes.min.min(row);
+                extremes.max = extremes.max.max(row);
+            }
+            _ => kept.push(Extremes { column, first: row, last: row, min: row, max: row, is_joined }),
+        }
+        is_joined = true;
+    }
+    kept
+}

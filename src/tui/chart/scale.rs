@@ -1,0 +1,135 @@
+//! Ranges and ticks at round numbers, so that a new point rarely moves the picture.
+
+/// A range of values, `lo < hi`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Domain {
+    /// The lower end.
+    pub lo: f64,
+    /// The upper end.
+    pub hi: f64,
+}
+
+impl Domain {
+    /// Where `value` lies, 0 at the lower end and 1 at the upper.
+    #[must_use]
+    pub fn share(self, value: f64) -> f64 {
+        (value - self.lo) / (self.hi - self.lo)
+    }
+
+    /// The dot of `value` among `dots` dots; beyond the ends, the dot at the end. `None` if it is not finite.
+    #[must_use]
+    pub fn dot(self, value: f64, dots: usize) -> Option<usize> {
+        let share = self.share(value);
+        share.is_finite().then(|| (share.clamp(0.0, 1.0) * dots.saturating_sub(1) as f64).round() as usize)
+    }
+}
+
+/// The smallest range between round numbers that holds `lo..=hi` with at most about `max_ticks` ticks.
+#[must_use]
+pub fn nice_domain(lo: f64, hi: f64, max_ticks: usize) -> Domain {
+    if !lo.is_finite() || !hi.is_finite() || (hi - lo).is_infinite() {
+        return Domain { lo: 0.0, hi: 1.0 };
+    }
+    // A flat line still needs a range, and one that floating-point numbers of its size can tell apart.
+    let least = lo.abs().max(hi.abs()).max(1e-3) * 1e-6;
+    let step = nice_step((hi - lo).max(least), max_ticks);
+    let (mut low, mut high) = ((lo / step).floor() * step, (hi / step).ceil() * step);
+    if low >= high {
+        low -= step;
+        high += step;
+    }
+    Domain { lo: low, hi: high }
+}
+
+/// Round numbers inside `domain`, at most about `max_ticks`.
+#[must_use]
+pub fn nice_ticks(domain: Domain, max_ticks: usize) -> Vec<f64> {
+    let span = domain.hi - domain.lo;
+    if !(span > 0.0 && span.is_finite()) || max_ticks == 0 {
+        return Vec::new();
+    }
+    let step = nice_step(span, max_ticks);
+    let first = (domain.lo / step - 1e-9).ceil();
+    let last = (domain.hi / step + 1e-9).floor();
+    (0..=(last - first).max(0.0) as usize).take(max_ticks + 2).map(|idx| (first + idx as f64) * step).filter(|tick| *tick <= domain.hi + step * 1e-9).collect()
+}
+
+/// A tick's label with as many decimals as the distance of `ticks` needs.
+pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
+    let step = match ticks {
+        [first, second, ..] => second - first,
+        _ => value.abs().max(1.0),
+    };
+    let decimals = (-(step * 1.000_001).log10().floor()).clamp(0.0, 6.0) as usize;
+    let value = if value.abs() < step * 1e-9 { 0.0 } else { value };
+    format!("{value:.decimals$}")
+}
+
+/// The range of `values` without rare high outliers; a second value says how high the highest is if it lies above.
+///
+/// The first steps of a run are often far above all others; a range that held them would flatten the rest.
+pub(crate) fn robust_range(values: impl Iterator<Item = f64>) -> Option<(f64, f64, Option<f64>)> {
+    const ENOUGH: usize = 40;
+    let mut finite = values.filter(|value| value.is_finite()).collect::<Vec<_>>();
+    let lo = finite.iter().copied().reduce(f64::min)?;
+    let hi = finite.iter().copied().reduce(f64::max)?;
+    if finite.len() < ENOUGH {
+        return Some((lo, hi, None));
+    }
+    let idx = finite.len() * 95 / 100;
+    let (_, high, _) = finite.select_nth_unstable_by(idx, f64::total_cmp);
+    let usual = *high - lo;
+    if hi - lo > 2.5 * usual && usual > 0.0 { Some((lo, lo + 1.25 * usual, Some(hi))) } else { Some((lo, hi, None)) }
+}
+
+/// The smallest of 1, 2 and 5 times a power of ten that cuts `span` into at most `max_ticks` pieces.
+fn nice_step(span: f64, max_ticks: usize) -> f64 {
+    let raw = span / max_ticks.max(1) as f64;
+    let power = 10f64.powf(raw.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= raw * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_round_and_hold_the_values() {
+        for (lo, hi, want) in [(1.93, 6.4, (1.0, 7.0)), (3.214, 3.267, (3.21, 3.27)), (0.0, 3.1e6, (0.0, 4e6)), (5.0, 5.0, (4.999_999, 5.000_005))] {
+            let domain = nice_domain(lo, hi, 6);
+            assert!(domain.lo <= lo && domain.hi >= hi && domain.lo < domain.hi, "{lo} {hi} {domain:?}");
+            if lo < hi {
+                assert!((domain.lo - want.0).abs() < 1e-9 && (domain.hi - want.1).abs() < 1e-9, "{lo} {hi} {domain:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slightly_larger_value_keeps_the_domain() {
+        assert_eq!(nice_domain(2.0, 6.41, 6), nice_domain(2.03, 6.83, 6));
+    }
+
+    #[test]
+    fn strange_ranges_never_panic() {
+        for lo in [f64::NAN, f64::NEG_INFINITY, -1e308, 0.0, 1e-320, 1e308] {
+            for hi in [f64::NAN, f64::INFINITY, 0.0, 1e-320, 1e308] {
+                let domain = nice_domain(lo, hi, 4);
+                assert!(nice_ticks(domain, 4).len() <= 6);
+            }
+        }
+    }
+
+    #[test]
+    fn labels_have_the_decimals_of_the_step() {
+        let ticks = nice_ticks(Domain { lo: 3.2, hi: 3.28 }, 4);
+        assert_eq!(ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>(), ["3.20", "3.22", "3.24", "3.26", "3.28"]);
+    }
+
+    #[test]
+    fn a_first_spike_does_not_flatten_the_rest() {
+        let values = (0..100).map(|idx| if idx < 3 { 10.0 } else { 4.0 - f64::from(idx) * 0.01 });
+        let (lo, hi, clipped) = robust_range(values).unwrap();
+        assert!((3.0..3.1).contains(&lo) && hi < 5.0);
+        assert_eq!(clipped, Some(10.0));
+    }
+}

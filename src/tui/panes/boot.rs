@@ -1,0 +1,104 @@
+//! What is shown before the first step: what is being done, and what the run is.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Widget, Wrap};
+
+use crate::config::OptimizerState;
+use crate::plan::StagePlan;
+use crate::run::{Progress, RunHeader, sanitize};
+use crate::tui::App;
+use crate::tui::app::Link;
+use crate::tui::format;
+use crate::tui::panes::frame::titled;
+use crate::tui::theme::{Look, Role};
+
+/// The space of all panes before the first step.
+pub(crate) struct BootPane<'a>(pub(crate) &'a App);
+
+impl Widget for BootPane<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let app = self.0;
+        let name = vec![Span::styled("getting ready", app.look.style(Role::Strong))];
+        let inner = titled(app.look, name, Line::default(), area, buf);
+        let space = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+        let mut lines = vec![Line::default()];
+        match &app.history.progress {
+            Some(progress) => lines.extend(progress_lines(app.look, progress, usize::from(space.width))),
+            None => lines.push(Line::styled(waiting(app), app.look.style(Role::Dim))),
+        }
+        if let Some(header) = &app.history.header {
+            lines.push(Line::default());
+            lines.extend(facts(app.look, header));
+        }
+        Paragraph::new(lines).wrap(Wrap { trim: false }).render(space, buf);
+    }
+}
+
+/// Model, device, stages, cost and decisions of the run.
+pub(crate) fn facts(look: Look, header: &RunHeader) -> Vec<Line<'static>> {
+    let (plan, model) = (&header.plan, &header.plan.model);
+    let (parameters, vocabulary) = (format::count(plan.num_parameters as f64), format::grouped(model.vocab_size as u64));
+    let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
+    let threads = if header.threads > 0 { format!(", {} threads", header.threads) } else { String::new() };
+    let mut lines = vec![
+        fact(look, "model", format!("{layers} layers, hidden size {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
+        fact(look, "device", format!("{}{threads}", sanitize::line(&header.device))),
+        fact(look, "directory", sanitize::line(&header.directory.to_string_lossy())),
+    ];
+    lines.extend(plan.stages.iter().enumerate().map(|(idx, stage)| fact(look, &format!("stage {}", idx + 1), stage_text(idx, stage))));
+    let relative = format!("{:.3e} FLOPs, {:.2} of token-level training", plan.cost.flops, plan.relative_cost());
+    lines.push(fact(look, "cost", relative));
+    lines.extend(plan.warnings.iter().map(|warning| Line::styled(sanitize::line(warning), look.style(Role::Warn))));
+    if !header.decisions.is_empty() {
+        lines.push(Line::default());
+    }
+    lines.extend(header.decisions.iter().map(|decision| fact(look, &sanitize::line(&decision.label), sanitize::line(&decision.text))));
+    lines
+}
+
+/// A bar with its activity.
+fn progress_lines(look: Look, progress: &Progress, width: usize) -> Vec<Line<'static>> {
+    let activity = Span::styled(sanitize::line(&progress.activity), look.style(Role::Strong));
+    let Some(total) = progress.total.filter(|total| *total > 0) else {
+        let done = if progress.done > 0 { format!("  {}", format::count(progress.done as f64)) } else { String::new() };
+        return vec![Line::from(vec![activity, Span::raw(done)])];
+    };
+    let share = (progress.done as f64 / total as f64).clamp(0.0, 1.0);
+    let wide = width.min(72);
+    let filled = (share * wide as f64).round() as usize;
+    let numbers = format!("  {:.0} %  {}/{}", 100.0 * share, format::count(progress.done as f64), format::short_count(total as f64));
+    vec![
+        Line::from(vec![activity, Span::styled(numbers, look.style(Role::Dim))]),
+        Line::from(vec![
+            Span::styled(look.glyph("\u{2501}", "=").repeat(filled), look.style(Role::Accent)),
+            Span::styled(look.glyph("\u{2500}", "-").repeat(wide - filled), look.style(Role::Previous)),
+        ]),
+    ]
+}
+
+fn waiting(app: &App) -> String {
+    match &app.link {
+        Link::Waiting => "waiting for the engine".into(),
+        Link::Live => "the engine is starting".into(),
+        Link::Lost { reason, .. } => sanitize::line(reason),
+        Link::Ended => "the engine has ended".into(),
+    }
+}
+
+fn fact(look: Look, label: &str, text: String) -> Line<'static> {
+    Line::from(vec![Span::styled(format!("{label:<11} "), look.style(Role::Dim)), Span::raw(text)])
+}
+
+fn stage_text(idx: usize, stage: &StagePlan) -> String {
+    let cost = stage.cost(stage.steps);
+    let (steps, tokens) = (format::grouped(stage.steps), format::count(cost.tokens as f64));
+    let moments = match stage.optimizer_state {
+        OptimizerState::Reset if idx > 0 => ", moments reset",
+        OptimizerState::Keep if idx > 0 => ", moments kept",
+        OptimizerState::Reset | OptimizerState::Keep => "",
+    };
+    let peak = format::scientific(stage.schedule.peak);
+    format!("K = {}, {steps} steps, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)
+}

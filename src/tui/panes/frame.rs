@@ -1,0 +1,85 @@
+//! The title line of a pane, and small things that several panes draw with.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use crate::tui::chart::{Domain, Switch};
+use crate::tui::theme::{Look, Role};
+use crate::tui::{App, Pane};
+
+/// A title line: what the pane shows on the left, its newest number on the right.
+pub(crate) struct Title<'a> {
+    /// What the pane shows.
+    pub(crate) text: String,
+    /// Its newest number; left out where it does not fit.
+    pub(crate) info: Line<'a>,
+}
+
+/// Draws the title of `pane` and returns the space below it.
+pub(crate) fn framed(app: &App, pane: Pane, title: Title<'_>, area: Rect, buf: &mut Buffer) -> Rect {
+    let number = Pane::ALL.iter().position(|other| *other == pane).map_or(0, |idx| idx + 1);
+    let role = if app.focus == pane { Role::Accent } else { Role::Strong };
+    let name = vec![Span::styled(format!("{number} "), app.look.style(Role::Dim)), Span::styled(title.text, app.look.style(role))];
+    titled(app.look, name, title.info, area, buf)
+}
+
+/// Draws a title line and returns the space below it.
+pub(crate) fn titled(look: Look, name: Vec<Span<'_>>, info: Line<'_>, area: Rect, buf: &mut Buffer) -> Rect {
+    if area.is_empty() {
+        return area;
+    }
+    let rule = look.style(Role::Previous);
+    for x in area.left()..area.right() {
+        buf.set_string(x, area.y, look.glyph("\u{2500}", "-"), rule);
+    }
+    let name = padded(Line::from(name));
+    let end = buf.set_line((area.x + 1).min(area.right()), area.y, &name, area.width.saturating_sub(2)).0;
+    let info = padded(info);
+    let wide = info.width() as u16;
+    // Two spaces alone are an empty info.
+    if wide > 2 && end + wide < area.right() {
+        buf.set_line(area.right() - wide - 1, area.y, &info, wide);
+    }
+    Rect { y: area.y + 1, height: area.height - 1, ..area }
+}
+
+/// Draws `text` in the middle of `area`.
+pub(crate) fn centered(text: &str, style: Style, area: Rect, buf: &mut Buffer) {
+    let wide = Span::raw(text).width() as u16;
+    if area.height == 0 {
+        return;
+    }
+    let x = area.x + area.width.saturating_sub(wide) / 2;
+    buf.set_stringn(x, area.y + (area.height - 1) / 2, text, usize::from(area.width), style);
+}
+
+/// All tokens of the run's plan; the x axis of every pane.
+pub(crate) fn token_domain(app: &App) -> Domain {
+    let tokens = app.history.header.as_ref().map_or(0, |header| header.plan.cost.tokens);
+    Domain { lo: 0.0, hi: tokens.max(1) as f64 }
+}
+
+/// Where the stages of the plan begin, but the first.
+pub(crate) fn switches(app: &App) -> Vec<Switch> {
+    let Some(header) = &app.history.header else { return Vec::new() };
+    let pairs = header.plan.stages.windows(2);
+    let last = header.plan.stages.len();
+    // Between many stages there is no room for two labels.
+    let before = |k: &str| if last == 2 { format!("K = {k}") } else { String::new() };
+    pairs
+        .map(|pair| Switch {
+            at: pair[1].first_token as f64,
+            before: before(&pair[0].patch_size.to_string()),
+            after: format!("K = {}", pair[1].patch_size),
+        })
+        .collect()
+}
+
+fn padded(line: Line<'_>) -> Line<'_> {
+    let mut spans = vec![Span::raw(" ")];
+    spans.extend(line.spans);
+    spans.push(Span::raw(" "));
+    Line::from(spans)
+}

@@ -1,0 +1,29 @@
+//! What fills a rectangle of the screen. Every pane reads the [`crate::tui::App`] and only draws; text from outside is made
+//! safe here, right before it becomes cells.
+
+mod frame;
+mod status;
+mod stage_bar;
+mod token_loss;
+mod objective;
+mod activations;
+mod samples;
+mod log;
+mod boot;
+mod summary;
+mod footer;
+mod overlays;
+mod tiny;
+
+pub(crate) use activations::ActivationsPane;
+pub(crate) use boot::BootPane;
+pub(crate) use footer::Footer;
+pub(crate) use log::LogPane;
+pub(crate) use objective::ObjectivePane;
+pub(crate) use overlays::OverlayView;
+pub(crate) use samples::SamplesPane;
+pub(crate) use stage_bar::StageBar;
+pub(crate) use status::StatusLines;
+pub(crate) use summary::SummaryPane;
+pub(crate) use tiny::{OneLine, TinyScreen};
+pub(crate) use token_loss::TokenLossPane;

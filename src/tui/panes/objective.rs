@@ -1,0 +1,77 @@
+//! What the stage itself minimises, step by step. Losses of different patch sizes are not comparable: each stage has its own
+//! range, and no line leads from one stage to the next.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use crate::run::StepPoint;
+use crate::tui::chart::{Chart, Domain, Layer, nice_domain, robust_range};
+use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
+use crate::tui::theme::Role;
+use crate::tui::{App, Pane, format};
+
+/// The stage's own objective.
+pub(crate) struct ObjectivePane<'a>(pub(crate) &'a App);
+
+impl Widget for ObjectivePane<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let app = self.0;
+        let steps = &app.history.steps;
+        let stage = steps.last().map_or(0, |point| point.stage);
+        let start = steps.iter().rposition(|point| point.stage != stage).map_or(0, |idx| idx + 1);
+        let (before, current) = steps.split_at(start);
+        let inner = framed(app, Pane::Objective, Title { text: name(app, stage), info: newest(app, before, current) }, area, buf);
+        let max_ticks = (usize::from(inner.height) / 2).clamp(2, 8);
+        let Some((y, _)) = range(current, max_ticks) else {
+            centered("no step yet", app.look.style(Role::Dim), inner, buf);
+            return;
+        };
+        let mut layers = Vec::new();
+        for piece in before.chunk_by(|a, b| a.stage == b.stage) {
+            if let Some((own, _)) = range(piece, max_ticks) {
+                layers.push(Layer { points: points(piece), y: Some(own), style: app.look.style(Role::Previous) });
+            }
+        }
+        layers.push(Layer { points: points(current), y: None, style: app.look.style(Role::Objective) });
+        let switches = switches(app).into_iter().map(|mut switch| {
+            switch.before.clear();
+            switch.after.clear();
+            switch
+        });
+        Chart { x: token_domain(app), y, layers, switches: switches.collect(), floor: None, look: app.look }.render(inner, buf);
+    }
+}
+
+fn points(piece: &[StepPoint]) -> Box<dyn Iterator<Item = (f64, f64)> + '_> {
+    Box::new(piece.iter().map(|point| (point.tokens as f64, point.loss)))
+}
+
+fn range(piece: &[StepPoint], max_ticks: usize) -> Option<(Domain, Option<f64>)> {
+    let (lo, hi, clipped) = robust_range(piece.iter().map(|point| point.loss))?;
+    Some((nice_domain(lo, hi, max_ticks), clipped))
+}
+
+fn name(app: &App, stage: usize) -> String {
+    match app.history.header.as_ref().and_then(|header| header.plan.stages.get(stage)) {
+        Some(plan) if plan.patch_size.get() > 1 => format!("next-bag loss (K = {})", plan.patch_size),
+        Some(_) => "token loss (K = 1), training".into(),
+        None => "objective".into(),
+    }
+}
+
+/// The newest value, what is cut off above, and what the dimmed curve is.
+fn newest(app: &App, before: &[StepPoint], current: &[StepPoint]) -> Line<'static> {
+    let Some(last) = current.last() else { return Line::default() };
+    let dim = app.look.style(Role::Dim);
+    let mut spans = Vec::new();
+    if let Some((_, Some(highest))) = range(current, 4) {
+        spans.push(Span::styled(format!("{} {}  ", app.look.glyph("\u{2191}", "max"), format::loss(highest)), dim));
+    }
+    if let Some(previous) = before.last().and_then(|point| app.history.header.as_ref()?.plan.stages.get(point.stage)) {
+        spans.push(Span::styled(format!("grey: K = {}  ", previous.patch_size), dim));
+    }
+    spans.push(Span::styled(format::loss(last.loss), app.look.style(if last.loss.is_finite() { Role::Objective } else { Role::Bad })));
+    Line::from(spans)
+}

@@ -1,0 +1,89 @@
+//! What lies over the screen: the keys, the facts of the run, the question before a stop.
+
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::layout::Rect;
+use ratatui::symbols::border;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
+
+use crate::run::sanitize;
+use crate::tui::app::{App, Overlay};
+use crate::tui::keys::BINDINGS;
+use crate::tui::panes::boot::facts;
+use crate::tui::panes::status::shortened;
+use crate::tui::theme::{Markers, Role};
+
+/// Border lines of a terminal that has only ASCII.
+const ASCII_BORDER: border::Set<'static> = border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
+/// The open overlay, if any.
+pub(crate) struct OverlayView<'a>(pub(crate) &'a App);
+
+impl Widget for OverlayView<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let app = self.0;
+        let (title, lines, scroll) = match app.overlay {
+            Overlay::None => return,
+            Overlay::Help(scroll) => ("keys", help_lines(app), scroll),
+            Overlay::About => ("about this run", about_lines(app), 0),
+            Overlay::ConfirmStop => ("stop the run?", confirm_lines(app), 0),
+        };
+        let widest = lines.iter().map(Line::width).max().unwrap_or(0) + 4;
+        let width = (widest.min(100) as u16).min(area.width);
+        let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
+        let text_height = wrapped_height(&paragraph, width.saturating_sub(4).max(1));
+        let height = text_height.saturating_add(2).min(area.height);
+        let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
+        let role = if app.overlay == Overlay::ConfirmStop { Role::Warn } else { Role::Accent };
+        let set = if app.look.markers == Markers::Ascii { ASCII_BORDER } else { border::ROUNDED };
+        let block = Block::bordered().border_set(set).border_style(app.look.style(role)).title(Line::from(Span::raw(format!(" {title} "))));
+        let inner = block.inner(place);
+        Clear.render(place, buf);
+        block.render(place, buf);
+        // The end of the text is the last thing that scrolls into view.
+        let scroll = (scroll as u16).min(text_height.saturating_sub(inner.height));
+        let space = Rect { x: inner.x + u16::from(inner.width > 1), width: inner.width.saturating_sub(2), ..inner };
+        paragraph.scroll((scroll, 0)).render(space, buf);
+    }
+}
+
+/// Lines that `paragraph` fills when wrapped at `width`, found by drawing it.
+fn wrapped_height(paragraph: &Paragraph<'_>, width: u16) -> u16 {
+    const TALLEST: u16 = 300;
+    let mut scratch = Buffer::empty(Rect::new(0, 0, width, TALLEST));
+    paragraph.render(scratch.area, &mut scratch);
+    let is_blank = |row: &[Cell]| row.iter().all(|cell| cell.symbol() == " ");
+    let rows = scratch.content.chunks(usize::from(width));
+    rows.enumerate().filter(|(_, row)| !is_blank(row)).last().map_or(0, |(idx, _)| idx as u16 + 1)
+}
+
+fn help_lines(app: &App) -> Vec<Line<'static>> {
+    let row = |key: &'static str, help: &'static str| Line::from(vec![Span::styled(format!("{key:<15}"), app.look.style(Role::Key)), Span::raw(help)]);
+    BINDINGS.iter().map(|binding| row(binding.label, binding.help)).collect()
+}
+
+fn about_lines(app: &App) -> Vec<Line<'static>> {
+    match &app.history.header {
+        Some(header) => facts(app.look, header),
+        None => vec![Line::raw("The engine has not said yet what the run is.")],
+    }
+}
+
+fn confirm_lines(app: &App) -> Vec<Line<'static>> {
+    let key = app.look.style(Role::Key);
+    vec![
+        Line::raw(format!("{} finishes its step, saves a checkpoint and ends.", shortened(&sanitize::line(app.run_name()), 30))),
+        Line::raw("It can be resumed later. To leave it running, press q."),
+        Line::default(),
+        Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  go on")]),
+    ]
+}

@@ -1,0 +1,68 @@
+//! The newest greedy continuations.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Widget, Wrap};
+
+use crate::run::{Sample, sanitize};
+use crate::tui::panes::frame::{Title, centered, framed};
+use crate::tui::theme::Role;
+use crate::tui::{App, Pane, format};
+
+/// The sample pane.
+pub(crate) struct SamplesPane<'a>(pub(crate) &'a App);
+
+impl Widget for SamplesPane<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let app = self.0;
+        let newest = app.history.samples.back();
+        let info = newest.map_or_else(Line::default, |sample| Line::styled(format!("greedy, step {}", format::grouped(sample.step)), app.look.style(Role::Dim)));
+        let inner = framed(app, Pane::Samples, Title { text: "samples".into(), info }, area, buf);
+        let Some(newest) = newest else {
+            centered("none yet", app.look.style(Role::Dim), inner, buf);
+            return;
+        };
+        if app.is_zoomed && app.focus == Pane::Samples {
+            draw_all(app, inner, buf);
+            return;
+        }
+        // All prompts of one step, each with its share of the lines.
+        let same_step = app.history.samples.iter().rev().take_while(|sample| sample.step == newest.step).collect::<Vec<_>>();
+        let shown = same_step.len().min(usize::from(inner.height)).max(1);
+        let lines_each = inner.height / shown as u16;
+        for (idx, sample) in same_step.iter().rev().take(shown).enumerate() {
+            let top = inner.y + idx as u16 * lines_each;
+            let is_last = idx + 1 == shown;
+            let height = if is_last { inner.bottom() - top } else { lines_each };
+            let space = Rect { x: inner.x + 1, y: top, width: inner.width.saturating_sub(2), height };
+            Paragraph::new(one_line(app, sample)).wrap(Wrap { trim: false }).render(space, buf);
+        }
+    }
+}
+
+/// Every sample that is kept, newest first, with its line breaks.
+fn draw_all(app: &App, area: Rect, buf: &mut Buffer) {
+    let mut lines = Vec::new();
+    for sample in app.history.samples.iter().rev().take(usize::from(area.height)) {
+        lines.push(Line::styled(format!("step {}", format::grouped(sample.step)), app.look.style(Role::Dim)));
+        let both = format!("{}\u{0}{}", sanitize::text(&sample.prompt), sanitize::text(&sample.text));
+        let mut is_prompt = true;
+        for line in both.split('\n') {
+            // The sanitiser leaves no NUL, so the one in between marks where the prompt ends.
+            let (prompt, text) = if is_prompt { line.split_once('\0').unwrap_or((line, "")) } else { ("", line) };
+            is_prompt = is_prompt && !line.contains('\0');
+            lines.push(Line::from(vec![Span::styled(prompt.to_owned(), app.look.style(Role::Dim)), Span::raw(text.to_owned())]));
+        }
+        lines.push(Line::default());
+    }
+    let area = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
+    Paragraph::new(lines).wrap(Wrap { trim: false }).render(area, buf);
+}
+
+fn one_line(app: &App, sample: &Sample) -> Line<'static> {
+    Line::from(vec![
+        Span::styled(sanitize::line(&sample.prompt), app.look.style(Role::Dim)),
+        Span::styled(sanitize::line(&sample.text), app.look.style(Role::Strong)),
+    ])
+}

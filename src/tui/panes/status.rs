@@ -1,0 +1,148 @@
+//! Two lines that answer "is it healthy, and when is it done?".
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use crate::run::{ControlState, Outcome, control_word, sanitize};
+use crate::tui::App;
+use crate::tui::app::Link;
+use crate::tui::format;
+use crate::tui::theme::Role;
+
+/// Columns between two items.
+const GAP: usize = 3;
+
+/// The two lines at the top.
+pub(crate) struct StatusLines<'a>(pub(crate) &'a App);
+
+/// A label with its value; of what does not fit, the highest rank goes first.
+pub(crate) struct Item<'a> {
+    rank: u8,
+    spans: Vec<Span<'a>>,
+}
+
+impl Widget for StatusLines<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        for (row, items) in [progress_items(self.0), number_items(self.0)].into_iter().enumerate().take(usize::from(area.height)) {
+            let line = fitted(items, usize::from(area.width.saturating_sub(1)));
+            buf.set_line(area.x + 1, area.y + row as u16, &line, area.width.saturating_sub(1));
+        }
+    }
+}
+
+/// Name, state, stage, step, time left.
+pub(crate) fn progress_items(app: &App) -> Vec<Item<'static>> {
+    let look = app.look;
+    let name = shortened(&sanitize::line(app.run_name()), 24);
+    let mut items = vec![Item { rank: 1, spans: vec![Span::styled(name, look.style(Role::Strong))] }, Item { rank: 0, spans: vec![state(app)] }];
+    let Some(header) = &app.history.header else { return items };
+    let (plan, step) = (&header.plan, app.history.step());
+    let idx = plan.stage_idx_after(step);
+    if let Some(stage) = plan.stages.get(idx) {
+        let spans = labelled(app, "stage", format!("{}/{} K = {}", idx + 1, plan.stages.len(), stage.patch_size));
+        items.push(Item { rank: 3, spans });
+    }
+    items.push(Item { rank: 2, spans: labelled(app, "step", format!("{}/{}", format::grouped(step), format::grouped(plan.steps))) });
+    if let Some((stage, run)) = app.history.eta().filter(|_| app.history.end.is_none() && app.link != Link::Ended) {
+        let text = if idx + 1 < plan.stages.len() {
+            format!("stage {}, run {}", format::duration(stage), format::duration(run))
+        } else {
+            format::duration(run)
+        };
+        items.push(Item { rank: 4, spans: labelled(app, "ETA", text) });
+    }
+    items
+}
+
+/// Losses, speed, learning rate, gradient norm.
+pub(crate) fn number_items(app: &App) -> Vec<Item<'static>> {
+    let mut items = Vec::new();
+    if let Some(evaluation) = app.history.evaluations.last() {
+        let mut spans = labelled(app, "K = 1 loss", format::loss(evaluation.token_loss));
+        spans.push(Span::styled(format!(" ppl {}", format::perplexity(evaluation.perplexity)), app.look.style(Role::Dim)));
+        spans[1] = spans[1].clone().style(app.look.style(Role::TokenLoss));
+        items.push(Item { rank: 0, spans });
+    }
+    let Some(step) = &app.history.last_step else { return items };
+    let is_patch_stage = step.patch_size.get() > 1;
+    let name = if is_patch_stage { format!("next-bag K = {}", step.patch_size) } else { "train".to_owned() };
+    let role = if step.loss.is_finite() { Role::Objective } else { Role::Bad };
+    let mut spans = labelled(app, &name, format::loss(step.loss));
+    spans[1] = spans[1].clone().style(app.look.style(role));
+    items.push(Item { rank: 1, spans });
+    if let Some(speed) = app.history.tokens_per_second() {
+        items.push(Item { rank: 2, spans: vec![Span::raw(format!("{} tok/s", format::count(speed)))] });
+    }
+    items.push(Item { rank: 4, spans: labelled(app, "lr", format::scientific(step.learning_rate)) });
+    let mut spans = labelled(app, "grad", format::norm(step.grad_norm));
+    if !step.grad_norm.is_finite() {
+        spans[1] = spans[1].clone().style(app.look.style(Role::Bad));
+    }
+    items.push(Item { rank: 3, spans });
+    items
+}
+
+/// As many items as fit into `width` columns, in their order.
+pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
+    let wide = |items: &[Item<'_>]| items.iter().map(|item| item.spans.iter().map(Span::width).sum::<usize>() + GAP).sum::<usize>().saturating_sub(GAP);
+    while items.len() > 1 && wide(&items) > width {
+        let last = items.iter().enumerate().max_by_key(|(_, item)| item.rank).map_or(0, |(idx, _)| idx);
+        items.remove(last);
+    }
+    let mut spans = Vec::new();
+    for item in items {
+        if !spans.is_empty() {
+            spans.push(Span::raw(" ".repeat(GAP)));
+        }
+        spans.extend(item.spans);
+    }
+    Line::from(spans)
+}
+
+/// The state in a word with a glyph, coloured.
+pub(crate) fn state(app: &App) -> Span<'static> {
+    let (fancy, plain, text, role) = match &app.link {
+        Link::Waiting => ("\u{25cb}", "o", "connecting".to_owned(), Role::Dim),
+        Link::Lost { retry_at, .. } => match retry_at.saturating_sub(app.now).as_secs_f64().ceil() {
+            0.0 => ("\u{25b2}", "!", "stale, reconnecting".to_owned(), Role::Warn),
+            seconds => ("\u{25b2}", "!", format!("stale, reconnecting in {seconds:.0} s"), Role::Warn),
+        },
+        Link::Ended if app.history.end.is_none() => ("\u{2716}", "x", "gone without a word".to_owned(), Role::Bad),
+        Link::Live | Link::Ended => control_state(app),
+    };
+    Span::styled(format!("{} {text}", app.look.glyph(fancy, plain)), app.look.style(role))
+}
+
+fn control_state(app: &App) -> (&'static str, &'static str, String, Role) {
+    if let Some(end) = &app.history.end {
+        return match end.outcome {
+            Outcome::Completed => ("\u{2714}", "*", "finished".to_owned(), Role::Good),
+            Outcome::Stopped => ("\u{25a0}", "#", "stopped".to_owned(), Role::Warn),
+            Outcome::Interrupted => ("\u{25a0}", "#", "interrupted".to_owned(), Role::Warn),
+            Outcome::Failed => ("\u{2716}", "x", "failed".to_owned(), Role::Bad),
+        };
+    }
+    if let Some(silence) = app.silent_for() {
+        let text = format!("{}, no news for {}", control_word(app.history.control), format::duration(silence.as_secs() as f64));
+        return ("\u{25b2}", "!", text, Role::Warn);
+    }
+    let word = control_word(app.history.control).to_owned();
+    match app.history.control {
+        ControlState::Starting => ("\u{25cb}", "o", word, Role::Accent),
+        ControlState::Running => ("\u{25cf}", "*", word, Role::Good),
+        ControlState::Pausing | ControlState::Stopping => ("\u{25cb}", "o", word, Role::Warn),
+        ControlState::Paused => ("\u{2016}", "=", word, Role::Warn),
+        ControlState::Finished => ("\u{2714}", "*", word, Role::Good),
+    }
+}
+
+fn labelled(app: &App, label: &str, value: String) -> Vec<Span<'static>> {
+    vec![Span::styled(format!("{label} "), app.look.style(Role::Dim)), Span::raw(value)]
+}
+
+/// At most `limit` characters of `text`.
+pub(crate) fn shortened(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit { text.to_owned() } else { text.chars().take(limit.saturating_sub(2)).chain("..".chars()).collect() }
+}

@@ -1,0 +1,52 @@
+//! The main curve: token-level (K = 1) loss on the validation text over the whole run.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use crate::tui::chart::{Chart, Layer, nice_domain, robust_range};
+use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
+use crate::tui::theme::Role;
+use crate::tui::{App, Pane, format};
+
+/// The main curve.
+pub(crate) struct TokenLossPane<'a>(pub(crate) &'a App);
+
+impl Widget for TokenLossPane<'_> {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let app = self.0;
+        let title = Title { text: "token loss (K = 1), validation text".into(), info: newest(app) };
+        let inner = framed(app, Pane::TokenLoss, title, area, buf);
+        let evaluations = &app.history.evaluations;
+        let entropy_rate = app.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
+        let Some((lo, hi, _)) = robust_range(evaluations.iter().map(|evaluation| evaluation.token_loss)) else {
+            centered(&when(app), app.look.style(Role::Dim), inner, buf);
+            return;
+        };
+        // Three cells of height for a tick keep the labels apart.
+        let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, (usize::from(inner.height) / 2).clamp(2, 8));
+        let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss));
+        let layers = vec![Layer { points: Box::new(points), y: None, style: app.look.style(Role::TokenLoss) }];
+        let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {rate:.3}")));
+        Chart { x: token_domain(app), y, layers, switches: switches(app), floor, look: app.look }.render(inner, buf);
+    }
+}
+
+fn newest(app: &App) -> Line<'static> {
+    let Some(evaluation) = app.history.evaluations.last() else { return Line::default() };
+    let (dim, bright) = (app.look.style(Role::Dim), app.look.style(Role::TokenLoss));
+    Line::from(vec![
+        Span::styled(format::loss(evaluation.token_loss), bright),
+        Span::styled(format!(" nats at step {}", format::grouped(evaluation.step)), dim),
+    ])
+}
+
+/// When the first number will come.
+fn when(app: &App) -> String {
+    match app.history.header.as_ref().map(|header| header.plan.cadences.evaluation) {
+        Some(Some(every)) => format!("first measured at step {}", format::grouped(every)),
+        Some(None) => "measured only on request: e".into(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,75 @@
+//! Gives the terminal back as it was, whatever happens.
+
+use std::io::{self, Write};
+use std::panic;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::tui::terminal::Tty;
+
+/// Takes the screen: the alternate one, cleared, without a cursor; pasted text comes marked, so that it is not taken for keys.
+pub(crate) const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[2J";
+/// Undoes [`ENTER`] and a frame that was cut.
+pub(crate) const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
+
+/// Whether this process holds the terminal.
+static IS_HELD: AtomicBool = AtomicBool::new(false);
+
+/// Holds the terminal in raw mode until dropped.
+#[derive(Debug)]
+pub(crate) struct TerminalGuard;
+
+impl TerminalGuard {
+    /// Switches to raw mode; the caller writes [`ENTER`]. From here on a panic gives the terminal back before it is reported.
+    pub(crate) fn hold() -> io::Result<Self> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let report = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                give_back();
+                report(info);
+            }));
+        });
+        enable_raw_mode()?;
+        IS_HELD.store(true, Ordering::SeqCst);
+        Ok(Self)
+    }
+
+    /// Leaves raw mode; the caller has written [`LEAVE`], or could not.
+    pub(crate) fn release(&self) {
+        IS_HELD.store(false, Ordering::SeqCst);
+        // A terminal that is gone cannot be restored, and need not be.
+        let _ = disable_raw_mode();
+    }
+
+    /// Takes raw mode again after [`TerminalGuard::release`], or after somebody else changed the mode.
+    pub(crate) fn retake(&self) -> io::Result<()> {
+        // Only from the remembered mode does the next call change anything.
+        let _ = disable_raw_mode();
+        enable_raw_mode()?;
+        IS_HELD.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Drop for TerminalGuard {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Stops this process, and this process only, until it is continued.
+pub(crate) fn stop_self() -> io::Result<()> {
+    Ok(kill_process(getpid(), Signal::STOP)?)
+}
+
+/// Restores screen and mode, once.
+fn give_back() {
+    if IS_HELD.swap(false, Ordering::SeqCst) {
+        let _ = Tty.write_all(LEAVE);
+        let _ = disable_raw_mode();
+    }
+}

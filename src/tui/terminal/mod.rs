@@ -1,0 +1,14 @@
+//! The client's terminal: entering and leaving it, frames out, keys in, and noticing when it is gone.
+//!
+//! Knows bytes and file descriptors; never runs. Nothing here asks the terminal a question: a mute one would make us wait.
+//! Start at [`ScreenBackend`] for how a frame is built, then [`FrameWriter`] for how it leaves.
+
+mod backend;
+mod writer;
+mod guard;
+mod input;
+
+pub use backend::{FRAME_BEGIN, FRAME_END, ScreenBackend};
+pub(crate) use guard::{ENTER, LEAVE, TerminalGuard, stop_self};
+pub(crate) use input::InputThread;
+pub(crate) use writer::{FrameWriter, Tty};

@@ -1,0 +1,82 @@
+//! The thread that writes frames, so that a terminal which takes no bytes never stops the client from hearing keys.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Hands frames to the writing thread, one at a time.
+#[derive(Debug)]
+pub(crate) struct FrameWriter {
+    frames: Sender<Vec<u8>>,
+    written: UnboundedReceiver<io::Result<()>>,
+    in_flight: usize,
+}
+
+/// The terminal as a place for bytes: one call of `write` is one write(2).
+#[derive(Debug)]
+pub(crate) struct Tty;
+
+impl FrameWriter {
+    /// Starts the thread, which writes to `out` until this is dropped.
+    pub(crate) fn start(mut out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (frames, waiting) = channel::<Vec<u8>>();
+        let (done, written) = unbounded_channel();
+        thread::Builder::new().name("tui-writer".into()).spawn(move || {
+            for frame in waiting {
+                let result = out.write_all(&frame);
+                let is_broken = result.is_err();
+                if done.send(result).is_err() || is_broken {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { frames, written, in_flight: 0 })
+    }
+
+    /// Whether nothing waits to be written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Hands `bytes` over; they are written after what was handed over before.
+    pub(crate) fn send(&mut self, bytes: Vec<u8>) {
+        // If the thread has ended, `written` says why.
+        let _ = self.frames.send(bytes);
+        self.in_flight += 1;
+    }
+
+    /// Waits until one more hand-over is written; cancel-safe.
+    pub(crate) async fn written(&mut self) -> io::Result<()> {
+        let result = self.written.recv().await.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
+        self.in_flight = self.in_flight.saturating_sub(1);
+        result
+    }
+
+    /// Waits until everything is written.
+    pub(crate) async fn drained(&mut self) -> io::Result<()> {
+        while !self.is_idle() {
+            self.written().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Tty {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(rustix::stdio::stdout(), bytes) {
+                // Another program that shares the terminal may have made it non-blocking.
+                Err(Errno::AGAIN) => poll(&mut [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::OUT)], None).map(drop)?,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

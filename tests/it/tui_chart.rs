@@ -1,0 +1,65 @@
+//! A chart shows exactly the dots that a line through every point would.
+
+use patchtui::tui::{Curve, Domain, decimate, nice_domain, nice_ticks};
+use proptest::prelude::*;
+
+const WIDTH: usize = 20;
+const HEIGHT: usize = 7;
+
+/// A line from every point to the next, without any thinning.
+fn brute_force(points: &[(f64, f64)], x: Domain, y: Domain) -> Curve {
+    let mut curve = Curve::empty(WIDTH, HEIGHT);
+    let mut previous = None;
+    for (x_value, y_value) in points {
+        let dot = x.dot(*x_value, WIDTH * 2).zip(y.dot(*y_value, HEIGHT * 4));
+        if let Some(dot) = dot {
+            curve.line(previous.unwrap_or(dot), dot);
+        }
+        previous = dot;
+    }
+    curve
+}
+
+/// Series with noise, spikes, gaps and uneven steps.
+fn series() -> impl Strategy<Value = Vec<(f64, f64)>> {
+    let value = prop_oneof![8 => 0.0..10.0f64, 1 => -50.0..80.0f64, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY)];
+    prop::collection::vec((0.0..9.0f64, value), 0..600).prop_map(|steps| {
+        let mut x = 0.0;
+        steps.into_iter().map(|(step, y)| {
+            x += step;
+            (x, y)
+        }).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn thinned_and_full_lines_have_the_same_dots(points in series(), x_lo in -100.0..500.0f64, span in 1.0..4000.0f64) {
+        let (x, y) = (Domain { lo: x_lo, hi: x_lo + span }, Domain { lo: 0.0, hi: 10.0 });
+        let thinned = decimate(points.iter().copied(), (x, y), (WIDTH * 2, HEIGHT * 4));
+        prop_assert_eq!(Curve::new(&thinned, WIDTH, HEIGHT), brute_force(&points, x, y));
+    }
+
+    #[test]
+    fn round_domains_hold_the_values_and_have_few_ticks(lo in -1e6..1e6f64, span in 0.0..1e6f64, max_ticks in 1..10usize) {
+        let domain = nice_domain(lo, lo + span, max_ticks);
+        prop_assert!(domain.lo <= lo && lo + span <= domain.hi && domain.lo < domain.hi);
+        prop_assert!(nice_ticks(domain, max_ticks).len() <= max_ticks + 3);
+    }
+}
+
+#[test]
+fn many_points_become_few() {
+    let points = (0..100_000).map(|idx| (f64::from(idx), f64::from(idx % 7)));
+    let (x, y) = (Domain { lo: 0.0, hi: 1e5 }, Domain { lo: 0.0, hi: 7.0 });
+    assert_eq!(decimate(points, (x, y), (40, 28)).len(), 40);
+}
+
+#[test]
+fn a_gap_is_not_bridged() {
+    let (x, y) = (Domain { lo: 0.0, hi: 39.0 }, Domain { lo: 0.0, hi: 1.0 });
+    let points = [(0.0, 0.5), (10.0, 0.5), (20.0, f64::NAN), (30.0, 0.5), (39.0, 0.5)];
+    let curve = Curve::new(&decimate(points.into_iter(), (x, y), (WIDTH * 2, HEIGHT * 4)), WIDTH, HEIGHT);
+    let has_dots = |column: usize| (0..HEIGHT).any(|row| curve.glyph(column, row, patchtui::tui::Markers::Braille).is_some());
+    assert!(has_dots(0) && has_dots(5) && !has_dots(7) && !has_dots(13) && has_dots(15) && has_dots(19));
+}

@@ -1,0 +1,184 @@
+//! The client on a real pseudo-terminal: what it writes, how it leaves, and that it goes when the terminal goes.
+//!
+//! The client process is this test binary again, told by an environment variable to show a run without an engine.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use patchtui::control::{EngineLink, Feed};
+use patchtui::tui::{TuiExit, TuiOptions, run};
+use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
+
+use crate::tui_fixture::Story;
+
+const ROLE: &str = "PATCHTUI_TEST_CLIENT";
+/// Long enough for a loaded machine; nothing waits for it unless the test fails.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Does nothing as a test: it is the client process that the other tests start.
+#[test]
+fn client_process() {
+    if std::env::var_os(ROLE).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (sender, feed) = tokio::sync::mpsc::channel(4);
+        sender.send(Feed::Snapshot(Box::new(Story::after(66).history()))).await.unwrap();
+        let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let exit = run(EngineLink { feed, commands }, TuiOptions::new("demo".into())).await.unwrap();
+        let mut sent = Vec::new();
+        while let Ok(command) = heard.try_recv() {
+            sent.push(command.to_string());
+        }
+        println!("left {} sent [{}]", if exit == TuiExit::Detached { "detached" } else { "otherwise" }, sent.join(" "));
+    });
+}
+
+/// A client on a pseudo-terminal.
+struct Session {
+    master: Option<Box<dyn MasterPty + Send>>,
+    keys: Option<Box<dyn Write + Send>>,
+    output: Receiver<Vec<u8>>,
+    /// Holds another handle of the master; ends with the next output once the flag is up.
+    reader: Option<JoinHandle<()>>,
+    is_enough: Arc<AtomicBool>,
+    child: Box<dyn Child + Send + Sync>,
+    parser: vt100::Parser,
+    raw: Vec<u8>,
+}
+
+impl Session {
+    fn start(controlling_tty: bool) -> Self {
+        let pair = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
+        let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tui_pty::client_process", "--nocapture", "--test-threads=1"]);
+        command.env(ROLE, "1");
+        command.env("TERM", "xterm-256color");
+        command.env("LC_ALL", "C.UTF-8");
+        command.env_remove("NO_COLOR");
+        command.set_controlling_tty(controlling_tty);
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let (sender, output) = channel();
+        let is_enough = Arc::new(AtomicBool::new(false));
+        let enough = Arc::clone(&is_enough);
+        let reader = thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut chunk) {
+                if sender.send(chunk[..count].to_vec()).is_err() || enough.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        let keys = pair.master.take_writer().unwrap();
+        let parser = vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0);
+        Self { master: Some(pair.master), keys: Some(keys), output, reader: Some(reader), is_enough, child, parser, raw: Vec::new() }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        let writer = self.keys.as_mut().unwrap();
+        writer.write_all(keys).unwrap();
+        writer.flush().unwrap();
+    }
+
+    /// Waits until the screen satisfies `wanted`.
+    fn wait_for(&mut self, what: &str, wanted: impl Fn(&vt100::Screen) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !wanted(self.parser.screen()) {
+            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(chunk) => {
+                    self.parser.process(&chunk);
+                    self.raw.extend(chunk);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no {what} on\n{}", self.parser.screen().contents()),
+            }
+        }
+    }
+
+    fn wait_for_text(&mut self, text: &str) {
+        self.wait_for(text, |screen| screen.contents().contains(text));
+    }
+
+    /// Closes every handle of the master.
+    fn hang_up(&mut self) {
+        self.is_enough.store(true, Ordering::SeqCst);
+        self.press(b"M");
+        self.reader.take().unwrap().join().unwrap();
+        drop(self.keys.take());
+        drop(self.master.take());
+    }
+
+    /// How the process ended, and how long that took from now.
+    fn ended(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        let mut killer = self.child.clone_killer();
+        let (done, is_done) = channel::<()>();
+        let guard = thread::spawn(move || {
+            if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                let _ = killer.kill();
+            }
+        });
+        let status = self.child.wait().unwrap();
+        drop(done);
+        guard.join().unwrap();
+        (status, start.elapsed())
+    }
+}
+
+#[test]
+fn q_leaves_and_gives_the_terminal_back() {
+    let mut session = Session::start(true);
+    session.wait_for_text("token loss (K = 1)");
+    assert!(session.parser.screen().alternate_screen() && session.parser.screen().hide_cursor());
+    session.press(b"q");
+    session.wait_for_text("left detached sent []");
+    assert!(!session.parser.screen().alternate_screen() && !session.parser.screen().hide_cursor() && !session.parser.screen().bracketed_paste());
+    assert!(session.ended().0.success());
+    let raw = String::from_utf8_lossy(&session.raw).into_owned();
+    assert_eq!(raw.matches("\x1b[?2026h").count() + 1, raw.matches("\x1b[?2026l").count(), "leaving ends one update more, in case one was cut");
+    assert!(!raw.contains("\x1b[6n"), "the terminal is asked for its cursor");
+}
+
+#[test]
+fn keys_become_commands_and_pasted_text_does_not() {
+    let mut session = Session::start(true);
+    session.wait_for_text("token loss (K = 1)");
+    session.press(b"\x1b[200~Syq\x1b[201~");
+    session.press(b"c");
+    session.wait_for_text("checkpoint asked");
+    session.press(b"S");
+    session.wait_for_text("stop the run?");
+    session.press(b"y");
+    session.wait_for_text("stop asked");
+    session.press(b"\x03");
+    session.wait_for_text("left detached sent [checkpoint stop]");
+}
+
+#[test]
+fn a_new_size_is_drawn() {
+    let mut session = Session::start(true);
+    session.wait_for_text("token loss (K = 1)");
+    session.parser.screen_mut().set_size(12.try_into().unwrap(), 40.try_into().unwrap());
+    session.master.as_ref().unwrap().resize(PtySize { rows: 12, cols: 40, pixel_width: 0, pixel_height: 0 }).unwrap();
+    session.wait_for("small screen", |screen| screen.contents().contains("ppl") && !screen.contents().contains("log (UTC)"));
+    session.press(b"q");
+    assert!(session.ended().0.success());
+}
+
+#[test]
+fn a_closed_terminal_ends_the_client_within_a_second() {
+    // Without a controlling terminal there is no SIGHUP, and only the watchdog is left.
+    for controlling_tty in [true, false] {
+        let mut session = Session::start(controlling_tty);
+        session.wait_for_text("token loss (K = 1)");
+        session.hang_up();
+        let (status, waited) = session.ended();
+        assert!(waited <= Duration::from_secs(1), "gone after {waited:?} (controlling: {controlling_tty}, {status:?})");
+    }
+}

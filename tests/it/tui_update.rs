@@ -1,0 +1,175 @@
+//! What keys and records do to the client's state.
+
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use patchtui::control::Feed;
+use patchtui::run::{ControlState, RunCommand, RunEvent};
+use patchtui::tui::{Action, App, BINDINGS, Effect, Msg, Overlay, view};
+use proptest::prelude::*;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use crate::tui_fixture::{Story, app, note};
+
+fn key(code: KeyCode) -> Msg {
+    Msg::Key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn press(app: &mut App, code: char) -> Vec<Effect> {
+    app.update(key(KeyCode::Char(code)))
+}
+
+fn text(app: &App, width: u16, height: u16) -> String {
+    let area = Rect::new(0, 0, width, height);
+    let mut buf = Buffer::empty(area);
+    view(app, area, &mut buf);
+    buf.content.chunks(usize::from(width)).map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n").collect()
+}
+
+fn last_line(app: &App) -> String {
+    text(app, 80, 24).lines().last().unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_stop_needs_a_yes() {
+    for (answer, is_sent) in [(KeyCode::Char('y'), true), (KeyCode::Enter, true), (KeyCode::Char('n'), false), (KeyCode::Esc, false)] {
+        let mut app = app(&Story::after(66));
+        assert_eq!(press(&mut app, 'S'), []);
+        assert_eq!(app.overlay, Overlay::ConfirmStop);
+        assert_eq!(app.update(key(answer)), if is_sent { vec![Effect::Send(RunCommand::Stop)] } else { vec![] });
+        assert_eq!(app.overlay, Overlay::None);
+    }
+}
+
+#[test]
+fn space_pauses_and_resumes_also_before_the_answer() {
+    let mut app = app(&Story::after(66));
+    assert_eq!(press(&mut app, ' '), [Effect::Send(RunCommand::Pause)]);
+    assert_eq!(press(&mut app, ' '), [Effect::Send(RunCommand::Resume)]);
+    let mut story = Story::after(66);
+    story.control(ControlState::Paused, 66);
+    let mut app = crate::tui_fixture::app(&story);
+    assert_eq!(press(&mut app, ' '), [Effect::Send(RunCommand::Resume)]);
+}
+
+#[test]
+fn a_command_is_followed_from_asked_to_done() {
+    let mut story = Story::after(66);
+    let mut app = app(&story);
+    assert_eq!(press(&mut app, 'c'), [Effect::Send(RunCommand::Checkpoint)]);
+    assert!(last_line(&app).starts_with("checkpoint asked"), "{}", last_line(&app));
+    let events = [
+        (RunEvent::CommandAccepted(note(RunCommand::Checkpoint, "")), "checkpoint asked \u{2192} accepted at step 66"),
+        (RunEvent::CommandDone(note(RunCommand::Checkpoint, "saved")), "checkpoint asked \u{2192} accepted \u{2192} done: saved"),
+    ];
+    for (event, shown) in events {
+        story.tell(event);
+        let record = story.records.last().unwrap().clone();
+        app.update(Msg::Feed(Feed::Record(Box::new(record))));
+        assert!(last_line(&app).starts_with(shown), "{}", last_line(&app));
+    }
+    app.update(Msg::Clock(Duration::from_secs(60)));
+    assert!(last_line(&app).starts_with("q detach"), "{}", last_line(&app));
+}
+
+#[test]
+fn a_command_of_somebody_else_is_shown_with_its_sender() {
+    let mut story = Story::after(66);
+    let mut app = app(&story);
+    story.tell(RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")));
+    app.update(Msg::Feed(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
+    assert!(last_line(&app).starts_with("checkpoint (keyboard of alice (pid 12)) asked \u{2192} failed"), "{}", last_line(&app));
+}
+
+#[test]
+fn nothing_is_sent_where_nobody_hears() {
+    let mut app = app(&Story::after(66));
+    app.update(Msg::Feed(Feed::Lost { reason: "connection refused".into(), retry_seconds: 2.0 }));
+    assert_eq!(press(&mut app, 'c'), []);
+    assert!(last_line(&app).starts_with("checkpoint not sent"), "{}", last_line(&app));
+}
+
+#[test]
+fn a_record_that_was_heard_before_changes_nothing() {
+    let story = Story::after(66);
+    let mut app = app(&story);
+    let before = app.history.clone();
+    app.update(Msg::Feed(Feed::Record(Box::new(story.records[40].clone()))));
+    assert_eq!(app.history, before);
+}
+
+#[test]
+fn a_silent_engine_is_called_so() {
+    let mut app = app(&Story::after(66));
+    assert_eq!(app.next_wake(), Some(Duration::from_secs(10)));
+    app.update(Msg::Clock(Duration::from_secs(12)));
+    assert!(text(&app, 80, 24).contains("no news for 12s"));
+    assert_eq!(app.next_wake(), Some(Duration::from_secs(13)));
+}
+
+#[test]
+fn the_help_names_every_key_of_the_table() {
+    let mut app = app(&Story::after(66));
+    press(&mut app, '?');
+    let screen = text(&app, 100, 40);
+    for binding in BINDINGS {
+        assert!(screen.contains(binding.label) && screen.contains(binding.help), "{} is missing", binding.label);
+    }
+}
+
+/// Any key of the table, and some others.
+fn keys() -> impl Strategy<Value = KeyEvent> {
+    let bound = BINDINGS.iter().flat_map(|binding| binding.keys).map(|(code, modifiers)| KeyEvent::new(*code, *modifiers)).collect::<Vec<_>>();
+    prop_oneof![
+        6 => prop::sample::select(bound),
+        1 => any::<char>().prop_map(|char| KeyEvent::new(KeyCode::Char(char), KeyModifiers::NONE)),
+        1 => prop::sample::select(vec![KeyCode::Char('y'), KeyCode::Char('n'), KeyCode::Left, KeyCode::Delete]).prop_map(|code| KeyEvent::new(code, KeyModifiers::NONE)),
+    ]
+}
+
+fn messages() -> impl Strategy<Value = Msg> {
+    let records = Story::done().records;
+    let count = records.len();
+    prop_oneof![
+        10 => keys().prop_map(Msg::Key),
+        4 => (0..count).prop_map(move |idx| Msg::Feed(Feed::Record(Box::new(records[idx].clone())))),
+        1 => (0..180u64).prop_map(|steps| Msg::Feed(Feed::Snapshot(Box::new(Story::after(steps).history())))),
+        1 => any::<f64>().prop_map(|retry_seconds| Msg::Feed(Feed::Lost { reason: "gone".into(), retry_seconds })),
+        1 => Just(Msg::Feed(Feed::Ended { history: Box::default() })),
+        1 => (0..100_000u64).prop_map(|millis| Msg::Clock(Duration::from_millis(millis))),
+        1 => Just(Msg::Resized),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn no_sequence_of_messages_breaks_the_rules(messages in prop::collection::vec(messages(), 1..120)) {
+        let mut app = app(&Story::after(20));
+        for msg in messages {
+            let was_asked = app.overlay == Overlay::ConfirmStop;
+            let action = if let Msg::Key(event) = &msg { patchtui::tui::action_of(*event) } else { None };
+            let is_yes = matches!(&msg, Msg::Key(event) if matches!(event.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter));
+            let effects = app.update(msg);
+            if effects.contains(&Effect::Send(RunCommand::Stop)) {
+                prop_assert!(was_asked && is_yes, "a stop without a yes");
+            }
+            prop_assert!(!effects.contains(&Effect::Send(RunCommand::Kill)));
+            if action == Some(Action::Detach) {
+                prop_assert_eq!(&effects, &[Effect::Detach]);
+            }
+            let mut copy = app.clone();
+            if matches!(copy.overlay, Overlay::Help(_)) {
+                press(&mut copy, '?');
+            }
+            press(&mut copy, '?');
+            prop_assert!(matches!(copy.overlay, Overlay::Help(_)), "? does not open the help");
+            copy.update(key(KeyCode::Esc));
+            copy.update(key(KeyCode::Esc));
+            prop_assert!(copy.overlay == Overlay::None && !copy.is_zoomed, "Esc does not lead back");
+        }
+        text(&app, 80, 24);
+        text(&app, 120, 40);
+    }
+}
