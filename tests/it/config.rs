@@ -562,3 +562,55 @@ proptest! {
         let _ = demo(&[&format!("{key}={text}"), &text]);
     }
 }
+
+/// Reads each text of `table`; `None` stands for a refusal.
+fn check_values<T: std::str::FromStr, U: PartialEq + std::fmt::Debug>(table: &[(&str, Option<U>)], get: impl Fn(T) -> U) {
+    for (text, expected) in table {
+        assert_eq!(text.parse::<T>().ok().map(&get), *expected, "{text:?}");
+    }
+}
+
+#[test]
+fn values_are_read_exactly_or_refused() {
+    let counts: [(&str, Option<u64>); 13] = [
+        ("0", Some(0)),
+        ("16_384", Some(16_384)),
+        ("256k", Some(256_000)),
+        ("1.5B", Some(1_500_000_000)),
+        ("0.1K", Some(100)),
+        ("9007199254740993", Some(9_007_199_254_740_993)),
+        ("9223372036854775807", Some(9_223_372_036_854_775_807)),
+        ("9223372036854775808", None),
+        ("1.5", None),
+        ("1.2345k", None),
+        ("-3", None),
+        ("k", None),
+        ("3\u{212a}", None),
+    ];
+    check_values(&counts, |count: config::Count| count.0);
+    let shares = [
+        ("0.5", Some(0.5)),
+        ("2/4", Some(0.5)),
+        ("1", Some(1.0)),
+        ("0", None),
+        ("4/3", None),
+        ("1/0", None),
+        ("NaN", None),
+        ("-1/-2", Some(0.5)),
+        ("1/2/3", None),
+    ];
+    check_values(&shares, config::Share::get);
+    let times = [("90m", Some(5400)), ("1d2h3m4s", Some(93_784)), ("90", None), ("", None), ("0s", None), ("h", None), ("9999999999999999999d", None)];
+    check_values(&times, |time: config::WallTime| time.0.as_secs());
+    for text in ["auto", "cpu", "vulkan", "vulkan:3", "cuda", "cuda:0"] {
+        assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), text);
+    }
+    for text in ["cpu:0", "auto:1", "cuda:", "cuda:-1", "CUDA", "gpu"] {
+        assert!(text.parse::<config::DeviceChoice>().is_err(), "{text}");
+    }
+    for (text, shown) in [("auto", "auto"), ("never", "never"), ("7", "7"), ("1k", "1000")] {
+        assert_eq!(text.parse::<config::Cadence>().unwrap().to_string(), shown);
+    }
+    assert!("0".parse::<config::Cadence>().is_err());
+    assert_eq!([0, 1, 1024, 1025].map(|tokens| config::PatchSize::new(tokens).is_ok()), [false, true, true, false]);
+}

@@ -1,5 +1,7 @@
 //! The one integration binary; fixtures, golden numbers and snapshots stand beside it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
+
 mod architecture;
 mod config;
 #[cfg(feature = "engine")]
