@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 #[cfg(feature = "engine")]
 pub mod engine;
+pub mod data;
 pub mod plan;
 pub mod run;
 pub mod tui;

@@ -4,9 +4,11 @@
 
 mod architecture;
 mod config;
+mod data;
 #[cfg(feature = "engine")]
 mod golden;
 mod sanitize;
+mod tokenizer;
 mod tui_chart;
 mod tui_fixture;
 mod tui_frames;

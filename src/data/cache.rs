@@ -1,0 +1,152 @@
+//! Prepared tokens on disk, found again by what they were made from.
+//!
+//! `<cache>/<key>/` holds a manifest and one file of ids per stream. The key hashes everything that decides the ids: options,
+//! tokenizer, and path, size and time of change of each file (or grammar, seed and length), so a folder is never stale, only
+//! absent or broken. It is built under another name, brought to the disk and renamed; only a folder whose manifest reads and
+//! whose files have the sizes it states is used, and any other is built anew.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::stream::TokenWidth;
+use crate::data::{DataError, PrepareReport, TokenStream};
+
+/// Raised whenever the same text and options would make other files.
+const FORMAT_VERSION: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+/// A half-built folder that nobody has touched for so long was left behind by a process that died.
+const LEFT_BEHIND: Duration = Duration::from_hours(24);
+
+/// What a folder of the cache holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    format_version: u32,
+    pub(crate) width: TokenWidth,
+    /// Tokens of each stream.
+    pub(crate) tokens: Vec<u64>,
+    /// Hash of all ids and of the tokenizer.
+    pub(crate) fingerprint: String,
+    pub(crate) report: PrepareReport,
+}
+
+/// Prepared streams.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    pub(crate) streams: Vec<TokenStream>,
+    pub(crate) manifest: Manifest,
+}
+
+/// A folder that is being built; dropped before [`Building::publish`], it is removed.
+#[derive(Debug)]
+pub(crate) struct Building {
+    folder: PathBuf,
+    target: PathBuf,
+}
+
+impl Manifest {
+    pub(crate) fn new(width: TokenWidth, tokens: Vec<u64>, fingerprint: String, report: PrepareReport) -> Self {
+        Self { format_version: FORMAT_VERSION, width, tokens, fingerprint, report }
+    }
+}
+
+/// The name of what is made from `parts`.
+pub(crate) fn key(parts: &impl Serialize) -> String {
+    // Serialising to memory fails only for types that JSON does not have.
+    let bytes = serde_json::to_vec(&(FORMAT_VERSION, parts)).unwrap_or_default();
+    assert!(!bytes.is_empty(), "the parts of a cache key are plain data");
+    blake3::hash(&bytes).to_hex()[..32].to_owned()
+}
+
+/// Opens a complete folder; `None` if it is absent or broken.
+pub(crate) fn open(folder: &Path) -> Option<Cached> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+    if manifest.format_version != FORMAT_VERSION || manifest.tokens.is_empty() {
+        return None;
+    }
+    let open = |(index, tokens): (usize, &u64)| TokenStream::open(&folder.join(stream_name(index)), manifest.width, *tokens).ok().flatten();
+    let streams = manifest.tokens.iter().enumerate().map(open).collect::<Option<_>>()?;
+    Some(Cached { streams, manifest })
+}
+
+impl Building {
+    /// Starts a folder that will become `target`, and sweeps away what dead processes left of it.
+    pub(crate) fn start(target: &Path) -> Result<Self, DataError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let cache = target.parent().unwrap_or(target);
+        fs::create_dir_all(cache).map_err(|error| DataError::writing(cache, 0, error))?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        sweep(cache, &format!("{name}.tmp-"));
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let folder = cache.join(format!("{name}.tmp-{}-{count}", std::process::id()));
+        // A process of the same number may have died here.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).map_err(|error| DataError::writing(&folder, 0, error))?;
+        Ok(Self { folder, target: target.to_owned() })
+    }
+
+    /// Where stream number `index` is to be written.
+    pub(crate) fn stream_path(&self, index: usize) -> PathBuf {
+        self.folder.join(stream_name(index))
+    }
+
+    /// Makes the folder valid, in one step.
+    pub(crate) fn publish(self, manifest: &Manifest) -> Result<Cached, DataError> {
+        let path = self.folder.join(MANIFEST);
+        let text = serde_json::to_vec_pretty(manifest).map_err(|error| DataError::writing(&path, 0, error.into()))?;
+        let needed = text.len() as u64;
+        let written = fs::write(&path, text).and_then(|()| sync(&path)).and_then(|()| sync(&self.folder));
+        written.map_err(|error| DataError::writing(&path, needed, error))?;
+        // Somebody else may have built the same in the meantime; theirs is as good.
+        if let Some(theirs) = open(&self.target) {
+            return Ok(theirs);
+        }
+        let failed = |error| DataError::writing(&self.target, needed, error);
+        match fs::remove_dir_all(&self.target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        fs::rename(&self.folder, &self.target).map_err(failed)?;
+        if let Some(cache) = self.target.parent() {
+            sync(cache).map_err(failed)?;
+        }
+        open(&self.target).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        // After publishing there is nothing under this name any more.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn stream_name(index: usize) -> &'static str {
+    if index == 0 { "text.tokens" } else { "validation.tokens" }
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Removes half-built folders of long ago; what cannot be removed is left alone.
+fn sweep(cache: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(cache) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(prefix);
+        if is_ours && last_touched(&entry.path()).is_some_and(|touched| touched.elapsed().is_ok_and(|age| age > LEFT_BEHIND)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// When the folder or a file in it was last written.
+fn last_touched(folder: &Path) -> Option<SystemTime> {
+    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    files.chain([folder.to_owned()]).filter_map(|path| fs::metadata(path).ok()?.modified().ok()).max()
+}

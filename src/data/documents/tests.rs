@@ -1,0 +1,138 @@
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::data::find_files;
+
+fn options(max_bad_records: f64) -> DocumentOptions {
+    DocumentOptions { text_field: "text".into(), max_document_words: 10_000, max_bad_records }
+}
+
+/// Reads one file of `content` and returns its pieces.
+fn pieces(name: &str, content: &[u8], options: DocumentOptions) -> Result<(Vec<String>, ReadReport), DataError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    let mut reader = DocumentReader::new(options);
+    let mut pieces = Vec::new();
+    reader.read(&find_files(&[path]).unwrap()[0], &mut |piece, _| {
+        pieces.push(piece);
+        Ok(())
+    })?;
+    reader.finish().map(|report| (pieces, report))
+}
+
+fn split(text: &str, max_words: u64, chunk: usize) -> Vec<String> {
+    let mut splitter = Splitter::new(max_words);
+    let mut pieces = Vec::new();
+    let mut sink = |piece| {
+        pieces.push(piece);
+        Ok(())
+    };
+    let chars: Vec<char> = text.chars().collect();
+    chars.chunks(chunk).for_each(|part| splitter.push(&part.iter().collect::<String>(), &mut sink).unwrap());
+    splitter.finish(&mut sink).unwrap();
+    pieces
+}
+
+#[test]
+fn every_format_gives_its_documents() {
+    let check = |name: &str, content: &str, expected: &[&str]| {
+        let (pieces, report) = pieces(name, content.as_bytes(), options(0.0)).unwrap();
+        assert_eq!(pieces, expected, "{name}: {content}");
+        assert_eq!(report.documents, expected.len() as u64);
+    };
+    check("a.txt", "one\ntwo\n", &["one\ntwo\n"]);
+    check("a.md", "# title", &["# title"]);
+    check("a.jsonl", "{\"text\": \"a\"}\r\n\n{\"id\": 1, \"text\": \"b\\nc\"}", &["a", "b\nc"]);
+    check("a.jsonl", "\u{feff}{\"text\": \"a\"}", &["a"]);
+    check("a.json", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", &["a", "b"]);
+    check("a.json", " \n [{\"text\": \"a\"}, \"b\",\n {\"text\": \"c\"}]\n", &["a", "b", "c"]);
+    check("a.json", "\u{feff}[\"a\"]", &["a"]);
+    check("a.json", "[]", &[]);
+    check("a.jsonl", "{\"text\": \"\"}\n{\"text\": \"b\"}", &["b"]);
+}
+
+#[test]
+fn broken_records_are_named_with_file_line_and_fault() {
+    let check = |name: &str, content: &str, place: &str, fault: &str| {
+        let error = pieces(name, content.as_bytes(), options(0.0)).unwrap_err();
+        assert!(matches!(error, DataError::TooManyBadRecords { bad: 1, .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(place) && message.contains(fault), "{message}");
+    };
+    check("a.jsonl", "{\"text\": \"a\"}\n{\"text\": ", "a.jsonl:2: ", "EOF while parsing");
+    check("a.jsonl", "\n\n{\"body\": \"a\", \"id\": 1}", "a.jsonl:3: ", "no field \"text\", only \"body\", \"id\"");
+    check("a.json", "\n{}", "a.json:2: ", "no field \"text\", only {}");
+    check("a.json", "[{\"text\": \"a\"}, {\"text\": 7}]", "a.json, record 2: ", "field \"text\" is a number");
+    check("a.json", "[[]]", "a.json, record 1: ", "the record is an array");
+}
+
+#[test]
+fn a_small_share_of_broken_records_is_skipped_and_counted() {
+    let content = "{\"text\": \"a\"}\nbroken\n{\"text\": \"b\"}\n{\"text\": \"c\"}\n";
+    let (found, report) = pieces("a.jsonl", content.as_bytes(), options(0.25)).unwrap();
+    assert_eq!(found, ["a", "b", "c"]);
+    assert_eq!((report.records, report.bad_records), (4, 1));
+    assert_eq!(report.first_bad_record.unwrap().record, 2);
+    let error = pieces("a.jsonl", content.as_bytes(), options(0.24)).unwrap_err();
+    assert!(matches!(error, DataError::TooManyBadRecords { bad: 1, records: 4, .. }));
+    let invalid = [b"{\"text\": \"a\"}\n{\"text\": \"".as_slice(), b"\xFF\"}\n{\"text\": \"b\"}"].concat();
+    assert_eq!(pieces("a.jsonl", &invalid, options(0.5)).unwrap().0, ["a", "b"], "bytes that are not UTF-8 break one record only");
+}
+
+#[test]
+fn an_array_that_breaks_off_is_an_error() {
+    let error = pieces("a.json", b"[{\"text\": \"a\"},\n {\"text\": \"b\"", options(1.0)).unwrap_err();
+    assert!(matches!(error, DataError::BrokenJson { line: 2, .. }), "{error}");
+    let error = pieces("a.json", b"[\"a\"] [", options(1.0)).unwrap_err();
+    assert!(matches!(error, DataError::BrokenJson { .. }), "{error}");
+}
+
+#[test]
+fn text_that_turns_binary_late_is_an_error_with_its_place() {
+    let mut content = "word ".repeat(200_000).into_bytes();
+    content[700_001] = 0;
+    let error = pieces("a.txt", &content, options(0.0)).unwrap_err();
+    assert!(matches!(error, DataError::NotText { offset: 700_001, fault: TextFault::Nul, .. }), "{error}");
+    content[600_000] = 0xFF;
+    let error = pieces("a.txt", &content, options(0.0)).unwrap_err();
+    assert!(matches!(error, DataError::NotText { offset: 600_000, fault: TextFault::NotUtf8, .. }), "{error}");
+    content.truncate(600_000);
+    content.push(0xC3);
+    let error = pieces("a.txt", &content, options(0.0)).unwrap_err();
+    assert!(matches!(error, DataError::NotText { offset: 600_000, .. }), "the file ends inside a character: {error}");
+}
+
+#[test]
+fn a_character_on_the_border_of_two_reads_survives() {
+    let content = format!("{}\u{20ac}{}", "x".repeat((1 << 18) - 1), "y".repeat(10));
+    let (found, _) = pieces("a.txt", content.as_bytes(), options(0.0)).unwrap();
+    assert_eq!(found.concat(), content);
+}
+
+#[test]
+fn long_documents_are_cut_before_a_word() {
+    assert_eq!(split("a b c d e", 2, 100), ["a b", " c d", " e"]);
+    assert_eq!(split("a b \n", 2, 100), ["a b \n"]);
+    assert_eq!(split("a  b\n\nc", 1, 100), ["a ", " b\n", "\nc"]);
+    assert_eq!(split("", 2, 100), Vec::<String>::new());
+    let wide = "\u{4e2d}".repeat(100);
+    let found = split(&wide, 1, 7);
+    assert!(found.iter().all(|piece| piece.len() <= 66) && found.concat() == wide, "text without spaces is cut by its size");
+    let content = "w ".repeat(25_000);
+    let (found, report) = pieces("a.txt", content.as_bytes(), options(0.0)).unwrap();
+    assert_eq!((found.len(), report.documents, report.split_documents), (3, 1, 1));
+    assert_eq!(found.concat(), content);
+}
+
+proptest! {
+    #[test]
+    fn the_pieces_of_a_document_are_the_document(text in "[ab\u{e9} \n]{0,400}", max_words in 1_u64..20, chunk in 1_usize..50) {
+        let found = split(&text, max_words, chunk);
+        prop_assert_eq!(found.concat(), text.clone());
+        prop_assert!(found.iter().all(|piece| piece.split_whitespace().count() as u64 <= max_words));
+        prop_assert_eq!(&found, &split(&text, max_words, 1000), "cuts do not depend on how the text arrives");
+    }
+}

@@ -1,0 +1,323 @@
+//! Finds the text files that a configuration means.
+//!
+//! Knows paths, folders and patterns; never what is inside a file beyond its first 64 KiB. Start at [`find_files`].
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::data::{DataError, TextFault};
+
+/// How a file holds its documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    /// The whole file is one document.
+    Plain,
+    /// One JSON record per line.
+    JsonLines,
+    /// One JSON array of records, or one record per line.
+    Json,
+}
+
+/// One text file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Canonical, so that a file has one name.
+    pub path: PathBuf,
+    /// From its extension.
+    pub format: TextFormat,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last changed, in nanoseconds since 1970.
+    pub modified_nanos: u128,
+}
+
+/// Finds the files that `patterns` mean, each once, sorted within a pattern.
+///
+/// A pattern is a file, a folder (searched for text files, hidden ones left out), or a path with `*`, `?` and `**`.
+///
+/// # Errors
+/// When a pattern leads to nothing, or to a file in a format that is not read.
+pub fn find_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    for pattern in patterns {
+        let mut paths = matching(pattern)?;
+        paths.sort();
+        if paths.is_empty() {
+            return Err(DataError::NothingMatches { pattern: pattern.clone() });
+        }
+        for path in paths {
+            let file = SourceFile::new(&path)?;
+            if seen.insert(file.path.clone()) {
+                found.push(file);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl TextFormat {
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "txt" | "md" => Some(Self::Plain),
+            "jsonl" => Some(Self::JsonLines),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+impl SourceFile {
+    fn new(path: &Path) -> Result<Self, DataError> {
+        let format = TextFormat::of(path).ok_or_else(|| DataError::UnsupportedFormat { path: path.to_owned() })?;
+        let path = fs::canonicalize(path).map_err(|error| DataError::reading(path, error))?;
+        let metadata = fs::metadata(&path).map_err(|error| DataError::reading(&path, error))?;
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let modified_nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
+        Ok(Self { path, format, bytes: metadata.len(), modified_nanos })
+    }
+
+    /// Looks at the start of the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is empty, or does not begin with text.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let unreadable = |error| DataError::reading(&self.path, error);
+        let mut head = Vec::new();
+        File::open(&self.path).map_err(unreadable)?.take(1 << 16).read_to_end(&mut head).map_err(unreadable)?;
+        if head.is_empty() {
+            return Err(DataError::EmptyFile { path: self.path.clone() });
+        }
+        let fault = match std::str::from_utf8(&head) {
+            // The head may end inside a character; the file may not.
+            Err(error) if error.error_len().is_some() || self.bytes <= head.len() as u64 => Some((error.valid_up_to(), TextFault::NotUtf8)),
+            _ => None,
+        };
+        let nul = head.iter().position(|byte| *byte == 0).map(|offset| (offset, TextFault::Nul));
+        match nul.or(fault) {
+            Some((offset, fault)) => Err(DataError::NotText { path: self.path.clone(), offset: offset as u64, fault }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether size and time of change are still the same.
+    pub(crate) fn check_unchanged(&self) -> Result<(), DataError> {
+        if Self::new(&self.path)? == *self { Ok(()) } else { Err(DataError::FileChanged { path: self.path.clone() }) }
+    }
+}
+
+fn matching(pattern: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let metadata = match fs::metadata(pattern) {
+        Ok(metadata) => metadata,
+        Err(_) if has_wildcard(pattern) => return Ok(expand(pattern)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(DataError::reading(pattern, error)),
+    };
+    if !metadata.is_dir() {
+        return Ok(vec![pattern.to_owned()]);
+    }
+    let mut paths = Vec::new();
+    // A compressed file in a folder is text that would be missed silently; other files are none of our business.
+    let is_ours = |path: &Path| TextFormat::of(path).is_some() || is_packed_text(path);
+    walk(pattern, &mut HashSet::new(), &mut |path| {
+        if is_ours(path) {
+            paths.push(path.to_owned());
+        }
+    })?;
+    Ok(paths)
+}
+
+fn is_packed_text(path: &Path) -> bool {
+    let ends_with = |extension: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
+    ends_with("parquet") || ((ends_with("zst") || ends_with("gz")) && path.file_stem().is_some_and(|stem| TextFormat::of(Path::new(stem)).is_some()))
+}
+
+/// Calls `visit` with every file below `folder` that is not hidden.
+fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, visit: &mut dyn FnMut(&Path)) -> Result<(), DataError> {
+    let unreadable = |error| DataError::reading(folder, error);
+    // Links may lead in circles.
+    if !seen.insert(fs::canonicalize(folder).map_err(unreadable)?) {
+        return Ok(());
+    }
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            entries.push(entry.path());
+        }
+    }
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            walk(&path, seen, visit)?;
+        } else {
+            visit(&path);
+        }
+    }
+    Ok(())
+}
+
+fn has_wildcard(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b'*' | b'?'))
+}
+
+/// Expands the wildcards of `pattern`; folders that cannot be read hold nothing.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let mut candidates = vec![PathBuf::new()];
+    let components: Vec<Component<'_>> = pattern.components().collect();
+    for (index, component) in components.iter().enumerate() {
+        let is_last = index + 1 == components.len();
+        let name = component.as_os_str().as_encoded_bytes();
+        candidates = match name {
+            b"**" if is_last => candidates.iter().flat_map(|folder| files_below(folder)).collect(),
+            b"**" => candidates.iter().flat_map(|folder| folders_below(folder)).collect(),
+            _ if has_wildcard(Path::new(component)) => candidates.iter().flat_map(|folder| children(folder, name)).collect(),
+            _ => candidates.into_iter().map(|folder| folder.join(component)).collect(),
+        };
+    }
+    candidates.into_iter().filter(|path| path.is_file()).collect()
+}
+
+fn children(folder: &Path, pattern: &[u8]) -> Vec<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let fits = |name: &[u8]| wildcard_matches(pattern, name) && (!name.starts_with(b".") || pattern.starts_with(b"."));
+    entries.flatten().filter(|entry| fits(entry.file_name().as_encoded_bytes())).map(|entry| entry.path()).collect()
+}
+
+fn folders_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    let mut next = 0;
+    while next < found.len() {
+        let deeper = children(&found[next], b"*").into_iter().filter(|path| path.is_dir() && !path.is_symlink());
+        let deeper: Vec<PathBuf> = deeper.collect();
+        found.extend(deeper);
+        next += 1;
+    }
+    found
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    folders_below(folder).iter().flat_map(|folder| children(folder, b"*")).filter(|path| path.is_file()).collect()
+}
+
+/// Whether `name` fits a `pattern` of `*` (anything) and `?` (one character).
+fn wildcard_matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Where to go on if the text after the last star does not fit: one byte further.
+    let mut retry = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, n + 1));
+                p += 1;
+            }
+            Some(b'?') => {
+                p += 1;
+                n += 1;
+                while n < name.len() && name[n] & 0xC0 == 0x80 {
+                    n += 1;
+                }
+            }
+            Some(byte) if *byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((after_star, next)) => {
+                    retry = Some((after_star, next + 1));
+                    (p, n) = (after_star, next);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_as_in_a_shell() {
+        let fits = |pattern: &str, name: &str| wildcard_matches(pattern.as_bytes(), name.as_bytes());
+        for (pattern, name) in [("*", ""), ("*.txt", "a.txt"), ("a*b*c", "aXbXbXc"), ("?.md", "x.md"), ("?.md", "\u{e9}.md"), ("**", "ab"), ("a*", "a")] {
+            assert!(fits(pattern, name), "{pattern} should match {name}");
+        }
+        for (pattern, name) in [("*.txt", "a.md"), ("?", ""), ("?", "ab"), ("a*b", "ac"), ("", "a"), ("a", "")] {
+            assert!(!fits(pattern, name), "{pattern} should not match {name}");
+        }
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b.txt", "a.md", "notes.pdf", "sub/c.jsonl", "sub/deep/d.json", ".hidden.txt", "sub/.git/x.txt"] {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "text").unwrap();
+        }
+        root
+    }
+
+    fn names(root: &Path, patterns: &[&str]) -> Vec<String> {
+        let patterns: Vec<PathBuf> = patterns.iter().map(|pattern| root.join(pattern)).collect();
+        let base = fs::canonicalize(root).unwrap();
+        let relative = |file: SourceFile| file.path.strip_prefix(&base).unwrap().display().to_string();
+        find_files(&patterns).unwrap().into_iter().map(relative).collect()
+    }
+
+    #[test]
+    fn folders_and_patterns_lead_to_sorted_text_files() {
+        let root = tree();
+        let check = |patterns: &[&str], expected: &[&str]| assert_eq!(names(root.path(), patterns), expected, "{patterns:?}");
+        check(&[""], &["a.md", "b.txt", "sub/c.jsonl", "sub/deep/d.json"]);
+        check(&["*.txt"], &["b.txt"]);
+        check(&["**/*.json*"], &["sub/c.jsonl", "sub/deep/d.json"]);
+        check(&["sub/**"], &["sub/c.jsonl", "sub/deep/d.json"]);
+        check(&["?.md", "b.txt", "*.txt"], &["a.md", "b.txt"]);
+        check(&["s*b/deep/d.json"], &["sub/deep/d.json"]);
+    }
+
+    #[test]
+    fn a_circle_of_links_is_walked_once() {
+        let root = tree();
+        std::os::unix::fs::symlink(root.path(), root.path().join("sub/loop")).unwrap();
+        assert_eq!(names(root.path(), &[""]).len(), 4);
+        assert_eq!(names(root.path(), &["**/*.txt"]), ["b.txt"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let root = tree();
+        fs::write(root.path().join("packed.jsonl.zst"), "x").unwrap();
+        let error = |pattern: &str| find_files(&[root.path().join(pattern)]).unwrap_err();
+        assert!(matches!(error("nothing*"), DataError::NothingMatches { .. }));
+        assert!(matches!(error("missing.txt"), DataError::NothingMatches { .. }));
+        assert!(matches!(error("notes.pdf"), DataError::UnsupportedFormat { .. }));
+        let packed = error("");
+        assert!(matches!(packed, DataError::UnsupportedFormat { .. }));
+        assert!(packed.hint().contains("zstd -d"), "{}", packed.hint());
+    }
+
+    #[test]
+    fn the_start_of_a_file_must_be_text() {
+        let root = tempfile::tempdir().unwrap();
+        let check = |content: &[u8]| {
+            let path = root.path().join("file.txt");
+            fs::write(&path, content).unwrap();
+            find_files(&[path]).unwrap()[0].check()
+        };
+        assert!(check("caf\u{e9}".as_bytes()).is_ok());
+        assert!(matches!(check(b""), Err(DataError::EmptyFile { .. })));
+        assert!(matches!(check(b"ab\0c"), Err(DataError::NotText { offset: 2, fault: TextFault::Nul, .. })));
+        assert!(matches!(check(b"abc\xFFd"), Err(DataError::NotText { offset: 3, fault: TextFault::NotUtf8, .. })));
+        assert!(matches!(check(b"abc\xC3"), Err(DataError::NotText { offset: 3, .. })), "the file ends inside a character");
+        let mut long = vec![b'a'; (1 << 16) - 1];
+        long.extend("\u{e9}".as_bytes());
+        assert!(check(&long).is_ok(), "the head ends inside a character, the file does not");
+    }
+}

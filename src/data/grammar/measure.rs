@@ -1,0 +1,103 @@
+//! What a perfect reader cannot foresee, exactly.
+//!
+//! Expectations add up: over a sequence, over a choice weighted by its chances, over the rows of a table. A recalled word costs
+//! no nats, and takes as many tokens as its table's rows on average, since what is remembered does not depend on the path.
+
+use crate::data::grammar::syntax::{Grammar, Look, Node};
+use crate::data::{DataError, Tokenizer};
+
+/// How many stories are encoded whole to see whether a tokenizer takes them word by word.
+const PROBES: u64 = 64;
+
+/// Expectations over all stories.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Measure {
+    /// Entropy of a story in nats.
+    pub nats: f64,
+    /// Tokens of a story.
+    pub tokens: f64,
+}
+
+impl Grammar {
+    /// The entropy rate of the endless text in nats per token: the loss of a perfect reader with unlimited memory.
+    ///
+    /// Each document adds its begin-of-text and end-of-text token if they are wanted; both are certain. `None` for a tokenizer
+    /// that joins neighbouring words into one token, since then the number of tokens does not add up word by word.
+    pub fn entropy_rate(&self, tokenizer: &Tokenizer, add_bos: bool, add_eos: bool) -> Result<Option<f64>, DataError> {
+        let brackets = tokenizer.brackets(add_bos, add_eos)?;
+        let Measure { nats, tokens } = self.measure(tokenizer)?;
+        let mut is_exact = true;
+        for index in 0..PROBES {
+            is_exact &= self.is_encoded_by_words(&self.story(0, index).text, tokenizer)?;
+        }
+        Ok(is_exact.then(|| nats / (tokens + brackets.len() as f64)))
+    }
+
+    /// Entropy and length of a story, if the tokenizer takes it word by word.
+    pub fn measure(&self, tokenizer: &Tokenizer) -> Result<Measure, DataError> {
+        let length = |text: &str| tokenizer.encode(text).map(|ids| ids.len() as f64);
+        self.measure_node(&self.story, &length)
+    }
+
+    fn measure_node(&self, node: &Node, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<Measure, DataError> {
+        match node {
+            Node::Word(text) => Ok(Measure { nats: 0.0, tokens: length(text)? }),
+            Node::Draw { table, column, look, .. } => {
+                let nats = (self.tables[*table].rows.len() as f64).ln();
+                Ok(Measure { nats, tokens: self.mean_length(*table, *column, *look, length)? })
+            }
+            Node::Recall { table, column, look, .. } => Ok(Measure { nats: 0.0, tokens: self.mean_length(*table, *column, *look, length)? }),
+            Node::Sequence(parts) => {
+                let mut sum = Measure::default();
+                for part in parts {
+                    let part = self.measure_node(part, length)?;
+                    sum = Measure { nats: sum.nats + part.nats, tokens: sum.tokens + part.tokens };
+                }
+                Ok(sum)
+            }
+            Node::Choice(alternatives) => {
+                let total: u64 = alternatives.iter().map(|(weight, _)| weight).sum();
+                let mut sum = Measure::default();
+                for (weight, part) in alternatives {
+                    let chance = *weight as f64 / total as f64;
+                    let part = self.measure_node(part, length)?;
+                    sum.nats += chance * (part.nats - chance.ln());
+                    sum.tokens += chance * part.tokens;
+                }
+                Ok(sum)
+            }
+        }
+    }
+
+    fn mean_length(&self, table: usize, column: usize, look: Look, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<f64, DataError> {
+        let rows = &self.tables[table].rows;
+        let mut sum = 0.0;
+        for row in rows {
+            sum += length(&look.set(&row[column]))?;
+        }
+        Ok(sum / rows.len() as f64)
+    }
+
+    /// Whether the ids of `text` are those of its words one after another.
+    pub(super) fn is_encoded_by_words(&self, text: &str, tokenizer: &Tokenizer) -> Result<bool, DataError> {
+        let mut by_words = Vec::new();
+        for word in words(text) {
+            by_words.extend(tokenizer.encode(word)?);
+        }
+        Ok(tokenizer.encode(text)? == by_words)
+    }
+}
+
+/// Cuts a story into its words with the space before them, and its punctuation.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_letter = |c: char| c.is_alphanumeric();
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().find(|c| *c != ' ')?;
+        let space = rest.len() - rest.trim_start_matches(' ').len();
+        let end = rest[space..].find(|c: char| c == ' ' || is_letter(c) != is_letter(first)).map_or(rest.len(), |end| space + end);
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        Some(word)
+    })
+}

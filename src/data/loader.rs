@@ -1,0 +1,31 @@
+//! Reads sequences in the order of the run.
+
+use crate::data::{BlockOrder, TokenStream};
+
+/// A stream together with the order in which it is read.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    /// The tokens.
+    pub stream: TokenStream,
+    /// The order of their blocks.
+    pub order: BlockOrder,
+}
+
+impl Loader {
+    /// Pairs a stream with the order of its blocks.
+    #[must_use]
+    pub fn new(stream: TokenStream, order: BlockOrder) -> Self {
+        Self { stream, order }
+    }
+
+    /// Fills `out` with the sequence that the run reads after `position_tokens` others.
+    ///
+    /// # Panics
+    /// If the sequence would leave its block: the plan cuts blocks into whole sequences.
+    pub fn read(&self, position_tokens: u64, out: &mut [u32]) {
+        let place = self.order.place(position_tokens);
+        let block_tokens = self.order.block_tokens();
+        assert!(place.part_offset_tokens + out.len() as u64 <= block_tokens, "a sequence of {} tokens at {place:?} leaves its block", out.len());
+        self.stream.read(place.block * block_tokens + place.part_offset_tokens, out);
+    }
+}

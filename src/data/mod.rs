@@ -1,0 +1,25 @@
+//! Turns text into streams of token ids on disk, and streams into blocks in a reproducible order.
+//!
+//! Knows files, tokenizers and token ids; never tensors, models or runs. Start at [`prepare`], then [`Loader::read`].
+
+mod error;
+mod files;
+mod documents;
+mod tokenizer;
+mod random;
+pub mod grammar;
+mod cache;
+mod stream;
+mod encode;
+mod prepare;
+mod order;
+mod loader;
+
+pub use documents::{BadRecord, DocumentOptions, DocumentReader, ReadReport};
+pub use error::{DataError, TextFault};
+pub use files::{SourceFile, TextFormat, find_files};
+pub use loader::Loader;
+pub use order::{BlockOrder, Place};
+pub use prepare::{PrepareReport, PrepareRequest, Prepared, Watch, check, prepare};
+pub use stream::TokenStream;
+pub use tokenizer::Tokenizer;

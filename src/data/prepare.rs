@@ -1,0 +1,305 @@
+//! From a configuration to token streams: check, look into the cache, read, encode, keep.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{DataConfig, Generator, TextSource, ValidationSource};
+use crate::data::cache::{self, Building, Cached, Manifest};
+use crate::data::encode::Encoder;
+use crate::data::grammar::Grammar;
+use crate::data::stream::{TokenWidth, TokenWriter};
+use crate::data::tokenizer::Brackets;
+use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, SourceFile, TokenStream, Tokenizer, find_files};
+
+/// Told what is being done, how much of it is done, and how much there is in all, if that is known; may say stop.
+pub type Watch<'a> = dyn FnMut(&str, u64, Option<u64>) -> ControlFlow<()> + 'a;
+
+/// What is to be prepared.
+#[derive(Debug, Clone, Copy)]
+pub struct PrepareRequest<'a> {
+    /// Text, tokenizer and options.
+    pub data: &'a DataConfig,
+    /// Decides the text of a generator.
+    pub seed: u64,
+    /// Training tokens that a generator makes; rounded up to whole blocks.
+    pub generated_tokens: u64,
+    /// Tokens of a block: no stream may be shorter.
+    pub block_tokens: u64,
+    /// Folder of prepared tokens; made if it is absent.
+    pub cache: &'a Path,
+}
+
+/// Tokens ready to be read.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What is trained on.
+    pub train: TokenStream,
+    /// What is only evaluated on.
+    pub validation: TokenStream,
+    /// Hash of all token ids and of the tokenizer, in hexadecimal.
+    pub fingerprint: String,
+    /// Made the ids.
+    pub tokenizer: Tokenizer,
+    /// True entropy rate of the text in nats per token, if it is known.
+    pub entropy_rate: Option<f64>,
+    /// What was read.
+    pub report: PrepareReport,
+    /// Whether the tokens were found ready-made.
+    pub is_reused: bool,
+}
+
+/// What was read, training and validation together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareReport {
+    /// Files read.
+    pub files: u64,
+    /// Documents before cutting.
+    pub documents: u64,
+    /// Documents that were cut.
+    pub split_documents: u64,
+    /// Bytes of text in all documents.
+    pub text_bytes: u64,
+    /// JSON records, good and bad.
+    pub records: u64,
+    /// Records that were skipped because they are broken.
+    pub bad_records: u64,
+    /// The first of them, and what is wrong with it.
+    pub first_bad_record: Option<String>,
+    /// Records that were skipped because their text is empty.
+    pub empty_records: u64,
+}
+
+/// Checks what can be checked without reading everything: the tokenizer loads, every file exists and begins with text.
+///
+/// # Errors
+/// The first thing that would stop [`prepare`].
+pub fn check(config: &DataConfig) -> Result<(), DataError> {
+    Plan::new(config).map(|_| ())
+}
+
+/// Prepares the training and validation tokens, or finds them prepared.
+///
+/// # Errors
+/// When the text cannot be used or the tokens cannot be written; [`DataError::Interrupted`] when `watch` breaks. Nothing
+/// half-done is left behind, and the next call starts over.
+pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
+    let plan = Plan::new(request.data)?;
+    let folder = request.cache.join(plan.key(request));
+    let (cached, is_reused) = match cache::open(&folder) {
+        Some(cached) => (cached, true),
+        None => (plan.build(request, &folder, watch)?, false),
+    };
+    let Cached { mut streams, manifest } = cached;
+    let (train, validation) = match (request.data.validation(), streams.pop(), streams.pop()) {
+        (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation),
+        (ValidationSource::Share(share), Some(text), None) => plan.split(request, share.get(), &text)?,
+        _ => unreachable!("a folder of the cache has the streams that its key stands for"),
+    };
+    check_length("training", &train, request)?;
+    check_length("validation", &validation, request)?;
+    let entropy_rate = match request.data.source() {
+        TextSource::Files(_) => None,
+        TextSource::Generated(Generator::Grammar) => {
+            Grammar::built_in().entropy_rate(&plan.tokenizer, request.data.add_bos, request.data.add_eos)?
+        }
+    };
+    let Manifest { fingerprint, report, .. } = manifest;
+    Ok(Prepared { train, validation, fingerprint, tokenizer: plan.tokenizer, entropy_rate, report, is_reused })
+}
+
+/// Everything that is known before reading.
+struct Plan<'a> {
+    config: &'a DataConfig,
+    tokenizer: Tokenizer,
+    brackets: Brackets,
+    /// None for a generator.
+    train_files: Option<Vec<SourceFile>>,
+    /// None for a share.
+    validation_files: Option<Vec<SourceFile>>,
+}
+
+/// Everything that decides the ids.
+#[derive(Serialize)]
+struct KeyParts<'a> {
+    tokenizer: &'a str,
+    add_bos: bool,
+    add_eos: bool,
+    text_field: &'a str,
+    max_document_words: u64,
+    max_bad_records: f64,
+    /// Path as bytes, size, time of change.
+    train_files: Option<Vec<(&'a [u8], u64, u128)>>,
+    validation_files: Option<Vec<(&'a [u8], u64, u128)>>,
+    /// Grammar, seed, tokens.
+    generated: Option<(&'a str, u64, u64)>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(config: &'a DataConfig) -> Result<Self, DataError> {
+        let tokenizer = Tokenizer::load(&config.tokenizer)?;
+        let brackets = tokenizer.brackets(config.add_bos, config.add_eos)?;
+        let train_files = match config.source() {
+            TextSource::Files(patterns) => Some(usable_files(patterns)?),
+            TextSource::Generated(Generator::Grammar) => None,
+        };
+        let validation_files = match config.validation() {
+            ValidationSource::Files(patterns) => Some(usable_files(patterns)?),
+            ValidationSource::Share(_) => None,
+        };
+        let is_trained_on = |file: &&SourceFile| train_files.iter().flatten().any(|other| other.path == file.path);
+        if let Some(shared) = validation_files.iter().flatten().find(is_trained_on) {
+            return Err(DataError::SharedFile { path: shared.path.clone() });
+        }
+        Ok(Self { config, tokenizer, brackets, train_files, validation_files })
+    }
+
+    fn key(&self, request: &PrepareRequest<'_>) -> String {
+        fn listed(files: &[SourceFile]) -> Vec<(&[u8], u64, u128)> {
+            files.iter().map(|file| (file.path.as_os_str().as_encoded_bytes(), file.bytes, file.modified_nanos)).collect()
+        }
+        let generated = self.train_files.is_none().then(|| (Grammar::built_in().fingerprint(), request.seed, self.generated_tokens(request)));
+        cache::key(&KeyParts {
+            tokenizer: self.tokenizer.fingerprint(),
+            add_bos: self.config.add_bos,
+            add_eos: self.config.add_eos,
+            text_field: &self.config.text_field,
+            max_document_words: self.config.max_document_words.0,
+            max_bad_records: self.config.max_bad_records,
+            train_files: self.train_files.as_deref().map(listed),
+            validation_files: self.validation_files.as_deref().map(listed),
+            generated,
+        })
+    }
+
+    fn build(&self, request: &PrepareRequest<'_>, folder: &Path, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
+        let building = Building::start(folder)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.tokenizer.fingerprint().as_bytes());
+        let mut reader = DocumentReader::new(DocumentOptions {
+            text_field: self.config.text_field.clone(),
+            max_document_words: self.config.max_document_words.0,
+            max_bad_records: self.config.max_bad_records,
+        });
+        let mut report = PrepareReport::default();
+        let mut tokens = Vec::new();
+        let width = TokenWidth::of(self.tokenizer.vocab_size());
+        for (index, files) in [&self.train_files, &self.validation_files].into_iter().enumerate() {
+            if index == 1 && files.is_none() {
+                continue;
+            }
+            let writer = TokenWriter::create(&building.stream_path(index), width)?;
+            let encoder = Encoder::new(&self.tokenizer, self.brackets, writer, &mut hasher);
+            tokens.push(match files {
+                Some(files) => read_files(files, &mut reader, encoder, watch)?,
+                None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
+            });
+            report.files += files.as_ref().map_or(0, Vec::len) as u64;
+        }
+        report.add(reader.finish()?);
+        // A stream without a token would be taken for broken.
+        if tokens.contains(&0) {
+            let part = if tokens[0] == 0 { "training" } else { "validation" };
+            return Err(DataError::TooLittleText { part, tokens: 0, needed: request.block_tokens, block_tokens: request.block_tokens });
+        }
+        building.publish(&Manifest::new(width, tokens, hasher.finalize().to_hex().to_string(), report))
+    }
+
+    /// Tokens of a generated stream: whole training blocks, then the validation text if it is not read from files.
+    fn generated_tokens(&self, request: &PrepareRequest<'_>) -> u64 {
+        let train = generated_training_tokens(request);
+        match self.config.validation() {
+            ValidationSource::Files(_) => train,
+            ValidationSource::Share(share) => train + share_of(share.get(), train, request.block_tokens),
+        }
+    }
+
+    /// Cuts the validation tokens off the tail.
+    fn split(&self, request: &PrepareRequest<'_>, share: f64, text: &TokenStream) -> Result<(TokenStream, TokenStream), DataError> {
+        let validation = match self.train_files {
+            Some(_) => share_of(share, text.len(), request.block_tokens),
+            None => share_of(share, generated_training_tokens(request), request.block_tokens),
+        };
+        let needed = validation + request.block_tokens;
+        if text.len() < needed {
+            return Err(DataError::TooLittleText { part: "whole", tokens: text.len(), needed, block_tokens: request.block_tokens });
+        }
+        let train = text.len() - validation;
+        Ok((text.slice(0..train), text.slice(train..text.len())))
+    }
+}
+
+impl PrepareReport {
+    fn add(&mut self, read: ReadReport) {
+        self.documents += read.documents;
+        self.split_documents += read.split_documents;
+        self.text_bytes += read.text_bytes;
+        self.records += read.records;
+        self.bad_records += read.bad_records;
+        self.empty_records += read.empty_records;
+        self.first_bad_record = read.first_bad_record.map(|bad| bad.to_string());
+    }
+}
+
+fn usable_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
+    let files = find_files(patterns)?;
+    files.iter().try_for_each(SourceFile::check)?;
+    Ok(files)
+}
+
+fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: Encoder<'_>, watch: &mut Watch<'_>) -> Result<u64, DataError> {
+    let total: u64 = files.iter().map(|file| file.bytes).sum();
+    let mut before = 0;
+    for file in files {
+        reader.read(file, &mut |piece, file_bytes| {
+            if encoder.push(piece)? {
+                let done = before + file_bytes;
+                encoder.set_share_read(done as f64 / total as f64);
+                tell(watch, "reading text", done, total)?;
+            }
+            Ok(())
+        })?;
+        file.check_unchanged()?;
+        before += file.bytes;
+        tell(watch, "reading text", before, total)?;
+    }
+    encoder.finish()
+}
+
+fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareReport, watch: &mut Watch<'_>) -> Result<u64, DataError> {
+    let mut encoder = encoder.with_limit(tokens);
+    for document in Grammar::built_in().documents(seed) {
+        report.documents += 1;
+        report.text_bytes += document.len() as u64;
+        if encoder.push(document)? {
+            tell(watch, "writing stories", encoder.tokens(), tokens)?;
+            if encoder.tokens() >= tokens {
+                break;
+            }
+        }
+    }
+    encoder.finish()
+}
+
+fn tell(watch: &mut Watch<'_>, activity: &str, done: u64, total: u64) -> Result<(), DataError> {
+    match watch(activity, done, Some(total)) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(DataError::Interrupted),
+    }
+}
+
+fn generated_training_tokens(request: &PrepareRequest<'_>) -> u64 {
+    request.generated_tokens.max(1).next_multiple_of(request.block_tokens)
+}
+
+/// A share of `tokens`, at least one block.
+fn share_of(share: f64, tokens: u64, block_tokens: u64) -> u64 {
+    ((tokens as f64 * share).round() as u64).max(block_tokens)
+}
+
+fn check_length(part: &'static str, stream: &TokenStream, request: &PrepareRequest<'_>) -> Result<(), DataError> {
+    let (tokens, block_tokens) = (stream.len(), request.block_tokens);
+    if tokens >= block_tokens { Ok(()) } else { Err(DataError::TooLittleText { part, tokens, needed: block_tokens, block_tokens }) }
+}

@@ -1,0 +1,185 @@
+//! Text to token ids and back.
+//!
+//! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`. Never adds special tokens
+//! by itself; documents get theirs from [`crate::data::prepare`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::Tokenizer as HuggingFace;
+
+use crate::data::DataError;
+
+/// The vocabulary of the embedded default: a byte-level BPE, made by `patchtui tokenizer train` from the built-in grammar's text.
+const DEMO: &str = include_str!("../../assets/demo-tokenizer.json");
+
+/// Tokens that begin a text, in the order in which they are looked for.
+const BOS_NAMES: [&str; 6] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|endoftext|>", "[CLS]"];
+/// Tokens that end a text, in the order in which they are looked for.
+const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"];
+
+/// The two bytes of `"bytes"` that never occur in UTF-8 and stand for begin and end of text.
+const BYTE_BOS: u32 = 0xFE;
+const BYTE_EOS: u32 = 0xFF;
+
+/// Turns text into token ids and back; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    choice: String,
+    kind: Kind,
+    vocab_size: usize,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    fingerprint: String,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Every byte is its own id.
+    Bytes,
+    /// A tokenizers file.
+    File { model: Arc<HuggingFace>, json: Arc<str> },
+}
+
+impl Tokenizer {
+    /// Loads `"bytes"`, `"demo"`, or the tokenizers file at a path.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a tokenizer.
+    pub fn load(choice: &str) -> Result<Self, DataError> {
+        match choice {
+            "bytes" => Ok(Self::bytes()),
+            "demo" => Self::from_json(choice, DEMO),
+            path => {
+                let bad = |reason: String| DataError::BadTokenizer { choice: path.to_owned(), reason };
+                let bytes = std::fs::read(Path::new(path)).map_err(|error| bad(error.to_string()))?;
+                let json = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
+                Self::from_json(path, &json)
+            }
+        }
+    }
+
+    fn bytes() -> Self {
+        let fingerprint = blake3::hash(b"bytes").to_hex().to_string();
+        Self { choice: "bytes".into(), kind: Kind::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), fingerprint }
+    }
+
+    /// Builds a tokenizer from the text of a tokenizers file.
+    pub(crate) fn from_json(choice: &str, json: &str) -> Result<Self, DataError> {
+        let bad = |reason: String| DataError::BadTokenizer { choice: choice.to_owned(), reason };
+        let mut model: HuggingFace = json.parse().map_err(|error: tokenizers::Error| bad(error.to_string()))?;
+        // A file may carry the truncation and padding of the model it was saved with; a corpus is never cut or padded here.
+        model.with_truncation(None).map_err(|error| bad(error.to_string()))?;
+        model.with_padding(None);
+        // Ids may have holes, and the embedding table needs a row for the largest.
+        let vocab_size = model.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
+        if vocab_size == 0 {
+            return Err(bad("its vocabulary is empty".into()));
+        }
+        let first_known = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
+        Ok(Self {
+            choice: choice.to_owned(),
+            vocab_size,
+            bos: first_known(&BOS_NAMES),
+            eos: first_known(&EOS_NAMES),
+            fingerprint: blake3::hash(json.as_bytes()).to_hex().to_string(),
+            kind: Kind::File { model: Arc::new(model), json: json.into() },
+        })
+    }
+
+    /// Number of ids, special ones included: every id is smaller.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The token ids of `text`, without added special tokens.
+    ///
+    /// A special token that is spelled out in the text becomes that token, as in Hugging Face's tokenizers.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        match &self.kind {
+            Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
+            Kind::File { model, .. } => match model.encode_fast(text, false) {
+                Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+                Err(error) => Err(DataError::Encode { reason: error.to_string() }),
+            },
+        }
+    }
+
+    /// The text of `ids`; special tokens, unknown ids and broken characters do not fail but are left out or replaced.
+    #[must_use]
+    pub fn decode(&self, ids: &[u32]) -> String {
+        match &self.kind {
+            Kind::Bytes => {
+                let bytes: Vec<u8> = ids.iter().filter(|id| **id < BYTE_BOS).map(|id| *id as u8).collect();
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            Kind::File { model, .. } => model.decode(ids, true).unwrap_or_default(),
+        }
+    }
+
+    /// The token that begins a text.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// A hash of everything that decides the ids, in hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// The name or path under which it was loaded.
+    #[must_use]
+    pub fn choice(&self) -> &str {
+        &self.choice
+    }
+
+    /// The text of its `tokenizer.json`, for exports; plain bytes have none.
+    #[must_use]
+    pub fn json(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Bytes => None,
+            Kind::File { json, .. } => Some(json),
+        }
+    }
+
+    /// The special tokens around a document, as the configuration wants them.
+    ///
+    /// # Errors
+    /// When one is wanted that the tokenizer does not have.
+    pub(crate) fn brackets(&self, add_bos: bool, add_eos: bool) -> Result<Brackets, DataError> {
+        let wanted = |wanted: bool, id: Option<u32>, token, key| match (wanted, id) {
+            (false, _) => Ok(None),
+            (true, Some(id)) => Ok(Some(id)),
+            (true, None) => Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key }),
+        };
+        Ok(Brackets {
+            bos: wanted(add_bos, self.bos, "begin-of-text", "data.add_bos")?,
+            eos: wanted(add_eos, self.eos, "end-of-text", "data.add_eos")?,
+        })
+    }
+}
+
+/// The special tokens around each document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Brackets {
+    /// Before it.
+    pub(crate) bos: Option<u32>,
+    /// After it.
+    pub(crate) eos: Option<u32>,
+}
+
+impl Brackets {
+    /// Number of tokens they add to a document.
+    pub(crate) fn len(self) -> usize {
+        usize::from(self.bos.is_some()) + usize::from(self.eos.is_some())
+    }
+}
