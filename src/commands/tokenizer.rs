@@ -84,9 +84,12 @@ pub fn train(request: &TrainRequest) -> Result<TrainReport, DataError> {
             Err(error) => (Err(DataError::writing(&request.output, 0, error)), Ok(ReadReport::default())),
         }
     });
-    // If reading fails, the vocabulary is that of half a text.
-    let report = report?;
-    let vocabulary = vocabulary?;
+    let (vocabulary, report) = match (vocabulary, report) {
+        // Reading is interrupted when training has failed, and then training says why; if reading itself fails, what was
+        // trained is the vocabulary of half a text.
+        (Err(error), Err(DataError::Interrupted)) | (_, Err(error)) => return Err(error),
+        (vocabulary, Ok(report)) => (vocabulary?, report),
+    };
     write_whole(&request.output, vocabulary.json.as_bytes())?;
     Ok(TrainReport {
         output: request.output.clone(),
@@ -162,4 +165,3 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     }
     written.map_err(failed)
 }
-

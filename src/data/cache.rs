@@ -102,16 +102,18 @@ impl Building {
         let needed = text.len() as u64;
         let written = fs::write(&path, text).and_then(|()| sync(&path)).and_then(|()| sync(&self.folder));
         written.map_err(|error| DataError::writing(&path, needed, error))?;
-        // Somebody else may have built the same in the meantime; theirs is as good.
-        if let Some(theirs) = open(&self.target) {
-            return Ok(theirs);
-        }
         let failed = |error| DataError::writing(&self.target, needed, error);
-        match fs::remove_dir_all(&self.target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        if let Err(error) = fs::rename(&self.folder, &self.target) {
+            // Somebody else may have built the same in the meantime, and theirs is as good; only a broken folder gives way.
+            if let Some(theirs) = open(&self.target) {
+                return Ok(theirs);
+            }
+            match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {}
+                _ => return Err(failed(error)),
+            }
+            fs::remove_dir_all(&self.target).and_then(|()| fs::rename(&self.folder, &self.target)).map_err(failed)?;
         }
-        fs::rename(&self.folder, &self.target).map_err(failed)?;
         if let Some(cache) = self.target.parent() {
             sync(cache).map_err(failed)?;
         }

@@ -80,9 +80,9 @@ impl<'a> Encoder<'a> {
         for ids in encoded {
             let room = self.limit - self.tokens();
             let ids = &ids[..ids.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-            ids.iter().for_each(|id| {
+            for id in ids {
                 self.hasher.update(&id.to_le_bytes());
-            });
+            }
             self.writer.write(ids)?;
         }
         Ok(())

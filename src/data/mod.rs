@@ -2,18 +2,18 @@
 //!
 //! Knows files, tokenizers and token ids; never tensors, models or runs. Start at [`prepare`], then [`Loader::read`].
 
+mod cache;
+mod documents;
+mod encode;
 mod error;
 mod files;
-mod documents;
-mod tokenizer;
-mod random;
 pub mod grammar;
-mod cache;
-mod stream;
-mod encode;
-mod prepare;
-mod order;
 mod loader;
+mod order;
+mod prepare;
+mod random;
+mod stream;
+mod tokenizer;
 
 pub use documents::{BadRecord, DocumentOptions, DocumentReader, ReadReport};
 pub use error::{DataError, TextFault};

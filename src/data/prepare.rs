@@ -102,9 +102,7 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
     check_length("validation", &validation, request)?;
     let entropy_rate = match request.data.source() {
         TextSource::Files(_) => None,
-        TextSource::Generated(Generator::Grammar) => {
-            Grammar::built_in().entropy_rate(&plan.tokenizer, request.data.add_bos, request.data.add_eos)?
-        }
+        TextSource::Generated(Generator::Grammar) => Grammar::built_in().entropy_rate(&plan.tokenizer, plan.brackets.len())?,
     };
     let Manifest { fingerprint, report, .. } = manifest;
     Ok(Prepared { train, validation, fingerprint, tokenizer: plan.tokenizer, entropy_rate, report, is_reused })
@@ -140,7 +138,7 @@ struct KeyParts<'a> {
 impl<'a> Plan<'a> {
     fn new(config: &'a DataConfig) -> Result<Self, DataError> {
         let tokenizer = Tokenizer::load(&config.tokenizer)?;
-        let brackets = tokenizer.brackets(config.add_bos, config.add_eos)?;
+        let brackets = tokenizer.brackets(config)?;
         let train_files = match config.source() {
             TextSource::Files(patterns) => Some(usable_files(patterns)?),
             TextSource::Generated(Generator::Grammar) => None,

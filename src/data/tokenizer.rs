@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokenizers::Tokenizer as HuggingFace;
 
+use crate::config::DataConfig;
 use crate::data::DataError;
 
 /// The vocabulary of the embedded default: a byte-level BPE, made by `patchtui tokenizer train` from the built-in grammar's text.
@@ -155,15 +156,15 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When one is wanted that the tokenizer does not have.
-    pub(crate) fn brackets(&self, add_bos: bool, add_eos: bool) -> Result<Brackets, DataError> {
+    pub(crate) fn brackets(&self, config: &DataConfig) -> Result<Brackets, DataError> {
         let wanted = |wanted: bool, id: Option<u32>, token, key| match (wanted, id) {
             (false, _) => Ok(None),
             (true, Some(id)) => Ok(Some(id)),
             (true, None) => Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key }),
         };
         Ok(Brackets {
-            bos: wanted(add_bos, self.bos, "begin-of-text", "data.add_bos")?,
-            eos: wanted(add_eos, self.eos, "end-of-text", "data.add_eos")?,
+            bos: wanted(config.add_bos, self.bos, "begin-of-text", "data.add_bos")?,
+            eos: wanted(config.add_eos, self.eos, "end-of-text", "data.add_eos")?,
         })
     }
 }

@@ -21,16 +21,15 @@ pub struct Measure {
 impl Grammar {
     /// The entropy rate of the endless text in nats per token: the loss of a perfect reader with unlimited memory.
     ///
-    /// Each document adds its begin-of-text and end-of-text token if they are wanted; both are certain. `None` for a tokenizer
+    /// Each document has `special_tokens` (begin and end of text) besides its words; they are certain. `None` for a tokenizer
     /// that joins neighbouring words into one token, since then the number of tokens does not add up word by word.
-    pub fn entropy_rate(&self, tokenizer: &Tokenizer, add_bos: bool, add_eos: bool) -> Result<Option<f64>, DataError> {
-        let brackets = tokenizer.brackets(add_bos, add_eos)?;
+    pub fn entropy_rate(&self, tokenizer: &Tokenizer, special_tokens: usize) -> Result<Option<f64>, DataError> {
         let Measure { nats, tokens } = self.measure(tokenizer)?;
         let mut is_exact = true;
         for index in 0..PROBES {
-            is_exact &= self.is_encoded_by_words(&self.story(0, index).text, tokenizer)?;
+            is_exact &= is_encoded_by_words(&self.story(0, index).text, tokenizer)?;
         }
-        Ok(is_exact.then(|| nats / (tokens + brackets.len() as f64)))
+        Ok(is_exact.then(|| nats / (tokens + special_tokens as f64)))
     }
 
     /// Entropy and length of a story, if the tokenizer takes it word by word.
@@ -77,15 +76,15 @@ impl Grammar {
         }
         Ok(sum / rows.len() as f64)
     }
+}
 
-    /// Whether the ids of `text` are those of its words one after another.
-    pub(super) fn is_encoded_by_words(&self, text: &str, tokenizer: &Tokenizer) -> Result<bool, DataError> {
-        let mut by_words = Vec::new();
-        for word in words(text) {
-            by_words.extend(tokenizer.encode(word)?);
-        }
-        Ok(tokenizer.encode(text)? == by_words)
+/// Whether the ids of `text` are those of its words one after another.
+pub(super) fn is_encoded_by_words(text: &str, tokenizer: &Tokenizer) -> Result<bool, DataError> {
+    let mut by_words = Vec::new();
+    for word in words(text) {
+        by_words.extend(tokenizer.encode(word)?);
     }
+    Ok(tokenizer.encode(text)? == by_words)
 }
 
 /// Cuts a story into its words with the space before them, and its punctuation.

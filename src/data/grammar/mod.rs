@@ -5,9 +5,9 @@
 //! entropy of the text is that of the choices. Knows words and chances; of tokenizers only how many ids a word takes. Start at
 //! [`Grammar::story`].
 
-mod syntax;
-mod story;
 mod measure;
+mod story;
+mod syntax;
 
 pub use measure::Measure;
 pub use story::Story;
