@@ -3,5 +3,4 @@
 //! May know every layer, and is known by none but `main`. Start at the file that is named like the subcommand.
 
 pub mod config;
-//! One file per subcommand: wiring only.
 pub mod tokenizer;

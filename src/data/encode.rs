@@ -80,9 +80,8 @@ impl<'a> Encoder<'a> {
         for ids in encoded {
             let room = self.limit - self.tokens();
             let ids = &ids[..ids.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-            for id in ids {
-                self.hasher.update(&id.to_le_bytes());
-            }
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            self.hasher.update(&bytes);
             self.writer.write(ids)?;
         }
         Ok(())

@@ -200,6 +200,16 @@ impl DataError {
         }
     }
 
+    /// Whether the user asked for something impossible, rather than the disk or the system refusing something possible.
+    #[must_use]
+    pub fn is_users(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::DiskFull { .. } | Self::Unwritable { .. } | Self::Interrupted => false,
+            _ => true,
+        }
+    }
+
     /// Sorts an error of writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {

@@ -131,10 +131,11 @@ impl TokenWriter {
     }
 
     pub(crate) fn write(&mut self, ids: &[u32]) -> Result<(), DataError> {
-        let written = match self.width {
-            TokenWidth::U16 => ids.iter().try_for_each(|id| self.file.write_all(&(*id as u16).to_le_bytes())),
-            TokenWidth::U32 => ids.iter().try_for_each(|id| self.file.write_all(&id.to_le_bytes())),
+        let bytes: Vec<u8> = match self.width {
+            TokenWidth::U16 => ids.iter().flat_map(|id| (*id as u16).to_le_bytes()).collect(),
+            TokenWidth::U32 => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
         };
+        let written = self.file.write_all(&bytes);
         self.tokens += ids.len() as u64;
         written.map_err(|error| self.sorted(error))
     }

@@ -230,7 +230,7 @@ impl Trainer {
             step: self.step,
             stage: idx,
             patch_size: stage.patch_size,
-            epoch: self.setting.loader.order().place(position).epoch,
+            epoch: self.setting.loader.order.place(position).epoch,
             tokens: cost.tokens,
             positions: cost.positions,
             flops: cost.flops,
@@ -298,7 +298,7 @@ impl Trainer {
         let idx = if idx > 0 && self.step == self.setting.plan.stages[idx].first_step { idx - 1 } else { idx };
         let stage = &self.setting.plan.stages[idx];
         let data_position = self.data_position(stage);
-        let place = self.setting.loader.order().place(data_position);
+        let place = self.setting.loader.order.place(data_position);
         let state = TrainerState {
             format_version: 1,
             step: self.step,

@@ -7,7 +7,7 @@ use crate::plan::{Corpus, ModelShape, PlanError, RunPlan, Schedule};
 
 /// A text of `train_tokens` tokens, read by a tokenizer of 500.
 fn corpus(train_tokens: u64) -> Corpus {
-    Corpus { tokenizer_vocab_size: 500, train_tokens: Some(train_tokens), entropy_rate: None }
+    Corpus { tokenizer_vocab_size: 500, train_tokens: Some(train_tokens), entropy_rate: None, device_is_cpu: true }
 }
 
 /// The default network on 64 positions and 4096 tokens per step, with `sets` on top.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const LEAST: &str = "data.generator = \"grammar\"\ntraining.tokens = \"3M\"\n";
 
 /// Enough text for every configuration here, a large vocabulary included.
-const CORPUS: Corpus = Corpus { tokenizer_vocab_size: 32_000, train_tokens: Some(1_000_000_000_000), entropy_rate: None };
+const CORPUS: Corpus = Corpus { tokenizer_vocab_size: 32_000, train_tokens: Some(1_000_000_000_000), entropy_rate: None, device_is_cpu: true };
 
 fn load(source: &str, sets: &[&str], current_dir: &Path) -> Result<LoadedConfig, ConfigError> {
     let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();

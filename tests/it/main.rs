@@ -7,6 +7,8 @@ mod config;
 mod data;
 #[cfg(feature = "engine")]
 mod golden;
+#[cfg(feature = "engine")]
+mod resume;
 mod sanitize;
 mod tokenizer;
 mod tui_chart;
