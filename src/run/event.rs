@@ -111,6 +111,7 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Warmup {
     /// Tokens per second of each stage, without the optimizer's update.
+    #[serde(with = "number::list")]
     pub tokens_per_second: Vec<f64>,
 }
 
@@ -206,6 +207,7 @@ pub struct Activations {
     /// Tokens read so far.
     pub tokens: u64,
     /// What counts as activated: |x| greater than this.
+    #[serde(with = "number")]
     pub threshold: f64,
     /// From the first layer to the last.
     pub layers: Vec<LayerActivation>,
@@ -247,6 +249,7 @@ pub struct CheckpointInfo {
     /// Size on disk.
     pub bytes: u64,
     /// How long saving took.
+    #[serde(with = "number")]
     pub seconds: f64,
     /// Whether it is kept for ever.
     pub permanent: bool,
@@ -364,6 +367,7 @@ pub struct RunEnd {
     #[serde(with = "number")]
     pub active_seconds: f64,
     /// The last token-level loss, in nats per token, if any was measured.
+    #[serde(with = "number::option", default)]
     pub token_loss: Option<f64>,
     /// What broke, and what to do about it.
     pub error: Option<Trouble>,

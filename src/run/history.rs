@@ -50,6 +50,7 @@ pub struct History {
     /// Stages that are complete.
     pub ledgers: Vec<StageLedger>,
     /// Tokens per second of each stage as tried before training or measured since, this attempt only.
+    #[serde(with = "crate::run::number::list")]
     pub stage_speed: Vec<f64>,
     /// Newest lines last.
     pub log: VecDeque<LogLine>,

@@ -45,3 +45,40 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
     deserializer.deserialize_any(Number)
 }
+
+/// The same for a number that may be absent; absent is `null`.
+pub(crate) mod option {
+    use serde::de::{Deserialize, Deserializer};
+    use serde::{Serialize, Serializer};
+
+    #[derive(Serialize, serde::Deserialize)]
+    #[serde(transparent)]
+    struct Number(#[serde(with = "super")] f64);
+
+    #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
+    pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Number).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<Number>::deserialize(deserializer)?.map(|number| number.0))
+    }
+}
+
+/// The same for a list of numbers.
+pub(crate) mod list {
+    use serde::de::{Deserialize, Deserializer};
+    use serde::{Serialize, Serializer};
+
+    #[derive(Serialize, serde::Deserialize)]
+    #[serde(transparent)]
+    struct Number(#[serde(with = "super")] f64);
+
+    pub(crate) fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().copied().map(Number))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+        Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(|number| number.0).collect())
+    }
+}

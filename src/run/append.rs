@@ -1,0 +1,192 @@
+//! Appends lines to the files of a run, and keeps them in memory while the disk will not take them.
+//!
+//! A line reaches its file whole or not at all: what a crash tore is cut before the next line follows, and what a full disk
+//! tore is cut at once. Nothing here panics or stops a run. Start at [`RunLog::append`].
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::run::{LineFile, RunDirectory};
+
+/// Lines that wait for the disk, per file; at some hundred bytes each this is tens of megabytes.
+const MAX_WAITING: usize = 100_000;
+
+/// The files of a run, open for appending.
+#[derive(Debug)]
+pub struct RunLog {
+    files: [Appender; LineFile::ALL.len()],
+    failing: bool,
+}
+
+/// What changed with the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskChange {
+    /// Lines wait in memory from now on.
+    Failing {
+        /// The file that was tried.
+        path: PathBuf,
+        /// Why it did not work.
+        reason: String,
+    },
+    /// All lines are written.
+    Recovered {
+        /// Lines that had waited and are in the files now.
+        waited: usize,
+        /// Lines that were given up since too many waited.
+        dropped: u64,
+    },
+}
+
+/// A file of the run cannot be opened for appending.
+#[derive(Debug, Error)]
+#[error("cannot append to {path}: {source}")]
+pub struct LogError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+#[derive(Debug)]
+struct Appender {
+    path: PathBuf,
+    /// `None` after a failure: opening it anew also heals a network file system that has come back.
+    file: Option<File>,
+    /// Bytes of whole lines.
+    end: u64,
+    waiting: VecDeque<String>,
+    dropped: u64,
+}
+
+impl LogError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        "check that the run directory is writable and that its disk has space".into()
+    }
+}
+
+impl RunLog {
+    /// Opens the files of `directory` and cuts torn last lines; also says which files had one.
+    pub fn open(directory: &RunDirectory) -> Result<(Self, Vec<PathBuf>), LogError> {
+        let mut torn = Vec::new();
+        let mut files = LineFile::ALL.map(|file| Appender::new(file.path(directory)));
+        for file in &mut files {
+            match file.reopen() {
+                Ok(true) => torn.push(file.path.clone()),
+                Ok(false) => {}
+                Err(source) => return Err(LogError { path: file.path.clone(), source }),
+            }
+        }
+        Ok((Self { files, failing: false }, torn))
+    }
+
+    /// Appends `line`, which ends with a line feed, and whatever waits; says when that starts to fail or works again.
+    pub fn append(&mut self, file: LineFile, line: String) -> Option<DiskChange> {
+        if let Some(appender) = self.files.get_mut(file as usize) {
+            appender.push(line);
+        }
+        self.flush()
+    }
+
+    /// Tries to write whatever waits.
+    pub fn flush(&mut self) -> Option<DiskChange> {
+        let waited = self.files.iter().map(|file| file.waiting.len()).sum();
+        let mut failure = None;
+        for file in &mut self.files {
+            if let Err(error) = file.flush() {
+                failure = Some(DiskChange::Failing { path: file.path.clone(), reason: error.to_string() });
+            }
+        }
+        match (self.failing, failure) {
+            (false, Some(failure)) => {
+                self.failing = true;
+                Some(failure)
+            }
+            (true, None) => {
+                self.failing = false;
+                let dropped = self.files.iter_mut().map(|file| std::mem::take(&mut file.dropped)).sum();
+                Some(DiskChange::Recovered { waited, dropped })
+            }
+            (false, None) | (true, Some(_)) => None,
+        }
+    }
+
+    /// Waits until the disk has everything; a failure shows in the next [`RunLog::append`].
+    pub fn sync(&self) {
+        for file in self.files.iter().filter_map(|file| file.file.as_ref()) {
+            let _ = file.sync_data();
+        }
+    }
+}
+
+impl Appender {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: None, end: 0, waiting: VecDeque::new(), dropped: 0 }
+    }
+
+    fn push(&mut self, line: String) {
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+            self.dropped += 1;
+        }
+        self.waiting.push_back(line);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while let Some(line) = self.waiting.front() {
+            if self.file.is_none() {
+                open_at_line_end(&self.path).map(|(file, end, _)| (self.file, self.end) = (Some(file), end))?;
+            }
+            let Some(file) = &mut self.file else { return Ok(()) };
+            // One write(2) unless the disk takes only a part; trying the rest then gives the real reason.
+            if let Err(error) = file.write_all(line.as_bytes()) {
+                // If this fails too, opening the file anew cuts the partial line.
+                let _ = file.set_len(self.end);
+                self.file = None;
+                return Err(error);
+            }
+            self.end += line.len() as u64;
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<bool> {
+        let (file, end, torn) = open_at_line_end(&self.path)?;
+        (self.file, self.end) = (Some(file), end);
+        Ok(torn)
+    }
+}
+
+/// Opens `path` for appending after its last whole line, and cuts what follows that line.
+fn open_at_line_end(path: &Path) -> io::Result<(File, u64, bool)> {
+    let mut file = File::options().create(true).read(true).append(true).open(path)?;
+    let length = file.metadata()?.len();
+    let end = line_end_before(&mut file, length)?;
+    if end < length {
+        file.set_len(end)?;
+    }
+    Ok((file, end, end < length))
+}
+
+/// Where the last whole line among the first `length` bytes ends.
+fn line_end_before(file: &mut File, length: u64) -> io::Result<u64> {
+    let mut block = vec![0; 64 * 1024];
+    let mut block_end = length;
+    while block_end > 0 {
+        let block_start = block_end.saturating_sub(block.len() as u64);
+        let part = &mut block[..(block_end - block_start) as usize];
+        file.seek(SeekFrom::Start(block_start))?;
+        file.read_exact(part)?;
+        if let Some(idx) = part.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(block_start + idx as u64 + 1);
+        }
+        block_end = block_start;
+    }
+    Ok(0)
+}

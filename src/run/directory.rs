@@ -1,0 +1,181 @@
+//! Where the files of a run are, and how a file is replaced without ever being half written.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The directory of one run; the only place that knows the names inside it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// The run at `path`, whether or not it exists yet; a relative path counts from the current folder.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        Self { path: fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_path_buf()) }
+    }
+
+    /// The same, and makes the folder and its `checkpoints/` if they are not there.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        fs::create_dir_all(path.as_ref().join("checkpoints"))?;
+        Ok(Self::new(path))
+    }
+
+    /// Absolute path of the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Name of the run: the last part of its path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(|| self.path.to_string_lossy(), |name| name.to_string_lossy()).into_owned()
+    }
+
+    /// Whether something that looks like a run is there.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        [self.config(), self.events(), self.engine_json()].iter().any(|file| file.is_file())
+    }
+
+    /// What was asked, every key with its value.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// What follows from it.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.path.join("plan.json")
+    }
+
+    /// One line per event that has no file of its own.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// One line per reporting step.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// One line per token-level evaluation.
+    #[must_use]
+    pub fn evals(&self) -> PathBuf {
+        self.path.join("evals.jsonl")
+    }
+
+    /// One line per measurement of activation rates.
+    #[must_use]
+    pub fn activations(&self) -> PathBuf {
+        self.path.join("activations.jsonl")
+    }
+
+    /// One line per continued prompt.
+    #[must_use]
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples.jsonl")
+    }
+
+    /// Folder of the checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Who runs it, or ran it last.
+    #[must_use]
+    pub fn engine_json(&self) -> PathBuf {
+        self.path.join("engine.json")
+    }
+
+    /// What the engine's process printed.
+    #[must_use]
+    pub fn engine_log(&self) -> PathBuf {
+        self.path.join("engine.log")
+    }
+
+    /// Locked as long as an engine is alive.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// Bytes of all files below the directory; what cannot be read counts nothing.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        size_below(&self.path)
+    }
+}
+
+/// Replaces the file at `path` by `bytes`: a reader sees the old content or the new, a power cut leaves one of them.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = OsString::from(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = write_and_sync(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Only our own half file is removed; that this fails too changes nothing for the caller.
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn size_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let size_of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size_of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.json");
+        replace_file(&path, b"old").unwrap();
+        replace_file(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_keeps_its_place_clean() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        replace_file(&path, b"new").unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_size_counts_folders_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("run")).unwrap();
+        fs::write(run.metrics(), [0; 10]).unwrap();
+        fs::write(run.checkpoints().join("weights"), [0; 32]).unwrap();
+        assert_eq!(run.size(), 42);
+        assert_eq!(run.name(), "run");
+    }
+}

@@ -1,0 +1,218 @@
+//! Finds runs: by path, by name in the runs folder, by name in the per-user index, newest first.
+//!
+//! The index is a folder of small files, one per run directory, so that several processes can add to it without a lock. It is a
+//! convenience: a run works without it, and nothing here fails because the index cannot be written.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::run::{RunDirectory, is_alive, replace_file};
+
+/// The index of one user.
+#[derive(Debug, Clone)]
+pub struct RunIndex {
+    folder: Option<PathBuf>,
+}
+
+/// Why no run was found.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FindError {
+    /// There is a path, but no run.
+    #[error("{path} is not a run directory")]
+    NotARun {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// No run has that name.
+    #[error("there is no run named {name:?}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The most similar name that exists.
+        nearest: Option<String>,
+    },
+    /// There are no runs at all.
+    #[error("there are no runs yet")]
+    NoRuns,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    path: PathBuf,
+}
+
+impl FindError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest:?}? List all with: patchtui runs"),
+            Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => "list all runs with: patchtui runs".into(),
+            Self::NoRuns => "start one with: patchtui run demo".into(),
+        }
+    }
+}
+
+impl RunIndex {
+    /// The index in `$XDG_STATE_HOME`, or else in `~/.local/state`; without a home directory an empty one that keeps nothing.
+    #[must_use]
+    pub fn of_user() -> Self {
+        let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
+        Self { folder: state.map(|state| state.join("patchtui/runs")) }
+    }
+
+    /// The index in `folder`.
+    #[must_use]
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Some(folder.into()) }
+    }
+
+    /// Remembers `directory`.
+    pub fn add(&self, directory: &RunDirectory) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        fs::create_dir_all(folder)?;
+        let entry = serde_json::to_vec(&Entry { path: directory.path().to_path_buf() })?;
+        replace_file(&folder.join(format!("{}.json", directory.id())), &entry)
+    }
+
+    /// All remembered runs that can be seen now.
+    ///
+    /// A run that was deleted is forgotten; one whose parent folder is gone as well may be on a disk that is not mounted, and
+    /// is kept.
+    #[must_use]
+    pub fn runs(&self) -> Vec<RunDirectory> {
+        let Some(files) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
+        let mut runs = Vec::new();
+        for file in files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+            let Some(entry) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok()) else { continue };
+            let directory = RunDirectory::new(&entry.path);
+            if directory.is_run() {
+                runs.push(directory);
+            } else if !entry.path.exists() && entry.path.parent().is_some_and(Path::exists) {
+                let _ = fs::remove_file(file);
+            }
+        }
+        runs
+    }
+
+    /// All runs in `runs_dir` and in the index, each once, newest first.
+    #[must_use]
+    pub fn all(&self, runs_dir: &Path) -> Vec<RunDirectory> {
+        let mut runs = runs_in(runs_dir);
+        runs.extend(self.runs());
+        runs.sort_by(|a, b| a.path().cmp(b.path()));
+        runs.dedup();
+        runs.sort_by_cached_key(|run| std::cmp::Reverse(last_activity(run)));
+        runs
+    }
+
+    /// The run that `text` means: a path, a name in `runs_dir`, or else the newest of that name in the index.
+    pub fn find(&self, text: &str, runs_dir: &Path) -> Result<RunDirectory, FindError> {
+        let as_path = RunDirectory::new(text);
+        if as_path.is_run() {
+            return Ok(as_path);
+        }
+        if text.contains('/') {
+            return Err(FindError::NotARun { path: text.into() });
+        }
+        let in_runs_dir = RunDirectory::new(runs_dir.join(text));
+        if in_runs_dir.is_run() {
+            return Ok(in_runs_dir);
+        }
+        let all = self.all(runs_dir);
+        let nearest = || all.iter().map(RunDirectory::name).min_by_key(|name| strsim::damerau_levenshtein(name, text));
+        let close_enough = |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
+        all.iter().find(|run| run.name() == text).cloned().ok_or_else(|| FindError::Unknown { name: text.to_owned(), nearest: nearest().filter(close_enough) })
+    }
+
+    /// The run that nobody named: the newest that is alive, or else the newest.
+    pub fn newest(&self, runs_dir: &Path) -> Result<RunDirectory, FindError> {
+        let all = self.all(runs_dir);
+        all.iter().find(|run| is_alive(run)).or(all.first()).cloned().ok_or(FindError::NoRuns)
+    }
+}
+
+impl RunDirectory {
+    /// Sixteen hexadecimal digits that stand for this directory, however it is reached.
+    #[must_use]
+    pub fn id(&self) -> String {
+        blake3::hash(self.path().as_os_str().as_encoded_bytes()).to_hex().chars().take(16).collect()
+    }
+}
+
+/// When something last happened in `run`.
+#[must_use]
+pub fn last_activity(run: &RunDirectory) -> Option<SystemTime> {
+    let files = [run.metrics(), run.events(), run.engine_json(), run.config()];
+    files.iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max()
+}
+
+fn runs_in(runs_dir: &Path) -> Vec<RunDirectory> {
+    let Ok(entries) = fs::read_dir(runs_dir) else { return Vec::new() };
+    entries.flatten().map(|entry| RunDirectory::new(entry.path())).filter(RunDirectory::is_run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_at(path: &Path) -> RunDirectory {
+        let run = RunDirectory::create(path).unwrap();
+        fs::write(run.config(), "").unwrap();
+        run
+    }
+
+    #[test]
+    fn a_run_is_found_by_path_by_name_and_from_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        let index = RunIndex::at(folder.path().join("state"));
+        let books = run_at(&here.join("books"));
+        index.add(&books).unwrap();
+        assert_eq!(index.find(here.join("books").to_str().unwrap(), &there), Ok(books.clone()));
+        assert_eq!(index.find("books", &here), Ok(books.clone()));
+        assert_eq!(index.find("books", &there), Ok(books.clone()));
+        assert_eq!(index.find("boks", &there), Err(FindError::Unknown { name: "boks".into(), nearest: Some("books".into()) }));
+        assert_eq!(index.find("./nothing", &there), Err(FindError::NotARun { path: "./nothing".into() }));
+        let nearer = run_at(&there.join("books"));
+        assert_eq!(index.find("books", &there), Ok(nearer));
+        assert_eq!(index.all(&here), vec![books]);
+    }
+
+    #[test]
+    fn a_deleted_run_is_forgotten_and_an_unmounted_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let index = RunIndex::at(&state);
+        let deleted = run_at(&folder.path().join("runs/deleted"));
+        let unmounted = run_at(&folder.path().join("disk/runs/far"));
+        index.add(&deleted).unwrap();
+        index.add(&unmounted).unwrap();
+        fs::remove_dir_all(deleted.path()).unwrap();
+        fs::rename(folder.path().join("disk"), folder.path().join("elsewhere")).unwrap();
+        assert_eq!(index.runs(), vec![]);
+        fs::rename(folder.path().join("elsewhere"), folder.path().join("disk")).unwrap();
+        assert_eq!(index.runs(), vec![unmounted]);
+        assert_eq!(fs::read_dir(state).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_alive_run_comes_before_a_newer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = RunIndex::at(folder.path().join("state"));
+        let runs_dir = folder.path().join("runs");
+        assert_eq!(index.newest(&runs_dir), Err(FindError::NoRuns));
+        let (old, new) = (run_at(&runs_dir.join("old")), run_at(&runs_dir.join("new")));
+        let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        fs::File::options().write(true).open(old.config()).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(index.newest(&runs_dir), Ok(new));
+        let _lock = crate::run::RunLock::acquire(&old).unwrap();
+        assert_eq!(index.newest(&runs_dir), Ok(old));
+    }
+}

@@ -1,0 +1,143 @@
+//! A record as one line of JSON, and which file of the run it belongs to.
+//!
+//! Steps, evaluations, activations and samples have files of their own, in which the event's fields stand beside the header's,
+//! so that a table reader can take them as they are. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is for
+//! whoever watches now: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
+//! files therefore take gaps in `seq` as normal.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::run::{FORMAT_VERSION, Record, RunDirectory, RunEvent};
+
+/// A file of lines in a run directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFile {
+    /// Everything without a file of its own.
+    Events,
+    /// Reporting steps.
+    Metrics,
+    /// Token-level evaluations.
+    Evals,
+    /// Activation rates.
+    Activations,
+    /// Continued prompts.
+    Samples,
+}
+
+/// Why a line is not a record.
+#[derive(Debug, Error)]
+pub enum LineError {
+    /// It is not the JSON that this file holds.
+    #[error("not a record: {0}")]
+    NotARecord(#[from] serde_json::Error),
+    /// A newer program wrote it.
+    #[error("format version {found}, this program reads up to {FORMAT_VERSION}")]
+    Newer {
+        /// The version of the line.
+        found: u32,
+    },
+}
+
+#[derive(Deserialize)]
+struct Header {
+    format_version: u32,
+    seq: u64,
+    at: String,
+    attempt: u32,
+}
+
+#[derive(Deserialize)]
+struct EventLine {
+    event: RunEvent,
+}
+
+impl LineFile {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Events, Self::Metrics, Self::Evals, Self::Activations, Self::Samples];
+
+    /// Where `event` is kept, if it is kept at all.
+    #[must_use]
+    pub fn of(event: &RunEvent) -> Option<Self> {
+        match event {
+            RunEvent::Progress(_) => None,
+            RunEvent::StepCompleted(_) => Some(Self::Metrics),
+            RunEvent::Evaluated(_) => Some(Self::Evals),
+            RunEvent::ActivationsMeasured(_) => Some(Self::Activations),
+            RunEvent::Sampled(_) => Some(Self::Samples),
+            _ => Some(Self::Events),
+        }
+    }
+
+    /// Its path in `directory`.
+    #[must_use]
+    pub fn path(self, directory: &RunDirectory) -> PathBuf {
+        match self {
+            Self::Events => directory.events(),
+            Self::Metrics => directory.metrics(),
+            Self::Evals => directory.evals(),
+            Self::Activations => directory.activations(),
+            Self::Samples => directory.samples(),
+        }
+    }
+}
+
+/// The line that `record` is kept as, with its line feed.
+///
+/// # Errors
+/// When a path in the record is not UTF-8.
+pub fn encode(record: &Record) -> Result<String, serde_json::Error> {
+    let mut line = match &record.event {
+        RunEvent::StepCompleted(metrics) => flat(record, metrics),
+        RunEvent::Evaluated(evaluation) => flat(record, evaluation),
+        RunEvent::ActivationsMeasured(activations) => flat(record, activations),
+        RunEvent::Sampled(sample) => flat(record, sample),
+        _ => return encode_event(record),
+    }?;
+    line.push('\n');
+    Ok(line)
+}
+
+/// The line with the event as an object of its own, whatever the event; this is what goes to scripts.
+pub fn encode_event(record: &Record) -> Result<String, serde_json::Error> {
+    let mut fields = header(record);
+    fields.insert("event".into(), serde_json::to_value(&record.event)?);
+    Ok(Value::Object(fields).to_string() + "\n")
+}
+
+/// Reads a line of `file`, with or without its line feed.
+pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
+    let Header { format_version, seq, at, attempt } = serde_json::from_slice(line)?;
+    if format_version > FORMAT_VERSION {
+        return Err(LineError::Newer { found: format_version });
+    }
+    let event = match file {
+        LineFile::Events => serde_json::from_slice::<EventLine>(line)?.event,
+        LineFile::Metrics => RunEvent::StepCompleted(serde_json::from_slice(line)?),
+        LineFile::Evals => RunEvent::Evaluated(serde_json::from_slice(line)?),
+        LineFile::Activations => RunEvent::ActivationsMeasured(serde_json::from_slice(line)?),
+        LineFile::Samples => RunEvent::Sampled(serde_json::from_slice(line)?),
+    };
+    Ok(Record { seq, at, attempt, event })
+}
+
+fn header(record: &Record) -> Map<String, Value> {
+    let fields = [
+        ("format_version", Value::from(FORMAT_VERSION)),
+        ("seq", Value::from(record.seq)),
+        ("at", Value::from(record.at.as_str())),
+        ("attempt", Value::from(record.attempt)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn flat<T: Serialize>(record: &Record, payload: &T) -> Result<String, serde_json::Error> {
+    let mut fields = header(record);
+    if let Value::Object(payload) = serde_json::to_value(payload)? {
+        fields.extend(payload);
+    }
+    Ok(Value::Object(fields).to_string())
+}

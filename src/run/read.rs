@@ -1,0 +1,150 @@
+//! Reads the files of a run back: all records in order, or only what a list of runs shows.
+//!
+//! A torn last line is the end of its file, for its writer may still be at it. A bad line in the middle is counted, reported
+//! and skipped. Start at [`History::read`].
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use crate::run::{History, LineFile, Record, RunDirectory, lines};
+
+/// Bad lines that are described; the others are only counted.
+const DESCRIBED: usize = 3;
+/// Bytes at the end of a file that are searched for its last line.
+const TAIL: u64 = 256 * 1024;
+
+/// What reading showed besides the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadReport {
+    /// Highest sequence number.
+    pub last_seq: u64,
+    /// Newest attempt; 0 if there is none.
+    pub attempt: u32,
+    /// How many lines were skipped.
+    pub num_bad_lines: u64,
+    /// The first few of them.
+    pub bad_lines: Vec<BadLine>,
+}
+
+/// A line that is not a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Where.
+    pub path: PathBuf,
+    /// Which line, counted from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+struct LineReader {
+    kind: LineFile,
+    path: PathBuf,
+    file: Option<BufReader<File>>,
+    line: u64,
+    next: Option<Record>,
+}
+
+impl History {
+    /// Folds the files of `directory`; a run without files has an empty history.
+    pub fn read(directory: &RunDirectory) -> io::Result<(Self, ReadReport)> {
+        let mut history = Self::default();
+        let report = read_records(directory, |record| history.apply(&record))?;
+        Ok((history, report))
+    }
+}
+
+/// Hands every record of `directory` to `each`, ordered by `seq` over all files.
+pub fn read_records(directory: &RunDirectory, mut each: impl FnMut(Record)) -> io::Result<ReadReport> {
+    let mut report = ReadReport::default();
+    let mut readers = Vec::new();
+    for kind in LineFile::ALL {
+        let mut reader = LineReader::open(kind, directory)?;
+        reader.advance(&mut report)?;
+        readers.push(reader);
+    }
+    // Inside a file the order is right already, so that only the heads of the files need comparing.
+    while let Some(reader) = readers.iter_mut().filter(|reader| reader.next.is_some()).min_by_key(|reader| reader.next.as_ref().map(|record| record.seq)) {
+        let Some(record) = reader.next.take() else { break };
+        reader.advance(&mut report)?;
+        report.last_seq = report.last_seq.max(record.seq);
+        report.attempt = report.attempt.max(record.attempt);
+        each(record);
+    }
+    Ok(report)
+}
+
+/// The last record of one file, found from its end.
+#[must_use]
+pub fn last_record(kind: LineFile, directory: &RunDirectory) -> Option<Record> {
+    let mut file = File::open(kind.path(directory)).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let whole = &tail[..=tail.iter().rposition(|byte| *byte == b'\n')?];
+    whole.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty()).find_map(|line| lines::decode(kind, line).ok())
+}
+
+/// The records of `events.jsonl` alone, which stays small in the longest run.
+pub(crate) fn read_events(directory: &RunDirectory) -> io::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let mut reader = LineReader::open(LineFile::Events, directory)?;
+    loop {
+        reader.advance(&mut ReadReport::default())?;
+        match reader.next.take() {
+            Some(record) => records.push(record),
+            None => return Ok(records),
+        }
+    }
+}
+
+impl ReadReport {
+    /// The bad lines in one sentence, if there are any.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let first = self.bad_lines.first()?;
+        let name = first.path.file_name().unwrap_or_default().to_string_lossy();
+        let lines = if self.num_bad_lines == 1 { "1 broken line was".to_owned() } else { format!("{} broken lines were", self.num_bad_lines) };
+        Some(format!("{lines} skipped while reading the run, the first at {name}:{}: {}", first.line, first.reason))
+    }
+}
+
+impl LineReader {
+    fn open(kind: LineFile, directory: &RunDirectory) -> io::Result<Self> {
+        let path = kind.path(directory);
+        let file = match File::open(&path) {
+            Ok(file) => Some(BufReader::new(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { kind, path, file, line: 0, next: None })
+    }
+
+    /// Moves to the next record, over lines that are none.
+    fn advance(&mut self, report: &mut ReadReport) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            file.read_until(b'\n', &mut line)?;
+            self.line += 1;
+            if line.last() != Some(&b'\n') {
+                return Ok(());
+            }
+            match lines::decode(self.kind, &line) {
+                Ok(record) => {
+                    self.next = Some(record);
+                    return Ok(());
+                }
+                Err(error) => {
+                    report.num_bad_lines += 1;
+                    if report.bad_lines.len() < DESCRIBED {
+                        report.bad_lines.push(BadLine { path: self.path.clone(), line: self.line, reason: error.to_string() });
+                    }
+                }
+            }
+        }
+    }
+}

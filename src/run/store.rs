@@ -1,0 +1,230 @@
+//! The store thread: numbers the events of a run, appends them to its files, then shows them to whoever listens.
+//!
+//! Files come first and lose nothing; listeners are handed what is left over and may miss records when they are slow, for the
+//! files have them. The trainer never waits for either. Start at [`Store::open`], then [`Store::start`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::sync::mpsc as mailbox;
+
+use crate::run::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
+
+/// Records that a listener may be behind before it misses some.
+const MAILBOX: usize = 8192;
+/// How long lines wait for a full disk when nothing else happens.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The files of a run, ready for one more attempt.
+pub struct Store {
+    directory: RunDirectory,
+    log: RunLog,
+    history: History,
+    last_seq: u64,
+    attempt: u32,
+    notes: Vec<String>,
+    listeners: Vec<Listener>,
+    reporters: Vec<Reporter>,
+}
+
+/// Called on the store thread with every record; it must not block for long.
+pub type Reporter = Box<dyn FnMut(&Record) + Send>;
+
+/// A listener's end: what was before this attempt, and what comes.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The run, to read again what was missed.
+    pub directory: RunDirectory,
+    /// Everything before this attempt.
+    pub history: History,
+    /// Every record from now on, unless the mailbox was full.
+    pub records: mailbox::Receiver<Arc<Record>>,
+    /// Records that did not fit into the mailbox so far.
+    pub missed: Arc<AtomicU64>,
+}
+
+/// The running store thread.
+#[derive(Debug)]
+pub struct StoreHandle {
+    thread: JoinHandle<()>,
+    attempt: u32,
+}
+
+/// Why a run's files cannot be used.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// They cannot be read.
+    #[error("cannot read the files of the run {name:?}: {source}")]
+    Read {
+        /// Name of the run.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// They cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The system gave no thread.
+    #[error("cannot start the store thread: {0}")]
+    Thread(io::Error),
+}
+
+#[derive(Debug)]
+struct Listener {
+    records: mailbox::Sender<Arc<Record>>,
+    missed: Arc<AtomicU64>,
+}
+
+impl StoreError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Read { .. } => "check that the run directory is readable".into(),
+            Self::Log(error) => error.hint(),
+            Self::Thread(_) => "check the limits of the process with: ulimit -u".into(),
+        }
+    }
+}
+
+impl Store {
+    /// Reads what earlier attempts left in `directory` and opens its files for the next one.
+    pub fn open(directory: &RunDirectory) -> Result<Self, StoreError> {
+        let (log, torn) = RunLog::open(directory)?;
+        let (history, report) = History::read(directory).map_err(|source| StoreError::Read { name: directory.name(), source })?;
+        let name_of = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut notes: Vec<_> = torn.iter().map(|path| format!("a torn last line of {} was cut", name_of(path))).collect();
+        notes.extend(report.complaint());
+        Ok(Self {
+            directory: directory.clone(),
+            log,
+            history,
+            last_seq: report.last_seq,
+            attempt: report.attempt + 1,
+            notes,
+            listeners: Vec::new(),
+            reporters: Vec::new(),
+        })
+    }
+
+    /// Everything before this attempt.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// A mailbox that hears every record from now on.
+    pub fn subscribe(&mut self) -> Subscription {
+        let (sender, records) = mailbox::channel(MAILBOX);
+        let missed = Arc::new(AtomicU64::new(0));
+        self.listeners.push(Listener { records: sender, missed: missed.clone() });
+        Subscription { directory: self.directory.clone(), history: self.history.clone(), records, missed }
+    }
+
+    /// Calls `reporter` on the store thread with every record.
+    pub fn report_to(&mut self, reporter: Reporter) {
+        self.reporters.push(reporter);
+    }
+
+    /// Starts the thread, which ends after [`RunEvent::RunFinished`] or when all senders are gone.
+    pub fn start(mut self) -> Result<(EventSender, StoreHandle), StoreError> {
+        let (sender, events) = mpsc::channel();
+        let attempt = self.attempt;
+        // Only the subscriptions need it from here on, and it may hold a million steps.
+        self.history = History::default();
+        let thread = thread::Builder::new().name("store".into()).spawn(move || self.run(&events)).map_err(StoreError::Thread)?;
+        Ok((EventSender::new(sender), StoreHandle { thread, attempt }))
+    }
+
+    fn run(mut self, events: &Receiver<RunEvent>) {
+        for note in std::mem::take(&mut self.notes) {
+            self.take(RunEvent::Warning(Warning { message: note }));
+        }
+        loop {
+            match events.recv_timeout(RETRY) {
+                Ok(event) => {
+                    let is_last = matches!(event, RunEvent::RunFinished(_));
+                    self.take(event);
+                    if is_last {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(change) = self.log.flush() {
+                        self.take(disk_warning(&change));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.log.flush();
+        self.log.sync();
+    }
+
+    /// Numbers an event, writes it, shows it; what the disk says to that follows as a warning.
+    fn take(&mut self, event: RunEvent) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            self.last_seq += 1;
+            let record = Record { seq: self.last_seq, at: format!("{:.3}", Timestamp::now()), attempt: self.attempt, event };
+            if let Some(file) = LineFile::of(&record.event) {
+                match lines::encode(&record) {
+                    Ok(line) => events.extend(self.log.append(file, line).as_ref().map(disk_warning)),
+                    Err(error) => events.push_back(RunEvent::Warning(Warning { message: format!("an event could not be written: {error}") })),
+                }
+            }
+            if matches!(record.event, RunEvent::CheckpointSaved(_)) {
+                self.log.sync();
+            }
+            self.publish(record);
+        }
+    }
+
+    fn publish(&mut self, record: Record) {
+        for reporter in &mut self.reporters {
+            reporter(&record);
+        }
+        let record = Arc::new(record);
+        for listener in &self.listeners {
+            if let Err(mailbox::error::TrySendError::Full(_)) = listener.records.try_send(record.clone()) {
+                listener.missed.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+}
+
+impl StoreHandle {
+    /// Which start of the run this is, counted from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Waits until everything is written and shown.
+    ///
+    /// # Errors
+    /// When the thread broke: a mistake of this program, after which the files may lack the newest records.
+    pub fn join(self) -> Result<(), String> {
+        self.thread.join().map_err(|_| "the store thread broke; the run's files may lack its newest lines".into())
+    }
+}
+
+fn disk_warning(change: &DiskChange) -> RunEvent {
+    let message = match change {
+        DiskChange::Failing { path, reason } => {
+            format!("cannot write {}: {reason}; the run goes on, and its lines wait in memory until the disk takes them", path.display())
+        }
+        DiskChange::Recovered { waited, dropped: 0 } => format!("the disk takes lines again: all {waited} that waited are written"),
+        DiskChange::Recovered { waited, dropped } => {
+            format!("the disk takes lines again: {waited} that waited are written, {dropped} older ones had to be dropped from memory")
+        }
+    };
+    RunEvent::Warning(Warning { message })
+}

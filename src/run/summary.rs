@@ -1,0 +1,103 @@
+//! What a list of runs shows of each, without reading the long files.
+
+use std::io;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::run::{ControlState, History, LineFile, Outcome, RunDirectory, RunEvent, is_alive, last_activity, last_record, read_events};
+
+/// Whether a run works, and if not, how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// An engine works on it.
+    Alive,
+    /// An engine holds it and computes nothing, as asked.
+    Paused,
+    /// All steps were taken.
+    Completed,
+    /// Stopped early on request, with a valid checkpoint.
+    Stopped,
+    /// Interrupted without a checkpoint.
+    Interrupted,
+    /// Something broke.
+    Failed,
+    /// The engine is gone and did not say why: killed, out of memory, power cut.
+    Crashed,
+    /// No engine has said anything yet.
+    New,
+}
+
+/// One line of a list of runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// Name of the run.
+    pub name: String,
+    /// Its directory.
+    #[serde(rename = "path", serialize_with = "path_text")]
+    pub directory: RunDirectory,
+    /// Whether it works.
+    pub state: RunState,
+    /// Completed updates.
+    pub step: u64,
+    /// Updates of the whole run, once a plan is known.
+    pub steps: Option<u64>,
+    /// The newest token-level (K = 1) loss in nats per token.
+    #[serde(with = "crate::run::number::option")]
+    pub token_loss: Option<f64>,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When something last happened, RFC 3339 in UTC.
+    pub changed_at: Option<String>,
+}
+
+impl RunSummary {
+    /// Reads what there is to say about `directory`.
+    pub fn read(directory: &RunDirectory) -> io::Result<Self> {
+        let mut history = History::default();
+        for record in read_events(directory)? {
+            history.apply(&record);
+        }
+        let resumed_from = history.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
+        let step = match last_record(LineFile::Metrics, directory).map(|record| (record.attempt, record.event)) {
+            Some((attempt, RunEvent::StepCompleted(metrics))) if attempt == history.attempt => metrics.step,
+            // The newest attempt has reported no step yet; what earlier ones did beyond its start does not count.
+            _ => resumed_from,
+        };
+        let token_loss = match last_record(LineFile::Evals, directory).map(|record| record.event) {
+            Some(RunEvent::Evaluated(evaluation)) => Some(evaluation.token_loss),
+            _ => None,
+        };
+        Ok(Self {
+            name: directory.name(),
+            state: state(directory, &history),
+            step: history.end.as_ref().map_or(step, |end| end.step.max(step)),
+            steps: history.header.as_ref().map(|header| header.plan.steps),
+            token_loss,
+            bytes: directory.size(),
+            changed_at: last_activity(directory).and_then(|time| Some(format!("{:.0}", Timestamp::try_from(time).ok()?))),
+            directory: directory.clone(),
+        })
+    }
+}
+
+fn state(directory: &RunDirectory, history: &History) -> RunState {
+    if is_alive(directory) {
+        return if history.control == ControlState::Paused { RunState::Paused } else { RunState::Alive };
+    }
+    match (&history.end, history.last_seq) {
+        (Some(end), _) => match end.outcome {
+            Outcome::Completed => RunState::Completed,
+            Outcome::Stopped => RunState::Stopped,
+            Outcome::Interrupted => RunState::Interrupted,
+            Outcome::Failed => RunState::Failed,
+        },
+        (None, 0) => RunState::New,
+        (None, _) => RunState::Crashed,
+    }
+}
+
+fn path_text<S: Serializer>(directory: &RunDirectory, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&directory.path().to_string_lossy())
+}
