@@ -21,8 +21,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 /// Held by the engine from before it touches the run until it ends.
 #[derive(Debug)]
 pub struct RunLock {
-    // Closing the file gives the lock back.
-    _file: File,
+    file: File,
 }
 
 /// Who runs a run, or ran it last.
@@ -85,7 +84,7 @@ impl RunLock {
         let file = File::options().create(true).append(true).open(directory.lock()).map_err(io_error)?;
         for _ in 0..TRIES {
             match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_TRIES),
                 Err(TryLockError::Error(source)) => return Err(io_error(source)),
             }
@@ -99,7 +98,21 @@ impl RunLock {
 #[must_use]
 pub fn is_alive(directory: &RunDirectory) -> bool {
     let Ok(file) = File::open(directory.lock()) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    match file.try_lock_shared() {
+        Ok(()) => {
+            let _ = file.unlock();
+            false
+        }
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave the lock to a child process that was forked just now and has not yet begun its program.
+        let _ = self.file.unlock();
+    }
 }
 
 impl EngineInfo {

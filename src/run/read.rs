@@ -4,7 +4,7 @@
 //! and skipped. Start at [`History::read`].
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::path::PathBuf;
 
 use crate::run::{History, LineFile, Record, RunDirectory, lines};
@@ -41,7 +41,7 @@ pub struct BadLine {
 struct LineReader {
     kind: LineFile,
     path: PathBuf,
-    file: Option<BufReader<File>>,
+    file: Option<BufReader<Take<File>>>,
     line: u64,
     next: Option<Record>,
 }
@@ -115,7 +115,11 @@ impl LineReader {
     fn open(kind: LineFile, directory: &RunDirectory) -> io::Result<Self> {
         let path = kind.path(directory);
         let file = match File::open(&path) {
-            Ok(file) => Some(BufReader::new(file)),
+            Ok(file) => {
+                // Up to the length of this moment, so that reading ends however fast the engine writes.
+                let length = file.metadata()?.len();
+                Some(BufReader::new(file.take(length)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };

@@ -5,10 +5,12 @@
 mod architecture;
 mod config;
 mod data;
+mod fake_run;
 #[cfg(feature = "engine")]
 mod golden;
 #[cfg(feature = "engine")]
 mod resume;
+mod run_files;
 mod sanitize;
 mod tokenizer;
 mod tui_chart;

@@ -1,0 +1,314 @@
+//! What a run leaves behind: every record comes back, whatever happens to the disk.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use patchtui::run::{
+    Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, DiskChange, Evaluation, EventSender, History, LayerActivation,
+    LineFile, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState, RunSummary, Sample, StageLedger, StageStart,
+    StepMetrics, Store, Trouble, Warmup, Warning, decode, encode, encode_event, read_records,
+};
+use proptest::prelude::*;
+use proptest::strategy::Union;
+
+use crate::fake_run::{evaluation, header, patch_size, record, step, whole_run};
+
+fn any_number() -> impl Strategy<Value = f64> {
+    prop_oneof![6 => proptest::num::f64::ANY, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)]
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    proptest::collection::vec(any::<char>(), 0..24).prop_map(String::from_iter)
+}
+
+fn any_metrics() -> impl Strategy<Value = RunEvent> {
+    (any::<u64>(), 0..9_usize, 1..1024_u64, proptest::array::uniform8(any_number()), any::<u64>()).prop_map(|(step, stage, k, n, tokens)| {
+        RunEvent::StepCompleted(StepMetrics {
+            step,
+            stage,
+            patch_size: patch_size(k),
+            epoch: step,
+            tokens,
+            positions: tokens,
+            flops: n[0],
+            loss: n[1],
+            learning_rate: n[2],
+            grad_norm: n[3],
+            step_seconds: n[4],
+            active_seconds: n[5],
+            tokens_per_second: n[6],
+            data_wait_seconds: n[7],
+        })
+    })
+}
+
+fn any_measurement() -> impl Strategy<Value = RunEvent> {
+    let layer = (any_number(), any_number()).prop_map(|(rate, mean_abs)| LayerActivation { rate, mean_abs });
+    let layers = proptest::collection::vec(layer, 0..4);
+    (any::<u64>(), any_number(), layers, any_text(), 0..5_u8).prop_map(|(step, number, layers, text, which)| {
+        let (stage, patch_size, tokens) = (1, patch_size(4), step);
+        match which {
+            0 => RunEvent::Evaluated(Evaluation { step, stage, patch_size, tokens, token_loss: number, perplexity: number, targets: step, seconds: number }),
+            1 => RunEvent::ActivationsMeasured(Activations { step, stage, patch_size, tokens, threshold: number, layers }),
+            2 => RunEvent::Sampled(Sample { step, stage, tokens, prompt: text.clone(), text }),
+            3 => RunEvent::Warmed(Warmup { tokens_per_second: vec![number, 1.0] }),
+            _ => RunEvent::StageCompleted(StageLedger {
+                stage,
+                patch_size,
+                step,
+                steps: step,
+                tokens,
+                positions: step,
+                flops: number,
+                active_seconds: number,
+                tokens_per_second: number,
+            }),
+        }
+    })
+}
+
+fn any_note() -> impl Strategy<Value = RunEvent> {
+    (any::<u64>(), any_number(), any_text(), any::<bool>(), 0..11_u8).prop_map(|(step, number, text, flag, which)| {
+        let note = CommandNote { id: text.clone(), command: RunCommand::Checkpoint, from: text.clone(), step, message: text.clone() };
+        match which {
+            0 => header(Path::new("/runs/books"), flag.then_some(step)),
+            1 => RunEvent::Progress(Progress { activity: text, done: step, total: flag.then_some(step) }),
+            2 => RunEvent::StageStarted(StageStart { stage: 0, patch_size: patch_size(4), step, tokens: step, optimizer_reset: flag }),
+            3 => RunEvent::CheckpointSaved(CheckpointInfo { step, path: "checkpoints/x".into(), bytes: step, seconds: number, permanent: flag }),
+            4 => RunEvent::CheckpointFailed(CheckpointFailure { step, error: text }),
+            5 => RunEvent::ControlChanged(ControlChange { state: ControlState::Pausing, step }),
+            6 => RunEvent::CommandAccepted(note),
+            7 => RunEvent::CommandDone(note),
+            8 => RunEvent::CommandFailed(note),
+            9 => RunEvent::Warning(Warning { message: text }),
+            _ => RunEvent::RunFinished(RunEnd {
+                outcome: Outcome::Failed,
+                step,
+                tokens: step,
+                active_seconds: number,
+                token_loss: flag.then_some(number),
+                error: Some(Trouble { message: text.clone(), hint: flag.then_some(text) }),
+            }),
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_event_survives_its_line(event in Union::new([any_metrics().boxed(), any_measurement().boxed(), any_note().boxed()]), seq: u64) {
+        let record = record(seq, event);
+        let line = encode(&record).unwrap();
+        let (body, end) = line.split_at(line.len() - 1);
+        prop_assert!(end == "\n" && !body.contains('\n'));
+        let read = decode(LineFile::of(&record.event).unwrap_or(LineFile::Events), line.as_bytes()).unwrap();
+        // NaN equals nothing, itself included; the debug text shows every field and tells all numbers apart.
+        prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));
+        let read = decode(LineFile::Events, encode_event(&record).unwrap().as_bytes()).unwrap();
+        prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));
+        prop_assert!(!line.contains(":null") || line.contains("resumed_from") || line.contains("total") || line.contains("token_loss") || line.contains("hint"));
+    }
+
+    #[test]
+    fn no_line_makes_the_reader_panic(bytes: Vec<u8>) {
+        for file in LineFile::ALL {
+            prop_assert!(decode(file, &bytes).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_line_of_metrics_has_the_fields_of_the_contract() {
+    let line = encode(&record(7, step(3))).unwrap();
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
+    let names: Vec<_> = fields.keys().map(String::as_str).collect();
+    let contract = "format_version seq at attempt step stage patch_size epoch tokens positions flops loss learning_rate grad_norm step_seconds \
+                    active_seconds tokens_per_second data_wait_seconds";
+    assert_eq!(names, contract.split_whitespace().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_line_of_a_newer_program_is_refused_with_its_version() {
+    let line = encode(&record(7, step(3))).unwrap().replace("\"format_version\":1", "\"format_version\":9");
+    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "format version 9, this program reads up to 1");
+}
+
+fn run_in(folder: &Path) -> RunDirectory {
+    RunDirectory::create(folder.join("books")).unwrap()
+}
+
+/// Starts an attempt, lets `talk` say something, ends it, and returns what listeners were shown.
+fn attempt(run: &RunDirectory, talk: impl FnOnce(&EventSender)) -> Vec<Record> {
+    let mut store = Store::open(run).unwrap();
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let reporter = shown.clone();
+    store.report_to(Box::new(move |record| reporter.lock().unwrap().push(record.clone())));
+    let (events, handle) = store.start().unwrap();
+    talk(&events);
+    drop(events);
+    handle.join().unwrap();
+    Arc::try_unwrap(shown).unwrap().into_inner().unwrap()
+}
+
+fn kept(run: &RunDirectory) -> Vec<Record> {
+    let mut records = Vec::new();
+    read_records(run, |record| records.push(record)).unwrap();
+    records
+}
+
+#[test]
+fn files_give_back_what_was_shown_but_progress_in_the_same_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let shown = attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));
+    assert_eq!(shown.iter().map(|record| record.seq).collect::<Vec<_>>(), (1..=26).collect::<Vec<_>>());
+    let lasting: Vec<_> = shown.iter().filter(|record| !matches!(record.event, RunEvent::Progress(_))).cloned().collect();
+    assert_eq!(kept(&run), lasting);
+    let mut live = History::default();
+    shown.iter().for_each(|record| live.apply(record));
+    assert_eq!(History::read(&run).unwrap().0, live);
+}
+
+#[test]
+fn a_resumed_run_goes_on_counting() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    attempt(&run, |events| [header(run.path(), None), step(1), step(2), step(3)].into_iter().for_each(|event| events.send(event)));
+    attempt(&run, |events| [header(run.path(), Some(2)), step(3)].into_iter().for_each(|event| events.send(event)));
+    let numbers: Vec<_> = kept(&run).iter().map(|record| (record.seq, record.attempt)).collect();
+    assert_eq!(numbers, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2)]);
+    let steps: Vec<_> = History::read(&run).unwrap().0.steps.iter().map(|point| point.step).collect();
+    assert_eq!(steps, [1, 2, 3]);
+}
+
+#[test]
+fn a_torn_last_line_is_cut_before_the_next_attempt_appends() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    attempt(&run, |events| [step(1), step(2)].into_iter().for_each(|event| events.send(event)));
+    let whole = fs::read(run.metrics()).unwrap();
+    // A crash can stop the write anywhere, even before the line feed alone.
+    for length in [whole.len() - 1, whole.len() - 20] {
+        fs::write(run.metrics(), &whole[..length]).unwrap();
+        let shown = attempt(&run, |events| events.send(step(2)));
+        assert_eq!(shown[0].event, RunEvent::Warning(Warning { message: "a torn last line of metrics.jsonl was cut".into() }));
+        let text = fs::read_to_string(run.metrics()).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.lines().all(|line| decode(LineFile::Metrics, line.as_bytes()).is_ok()));
+        assert_eq!(History::read(&run).unwrap().1.num_bad_lines, 0);
+    }
+}
+
+#[test]
+fn a_torn_line_longer_than_a_read_block_is_cut_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let line = encode(&record(1, step(1))).unwrap();
+    fs::write(run.metrics(), line.clone() + &"x".repeat(200_000)).unwrap();
+    let (log, torn) = RunLog::open(&run).unwrap();
+    drop(log);
+    assert_eq!(torn, [run.metrics()]);
+    assert_eq!(fs::read_to_string(run.metrics()).unwrap(), line);
+}
+
+#[test]
+fn a_bad_line_in_the_middle_is_counted_reported_and_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let lines: Vec<_> = (1..=3).map(|n| encode(&record(n, step(n))).unwrap()).collect();
+    fs::write(run.metrics(), format!("{}{}\0\0\0\n{}", lines[0], lines[1], lines[2])).unwrap();
+    let (history, report) = History::read(&run).unwrap();
+    assert_eq!(history.steps.len(), 3);
+    assert_eq!((report.num_bad_lines, report.bad_lines[0].line), (1, 3));
+    let shown = attempt(&run, |_| {});
+    let RunEvent::Warning(warning) = &shown[0].event else { panic!("{shown:?}") };
+    assert!(warning.message.starts_with("1 broken line was skipped while reading the run, the first at metrics.jsonl:3: not a record"), "{}", warning.message);
+}
+
+#[test]
+fn lines_wait_for_a_full_disk_and_are_written_once_it_has_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    symlink("/dev/full", run.metrics()).unwrap();
+    let (mut log, _) = RunLog::open(&run).unwrap();
+    let lines: Vec<_> = (1..=3).map(|n| encode(&record(n, step(n))).unwrap()).collect();
+    let change = log.append(LineFile::Metrics, lines[0].clone());
+    assert!(matches!(&change, Some(DiskChange::Failing { path, reason }) if *path == run.metrics() && reason.contains("No space left")), "{change:?}");
+    assert_eq!(log.append(LineFile::Metrics, lines[1].clone()), None);
+    fs::remove_file(run.metrics()).unwrap();
+    assert_eq!(log.append(LineFile::Metrics, lines[2].clone()), Some(DiskChange::Recovered { waited: 3, dropped: 0 }));
+    assert_eq!(fs::read_to_string(run.metrics()).unwrap(), lines.concat());
+}
+
+#[test]
+fn a_full_disk_is_one_warning_and_never_the_end_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    symlink("/dev/full", run.metrics()).unwrap();
+    let shown = attempt(&run, |events| (1..=5).for_each(|n| events.send(step(n))));
+    let warnings: Vec<_> = shown.iter().filter(|record| matches!(record.event, RunEvent::Warning(_))).collect();
+    assert_eq!((shown.len(), warnings.len()), (6, 1), "{warnings:?}");
+    assert!(format!("{:?}", warnings[0].event).contains("its lines wait in memory until the disk takes them"));
+}
+
+/// A file system of 64 KiB that is gone when the test ends.
+struct TinyDisk(tempfile::TempDir);
+
+impl TinyDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_tears_no_line_and_loses_none() {
+    let Some(disk) = TinyDisk::mount() else {
+        println!("skipped: no file system can be mounted here (needs root)");
+        return;
+    };
+    let run = run_in(disk.0.path());
+    let (mut log, _) = RunLog::open(&run).unwrap();
+    // Leaves a few pages, so that a line is cut in its middle where a page ends.
+    let ballast = disk.0.path().join("ballast");
+    File::create(&ballast).unwrap().write_all(&[0; 40 * 1024]).unwrap();
+    let lines: Vec<_> = (1..=200).map(|n| encode(&record(n, step(n))).unwrap()).collect();
+    let changes: Vec<_> = lines.iter().filter_map(|line| log.append(LineFile::Metrics, line.clone())).collect();
+    assert!(matches!(changes.as_slice(), [DiskChange::Failing { .. }]), "{changes:?}");
+    let written = fs::read_to_string(run.metrics()).unwrap();
+    assert!(!written.is_empty() && written.ends_with('\n') && lines.concat().starts_with(&written));
+    fs::remove_file(ballast).unwrap();
+    assert!(matches!(log.flush(), Some(DiskChange::Recovered { dropped: 0, .. }) | None));
+    // 200 lines fit into 64 KiB only in part: what fits is there, the rest still waits.
+    let written = fs::read_to_string(run.metrics()).unwrap();
+    assert!(written.len() > 20 * 1024 && written.ends_with('\n') && lines.concat().starts_with(&written));
+}
+
+#[test]
+fn a_checkpointed_run_that_is_killed_counts_as_crashed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    fs::write(run.config(), "").unwrap();
+    let state = || RunSummary::read(&run).unwrap().state;
+    assert_eq!(state(), RunState::New);
+    let lock = RunLock::acquire(&run).unwrap();
+    attempt(&run, |events| [header(run.path(), None), step(1), evaluation(1, 5.5)].into_iter().for_each(|event| events.send(event)));
+    assert_eq!(state(), RunState::Alive);
+    attempt(&run, |events| events.send(RunEvent::ControlChanged(ControlChange { state: ControlState::Paused, step: 1 })));
+    assert_eq!(state(), RunState::Paused);
+    drop(lock);
+    assert_eq!(state(), RunState::Crashed);
+    attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));
+    let summary = RunSummary::read(&run).unwrap();
+    assert_eq!((summary.state, summary.step, summary.steps, summary.token_loss), (RunState::Completed, 6, Some(6), Some(4.5)));
+}
