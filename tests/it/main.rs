@@ -4,6 +4,7 @@
 
 mod architecture;
 mod config;
+mod control;
 mod data;
 mod fake_run;
 #[cfg(feature = "engine")]

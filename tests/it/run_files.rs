@@ -168,7 +168,9 @@ fn files_give_back_what_was_shown_but_progress_in_the_same_order() {
     let lasting: Vec<_> = shown.iter().filter(|record| !matches!(record.event, RunEvent::Progress(_))).cloned().collect();
     assert_eq!(kept(&run), lasting);
     let mut live = History::default();
-    shown.iter().for_each(|record| live.apply(record));
+    for record in &shown {
+        live.apply(record);
+    }
     assert_eq!(History::read(&run).unwrap().0, live);
 }
 
@@ -281,7 +283,7 @@ fn a_disk_that_fills_up_tears_no_line_and_loses_none() {
     let (mut log, _) = RunLog::open(&run).unwrap();
     // Leaves a few pages, so that a line is cut in its middle where a page ends.
     let ballast = disk.0.path().join("ballast");
-    File::create(&ballast).unwrap().write_all(&[0; 40 * 1024]).unwrap();
+    File::create(&ballast).unwrap().write_all(&vec![0; 40 * 1024]).unwrap();
     let lines: Vec<_> = (1..=200).map(|n| encode(&record(n, step(n))).unwrap()).collect();
     let changes: Vec<_> = lines.iter().filter_map(|line| log.append(LineFile::Metrics, line.clone())).collect();
     assert!(matches!(changes.as_slice(), [DiskChange::Failing { .. }]), "{changes:?}");

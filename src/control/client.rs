@@ -1,0 +1,85 @@
+//! One connection to an engine: find it, greet it, talk.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+use crate::control::{ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame};
+use crate::run::{EngineInfo, RunDirectory, is_alive};
+
+/// How long an engine may take to greet; it does nothing else on that thread.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// A connection whose two sides have greeted.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    reader: FrameReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+/// A name for a command that no other command of this run has.
+pub(crate) fn new_command_id() -> String {
+    static NUM_COMMANDS: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NUM_COMMANDS.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+impl Connection {
+    /// Connects to the engine of `directory` and greets it as `sender`.
+    pub(crate) async fn open(directory: &RunDirectory, sender: &str) -> Result<Self, ControlError> {
+        let name = directory.name();
+        if !is_alive(directory) {
+            return Err(ControlError::NotAlive { name });
+        }
+        let Some(info) = EngineInfo::read(directory) else { return Err(ControlError::NotListening { name }) };
+        let socket = info.socket.clone();
+        let stream = match timeout(GREETING, UnixStream::connect(&socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(source)) => {
+                return Err(match info.other_machine() {
+                    Some(host) => ControlError::OtherMachine { name, host: host.to_owned() },
+                    None => ControlError::Connect { socket, source },
+                });
+            }
+            Err(_) => return Err(ControlError::Silent(GREETING)),
+        };
+        let uid = stream.peer_cred().map_err(FrameError::from)?.uid();
+        if uid != rustix::process::getuid().as_raw() {
+            return Err(ControlError::ForeignPeer { socket, uid });
+        }
+        let (read, writer) = stream.into_split();
+        let mut connection = Self { reader: FrameReader::new(read), writer };
+        connection.say(&ClientMessage::Hello(Hello::from_here(sender))).await?;
+        match connection.hear(GREETING).await? {
+            ServerMessage::Hello(hello) => hello.check()?,
+            _ => return Err(ControlError::Closed),
+        }
+        Ok(connection)
+    }
+
+    pub(crate) async fn say(&mut self, message: &ClientMessage) -> Result<(), ControlError> {
+        let bytes = frame(message)?;
+        match timeout(GREETING, self.writer.write_all(&bytes)).await {
+            Ok(written) => Ok(written.map_err(FrameError::from)?),
+            Err(_) => Err(FrameError::Stuck.into()),
+        }
+    }
+
+    /// The next message; giving up half way loses nothing.
+    ///
+    /// # Errors
+    /// When the engine closes the connection, refuses the client, or says nothing for longer than `silence`.
+    pub(crate) async fn hear(&mut self, silence: Duration) -> Result<ServerMessage, ControlError> {
+        match timeout(silence, self.reader.next()).await {
+            Err(_) => Err(ControlError::Silent(silence)),
+            Ok(message) => match message? {
+                None => Err(ControlError::Closed),
+                Some(ServerMessage::Refused { message }) => Err(ControlError::Refused { message }),
+                Some(message) => Ok(message),
+            },
+        }
+    }
+}

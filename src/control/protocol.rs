@@ -1,0 +1,231 @@
+//! What is said over the socket: frames of JSON behind a length, a greeting from both sides, then a handful of verbs.
+//!
+//! A frame is its length as a little-endian `u32` and that many bytes of JSON. Knows messages and bytes; never sockets. Both
+//! sides greet before anything else, so that versions that do not fit say so in words. Start at [`ClientMessage`].
+
+use std::io;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::run::{History, Record, RunCommand};
+
+/// Raised when an old client could misread a new engine or the other way round.
+pub const PROTOCOL: u32 = 1;
+/// Bytes of the largest frame, in both directions.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+const MAGIC: &str = "patchtui";
+const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// The first message of both sides; its fields stay as they are in all versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Always `"patchtui"`.
+    pub magic: String,
+    /// Version of everything that follows.
+    pub protocol: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Process id of the speaker.
+    pub pid: u32,
+    /// Who speaks, like `"keyboard of alice"`.
+    pub sender: String,
+}
+
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// The greeting.
+    Hello(Hello),
+    /// Send everything so far, then every record.
+    Attach,
+    /// Send everything so far, once.
+    Status,
+    /// Tell the run something; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with this id answer.
+    Command {
+        /// Chosen by the client.
+        id: String,
+        /// What is asked.
+        command: RunCommand,
+    },
+    /// Still here.
+    Ping,
+}
+
+/// What an engine says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The greeting.
+    Hello(Hello),
+    /// Everything so far; replaces what the client knew.
+    Snapshot(Box<History>),
+    /// One more record.
+    Record(Box<Record>),
+    /// The connection ends here, and why.
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// Still here.
+    Ping,
+}
+
+/// Why a greeting is not answered.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum HelloError {
+    /// It is no greeting of this program.
+    #[error("the other side is not patchtui")]
+    NotPatchtui,
+    /// The versions do not fit.
+    #[error("the other side speaks protocol {theirs} (patchtui {version}), this program speaks protocol {PROTOCOL}")]
+    Protocol {
+        /// Their protocol.
+        theirs: u32,
+        /// Their program's version.
+        version: String,
+    },
+}
+
+/// Why a frame cannot be read or written.
+#[derive(Debug, Error)]
+pub enum FrameError {
+    /// It is larger than any message.
+    #[error("a frame of {length} bytes is larger than the limit of {MAX_FRAME}")]
+    TooLarge {
+        /// Its length.
+        length: usize,
+    },
+    /// The connection ended inside it.
+    #[error("the connection ended inside a message")]
+    Torn,
+    /// It holds no message.
+    #[error("not a message: {0}")]
+    NotAMessage(#[from] serde_json::Error),
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The other side takes nothing any more.
+    #[error("the other side does not read")]
+    Stuck,
+}
+
+/// Reads frames; giving up a [`FrameReader::next`] half way loses nothing.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    source: R,
+    buffer: Vec<u8>,
+}
+
+impl Hello {
+    /// The greeting of this process.
+    #[must_use]
+    pub fn from_here(sender: impl Into<String>) -> Self {
+        Self { magic: MAGIC.into(), protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), sender: sender.into() }
+    }
+
+    /// Whether this program understands whoever greets like this.
+    pub fn check(&self) -> Result<(), HelloError> {
+        if self.magic != MAGIC {
+            Err(HelloError::NotPatchtui)
+        } else if self.protocol != PROTOCOL {
+            Err(HelloError::Protocol { theirs: self.protocol, version: self.version.clone() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// `message` as a frame.
+///
+/// # Errors
+/// When it is larger than [`MAX_FRAME`] or holds a path that is not UTF-8.
+pub fn frame<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = vec![0; LENGTH_BYTES];
+    serde_json::to_writer(&mut bytes, message)?;
+    let length = bytes.len() - LENGTH_BYTES;
+    if length > MAX_FRAME {
+        return Err(FrameError::TooLarge { length });
+    }
+    bytes[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(bytes)
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads from `source`.
+    pub fn new(source: R) -> Self {
+        Self { source, buffer: Vec::new() }
+    }
+
+    /// The next message, or `None` when the connection ended between two.
+    pub async fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
+        loop {
+            if let Some(end) = self.frame_end()? {
+                let message = serde_json::from_slice(&self.buffer[LENGTH_BYTES..end]);
+                self.buffer.drain(..end);
+                return Ok(Some(message?));
+            }
+            // The buffer grows with what arrives, never with what a length promises.
+            self.buffer.reserve(64 * 1024);
+            if self.source.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Torn) };
+            }
+        }
+    }
+
+    /// Where the first frame in the buffer ends, if all of it is there.
+    fn frame_end(&self) -> Result<Option<usize>, FrameError> {
+        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_FRAME {
+            return Err(FrameError::TooLarge { length });
+        }
+        let end = LENGTH_BYTES + length;
+        Ok((self.buffer.len() >= end).then_some(end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(bytes: &[u8]) -> Result<Vec<ClientMessage>, FrameError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut reader = FrameReader::new(bytes);
+            let mut messages = Vec::new();
+            while let Some(message) = reader.next().await? {
+                messages.push(message);
+            }
+            Ok(messages)
+        })
+    }
+
+    #[test]
+    fn messages_come_back_in_order() {
+        let command = ClientMessage::Command { id: "a-1".into(), command: RunCommand::Evaluate };
+        let messages = [ClientMessage::Hello(Hello::from_here("test")), ClientMessage::Attach, command, ClientMessage::Ping];
+        let bytes: Vec<u8> = messages.iter().flat_map(|message| frame(message).unwrap()).collect();
+        assert_eq!(read_all(&bytes).unwrap(), messages);
+        assert!(matches!(read_all(&bytes[..bytes.len() - 1]), Err(FrameError::Torn)));
+    }
+
+    #[test]
+    fn a_promise_of_too_much_is_refused_before_anything_is_read() {
+        assert!(matches!(read_all(&u32::MAX.to_le_bytes()), Err(FrameError::TooLarge { length: 4_294_967_295 })));
+        assert!(matches!(read_all(b"GET / HTTP/1.1"), Err(FrameError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_greeting_of_another_version_says_which() {
+        let hello = Hello { protocol: 2, version: "9.9.9".into(), ..Hello::from_here("test") };
+        let error = hello.check().unwrap_err();
+        assert_eq!(error.to_string(), "the other side speaks protocol 2 (patchtui 9.9.9), this program speaks protocol 1");
+        let other = Hello { magic: "other".into(), ..hello };
+        assert_eq!(other.check(), Err(HelloError::NotPatchtui));
+    }
+}
