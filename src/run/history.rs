@@ -161,7 +161,8 @@ impl History {
         copy
     }
 
-    fn begin_attempt(&mut self, attempt: u32) {
+    /// Forgets what was true of the attempt before only: its speed, its state, its end.
+    pub(crate) fn begin_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
         self.recent.clear();
         self.stage_speed.clear();
@@ -253,8 +254,9 @@ fn thin(steps: &[StepPoint], points: usize) -> Vec<StepPoint> {
     kept
 }
 
-/// The log line of an event, if it deserves one.
-fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
+/// The log line of an event, if it deserves one; raw.
+#[must_use]
+pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
     use LogLevel::{Error, Info};
     Some(match event {
         RunEvent::RunStarted(header) => match header.resumed_from {

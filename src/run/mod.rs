@@ -24,7 +24,7 @@ pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
     LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
 };
-pub use history::{History, LogLevel, LogLine, StepPoint, control_word};
+pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};

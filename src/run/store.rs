@@ -42,7 +42,7 @@ pub type Reporter = Box<dyn FnMut(&Record) + Send>;
 pub struct Subscription {
     /// The run, to read again what was missed.
     pub directory: RunDirectory,
-    /// Everything before this attempt.
+    /// Everything before this attempt, as this attempt begins with it.
     pub history: History,
     /// Every record from now on, unless the mailbox was full.
     pub records: mailbox::Receiver<Arc<Record>>,
@@ -125,7 +125,10 @@ impl Store {
         let (sender, records) = mailbox::channel(MAILBOX);
         let missed = Arc::new(AtomicU64::new(0));
         self.listeners.push(Listener { records: sender, missed: missed.clone() });
-        Subscription { directory: self.directory.clone(), history: self.history.clone(), records, missed }
+        let mut history = self.history.clone();
+        // An attempt that is about to say its first word has not ended, however the one before did.
+        history.begin_attempt(self.attempt);
+        Subscription { directory: self.directory.clone(), history, records, missed }
     }
 
     /// Calls `reporter` on the store thread with every record.

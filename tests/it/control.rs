@@ -16,7 +16,7 @@ use patchtui::run::{
 use crate::fake_run::{end, header, step};
 
 /// Longer than anything here takes; a test that hangs fails instead.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// An engine in this process: store, server, and a trainer that answers commands.
 struct FakeEngine {

@@ -153,7 +153,7 @@ pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
         RunEvent::Warning(Warning { message: "the disk is nearly full".into() }),
         step(4),
         evaluation(4, 5.0),
-        RunEvent::Sampled(Sample { step: 4, stage: 0, tokens: 4096, prompt: "The cat".into(), text: " sat\non the \u{1b}[31mmat".into() }),
+        RunEvent::Sampled(Sample { step: 4, stage: 0, tokens: 4096, prompt: "The cat".into(), text: " sat on the mat".into() }),
         checkpoint(4),
         ledger(0, 4, 4, 4),
         start(1, 1, 4),

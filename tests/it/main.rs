@@ -6,9 +6,11 @@ mod architecture;
 mod config;
 mod control;
 mod data;
+mod engine_process;
 mod fake_run;
 #[cfg(feature = "engine")]
 mod golden;
+mod plain_lines;
 #[cfg(feature = "engine")]
 mod resume;
 mod run_files;

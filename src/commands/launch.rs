@@ -1,0 +1,125 @@
+//! Starts an engine in a process of its own, which outlives this one, and waits until it answers.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::control::greet;
+use crate::run::{RunDirectory, sanitize_line};
+
+/// The socket is opened before any long work, so an engine that takes longer than this is stuck.
+const LIMIT: Duration = Duration::from_mins(1);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+/// Bytes at the end of the log that are looked at, and lines of them that are shown.
+const TAIL_BYTES: u64 = 16 * 1024;
+const TAIL_LINES: usize = 20;
+
+/// Why no engine answers.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// The process could not be started.
+    #[error("cannot start {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its log cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended before it answered.
+    #[error("the engine ended at once ({status}){}", tail_text(.tail))]
+    Died {
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its log.
+        tail: Vec<String>,
+        /// The log.
+        log: PathBuf,
+    },
+    /// It does not answer.
+    #[error("the engine (pid {pid}) does not answer")]
+    Mute {
+        /// Its process, which still runs.
+        pid: u32,
+        /// Its log.
+        log: PathBuf,
+    },
+}
+
+impl LaunchError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Spawn { .. } => "try the run without a screen: patchtui run CONFIG --no-tui".into(),
+            Self::Log { .. } => "check that the run directory is writable and that its disk has space".into(),
+            Self::Died { log, .. } | Self::Mute { log, .. } => format!("read its log: less {}", log.display()),
+        }
+    }
+}
+
+/// Starts `patchtui engine --run-dir DIRECTORY` and waits until it answers.
+pub fn spawn_engine(directory: &RunDirectory) -> Result<Child, LaunchError> {
+    let program = std::env::current_exe().map_err(|source| LaunchError::Spawn { program: "patchtui".into(), source })?;
+    let mut command = Command::new(program);
+    command.arg("engine").arg("--run-dir").arg(directory.path());
+    spawn(command, directory)
+}
+
+/// Starts `command` as the engine of `directory`, detached from the terminal, and waits until it answers.
+///
+/// The engine makes a session of its own as the first thing it does; until then it has the terminal's group, but neither its
+/// input nor its output.
+pub fn spawn(mut command: Command, directory: &RunDirectory) -> Result<Child, LaunchError> {
+    let path = directory.engine_log();
+    let log_error = |source| LaunchError::Log { path: path.clone(), source };
+    let log = File::options().create(true).append(true).open(&path).map_err(log_error)?;
+    let begin = log.metadata().map_err(log_error)?.len();
+    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(log_error)?).stderr(log);
+    let mut child = command.spawn().map_err(|source| LaunchError::Spawn { program: command.get_program().into(), source })?;
+    let limit = Instant::now() + LIMIT;
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(LaunchError::Died { status, tail: tail(&path, begin), log: path });
+        }
+        if greet(directory, "launcher").is_ok() {
+            return Ok(child);
+        }
+        if Instant::now() > limit {
+            return Err(LaunchError::Mute { pid: child.id(), log: path });
+        }
+        thread::sleep(BETWEEN_TRIES);
+    }
+}
+
+/// The last lines after byte `begin` of the log, made harmless.
+fn tail(path: &PathBuf, begin: u64) -> Vec<String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(begin.max(length.saturating_sub(TAIL_BYTES))))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().map(sanitize_line).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].to_vec()
+}
+
+fn tail_text(tail: &[String]) -> String {
+    tail.iter().flat_map(|line| ["\n  ", line.as_str()]).collect()
+}

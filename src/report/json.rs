@@ -1,0 +1,26 @@
+//! One JSON line per record, for scripts: the same as in `events.jsonl`, for all events.
+
+use crate::report::Output;
+use crate::run::{Record, encode_event};
+
+/// Writes every record as a JSON line.
+#[derive(Debug)]
+pub struct Json {
+    out: Output,
+}
+
+impl Json {
+    /// Writes to `out`.
+    #[must_use]
+    pub fn new(out: Output) -> Self {
+        Self { out }
+    }
+
+    /// Shows one more record.
+    pub fn show(&mut self, record: &Record) {
+        // Only a path that is not UTF-8 has no JSON; the store warns about it.
+        if let Ok(line) = encode_event(record) {
+            self.out.write(&line);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Faces without a screen: lines for people, JSON lines for scripts, tables.
+//!
+//! Knows plain data and text; never widgets, tensors or sockets. A terminal that is gone never stops a run: writing ignores its
+//! errors. Start at [`Plain`].
+
+pub mod format;
+mod json;
+mod output;
+mod plain;
+mod table;
+
+pub use json::Json;
+pub use output::{Output, print, stdout};
+pub use plain::Plain;
+pub use table::{runs_table, status_text};

@@ -1,0 +1,41 @@
+//! Where lines go, and what happens when nobody takes them any more: nothing.
+
+use std::fmt;
+use std::io::{self, Write};
+
+/// A stream of whole lines that gives up silently: on a closed pipe, on a terminal that hung up.
+pub struct Output(Option<Box<dyn Write + Send>>);
+
+impl Output {
+    /// Writes to `stream`.
+    #[must_use]
+    pub fn new(stream: Box<dyn Write + Send>) -> Self {
+        Self(Some(stream))
+    }
+
+    /// Writes `text` and lets it through at once.
+    pub fn write(&mut self, text: &str) {
+        let Some(stream) = &mut self.0 else { return };
+        if stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_err() {
+            // What has hung up does not come back.
+            self.0 = None;
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Output(open)" } else { "Output(closed)" })
+    }
+}
+
+/// The standard output.
+#[must_use]
+pub fn stdout() -> Output {
+    Output::new(Box::new(io::stdout()))
+}
+
+/// Writes `text` to the standard output.
+pub fn print(text: &str) {
+    stdout().write(text);
+}

@@ -1,0 +1,182 @@
+//! A run as lines of text: for terminals without a screen, for the logs of schedulers.
+//!
+//! One line per reporting step, evaluation, checkpoint and message; the header says what was decided and what it will cost,
+//! the end says what to type next.
+
+use std::path::Path;
+
+use crate::report::Output;
+use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, perplexity, rate, shell_word};
+use crate::run::{
+    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, log_text,
+    sanitize_line,
+};
+
+/// Writes a run as lines of text.
+#[derive(Debug)]
+pub struct Plain {
+    out: Output,
+    history: History,
+    /// Activity and quarter that were shown last, so that a long preparation is a few lines.
+    shown_progress: Option<(String, u64)>,
+}
+
+impl Plain {
+    /// Writes to `out`.
+    #[must_use]
+    pub fn new(out: Output) -> Self {
+        Self { out, history: History::default(), shown_progress: None }
+    }
+
+    /// Shows one more record.
+    pub fn show(&mut self, record: &Record) {
+        self.history.apply(record);
+        match &record.event {
+            RunEvent::RunStarted(header) => self.show_header(header),
+            RunEvent::Progress(progress) => self.show_progress(progress),
+            RunEvent::StepCompleted(metrics) => self.show_step(metrics),
+            RunEvent::Evaluated(evaluation) => self.show_evaluation(evaluation),
+            RunEvent::ActivationsMeasured(activations) => self.show_activations(activations),
+            RunEvent::Sampled(sample) => self.show_sample(sample),
+            RunEvent::CheckpointSaved(checkpoint) => self.show_checkpoint(checkpoint),
+            RunEvent::RunFinished(end) => self.show_end(end),
+            RunEvent::CommandAccepted(_) | RunEvent::Warmed(_) => {}
+            event => self.show_message(event),
+        }
+    }
+
+    /// The one way out: whatever is in `text`, the terminal gets one harmless line.
+    fn line(&mut self, text: &str) {
+        let mut line = sanitize_line(text.trim_end());
+        line.push('\n');
+        self.out.write(&line);
+    }
+
+    fn entry(&mut self, label: &str, text: &str) {
+        self.line(&format!("  {label:<10} {text}"));
+    }
+
+    fn show_header(&mut self, header: &RunHeader) {
+        let plan = &header.plan;
+        let threads = if header.threads == 1 { "1 thread".into() } else { format!("{} threads", header.threads) };
+        let start = header.resumed_from.map_or("starts".into(), |step| format!("goes on from step {step}"));
+        self.line(&format!("{} {start} on {}, {threads}", header.name, header.device));
+        self.entry("directory", &header.directory.display().to_string());
+        let model = &plan.model;
+        let parameters = count(plan.num_parameters);
+        self.entry("model", &format!("{parameters} parameters: {} layers of {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size));
+        for (idx, stage) in plan.stages.iter().enumerate() {
+            let (first, last, tokens) = (stage.first_step + 1, stage.last_step(), count(stage.steps * stage.tokens_per_step));
+            let sequences = format!("{} x {} sequences of {} positions", stage.num_micro_batches, stage.micro_batch_size, stage.context_length);
+            self.entry(&format!("stage {}", idx + 1), &format!("K = {}: steps {first} to {last}, {tokens} tokens, {sequences}", stage.patch_size));
+        }
+        let relative = format!("{:.2} of token-level training on the same tokens", plan.relative_cost());
+        self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));
+        self.entry("memory", &format!("{} and {} per checkpoint", bytes(plan.memory.state + plan.memory.activations), bytes(plan.memory.checkpoint)));
+        for decision in &header.decisions {
+            self.entry("decided", &format!("{}: {}", decision.label, decision.text));
+        }
+        for warning in &plan.warnings {
+            self.entry("warning", warning);
+        }
+        self.entry("watch", &format!("patchtui attach {}", shell_word(&header.name)));
+    }
+
+    fn show_progress(&mut self, progress: &Progress) {
+        let quarter = progress.total.map_or(0, |total| (progress.done * 4).checked_div(total).unwrap_or(4));
+        let now = Some((progress.activity.clone(), quarter));
+        if self.shown_progress != now {
+            self.shown_progress = now;
+            let part = progress.total.map_or(count(progress.done), |total| format!("{} of {}", count(progress.done), count(total)));
+            self.line(&format!("{}: {part}", progress.activity));
+        }
+    }
+
+    fn show_step(&mut self, metrics: &StepMetrics) {
+        let left = self.history.eta().map_or(String::new(), |(_, run)| format!("  left {}", duration(run)));
+        self.line(&format!(
+            "{}  loss (K = {}) {}  grad {:.2}  lr {}  {:>6} tok/s{left}",
+            self.place("step", metrics.step),
+            metrics.patch_size,
+            loss(metrics.loss),
+            metrics.grad_norm,
+            learning_rate(metrics.learning_rate),
+            rate(metrics.tokens_per_second),
+        ));
+    }
+
+    /// `step`, `eval` and the like with a step, so that all such lines are aligned.
+    fn place(&self, word: &str, step: u64) -> String {
+        let steps = self.history.header.as_ref().map_or(0, |header| header.plan.steps);
+        let width = steps.to_string().len();
+        format!("{word:<6} {step:>width$}/{steps}")
+    }
+
+    fn show_evaluation(&mut self, evaluation: &Evaluation) {
+        let place = self.place("eval", evaluation.step);
+        let (nats, perplexity) = (loss(evaluation.token_loss), perplexity(evaluation.perplexity));
+        let effort = format!("{} tokens in {}", count(evaluation.targets), duration(evaluation.seconds));
+        self.line(&format!("{place}  token loss {nats}  perplexity {perplexity}  ({effort})"));
+    }
+
+    fn show_activations(&mut self, activations: &Activations) {
+        let place = self.place("active", activations.step);
+        let rates: Vec<_> = activations.layers.iter().map(|layer| format!("{:.1}", layer.rate)).collect();
+        self.line(&format!("{place}  neurons above {} in %, first layer to last: {}", activations.threshold, rates.join(" ")));
+    }
+
+    fn show_sample(&mut self, sample: &Sample) {
+        let place = self.place("sample", sample.step);
+        self.line(&format!("{place}  {} | {}", sample.prompt, sample.text));
+    }
+
+    fn show_checkpoint(&mut self, checkpoint: &CheckpointInfo) {
+        let place = self.place("saved", checkpoint.step);
+        let kept = if checkpoint.permanent { ", kept for ever" } else { "" };
+        self.line(&format!("{place}  {} ({} in {}{kept})", checkpoint.path.display(), bytes(checkpoint.bytes), duration(checkpoint.seconds)));
+    }
+
+    fn show_message(&mut self, event: &RunEvent) {
+        let Some((level, text)) = log_text(event) else { return };
+        match level {
+            LogLevel::Info => self.line(&text),
+            LogLevel::Warning => self.line(&format!("warning: {text}")),
+            LogLevel::Error => self.line(&format!("error: {text}")),
+        }
+    }
+
+    fn show_end(&mut self, end: &RunEnd) {
+        let what = match end.outcome {
+            Outcome::Completed => "complete",
+            Outcome::Stopped => "stopped, with a checkpoint",
+            Outcome::Interrupted => "interrupted, without a new checkpoint",
+            Outcome::Failed => "failed",
+        };
+        let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}", loss(nats)));
+        let time = duration(end.active_seconds);
+        self.line(&format!("{what}: {} steps, {} tokens in {time}{token_loss}", end.step, count(end.tokens)));
+        if let Some(trouble) = &end.error {
+            self.entry("error", &trouble.message);
+            if let Some(hint) = &trouble.hint {
+                self.entry("hint", hint);
+            }
+        }
+        let Some(header) = self.history.header.take() else { return };
+        let name = shell_word(&header.name);
+        match end.outcome {
+            Outcome::Completed => {
+                self.entry("look", &format!("patchtui view {name}"));
+                self.entry("judge", &format!("patchtui eval {name}"));
+                self.entry("export", &format!("patchtui export {name}"));
+            }
+            Outcome::Stopped | Outcome::Interrupted | Outcome::Failed => {
+                self.entry("look", &format!("patchtui view {name}"));
+                self.entry("go on", &resume_line(&header.directory));
+            }
+        }
+    }
+}
+
+fn resume_line(directory: &Path) -> String {
+    format!("patchtui run {} --resume", shell_word(&directory.join("config.toml").to_string_lossy()))
+}

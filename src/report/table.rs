@@ -1,0 +1,96 @@
+//! Runs as a table, one run as a few lines.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use crate::report::format::{bytes, count, duration, loss, perplexity, rate};
+use crate::run::{History, RunState, RunSummary, control_word, sanitize_line};
+
+/// The runs as a table for people, `now` being the moment that ages are counted from.
+#[must_use]
+pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
+    if runs.is_empty() {
+        return "there are no runs yet; start one with: patchtui run demo\n".into();
+    }
+    let head = ["NAME", "STATE", "STEP", "TOKEN LOSS", "SIZE", "CHANGED", "PATH"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(runs.iter().map(|run| row(run, now))).collect();
+    let width = |column: usize| rows.iter().map(|row| unicode_width::UnicodeWidthStr::width(row[column].as_str())).max().unwrap_or(0);
+    let widths: [usize; 7] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let padding = width - unicode_width::UnicodeWidthStr::width(cell.as_str());
+            line += cell;
+            line += &" ".repeat(padding + 2);
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn row(run: &RunSummary, now: Timestamp) -> [String; 7] {
+    let age = run.changed_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok()).map(|at| now.duration_since(at).as_secs_f64());
+    [
+        sanitize_line(&run.name),
+        state_word(run.state).into(),
+        run.steps.map_or_else(|| run.step.to_string(), |steps| format!("{}/{steps}", run.step)),
+        run.token_loss.map_or_else(|| "-".into(), loss),
+        bytes(run.bytes),
+        age.map_or_else(|| "-".into(), |seconds| format!("{} ago", duration(seconds.max(0.0).round()))),
+        sanitize_line(&run.directory.path().to_string_lossy()),
+    ]
+}
+
+fn state_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Alive => "alive",
+        RunState::Paused => "paused",
+        RunState::Completed => "completed",
+        RunState::Stopped => "stopped",
+        RunState::Interrupted => "interrupted",
+        RunState::Failed => "failed",
+        RunState::Crashed => "crashed",
+        RunState::New => "new",
+    }
+}
+
+/// One run as a few lines for people.
+#[must_use]
+pub fn status_text(summary: &RunSummary, history: &History) -> String {
+    let mut text = String::new();
+    let mut entry = |label: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{label:<12} {}", sanitize_line(&value));
+    };
+    entry("run", format!("{} ({})", summary.name, summary.directory.path().display()));
+    let doing = if summary.state == RunState::Alive { format!("alive, {}", control_word(history.control)) } else { state_word(summary.state).into() };
+    entry("state", doing);
+    if let Some(progress) = &history.progress {
+        entry("working on", progress.total.map_or_else(|| progress.activity.clone(), |total| format!("{}: {} of {total}", progress.activity, progress.done)));
+    }
+    entry("step", summary.steps.map_or_else(|| history.step().to_string(), |steps| format!("{} of {steps}", history.step())));
+    if let Some(last) = &history.last_step {
+        entry("stage", format!("{}, K = {}", last.stage + 1, last.patch_size));
+        entry("tokens", count(last.tokens));
+        entry("loss", format!("{} (K = {})", loss(last.loss), last.patch_size));
+    }
+    if let Some(evaluation) = history.evaluations.last() {
+        entry("token loss", format!("{}, perplexity {} at step {}", loss(evaluation.token_loss), perplexity(evaluation.perplexity), evaluation.step));
+    }
+    if let Some(speed) = history.tokens_per_second() {
+        entry("speed", format!("{} tok/s", rate(speed)));
+    }
+    if let (RunState::Alive, Some((stage, run))) = (summary.state, history.eta()) {
+        entry("left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
+    }
+    if let Some(checkpoint) = history.checkpoints.last() {
+        entry("checkpoint", format!("step {}", checkpoint.step));
+    }
+    if let Some(trouble) = history.end.as_ref().and_then(|end| end.error.as_ref()) {
+        entry("error", trouble.message.clone());
+    }
+    text
+}
