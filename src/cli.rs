@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// The model first reads patches of K averaged tokens and predicts the next patch, then goes on token by token (arXiv
 /// 2407.12665): half the compute, about the same model. `patchtui run demo` shows it in three minutes.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = false, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     /// Where runs live.
     #[arg(long, global = true, value_name = "DIR", env = "PATCHTUI_RUNS_DIR", default_value = "runs")]
@@ -17,9 +17,9 @@ pub struct Cli {
     /// Without a subcommand: short for `run CONFIG --no-tui`.
     #[arg(long)]
     pub no_tui: bool,
-    /// With --no-tui and without a subcommand: the configuration.
-    #[arg(default_value = "demo", hide_default_value = true)]
-    pub config: String,
+    /// With --no-tui and without a subcommand: the configuration, `demo` if left out.
+    #[arg(value_name = "CONFIG")]
+    pub config: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,

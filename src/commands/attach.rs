@@ -1,21 +1,13 @@
-//! `patchtui attach`: finds a run and opens the link to its engine; what the screen shows from there is the screen's matter.
+//! `patchtui attach`: finds a run and shows it until the user leaves.
+
+use std::io;
 
 use crate::commands::{CommandError, Runs, sender_name};
-use crate::control::{EngineLink, Feed, connect};
-use crate::run::{History, RunDirectory};
-
-/// A run that is being watched.
-#[derive(Debug)]
-pub struct Attached {
-    /// The run.
-    pub directory: RunDirectory,
-    /// Everything so far.
-    pub history: History,
-    /// What comes: nothing more, if the engine is not alive.
-    pub link: EngineLink,
-    /// Whether the engine is alive and answers.
-    pub is_live: bool,
-}
+use crate::control::connect;
+use crate::report::format::shell_word;
+use crate::report::{end_text, print};
+use crate::run::RunDirectory;
+use crate::tui::{self, TuiExit, TuiOptions};
 
 /// The run that `run` means; without a name the newest that is alive, or else the newest.
 pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError> {
@@ -25,15 +17,31 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
     })
 }
 
-/// Attaches to `directory` through `face` and waits for its first word.
+/// Shows `directory` on the terminal until the user leaves. Returns the exit code: 0 on leaving a run that goes on, else the run's.
 ///
-/// Must be called inside a tokio runtime. An engine that does not answer yet is tried again behind the link.
-pub async fn attach(directory: RunDirectory, face: &str) -> Attached {
-    let mut link = connect(directory.clone(), sender_name(face));
-    let (history, is_live) = match link.feed.recv().await {
-        Some(Feed::Snapshot(history)) => (*history, true),
-        Some(Feed::Ended { history }) => (*history, false),
-        Some(Feed::Record(_) | Feed::Lost { .. }) | None => (History::default(), false),
+/// # Errors
+/// When the terminal cannot be used.
+pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
+    let broken = |error: io::Error| {
+        CommandError::failed(format!("the terminal: {error}"), format!("the run is not touched by this; try: patchtui ctl {} status", directory.name()))
     };
-    Attached { directory, history, link, is_live }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
+    let exit = runtime.block_on(async { tui::run(connect(directory.clone(), sender_name("keyboard")), TuiOptions::new(directory.name())).await });
+    // Nothing behind the screen may hold the process up.
+    runtime.shutdown_background();
+    let again = format!("patchtui attach {}", shell_word(&directory.name()));
+    match exit.map_err(broken)? {
+        TuiExit::Detached => {
+            print(&format!("{} goes on in the background. Come back with: {again}\n", directory.name()));
+            Ok(0)
+        }
+        TuiExit::RunEnded(end) => {
+            print(&end_text(Some(directory.path()), &end));
+            Ok(end.outcome.exit_code())
+        }
+        TuiExit::EngineGone => Err(CommandError::failed(
+            format!("the engine of {} is gone and did not say why", directory.name()),
+            format!("read its log: less {}", shell_word(&directory.engine_log().display().to_string())),
+        )),
+    }
 }

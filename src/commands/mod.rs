@@ -1,20 +1,36 @@
-//! One file per subcommand: wiring only, nothing that decides.
+//! One file per subcommand: wiring only. The only place that knows that engines, screens and scripts all exist.
 //!
-//! May know every layer, and is known by none but `main`. Start at the file that is named like the subcommand.
+//! May know every layer, and is known by none but `main`. Start at [`dispatch`], then at the file that is named like the subcommand.
 
-pub mod config;
-pub mod tokenizer;
-//! What the subcommands do: wiring only. The only place that knows that engines, screens and scripts all exist.
-//! Start at the file with the name of the subcommand.
 pub mod attach;
+pub mod choose;
+pub mod config;
 pub mod ctl;
+pub mod engine;
 pub mod engine_process;
+mod error;
 pub mod launch;
+pub mod plan;
+pub mod run;
 pub mod runs;
+pub mod tokenizer;
+
 use std::path::PathBuf;
-use thiserror::Error;
-use crate::control::ControlError;
-use crate::run::{FindError, RunIndex};
+use std::time::Duration;
+
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, TokenizerCommand, Verb};
+use crate::commands::ctl::{CtlRequest, CtlVerb};
+use crate::commands::engine_process::Face;
+use crate::commands::tokenizer::TrainRequest;
+use crate::config::{LoadRequest, LoadedConfig, load};
+use crate::report::{format, print};
+use crate::run::{RunCommand, RunDirectory, RunIndex};
+
+pub use error::CommandError;
+
+/// How long a script waits for a command to be carried out: an evaluation or a large checkpoint takes its time.
+const CTL_LIMIT: Duration = Duration::from_mins(10);
+
 /// Where runs are looked for.
 #[derive(Debug, Clone)]
 pub struct Runs {
@@ -23,16 +39,7 @@ pub struct Runs {
     /// The index of runs elsewhere.
     pub index: RunIndex,
 }
-/// Why a subcommand that looks at runs failed.
-#[derive(Debug, Error)]
-pub enum CommandError {
-    /// The run was not found.
-    #[error(transparent)]
-    Find(#[from] FindError),
-    /// Its engine could not be asked.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-}
+
 impl Runs {
     /// The runs in `folder` and in the user's index.
     #[must_use]
@@ -40,19 +47,77 @@ impl Runs {
         Self { folder, index: RunIndex::of_user() }
     }
 }
-impl CommandError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Find(error) => error.hint(),
-            Self::Control(error) => error.hint(),
+
+/// Does what was typed. Returns the exit code.
+///
+/// # Errors
+/// With what a person should read.
+pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
+    let runs = Runs::of_user(cli.runs_dir);
+    match cli.command {
+        None if cli.no_tui => {
+            let config = ConfigArgs { config: cli.config.unwrap_or_else(|| "demo".into()), sets: Vec::new() };
+            run::run(&RunArgs { config, name: None, device: None, no_tui: true, json: false, resume: false }, &runs.folder)
         }
+        None => {
+            let word = cli.config.unwrap_or_default();
+            Err(CommandError::usage(format!("{word:?} is not a subcommand"), format!("patchtui run {word}, or patchtui --help for all subcommands")))
+        }
+        Some(Command::Run(args)) => run::run(&args, &runs.folder),
+        Some(Command::Plan(args)) => plan::plan(&args),
+        Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
+        Some(Command::Ctl(args)) => ctl_command(&args, &runs),
+        Some(Command::Runs { json }) => {
+            runs::list(&runs, json);
+            Ok(0)
+        }
+        Some(Command::Config(command)) => config_command(command),
+        Some(Command::Tokenizer(command)) => tokenizer_command(command),
+        Some(Command::Engine { run_dir }) => engine::run(&RunDirectory::new(run_dir), Face::None),
     }
 }
+
 /// Who sends a command from this process through `face`, like `"keyboard of alice"`.
 #[must_use]
 pub fn sender_name(face: &str) -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
     user.map_or_else(|| face.to_owned(), |user| format!("{face} of {user}"))
+}
+
+/// Loads what the command line names.
+fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, CommandError> {
+    let current_dir = std::env::current_dir().map_err(|error| CommandError::failed(format!("the current folder: {error}"), "cd to a folder that exists"))?;
+    Ok(load(&LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir })?)
+}
+
+fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let verb = match args.verb {
+        Verb::Status => CtlVerb::Status,
+        Verb::Pause => CtlVerb::Tell(RunCommand::Pause),
+        Verb::Resume => CtlVerb::Tell(RunCommand::Resume),
+        Verb::Checkpoint => CtlVerb::Tell(RunCommand::Checkpoint),
+        Verb::Evaluate => CtlVerb::Tell(RunCommand::Evaluate),
+        Verb::Sample => CtlVerb::Tell(RunCommand::Sample),
+        Verb::Stop => CtlVerb::Tell(RunCommand::Stop),
+        Verb::Kill => CtlVerb::Tell(RunCommand::Kill),
+    };
+    ctl::ctl(CtlRequest { run: &args.run, verb, limit: CTL_LIMIT, json: args.json }, runs)?;
+    Ok(0)
+}
+
+fn config_command(command: ConfigCommand) -> Result<u8, CommandError> {
+    match command {
+        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config)?)),
+        ConfigCommand::Show { config, json: true } => print(&format!("{:#}\n", config::show_json(&load_config(&config)?))),
+        ConfigCommand::Template => print(&config::template()),
+    }
+    Ok(0)
+}
+
+fn tokenizer_command(command: TokenizerCommand) -> Result<u8, CommandError> {
+    let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
+    let report = tokenizer::train(&TrainRequest { files, vocab_size, output, text_field, force })?;
+    let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
+    print(&format!("{} tokens from {documents} documents ({bytes}) in {}\n", report.vocab_size, report.output.display()));
+    Ok(0)
 }

@@ -18,7 +18,7 @@ use crate::config::{OptimizerConfig, PatchSize};
 use crate::engine::gradients::as_matrix;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::{AdamW, Moments};
-use crate::engine::tensor_file::{write_tensors, Entry, TensorFile, TensorFileError};
+use crate::engine::tensor_file::{Entry, TensorFile, TensorFileError, write_tensors};
 use crate::plan::ModelShape;
 
 /// Version of the files in a checkpoint.
@@ -299,9 +299,8 @@ impl Checkpoint {
             let Some(name) = key.strip_suffix(".exp_avg") else { continue };
             let columns = dims.last().copied().unwrap_or(1);
             let rows = dims.iter().product::<usize>() / columns.max(1);
-            let mut moment = |key: &str| -> Result<Tensor<2>, CheckpointError> {
-                Ok(Tensor::from_data(TensorData::new(file.read(key, &dims)?, [rows, columns]), device))
-            };
+            let mut moment =
+                |key: &str| -> Result<Tensor<2>, CheckpointError> { Ok(Tensor::from_data(TensorData::new(file.read(key, &dims)?, [rows, columns]), device)) };
             let moments = Moments { exp_avg: moment(&key)?, exp_avg_sq: moment(&format!("{name}.exp_avg_sq"))? };
             optimizer.moments.insert(name.to_owned(), moments);
         }

@@ -11,8 +11,22 @@ pub fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
         ("loss", "mean over the K tokens of the next patch of -log p; the first patch of a sequence has none; nats per scored token".to_owned()),
         ("patch", "mean of K token embeddings in f32; positions count patches from 0; causal over patches".to_owned()),
         ("switch", switch(plan)),
-        ("batch", stages.iter().map(|s| format!("K = {}: {} tokens = {} positions a step", s.patch_size, s.tokens_per_step, s.tokens_per_step / s.patch_size.get() as u64)).collect::<Vec<_>>().join("; ")),
-        ("context", stages.iter().map(|s| format!("K = {}: {} positions = {} tokens", s.patch_size, s.context_length, s.sequence_tokens())).collect::<Vec<_>>().join("; ")),
+        (
+            "batch",
+            stages
+                .iter()
+                .map(|s| format!("K = {}: {} tokens = {} positions a step", s.patch_size, s.tokens_per_step, s.tokens_per_step / s.patch_size.get() as u64))
+                .collect::<Vec<_>>()
+                .join("; "),
+        ),
+        (
+            "context",
+            stages
+                .iter()
+                .map(|s| format!("K = {}: {} positions = {} tokens", s.patch_size, s.context_length, s.sequence_tokens()))
+                .collect::<Vec<_>>()
+                .join("; "),
+        ),
         ("documents", documents(config)),
         ("order", order(config, plan)),
         ("precision", "f32 weights, moments and arithmetic".to_owned()),

@@ -62,7 +62,9 @@ impl EngineError {
             Self::Plan(error) => Some(error.hint()),
             Self::Checkpoint(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
             Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with --resume".into()),
-            Self::NonFinite { .. } => Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into()),
+            Self::NonFinite { .. } => {
+                Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into())
+            }
             Self::OtherData { .. } => Some("put the old text back, or start a new run under another --name".into()),
         }
     }

@@ -9,7 +9,7 @@ use burn::tensor::{Gradients, Tensor};
 
 use crate::engine::loss::head_loss;
 use crate::engine::model::{LlamaForCausalLM, Positions};
-use crate::engine::patch::{pool_patches, Batch};
+use crate::engine::patch::{Batch, pool_patches};
 
 /// Gradients by parameter name.
 #[derive(Debug, Default, Clone)]

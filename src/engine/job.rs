@@ -8,16 +8,16 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use crate::config::{Budget, RunConfig, TextSource};
-use crate::data::{prepare, BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer};
-use crate::engine::checkpoint::{free_bytes, Checkpoint, Checkpoints};
+use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepare};
+use crate::engine::checkpoint::{Checkpoint, Checkpoints, free_bytes};
 use crate::engine::decisions::decisions;
-use crate::engine::device::{find_device, ComputeDevice};
+use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
-use crate::engine::model::{random_weights, LlamaForCausalLM};
+use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::trainer::{Setting, Trainer};
 use crate::engine::warmup::try_stages;
-use crate::plan::{block_tokens, Corpus, RunPlan};
+use crate::plan::{Corpus, RunPlan, block_tokens};
 use crate::run::{EventSender, Inbox, Outcome, Progress, RunEnd, RunEvent, RunHeader, Trouble, Warmup, Warning};
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
@@ -91,7 +91,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         events: events.clone(),
         started,
     };
-    let Some(tokens_per_second) = try_stages(&setting, &start.model, inbox.stop_flag())? else { return Ok(None) };
+    let Some(tokens_per_second) = try_stages(&setting.plan, &setting.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
     events.send(RunEvent::Warmed(Warmup { tokens_per_second }));
     Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, (start.resumed_from.unwrap_or(0), start.active_seconds))))
 }

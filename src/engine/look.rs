@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::config::TextSource;
 use crate::engine::error::EngineError;
-use crate::engine::evaluate::{token_loss, Validation};
+use crate::engine::evaluate::{Validation, token_loss};
 use crate::engine::generate::Generator;
 use crate::engine::model::Positions;
 use crate::engine::patch::Batch;
@@ -92,12 +92,8 @@ impl Trainer {
     pub(super) fn sample(&mut self, idx: usize) -> Result<(), EngineError> {
         let model = self.frozen();
         let setting = &self.setting;
-        let generator = Generator {
-            model: &model,
-            shape: &setting.plan.model,
-            context_length: setting.config.training.context_length,
-            device: &setting.device.device,
-        };
+        let generator =
+            Generator { model: &model, shape: &setting.plan.model, context_length: setting.config.training.context_length, device: &setting.device.device };
         let ends: Vec<u32> = setting.tokenizer.eos().into_iter().chain(setting.tokenizer.bos()).collect();
         for prompt in self.prompts()? {
             let mut ids: Vec<u32> = if setting.config.data.add_bos { setting.tokenizer.bos().into_iter().collect() } else { Vec::new() };

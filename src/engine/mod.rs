@@ -24,4 +24,5 @@ mod trainer;
 mod warmup;
 
 pub use error::EngineError;
-pub use job::{execute, Job};
+pub use job::{Job, execute};
+pub use warmup::measure_speeds;

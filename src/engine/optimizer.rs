@@ -9,7 +9,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, Tensor};
 
 use crate::config::OptimizerConfig;
-use crate::engine::gradients::{as_matrix, NamedGradients};
+use crate::engine::gradients::{NamedGradients, as_matrix};
 use crate::engine::model::LlamaForCausalLM;
 
 /// First and second moment of one parameter, as matrices.

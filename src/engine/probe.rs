@@ -7,7 +7,7 @@ use burn::tensor::{ExecutionError, Tensor, Transaction};
 
 use crate::config::{ActivationTensor, ActivationsConfig};
 use crate::engine::model::{LlamaForCausalLM, Positions};
-use crate::engine::patch::{pool_patches, Batch};
+use crate::engine::patch::{Batch, pool_patches};
 use crate::run::LayerActivation;
 
 /// Measures every layer of `model`, which must not record.

@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
-use safetensors::tensor::{serialize_to_file, Dtype, Metadata, View};
+use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
 use thiserror::Error;
 
 /// A header larger than this is taken for damage before anything is allocated.

@@ -13,7 +13,7 @@ use crate::engine::checkpoint::{Checkpoints, Snapshot, TrainerState};
 use crate::engine::clock::Clock;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
-use crate::engine::gradients::{micro_step, NamedGradients};
+use crate::engine::gradients::{NamedGradients, micro_step};
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;

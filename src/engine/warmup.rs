@@ -3,22 +3,24 @@
 
 use std::time::Instant;
 
+use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::gradients::micro_step;
-use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::engine::model::{LlamaForCausalLM, Positions, random_weights};
 use crate::engine::patch::Batch;
-use crate::engine::trainer::{read, Setting};
+use crate::engine::trainer::read;
+use crate::plan::RunPlan;
 use crate::run::StopFlag;
 
 /// Tokens per second of each stage, without the optimizer's update; `None` if `stop` was raised.
 ///
 /// # Errors
 /// When the device fails.
-pub fn try_stages(setting: &Setting, model: &LlamaForCausalLM, stop: &StopFlag) -> Result<Option<Vec<f64>>, EngineError> {
+pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaForCausalLM, stop: &StopFlag) -> Result<Option<Vec<f64>>, EngineError> {
     let mut speeds = Vec::new();
-    for stage in &setting.plan.stages {
-        let device = &setting.device.device;
-        let positions = Positions::new(&setting.plan.model, stage.context_length, device);
+    for stage in &plan.stages {
+        let device = &device.device;
+        let positions = Positions::new(&plan.model, stage.context_length, device);
         let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
         let mut seconds = 0.0;
         // The first time pays for compiling, tuning and page faults; only the second counts.
@@ -38,4 +40,13 @@ pub fn try_stages(setting: &Setting, model: &LlamaForCausalLM, stop: &StopFlag) 
         speeds.push(tokens.len() as f64 / seconds);
     }
     Ok(Some(speeds))
+}
+
+/// Tokens per second of each stage of a plan that is not being trained, with random weights.
+///
+/// # Errors
+/// When the device fails.
+pub fn measure_speeds(plan: &RunPlan, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
+    let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device.clone().autodiff());
+    Ok(try_stages(plan, device, &model, &StopFlag::default())?.unwrap_or_default())
 }

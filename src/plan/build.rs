@@ -282,7 +282,11 @@ fn cadences(config: &RunConfig, steps: u64, device_is_cpu: bool) -> Cadences {
         report: match config.report.every_steps {
             Cadence::Every(every) => every.get(),
             Cadence::Auto | Cadence::Never => {
-                if device_is_cpu { 1 } else { 10 }
+                if device_is_cpu {
+                    1
+                } else {
+                    10
+                }
             }
         },
         evaluation: part(config.evaluation.every_steps, 20),

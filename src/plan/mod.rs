@@ -10,7 +10,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use build::{block_tokens, Corpus, RunPlan};
+pub use build::{Corpus, RunPlan, block_tokens};
 pub use cost::{Cost, Memory, ModelShape};
 pub use error::PlanError;
 pub use schedule::Schedule;

@@ -10,6 +10,6 @@ mod plain;
 mod table;
 
 pub use json::Json;
-pub use output::{Output, print, stdout};
-pub use plain::Plain;
+pub use output::{Output, complain, print, stdout};
+pub use plain::{Plain, end_text};
 pub use table::{runs_table, status_text};

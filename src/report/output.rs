@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::run::sanitize;
+
 /// A stream of whole lines that gives up silently: on a closed pipe, on a terminal that hung up.
 pub struct Output(Option<Box<dyn Write + Send>>);
 
@@ -38,4 +40,13 @@ pub fn stdout() -> Output {
 /// Writes `text` to the standard output.
 pub fn print(text: &str) {
     stdout().write(text);
+}
+
+/// Writes an error and what to type next to the standard error stream, made harmless.
+pub fn complain(message: &str, hint: Option<&str>) {
+    let mut stderr = Output::new(Box::new(io::stderr()));
+    stderr.write(&format!("error: {}\n", sanitize::text(message)));
+    if let Some(hint) = hint {
+        stderr.write(&format!(" hint: {}\n", sanitize::text(hint)));
+    }
 }

@@ -146,37 +146,42 @@ impl Plain {
     }
 
     fn show_end(&mut self, end: &RunEnd) {
-        let what = match end.outcome {
-            Outcome::Completed => "complete",
-            Outcome::Stopped => "stopped, with a checkpoint",
-            Outcome::Interrupted => "interrupted, without a new checkpoint",
-            Outcome::Failed => "failed",
-        };
-        let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}", loss(nats)));
-        let time = duration(end.active_seconds);
-        self.line(&format!("{what}: {} steps, {} tokens in {time}{token_loss}", end.step, count(end.tokens)));
-        if let Some(trouble) = &end.error {
-            self.entry("error", &trouble.message);
-            if let Some(hint) = &trouble.hint {
-                self.entry("hint", hint);
-            }
-        }
-        let Some(header) = self.history.header.take() else { return };
-        let name = shell_word(&header.name);
-        match end.outcome {
-            Outcome::Completed => {
-                self.entry("look", &format!("patchtui view {name}"));
-                self.entry("judge", &format!("patchtui eval {name}"));
-                self.entry("export", &format!("patchtui export {name}"));
-            }
-            Outcome::Stopped | Outcome::Interrupted | Outcome::Failed => {
-                self.entry("look", &format!("patchtui view {name}"));
-                self.entry("go on", &resume_line(&header.directory));
-            }
+        let directory = self.history.header.as_ref().map(|header| header.directory.clone());
+        for line in end_text(directory.as_deref(), end).lines() {
+            self.line(line);
         }
     }
 }
 
+/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it got that far.
+#[must_use]
+pub fn end_text(directory: Option<&Path>, end: &RunEnd) -> String {
+    let what = match end.outcome {
+        Outcome::Completed => "complete",
+        Outcome::Stopped => "stopped, with a checkpoint",
+        Outcome::Interrupted => "interrupted, without a new checkpoint",
+        Outcome::Failed => "failed",
+    };
+    let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}", loss(nats)));
+    let mut lines = vec![format!("{what}: {} steps, {} tokens in {}{token_loss}", end.step, count(end.tokens), duration(end.active_seconds))];
+    let mut entry = |label: &str, text: &str| lines.push(format!("  {label:<10} {text}"));
+    if let Some(trouble) = &end.error {
+        entry("error", &trouble.message);
+        if let Some(hint) = &trouble.hint {
+            entry("hint", hint);
+        }
+    }
+    if let Some(directory) = directory {
+        entry("look", &format!("patchtui attach {}", shell_word(&directory.to_string_lossy())));
+        if end.outcome != Outcome::Completed {
+            entry("go on", &resume_line(directory));
+        }
+    }
+    lines.into_iter().map(|line| sanitize_line(&line) + "\n").collect()
+}
+
 fn resume_line(directory: &Path) -> String {
-    format!("patchtui run {} --resume", shell_word(&directory.join("config.toml").to_string_lossy()))
+    let word = |path: &Path| shell_word(&path.to_string_lossy());
+    let (name, runs_dir) = (directory.file_name().unwrap_or_default(), directory.parent().unwrap_or(directory));
+    format!("patchtui run {} --name {} --runs-dir {} --resume", word(&directory.join("config.toml")), word(Path::new(name)), word(runs_dir))
 }

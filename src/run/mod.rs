@@ -11,9 +11,8 @@ mod index;
 mod lines;
 mod lock;
 mod number;
-pub mod sanitize;
 mod read;
-mod sanitize;
+pub mod sanitize;
 mod store;
 mod summary;
 
@@ -29,7 +28,7 @@ pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};
 pub use read::{BadLine, ReadReport, last_record, read_records};
-pub use sanitize::sanitize_line;
+pub use sanitize::line as sanitize_line;
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};
 pub use summary::{RunState, RunSummary};
 

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub struct Store {
     last_seq: u64,
     attempt: u32,
     notes: Vec<String>,
-    listeners: Vec<Listener>,
+    listeners: Vec<mailbox::Sender<Arc<Record>>>,
     reporters: Vec<Reporter>,
 }
 
@@ -44,10 +43,8 @@ pub struct Subscription {
     pub directory: RunDirectory,
     /// Everything before this attempt, as this attempt begins with it.
     pub history: History,
-    /// Every record from now on, unless the mailbox was full.
+    /// Every record from now on, unless the mailbox was full: a gap in `seq` says how many are only in the files.
     pub records: mailbox::Receiver<Arc<Record>>,
-    /// Records that did not fit into the mailbox so far.
-    pub missed: Arc<AtomicU64>,
 }
 
 /// The running store thread.
@@ -74,12 +71,6 @@ pub enum StoreError {
     /// The system gave no thread.
     #[error("cannot start the store thread: {0}")]
     Thread(io::Error),
-}
-
-#[derive(Debug)]
-struct Listener {
-    records: mailbox::Sender<Arc<Record>>,
-    missed: Arc<AtomicU64>,
 }
 
 impl StoreError {
@@ -123,12 +114,11 @@ impl Store {
     /// A mailbox that hears every record from now on.
     pub fn subscribe(&mut self) -> Subscription {
         let (sender, records) = mailbox::channel(MAILBOX);
-        let missed = Arc::new(AtomicU64::new(0));
-        self.listeners.push(Listener { records: sender, missed: missed.clone() });
+        self.listeners.push(sender);
         let mut history = self.history.clone();
         // An attempt that is about to say its first word has not ended, however the one before did.
         history.begin_attempt(self.attempt);
-        Subscription { directory: self.directory.clone(), history, records, missed }
+        Subscription { directory: self.directory.clone(), history, records }
     }
 
     /// Calls `reporter` on the store thread with every record.
@@ -196,9 +186,8 @@ impl Store {
         }
         let record = Arc::new(record);
         for listener in &self.listeners {
-            if let Err(mailbox::error::TrySendError::Full(_)) = listener.records.try_send(record.clone()) {
-                listener.missed.fetch_add(1, Ordering::Release);
-            }
+            // A full mailbox is the listener's loss, and it can tell from the next number.
+            let _ = listener.try_send(record.clone());
         }
     }
 }

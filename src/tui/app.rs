@@ -244,9 +244,8 @@ impl App {
                 self.overlay = Overlay::Help(scrolled(scroll, action, BINDINGS.len()));
                 Vec::new()
             }
-            (Overlay::About, _) => Vec::new(),
             (Overlay::None, Some(action)) => self.on_action(action),
-            (Overlay::None, None) => Vec::new(),
+            (Overlay::About, _) | (Overlay::None, None) => Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ratatui::Terminal;
 use ratatui::layout::Size;
+use rustix::io::Errno;
 use rustix::process::Signal as Name;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::control::{EngineLink, Feed};
 use crate::run::RunEnd;
 use crate::tui::app::Link;
-use crate::tui::terminal::{ENTER, FrameWriter, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, stop_self};
+use crate::tui::terminal::{ENTER, FrameWriter, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, release, retake, stop_self};
 use crate::tui::{App, Effect, Look, Msg, view};
 
 /// Records that are folded in before keys are looked at again.
@@ -70,11 +71,11 @@ struct Client<S: Fn() -> io::Result<Size>> {
     link: EngineLink,
     terminal: Terminal<ScreenBackend<S>>,
     writer: FrameWriter,
-    guard: TerminalGuard,
     started: Instant,
     frame_interval: Duration,
     last_draw: Instant,
     draw_at: Option<Instant>,
+    is_suspended: bool,
 }
 
 impl TuiOptions {
@@ -99,7 +100,7 @@ pub async fn run(link: EngineLink, options: TuiOptions) -> io::Result<TuiExit> {
     crossterm::style::force_color_output(true);
     let mut signals = Signals::listen()?;
     let mut writer = FrameWriter::start(Tty)?;
-    let guard = TerminalGuard::hold()?;
+    let _guard = TerminalGuard::hold()?;
     let mut input = InputThread::start()?;
     writer.send(ENTER.to_vec());
     let now = Instant::now();
@@ -108,15 +109,18 @@ pub async fn run(link: EngineLink, options: TuiOptions) -> io::Result<TuiExit> {
         link,
         terminal: Terminal::new(ScreenBackend::new(terminal_size))?,
         writer,
-        guard,
         started: now,
         frame_interval: options.frame_interval,
         last_draw: now,
         draw_at: Some(now),
+        is_suspended: false,
     };
     let result = client.run(&mut signals, &mut input).await;
     client.leave().await;
-    result.map(|()| client.exit())
+    match result {
+        Err(error) if !is_gone(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(client.exit()),
+    }
 }
 
 impl<S: Fn() -> io::Result<Size>> Client<S> {
@@ -147,7 +151,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                     self.on_feed(&mut batch)
                 },
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => self.on(Msg::Clock(self.started.elapsed()), Duration::ZERO),
-                () = sleep_until(self.draw_at.unwrap_or(now)), if self.draw_at.is_some() && self.writer.is_idle() => {
+                () = sleep_until(self.draw_at.unwrap_or(now)), if self.draw_at.is_some() && self.writer.is_idle() && !self.is_suspended => {
                     self.draw()?;
                     Vec::new()
                 },
@@ -195,15 +199,16 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         Ok(())
     }
 
-    /// Gives the terminal back, stops this process, and takes the terminal again when continued.
+    /// Gives the terminal back and stops this process. The signal may act after the call, so only SIGCONT ends the suspension.
     async fn suspend(&mut self) -> io::Result<()> {
         self.leave().await;
-        stop_self()?;
-        self.resume().map(drop)
+        self.is_suspended = true;
+        stop_self()
     }
 
     fn resume(&mut self) -> io::Result<Vec<Effect>> {
-        self.guard.retake()?;
+        self.is_suspended = false;
+        retake()?;
         self.writer.send(ENTER.to_vec());
         self.redraw()?;
         Ok(Vec::new())
@@ -213,7 +218,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     async fn leave(&mut self) {
         self.writer.send(LEAVE.to_vec());
         let _ = timeout(PATIENCE, self.writer.drained()).await;
-        self.guard.release();
+        release();
     }
 
     fn exit(self) -> TuiExit {
@@ -250,6 +255,12 @@ impl Signals {
             _ = self.resized.recv() => Sent::Resized,
         }
     }
+}
+
+/// Whether `error` says that the terminal was hung up, which is a way of leaving.
+fn is_gone(error: &io::Error) -> bool {
+    const EIO: i32 = Errno::IO.raw_os_error();
+    error.raw_os_error() == Some(EIO) || error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Columns and lines of standard output, by one system call.

@@ -60,12 +60,21 @@ pub(crate) fn perplexity(value: f64) -> String {
     }
 }
 
-/// Learning rates and other small numbers: `3.00e-4`, `0`.
+/// Small numbers: `3.00e-4`, `0`.
 pub(crate) fn scientific(value: f64) -> String {
     match value {
         value if !value.is_finite() => not_finite(value).into(),
         0.0 => "0".into(),
         value => format!("{value:.2e}"),
+    }
+}
+
+/// A learning rate in the status line: `3.0e-4`, `0`.
+pub(crate) fn rate(value: f64) -> String {
+    match value {
+        value if !value.is_finite() => not_finite(value).into(),
+        0.0 => "0".into(),
+        value => format!("{value:.1e}"),
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Binding {
     pub action: Action,
     /// Key and a word for the footer, if it is shown there.
     pub hint: Option<(&'static str, &'static str)>,
-    /// The keys as people write them.
+    /// The keys as people write them; empty if the help of the row before speaks for this one too.
     pub label: &'static str,
     /// A line for the help.
     pub help: &'static str,
@@ -77,11 +77,11 @@ pub const BINDINGS: &[Binding] = &[
     key(&[(KeyCode::Char('z'), NONE), (KeyCode::Enter, NONE)], Action::Zoom, Some(("z", "zoom")), "z, Enter", "show the focused pane alone, or all"),
     key(&[(KeyCode::Tab, NONE)], Action::NextPane, Some(("Tab", "pane")), "Tab", "focus the next pane"),
     key(&[(KeyCode::BackTab, NONE)], Action::PreviousPane, None, "Shift-Tab", "focus the previous pane"),
-    key(&[(KeyCode::Char('1'), NONE)], Action::Focus(0), None, "1", "focus the token loss"),
-    key(&[(KeyCode::Char('2'), NONE)], Action::Focus(1), None, "2", "focus the stage's own objective"),
-    key(&[(KeyCode::Char('3'), NONE)], Action::Focus(2), None, "3", "focus the activations"),
-    key(&[(KeyCode::Char('4'), NONE)], Action::Focus(3), None, "4", "focus the samples"),
-    key(&[(KeyCode::Char('5'), NONE)], Action::Focus(4), None, "5", "focus the log"),
+    key(&[(KeyCode::Char('1'), NONE)], Action::Focus(0), None, "1 to 5", "focus a pane by its number"),
+    key(&[(KeyCode::Char('2'), NONE)], Action::Focus(1), None, "", ""),
+    key(&[(KeyCode::Char('3'), NONE)], Action::Focus(2), None, "", ""),
+    key(&[(KeyCode::Char('4'), NONE)], Action::Focus(3), None, "", ""),
+    key(&[(KeyCode::Char('5'), NONE)], Action::Focus(4), None, "", ""),
     key(&[(KeyCode::Char('l'), NONE)], Action::ZoomLog, Some(("l", "log")), "l", "show the log alone, or all"),
     key(&[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)], Action::ScrollUp, None, "Up, PageUp", "scroll the log or this help up"),
     key(&[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)], Action::ScrollDown, None, "Down, PageDown", "scroll the log or this help down"),

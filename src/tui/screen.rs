@@ -104,7 +104,8 @@ fn draw_normal(app: &App, area: Rect, buf: &mut Buffer) {
     TokenLossPane(app).render(top, buf);
     let middle = Rect { y: top.bottom(), height: middle, ..area };
     let left = area.width * 9 / 20;
-    ObjectivePane(app).render(Rect { width: left, ..middle }, buf);
+    // One blank column keeps curve and numbers apart.
+    ObjectivePane(app).render(Rect { width: left - 1, ..middle }, buf);
     ActivationsPane(app).render(Rect { x: middle.x + left, width: middle.width - left, ..middle }, buf);
     let bottom = Rect { y: middle.bottom(), height: bottom, ..area };
     if summary > 0 {
@@ -117,22 +118,21 @@ fn draw_normal(app: &App, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Curves on the left; activations, samples or summary, and log on the right.
+/// Curves on the left, activations and samples or summary on the right, log below.
 fn draw_wide(app: &App, area: Rect, buf: &mut Buffer) {
+    let log = (area.height / 6).clamp(5, 10);
+    LogPane(app).render(Rect { y: area.bottom() - log, height: log, ..area }, buf);
     let left = area.width * 3 / 5;
-    let curves = Rect { width: left, ..area };
+    let curves = Rect { width: left - 1, height: area.height - log, ..area };
     let top = curves.height * 11 / 20;
     TokenLossPane(app).render(Rect { height: top, ..curves }, buf);
     ObjectivePane(app).render(Rect { y: curves.y + top, height: curves.height - top, ..curves }, buf);
-    let side = Rect { x: area.x + left, width: area.width - left, ..area };
+    let side = Rect { x: area.x + left, width: area.width - left, ..curves };
     let layers = app.history.activations.last().map_or(4, |one| one.layers.len()) as u16;
-    let activations = (layers + 2).clamp(6, side.height * 2 / 5);
-    let log = ((side.height - activations) / 3).max(5);
-    let middle = side.height.saturating_sub(activations + log);
+    let activations = (2 * layers + 2).clamp(6, side.height / 2);
     ActivationsPane(app).render(Rect { height: activations, ..side }, buf);
-    let middle = Rect { y: side.y + activations, height: middle, ..side };
-    if is_over(app) { SummaryPane(app).render(middle, buf) } else { SamplesPane(app).render(middle, buf) }
-    LogPane(app).render(Rect { y: middle.bottom(), height: side.bottom() - middle.bottom(), ..side }, buf);
+    let rest = Rect { y: side.y + activations, height: side.height - activations, ..side };
+    if is_over(app) { SummaryPane(app).render(rest, buf) } else { SamplesPane(app).render(rest, buf) }
 }
 
 fn draw_pane(app: &App, pane: Pane, area: Rect, buf: &mut Buffer) {

@@ -41,8 +41,8 @@ pub(crate) enum Role {
     Key,
 }
 
-/// Cividis from dark to bright, as colours of the 256-colour cube.
-const HEAT: [u8; 8] = [17, 18, 60, 59, 102, 144, 179, 221];
+/// Cividis from dark to bright, as colours of the 256-colour cube; its darkest part would vanish on a dark background.
+const HEAT: [u8; 7] = [24, 60, 66, 102, 144, 179, 221];
 
 impl Look {
     /// What the environment asks for: `NO_COLOR`, `TERM` and the locale.
@@ -67,16 +67,14 @@ impl Look {
             Role::Strong => (Color::Reset, Modifier::BOLD),
             // A colour of its own: the "faint" attribute is unreadable on some terminals and missing on others.
             Role::Dim => (Color::Indexed(244), if self.is_coloured { Modifier::empty() } else { Modifier::DIM }),
-            Role::Accent => (Color::Indexed(74), Modifier::BOLD),
+            Role::Accent | Role::Key => (Color::Indexed(74), Modifier::BOLD),
             Role::TokenLoss => (Color::Indexed(74), Modifier::empty()),
             Role::Objective => (Color::Indexed(178), Modifier::empty()),
             Role::Previous => (Color::Indexed(242), Modifier::empty()),
-            Role::Floor => (Color::Indexed(36), Modifier::empty()),
+            Role::Floor | Role::Good => (Color::Indexed(36), Modifier::empty()),
             Role::Switch => (Color::Indexed(175), Modifier::empty()),
-            Role::Good => (Color::Indexed(36), Modifier::empty()),
             Role::Warn => (Color::Indexed(178), Modifier::BOLD),
             Role::Bad => (Color::Indexed(166), Modifier::BOLD),
-            Role::Key => (Color::Indexed(74), Modifier::BOLD),
         };
         Style::new().fg(self.color(color)).add_modifier(modifier)
     }
@@ -84,8 +82,7 @@ impl Look {
     /// The style of a value between 0 and 1.
     pub(crate) fn heat_style(self, value: f64) -> Style {
         let idx = (value.clamp(0.0, 1.0) * (HEAT.len() - 1) as f64).round() as usize;
-        // The darkest steps of the ramp would vanish as glyphs on a dark background.
-        Style::new().fg(self.color(Color::Indexed(HEAT[idx].max(60))))
+        Style::new().fg(self.color(Color::Indexed(HEAT[idx])))
     }
 
     /// The glyph of a value between 0 and 1.

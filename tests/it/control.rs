@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use patchtui::control::{
     ClientMessage, ControlError, EngineLink, Feed, Hello, PROTOCOL, Patience, Server, ServerMessage, ServerSetup, connect, connect_with, frame, request, status,
 };
 use patchtui::run::{
-    CommandNote, EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEvent, RunLock, Store, StoreHandle, command_channel,
+    CommandNote, EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEvent, RunLock, Store, StoreHandle, Subscription,
+    command_channel,
 };
 
-use crate::fake_run::{end, header, step};
+use crate::fake_run::{end, header, record, step};
 
 /// Longer than anything here takes; a test that hangs fails instead.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -283,6 +285,31 @@ fn a_client_that_falls_behind_gets_everything_anew() {
 }
 
 #[test]
+fn a_server_that_missed_records_reads_them_from_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let _lock = RunLock::acquire(&run).unwrap();
+    let (events, store) = Store::open(&run).unwrap().start().unwrap();
+    (1..=5).for_each(|n| events.send(step(n)));
+    drop(events);
+    store.join().unwrap();
+    // A mailbox that was full from the first record to the fifth.
+    let (mailbox, records) = tokio::sync::mpsc::channel(8);
+    let subscription = Subscription { directory: run.clone(), history: History::default(), records };
+    let (sink, _unread) = std::sync::mpsc::channel();
+    let commands = command_channel().0;
+    let server = Server::start(ServerSetup { subscription, commands, events: EventSender::new(sink), signals: None }).unwrap();
+    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(&run).unwrap();
+    in_time(async {
+        let mut client = Client::attach(&run, "test");
+        assert!(matches!(client.hear().await, Feed::Snapshot(history) if history.last_seq == 0));
+        mailbox.send(Arc::new(record(6, step(6)))).await.unwrap();
+        client.hear_until(|history| history.step() == 6).await;
+        assert_eq!(client.history.steps.len(), 6);
+    });
+}
+
+#[test]
 fn a_client_that_breaks_the_rules_is_sent_away_alone() {
     let folder = tempfile::tempdir().unwrap();
     let run = new_run(&folder);
@@ -338,7 +365,7 @@ fn a_lost_engine_is_found_again() {
         drop(engine);
         let _again = FakeEngine::start(&run);
         while !matches!(client.hear().await, Feed::Snapshot(_)) {}
-        assert_eq!(client.history.attempt, 2);
+        assert_eq!((client.history.attempt, client.history.end), (2, None));
     });
 }
 

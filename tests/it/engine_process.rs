@@ -84,6 +84,8 @@ fn command(folder: &Path, run: &RunDirectory, behaviour: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "engine_process::be_an_engine", "--nocapture", "--test-threads=1"]);
     command.env(RUN, run.path()).env(BEHAVIOUR, behaviour).env("XDG_STATE_HOME", folder.join("state"));
+    // A killed engine cannot remove its socket; here it goes with the folder.
+    command.env("PATCHTUI_SOCKET_DIR", folder.join("sockets"));
     command
 }
 

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, OptimizerConfig, PatchSize, ScheduleKind};
 use patchtui::engine::generate::Generator;
-use patchtui::engine::gradients::{micro_step, scored_rows, trunk, NamedGradients};
+use patchtui::engine::gradients::{NamedGradients, micro_step, scored_rows, trunk};
 use patchtui::engine::model::{LlamaForCausalLM, Positions};
 use patchtui::engine::optimizer::{AdamW, Update};
 use patchtui::engine::patch::Batch;

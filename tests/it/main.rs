@@ -19,6 +19,7 @@ mod tokenizer;
 mod tui_chart;
 mod tui_fixture;
 mod tui_frames;
+mod tui_keys;
 mod tui_pty;
 mod tui_update;
 mod tui_view;

@@ -25,10 +25,13 @@ fn series() -> impl Strategy<Value = Vec<(f64, f64)>> {
     let value = prop_oneof![8 => 0.0..10.0f64, 1 => -50.0..80.0f64, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY)];
     prop::collection::vec((0.0..9.0f64, value), 0..600).prop_map(|steps| {
         let mut x = 0.0;
-        steps.into_iter().map(|(step, y)| {
-            x += step;
-            (x, y)
-        }).collect()
+        steps
+            .into_iter()
+            .map(|(step, y)| {
+                x += step;
+                (x, y)
+            })
+            .collect()
     })
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
-    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, Outcome, Progress, Record, RunCommand,
-    RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
+    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, Outcome, Progress, Record,
+    RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
 };
 use patchtui::tui::{App, Look, Markers, Msg};
 
@@ -87,10 +87,7 @@ impl Story {
             device: "cpu (AVX-512)".into(),
             threads: 2,
             resumed_from: None,
-            decisions: vec![
-                decision("patches", "mean of the K token embeddings"),
-                decision("optimizer", "moments and Adam's count are reset at the switch"),
-            ],
+            decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "moments and Adam's count are reset at the switch")],
             plan: plan(),
         };
         Self { records: Vec::new(), header }
@@ -147,7 +144,10 @@ impl Story {
             tokens: 140 * 16_384,
             active_seconds: 70.0,
             token_loss: Some(token_loss(135)),
-            error: Some(Trouble { message: "the loss of step 141 is not a number".into(), hint: Some("lower optimizer.learning_rate and run with --resume".into()) }),
+            error: Some(Trouble {
+                message: "the loss of step 141 is not a number".into(),
+                hint: Some("lower optimizer.learning_rate and run with --resume".into()),
+            }),
         }));
         story
     }
@@ -205,7 +205,16 @@ impl Story {
         }));
         if step.is_multiple_of(9) {
             let token_loss = token_loss(step);
-            self.tell(RunEvent::Evaluated(Evaluation { step, stage, patch_size, tokens, token_loss, perplexity: token_loss.exp(), targets: 30_000, seconds: 0.4 }));
+            self.tell(RunEvent::Evaluated(Evaluation {
+                step,
+                stage,
+                patch_size,
+                tokens,
+                token_loss,
+                perplexity: token_loss.exp(),
+                targets: 30_000,
+                seconds: 0.4,
+            }));
             let layers = (0..4).map(|layer| activation(step, layer)).collect();
             self.tell(RunEvent::ActivationsMeasured(Activations { step, stage, patch_size, tokens, threshold: 0.5, layers }));
         }

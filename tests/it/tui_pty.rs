@@ -3,6 +3,8 @@
 //! The client process is this test binary again, told by an environment variable to show a run without an engine.
 
 use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,28 +14,46 @@ use std::time::{Duration, Instant};
 use patchtui::control::{EngineLink, Feed};
 use patchtui::tui::{TuiExit, TuiOptions, run};
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::tui_fixture::Story;
 
 const ROLE: &str = "PATCHTUI_TEST_CLIENT";
+/// A client that prints how it left.
+const PRINTS: &str = "prints";
+/// A client that panics on the first command.
+const PANICS: &str = "panics";
+/// A client that connects to the socket named behind this on every command.
+const TELLS: &str = "tells ";
 /// Long enough for a loaded machine; nothing waits for it unless the test fails.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Does nothing as a test: it is the client process that the other tests start.
 #[test]
 fn client_process() {
-    if std::env::var_os(ROLE).is_none() {
-        return;
-    }
+    let Ok(role) = std::env::var(ROLE) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (sender, feed) = tokio::sync::mpsc::channel(4);
         sender.send(Feed::Snapshot(Box::new(Story::after(66).history()))).await.unwrap();
         let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let exit = run(EngineLink { feed, commands }, TuiOptions::new("demo".into())).await.unwrap();
+        let mut client = pin!(run(EngineLink { feed, commands }, TuiOptions::new("demo".into())));
         let mut sent = Vec::new();
-        while let Ok(command) = heard.try_recv() {
-            sent.push(command.to_string());
+        let exit = loop {
+            tokio::select! {
+                exit = &mut client => break exit.unwrap(),
+                Some(command) = heard.recv() => {
+                    assert!(role != PANICS, "a bug in the client");
+                    sent.push(command.to_string());
+                    if let Some(path) = role.strip_prefix(TELLS) {
+                        UnixStream::connect(path).unwrap();
+                    }
+                }
+            }
+        };
+        if role.starts_with(TELLS) {
+            // Nobody reads this terminal any more.
+            std::process::exit(0);
         }
         println!("left {} sent [{}]", if exit == TuiExit::Detached { "detached" } else { "otherwise" }, sent.join(" "));
     });
@@ -53,11 +73,15 @@ struct Session {
 }
 
 impl Session {
-    fn start(controlling_tty: bool) -> Self {
+    fn start() -> Self {
+        Self::with(PRINTS, true)
+    }
+
+    fn with(role: &str, controlling_tty: bool) -> Self {
         let pair = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
         let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
         command.args(["--exact", "tui_pty::client_process", "--nocapture", "--test-threads=1"]);
-        command.env(ROLE, "1");
+        command.env(ROLE, role);
         command.env("TERM", "xterm-256color");
         command.env("LC_ALL", "C.UTF-8");
         command.env_remove("NO_COLOR");
@@ -105,11 +129,16 @@ impl Session {
         self.wait_for(text, |screen| screen.contents().contains(text));
     }
 
-    /// Closes every handle of the master.
-    fn hang_up(&mut self) {
+    /// Takes no bytes from the client any more.
+    fn stop_reading(&mut self) {
         self.is_enough.store(true, Ordering::SeqCst);
         self.press(b"M");
         self.reader.take().unwrap().join().unwrap();
+    }
+
+    /// Closes every handle of the master.
+    fn hang_up(&mut self) {
+        self.stop_reading();
         drop(self.keys.take());
         drop(self.master.take());
     }
@@ -133,7 +162,7 @@ impl Session {
 
 #[test]
 fn q_leaves_and_gives_the_terminal_back() {
-    let mut session = Session::start(true);
+    let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
     assert!(session.parser.screen().alternate_screen() && session.parser.screen().hide_cursor());
     session.press(b"q");
@@ -147,7 +176,7 @@ fn q_leaves_and_gives_the_terminal_back() {
 
 #[test]
 fn keys_become_commands_and_pasted_text_does_not() {
-    let mut session = Session::start(true);
+    let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
     session.press(b"\x1b[200~Syq\x1b[201~");
     session.press(b"c");
@@ -162,7 +191,7 @@ fn keys_become_commands_and_pasted_text_does_not() {
 
 #[test]
 fn a_new_size_is_drawn() {
-    let mut session = Session::start(true);
+    let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
     session.parser.screen_mut().set_size(12.try_into().unwrap(), 40.try_into().unwrap());
     session.master.as_ref().unwrap().resize(PtySize { rows: 12, cols: 40, pixel_width: 0, pixel_height: 0 }).unwrap();
@@ -175,10 +204,65 @@ fn a_new_size_is_drawn() {
 fn a_closed_terminal_ends_the_client_within_a_second() {
     // Without a controlling terminal there is no SIGHUP, and only the watchdog is left.
     for controlling_tty in [true, false] {
-        let mut session = Session::start(controlling_tty);
+        let mut session = Session::with(PRINTS, controlling_tty);
         session.wait_for_text("token loss (K = 1)");
         session.hang_up();
         let (status, waited) = session.ended();
         assert!(waited <= Duration::from_secs(1), "gone after {waited:?} (controlling: {controlling_tty}, {status:?})");
     }
+}
+
+#[test]
+fn a_suspended_client_comes_back() {
+    let mut session = Session::start();
+    session.wait_for_text("token loss (K = 1)");
+    session.press(b"\x1a");
+    session.wait_for("the usual screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+    let pid = Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap();
+    // Blocks until the client has really stopped; only then can it be continued.
+    waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    session.wait_for("the run again", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
+    session.press(b"q");
+    session.wait_for_text("left detached");
+    assert!(session.ended().0.success());
+}
+
+#[test]
+fn a_termination_signal_leaves_like_q() {
+    let mut session = Session::start();
+    session.wait_for_text("token loss (K = 1)");
+    kill_process(Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    session.wait_for_text("left detached sent []");
+    assert!(!session.parser.screen().alternate_screen());
+}
+
+#[test]
+fn a_panic_is_shown_on_the_usual_screen() {
+    let mut session = Session::with(PANICS, true);
+    session.wait_for_text("token loss (K = 1)");
+    session.press(b"c");
+    session.wait_for("the report", |screen| !screen.alternate_screen() && !screen.hide_cursor() && screen.contents().contains("a bug in the client"));
+    assert!(!session.ended().0.success());
+}
+
+#[test]
+fn a_terminal_that_takes_no_bytes_is_left_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("told");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut session = Session::with(&format!("{TELLS}{}", path.display()), true);
+    session.wait_for_text("token loss (K = 1)");
+    session.stop_reading();
+    // A frame of this size does not fit into the terminal's buffer.
+    session.master.as_ref().unwrap().resize(PtySize { rows: 200, cols: 500, pixel_width: 0, pixel_height: 0 }).unwrap();
+    let (tell, told) = channel();
+    thread::spawn(move || while listener.accept().is_ok() && tell.send(()).is_ok() {});
+    for key in [b"c", b"e"] {
+        session.press(key);
+        told.recv_timeout(LIMIT).unwrap();
+    }
+    session.press(b"q");
+    let (status, waited) = session.ended();
+    assert!(status.success() && waited <= Duration::from_secs(2), "left after {waited:?} ({status:?})");
 }

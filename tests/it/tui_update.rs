@@ -69,7 +69,7 @@ fn a_command_is_followed_from_asked_to_done() {
         app.update(Msg::Feed(Feed::Record(Box::new(record))));
         assert!(last_line(&app).starts_with(shown), "{}", last_line(&app));
     }
-    app.update(Msg::Clock(Duration::from_secs(60)));
+    app.update(Msg::Clock(Duration::from_mins(1)));
     assert!(last_line(&app).starts_with("q detach"), "{}", last_line(&app));
 }
 

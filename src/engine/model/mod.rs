@@ -5,7 +5,7 @@ mod layers;
 mod llama;
 mod rope;
 
-pub use init::{random_weights, WeightSource};
+pub use init::{WeightSource, random_weights};
 pub use layers::{Embedding, Linear, RmsNorm};
 pub use llama::{Attention, DecoderLayer, LlamaForCausalLM, LlamaModel, Mlp, Observer, Positions};
 pub use rope::RotaryTables;

@@ -3,13 +3,13 @@
 //! Knows numbers and cells; never runs. A column of dots keeps the first, last, lowest and highest point that fall into it
 //! (M4: Jugel et al., VLDB 2014), so no spike is lost; a non-finite point is a gap. Start at [`Chart`].
 
-mod scale;
 mod decimate;
 mod dots;
+mod scale;
 mod widget;
 
 pub use decimate::{Extremes, decimate};
 pub use dots::Curve;
 pub use scale::{Domain, nice_domain, nice_ticks};
-pub(crate) use scale::{robust_range, tick_label};
+pub(crate) use scale::{PIECES, robust_range, tick_label};
 pub(crate) use widget::{Chart, Layer, Switch};

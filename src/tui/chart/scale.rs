@@ -1,5 +1,8 @@
 //! Ranges and ticks at round numbers, so that a new point rarely moves the picture.
 
+/// Pieces of the y axis of a curve: fine enough to use the height, coarse enough to stand still.
+pub(crate) const PIECES: usize = 10;
+
 /// A range of values, `lo < hi`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Domain {
@@ -24,15 +27,17 @@ impl Domain {
     }
 }
 
-/// The smallest range between round numbers that holds `lo..=hi` with at most about `max_ticks` ticks.
+/// The smallest range between round numbers that holds `lo..=hi`, where round numbers cut it into at most about `pieces`.
+///
+/// More pieces waste less of the height; fewer pieces move less often.
 #[must_use]
-pub fn nice_domain(lo: f64, hi: f64, max_ticks: usize) -> Domain {
+pub fn nice_domain(lo: f64, hi: f64, pieces: usize) -> Domain {
     if !lo.is_finite() || !hi.is_finite() || (hi - lo).is_infinite() {
         return Domain { lo: 0.0, hi: 1.0 };
     }
     // A flat line still needs a range, and one that floating-point numbers of its size can tell apart.
     let least = lo.abs().max(hi.abs()).max(1e-3) * 1e-6;
-    let step = nice_step((hi - lo).max(least), max_ticks);
+    let step = nice_step((hi - lo).max(least), pieces);
     let (mut low, mut high) = ((lo / step).floor() * step, (hi / step).ceil() * step);
     if low >= high {
         low -= step;

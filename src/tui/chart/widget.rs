@@ -48,7 +48,7 @@ pub(crate) struct Switch {
 
 impl Widget for Chart<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let ticks = nice_ticks(self.y, (usize::from(area.height) / 2).clamp(1, 8));
+        let ticks = y_ticks(self.y, usize::from(area.height));
         let labels = ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>();
         let gutter = labels.iter().map(String::len).max().unwrap_or(0) as u16 + 1;
         if area.width < gutter + 8 || area.height < 3 {
@@ -133,7 +133,7 @@ impl Chart<'_> {
                 buf.set_string(x, y, self.look.glyph("\u{250a}", ":"), style);
             }
             let before = switch.before.chars().count() as u16;
-            if x >= plot.x + before + 1 {
+            if x > plot.x + before {
                 buf.set_string(x - before - 1, plot.y, &switch.before, style);
             }
             if x + 2 + switch.after.chars().count() as u16 <= plot.right() {
@@ -141,6 +141,12 @@ impl Chart<'_> {
             }
         }
     }
+}
+
+/// Ticks on about every second line, and at least two where the range has them.
+fn y_ticks(domain: Domain, height: usize) -> Vec<f64> {
+    let few = (height / 2).clamp(1, 8);
+    (few..=few + 4).map(|max_ticks| nice_ticks(domain, max_ticks)).find(|ticks| ticks.len() > 1).unwrap_or_default()
 }
 
 fn row_of(domain: Domain, value: f64, plot: Rect) -> u16 {

@@ -11,7 +11,7 @@ use ratatui::widgets::Widget;
 
 use crate::config::PatchSize;
 use crate::run::{Activations, LayerActivation};
-use crate::tui::panes::frame::{Title, centered, framed, token_domain};
+use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
 use crate::tui::{App, Pane, format};
 
@@ -33,34 +33,39 @@ struct Row {
 struct Scale {
     lo: f64,
     hi: f64,
+    shows_mean: bool,
 }
 
 impl Widget for ActivationsPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let app = self.0;
         let measured = &app.history.activations;
-        let (newest, shows_mean) = (measured.last(), shows_mean(app));
+        let newest = measured.last();
         let text = match newest {
-            Some(newest) => format!("activations, |x| > {}", newest.threshold),
+            Some(newest) => format!("activated |x| > {}", newest.threshold),
             None => "activations".into(),
         };
-        let scale = Scale::of(measured, shows_mean);
-        let inner = framed(app, Pane::Activations, Title { text, info: scale.legend(app, shows_mean) }, area, buf);
+        let scale = Scale::of(measured, shows_mean(app));
+        let inner = framed(app, Pane::Activations, Title { text, info: scale.legend(app) }, area, buf);
         let (Some(newest), true) = (newest, inner.height >= 2 && inner.width >= 20) else {
             centered("not measured yet", app.look.style(Role::Dim), inner, buf);
             return;
         };
         let rows = rows(newest.layers.len(), usize::from(inner.height) - 1);
+        // With space to spare the bars grow, and become readable as curves.
+        let tall = ((inner.height - 1) / rows.len().max(1) as u16).clamp(1, 4);
         let label_width = rows.iter().map(|row| row.label.len()).max().unwrap_or(0) + 1;
         let stages = last_of_stages(measured, usize::from(inner.width).saturating_sub(label_width + STRIP) / BLOCK);
         let strip_x = (label_width + BLOCK * stages.len()).min(usize::from(inner.width)) as u16;
         draw_header(app, &stages, inner.x + label_width as u16, inner.y, buf);
+        draw_switches(app, Rect { x: inner.x + strip_x, width: inner.width - strip_x, height: 1, ..inner }, buf);
         for (idx, row) in rows.iter().enumerate() {
-            let y = inner.y + 1 + idx as u16;
+            let top = inner.y + 1 + idx as u16 * tall;
+            let y = top + tall - 1;
             buf.set_stringn(inner.x, y, &row.label, usize::from(inner.width), app.look.style(Role::Dim));
             draw_numbers(app, row, &stages, (inner.x + label_width as u16, y), buf);
-            let strip = Rect { x: inner.x + strip_x, y, width: inner.width - strip_x, height: 1 };
-            draw_strip(app, row, &scale, shows_mean, strip, buf);
+            let strip = Rect { x: inner.x + strip_x, y: top, width: inner.width - strip_x, height: tall };
+            draw_strip(app, row, &scale, strip, buf);
         }
     }
 }
@@ -71,7 +76,7 @@ impl Scale {
         let hi = values().fold(f64::MIN_POSITIVE, f64::max);
         // Below a ten-thousandth of the largest, differences are noise; above half of it, they would be blown up.
         let lo = values().fold(hi, f64::min).clamp(hi * 1e-4, hi * 0.5);
-        Self { lo, hi }
+        Self { lo, hi, shows_mean }
     }
 
     /// Where `value` lies on the scale; `None` for zero and for what is not a number.
@@ -79,14 +84,14 @@ impl Scale {
         (value.is_finite() && value > 0.0).then(|| ((value / self.lo).ln() / (self.hi / self.lo).ln()).clamp(0.0, 1.0))
     }
 
-    fn legend(&self, app: &App, shows_mean: bool) -> Line<'static> {
+    fn legend(&self, app: &App) -> Line<'static> {
         if self.hi <= f64::MIN_POSITIVE {
             return Line::default();
         }
-        let (name, unit) = if shows_mean { ("mean |x|", "") } else { ("rate", " %") };
+        let (name, unit) = if self.shows_mean { ("mean ", "") } else { ("", " %") };
         let dim = app.look.style(Role::Dim);
         Line::from(vec![
-            Span::styled(format!("{name} {}", format::small(self.lo)), dim),
+            Span::styled(format!("{name}{}", format::small(self.lo)), dim),
             Span::styled(app.look.heat_glyph(0.0).to_string(), app.look.heat_style(0.0)),
             Span::styled(app.look.heat_glyph(0.5).to_string(), app.look.heat_style(0.5)),
             Span::styled(app.look.heat_glyph(1.0).to_string(), app.look.heat_style(1.0)),
@@ -135,6 +140,16 @@ fn draw_header(app: &App, stages: &[&Activations], x: u16, y: u16, buf: &mut Buf
     }
 }
 
+/// Marks above the strips where stages begin.
+fn draw_switches(app: &App, strip: Rect, buf: &mut Buffer) {
+    let style = app.look.style(Role::Switch);
+    for switch in switches(app) {
+        let column = token_domain(app).dot(switch.at, usize::from(strip.width)).unwrap_or(0) as u16;
+        let text = format!("{}{}", app.look.glyph("\u{250a}", ":"), switch.after);
+        buf.set_stringn(strip.x + column, strip.y, text, usize::from(strip.width.saturating_sub(column)), style);
+    }
+}
+
 fn patch_label(patch_size: PatchSize) -> String {
     let short = format!("K={patch_size} %");
     if short.len() <= 5 { short } else { format!("K={patch_size}") }
@@ -150,7 +165,7 @@ fn draw_numbers(app: &App, row: &Row, stages: &[&Activations], (x, y): (u16, u16
 }
 
 /// Draws one column per piece of the token axis: the newest measurement up to its end.
-fn draw_strip(app: &App, row: &Row, scale: &Scale, shows_mean: bool, strip: Rect, buf: &mut Buffer) {
+fn draw_strip(app: &App, row: &Row, scale: &Scale, strip: Rect, buf: &mut Buffer) {
     let (domain, measured) = (token_domain(app), &app.history.activations);
     let (Some(first), Some(last), 1..) = (measured.first(), measured.last(), strip.width) else { return };
     let column_of = |tokens: u64| domain.dot(tokens as f64, usize::from(strip.width)).unwrap_or(0);
@@ -159,11 +174,15 @@ fn draw_strip(app: &App, row: &Row, scale: &Scale, shows_mean: bool, strip: Rect
         while next + 1 < measured.len() && column_of(measured[next + 1].tokens) <= column {
             next += 1;
         }
-        let share = row_mean(&measured[next], row, shows_mean).and_then(|value| scale.share(value));
-        let (glyph, style) = match share {
-            Some(share) => (app.look.heat_glyph(share), app.look.heat_style(share)),
-            None => (' ', app.look.style(Role::Dim)),
-        };
-        buf[(strip.x + column as u16, strip.y)].set_char(glyph).set_style(style);
+        let share = row_mean(&measured[next], row, scale.shows_mean).and_then(|value| scale.share(value));
+        let Some(share) = share else { continue };
+        for row in 0..strip.height {
+            // The height of the bar inside this row, in rows; the lowest value still shows.
+            let level = (share * f64::from(strip.height)).max(0.01) - f64::from(row);
+            if level > 0.0 {
+                let cell = &mut buf[(strip.x + column as u16, strip.bottom() - 1 - row)];
+                cell.set_char(app.look.heat_glyph(level)).set_style(app.look.heat_style(share));
+            }
+        }
     }
 }

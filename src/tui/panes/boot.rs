@@ -11,7 +11,7 @@ use crate::run::{Progress, RunHeader, sanitize};
 use crate::tui::App;
 use crate::tui::app::Link;
 use crate::tui::format;
-use crate::tui::panes::frame::titled;
+use crate::tui::panes::frame::{fact, titled};
 use crate::tui::theme::{Look, Role};
 
 /// The space of all panes before the first step.
@@ -30,32 +30,28 @@ impl Widget for BootPane<'_> {
         }
         if let Some(header) = &app.history.header {
             lines.push(Line::default());
-            lines.extend(facts(app.look, header));
+            lines.extend(facts(app.look, header, usize::from(space.width)));
         }
         Paragraph::new(lines).wrap(Wrap { trim: false }).render(space, buf);
     }
 }
 
-/// Model, device, stages, cost and decisions of the run.
-pub(crate) fn facts(look: Look, header: &RunHeader) -> Vec<Line<'static>> {
+/// Model, device, stages, cost and decisions of the run, at most `width` columns wide.
+pub(crate) fn facts(look: Look, header: &RunHeader, width: usize) -> Vec<Line<'static>> {
     let (plan, model) = (&header.plan, &header.plan.model);
     let (parameters, vocabulary) = (format::count(plan.num_parameters as f64), format::grouped(model.vocab_size as u64));
     let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
     let threads = if header.threads > 0 { format!(", {} threads", header.threads) } else { String::new() };
-    let mut lines = vec![
-        fact(look, "model", format!("{layers} layers, hidden size {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
-        fact(look, "device", format!("{}{threads}", sanitize::line(&header.device))),
-        fact(look, "directory", sanitize::line(&header.directory.to_string_lossy())),
+    let mut rows = vec![
+        ("model".to_owned(), format!("{layers} layers, hidden size {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
+        ("device".to_owned(), format!("{}{threads}", sanitize::line(&header.device))),
+        ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
-    lines.extend(plan.stages.iter().enumerate().map(|(idx, stage)| fact(look, &format!("stage {}", idx + 1), stage_text(idx, stage))));
-    let relative = format!("{:.3e} FLOPs, {:.2} of token-level training", plan.cost.flops, plan.relative_cost());
-    lines.push(fact(look, "cost", relative));
-    lines.extend(plan.warnings.iter().map(|warning| Line::styled(sanitize::line(warning), look.style(Role::Warn))));
-    if !header.decisions.is_empty() {
-        lines.push(Line::default());
-    }
-    lines.extend(header.decisions.iter().map(|decision| fact(look, &sanitize::line(&decision.label), sanitize::line(&decision.text))));
-    lines
+    rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
+    rows.push(("cost".to_owned(), format!("{:.3e} FLOPs, {:.2} of token-level training", plan.cost.flops, plan.relative_cost())));
+    rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
+    rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));
+    rows.iter().flat_map(|(label, text)| fact(look, label, text, width)).collect()
 }
 
 /// A bar with its activity.
@@ -85,10 +81,6 @@ fn waiting(app: &App) -> String {
         Link::Lost { reason, .. } => sanitize::line(reason),
         Link::Ended => "the engine has ended".into(),
     }
-}
-
-fn fact(look: Look, label: &str, text: String) -> Line<'static> {
-    Line::from(vec![Span::styled(format!("{label:<11} "), look.style(Role::Dim)), Span::raw(text)])
 }
 
 fn stage_text(idx: usize, stage: &StagePlan) -> String {

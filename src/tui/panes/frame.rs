@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::tui::chart::{Domain, Switch};
 use crate::tui::theme::{Look, Role};
@@ -69,12 +70,45 @@ pub(crate) fn switches(app: &App) -> Vec<Switch> {
     // Between many stages there is no room for two labels.
     let before = |k: &str| if last == 2 { format!("K = {k}") } else { String::new() };
     pairs
-        .map(|pair| Switch {
-            at: pair[1].first_token as f64,
-            before: before(&pair[0].patch_size.to_string()),
-            after: format!("K = {}", pair[1].patch_size),
-        })
+        .map(|pair| Switch { at: pair[1].first_token as f64, before: before(&pair[0].patch_size.to_string()), after: format!("K = {}", pair[1].patch_size) })
         .collect()
+}
+
+/// A label with its text; lines after the first hang below the text.
+pub(crate) fn fact(look: Look, label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
+    const LABEL: usize = 11;
+    let pieces = wrapped(text, width.saturating_sub(LABEL + 1).max(8));
+    let line = |(idx, piece)| {
+        let label = if idx == 0 { label } else { "" };
+        Line::from(vec![Span::styled(format!("{label:<LABEL$} "), look.style(Role::Dim)), Span::raw(piece)])
+    };
+    pieces.into_iter().enumerate().map(line).collect()
+}
+
+/// `text` in lines of at most `width` columns, cut between words, or inside a word that is longer than a line.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut free = width;
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let is_first = free == width;
+        if !is_first && word.width() < free {
+            lines.last_mut().into_iter().for_each(|line| line.push(' '));
+            free -= 1;
+        } else if !is_first {
+            lines.push(String::new());
+            free = width;
+        }
+        for char in word.chars() {
+            let wide = char.width().unwrap_or(0);
+            if wide > free {
+                lines.push(String::new());
+                free = width;
+            }
+            lines.last_mut().into_iter().for_each(|line| line.push(char));
+            free = free.saturating_sub(wide);
+        }
+    }
+    lines
 }
 
 fn padded(line: Line<'_>) -> Line<'_> {
@@ -82,4 +116,17 @@ fn padded(line: Line<'_>) -> Line<'_> {
     spans.extend(line.spans);
     spans.push(Span::raw(" "));
     Line::from(spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_kept_whole_where_they_fit() {
+        assert_eq!(wrapped("a mean of four words", 8), ["a mean", "of four", "words"]);
+        assert_eq!(wrapped("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
+        assert_eq!(wrapped("", 4), [""]);
+        assert!(wrapped("\u{65e5}\u{672c}\u{8a9e}", 5).iter().all(|line| line.width() <= 5));
+    }
 }

@@ -1,19 +1,19 @@
 //! What fills a rectangle of the screen. Every pane reads the [`crate::tui::App`] and only draws; text from outside is made
 //! safe here, right before it becomes cells.
 
-mod frame;
-mod status;
-mod stage_bar;
-mod token_loss;
-mod objective;
 mod activations;
-mod samples;
-mod log;
 mod boot;
-mod summary;
 mod footer;
+mod frame;
+mod log;
+mod objective;
 mod overlays;
+mod samples;
+mod stage_bar;
+mod status;
+mod summary;
 mod tiny;
+mod token_loss;
 
 pub(crate) use activations::ActivationsPane;
 pub(crate) use boot::BootPane;

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use crate::run::StepPoint;
-use crate::tui::chart::{Chart, Domain, Layer, nice_domain, robust_range};
+use crate::tui::chart::{Chart, Domain, Layer, PIECES, Switch, nice_domain, robust_range};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
 use crate::tui::{App, Pane, format};
@@ -22,23 +22,24 @@ impl Widget for ObjectivePane<'_> {
         let stage = steps.last().map_or(0, |point| point.stage);
         let start = steps.iter().rposition(|point| point.stage != stage).map_or(0, |idx| idx + 1);
         let (before, current) = steps.split_at(start);
-        let inner = framed(app, Pane::Objective, Title { text: name(app, stage), info: newest(app, before, current) }, area, buf);
-        let max_ticks = (usize::from(inner.height) / 2).clamp(2, 8);
-        let Some((y, _)) = range(current, max_ticks) else {
+        let inner = framed(app, Pane::Objective, Title { text: name(app, stage), info: newest(app, current) }, area, buf);
+        let Some((y, _)) = range(current) else {
             centered("no step yet", app.look.style(Role::Dim), inner, buf);
             return;
         };
         let mut layers = Vec::new();
         for piece in before.chunk_by(|a, b| a.stage == b.stage) {
-            if let Some((own, _)) = range(piece, max_ticks) {
+            if let Some((own, _)) = range(piece) {
                 layers.push(Layer { points: points(piece), y: Some(own), style: app.look.style(Role::Previous) });
             }
         }
         layers.push(Layer { points: points(current), y: None, style: app.look.style(Role::Objective) });
-        let switches = switches(app).into_iter().map(|mut switch| {
-            switch.before.clear();
-            switch.after.clear();
-            switch
+        // The grey curve is named where it ends; the title names the current one.
+        let is_second = before.last().is_some_and(|point| point.stage == 0);
+        let switches = switches(app).into_iter().map(|switch| Switch {
+            before: if is_second && !switch.before.is_empty() { format!("{}, own range", switch.before) } else { String::new() },
+            after: String::new(),
+            ..switch
         });
         Chart { x: token_domain(app), y, layers, switches: switches.collect(), floor: None, look: app.look }.render(inner, buf);
     }
@@ -48,29 +49,26 @@ fn points(piece: &[StepPoint]) -> Box<dyn Iterator<Item = (f64, f64)> + '_> {
     Box::new(piece.iter().map(|point| (point.tokens as f64, point.loss)))
 }
 
-fn range(piece: &[StepPoint], max_ticks: usize) -> Option<(Domain, Option<f64>)> {
+fn range(piece: &[StepPoint]) -> Option<(Domain, Option<f64>)> {
     let (lo, hi, clipped) = robust_range(piece.iter().map(|point| point.loss))?;
-    Some((nice_domain(lo, hi, max_ticks), clipped))
+    Some((nice_domain(lo, hi, PIECES), clipped))
 }
 
 fn name(app: &App, stage: usize) -> String {
     match app.history.header.as_ref().and_then(|header| header.plan.stages.get(stage)) {
         Some(plan) if plan.patch_size.get() > 1 => format!("next-bag loss (K = {})", plan.patch_size),
-        Some(_) => "token loss (K = 1), training".into(),
+        Some(_) => "train loss (K = 1)".into(),
         None => "objective".into(),
     }
 }
 
-/// The newest value, what is cut off above, and what the dimmed curve is.
-fn newest(app: &App, before: &[StepPoint], current: &[StepPoint]) -> Line<'static> {
+/// The newest value, and how high the highest is if it is cut off.
+fn newest(app: &App, current: &[StepPoint]) -> Line<'static> {
     let Some(last) = current.last() else { return Line::default() };
     let dim = app.look.style(Role::Dim);
     let mut spans = Vec::new();
-    if let Some((_, Some(highest))) = range(current, 4) {
+    if let Some((_, Some(highest))) = range(current) {
         spans.push(Span::styled(format!("{} {}  ", app.look.glyph("\u{2191}", "max"), format::loss(highest)), dim));
-    }
-    if let Some(previous) = before.last().and_then(|point| app.history.header.as_ref()?.plan.stages.get(point.stage)) {
-        spans.push(Span::styled(format!("grey: K = {}  ", previous.patch_size), dim));
     }
     spans.push(Span::styled(format::loss(last.loss), app.look.style(if last.loss.is_finite() { Role::Objective } else { Role::Bad })));
     Line::from(spans)

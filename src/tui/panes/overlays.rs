@@ -25,27 +25,31 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
     horizontal_bottom: "-",
 };
 
+/// Longer lines are hard to read.
+const WIDEST: u16 = 100;
+
 /// The open overlay, if any.
 pub(crate) struct OverlayView<'a>(pub(crate) &'a App);
 
 impl Widget for OverlayView<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let app = self.0;
-        let (title, lines, scroll) = match app.overlay {
+        let (title, closes, lines, scroll) = match app.overlay {
             Overlay::None => return,
-            Overlay::Help(scroll) => ("keys", help_lines(app), scroll),
-            Overlay::About => ("about this run", about_lines(app), 0),
-            Overlay::ConfirmStop => ("stop the run?", confirm_lines(app), 0),
+            Overlay::Help(scroll) => ("keys", "Esc closes", help_lines(app), scroll),
+            Overlay::About => ("about this run", "Esc closes", about_lines(app, usize::from(area.width.min(WIDEST).saturating_sub(4))), 0),
+            Overlay::ConfirmStop => ("stop the run?", "", confirm_lines(app), 0),
         };
         let widest = lines.iter().map(Line::width).max().unwrap_or(0) + 4;
-        let width = (widest.min(100) as u16).min(area.width);
+        let width = (widest as u16).min(WIDEST).min(area.width);
         let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
         let text_height = wrapped_height(&paragraph, width.saturating_sub(4).max(1));
         let height = text_height.saturating_add(2).min(area.height);
         let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
         let role = if app.overlay == Overlay::ConfirmStop { Role::Warn } else { Role::Accent };
         let set = if app.look.markers == Markers::Ascii { ASCII_BORDER } else { border::ROUNDED };
-        let block = Block::bordered().border_set(set).border_style(app.look.style(role)).title(Line::from(Span::raw(format!(" {title} "))));
+        let block = Block::bordered().border_set(set).border_style(app.look.style(role)).title(Line::raw(format!(" {title} ")));
+        let block = if closes.is_empty() { block } else { block.title_bottom(Line::raw(format!(" {closes} ")).right_aligned()) };
         let inner = block.inner(place);
         Clear.render(place, buf);
         block.render(place, buf);
@@ -62,18 +66,18 @@ fn wrapped_height(paragraph: &Paragraph<'_>, width: u16) -> u16 {
     let mut scratch = Buffer::empty(Rect::new(0, 0, width, TALLEST));
     paragraph.render(scratch.area, &mut scratch);
     let is_blank = |row: &[Cell]| row.iter().all(|cell| cell.symbol() == " ");
-    let rows = scratch.content.chunks(usize::from(width));
-    rows.enumerate().filter(|(_, row)| !is_blank(row)).last().map_or(0, |(idx, _)| idx as u16 + 1)
+    let last = scratch.content.chunks(usize::from(width)).rposition(|row| !is_blank(row));
+    last.map_or(0, |idx| idx as u16 + 1)
 }
 
 fn help_lines(app: &App) -> Vec<Line<'static>> {
     let row = |key: &'static str, help: &'static str| Line::from(vec![Span::styled(format!("{key:<15}"), app.look.style(Role::Key)), Span::raw(help)]);
-    BINDINGS.iter().map(|binding| row(binding.label, binding.help)).collect()
+    BINDINGS.iter().filter(|binding| !binding.label.is_empty()).map(|binding| row(binding.label, binding.help)).collect()
 }
 
-fn about_lines(app: &App) -> Vec<Line<'static>> {
+fn about_lines(app: &App, width: usize) -> Vec<Line<'static>> {
     match &app.history.header {
-        Some(header) => facts(app.look, header),
+        Some(header) => facts(app.look, header, width),
         None => vec![Line::raw("The engine has not said yet what the run is.")],
     }
 }

@@ -17,18 +17,20 @@ impl Widget for SamplesPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let app = self.0;
         let newest = app.history.samples.back();
-        let info = newest.map_or_else(Line::default, |sample| Line::styled(format!("greedy, step {}", format::grouped(sample.step)), app.look.style(Role::Dim)));
+        let info =
+            newest.map_or_else(Line::default, |sample| Line::styled(format!("greedy, step {}", format::grouped(sample.step)), app.look.style(Role::Dim)));
         let inner = framed(app, Pane::Samples, Title { text: "samples".into(), info }, area, buf);
         let Some(newest) = newest else {
             centered("none yet", app.look.style(Role::Dim), inner, buf);
             return;
         };
-        if app.is_zoomed && app.focus == Pane::Samples {
+        let same_step = app.history.samples.iter().rev().take_while(|sample| sample.step == newest.step).collect::<Vec<_>>();
+        let is_alone = app.is_zoomed && app.focus == Pane::Samples;
+        if is_alone || usize::from(inner.height) > 3 * same_step.len() {
             draw_all(app, inner, buf);
             return;
         }
         // All prompts of one step, each with its share of the lines.
-        let same_step = app.history.samples.iter().rev().take_while(|sample| sample.step == newest.step).collect::<Vec<_>>();
         let shown = same_step.len().min(usize::from(inner.height)).max(1);
         let lines_each = inner.height / shown as u16;
         for (idx, sample) in same_step.iter().rev().take(shown).enumerate() {
@@ -44,8 +46,13 @@ impl Widget for SamplesPane<'_> {
 /// Every sample that is kept, newest first, with its line breaks.
 fn draw_all(app: &App, area: Rect, buf: &mut Buffer) {
     let mut lines = Vec::new();
-    for sample in app.history.samples.iter().rev().take(usize::from(area.height)) {
-        lines.push(Line::styled(format!("step {}", format::grouped(sample.step)), app.look.style(Role::Dim)));
+    let mut step = app.history.samples.back().map(|sample| sample.step);
+    for sample in newest_first(app).take(usize::from(area.height)) {
+        // The title names the newest step.
+        if step != Some(sample.step) {
+            step = Some(sample.step);
+            lines.extend([Line::default(), Line::styled(format!("step {}", format::grouped(sample.step)), app.look.style(Role::Dim))]);
+        }
         let both = format!("{}\u{0}{}", sanitize::text(&sample.prompt), sanitize::text(&sample.text));
         let mut is_prompt = true;
         for line in both.split('\n') {
@@ -54,10 +61,16 @@ fn draw_all(app: &App, area: Rect, buf: &mut Buffer) {
             is_prompt = is_prompt && !line.contains('\0');
             lines.push(Line::from(vec![Span::styled(prompt.to_owned(), app.look.style(Role::Dim)), Span::raw(text.to_owned())]));
         }
-        lines.push(Line::default());
     }
     let area = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
     Paragraph::new(lines).wrap(Wrap { trim: false }).render(area, buf);
+}
+
+/// Newest step first; prompts of one step in their own order.
+fn newest_first(app: &App) -> impl Iterator<Item = &Sample> {
+    let samples = app.history.samples.iter().collect::<Vec<_>>();
+    let steps = samples.chunk_by(|a, b| a.step == b.step).map(<[_]>::to_vec).collect::<Vec<_>>();
+    steps.into_iter().rev().flatten()
 }
 
 fn one_line(app: &App, sample: &Sample) -> Line<'static> {

@@ -11,8 +11,8 @@ use crate::tui::app::Link;
 use crate::tui::format;
 use crate::tui::theme::Role;
 
-/// Columns between two items.
-const GAP: usize = 3;
+/// Columns between two items, and where space is short.
+const GAPS: [usize; 2] = [3, 2];
 
 /// The two lines at the top.
 pub(crate) struct StatusLines<'a>(pub(crate) &'a App);
@@ -41,16 +41,13 @@ pub(crate) fn progress_items(app: &App) -> Vec<Item<'static>> {
     let (plan, step) = (&header.plan, app.history.step());
     let idx = plan.stage_idx_after(step);
     if let Some(stage) = plan.stages.get(idx) {
-        let spans = labelled(app, "stage", format!("{}/{} K = {}", idx + 1, plan.stages.len(), stage.patch_size));
+        let spans = labelled(app, "stage", format!("{}/{} K={}", idx + 1, plan.stages.len(), stage.patch_size));
         items.push(Item { rank: 3, spans });
     }
     items.push(Item { rank: 2, spans: labelled(app, "step", format!("{}/{}", format::grouped(step), format::grouped(plan.steps))) });
     if let Some((stage, run)) = app.history.eta().filter(|_| app.history.end.is_none() && app.link != Link::Ended) {
-        let text = if idx + 1 < plan.stages.len() {
-            format!("stage {}, run {}", format::duration(stage), format::duration(run))
-        } else {
-            format::duration(run)
-        };
+        let text =
+            if idx + 1 < plan.stages.len() { format!("stage {}, run {}", format::duration(stage), format::duration(run)) } else { format::duration(run) };
         items.push(Item { rank: 4, spans: labelled(app, "ETA", text) });
     }
     items
@@ -60,14 +57,14 @@ pub(crate) fn progress_items(app: &App) -> Vec<Item<'static>> {
 pub(crate) fn number_items(app: &App) -> Vec<Item<'static>> {
     let mut items = Vec::new();
     if let Some(evaluation) = app.history.evaluations.last() {
-        let mut spans = labelled(app, "K = 1 loss", format::loss(evaluation.token_loss));
+        let mut spans = labelled(app, "K=1 loss", format::loss(evaluation.token_loss));
         spans.push(Span::styled(format!(" ppl {}", format::perplexity(evaluation.perplexity)), app.look.style(Role::Dim)));
         spans[1] = spans[1].clone().style(app.look.style(Role::TokenLoss));
         items.push(Item { rank: 0, spans });
     }
     let Some(step) = &app.history.last_step else { return items };
     let is_patch_stage = step.patch_size.get() > 1;
-    let name = if is_patch_stage { format!("next-bag K = {}", step.patch_size) } else { "train".to_owned() };
+    let name = if is_patch_stage { format!("next-bag K={}", step.patch_size) } else { "train".to_owned() };
     let role = if step.loss.is_finite() { Role::Objective } else { Role::Bad };
     let mut spans = labelled(app, &name, format::loss(step.loss));
     spans[1] = spans[1].clone().style(app.look.style(role));
@@ -75,7 +72,7 @@ pub(crate) fn number_items(app: &App) -> Vec<Item<'static>> {
     if let Some(speed) = app.history.tokens_per_second() {
         items.push(Item { rank: 2, spans: vec![Span::raw(format!("{} tok/s", format::count(speed)))] });
     }
-    items.push(Item { rank: 4, spans: labelled(app, "lr", format::scientific(step.learning_rate)) });
+    items.push(Item { rank: 4, spans: labelled(app, "lr", format::rate(step.learning_rate)) });
     let mut spans = labelled(app, "grad", format::norm(step.grad_norm));
     if !step.grad_norm.is_finite() {
         spans[1] = spans[1].clone().style(app.look.style(Role::Bad));
@@ -86,15 +83,17 @@ pub(crate) fn number_items(app: &App) -> Vec<Item<'static>> {
 
 /// As many items as fit into `width` columns, in their order.
 pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
-    let wide = |items: &[Item<'_>]| items.iter().map(|item| item.spans.iter().map(Span::width).sum::<usize>() + GAP).sum::<usize>().saturating_sub(GAP);
-    while items.len() > 1 && wide(&items) > width {
+    let wide =
+        |items: &[Item<'_>], gap: usize| items.iter().map(|item| item.spans.iter().map(Span::width).sum::<usize>() + gap).sum::<usize>().saturating_sub(gap);
+    while items.len() > 1 && GAPS.into_iter().all(|gap| wide(&items, gap) > width) {
         let last = items.iter().enumerate().max_by_key(|(_, item)| item.rank).map_or(0, |(idx, _)| idx);
         items.remove(last);
     }
+    let gap = GAPS.into_iter().find(|gap| wide(&items, *gap) <= width).unwrap_or(0);
     let mut spans = Vec::new();
     for item in items {
         if !spans.is_empty() {
-            spans.push(Span::raw(" ".repeat(GAP)));
+            spans.push(Span::raw(" ".repeat(gap)));
         }
         spans.extend(item.spans);
     }

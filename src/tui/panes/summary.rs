@@ -5,10 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Outcome, RunEnd, StageLedger, sanitize};
+use crate::run::{Outcome, RunEnd, sanitize};
 use crate::tui::App;
 use crate::tui::format;
-use crate::tui::panes::frame::titled;
+use crate::tui::panes::frame::{fact, titled};
 use crate::tui::theme::Role;
 
 /// Takes the place of samples and log once the run has ended.
@@ -19,21 +19,20 @@ impl Widget for SummaryPane<'_> {
         let app = self.0;
         let name = vec![Span::styled("summary", app.look.style(Role::Strong))];
         let inner = titled(app.look, name, Line::styled("q leaves", app.look.style(Role::Dim)), area, buf);
-        let mut lines = match &app.history.end {
-            Some(end) => end_lines(app, end),
-            None => vec![Line::styled("The engine is gone and did not say why. Its checkpoints remain; the log shows its last words.", app.look.style(Role::Bad))],
-        };
-        lines.extend(app.history.ledgers.iter().map(|ledger| stage_line(app, ledger)));
-        if let Some(checkpoint) = app.history.checkpoints.last() {
-            let path = sanitize::line(&checkpoint.path.to_string_lossy());
-            lines.push(labelled(app, "saved", format!("{path}, {}", format::bytes(checkpoint.bytes))));
-        }
         let space = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+        let mut lines = match &app.history.end {
+            Some(end) => headline(app, end),
+            None => {
+                vec![Line::styled("The engine is gone and did not say why. Its checkpoints remain; the log has its last words.", app.look.style(Role::Bad))]
+            }
+        };
+        lines.extend(rows(app).iter().flat_map(|(label, text)| fact(app.look, label, text, usize::from(space.width))));
         Paragraph::new(lines).wrap(Wrap { trim: false }).render(space, buf);
     }
 }
 
-fn end_lines(app: &App, end: &RunEnd) -> Vec<Line<'static>> {
+/// How it ended, and what to do if it should not have.
+fn headline(app: &App, end: &RunEnd) -> Vec<Line<'static>> {
     let (role, word) = match end.outcome {
         Outcome::Completed => (Role::Good, "complete"),
         Outcome::Stopped => (Role::Warn, "stopped with a checkpoint"),
@@ -47,19 +46,25 @@ fn end_lines(app: &App, end: &RunEnd) -> Vec<Line<'static>> {
         lines.push(Line::styled(sanitize::line(&trouble.message), app.look.style(Role::Bad)));
         lines.extend(trouble.hint.iter().map(|hint| Line::raw(sanitize::line(hint))));
     }
-    if let Some(loss) = end.token_loss {
-        let floor = app.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let above = floor.map_or_else(String::new, |floor| format!(", {:.3} nats above the entropy floor", loss - floor));
-        lines.push(labelled(app, "K = 1 loss", format!("{}, perplexity {}{above}", format::loss(loss), format::perplexity(loss.exp()))));
-    }
     lines
 }
 
-fn stage_line(app: &App, ledger: &StageLedger) -> Line<'static> {
-    let (tokens, time, speed) = (format::count(ledger.tokens as f64), format::duration(ledger.active_seconds), format::count(ledger.tokens_per_second));
-    labelled(app, &format!("stage {}", ledger.stage + 1), format!("K = {}: {tokens} tokens in {time}, {speed} tok/s, {:.2e} FLOPs", ledger.patch_size, ledger.flops))
-}
-
-fn labelled(app: &App, label: &str, text: String) -> Line<'static> {
-    Line::from(vec![Span::styled(format!("{label:<10} "), app.look.style(Role::Dim)), Span::raw(text)])
+/// Loss, stages, newest checkpoint.
+fn rows(app: &App) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    if let Some(loss) = app.history.end.as_ref().and_then(|end| end.token_loss) {
+        let floor = app.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
+        let above = floor.map_or_else(String::new, |floor| format!(", {:.3} nats above the entropy floor", loss - floor));
+        rows.push(("K = 1 loss".to_owned(), format!("{}, perplexity {}{above}", format::loss(loss), format::perplexity(loss.exp()))));
+    }
+    for ledger in &app.history.ledgers {
+        let (tokens, time) = (format::count(ledger.tokens as f64), format::duration(ledger.active_seconds));
+        let speed = format::count(ledger.tokens_per_second);
+        let text = format!("K = {}: {tokens} tokens in {time}, {speed} tok/s, {:.2e} FLOPs", ledger.patch_size, ledger.flops);
+        rows.push((format!("stage {}", ledger.stage + 1), text));
+    }
+    if let Some(checkpoint) = app.history.checkpoints.last() {
+        rows.push(("saved".to_owned(), format!("{}, {}", sanitize::line(&checkpoint.path.to_string_lossy()), format::bytes(checkpoint.bytes))));
+    }
+    rows
 }

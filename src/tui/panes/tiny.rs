@@ -9,7 +9,7 @@ use crate::run::sanitize;
 use crate::tui::App;
 use crate::tui::format;
 use crate::tui::panes::frame::token_domain;
-use crate::tui::panes::status::{fitted, number_items, progress_items, state};
+use crate::tui::panes::status::{Item, fitted, number_items, progress_items, state};
 use crate::tui::panes::{Footer, StageBar};
 use crate::tui::theme::Role;
 
@@ -57,7 +57,7 @@ impl Widget for OneLine<'_> {
 }
 
 /// Items over as many lines as they need.
-fn wrapped(items: Vec<super::status::Item<'static>>, width: usize) -> Vec<Line<'static>> {
+fn wrapped(items: Vec<Item<'static>>, width: usize) -> Vec<Line<'static>> {
     items.into_iter().map(|item| fitted(vec![item], width)).fold(Vec::new(), |mut lines: Vec<Line<'static>>, line| {
         match lines.last_mut() {
             Some(last) if last.width() + 2 + line.width() <= width => {

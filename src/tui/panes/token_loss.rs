@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::tui::chart::{Chart, Layer, nice_domain, robust_range};
+use crate::tui::chart::{Chart, Layer, PIECES, nice_domain, robust_range};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
 use crate::tui::{App, Pane, format};
@@ -24,8 +24,7 @@ impl Widget for TokenLossPane<'_> {
             centered(&when(app), app.look.style(Role::Dim), inner, buf);
             return;
         };
-        // Three cells of height for a tick keep the labels apart.
-        let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, (usize::from(inner.height) / 2).clamp(2, 8));
+        let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES);
         let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss));
         let layers = vec![Layer { points: Box::new(points), y: None, style: app.look.style(Role::TokenLoss) }];
         let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {rate:.3}")));

@@ -37,22 +37,22 @@ impl TerminalGuard {
         IS_HELD.store(true, Ordering::SeqCst);
         Ok(Self)
     }
+}
 
-    /// Leaves raw mode; the caller has written [`LEAVE`], or could not.
-    pub(crate) fn release(&self) {
-        IS_HELD.store(false, Ordering::SeqCst);
-        // A terminal that is gone cannot be restored, and need not be.
-        let _ = disable_raw_mode();
-    }
+/// Leaves raw mode; the caller has written [`LEAVE`], or could not.
+pub(crate) fn release() {
+    IS_HELD.store(false, Ordering::SeqCst);
+    // A terminal that is gone cannot be restored, and need not be.
+    let _ = disable_raw_mode();
+}
 
-    /// Takes raw mode again after [`TerminalGuard::release`], or after somebody else changed the mode.
-    pub(crate) fn retake(&self) -> io::Result<()> {
-        // Only from the remembered mode does the next call change anything.
-        let _ = disable_raw_mode();
-        enable_raw_mode()?;
-        IS_HELD.store(true, Ordering::SeqCst);
-        Ok(())
-    }
+/// Takes raw mode again after [`release`], or after somebody else changed the mode.
+pub(crate) fn retake() -> io::Result<()> {
+    // Only from the remembered mode does the next call change anything.
+    let _ = disable_raw_mode();
+    enable_raw_mode()?;
+    IS_HELD.store(true, Ordering::SeqCst);
+    Ok(())
 }
 
 impl Drop for TerminalGuard {

@@ -1,18 +1,19 @@
 //! The threads that hear keys and notice a terminal that is gone.
 //!
-//! crossterm's reader spins for ever once the terminal is hung up, and cannot be interrupted. So it is only asked when poll(2)
-//! has bytes, and a second thread watches for the hang-up and ends the process; it does not join anything.
+//! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both end the process when the terminal is hung
+//! up, whatever the rest of the client is doing: nobody is left to be told.
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::thread;
-use std::time::Duration;
 
-use crossterm::event::{self, Event, KeyEvent};
+use crossterm::event::KeyEvent;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::tui::terminal::KeyParser;
 
 /// A hang-up is looked for at least this often, should poll(2) not report it by itself.
 const WATCH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -46,25 +47,40 @@ impl InputThread {
 
 /// Sends keys until nobody wants them any more.
 fn read_keys(alive: &UnixStream, keys: &UnboundedSender<io::Result<KeyEvent>>) -> io::Result<()> {
+    let mut parser = KeyParser::default();
+    let mut bytes = [0; 1024];
     loop {
         let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN), PollFd::new(alive, PollFlags::empty())];
-        match poll(&mut fds, None) {
-            Ok(_) => {}
+        let patience = parser.patience().and_then(|patience| Timespec::try_from(patience).ok());
+        let ready = match poll(&mut fds, patience.as_ref()) {
+            Ok(ready) => ready,
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
-        }
+        };
         exit_if_gone(&fds[0]);
-        if !fds[1].revents().is_empty() {
-            return Ok(());
-        }
-        while event::poll(Duration::ZERO)? {
-            // Sizes come by signal, and pasted text is not meant as keys.
-            if let Event::Key(key) = event::read()?
-                && keys.send(Ok(key)).is_err()
-            {
+        let heard = match (ready, fds[0].revents().contains(PollFlags::IN)) {
+            (0, _) => parser.flush().into_iter().collect(),
+            (_, true) => {
+                let count = read(&mut bytes)?;
+                parser.feed(&bytes[..count])
+            }
+            (_, false) => return Ok(()),
+        };
+        for key in heard {
+            if keys.send(Ok(key)).is_err() {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Reads what is there; the end of input is a terminal that is gone.
+fn read(bytes: &mut [u8]) -> io::Result<usize> {
+    match rustix::io::read(rustix::stdio::stdin(), bytes) {
+        Ok(0) | Err(Errno::IO) => process::exit(0),
+        Ok(count) => Ok(count),
+        Err(Errno::INTR | Errno::AGAIN) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,11 +4,13 @@
 //! Start at [`ScreenBackend`] for how a frame is built, then [`FrameWriter`] for how it leaves.
 
 mod backend;
-mod writer;
 mod guard;
 mod input;
+mod keys_in;
+mod writer;
 
 pub use backend::{FRAME_BEGIN, FRAME_END, ScreenBackend};
-pub(crate) use guard::{ENTER, LEAVE, TerminalGuard, stop_self};
+pub(crate) use guard::{ENTER, LEAVE, TerminalGuard, release, retake, stop_self};
 pub(crate) use input::InputThread;
+pub use keys_in::KeyParser;
 pub(crate) use writer::{FrameWriter, Tty};

@@ -80,3 +80,40 @@ impl Write for Tty {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Remembers what each call of `write` was given.
+    #[derive(Clone, Default)]
+    struct Calls(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Calls {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_frame_is_one_write_and_frames_keep_their_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let calls = Calls::default();
+        let mut writer = FrameWriter::start(calls.clone()).unwrap();
+        let frames = [vec![b'a'; 30_000], b"b".to_vec()];
+        for frame in &frames {
+            writer.send(frame.clone());
+        }
+        assert!(!writer.is_idle());
+        runtime.block_on(writer.drained()).unwrap();
+        assert!(writer.is_idle());
+        assert_eq!(*calls.0.lock().unwrap(), frames);
+    }
+}

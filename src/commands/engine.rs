@@ -1,0 +1,71 @@
+//! The engine behind a run: what it is told, where it works. The only place that knows that an engine can be missing.
+
+use crate::commands::CommandError;
+use crate::commands::engine_process::Face;
+use crate::config::RunConfig;
+use crate::data;
+use crate::run::RunDirectory;
+
+#[cfg(feature = "engine")]
+pub use with_burn::run;
+#[cfg(not(feature = "engine"))]
+pub use without_burn::run;
+
+/// Checks what can be checked before anything is written: text, tokenizer, numbers, device.
+///
+/// # Errors
+/// With the first thing that does not fit.
+pub fn check(config: &RunConfig) -> Result<(), CommandError> {
+    check_device(config)?;
+    data::check(&config.data)?;
+    super::plan::paper_plan(config).map(|_| ())
+}
+
+#[cfg(feature = "engine")]
+fn check_device(config: &RunConfig) -> Result<(), CommandError> {
+    crate::engine::device::find_device(config.device)?;
+    Ok(())
+}
+
+#[cfg(not(feature = "engine"))]
+fn check_device(_config: &RunConfig) -> Result<(), CommandError> {
+    Err(without_burn::no_engine())
+}
+
+#[cfg(feature = "engine")]
+mod with_burn {
+    use super::{CommandError, Face, RunDirectory};
+    use crate::commands::engine_process::{EngineSetup, run_engine};
+    use crate::commands::run::token_cache;
+    use crate::config::load_resolved;
+    use crate::engine::{Job, execute};
+    use crate::run::RunIndex;
+
+    /// Trains the run in this process until it ends. Returns the exit code.
+    ///
+    /// # Errors
+    /// When the run is locked or its files cannot be used.
+    pub fn run(directory: &RunDirectory, face: Face) -> Result<u8, CommandError> {
+        let config = load_resolved(&directory.config())?;
+        let setup = EngineSetup { directory: directory.clone(), on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
+        let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory) };
+        Ok(run_engine(&setup, move |inbox, events| execute(job, inbox, &events))?)
+    }
+}
+
+#[cfg(not(feature = "engine"))]
+mod without_burn {
+    use super::{CommandError, Face, RunDirectory};
+
+    /// This build has no engine.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn run(_directory: &RunDirectory, _face: Face) -> Result<u8, CommandError> {
+        Err(no_engine())
+    }
+
+    pub(super) fn no_engine() -> CommandError {
+        CommandError::usage("this patchtui was built without its engine: it can watch and steer runs, not train", "build it without --no-default-features")
+    }
+}

@@ -1,0 +1,105 @@
+//! What a command tells its caller when it cannot do its work: a paragraph, a hint, an exit code.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::commands::engine_process::EngineError;
+use crate::commands::launch::LaunchError;
+use crate::config::ConfigError;
+use crate::control::ControlError;
+use crate::data::DataError;
+use crate::plan::PlanError;
+use crate::run::FindError;
+
+/// The user asked for something that makes no sense.
+const USAGE: u8 = 2;
+/// Something outside the question broke.
+const FAILED: u8 = 1;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub struct CommandError {
+    /// What and where, readable after "error: ".
+    pub message: String,
+    /// What to type next.
+    pub hint: Option<String>,
+    /// Of the process.
+    pub exit_code: u8,
+}
+
+impl CommandError {
+    /// The user asked for something that makes no sense.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()), exit_code: USAGE }
+    }
+
+    /// Something outside the question broke.
+    pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()), exit_code: FAILED }
+    }
+
+    /// The file system refused `path`.
+    pub fn io(path: &Path, error: &io::Error) -> Self {
+        Self::failed(format!("{}: {error}", path.display()), "check that the folder exists, that you may write there and that the disk has room")
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self { message: error.to_string(), hint: error.hint(), exit_code: USAGE }
+    }
+}
+
+impl From<PlanError> for CommandError {
+    fn from(error: PlanError) -> Self {
+        Self::usage(error.to_string(), error.hint())
+    }
+}
+
+impl From<DataError> for CommandError {
+    fn from(error: DataError) -> Self {
+        let exit_code = if error.is_users() { USAGE } else { FAILED };
+        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
+    }
+}
+
+impl From<FindError> for CommandError {
+    fn from(error: FindError) -> Self {
+        Self::usage(error.to_string(), error.hint())
+    }
+}
+
+impl From<EngineError> for CommandError {
+    fn from(error: EngineError) -> Self {
+        Self::failed(error.to_string(), error.hint())
+    }
+}
+
+impl From<LaunchError> for CommandError {
+    fn from(error: LaunchError) -> Self {
+        Self::failed(error.to_string(), error.hint())
+    }
+}
+
+impl From<ControlError> for CommandError {
+    fn from(error: ControlError) -> Self {
+        Self::failed(error.to_string(), error.hint())
+    }
+}
+
+#[cfg(feature = "engine")]
+impl From<crate::engine::device::DeviceError> for CommandError {
+    fn from(error: crate::engine::device::DeviceError) -> Self {
+        match error {
+            crate::engine::device::DeviceError::NotBuilt { .. } => Self::usage(error.to_string(), error.hint()),
+            crate::engine::device::DeviceError::NotFound { .. } => Self::failed(error.to_string(), error.hint()),
+        }
+    }
+}

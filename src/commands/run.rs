@@ -1,0 +1,122 @@
+//! `patchtui run`: check everything that can be checked, then make the directory, then start the engine.
+
+use std::fs;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::RunArgs;
+use crate::commands::choose::{Choice, Wish, alive, choose, unfinished};
+use crate::commands::engine_process::Face;
+use crate::commands::{CommandError, attach, engine, launch, load_config};
+use crate::config::{DeviceChoice, RunConfig, identity_changes, load_resolved, to_toml};
+use crate::run::{RunDirectory, RunIndex, replace_file};
+
+/// Runs a configuration. Returns the exit code.
+///
+/// # Errors
+/// When the question makes no sense; nothing was written then.
+pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
+    let mut config = load_config(&args.config)?.config;
+    if let Some(device) = &args.device {
+        config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    }
+    if let Some(name) = &args.name {
+        check_name(name)?;
+        config.name.clone_from(name);
+    }
+    let is_headless = args.no_tui || args.json || !io::stdout().is_terminal() || !io::stdin().is_terminal();
+    let wish = Wish { name: &config.name, is_explicit: args.name.is_some(), resume: args.resume };
+    let directory = match choose(wish, runs_dir)? {
+        Choice::Attach(directory) if is_headless => return Err(alive(&directory)),
+        Choice::Attach(directory) => return attach::watch(&directory),
+        Choice::Completed(directory) => {
+            let _ = writeln!(io::stderr(), "{} is complete: there is nothing to resume", directory.name());
+            return Ok(0);
+        }
+        Choice::Ask(directory, _) if is_headless => return Err(unfinished(&directory)),
+        Choice::Ask(old, new) => match ask(&old, &new)? {
+            Some(directory) => directory,
+            None => return Ok(0),
+        },
+        Choice::Start(directory) | Choice::Resume(directory) => directory,
+    };
+    config.name = directory.name();
+    if directory.is_run() {
+        check_identity(&directory, &config)?;
+    }
+    engine::check(&config)?;
+    let directory = prepare_directory(&directory, &config)?;
+    if is_headless {
+        let face = if args.json { Face::Json } else { Face::Plain };
+        return engine::run(&directory, face);
+    }
+    launch::spawn_engine(&directory)?;
+    attach::watch(&directory)
+}
+
+/// Makes the directory with its `config.toml`, and remembers it for `attach`.
+fn prepare_directory(directory: &RunDirectory, config: &RunConfig) -> Result<RunDirectory, CommandError> {
+    let io = |error: io::Error| CommandError::io(directory.path(), &error);
+    let is_new = !directory.path().exists();
+    let created = RunDirectory::create(directory.path()).map_err(io)?;
+    if let Err(error) = replace_file(&created.config(), to_toml(config).as_bytes()) {
+        if is_new {
+            // A run without its configuration would only be in the way of the next try.
+            let _ = fs::remove_dir_all(created.path());
+        }
+        return Err(io(error));
+    }
+    if let Err(error) = RunIndex::of_user().add(&created) {
+        let _ = writeln!(io::stderr(), "warning: the run will only be found from this folder: {error}");
+    }
+    Ok(created)
+}
+
+/// Refuses what would make a resumed run another run, and warns of what makes it inexact.
+fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<(), CommandError> {
+    let old = load_resolved(&directory.config())?;
+    let changes = identity_changes(&old, config);
+    if let Some(first) = changes.first() {
+        let more = if changes.len() > 1 { format!(" (and {} more)", changes.len() - 1) } else { String::new() };
+        return Err(CommandError::usage(
+            format!("{} is {} in the run {:?} and {} now{more}: resuming it would make it another run", first.key, first.old, directory.name(), first.new),
+            "leave the change out, or start a new run with --name",
+        ));
+    }
+    let micro_batches = |config: &RunConfig| config.stages.iter().map(|stage| stage.micro_batch_size).collect::<Vec<_>>();
+    let inexact = [
+        ("training.micro_batch_size", old.training.micro_batch_size != config.training.micro_batch_size || micro_batches(&old) != micro_batches(config)),
+        ("threads", old.threads != config.threads),
+        ("device", old.device != config.device),
+    ];
+    for (key, _) in inexact.iter().filter(|(_, changed)| *changed) {
+        let _ = writeln!(io::stderr(), "warning: {key} has changed: the run goes on, but not bit for bit as it would have");
+    }
+    Ok(())
+}
+
+/// Asks what to do about an unfinished run; `None` if nothing.
+fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<RunDirectory>, CommandError> {
+    let io = |error: io::Error| CommandError::io(old.path(), &error);
+    let mut out = io::stderr();
+    write!(out, "{} is unfinished. Go on with it [r], start {} [n], or do nothing [q]? ", old.name(), new.name()).and_then(|()| out.flush()).map_err(io)?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(io)?;
+    Ok(match line.trim().to_ascii_lowercase().as_str() {
+        "" | "r" | "resume" => Some(old.clone()),
+        "n" | "new" => Some(new.clone()),
+        _ => None,
+    })
+}
+
+fn check_name(name: &str) -> Result<(), CommandError> {
+    if crate::config::is_plain_name(name) {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!("--name {name:?} is not a plain file name"), "use letters, digits, dots and dashes"))
+}
+
+/// Where prepared text is kept for all runs of a folder.
+pub fn token_cache(directory: &RunDirectory) -> PathBuf {
+    directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
+}

@@ -1,0 +1,165 @@
+//! From the terminal's bytes to keys.
+//!
+//! crossterm's own reader loses a key that comes together with a new window size, and spins for ever once the terminal is hung
+//! up. The client needs few keys, so it reads them itself and takes from crossterm only the names of keys. Bytes that mean
+//! nothing here are dropped; pasted text is dropped on purpose, for it is not meant as keys.
+
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// No sequence that means anything is longer.
+const LONGEST: usize = 32;
+const ESCAPE: u8 = 0x1b;
+
+/// Collects bytes until they are a key.
+#[derive(Debug, Default)]
+pub struct KeyParser {
+    /// The beginning of a key.
+    pending: Vec<u8>,
+    is_pasting: bool,
+}
+
+/// What the pending bytes are.
+enum Parsed {
+    /// The beginning of something.
+    Incomplete,
+    /// So many bytes are a key, or nothing.
+    Key(usize, Option<KeyEvent>),
+    /// So many bytes begin or end pasted text.
+    Paste(usize, bool),
+}
+
+impl KeyParser {
+    /// Adds `bytes` and returns the keys that are complete.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<KeyEvent> {
+        self.pending.extend_from_slice(bytes);
+        let mut keys = Vec::new();
+        while !self.pending.is_empty() {
+            let (used, key) = match parse(&self.pending) {
+                Parsed::Incomplete if self.pending.len() <= LONGEST => break,
+                Parsed::Incomplete => (1, None),
+                Parsed::Key(used, key) => (used, key),
+                Parsed::Paste(used, begins) => {
+                    self.is_pasting = begins;
+                    (used, None)
+                }
+            };
+            self.pending.drain(..used);
+            keys.extend(key.filter(|_| !self.is_pasting));
+        }
+        keys
+    }
+
+    /// How long to wait for more bytes before [`KeyParser::flush`]; `None` if none are expected.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        match (self.is_pasting, self.pending.is_empty()) {
+            // A slow line may cut pasted text, and what follows must not be taken for keys.
+            (true, _) => Some(Duration::from_secs(2)),
+            (false, false) => Some(Duration::from_millis(50)),
+            (false, true) => None,
+        }
+    }
+
+    /// Says that no more bytes came: a lone escape is then a key, and pasted text is over.
+    pub fn flush(&mut self) -> Option<KeyEvent> {
+        let was_pasting = std::mem::take(&mut self.is_pasting);
+        let pending = std::mem::take(&mut self.pending);
+        (pending == [ESCAPE] && !was_pasting).then(|| KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))
+    }
+}
+
+/// What `bytes`, which are not empty, begin with.
+fn parse(bytes: &[u8]) -> Parsed {
+    match bytes {
+        [ESCAPE] | [ESCAPE, b'[' | b'O'] => Parsed::Incomplete,
+        [ESCAPE, ESCAPE, ..] => Parsed::Key(1, Some(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))),
+        // The Linux console writes its function keys like this.
+        [ESCAPE, b'[', b'[', rest @ ..] => rest.first().map_or(Parsed::Incomplete, |last| plain(4, (*last == b'A').then_some(KeyCode::F(1)))),
+        [ESCAPE, b'[', rest @ ..] => parse_control_sequence(rest),
+        [ESCAPE, b'O', last, ..] => plain(3, letter_key(*last)),
+        [ESCAPE, rest @ ..] => match parse_char(rest) {
+            Parsed::Key(used, key) => Parsed::Key(used + 1, key.map(|key| KeyEvent::new(key.code, key.modifiers | KeyModifiers::ALT))),
+            other => other,
+        },
+        bytes => parse_char(bytes),
+    }
+}
+
+/// What follows `ESC [`.
+fn parse_control_sequence(rest: &[u8]) -> Parsed {
+    let Some(end) = rest.iter().position(|byte| !matches!(byte, b' '..=b'?')) else { return Parsed::Incomplete };
+    let used = end + 3;
+    let mut numbers = rest[..end].split(|byte| *byte == b';').map(|digits| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u32>().ok()));
+    let first = numbers.next().flatten().unwrap_or(1);
+    let modifiers = numbers.next().flatten().map_or(KeyModifiers::NONE, modifiers);
+    let code = match (rest[end], first) {
+        (b'~', 200 | 201) => return Parsed::Paste(used, first == 200),
+        (b'~', 1 | 7) => Some(KeyCode::Home),
+        (b'~', 2) => Some(KeyCode::Insert),
+        (b'~', 3) => Some(KeyCode::Delete),
+        (b'~', 4 | 8) => Some(KeyCode::End),
+        (b'~', 5) => Some(KeyCode::PageUp),
+        (b'~', 6) => Some(KeyCode::PageDown),
+        (b'~', 11) => Some(KeyCode::F(1)),
+        // An escape inside a sequence begins the next one.
+        (ESCAPE, _) => return Parsed::Key(used - 1, None),
+        (last, _) => letter_key(last),
+    };
+    Parsed::Key(used, code.map(|code| KeyEvent::new(code, modifiers)))
+}
+
+/// A control byte or a character.
+fn parse_char(bytes: &[u8]) -> Parsed {
+    let ctrl = |char: u8| Parsed::Key(1, Some(KeyEvent::new(KeyCode::Char(char::from(char)), KeyModifiers::CONTROL)));
+    match bytes[0] {
+        b'\r' => plain(1, Some(KeyCode::Enter)),
+        b'\t' => plain(1, Some(KeyCode::Tab)),
+        0x08 | 0x7f => plain(1, Some(KeyCode::Backspace)),
+        0x00 => ctrl(b' '),
+        byte @ 0x01..=0x1a => ctrl(byte - 1 + b'a'),
+        byte @ 0x1c..=0x1f => ctrl(byte - 0x1c + b'4'),
+        byte => {
+            let length = match byte {
+                0xc2..=0xdf => 2,
+                0xe0..=0xef => 3,
+                0xf0..=0xf4 => 4,
+                _ => 1,
+            };
+            let Some(encoded) = bytes.get(..length) else { return Parsed::Incomplete };
+            match std::str::from_utf8(encoded).ok().and_then(|text| text.chars().next()) {
+                Some(char) => plain(length, Some(KeyCode::Char(char))),
+                None => plain(1, None),
+            }
+        }
+    }
+}
+
+/// The key of the last letter of a sequence.
+fn letter_key(last: u8) -> Option<KeyCode> {
+    Some(match last {
+        b'A' => KeyCode::Up,
+        b'B' => KeyCode::Down,
+        b'C' => KeyCode::Right,
+        b'D' => KeyCode::Left,
+        b'F' => KeyCode::End,
+        b'H' => KeyCode::Home,
+        b'P' => KeyCode::F(1),
+        b'Z' => KeyCode::BackTab,
+        _ => return None,
+    })
+}
+
+/// xterm adds one to the bits of Shift, Alt and Control.
+fn modifiers(number: u32) -> KeyModifiers {
+    let bits = number.saturating_sub(1);
+    [(1, KeyModifiers::SHIFT), (2, KeyModifiers::ALT), (4, KeyModifiers::CONTROL)]
+        .into_iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .fold(KeyModifiers::NONE, |sum, (_, modifier)| sum | modifier)
+}
+
+fn plain(used: usize, code: Option<KeyCode>) -> Parsed {
+    Parsed::Key(used, code.map(|code| KeyEvent::new(code, KeyModifiers::NONE)))
+}
