@@ -53,7 +53,8 @@ impl fmt::Display for CommandError {
 
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
-        Self { message: error.to_string(), hint: error.hint(), exit_code: USAGE }
+        let hint = error.hint().unwrap_or_else(|| "every key with its help: patchtui config template".into());
+        Self::usage(error.to_string(), hint)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Measures the work of the steps of a run.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     /// Of each stage over all attempts, in seconds.
     stages: Vec<f64>,
     running_since: Option<Instant>,
@@ -15,43 +15,43 @@ pub struct Clock {
 
 /// What happened since the last report.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Lap {
+pub(super) struct Lap {
     /// Mean duration of a step.
-    pub step_seconds: f64,
+    pub(super) step_seconds: f64,
     /// Time spent waiting for data.
-    pub data_wait_seconds: f64,
+    pub(super) data_wait_seconds: f64,
 }
 
 impl Clock {
     /// A clock that goes on from what earlier attempts worked in each stage.
-    pub fn new(stages: Vec<f64>) -> Self {
+    pub(super) fn new(stages: Vec<f64>) -> Self {
         Self { stages, running_since: None, worked: Duration::ZERO, data_wait: Duration::ZERO, steps: 0 }
     }
 
     /// Work begins.
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         self.running_since = Some(Instant::now());
     }
 
     /// Work is interrupted.
-    pub fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         if let Some(since) = self.running_since.take() {
             self.worked += since.elapsed();
         }
     }
 
     /// One more step was completed.
-    pub fn count_step(&mut self) {
+    pub(super) fn count_step(&mut self) {
         self.steps += 1;
     }
 
     /// Some of the work was waiting for data.
-    pub fn count_data_wait(&mut self, wait: Duration) {
+    pub(super) fn count_data_wait(&mut self, wait: Duration) {
         self.data_wait += wait;
     }
 
     /// Books the work since the last lap on stage `idx`.
-    pub fn lap(&mut self, idx: usize) -> Lap {
+    pub(super) fn lap(&mut self, idx: usize) -> Lap {
         let worked = std::mem::take(&mut self.worked).as_secs_f64();
         let lap = Lap { step_seconds: worked / f64::from(self.steps.max(1)), data_wait_seconds: std::mem::take(&mut self.data_wait).as_secs_f64() };
         self.steps = 0;
@@ -60,17 +60,17 @@ impl Clock {
     }
 
     /// Of each stage, in seconds.
-    pub fn stages(&self) -> Vec<f64> {
+    pub(super) fn stages(&self) -> Vec<f64> {
         self.stages.clone()
     }
 
     /// Of stage `idx`, in seconds.
-    pub fn stage_seconds(&self, idx: usize) -> f64 {
+    pub(super) fn stage_seconds(&self, idx: usize) -> f64 {
         self.stages[idx]
     }
 
     /// Of the run, in seconds.
-    pub fn total_seconds(&self) -> f64 {
+    pub(super) fn total_seconds(&self) -> f64 {
         self.stages.iter().sum()
     }
 }

@@ -5,7 +5,7 @@ use crate::plan::RunPlan;
 use crate::run::Decision;
 
 /// The decisions of a run, in the order in which people ask for them.
-pub fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
+pub(super) fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
     let stages = &plan.stages;
     let lines = [
         ("loss", "mean over the K tokens of the next patch of -log p; the first patch of a sequence has none; nats per scored token".to_owned()),

@@ -51,7 +51,7 @@ pub fn token_loss(model: &LlamaForCausalLM, validation: &Validation<'_>, stop: &
         validation.stream.read((start * length) as u64, tokens);
         let batch = Batch::new(tokens, sequences, PatchSize::ONE, &device);
         let hidden = scored_rows(trunk(model, &batch, validation.positions), &batch);
-        let loss = head_loss_value(hidden, model.head(), batch.targets);
+        let loss = head_loss_value(&hidden, &model.head(), &batch.targets);
         sum = Some(sum.map_or_else(|| loss.clone(), |sum| sum + loss.clone()));
     }
     let Some(sum) = sum else { return Ok(None) };

@@ -27,7 +27,7 @@ pub struct MicroStep {
 /// Forward and backward of one micro-batch; `weight` is 1 / (scored positions of the whole step).
 pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, positions: &Positions, weight: f64) -> MicroStep {
     let hidden = scored_rows(trunk(model, batch, positions), batch); // [N, D]
-    let head = head_loss(hidden.clone().inner(), model.head().inner(), batch.targets.clone(), weight);
+    let head = head_loss(&hidden.clone().inner(), &model.head().inner(), &batch.targets, weight);
     // The head's gradient enters the trunk as the gradient of a sum of products with it.
     let mut recorded = (hidden * head.hidden_gradient).sum().backward();
     let mut gradients = NamedGradients::of(model, &mut recorded);

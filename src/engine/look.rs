@@ -95,7 +95,7 @@ impl Trainer {
         let generator =
             Generator { model: &model, shape: &setting.plan.model, context_length: setting.config.training.context_length, device: &setting.device.device };
         let ends: Vec<u32> = setting.tokenizer.eos().into_iter().chain(setting.tokenizer.bos()).collect();
-        for prompt in self.prompts()? {
+        for prompt in self.prompts() {
             let mut ids: Vec<u32> = if setting.config.data.add_bos { setting.tokenizer.bos().into_iter().collect() } else { Vec::new() };
             ids.extend(setting.tokenizer.encode(&prompt)?);
             let new = generator.greedy(&ids, setting.config.samples.max_new_tokens, &ends, self.inbox.stop_flag())?;
@@ -112,16 +112,16 @@ impl Trainer {
         Ok(())
     }
 
-    fn prompts(&self) -> Result<Vec<String>, EngineError> {
+    fn prompts(&self) -> Vec<String> {
         let setting = &self.setting;
         if !setting.config.samples.prompts.is_empty() {
-            return Ok(setting.config.samples.prompts.clone());
+            return setting.config.samples.prompts.clone();
         }
         if let TextSource::Generated(_) = setting.config.data.source() {
-            return Ok(STORY_PROMPTS.map(str::to_owned).to_vec());
+            return STORY_PROMPTS.map(str::to_owned).to_vec();
         }
         let mut ids = vec![0; PROMPT_TOKENS.min(setting.validation.len() as usize)];
         setting.validation.read(0, &mut ids);
-        Ok(vec![setting.tokenizer.decode(&ids)])
+        vec![setting.tokenizer.decode(&ids)]
     }
 }

@@ -22,7 +22,7 @@ pub struct HeadLoss {
 }
 
 /// Loss and gradients of the head. `hidden`: `[N, D]`, `head`: `[V, D]`, `targets`: `[N, K]`, none of them recorded.
-pub fn head_loss(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<2, Int>, weight: f64) -> HeadLoss {
+pub fn head_loss(hidden: &Tensor<2>, head: &Tensor<2>, targets: &Tensor<2, Int>, weight: f64) -> HeadLoss {
     let [num_rows, _] = hidden.dims();
     let [_, k] = targets.dims();
     let mut parts: Option<(Tensor<1>, Tensor<2>)> = None;
@@ -47,7 +47,7 @@ pub fn head_loss(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<2, Int>, we
 }
 
 /// Summed loss alone, `[1]`, for evaluation. Shapes as in [`head_loss`].
-pub fn head_loss_value(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<1> {
+pub fn head_loss_value(hidden: &Tensor<2>, head: &Tensor<2>, targets: &Tensor<2, Int>) -> Tensor<1> {
     let [num_rows, _] = hidden.dims();
     let mut sum = Tensor::zeros([1], &hidden.device());
     for start in (0..num_rows).step_by(CHUNK_ROWS) {

@@ -19,7 +19,7 @@ mod obey;
 pub mod optimizer;
 pub mod patch;
 pub mod probe;
-mod tensor_file;
+pub mod tensor_file;
 mod trainer;
 mod warmup;
 

@@ -1,4 +1,4 @@
-//! `AdamW` with clipping by the global norm, as PyTorch computes it; moments keyed by parameter name.
+//! `AdamW` with clipping by the global norm, as `PyTorch` computes it; moments keyed by parameter name.
 //!
 //! Burn's own optimizer clips each tensor by itself and keys its state by generated ids, which do not survive a checkpoint in
 //! Hugging Face's format.

@@ -22,32 +22,32 @@ use crate::run::{CheckpointFailure, CheckpointInfo, ControlChange, ControlState,
 
 /// What does not change while a run trains.
 #[derive(Debug)]
-pub struct Setting {
+pub(super) struct Setting {
     /// What was asked.
-    pub config: RunConfig,
+    pub(super) config: RunConfig,
     /// What follows.
-    pub plan: RunPlan,
+    pub(super) plan: RunPlan,
     /// What computes.
-    pub device: ComputeDevice,
+    pub(super) device: ComputeDevice,
     /// Training text in its order.
-    pub loader: Loader,
+    pub(super) loader: Loader,
     /// Text that is only evaluated on.
-    pub validation: TokenStream,
+    pub(super) validation: TokenStream,
     /// Between text and ids.
-    pub tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     /// Fingerprint of the token stream.
-    pub data_fingerprint: String,
+    pub(super) data_fingerprint: String,
     /// Where checkpoints go.
-    pub checkpoints: Checkpoints,
+    pub(super) checkpoints: Checkpoints,
     /// Where events go.
-    pub events: EventSender,
+    pub(super) events: EventSender,
     /// When this attempt began.
-    pub started: Instant,
+    pub(super) started: Instant,
 }
 
 /// What changes while a run trains.
 #[derive(Debug)]
-pub struct Trainer {
+pub(super) struct Trainer {
     pub(super) setting: Setting,
     pub(super) inbox: Inbox,
     /// Records gradients; away only while it is updated, so that no second copy of the weights is held.
@@ -73,7 +73,7 @@ struct Measured {
 
 impl Trainer {
     /// A trainer that goes on from `step` with `model` (on an autodiff device) and `optimizer`.
-    pub fn new(setting: Setting, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, (step, active_seconds): (u64, Vec<f64>)) -> Self {
+    pub(super) fn new(setting: Setting, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, (step, active_seconds): (u64, Vec<f64>)) -> Self {
         Self {
             setting,
             inbox,
@@ -91,7 +91,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
-    pub fn train(&mut self) -> Result<Outcome, EngineError> {
+    pub(super) fn train(&mut self) -> Result<Outcome, EngineError> {
         self.change_control(ControlState::Running);
         if self.step == 0 {
             self.look(0, true)?;
@@ -103,7 +103,7 @@ impl Trainer {
             let positions = Positions::new(&self.setting.plan.model, stage.context_length, &self.setting.device.device);
             while self.step < stage.last_step() {
                 let Some(measured) = self.take_step(idx, &stage, &positions)? else { return self.end(idx) };
-                self.report(idx, &stage, measured)?;
+                self.report(idx, &stage, &measured)?;
                 self.do_what_is_due(idx, &stage)?;
             }
         }
@@ -111,22 +111,22 @@ impl Trainer {
     }
 
     /// Completed updates.
-    pub fn step(&self) -> u64 {
+    pub(super) fn step(&self) -> u64 {
         self.step
     }
 
     /// Time in steps over all attempts, in seconds.
-    pub fn active_seconds(&self) -> f64 {
+    pub(super) fn active_seconds(&self) -> f64 {
         self.clock.total_seconds()
     }
 
     /// The newest token-level loss.
-    pub fn last_token_loss(&self) -> Option<f64> {
+    pub(super) fn last_token_loss(&self) -> Option<f64> {
         self.last_token_loss
     }
 
     /// What this trainer works with.
-    pub fn setting(&self) -> &Setting {
+    pub(super) fn setting(&self) -> &Setting {
         &self.setting
     }
 
@@ -195,7 +195,7 @@ impl Trainer {
     /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
     fn guard(&mut self, measured: &Measured) -> Result<Option<Tensor<1, Bool>>, EngineError> {
         if self.setting.device.is_cpu {
-            self.check_finite(measured, self.step + 1)?;
+            Self::check_finite(measured, self.step + 1)?;
             return Ok(None);
         }
         let broken = (measured.loss.clone() + measured.norm.clone()).is_finite().bool_not();
@@ -204,7 +204,7 @@ impl Trainer {
         Ok(Some(poisoned))
     }
 
-    fn check_finite(&self, measured: &Measured, step: u64) -> Result<(), EngineError> {
+    fn check_finite(measured: &Measured, step: u64) -> Result<(), EngineError> {
         for (what, number) in [("loss", &measured.loss), ("gradient norm", &measured.norm)] {
             let value = read(number)?;
             if !value.is_finite() {
@@ -215,14 +215,14 @@ impl Trainer {
     }
 
     /// Says what the newest update was, if it is one that reports.
-    fn report(&mut self, idx: usize, stage: &StagePlan, measured: Measured) -> Result<(), EngineError> {
+    fn report(&mut self, idx: usize, stage: &StagePlan, measured: &Measured) -> Result<(), EngineError> {
         if !self.step.is_multiple_of(self.setting.plan.cadences.report) && self.step != stage.last_step() {
             return Ok(());
         }
         self.clock.run();
         let (loss, grad_norm) = (read(&measured.loss)?, read(&measured.norm)?);
         self.clock.rest();
-        self.check_finite(&measured, self.step)?;
+        Self::check_finite(measured, self.step)?;
         let lap = self.clock.lap(idx);
         let cost = self.setting.plan.cost_after(self.step);
         let position = self.data_position(stage) - stage.tokens_per_step;
@@ -299,7 +299,7 @@ impl Trainer {
         let stage = &self.setting.plan.stages[idx];
         let data_position = self.data_position(stage);
         let place = self.setting.loader.order.place(data_position);
-        let state = TrainerState {
+        let reached = TrainerState {
             format_version: 1,
             step: self.step,
             stage: idx,
@@ -312,7 +312,7 @@ impl Trainer {
             seed: self.setting.config.seed,
             data_fingerprint: self.setting.data_fingerprint.clone(),
         };
-        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state, active_seconds: self.clock.stages(), permanent };
+        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state: reached, active_seconds: self.clock.stages(), permanent };
         let (checkpoint, written) = self.setting.checkpoints.save(snapshot)?;
         let path = checkpoint.path.file_name().map_or_else(Default::default, |name| std::path::Path::new("checkpoints").join(name));
         let bytes = checkpoint.manifest.files.values().map(|file| file.bytes).sum();

@@ -30,9 +30,9 @@ pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaFo
             }
             let started = Instant::now();
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, device);
-            let step = micro_step(model, &batch, &positions, 1.0 / batch.num_targets() as f64);
-            read(&step.loss_sum)?;
-            if let Some(norm) = step.gradients.norm() {
+            let micro = micro_step(model, &batch, &positions, 1.0 / batch.num_targets() as f64);
+            read(&micro.loss_sum)?;
+            if let Some(norm) = micro.gradients.norm() {
                 read(&norm)?;
             }
             seconds = started.elapsed().as_secs_f64();

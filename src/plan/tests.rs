@@ -306,5 +306,6 @@ fn cadences_are_shares_of_the_run_unless_they_are_given() {
     assert_eq!(of_run("training.steps=3").evaluation, Some(1), "a short run does not miss its own cadence");
     let given = plan(&["evaluation.every_steps=7", "samples.every_steps=never", "report.every_steps=3"]).cadences;
     assert_eq!((given.report, given.evaluation, given.samples), (3, Some(7), None));
-    assert_eq!(plan(&["device=cuda"]).cadences.report, 10);
+    let on_gpu = Corpus { device_is_cpu: false, ..corpus(1_000_000) };
+    assert_eq!(RunPlan::new(&config(&[]), &on_gpu).unwrap().cadences.report, 10);
 }

@@ -156,6 +156,10 @@ fn forbidden_printing(source: &Source) -> Vec<String> {
     if ["main", "report", "commands"].contains(&source.layer.as_str()) {
         return Vec::new();
     }
+    // What a test prints reaches whoever runs the tests, never a screen.
+    if source.path.ends_with("tests.rs") {
+        return Vec::new();
+    }
     let prints = |line: &str| ["println!", "print!", "eprintln!", "eprint!"].iter().any(|name| line.contains(name));
     source.code().filter(|(_, line)| prints(line)).map(|(line, _)| source.complaint(line, "only main, report and commands print")).collect()
 }

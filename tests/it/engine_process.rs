@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use patchtui::commands::Runs;
-use patchtui::commands::attach::{attach, find};
+use patchtui::commands::attach::find;
 use patchtui::commands::ctl::{CtlRequest, CtlVerb, answer};
 use patchtui::commands::engine_process::{EngineSetup, Face, run_engine};
 use patchtui::commands::launch::{LaunchError, spawn};
@@ -114,13 +114,14 @@ impl Engine {
     fn hear(&self, text: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let heard = async {
-            let mut attached = attach(self.run.clone(), "test").await;
-            while !attached.history.log.iter().any(|line| line.text.contains(text)) {
-                match attached.link.feed.recv().await {
-                    Some(patchtui::control::Feed::Record(record)) => attached.history.apply(&record),
-                    Some(patchtui::control::Feed::Snapshot(history) | patchtui::control::Feed::Ended { history }) => attached.history = *history,
+            let mut link = patchtui::control::connect(self.run.clone(), "test".into());
+            let mut history = History::default();
+            while !history.log.iter().any(|line| line.text.contains(text)) {
+                match link.feed.recv().await {
+                    Some(patchtui::control::Feed::Record(record)) => history.apply(&record),
+                    Some(patchtui::control::Feed::Snapshot(all) | patchtui::control::Feed::Ended { history: all }) => history = *all,
                     Some(patchtui::control::Feed::Lost { .. }) => {}
-                    None => panic!("the run ended without saying {text:?}: {:?}", attached.history.log),
+                    None => panic!("the run ended without saying {text:?}: {:?}", history.log),
                 }
             }
         };
@@ -269,7 +270,7 @@ fn a_run_is_found_and_asked_from_any_folder() {
     assert!(ask(CtlVerb::Status, false).contains("step         3 of 6\n"));
     assert_eq!(patchtui::commands::runs::summaries(&runs).len(), 1);
     let error = answer(CtlRequest { run: "book", verb: CtlVerb::Status, limit: LIMIT, json: false }, &runs).unwrap_err();
-    assert_eq!(error.hint(), "did you mean \"books\"? List all with: patchtui runs");
+    assert_eq!(error.hint.unwrap(), "did you mean \"books\"? List all with: patchtui runs");
 }
 
 #[test]

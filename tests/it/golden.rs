@@ -1,4 +1,4 @@
-//! Numbers against the reference implementations: PyTorch and transformers, by `tests/golden/make_golden.py`.
+//! Numbers against the reference implementations: `PyTorch` and transformers, by `tests/golden/make_golden.py`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -95,7 +95,7 @@ fn logits_and_loss_equal_those_of_transformers() {
         let logits = values(hidden.clone().matmul(model.head().transpose()));
         let worst = logits.iter().zip(golden.values("logits")).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
         assert!(worst <= 1e-4, "{case}: a logit differs by {worst:e}");
-        let loss = patchtui::engine::loss::head_loss_value(scored_rows(hidden, &batch), model.head(), batch.targets.clone());
+        let loss = patchtui::engine::loss::head_loss_value(&scored_rows(hidden, &batch), &model.head(), &batch.targets);
         let loss = values(loss)[0] / 46.0;
         assert!((loss - golden.values("loss")[0]).abs() <= 1e-5, "{case}: loss {loss} instead of {}", golden.values("loss")[0]);
     }

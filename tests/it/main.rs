@@ -12,6 +12,8 @@ mod fake_run;
 mod golden;
 mod plain_lines;
 #[cfg(feature = "engine")]
+mod program;
+#[cfg(feature = "engine")]
 mod resume;
 mod run_files;
 mod sanitize;

@@ -40,10 +40,8 @@ impl LlamaForCausalLM {
             layers,
             norm: build.norm("model.norm.weight")?,
         };
-        let lm_head = match shape.tie_word_embeddings {
-            true => None,
-            false => Some(Linear { weight: build.matrix("lm_head.weight", shape.vocab_size, shape.hidden_size)? }),
-        };
+        let lm_head =
+            if shape.tie_word_embeddings { None } else { Some(Linear { weight: build.matrix("lm_head.weight", shape.vocab_size, shape.hidden_size)? }) };
         Ok(Self { model, lm_head })
     }
 
@@ -126,7 +124,7 @@ impl<E> Builder<'_, '_, E> {
     }
 }
 
-/// Standard normal numbers from SplitMix64 and the Box-Muller transform.
+/// Standard normal numbers from `SplitMix64` and the Box-Muller transform.
 struct Normals {
     state: u64,
     spare: Option<f64>,

@@ -1,4 +1,4 @@
-//! The LLaMA network: pre-norm decoder layers of grouped-query attention and SwiGLU. Nothing in it knows about patches.
+//! The `LLaMA` network: pre-norm decoder layers of grouped-query attention and `SwiGLU`. Nothing in it knows about patches.
 //!
 //! Field names are chosen so that a parameter's path is its Hugging Face name (`model.layers.0.self_attn.q_proj.weight`).
 //! Axes: `B` sequences, `T` positions, `N = B * T`, `D` hidden, `F` intermediate, `H` width of a head, `V` vocabulary.
@@ -55,7 +55,7 @@ pub struct Attention {
     pub o_proj: Linear,
 }
 
-/// The SwiGLU feed-forward block.
+/// The `SwiGLU` feed-forward block.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[F, D]`.

@@ -1,0 +1,266 @@
+//! The program as a person or a script meets it: real processes, real files, real signals.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use patchtui::engine::EngineError;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Nine steps: six with K = 4, three with K = 1.
+const TINY: [&str; 13] = [
+    "model.hidden_size=32",
+    "model.intermediate_size=64",
+    "model.num_hidden_layers=2",
+    "model.num_attention_heads=2",
+    "training.tokens_per_step=512",
+    "training.tokens=4608",
+    "training.context_length=16",
+    "training.micro_batch_size=4",
+    "evaluation.every_steps=3",
+    "evaluation.max_tokens=256",
+    "activations.every_steps=3",
+    "samples.every_steps=6",
+    "checkpoint.every_steps=2",
+];
+
+/// A folder to work in, with a state folder of its own.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn run_dir(&self, name: &str) -> PathBuf {
+        self.path().join("runs").join(name)
+    }
+
+    fn patchtui(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", self.path().join("state")).env("PATCHTUI_SOCKET_DIR", self.path().join("sockets"));
+        command.env_remove("PATCHTUI_RUNS_DIR");
+        command
+    }
+
+    fn tiny(&self, arguments: &[&str]) -> Command {
+        let mut command = self.patchtui(&["run", "demo", "--json"]);
+        for set in TINY {
+            command.args(["--set", set]);
+        }
+        command.args(arguments);
+        command
+    }
+
+    /// Everything below the folder but what the program may write before it looks at anything.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        collect(self.path(), &mut found);
+        found
+    }
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { collect(&path, found) } else { found.push(path) }
+    }
+}
+
+fn output(mut command: Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code().unwrap_or(-1), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Lets the program run until it has said `wanted`, then hands it to `then`.
+fn until(mut command: Command, wanted: impl Fn(&Value) -> bool, then: impl FnOnce(&Child)) -> i32 {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let found = lines.by_ref().any(|line| serde_json::from_str(&line.unwrap()).is_ok_and(|record| wanted(&record)));
+    assert!(found, "the program ended before it said what was waited for");
+    then(&child);
+    // Read on, so that a full pipe does not hold the program.
+    lines.for_each(drop);
+    child.wait().unwrap().code().unwrap_or(-1)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+fn completed_step(record: &Value, step: u64) -> bool {
+    record["event"]["type"] == "step_completed" && record["event"]["step"] == step
+}
+
+/// Every file of the newest checkpoint but the manifest, which holds times.
+fn final_bytes(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let newest = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let files = fs::read_dir(newest).unwrap().map(|entry| entry.unwrap().path());
+    let named = files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()));
+    named.filter(|(name, _)| name != "manifest.json").collect()
+}
+
+/// The last line of each step, without what is allowed to differ.
+fn metrics(run: &Path) -> BTreeMap<u64, Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let mut steps = BTreeMap::new();
+    for line in text.lines() {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let fields = line.as_object_mut().unwrap();
+        for key in ["seq", "at", "attempt", "step_seconds", "active_seconds", "tokens_per_second", "data_wait_seconds"] {
+            assert!(fields.remove(key).is_some(), "{key} is missing");
+        }
+        steps.insert(line["step"].as_u64().unwrap(), line);
+    }
+    steps
+}
+
+#[test]
+fn killed_in_any_stage_a_run_goes_on_to_the_same_bytes() {
+    let bench = Bench::new();
+    let (code, _, errors) = output(bench.tiny(&["--name", "whole"]));
+    assert_eq!(code, 0, "{errors}");
+    let (bytes, expected) = (final_bytes(&bench.run_dir("whole")), metrics(&bench.run_dir("whole")));
+    assert_eq!(expected.len(), 9);
+    for step in [1, 4, 6, 8] {
+        let name = format!("killed-{step}");
+        until(bench.tiny(&["--name", &name]), |record| completed_step(record, step), |child| signal(child, Signal::KILL));
+        let (code, _, errors) = output(bench.tiny(&["--name", &name, "--resume"]));
+        assert_eq!(code, 0, "killed after step {step}: {errors}");
+        assert!(final_bytes(&bench.run_dir(&name)) == bytes, "killed after step {step}: the final checkpoint differs");
+        assert_eq!(metrics(&bench.run_dir(&name)), expected, "killed after step {step}");
+    }
+}
+
+#[test]
+fn sigterm_saves_and_exits_75_and_resume_completes() {
+    let bench = Bench::new();
+    let code = until(bench.tiny(&[]), |record| completed_step(record, 3), |child| signal(child, Signal::TERM));
+    assert_eq!(code, 75);
+    assert!(bench.run_dir("demo/checkpoints").read_dir().unwrap().count() >= 2);
+    let (code, _, errors) = output(bench.tiny(&[]));
+    assert_eq!(code, 2);
+    assert!(errors.contains("--resume"), "{errors}");
+    assert_eq!(output(bench.tiny(&["--resume"])).0, 0);
+    let (code, _, errors) = output(bench.tiny(&["--resume"]));
+    assert_eq!((code, errors.as_str()), (0, "demo is complete: there is nothing to resume\n"));
+}
+
+#[test]
+fn a_second_start_of_a_finished_run_gets_the_next_name() {
+    let bench = Bench::new();
+    assert_eq!(output(bench.tiny(&[])).0, 0);
+    assert_eq!(output(bench.tiny(&[])).0, 0);
+    assert!(bench.run_dir("demo-2").join("metrics.jsonl").is_file());
+    let (code, _, errors) = output(bench.tiny(&["--name", "demo"]));
+    assert_eq!(code, 2, "{errors}");
+}
+
+#[test]
+fn resume_refuses_what_would_make_it_another_run() {
+    let bench = Bench::new();
+    let code = until(bench.tiny(&[]), |record| completed_step(record, 2), |child| signal(child, Signal::TERM));
+    assert_eq!(code, 75);
+    let (code, _, errors) = output(bench.tiny(&["--resume", "--set", "optimizer.learning_rate=1e-4"]));
+    assert_eq!(code, 2);
+    assert!(errors.contains("optimizer.learning_rate"), "{errors}");
+    assert_eq!(output(bench.tiny(&["--resume", "--set", "evaluation.every_steps=2"])).0, 0);
+}
+
+#[test]
+fn json_says_every_event_and_ends_with_the_end() {
+    let bench = Bench::new();
+    let (code, lines, errors) = output(bench.tiny(&[]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let records: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&str> = records.iter().map(|record| record["event"]["type"].as_str().unwrap()).collect();
+    for kind in
+        ["run_started", "warmed", "stage_started", "step_completed", "evaluated", "activations_measured", "sampled", "checkpoint_saved", "stage_completed"]
+    {
+        assert!(kinds.contains(&kind), "no {kind}");
+    }
+    assert_eq!(kinds.last(), Some(&"run_finished"));
+    let evaluation = records.iter().rev().find(|record| record["event"]["type"] == "evaluated").unwrap();
+    assert!(evaluation["event"]["token_loss"].as_f64().unwrap() < 6.93, "the model learned nothing");
+}
+
+#[test]
+fn wrong_input_gets_one_clear_answer_and_writes_nothing() {
+    let bench = Bench::new();
+    let text = |name: &str, content: &[u8]| fs::write(bench.path().join(name), content).unwrap();
+    text("empty.txt", b"");
+    text("binary.txt", b"abc\0def");
+    text("text.txt", "to be or not to be ".repeat(2000).as_bytes());
+    text("typo.toml", b"[training]\ntokns = \"3M\"\n");
+    text("share.toml", b"[data]\nfiles = [\"text.txt\"]\n[training]\ntokens = \"1M\"\n[[stages]]\npatch_size = 4\nshare = 1.5\n[[stages]]\npatch_size = 1\n");
+    let before = bench.files();
+    let cases: [(&[&str], u8, &[&str]); 11] = [
+        (&["typo.toml"], 2, &["typo.toml:2", "tokns", "training.tokens"]),
+        (&["absent.toml"], 2, &["absent.toml", "demo"]),
+        (&["share.toml"], 2, &["share.toml:7", "1.5"]),
+        (&["demo", "--set", "data.files=[\"absent.txt\"]"], 2, &["absent.txt"]),
+        (&["demo", "--set", "data.files=[\"empty.txt\"]"], 2, &["empty.txt", "empty"]),
+        (&["demo", "--set", "data.files=[\"binary.txt\"]"], 2, &["binary.txt", "text"]),
+        (&["demo", "--set", "model.num_attention_heads=3"], 2, &["num_attention_heads", "128"]),
+        (&["demo", "--set", "model.vocab_size=500"], 2, &["vocab_size", "500", "1024"]),
+        (&["demo", "--set", "training.tokens_per_step=1000"], 2, &["tokens_per_step", "1000", "1024"]),
+        (&["demo", "--device", "quantum"], 2, &["quantum", "cpu"]),
+        (&["demo", "--runs-dir", "text.txt/runs"], 1, &["text.txt"]),
+    ];
+    for (arguments, expected, words) in cases {
+        let mut command = bench.patchtui(&["run", "--no-tui"]);
+        command.args(arguments);
+        let (code, out, errors) = output(command);
+        assert_eq!(code, i32::from(expected), "{arguments:?}: {errors}");
+        assert_eq!(out, "", "{arguments:?}");
+        assert!(errors.starts_with("error: ") && errors.contains("\n hint: "), "{arguments:?}: {errors}");
+        assert!(!errors.contains("panicked"), "{arguments:?}: {errors}");
+        for word in words {
+            assert!(errors.contains(word), "{arguments:?} does not say {word:?}: {errors}");
+        }
+        assert_eq!(bench.files(), before, "{arguments:?} left files behind");
+    }
+}
+
+#[test]
+fn every_engine_error_that_can_be_built_has_a_hint() {
+    let error = EngineError::NonFinite { what: "loss", step: 3, value: f64::NAN };
+    assert!(error.hint().is_some_and(|hint| hint.contains("learning_rate")));
+    assert_eq!(error.to_string(), "the loss of step 3 is NaN, so the update was not made");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_before_the_weights_change() {
+    let bench = Bench::new();
+    let (code, lines, _) =
+        output(bench.tiny(&["--set", "optimizer.learning_rate=1e30", "--set", "schedule.warmup_steps=1", "--set", "optimizer.gradient_clip=1e30"]));
+    assert_eq!(code, 1);
+    let end: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(end["event"]["outcome"], "failed");
+    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("so the update was not made"), "{end}");
+}
+
+#[test]
+fn the_plan_and_the_configuration_are_shown_without_writing_anything() {
+    let bench = Bench::new();
+    let (code, text, errors) = output(bench.patchtui(&["plan", "demo"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(text.contains("entropy rate") && text.contains("K = 4") && text.contains("tok/s"), "{text}");
+    let (code, text, _) = output(bench.patchtui(&["plan", "demo", "--json"]));
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, document["plan"]["stages"][0]["patch_size"].as_u64()), (0, Some(4)));
+    let (code, text, _) = output(bench.patchtui(&["config", "show", "demo", "--set", "seed=7"]));
+    assert!(code == 0 && text.contains("seed = 7"), "{text}");
+    assert_eq!(output(bench.patchtui(&["runs"])).0, 0);
+    assert_eq!(bench.files(), Vec::<PathBuf>::new());
+}
