@@ -51,7 +51,7 @@ pub fn paper_plan(config: &RunConfig) -> Result<Option<RunPlan>, CommandError> {
 /// Tokens per second of each stage on this device, if this build can measure it.
 #[cfg(feature = "engine")]
 fn stage_speeds(config: &RunConfig, plan: &RunPlan) -> Result<Vec<f64>, CommandError> {
-    let device = crate::engine::device::find_device(config.device)?;
+    let device = crate::engine::device::find_device(config.device)?.with_threads(std::thread::available_parallelism().map_or(1, usize::from));
     crate::engine::measure_speeds(plan, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
 }
 

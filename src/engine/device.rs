@@ -5,6 +5,10 @@ use thiserror::Error;
 
 use crate::config::DeviceChoice;
 
+/// On the CPU each micro-batch that is computed at the same time holds its own activations; with more threads than this, large
+/// matrix products keep them busy anyway.
+const MOST_TOGETHER: usize = 4;
+
 /// A device that exists.
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
@@ -14,6 +18,8 @@ pub struct ComputeDevice {
     pub description: String,
     /// Whether the host computes, so that reading a number costs nothing.
     pub is_cpu: bool,
+    /// Micro-batches that are computed at the same time.
+    pub micro_batches_together: usize,
 }
 
 /// Why a device cannot be used.
@@ -48,6 +54,17 @@ impl DeviceError {
     }
 }
 
+impl ComputeDevice {
+    /// Lets the CPU compute as many micro-batches at the same time as suits `threads`; a GPU computes one after the other.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        if self.is_cpu {
+            self.micro_batches_together = threads.clamp(1, MOST_TOGETHER);
+        }
+        self
+    }
+}
+
 /// Finds the device that `choice` names. Opens nothing on a GPU: drivers are only asked what there is.
 ///
 /// # Errors
@@ -62,7 +79,7 @@ pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
 }
 
 fn cpu() -> ComputeDevice {
-    ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true }
+    ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true, micro_batches_together: 1 }
 }
 
 #[cfg(feature = "cuda")]
@@ -74,7 +91,7 @@ fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, De
         return Err(DeviceError::NotFound { device: choice.to_string(), found });
     }
     let device = Device::new(burn_cuda::CudaDevice::new(index));
-    Ok(ComputeDevice { device, description: format!("cuda:{index}"), is_cpu: false })
+    Ok(ComputeDevice { device, description: format!("cuda:{index}"), is_cpu: false, micro_batches_together: 1 })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -93,7 +110,7 @@ fn vulkan(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, 
         None => Device::new(burn_wgpu::WgpuDevice::default().on(burn_wgpu::WgpuBackend::Vulkan)),
     };
     let description = index.map_or_else(|| "vulkan".to_owned(), |index| format!("vulkan:{index}"));
-    Ok(ComputeDevice { device, description, is_cpu: false })
+    Ok(ComputeDevice { device, description, is_cpu: false, micro_batches_together: 1 })
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -36,6 +36,24 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, positions: &Positions
     MicroStep { loss_sum: head.sum, gradients }
 }
 
+/// [`micro_step`] of several micro-batches at the same time, each on a thread of its own; the results are in their order.
+///
+/// On the CPU most operations use one thread only, so this is what keeps the others busy. Each thread has leaves of its own
+/// for the same weights, so the graphs have nothing in common.
+pub fn micro_steps(model: &LlamaForCausalLM, batches: &[Batch], positions: &Positions, weight: f64) -> Vec<MicroStep> {
+    if let [batch] = batches {
+        return vec![micro_step(model, batch, positions, weight)];
+    }
+    std::thread::scope(|scope| {
+        let spawn = |batch| {
+            let (replica, positions) = (model.valid().train(), positions.clone());
+            scope.spawn(move || micro_step(&replica, batch, &positions, weight))
+        };
+        let threads: Vec<_> = batches.iter().map(spawn).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
 /// Output of the trunk, `[B * T, D]`.
 pub fn trunk(model: &LlamaForCausalLM, batch: &Batch, positions: &Positions) -> Tensor<2> {
     let embedded = model.model.embed_tokens.forward(batch.ids.clone()); // [B * S, D]

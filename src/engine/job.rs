@@ -49,8 +49,8 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
 /// Everything before the first step; `None` if the run was told to end meanwhile.
 fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
-    let device = find_device(job.config.device)?;
     let threads = use_threads(job.config.threads, events);
+    let device = find_device(job.config.device)?.with_threads(threads);
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
         tokenizer_vocab_size: prepared.tokenizer.vocab_size(),

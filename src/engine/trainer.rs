@@ -13,7 +13,7 @@ use crate::engine::checkpoint::{Checkpoints, Snapshot, TrainerState};
 use crate::engine::clock::Clock;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
-use crate::engine::gradients::{NamedGradients, micro_step};
+use crate::engine::gradients::{NamedGradients, micro_steps};
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;
@@ -150,15 +150,17 @@ impl Trainer {
         let weight = k / stage.targets_per_step() as f64;
         let mut loss: Option<Tensor<1>> = None;
         let mut gradients = NamedGradients::default();
-        for micro_idx in 0..stage.num_micro_batches {
+        let together = self.setting.device.micro_batches_together;
+        for first in (0..stage.num_micro_batches).step_by(together) {
             if !self.obey(idx)? {
                 return Ok(None);
             }
             self.clock.run();
-            let batch = self.micro_batch(stage, micro_idx);
-            let micro = micro_step(self.model(), &batch, positions, weight);
-            gradients.accumulate(micro.gradients);
-            loss = Some(loss.map_or_else(|| micro.loss_sum.clone(), |sum| sum + micro.loss_sum.clone()));
+            let group: Vec<Batch> = (first..stage.num_micro_batches.min(first + together)).map(|micro_idx| self.micro_batch(stage, micro_idx)).collect();
+            for micro in micro_steps(self.model(), &group, positions, weight) {
+                gradients.accumulate(micro.gradients);
+                loss = Some(loss.map_or_else(|| micro.loss_sum.clone(), |sum| sum + micro.loss_sum.clone()));
+            }
             self.clock.rest();
         }
         self.clock.run();

@@ -1,11 +1,11 @@
-//! One micro-batch of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
+//! A few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
 //! and the speed of later stages is known from the start.
 
 use std::time::Instant;
 
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
-use crate::engine::gradients::micro_step;
+use crate::engine::gradients::micro_steps;
 use crate::engine::model::{LlamaForCausalLM, Positions, random_weights};
 use crate::engine::patch::Batch;
 use crate::engine::trainer::read;
@@ -19,8 +19,8 @@ use crate::run::StopFlag;
 pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaForCausalLM, stop: &StopFlag) -> Result<Option<Vec<f64>>, EngineError> {
     let mut speeds = Vec::new();
     for stage in &plan.stages {
-        let device = &device.device;
-        let positions = Positions::new(&plan.model, stage.context_length, device);
+        let positions = Positions::new(&plan.model, stage.context_length, &device.device);
+        let together = device.micro_batches_together.min(stage.num_micro_batches);
         let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
         let mut seconds = 0.0;
         // The first time pays for compiling, tuning and page faults; only the second counts.
@@ -29,15 +29,17 @@ pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaFo
                 return Ok(None);
             }
             let started = Instant::now();
-            let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, device);
-            let micro = micro_step(model, &batch, &positions, 1.0 / batch.num_targets() as f64);
-            read(&micro.loss_sum)?;
-            if let Some(norm) = micro.gradients.norm() {
-                read(&norm)?;
+            let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
+            let weight = 1.0 / batch.num_targets() as f64;
+            for micro in micro_steps(model, &vec![batch; together], &positions, weight) {
+                read(&micro.loss_sum)?;
+                if let Some(norm) = micro.gradients.norm() {
+                    read(&norm)?;
+                }
             }
             seconds = started.elapsed().as_secs_f64();
         }
-        speeds.push(tokens.len() as f64 / seconds);
+        speeds.push((together * tokens.len()) as f64 / seconds);
     }
     Ok(Some(speeds))
 }
