@@ -46,6 +46,8 @@ mod with_burn {
     /// # Errors
     /// When the run is locked or its files cannot be used.
     pub fn run(directory: &RunDirectory, face: Face) -> Result<u8, CommandError> {
+        // What libraries have to say goes where the process's errors go: in the background that is engine.log.
+        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
         let config = load_resolved(&directory.config())?;
         let setup = EngineSetup { directory: directory.clone(), on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
         let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory) };
