@@ -19,6 +19,8 @@ pub struct Validation<'a> {
     pub max_tokens: u64,
     /// Sequences per forward pass.
     pub batch_size: usize,
+    /// Forward passes that are computed at the same time.
+    pub together: usize,
     /// T, and what the layers share for it.
     pub positions: &'a Positions,
 }
@@ -41,21 +43,38 @@ pub fn token_loss(model: &LlamaForCausalLM, validation: &Validation<'_>, stop: &
     let num_sequences = (validation.stream.len().min(validation.max_tokens) / length as u64) as usize;
     let device = model.head().device();
     let mut sum: Option<Tensor<1>> = None;
-    let mut tokens = vec![0; validation.batch_size * length];
-    for start in (0..num_sequences).step_by(validation.batch_size) {
+    let starts: Vec<usize> = (0..num_sequences).step_by(validation.batch_size).collect();
+    for group in starts.chunks(validation.together) {
         if stop.is_raised() {
             return Ok(None);
         }
-        let sequences = validation.batch_size.min(num_sequences - start);
-        let tokens = &mut tokens[..sequences * length];
-        validation.stream.read((start * length) as u64, tokens);
-        let batch = Batch::new(tokens, sequences, PatchSize::ONE, &device);
-        let hidden = scored_rows(trunk(model, &batch, validation.positions), &batch);
-        let loss = head_loss_value(&hidden, &model.head(), &batch.targets);
-        sum = Some(sum.map_or_else(|| loss.clone(), |sum| sum + loss.clone()));
+        let batch = |start: &usize| {
+            let mut tokens = vec![0; validation.batch_size.min(num_sequences - start) * length];
+            validation.stream.read((start * length) as u64, &mut tokens);
+            Batch::new(&tokens, tokens.len() / length, PatchSize::ONE, &device)
+        };
+        for loss in losses(model, group.iter().map(batch).collect(), validation.positions) {
+            sum = Some(sum.map_or_else(|| loss.clone(), |sum| sum + loss.clone()));
+        }
     }
     let Some(sum) = sum else { return Ok(None) };
     let targets = (num_sequences * (length - 1)) as u64;
     let total = sum.try_into_data()?.iter::<f64>().next().unwrap_or(f64::NAN);
     Ok(Some(TokenLoss { mean: total / targets as f64, targets }))
+}
+
+/// Summed loss of each batch, in their order, each computed on a thread of its own.
+fn losses(model: &LlamaForCausalLM, batches: Vec<Batch>, positions: &Positions) -> Vec<Tensor<1>> {
+    let loss = |model: &LlamaForCausalLM, batch: &Batch, positions: &Positions| {
+        let hidden = scored_rows(trunk(model, batch, positions), batch);
+        head_loss_value(&hidden, &model.head(), &batch.targets)
+    };
+    std::thread::scope(|scope| {
+        let spawn = |batch: Batch| {
+            let (model, positions) = (model.clone(), positions.clone());
+            scope.spawn(move || loss(&model, &batch, &positions))
+        };
+        let threads: Vec<_> = batches.into_iter().map(spawn).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }

@@ -46,6 +46,7 @@ impl Trainer {
             stream: &self.setting.validation,
             max_tokens: config.evaluation.max_tokens.0,
             batch_size: config.training.micro_batch_size,
+            together: self.setting.device.micro_batches_together,
             positions: &positions,
         };
         let Some(loss) = token_loss(&self.frozen(), &validation, self.inbox.stop_flag())? else { return Ok(None) };

@@ -5,6 +5,7 @@
 //! computed without recording a graph: one softmax serves value and gradient, and no `[N, V]` tensor outlives its chunk.
 //! Axes: `N` scored positions, `K` targets of each, `D` hidden, `V` vocabulary.
 
+use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 /// Rows of logits that are held at once; bounds the memory of the head.
@@ -63,8 +64,8 @@ pub fn head_loss_value(hidden: &Tensor<2>, head: &Tensor<2>, targets: &Tensor<2,
 fn scored(logits: Tensor<2>, targets: Tensor<2, Int>) -> (Tensor<2>, Tensor<2>) {
     let highest = logits.clone().max_dim(1); // [rows, 1]
     let mean_target_logit = logits.clone().gather(1, targets).mean_dim(1); // [rows, 1]
-    let exponentials = (logits - highest.clone()).exp(); // [rows, V]
-    let total = exponentials.clone().sum_dim(1); // [rows, 1]
-    let losses = total.clone().log() + highest - mean_target_logit;
-    (losses, exponentials / total)
+    let probabilities = softmax(logits, 1); // [rows, V], one pass where the backend has it
+    // The greatest probability is 1 / sum(exp(logit - highest)), so the log of the sum needs no second pass of exponentials.
+    let log_sum = probabilities.clone().max_dim(1).log().neg(); // [rows, 1]
+    (log_sum + highest - mean_target_logit, probabilities)
 }

@@ -18,13 +18,16 @@ impl Trainer {
     /// When something that was asked for makes the device fail.
     pub(super) fn obey(&mut self, idx: usize) -> Result<bool, EngineError> {
         loop {
+            // Read before the commands: a raised flag's command is in the channel by then, and gets its answer.
+            let level = self.inbox.stop_flag().level();
             while let Some(envelope) = self.inbox.next_waiting() {
                 self.carry_out(idx, &envelope)?;
             }
-            if self.out_of_time() {
+            // The flag never falls: whatever else was asked after a stop, the run ends.
+            if level > StopLevel::None || self.out_of_time() {
                 self.change_control(ControlState::Stopping);
             }
-            match (self.inbox.stop_flag().level(), self.control) {
+            match (level, self.control) {
                 (StopLevel::Now, _) => {
                     self.control = ControlState::Finished;
                     return Ok(false);

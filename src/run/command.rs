@@ -106,13 +106,15 @@ impl StopFlag {
 impl CommandSender {
     /// Sends a command; a run that has ended ignores it.
     pub fn send(&self, envelope: CommandEnvelope) {
-        match envelope.command {
-            RunCommand::Stop => self.stop.raise(StopLevel::AfterCheckpoint),
-            RunCommand::Kill => self.stop.raise(StopLevel::Now),
-            _ => {}
-        }
-        // A closed channel means that the trainer has ended, and with it the reason for the command.
+        let level = match envelope.command {
+            RunCommand::Stop => StopLevel::AfterCheckpoint,
+            RunCommand::Kill => StopLevel::Now,
+            _ => StopLevel::None,
+        };
+        // A closed channel means that the trainer has ended, and with it the reason for the command. The flag is raised after
+        // sending, so that whoever sees it raised finds the command.
         let _ = self.channel.send(envelope);
+        self.stop.raise(level);
     }
 
     /// The flag that this sender raises.
