@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use patchtui::engine::EngineError;
+use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::tui_pty::Session;
 
 /// Nine steps: six with K = 4, three with K = 1.
 const TINY: [&str; 13] = [
@@ -263,4 +266,53 @@ fn the_plan_and_the_configuration_are_shown_without_writing_anything() {
     assert!(code == 0 && text.contains("seed = 7"), "{text}");
     assert_eq!(output(bench.patchtui(&["runs"])).0, 0);
     assert_eq!(bench.files(), Vec::<PathBuf>::new());
+}
+
+/// The program on a terminal of its own; what it starts finds runs and sockets in `bench`.
+fn on_a_terminal(bench: &Bench, arguments: &[&str]) -> Session {
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_patchtui"));
+    command.args(arguments);
+    command.cwd(bench.path());
+    command.env("XDG_STATE_HOME", bench.path().join("state"));
+    command.env("PATCHTUI_SOCKET_DIR", bench.path().join("sockets"));
+    command.env_remove("PATCHTUI_RUNS_DIR");
+    Session::of(command)
+}
+
+/// The tiny network on a short text, with more steps than any test waits for.
+fn endless() -> Vec<&'static str> {
+    let sets = TINY.into_iter().filter(|set| !set.starts_with("training.tokens=") && !set.starts_with("checkpoint"));
+    let mut arguments = vec!["run", "demo"];
+    arguments.extend(sets.chain(["data.files=text.txt", "training.steps=1M", "checkpoint.every_steps=1000"]).flat_map(|set| ["--set", set]));
+    arguments
+}
+
+#[test]
+fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
+    let bench = Bench::new();
+    fs::write(bench.path().join("text.txt"), "to be or not to be ".repeat(500)).unwrap();
+    let mut screen = on_a_terminal(&bench, &endless());
+    screen.wait_for_text("running");
+    screen.hang_up();
+    assert_eq!(screen.ended().0.exit_code(), 0);
+    let ctl = |verb: &str| {
+        let mut command = bench.patchtui(&["ctl", "demo", verb]);
+        command.current_dir("/");
+        output(command)
+    };
+    let (code, text, errors) = ctl("checkpoint");
+    assert!(code == 0 && text.contains("is saved"), "{text}{errors}");
+    let mut screen = on_a_terminal(&bench, &["attach"]);
+    screen.wait_for_text("running");
+    screen.press(b" ");
+    screen.wait_for_text("paused");
+    screen.press(b"q");
+    screen.wait_for_text("goes on in the background");
+    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert!(ctl("status").1.contains("paused"));
+    assert_eq!(ctl("stop").0, 0);
+    let mut screen = on_a_terminal(&bench, &["attach", "demo"]);
+    screen.wait_for_text("stopped");
+    screen.press(b"q");
+    assert_eq!(screen.ended().0.exit_code(), 75);
 }

@@ -60,7 +60,7 @@ fn client_process() {
 }
 
 /// A client on a pseudo-terminal.
-struct Session {
+pub(crate) struct Session {
     master: Option<Box<dyn MasterPty + Send>>,
     keys: Option<Box<dyn Write + Send>>,
     output: Receiver<Vec<u8>>,
@@ -78,14 +78,19 @@ impl Session {
     }
 
     fn with(role: &str, controlling_tty: bool) -> Self {
-        let pair = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
         let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
         command.args(["--exact", "tui_pty::client_process", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role);
+        command.set_controlling_tty(controlling_tty);
+        Self::of(command)
+    }
+
+    /// Starts `command` on a terminal of 80 by 24.
+    pub(crate) fn of(mut command: CommandBuilder) -> Self {
+        let pair = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
         command.env("TERM", "xterm-256color");
         command.env("LC_ALL", "C.UTF-8");
         command.env_remove("NO_COLOR");
-        command.set_controlling_tty(controlling_tty);
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();
@@ -105,7 +110,7 @@ impl Session {
         Self { master: Some(pair.master), keys: Some(keys), output, reader: Some(reader), is_enough, child, parser, raw: Vec::new() }
     }
 
-    fn press(&mut self, keys: &[u8]) {
+    pub(crate) fn press(&mut self, keys: &[u8]) {
         let writer = self.keys.as_mut().unwrap();
         writer.write_all(keys).unwrap();
         writer.flush().unwrap();
@@ -125,7 +130,7 @@ impl Session {
         }
     }
 
-    fn wait_for_text(&mut self, text: &str) {
+    pub(crate) fn wait_for_text(&mut self, text: &str) {
         self.wait_for(text, |screen| screen.contents().contains(text));
     }
 
@@ -137,14 +142,14 @@ impl Session {
     }
 
     /// Closes every handle of the master.
-    fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.stop_reading();
         drop(self.keys.take());
         drop(self.master.take());
     }
 
     /// How the process ended, and how long that took from now.
-    fn ended(&mut self) -> (ExitStatus, Duration) {
+    pub(crate) fn ended(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let mut killer = self.child.clone_killer();
         let (done, is_done) = channel::<()>();
