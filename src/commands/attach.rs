@@ -36,7 +36,7 @@ pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
             Ok(0)
         }
         TuiExit::RunEnded(end) => {
-            print(&end_text(Some(directory.path()), &end));
+            print(&end_text(Some(directory.path()), None, &end));
             Ok(end.outcome.exit_code())
         }
         TuiExit::EngineGone => Err(CommandError::failed(

@@ -55,7 +55,7 @@ pub struct EngineSetup {
 
 /// Why the engine did not start; nothing was trained.
 #[derive(Debug, Error)]
-pub enum EngineError {
+pub enum StartError {
     /// The run is taken.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -73,7 +73,7 @@ pub enum EngineError {
     Thread(io::Error),
 }
 
-impl EngineError {
+impl StartError {
     /// What to type next.
     #[must_use]
     pub fn hint(&self) -> String {
@@ -90,7 +90,7 @@ impl EngineError {
 /// Runs `train` as the engine of a run until it ends, and returns the process's exit code.
 ///
 /// `train` returns how the run ended; the closing [`RunEvent::RunFinished`] is sent here, also when it panics.
-pub fn run_engine(setup: &EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, EngineError> {
+pub fn run_engine(setup: &EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, StartError> {
     if setup.face == Face::None {
         // Fails only if this process leads a group already, and then no terminal's signals reach it either.
         let _ = rustix::process::setsid();
@@ -109,7 +109,7 @@ pub fn run_engine(setup: &EngineSetup, train: impl FnOnce(Inbox, EventSender) ->
         events.send(RunEvent::Warning(Warning { message }));
     }
     // From here on clients find the engine, and all that was to be done before is done.
-    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(directory).map_err(EngineError::Card)?;
+    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(directory).map_err(StartError::Card)?;
     let end = train_on_thread(inbox, events.clone(), train)?.unwrap_or_else(|panic| failure(directory, &*panic));
     let exit_code = end.outcome.exit_code();
     events.send(RunEvent::RunFinished(end));
@@ -128,10 +128,10 @@ fn train_on_thread(
     inbox: Inbox,
     events: EventSender,
     train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static,
-) -> Result<Result<RunEnd, Panic>, EngineError> {
+) -> Result<Result<RunEnd, Panic>, StartError> {
     let trainer = thread::Builder::new().name("trainer".into()).stack_size(TRAINER_STACK);
     // Nothing that the closure holds is looked at after a panic.
-    let thread = trainer.spawn(move || catch_unwind(AssertUnwindSafe(|| train(inbox, events)))).map_err(EngineError::Thread)?;
+    let thread = trainer.spawn(move || catch_unwind(AssertUnwindSafe(|| train(inbox, events)))).map_err(StartError::Thread)?;
     Ok(thread.join().unwrap_or_else(Err))
 }
 
@@ -161,7 +161,7 @@ struct FaceThread {
 }
 
 impl FaceThread {
-    fn start(face: Face) -> Result<Self, EngineError> {
+    fn start(face: Face) -> Result<Self, StartError> {
         let (channel, records) = mpsc::sync_channel(FACE_BACKLOG);
         let (report, done) = mpsc::channel();
         let missed = Arc::new(AtomicU64::new(0));
@@ -170,7 +170,7 @@ impl FaceThread {
             records.into_iter().for_each(show);
             let _ = report.send(());
         });
-        thread.map_err(EngineError::Thread)?;
+        thread.map_err(StartError::Thread)?;
         Ok(Self { channel, done, missed })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::commands::engine_process::EngineError;
+use crate::commands::engine_process::StartError;
 use crate::commands::launch::LaunchError;
 use crate::config::ConfigError;
 use crate::control::ControlError;
@@ -77,8 +77,8 @@ impl From<FindError> for CommandError {
     }
 }
 
-impl From<EngineError> for CommandError {
-    fn from(error: EngineError) -> Self {
+impl From<StartError> for CommandError {
+    fn from(error: StartError) -> Self {
         Self::failed(error.to_string(), error.hint())
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::control::greet;
-use crate::run::{RunDirectory, sanitize_line};
+use crate::run::{History, RunDirectory, sanitize_line};
 
 /// The socket is opened before any long work, so an engine that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -87,11 +87,16 @@ pub fn spawn(mut command: Command, directory: &RunDirectory) -> Result<Child, La
     let log_error = |source| LaunchError::Log { path: path.clone(), source };
     let log = File::options().create(true).append(true).open(&path).map_err(log_error)?;
     let begin = log.metadata().map_err(log_error)?.len();
+    let said = History::read(directory).map_or(0, |(history, _)| history.last_seq);
     command.stdin(Stdio::null()).stdout(log.try_clone().map_err(log_error)?).stderr(log);
     let mut child = command.spawn().map_err(|source| LaunchError::Spawn { program: command.get_program().into(), source })?;
     let limit = Instant::now() + LIMIT;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
+            // An engine that failed at once but said why has its say on the screen.
+            if History::read(directory).is_ok_and(|(history, _)| history.last_seq > said && history.end.is_some()) {
+                return Ok(child);
+            }
             return Err(LaunchError::Died { status, tail: tail(&path, begin), log: path });
         }
         if greet(directory, "launcher").is_ok() {

@@ -51,9 +51,6 @@ pub enum DeviceChoice {
 pub struct WallTime(pub Duration);
 
 impl Share {
-    /// The whole.
-    pub const ONE: Self = Self(1.0);
-
     /// Builds a share from a number in (0, 1].
     pub fn new(value: f64) -> Result<Self, String> {
         if value > 0.0 && value <= 1.0 {

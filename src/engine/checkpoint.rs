@@ -55,6 +55,8 @@ pub struct TrainerState {
     pub seed: u64,
     /// Fingerprint of the token stream.
     pub data_fingerprint: String,
+    /// Whether everything that was due after the last update was measured.
+    pub has_looked: bool,
 }
 
 /// What `manifest.json` says.
@@ -189,7 +191,10 @@ impl Checkpoints {
             // What is left of a failed save only takes room that the next try needs.
             let _ = fs::remove_dir_all(&scratch);
         })?;
-        self.prune()?;
+        if let Err(error) = self.prune(manifest.step) {
+            // The new checkpoint is valid whether or not an old one could be removed.
+            tracing::warn!("an old checkpoint stays: {error}");
+        }
         let bytes = manifest.files.values().map(|file| file.bytes).sum();
         Ok((Checkpoint { path, manifest }, bytes))
     }
@@ -241,10 +246,12 @@ impl Checkpoints {
         Ok(manifest)
     }
 
-    /// Deletes all but the newest `keep` periodic checkpoints, and the scratch directories of saves that never ended.
-    fn prune(&self) -> Result<(), CheckpointError> {
-        let periodic = self.candidates().into_iter().filter(|path| read_manifest(path).is_ok_and(|manifest| !manifest.permanent));
-        for path in periodic.skip(self.keep).chain(self.directories("tmp")) {
+    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
+    /// left behind. Later steps are from before a fallback; training will write them anew.
+    fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
+        let (whole, broken): (Vec<_>, Vec<_>) = self.candidates().into_iter().partition(|path| path.join(MANIFEST).is_file());
+        let is_periodic = |path: &PathBuf| read_manifest(path).is_ok_and(|manifest| !manifest.permanent && manifest.step <= newest);
+        for path in whole.into_iter().filter(is_periodic).skip(self.keep).chain(broken).chain(self.directories("tmp")) {
             fs::remove_dir_all(&path).map_err(at(&path))?;
         }
         Ok(())

@@ -59,9 +59,11 @@ impl Clock {
         lap
     }
 
-    /// Of each stage, in seconds.
-    pub(super) fn stages(&self) -> Vec<f64> {
-        self.stages.clone()
+    /// Of each stage, in seconds, with the work on stage `idx` that no lap has booked yet.
+    pub(super) fn stages(&self, idx: usize) -> Vec<f64> {
+        let mut stages = self.stages.clone();
+        stages[idx] += self.worked.as_secs_f64();
+        stages
     }
 
     /// Of stage `idx`, in seconds.

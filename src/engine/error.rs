@@ -37,6 +37,12 @@ pub enum EngineError {
         /// What it is.
         value: f64,
     },
+    /// As [`Self::NonFinite`], noticed later, on a device that the host does not wait for.
+    #[error("a loss or gradient up to step {step} is not finite, so no update was made since")]
+    Poisoned {
+        /// The step at which it was noticed.
+        step: u64,
+    },
     /// The text is not the one that the checkpoint was trained on.
     #[error("the text has changed since the checkpoint at step {step}: its tokens are others")]
     OtherData {
@@ -62,7 +68,7 @@ impl EngineError {
             Self::Plan(error) => Some(error.hint()),
             Self::Checkpoint(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
             Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with --resume".into()),
-            Self::NonFinite { .. } => {
+            Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into())
             }
             Self::OtherData { .. } => Some("put the old text back, or start a new run under another --name".into()),

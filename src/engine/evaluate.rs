@@ -8,7 +8,6 @@ use crate::engine::gradients::{scored_rows, trunk};
 use crate::engine::loss::head_loss_value;
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::patch::Batch;
-use crate::run::StopFlag;
 
 /// What is evaluated on.
 #[derive(Debug)]
@@ -34,18 +33,18 @@ pub struct TokenLoss {
     pub targets: u64,
 }
 
-/// Evaluates `model`, which must not record, on consecutive sequences; `None` if `stop` was raised or there is no sequence.
+/// Evaluates `model`, which must not record, on consecutive sequences; `None` if `stop` says so or there is no sequence.
 ///
 /// # Errors
 /// When the device fails.
-pub fn token_loss(model: &LlamaForCausalLM, validation: &Validation<'_>, stop: &StopFlag) -> Result<Option<TokenLoss>, ExecutionError> {
+pub fn token_loss(model: &LlamaForCausalLM, validation: &Validation<'_>, stop: &dyn Fn() -> bool) -> Result<Option<TokenLoss>, ExecutionError> {
     let length = validation.positions.num_positions;
     let num_sequences = (validation.stream.len().min(validation.max_tokens) / length as u64) as usize;
     let device = model.head().device();
     let mut sum: Option<Tensor<1>> = None;
     let starts: Vec<usize> = (0..num_sequences).step_by(validation.batch_size).collect();
     for group in starts.chunks(validation.together) {
-        if stop.is_raised() {
+        if stop() {
             return Ok(None);
         }
         let batch = |start: &usize| {

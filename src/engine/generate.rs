@@ -4,7 +4,6 @@ use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
 
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::plan::ModelShape;
-use crate::run::StopFlag;
 
 /// Lengths are rounded up to a multiple of this, so that devices that compile per shape see few shapes; the padding stands
 /// behind the tokens, where a causal network does not look.
@@ -24,14 +23,14 @@ pub struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    /// Up to `max_new_tokens` tokens after `prompt`, fewer if `end` is produced or `stop` is raised.
+    /// Up to `max_new_tokens` tokens after `prompt`, fewer if `end` is produced or `stop` says so.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn greedy(&self, prompt: &[u32], max_new_tokens: usize, end: &[u32], stop: &StopFlag) -> Result<Vec<u32>, ExecutionError> {
+    pub fn greedy(&self, prompt: &[u32], max_new_tokens: usize, end: &[u32], stop: &dyn Fn() -> bool) -> Result<Vec<u32>, ExecutionError> {
         let mut tokens = prompt.to_vec();
         for _ in 0..max_new_tokens {
-            if stop.is_raised() {
+            if stop() {
                 break;
             }
             let next = self.next_token(&tokens)?;
@@ -41,15 +40,6 @@ impl Generator<'_> {
             tokens.push(next);
         }
         Ok(tokens.split_off(prompt.len()))
-    }
-
-    /// Logits of the token that follows `tokens`, `[V]` on the host.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn next_token_logits(&self, tokens: &[u32]) -> Result<Vec<f32>, ExecutionError> {
-        let data = self.last_logits(tokens).try_into_data()?;
-        Ok(data.iter::<f32>().collect())
     }
 
     fn next_token(&self, tokens: &[u32]) -> Result<u32, ExecutionError> {

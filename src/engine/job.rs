@@ -15,7 +15,7 @@ use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::optimizer::AdamW;
-use crate::engine::trainer::{Setting, Trainer};
+use crate::engine::trainer::{Progress as Reached, Setting, Trainer};
 use crate::engine::warmup::try_stages;
 use crate::plan::{Corpus, RunPlan, block_tokens};
 use crate::run::{EventSender, Inbox, Outcome, Progress, RunEnd, RunEvent, RunHeader, Trouble, Warmup, Warning};
@@ -36,13 +36,15 @@ pub struct Job {
 
 /// Trains, from the newest valid checkpoint if there is one. Everything that happens is said through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
+    let (checkpoints, keep) = (job.directory.join("checkpoints"), job.config.checkpoint.keep);
+    let reached = || Checkpoints::new(checkpoints, keep).newest_valid().0;
     match begin(job, inbox, events) {
         Ok(Some(mut trainer)) => match trainer.train() {
             Ok(outcome) => end_of(&trainer, outcome, None),
             Err(error) => end_of(&trainer, Outcome::Failed, Some(error.trouble())),
         },
-        Ok(None) => end_before_training(Outcome::Interrupted, None),
-        Err(error) => end_before_training(Outcome::Failed, Some(error.trouble())),
+        Ok(None) => end_before_training(reached(), Outcome::Interrupted, None),
+        Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble())),
     }
 }
 
@@ -78,6 +80,9 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     })));
     plan.warnings.iter().cloned().for_each(warn);
     warn_about_room(&job, &plan, events);
+    if prepared.validation.len().min(job.config.evaluation.max_tokens.0) < job.config.training.context_length as u64 {
+        warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
+    }
     let order = BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle);
     let setting = Setting {
         loader: Loader::new(prepared.train, order),
@@ -93,7 +98,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     };
     let Some(tokens_per_second) = try_stages(&setting.plan, &setting.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
     events.send(RunEvent::Warmed(Warmup { tokens_per_second }));
-    Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, (start.resumed_from.unwrap_or(0), start.active_seconds))))
+    Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, start.progress)))
 }
 
 /// What training starts from.
@@ -101,7 +106,7 @@ struct Start {
     model: LlamaForCausalLM,
     optimizer: AdamW,
     resumed_from: Option<u64>,
-    active_seconds: Vec<f64>,
+    progress: Reached,
 }
 
 impl Start {
@@ -110,7 +115,12 @@ impl Start {
         let Some(checkpoint) = checkpoint else {
             let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &recording);
             let optimizer = AdamW::new(config.optimizer.clone());
-            return Ok(Self { model, optimizer, resumed_from: None, active_seconds: vec![0.0; plan.stages.len()] });
+            return Ok(Self {
+                model,
+                optimizer,
+                resumed_from: None,
+                progress: Reached { step: 0, active_seconds: vec![0.0; plan.stages.len()], has_looked: false },
+            });
         };
         let step = checkpoint.manifest.step;
         if checkpoint.manifest.data_fingerprint != data_fingerprint {
@@ -120,7 +130,7 @@ impl Start {
             model: checkpoint.model(&plan.model, &recording)?,
             optimizer: checkpoint.optimizer(config.optimizer.clone(), &device.device)?,
             resumed_from: Some(step),
-            active_seconds: checkpoint.manifest.active_seconds,
+            progress: Reached { step, has_looked: checkpoint.state()?.has_looked, active_seconds: checkpoint.manifest.active_seconds },
         })
     }
 }
@@ -201,6 +211,15 @@ fn end_of(trainer: &Trainer, outcome: Outcome, error: Option<Trouble>) -> RunEnd
     }
 }
 
-fn end_before_training(outcome: Outcome, error: Option<Trouble>) -> RunEnd {
-    RunEnd { outcome, step: 0, tokens: 0, active_seconds: 0.0, token_loss: None, error }
+/// The end of an attempt that took no step; earlier ones may have.
+fn end_before_training(reached: Option<Checkpoint>, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
+    let state = reached.as_ref().and_then(|checkpoint| checkpoint.state().ok());
+    RunEnd {
+        outcome,
+        step: state.as_ref().map_or(0, |state| state.step),
+        tokens: state.map_or(0, |state| state.tokens),
+        active_seconds: reached.map_or(0.0, |checkpoint| checkpoint.manifest.active_seconds.iter().sum()),
+        token_loss: None,
+        error,
+    }
 }

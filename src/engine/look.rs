@@ -10,7 +10,7 @@ use crate::engine::model::Positions;
 use crate::engine::patch::Batch;
 use crate::engine::probe::layer_activations;
 use crate::engine::trainer::Trainer;
-use crate::run::{Activations, Evaluation, RunEvent, Sample};
+use crate::run::{Activations, Evaluation, RunEvent, Sample, StopLevel, Warning};
 
 /// Sequences of the activation probe.
 const PROBE_SEQUENCES: usize = 4;
@@ -20,8 +20,11 @@ const PROMPT_TOKENS: usize = 12;
 const STORY_PROMPTS: [&str; 2] = ["Once", "One"];
 
 impl Trainer {
-    /// Looks at the model in all ways that are due, or in all ways if `always`.
+    /// Looks at the model in all ways that are due, or in all ways if `always`: at the start and at the end of a stage.
+    ///
+    /// A stop does not wait for what is due between; a resumed run makes up for it. The ends of stages are always measured.
     pub(super) fn look(&mut self, idx: usize, always: bool) -> Result<(), EngineError> {
+        self.stop_looking_at = if always { StopLevel::Now } else { StopLevel::AfterCheckpoint };
         let cadences = self.setting.plan.cadences.clone();
         let is_due = |every: Option<u64>| every.is_some_and(|every| always || self.step.is_multiple_of(every));
         let (evaluation, activations, samples) = (is_due(cadences.evaluation), is_due(cadences.activations), is_due(cadences.samples));
@@ -34,7 +37,13 @@ impl Trainer {
         if samples {
             self.sample(idx)?;
         }
+        self.has_looked = !self.must_stop_looking();
+        self.stop_looking_at = StopLevel::AfterCheckpoint;
         Ok(())
+    }
+
+    fn must_stop_looking(&self) -> bool {
+        self.inbox.stop_flag().level() >= self.stop_looking_at
     }
 
     /// Measures the token-level loss; `None` if the run is stopping or there is too little text.
@@ -49,7 +58,7 @@ impl Trainer {
             together: self.setting.device.micro_batches_together,
             positions: &positions,
         };
-        let Some(loss) = token_loss(&self.frozen(), &validation, self.inbox.stop_flag())? else { return Ok(None) };
+        let Some(loss) = token_loss(&self.frozen(), &validation, &|| self.must_stop_looking())? else { return Ok(None) };
         self.last_token_loss = Some(loss.mean);
         self.say(RunEvent::Evaluated(Evaluation {
             step: self.step,
@@ -69,7 +78,7 @@ impl Trainer {
         let stage = &self.setting.plan.stages[idx];
         let sequence = stage.sequence_tokens();
         let num_sequences = PROBE_SEQUENCES.min((self.setting.validation.len() / sequence as u64) as usize);
-        if num_sequences == 0 || self.inbox.stop_flag().is_raised() {
+        if num_sequences == 0 || self.must_stop_looking() {
             return Ok(());
         }
         let mut tokens = vec![0; num_sequences * sequence];
@@ -99,8 +108,12 @@ impl Trainer {
         for prompt in self.prompts() {
             let mut ids: Vec<u32> = if setting.config.data.add_bos { setting.tokenizer.bos().into_iter().collect() } else { Vec::new() };
             ids.extend(setting.tokenizer.encode(&prompt)?);
-            let new = generator.greedy(&ids, setting.config.samples.max_new_tokens, &ends, self.inbox.stop_flag())?;
-            if self.inbox.stop_flag().is_raised() {
+            if ids.is_empty() {
+                self.say(RunEvent::Warning(Warning { message: "an empty prompt without BOS has no first token to go on from".to_owned() }));
+                continue;
+            }
+            let new = generator.greedy(&ids, setting.config.samples.max_new_tokens, &ends, &|| self.must_stop_looking())?;
+            if self.must_stop_looking() {
                 return Ok(());
             }
             let known = setting.tokenizer.decode(&ids).len();

@@ -24,11 +24,11 @@ impl Trainer {
                 self.carry_out(idx, &envelope)?;
             }
             // The flag never falls: whatever else was asked after a stop, the run ends.
-            if level > StopLevel::None || self.out_of_time() {
+            if self.control != ControlState::Finished && (level > StopLevel::None || self.out_of_time()) {
                 self.change_control(ControlState::Stopping);
             }
             match (level, self.control) {
-                (StopLevel::Now, _) => {
+                (StopLevel::Now, _) | (_, ControlState::Finished) => {
                     self.control = ControlState::Finished;
                     return Ok(false);
                 }
@@ -72,7 +72,10 @@ impl Trainer {
                 self.change_control(ControlState::Stopping);
                 Ok(format!("stopping after step {} with a checkpoint", self.step))
             }
-            RunCommand::Kill => Ok(format!("ending after step {} without a checkpoint", self.step)),
+            RunCommand::Kill => {
+                self.control = ControlState::Finished;
+                Ok(format!("ending after step {} without a checkpoint", self.step))
+            }
         };
         let answer = match result {
             Ok(message) => RunEvent::CommandDone(note(self.step, message)),

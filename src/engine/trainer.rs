@@ -18,7 +18,9 @@ use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;
 use crate::plan::{RunPlan, StagePlan};
-use crate::run::{CheckpointFailure, CheckpointInfo, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics};
+use crate::run::{
+    CheckpointFailure, CheckpointInfo, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics, StopLevel,
+};
 
 /// What does not change while a run trains.
 #[derive(Debug)]
@@ -58,8 +60,23 @@ pub(super) struct Trainer {
     pub(super) clock: Clock,
     pub(super) control: ControlState,
     pub(super) last_token_loss: Option<f64>,
+    /// A stop of at least this level interrupts a look.
+    pub(super) stop_looking_at: StopLevel,
+    /// Whether everything that was due after the last update was measured; a stop may have come in between.
+    pub(super) has_looked: bool,
     /// On a GPU: true as soon as a loss or gradient was not finite; no update is made from then on.
     poisoned: Option<Tensor<1, Bool>>,
+}
+
+/// How far earlier attempts came.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    /// Completed updates.
+    pub(super) step: u64,
+    /// Time in steps of each stage, in seconds.
+    pub(super) active_seconds: Vec<f64>,
+    /// Whether everything that was due after the last update was measured.
+    pub(super) has_looked: bool,
 }
 
 /// What one update left on the device.
@@ -72,17 +89,19 @@ struct Measured {
 }
 
 impl Trainer {
-    /// A trainer that goes on from `step` with `model` (on an autodiff device) and `optimizer`.
-    pub(super) fn new(setting: Setting, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, (step, active_seconds): (u64, Vec<f64>)) -> Self {
+    /// A trainer that goes on from `progress` with `model` (on an autodiff device) and `optimizer`.
+    pub(super) fn new(setting: Setting, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, progress: Progress) -> Self {
         Self {
             setting,
             inbox,
             model: Some(model),
             optimizer,
-            step,
-            clock: Clock::new(active_seconds),
+            step: progress.step,
+            clock: Clock::new(progress.active_seconds),
             control: ControlState::Starting,
             last_token_loss: None,
+            has_looked: progress.has_looked,
+            stop_looking_at: StopLevel::AfterCheckpoint,
             poisoned: None,
         }
     }
@@ -96,6 +115,9 @@ impl Trainer {
         if self.step == 0 {
             self.look(0, true)?;
             self.save(0, false);
+        } else if !self.has_looked {
+            let idx = self.setting.plan.stage_idx_after(self.step - 1);
+            self.look(idx, false)?;
         }
         for idx in self.setting.plan.stage_idx_after(self.step)..self.setting.plan.stages.len() {
             let stage = self.setting.plan.stages[idx].clone();
@@ -105,6 +127,9 @@ impl Trainer {
                 let Some(measured) = self.take_step(idx, &stage, &positions)? else { return self.end(idx) };
                 self.report(idx, &stage, &measured)?;
                 self.do_what_is_due(idx, &stage)?;
+                if self.inbox.stop_flag().level() == StopLevel::Now {
+                    return Ok(Outcome::Interrupted);
+                }
             }
         }
         Ok(Outcome::Completed)
@@ -206,6 +231,13 @@ impl Trainer {
         Ok(Some(poisoned))
     }
 
+    /// Fails if a loss or gradient since the last look was not finite: no update was made since.
+    fn check_poison(&self) -> Result<(), EngineError> {
+        let Some(flag) = &self.poisoned else { return Ok(()) };
+        let is_poisoned = flag.clone().try_into_data()?.iter::<bool>().any(|is_true| is_true);
+        if is_poisoned { Err(EngineError::Poisoned { step: self.step }) } else { Ok(()) }
+    }
+
     fn check_finite(measured: &Measured, step: u64) -> Result<(), EngineError> {
         for (what, number) in [("loss", &measured.loss), ("gradient norm", &measured.norm)] {
             let value = read(number)?;
@@ -225,6 +257,7 @@ impl Trainer {
         let (loss, grad_norm) = (read(&measured.loss)?, read(&measured.norm)?);
         self.clock.rest();
         Self::check_finite(measured, self.step)?;
+        self.check_poison()?;
         let lap = self.clock.lap(idx);
         let cost = self.setting.plan.cost_after(self.step);
         let position = self.data_position(stage) - stage.tokens_per_step;
@@ -251,9 +284,8 @@ impl Trainer {
     fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<(), EngineError> {
         let ends = self.step == stage.last_step();
         self.look(idx, ends)?;
-        let due = self.setting.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
-        if due || ends {
-            self.save(idx, ends);
+        if self.inbox.stop_flag().level() == StopLevel::Now {
+            return Ok(());
         }
         if ends {
             let cost = stage.cost(stage.steps);
@@ -269,6 +301,13 @@ impl Trainer {
                 active_seconds,
                 tokens_per_second: cost.tokens as f64 / active_seconds,
             }));
+        }
+        let due = self.setting.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
+        if self.step == self.setting.plan.steps {
+            // There is no later try, and a run without its last checkpoint is not complete.
+            self.try_save(idx, true)?;
+        } else if due || ends {
+            self.save(idx, ends);
         }
         Ok(())
     }
@@ -295,6 +334,7 @@ impl Trainer {
 
     /// Saves the state after the last completed update.
     pub(super) fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
+        self.check_poison()?;
         let started = Instant::now();
         // A command may come right after the switch; what is saved belongs to the stage of the last update.
         let idx = if idx > 0 && self.step == self.setting.plan.stages[idx].first_step { idx - 1 } else { idx };
@@ -313,8 +353,9 @@ impl Trainer {
             cursor: [place.epoch, place.block, place.part_offset_tokens],
             seed: self.setting.config.seed,
             data_fingerprint: self.setting.data_fingerprint.clone(),
+            has_looked: self.has_looked,
         };
-        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state: reached, active_seconds: self.clock.stages(), permanent };
+        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state: reached, active_seconds: self.clock.stages(idx), permanent };
         let (checkpoint, written) = self.setting.checkpoints.save(snapshot)?;
         let path = checkpoint.path.file_name().map_or_else(Default::default, |name| std::path::Path::new("checkpoints").join(name));
         let bytes = checkpoint.manifest.files.values().map(|file| file.bytes).sum();

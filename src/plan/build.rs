@@ -214,7 +214,13 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
     let mut plans: Vec<StagePlan> = Vec::new();
     for (idx, stage) in config.stages.iter().enumerate() {
         let per_step = tokens_per_step(config, stage);
-        let run_units = given(idx).unwrap_or(total.saturating_sub(taken));
+        // Rounding each share by itself must not change the budget: without a stage for the rest, the last one takes it.
+        let is_last = idx + 1 == config.stages.len() && given(idx).is_some();
+        let run_units = match given(idx) {
+            Some(own) if is_last && config.stages.iter().all(|stage| stage.share.is_some()) => total.saturating_sub(taken - own),
+            Some(own) => own,
+            None => total.saturating_sub(taken),
+        };
         let steps = if per_step == run_tokens_per_step { run_units } else { run_units * run_tokens_per_step / per_step };
         if steps == 0 {
             return Err(PlanError::EmptyStage { stage: idx + 1, steps: total, tokens_per_step: per_step });

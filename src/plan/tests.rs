@@ -309,3 +309,12 @@ fn cadences_are_shares_of_the_run_unless_they_are_given() {
     let on_gpu = Corpus { device_is_cpu: false, ..corpus(1_000_000) };
     assert_eq!(RunPlan::new(&config(&[]), &on_gpu).unwrap().cadences.report, 10);
 }
+
+#[test]
+fn shares_that_are_all_given_never_change_the_budget() {
+    for (shares, steps) in [(["0.5", "0.5"].as_slice(), 5), (&["0.5", "0.25", "0.25"], 10), (&["0.3", "0.3", "0.4"], 7)] {
+        let stages: Vec<String> = shares.iter().map(|share| format!("{{patch_size=1, share={share}}}")).collect();
+        let plan = plan(&[&format!("stages=[{}]", stages.join(", ")), &format!("training.steps={steps}")]);
+        assert_eq!(plan.steps, steps, "{shares:?}");
+    }
+}

@@ -76,8 +76,8 @@ impl Plain {
         for decision in &header.decisions {
             self.entry("decided", &format!("{}: {}", decision.label, decision.text));
         }
-        for warning in &plan.warnings {
-            self.entry("warning", warning);
+        if let Some(rate) = plan.entropy_rate {
+            self.entry("floor", &format!("the text's true entropy rate is {} nats per token", loss(rate)));
         }
         self.entry("watch", &format!("patchtui attach {}", shell_word(&header.name)));
     }
@@ -146,23 +146,26 @@ impl Plain {
     }
 
     fn show_end(&mut self, end: &RunEnd) {
-        let directory = self.history.header.as_ref().map(|header| header.directory.clone());
-        for line in end_text(directory.as_deref(), end).lines() {
+        let header = self.history.header.take();
+        let floor = header.as_ref().and_then(|header| header.plan.entropy_rate);
+        for line in end_text(header.as_ref().map(|header| header.directory.as_path()), floor, end).lines() {
             self.line(line);
         }
     }
 }
 
-/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it got that far.
+/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it got that far, and `floor` its
+/// text's true entropy rate, if it is known.
 #[must_use]
-pub fn end_text(directory: Option<&Path>, end: &RunEnd) -> String {
+pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> String {
     let what = match end.outcome {
         Outcome::Completed => "complete",
         Outcome::Stopped => "stopped, with a checkpoint",
         Outcome::Interrupted => "interrupted, without a new checkpoint",
         Outcome::Failed => "failed",
     };
-    let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}", loss(nats)));
+    let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} above the entropy floor of {}", loss(nats - floor), loss(floor)));
+    let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}{}", loss(nats), above(nats)));
     let mut lines = vec![format!("{what}: {} steps, {} tokens in {}{token_loss}", end.step, count(end.tokens), duration(end.active_seconds))];
     let mut entry = |label: &str, text: &str| lines.push(format!("  {label:<10} {text}"));
     if let Some(trouble) = &end.error {

@@ -172,12 +172,14 @@ impl History {
 
     /// Drops what an earlier attempt did beyond `step`: this attempt does it again.
     fn rewind(&mut self, step: u64) {
-        self.steps.retain(|point| point.step <= step);
-        self.evaluations.retain(|evaluation| evaluation.step <= step);
-        self.activations.retain(|activations| activations.step <= step);
-        self.samples.retain(|sample| sample.step <= step);
-        self.checkpoints.retain(|checkpoint| checkpoint.step <= step);
-        self.ledgers.retain(|ledger| ledger.step <= step);
+        // A run that starts over looks at its untrained model again.
+        let is_kept = |of: u64| of <= step && step > 0;
+        self.steps.retain(|point| is_kept(point.step));
+        self.evaluations.retain(|evaluation| is_kept(evaluation.step));
+        self.activations.retain(|activations| is_kept(activations.step));
+        self.samples.retain(|sample| is_kept(sample.step));
+        self.checkpoints.retain(|checkpoint| is_kept(checkpoint.step));
+        self.ledgers.retain(|ledger| is_kept(ledger.step));
         if self.last_step.as_ref().is_some_and(|last| last.step > step) {
             self.last_step = None;
         }

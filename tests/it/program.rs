@@ -11,24 +11,8 @@ use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::resume::TINY;
 use crate::tui_pty::Session;
-
-/// Nine steps: six with K = 4, three with K = 1.
-const TINY: [&str; 13] = [
-    "model.hidden_size=32",
-    "model.intermediate_size=64",
-    "model.num_hidden_layers=2",
-    "model.num_attention_heads=2",
-    "training.tokens_per_step=512",
-    "training.tokens=4608",
-    "training.context_length=16",
-    "training.micro_batch_size=4",
-    "evaluation.every_steps=3",
-    "evaluation.max_tokens=256",
-    "activations.every_steps=3",
-    "samples.every_steps=6",
-    "checkpoint.every_steps=2",
-];
 
 /// A folder to work in, with a state folder of its own.
 struct Bench {
@@ -266,6 +250,37 @@ fn the_plan_and_the_configuration_are_shown_without_writing_anything() {
     assert!(code == 0 && text.contains("seed = 7"), "{text}");
     assert_eq!(output(bench.patchtui(&["runs"])).0, 0);
     assert_eq!(bench.files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_run_whose_last_checkpoint_cannot_be_written_has_failed_and_can_be_resumed() {
+    let bench = Bench::new();
+    let blocked = bench.run_dir("demo").join("checkpoints/step-00000009.tmp");
+    // A file in the place of the scratch folder; the run may start only after it is there.
+    fs::create_dir_all(blocked.parent().unwrap()).unwrap();
+    fs::write(&blocked, "in the way").unwrap();
+    let (code, lines, _) = output(bench.tiny(&[]));
+    assert_eq!(code, 1, "{lines}");
+    fs::remove_file(&blocked).unwrap();
+    assert_eq!(output(bench.tiny(&["--resume"])).0, 0);
+    assert!(bench.run_dir("demo").join("checkpoints/step-00000009/manifest.json").is_file());
+}
+
+#[test]
+fn damaged_newer_checkpoints_do_not_push_out_a_fresh_one() {
+    let bench = Bench::new();
+    assert_eq!(until(bench.tiny(&[]), |record| completed_step(record, 7), |child| signal(child, Signal::TERM)), 75);
+    let checkpoints = bench.run_dir("demo/checkpoints");
+    for entry in fs::read_dir(&checkpoints).unwrap() {
+        fs::write(entry.unwrap().path().join("model.safetensors"), "damaged").unwrap();
+    }
+    assert_eq!(until(bench.tiny(&["--resume"]), |record| completed_step(record, 3), |child| signal(child, Signal::TERM)), 75);
+    assert_eq!(output(bench.tiny(&["--resume"])).0, 0);
+    let whole = bench.tiny(&["--name", "whole"]);
+    assert_eq!(output(whole).0, 0);
+    assert!(final_bytes(&bench.run_dir("demo")) == final_bytes(&bench.run_dir("whole")));
+    let evaluations = fs::read_to_string(bench.run_dir("demo/evals.jsonl")).unwrap();
+    assert!(evaluations.lines().last().unwrap().contains("\"step\":9"), "{evaluations}");
 }
 
 /// The program on a terminal of its own; what it starts finds runs and sockets in `bench`.

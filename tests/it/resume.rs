@@ -9,25 +9,25 @@ use patchtui::config::{LoadRequest, RunConfig, load};
 use patchtui::engine::{Job, execute};
 use patchtui::run::{CommandEnvelope, EventSender, Outcome, RunCommand, RunEnd, RunEvent, command_channel};
 
-/// Nine steps: six with K = 4, three with K = 1, two micro-batches each.
+/// Nine steps of a tiny network: six with K = 4, three with K = 1.
+pub(crate) const TINY: [&str; 13] = [
+    "model.hidden_size=32",
+    "model.intermediate_size=64",
+    "model.num_hidden_layers=2",
+    "model.num_attention_heads=2",
+    "training.tokens_per_step=512",
+    "training.tokens=4608",
+    "training.context_length=16",
+    "training.micro_batch_size=4",
+    "evaluation.every_steps=3",
+    "evaluation.max_tokens=256",
+    "activations.every_steps=3",
+    "samples.every_steps=6",
+    "checkpoint.every_steps=2",
+];
+
 fn tiny_config() -> RunConfig {
-    let sets = [
-        "model.hidden_size=32",
-        "model.intermediate_size=64",
-        "model.num_hidden_layers=2",
-        "model.num_attention_heads=2",
-        "training.tokens_per_step=512",
-        "training.tokens=4608",
-        "training.context_length=16",
-        "training.micro_batch_size=4",
-        "evaluation.every_steps=3",
-        "evaluation.max_tokens=256",
-        "activations.every_steps=3",
-        "samples.every_steps=never",
-        "checkpoint.every_steps=2",
-        "device=cpu",
-    ];
-    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let sets: Vec<String> = TINY.iter().map(ToString::to_string).collect();
     load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config
 }
 

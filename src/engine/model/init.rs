@@ -5,7 +5,7 @@
 
 use std::f64::consts::TAU;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Param;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::engine::model::{Attention, DecoderLayer, Embedding, Linear, LlamaForCausalLM, LlamaModel, Mlp, Positions, RmsNorm, RotaryTables};
@@ -43,28 +43,6 @@ impl LlamaForCausalLM {
         let lm_head =
             if shape.tie_word_embeddings { None } else { Some(Linear { weight: build.matrix("lm_head.weight", shape.vocab_size, shape.hidden_size)? }) };
         Ok(Self { model, lm_head })
-    }
-
-    /// Names and shapes of all parameters, in the order of the network.
-    pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        struct Shapes {
-            path: Vec<String>,
-            found: Vec<(String, Vec<usize>)>,
-        }
-        impl ModuleVisitor for Shapes {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                self.found.push((self.path.join("."), param.val().dims().to_vec()));
-            }
-            fn enter_module(&mut self, name: &str, _container: &str) {
-                self.path.push(name.to_owned());
-            }
-            fn exit_module(&mut self, _name: &str, _container: &str) {
-                self.path.pop();
-            }
-        }
-        let mut shapes = Shapes { path: Vec::new(), found: Vec::new() };
-        self.visit(&mut shapes);
-        shapes.found
     }
 }
 
