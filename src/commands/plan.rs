@@ -11,6 +11,10 @@ use crate::data::{self, Tokenizer, grammar::Grammar};
 use crate::plan::{Corpus, PlanError, RunPlan};
 use crate::report::format;
 
+/// A larger network is not built just to be timed: its plan must not need the memory that it warns of.
+#[cfg(feature = "engine")]
+const MOST_MEASURED: u64 = 50_000_000;
+
 /// Prints the plan of a configuration. Returns the exit code.
 ///
 /// # Errors
@@ -51,11 +55,15 @@ pub fn paper_plan(config: &RunConfig) -> Result<Option<RunPlan>, CommandError> {
 /// Tokens per second of each stage on this device, if this build can measure it.
 #[cfg(feature = "engine")]
 fn stage_speeds(config: &RunConfig, plan: &RunPlan) -> Result<Vec<f64>, CommandError> {
+    if plan.num_parameters > MOST_MEASURED {
+        return Ok(Vec::new());
+    }
     let device = crate::engine::device::find_device(config.device)?.with_threads(std::thread::available_parallelism().map_or(1, usize::from));
     crate::engine::measure_speeds(plan, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
 }
 
 #[cfg(not(feature = "engine"))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
 fn stage_speeds(_config: &RunConfig, _plan: &RunPlan) -> Result<Vec<f64>, CommandError> {
     Ok(Vec::new())
 }
