@@ -10,7 +10,7 @@ use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::data::DataError;
 use crate::plan::PlanError;
-use crate::run::FindError;
+use crate::run::{FindError, LockError};
 
 /// The user asked for something that makes no sense.
 const USAGE: u8 = 2;
@@ -74,6 +74,12 @@ impl From<DataError> for CommandError {
 impl From<FindError> for CommandError {
     fn from(error: FindError) -> Self {
         Self::usage(error.to_string(), error.hint())
+    }
+}
+
+impl From<LockError> for CommandError {
+    fn from(error: LockError) -> Self {
+        Self::failed(error.to_string(), error.hint())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::commands::choose::{Choice, Wish, alive, choose, unfinished};
 use crate::commands::engine_process::Face;
 use crate::commands::{CommandError, attach, engine, launch, load_config};
 use crate::config::{DeviceChoice, RunConfig, identity_changes, load_resolved, to_toml};
-use crate::run::{RunDirectory, RunIndex, replace_file};
+use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
 
 /// Runs a configuration. Returns the exit code.
 ///
@@ -59,6 +59,8 @@ fn prepare_directory(directory: &RunDirectory, config: &RunConfig) -> Result<Run
     let io = |error: io::Error| CommandError::io(directory.path(), &error);
     let is_new = !directory.path().exists();
     let created = RunDirectory::create(directory.path()).map_err(io)?;
+    // Of two starts at the same moment, only one may say what the run is.
+    let _lock = RunLock::acquire(&created)?;
     if let Err(error) = replace_file(&created.config(), to_toml(config).as_bytes()) {
         if is_new {
             // A run without its configuration would only be in the way of the next try.
