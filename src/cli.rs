@@ -30,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Starts a run in the background and watches it.
     Run(RunArgs),
+    /// Goes on with an unfinished run, from any folder, and watches it.
+    Resume(ResumeArgs),
     /// Says on paper what a configuration leads to: stages, cost, memory, disk.
     Plan(PlanArgs),
     /// Watches and steers a run, from any folder.
@@ -91,6 +93,19 @@ pub struct RunArgs {
     /// Goes on where the run stopped; starts it if there is nothing to go on from.
     #[arg(long)]
     pub resume: bool,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// A run's name or directory; the newest unfinished run if left out.
+    pub run: Option<String>,
+    /// Trains in the foreground and prints lines; also what happens without a terminal.
+    #[arg(long)]
+    pub no_tui: bool,
+    /// Prints the run's events as JSON lines on stdout; implies --no-tui.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `plan`.

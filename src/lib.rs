@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!  patchtui (client: ratatui)  <---- Unix socket ---->  patchtui engine (own process, own session)
-//!    run screen                    commands / records     |- trainer thread  (all tensors live here)
+//!    home and run screen           commands / records     |- trainer thread  (all tensors live here)
 //!  patchtui ctl                                           |- store thread    (metrics.jsonl, events.jsonl, ...)
-//!  patchtui run --no-tui = the engine in the foreground   '- control server  (tokio: socket, signals)
+//!  patchtui run --no-tui = the engine in the foreground   '- control thread  (tokio: socket, signals)
 //!                                                               |
 //!                                                   runs/<name>/  (the truth: plain files)
 //! ```
@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! config file + --set + defaults -> config::RunConfig -> plan::RunPlan (stages, schedule, cost)
+//! host::claim -> a locked directory -> host::ClaimedRun::prepare -> an engine that holds the lock
 //! text -> data::prepare -> token files (memory-mapped) -> data::Loader -> ids
 //! engine::execute -> run::RunEvent -> run::Store -> metrics.jsonl, events.jsonl, ... (never dropped)
 //!                                       '-> control::Server -> clients (may skip; they get a new snapshot)
@@ -24,25 +25,28 @@
 //!
 //! # Who may import whom
 //!
-//! Folders are layers; imports go downwards only, and `tests/it/architecture.rs` holds this table.
+//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` reads this table and holds the sources to it.
 //!
 //! | module | what it is for | may import |
 //! |---|---|---|
 //! | [`config`] | what the user wrote, every key documented, unknown keys refused | - |
 //! | [`plan`] | what follows from it: pure arithmetic, no files, no clock | config |
-//! | [`data`] | text to token files to blocks of ids; never tensors | config, plan |
-//! | [`run`] | what a run says, hears and leaves behind | config, plan |
+//! | [`data`] | text to token files to blocks of ids, tokenizers and their training; never tensors | config, plan |
+//! | [`run`] | what a run says, hears and leaves behind: events, commands, directory, checkpoints as files | config, plan |
 //! | [`control`] | socket, protocol, signals | config, plan, run |
-//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer, checkpoints | config, plan, data, run |
-//! | [`report`] | faces without a screen: plain lines, JSON lines | config, plan, run, control |
-//! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control |
+//! | [`host`] | from a configuration to a living engine: directory, lock, process | config, plan, data, run, control |
+//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, plan, data, run |
+//! | [`report`] | faces without a screen: plain lines, JSON lines | config, plan, run, control, host |
+//! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control, host |
 //! | [`commands`] | one file per subcommand: wiring only | all |
+//! | [`cli`] | what can be typed | - |
 //!
 //! # What must stay absent
 //!
 //! - No tensor outside `engine`, no ratatui outside `tui`, no printing outside `main`, `report` and `commands`.
 //! - `engine` never sees who listens; `plan` does no input or output; only `commands` knows that an engine and a screen exist.
-//! - No number in the patch stage but the patch size itself: `if patch_size` is written in `engine/patch.rs` alone.
+//! - No type of the planner or the trainer on disk or on the wire: what stands there has types of its own, in `run` and `control`.
+//! - No moment in which a run directory is judged or written without its lock.
 //! - No sum on the CPU whose order depends on threads: a resumed run gives the same bytes.
 //! - No text from outside reaches a terminal without [`run::sanitize_line`] or its kin.
 //!
@@ -55,6 +59,7 @@ pub mod control;
 pub mod data;
 #[cfg(feature = "engine")]
 pub mod engine;
+pub mod host;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -1,15 +1,22 @@
-//! The engine behind a run: what it is told, where it works. The only place that knows that an engine can be missing.
+//! The engine behind a run: what it is checked for, how it shows itself. The only place that knows that an engine can be missing.
 
 use crate::commands::CommandError;
-use crate::commands::engine_process::Face;
 use crate::config::RunConfig;
 use crate::data;
-use crate::run::RunDirectory;
 
 #[cfg(feature = "engine")]
 pub use with_burn::run;
 #[cfg(not(feature = "engine"))]
 pub use without_burn::run;
+
+/// How a run shows itself where it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreground {
+    /// Lines for people on the standard output.
+    Plain,
+    /// JSON lines on the standard output.
+    Json,
+}
 
 /// Checks what can be checked before anything is written: text, tokenizer, numbers, device.
 ///
@@ -34,36 +41,57 @@ fn check_device(_config: &RunConfig) -> Result<(), CommandError> {
 
 #[cfg(feature = "engine")]
 mod with_burn {
-    use super::{CommandError, Face, RunDirectory};
-    use crate::commands::engine_process::{EngineSetup, run_engine};
-    use crate::commands::run::token_cache;
-    use crate::config::load_resolved;
-    use crate::engine::{Job, execute};
-    use crate::run::RunIndex;
+    use std::path::{Path, PathBuf};
 
-    /// Trains the run in this process until it ends. Returns the exit code.
+    use super::{CommandError, Foreground};
+    use crate::engine::{Job, execute};
+    use crate::host::{EngineSetup, Face, engine_config, run_engine};
+    use crate::report::{Json, Plain, stdout};
+    use crate::run::{RunDirectory, RunIndex, RunLock};
+
+    /// Trains the run in this process until it ends, in the background without a face. Returns the exit code.
     ///
     /// # Errors
-    /// When the run is locked or its files cannot be used.
-    pub fn run(directory: &RunDirectory, face: Face) -> Result<u8, CommandError> {
+    /// When the run's files cannot be used.
+    pub fn run(directory: &RunDirectory, lock: RunLock, foreground: Option<Foreground>) -> Result<u8, CommandError> {
         // What libraries have to say goes where the process's errors go: in the background that is engine.log.
         let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
-        let config = load_resolved(&directory.config())?;
-        let setup = EngineSetup { directory: directory.clone(), on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
+        let config = engine_config(directory)?;
+        let face = foreground.map(face);
+        let setup = EngineSetup { directory: directory.clone(), lock, on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
         let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory) };
-        Ok(run_engine(&setup, move |inbox, events| execute(job, inbox, &events))?)
+        Ok(run_engine(setup, move |inbox, events| execute(job, inbox, &events))?)
+    }
+
+    fn face(foreground: Foreground) -> Face {
+        match foreground {
+            Foreground::Plain => {
+                let mut plain = Plain::new(stdout());
+                Box::new(move |record| plain.show(&record))
+            }
+            Foreground::Json => {
+                let mut json = Json::new(stdout());
+                Box::new(move |record| json.show(&record))
+            }
+        }
+    }
+
+    /// Where prepared text is kept for all runs of a folder.
+    fn token_cache(directory: &RunDirectory) -> PathBuf {
+        directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
     }
 }
 
 #[cfg(not(feature = "engine"))]
 mod without_burn {
-    use super::{CommandError, Face, RunDirectory};
+    use super::{CommandError, Foreground};
+    use crate::run::{RunDirectory, RunLock};
 
     /// This build has no engine.
     ///
     /// # Errors
     /// Always.
-    pub fn run(_directory: &RunDirectory, _face: Face) -> Result<u8, CommandError> {
+    pub fn run(_directory: &RunDirectory, _lock: RunLock, _foreground: Option<Foreground>) -> Result<u8, CommandError> {
         Err(no_engine())
     }
 

@@ -4,17 +4,16 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::commands::engine_process::StartError;
-use crate::commands::launch::LaunchError;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::data::DataError;
+use crate::host::StartError;
 use crate::plan::PlanError;
 use crate::run::{FindError, LockError};
 
-/// The user asked for something that makes no sense.
+/// Exit code when what was asked for cannot be done as it was asked.
 const USAGE: u8 = 2;
-/// Something outside the question broke.
+/// Exit code when something failed.
 const FAILED: u8 = 1;
 
 /// Why a command could not do its work.
@@ -29,12 +28,12 @@ pub struct CommandError {
 }
 
 impl CommandError {
-    /// The user asked for something that makes no sense.
+    /// What was asked for cannot be done as it was asked.
     pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), exit_code: USAGE }
     }
 
-    /// Something outside the question broke.
+    /// Something failed that the user did not cause.
     pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), exit_code: FAILED }
     }
@@ -79,18 +78,16 @@ impl From<FindError> for CommandError {
 
 impl From<LockError> for CommandError {
     fn from(error: LockError) -> Self {
-        Self::failed(error.to_string(), error.hint())
+        let hint = error.hint();
+        match error {
+            LockError::Alive { .. } => Self::usage(error.to_string(), hint),
+            LockError::Io { .. } => Self::failed(error.to_string(), hint),
+        }
     }
 }
 
 impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
-        Self::failed(error.to_string(), error.hint())
-    }
-}
-
-impl From<LaunchError> for CommandError {
-    fn from(error: LaunchError) -> Self {
         Self::failed(error.to_string(), error.hint())
     }
 }

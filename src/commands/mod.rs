@@ -3,13 +3,10 @@
 //! May know every layer, and is known by none but `main`. Start at [`dispatch`], then at the file that is named like the subcommand.
 
 pub mod attach;
-pub mod choose;
 pub mod config;
 pub mod ctl;
 pub mod engine;
-pub mod engine_process;
 mod error;
-pub mod launch;
 pub mod plan;
 pub mod run;
 pub mod runs;
@@ -20,11 +17,10 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, TokenizerCommand, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb};
-use crate::commands::engine_process::Face;
 use crate::commands::tokenizer::TrainRequest;
 use crate::config::{LoadRequest, LoadedConfig, load};
 use crate::report::{format, print};
-use crate::run::{RunCommand, RunDirectory, RunIndex};
+use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock};
 
 pub use error::CommandError;
 
@@ -64,6 +60,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             Err(CommandError::usage(format!("{word:?} is not a subcommand"), format!("patchtui run {word}, or patchtui --help for all subcommands")))
         }
         Some(Command::Run(args)) => run::run(&args, &runs.folder),
+        Some(Command::Resume(args)) => run::resume(&args, &runs),
         Some(Command::Plan(args)) => plan::plan(&args),
         Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
         Some(Command::Ctl(args)) => ctl_command(&args, &runs),
@@ -73,7 +70,11 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         }
         Some(Command::Config(command)) => config_command(command),
         Some(Command::Tokenizer(command)) => tokenizer_command(command),
-        Some(Command::Engine { run_dir }) => engine::run(&RunDirectory::new(run_dir), Face::None),
+        Some(Command::Engine { run_dir }) => {
+            let directory = RunDirectory::new(run_dir);
+            let lock = RunLock::inherit(&directory)?.map_or_else(|| RunLock::acquire(&directory), Ok)?;
+            engine::run(&directory, lock, None)
+        }
     }
 }
 

@@ -1,20 +1,19 @@
-//! `patchtui run`: check everything that can be checked, then make the directory, then start the engine.
+//! `patchtui run` and `patchtui resume`: claim a directory, check everything that can be checked, start the engine.
 
-use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::cli::RunArgs;
-use crate::commands::choose::{Choice, Wish, alive, choose, unfinished};
-use crate::commands::engine_process::Face;
-use crate::commands::{CommandError, attach, engine, launch, load_config};
-use crate::config::{DeviceChoice, RunConfig, identity_changes, load_resolved, to_toml};
-use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
+use crate::cli::{ResumeArgs, RunArgs};
+use crate::commands::engine::Foreground;
+use crate::commands::{CommandError, Runs, attach, engine, load_config};
+use crate::config::{DeviceChoice, RunConfig, is_plain_name, load_resolved};
+use crate::host::{Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, spawn_engine};
+use crate::run::{RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
 
 /// Runs a configuration. Returns the exit code.
 ///
 /// # Errors
-/// When the question makes no sense; nothing was written then.
+/// When the run cannot be started as asked; nothing was written then.
 pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
     let mut config = load_config(&args.config)?.config;
     if let Some(device) = &args.device {
@@ -24,101 +23,146 @@ pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
         check_name(name)?;
         config.name.clone_from(name);
     }
-    let is_headless = args.no_tui || args.json || !io::stdout().is_terminal() || !io::stdin().is_terminal();
+    let foreground = foreground(args.no_tui, args.json);
     let wish = Wish { name: &config.name, is_explicit: args.name.is_some(), resume: args.resume };
-    let directory = match choose(wish, runs_dir)? {
-        Choice::Attach(directory) if is_headless => return Err(alive(&directory)),
-        Choice::Attach(directory) => return attach::watch(&directory),
-        Choice::Completed(directory) => {
-            let _ = writeln!(io::stderr(), "{} is complete: there is nothing to resume", directory.name());
+    let claimed = claim(wish, runs_dir)?;
+    go_on(claimed, config, foreground)
+}
+
+/// Goes on with an unfinished run, wherever it is. Returns the exit code.
+///
+/// # Errors
+/// When there is no such run, or it cannot go on.
+pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let directory = match &args.run {
+        Some(text) => runs.index.find(text, &runs.folder)?,
+        None => newest_unfinished(runs)?,
+    };
+    resume_directory(&directory, foreground(args.no_tui, args.json))
+}
+
+/// Goes on with the run in `directory` as it was configured.
+///
+/// # Errors
+/// When it cannot go on.
+pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>) -> Result<u8, CommandError> {
+    let claimed = claim_directory(directory.clone(), true)?;
+    let config = load_resolved(&directory.config())?;
+    go_on(claimed, config, foreground)
+}
+
+/// Prepares a claimed directory and starts an engine in it, in a process of its own; returns when the engine answers.
+///
+/// # Errors
+/// When the configuration cannot be run here, or the engine does not start.
+pub fn launch(claimed: ClaimedRun, config: RunConfig) -> Result<RunDirectory, CommandError> {
+    let (directory, lock) = prepare(claimed, config)?;
+    spawn_engine(&directory, lock)?;
+    Ok(directory)
+}
+
+fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> Result<u8, CommandError> {
+    let claimed = match (claimed, foreground) {
+        (Claim::Ready(claimed), _) => claimed,
+        (Claim::Completed(directory), _) => {
+            let _ = writeln!(io::stderr(), "{} is complete: there is nothing to resume", sanitize_line(&directory.name()));
             return Ok(0);
         }
-        Choice::Ask(directory, _) if is_headless => return Err(unfinished(&directory)),
-        Choice::Ask(old, new) => match ask(&old, &new)? {
-            Some(directory) => directory,
+        (Claim::Alive(directory), Some(_)) => return Err(HostError::Alive { directory }.into()),
+        (Claim::Alive(directory), None) => return attach::watch(&directory),
+        (Claim::Unfinished { old, .. }, Some(_)) => return Err(unfinished(&old)),
+        (Claim::Unfinished { old, new }, None) => match ask(&old, &new)? {
+            Some(Answer::Resume) => ready(claim_directory(old, true)?)?,
+            Some(Answer::New) => ready(claim_directory(new, false)?)?,
             None => return Ok(0),
         },
-        Choice::Start(directory) | Choice::Resume(directory) => directory,
     };
-    config.name = directory.name();
-    if directory.is_run() {
-        check_identity(&directory, &config)?;
-    }
-    engine::check(&config)?;
-    let directory = prepare_directory(&directory, &config)?;
-    if is_headless {
-        let face = if args.json { Face::Json } else { Face::Plain };
-        return engine::run(&directory, face);
-    }
-    launch::spawn_engine(&directory)?;
-    attach::watch(&directory)
-}
-
-/// Makes the directory with its `config.toml`, and remembers it for `attach`.
-fn prepare_directory(directory: &RunDirectory, config: &RunConfig) -> Result<RunDirectory, CommandError> {
-    let io = |error: io::Error| CommandError::io(directory.path(), &error);
-    let is_new = !directory.path().exists();
-    let created = RunDirectory::create(directory.path()).map_err(io)?;
-    // Of two starts at the same moment, only one may say what the run is.
-    let _lock = RunLock::acquire(&created)?;
-    if let Err(error) = replace_file(&created.config(), to_toml(config).as_bytes()) {
-        if is_new {
-            // A run without its configuration would only be in the way of the next try.
-            let _ = fs::remove_dir_all(created.path());
+    match foreground {
+        Some(foreground) => {
+            let (directory, lock) = prepare(claimed, config)?;
+            engine::run(&directory, lock, Some(foreground))
         }
-        return Err(io(error));
+        None => attach::watch(&launch(claimed, config)?),
     }
-    if let Err(error) = RunIndex::of_user().add(&created) {
-        let _ = writeln!(io::stderr(), "warning: the run will only be found from this folder: {error}");
-    }
-    Ok(created)
 }
 
-/// Refuses what would make a resumed run another run, and warns of what makes it inexact.
-fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<(), CommandError> {
-    let old = load_resolved(&directory.config())?;
-    let changes = identity_changes(&old, config);
-    if let Some(first) = changes.first() {
-        let more = if changes.len() > 1 { format!(" (and {} more)", changes.len() - 1) } else { String::new() };
-        return Err(CommandError::usage(
-            format!("{} is {} in the run {:?} and {} now{more}: resuming it would make it another run", first.key, first.old, directory.name(), first.new),
-            "leave the change out, or start a new run with --name",
-        ));
+fn prepare(claimed: ClaimedRun, config: RunConfig) -> Result<(RunDirectory, crate::run::RunLock), CommandError> {
+    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
-    let micro_batches = |config: &RunConfig| config.stages.iter().map(|stage| stage.micro_batch_size).collect::<Vec<_>>();
-    let inexact = [
-        ("training.micro_batch_size", old.training.micro_batch_size != config.training.micro_batch_size || micro_batches(&old) != micro_batches(config)),
-        ("threads", old.threads != config.threads),
-        ("device", old.device != config.device),
-    ];
-    for (key, _) in inexact.iter().filter(|(_, changed)| *changed) {
-        let _ = writeln!(io::stderr(), "warning: {key} has changed: the run goes on, but not bit for bit as it would have");
-    }
-    Ok(())
+    Ok((directory, lock))
+}
+
+/// Without a terminal, or on request, the engine works in the foreground.
+fn foreground(no_tui: bool, json: bool) -> Option<Foreground> {
+    let is_headless = no_tui || json || !io::stdout().is_terminal() || !io::stdin().is_terminal();
+    is_headless.then_some(if json { Foreground::Json } else { Foreground::Plain })
+}
+
+/// What the user wants with an unfinished run.
+enum Answer {
+    Resume,
+    New,
 }
 
 /// Asks what to do about an unfinished run; `None` if nothing.
-fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<RunDirectory>, CommandError> {
+fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, CommandError> {
     let io = |error: io::Error| CommandError::io(old.path(), &error);
     let mut out = io::stderr();
-    write!(out, "{} is unfinished. Go on with it [r], start {} [n], or do nothing [q]? ", old.name(), new.name()).and_then(|()| out.flush()).map_err(io)?;
+    let (old_name, new_name) = (sanitize_line(&old.name()), sanitize_line(&new.name()));
+    write!(out, "{old_name} is unfinished. Resume it [r], start {new_name} [n], or quit [q]? ").and_then(|()| out.flush()).map_err(io)?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(io)?;
     Ok(match line.trim().to_ascii_lowercase().as_str() {
-        "" | "r" | "resume" => Some(old.clone()),
-        "n" | "new" => Some(new.clone()),
+        "" | "r" | "resume" => Some(Answer::Resume),
+        "n" | "new" => Some(Answer::New),
         _ => None,
     })
 }
 
+/// A claim that was decided a moment ago; somebody else may have been faster.
+fn ready(claimed: Claim) -> Result<ClaimedRun, CommandError> {
+    match claimed {
+        Claim::Ready(claimed) => Ok(claimed),
+        Claim::Alive(directory) => Err(HostError::Alive { directory }.into()),
+        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => Err(HostError::Exists { directory, state: RunState::Completed }.into()),
+    }
+}
+
+/// The newest run that neither works nor is complete.
+fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
+    let is_unfinished =
+        |run: &RunDirectory| RunSummary::read(run).is_ok_and(|summary| !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed));
+    let found = runs.index.all(&runs.folder).into_iter().find(is_unfinished);
+    found.ok_or_else(|| CommandError::usage("there is no unfinished run", "list all runs with: patchtui runs"))
+}
+
+/// The error for a headless start of a run that is unfinished.
+fn unfinished(directory: &RunDirectory) -> CommandError {
+    CommandError::usage(
+        format!("the run {:?} is unfinished in {}", directory.name(), directory.path().display()),
+        "add --resume to go on with it, or --name to start another",
+    )
+}
+
 fn check_name(name: &str) -> Result<(), CommandError> {
-    if crate::config::is_plain_name(name) {
+    if is_plain_name(name) {
         return Ok(());
     }
     Err(CommandError::usage(format!("--name {name:?} is not a plain file name"), "use letters, digits, dots and dashes"))
 }
 
-/// Where prepared text is kept for all runs of a folder.
-pub fn token_cache(directory: &RunDirectory) -> PathBuf {
-    directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
+impl From<HostError> for CommandError {
+    fn from(error: HostError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        if error.is_usage() { Self::usage(message, hint) } else { Self::failed(message, hint) }
+    }
+}
+
+impl From<LaunchError> for CommandError {
+    fn from(error: LaunchError) -> Self {
+        let exit_code = error.exit_code();
+        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
+    }
 }

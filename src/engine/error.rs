@@ -4,10 +4,10 @@ use burn::tensor::ExecutionError;
 use thiserror::Error;
 
 use crate::data::DataError;
-use crate::engine::checkpoint::CheckpointError;
 use crate::engine::device::DeviceError;
+use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
-use crate::run::Trouble;
+use crate::run::{CheckpointError, Difference, Trouble};
 
 /// Why a run broke.
 #[derive(Debug, Error)]
@@ -24,6 +24,9 @@ pub enum EngineError {
     /// A checkpoint.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// The tensors of a checkpoint.
+    #[error("checkpoint: {0}")]
+    Tensors(#[from] TensorFileError),
     /// A computation on the device.
     #[error("the device failed: {0}")]
     Execution(#[from] ExecutionError),
@@ -49,6 +52,14 @@ pub enum EngineError {
         /// Step of the checkpoint.
         step: u64,
     },
+    /// Every valid checkpoint belongs to another run.
+    #[error("the checkpoint at step {step} belongs to another run: its {} is {}, and this run's is {}", difference.what, difference.found, difference.expected)]
+    OtherRun {
+        /// Step of the newest checkpoint.
+        step: u64,
+        /// The first thing that differs.
+        difference: Difference,
+    },
     /// A file of the run directory.
     #[error("{path}: {source}")]
     Io {
@@ -66,11 +77,13 @@ impl EngineError {
             Self::Device(error) => Some(error.hint()),
             Self::Data(error) => Some(error.hint()),
             Self::Plan(error) => Some(error.hint()),
-            Self::Checkpoint(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
+            Self::Checkpoint(error) => Some(error.hint().to_owned()),
+            Self::Tensors(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
             Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with --resume".into()),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into())
             }
+            Self::OtherRun { .. } => Some("use the version of patchtui that wrote it, or start a new run under another --name".into()),
             Self::OtherData { .. } => Some("put the old text back, or start a new run under another --name".into()),
         }
     }

@@ -1,24 +1,22 @@
 //! From a run directory to a trained model: prepare the text, build or restore the model, try each stage, train.
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::tensor::Device;
-
 use crate::config::{Budget, RunConfig, TextSource};
 use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepare};
-use crate::engine::checkpoint::{Checkpoint, Checkpoints, free_bytes};
 use crate::engine::decisions::decisions;
-use crate::engine::device::{ComputeDevice, find_device};
+use crate::engine::device::find_device;
 use crate::engine::error::EngineError;
-use crate::engine::model::{LlamaForCausalLM, random_weights};
-use crate::engine::optimizer::AdamW;
-use crate::engine::trainer::{Progress as Reached, Setting, Trainer};
+use crate::engine::start::{RunFacts, Start};
+use crate::engine::trainer::{Setting, Trainer};
 use crate::engine::warmup::try_stages;
 use crate::plan::{Corpus, RunPlan, block_tokens};
-use crate::run::{EventSender, Inbox, Outcome, Progress, RunEnd, RunEvent, RunHeader, Trouble, Warmup, Warning};
+use crate::run::{
+    Checkpoint, CheckpointError, Checkpoints, EventSender, Inbox, Outcome, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, Trouble, Warmup, Warning,
+    replace_file,
+};
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
 const GENERATED_TOKENS: u64 = 2_000_000;
@@ -36,9 +34,9 @@ pub struct Job {
 
 /// Trains, from the newest valid checkpoint if there is one. Everything that happens is said through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
-    let (checkpoints, keep) = (job.directory.join("checkpoints"), job.config.checkpoint.keep);
-    let reached = || Checkpoints::new(checkpoints, keep).newest_valid().0;
-    match begin(job, inbox, events) {
+    let checkpoints = Checkpoints::new(&RunDirectory::new(&job.directory), job.config.checkpoint.keep);
+    let reached = || checkpoints.newest_claimed();
+    match begin(job, checkpoints.clone(), inbox, events) {
         Ok(Some(mut trainer)) => match trainer.train() {
             Ok(outcome) => end_of(&trainer, outcome, None),
             Err(error) => end_of(&trainer, Outcome::Failed, Some(error.trouble())),
@@ -49,7 +47,7 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
 }
 
 /// Everything before the first step; `None` if the run was told to end meanwhile.
-fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
+fn begin(job: Job, checkpoints: Checkpoints, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
     let threads = use_threads(job.config.threads, events);
     let device = find_device(job.config.device)?.with_threads(threads);
@@ -62,13 +60,17 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     };
     let plan = RunPlan::new(&job.config, &corpus)?;
     write_plan(&job, &plan)?;
-    let checkpoints = Checkpoints::new(job.directory.join("checkpoints"), job.config.checkpoint.keep);
-    let (newest, rejected) = checkpoints.newest_valid();
+    let order = BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle);
+    let facts =
+        RunFacts { config: &job.config, plan: &plan, order: &order, data_fingerprint: &prepared.fingerprint, tokenizer: prepared.tokenizer.fingerprint() };
+    let (start, rejected) = match Start::find(facts, &checkpoints, &device, inbox.stop_flag()) {
+        Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(None),
+        found => found?,
+    };
     let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
     for rejected in rejected {
         warn(format!("{} is not used: {}", rejected.path.display(), rejected.reason));
     }
-    let start = Start::from(newest, &job.config, &plan, &device, &prepared.fingerprint)?;
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
         name: job.config.name.clone(),
         directory: job.directory.clone(),
@@ -76,14 +78,13 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         threads,
         resumed_from: start.resumed_from,
         decisions: decisions(&job.config, &plan),
-        plan: plan.clone(),
+        plan: (&plan).into(),
     })));
     plan.warnings.iter().cloned().for_each(warn);
-    warn_about_room(&job, &plan, events);
+    warn_about_room(&checkpoints, job.config.checkpoint.keep, &plan, events);
     if prepared.validation.len().min(job.config.evaluation.max_tokens.0) < job.config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
-    let order = BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle);
     let setting = Setting {
         loader: Loader::new(prepared.train, order),
         validation: prepared.validation,
@@ -98,41 +99,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     };
     let Some(tokens_per_second) = try_stages(&setting.plan, &setting.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
     events.send(RunEvent::Warmed(Warmup { tokens_per_second }));
-    Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, start.progress)))
-}
-
-/// What training starts from.
-struct Start {
-    model: LlamaForCausalLM,
-    optimizer: AdamW,
-    resumed_from: Option<u64>,
-    progress: Reached,
-}
-
-impl Start {
-    fn from(checkpoint: Option<Checkpoint>, config: &RunConfig, plan: &RunPlan, device: &ComputeDevice, data_fingerprint: &str) -> Result<Self, EngineError> {
-        let recording: Device = device.device.clone().autodiff();
-        let Some(checkpoint) = checkpoint else {
-            let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &recording);
-            let optimizer = AdamW::new(config.optimizer.clone());
-            return Ok(Self {
-                model,
-                optimizer,
-                resumed_from: None,
-                progress: Reached { step: 0, active_seconds: vec![0.0; plan.stages.len()], has_looked: false },
-            });
-        };
-        let step = checkpoint.manifest.step;
-        if checkpoint.manifest.data_fingerprint != data_fingerprint {
-            return Err(EngineError::OtherData { step });
-        }
-        Ok(Self {
-            model: checkpoint.model(&plan.model, &recording)?,
-            optimizer: checkpoint.optimizer(config.optimizer.clone(), &device.device)?,
-            resumed_from: Some(step),
-            progress: Reached { step, has_looked: checkpoint.state()?.has_looked, active_seconds: checkpoint.manifest.active_seconds },
-        })
-    }
+    Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, start.reached)))
 }
 
 /// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.
@@ -181,21 +148,20 @@ fn use_threads(threads: usize, events: &EventSender) -> usize {
 }
 
 fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
-    let path = job.directory.join("plan.json");
+    let path = RunDirectory::new(&job.directory).plan();
     let io = |source| EngineError::Io { path: path.display().to_string(), source };
     let text = serde_json::to_string_pretty(plan).map_err(|error| io(error.into()))?;
-    let scratch = path.with_extension("json.tmp");
-    fs::write(&scratch, text + "\n").and_then(|()| fs::rename(&scratch, &path)).map_err(io)
+    replace_file(&path, (text + "\n").as_bytes()).map_err(io)
 }
 
 /// Says early what a full disk would say late.
-fn warn_about_room(job: &Job, plan: &RunPlan, events: &EventSender) {
-    let kept = (job.config.checkpoint.keep + plan.stages.len() + 1) as u64;
+fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, events: &EventSender) {
+    let kept = (keep + plan.stages.len() + 1) as u64;
     let needed = kept * plan.memory.checkpoint;
-    if let Ok(free) = free_bytes(&job.directory)
+    if let Ok(free) = checkpoints.free_bytes()
         && free < needed
     {
-        let message = format!("{kept} checkpoints take {needed} bytes and {free} are free in {}", job.directory.display());
+        let message = format!("{kept} checkpoints take {needed} bytes, and {free} are free where they are kept");
         events.send(RunEvent::Warning(Warning { message }));
     }
 }
@@ -213,12 +179,12 @@ fn end_of(trainer: &Trainer, outcome: Outcome, error: Option<Trouble>) -> RunEnd
 
 /// The end of an attempt that took no step; earlier ones may have.
 fn end_before_training(reached: Option<Checkpoint>, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
-    let state = reached.as_ref().and_then(|checkpoint| checkpoint.state().ok());
+    let (state, manifest) = reached.map(|checkpoint| (checkpoint.state, checkpoint.manifest)).unzip();
     RunEnd {
         outcome,
         step: state.as_ref().map_or(0, |state| state.step),
         tokens: state.map_or(0, |state| state.tokens),
-        active_seconds: reached.map_or(0.0, |checkpoint| checkpoint.manifest.active_seconds.iter().sum()),
+        active_seconds: manifest.map_or(0.0, |manifest| manifest.active_seconds.iter().sum()),
         token_loss: None,
         error,
     }

@@ -19,6 +19,7 @@ mod obey;
 pub mod optimizer;
 pub mod patch;
 pub mod probe;
+mod start;
 pub mod tensor_file;
 mod trainer;
 mod warmup;

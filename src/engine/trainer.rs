@@ -9,7 +9,7 @@ use burn::tensor::{Bool, Tensor};
 
 use crate::config::{OptimizerState, RunConfig};
 use crate::data::{Loader, TokenStream, Tokenizer};
-use crate::engine::checkpoint::{Checkpoints, Snapshot, TrainerState};
+use crate::engine::checkpoint::{self, Snapshot};
 use crate::engine::clock::Clock;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
@@ -17,9 +17,11 @@ use crate::engine::gradients::{NamedGradients, micro_steps};
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;
+use crate::engine::start::RunFacts;
 use crate::plan::{RunPlan, StagePlan};
 use crate::run::{
-    CheckpointFailure, CheckpointInfo, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics, StopLevel,
+    CheckpointFailure, CheckpointInfo, Checkpoints, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics,
+    StopLevel, TrainerState,
 };
 
 /// What does not change while a run trains.
@@ -336,31 +338,21 @@ impl Trainer {
     pub(super) fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
         self.check_poison()?;
         let started = Instant::now();
-        // A command may come right after the switch; what is saved belongs to the stage of the last update.
-        let idx = if idx > 0 && self.step == self.setting.plan.stages[idx].first_step { idx - 1 } else { idx };
-        let stage = &self.setting.plan.stages[idx];
-        let data_position = self.data_position(stage);
-        let place = self.setting.loader.order.place(data_position);
-        let reached = TrainerState {
-            format_version: 1,
-            step: self.step,
-            stage: idx,
-            stage_step: self.step - stage.first_step,
-            patch_size: stage.patch_size,
-            optimizer_count: self.optimizer.count,
-            tokens: self.setting.plan.cost_after(self.step).tokens,
-            data_position,
-            cursor: [place.epoch, place.block, place.part_offset_tokens],
-            seed: self.setting.config.seed,
-            data_fingerprint: self.setting.data_fingerprint.clone(),
-            has_looked: self.has_looked,
+        let setting = &self.setting;
+        let facts = RunFacts {
+            config: &setting.config,
+            plan: &setting.plan,
+            order: &setting.loader.order,
+            data_fingerprint: &setting.data_fingerprint,
+            tokenizer: setting.tokenizer.fingerprint(),
         };
-        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state: reached, active_seconds: self.clock.stages(idx), permanent };
-        let (checkpoint, written) = self.setting.checkpoints.save(snapshot)?;
-        let path = checkpoint.path.file_name().map_or_else(Default::default, |name| std::path::Path::new("checkpoints").join(name));
-        let bytes = checkpoint.manifest.files.values().map(|file| file.bytes).sum();
-        let info = CheckpointInfo { step: self.step, path, bytes, seconds: started.elapsed().as_secs_f64(), permanent: checkpoint.manifest.permanent };
-        if written > 0 {
+        let state = TrainerState { optimizer_count: self.optimizer.count, has_measured: self.has_looked, ..facts.state_after(self.step) };
+        let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state, active_seconds: self.clock.stages(idx), permanent };
+        let (saved, is_new) = checkpoint::save(&setting.checkpoints, snapshot, &setting.events, self.inbox.stop_flag())?;
+        let path = saved.path.file_name().map_or_else(Default::default, |name| std::path::Path::new("checkpoints").join(name));
+        let seconds = started.elapsed().as_secs_f64();
+        let info = CheckpointInfo { step: self.step, path, bytes: saved.manifest.bytes(), seconds, permanent: saved.manifest.permanent };
+        if is_new {
             self.say(RunEvent::CheckpointSaved(info.clone()));
         }
         Ok(info)

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::run::{LineFile, RunDirectory};
+use crate::run::files::append_regular;
+use crate::run::{Disk, LineFile, Operation, RunDirectory};
 
 /// Lines that wait for the disk, per file; at some hundred bytes each this is tens of megabytes.
 const MAX_WAITING: usize = 100_000;
@@ -20,6 +21,7 @@ const MAX_WAITING: usize = 100_000;
 pub struct RunLog {
     files: [Appender; LineFile::ALL.len()],
     failing: bool,
+    disk: Disk,
 }
 
 /// What changed with the disk.
@@ -60,6 +62,8 @@ struct Appender {
     end: u64,
     waiting: VecDeque<String>,
     dropped: u64,
+    /// Whether lines were written that may not be on the disk yet.
+    is_dirty: bool,
 }
 
 impl LogError {
@@ -73,6 +77,11 @@ impl LogError {
 impl RunLog {
     /// Opens the files of `directory` and cuts torn last lines; also says which files had one.
     pub fn open(directory: &RunDirectory) -> Result<(Self, Vec<PathBuf>), LogError> {
+        Self::open_on(directory, Disk::default())
+    }
+
+    /// The same on a file system that can fail.
+    pub fn open_on(directory: &RunDirectory, disk: Disk) -> Result<(Self, Vec<PathBuf>), LogError> {
         let mut torn = Vec::new();
         let mut files = LineFile::ALL.map(|file| Appender::new(file.path(directory)));
         for file in &mut files {
@@ -82,7 +91,7 @@ impl RunLog {
                 Err(source) => return Err(LogError { path: file.path.clone(), source }),
             }
         }
-        Ok((Self { files, failing: false }, torn))
+        Ok((Self { files, failing: false, disk }, torn))
     }
 
     /// Appends `line`, which ends with a line feed, and whatever waits; says when that starts to fail or works again.
@@ -98,7 +107,7 @@ impl RunLog {
         let waited = self.files.iter().map(|file| file.waiting.len()).sum();
         let mut failure = None;
         for file in &mut self.files {
-            if let Err(error) = file.flush() {
+            if let Err(error) = file.flush(&self.disk) {
                 failure = Some(DiskChange::Failing { path: file.path.clone(), reason: error.to_string() });
             }
         }
@@ -116,17 +125,28 @@ impl RunLog {
         }
     }
 
-    /// Waits until the disk has everything; a failure shows in the next [`RunLog::append`].
-    pub fn sync(&self) {
-        for file in self.files.iter().filter_map(|file| file.file.as_ref()) {
-            let _ = file.sync_data();
+    /// Waits until the disk has everything.
+    ///
+    /// # Errors
+    /// When lines still wait in memory, or the disk cannot say that it has them.
+    pub fn sync(&mut self) -> io::Result<()> {
+        for appender in &mut self.files {
+            if !appender.waiting.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::StorageFull, format!("{} lines of {} wait for it", appender.waiting.len(), appender.path.display())));
+            }
+            if let Some(file) = appender.file.as_ref().filter(|_| appender.is_dirty) {
+                self.disk.before(Operation::Sync, &appender.path)?;
+                file.sync_data()?;
+                appender.is_dirty = false;
+            }
         }
+        Ok(())
     }
 }
 
 impl Appender {
     fn new(path: PathBuf) -> Self {
-        Self { path, file: None, end: 0, waiting: VecDeque::new(), dropped: 0 }
+        Self { path, file: None, end: 0, waiting: VecDeque::new(), dropped: 0, is_dirty: false }
     }
 
     fn push(&mut self, line: String) {
@@ -137,14 +157,15 @@ impl Appender {
         self.waiting.push_back(line);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, disk: &Disk) -> io::Result<()> {
         while let Some(line) = self.waiting.front() {
             if self.file.is_none() {
                 open_at_line_end(&self.path).map(|(file, end, _)| (self.file, self.end) = (Some(file), end))?;
             }
             let Some(file) = &mut self.file else { return Ok(()) };
             // One write(2) unless the disk takes only a part; trying the rest then gives the real reason.
-            if let Err(error) = file.write_all(line.as_bytes()) {
+            self.is_dirty = true;
+            if let Err(error) = disk.before(Operation::Append, &self.path).and_then(|()| file.write_all(line.as_bytes())) {
                 // If this fails too, opening the file anew cuts the partial line.
                 let _ = file.set_len(self.end);
                 self.file = None;
@@ -165,7 +186,7 @@ impl Appender {
 
 /// Opens `path` for appending after its last whole line, and cuts what follows that line.
 fn open_at_line_end(path: &Path) -> io::Result<(File, u64, bool)> {
-    let mut file = File::options().create(true).read(true).append(true).open(path)?;
+    let mut file = append_regular(path)?;
     let length = file.metadata()?.len();
     let end = line_end_before(&mut file, length)?;
     if end < length {

@@ -1,9 +1,10 @@
-//! Where the files of a run are, and how a file is replaced without ever being half written.
+//! Where the files of a run are.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::run::files::create_directory;
 
 /// The directory of one run; the only place that knows the names inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,9 +20,9 @@ impl RunDirectory {
         Self { path: fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_path_buf()) }
     }
 
-    /// The same, and makes the folder and its `checkpoints/` if they are not there.
+    /// The same, and makes the folder and its `checkpoints/` if they are not there, on the disk as well.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
-        fs::create_dir_all(path.as_ref().join("checkpoints"))?;
+        create_directory(&path.as_ref().join("checkpoints"))?;
         Ok(Self::new(path))
     }
 
@@ -85,6 +86,12 @@ impl RunDirectory {
         self.path.join("samples.jsonl")
     }
 
+    /// The run's own copy of its tokenizer, if that is a file.
+    #[must_use]
+    pub fn tokenizer(&self) -> PathBuf {
+        self.path.join("tokenizer.json")
+    }
+
     /// Folder of the checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
@@ -116,26 +123,6 @@ impl RunDirectory {
     }
 }
 
-/// Replaces the file at `path` by `bytes`: a reader sees the old content or the new, a power cut leaves one of them.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = OsString::from(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = write_and_sync(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // Only our own half file is removed; that this fails too changes nothing for the caller.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 fn size_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let size_of = |entry: fs::DirEntry| match entry.metadata() {
@@ -149,25 +136,6 @@ fn size_below(folder: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_and_leaves_nothing_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("engine.json");
-        replace_file(&path, b"old").unwrap();
-        replace_file(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_replaced_keeps_its_place_clean() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("taken");
-        fs::create_dir(&path).unwrap();
-        replace_file(&path, b"new").unwrap_err();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 
     #[test]
     fn the_size_counts_folders_below() {

@@ -1,16 +1,17 @@
-//! What a run says: one closed enum of plain data, from the engine to every log, screen and script.
+//! What a run says: plain data, from the engine to every log, screen and script.
 //!
 //! Knows numbers and text; never tensors or widgets. `step` always counts completed updates, and `tokens` all tokens read by
-//! them. Start at [`RunEvent`].
+//! them. These types are what stands on disk and on the wire: a field that is added has a default, a new kind of event is a new
+//! type, which older readers pass over, and nothing is renamed or removed. Start at [`RunEvent`].
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::PatchSize;
-use crate::plan::RunPlan;
-use crate::run::{RunCommand, number};
+use crate::run::{PlanOutline, RunCommand, number};
 
 /// Version of the lines in a run directory and of the records on the socket.
 pub const FORMAT_VERSION: u32 = 1;
@@ -66,6 +67,9 @@ pub enum RunEvent {
     Warning(Warning),
     /// The run ended, one way or another.
     RunFinished(RunEnd),
+    /// An event of a newer version, passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What is known when a run starts.
@@ -84,7 +88,7 @@ pub struct RunHeader {
     /// What paper and code leave open and this run decided, as label and text (`method.md`, section 6).
     pub decisions: Vec<Decision>,
     /// Stages, steps, costs.
-    pub plan: RunPlan,
+    pub plan: PlanOutline,
 }
 
 /// One decision that a run states.
@@ -251,7 +255,7 @@ pub struct CheckpointInfo {
     /// How long saving took.
     #[serde(with = "number")]
     pub seconds: f64,
-    /// Whether it is kept for ever.
+    /// Whether pruning leaves it: stage ends and the run's end.
     pub permanent: bool,
 }
 
@@ -395,19 +399,59 @@ impl Outcome {
     }
 }
 
-/// The engine's end of the road to logs and screens; it never blocks and never fails.
+/// The engine's end of the road to logs and screens; [`EventSender::send`] never blocks and never fails.
 #[derive(Debug, Clone)]
-pub struct EventSender(Sender<RunEvent>);
+pub struct EventSender(Road);
+
+/// Where events go.
+#[derive(Debug, Clone)]
+enum Road {
+    /// To whoever listens; nothing is kept.
+    Listener(Sender<RunEvent>),
+    /// To the store thread.
+    Store(Sender<ToStore>),
+}
+
+/// What the store thread is told.
+#[derive(Debug)]
+pub(crate) enum ToStore {
+    /// Keep and show this.
+    Event(Box<RunEvent>),
+    /// Bring everything so far to the disk, and say whether that worked.
+    Sync(Sender<io::Result<()>>),
+}
 
 impl EventSender {
-    /// Sends through `channel`, whose other end is the store thread's.
+    /// Sends to a listener that keeps nothing.
     #[must_use]
     pub fn new(channel: Sender<RunEvent>) -> Self {
-        Self(channel)
+        Self(Road::Listener(channel))
+    }
+
+    /// Sends to the store thread.
+    pub(crate) fn to_store(channel: Sender<ToStore>) -> Self {
+        Self(Road::Store(channel))
     }
 
     /// Says something; if nobody listens any more, nothing happens, for a dead log must not stop a run.
     pub fn send(&self, event: RunEvent) {
-        let _ = self.0.send(event);
+        match &self.0 {
+            Road::Listener(channel) => drop(channel.send(event)),
+            Road::Store(channel) => drop(channel.send(ToStore::Event(Box::new(event)))),
+        }
+    }
+
+    /// Waits until the lines of everything that was sent are on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not take them. A store that is gone keeps nobody waiting: that the lines are lost must not cost the
+    /// weights as well.
+    pub fn sync_lines(&self) -> io::Result<()> {
+        let Road::Store(channel) = &self.0 else { return Ok(()) };
+        let (reply, answer) = mpsc::channel();
+        if channel.send(ToStore::Sync(reply)).is_err() {
+            return Ok(());
+        }
+        answer.recv().unwrap_or(Ok(()))
     }
 }

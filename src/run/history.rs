@@ -18,8 +18,9 @@ const SAMPLES: usize = 60;
 /// Steps over which throughput is averaged.
 const RECENT_STEPS: usize = 20;
 
-/// What a run has said so far.
+/// What a run has said so far; the snapshot that a client gets is this, and what it does not have is empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct History {
     /// Sequence number of the last record that was applied.
     pub last_seq: u64,
@@ -216,7 +217,8 @@ impl History {
             | RunEvent::CommandAccepted(_)
             | RunEvent::CommandDone(_)
             | RunEvent::CommandFailed(_)
-            | RunEvent::Warning(_) => {}
+            | RunEvent::Warning(_)
+            | RunEvent::Unknown => {}
         }
     }
 
@@ -294,7 +296,8 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         | RunEvent::StepCompleted(_)
         | RunEvent::Evaluated(_)
         | RunEvent::ActivationsMeasured(_)
-        | RunEvent::Sampled(_) => return None,
+        | RunEvent::Sampled(_)
+        | RunEvent::Unknown => return None,
     })
 }
 

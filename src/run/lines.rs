@@ -4,6 +4,9 @@
 //! so that a table reader can take them as they are. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is for
 //! whoever watches now: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
 //! files therefore take gaps in `seq` as normal.
+//!
+//! A line is read by its type. A flat line without one has the type of its file. A type that this version does not know is
+//! [`RunEvent::Unknown`], not a broken line, and unknown fields are passed over.
 
 use std::path::PathBuf;
 
@@ -42,12 +45,16 @@ pub enum LineError {
     },
 }
 
+/// What every line has.
 #[derive(Deserialize)]
 struct Header {
     format_version: u32,
     seq: u64,
     at: String,
     attempt: u32,
+    /// Of a flat line, if it is not its file's own.
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -110,16 +117,18 @@ pub fn encode_event(record: &Record) -> Result<String, serde_json::Error> {
 
 /// Reads a line of `file`, with or without its line feed.
 pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
-    let Header { format_version, seq, at, attempt } = serde_json::from_slice(line)?;
+    let Header { format_version, seq, at, attempt, kind } = serde_json::from_slice(line)?;
     if format_version > FORMAT_VERSION {
         return Err(LineError::Newer { found: format_version });
     }
-    let event = match file {
-        LineFile::Events => serde_json::from_slice::<EventLine>(line)?.event,
-        LineFile::Metrics => RunEvent::StepCompleted(serde_json::from_slice(line)?),
-        LineFile::Evals => RunEvent::Evaluated(serde_json::from_slice(line)?),
-        LineFile::Activations => RunEvent::ActivationsMeasured(serde_json::from_slice(line)?),
-        LineFile::Samples => RunEvent::Sampled(serde_json::from_slice(line)?),
+    let event = match (file, kind) {
+        (LineFile::Events, _) => serde_json::from_slice::<EventLine>(line)?.event,
+        // The fields of a typed line stand beside its type, as those of an event do.
+        (_, Some(_)) => serde_json::from_slice(line)?,
+        (LineFile::Metrics, None) => RunEvent::StepCompleted(serde_json::from_slice(line)?),
+        (LineFile::Evals, None) => RunEvent::Evaluated(serde_json::from_slice(line)?),
+        (LineFile::Activations, None) => RunEvent::ActivationsMeasured(serde_json::from_slice(line)?),
+        (LineFile::Samples, None) => RunEvent::Sampled(serde_json::from_slice(line)?),
     };
     Ok(Record { seq, at, attempt, event })
 }

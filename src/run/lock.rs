@@ -1,10 +1,13 @@
-//! Who runs a run: the lock that says that an engine is alive, and the card that says which one.
+//! Who runs a run: the lock that says that an engine is alive, and `engine.json`, which says which one.
 //!
 //! The lock is the truth: the kernel drops it when the process ends, however it ends. A process id alone never is, for it
-//! may belong to somebody else by now.
+//! may belong to another process by now. The lock belongs to an open file, not to a process, so it can be handed to a child: it
+//! is held until the last of them closes the file.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -12,16 +15,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::run::files::{append_regular, open_regular, read_small};
 use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 
 /// A reader that asks [`is_alive`] holds the lock for microseconds; an engine that starts just then tries again.
 const TRIES: usize = 25;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Held by the engine from before it touches the run until it ends.
+/// Held from before a run directory is judged until its engine ends.
 #[derive(Debug)]
 pub struct RunLock {
-    file: File,
+    /// Away only when it was handed on.
+    file: Option<File>,
 }
 
 /// Who runs a run, or ran it last.
@@ -79,12 +84,21 @@ impl LockError {
 
 impl RunLock {
     /// Takes the lock of `directory`.
+    ///
+    /// # Errors
+    /// When another process has it, or the lock file cannot be used.
     pub fn acquire(directory: &RunDirectory) -> Result<Self, LockError> {
         let io_error = |source| LockError::Io { path: directory.lock(), source };
-        let file = File::options().create(true).append(true).open(directory.lock()).map_err(io_error)?;
         for _ in 0..TRIES {
+            let file = append_regular(&directory.lock()).map_err(io_error)?;
             match file.try_lock() {
-                Ok(()) => return Ok(Self { file }),
+                Ok(()) => {
+                    let lock = Self { file: Some(file) };
+                    // The directory may have been removed, and another made, between opening and locking.
+                    if lock.is_in_place(directory) {
+                        return Ok(lock);
+                    }
+                }
                 Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_TRIES),
                 Err(TryLockError::Error(source)) => return Err(io_error(source)),
             }
@@ -92,12 +106,53 @@ impl RunLock {
         let pid = EngineInfo::read(directory).map(|info| info.pid);
         Err(LockError::Alive { name: directory.name(), pid })
     }
+
+    /// Takes over the lock that the process which started this one handed on as standard input, if it did.
+    ///
+    /// # Errors
+    /// When the lock file was handed on and cannot be used.
+    pub fn inherit(directory: &RunDirectory) -> Result<Option<Self>, LockError> {
+        let io_error = |source: io::Error| LockError::Io { path: directory.lock(), source };
+        let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(io_error)?;
+        let lock = Self { file: Some(File::from(stdin)) };
+        if !lock.is_in_place(directory) {
+            // A terminal, a pipe, another file: there is nothing to unlock.
+            drop(lock.into_file());
+            return Ok(None);
+        }
+        match lock.file.as_ref().map_or(Ok(()), File::try_lock) {
+            // It is locked already; asking again says so.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                drop(lock.into_file());
+                return Err(LockError::Alive { name: directory.name(), pid: None });
+            }
+            Err(TryLockError::Error(source)) => return Err(io_error(source)),
+        }
+        let null = File::open("/dev/null").map_err(io_error)?;
+        rustix::stdio::dup2_stdin(&null).map_err(|error| io_error(error.into()))?;
+        Ok(Some(lock))
+    }
+
+    /// The locked file, to be handed to the process that goes on with the run; the lock stays until the last copy is closed.
+    #[must_use = "dropping the file gives the lock up"]
+    pub fn into_file(mut self) -> Option<OwnedFd> {
+        self.file.take().map(OwnedFd::from)
+    }
+
+    /// Whether this is still the lock of `directory`: neither deleted nor replaced.
+    #[must_use]
+    pub fn is_in_place(&self, directory: &RunDirectory) -> bool {
+        let own = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let there = fs::metadata(directory.lock()).ok();
+        matches!((own, there), (Some(own), Some(there)) if (own.dev(), own.ino()) == (there.dev(), there.ino()))
+    }
 }
 
 /// Whether an engine runs `directory` at this moment.
 #[must_use]
 pub fn is_alive(directory: &RunDirectory) -> bool {
-    let Ok(file) = File::open(directory.lock()) else { return false };
+    let Ok(file) = open_regular(&directory.lock()) else { return false };
     match file.try_lock_shared() {
         Ok(()) => {
             let _ = file.unlock();
@@ -111,7 +166,9 @@ pub fn is_alive(directory: &RunDirectory) -> bool {
 impl Drop for RunLock {
     fn drop(&mut self) {
         // Closing the file alone would leave the lock to a child process that was forked just now and has not yet begun its program.
-        let _ = self.file.unlock();
+        if let Some(file) = &self.file {
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -131,17 +188,17 @@ impl EngineInfo {
         }
     }
 
-    /// Leaves the card in `directory`.
+    /// Writes `engine.json` in `directory`.
     pub fn write(&self, directory: &RunDirectory) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         replace_file(&directory.engine_json(), &text)
     }
 
-    /// Reads the card, if there is one.
+    /// Reads `engine.json`, if it is there.
     #[must_use]
     pub fn read(directory: &RunDirectory) -> Option<Self> {
-        serde_json::from_slice(&fs::read(directory.engine_json()).ok()?).ok()
+        serde_json::from_slice(&read_small(&directory.engine_json()).ok()?).ok()
     }
 
     /// The machine of the engine, if it is another one than this.
@@ -183,7 +240,35 @@ mod tests {
     }
 
     #[test]
-    fn the_card_says_who_and_where() {
+    fn a_lock_that_is_handed_on_has_no_moment_without_an_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        let file = RunLock::acquire(&run).unwrap().into_file().unwrap();
+        assert!(is_alive(&run));
+        // A copy, as a child process has it.
+        let copy = file.try_clone().unwrap();
+        drop(file);
+        assert!(is_alive(&run));
+        RunLock::acquire(&run).unwrap_err();
+        drop(copy);
+        assert!(!is_alive(&run));
+    }
+
+    #[test]
+    fn a_lock_of_a_directory_that_was_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        let lock = RunLock::acquire(&run).unwrap();
+        assert!(lock.is_in_place(&run));
+        fs::remove_dir_all(run.path()).unwrap();
+        assert!(!lock.is_in_place(&run));
+        let again = RunDirectory::create(folder.path().join("books")).unwrap();
+        let other = RunLock::acquire(&again).unwrap();
+        assert!(other.is_in_place(&run) && !lock.is_in_place(&run));
+    }
+
+    #[test]
+    fn engine_json_says_who_and_where() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::new(folder.path());
         assert_eq!(EngineInfo::read(&run), None);

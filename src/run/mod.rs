@@ -3,30 +3,41 @@
 //! Knows plain data and files; never tensors, sockets or screens. Start at [`Record`], then [`History`].
 
 mod append;
+mod checkpoint;
 mod command;
 mod directory;
+mod disk;
 mod event;
+pub mod files;
 mod history;
 mod index;
 mod lines;
 mod lock;
 mod number;
+mod outline;
 mod read;
 pub mod sanitize;
 mod store;
 mod summary;
 
 pub use append::{DiskChange, LogError, RunLog};
+pub use checkpoint::{
+    Checkpoint, CheckpointError, CheckpointModel, Checkpoints, DataOrder, Difference, FileEntry, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected,
+    TrainerState,
+};
 pub use command::{CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
-pub use directory::{RunDirectory, replace_file};
+pub use directory::RunDirectory;
+pub use disk::{Disk, Operation};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
     LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
 };
+pub use files::replace_file;
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};
+pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, Moments, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use sanitize::line as sanitize_line;
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};

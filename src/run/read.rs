@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::path::PathBuf;
 
+use crate::run::files::open_regular;
 use crate::run::{History, LineFile, Record, RunDirectory, lines};
 
 /// Bad lines that are described; the others are only counted.
@@ -78,7 +79,7 @@ pub fn read_records(directory: &RunDirectory, mut each: impl FnMut(Record)) -> i
 /// The last record of one file, found from its end.
 #[must_use]
 pub fn last_record(kind: LineFile, directory: &RunDirectory) -> Option<Record> {
-    let mut file = File::open(kind.path(directory)).ok()?;
+    let mut file = open_regular(&kind.path(directory)).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
     let mut tail = Vec::new();
@@ -114,7 +115,7 @@ impl ReadReport {
 impl LineReader {
     fn open(kind: LineFile, directory: &RunDirectory) -> io::Result<Self> {
         let path = kind.path(directory);
-        let file = match File::open(&path) {
+        let file = match open_regular(&path) {
             Ok(file) => {
                 // Up to the length of this moment, so that reading ends however fast the engine writes.
                 let length = file.metadata()?.len();

@@ -1,7 +1,7 @@
 //! The store thread: numbers the events of a run, appends them to its files, then shows them to whoever listens.
 //!
 //! Files come first and lose nothing; listeners are handed what is left over and may miss records when they are slow, for the
-//! files have them. The trainer never waits for either. Start at [`Store::open`], then [`Store::start`].
+//! files have them. The trainer waits for the files only before a checkpoint becomes valid. Start at [`Store::open`], then [`Store::start`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::mpsc as mailbox;
 
-use crate::run::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
+use crate::run::event::ToStore;
+use crate::run::{Disk, DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
 
 /// Records that a listener may be behind before it misses some.
 const MAILBOX: usize = 8192;
@@ -88,7 +89,12 @@ impl StoreError {
 impl Store {
     /// Reads what earlier attempts left in `directory` and opens its files for the next one.
     pub fn open(directory: &RunDirectory) -> Result<Self, StoreError> {
-        let (log, torn) = RunLog::open(directory)?;
+        Self::open_on(directory, Disk::default())
+    }
+
+    /// The same on a file system that can fail.
+    pub fn open_on(directory: &RunDirectory, disk: Disk) -> Result<Self, StoreError> {
+        let (log, torn) = RunLog::open_on(directory, disk)?;
         let (history, report) = History::read(directory).map_err(|source| StoreError::Read { name: directory.name(), source })?;
         let name_of = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut notes: Vec<_> = torn.iter().map(|path| format!("a torn last line of {} was cut", name_of(path))).collect();
@@ -133,32 +139,39 @@ impl Store {
         // Only the subscriptions need it from here on, and it may hold a million steps.
         self.history = History::default();
         let thread = thread::Builder::new().name("store".into()).spawn(move || self.run(&events)).map_err(StoreError::Thread)?;
-        Ok((EventSender::new(sender), StoreHandle { thread, attempt }))
+        Ok((EventSender::to_store(sender), StoreHandle { thread, attempt }))
     }
 
-    fn run(mut self, events: &Receiver<RunEvent>) {
+    fn run(mut self, events: &Receiver<ToStore>) {
         for note in std::mem::take(&mut self.notes) {
             self.take(RunEvent::Warning(Warning { message: note }));
         }
         loop {
             match events.recv_timeout(RETRY) {
-                Ok(event) => {
-                    let is_last = matches!(event, RunEvent::RunFinished(_));
-                    self.take(event);
+                Ok(ToStore::Event(event)) => {
+                    let is_last = matches!(*event, RunEvent::RunFinished(_));
+                    self.take(*event);
                     if is_last {
                         break;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some(change) = self.log.flush() {
-                        self.take(disk_warning(&change));
-                    }
+                Ok(ToStore::Sync(reply)) => {
+                    self.flush();
+                    let _ = reply.send(self.log.sync());
                 }
+                Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         self.log.flush();
-        self.log.sync();
+        let _ = self.log.sync();
+    }
+
+    /// Tries to write what waits.
+    fn flush(&mut self) {
+        if let Some(change) = self.log.flush() {
+            self.take(disk_warning(&change));
+        }
     }
 
     /// Numbers an event, writes it, shows it; what the disk says to that follows as a warning.
@@ -174,7 +187,8 @@ impl Store {
                 }
             }
             if matches!(record.event, RunEvent::CheckpointSaved(_)) {
-                self.log.sync();
+                // A failure shows in the next line.
+                let _ = self.log.sync();
             }
             self.publish(record);
         }
@@ -202,9 +216,9 @@ impl StoreHandle {
     /// Waits until everything is written and shown.
     ///
     /// # Errors
-    /// When the thread broke: a mistake of this program, after which the files may lack the newest records.
+    /// When the thread panicked: a bug in this program, after which the files may lack the newest records.
     pub fn join(self) -> Result<(), String> {
-        self.thread.join().map_err(|_| "the store thread broke; the run's files may lack its newest lines".into())
+        self.thread.join().map_err(|_| "the store thread panicked; the run's files may lack their newest lines".into())
     }
 }
 

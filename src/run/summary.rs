@@ -82,20 +82,48 @@ impl RunSummary {
     }
 }
 
+impl RunState {
+    /// How the run in `directory` ended, for whoever holds its lock.
+    pub fn at_rest(directory: &RunDirectory) -> io::Result<Self> {
+        let mut history = History::default();
+        read_events(directory)?.iter().for_each(|record| history.apply(record));
+        Ok(Self::of_ended(&history))
+    }
+
+    /// The state in words, readable after "the run is".
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped early",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+            Self::New => "not started",
+        }
+    }
+
+    fn of_ended(history: &History) -> Self {
+        match (&history.end, history.last_seq) {
+            (Some(end), _) => match end.outcome {
+                Outcome::Completed => Self::Completed,
+                Outcome::Stopped => Self::Stopped,
+                Outcome::Interrupted => Self::Interrupted,
+                Outcome::Failed => Self::Failed,
+            },
+            (None, 0) => Self::New,
+            (None, _) => Self::Crashed,
+        }
+    }
+}
+
 fn state(directory: &RunDirectory, history: &History) -> RunState {
-    if is_alive(directory) {
-        return if history.control == ControlState::Paused { RunState::Paused } else { RunState::Alive };
+    if !is_alive(directory) {
+        return RunState::of_ended(history);
     }
-    match (&history.end, history.last_seq) {
-        (Some(end), _) => match end.outcome {
-            Outcome::Completed => RunState::Completed,
-            Outcome::Stopped => RunState::Stopped,
-            Outcome::Interrupted => RunState::Interrupted,
-            Outcome::Failed => RunState::Failed,
-        },
-        (None, 0) => RunState::New,
-        (None, _) => RunState::Crashed,
-    }
+    if history.control == ControlState::Paused { RunState::Paused } else { RunState::Alive }
 }
 
 fn path_text<S: Serializer>(directory: &RunDirectory, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,25 +1,29 @@
 //! What may know what: the rules of the architecture, read off the sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may import whom, besides itself. `None`: everything.
-const MAY_IMPORT: [(&str, Option<&[&str]>); 13] = [
-    ("config", Some(&[])),
-    ("plan", Some(&["config"])),
-    ("data", Some(&["config", "plan"])),
-    ("tasks", Some(&["config", "plan"])),
-    ("run", Some(&["config", "plan"])),
-    ("control", Some(&["config", "plan", "run"])),
-    ("engine", Some(&["config", "plan", "data", "tasks", "run"])),
-    ("report", Some(&["config", "plan", "run", "control"])),
-    ("tui", Some(&["config", "plan", "run", "control"])),
-    ("commands", None),
-    ("cli", None),
-    ("main", None),
-    ("lib", None),
-];
+/// The page whose table says who may import whom.
+const PAGE: &str = include_str!("../../src/lib.rs");
+/// What stands above the layers, and may see them all.
+const ABOVE: [&str; 2] = ["main", "lib"];
+
+/// Who may import whom, besides itself, as the table in `lib.rs` says. `None`: everything.
+fn may_import() -> BTreeMap<String, Option<BTreeSet<String>>> {
+    let rows = PAGE.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let cells = rows.map(|row| row.trim_end_matches(" |").split(" | ").map(|cell| cell.trim_matches(['[', ']', '`']).to_owned()).collect::<Vec<_>>());
+    let layers = cells.skip_while(|cells| cells[0] != "module").skip(1).map(|cells| {
+        let [layer, _, allowed] = cells.as_slice() else { panic!("a row of the table of imports has three cells: {cells:?}") };
+        let allowed = match allowed.as_str() {
+            "all" => None,
+            "-" => Some(BTreeSet::new()),
+            names => Some(names.split(", ").map(str::to_owned).collect()),
+        };
+        (layer.clone(), allowed)
+    });
+    layers.chain(ABOVE.map(|layer| (layer.to_owned(), None))).collect()
+}
 
 /// Longest file, without its tests.
 const MOST_LINES: usize = 800;
@@ -128,13 +132,14 @@ fn uses_crate(line: &str, name: &str) -> bool {
 }
 
 fn forbidden_imports(source: &Source) -> Vec<String> {
-    let Some((_, allowed)) = MAY_IMPORT.iter().find(|(layer, _)| *layer == source.layer) else {
+    let table = may_import();
+    let Some(allowed) = table.get(&source.layer) else {
         return vec![source.complaint(1, &format!("the layer {} is not in the table of imports", source.layer))];
     };
     let Some(allowed) = allowed else {
         return Vec::new();
     };
-    let is_forbidden = |name: &str| name != source.layer && !allowed.contains(&name);
+    let is_forbidden = |name: &str| name != source.layer && !allowed.contains(name);
     imports(source)
         .into_iter()
         .filter(|(_, name)| is_forbidden(name))

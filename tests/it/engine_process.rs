@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use patchtui::commands::Runs;
 use patchtui::commands::attach::find;
 use patchtui::commands::ctl::{CtlRequest, CtlVerb, answer};
-use patchtui::commands::engine_process::{EngineSetup, Face, run_engine};
-use patchtui::commands::launch::{LaunchError, spawn};
 use patchtui::config::OnUsr1;
 use patchtui::control::{greet, request};
+use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
+use patchtui::report::{Plain, stdout};
 use patchtui::run::{
     CommandNote, EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, RunState, RunSummary,
     is_alive,
@@ -34,13 +34,19 @@ fn be_an_engine() {
     let Some(path) = std::env::var_os(RUN) else { return };
     let behaviour = std::env::var(BEHAVIOUR).unwrap();
     let directory = RunDirectory::new(path);
-    let face = match behaviour.as_str() {
-        "plain" => Face::Plain,
-        _ => Face::None,
+    let mut plain = Plain::new(stdout());
+    let face = (behaviour == "plain").then(|| Box::new(move |record| plain.show(&record)) as Face);
+    let lock = RunLock::inherit(&directory).unwrap().map_or_else(|| RunLock::acquire(&directory), Ok);
+    let lock = match lock {
+        Ok(lock) => lock,
+        Err(error) => {
+            eprintln!("\nerror: {error}");
+            std::process::exit(2);
+        }
     };
     let on_usr1 = if behaviour == "usr1-stops" { OnUsr1::Stop } else { OnUsr1::Continue };
-    let setup = EngineSetup { on_usr1, face, index: RunIndex::of_user(), directory: directory.clone() };
-    let code = match run_engine(&setup, move |inbox, events| pretend(&directory, &behaviour, &inbox, &events)) {
+    let setup = EngineSetup { on_usr1, face, lock, index: RunIndex::of_user(), directory: directory.clone() };
+    let code = match run_engine(setup, move |inbox, events| pretend(&directory, &behaviour, &inbox, &events)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("\nerror: {error}");
@@ -93,7 +99,7 @@ impl Engine {
     fn start(behaviour: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
-        let child = spawn(command(folder.path(), &run, behaviour), &run).unwrap();
+        let child = spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap()).unwrap();
         Self { folder, run, child }
     }
 
@@ -227,7 +233,7 @@ fn a_trainer_that_panics_is_a_failed_run_with_its_reason() {
     let mut engine = Engine::start_failing("panics");
     assert_eq!(engine.exit_code(), Some(1));
     let end = engine.history().end.unwrap();
-    assert_eq!((end.outcome, end.error.unwrap().message.as_str()), (Outcome::Failed, "the trainer broke: out of memory"));
+    assert_eq!((end.outcome, end.error.unwrap().message.as_str()), (Outcome::Failed, "the trainer crashed: out of memory"));
     assert!(fs::read_to_string(engine.run.engine_log()).unwrap().contains("thread 'trainer'"));
 }
 
@@ -235,12 +241,13 @@ fn a_trainer_that_panics_is_a_failed_run_with_its_reason() {
 fn an_engine_that_cannot_start_shows_why() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDirectory::create(folder.path().join("books")).unwrap();
-    let _taken = RunLock::acquire(&run).unwrap();
     fs::write(run.engine_log(), "older words\n").unwrap();
-    let error = spawn(command(folder.path(), &run, "obeys"), &run).unwrap_err();
+    fs::create_dir(run.metrics()).unwrap();
+    let error = spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap()).unwrap_err();
     let LaunchError::Died { status, tail, .. } = &error else { panic!("{error}") };
     assert_eq!(status.code(), Some(2));
-    assert!(tail.iter().any(|line| line == "error: the run \"books\" is alive"), "{tail:?}");
+    assert!(tail.iter().any(|line| line.starts_with("error: cannot append to")), "{tail:?}");
+    assert!(!is_alive(&run));
     assert!(!error.to_string().contains("older words"));
     assert!(error.hint().ends_with("books/engine.log"));
 }
@@ -252,7 +259,8 @@ fn a_killed_engine_leaves_a_crashed_run_that_can_go_on() {
     engine.signal(Signal::KILL);
     assert_eq!(engine.exit_code(), None);
     assert_eq!(RunSummary::read(&engine.run).unwrap().state, RunState::Crashed);
-    engine.child = spawn(command(engine.folder.path(), &engine.run, "obeys"), &engine.run).unwrap();
+    let lock = RunLock::acquire(&engine.run).unwrap();
+    engine.child = spawn(command(engine.folder.path(), &engine.run, "obeys"), &engine.run, lock).unwrap();
     request(&engine.run, RunCommand::Stop, "test", LIMIT).unwrap();
     assert_eq!(engine.exit_code(), Some(75));
     assert_eq!(engine.history().attempt, 2);

@@ -70,7 +70,7 @@ pub(crate) fn header(directory: &Path, resumed_from: Option<u64>) -> RunEvent {
         threads: 2,
         resumed_from,
         decisions: vec![Decision { label: "first patch".into(), text: "has no loss".into() }],
-        plan: plan(),
+        plan: (&plan()).into(),
     }))
 }
 

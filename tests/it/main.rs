@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
 mod architecture;
+mod checkpoints;
 mod config;
 mod control;
 mod data;

@@ -1,16 +1,16 @@
 //! What a run leaves behind: every record comes back, whatever happens to the disk.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use patchtui::run::{
-    Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, DiskChange, Evaluation, EventSender, History, LayerActivation,
-    LineFile, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState, RunSummary, Sample, StageLedger, StageStart,
-    StepMetrics, Store, Trouble, Warmup, Warning, decode, encode, encode_event, read_records,
+    Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Disk, DiskChange, Evaluation, EventSender, History,
+    LayerActivation, LineFile, Moments, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState,
+    RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, Trouble, Warmup, Warning, decode, encode, encode_event, read_records,
 };
 use proptest::prelude::*;
 use proptest::strategy::Union;
@@ -131,6 +131,34 @@ fn a_line_of_metrics_has_the_fields_of_the_contract() {
 }
 
 #[test]
+fn fields_and_event_types_of_a_newer_program_are_passed_over() {
+    let line = encode(&record(7, step(3))).unwrap().replace("{\"format_version\"", "{\"colour\":{\"of\":[1]},\"format_version\"");
+    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap(), record(7, step(3)));
+    let unknown = r#"{"format_version":1,"seq":8,"at":"2027-01-01T00:00:00Z","attempt":1,"event":{"type":"rewarded","points":3}}"#;
+    assert_eq!(decode(LineFile::Events, unknown.as_bytes()).unwrap().event, RunEvent::Unknown);
+    // A line is read by its type, whatever file it stands in.
+    let typed = r#"{"format_version":1,"seq":9,"at":"2027-01-01T00:00:00Z","attempt":1,"type":"gpu_measured","watts":300}"#;
+    assert_eq!(decode(LineFile::Metrics, typed.as_bytes()).unwrap().event, RunEvent::Unknown);
+    let typed = r#"{"format_version":1,"seq":9,"at":"2027-01-01T00:00:00Z","attempt":1,"type":"warning","message":"hot"}"#;
+    assert_eq!(decode(LineFile::Metrics, typed.as_bytes()).unwrap().event, RunEvent::Warning(Warning { message: "hot".into() }));
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    fs::write(run.events(), format!("{unknown}\n")).unwrap();
+    let (history, report) = History::read(&run).unwrap();
+    assert_eq!((history.last_seq, report.num_bad_lines), (8, 0));
+}
+
+#[test]
+fn a_header_of_a_newer_or_older_program_still_has_what_a_screen_shows() {
+    let header = r#"{"format_version":1,"seq":1,"at":"2027-01-01T00:00:00Z","attempt":1,"event":{"type":"run_started","name":"books","directory":"/runs/books",
+        "device":"cpu","threads":2,"resumed_from":null,"decisions":[],"nodes":4,"plan":{"steps":6,"world_size":8,"stages":[
+        {"patch_size":4,"first_step":0,"steps":6,"first_token":0,"tokens_per_step":1024,"optimizer_state":"halve","mesh":[2,4]}]}}}"#;
+    let RunEvent::RunStarted(header) = decode(LineFile::Events, header.replace('\n', " ").as_bytes()).unwrap().event else { panic!("not a header") };
+    assert_eq!((header.plan.steps, header.plan.stages[0].optimizer_state), (6, Moments::Unknown));
+    assert_eq!(header.plan.entropy_rate, None);
+}
+
+#[test]
 fn a_line_of_a_newer_program_is_refused_with_its_version() {
     let line = encode(&record(7, step(3))).unwrap().replace("\"format_version\":1", "\"format_version\":9");
     assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "format version 9, this program reads up to 1");
@@ -142,7 +170,11 @@ fn run_in(folder: &Path) -> RunDirectory {
 
 /// Starts an attempt, lets `talk` say something, ends it, and returns what listeners were shown.
 fn attempt(run: &RunDirectory, talk: impl FnOnce(&EventSender)) -> Vec<Record> {
-    let mut store = Store::open(run).unwrap();
+    attempt_on(run, Disk::default(), talk)
+}
+
+fn attempt_on(run: &RunDirectory, disk: Disk, talk: impl FnOnce(&EventSender)) -> Vec<Record> {
+    let mut store = Store::open_on(run, disk).unwrap();
     let shown = Arc::new(Mutex::new(Vec::new()));
     let reporter = shown.clone();
     store.report_to(Box::new(move |record| reporter.lock().unwrap().push(record.clone())));
@@ -230,18 +262,31 @@ fn a_bad_line_in_the_middle_is_counted_reported_and_skipped() {
     assert!(warning.message.starts_with("1 broken line was skipped while reading the run, the first at metrics.jsonl:3: not a record"), "{}", warning.message);
 }
 
+/// A disk that takes no line of metrics as long as the returned flag is set.
+fn full_disk() -> (Disk, Arc<AtomicBool>) {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let gate = is_full.clone();
+    let disk = Disk::with_gate(move |operation, path| {
+        let refuses = gate.load(Ordering::Relaxed) && operation == Operation::Append && path.ends_with("metrics.jsonl");
+        if refuses { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    });
+    (disk, is_full)
+}
+
 #[test]
 fn lines_wait_for_a_full_disk_and_are_written_once_it_has_space() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_in(folder.path());
-    symlink("/dev/full", run.metrics()).unwrap();
-    let (mut log, _) = RunLog::open(&run).unwrap();
+    let (disk, is_full) = full_disk();
+    let (mut log, _) = RunLog::open_on(&run, disk).unwrap();
     let lines: Vec<_> = (1..=3).map(|n| encode(&record(n, step(n))).unwrap()).collect();
     let change = log.append(LineFile::Metrics, lines[0].clone());
-    assert!(matches!(&change, Some(DiskChange::Failing { path, reason }) if *path == run.metrics() && reason.contains("No space left")), "{change:?}");
+    assert!(matches!(&change, Some(DiskChange::Failing { path, reason }) if *path == run.metrics() && reason.contains("no storage space")), "{change:?}");
     assert_eq!(log.append(LineFile::Metrics, lines[1].clone()), None);
-    fs::remove_file(run.metrics()).unwrap();
+    log.sync().unwrap_err();
+    is_full.store(false, Ordering::Relaxed);
     assert_eq!(log.append(LineFile::Metrics, lines[2].clone()), Some(DiskChange::Recovered { waited: 3, dropped: 0 }));
+    log.sync().unwrap();
     assert_eq!(fs::read_to_string(run.metrics()).unwrap(), lines.concat());
 }
 
@@ -249,11 +294,37 @@ fn lines_wait_for_a_full_disk_and_are_written_once_it_has_space() {
 fn a_full_disk_is_one_warning_and_never_the_end_of_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_in(folder.path());
-    symlink("/dev/full", run.metrics()).unwrap();
-    let shown = attempt(&run, |events| (1..=5).for_each(|n| events.send(step(n))));
+    let shown = attempt_on(&run, full_disk().0, |events| {
+        (1..=5).for_each(|n| events.send(step(n)));
+        // A checkpoint must not become valid ahead of these lines.
+        assert_eq!(events.sync_lines().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    });
     let warnings: Vec<_> = shown.iter().filter(|record| matches!(record.event, RunEvent::Warning(_))).collect();
     assert_eq!((shown.len(), warnings.len()), (6, 1), "{warnings:?}");
     assert!(format!("{:?}", warnings[0].event).contains("its lines wait in memory until the disk takes them"));
+}
+
+#[test]
+fn lines_are_on_the_disk_when_a_sender_has_waited_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let synced = Arc::new(Mutex::new(Vec::new()));
+    let seen = synced.clone();
+    let disk = Disk::with_gate(move |operation, path| {
+        if operation == Operation::Sync {
+            seen.lock().unwrap().push(path.to_owned());
+        }
+        Ok(())
+    });
+    attempt_on(&run, disk, |events| {
+        (1..=50).for_each(|n| events.send(step(n)));
+        events.sync_lines().unwrap();
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap().lines().count(), 50);
+        assert_eq!(*synced.lock().unwrap(), [run.metrics()]);
+        // Nothing new: nothing is waited for.
+        events.sync_lines().unwrap();
+        assert_eq!(synced.lock().unwrap().len(), 1);
+    });
 }
 
 /// A file system of 64 KiB that is gone when the test ends.

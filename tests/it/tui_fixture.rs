@@ -88,7 +88,7 @@ impl Story {
             threads: 2,
             resumed_from: None,
             decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "moments and Adam's count are reset at the switch")],
-            plan: plan(),
+            plan: (&plan()).into(),
         };
         Self { records: Vec::new(), header }
     }
@@ -181,7 +181,7 @@ impl Story {
     }
 
     fn step(&mut self, step: u64) {
-        let plan = self.header.plan.clone();
+        let plan = plan();
         let stage = plan.stage_idx_after(step - 1);
         let stage_plan = &plan.stages[stage];
         let (patch_size, tokens) = (stage_plan.patch_size, step * 16_384);

@@ -5,9 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::config::OptimizerState;
-use crate::plan::StagePlan;
-use crate::run::{Progress, RunHeader, sanitize};
+use crate::run::{Moments, Progress, RunHeader, StageOutline, sanitize};
 use crate::tui::App;
 use crate::tui::app::Link;
 use crate::tui::format;
@@ -83,13 +81,13 @@ fn waiting(app: &App) -> String {
     }
 }
 
-fn stage_text(idx: usize, stage: &StagePlan) -> String {
+fn stage_text(idx: usize, stage: &StageOutline) -> String {
     let cost = stage.cost(stage.steps);
     let (steps, tokens) = (format::grouped(stage.steps), format::count(cost.tokens as f64));
     let moments = match stage.optimizer_state {
-        OptimizerState::Reset if idx > 0 => ", moments reset",
-        OptimizerState::Keep if idx > 0 => ", moments kept",
-        OptimizerState::Reset | OptimizerState::Keep => "",
+        Moments::Reset if idx > 0 => ", moments reset",
+        Moments::Keep if idx > 0 => ", moments kept",
+        Moments::Reset | Moments::Keep | Moments::Unknown => "",
     };
     let peak = format::scientific(stage.schedule.peak);
     format!("K = {}, {steps} steps, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)

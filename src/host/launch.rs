@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::control::greet;
-use crate::run::{History, RunDirectory, sanitize_line};
+use crate::run::files::append_regular;
+use crate::run::{History, RunDirectory, RunLock, sanitize_line};
 
 /// The socket is opened before any long work, so an engine that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -39,7 +40,7 @@ pub enum LaunchError {
         source: io::Error,
     },
     /// It ended before it answered.
-    #[error("the engine ended at once ({status}){}", tail_text(.tail))]
+    #[error("the engine exited before it answered ({status}){}", tail_text(.tail))]
     Died {
         /// How it ended.
         status: ExitStatus,
@@ -59,37 +60,55 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
+    /// Of the process that launched it: an engine that refuses what was asked for says so with its own.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Died { status, .. } if status.code() == Some(2) => 2,
+            _ => 1,
+        }
+    }
+
     /// What to type next.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Spawn { .. } => "try the run without a screen: patchtui run CONFIG --no-tui".into(),
+            Self::Spawn { .. } => "try the run without a screen, with --no-tui".into(),
             Self::Log { .. } => "check that the run directory is writable and that its disk has space".into(),
             Self::Died { log, .. } | Self::Mute { log, .. } => format!("read its log: less {}", log.display()),
         }
     }
 }
 
-/// Starts `patchtui engine --run-dir DIRECTORY` and waits until it answers.
-pub fn spawn_engine(directory: &RunDirectory) -> Result<Child, LaunchError> {
+/// Starts `patchtui engine --run-dir DIRECTORY`, hands it the run's lock, and waits until it answers.
+///
+/// # Errors
+/// When it cannot be started, ends before it answers, or does not answer; the lock is given up then.
+pub fn spawn_engine(directory: &RunDirectory, lock: RunLock) -> Result<Child, LaunchError> {
     let program = std::env::current_exe().map_err(|source| LaunchError::Spawn { program: "patchtui".into(), source })?;
     let mut command = Command::new(program);
     command.arg("engine").arg("--run-dir").arg(directory.path());
-    spawn(command, directory)
+    spawn(command, directory, lock)
 }
 
 /// Starts `command` as the engine of `directory`, detached from the terminal, and waits until it answers.
 ///
 /// The engine makes a session of its own as the first thing it does; until then it has the terminal's group, but neither its
-/// input nor its output.
-pub fn spawn(mut command: Command, directory: &RunDirectory) -> Result<Child, LaunchError> {
+/// input nor its output. Its standard input is the locked file, so that the lock changes hands without a gap.
+///
+/// # Errors
+/// As [`spawn_engine`].
+pub fn spawn(mut command: Command, directory: &RunDirectory, lock: RunLock) -> Result<Child, LaunchError> {
     let path = directory.engine_log();
     let log_error = |source| LaunchError::Log { path: path.clone(), source };
-    let log = File::options().create(true).append(true).open(&path).map_err(log_error)?;
+    let log = append_regular(&path).map_err(log_error)?;
     let begin = log.metadata().map_err(log_error)?.len();
     let said = History::read(directory).map_or(0, |(history, _)| history.last_seq);
-    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(log_error)?).stderr(log);
+    let stdin = lock.into_file().map_or_else(Stdio::null, Stdio::from);
+    command.stdin(stdin).stdout(log.try_clone().map_err(log_error)?).stderr(log);
     let mut child = command.spawn().map_err(|source| LaunchError::Spawn { program: command.get_program().into(), source })?;
+    // The command holds this process's copy of the locked file.
+    drop(command);
     let limit = Instant::now() + LIMIT;
     loop {
         if let Ok(Some(status)) = child.try_wait() {

@@ -1,4 +1,5 @@
-//! The engine's process: lock, files, door, faces around one trainer thread. The same in the background and in the foreground.
+//! The engine's process: lock, files, control server and face around one trainer thread. The same in the background and in the
+//! foreground.
 //!
 //! Knows nothing of training: the trainer is a closure that hears commands, says events, and returns how it ended. Start at
 //! [`run_engine`].
@@ -8,7 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,10 +17,9 @@ use thiserror::Error;
 
 use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
-use crate::report::{Json, Plain, stdout};
 use crate::run::{
-    EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError,
-    Trouble, Warning, command_channel,
+    CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunCommand, RunDirectory, RunEnd, RunEvent,
+    RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel, sanitize_line,
 };
 
 /// Deep networks are built by recursion in places; the main thread of a test would have as much.
@@ -29,26 +29,22 @@ const FACE_BACKLOG: usize = 65_536;
 /// How long a slow terminal may take to show the end.
 const FACE_GOODBYE: Duration = Duration::from_secs(5);
 
-/// How the engine's process shows itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Face {
-    /// In the background, in a session of its own.
-    None,
-    /// Lines for people on the standard output.
-    Plain,
-    /// JSON lines on the standard output.
-    Json,
-}
+/// How often the run directory is looked at.
+const STILL_THERE: Duration = Duration::from_millis(500);
 
-/// What the engine's process needs to know besides its trainer.
-#[derive(Debug, Clone)]
+/// Shows every record of a run in the foreground.
+pub type Face = Box<dyn FnMut(Record) + Send>;
+
+/// What the engine's process needs besides its trainer.
 pub struct EngineSetup {
     /// The run.
     pub directory: RunDirectory,
+    /// Its lock, held until the process ends.
+    pub lock: RunLock,
     /// What SIGUSR1 does.
     pub on_usr1: OnUsr1,
-    /// How it shows itself.
-    pub face: Face,
+    /// Shows the run where it was started; without one the engine works in the background, in a session of its own.
+    pub face: Option<Face>,
     /// Where the run is remembered.
     pub index: RunIndex,
 }
@@ -62,12 +58,12 @@ pub enum StartError {
     /// Its files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its door cannot be opened.
+    /// Its socket cannot be opened.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// It cannot say who it is.
     #[error("cannot write engine.json: {0}")]
-    Card(io::Error),
+    EngineInfo(io::Error),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -81,7 +77,7 @@ impl StartError {
             Self::Lock(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Control(error) => error.hint(),
-            Self::Card(_) => "check that the run directory is writable and that its disk has space".into(),
+            Self::EngineInfo(_) => "check that the run directory is writable and that its disk has space".into(),
             Self::Thread(_) => "check the limits of the process with: ulimit -a".into(),
         }
     }
@@ -90,27 +86,30 @@ impl StartError {
 /// Runs `train` as the engine of a run until it ends, and returns the process's exit code.
 ///
 /// `train` returns how the run ended; the closing [`RunEvent::RunFinished`] is sent here, also when it panics.
-pub fn run_engine(setup: &EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, StartError> {
-    if setup.face == Face::None {
+///
+/// # Errors
+/// When the run's files, its socket or a thread cannot be had; nothing was trained then.
+pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, StartError> {
+    if setup.face.is_none() {
         // Fails only if this process leads a group already, and then no terminal's signals reach it either.
         let _ = rustix::process::setsid();
     }
     let directory = &setup.directory;
-    let _lock = RunLock::acquire(directory)?;
     let mut store = Store::open(directory)?;
-    let face = FaceThread::start(setup.face)?;
+    let face = FaceThread::start(setup.face.unwrap_or_else(|| Box::new(|_| {})))?;
     store.report_to(face.reporter());
     let subscription = store.subscribe();
     let (events, store) = store.start()?;
     let (commands, inbox) = command_channel();
-    let server = Server::start(ServerSetup { subscription, commands, events: events.clone(), signals: Some(setup.on_usr1) })?;
+    let server = Server::start(ServerSetup { subscription, commands: commands.clone(), events: events.clone(), signals: Some(setup.on_usr1) })?;
     if let Err(error) = setup.index.add(directory) {
         let message = format!("the run could not be added to the list of runs: {error}; from other folders, attach to it by its path");
         events.send(RunEvent::Warning(Warning { message }));
     }
     // From here on clients find the engine, and all that was to be done before is done.
-    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(directory).map_err(StartError::Card)?;
-    let end = train_on_thread(inbox, events.clone(), train)?.unwrap_or_else(|panic| failure(directory, &*panic));
+    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(directory).map_err(StartError::EngineInfo)?;
+    let watched = Watched { directory, lock: &setup.lock, commands: &commands };
+    let end = train_on_thread(inbox, events.clone(), &watched, train)?;
     let exit_code = end.outcome.exit_code();
     events.send(RunEvent::RunFinished(end));
     if let Err(problem) = store.join() {
@@ -122,20 +121,57 @@ pub fn run_engine(setup: &EngineSetup, train: impl FnOnce(Inbox, EventSender) ->
     Ok(exit_code)
 }
 
-type Panic = Box<dyn Any + Send>;
+/// What is looked at while the trainer works.
+struct Watched<'a> {
+    directory: &'a RunDirectory,
+    lock: &'a RunLock,
+    commands: &'a CommandSender,
+}
 
 fn train_on_thread(
     inbox: Inbox,
     events: EventSender,
+    watched: &Watched<'_>,
     train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static,
-) -> Result<Result<RunEnd, Panic>, StartError> {
+) -> Result<RunEnd, StartError> {
+    let (report, ended) = mpsc::channel();
     let trainer = thread::Builder::new().name("trainer".into()).stack_size(TRAINER_STACK);
-    // Nothing that the closure holds is looked at after a panic.
-    let thread = trainer.spawn(move || catch_unwind(AssertUnwindSafe(|| train(inbox, events)))).map_err(StartError::Thread)?;
-    Ok(thread.join().unwrap_or_else(Err))
+    trainer
+        .spawn(move || {
+            // Nothing that the closure holds is looked at after a panic.
+            let _ = report.send(catch_unwind(AssertUnwindSafe(|| train(inbox, events))));
+        })
+        .map_err(StartError::Thread)?;
+    let mut is_gone = false;
+    let end = loop {
+        match ended.recv_timeout(STILL_THERE) {
+            Ok(end) => break end,
+            Err(RecvTimeoutError::Disconnected) => break Err(Box::new("its thread ended without a result") as Box<dyn Any + Send>),
+            Err(RecvTimeoutError::Timeout) if !is_gone && !watched.lock.is_in_place(watched.directory) => {
+                is_gone = true;
+                // There is nowhere to save to, and a new run of this name may begin at any moment.
+                let from = "the watch on the run directory".into();
+                watched.commands.send(CommandEnvelope { id: "directory-gone".into(), command: RunCommand::Kill, from });
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    };
+    let end = end.unwrap_or_else(|panic| failure(watched.directory, &*panic));
+    if !is_gone && watched.lock.is_in_place(watched.directory) {
+        return Ok(end);
+    }
+    // Whatever the run reached cannot be found again.
+    Ok(RunEnd { outcome: Outcome::Failed, error: Some(directory_gone(watched.directory)), ..end })
 }
 
-/// The end of a run whose trainer broke; what it had reached is in the files.
+fn directory_gone(directory: &RunDirectory) -> Trouble {
+    Trouble {
+        message: format!("{} was deleted, moved or replaced while the run was alive", directory.path().display()),
+        hint: Some("if it was moved, go on from its checkpoints: patchtui resume DIRECTORY; if it was deleted, start the run again".into()),
+    }
+}
+
+/// The end of a run whose trainer panicked; what it had reached is in the files.
 fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let history = History::read(directory).map(|(history, _)| history).unwrap_or_default();
@@ -147,8 +183,11 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         active_seconds: last.map_or(0.0, |step| step.active_seconds),
         token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
         error: Some(Trouble {
-            message: format!("the trainer broke: {}", text.unwrap_or("no reason was given")),
-            hint: Some("this is a mistake of patchtui; go on from the last checkpoint with --resume and report the engine's log".into()),
+            message: format!("the trainer crashed: {}", text.unwrap_or("no reason was given")),
+            hint: Some(format!(
+                "this is a bug in patchtui: please report it with the run's engine.log; go on from the last checkpoint with: patchtui resume {}",
+                sanitize_line(&directory.name())
+            )),
         }),
     }
 }
@@ -161,13 +200,12 @@ struct FaceThread {
 }
 
 impl FaceThread {
-    fn start(face: Face) -> Result<Self, StartError> {
+    fn start(mut show: Face) -> Result<Self, StartError> {
         let (channel, records) = mpsc::sync_channel(FACE_BACKLOG);
         let (report, done) = mpsc::channel();
         let missed = Arc::new(AtomicU64::new(0));
-        let show = show_on(face);
         let thread = thread::Builder::new().name("face".into()).spawn(move || {
-            records.into_iter().for_each(show);
+            records.into_iter().for_each(&mut show);
             let _ = report.send(());
         });
         thread.map_err(StartError::Thread)?;
@@ -189,20 +227,6 @@ impl FaceThread {
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 0 {
             tracing::warn!("{missed} lines were not shown, since the terminal took none for too long; the files of the run have them");
-        }
-    }
-}
-
-fn show_on(face: Face) -> Box<dyn FnMut(Record) + Send> {
-    match face {
-        Face::None => Box::new(|_| {}),
-        Face::Plain => {
-            let mut plain = Plain::new(stdout());
-            Box::new(move |record| plain.show(&record))
-        }
-        Face::Json => {
-            let mut json = Json::new(stdout());
-            Box::new(move |record| json.show(&record))
         }
     }
 }

@@ -1,0 +1,154 @@
+//! Which directory a `run` means, and the lock on it: a new one, one to go on with, or one to watch.
+//!
+//! A directory is judged only by whoever holds its lock, so that two starts of one name cannot both find it free.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::host::HostError;
+use crate::run::files::create_directory;
+use crate::run::{LockError, RunDirectory, RunLock, RunState, is_alive};
+
+/// A directory that another start removes just now is made again this often.
+const TRIES: usize = 5;
+
+/// What the user said about the run's name.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The configuration's name, or that of `--name`.
+    pub name: &'a str,
+    /// Whether it was `--name`.
+    pub is_explicit: bool,
+    /// `--resume`.
+    pub resume: bool,
+}
+
+/// What a start may do.
+#[derive(Debug)]
+pub enum Claim {
+    /// Begin in this directory, or go on with the run in it.
+    Ready(ClaimedRun),
+    /// An engine works there already.
+    Alive(RunDirectory),
+    /// The run is complete, and there is nothing to go on with.
+    Completed(RunDirectory),
+    /// The run is unfinished, and the user has not said whether to go on with it or to start the other.
+    Unfinished {
+        /// The unfinished run.
+        old: RunDirectory,
+        /// A name that is free.
+        new: RunDirectory,
+    },
+}
+
+/// A run directory whose lock this process holds.
+#[derive(Debug)]
+pub struct ClaimedRun {
+    pub(super) directory: RunDirectory,
+    pub(super) lock: RunLock,
+    /// Folders that were made for it, outermost first; none for a run that was there.
+    made: Vec<PathBuf>,
+}
+
+/// Finds the directory that `wish` means, locks it, and decides what may be done with it.
+///
+/// # Errors
+/// When the name is taken and the user must say what to do about it; nothing was written then.
+pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
+    if wish.is_explicit {
+        return claim_directory(RunDirectory::new(runs_dir.join(wish.name)), wish.resume);
+    }
+    let mut newest = RunDirectory::new(runs_dir.join(wish.name));
+    let mut next = newest.clone();
+    for number in 2_u32.. {
+        if !next.is_run() {
+            break;
+        }
+        newest = std::mem::replace(&mut next, RunDirectory::new(runs_dir.join(format!("{}-{number}", wish.name))));
+    }
+    let claimed = match ClaimedRun::lock(newest.clone()) {
+        Err(HostError::Alive { .. }) if !wish.resume => return Ok(Claim::Alive(newest)),
+        locked => locked?,
+    };
+    match (claimed.state()?, wish.resume) {
+        (Some(RunState::Completed), true) => Ok(Claim::Completed(newest)),
+        (None, _) | (Some(_), true) => Ok(Claim::Ready(claimed)),
+        (Some(RunState::Completed), false) => {
+            drop(claimed);
+            claim_directory(next, false)
+        }
+        (Some(_), false) => Ok(Claim::Unfinished { old: newest, new: next }),
+    }
+}
+
+/// Locks `directory` and decides what may be done with it: go on if `resume`, else begin.
+///
+/// # Errors
+/// As [`claim`]; also when an engine works there.
+pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, HostError> {
+    let claimed = ClaimedRun::lock(directory)?;
+    match (claimed.state()?, resume) {
+        (Some(RunState::Completed), true) => Ok(Claim::Completed(claimed.directory.clone())),
+        (None, _) | (Some(_), true) => Ok(Claim::Ready(claimed)),
+        (Some(state), false) => Err(HostError::Exists { directory: claimed.directory.clone(), state }),
+    }
+}
+
+impl ClaimedRun {
+    /// Makes `directory` if it is not there, and takes its lock.
+    fn lock(directory: RunDirectory) -> Result<Self, HostError> {
+        let io = |source| HostError::Io { path: directory.path().to_owned(), source };
+        let mut made = Vec::new();
+        for _ in 0..TRIES {
+            if !directory.path().exists() && !is_alive(&directory) {
+                made = missing_folders(directory.path());
+            }
+            create_directory(directory.path()).map_err(io)?;
+            // The path is settled only now: what did not exist could not be followed through links.
+            let directory = RunDirectory::new(directory.path());
+            match RunLock::acquire(&directory) {
+                Ok(lock) => return Ok(Self { directory, lock, made }),
+                Err(LockError::Alive { .. }) => return Err(HostError::Alive { directory }),
+                // Another start has found fault with its configuration and removes what it made.
+                Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(HostError::Alive { directory })
+    }
+
+    /// The run's directory.
+    #[must_use]
+    pub fn directory(&self) -> &RunDirectory {
+        &self.directory
+    }
+
+    /// How the run in it ended; `None` if there is no run yet.
+    fn state(&self) -> Result<Option<RunState>, HostError> {
+        if !self.directory.is_run() {
+            return Ok(None);
+        }
+        let io = |source| HostError::Io { path: self.directory.path().to_owned(), source };
+        RunState::at_rest(&self.directory).map(Some).map_err(io)
+    }
+
+    /// Removes what was made for a run that does not begin; a run that was there is not touched.
+    pub(super) fn abandon(self) {
+        if self.made.is_empty() || self.directory.is_run() {
+            return;
+        }
+        let _ = fs::remove_dir_all(self.directory.path());
+        for folder in self.made.iter().rev() {
+            // One that others use by now is not empty, and stays.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// The folders on the way to `path` that do not exist, outermost first, `path` itself included.
+fn missing_folders(path: &Path) -> Vec<PathBuf> {
+    let mut missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    missing.reverse();
+    missing
+}

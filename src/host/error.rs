@@ -1,0 +1,77 @@
+//! Why a run cannot be started where it was asked for.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::{ConfigError, IdentityChange};
+use crate::run::{LockError, RunDirectory, RunState, sanitize_line};
+
+/// Why a run cannot be started where it was asked for.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// Another engine works there.
+    #[error("the run {:?} is alive in {}", directory.name(), directory.path().display())]
+    Alive {
+        /// The run.
+        directory: RunDirectory,
+    },
+    /// There is a run of that name.
+    #[error("the run {:?} exists ({}) in {}", directory.name(), state.word(), directory.path().display())]
+    Exists {
+        /// The run.
+        directory: RunDirectory,
+        /// How it ended.
+        state: RunState,
+    },
+    /// What was asked for is another run than the one that is there.
+    #[error(
+        "{} is {} in the run {:?}, and {} now{}: a run cannot change it when it resumes",
+        first.key, first.old, directory.name(), first.new, if *more > 0 { format!(" (and {more} more)") } else { String::new() }
+    )]
+    OtherRun {
+        /// The run.
+        directory: RunDirectory,
+        /// The first key that differs.
+        first: IdentityChange,
+        /// How many others differ.
+        more: usize,
+    },
+    /// The configuration that the run was started with cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The run cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl HostError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Alive { directory } => format!("watch it with: patchtui attach {}", sanitize_line(&directory.name())),
+            Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
+            Self::Exists { .. } => "add --resume to go on with it, or choose another --name".into(),
+            Self::OtherRun { .. } => "leave the change out, or start a new run with --name".into(),
+            Self::Config(error) => error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into()),
+            Self::Lock(error) => error.hint(),
+            Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space".into(),
+        }
+    }
+
+    /// Whether the user asked for something that cannot be, rather than something having broken.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Lock(LockError::Io { .. }) | Self::Io { .. })
+    }
+}

@@ -1,0 +1,17 @@
+//! From a configuration to a living engine: which directory, whose lock, which process.
+//!
+//! Knows files, locks, processes and the control server; never tensors, screens or what training is: the check of a
+//! configuration, the trainer and the faces are closures that the caller hands in. The lock is taken before a directory is
+//! judged and is held, without a gap, until its engine ends. Start at [`claim`], then [`ClaimedRun::prepare`].
+
+mod claim;
+mod engine_process;
+mod error;
+mod launch;
+mod prepare;
+
+pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory};
+pub use engine_process::{EngineSetup, Face, StartError, run_engine};
+pub use error::HostError;
+pub use launch::{LaunchError, spawn, spawn_engine};
+pub use prepare::engine_config;

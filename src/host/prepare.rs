@@ -1,0 +1,107 @@
+//! Writes what a run directory holds before its engine starts: the configuration and a copy of the tokenizer.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::{ConfigError, RunConfig, identity_changes, load_resolved, to_toml};
+use crate::data::Tokenizer;
+use crate::host::{ClaimedRun, HostError};
+use crate::run::files::{create_directory, read_small, remove_leftovers};
+use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
+
+impl ClaimedRun {
+    /// Makes the directory ready for an engine of `config`, which `check` has nothing against.
+    ///
+    /// Returns the directory, its lock, and what the user should know. On an error, nothing that was not there before is left.
+    ///
+    /// # Errors
+    /// When `check` finds fault, when the run that is there is another one, or when the directory cannot be written.
+    pub fn prepare<E: From<HostError>>(
+        self,
+        mut config: RunConfig,
+        index: &RunIndex,
+        check: impl FnOnce(&RunConfig) -> Result<(), E>,
+    ) -> Result<(RunDirectory, RunLock, Vec<String>), E> {
+        config.name = self.directory.name();
+        let prepared = self.write(&config, check).map(|mut warnings| {
+            if let Err(error) = index.add(&self.directory) {
+                warnings.push(format!("the run will only be found from this folder: {error}"));
+            }
+            warnings
+        });
+        match prepared {
+            Ok(warnings) => Ok((self.directory, self.lock, warnings)),
+            Err(error) => {
+                self.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn write<E: From<HostError>>(&self, config: &RunConfig, check: impl FnOnce(&RunConfig) -> Result<(), E>) -> Result<Vec<String>, E> {
+        let directory = &self.directory;
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HostError::Io { path, source }
+        };
+        let mut warnings = if directory.is_run() { check_identity(directory, config)? } else { Vec::new() };
+        check(&with_own_tokenizer(config.clone(), directory))?;
+        remove_leftovers(directory.path());
+        create_directory(&directory.checkpoints()).map_err(io(&directory.checkpoints()))?;
+        // Before the configuration, so that a run that has one has its tokenizer as well.
+        warnings.extend(keep_tokenizer(config, directory).map_err(io(&directory.tokenizer()))?);
+        replace_file(&directory.config(), to_toml(config).as_bytes()).map_err(io(&directory.config()))?;
+        Ok(warnings)
+    }
+}
+
+/// The configuration of the run in `directory`, with the run's own copy of its tokenizer.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn engine_config(directory: &RunDirectory) -> Result<RunConfig, ConfigError> {
+    Ok(with_own_tokenizer(load_resolved(&directory.config())?, directory))
+}
+
+fn with_own_tokenizer(mut config: RunConfig, directory: &RunDirectory) -> RunConfig {
+    if directory.tokenizer().is_file() {
+        config.data.tokenizer = directory.tokenizer().to_string_lossy().into_owned();
+    }
+    config
+}
+
+/// Copies the tokenizer into the run, unless it is there; a checkpoint then depends on no file elsewhere.
+fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Option<String>> {
+    let asked = match config.data.tokenizer.as_str() {
+        built_in @ ("bytes" | "demo") => Tokenizer::load(built_in).ok().and_then(|tokenizer| tokenizer.json().map(|json| json.as_bytes().to_vec())),
+        path => read_small(Path::new(path)).ok(),
+    };
+    match (asked, read_small(&directory.tokenizer())) {
+        (Some(asked), Ok(own)) if asked != own => {
+            Ok(Some("the tokenizer has changed since the run began: the run goes on with its own copy of the old one".into()))
+        }
+        (_, Ok(_)) | (None, Err(_)) => Ok(None),
+        (Some(asked), Err(_)) => replace_file(&directory.tokenizer(), &asked).map(|()| None),
+    }
+}
+
+/// Refuses what would make a resumed run another run, and says what makes it inexact.
+fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<String>, HostError> {
+    // Without a configuration nothing was ever started here.
+    if !directory.config().is_file() {
+        return Ok(Vec::new());
+    }
+    let old = load_resolved(&directory.config())?;
+    let mut changes = identity_changes(&old, config).into_iter();
+    if let Some(first) = changes.next() {
+        return Err(HostError::OtherRun { directory: directory.clone(), first, more: changes.count() });
+    }
+    let micro_batches = |config: &RunConfig| config.stages.iter().map(|stage| stage.micro_batch_size).collect::<Vec<_>>();
+    let inexact = [
+        ("training.micro_batch_size", old.training.micro_batch_size != config.training.micro_batch_size || micro_batches(&old) != micro_batches(config)),
+        ("threads", old.threads != config.threads),
+        ("device", old.device != config.device),
+    ];
+    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run goes on, but not bit for bit as it would have");
+    Ok(inexact.iter().filter(|(_, changed)| *changed).map(warning).collect())
+}

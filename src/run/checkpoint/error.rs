@@ -1,0 +1,77 @@
+//! Why a checkpoint could not be written or read.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is too little room, noticed before anything was written.
+    #[error("{}: {needed} bytes are needed and {free} are free", path.display())]
+    NoRoom {
+        /// The folder of checkpoints.
+        path: PathBuf,
+        /// Bytes of the checkpoint.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The run directory was deleted, moved or replaced while the run was alive.
+    #[error("{} is not the directory that this run started in: it was deleted, moved or replaced", path.display())]
+    Gone {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// The lines of the run up to this step cannot be brought to the disk, and no checkpoint may be ahead of them.
+    #[error("the run's metrics and events are not on the disk: {0}")]
+    Lines(io::Error),
+    /// A file of tensors could not be written or read.
+    #[error(transparent)]
+    Tensors(Box<dyn Error + Send + Sync>),
+    /// A file is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The run was told to end before all bytes were checked.
+    #[error("checking the checkpoint was interrupted")]
+    Interrupted,
+}
+
+impl CheckpointError {
+    pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path: path.clone(), source }
+    }
+
+    pub(super) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), problem: problem.into() }
+    }
+
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Io { .. } | Self::Lines(_) => "check the disk's space and permissions, then go on with --resume",
+            Self::NoRoom { .. } => "free some disk space, then go on with --resume",
+            Self::Gone { .. } => "put the directory back under its old name, or start the run again",
+            Self::Tensors(_) => "check the disk's space and the device, then go on with --resume",
+            Self::Damaged { .. } => "go on with --resume: an earlier checkpoint is used",
+            Self::Interrupted => "go on with --resume",
+        }
+    }
+}

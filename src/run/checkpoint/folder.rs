@@ -1,0 +1,256 @@
+//! The checkpoints of a run: in which order one is written, which are found, which are kept.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::run::checkpoint::manifest::describe;
+use crate::run::checkpoint::{Checkpoint, CheckpointError, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::{Disk, Operation, RunDirectory};
+
+/// What a checkpoint takes besides its tensors, generously.
+const SMALL_FILES_BYTES: u64 = 1 << 20;
+
+/// The checkpoints of one run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    run: PathBuf,
+    folder: PathBuf,
+    /// The run directory, held open: its inode belongs to nothing else as long as this run lives, so another directory of the same
+    /// name is told apart, and nothing is written into it.
+    opened: Option<Arc<File>>,
+    keep: usize,
+    disk: Disk,
+}
+
+/// Why tensors could not be written.
+type TensorError = Box<dyn Error + Send + Sync>;
+
+/// What is to be saved.
+pub struct NewCheckpoint<'a> {
+    /// Where the run is.
+    pub state: TrainerState,
+    /// Time in steps of each stage so far, in seconds.
+    pub active_seconds: Vec<f64>,
+    /// Whether pruning leaves it.
+    pub permanent: bool,
+    /// Bytes of both files of tensors.
+    pub tensor_bytes: u64,
+    /// Writes one of the two files of tensors, by its name, at a path.
+    pub write_tensors: &'a mut dyn FnMut(&'static str, &Path) -> Result<(), TensorError>,
+    /// Returns when every line of the run up to this step is on the disk.
+    pub sync_lines: &'a dyn Fn() -> io::Result<()>,
+    /// Whether the run was told to end without a checkpoint.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// A directory with a checkpoint's name that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The directory.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Checkpoints {
+    /// The checkpoints of `directory`, of which pruning leaves the newest `keep` besides the permanent ones.
+    #[must_use]
+    pub fn new(directory: &RunDirectory, keep: usize) -> Self {
+        let run = directory.path().to_owned();
+        Self { opened: File::open(&run).ok().map(Arc::new), folder: directory.checkpoints(), run, keep, disk: Disk::default() }
+    }
+
+    /// The same on a file system that can fail.
+    #[must_use]
+    pub fn on(self, disk: Disk) -> Self {
+        Self { disk, ..self }
+    }
+
+    /// Saves, then prunes; a valid checkpoint of the same state is left as it is. Says whether something was written.
+    ///
+    /// The order is what makes a crash harmless: the run's lines, both files of tensors, `trainer.json`, the manifest, each on
+    /// the disk before the next, then one rename.
+    ///
+    /// # Errors
+    /// When the device or the disk fails. Earlier checkpoints are untouched then, and nothing half-written stays.
+    pub fn save(&self, mut new: NewCheckpoint<'_>) -> Result<(Checkpoint, bool), CheckpointError> {
+        self.check_identity()?;
+        let path = self.folder.join(format!("step-{:08}", new.state.step));
+        if path.exists()
+            && let Ok(existing) = self.verify(&path, new.stop)
+        {
+            if existing.state == new.state && (existing.manifest.permanent || !new.permanent) {
+                return Ok((existing, false));
+            }
+            new.permanent |= existing.manifest.permanent;
+        }
+        let scratch = path.with_extension("tmp");
+        let checkpoint = self.write(&scratch, &path, new).inspect_err(|_| {
+            // What is left of a failed save only takes room that the next try needs.
+            let _ = self.disk.remove_folder(&scratch);
+        })?;
+        if let Err(error) = self.prune(checkpoint.manifest.step) {
+            // The new checkpoint is valid whether or not an old one could be removed.
+            tracing::warn!("an old checkpoint stays: {error}");
+        }
+        Ok((checkpoint, true))
+    }
+
+    /// The newest checkpoint whose every byte is as its manifest says and that `accepts`, and the newer ones that are not used.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Interrupted`] when `stop` says so.
+    pub fn newest(
+        &self,
+        accepts: &dyn Fn(&Checkpoint) -> Result<(), String>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(Option<Checkpoint>, Vec<Rejected>), CheckpointError> {
+        let mut rejected = Vec::new();
+        for path in self.candidates() {
+            match self.verify(&path, stop) {
+                Err(CheckpointError::Interrupted) => return Err(CheckpointError::Interrupted),
+                Err(error) => rejected.push(Rejected { path, reason: error.to_string() }),
+                Ok(checkpoint) => match accepts(&checkpoint) {
+                    Ok(()) => return Ok((Some(checkpoint), rejected)),
+                    Err(reason) => rejected.push(Rejected { path, reason }),
+                },
+            }
+        }
+        Ok((None, rejected))
+    }
+
+    /// What the newest checkpoint says of itself, unchecked: enough to say where a run stands that could not start.
+    #[must_use]
+    pub fn newest_claimed(&self) -> Option<Checkpoint> {
+        self.candidates().into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
+    }
+
+    /// Directories with a checkpoint's name, newest first.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<PathBuf> {
+        self.directories("")
+    }
+
+    /// Checks the checkpoint in `path`, its name included.
+    ///
+    /// # Errors
+    /// With what is wrong; [`CheckpointError::Interrupted`] when `stop` says so.
+    pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
+        let manifest = Manifest::read(path)?;
+        if step_of(path) != Some(manifest.step) {
+            return Err(CheckpointError::damaged(&path.join(MANIFEST_FILE), format!("it says step {}, which is not its directory's name", manifest.step)));
+        }
+        Checkpoint::read(path, stop)
+    }
+
+    /// Bytes that an ordinary user can still write where the checkpoints are.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub fn free_bytes(&self) -> Result<u64, CheckpointError> {
+        let stat = rustix::fs::statvfs(&self.run).map_err(|error| CheckpointError::at(&self.run)(error.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn write(&self, scratch: &Path, path: &Path, new: NewCheckpoint<'_>) -> Result<Checkpoint, CheckpointError> {
+        let at = CheckpointError::at;
+        (new.sync_lines)().map_err(CheckpointError::Lines)?;
+        self.disk.remove_folder(scratch).map_err(at(scratch))?;
+        let (needed, free) = (SMALL_FILES_BYTES + new.tensor_bytes, self.free_bytes()?);
+        if free < needed {
+            return Err(CheckpointError::NoRoom { path: self.folder.clone(), needed, free });
+        }
+        if !self.folder.is_dir() {
+            self.disk.create_folder(&self.folder).map_err(at(&self.folder))?;
+            self.disk.sync(&self.run).map_err(at(&self.run))?;
+        }
+        self.disk.create_folder(scratch).map_err(at(scratch))?;
+        let mut files = BTreeMap::new();
+        let mut keep = |name: &str| -> Result<(), CheckpointError> {
+            let file = scratch.join(name);
+            self.disk.sync(&file).map_err(at(&file))?;
+            files.insert(name.to_owned(), describe(&file, new.stop)?);
+            Ok(())
+        };
+        for name in [MODEL_FILE, OPTIMIZER_FILE] {
+            let file = scratch.join(name);
+            self.disk.before(Operation::Write, &file).map_err(at(&file))?;
+            (new.write_tensors)(name, &file).map_err(CheckpointError::Tensors)?;
+            keep(name)?;
+        }
+        self.write_json(&scratch.join(TRAINER_FILE), serde_json::to_string_pretty(&new.state).map(|text| text + "\n"))?;
+        keep(TRAINER_FILE)?;
+        let manifest = Manifest {
+            format_version: Manifest::FORMAT_VERSION,
+            step: new.state.step,
+            stage: new.state.stage,
+            patch_size: new.state.patch_size,
+            permanent: new.permanent,
+            created_at: jiff::Timestamp::now().to_string(),
+            active_seconds: new.active_seconds,
+            data_fingerprint: new.state.data_fingerprint.clone(),
+            files,
+        };
+        let file = scratch.join(MANIFEST_FILE);
+        self.write_json(&file, manifest.to_json())?;
+        self.disk.sync(&file).map_err(at(&file))?;
+        self.disk.sync(scratch).map_err(at(scratch))?;
+        self.publish(scratch, path)?;
+        Ok(Checkpoint { path: path.to_owned(), manifest, state: new.state })
+    }
+
+    /// Gives a complete checkpoint its name.
+    fn publish(&self, scratch: &Path, path: &Path) -> Result<(), CheckpointError> {
+        // Another run may have been started here while this one was writing.
+        self.check_identity()?;
+        self.disk.exchange(scratch, path).map_err(CheckpointError::at(path))?;
+        self.disk.sync(&self.folder).map_err(CheckpointError::at(&self.folder))?;
+        // An older checkpoint of this step has the scratch name now.
+        self.disk.remove_folder(scratch).map_err(CheckpointError::at(scratch))
+    }
+
+    fn write_json(&self, path: &Path, text: Result<String, serde_json::Error>) -> Result<(), CheckpointError> {
+        let text = text.map_err(|error| CheckpointError::damaged(path, error.to_string()))?;
+        self.disk.write(path, text.as_bytes()).map_err(CheckpointError::at(path))
+    }
+
+    fn check_identity(&self) -> Result<(), CheckpointError> {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let own = self.opened.as_ref().and_then(|directory| directory.metadata().ok()).map(identity);
+        let there = fs::metadata(&self.run).ok().map(identity);
+        if own.is_some() && own == there { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
+    }
+
+    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
+    /// left behind. Later steps are from before a fallback; training will write them anew.
+    fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
+        let (whole, broken): (Vec<_>, Vec<_>) = self.candidates().into_iter().partition(|path| path.join(MANIFEST_FILE).is_file());
+        let is_periodic = |path: &PathBuf| Manifest::read(path).is_ok_and(|manifest| !manifest.permanent && manifest.step <= newest);
+        for path in whole.into_iter().filter(is_periodic).skip(self.keep).chain(broken).chain(self.directories("tmp")) {
+            self.disk.remove_folder(&path).map_err(CheckpointError::at(&path))?;
+        }
+        Ok(())
+    }
+
+    fn directories(&self, extension: &str) -> Vec<PathBuf> {
+        let Ok(listing) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let is_checkpoint = |path: &PathBuf| {
+            let wanted = path.extension().map_or(extension.is_empty(), |found| found == extension);
+            wanted && step_of(path).is_some()
+        };
+        let mut found: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_checkpoint).collect();
+        found.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
+        found
+    }
+}
+
+/// The step in a checkpoint's name: `step-00001000`, with or without an extension.
+fn step_of(path: &Path) -> Option<u64> {
+    let digits = path.file_stem()?.to_str()?.strip_prefix("step-")?;
+    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}

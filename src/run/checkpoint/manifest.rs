@@ -1,0 +1,191 @@
+//! `manifest.json`: written last, it says what a checkpoint's files are, and vouches for itself.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::PatchSize;
+use crate::run::checkpoint::{CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::files::{open_regular, read_small};
+
+/// The field that holds the manifest's hash of itself.
+const OWN_HASH: &str = "blake3";
+/// Bytes that are hashed between two looks at the stop flag: some tens of milliseconds.
+const PIECE: usize = 16 << 20;
+
+/// What `manifest.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the directory: 1 has no hash of the manifest itself.
+    pub format_version: u32,
+    /// Completed updates.
+    pub step: u64,
+    /// Stage of the last completed update, counted from 0.
+    pub stage: usize,
+    /// K of that stage.
+    pub patch_size: PatchSize,
+    /// Whether pruning leaves it: stage ends and the run's end.
+    pub permanent: bool,
+    /// When it was written, RFC 3339.
+    pub created_at: String,
+    /// Time in steps of each stage so far, in seconds.
+    pub active_seconds: Vec<f64>,
+    /// Fingerprint of the token stream.
+    pub data_fingerprint: String,
+    /// Size and hash of every other file.
+    pub files: BTreeMap<String, FileEntry>,
+}
+
+/// Size and hash of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Size.
+    pub bytes: u64,
+    /// BLAKE3 of the content, in hex.
+    pub blake3: String,
+}
+
+/// A valid checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Its directory.
+    pub path: PathBuf,
+    /// What its manifest says.
+    pub manifest: Manifest,
+    /// What its `trainer.json` says.
+    pub state: TrainerState,
+}
+
+impl Manifest {
+    /// Version of the directories that are written today.
+    pub(super) const FORMAT_VERSION: u32 = 2;
+
+    /// The text of the file, with a hash of everything else in it.
+    ///
+    /// # Errors
+    /// When a number in it is not finite.
+    pub(super) fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut value = serde_json::to_value(self)?;
+        value[OWN_HASH] = hash_of(&value).into();
+        Ok(serde_json::to_string_pretty(&value)? + "\n")
+    }
+
+    /// Reads the manifest of the checkpoint in `folder`; what else is there is not looked at.
+    ///
+    /// # Errors
+    /// When it is missing, is not what was written, or is of a newer version.
+    pub(super) fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let path = folder.join(MANIFEST_FILE);
+        let damaged = |problem: String| CheckpointError::damaged(&path, problem);
+        let bytes = read_small(&path).map_err(CheckpointError::at(&path))?;
+        let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let own_hash = value.as_object_mut().and_then(|fields| fields.remove(OWN_HASH));
+        if own_hash.as_ref().is_some_and(|hash| hash.as_str() != Some(&hash_of(&value))) {
+            return Err(damaged("its content is not what was written".into()));
+        }
+        let manifest: Self = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        match manifest.format_version {
+            1 => {}
+            2 if own_hash.is_some() => {}
+            2 => return Err(damaged("it has no hash of itself".into())),
+            version => return Err(damaged(format!("format {version} is not known to this version of patchtui"))),
+        }
+        if let Some(name) = [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE].iter().find(|name| !manifest.files.contains_key(**name)) {
+            return Err(damaged(format!("it does not list {name}")));
+        }
+        if let Some(name) = manifest.files.keys().find(|name| name.contains('/') || name.as_str() == "..") {
+            return Err(damaged(format!("it lists {name:?}, which is not a file of a checkpoint")));
+        }
+        Ok(manifest)
+    }
+
+    /// Bytes of all files that it lists.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.bytes).sum()
+    }
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint in `path` and checks every byte of it against its manifest.
+    ///
+    /// # Errors
+    /// With what is wrong; [`CheckpointError::Interrupted`] when `stop` says so.
+    pub fn read(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, CheckpointError> {
+        let manifest = Manifest::read(path)?;
+        for (name, expected) in &manifest.files {
+            let file = path.join(name);
+            // The length is looked at first, so that a truncated file is found without reading the others.
+            let found = open_regular(&file).and_then(|file| file.metadata()).map_err(CheckpointError::at(&file))?.len();
+            if found != expected.bytes {
+                return Err(CheckpointError::damaged(&file, format!("it has {found} bytes instead of {}", expected.bytes)));
+            }
+        }
+        for (name, expected) in &manifest.files {
+            let file = path.join(name);
+            if describe(&file, stop)?.blake3 != expected.blake3 {
+                return Err(CheckpointError::damaged(&file, "its content is not what was written"));
+            }
+        }
+        Self::read_claims(path)
+    }
+
+    /// What the checkpoint in `path` says of itself; its tensors are not looked at.
+    pub(super) fn read_claims(path: &Path) -> Result<Self, CheckpointError> {
+        let checkpoint = Self { path: path.to_owned(), manifest: Manifest::read(path)?, state: read_state(path)? };
+        checkpoint.check_agreement()?;
+        Ok(checkpoint)
+    }
+
+    /// Manifest and `trainer.json` must tell the same story.
+    fn check_agreement(&self) -> Result<(), CheckpointError> {
+        let (manifest, state) = (&self.manifest, &self.state);
+        let agrees = manifest.step == state.step
+            && manifest.stage == state.stage
+            && manifest.patch_size == state.patch_size
+            && manifest.data_fingerprint == state.data_fingerprint;
+        if !agrees {
+            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), format!("it says step {} and {TRAINER_FILE} says otherwise", manifest.step)));
+        }
+        if manifest.active_seconds.is_empty() || manifest.active_seconds.iter().any(|seconds| !seconds.is_finite() || *seconds < 0.0) {
+            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), "its active_seconds are not the seconds of each stage"));
+        }
+        Ok(())
+    }
+}
+
+/// Size and hash of the file at `path`, read in pieces between which `stop` is asked.
+pub(super) fn describe(path: &Path, stop: &dyn Fn() -> bool) -> Result<FileEntry, CheckpointError> {
+    let at = CheckpointError::at(path);
+    let mut file = open_regular(path).map_err(&at)?;
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        if stop() {
+            return Err(CheckpointError::Interrupted);
+        }
+        let before = hasher.count();
+        hasher.update_reader(file.by_ref().take(PIECE as u64)).map_err(&at)?;
+        if hasher.count() == before {
+            break;
+        }
+    }
+    Ok(FileEntry { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+}
+
+fn read_state(folder: &Path) -> Result<TrainerState, CheckpointError> {
+    let path = folder.join(TRAINER_FILE);
+    let bytes = read_small(&path).map_err(CheckpointError::at(&path))?;
+    let state: TrainerState = serde_json::from_slice(&bytes).map_err(|error| CheckpointError::damaged(&path, error.to_string()))?;
+    if state.format_version > TrainerState::FORMAT_VERSION {
+        return Err(CheckpointError::damaged(&path, format!("format {} is not known to this version of patchtui", state.format_version)));
+    }
+    Ok(state)
+}
+
+/// Of the compact text of `value`; numbers read back print the same, so a reader that does not know every field agrees.
+fn hash_of(value: &Value) -> String {
+    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
+}

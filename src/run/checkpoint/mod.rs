@@ -1,0 +1,21 @@
+//! Checkpoints as files: what they hold, whether they are valid, in which order they are written, which are kept.
+//!
+//! Knows directories, hashes and JSON; never tensors, which the engine writes through a closure. A checkpoint becomes valid by
+//! one rename, and nothing is believed that its manifest does not confirm. Start at [`Checkpoints::save`].
+
+mod error;
+mod folder;
+mod manifest;
+mod state;
+
+pub use error::CheckpointError;
+pub use folder::{Checkpoints, NewCheckpoint, Rejected};
+pub use manifest::{Checkpoint, FileEntry, Manifest};
+pub use state::{CheckpointModel, DataOrder, Difference, TrainerState};
+
+/// Weights, by Hugging Face's names.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// Moments, by the same names.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const TRAINER_FILE: &str = "trainer.json";
+const MANIFEST_FILE: &str = "manifest.json";

@@ -1,0 +1,93 @@
+//! The one seam between what a run must not lose and the file system.
+//!
+//! Every write, sync, rename and removal of a save, and every appended line, asks [`Disk::before`] first. In the program that
+//! does nothing; a test hands in a closure that fails an operation, or panics in its place as a power cut would.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is about to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Make a folder.
+    CreateFolder,
+    /// Write a whole new file.
+    Write,
+    /// Append a line.
+    Append,
+    /// Wait until a file or the names in a folder are on the disk.
+    Sync,
+    /// Give a file or a folder its final name.
+    Rename,
+    /// Remove a file or a folder.
+    Remove,
+}
+
+/// Decides whether an operation on a path goes ahead.
+type Gate = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
+
+/// The file system, or one that fails where a test says so.
+#[derive(Clone, Default)]
+pub struct Disk {
+    gate: Option<Arc<Gate>>,
+}
+
+impl Disk {
+    /// A file system on which `gate` is asked before every operation.
+    #[must_use]
+    pub fn with_gate(gate: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self { gate: Some(Arc::new(gate)) }
+    }
+
+    /// Asks whether `operation` on `path` goes ahead.
+    pub(crate) fn before(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        self.gate.as_ref().map_or(Ok(()), |gate| gate(operation, path))
+    }
+
+    pub(crate) fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.before(Operation::CreateFolder, path)?;
+        fs::create_dir(path)
+    }
+
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.before(Operation::Write, path)?;
+        fs::write(path, bytes)
+    }
+
+    pub(crate) fn sync(&self, path: &Path) -> io::Result<()> {
+        self.before(Operation::Sync, path)?;
+        File::open(path)?.sync_all()
+    }
+
+    /// Gives the folder `from` the name `to`; what had that name has the name `from` then, so that one of the two is always there.
+    pub(crate) fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.before(Operation::Rename, to)?;
+        if !to.exists() {
+            return fs::rename(from, to);
+        }
+        #[cfg(target_os = "linux")]
+        if rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, rustix::fs::RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
+        }
+        // Network file systems and other systems cannot exchange names.
+        self.remove_folder(to)?;
+        fs::rename(from, to)
+    }
+
+    pub(crate) fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.before(Operation::Remove, path)?;
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.gate.is_some() { "Disk with a gate" } else { "Disk" })
+    }
+}

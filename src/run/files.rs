@@ -1,0 +1,164 @@
+//! Opens and replaces the files of a run: only regular files, and never half of one.
+//!
+//! A run directory can be copied, mounted or tampered with. Opening a pipe waits for its other end and reading a device may
+//! never end, so whatever is not a regular file is an error at once.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+/// Files that are read whole (manifests, configurations, tokenizers) are refused beyond this size before anything is allocated.
+const SMALL_FILE: u64 = 256 * 1024 * 1024;
+
+/// Opens `path` for reading.
+///
+/// # Errors
+/// When it is not a regular file, or cannot be opened.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    open_with(File::options().read(true), path)
+}
+
+/// Opens `path` for reading and appending, and makes it if it is not there.
+///
+/// # Errors
+/// When it is not a regular file, or cannot be opened.
+pub fn append_regular(path: &Path) -> io::Result<File> {
+    open_with(File::options().create(true).read(true).append(true), path)
+}
+
+/// All bytes of a small file.
+///
+/// # Errors
+/// When it is not a regular file, is too large to be what it should be, or cannot be read.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let length = file.metadata()?.len();
+    if length > SMALL_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes, more than such a file can have")));
+    }
+    let mut bytes = Vec::new();
+    file.take(SMALL_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Replaces the file at `path` by `bytes`: a reader sees the old content or the new, a power cut leaves one of them.
+///
+/// # Errors
+/// When the file system refuses; the old content is there then.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_name(path);
+    let written = write_and_sync(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Only our own half file is removed; that this fails too changes nothing for the caller.
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes `path` and its missing parents, and brings each new name to the disk.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directory(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_directory(parent),
+    }
+}
+
+/// Removes what writers that died left in `folder`. The caller must be the only writer there.
+pub(crate) fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let is_leftover = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
+    for path in entries.flatten().map(|entry| entry.path()).filter(is_leftover) {
+        // A folder of that name is not ours, and is not removed.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Brings the names in `folder` to the disk.
+pub(crate) fn sync_directory(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // NONBLOCK has no meaning for regular files; it keeps the opening of a pipe from waiting for its other end.
+    let file = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")) }
+}
+
+fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.json");
+        replace_file(&path, b"old").unwrap();
+        replace_file(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_keeps_its_place_clean() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        replace_file(&path, b"new").unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn pipes_devices_and_endless_links_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+        symlink("/dev/zero", at("device")).unwrap();
+        symlink(at("loop"), at("loop")).unwrap();
+        for name in ["pipe", "device", "loop"] {
+            open_regular(&at(name)).unwrap_err();
+            read_small(&at(name)).unwrap_err();
+            append_regular(&at(name)).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_a_dead_writer_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["config.toml.123.tmp", "config.toml"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        fs::create_dir(folder.path().join("kept.tmp")).unwrap();
+        remove_leftovers(folder.path());
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["config.toml", "kept.tmp"]);
+    }
+}

@@ -1,0 +1,368 @@
+//! Checkpoints as files: whatever fails or crashes in the middle of a save, the newest valid one is the old or the new.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use patchtui::run::{Checkpoint, CheckpointError, Checkpoints, Disk, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Operation, RunDirectory, TrainerState};
+use serde_json::{Value, json};
+
+use crate::fake_run::patch_size;
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    run: RunDirectory,
+}
+
+fn state(step: u64) -> TrainerState {
+    TrainerState {
+        format_version: TrainerState::FORMAT_VERSION,
+        step,
+        stage: 0,
+        stage_step: step,
+        patch_size: patch_size(4),
+        optimizer_count: step,
+        tokens: step * 1024,
+        data_position: step * 1024,
+        cursor: [0, step, 0],
+        seed: 1,
+        data_fingerprint: "text".into(),
+        has_measured: true,
+        model: None,
+        tokenizer: None,
+        data_order: None,
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        Self { _folder: folder, run }
+    }
+
+    fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(&self.run, 2)
+    }
+
+    fn path(&self, step: u64) -> PathBuf {
+        self.run.checkpoints().join(format!("step-{step:08}"))
+    }
+
+    fn save(&self, step: u64) -> Result<(Checkpoint, bool), CheckpointError> {
+        save(&self.checkpoints(), step, false)
+    }
+
+    /// The newest valid checkpoint's step, and the names of the others that were looked at.
+    fn newest(&self) -> (Option<u64>, Vec<String>) {
+        let (newest, rejected) = self.checkpoints().newest(&|_| Ok(()), &|| false).unwrap();
+        (newest.map(|checkpoint| checkpoint.state.step), rejected.into_iter().map(|rejected| rejected.reason).collect())
+    }
+
+    /// Everything in the folder of checkpoints, sorted.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.run.checkpoints()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn edit(&self, step: u64, file: &str, change: impl FnOnce(&mut Value)) {
+        let path = self.path(step).join(file);
+        let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        fs::write(path, value.to_string()).unwrap();
+    }
+}
+
+fn save(checkpoints: &Checkpoints, step: u64, permanent: bool) -> Result<(Checkpoint, bool), CheckpointError> {
+    checkpoints.save(NewCheckpoint {
+        state: state(step),
+        active_seconds: vec![0.5, 0.0],
+        permanent,
+        tensor_bytes: 64,
+        write_tensors: &mut |name, path| fs::write(path, format!("{name} of step {step}")).map_err(Into::into),
+        sync_lines: &|| Ok(()),
+        stop: &|| false,
+    })
+}
+
+#[test]
+fn a_save_brings_everything_to_the_disk_in_the_order_that_makes_a_crash_harmless() {
+    let bench = Bench::new();
+    let done = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = done.clone();
+    let run = bench.run.path().to_owned();
+    let disk = Disk::with_gate(move |operation, path| {
+        seen.lock().unwrap().push(format!("{operation:?} {}", path.strip_prefix(&run).unwrap().display()));
+        Ok(())
+    });
+    let checkpoints = bench.checkpoints().on(disk);
+    let lines = done.clone();
+    let new = NewCheckpoint {
+        state: state(4),
+        active_seconds: vec![0.5],
+        permanent: false,
+        tensor_bytes: 64,
+        write_tensors: &mut |_, path| fs::write(path, "tensors").map_err(Into::into),
+        sync_lines: &|| {
+            lines.lock().unwrap().push("lines".into());
+            Ok(())
+        },
+        stop: &|| false,
+    };
+    checkpoints.save(new).unwrap();
+    let scratch = "checkpoints/step-00000004.tmp";
+    let expected = [
+        "lines".to_owned(),
+        format!("Remove {scratch}"),
+        format!("CreateFolder {scratch}"),
+        format!("Write {scratch}/model.safetensors"),
+        format!("Sync {scratch}/model.safetensors"),
+        format!("Write {scratch}/optimizer.safetensors"),
+        format!("Sync {scratch}/optimizer.safetensors"),
+        format!("Write {scratch}/trainer.json"),
+        format!("Sync {scratch}/trainer.json"),
+        format!("Write {scratch}/manifest.json"),
+        format!("Sync {scratch}/manifest.json"),
+        format!("Sync {scratch}"),
+        "Rename checkpoints/step-00000004".to_owned(),
+        "Sync checkpoints".to_owned(),
+        format!("Remove {scratch}"),
+    ];
+    assert_eq!(*done.lock().unwrap(), expected);
+}
+
+/// A disk on which operation number `nth` is not done: it fails, or the power goes off before it.
+fn breaking(nth: usize, crashes: bool) -> (Disk, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = count.clone();
+    let disk = Disk::with_gate(move |operation, path| {
+        if seen.fetch_add(1, Ordering::Relaxed) != nth {
+            return Ok(());
+        }
+        if operation == Operation::Write {
+            // What reached the disk of a file whose writing never ended.
+            fs::write(path, "ha").unwrap();
+        }
+        assert!(!crashes, "the power goes off");
+        Err(io::ErrorKind::StorageFull.into())
+    });
+    (disk, count)
+}
+
+#[test]
+fn whatever_fails_in_a_save_the_earlier_checkpoint_stays_and_nothing_half_written() {
+    let mut failures = 0;
+    for nth in 0.. {
+        let bench = Bench::new();
+        bench.save(2).unwrap();
+        let (disk, count) = breaking(nth, false);
+        let saved = save(&bench.checkpoints().on(disk), 4, false);
+        if count.load(Ordering::Relaxed) <= nth {
+            break;
+        }
+        let (newest, rejected) = bench.newest();
+        assert_eq!(rejected, [""; 0], "operation {nth}");
+        match saved {
+            Ok(_) => assert_eq!(newest, Some(4), "operation {nth}"),
+            Err(error) => {
+                failures += 1;
+                // Once it has its name, a checkpoint is valid even if the disk could not confirm it.
+                assert!(newest == Some(2) || nth > 11, "operation {nth}: {error}");
+                assert!(!error.hint().is_empty());
+            }
+        }
+        assert!(bench.names().iter().all(|name| !name.contains("tmp")), "operation {nth}: {:?}", bench.names());
+        bench.save(4).unwrap();
+        assert_eq!(bench.newest(), (Some(4), Vec::new()), "operation {nth}");
+    }
+    assert!(failures > 10, "only {failures} operations failed");
+}
+
+#[test]
+fn wherever_a_save_crashes_the_newest_checkpoint_is_the_old_or_the_new() {
+    let (mut old, mut new) = (0, 0);
+    for nth in 0.. {
+        let bench = Bench::new();
+        bench.save(2).unwrap();
+        let (disk, count) = breaking(nth, true);
+        let checkpoints = bench.checkpoints().on(disk);
+        let crashed = catch_unwind(AssertUnwindSafe(|| save(&checkpoints, 4, false).map(drop).unwrap())).is_err();
+        assert_eq!(crashed, count.load(Ordering::Relaxed) > nth);
+        if !crashed {
+            break;
+        }
+        match bench.newest() {
+            (Some(2), rejected) if rejected.is_empty() => old += 1,
+            (Some(4), rejected) if rejected.is_empty() => new += 1,
+            other => panic!("operation {nth}: {other:?}"),
+        }
+        bench.save(4).unwrap();
+        bench.save(6).unwrap();
+        assert_eq!(bench.names(), ["step-00000004", "step-00000006"], "operation {nth}");
+    }
+    assert!(old > 8 && new > 0, "{old} crashes left the old checkpoint, {new} the new one");
+}
+
+#[test]
+fn a_checkpoint_that_replaces_one_of_the_same_step_never_leaves_none() {
+    for nth in 0.. {
+        let bench = Bench::new();
+        bench.save(4).unwrap();
+        let (disk, count) = breaking(nth, true);
+        let checkpoints = bench.checkpoints().on(disk);
+        let crashed = catch_unwind(AssertUnwindSafe(|| save(&checkpoints, 4, true).map(drop).unwrap())).is_err();
+        assert_eq!(bench.newest().0, Some(4), "operation {nth}");
+        if !crashed {
+            assert!(count.load(Ordering::Relaxed) > 10);
+            break;
+        }
+    }
+}
+
+#[test]
+fn lines_that_are_not_on_the_disk_keep_a_checkpoint_from_becoming_valid() {
+    let bench = Bench::new();
+    let new = NewCheckpoint {
+        state: state(4),
+        active_seconds: vec![0.5],
+        permanent: false,
+        tensor_bytes: 64,
+        write_tensors: &mut |_, _| panic!("tensors are written after the lines"),
+        sync_lines: &|| Err(io::ErrorKind::StorageFull.into()),
+        stop: &|| false,
+    };
+    let error = bench.checkpoints().save(new).unwrap_err();
+    assert!(error.to_string().starts_with("the run's metrics and events are not on the disk"), "{error}");
+    assert_eq!(bench.names(), [""; 0]);
+}
+
+#[test]
+fn the_same_state_is_saved_once() {
+    let bench = Bench::new();
+    assert!(bench.save(4).unwrap().1);
+    assert!(!bench.save(4).unwrap().1);
+    let (saved, is_new) = save(&bench.checkpoints(), 4, true).unwrap();
+    assert!(is_new && saved.manifest.permanent);
+    // What was permanent stays so.
+    assert!(!bench.save(4).unwrap().1);
+}
+
+#[test]
+fn pruning_leaves_the_newest_and_the_permanent_ones() {
+    let bench = Bench::new();
+    for step in 1..=6 {
+        save(&bench.checkpoints(), step, step == 2).unwrap();
+    }
+    assert_eq!(bench.names(), ["step-00000002", "step-00000005", "step-00000006"]);
+}
+
+/// Changes one thing of the newest of two checkpoints; it must be refused with these words, and the older one found.
+fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
+    let bench = Bench::new();
+    bench.save(2).unwrap();
+    bench.save(4).unwrap();
+    damage(&bench);
+    let (newest, rejected) = bench.newest();
+    assert_eq!(newest, Some(2), "{words}");
+    assert!(rejected.iter().any(|reason| reason.contains(words)), "{words}: {rejected:?}");
+}
+
+#[test]
+fn whatever_is_damaged_is_refused_by_name() {
+    for step in [json!(5), json!(97), json!(1_000_000_000_000_000_000_u64), json!(-4), json!("4")] {
+        check_refused("manifest.json: its content is not what was written", |bench| bench.edit(4, "manifest.json", |value| value["step"] = step));
+    }
+    check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([])));
+    check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true)));
+    check_refused("manifest.json: it has no hash of itself", |bench| {
+        bench.edit(4, "manifest.json", |value| drop(value.as_object_mut().unwrap().remove("blake3")));
+    });
+    check_refused("trainer.json: its content", |bench| {
+        let path = bench.path(4).join("trainer.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("\"seed\": 1", "\"seed\": 2")).unwrap();
+    });
+    check_refused("model.safetensors: it has 0 bytes", |bench| fs::write(bench.path(4).join(MODEL_FILE), "").unwrap());
+    check_refused("optimizer.safetensors", |bench| fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap());
+    check_refused("manifest.json", |bench| fs::write(bench.path(4).join("manifest.json"), "{").unwrap());
+    check_refused("it says step 4, which is not its directory's name", |bench| fs::rename(bench.path(4), bench.path(6)).unwrap());
+}
+
+#[test]
+fn every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing() {
+    let bench = Bench::new();
+    bench.save(4).unwrap();
+    let path = bench.path(4).join("manifest.json");
+    let whole = fs::read(&path).unwrap();
+    let expected = bench.checkpoints().verify(&bench.path(4), &|| false).unwrap();
+    let (mut refused, mut same) = (0, 0);
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &flipped).unwrap();
+        match bench.checkpoints().verify(&bench.path(4), &|| false) {
+            Err(_) => refused += 1,
+            Ok(read) => {
+                assert_eq!(read, expected, "bit {bit}");
+                same += 1;
+            }
+        }
+    }
+    assert!(refused > 20 * same, "{refused} refused, {same} without effect");
+}
+
+#[test]
+fn pipes_and_devices_in_the_place_of_files_are_refused_at_once() {
+    let pipe = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+    };
+    for file in ["manifest.json", "trainer.json", MODEL_FILE] {
+        check_refused(file, |bench| pipe(&bench.path(4).join(file)));
+        check_refused(file, |bench| {
+            let path = bench.path(4).join(file);
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+        });
+    }
+}
+
+#[test]
+fn nothing_is_written_into_another_run_of_the_same_name() {
+    let bench = Bench::new();
+    let checkpoints = bench.checkpoints();
+    fs::remove_dir_all(bench.run.path()).unwrap();
+    assert!(matches!(save(&checkpoints, 4, false), Err(CheckpointError::Gone { .. })));
+    assert!(!bench.run.path().exists());
+    RunDirectory::create(bench.run.path()).unwrap();
+    assert!(matches!(save(&checkpoints, 4, false), Err(CheckpointError::Gone { .. })));
+    assert_eq!(bench.names(), [""; 0]);
+}
+
+#[test]
+fn hashing_stops_when_the_run_is_told_to_end() {
+    let bench = Bench::new();
+    bench.save(4).unwrap();
+    assert!(matches!(bench.checkpoints().newest(&|_| Ok(()), &|| true), Err(CheckpointError::Interrupted)));
+}
+
+#[test]
+fn a_checkpoint_that_is_not_accepted_is_passed_over_for_an_older_one() {
+    let bench = Bench::new();
+    bench.save(2).unwrap();
+    bench.save(4).unwrap();
+    let asked = RefCell::new(Vec::new());
+    let accepts = |checkpoint: &Checkpoint| {
+        asked.borrow_mut().push(checkpoint.state.step);
+        if checkpoint.state.step == 2 { Ok(()) } else { Err("another seed".into()) }
+    };
+    let (newest, rejected) = bench.checkpoints().newest(&accepts, &|| false).unwrap();
+    assert_eq!((newest.unwrap().state.step, rejected[0].reason.as_str()), (2, "another seed"));
+    assert_eq!(asked.into_inner(), [4, 2]);
+}
