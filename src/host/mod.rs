@@ -14,4 +14,4 @@ pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory};
 pub use engine_process::{EngineSetup, Face, StartError, run_engine};
 pub use error::HostError;
 pub use launch::{LaunchError, spawn, spawn_engine};
-pub use prepare::engine_config;
+pub use prepare::{engine_config, run_config};

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use crate::config::{ConfigError, RunConfig, identity_changes, load_resolved, to_toml};
+use crate::config::{RunConfig, identity_changes, load_resolved, to_toml};
 use crate::data::Tokenizer;
 use crate::host::{ClaimedRun, HostError};
-use crate::run::files::{create_directory, read_small, remove_leftovers};
+use crate::run::files::{create_directory, open_regular, read_small, remove_leftovers};
 use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
 
 impl ClaimedRun {
@@ -55,12 +55,23 @@ impl ClaimedRun {
     }
 }
 
-/// The configuration of the run in `directory`, with the run's own copy of its tokenizer.
+/// The configuration that the run in `directory` was started with.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn engine_config(directory: &RunDirectory) -> Result<RunConfig, ConfigError> {
-    Ok(with_own_tokenizer(load_resolved(&directory.config())?, directory))
+/// When it is missing, or cannot be read.
+pub fn run_config(directory: &RunDirectory) -> Result<RunConfig, HostError> {
+    let path = directory.config();
+    // Opening a pipe would wait for its other end.
+    open_regular(&path).map_err(|source| HostError::Io { path: path.clone(), source })?;
+    Ok(load_resolved(&path)?)
+}
+
+/// The same, with the run's own copy of its tokenizer.
+///
+/// # Errors
+/// As [`run_config`].
+pub fn engine_config(directory: &RunDirectory) -> Result<RunConfig, HostError> {
+    Ok(with_own_tokenizer(run_config(directory)?, directory))
 }
 
 fn with_own_tokenizer(mut config: RunConfig, directory: &RunDirectory) -> RunConfig {
@@ -91,7 +102,7 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<St
     if !directory.config().is_file() {
         return Ok(Vec::new());
     }
-    let old = load_resolved(&directory.config())?;
+    let old = run_config(directory)?;
     let mut changes = identity_changes(&old, config).into_iter();
     if let Some(first) = changes.next() {
         return Err(HostError::OtherRun { directory: directory.clone(), first, more: changes.count() });

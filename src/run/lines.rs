@@ -43,6 +43,14 @@ pub enum LineError {
         /// The version of the line.
         found: u32,
     },
+    /// No run has as many records or attempts.
+    #[error("record {seq} of attempt {attempt} is beyond what a run can have")]
+    Beyond {
+        /// The number of the record.
+        seq: u64,
+        /// The number of the attempt.
+        attempt: u32,
+    },
 }
 
 /// What every line has.
@@ -120,6 +128,10 @@ pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
     let Header { format_version, seq, at, attempt, kind } = serde_json::from_slice(line)?;
     if format_version > FORMAT_VERSION {
         return Err(LineError::Newer { found: format_version });
+    }
+    // Counting goes on from the highest number that was read.
+    if i64::try_from(seq).is_err() || i32::try_from(attempt).is_err() {
+        return Err(LineError::Beyond { seq, attempt });
     }
     let event = match (file, kind) {
         (LineFile::Events, _) => serde_json::from_slice::<EventLine>(line)?.event,

@@ -9,6 +9,7 @@ mod control;
 mod data;
 mod engine_process;
 mod fake_run;
+mod formats;
 #[cfg(feature = "engine")]
 mod golden;
 mod plain_lines;
@@ -18,6 +19,8 @@ mod program;
 mod resume;
 mod run_files;
 mod sanitize;
+#[cfg(feature = "engine")]
+mod starts;
 mod tokenizer;
 mod tui_chart;
 mod tui_fixture;

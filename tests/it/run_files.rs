@@ -99,7 +99,7 @@ fn any_note() -> impl Strategy<Value = RunEvent> {
 
 proptest! {
     #[test]
-    fn every_event_survives_its_line(event in Union::new([any_metrics().boxed(), any_measurement().boxed(), any_note().boxed()]), seq: u64) {
+    fn every_event_survives_its_line(event in Union::new([any_metrics().boxed(), any_measurement().boxed(), any_note().boxed()]), seq in 0..i64::MAX as u64) {
         let record = record(seq, event);
         let line = encode(&record).unwrap();
         let (body, end) = line.split_at(line.len() - 1);
@@ -156,6 +156,17 @@ fn a_header_of_a_newer_or_older_program_still_has_what_a_screen_shows() {
     let RunEvent::RunStarted(header) = decode(LineFile::Events, header.replace('\n', " ").as_bytes()).unwrap().event else { panic!("not a header") };
     assert_eq!((header.plan.steps, header.plan.stages[0].optimizer_state), (6, Moments::Unknown));
     assert_eq!(header.plan.entropy_rate, None);
+}
+
+#[test]
+fn a_number_beyond_what_a_run_can_have_is_a_broken_line() {
+    let line = encode(&record(u64::MAX, step(3))).unwrap();
+    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "record 18446744073709551615 of attempt 1 is beyond what a run can have");
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    fs::write(run.events(), line.replace("\"step\"", "\"event\":{\"type\":\"warning\",\"message\":\"\"},\"step\"")).unwrap();
+    let shown = attempt(&run, |events| events.send(step(1)));
+    assert_eq!(shown.last().map(|record| (record.seq, record.attempt)), Some((2, 1)));
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! Starting: of two starts of one name one wins, and what it trains is what was written down; a run that loses its directory ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use patchtui::run::RunDirectory;
+use serde_json::Value;
+
+use crate::resume::TINY;
+
+/// A folder with its own state, sockets and runs.
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn run_dir(&self, name: &str) -> PathBuf {
+        self.0.path().join("runs").join(name)
+    }
+
+    fn patchtui(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("XDG_STATE_HOME", self.0.path().join("state")).env("PATCHTUI_SOCKET_DIR", self.0.path().join("sockets"));
+        command.env_remove("PATCHTUI_RUNS_DIR");
+        command
+    }
+
+    fn tiny(&self, arguments: &[&str]) -> Command {
+        let mut command = self.patchtui(&["run", "demo", "--json"]);
+        command.args(TINY.iter().flat_map(|set| ["--set", set])).args(arguments);
+        command
+    }
+
+    /// The seed that a run's configuration says, and the seeds that its checkpoints were trained with.
+    fn seeds(&self, name: &str) -> (u64, Vec<u64>) {
+        let config = fs::read_to_string(self.run_dir(name).join("config.toml")).unwrap();
+        let said = config.lines().find_map(|line| line.strip_prefix("seed = ")).unwrap().parse().unwrap();
+        let checkpoints = fs::read_dir(self.run_dir(name).join("checkpoints")).unwrap().map(|entry| entry.unwrap().path().join("trainer.json"));
+        let trained = checkpoints.map(|path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap()["seed"].as_u64().unwrap());
+        (said, trained.collect())
+    }
+}
+
+fn finish(child: Child) -> (i32, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+#[test]
+fn of_two_starts_of_one_name_one_wins_and_trains_what_was_written_down() {
+    let bench = Bench::new();
+    for round in 0..5 {
+        let name = format!("books-{round}");
+        let start = |seed: &str| bench.tiny(&["--name", &name, "--set", seed]).spawn().unwrap();
+        let children = [start("seed=100"), start("seed=5000")];
+        let ended = children.map(finish);
+        let mut codes = ended.each_ref().map(|(code, _)| *code);
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 2], "{ended:?}");
+        let loser = &ended.iter().find(|(code, _)| *code == 2).unwrap().1;
+        // It came while the winner trained, or after it had ended.
+        assert!(loser.contains("is alive") || loser.contains("exists (completed)"), "{loser}");
+        let (said, trained) = bench.seeds(&name);
+        assert!(!trained.is_empty() && trained.iter().all(|seed| *seed == said), "config.toml says {said}, trained {trained:?}");
+    }
+}
+
+#[test]
+fn two_resumes_of_one_run_go_on_once() {
+    let bench = Bench::new();
+    let mut child = bench.tiny(&[]).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.map_while(Result::ok).find(|line| line.contains("\"step_completed\"")).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resume = || bench.tiny(&["--resume"]).spawn().unwrap();
+    let ended = [resume(), resume()].map(finish);
+    // The second may come after the first has completed the run: then there is nothing to do.
+    assert!(ended.iter().any(|(code, _)| *code == 0) && ended.iter().all(|(code, _)| matches!(code, 0 | 2)), "{ended:?}");
+    let metrics = fs::read_to_string(bench.run_dir("demo").join("metrics.jsonl")).unwrap();
+    let attempts: Vec<u64> = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["attempt"].as_u64().unwrap()).collect();
+    assert!(attempts.is_sorted() && attempts.last() == Some(&2), "{attempts:?}");
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let (code, errors) = finish(bench.tiny(&["--set", "data.files=[\"absent.txt\"]"]).spawn().unwrap());
+    assert_eq!(code, 2, "{errors}");
+    assert!(!bench.0.path().join("runs").exists());
+    // A run that was there keeps what it has.
+    assert_eq!(finish(bench.tiny(&[]).spawn().unwrap()).0, 0);
+    let (code, errors) = finish(bench.tiny(&["--name", "demo"]).spawn().unwrap());
+    assert!(code == 2 && errors.contains("exists (completed)"), "{errors}");
+    assert!(bench.run_dir("demo").join("checkpoints/step-00000009").is_dir());
+}
+
+#[test]
+fn a_run_whose_directory_is_deleted_fails_and_says_so() {
+    let bench = Bench::new();
+    let text = bench.0.path().join("text.txt");
+    fs::write(&text, "to be or not to be ".repeat(500)).unwrap();
+    let endless = |name: &str| {
+        let sets = TINY.into_iter().filter(|set| !set.starts_with("training.tokens=") && !set.starts_with("checkpoint"));
+        let mut command = bench.patchtui(&["run", "demo", "--json", "--name", name]);
+        let own = ["data.files=text.txt", "training.steps=1M", "checkpoint.every_steps=1"];
+        command.args(sets.chain(own).flat_map(|set| ["--set", set]));
+        command
+    };
+    let mut first = endless("books").spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("\"step\":3,")).unwrap();
+    // Files may be written while the folder is being removed.
+    while bench.run_dir("books").exists() {
+        let _ = fs::remove_dir_all(bench.run_dir("books"));
+    }
+    let last = lines.last().unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(1));
+    let end: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!((end["event"]["type"].as_str(), end["event"]["outcome"].as_str()), (Some("run_finished"), Some("failed")), "{last}");
+    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("was deleted, moved or replaced while the run was alive"), "{last}");
+    assert!(!bench.run_dir("books").exists(), "a run that has lost its directory must not make it again");
+}
+
+#[test]
+fn what_a_killed_writer_left_is_gone_after_the_next_start() {
+    let bench = Bench::new();
+    let run = RunDirectory::create(bench.run_dir("demo")).unwrap();
+    for name in ["config.toml.77.tmp", "engine.json.78.tmp"] {
+        fs::write(run.path().join(name), "half").unwrap();
+    }
+    assert_eq!(finish(bench.tiny(&[]).spawn().unwrap()).0, 0);
+    let names = fs::read_dir(run.path()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    assert_eq!(names.filter(|name| name.contains("tmp")).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+    let bench = Bench::new();
+    assert_eq!(finish(bench.tiny(&[]).spawn().unwrap()).0, 0);
+    let put_pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+    };
+    for file in ["events.jsonl", "metrics.jsonl", "evals.jsonl", "engine.json", "engine.log", "lock", "config.toml"] {
+        let run = bench.run_dir("demo").join(file);
+        let kept = fs::read(&run).ok();
+        put_pipe(&run);
+        // Whatever they answer, they answer.
+        for arguments in [&["runs"][..], &["ctl", "demo", "status"], &["run", "demo", "--no-tui", "--resume"], &["resume", "demo", "--no-tui"]] {
+            let (code, errors) = finish(bench.patchtui(arguments).spawn().unwrap());
+            assert!((0..=2).contains(&code) && !errors.contains("panicked"), "{file} {arguments:?}: {code} {errors}");
+        }
+        fs::remove_file(&run).unwrap();
+        if let Some(kept) = kept {
+            fs::write(&run, kept).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_run_keeps_its_tokenizer_and_goes_on_without_the_file() {
+    let bench = Bench::new();
+    fs::write(bench.0.path().join("text.txt"), "to be or not to be, that is the question. ".repeat(300)).unwrap();
+    let train = ["tokenizer", "train", "text.txt", "--vocab-size", "280", "--output", "own.json"];
+    assert_eq!(finish(bench.patchtui(&train).spawn().unwrap()).0, 0);
+    let own = ["--set", "data.files=text.txt", "--set", "data.tokenizer=own.json", "--set", "model.vocab_size=320"];
+    let mut child = bench.tiny(&own).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.map_while(Result::ok).find(|line| line.contains("\"step_completed\"")).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(bench.0.path().join("own.json")).unwrap();
+    let (code, errors) = finish(bench.patchtui(&["resume", "demo", "--json"]).spawn().unwrap());
+    assert_eq!(code, 0, "{errors}");
+    let trainer: Value = serde_json::from_slice(&fs::read(bench.run_dir("demo").join("checkpoints/step-00000009/trainer.json")).unwrap()).unwrap();
+    let copy = fs::read(bench.run_dir("demo").join("tokenizer.json")).unwrap();
+    assert_eq!(trainer["tokenizer"].as_str(), Some(blake3::hash(&copy).to_hex().as_str()));
+}
