@@ -18,12 +18,10 @@ use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
 use crate::report::{Json, Plain, stdout};
 use crate::run::{
-    EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError,
-    Trouble, Warning, command_channel,
+    COMPUTE_STACK, EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store,
+    StoreError, Trouble, Warning, command_channel,
 };
 
-/// Deep networks are built by recursion in places; the main thread of a test would have as much.
-const TRAINER_STACK: usize = 64 * 1024 * 1024;
 /// Records that a slow terminal may be behind.
 const FACE_BACKLOG: usize = 65_536;
 /// How long a slow terminal may take to show the end.
@@ -129,7 +127,7 @@ fn train_on_thread(
     events: EventSender,
     train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static,
 ) -> Result<Result<RunEnd, Panic>, StartError> {
-    let trainer = thread::Builder::new().name("trainer".into()).stack_size(TRAINER_STACK);
+    let trainer = thread::Builder::new().name("trainer".into()).stack_size(COMPUTE_STACK);
     // Nothing that the closure holds is looked at after a panic.
     let thread = trainer.spawn(move || catch_unwind(AssertUnwindSafe(|| train(inbox, events)))).map_err(StartError::Thread)?;
     Ok(thread.join().unwrap_or_else(Err))

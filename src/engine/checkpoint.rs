@@ -56,7 +56,8 @@ pub struct TrainerState {
     /// Fingerprint of the token stream.
     pub data_fingerprint: String,
     /// Whether everything that was due after the last update was measured.
-    pub has_looked: bool,
+    #[serde(alias = "has_looked")]
+    pub has_measured: bool,
 }
 
 /// What `manifest.json` says.
@@ -177,7 +178,9 @@ impl Checkpoints {
     /// When the device or the disk fails. Earlier checkpoints are untouched then, and nothing half-written stays.
     pub fn save(&self, snapshot: Snapshot<'_>) -> Result<(Checkpoint, u64), CheckpointError> {
         let path = self.directory.join(format!("step-{:08}", snapshot.state.step));
-        if let Ok(existing) = verify(&path) {
+        // A checkpoint that was written before its step was measured is replaced by one that is.
+        let is_as_good = |existing: &Checkpoint| existing.state().is_ok_and(|state| state.has_measured || !snapshot.state.has_measured);
+        if let Some(existing) = verify(&path).ok().filter(is_as_good) {
             return Ok((existing, 0));
         }
         let scratch = path.with_extension("tmp");

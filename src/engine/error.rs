@@ -27,6 +27,9 @@ pub enum EngineError {
     /// A computation on the device.
     #[error("the device failed: {0}")]
     Execution(#[from] ExecutionError),
+    /// A thread to compute on.
+    #[error("a thread to compute on could not be started: {0}")]
+    Thread(std::io::Error),
     /// A loss or gradient is not a number; the update was not made.
     #[error("the {what} of step {step} is {value}, so the update was not made")]
     NonFinite {
@@ -67,6 +70,7 @@ impl EngineError {
             Self::Data(error) => Some(error.hint()),
             Self::Plan(error) => Some(error.hint()),
             Self::Checkpoint(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
+            Self::Thread(_) => Some("raise the limit of processes (`ulimit -u`), or lower --set threads=N, then go on with --resume".into()),
             Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with --resume".into()),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into())

@@ -15,10 +15,10 @@ use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::optimizer::AdamW;
-use crate::engine::trainer::{Progress as Reached, Setting, Trainer};
-use crate::engine::warmup::try_stages;
+use crate::engine::trainer::{Reached, RunContext, Trainer};
+use crate::engine::trial::try_stages;
 use crate::plan::{Corpus, RunPlan, block_tokens};
-use crate::run::{EventSender, Inbox, Outcome, Progress, RunEnd, RunEvent, RunHeader, Trouble, Warmup, Warning};
+use crate::run::{EventSender, Inbox, Outcome, Progress, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning};
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
 const GENERATED_TOKENS: u64 = 2_000_000;
@@ -84,7 +84,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
     let order = BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle);
-    let setting = Setting {
+    let context = RunContext {
         loader: Loader::new(prepared.train, order),
         validation: prepared.validation,
         tokenizer: prepared.tokenizer,
@@ -96,9 +96,9 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         events: events.clone(),
         started,
     };
-    let Some(tokens_per_second) = try_stages(&setting.plan, &setting.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
-    events.send(RunEvent::Warmed(Warmup { tokens_per_second }));
-    Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, start.progress)))
+    let Some(tokens_per_second) = try_stages(&context.plan, &context.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
+    events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
+    Ok(Some(Trainer::new(context, inbox, start.model, start.optimizer, start.reached)))
 }
 
 /// What training starts from.
@@ -106,7 +106,7 @@ struct Start {
     model: LlamaForCausalLM,
     optimizer: AdamW,
     resumed_from: Option<u64>,
-    progress: Reached,
+    reached: Reached,
 }
 
 impl Start {
@@ -119,7 +119,7 @@ impl Start {
                 model,
                 optimizer,
                 resumed_from: None,
-                progress: Reached { step: 0, active_seconds: vec![0.0; plan.stages.len()], has_looked: false },
+                reached: Reached { step: 0, active_seconds: vec![0.0; plan.stages.len()], has_measured: false },
             });
         };
         let step = checkpoint.manifest.step;
@@ -130,7 +130,7 @@ impl Start {
             model: checkpoint.model(&plan.model, &recording)?,
             optimizer: checkpoint.optimizer(config.optimizer.clone(), &device.device)?,
             resumed_from: Some(step),
-            progress: Reached { step, has_looked: checkpoint.state()?.has_looked, active_seconds: checkpoint.manifest.active_seconds },
+            reached: Reached { step, has_measured: checkpoint.state()?.has_measured, active_seconds: checkpoint.manifest.active_seconds },
         })
     }
 }
@@ -204,7 +204,7 @@ fn end_of(trainer: &Trainer, outcome: Outcome, error: Option<Trouble>) -> RunEnd
     RunEnd {
         outcome,
         step: trainer.step(),
-        tokens: trainer.setting().plan.cost_after(trainer.step()).tokens,
+        tokens: trainer.context().plan.cost_after(trainer.step()).tokens,
         active_seconds: trainer.active_seconds(),
         token_loss: trainer.last_token_loss(),
         error,

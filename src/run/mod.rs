@@ -17,11 +17,11 @@ mod store;
 mod summary;
 
 pub use append::{DiskChange, LogError, RunLog};
-pub use command::{CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
+pub use command::{COMPUTE_STACK, CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::{RunDirectory, replace_file};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
-    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
+    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
 };
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};
 pub use index::{FindError, RunIndex, last_activity};

@@ -7,13 +7,14 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, OptimizerConfig, PatchSize, ScheduleKind};
-use patchtui::engine::generate::Generator;
+use patchtui::engine::generate::GreedyDecoder;
 use patchtui::engine::gradients::{NamedGradients, micro_step, scored_rows, trunk};
 use patchtui::engine::model::{LlamaForCausalLM, Positions};
 use patchtui::engine::optimizer::{AdamW, Update};
 use patchtui::engine::patch::Batch;
 use patchtui::engine::probe::layer_activations;
 use patchtui::plan::{ModelShape, Schedule};
+use patchtui::run::StopFlag;
 use safetensors::SafeTensors;
 
 /// A file of named tensors, all read as f32 (ids are small enough).
@@ -260,7 +261,7 @@ fn greedy_continuation_equals_transformers() {
     let device = Device::flex();
     let model = golden.model(&device);
     let shape = golden.shape();
-    let generator = Generator { model: &model, shape: &shape, context_length: 64, device: &device };
-    let found = generator.greedy(&golden.ids("input_ids"), 12, &[], &|| false).unwrap();
+    let decoder = GreedyDecoder { model, shape, context_length: 64, device };
+    let found = decoder.continue_prompt(&golden.ids("input_ids"), 12, &[], &StopFlag::default()).unwrap().unwrap();
     assert_eq!(found, golden.ids("generated_ids"));
 }

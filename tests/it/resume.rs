@@ -26,28 +26,36 @@ pub(crate) const TINY: [&str; 13] = [
     "checkpoint.every_steps=2",
 ];
 
-fn tiny_config() -> RunConfig {
-    let sets: Vec<String> = TINY.iter().map(ToString::to_string).collect();
+/// [`TINY`] with some keys set differently.
+pub(crate) fn tiny_config(sets: &[&str]) -> RunConfig {
+    let sets: Vec<String> = TINY.iter().chain(sets).map(ToString::to_string).collect();
     load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config
 }
 
-/// Trains until the end, or until `stop_after` steps were said to be complete.
-fn train(directory: &Path, cache: &Path, stop_after: Option<u64>) -> (RunEnd, Vec<RunEvent>) {
+/// Trains until the end, or until the answer to an event is a command.
+pub(crate) fn train(config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand>) -> (RunEnd, Vec<RunEvent>) {
     let (commands, inbox) = command_channel();
     let (sender, receiver) = mpsc::channel();
-    let job = Job { config: tiny_config(), directory: directory.to_owned(), cache: cache.to_owned() };
+    let cache = directory.parent().unwrap().join("tokens");
+    let job = Job { config, directory: directory.to_owned(), cache };
     fs::create_dir_all(directory).unwrap();
     let trainer = std::thread::spawn(move || execute(job, inbox, &EventSender::new(sender)));
     let mut events = Vec::new();
     for event in receiver {
-        if let (RunEvent::StepCompleted(step), Some(stop_after)) = (&event, stop_after)
-            && step.step == stop_after
-        {
-            commands.send(CommandEnvelope { id: "1".into(), command: RunCommand::Stop, from: "test".into() });
+        if let Some(command) = answer(&event) {
+            commands.send(CommandEnvelope { id: "1".into(), command, from: "test".into() });
         }
         events.push(event);
     }
     (trainer.join().unwrap(), events)
+}
+
+/// Names of the checkpoints of a run.
+fn checkpoints(directory: &Path) -> Vec<String> {
+    let Ok(listing) = fs::read_dir(directory.join("checkpoints")) else { return Vec::new() };
+    let mut names: Vec<String> = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// Every file of the newest checkpoint but the manifest, which holds times.
@@ -70,8 +78,7 @@ fn losses(events: &[RunEvent]) -> BTreeMap<u64, (u64, u64)> {
 #[test]
 fn stopping_at_any_step_and_going_on_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("tokens");
-    let (end, expected_events) = train(&folder.path().join("whole"), &cache, None);
+    let (end, expected_events) = train(tiny_config(&[]), &folder.path().join("whole"), |_| None);
     assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
     assert_eq!(end.step, 9);
     let expected = final_bytes(&folder.path().join("whole"));
@@ -79,12 +86,81 @@ fn stopping_at_any_step_and_going_on_gives_the_same_bytes() {
     // Inside the first stage, at the switch itself (6), right after it, inside the second.
     for stop_after in [1, 3, 5, 6, 7, 8] {
         let directory = folder.path().join(format!("stopped-{stop_after}"));
-        let (end, mut events) = train(&directory, &cache, Some(stop_after));
+        let stop = |event: &RunEvent| matches!(event, RunEvent::StepCompleted(step) if step.step == stop_after).then_some(RunCommand::Stop);
+        let (end, mut events) = train(tiny_config(&[]), &directory, stop);
         assert_eq!(end.outcome, Outcome::Stopped, "stopped after {stop_after}: {:?}", end.error);
-        let (end, more) = train(&directory, &cache, None);
+        let (end, more) = train(tiny_config(&[]), &directory, |_| None);
         assert_eq!(end.outcome, Outcome::Completed, "resumed after {stop_after}: {:?}", end.error);
         events.extend(more);
         assert_eq!(losses(&events), losses(&expected_events), "stopped after {stop_after}");
         assert!(final_bytes(&directory) == expected, "stopped after {stop_after}: the final checkpoint differs");
+    }
+}
+
+/// Measured at the start, between, at a stage's end and at the run's end; samples of so many tokens take minutes.
+const ENDLESS_SAMPLES: [&str; 2] = ["samples.every_steps=3", "samples.max_new_tokens=1048576"];
+const SHORT_SAMPLES: [&str; 4] = ["samples.every_steps=3", "samples.max_new_tokens=4", "checkpoint.every_steps=1", "checkpoint.keep=100"];
+const MEASURED_STEPS: [u64; 4] = [0, 3, 6, 9];
+
+/// Goes on in `directory` from the checkpoint that `whole` has of the step before `step`, and sends `command` when the samples
+/// of `step` are about to begin.
+fn train_until_samples(whole: &Path, directory: &Path, step: u64, command: RunCommand) -> (RunEnd, Vec<RunEvent>) {
+    if let Some(before) = step.checked_sub(1) {
+        let name = format!("checkpoints/step-{before:08}");
+        fs::create_dir_all(directory.join(&name)).unwrap();
+        for file in fs::read_dir(whole.join(&name)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), directory.join(&name).join(file.file_name())).unwrap();
+        }
+    }
+    train(tiny_config(&ENDLESS_SAMPLES), directory, |event| {
+        matches!(event, RunEvent::ActivationsMeasured(measured) if measured.step == step).then_some(command)
+    })
+}
+
+#[test]
+fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let (_, whole_events) = train(tiny_config(&SHORT_SAMPLES), &whole, |_| None);
+    let expected = final_bytes(&whole);
+    for step in MEASURED_STEPS {
+        let directory = folder.path().join(format!("stop-{step}"));
+        let (end, mut events) = train_until_samples(&whole, &directory, step, RunCommand::Stop);
+        assert_eq!((end.outcome, end.step), (Outcome::Stopped, step), "{:?}", end.error);
+        assert_eq!(checkpoints(&directory).last().unwrap(), &format!("step-{step:08}"));
+        let (end, more) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
+        assert_eq!(end.outcome, Outcome::Completed, "stopped at {step}: {:?}", end.error);
+        let first = more.iter().position(|event| matches!(event, RunEvent::Sampled(sample) if sample.step == step));
+        let next_step = more.iter().position(|event| matches!(event, RunEvent::StepCompleted(_)));
+        assert!(first.is_some() && next_step.is_none_or(|next| first < Some(next)), "the samples of step {step} come before the next step");
+        events.extend(more);
+        for idx in [0, 1] {
+            let said = |events: &[RunEvent]| events.iter().filter(|event| matches!(event, RunEvent::StageCompleted(ledger) if ledger.stage == idx)).count();
+            let before = if step > 6 && idx == 0 { 0 } else { 1 };
+            assert_eq!(said(&events), before, "stopped at {step}: stage {idx} is completed once");
+            assert_eq!(said(&whole_events), 1);
+        }
+        assert!(final_bytes(&directory) == expected, "stopped at {step}: the final checkpoint differs");
+        // What was made up for stands in the checkpoint, so that nobody does it again.
+        let (_, again) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
+        assert!(!again.iter().any(|event| matches!(event, RunEvent::Sampled(_) | RunEvent::StageCompleted(_))), "stopped at {step}");
+    }
+}
+
+#[test]
+fn a_kill_while_measuring_ends_without_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    train(tiny_config(&SHORT_SAMPLES), &whole, |_| None);
+    for step in MEASURED_STEPS {
+        let directory = folder.path().join(format!("kill-{step}"));
+        let (end, events) = train_until_samples(&whole, &directory, step, RunCommand::Kill);
+        assert_eq!((end.outcome, end.step), (Outcome::Interrupted, step), "{:?}", end.error);
+        let name = format!("step-{step:08}");
+        assert!(!checkpoints(&directory).contains(&name), "{name} was written");
+        let saved = |event: &RunEvent| matches!(event, RunEvent::CheckpointSaved(info) if info.step == step);
+        assert!(!events.iter().any(saved), "{name} was announced");
+        assert!(events.iter().any(|event| matches!(event, RunEvent::CommandDone(note) if note.command == RunCommand::Kill)), "the command is answered");
     }
 }

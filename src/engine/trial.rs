@@ -1,4 +1,4 @@
-//! A few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
+//! Trial steps, a few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
 //! and the speed of later stages is known from the start.
 
 use std::time::Instant;
@@ -9,6 +9,7 @@ use crate::engine::gradients::micro_steps;
 use crate::engine::model::{LlamaForCausalLM, Positions, random_weights};
 use crate::engine::patch::Batch;
 use crate::engine::trainer::read;
+use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
 
@@ -25,13 +26,11 @@ pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaFo
         let mut seconds = 0.0;
         // The first time pays for compiling, tuning and page faults; only the second counts.
         for _ in 0..2 {
-            if stop.is_raised() {
-                return Ok(None);
-            }
             let started = Instant::now();
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
             let weight = 1.0 / batch.num_targets() as f64;
-            for micro in micro_steps(model, &vec![batch; together], &positions, weight) {
+            let Some(micros) = micro_steps(Workers { device, stop }, model, &vec![batch; together], &positions, weight)? else { return Ok(None) };
+            for micro in micros {
                 read(&micro.loss_sum)?;
                 if let Some(norm) = micro.gradients.norm() {
                     read(&norm)?;
