@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 
@@ -17,11 +17,15 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::trainer::{Reached, RunContext, Trainer};
 use crate::engine::trial::try_stages;
+use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, RunPlan, block_tokens};
 use crate::run::{EventSender, Inbox, Outcome, Progress, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning};
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
 const GENERATED_TOKENS: u64 = 2_000_000;
+
+/// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
+const PREPARATION_GRACE: Duration = Duration::from_millis(500);
 
 /// What is to be trained, and where.
 #[derive(Debug, Clone)]
@@ -63,12 +67,17 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     let plan = RunPlan::new(&job.config, &corpus)?;
     write_plan(&job, &plan)?;
     let checkpoints = Checkpoints::new(job.directory.join("checkpoints"), job.config.checkpoint.keep);
-    let (newest, rejected) = checkpoints.newest_valid();
+    let all = checkpoints.clone();
+    let Some((newest, rejected)) = run_unless_stopped(inbox.stop_flag(), Duration::ZERO, move || all.newest_valid())? else { return Ok(None) };
     let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
     for rejected in rejected {
         warn(format!("{} is not used: {}", rejected.path.display(), rejected.reason));
     }
-    let start = Start::from(newest, &job.config, &plan, &device, &prepared.fingerprint)?;
+    let from = {
+        let (config, plan, device, fingerprint) = (job.config.clone(), plan.clone(), device.clone(), prepared.fingerprint.clone());
+        move || Start::from(newest, &config, &plan, &device, &fingerprint)
+    };
+    let Some(start) = (Workers { device: &device, stop: inbox.stop_flag() }).run_one(from)?.transpose()? else { return Ok(None) };
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
         name: job.config.name.clone(),
         directory: job.directory.clone(),
@@ -138,21 +147,19 @@ impl Start {
 /// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
-    let request = PrepareRequest {
-        data: &job.config.data,
-        seed: job.config.seed,
-        generated_tokens: generated_tokens(&job.config)?.next_multiple_of(block_tokens),
-        block_tokens,
-        cache: &job.cache,
-    };
-    let mut watch = |activity: &str, done: u64, total: Option<u64>| {
-        events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
-        if inbox.stop_flag().is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    match prepare(&request, &mut watch) {
-        Ok(prepared) => Ok(Some(prepared)),
-        Err(_) if inbox.stop_flag().is_raised() => Ok(None),
-        Err(error) => Err(error.into()),
+    let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
+    let (job, events, stop) = (job.clone(), events.clone(), inbox.stop_flag().clone());
+    let prepared = run_unless_stopped(inbox.stop_flag(), PREPARATION_GRACE, move || {
+        let request = PrepareRequest { data: &job.config.data, seed: job.config.seed, generated_tokens, block_tokens, cache: &job.cache };
+        prepare(&request, &mut |activity: &str, done: u64, total: Option<u64>| {
+            events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
+            if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    match prepared? {
+        Some(Ok(prepared)) => Ok(Some(prepared)),
+        Some(Err(error)) if !inbox.stop_flag().is_raised() => Err(error.into()),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 

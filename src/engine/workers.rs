@@ -6,9 +6,9 @@
 //! [`Workers::run`].
 
 use std::panic::resume_unwind;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
@@ -29,6 +29,14 @@ pub struct Workers<'a> {
     pub stop: &'a StopFlag,
 }
 
+/// Runs `job` on a thread of its own; `None` if the run is to end and the job does not end within `grace` of that.
+///
+/// # Errors
+/// When the system has no room for another thread.
+pub fn run_unless_stopped<T: Send + 'static>(stop: &StopFlag, grace: Duration, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
+    Ok(Running::start(Box::new(job))?.wait(stop, grace))
+}
+
 impl Workers<'_> {
     /// Runs all `jobs` and returns their results in order, or `None` if the run is to end.
     ///
@@ -44,31 +52,8 @@ impl Workers<'_> {
         if !self.device.is_cpu {
             return Ok(Some(jobs.into_iter().map(|job| job()).collect()));
         }
-        let mut threads = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let (sender, result) = mpsc::channel();
-            let thread = thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK);
-            // After a stop nobody receives the result, and nobody needs it.
-            let handle = thread.spawn(move || drop(sender.send(job()))).map_err(EngineError::Thread)?;
-            threads.push((handle, result));
-        }
-        let mut results = Vec::with_capacity(threads.len());
-        for (handle, result) in threads {
-            let value = loop {
-                match result.recv_timeout(STOP_CHECK) {
-                    Ok(value) => break Some(value),
-                    Err(RecvTimeoutError::Timeout) if self.stop.is_raised() => return Ok(None),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break None,
-                }
-            };
-            match (value, handle.join()) {
-                (Some(value), Ok(())) => results.push(value),
-                (_, Err(panic)) => resume_unwind(panic),
-                (None, Ok(())) => unreachable!("a computing thread sends its result or panics"),
-            }
-        }
-        Ok(Some(results))
+        let running = jobs.into_iter().map(Running::start).collect::<Result<Vec<_>, _>>()?;
+        Ok(running.into_iter().map(|running| running.wait(self.stop, Duration::ZERO)).collect())
     }
 
     /// As [`Self::run`], for one job.
@@ -77,6 +62,43 @@ impl Workers<'_> {
     /// When the system has no room for another thread.
     pub fn run_one<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
         Ok(self.run(vec![Box::new(job) as Job<T>])?.and_then(|mut results| results.pop()))
+    }
+}
+
+/// A job on its thread.
+struct Running<T> {
+    thread: JoinHandle<()>,
+    result: Receiver<T>,
+}
+
+impl<T: Send + 'static> Running<T> {
+    fn start(job: Job<T>) -> Result<Self, EngineError> {
+        let (sender, result) = mpsc::channel();
+        let thread = thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK);
+        // After a stop nobody receives the result, and nobody needs it.
+        let thread = thread.spawn(move || drop(sender.send(job()))).map_err(EngineError::Thread)?;
+        Ok(Self { thread, result })
+    }
+
+    /// The result; `None` if `stop` was raised and the job did not end within `grace` of that.
+    fn wait(self, stop: &StopFlag, grace: Duration) -> Option<T> {
+        let mut stopped_at = None;
+        loop {
+            match self.result.recv_timeout(STOP_CHECK) {
+                Ok(result) => return Some(result),
+                Err(RecvTimeoutError::Timeout) if stop.is_raised() => {
+                    if stopped_at.get_or_insert_with(Instant::now).elapsed() >= grace {
+                        return None;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // The thread panicked, or it would have sent something.
+                Err(RecvTimeoutError::Disconnected) => match self.thread.join() {
+                    Err(panic) => resume_unwind(panic),
+                    Ok(()) => unreachable!("a computing thread sends its result or panics"),
+                },
+            }
+        }
     }
 }
 
@@ -124,6 +146,16 @@ mod tests {
             let jobs = (0..8).map(|number| Box::new(move || number) as Job<i32>).collect();
             assert_eq!(Workers { device, stop: &stop }.run(jobs).unwrap(), Some((0..8).collect()));
         }
+    }
+
+    #[test]
+    fn a_job_that_ends_soon_after_a_stop_is_waited_for() {
+        let stop = StopFlag::default();
+        stop.raise(StopLevel::AfterCheckpoint);
+        assert_eq!(run_unless_stopped(&stop, Duration::from_mins(5), || "cleaned up").unwrap(), Some("cleaned up"));
+        let (release, held) = mpsc::channel::<()>();
+        assert_eq!(run_unless_stopped(&stop, Duration::ZERO, move || held.recv()).unwrap(), None);
+        drop(release);
     }
 
     #[test]
