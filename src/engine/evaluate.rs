@@ -45,7 +45,7 @@ impl Validation<'_> {
 ///
 /// # Errors
 /// When the device fails.
-pub fn token_loss(workers: Workers<'_>, model: &LlamaForCausalLM, validation: &Validation<'_>) -> Result<Option<TokenLoss>, EngineError> {
+pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Validation<'_>) -> Result<Option<TokenLoss>, EngineError> {
     let length = validation.positions.num_positions;
     let num_sequences = validation.num_sequences();
     let device = model.head().device();

@@ -46,7 +46,7 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, positions: &Positions
 /// # Errors
 /// When a computation cannot be started.
 pub fn micro_steps(
-    workers: Workers<'_>,
+    workers: &Workers,
     model: &LlamaForCausalLM,
     batches: &[Batch],
     positions: &Positions,

@@ -77,11 +77,12 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         let (config, plan, device, fingerprint) = (job.config.clone(), plan.clone(), device.clone(), prepared.fingerprint.clone());
         move || Start::from(newest, &config, &plan, &device, &fingerprint)
     };
-    let Some(start) = (Workers { device: &device, stop: inbox.stop_flag() }).run_one(from)?.transpose()? else { return Ok(None) };
+    let workers = Workers::new(device, inbox.stop_flag().clone());
+    let Some(start) = workers.run_one(from)?.transpose()? else { return Ok(None) };
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
         name: job.config.name.clone(),
         directory: job.directory.clone(),
-        device: device.description.clone(),
+        device: workers.device.description.clone(),
         threads,
         resumed_from: start.resumed_from,
         decisions: decisions(&job.config, &plan),
@@ -100,12 +101,12 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         data_fingerprint: prepared.fingerprint,
         config: job.config,
         plan,
-        device,
+        workers,
         checkpoints,
         events: events.clone(),
         started,
     };
-    let Some(tokens_per_second) = try_stages(&context.plan, &context.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
+    let Some(tokens_per_second) = try_stages(&context.workers, &context.plan, &start.model)? else { return Ok(None) };
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
     Ok(Some(Trainer::new(context, inbox, start.model, start.optimizer, start.reached)))
 }

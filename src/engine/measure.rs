@@ -53,7 +53,7 @@ impl Trainer {
     fn measure_token_loss(&mut self, idx: usize) -> Result<Measurement<f64>, EngineError> {
         let started = Instant::now();
         let config = &self.context.config;
-        let positions = Positions::new(&self.context.plan.model, config.training.context_length, &self.context.device.device);
+        let positions = Positions::new(&self.context.plan.model, config.training.context_length, &self.context.workers.device.device);
         let validation = Validation {
             stream: &self.context.validation,
             max_tokens: config.evaluation.max_tokens.0,
@@ -63,7 +63,7 @@ impl Trainer {
         if validation.num_sequences() == 0 {
             return Ok(Measurement::NoText);
         }
-        let Some(loss) = token_loss(self.workers(), &self.frozen(), &validation)? else { return Ok(Measurement::LeftOut) };
+        let Some(loss) = token_loss(&self.context.workers, &self.frozen(), &validation)? else { return Ok(Measurement::LeftOut) };
         self.last_token_loss = Some(loss.mean);
         self.say(RunEvent::Evaluated(Evaluation {
             step: self.step,
@@ -88,11 +88,11 @@ impl Trainer {
         }
         let mut tokens = vec![0; num_sequences * sequence];
         self.context.validation.read(0, &mut tokens);
-        let device = &self.context.device.device;
+        let device = &self.context.workers.device.device;
         let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
         let positions = Positions::new(&self.context.plan.model, stage.context_length, device);
         let (model, config) = (self.frozen(), self.context.config.activations.clone());
-        let Some(layers) = self.workers().run_one(move || layer_activations(&model, &batch, &positions, &config))? else {
+        let Some(layers) = self.context.workers.run_one(move || layer_activations(&model, &batch, &positions, &config))? else {
             return Ok(Measurement::LeftOut);
         };
         self.say(RunEvent::ActivationsMeasured(Activations {
@@ -113,7 +113,7 @@ impl Trainer {
             model: self.frozen(),
             shape: context.plan.model.clone(),
             context_length: context.config.training.context_length,
-            device: context.device.device.clone(),
+            device: context.workers.device.device.clone(),
         };
         let tokenizer = &context.tokenizer;
         let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
@@ -127,7 +127,7 @@ impl Trainer {
                 let (decoder, ids, ends, stop) = (decoder.clone(), prompt.ids.clone(), ends.clone(), self.inbox.stop_flag().clone());
                 move || decoder.continue_prompt(&ids, max_new_tokens, &ends, &stop)
             };
-            let Some(new) = self.workers().run_one(job)?.transpose()?.flatten() else { return Ok(false) };
+            let Some(new) = self.context.workers.run_one(job)?.transpose()?.flatten() else { return Ok(false) };
             let text = continuation(tokenizer, &prompt.ids, &new);
             let tokens = context.plan.cost_after(self.step).tokens;
             self.say(RunEvent::Sampled(Sample { step: self.step, stage: idx, tokens, prompt: prompt.text, text }));

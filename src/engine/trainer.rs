@@ -11,7 +11,6 @@ use crate::config::{OptimizerState, RunConfig};
 use crate::data::{Loader, TokenStream, Tokenizer};
 use crate::engine::checkpoint::{Checkpoints, Snapshot, TrainerState};
 use crate::engine::clock::Clock;
-use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::gradients::{NamedGradients, micro_steps};
 use crate::engine::model::{LlamaForCausalLM, Positions};
@@ -31,7 +30,7 @@ pub(super) struct RunContext {
     /// What follows.
     pub(super) plan: RunPlan,
     /// What computes.
-    pub(super) device: ComputeDevice,
+    pub(super) workers: Workers,
     /// Training text in its order.
     pub(super) loader: Loader,
     /// Text that is only evaluated on.
@@ -121,7 +120,7 @@ impl Trainer {
         for idx in self.context.plan.stage_idx_after(self.step)..self.context.plan.stages.len() {
             let stage = self.context.plan.stages[idx].clone();
             self.enter(idx, &stage);
-            let positions = Positions::new(&self.context.plan.model, stage.context_length, &self.context.device.device);
+            let positions = Positions::new(&self.context.plan.model, stage.context_length, &self.context.workers.device.device);
             while self.step < stage.last_step() {
                 let Some(measured) = self.take_step(idx, &stage, &positions)? else { return self.end(idx) };
                 self.report(idx, &stage, &measured)?;
@@ -173,14 +172,14 @@ impl Trainer {
         let weight = k / stage.targets_per_step() as f64;
         let mut loss: Option<Tensor<1>> = None;
         let mut gradients = NamedGradients::default();
-        let together = self.context.device.micro_batches_together;
+        let together = self.context.workers.device.micro_batches_together;
         for first in (0..stage.num_micro_batches).step_by(together) {
             if !self.obey(idx)? {
                 return Ok(None);
             }
             self.clock.run();
             let group: Vec<Batch> = (first..stage.num_micro_batches.min(first + together)).map(|micro_idx| self.micro_batch(stage, micro_idx)).collect();
-            let Some(micros) = micro_steps(self.workers(), self.model(), &group, positions, weight)? else {
+            let Some(micros) = micro_steps(&self.context.workers, self.model(), &group, positions, weight)? else {
                 // A step that is not complete is dropped.
                 self.clock.rest();
                 return Ok(None);
@@ -215,7 +214,7 @@ impl Trainer {
             self.context.loader.read(start + (idx * sequence) as u64, out);
         }
         self.clock.count_data_wait(waiting.elapsed());
-        Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &self.context.device.device)
+        Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &self.context.workers.device.device)
     }
 
     /// Where the next update begins in the order of the data.
@@ -225,7 +224,7 @@ impl Trainer {
 
     /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
     fn guard(&mut self, measured: &Measured) -> Result<Option<Tensor<1, Bool>>, EngineError> {
-        if self.context.device.is_cpu {
+        if self.context.workers.device.is_cpu {
             Self::check_finite(measured, self.step + 1)?;
             return Ok(None);
         }
@@ -382,11 +381,6 @@ impl Trainer {
             self.say(RunEvent::CheckpointSaved(info.clone()));
         }
         Ok(info)
-    }
-
-    /// What computes, and the flag that ends the waiting for it.
-    pub(super) fn workers(&self) -> Workers<'_> {
-        Workers { device: &self.context.device, stop: self.inbox.stop_flag() }
     }
 
     pub(super) fn change_control(&mut self, state: ControlState) {

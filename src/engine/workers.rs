@@ -5,9 +5,11 @@
 //! dropped. This changes no number, since a computation only reads what it shares with the trainer. Start at
 //! [`Workers::run`].
 
-use std::panic::resume_unwind;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::device::ComputeDevice;
@@ -21,12 +23,14 @@ const STOP_CHECK: Duration = Duration::from_millis(20);
 pub type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// What computes, and the flag that ends the waiting for it.
-#[derive(Debug, Clone, Copy)]
-pub struct Workers<'a> {
+#[derive(Debug)]
+pub struct Workers {
     /// The device.
-    pub device: &'a ComputeDevice,
+    pub device: ComputeDevice,
     /// Raised when the run is to end.
-    pub stop: &'a StopFlag,
+    pub stop: StopFlag,
+    /// Threads without a job. They are kept, since starting one and warming up its memory may take longer than a small job.
+    idle: RefCell<Vec<Worker>>,
 }
 
 /// Runs `job` on a thread of its own; `None` if the run is to end and the job does not end within `grace` of that.
@@ -34,10 +38,16 @@ pub struct Workers<'a> {
 /// # Errors
 /// When the system has no room for another thread.
 pub fn run_unless_stopped<T: Send + 'static>(stop: &StopFlag, grace: Duration, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
-    Ok(Running::start(Box::new(job))?.wait(stop, grace))
+    let result = Worker::start()?.begin(Box::new(job));
+    Ok(wait(&result, stop, grace))
 }
 
-impl Workers<'_> {
+impl Workers {
+    /// Workers on `device` that are left alone as soon as `stop` is raised.
+    pub fn new(device: ComputeDevice, stop: StopFlag) -> Self {
+        Self { device, stop, idle: RefCell::default() }
+    }
+
     /// Runs all `jobs` and returns their results in order, or `None` if the run is to end.
     ///
     /// On the CPU each job has a thread of its own. On a GPU they run here, one after the other: the host only queues the
@@ -45,59 +55,82 @@ impl Workers<'_> {
     ///
     /// # Errors
     /// When the system has no room for another thread.
-    pub fn run<T: Send + 'static>(self, jobs: Vec<Job<T>>) -> Result<Option<Vec<T>>, EngineError> {
+    pub fn run<T: Send + 'static>(&self, jobs: Vec<Job<T>>) -> Result<Option<Vec<T>>, EngineError> {
         if self.stop.is_raised() {
             return Ok(None);
         }
         if !self.device.is_cpu {
             return Ok(Some(jobs.into_iter().map(|job| job()).collect()));
         }
-        let running = jobs.into_iter().map(Running::start).collect::<Result<Vec<_>, _>>()?;
-        Ok(running.into_iter().map(|running| running.wait(self.stop, Duration::ZERO)).collect())
+        let mut running = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let known = self.idle.borrow_mut().pop();
+            let worker = known.map_or_else(Worker::start, Ok)?;
+            let result = worker.begin(job);
+            running.push((worker, result));
+        }
+        let mut results = Vec::with_capacity(running.len());
+        for (worker, result) in running {
+            let Some(result) = wait(&result, &self.stop, Duration::ZERO) else { return Ok(None) };
+            results.push(result);
+            self.idle.borrow_mut().push(worker);
+        }
+        Ok(Some(results))
     }
 
     /// As [`Self::run`], for one job.
     ///
     /// # Errors
     /// When the system has no room for another thread.
-    pub fn run_one<T: Send + 'static>(self, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
+    pub fn run_one<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
         Ok(self.run(vec![Box::new(job) as Job<T>])?.and_then(|mut results| results.pop()))
     }
 }
 
-/// A job on its thread.
-struct Running<T> {
-    thread: JoinHandle<()>,
-    result: Receiver<T>,
+/// A thread that runs jobs; dropped, it ends after the one that it is at.
+#[derive(Debug)]
+struct Worker {
+    jobs: Sender<Job<()>>,
 }
 
-impl<T: Send + 'static> Running<T> {
-    fn start(job: Job<T>) -> Result<Self, EngineError> {
-        let (sender, result) = mpsc::channel();
+/// What a job returns, or how it panicked.
+type Ended<T> = Result<T, Box<dyn Any + Send>>;
+
+impl Worker {
+    fn start() -> Result<Self, EngineError> {
+        let (jobs, todo) = mpsc::channel::<Job<()>>();
         let thread = thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK);
-        // After a stop nobody receives the result, and nobody needs it.
-        let thread = thread.spawn(move || drop(sender.send(job()))).map_err(EngineError::Thread)?;
-        Ok(Self { thread, result })
+        thread.spawn(move || todo.iter().for_each(|job| job())).map_err(EngineError::Thread)?;
+        Ok(Self { jobs })
     }
 
-    /// The result; `None` if `stop` was raised and the job did not end within `grace` of that.
-    fn wait(self, stop: &StopFlag, grace: Duration) -> Option<T> {
-        let mut stopped_at = None;
-        loop {
-            match self.result.recv_timeout(STOP_CHECK) {
-                Ok(result) => return Some(result),
-                Err(RecvTimeoutError::Timeout) if stop.is_raised() => {
-                    if stopped_at.get_or_insert_with(Instant::now).elapsed() >= grace {
-                        return None;
-                    }
+    fn begin<T: Send + 'static>(&self, job: Job<T>) -> Receiver<Ended<T>> {
+        let (sender, result) = mpsc::channel();
+        // After a stop nobody receives the result, and nobody needs it. Nothing that the job holds is looked at after a panic.
+        let job = Box::new(move || drop(sender.send(catch_unwind(AssertUnwindSafe(job)))));
+        // A worker that waits for jobs has not ended.
+        let _ = self.jobs.send(job);
+        result
+    }
+}
+
+/// The result of a job; `None` if `stop` was raised and the job did not end within `grace` of that.
+///
+/// # Panics
+/// As the job did.
+fn wait<T>(result: &Receiver<Ended<T>>, stop: &StopFlag, grace: Duration) -> Option<T> {
+    let mut stopped_at = None;
+    loop {
+        match result.recv_timeout(STOP_CHECK) {
+            Ok(Ok(result)) => return Some(result),
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(RecvTimeoutError::Timeout) if stop.is_raised() => {
+                if stopped_at.get_or_insert_with(Instant::now).elapsed() >= grace {
+                    return None;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                // The thread panicked, or it would have sent something.
-                Err(RecvTimeoutError::Disconnected) => match self.thread.join() {
-                    Err(panic) => resume_unwind(panic),
-                    Ok(()) => unreachable!("a computing thread sends its result or panics"),
-                },
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => unreachable!("a worker sends what became of every job"),
         }
     }
 }
@@ -131,7 +164,7 @@ mod tests {
                 wait_for_start.iter().take(2).for_each(drop);
                 raise.raise(level);
             });
-            let result = Workers { device: &device, stop: &stop }.run(Vec::from(jobs)).unwrap();
+            let result = Workers::new(device.clone(), stop).run(Vec::from(jobs)).unwrap();
             assert!(result.is_none(), "{level:?}");
             raiser.join().unwrap();
             drop(release);
@@ -140,11 +173,11 @@ mod tests {
 
     #[test]
     fn results_come_in_the_order_of_the_jobs() {
-        let (cpu, stop) = (find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
+        let cpu = find_device(DeviceChoice::Cpu).unwrap();
         let gpu = ComputeDevice { is_cpu: false, ..cpu.clone() };
         for device in [&cpu, &gpu] {
             let jobs = (0..8).map(|number| Box::new(move || number) as Job<i32>).collect();
-            assert_eq!(Workers { device, stop: &stop }.run(jobs).unwrap(), Some((0..8).collect()));
+            assert_eq!(Workers::new(device.clone(), StopFlag::default()).run(jobs).unwrap(), Some((0..8).collect()));
         }
     }
 
@@ -160,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_job_reaches_the_trainer() {
-        let (device, stop) = (find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
-        let run = || Workers { device: &device, stop: &stop }.run_one(|| panic!("out of range"));
+        let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
+        let run = || workers.run_one(|| panic!("out of range"));
         let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of range"));
     }
