@@ -57,6 +57,11 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     let started = Instant::now();
     let threads = use_threads(job.config.threads, events);
     let device = find_device(job.config.device)?.with_threads(threads);
+    begin_on(device, started, job, inbox, events)
+}
+
+/// As [`begin`], on a device that was found.
+pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
         tokenizer_vocab_size: prepared.tokenizer.vocab_size(),
@@ -83,7 +88,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
         name: job.config.name.clone(),
         directory: job.directory.clone(),
         device: workers.device.description.clone(),
-        threads,
+        threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
         decisions: decisions(&job.config, &plan),
         plan: plan.clone(),

@@ -409,3 +409,6 @@ pub(super) fn read(number: &Tensor<1>) -> Result<f64, EngineError> {
     let data = number.clone().try_into_data()?;
     Ok(data.iter::<f64>().next().unwrap_or(f64::NAN))
 }
+
+#[cfg(test)]
+mod tests;

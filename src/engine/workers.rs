@@ -137,7 +137,7 @@ fn wait<T>(result: &Receiver<Ended<T>>, stop: &StopFlag, grace: Duration) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::hint::black_box;
 
     use super::*;
     use crate::config::DeviceChoice;
@@ -189,6 +189,19 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         assert_eq!(run_unless_stopped(&stop, Duration::ZERO, move || held.recv()).unwrap(), None);
         drop(release);
+    }
+
+    /// Uses about a kilobyte of stack for each of `frames`.
+    fn descend(frames: usize) -> usize {
+        let frame = black_box([frames; 128]);
+        if frames == 0 { 0 } else { descend(frames - 1) + usize::from(frame[frames % 128] == frames) }
+    }
+
+    #[test]
+    fn a_job_has_as_much_stack_as_the_trainer() {
+        let frames = COMPUTE_STACK / 4096;
+        let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
+        assert_eq!(workers.run_one(move || descend(frames)).unwrap(), Some(frames));
     }
 
     #[test]
