@@ -133,7 +133,7 @@ fn train_on_thread(
     Ok(thread.join().unwrap_or_else(Err))
 }
 
-/// The end of a run whose trainer broke; what it had reached is in the files.
+/// The end of a run whose trainer panicked; what it had reached is in the files.
 fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let history = History::read(directory).map(|(history, _)| history).unwrap_or_default();
@@ -145,8 +145,8 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         active_seconds: last.map_or(0.0, |step| step.active_seconds),
         token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
         error: Some(Trouble {
-            message: format!("the trainer broke: {}", text.unwrap_or("no reason was given")),
-            hint: Some("this is a mistake of patchtui; go on from the last checkpoint with --resume and report the engine's log".into()),
+            message: format!("the trainer panicked: {}", text.unwrap_or("no reason was given")),
+            hint: Some("this is a bug in patchtui: continue from the last checkpoint with --resume, and please report it with engine.log".into()),
         }),
     }
 }

@@ -15,13 +15,13 @@ use crate::engine::workers::{Job, Workers};
 /// What is evaluated on.
 #[derive(Debug)]
 pub struct Validation<'a> {
-    /// The text.
+    /// The validation text.
     pub stream: &'a TokenStream,
     /// Tokens that are read, at most.
     pub max_tokens: u64,
     /// Sequences per forward pass.
     pub batch_size: usize,
-    /// T, and what the layers share for it.
+    /// The number of positions per sequence (T), and what the layers share for it.
     pub positions: &'a Positions,
 }
 

@@ -13,13 +13,13 @@ const LENGTH_STEP: usize = 32;
 /// Continues prompts with the most probable token.
 #[derive(Debug, Clone)]
 pub struct GreedyDecoder {
-    /// Must not record.
+    /// A model that does not record gradients.
     pub model: LlamaForCausalLM,
-    /// Its sizes.
+    /// The model's shape.
     pub shape: ModelShape,
     /// Longest sequence that the model was trained on, in positions; older tokens are forgotten.
     pub context_length: usize,
-    /// Where the model is, without autodiff.
+    /// The model's device, without autodiff.
     pub device: Device,
 }
 

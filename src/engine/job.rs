@@ -30,7 +30,7 @@ const PREPARATION_GRACE: Duration = Duration::from_millis(500);
 /// What is to be trained, and where.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What was asked.
+    /// What the user asked for.
     pub config: RunConfig,
     /// The run's directory, absolute.
     pub directory: PathBuf,

@@ -25,23 +25,23 @@ use crate::run::{
 /// What does not change while a run trains.
 #[derive(Debug)]
 pub(super) struct RunContext {
-    /// What was asked.
+    /// What the user asked for.
     pub(super) config: RunConfig,
-    /// What follows.
+    /// Stages, schedule and costs that follow from it.
     pub(super) plan: RunPlan,
-    /// What computes.
+    /// The device and the threads that compute.
     pub(super) workers: Workers,
     /// Training text in its order.
     pub(super) loader: Loader,
     /// Text that is only evaluated on.
     pub(super) validation: TokenStream,
-    /// Between text and ids.
+    /// Turns text into ids and back.
     pub(super) tokenizer: Tokenizer,
     /// Fingerprint of the token stream.
     pub(super) data_fingerprint: String,
-    /// Where checkpoints go.
+    /// The run's checkpoints.
     pub(super) checkpoints: Checkpoints,
-    /// Where events go.
+    /// Takes everything that the run says.
     pub(super) events: EventSender,
     /// When this attempt began.
     pub(super) started: Instant,
@@ -81,7 +81,7 @@ pub(super) struct Reached {
 struct Measured {
     /// Mean over scored targets, before the update.
     loss: Tensor<1>,
-    /// Before clipping.
+    /// Global gradient norm before clipping.
     norm: Tensor<1>,
     learning_rate: f64,
 }
@@ -234,7 +234,7 @@ impl Trainer {
         Ok(Some(poisoned))
     }
 
-    /// Fails if a loss or gradient since the last check was not finite: no update was made since.
+    /// Fails if a loss or gradient since the last check was not finite: all updates since then were skipped.
     fn check_poison(&self) -> Result<(), EngineError> {
         let Some(flag) = &self.poisoned else { return Ok(()) };
         let is_poisoned = flag.clone().try_into_data()?.iter::<bool>().any(|is_true| is_true);

@@ -25,7 +25,7 @@ pub type Job<T> = Box<dyn FnOnce() -> T + Send>;
 /// What computes, and the flag that ends the waiting for it.
 #[derive(Debug)]
 pub struct Workers {
-    /// The device.
+    /// The device that computes.
     pub device: ComputeDevice,
     /// Raised when the run is to end.
     pub stop: StopFlag,
@@ -117,7 +117,7 @@ impl Worker {
 /// The result of a job; `None` if `stop` was raised and the job did not end within `grace` of that.
 ///
 /// # Panics
-/// As the job did.
+/// When the job did, with what it said.
 fn wait<T>(result: &Receiver<Ended<T>>, stop: &StopFlag, grace: Duration) -> Option<T> {
     let mut stopped_at = None;
     loop {
