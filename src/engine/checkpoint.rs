@@ -214,6 +214,12 @@ impl Checkpoints {
         (None, rejected)
     }
 
+    /// The newest checkpoint whose manifest can be read. Its files are not checked, which takes long for a large network: enough to
+    /// say how far a run came, never to train from.
+    pub fn newest_listed(&self) -> Option<Checkpoint> {
+        self.candidates().into_iter().find_map(|path| read_manifest(&path).ok().map(|manifest| Checkpoint { path, manifest }))
+    }
+
     fn write(&self, scratch: &Path, snapshot: Snapshot<'_>) -> Result<Manifest, CheckpointError> {
         remove_if_present(scratch)?;
         fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;

@@ -25,7 +25,7 @@ pub enum EngineError {
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
     /// A computation failed on the device.
-    #[error("the device failed: {0}")]
+    #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
     /// The system did not start another computing thread.
     #[error("cannot start a thread: {0}")]
@@ -85,6 +85,13 @@ impl EngineError {
     }
 }
 
+/// What the device says, in one line: Burn puts it on lines of its own under a heading.
+pub(super) fn device_reason(error: &ExecutionError) -> String {
+    let text = error.to_string();
+    let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
+    reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -122,8 +129,8 @@ mod tests {
             (CheckpointError::from(damaged).into(), "checkpoint: run/file: it has no tensor a.weight", disk),
             (CheckpointError::from(device).into(), "checkpoint: cannot read a.weight from the device: out of memory", disk),
             (
-                ExecutionError::WithContext { reason: "out of memory".into() }.into(),
-                "the device failed: out of memory",
+                ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
+                "the device failed: out of memory; while allocating 4 GB",
                 "if its memory is full, lower training.micro_batch_size; then continue with --resume",
             ),
             (

@@ -41,7 +41,7 @@ pub struct Job {
 /// Trains, from the newest valid checkpoint if there is one. Everything that happens is said through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let (checkpoints, keep) = (job.directory.join("checkpoints"), job.config.checkpoint.keep);
-    let reached = || Checkpoints::new(checkpoints, keep).newest_valid().0;
+    let reached = || Checkpoints::new(checkpoints, keep).newest_listed();
     match begin(job, inbox, events) {
         Ok(Some(mut trainer)) => match trainer.train() {
             Ok(outcome) => end_of(&trainer, outcome, None),

@@ -13,6 +13,8 @@ use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
 use thiserror::Error;
 
+use crate::engine::error::device_reason;
+
 /// A header larger than this is taken for damage before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
@@ -93,7 +95,7 @@ impl View for DeviceView<'_> {
         match self.entry.tensor.clone().try_into_data() {
             Ok(data) => Cow::Owned(data.iter::<f32>().flat_map(f32::to_le_bytes).collect()),
             Err(error) => {
-                self.failure.replace(Some((self.entry.name.clone(), error.to_string())));
+                self.failure.replace(Some((self.entry.name.clone(), device_reason(&error))));
                 Cow::Owned(vec![0; self.data_len()])
             }
         }

@@ -1,4 +1,5 @@
-//! The guard against numbers that are not finite, on a device that the host does not wait for: here the CPU, which says so.
+//! The guard against numbers that are not finite, on a device that the host does not wait for (here the CPU, which says that it is
+//! none), and prompts out of the validation text.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +14,7 @@ use crate::config::{DeviceChoice, LoadRequest, load};
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::gradients::as_matrix;
 use crate::engine::job::{Job, begin_on};
+use crate::engine::prompts::prompts;
 use crate::run::command_channel;
 
 /// One stage of eight steps of 256 tokens, read as they stand, token by token.
@@ -48,9 +50,9 @@ fn text() -> Vec<u8> {
 }
 
 /// A trainer at step 0, and what it says.
-fn trainer(folder: &Path, is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
+fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
     let text_file = folder.join("text.txt");
-    fs::write(&text_file, text()).unwrap();
+    fs::write(&text_file, text).unwrap();
     let directory = folder.join(if is_cpu { "cpu" } else { "gpu" });
     fs::create_dir_all(&directory).unwrap();
     let mut sets: Vec<String> = SETS.iter().map(ToString::to_string).collect();
@@ -113,8 +115,8 @@ fn bits(tensor: Tensor<2>) -> Vec<u32> {
 #[test]
 fn the_guard_of_a_gpu_changes_no_bit_as_long_as_all_is_finite() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut cpu, cpu_events) = trainer(folder.path(), true, 3);
-    let (mut gpu, gpu_events) = trainer(folder.path(), false, 3);
+    let (mut cpu, cpu_events) = trainer(folder.path(), &text(), true, 3);
+    let (mut gpu, gpu_events) = trainer(folder.path(), &text(), false, 3);
     assert_eq!(cpu.train().unwrap(), Outcome::Completed);
     assert_eq!(gpu.train().unwrap(), Outcome::Completed);
     assert!(cpu.poisoned.is_none() && gpu.poisoned.is_some(), "only the GPU keeps a flag");
@@ -136,7 +138,7 @@ fn the_guard_of_a_gpu_changes_no_bit_as_long_as_all_is_finite() {
 #[test]
 fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut trainer, events) = trainer(folder.path(), false, 4);
+    let (mut trainer, events) = trainer(folder.path(), &text(), false, 4);
     poison(&mut trainer);
     let error = trainer.train().unwrap_err();
     assert!(matches!(error, EngineError::Poisoned { step: 4 }), "{error}");
@@ -159,9 +161,23 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
 #[test]
 fn a_cpu_fails_at_the_poisoned_step_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut trainer, _events) = trainer(folder.path(), true, 4);
+    let (mut trainer, _events) = trainer(folder.path(), &text(), true, 4);
     poison(&mut trainer);
     let error = trainer.train().unwrap_err();
     assert!(matches!(error, EngineError::NonFinite { what: "loss", step: 2, .. }), "{error}");
     assert_eq!(trainer.step(), 1);
+}
+
+#[test]
+fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
+    // Wherever the validation text and the prompt are cut, one of these begins and one ends inside a character.
+    for shift in 0..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "x".repeat(shift) + &"漢😀é".repeat(500);
+        let (trainer, _events) = trainer(folder.path(), text.as_bytes(), true, 1);
+        let prompts = prompts(&trainer.context).unwrap();
+        let [prompt] = prompts.as_slice() else { panic!("{prompts:?}") };
+        assert!(prompt.text.chars().count() >= 2 && text.contains(&prompt.text), "shifted by {shift}: {:?}", prompt.text);
+        assert_eq!(prompt.ids, trainer.context.tokenizer.encode(&prompt.text).unwrap(), "shifted by {shift}");
+    }
 }
