@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use patchtui::config::{LoadRequest, RunConfig, load};
 use patchtui::engine::{Job, execute};
-use patchtui::run::{CommandEnvelope, EventSender, Outcome, RunCommand, RunEnd, RunEvent, command_channel};
+use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunEnd, RunEvent, command_channel};
 
 /// Nine steps of a tiny network: six with K = 4, three with K = 1.
 pub(crate) const TINY: [&str; 13] = [
@@ -48,6 +48,16 @@ pub(crate) fn train(config: RunConfig, directory: &Path, answer: impl Fn(&RunEve
         events.push(event);
     }
     (trainer.join().unwrap(), events)
+}
+
+/// What attempts said, as a reader of the log puts it together.
+fn history(attempts: [Vec<RunEvent>; 3]) -> History {
+    let mut history = History::default();
+    let numbered = attempts.into_iter().zip(1..).flat_map(|(events, attempt)| events.into_iter().map(move |event| (attempt, event)));
+    for ((attempt, event), seq) in numbered.zip(1..) {
+        history.apply(&Record { seq, at: "2026-11-25T00:00:00Z".into(), attempt, event });
+    }
+    history
 }
 
 /// Names of the checkpoints of a run.
@@ -126,7 +136,7 @@ fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
     let expected = final_bytes(&whole);
     for step in MEASURED_STEPS {
         let directory = folder.path().join(format!("stop-{step}"));
-        let (end, mut events) = train_until_samples(&whole, &directory, step, RunCommand::Stop);
+        let (end, first_events) = train_until_samples(&whole, &directory, step, RunCommand::Stop);
         assert_eq!((end.outcome, end.step), (Outcome::Stopped, step), "{:?}", end.error);
         assert_eq!(checkpoints(&directory).last().unwrap(), &format!("step-{step:08}"));
         let (end, more) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
@@ -134,7 +144,7 @@ fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
         let first = more.iter().position(|event| matches!(event, RunEvent::Sampled(sample) if sample.step == step));
         let next_step = more.iter().position(|event| matches!(event, RunEvent::StepCompleted(_)));
         assert!(first.is_some() && next_step.is_none_or(|next| first < Some(next)), "the samples of step {step} come before the next step");
-        events.extend(more);
+        let events = [first_events.as_slice(), more.as_slice()].concat();
         for idx in [0, 1] {
             let said = |events: &[RunEvent]| events.iter().filter(|event| matches!(event, RunEvent::StageCompleted(ledger) if ledger.stage == idx)).count();
             let was_completed_before = step > 6 && idx == 0;
@@ -145,6 +155,10 @@ fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
         // What was made up for stands in the checkpoint, so that nobody does it again.
         let (_, again) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
         assert!(!again.iter().any(|event| matches!(event, RunEvent::Sampled(_) | RunEvent::StageCompleted(_))), "stopped at {step}");
+        // Who reads the log sees each step measured once.
+        let history = history([first_events, more, again]);
+        let evaluated: Vec<u64> = history.evaluations.iter().map(|evaluation| evaluation.step).collect();
+        assert_eq!(evaluated, MEASURED_STEPS.into_iter().filter(|measured| *measured >= step).collect::<Vec<_>>(), "stopped at {step}");
     }
 }
 
