@@ -81,7 +81,7 @@ pub struct RunArgs {
     /// Name of the run, instead of the configuration's.
     #[arg(long)]
     pub name: Option<String>,
-    /// auto, cpu, vulkan, vulkan:N, cuda or cuda:N.
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
     /// Trains in the foreground and prints lines; also what happens without a terminal.
@@ -114,7 +114,7 @@ pub struct PlanArgs {
     /// What to plan.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// auto, cpu, vulkan, vulkan:N, cuda or cuda:N.
+    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
     /// One JSON document instead of lines.

@@ -44,7 +44,7 @@ const NOT_NEGATIVE: Kind = Kind::Number(Range::NotNegative);
 pub const KEYS: &[Key] = &[
     key("name", Kind::Name, "Name of the run and of its directory. Without it: the name of the file, without its ending.").example("\"books\""),
     key("seed", Kind::Whole(0, i64::MAX as u64), "Decides the initial weights and the order of the data.").default("1").identity(),
-    key("device", Kind::Device, "\"auto\", \"cpu\", \"vulkan\" or \"cuda\"; \"cuda:1\" is the second GPU. auto takes the best that is there.")
+    key("device", Kind::Device, "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto takes the best that is there.")
         .default("\"auto\""),
     key("threads", Kind::Whole(0, 1 << 16), "CPU threads; 0 takes all.").default("0"),
     // model

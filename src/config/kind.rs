@@ -87,7 +87,7 @@ impl Kind {
             Self::PatchSize => format!("a patch size from 1 to {}", PatchSize::MAX),
             Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
             Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
-            Self::Device => "a device: \"auto\", \"cpu\", \"vulkan\", \"vulkan:0\", \"cuda\" or \"cuda:0\"".into(),
+            Self::Device => "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into(),
             Self::WallTime => "a length of time, like \"11h30m\", \"90m\" or \"2d\"".into(),
             Self::Paths => "a list of paths, like [\"text.txt\"]".into(),
             Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizers file".into(),

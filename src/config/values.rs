@@ -40,8 +40,8 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU through Vulkan; the number counts discrete GPUs.
-    Vulkan(Option<usize>),
+    /// A GPU through wgpu (Vulkan or Metal); `"vulkan"` is another word for it.
+    Wgpu(Option<usize>),
     /// An NVIDIA GPU through CUDA.
     Cuda(Option<usize>),
 }
@@ -154,7 +154,7 @@ impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let complaint = || format!("{text:?} is not a device: write \"auto\", \"cpu\", \"vulkan\", \"vulkan:0\", \"cuda\" or \"cuda:0\"");
+        let complaint = || format!("{text:?} is not a device: write \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"");
         let (kind, index) = match text.split_once(':') {
             Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| complaint())?)),
             None => (text, None),
@@ -162,7 +162,7 @@ impl FromStr for DeviceChoice {
         match (kind, index) {
             ("auto", None) => Ok(Self::Auto),
             ("cpu", None) => Ok(Self::Cpu),
-            ("vulkan", index) => Ok(Self::Vulkan(index)),
+            ("wgpu" | "vulkan", index) => Ok(Self::Wgpu(index)),
             ("cuda", index) => Ok(Self::Cuda(index)),
             _ => Err(complaint()),
         }
@@ -214,8 +214,8 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => write!(f, "auto"),
             Self::Cpu => write!(f, "cpu"),
-            Self::Vulkan(None) => write!(f, "vulkan"),
-            Self::Vulkan(Some(index)) => write!(f, "vulkan:{index}"),
+            Self::Wgpu(None) => write!(f, "wgpu"),
+            Self::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
             Self::Cuda(None) => write!(f, "cuda"),
             Self::Cuda(Some(index)) => write!(f, "cuda:{index}"),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Measures the work of the steps of a run.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Of each stage over all attempts, in seconds.
+    /// Time worked on each stage over all attempts, in seconds.
     stages: Vec<f64>,
     running_since: Option<Instant>,
     worked: Duration,
@@ -59,19 +59,19 @@ impl Clock {
         lap
     }
 
-    /// Of each stage, in seconds, with the work on stage `idx` that no lap has booked yet.
+    /// Time worked on each stage, in seconds, with the work on stage `idx` that no lap has booked yet.
     pub(super) fn stages(&self, idx: usize) -> Vec<f64> {
         let mut stages = self.stages.clone();
         stages[idx] += self.worked.as_secs_f64();
         stages
     }
 
-    /// Of stage `idx`, in seconds.
+    /// Time worked on stage `idx`, in seconds.
     pub(super) fn stage_seconds(&self, idx: usize) -> f64 {
         self.stages[idx]
     }
 
-    /// Of the run, in seconds.
+    /// Time worked on the run, in seconds.
     pub(super) fn total_seconds(&self) -> f64 {
         self.stages.iter().sum()
     }

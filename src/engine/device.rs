@@ -5,16 +5,16 @@ use thiserror::Error;
 
 use crate::config::DeviceChoice;
 
-/// On the CPU each micro-batch that is computed at the same time holds its own activations; with more threads than this, large
-/// matrix products keep them busy anyway.
-const MOST_TOGETHER: usize = 4;
+/// Each micro-batch that is computed at the same time holds activations of its own, so there are not many of them; where the CPU
+/// has more threads than this, large matrix products keep them busy.
+const MAX_CONCURRENT_MICRO_BATCHES: usize = 4;
 
-/// A device that exists.
+/// A device that this build supports and this machine has.
 #[derive(Debug, Clone)]
 pub struct ComputeDevice {
-    /// Without autodiff.
+    /// Burn's device, without autodiff.
     pub device: Device,
-    /// In words.
+    /// How the run's header names it.
     pub description: String,
     /// Whether the host computes, so that reading a number costs nothing.
     pub is_cpu: bool,
@@ -28,17 +28,17 @@ pub enum DeviceError {
     /// The feature was left out when the program was built.
     #[error("device \"{device}\" is not part of this build of patchtui")]
     NotBuilt {
-        /// What was asked for.
+        /// The device that was asked for.
         device: String,
         /// The cargo feature that brings it.
         feature: &'static str,
     },
     /// The machine has no such device.
-    #[error("device \"{device}\" was not found: this machine has {found} of its kind")]
+    #[error("device \"{device}\" was not found: this machine has {found} of that kind")]
     NotFound {
-        /// What was asked for.
+        /// The device that was asked for.
         device: String,
-        /// How many there are.
+        /// How many devices of that kind there are.
         found: usize,
     },
 }
@@ -48,8 +48,8 @@ impl DeviceError {
     pub fn hint(&self) -> String {
         match self {
             Self::NotBuilt { feature, .. } => format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
-            Self::NotFound { found: 0, .. } => "check the driver, or use --device cpu".into(),
-            Self::NotFound { found, .. } => format!("count from 0 to {}, or use --device auto", found - 1),
+            Self::NotFound { found: 0, .. } => "check the GPU driver, or use --device cpu".into(),
+            Self::NotFound { found, .. } => format!("the highest number is {}; --device auto chooses by itself", found - 1),
         }
     }
 }
@@ -59,7 +59,7 @@ impl ComputeDevice {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         if self.is_cpu {
-            self.micro_batches_together = threads.clamp(1, MOST_TOGETHER);
+            self.micro_batches_together = threads.clamp(1, MAX_CONCURRENT_MICRO_BATCHES);
         }
         self
     }
@@ -73,8 +73,8 @@ pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(index) => cuda(index, &choice),
-        DeviceChoice::Vulkan(index) => vulkan(index, &choice),
-        DeviceChoice::Auto => Ok(cuda(None, &choice).or_else(|_| vulkan(None, &choice)).unwrap_or_else(|_| cpu())),
+        DeviceChoice::Wgpu(index) => wgpu(index, &choice),
+        DeviceChoice::Auto => Ok(cuda(None, &choice).or_else(|_| wgpu(None, &choice)).unwrap_or_else(|_| cpu())),
     }
 }
 
@@ -100,20 +100,22 @@ fn cuda(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, D
 }
 
 #[cfg(feature = "wgpu")]
-fn vulkan(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
-    let found = Device::enumerate(burn::tensor::DeviceType::Vulkan).into_vec();
+fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    // Without burn's feature `vulkan`: shaders that go through SPIR-V computed wrong matrix products on software Vulkan, those in
+    // WGSL did not.
+    let found = Device::enumerate(burn::tensor::DeviceType::Wgpu).into_vec();
     let missing = || DeviceError::NotFound { device: choice.to_string(), found: found.len() };
     let device = match index {
         Some(index) => found.get(index).cloned().ok_or_else(missing)?,
         None if found.is_empty() => return Err(missing()),
         // The driver's own default: a discrete GPU before an integrated one before software.
-        None => Device::new(burn_wgpu::WgpuDevice::default().on(burn_wgpu::WgpuBackend::Vulkan)),
+        None => Device::new(burn_wgpu::WgpuDevice::default()),
     };
-    let description = index.map_or_else(|| "vulkan".to_owned(), |index| format!("vulkan:{index}"));
+    let description = index.map_or_else(|| "wgpu".to_owned(), |index| format!("wgpu:{index}"));
     Ok(ComputeDevice { device, description, is_cpu: false, micro_batches_together: 1 })
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn vulkan(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+fn wgpu(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     Err(DeviceError::NotBuilt { device: choice.to_string(), feature: "wgpu" })
 }

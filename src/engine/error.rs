@@ -1,4 +1,4 @@
-//! Why a run broke, and what to do about it.
+//! Why a run failed, and what to do about it.
 
 use burn::tensor::ExecutionError;
 use thiserror::Error;
@@ -9,47 +9,50 @@ use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::run::{CheckpointError, Difference, Trouble};
 
-/// Why a run broke.
+/// Why a run failed.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The device that was asked for.
+    /// The device that was asked for cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The text.
+    /// The text cannot be prepared.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The numbers do not fit together.
+    /// No plan follows from the configuration.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A checkpoint.
+    /// A checkpoint cannot be written or read.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// The tensors of a checkpoint.
+    /// The tensors of a checkpoint cannot be read.
     #[error("checkpoint: {0}")]
     Tensors(#[from] TensorFileError),
-    /// A computation on the device.
-    #[error("the device failed: {0}")]
+    /// A computation failed on the device.
+    #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
-    /// A loss or gradient is not a number; the update was not made.
-    #[error("the {what} of step {step} is {value}, so the update was not made")]
+    /// The system did not start another computing thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// A loss or gradient is not finite; the weights are those of the step before.
+    #[error("the {what} of step {step} is {value}; its update was skipped")]
     NonFinite {
-        /// Loss or gradient norm.
+        /// The number that is not finite: the loss or the gradient norm.
         what: &'static str,
         /// The step that would have been completed.
         step: u64,
-        /// What it is.
+        /// The number itself: NaN or an infinity.
         value: f64,
     },
     /// As [`Self::NonFinite`], noticed later, on a device that the host does not wait for.
-    #[error("a loss or gradient up to step {step} is not finite, so no update was made since")]
+    #[error("a loss or gradient norm was not finite by step {step}; all updates since then were skipped")]
     Poisoned {
         /// The step at which it was noticed.
         step: u64,
     },
     /// The text is not the one that the checkpoint was trained on.
-    #[error("the text has changed since the checkpoint at step {step}: its tokens are others")]
+    #[error("the text or its tokenizer has changed since the checkpoint at step {step}")]
     OtherData {
-        /// Step of the checkpoint.
+        /// The checkpoint's step.
         step: u64,
     },
     /// Every valid checkpoint belongs to another run.
@@ -60,36 +63,131 @@ pub enum EngineError {
         /// The first thing that differs.
         difference: Difference,
     },
-    /// A file of the run directory.
+    /// A file of the run directory cannot be written.
     #[error("{path}: {source}")]
     Io {
-        /// Where.
+        /// The file.
         path: String,
-        /// Why.
+        /// What the system says.
         source: std::io::Error,
     },
 }
 
 impl EngineError {
-    /// What to type next.
+    /// What to type or change next.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Device(error) => Some(error.hint()),
-            Self::Data(error) => Some(error.hint()),
-            Self::Plan(error) => Some(error.hint()),
-            Self::Checkpoint(error) => Some(error.hint().to_owned()),
-            Self::Tensors(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
-            Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with --resume".into()),
+        Some(match self {
+            Self::Device(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Plan(error) => error.hint(),
+            Self::Checkpoint(error) => error.hint().into(),
+            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then continue with --resume".into(),
+            Self::Execution(_) => "if its memory is full, lower training.micro_batch_size; then continue with --resume".into(),
+            Self::Thread(_) => "raise the limit on processes (ulimit -u), then continue with --resume".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
-                Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into())
+                "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
             }
-            Self::OtherRun { .. } => Some("use the version of patchtui that wrote it, or start a new run under another --name".into()),
-            Self::OtherData { .. } => Some("put the old text back, or start a new run under another --name".into()),
-        }
+            Self::OtherRun { .. } => "use the version of patchtui that wrote it, or start a new run under another --name".into(),
+            Self::OtherData { .. } => "restore the original, or start a new run under another --name".into(),
+        })
     }
 
     /// As the last event of a run has it.
     pub fn trouble(&self) -> Trouble {
         Trouble { message: self.to_string(), hint: self.hint() }
+    }
+}
+
+/// What the device says, in one line: Burn puts it on lines of its own under a heading.
+pub(super) fn device_reason(error: &ExecutionError) -> String {
+    let text = error.to_string();
+    let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
+    reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::engine::tensor_file::TensorFileError;
+
+    fn denied() -> io::Error {
+        io::Error::from(io::ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn every_error_says_what_happened_and_what_to_do() {
+        let disk = "check free disk space and permissions, then continue with --resume";
+        let diverged = "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)";
+        let path = PathBuf::from("run/file");
+        let io = TensorFileError::Io { path: path.clone(), source: denied() };
+        let damaged = TensorFileError::Damaged { path: path.clone(), problem: "it has no tensor a.weight".into() };
+        let device = TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
+        let not_found = |found| DeviceError::NotFound { device: "cuda:3".into(), found };
+        let table: Vec<(EngineError, &str, &str)> = vec![
+            (
+                DeviceError::NotBuilt { device: "wgpu".into(), feature: "wgpu" }.into(),
+                "device \"wgpu\" is not part of this build of patchtui",
+                "build with `cargo build --release --features wgpu`, or use --device cpu",
+            ),
+            (not_found(0).into(), "device \"cuda:3\" was not found: this machine has 0 of that kind", "check the GPU driver, or use --device cpu"),
+            (
+                not_found(2).into(),
+                "device \"cuda:3\" was not found: this machine has 2 of that kind",
+                "the highest number is 1; --device auto chooses by itself",
+            ),
+            (io.into(), "checkpoint: run/file: permission denied", disk),
+            (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", disk),
+            (device.into(), "checkpoint: cannot read a.weight from the device: out of memory", disk),
+            (
+                ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
+                "the device failed: out of memory; while allocating 4 GB",
+                "if its memory is full, lower training.micro_batch_size; then continue with --resume",
+            ),
+            (
+                EngineError::Thread(denied()),
+                "cannot start a thread: permission denied",
+                "raise the limit on processes (ulimit -u), then continue with --resume",
+            ),
+            (
+                EngineError::NonFinite { what: "gradient norm", step: 3, value: f64::INFINITY },
+                "the gradient norm of step 3 is inf; its update was skipped",
+                diverged,
+            ),
+            (EngineError::Poisoned { step: 40 }, "a loss or gradient norm was not finite by step 40; all updates since then were skipped", diverged),
+            (
+                CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
+                "checkpoint: run/file: 9 bytes are needed and 4 are free",
+                "free some disk space, then continue with --resume",
+            ),
+            (
+                EngineError::OtherRun { step: 40, difference: Difference { what: "seed", found: "2".into(), expected: "1".into() } },
+                "the checkpoint at step 40 belongs to another run: its seed is 2, and this run's is 1",
+                "use the version of patchtui that wrote it, or start a new run under another --name",
+            ),
+            (
+                EngineError::OtherData { step: 40 },
+                "the text or its tokenizer has changed since the checkpoint at step 40",
+                "restore the original, or start a new run under another --name",
+            ),
+            (EngineError::Io { path: "run/plan.json".into(), source: denied() }, "run/plan.json: permission denied", disk),
+        ];
+        for (error, message, hint) in table {
+            let Trouble { message: found, hint: found_hint } = error.trouble();
+            assert_eq!(found, message, "{error:?}");
+            assert_eq!(found_hint.as_deref(), Some(hint), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_layers_below_keep_their_words() {
+        let data = DataError::Interrupted;
+        let (message, hint) = (data.to_string(), data.hint());
+        assert_eq!(EngineError::from(data).trouble(), Trouble { message, hint: Some(hint) });
+        let plan = PlanError::SeveralRests { count: 2 };
+        let (message, hint) = (plan.to_string(), plan.hint());
+        assert_eq!(EngineError::from(plan).trouble(), Trouble { message, hint: Some(hint) });
     }
 }

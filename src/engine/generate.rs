@@ -4,42 +4,43 @@ use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
 
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::plan::ModelShape;
+use crate::run::StopFlag;
 
 /// Lengths are rounded up to a multiple of this, so that devices that compile per shape see few shapes; the padding stands
 /// behind the tokens, where a causal network does not look.
 const LENGTH_STEP: usize = 32;
 
 /// Continues prompts with the most probable token.
-#[derive(Debug)]
-pub struct Generator<'a> {
-    /// Must not record.
-    pub model: &'a LlamaForCausalLM,
-    /// Its sizes.
-    pub shape: &'a ModelShape,
+#[derive(Debug, Clone)]
+pub struct GreedyDecoder {
+    /// A model that does not record gradients.
+    pub model: LlamaForCausalLM,
+    /// The model's shape.
+    pub shape: ModelShape,
     /// Longest sequence that the model was trained on, in positions; older tokens are forgotten.
     pub context_length: usize,
-    /// Where the model is, without autodiff.
-    pub device: &'a Device,
+    /// The model's device, without autodiff.
+    pub device: Device,
 }
 
-impl Generator<'_> {
-    /// Up to `max_new_tokens` tokens after `prompt`, fewer if `end` is produced or `stop` says so.
+impl GreedyDecoder {
+    /// Up to `max_new_tokens` tokens after `prompt`, fewer if one of `ends` is produced; `None` if the run is to end.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn greedy(&self, prompt: &[u32], max_new_tokens: usize, end: &[u32], stop: &dyn Fn() -> bool) -> Result<Vec<u32>, ExecutionError> {
+    pub fn continue_prompt(&self, prompt: &[u32], max_new_tokens: usize, ends: &[u32], stop: &StopFlag) -> Result<Option<Vec<u32>>, ExecutionError> {
         let mut tokens = prompt.to_vec();
         for _ in 0..max_new_tokens {
-            if stop() {
-                break;
+            if stop.is_raised() {
+                return Ok(None);
             }
             let next = self.next_token(&tokens)?;
-            if end.contains(&next) {
+            if ends.contains(&next) {
                 break;
             }
             tokens.push(next);
         }
-        Ok(tokens.split_off(prompt.len()))
+        Ok(Some(tokens.split_off(prompt.len())))
     }
 
     fn next_token(&self, tokens: &[u32]) -> Result<u32, ExecutionError> {
@@ -53,8 +54,8 @@ impl Generator<'_> {
         let length = window.len().next_multiple_of(LENGTH_STEP).min(self.context_length);
         let mut ids: Vec<i32> = window.iter().map(|id| *id as i32).collect();
         ids.resize(length, 0);
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), self.device);
-        let positions = Positions::new(self.shape, length, self.device);
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &self.device);
+        let positions = Positions::new(&self.shape, length, &self.device);
         let hidden = self.model.model.forward(self.model.model.embed_tokens.forward(ids), &positions, &mut |_, _, _| {});
         hidden.narrow(0, window.len() - 1, 1).matmul(self.model.head().transpose())
     }

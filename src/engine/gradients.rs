@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
+use crate::engine::error::EngineError;
 use crate::engine::loss::head_loss;
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::patch::{Batch, pool_patches};
+use crate::engine::workers::{Job, Workers};
 
 /// Gradients by parameter name.
 #[derive(Debug, Default, Clone)]
@@ -36,22 +38,25 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, positions: &Positions
     MicroStep { loss_sum: head.sum, gradients }
 }
 
-/// [`micro_step`] of several micro-batches at the same time, each on a thread of its own; the results are in their order.
+/// [`micro_step`] of several micro-batches at the same time; the results are in their order. `None` if the run is to end.
 ///
-/// On the CPU most operations use one thread only, so this is what keeps the others busy. Each thread has leaves of its own
-/// for the same weights, so the graphs have nothing in common.
-pub fn micro_steps(model: &LlamaForCausalLM, batches: &[Batch], positions: &Positions, weight: f64) -> Vec<MicroStep> {
-    if let [batch] = batches {
-        return vec![micro_step(model, batch, positions, weight)];
-    }
-    std::thread::scope(|scope| {
-        let spawn = |batch| {
-            let (replica, positions) = (model.valid().train(), positions.clone());
-            scope.spawn(move || micro_step(&replica, batch, &positions, weight))
-        };
-        let threads: Vec<_> = batches.iter().map(spawn).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
+/// On the CPU most operations use one thread only, so this is what keeps the others busy. Each computation has leaves of its
+/// own for the same weights, so the graphs have nothing in common.
+///
+/// # Errors
+/// When a computation cannot be started.
+pub fn micro_steps(
+    workers: &Workers,
+    model: &LlamaForCausalLM,
+    batches: &[Batch],
+    positions: &Positions,
+    weight: f64,
+) -> Result<Option<Vec<MicroStep>>, EngineError> {
+    let job = |batch: &Batch| {
+        let (replica, batch, positions) = (model.valid().train(), batch.clone(), positions.clone());
+        Box::new(move || micro_step(&replica, &batch, &positions, weight)) as Job<MicroStep>
+    };
+    workers.run(batches.iter().map(job).collect())
 }
 
 /// Output of the trunk, `[B * T, D]`.

@@ -2,29 +2,33 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
 use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepare};
 use crate::engine::decisions::decisions;
-use crate::engine::device::find_device;
+use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::start::{RunFacts, Start};
-use crate::engine::trainer::{Setting, Trainer};
-use crate::engine::warmup::try_stages;
+use crate::engine::trainer::{RunContext, Trainer};
+use crate::engine::trial::try_stages;
+use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, RunPlan, block_tokens};
 use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, Inbox, Outcome, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, Trouble, Warmup, Warning,
+    Checkpoint, CheckpointError, Checkpoints, EventSender, Inbox, Outcome, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
     replace_file,
 };
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
 const GENERATED_TOKENS: u64 = 2_000_000;
 
+/// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
+const PREPARATION_GRACE: Duration = Duration::from_millis(500);
+
 /// What is to be trained, and where.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What was asked.
+    /// What the user asked for.
     pub config: RunConfig,
     /// The run's directory, absolute.
     pub directory: PathBuf,
@@ -32,11 +36,17 @@ pub struct Job {
     pub cache: PathBuf,
 }
 
+impl Job {
+    fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep)
+    }
+}
+
 /// Trains, from the newest valid checkpoint if there is one. Everything that happens is said through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
-    let checkpoints = Checkpoints::new(&RunDirectory::new(&job.directory), job.config.checkpoint.keep);
+    let checkpoints = job.checkpoints();
     let reached = || checkpoints.newest_claimed();
-    match begin(job, checkpoints.clone(), inbox, events) {
+    match begin(job, inbox, events) {
         Ok(Some(mut trainer)) => match trainer.train() {
             Ok(outcome) => end_of(&trainer, outcome, None),
             Err(error) => end_of(&trainer, Outcome::Failed, Some(error.trouble())),
@@ -47,10 +57,15 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
 }
 
 /// Everything before the first step; `None` if the run was told to end meanwhile.
-fn begin(job: Job, checkpoints: Checkpoints, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
+fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
     let threads = use_threads(job.config.threads, events);
     let device = find_device(job.config.device)?.with_threads(threads);
+    begin_on(device, started, job, inbox, events)
+}
+
+/// As [`begin`], on a device that was found.
+pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
         tokenizer_vocab_size: prepared.tokenizer.vocab_size(),
@@ -61,11 +76,20 @@ fn begin(job: Job, checkpoints: Checkpoints, inbox: Inbox, events: &EventSender)
     let plan = RunPlan::new(&job.config, &corpus)?;
     write_plan(&job, &plan)?;
     let order = BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle);
-    let facts =
-        RunFacts { config: &job.config, plan: &plan, order: &order, data_fingerprint: &prepared.fingerprint, tokenizer: prepared.tokenizer.fingerprint() };
-    let (start, rejected) = match Start::find(facts, &checkpoints, &device, inbox.stop_flag()) {
-        Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(None),
-        found => found?,
+    let checkpoints = job.checkpoints();
+    let workers = Workers::new(device, inbox.stop_flag().clone());
+    let find = {
+        let (checkpoints, device, stop) = (checkpoints.clone(), workers.device.clone(), inbox.stop_flag().clone());
+        let (config, plan, order) = (job.config.clone(), plan.clone(), order.clone());
+        let (data_fingerprint, tokenizer) = (prepared.fingerprint.clone(), prepared.tokenizer.fingerprint().to_owned());
+        move || {
+            let facts = RunFacts { config: &config, plan: &plan, order: &order, data_fingerprint: &data_fingerprint, tokenizer: &tokenizer };
+            Start::find(facts, &checkpoints, &device, &stop)
+        }
+    };
+    let (start, rejected) = match workers.run_one(find)? {
+        None | Some(Err(EngineError::Checkpoint(CheckpointError::Interrupted))) => return Ok(None),
+        Some(found) => found?,
     };
     let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
     for rejected in rejected {
@@ -74,8 +98,8 @@ fn begin(job: Job, checkpoints: Checkpoints, inbox: Inbox, events: &EventSender)
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
         name: job.config.name.clone(),
         directory: job.directory.clone(),
-        device: device.description.clone(),
-        threads,
+        device: workers.device.description.clone(),
+        threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
         decisions: decisions(&job.config, &plan),
         plan: (&plan).into(),
@@ -85,41 +109,39 @@ fn begin(job: Job, checkpoints: Checkpoints, inbox: Inbox, events: &EventSender)
     if prepared.validation.len().min(job.config.evaluation.max_tokens.0) < job.config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
-    let setting = Setting {
+    let context = RunContext {
         loader: Loader::new(prepared.train, order),
         validation: prepared.validation,
         tokenizer: prepared.tokenizer,
         data_fingerprint: prepared.fingerprint,
         config: job.config,
         plan,
-        device,
+        workers,
         checkpoints,
         events: events.clone(),
         started,
     };
-    let Some(tokens_per_second) = try_stages(&setting.plan, &setting.device, &start.model, inbox.stop_flag())? else { return Ok(None) };
-    events.send(RunEvent::Warmed(Warmup { tokens_per_second }));
-    Ok(Some(Trainer::new(setting, inbox, start.model, start.optimizer, start.reached)))
+    let Some(tokens_per_second) = try_stages(&context.workers, &context.plan, &start.model)? else { return Ok(None) };
+    events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
+    Ok(Some(Trainer::new(context, inbox, start.model, start.optimizer, start.reached)))
 }
 
 /// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
-    let request = PrepareRequest {
-        data: &job.config.data,
-        seed: job.config.seed,
-        generated_tokens: generated_tokens(&job.config)?.next_multiple_of(block_tokens),
-        block_tokens,
-        cache: &job.cache,
-    };
-    let mut watch = |activity: &str, done: u64, total: Option<u64>| {
-        events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
-        if inbox.stop_flag().is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    match prepare(&request, &mut watch) {
-        Ok(prepared) => Ok(Some(prepared)),
-        Err(_) if inbox.stop_flag().is_raised() => Ok(None),
-        Err(error) => Err(error.into()),
+    let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
+    let (job, events, stop) = (job.clone(), events.clone(), inbox.stop_flag().clone());
+    let prepared = run_unless_stopped(inbox.stop_flag(), PREPARATION_GRACE, move || {
+        let request = PrepareRequest { data: &job.config.data, seed: job.config.seed, generated_tokens, block_tokens, cache: &job.cache };
+        prepare(&request, &mut |activity: &str, done: u64, total: Option<u64>| {
+            events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
+            if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    match prepared? {
+        Some(Ok(prepared)) => Ok(Some(prepared)),
+        Some(Err(error)) if !inbox.stop_flag().is_raised() => Err(error.into()),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 
@@ -170,7 +192,7 @@ fn end_of(trainer: &Trainer, outcome: Outcome, error: Option<Trouble>) -> RunEnd
     RunEnd {
         outcome,
         step: trainer.step(),
-        tokens: trainer.setting().plan.cost_after(trainer.step()).tokens,
+        tokens: trainer.context().plan.cost_after(trainer.step()).tokens,
         active_seconds: trainer.active_seconds(),
         token_loss: trainer.last_token_loss(),
         error,

@@ -69,3 +69,59 @@ fn scored(logits: Tensor<2>, targets: Tensor<2, Int>) -> (Tensor<2>, Tensor<2>) 
     let log_sum = probabilities.clone().max_dim(1).log().neg(); // [rows, 1]
     (log_sum + highest - mean_target_logit, probabilities)
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::activation::log_softmax;
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    /// Numbers that look random, in -1..1.
+    fn noise(dims: [usize; 2], seed: u64, device: &Device) -> Tensor<2> {
+        let number = |idx: u64| {
+            let mixed = (idx + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let values: Vec<f32> = (0..(dims[0] * dims[1]) as u64).map(number).collect();
+        Tensor::from_data(TensorData::new(values, dims), device)
+    }
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().iter::<f32>().collect()
+    }
+
+    #[track_caller]
+    fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        let largest = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+        let worst = found.iter().zip(expected).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
+        assert!(worst <= 1e-5 * largest, "{what}: differs by {worst:e} where the largest value is {largest:e}");
+    }
+
+    /// Against the plain expression, whose gradients Burn derives: three chunks, the last one short, for one and several targets.
+    #[test]
+    fn chunks_add_up_to_the_loss_and_the_gradients_of_all_rows() {
+        let (n, vocabulary, width) = (2 * CHUNK_ROWS + 37, 13, 6);
+        for k in [1, 3] {
+            let device = Device::flex();
+            let (hidden, head) = (noise([n, width], 1, &device), noise([vocabulary, width], 2, &device));
+            let ids: Vec<i32> = values(noise([n, k], 3, &device)).iter().map(|x| ((x + 1.0) * 6.4) as i32).collect();
+            let targets = Tensor::<2, Int>::from_data(TensorData::new(ids, [n, k]), &device);
+            let weight = 1.0 / n as f64;
+            let found = head_loss(&hidden, &head, &targets, weight);
+
+            let recorded = |tensor: &Tensor<2>| Tensor::from_inner(tensor.clone()).require_grad();
+            let (recorded_hidden, recorded_head) = (recorded(&hidden), recorded(&head));
+            let logits = recorded_hidden.clone().matmul(recorded_head.clone().transpose());
+            let picked = log_softmax(logits, 1).gather(1, Tensor::from_inner(targets.clone()));
+            let sum = picked.mean_dim(1).sum().neg();
+            let gradients = (sum.clone() * weight).backward();
+
+            assert_close("loss", &values(found.sum), &values(sum.clone().inner()));
+            assert_close("loss without gradients", &values(head_loss_value(&hidden, &head, &targets)), &values(sum.inner()));
+            assert_close("gradient of the input", &values(found.hidden_gradient), &values(recorded_hidden.grad(&gradients).unwrap()));
+            assert_close("gradient of the head", &values(found.head_gradient), &values(recorded_head.grad(&gradients).unwrap()));
+        }
+    }
+}

@@ -87,6 +87,6 @@ impl Trainer {
 
     /// Whether the wall-time limit is close enough to stop.
     fn out_of_time(&self) -> bool {
-        self.setting.config.training.max_walltime.is_some_and(|limit| self.setting.started.elapsed() >= limit.0.mul_f64(1.0 - WALLTIME_RESERVE))
+        self.context.config.training.max_walltime.is_some_and(|limit| self.context.started.elapsed() >= limit.0.mul_f64(1.0 - WALLTIME_RESERVE))
     }
 }

@@ -31,11 +31,11 @@ pub struct Batch {
     pub ids: Tensor<1, Int>,
     /// `[B * (T - 1), K]`: for each position but the last of its sequence, the tokens of the next patch.
     pub targets: Tensor<2, Int>,
-    /// B.
+    /// Sequences (B).
     pub num_sequences: usize,
-    /// T.
+    /// Positions per sequence (T).
     pub num_positions: usize,
-    /// K.
+    /// Tokens per position (K).
     pub patch_size: PatchSize,
 }
 

@@ -11,7 +11,7 @@ use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::optimizer::AdamW;
-use crate::engine::trainer::Progress as Reached;
+use crate::engine::trainer::Reached;
 use crate::plan::RunPlan;
 use crate::run::{Checkpoint, CheckpointModel, Checkpoints, DataOrder, Difference, Rejected, StopFlag, TrainerState};
 
@@ -126,7 +126,7 @@ impl Start {
         let recording: Device = device.device.clone().autodiff();
         let shape = &facts.plan.model;
         let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &recording);
-        let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_looked: false };
+        let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
         Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, reached }
     }
 
@@ -134,7 +134,7 @@ impl Start {
         let model = load_model(checkpoint, &facts.plan.model, &device.device.clone().autodiff())?;
         let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
         let state = &checkpoint.state;
-        let reached = Reached { step: state.step, has_looked: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
+        let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
         Ok(Self { model, optimizer, resumed_from: Some(state.step), reached })
     }
 }

@@ -13,34 +13,36 @@ use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
 use thiserror::Error;
 
+use crate::engine::error::device_reason;
+
 /// A header larger than this is taken for damage before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Why named tensors could not be written or read.
 #[derive(Debug, Error)]
 pub enum TensorFileError {
-    /// The file system refused.
+    /// The file cannot be written or read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system says.
         source: io::Error,
     },
-    /// The file is not what it should be.
+    /// The file does not hold what it should.
     #[error("{}: {problem}", path.display())]
     Damaged {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// In what way.
+        /// What is wrong with it.
         problem: String,
     },
-    /// The device could not hand a tensor over.
-    #[error("reading {name} from the device: {problem}")]
+    /// A tensor could not be copied from the device.
+    #[error("cannot read {name} from the device: {problem}")]
     Device {
-        /// Which tensor.
+        /// The tensor.
         name: String,
-        /// Why.
+        /// What the device says.
         problem: String,
     },
 }
@@ -93,7 +95,7 @@ impl View for DeviceView<'_> {
         match self.entry.tensor.clone().try_into_data() {
             Ok(data) => Cow::Owned(data.iter::<f32>().flat_map(f32::to_le_bytes).collect()),
             Err(error) => {
-                self.failure.replace(Some((self.entry.name.clone(), error.to_string())));
+                self.failure.replace(Some((self.entry.name.clone(), device_reason(&error))));
                 Cow::Owned(vec![0; self.data_len()])
             }
         }
@@ -134,7 +136,7 @@ impl TensorFile {
         Ok(Self { path: path.to_owned(), file, data_start: 8 + length, metadata })
     }
 
-    /// Names and shapes.
+    /// Names and shapes of all tensors.
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
         self.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
     }
@@ -154,5 +156,46 @@ impl TensorFile {
         let read = self.file.seek(SeekFrom::Start(self.data_start + start as u64)).and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|source| TensorFileError::Io { path: self.path.clone(), source })?;
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_damage_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let entry = || {
+            let tensor = Tensor::from_data(TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0], [2, 2]), &Device::flex());
+            Entry { name: "a.weight".into(), dims: vec![2, 2], tensor }
+        };
+        write_tensors(&path, vec![entry()]).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let read = |bytes: &[u8], name: &str, dims: &[usize]| {
+            fs::write(&path, bytes).unwrap();
+            TensorFile::open(&path).and_then(|mut file| file.read(name, dims))
+        };
+        assert_eq!(read(&whole, "a.weight", &[2, 2]).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        let problem = |bytes: &[u8], name: &str, dims: &[usize]| {
+            let message = read(bytes, name, dims).unwrap_err().to_string();
+            message.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
+        };
+        assert_eq!(problem(&whole, "b.weight", &[2, 2]), "it has no tensor b.weight");
+        assert_eq!(problem(&whole, "a.weight", &[4, 1]), "a.weight is F32 [2, 2] instead of F32 [4, 1]");
+        assert_eq!(problem(&whole[..whole.len() - 1], "a.weight", &[2, 2]), "failed to fill whole buffer");
+        assert_eq!(problem(&whole[..4], "a.weight", &[2, 2]), "failed to fill whole buffer");
+        assert_eq!(problem(&[0xFF; 16], "a.weight", &[2, 2]), format!("its header claims {} bytes", u64::MAX));
+        let mut broken = whole.clone();
+        broken[8] = b'[';
+        assert!(problem(&broken, "a.weight", &[2, 2]).starts_with("its header is not JSON: "));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(TensorFile::open(&path), Err(TensorFileError::Io { .. })));
+        assert!(matches!(write_tensors(folder.path(), vec![entry()]), Err(TensorFileError::Io { .. })), "a folder is no file");
     }
 }

@@ -11,13 +11,13 @@ use crate::config::{OptimizerState, RunConfig};
 use crate::data::{Loader, TokenStream, Tokenizer};
 use crate::engine::checkpoint::{self, Snapshot};
 use crate::engine::clock::Clock;
-use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::gradients::{NamedGradients, micro_steps};
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;
 use crate::engine::start::RunFacts;
+use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
 use crate::run::{
     CheckpointFailure, CheckpointInfo, Checkpoints, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics,
@@ -26,24 +26,24 @@ use crate::run::{
 
 /// What does not change while a run trains.
 #[derive(Debug)]
-pub(super) struct Setting {
-    /// What was asked.
+pub(super) struct RunContext {
+    /// What the user asked for.
     pub(super) config: RunConfig,
-    /// What follows.
+    /// Stages, schedule and costs that follow from it.
     pub(super) plan: RunPlan,
-    /// What computes.
-    pub(super) device: ComputeDevice,
+    /// The device and the threads that compute.
+    pub(super) workers: Workers,
     /// Training text in its order.
     pub(super) loader: Loader,
     /// Text that is only evaluated on.
     pub(super) validation: TokenStream,
-    /// Between text and ids.
+    /// Turns text into ids and back.
     pub(super) tokenizer: Tokenizer,
     /// Fingerprint of the token stream.
     pub(super) data_fingerprint: String,
-    /// Where checkpoints go.
+    /// The run's checkpoints.
     pub(super) checkpoints: Checkpoints,
-    /// Where events go.
+    /// Takes everything that the run says.
     pub(super) events: EventSender,
     /// When this attempt began.
     pub(super) started: Instant,
@@ -52,7 +52,7 @@ pub(super) struct Setting {
 /// What changes while a run trains.
 #[derive(Debug)]
 pub(super) struct Trainer {
-    pub(super) setting: Setting,
+    pub(super) context: RunContext,
     pub(super) inbox: Inbox,
     /// Records gradients; away only while it is updated, so that no second copy of the weights is held.
     model: Option<LlamaForCausalLM>,
@@ -62,48 +62,45 @@ pub(super) struct Trainer {
     pub(super) clock: Clock,
     pub(super) control: ControlState,
     pub(super) last_token_loss: Option<f64>,
-    /// A stop of at least this level interrupts a look.
-    pub(super) stop_looking_at: StopLevel,
     /// Whether everything that was due after the last update was measured; a stop may have come in between.
-    pub(super) has_looked: bool,
+    pub(super) has_measured: bool,
     /// On a GPU: true as soon as a loss or gradient was not finite; no update is made from then on.
     poisoned: Option<Tensor<1, Bool>>,
 }
 
 /// How far earlier attempts came.
 #[derive(Debug, Clone)]
-pub(super) struct Progress {
+pub(super) struct Reached {
     /// Completed updates.
     pub(super) step: u64,
     /// Time in steps of each stage, in seconds.
     pub(super) active_seconds: Vec<f64>,
     /// Whether everything that was due after the last update was measured.
-    pub(super) has_looked: bool,
+    pub(super) has_measured: bool,
 }
 
 /// What one update left on the device.
 struct Measured {
     /// Mean over scored targets, before the update.
     loss: Tensor<1>,
-    /// Before clipping.
+    /// Global gradient norm before clipping.
     norm: Tensor<1>,
     learning_rate: f64,
 }
 
 impl Trainer {
-    /// A trainer that goes on from `progress` with `model` (on an autodiff device) and `optimizer`.
-    pub(super) fn new(setting: Setting, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, progress: Progress) -> Self {
+    /// A trainer that goes on from what earlier attempts `reached`, with `model` (on an autodiff device) and `optimizer`.
+    pub(super) fn new(context: RunContext, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, reached: Reached) -> Self {
         Self {
-            setting,
+            context,
             inbox,
             model: Some(model),
             optimizer,
-            step: progress.step,
-            clock: Clock::new(progress.active_seconds),
+            step: reached.step,
+            clock: Clock::new(reached.active_seconds),
             control: ControlState::Starting,
             last_token_loss: None,
-            has_looked: progress.has_looked,
-            stop_looking_at: StopLevel::AfterCheckpoint,
+            has_measured: reached.has_measured,
             poisoned: None,
         }
     }
@@ -114,23 +111,23 @@ impl Trainer {
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
     pub(super) fn train(&mut self) -> Result<Outcome, EngineError> {
         self.change_control(ControlState::Running);
-        if self.step == 0 {
-            self.look(0, true)?;
-            self.save(0, false);
-        } else if !self.has_looked {
-            let idx = self.setting.plan.stage_idx_after(self.step - 1);
-            self.look(idx, false)?;
+        if !self.has_measured {
+            // The start of a run, or what an attempt that was told to end left out.
+            let idx = self.context.plan.stage_idx_after(self.step.saturating_sub(1));
+            let stage = self.context.plan.stages[idx].clone();
+            if !self.measure_and_save(idx, &stage, true)? {
+                return self.end(idx);
+            }
         }
-        for idx in self.setting.plan.stage_idx_after(self.step)..self.setting.plan.stages.len() {
-            let stage = self.setting.plan.stages[idx].clone();
+        for idx in self.context.plan.stage_idx_after(self.step)..self.context.plan.stages.len() {
+            let stage = self.context.plan.stages[idx].clone();
             self.enter(idx, &stage);
-            let positions = Positions::new(&self.setting.plan.model, stage.context_length, &self.setting.device.device);
+            let positions = Positions::new(&self.context.plan.model, stage.context_length, &self.context.workers.device.device);
             while self.step < stage.last_step() {
                 let Some(measured) = self.take_step(idx, &stage, &positions)? else { return self.end(idx) };
                 self.report(idx, &stage, &measured)?;
-                self.do_what_is_due(idx, &stage)?;
-                if self.inbox.stop_flag().level() == StopLevel::Now {
-                    return Ok(Outcome::Interrupted);
+                if !self.do_what_is_due(idx, &stage)? {
+                    return self.end(idx);
                 }
             }
         }
@@ -153,8 +150,8 @@ impl Trainer {
     }
 
     /// What this trainer works with.
-    pub(super) fn setting(&self) -> &Setting {
-        &self.setting
+    pub(super) fn context(&self) -> &RunContext {
+        &self.context
     }
 
     /// Begins or goes on with a stage. Moments are reset here, not at the end of the stage before, so that a checkpoint of
@@ -177,14 +174,19 @@ impl Trainer {
         let weight = k / stage.targets_per_step() as f64;
         let mut loss: Option<Tensor<1>> = None;
         let mut gradients = NamedGradients::default();
-        let together = self.setting.device.micro_batches_together;
+        let together = self.context.workers.device.micro_batches_together;
         for first in (0..stage.num_micro_batches).step_by(together) {
             if !self.obey(idx)? {
                 return Ok(None);
             }
             self.clock.run();
             let group: Vec<Batch> = (first..stage.num_micro_batches.min(first + together)).map(|micro_idx| self.micro_batch(stage, micro_idx)).collect();
-            for micro in micro_steps(self.model(), &group, positions, weight) {
+            let Some(micros) = micro_steps(&self.context.workers, self.model(), &group, positions, weight)? else {
+                // A step that is not complete is dropped.
+                self.clock.rest();
+                return Ok(None);
+            };
+            for micro in micros {
                 gradients.accumulate(micro.gradients);
                 loss = Some(loss.map_or_else(|| micro.loss_sum.clone(), |sum| sum + micro.loss_sum.clone()));
             }
@@ -198,6 +200,7 @@ impl Trainer {
         let update = Update { learning_rate: measured.learning_rate, norm: measured.norm.clone(), skip };
         self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, &update));
         self.step += 1;
+        self.has_measured = false;
         self.clock.rest();
         self.clock.count_step();
         Ok(Some(measured))
@@ -210,10 +213,10 @@ impl Trainer {
         let mut tokens = vec![0; stage.micro_batch_size * sequence];
         let start = self.data_position(stage) + (micro_idx * tokens.len()) as u64;
         for (idx, out) in tokens.chunks_mut(sequence).enumerate() {
-            self.setting.loader.read(start + (idx * sequence) as u64, out);
+            self.context.loader.read(start + (idx * sequence) as u64, out);
         }
         self.clock.count_data_wait(waiting.elapsed());
-        Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &self.setting.device.device)
+        Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &self.context.workers.device.device)
     }
 
     /// Where the next update begins in the order of the data.
@@ -223,7 +226,7 @@ impl Trainer {
 
     /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
     fn guard(&mut self, measured: &Measured) -> Result<Option<Tensor<1, Bool>>, EngineError> {
-        if self.setting.device.is_cpu {
+        if self.context.workers.device.is_cpu {
             Self::check_finite(measured, self.step + 1)?;
             return Ok(None);
         }
@@ -233,7 +236,7 @@ impl Trainer {
         Ok(Some(poisoned))
     }
 
-    /// Fails if a loss or gradient since the last look was not finite: no update was made since.
+    /// Fails if a loss or gradient since the last check was not finite: all updates since then were skipped.
     fn check_poison(&self) -> Result<(), EngineError> {
         let Some(flag) = &self.poisoned else { return Ok(()) };
         let is_poisoned = flag.clone().try_into_data()?.iter::<bool>().any(|is_true| is_true);
@@ -252,7 +255,7 @@ impl Trainer {
 
     /// Says what the newest update was, if it is one that reports.
     fn report(&mut self, idx: usize, stage: &StagePlan, measured: &Measured) -> Result<(), EngineError> {
-        if !self.step.is_multiple_of(self.setting.plan.cadences.report) && self.step != stage.last_step() {
+        if !self.step.is_multiple_of(self.context.plan.cadences.report) && self.step != stage.last_step() {
             return Ok(());
         }
         self.clock.run();
@@ -261,13 +264,13 @@ impl Trainer {
         Self::check_finite(measured, self.step)?;
         self.check_poison()?;
         let lap = self.clock.lap(idx);
-        let cost = self.setting.plan.cost_after(self.step);
+        let cost = self.context.plan.cost_after(self.step);
         let position = self.data_position(stage) - stage.tokens_per_step;
         self.say(RunEvent::StepCompleted(StepMetrics {
             step: self.step,
             stage: idx,
             patch_size: stage.patch_size,
-            epoch: self.setting.loader.order.place(position).epoch,
+            epoch: self.context.loader.order.place(position).epoch,
             tokens: cost.tokens,
             positions: cost.positions,
             flops: cost.flops,
@@ -282,44 +285,58 @@ impl Trainer {
         Ok(())
     }
 
-    /// Evaluation, activations, samples and checkpoint, at their cadence and at the end of a stage.
-    fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<(), EngineError> {
+    /// Measures and saves at their cadences and at the end of a stage. Returns whether training goes on.
+    fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
+        let is_save_due = self.context.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
+        self.measure_and_save(idx, stage, is_save_due)
+    }
+
+    /// Measures what is due, closes the stage if this is its end, and then saves if that is due, too.
+    ///
+    /// Returns whether training goes on. If it does not, nothing was saved, and a stage at its end is still open: the attempt
+    /// that goes on from here measures again, and then closes it.
+    fn measure_and_save(&mut self, idx: usize, stage: &StagePlan, is_save_due: bool) -> Result<bool, EngineError> {
         let ends = self.step == stage.last_step();
-        self.look(idx, ends)?;
-        if self.inbox.stop_flag().level() == StopLevel::Now {
-            return Ok(());
+        if !self.measure(idx, ends || self.step == 0)? || self.inbox.stop_flag().level() == StopLevel::Now {
+            return Ok(false);
         }
         if ends {
-            let cost = stage.cost(stage.steps);
-            let active_seconds = self.clock.stage_seconds(idx);
-            self.say(RunEvent::StageCompleted(StageLedger {
-                stage: idx,
-                patch_size: stage.patch_size,
-                step: self.step,
-                steps: stage.steps,
-                tokens: cost.tokens,
-                positions: cost.positions,
-                flops: cost.flops,
-                active_seconds,
-                tokens_per_second: cost.tokens as f64 / active_seconds,
-            }));
+            self.say(RunEvent::StageCompleted(self.ledger(idx, stage)));
         }
-        let due = self.setting.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
-        if self.step == self.setting.plan.steps {
+        if self.step == self.context.plan.steps {
             // There is no later try, and a run without its last checkpoint is not complete.
             self.try_save(idx, true)?;
-        } else if due || ends {
+        } else if is_save_due || ends {
             self.save(idx, ends);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// What stage `idx` took.
+    fn ledger(&self, idx: usize, stage: &StagePlan) -> StageLedger {
+        let cost = stage.cost(stage.steps);
+        let active_seconds = self.clock.stage_seconds(idx);
+        StageLedger {
+            stage: idx,
+            patch_size: stage.patch_size,
+            step: self.step,
+            steps: stage.steps,
+            tokens: cost.tokens,
+            positions: cost.positions,
+            flops: cost.flops,
+            active_seconds,
+            tokens_per_second: cost.tokens as f64 / active_seconds,
+        }
     }
 
     /// Ends early as the stop flag asks: with a checkpoint, or without.
     fn end(&mut self, idx: usize) -> Result<Outcome, EngineError> {
-        if self.control != ControlState::Stopping {
+        // The command that raised the flag may still be waiting for its answer.
+        if self.obey(idx)? || self.control != ControlState::Stopping {
             return Ok(Outcome::Interrupted);
         }
-        self.try_save(idx, false)?;
+        let is_stage_end = self.context.plan.stages.iter().any(|stage| stage.last_step() == self.step);
+        self.try_save(idx, is_stage_end)?;
         Ok(Outcome::Stopped)
     }
 
@@ -338,17 +355,17 @@ impl Trainer {
     pub(super) fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
         self.check_poison()?;
         let started = Instant::now();
-        let setting = &self.setting;
+        let context = &self.context;
         let facts = RunFacts {
-            config: &setting.config,
-            plan: &setting.plan,
-            order: &setting.loader.order,
-            data_fingerprint: &setting.data_fingerprint,
-            tokenizer: setting.tokenizer.fingerprint(),
+            config: &context.config,
+            plan: &context.plan,
+            order: &context.loader.order,
+            data_fingerprint: &context.data_fingerprint,
+            tokenizer: context.tokenizer.fingerprint(),
         };
-        let state = TrainerState { optimizer_count: self.optimizer.count, has_measured: self.has_looked, ..facts.state_after(self.step) };
+        let state = TrainerState { optimizer_count: self.optimizer.count, has_measured: self.has_measured, ..facts.state_after(self.step) };
         let snapshot = Snapshot { model: self.model(), optimizer: &self.optimizer, state, active_seconds: self.clock.stages(idx), permanent };
-        let (saved, is_new) = checkpoint::save(&setting.checkpoints, snapshot, &setting.events, self.inbox.stop_flag())?;
+        let (saved, is_new) = checkpoint::save(&context.checkpoints, snapshot, &context.events, self.inbox.stop_flag())?;
         let path = saved.path.file_name().map_or_else(Default::default, |name| std::path::Path::new("checkpoints").join(name));
         let seconds = started.elapsed().as_secs_f64();
         let info = CheckpointInfo { step: self.step, path, bytes: saved.manifest.bytes(), seconds, permanent: saved.manifest.permanent };
@@ -366,7 +383,7 @@ impl Trainer {
     }
 
     pub(super) fn say(&self, event: RunEvent) {
-        self.setting.events.send(event);
+        self.context.events.send(event);
     }
 
     /// The model without recording.
@@ -384,3 +401,6 @@ pub(super) fn read(number: &Tensor<1>) -> Result<f64, EngineError> {
     let data = number.clone().try_into_data()?;
     Ok(data.iter::<f64>().next().unwrap_or(f64::NAN))
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,10 @@ use thiserror::Error;
 use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
 use crate::run::{
-    CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunCommand, RunDirectory, RunEnd, RunEvent,
-    RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel, sanitize_line,
+    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunCommand, RunDirectory,
+    RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel, sanitize_line,
 };
 
-/// Deep networks are built by recursion in places; the main thread of a test would have as much.
-const TRAINER_STACK: usize = 64 * 1024 * 1024;
 /// Records that a slow terminal may be behind.
 const FACE_BACKLOG: usize = 65_536;
 /// How long a slow terminal may take to show the end.
@@ -135,7 +133,7 @@ fn train_on_thread(
     train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static,
 ) -> Result<RunEnd, StartError> {
     let (report, ended) = mpsc::channel();
-    let trainer = thread::Builder::new().name("trainer".into()).stack_size(TRAINER_STACK);
+    let trainer = thread::Builder::new().name("trainer".into()).stack_size(COMPUTE_STACK);
     trainer
         .spawn(move || {
             // Nothing that the closure holds is looked at after a panic.
@@ -183,7 +181,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         active_seconds: last.map_or(0.0, |step| step.active_seconds),
         token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
         error: Some(Trouble {
-            message: format!("the trainer crashed: {}", text.unwrap_or("no reason was given")),
+            message: format!("the trainer panicked: {}", text.unwrap_or("no reason was given")),
             hint: Some(format!(
                 "this is a bug in patchtui: please report it with the run's engine.log; go on from the last checkpoint with: patchtui resume {}",
                 sanitize_line(&directory.name())

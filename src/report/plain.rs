@@ -40,7 +40,7 @@ impl Plain {
             RunEvent::Sampled(sample) => self.show_sample(sample),
             RunEvent::CheckpointSaved(checkpoint) => self.show_checkpoint(checkpoint),
             RunEvent::RunFinished(end) => self.show_end(end),
-            RunEvent::CommandAccepted(_) | RunEvent::Warmed(_) => {}
+            RunEvent::CommandAccepted(_) | RunEvent::TrialStepsTaken(_) => {}
             event => self.show_message(event),
         }
     }

@@ -1,7 +1,7 @@
 //! What a run hears: commands from keys, scripts and signals, and the flag that long loops look at.
 //!
 //! Every command goes through one channel to the trainer, which reads it between micro-batches. A stop also raises a level
-//! that evaluation, sampling, warm-up and data preparation read, so that none of them delays it.
+//! that every long loop reads, so that none of them delays it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +10,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// Stack of the trainer's thread and of every thread that computes for it: the graph of a deep network is walked and dropped by
+/// recursion. Only the pages that are used take memory.
+pub const COMPUTE_STACK: usize = 64 * 1024 * 1024;
 
 /// What a run can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -38,7 +38,8 @@ pub enum RunEvent {
     /// A long piece of work before or between steps goes on.
     Progress(Progress),
     /// One step per stage was tried and timed before training.
-    Warmed(Warmup),
+    #[serde(rename = "warmed")]
+    TrialStepsTaken(TrialSteps),
     /// A stage begins.
     StageStarted(StageStart),
     /// A reporting step was completed.
@@ -111,9 +112,9 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// What the trial step of each stage showed.
+/// What the trial steps of each stage showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Warmup {
+pub struct TrialSteps {
     /// Tokens per second of each stage, without the optimizer's update.
     #[serde(with = "number::list")]
     pub tokens_per_second: Vec<f64>,

@@ -171,17 +171,17 @@ impl History {
         self.control = ControlState::Starting;
     }
 
-    /// Drops what an earlier attempt did beyond `step`: this attempt does it again.
-    fn rewind(&mut self, step: u64) {
-        // A run that starts over looks at its untrained model again.
-        let is_kept = |of: u64| of <= step && step > 0;
+    /// Drops what earlier attempts did beyond the step that this one goes on from: it is done again.
+    fn rewind(&mut self, resumed_from: Option<u64>) {
+        // A run that starts over measures its untrained model again, one that goes on from step 0 does not.
+        let is_kept = |of: u64| resumed_from.is_some_and(|step| of <= step);
         self.steps.retain(|point| is_kept(point.step));
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
         self.activations.retain(|activations| is_kept(activations.step));
         self.samples.retain(|sample| is_kept(sample.step));
         self.checkpoints.retain(|checkpoint| is_kept(checkpoint.step));
         self.ledgers.retain(|ledger| is_kept(ledger.step));
-        if self.last_step.as_ref().is_some_and(|last| last.step > step) {
+        if self.last_step.as_ref().is_some_and(|last| !is_kept(last.step)) {
             self.last_step = None;
         }
     }
@@ -189,22 +189,22 @@ impl History {
     fn apply_event(&mut self, event: &RunEvent) {
         match event {
             RunEvent::RunStarted(header) => {
-                self.rewind(header.resumed_from.unwrap_or(0));
+                self.rewind(header.resumed_from);
                 self.header = Some(header.clone());
                 self.progress = None;
             }
             RunEvent::Progress(progress) => self.progress = Some(progress.clone()),
-            RunEvent::Warmed(warmup) => self.stage_speed.clone_from(&warmup.tokens_per_second),
+            RunEvent::TrialStepsTaken(trial) => self.stage_speed.clone_from(&trial.tokens_per_second),
             RunEvent::StepCompleted(metrics) => self.apply_step(metrics),
-            RunEvent::Evaluated(evaluation) => self.evaluations.push(evaluation.clone()),
-            RunEvent::ActivationsMeasured(activations) => self.activations.push(activations.clone()),
+            RunEvent::Evaluated(evaluation) => push_newest(&mut self.evaluations, evaluation, |evaluation| evaluation.step),
+            RunEvent::ActivationsMeasured(activations) => push_newest(&mut self.activations, activations, |activations| activations.step),
             RunEvent::Sampled(sample) => {
                 self.samples.push_back(sample.clone());
                 if self.samples.len() > SAMPLES {
                     self.samples.pop_front();
                 }
             }
-            RunEvent::CheckpointSaved(checkpoint) => self.checkpoints.push(checkpoint.clone()),
+            RunEvent::CheckpointSaved(checkpoint) => push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step),
             RunEvent::ControlChanged(change) => self.control = change.state,
             RunEvent::StageCompleted(ledger) => self.ledgers.push(ledger.clone()),
             RunEvent::RunFinished(end) => {
@@ -234,6 +234,14 @@ impl History {
             *slot = speed;
         }
     }
+}
+
+/// Appends; what is known of the same step gives way, since a resumed run makes up for measurements that a stop cut short.
+fn push_newest<T: Clone>(known: &mut Vec<T>, newest: &T, step: impl Fn(&T) -> u64) {
+    if known.last().is_some_and(|last| step(last) == step(newest)) {
+        known.pop();
+    }
+    known.push(newest.clone());
 }
 
 /// Keeps first, last, lowest and highest point of each of `points / 4` pieces of equal width in tokens.
@@ -292,7 +300,7 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
             (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
         },
         RunEvent::Progress(_)
-        | RunEvent::Warmed(_)
+        | RunEvent::TrialStepsTaken(_)
         | RunEvent::StepCompleted(_)
         | RunEvent::Evaluated(_)
         | RunEvent::ActivationsMeasured(_)

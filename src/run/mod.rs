@@ -25,12 +25,12 @@ pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointModel, Checkpoints, DataOrder, Difference, FileEntry, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected,
     TrainerState,
 };
-pub use command::{CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
+pub use command::{COMPUTE_STACK, CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::RunDirectory;
 pub use disk::{Disk, Operation};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
-    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
+    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
 };
 pub use files::replace_file;
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};

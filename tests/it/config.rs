@@ -185,7 +185,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("learning_rate = 1", "a.toml:3: unknown key \"learning_rate\"", "did you mean \"optimizer.learning_rate\"?"),
     ("[[stages]]\npatch_size = 2\n[[stages]]\npatchsize = 1", "a.toml:6: unknown key \"stages[1].patchsize\"", "did you mean \"stages.patch_size\"?"),
     ("\"training.steps\" = 4", "a.toml:3: unknown key \"training.steps\"", "did you mean \"training.steps\"?"),
-    ("device = \"gpu\"", "a.toml:3: device = \"gpu\", expected a device: \"auto\", \"cpu\", \"vulkan\", \"vulkan:0\", \"cuda\" or \"cuda:0\"", ""),
+    ("device = \"gpu\"", "a.toml:3: device = \"gpu\", expected a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"", ""),
     ("seed = \"one\"", "a.toml:3: seed = \"one\", expected an integer from 0 to 9223372036854775807", ""),
     ("seed = 99999999999999999999", "a.toml:3: seed = 99999999999999999999, expected an integer from 0 to 9223372036854775807", ""),
     ("data.validation_share = 1.5", "a.toml:3: data.validation_share = 1.5, expected a share greater than 0 and at most 1, like 0.5 or \"2/3\"", ""),
@@ -602,8 +602,12 @@ fn values_are_read_exactly_or_refused() {
     check_values(&shares, config::Share::get);
     let times = [("90m", Some(5400)), ("1d2h3m4s", Some(93_784)), ("90", None), ("", None), ("0s", None), ("h", None), ("9999999999999999999d", None)];
     check_values(&times, |time: config::WallTime| time.0.as_secs());
-    for text in ["auto", "cpu", "vulkan", "vulkan:3", "cuda", "cuda:0"] {
+    for text in ["auto", "cpu", "wgpu", "wgpu:3", "cuda", "cuda:0"] {
         assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), text);
+    }
+    // The word of older configurations.
+    for (text, shown) in [("vulkan", "wgpu"), ("vulkan:3", "wgpu:3")] {
+        assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), shown);
     }
     for text in ["cpu:0", "auto:1", "cuda:", "cuda:-1", "CUDA", "gpu"] {
         assert!(text.parse::<config::DeviceChoice>().is_err(), "{text}");

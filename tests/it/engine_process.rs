@@ -233,7 +233,7 @@ fn a_trainer_that_panics_is_a_failed_run_with_its_reason() {
     let mut engine = Engine::start_failing("panics");
     assert_eq!(engine.exit_code(), Some(1));
     let end = engine.history().end.unwrap();
-    assert_eq!((end.outcome, end.error.unwrap().message.as_str()), (Outcome::Failed, "the trainer crashed: out of memory"));
+    assert_eq!((end.outcome, end.error.unwrap().message.as_str()), (Outcome::Failed, "the trainer panicked: out of memory"));
     assert!(fs::read_to_string(engine.run.engine_log()).unwrap().contains("thread 'trainer'"));
 }
 

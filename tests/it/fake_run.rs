@@ -6,7 +6,7 @@ use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, Memory, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
     Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation, LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader,
-    Sample, StageLedger, StageStart, StepMetrics, Warmup, Warning,
+    Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
 };
 
 /// Updates of the run: the first four at K = 4, the others at K = 1.
@@ -141,7 +141,7 @@ pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
         RunEvent::Progress(Progress { activity: "reading text".into(), done: 1, total: Some(8) }),
         RunEvent::Progress(Progress { activity: "reading text".into(), done: 8, total: Some(8) }),
         header(directory, None),
-        RunEvent::Warmed(Warmup { tokens_per_second: vec![2048.0, 512.0] }),
+        RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![2048.0, 512.0] }),
         RunEvent::ControlChanged(ControlChange { state: ControlState::Running, step: 0 }),
         start(0, 4, 0),
         step(1),

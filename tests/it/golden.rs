@@ -6,14 +6,17 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, OptimizerConfig, PatchSize, ScheduleKind};
-use patchtui::engine::generate::Generator;
-use patchtui::engine::gradients::{NamedGradients, micro_step, scored_rows, trunk};
-use patchtui::engine::model::{LlamaForCausalLM, Positions};
+use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize, ScheduleKind};
+use patchtui::engine::device::find_device;
+use patchtui::engine::generate::GreedyDecoder;
+use patchtui::engine::gradients::{NamedGradients, micro_step, micro_steps, scored_rows, trunk};
+use patchtui::engine::model::{LlamaForCausalLM, Positions, random_weights};
 use patchtui::engine::optimizer::{AdamW, Update};
 use patchtui::engine::patch::Batch;
 use patchtui::engine::probe::layer_activations;
+use patchtui::engine::workers::Workers;
 use patchtui::plan::{ModelShape, Schedule};
+use patchtui::run::StopFlag;
 use safetensors::SafeTensors;
 
 /// A file of named tensors, all read as f32 (ids are small enough).
@@ -260,7 +263,64 @@ fn greedy_continuation_equals_transformers() {
     let device = Device::flex();
     let model = golden.model(&device);
     let shape = golden.shape();
-    let generator = Generator { model: &model, shape: &shape, context_length: 64, device: &device };
-    let found = generator.greedy(&golden.ids("input_ids"), 12, &[], &|| false).unwrap();
+    let decoder = GreedyDecoder { model, shape, context_length: 64, device };
+    let found = decoder.continue_prompt(&golden.ids("input_ids"), 12, &[], &StopFlag::default()).unwrap().unwrap();
     assert_eq!(found, golden.ids("generated_ids"));
+}
+
+#[test]
+fn a_continuation_longer_than_the_context_goes_on_from_the_last_window() {
+    let golden = Golden::read("generate.safetensors");
+    let (device, shape) = (Device::flex(), golden.shape());
+    let model = golden.model(&device);
+    let next = |window: &[u32]| {
+        let batch = Batch::new(window, 1, PatchSize::ONE, &device);
+        let hidden = trunk(&model, &batch, &Positions::new(&shape, window.len(), &device));
+        let logits = values(hidden.narrow(0, window.len() - 1, 1).matmul(model.head().transpose()));
+        // The first of the largest.
+        (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
+    };
+    // The window is full at once, after a few tokens, or shorter than the prompt; a context need not be a multiple of 32.
+    for (context_length, prompt_length) in [(64, 60), (64, 64), (64, 100), (50, 45), (7, 3)] {
+        let vocab_size = shape.vocab_size as u32;
+        let mut expected: Vec<u32> = (0..prompt_length).map(|idx| (idx * 37 + 11) % vocab_size).collect();
+        let prompt = expected.clone();
+        for _ in 0..12 {
+            expected.push(next(&expected[expected.len().saturating_sub(context_length)..]));
+        }
+        let decoder = GreedyDecoder { model: model.clone(), shape: shape.clone(), context_length, device: device.clone() };
+        let found = decoder.continue_prompt(&prompt, 12, &[], &StopFlag::default()).unwrap().unwrap();
+        assert_eq!(found, expected[prompt.len()..], "context {context_length}, prompt {prompt_length}");
+    }
+}
+
+#[test]
+fn a_deep_network_is_computed_side_by_side() {
+    let shape = ModelShape {
+        vocab_size: 32,
+        hidden_size: 8,
+        intermediate_size: 8,
+        num_hidden_layers: 200,
+        num_attention_heads: 1,
+        num_key_value_heads: 1,
+        max_position_embeddings: 8,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-6,
+        initializer_range: 0.02,
+        tie_word_embeddings: false,
+    };
+    let device = find_device(DeviceChoice::Cpu).unwrap().with_threads(2);
+    let inner = device.device.clone();
+    let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &inner.clone().autodiff());
+    let positions = Positions::new(&shape, 8, &inner);
+    let batches = [1, 5].map(|first: u32| Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &inner));
+    let steps = micro_steps(&Workers::new(device, StopFlag::default()), &model, &batches, &positions, 1.0 / 14.0).unwrap().unwrap();
+    for (step, batch) in steps.into_iter().zip(&batches) {
+        let alone = micro_step(&model, batch, &positions, 1.0 / 14.0);
+        assert_eq!(bits(values(step.loss_sum)), bits(values(alone.loss_sum)));
+        assert_eq!(step.gradients.0.len(), 200 * 9 + 3);
+        for (name, gradient) in step.gradients.0 {
+            assert_eq!(bits(values(gradient)), bits(values(alone.gradients.0[&name].clone())), "{name}");
+        }
+    }
 }

@@ -9,6 +9,8 @@ mod control;
 mod data;
 mod engine_process;
 mod fake_run;
+#[cfg(feature = "engine")]
+mod foreign_checkpoints;
 mod formats;
 #[cfg(feature = "engine")]
 mod golden;

@@ -223,7 +223,7 @@ fn wrong_input_gets_one_clear_answer_and_writes_nothing() {
 fn every_engine_error_that_can_be_built_has_a_hint() {
     let error = EngineError::NonFinite { what: "loss", step: 3, value: f64::NAN };
     assert!(error.hint().is_some_and(|hint| hint.contains("learning_rate")));
-    assert_eq!(error.to_string(), "the loss of step 3 is NaN, so the update was not made");
+    assert_eq!(error.to_string(), "the loss of step 3 is NaN; its update was skipped");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_loss_that_is_not_finite_ends_the_run_before_the_weights_change() {
     assert_eq!(code, 1);
     let end: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!(end["event"]["outcome"], "failed");
-    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("so the update was not made"), "{end}");
+    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("its update was skipped"), "{end}");
 }
 
 #[test]

@@ -5,14 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
 
-use burn::tensor::{Device, Tensor};
 use patchtui::config::{LoadRequest, RunConfig, load};
-use patchtui::engine::tensor_file::{Entry, TensorFile, write_tensors};
 use patchtui::engine::{Job, execute};
-use patchtui::run::{
-    Checkpoint, CheckpointModel, Checkpoints, CommandEnvelope, DataOrder, EventSender, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand,
-    RunDirectory, RunEnd, RunEvent, TrainerState, command_channel,
-};
+use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunEnd, RunEvent, command_channel};
 
 /// Nine steps of a tiny network: six with K = 4, three with K = 1.
 pub(crate) const TINY: [&str; 13] = [
@@ -31,28 +26,46 @@ pub(crate) const TINY: [&str; 13] = [
     "checkpoint.every_steps=2",
 ];
 
-fn tiny_config() -> RunConfig {
-    let sets: Vec<String> = TINY.iter().map(ToString::to_string).collect();
+/// [`TINY`] with some keys set differently.
+pub(crate) fn tiny_config(sets: &[&str]) -> RunConfig {
+    let sets: Vec<String> = TINY.iter().chain(sets).map(ToString::to_string).collect();
     load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config
 }
 
-/// Trains until the end, or until `stop_after` steps were said to be complete.
-fn train(directory: &Path, cache: &Path, stop_after: Option<u64>) -> (RunEnd, Vec<RunEvent>) {
+/// Trains until the end, or until the answer to an event is a command.
+pub(crate) fn train(config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand>) -> (RunEnd, Vec<RunEvent>) {
     let (commands, inbox) = command_channel();
     let (sender, receiver) = mpsc::channel();
-    let job = Job { config: tiny_config(), directory: directory.to_owned(), cache: cache.to_owned() };
+    let cache = directory.parent().unwrap().join("tokens");
+    let job = Job { config, directory: directory.to_owned(), cache };
     fs::create_dir_all(directory).unwrap();
     let trainer = std::thread::spawn(move || execute(job, inbox, &EventSender::new(sender)));
     let mut events = Vec::new();
     for event in receiver {
-        if let (RunEvent::StepCompleted(step), Some(stop_after)) = (&event, stop_after)
-            && step.step == stop_after
-        {
-            commands.send(CommandEnvelope { id: "1".into(), command: RunCommand::Stop, from: "test".into() });
+        if let Some(command) = answer(&event) {
+            commands.send(CommandEnvelope { id: "1".into(), command, from: "test".into() });
         }
         events.push(event);
     }
     (trainer.join().unwrap(), events)
+}
+
+/// What attempts said, as a reader of the log puts it together.
+fn history(attempts: [Vec<RunEvent>; 3]) -> History {
+    let mut history = History::default();
+    let numbered = attempts.into_iter().zip(1..).flat_map(|(events, attempt)| events.into_iter().map(move |event| (attempt, event)));
+    for ((attempt, event), seq) in numbered.zip(1..) {
+        history.apply(&Record { seq, at: "2026-11-25T00:00:00Z".into(), attempt, event });
+    }
+    history
+}
+
+/// Names of the checkpoints of a run.
+fn checkpoints(directory: &Path) -> Vec<String> {
+    let Ok(listing) = fs::read_dir(directory.join("checkpoints")) else { return Vec::new() };
+    let mut names: Vec<String> = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// Every file of the newest checkpoint but the manifest, which holds times.
@@ -75,8 +88,7 @@ fn losses(events: &[RunEvent]) -> BTreeMap<u64, (u64, u64)> {
 #[test]
 fn stopping_at_any_step_and_going_on_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("tokens");
-    let (end, expected_events) = train(&folder.path().join("whole"), &cache, None);
+    let (end, expected_events) = train(tiny_config(&[]), &folder.path().join("whole"), |_| None);
     assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
     assert_eq!(end.step, 9);
     let expected = final_bytes(&folder.path().join("whole"));
@@ -84,9 +96,10 @@ fn stopping_at_any_step_and_going_on_gives_the_same_bytes() {
     // Inside the first stage, at the switch itself (6), right after it, inside the second.
     for stop_after in [1, 3, 5, 6, 7, 8] {
         let directory = folder.path().join(format!("stopped-{stop_after}"));
-        let (end, mut events) = train(&directory, &cache, Some(stop_after));
+        let stop = |event: &RunEvent| matches!(event, RunEvent::StepCompleted(step) if step.step == stop_after).then_some(RunCommand::Stop);
+        let (end, mut events) = train(tiny_config(&[]), &directory, stop);
         assert_eq!(end.outcome, Outcome::Stopped, "stopped after {stop_after}: {:?}", end.error);
-        let (end, more) = train(&directory, &cache, None);
+        let (end, more) = train(tiny_config(&[]), &directory, |_| None);
         assert_eq!(end.outcome, Outcome::Completed, "resumed after {stop_after}: {:?}", end.error);
         events.extend(more);
         assert_eq!(losses(&events), losses(&expected_events), "stopped after {stop_after}");
@@ -94,108 +107,86 @@ fn stopping_at_any_step_and_going_on_gives_the_same_bytes() {
     }
 }
 
-/// Trains to the stop after step 4, lets `change` loose on the run, and returns how going on ended.
-fn going_on_after(change: impl FnOnce(&Path)) -> (RunEnd, Vec<RunEvent>) {
-    let folder = tempfile::tempdir().unwrap();
-    let (run, cache) = (folder.path().join("run"), folder.path().join("tokens"));
-    train(&run, &cache, Some(4));
-    change(&run.join("checkpoints"));
-    train(&run, &cache, None)
-}
+/// Measured at the start, between, at a stage's end and at the run's end; samples of so many tokens take minutes.
+const ENDLESS_SAMPLES: [&str; 2] = ["samples.every_steps=3", "samples.max_new_tokens=1048576"];
+const SHORT_SAMPLES: [&str; 4] = ["samples.every_steps=3", "samples.max_new_tokens=4", "checkpoint.every_steps=1", "checkpoint.keep=100"];
+const MEASURED_STEPS: [u64; 4] = [0, 3, 6, 9];
 
-fn warnings(events: &[RunEvent]) -> String {
-    let texts = events.iter().filter_map(|event| if let RunEvent::Warning(warning) = event { Some(warning.message.as_str()) } else { None });
-    texts.collect::<Vec<_>>().join("\n")
-}
-
-fn resumed_from(events: &[RunEvent]) -> Option<u64> {
-    events.iter().find_map(|event| if let RunEvent::RunStarted(header) = event { header.resumed_from } else { None })
-}
-
-/// Writes the checkpoint in `path` anew, with a hash that fits, after `change`.
-fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &Path)) {
-    let run = RunDirectory::new(path.parent().unwrap().parent().unwrap());
-    let checkpoints = Checkpoints::new(&run, 9);
-    let Checkpoint { mut state, mut manifest, .. } = checkpoints.verify(path, &|| false).unwrap();
-    let scratch = tempfile::tempdir().unwrap();
-    for file in [MODEL_FILE, OPTIMIZER_FILE] {
-        fs::copy(path.join(file), scratch.path().join(file)).unwrap();
-    }
-    change(&mut state, &mut manifest.active_seconds, scratch.path());
-    fs::remove_dir_all(path).unwrap();
-    let new = NewCheckpoint {
-        state,
-        active_seconds: manifest.active_seconds,
-        permanent: manifest.permanent,
-        tensor_bytes: 0,
-        write_tensors: &mut |name, path| Ok(fs::copy(scratch.path().join(name), path).map(|_| ())?),
-        sync_lines: &|| Ok(()),
-        stop: &|| false,
-    };
-    checkpoints.save(new).unwrap();
-}
-
-#[test]
-fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
-    for (what, change) in [
-        ("seed is 9, and 1 here", (|state| state.seed = 9) as fn(&mut TrainerState)),
-        ("data_position is 0", |state| state.data_position = 0),
-        ("cursor is [7, 7, 7]", |state| state.cursor = [7, 7, 7]),
-        ("optimizer_count is 3", |state| state.optimizer_count = 3),
-        ("tokenizer is other", |state| state.tokenizer = Some("other".into())),
-        ("data_order is DataOrder", |state| state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order })),
-        ("model is CheckpointModel", |state| state.model = state.model.clone().map(|model| CheckpointModel { rope_theta: 5e5, ..model })),
-    ] {
-        let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state)));
-        assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);
-        assert!(warnings(&events).contains(&format!("it belongs to another run: {what}")), "{what}: {}", warnings(&events));
-        assert_eq!(resumed_from(&events), Some(2), "{what}");
-    }
-    // The same files under another step's name.
-    let (_, events) = going_on_after(|checkpoints| fs::rename(checkpoints.join("step-00000004"), checkpoints.join("step-00000006")).unwrap());
-    assert!(warnings(&events).contains("which is not its directory's name"), "{}", warnings(&events));
-}
-
-#[test]
-fn a_run_whose_checkpoints_all_belong_to_another_does_not_begin_again() {
-    let (end, _) = going_on_after(|checkpoints| {
-        for entry in fs::read_dir(checkpoints).unwrap() {
-            rewrite(&entry.unwrap().path(), |state, _, _| state.seed = 9);
+/// Goes on in `directory` from the checkpoint that `whole` has of the step before `step`, and sends `command` when the samples
+/// of `step` are about to begin.
+fn train_until_samples(whole: &Path, directory: &Path, step: u64, command: RunCommand) -> (RunEnd, Vec<RunEvent>) {
+    if let Some(before) = step.checked_sub(1) {
+        let name = format!("checkpoints/step-{before:08}");
+        fs::create_dir_all(directory.join(&name)).unwrap();
+        for file in fs::read_dir(whole.join(&name)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), directory.join(&name).join(file.file_name())).unwrap();
         }
-    });
-    let error = end.error.unwrap();
-    assert_eq!((end.outcome, end.step), (Outcome::Failed, 4));
-    assert_eq!(error.message, "the checkpoint at step 4 belongs to another run: its seed is 9, and this run's is 1");
-    assert!(error.hint.unwrap().contains("--name"));
+    }
+    train(tiny_config(&ENDLESS_SAMPLES), directory, |event| {
+        matches!(event, RunEvent::ActivationsMeasured(measured) if measured.step == step).then_some(command)
+    })
 }
 
 #[test]
-fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
-    let edit = |words: &str, change: fn(&mut BTreeMap<String, Vec<usize>>)| {
-        let (end, _) = going_on_after(|checkpoints| {
-            rewrite(&checkpoints.join("step-00000004"), |_, _, folder| {
-                let path = folder.join(OPTIMIZER_FILE);
-                let mut shapes = TensorFile::open(&path).unwrap().shapes();
-                change(&mut shapes);
-                let device = Device::flex();
-                let entry = |(name, dims): (String, Vec<usize>)| {
-                    let columns = *dims.last().unwrap();
-                    Entry { name, tensor: Tensor::zeros([dims.iter().product::<usize>() / columns, columns], &device), dims }
-                };
-                write_tensors(&path, shapes.into_iter().map(entry).collect()).unwrap();
-            });
-        });
-        let message = end.error.unwrap().message;
-        assert!(end.outcome == Outcome::Failed && message.contains(words), "{words}: {message}");
-    };
-    edit("it has no tensor lm_head.weight.exp_avg_sq", |shapes| drop(shapes.remove("lm_head.weight.exp_avg_sq")));
-    edit("model.norm.weight.exp_avg is F32 [31] instead of F32 [32]", |shapes| drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31])));
-    edit("moments instead of", |shapes| drop(shapes.insert("extra.exp_avg".into(), vec![4])));
+fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let (_, whole_events) = train(tiny_config(&SHORT_SAMPLES), &whole, |_| None);
+    let expected = final_bytes(&whole);
+    for step in MEASURED_STEPS {
+        let directory = folder.path().join(format!("stop-{step}"));
+        let (end, first_events) = train_until_samples(&whole, &directory, step, RunCommand::Stop);
+        assert_eq!((end.outcome, end.step), (Outcome::Stopped, step), "{:?}", end.error);
+        assert_eq!(checkpoints(&directory).last().unwrap(), &format!("step-{step:08}"));
+        let (end, more) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
+        assert_eq!(end.outcome, Outcome::Completed, "stopped at {step}: {:?}", end.error);
+        let first = more.iter().position(|event| matches!(event, RunEvent::Sampled(sample) if sample.step == step));
+        let next_step = more.iter().position(|event| matches!(event, RunEvent::StepCompleted(_)));
+        assert!(first.is_some() && next_step.is_none_or(|next| first < Some(next)), "the samples of step {step} come before the next step");
+        let events = [first_events.as_slice(), more.as_slice()].concat();
+        for idx in [0, 1] {
+            let said = |events: &[RunEvent]| events.iter().filter(|event| matches!(event, RunEvent::StageCompleted(ledger) if ledger.stage == idx)).count();
+            let was_completed_before = step > 6 && idx == 0;
+            assert_eq!(said(&events), usize::from(!was_completed_before), "stopped at {step}: stage {idx} is completed once");
+            assert_eq!(said(&whole_events), 1);
+        }
+        assert!(final_bytes(&directory) == expected, "stopped at {step}: the final checkpoint differs");
+        // What was made up for stands in the checkpoint, so that nobody does it again.
+        let (_, again) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
+        assert!(!again.iter().any(|event| matches!(event, RunEvent::Sampled(_) | RunEvent::StageCompleted(_))), "stopped at {step}");
+        // Who reads the log sees each step measured once.
+        let history = history([first_events, more, again]);
+        let evaluated: Vec<u64> = history.evaluations.iter().map(|evaluation| evaluation.step).collect();
+        assert_eq!(evaluated, MEASURED_STEPS.into_iter().filter(|measured| *measured >= step).collect::<Vec<_>>(), "stopped at {step}");
+    }
 }
 
 #[test]
-fn times_of_too_few_stages_are_refused_and_do_not_panic() {
-    let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |_, seconds, _| seconds.truncate(1)));
-    assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
-    assert!(warnings(&events).contains("stages in active_seconds is 1, and 2 here"), "{}", warnings(&events));
+fn a_kill_while_measuring_ends_without_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    train(tiny_config(&SHORT_SAMPLES), &whole, |_| None);
+    for step in MEASURED_STEPS {
+        let directory = folder.path().join(format!("kill-{step}"));
+        let (end, events) = train_until_samples(&whole, &directory, step, RunCommand::Kill);
+        assert_eq!((end.outcome, end.step), (Outcome::Interrupted, step), "{:?}", end.error);
+        let name = format!("step-{step:08}");
+        assert!(!checkpoints(&directory).contains(&name), "{name} was written");
+        let saved = |event: &RunEvent| matches!(event, RunEvent::CheckpointSaved(info) if info.step == step);
+        assert!(!events.iter().any(saved), "{name} was announced");
+        assert!(events.iter().any(|event| matches!(event, RunEvent::CommandDone(note) if note.command == RunCommand::Kill)), "the command is answered");
+    }
+}
+
+#[test]
+fn a_stop_before_the_first_step_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("run");
+    let stop = |event: &RunEvent| matches!(event, RunEvent::Progress(_)).then_some(RunCommand::Stop);
+    let (end, events) = train(tiny_config(&["training.tokens=100M"]), &directory, stop);
+    assert_eq!((end.outcome, end.step), (Outcome::Interrupted, 0), "{:?}", end.error);
+    assert!(!events.iter().any(|event| matches!(event, RunEvent::RunStarted(_))));
+    assert_eq!(checkpoints(&directory), Vec::<String>::new());
+    assert_eq!(fs::read_dir(folder.path().join("tokens")).unwrap().count(), 0, "half-prepared text stays behind");
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use patchtui::run::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Disk, DiskChange, Evaluation, EventSender, History,
     LayerActivation, LineFile, Moments, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState,
-    RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, Trouble, Warmup, Warning, decode, encode, encode_event, read_records,
+    RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TrialSteps, Trouble, Warning, decode, encode, encode_event, read_records,
 };
 use proptest::prelude::*;
 use proptest::strategy::Union;
@@ -55,7 +55,7 @@ fn any_measurement() -> impl Strategy<Value = RunEvent> {
             0 => RunEvent::Evaluated(Evaluation { step, stage, patch_size, tokens, token_loss: number, perplexity: number, targets: step, seconds: number }),
             1 => RunEvent::ActivationsMeasured(Activations { step, stage, patch_size, tokens, threshold: number, layers }),
             2 => RunEvent::Sampled(Sample { step, stage, tokens, prompt: text.clone(), text }),
-            3 => RunEvent::Warmed(Warmup { tokens_per_second: vec![number, 1.0] }),
+            3 => RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![number, 1.0] }),
             _ => RunEvent::StageCompleted(StageLedger {
                 stage,
                 patch_size,

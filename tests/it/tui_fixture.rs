@@ -6,7 +6,7 @@ use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
     Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, Outcome, Progress, Record,
-    RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
+    RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
 };
 use patchtui::tui::{App, Look, Markers, Msg};
 
@@ -112,7 +112,7 @@ impl Story {
     pub(crate) fn after(steps: u64) -> Self {
         let mut story = Self::preparing();
         story.start();
-        story.tell(RunEvent::Warmed(Warmup { tokens_per_second: vec![52_000.0, 14_000.0] }));
+        story.tell(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![52_000.0, 14_000.0] }));
         story.control(ControlState::Running, 0);
         story.begin_stage(0, 0);
         for step in 1..=steps {

@@ -23,9 +23,9 @@ pub struct LlamaForCausalLM {
 pub struct LlamaModel {
     /// `[V, D]`.
     pub embed_tokens: Embedding,
-    /// From first to last.
+    /// Layers from the first to the last.
     pub layers: Vec<DecoderLayer>,
-    /// Before the head.
+    /// Normalises what enters the head.
     pub norm: RmsNorm,
 }
 
@@ -36,9 +36,9 @@ pub struct DecoderLayer {
     pub self_attn: Attention,
     /// Works on each position.
     pub mlp: Mlp,
-    /// Before attention.
+    /// Normalises what enters attention.
     pub input_layernorm: RmsNorm,
-    /// Before the feed-forward block.
+    /// Normalises what enters the feed-forward block.
     pub post_attention_layernorm: RmsNorm,
 }
 
@@ -69,13 +69,13 @@ pub struct Mlp {
 /// What the layers share for one shape of input.
 #[derive(Debug, Clone)]
 pub struct Positions {
-    /// T.
+    /// Positions per sequence (T).
     pub num_positions: usize,
-    /// H.
+    /// Width of a head (H).
     pub head_dim: usize,
-    /// Rotations.
+    /// Cosines and sines of the rotary embedding.
     pub rotary: RotaryTables,
-    /// `[1, 1, T, T]`, true where a position must not look.
+    /// `[1, 1, T, T]`, true where a query may not attend.
     pub future: Tensor<4, Bool>,
 }
 

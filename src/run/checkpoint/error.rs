@@ -66,12 +66,11 @@ impl CheckpointError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Io { .. } | Self::Lines(_) => "check the disk's space and permissions, then go on with --resume",
-            Self::NoRoom { .. } => "free some disk space, then go on with --resume",
+            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => "check free disk space and permissions, then continue with --resume",
+            Self::NoRoom { .. } => "free some disk space, then continue with --resume",
             Self::Gone { .. } => "put the directory back under its old name, or start the run again",
-            Self::Tensors(_) => "check the disk's space and the device, then go on with --resume",
-            Self::Damaged { .. } => "go on with --resume: an earlier checkpoint is used",
-            Self::Interrupted => "go on with --resume",
+            Self::Damaged { .. } => "continue with --resume: an earlier checkpoint is used",
+            Self::Interrupted => "continue with --resume",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
+//! Trial steps, a few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
 //! and the speed of later stages is known from the start.
 
 use std::time::Instant;
@@ -9,14 +9,16 @@ use crate::engine::gradients::micro_steps;
 use crate::engine::model::{LlamaForCausalLM, Positions, random_weights};
 use crate::engine::patch::Batch;
 use crate::engine::trainer::read;
+use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
 
-/// Tokens per second of each stage, without the optimizer's update; `None` if `stop` was raised.
+/// Tokens per second of each stage, without the optimizer's update; `None` if the run is to end.
 ///
 /// # Errors
 /// When the device fails.
-pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaForCausalLM, stop: &StopFlag) -> Result<Option<Vec<f64>>, EngineError> {
+pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM) -> Result<Option<Vec<f64>>, EngineError> {
+    let device = &workers.device;
     let mut speeds = Vec::new();
     for stage in &plan.stages {
         let positions = Positions::new(&plan.model, stage.context_length, &device.device);
@@ -25,13 +27,11 @@ pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaFo
         let mut seconds = 0.0;
         // The first time pays for compiling, tuning and page faults; only the second counts.
         for _ in 0..2 {
-            if stop.is_raised() {
-                return Ok(None);
-            }
             let started = Instant::now();
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
             let weight = 1.0 / batch.num_targets() as f64;
-            for micro in micro_steps(model, &vec![batch; together], &positions, weight) {
+            let Some(micros) = micro_steps(workers, model, &vec![batch; together], &positions, weight)? else { return Ok(None) };
+            for micro in micros {
                 read(&micro.loss_sum)?;
                 if let Some(norm) = micro.gradients.norm() {
                     read(&norm)?;
@@ -50,5 +50,6 @@ pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaFo
 /// When the device fails.
 pub fn measure_speeds(plan: &RunPlan, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device.clone().autodiff());
-    Ok(try_stages(plan, device, &model, &StopFlag::default())?.unwrap_or_default())
+    let workers = Workers::new(device.clone(), StopFlag::default());
+    Ok(try_stages(&workers, plan, &model)?.unwrap_or_default())
 }

@@ -1,0 +1,125 @@
+//! What samples begin with, and how a continuation becomes text: without ever showing half a character.
+
+use crate::config::TextSource;
+use crate::data::{DataError, Tokenizer};
+use crate::engine::trainer::RunContext;
+
+/// Tokens of the validation text that serve as a prompt when the configuration names none.
+const PROMPT_TOKENS: usize = 12;
+/// Prompts for the built-in stories.
+const STORY_PROMPTS: [&str; 2] = ["Once", "One"];
+
+/// What a sample begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Prompt {
+    /// As the model reads it.
+    pub(super) ids: Vec<u32>,
+    /// As people read it.
+    pub(super) text: String,
+}
+
+/// The prompts of a run: those of the configuration, else beginnings of stories, else the start of the validation text.
+///
+/// # Errors
+/// When the tokenizer cannot encode one.
+pub(super) fn prompts(context: &RunContext) -> Result<Vec<Prompt>, DataError> {
+    let tokenizer = &context.tokenizer;
+    let bos = tokenizer.bos().filter(|_| context.config.data.add_bos);
+    let written =
+        |text: &str| -> Result<Prompt, DataError> { Ok(Prompt { ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(), text: text.to_owned() }) };
+    let configured = &context.config.samples.prompts;
+    match context.config.data.source() {
+        _ if !configured.is_empty() => configured.iter().map(|text| written(text)).collect(),
+        TextSource::Generated(_) => STORY_PROMPTS.iter().map(|text| written(text)).collect(),
+        TextSource::Files(_) => {
+            let mut ids = vec![0; PROMPT_TOKENS.min(context.validation.len() as usize)];
+            context.validation.read(0, &mut ids);
+            let Prompt { ids, text } = whole_characters(tokenizer, &ids);
+            let bos = bos.filter(|bos| ids.first() != Some(bos));
+            Ok(vec![Prompt { ids: bos.into_iter().chain(ids).collect(), text }])
+        }
+    }
+}
+
+/// Drops the tokens at both ends that hold only a part of a character.
+///
+/// The same ids stay in between: text that is encoded again may become other ids.
+fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> Prompt {
+    let broken = char::REPLACEMENT_CHARACTER;
+    let mut ids = ids;
+    let mut text = tokenizer.decode(ids);
+    while text.starts_with(broken) && !ids.is_empty() {
+        ids = &ids[1..];
+        text = tokenizer.decode(ids);
+    }
+    while text.ends_with(broken) && !ids.is_empty() {
+        ids = &ids[..ids.len() - 1];
+        text = tokenizer.decode(ids);
+    }
+    Prompt { ids: ids.to_vec(), text }
+}
+
+/// The text of `new` tokens after `prompt`.
+///
+/// It is cut out of the text of all tokens, since tokens decoded alone lose the space before them.
+pub(super) fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> String {
+    let known = tokenizer.decode(prompt);
+    let all = tokenizer.decode(&[prompt, new].concat());
+    // A decoder may change the end of the prompt in the light of what follows; the cut is where the two texts part.
+    let seam = known.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    all[seam..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every cut of a text of characters of one to four bytes gives whole characters, and the ids stand for them.
+    #[test]
+    fn a_prompt_never_begins_or_ends_inside_a_character() {
+        let tokenizer = Tokenizer::load("bytes").unwrap();
+        let text = "aé漢😀b";
+        let ids = tokenizer.encode(text).unwrap();
+        for start in 0..ids.len() {
+            for end in start..=ids.len() {
+                let prompt = whole_characters(&tokenizer, &ids[start..end]);
+                assert!(text.contains(&prompt.text), "{start}..{end}: {:?}", prompt.text);
+                assert_eq!(prompt.ids, tokenizer.encode(&prompt.text).unwrap(), "{start}..{end}");
+                let first = (start..=end).find(|at| text.is_char_boundary(*at)).unwrap_or(end);
+                let last = (start..=end).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(start);
+                assert_eq!(prompt.text, text.get(first..last).unwrap_or_default(), "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn special_tokens_and_odd_encodings_of_the_text_stay_in_the_prompt() {
+        let tokenizer = Tokenizer::load("demo").unwrap();
+        let bos = tokenizer.bos().unwrap();
+        // A word as single letters, as no encoder would write it.
+        let letters: Vec<u32> = ["O", "n", "c", "e"].iter().flat_map(|letter| tokenizer.encode(letter).unwrap()).collect();
+        let ids = [&[bos], letters.as_slice()].concat();
+        assert_ne!(tokenizer.encode("Once").unwrap(), letters);
+        assert_eq!(whole_characters(&tokenizer, &ids), Prompt { ids, text: "Once".into() });
+    }
+
+    #[test]
+    fn a_continuation_begins_right_after_the_prompt() {
+        let tokenizer = Tokenizer::load("bytes").unwrap();
+        let text = "né 漢 😀";
+        let ids = tokenizer.encode(text).unwrap();
+        for (at, _) in text.char_indices() {
+            assert_eq!(continuation(&tokenizer, &ids[..at], &ids[at..]), text[at..], "cut at {at}");
+        }
+        let e = tokenizer.encode("é").unwrap();
+        assert_eq!(continuation(&tokenizer, &ids, &e[1..]), "\u{FFFD}", "a byte that continues nothing is shown as broken");
+        assert_eq!(continuation(&tokenizer, &e[..1], &e[1..]), "é", "a character that the prompt began is shown whole");
+    }
+
+    #[test]
+    fn a_continuation_keeps_the_space_of_its_first_token() {
+        let tokenizer = Tokenizer::load("demo").unwrap();
+        let (prompt, new) = (tokenizer.encode("Once").unwrap(), tokenizer.encode(" upon a time").unwrap());
+        assert_eq!(continuation(&tokenizer, &prompt, &new), " upon a time");
+    }
+}

@@ -1,0 +1,184 @@
+//! The guard against numbers that are not finite, on a device that the host does not wait for (here the CPU, which says that it is
+//! none), and prompts out of the validation text.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Int, TensorData};
+
+use super::*;
+use crate::config::{DeviceChoice, LoadRequest, load};
+use crate::engine::checkpoint::{load_model, load_optimizer};
+use crate::engine::device::{ComputeDevice, find_device};
+use crate::engine::gradients::as_matrix;
+use crate::engine::job::{Job, begin_on};
+use crate::engine::prompts::prompts;
+use crate::run::command_channel;
+
+/// One stage of eight steps of 256 tokens, read as they stand, token by token.
+const SETS: [&str; 19] = [
+    "model.hidden_size=16",
+    "model.intermediate_size=32",
+    "model.num_hidden_layers=2",
+    "model.num_attention_heads=2",
+    "model.vocab_size=256",
+    "data.tokenizer=bytes",
+    "data.add_bos=false",
+    "data.shuffle=false",
+    "data.validation_share=0.2",
+    "training.tokens_per_step=256",
+    "training.tokens=2048",
+    "training.context_length=16",
+    "training.micro_batch_size=4",
+    "evaluation.every_steps=8",
+    "activations.every_steps=8",
+    "samples.every_steps=8",
+    "checkpoint.every_steps=1",
+    "checkpoint.keep=20",
+    "stages=[{patch_size=1}]",
+];
+/// Occurs once in the text, in what the second step reads.
+const POISON: u8 = b'Z';
+const POISONED_STEP: usize = 2;
+
+fn text() -> Vec<u8> {
+    let mut text: Vec<u8> = b"the quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(4096).collect();
+    text[(POISONED_STEP - 1) * 256 + 100] = POISON;
+    text
+}
+
+/// A trainer at step 0, and what it says.
+fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
+    let text_file = folder.join("text.txt");
+    fs::write(&text_file, text).unwrap();
+    let directory = folder.join(if is_cpu { "cpu" } else { "gpu" });
+    fs::create_dir_all(&directory).unwrap();
+    let mut sets: Vec<String> = SETS.iter().map(ToString::to_string).collect();
+    sets.push(format!("data.files=[{:?}]", text_file.to_str().unwrap()));
+    sets.push(format!("report.every_steps={report_every}"));
+    let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: folder }).unwrap().config;
+    let device = ComputeDevice { is_cpu, ..find_device(DeviceChoice::Cpu).unwrap() };
+    let (_, inbox) = command_channel();
+    let (sender, events) = mpsc::channel();
+    let job = Job { config, directory, cache: folder.join("tokens") };
+    (begin_on(device, Instant::now(), job, inbox, &EventSender::new(sender)).unwrap().unwrap(), events)
+}
+
+/// Makes every position that reads [`POISON`] compute NaN; nothing else notices.
+fn poison(trainer: &mut Trainer) {
+    trainer.model = trainer.model.take().map(|mut model| {
+        model.model.embed_tokens.weight = model.model.embed_tokens.weight.map(|table| {
+            let table = table.inner();
+            let nan = Tensor::<2>::full([1, table.dims()[1]], f32::NAN, &table.device());
+            let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
+            let zeros = table.clone().select_assign(0, row.clone(), nan, burn::tensor::IndexingUpdateOp::Add);
+            Tensor::from_inner(zeros).require_grad()
+        });
+        model
+    });
+}
+
+/// Bits of all weights, by name.
+fn weights(model: &LlamaForCausalLM) -> BTreeMap<String, Vec<u32>> {
+    #[derive(Default)]
+    struct Collect {
+        path: Vec<String>,
+        found: BTreeMap<String, Vec<u32>>,
+    }
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.insert(self.path.join("."), bits(as_matrix(param.val().inner())));
+        }
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+    }
+    let mut collect = Collect::default();
+    model.visit(&mut collect);
+    collect.found
+}
+
+/// Bits of both moments of all weights, by name.
+fn moments(optimizer: &AdamW) -> BTreeMap<String, [Vec<u32>; 2]> {
+    optimizer.moments.iter().map(|(name, moments)| (name.clone(), [bits(moments.exp_avg.clone()), bits(moments.exp_avg_sq.clone())])).collect()
+}
+
+fn bits(tensor: Tensor<2>) -> Vec<u32> {
+    tensor.into_data().iter::<f32>().map(f32::to_bits).collect()
+}
+
+#[test]
+fn the_guard_of_a_gpu_changes_no_bit_as_long_as_all_is_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut cpu, cpu_events) = trainer(folder.path(), &text(), true, 3);
+    let (mut gpu, gpu_events) = trainer(folder.path(), &text(), false, 3);
+    assert_eq!(cpu.train().unwrap(), Outcome::Completed);
+    assert_eq!(gpu.train().unwrap(), Outcome::Completed);
+    assert!(cpu.poisoned.is_none() && gpu.poisoned.is_some(), "only the GPU keeps a flag");
+    assert_eq!(weights(cpu.model()), weights(gpu.model()));
+    assert_eq!(moments(&cpu.optimizer), moments(&gpu.optimizer));
+    drop((cpu, gpu));
+    let losses = |events: Receiver<RunEvent>| -> Vec<(u64, u64, u64)> {
+        let steps = events.into_iter().filter_map(|event| match event {
+            RunEvent::StepCompleted(step) => Some((step.step, step.loss.to_bits(), step.grad_norm.to_bits())),
+            _ => None,
+        });
+        steps.collect()
+    };
+    let expected = losses(cpu_events);
+    assert_eq!(expected.iter().map(|(step, ..)| *step).collect::<Vec<_>>(), [3, 6, 8]);
+    assert_eq!(losses(gpu_events), expected);
+}
+
+#[test]
+fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut trainer, events) = trainer(folder.path(), &text(), false, 4);
+    poison(&mut trainer);
+    let error = trainer.train().unwrap_err();
+    assert!(matches!(error, EngineError::Poisoned { step: 4 }), "{error}");
+    // What was saved after the last good step is what the weights still are.
+    let good = trainer.context.checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
+    assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);
+    let device = trainer.context.workers.device.device.clone();
+    let model = load_model(&good, &trainer.context.plan.model, &device.clone().autodiff()).unwrap();
+    assert_eq!(weights(trainer.model()), weights(&model));
+    let saved = load_optimizer(&good, trainer.context.config.optimizer.clone(), &model, &device).unwrap();
+    assert_eq!(moments(&trainer.optimizer), moments(&saved));
+    assert!(!saved.moments.is_empty());
+    drop(trainer);
+    let events: Vec<RunEvent> = events.into_iter().collect();
+    let failed: Vec<u64> = events.iter().filter_map(|event| if let RunEvent::CheckpointFailed(failure) = event { Some(failure.step) } else { None }).collect();
+    assert_eq!(failed, [2, 3], "nothing is saved that a poisoned step has reached");
+    assert!(!events.iter().any(|event| matches!(event, RunEvent::StepCompleted(_))));
+}
+
+#[test]
+fn a_cpu_fails_at_the_poisoned_step_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut trainer, _events) = trainer(folder.path(), &text(), true, 4);
+    poison(&mut trainer);
+    let error = trainer.train().unwrap_err();
+    assert!(matches!(error, EngineError::NonFinite { what: "loss", step: 2, .. }), "{error}");
+    assert_eq!(trainer.step(), 1);
+}
+
+#[test]
+fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
+    // Wherever the validation text and the prompt are cut, one of these begins and one ends inside a character.
+    for shift in 0..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "x".repeat(shift) + &"漢😀é".repeat(500);
+        let (trainer, _events) = trainer(folder.path(), text.as_bytes(), true, 1);
+        let prompts = prompts(&trainer.context).unwrap();
+        let [prompt] = prompts.as_slice() else { panic!("{prompts:?}") };
+        assert!(prompt.text.chars().count() >= 2 && text.contains(&prompt.text), "shifted by {shift}: {:?}", prompt.text);
+        assert_eq!(prompt.ids, trainer.context.tokenizer.encode(&prompt.text).unwrap(), "shifted by {shift}");
+    }
+}

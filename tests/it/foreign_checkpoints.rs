@@ -1,0 +1,121 @@
+//! Checkpoints that are valid by themselves and do not belong to the run: refused by name, never trained from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use patchtui::engine::tensor_file::{Entry, TensorFile, write_tensors};
+use patchtui::run::{
+    Checkpoint, CheckpointModel, Checkpoints, DataOrder, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
+    TrainerState,
+};
+
+use crate::resume::{tiny_config, train};
+
+/// Trains to the stop after step 4, lets `change` loose on the run, and returns how going on ended.
+fn going_on_after(change: impl FnOnce(&Path)) -> (RunEnd, Vec<RunEvent>) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let (end, _) = train(tiny_config(&[]), &run, |event| matches!(event, RunEvent::StepCompleted(step) if step.step == 4).then_some(RunCommand::Stop));
+    assert_eq!((end.outcome, end.step), (Outcome::Stopped, 4), "{:?}", end.error);
+    change(&run.join("checkpoints"));
+    train(tiny_config(&[]), &run, |_| None)
+}
+
+fn warnings(events: &[RunEvent]) -> String {
+    let texts = events.iter().filter_map(|event| if let RunEvent::Warning(warning) = event { Some(warning.message.as_str()) } else { None });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn resumed_from(events: &[RunEvent]) -> Option<u64> {
+    events.iter().find_map(|event| if let RunEvent::RunStarted(header) = event { header.resumed_from } else { None })
+}
+
+/// Writes the checkpoint in `path` anew, with a hash that fits, after `change`.
+fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &Path)) {
+    let run = RunDirectory::new(path.parent().unwrap().parent().unwrap());
+    let checkpoints = Checkpoints::new(&run, 9);
+    let Checkpoint { mut state, mut manifest, .. } = checkpoints.verify(path, &|| false).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    for file in [MODEL_FILE, OPTIMIZER_FILE] {
+        fs::copy(path.join(file), scratch.path().join(file)).unwrap();
+    }
+    change(&mut state, &mut manifest.active_seconds, scratch.path());
+    fs::remove_dir_all(path).unwrap();
+    let new = NewCheckpoint {
+        state,
+        active_seconds: manifest.active_seconds,
+        permanent: manifest.permanent,
+        tensor_bytes: 0,
+        write_tensors: &mut |name, path| Ok(fs::copy(scratch.path().join(name), path).map(|_| ())?),
+        sync_lines: &|| Ok(()),
+        stop: &|| false,
+    };
+    checkpoints.save(new).unwrap();
+}
+
+#[test]
+fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
+    for (what, change) in [
+        ("seed is 9, and 1 here", (|state| state.seed = 9) as fn(&mut TrainerState)),
+        ("data_position is 0", |state| state.data_position = 0),
+        ("cursor is [7, 7, 7]", |state| state.cursor = [7, 7, 7]),
+        ("optimizer_count is 3", |state| state.optimizer_count = 3),
+        ("tokenizer is other", |state| state.tokenizer = Some("other".into())),
+        ("data_order is DataOrder", |state| state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order })),
+        ("model is CheckpointModel", |state| state.model = state.model.clone().map(|model| CheckpointModel { rope_theta: 5e5, ..model })),
+    ] {
+        let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state)));
+        assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);
+        assert!(warnings(&events).contains(&format!("it belongs to another run: {what}")), "{what}: {}", warnings(&events));
+        assert_eq!(resumed_from(&events), Some(2), "{what}");
+    }
+    // The same files under another step's name.
+    let (_, events) = going_on_after(|checkpoints| fs::rename(checkpoints.join("step-00000004"), checkpoints.join("step-00000006")).unwrap());
+    assert!(warnings(&events).contains("which is not its directory's name"), "{}", warnings(&events));
+}
+
+#[test]
+fn a_run_whose_checkpoints_all_belong_to_another_does_not_begin_again() {
+    let (end, _) = going_on_after(|checkpoints| {
+        for entry in fs::read_dir(checkpoints).unwrap() {
+            rewrite(&entry.unwrap().path(), |state, _, _| state.seed = 9);
+        }
+    });
+    let error = end.error.unwrap();
+    assert_eq!((end.outcome, end.step), (Outcome::Failed, 4));
+    assert_eq!(error.message, "the checkpoint at step 4 belongs to another run: its seed is 9, and this run's is 1");
+    assert!(error.hint.unwrap().contains("--name"));
+}
+
+#[test]
+fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
+    let edit = |words: &str, change: fn(&mut BTreeMap<String, Vec<usize>>)| {
+        let (end, _) = going_on_after(|checkpoints| {
+            rewrite(&checkpoints.join("step-00000004"), |_, _, folder| {
+                let path = folder.join(OPTIMIZER_FILE);
+                let mut shapes = TensorFile::open(&path).unwrap().shapes();
+                change(&mut shapes);
+                let device = Device::flex();
+                let entry = |(name, dims): (String, Vec<usize>)| {
+                    let columns = *dims.last().unwrap();
+                    Entry { name, tensor: Tensor::zeros([dims.iter().product::<usize>() / columns, columns], &device), dims }
+                };
+                write_tensors(&path, shapes.into_iter().map(entry).collect()).unwrap();
+            });
+        });
+        let message = end.error.unwrap().message;
+        assert!(end.outcome == Outcome::Failed && message.contains(words), "{words}: {message}");
+    };
+    edit("it has no tensor lm_head.weight.exp_avg_sq", |shapes| drop(shapes.remove("lm_head.weight.exp_avg_sq")));
+    edit("model.norm.weight.exp_avg is F32 [31] instead of F32 [32]", |shapes| drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31])));
+    edit("moments instead of", |shapes| drop(shapes.insert("extra.exp_avg".into(), vec![4])));
+}
+
+#[test]
+fn times_of_too_few_stages_are_refused_and_do_not_panic() {
+    let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |_, seconds, _| seconds.truncate(1)));
+    assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
+    assert!(warnings(&events).contains("stages in active_seconds is 1, and 2 here"), "{}", warnings(&events));
+}
