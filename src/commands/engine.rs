@@ -1,9 +1,15 @@
 //! The engine behind a run: what it is told, where it works. The only place that knows that an engine can be missing.
 
+use std::path::Path;
+
 use crate::commands::CommandError;
+use crate::commands::capacity::check_memory;
 use crate::commands::engine_process::Face;
+use crate::commands::machine::available_memory;
+use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
-use crate::data;
+use crate::data::{Inputs, PrepareRequest};
+use crate::plan::block_tokens;
 use crate::run::RunDirectory;
 
 #[cfg(feature = "engine")]
@@ -11,24 +17,39 @@ pub use with_burn::run;
 #[cfg(not(feature = "engine"))]
 pub use without_burn::run;
 
-/// Checks what can be checked before anything is written: text, tokenizer, numbers, device.
+/// Checks what can be checked before anything is written: text, tokenizer, numbers, device, memory, disk.
+///
+/// `cache` is where the prepared text would go. Returns what the user should know although the run may work.
 ///
 /// # Errors
 /// With the first thing that does not fit.
-pub fn check(config: &RunConfig) -> Result<(), CommandError> {
-    check_device(config)?;
-    data::check(&config.data)?;
-    super::plan::paper_plan(config).map(|_| ())
+pub fn check(config: &RunConfig, cache: &Path) -> Result<Vec<String>, CommandError> {
+    let is_cpu = check_device(config)?;
+    let inputs = Inputs::find(&config.data)?;
+    let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
+    let mut warnings = Vec::new();
+    if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
+        warnings.extend(check_memory(config, plan, available)?);
+    }
+    let request = PrepareRequest {
+        data: &config.data,
+        seed: config.seed,
+        generated_tokens: plan.map_or(0, |plan| plan.cost.tokens),
+        block_tokens: block_tokens(config)?,
+        cache,
+    };
+    warnings.extend(inputs.check_sizes(&request)?);
+    Ok(warnings)
 }
 
+/// Whether the CPU computes.
 #[cfg(feature = "engine")]
-fn check_device(config: &RunConfig) -> Result<(), CommandError> {
-    crate::engine::device::find_device(config.device)?;
-    Ok(())
+fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
+    Ok(crate::engine::device::find_device(config.device)?.is_cpu)
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_device(_config: &RunConfig) -> Result<(), CommandError> {
+fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
     Err(without_burn::no_engine())
 }
 

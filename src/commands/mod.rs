@@ -3,6 +3,7 @@
 //! May know every layer, and is known by none but `main`. Start at [`dispatch`], then at the file that is named like the subcommand.
 
 pub mod attach;
+pub mod capacity;
 pub mod choose;
 pub mod config;
 pub mod ctl;
@@ -10,7 +11,10 @@ pub mod engine;
 pub mod engine_process;
 mod error;
 pub mod launch;
+pub mod machine;
 pub mod plan;
+pub mod plan_document;
+pub mod plan_lines;
 pub mod run;
 pub mod runs;
 pub mod tokenizer;

@@ -44,7 +44,9 @@ pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
     if directory.is_run() {
         check_identity(&directory, &config)?;
     }
-    engine::check(&config)?;
+    for warning in engine::check(&config, &token_cache(&directory))? {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     let directory = prepare_directory(&directory, &config)?;
     if is_headless {
         let face = if args.json { Face::Json } else { Face::Plain };

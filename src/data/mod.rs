@@ -20,6 +20,6 @@ pub use error::{DataError, TextFault};
 pub use files::{SourceFile, TextFormat, find_files};
 pub use loader::Loader;
 pub use order::{BlockOrder, Place};
-pub use prepare::{PrepareReport, PrepareRequest, Prepared, Watch, check, prepare};
+pub use prepare::{Inputs, PrepareReport, PrepareRequest, Prepared, Watch, prepare};
 pub use stream::TokenStream;
 pub use tokenizer::Tokenizer;

@@ -1,7 +1,7 @@
 //! A few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
 //! and the speed of later stages is known from the start.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
@@ -12,13 +12,34 @@ use crate::engine::trainer::read;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
 
+/// After this long no other shape is tried before training.
+const TRIAL_LIMIT: Duration = Duration::from_mins(2);
+/// The same for a plan on paper.
+const PLAN_TRIAL_LIMIT: Duration = Duration::from_secs(10);
+
 /// Tokens per second of each stage, without the optimizer's update; `None` if `stop` was raised.
 ///
 /// # Errors
 /// When the device fails.
 pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaForCausalLM, stop: &StopFlag) -> Result<Option<Vec<f64>>, EngineError> {
-    let mut speeds = Vec::new();
-    for stage in &plan.stages {
+    try_shapes(plan, device, model, stop, TRIAL_LIMIT)
+}
+
+/// Tries each shape of micro-batches once; when `limit` is over, the speeds of the rest follow from their operations per token.
+fn try_shapes(plan: &RunPlan, device: &ComputeDevice, model: &LlamaForCausalLM, stop: &StopFlag, limit: Duration) -> Result<Option<Vec<f64>>, EngineError> {
+    let begun = Instant::now();
+    let alike = plan.first_stages_alike();
+    let flops_per_token = |idx: usize| plan.stages[idx].flops_per_position / plan.stages[idx].patch_size.get() as f64;
+    let mut speeds: Vec<f64> = Vec::new();
+    for (idx, stage) in plan.stages.iter().enumerate() {
+        if let Some(speed) = speeds.get(alike[idx]) {
+            speeds.push(*speed);
+            continue;
+        }
+        if idx > 0 && begun.elapsed() > limit {
+            speeds.push(speeds[0] * flops_per_token(0) / flops_per_token(idx));
+            continue;
+        }
         let positions = Positions::new(&plan.model, stage.context_length, &device.device);
         let together = device.micro_batches_together.min(stage.num_micro_batches);
         let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
@@ -50,5 +71,5 @@ pub(super) fn try_stages(plan: &RunPlan, device: &ComputeDevice, model: &LlamaFo
 /// When the device fails.
 pub fn measure_speeds(plan: &RunPlan, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device.clone().autodiff());
-    Ok(try_stages(plan, device, &model, &StopFlag::default())?.unwrap_or_default())
+    Ok(try_shapes(plan, device, &model, &StopFlag::default(), PLAN_TRIAL_LIMIT)?.unwrap_or_default())
 }
