@@ -8,6 +8,7 @@ mod values;
 
 mod keys;
 mod kind;
+mod nearest;
 mod presets;
 
 mod load;
@@ -24,7 +25,7 @@ mod toml_line;
 pub use error::{ConfigError, Origin};
 pub use identity::{IdentityChange, flat_values, identity_changes};
 pub use keys::{ALTERNATIVES, KEYS, Key};
-pub use kind::{Kind, Range, is_plain_name};
+pub use kind::{Range, ValueKind, is_plain_name};
 pub use load::{BUILT_IN, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, to_toml};
 pub use presets::{PRESETS, Preset};
 pub use schema::{

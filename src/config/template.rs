@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::config::keys::{KEYS, Key};
-use crate::config::kind::Kind;
+use crate::config::kind::ValueKind;
 
 /// The first lines of the file.
 const PREAMBLE: &str = "\
@@ -36,7 +36,7 @@ pub fn template() -> String {
 
 fn write_key(text: &mut String, key: &Key) {
     write_line(text, &format!("\n# {}", key.help));
-    if let Kind::Word(words @ [_, _, ..]) = key.kind {
+    if let ValueKind::Word(words @ [_, _, ..]) = key.kind {
         write_line(text, &format!("# {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" | ")));
     }
     match (key.default, key.example) {

