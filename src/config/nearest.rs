@@ -11,7 +11,7 @@ const SYNONYMS: &[(&[&str], &str)] = &[
     (&["eps", "adam_eps", "adam_epsilon"], "optimizer.epsilon"),
     (&["beta", "beta1", "beta2", "adam_beta1", "adam_beta2"], "optimizer.betas"),
     (&["clip", "grad_clip", "max_grad_norm", "clip_grad_norm", "max_norm"], "optimizer.gradient_clip"),
-    (&["min_lr", "final_lr"], "schedule.min_learning_rate"),
+    (&["min_lr", "final_lr", "minimum_learning_rate"], "schedule.min_learning_rate"),
     (&["scheduler", "lr_scheduler", "lr_schedule", "lr_scheduler_type"], "schedule.kind"),
     (&["warmup", "warmup_ratio", "warmup_fraction"], "schedule.warmup_share"),
     (&["warmup_iters", "num_warmup_steps"], "schedule.warmup_steps"),
@@ -59,8 +59,10 @@ pub(crate) fn nearest(path: &str) -> Option<&'static str> {
     synonym(word)
         .or_else(|| closest(&path, limit, |known| known))
         .or_else(|| same_word(word))
+        .or_else(|| only(KEYS.iter().filter(in_section).filter(|key| begins(word, key.word()))))
         .or_else(|| only(KEYS.iter().filter(in_section).filter(|key| is_part(word, key.word()))))
         .or_else(|| closest(word, limit, |known| known.rsplit('.').next().unwrap_or(known)))
+        .or_else(|| only(KEYS.iter().filter(|key| begins(word, key.word()))))
         .or_else(|| only(KEYS.iter().filter(|key| is_part(word, key.word()))))
 }
 
@@ -90,10 +92,14 @@ fn same_word(word: &str) -> Option<&'static str> {
     of(false).or_else(|| of(true))
 }
 
-/// Whether `word` begins `known`, or all its parts are parts of `known`, or the other way round: `hidden`, `size_hidden`, `the_seed`.
+fn begins(word: &str, known: &str) -> bool {
+    word.len() > 2 && known.starts_with(word)
+}
+
+/// Whether all parts of `word` are parts of `known`, or the other way round: `size_hidden`, `share_of_tokens`.
 fn is_part(word: &str, known: &str) -> bool {
     let all_in = |few: &str, many: &str| few.split('_').all(|part| !part.is_empty() && many.split('_').any(|other| other == part));
-    (word.len() > 2 && known.starts_with(word)) || all_in(word, known) || all_in(known, word)
+    all_in(word, known) || all_in(known, word)
 }
 
 /// The only one of `keys`; several would be a guess.
