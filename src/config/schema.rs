@@ -85,7 +85,7 @@ pub struct DataConfig {
     pub files: Option<Vec<PathBuf>>,
     /// Text that the program makes itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generator: Option<Generator>,
+    pub generator: Option<TextGenerator>,
     /// Share of the token stream's tail that is only evaluated on. Exactly one of this and `validation_files` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<Share>,
@@ -114,7 +114,7 @@ pub struct DataConfig {
 /// Text that the program makes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Generator {
+pub enum TextGenerator {
     /// English-like stories from a seeded grammar with a known entropy rate.
     Grammar,
 }
@@ -125,7 +125,7 @@ pub enum TextSource<'a> {
     /// Files, folders and patterns.
     Files(&'a [PathBuf]),
     /// Made by the program.
-    Generated(Generator),
+    Generated(TextGenerator),
 }
 
 /// Where the validation text comes from.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DataConfig, Generator, TextSource, ValidationSource};
+use crate::config::{DataConfig, TextGenerator, TextSource, ValidationSource};
 use crate::data::cache::{self, Building, Cached, Manifest};
 use crate::data::encode::Encoder;
 use crate::data::error::bytes_in_words;
@@ -97,7 +97,7 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
     check_length("validation", &validation, request)?;
     let entropy_rate = match request.data.source() {
         TextSource::Files(_) => None,
-        TextSource::Generated(Generator::Grammar) => Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?,
+        TextSource::Generated(TextGenerator::Grammar) => Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?,
     };
     let Manifest { fingerprint, report, .. } = manifest;
     Ok(Prepared { train, validation, fingerprint, tokenizer: inputs.tokenizer, entropy_rate, report, is_reused })
@@ -141,7 +141,7 @@ impl<'a> Inputs<'a> {
         let special_tokens = tokenizer.special_tokens(config)?;
         let train_files = match config.source() {
             TextSource::Files(patterns) => Some(usable_files(patterns)?),
-            TextSource::Generated(Generator::Grammar) => None,
+            TextSource::Generated(TextGenerator::Grammar) => None,
         };
         let validation_files = match config.validation() {
             ValidationSource::Files(patterns) => Some(usable_files(patterns)?),

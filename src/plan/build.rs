@@ -266,7 +266,7 @@ fn schedule(config: &RunConfig, stage: &StageConfig, steps: u64, idx: usize, war
     let share = |share: f64| (share * steps as f64).round() as u64;
     let asked = stage.warmup_steps.or(config.schedule.warmup_steps).unwrap_or_else(|| share(config.schedule.warmup_share.map_or(0.0, Share::get)));
     if asked > steps {
-        warnings.push(format!("stage {} has {steps} steps: its warm-up of {asked} steps was cut to that", idx + 1));
+        warnings.push(format!("the warm-up of stage {} was shortened from {asked} to {steps}, the number of its steps", idx + 1));
     }
     Schedule {
         kind: config.schedule.kind,
@@ -284,10 +284,10 @@ fn warn_about_corpus(train_tokens: u64, block_tokens: u64, tokens: u64, warnings
         return Err(PlanError::CorpusTooSmall { tokens: train_tokens, block_tokens });
     }
     if usable < train_tokens {
-        warnings.push(format!("{} of {train_tokens} training tokens are never read: the text ends inside a block of {block_tokens}", train_tokens - usable));
+        warnings.push(format!("the last {} of {train_tokens} training tokens are not read: they do not fill a block of {block_tokens}", train_tokens - usable));
     }
     if tokens > usable {
-        warnings.push(format!("the budget reads the training text {:.2} times", tokens as f64 / usable as f64));
+        warnings.push(format!("the budget covers the training text {:.2} times", tokens as f64 / usable as f64));
     }
     Ok(())
 }

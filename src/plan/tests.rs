@@ -70,7 +70,7 @@ fn every_budget_leads_to_the_same_run() {
     assert_eq!(RunPlan::new(&config(&["training.epochs=0.5"]), &text).unwrap().steps, 50);
     assert_eq!(
         by_epochs.warnings,
-        ["100 of 409700 training tokens are never read: the text ends inside a block of 256", "the budget reads the training text 6.00 times"]
+        ["the last 100 of 409700 training tokens are not read: they do not fill a block of 256", "the budget covers the training text 6.00 times"]
     );
     let unknown = Corpus { train_tokens: None, ..text };
     assert_eq!(RunPlan::new(&config(&["training.epochs=6"]), &unknown), Err(PlanError::CorpusUnknown));
@@ -160,22 +160,22 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         (
             stages("[{patch_size=4,share=0.5},{patch_size=1,share=0.6}]"),
             "the shares of the stages add up to 1.1000, not to 1",
-            "leave out the share of one stage, and it takes the rest",
+            "leave out the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4,share=1.0},{patch_size=1}]"),
             "the shares of the stages add up to 1.0000, so nothing is left for the stage without a share",
-            "leave out the share of one stage, and it takes the rest",
+            "leave out the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4},{patch_size=1}]"),
-            "2 stages have no share, so it is not clear how they divide the rest",
-            "give all stages but one a share, like share = \"2/3\"",
+            "2 stages have no share, so it is not clear how to divide the rest between them",
+            "give every stage but one a share, like share = \"2/3\"",
         ),
         (
             "training.tokens=4100".to_owned(),
-            "stage 2 gets no optimizer step: the run has 1 steps of 4096 tokens",
-            "raise training.tokens, or lower training.tokens_per_step below 4096",
+            "stage 2 gets no optimizer step: the run has 1 step of 4096 tokens",
+            "raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below 4096",
         ),
         (
             "model.vocab_size=499".to_owned(),
@@ -188,7 +188,7 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         assert_eq!((error.to_string().as_str(), error.hint().as_str()), (message, hint), "for {set}");
     }
     let short = RunPlan::new(&config(&[]), &corpus(255)).unwrap_err();
-    assert_eq!(short.to_string(), "the training text has 255 tokens, less than one block of 256 (context_length times the patch sizes)");
+    assert_eq!(short.to_string(), "the training text has 255 tokens, fewer than one block of 256");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn every_stage_has_a_schedule_of_its_own() {
 fn a_warm_up_longer_than_its_stage_is_cut_with_a_warning() {
     let plan = plan(&["training.steps=30", "schedule.warmup_steps=15"]);
     assert_eq!([0, 1].map(|idx| plan.stages[idx].schedule.warmup_steps), [15, 10]);
-    assert_eq!(plan.warnings, ["stage 2 has 10 steps: its warm-up of 15 steps was cut to that"]);
+    assert_eq!(plan.warnings, ["the warm-up of stage 2 was shortened from 15 to 10, the number of its steps"]);
 }
 
 #[test]

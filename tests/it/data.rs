@@ -6,7 +6,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use patchtui::config::{Count, DataConfig, Generator, Share};
+use patchtui::config::{Count, DataConfig, Share, TextGenerator};
 use patchtui::data::{BlockOrder, DataError, Inputs, Loader, PrepareRequest, Prepared, TokenStream, Tokenizer, prepare};
 use tempfile::TempDir;
 
@@ -170,7 +170,7 @@ fn a_broken_cache_is_built_anew() {
 #[test]
 fn an_interruption_leaves_nothing_and_the_next_call_starts_over() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), ..config() };
     let cache = work.path("cache");
     let request = PrepareRequest { generated_tokens: 2_000_000, ..Workplace::request(&data, &cache) };
     let mut seen = Vec::new();
@@ -240,7 +240,7 @@ fn text_that_is_certainly_too_short_is_known_from_the_sizes_of_its_files() {
 #[test]
 fn generated_text_that_does_not_fit_on_the_disk_is_refused_before_it_is_made() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), tokenizer: "demo".into(), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), tokenizer: "demo".into(), ..config() };
     let cache = work.path("cache");
     for tokens in [1_000_000_000_000_000_000, u64::MAX - 7, u64::MAX] {
         let request = PrepareRequest { generated_tokens: tokens, ..Workplace::request(&data, &cache) };
@@ -328,7 +328,7 @@ fn the_check_finds_what_would_fail_later() {
 #[test]
 fn generated_text_has_whole_blocks_a_later_validation_part_and_a_known_rate() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), tokenizer: "demo".into(), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), tokenizer: "demo".into(), ..config() };
     let prepared = work.prepare(&data).unwrap();
     assert_eq!((prepared.train.len(), prepared.validation.len()), (10_000, 1_000));
     let text = prepared.tokenizer.decode(&all(&prepared.train)[..400]);
@@ -348,7 +348,7 @@ fn generated_text_has_whole_blocks_a_later_validation_part_and_a_known_rate() {
 #[test]
 fn every_patch_size_reads_the_same_tokens_in_the_same_order() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), ..config() };
     let prepared = work.prepare(&data).unwrap();
     let loader = Loader::new(prepared.train.clone(), BlockOrder::new(prepared.train.len(), 96, 5, true));
     let epoch = loader.order.blocks_per_epoch() * 96;
@@ -373,7 +373,7 @@ fn every_patch_size_reads_the_same_tokens_in_the_same_order() {
 #[test]
 fn two_at_once_make_one_folder() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), ..config() };
     let prints: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| work.prepare(&data).unwrap().fingerprint)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

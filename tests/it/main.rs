@@ -7,10 +7,13 @@ mod config;
 mod control;
 mod data;
 mod engine_process;
+mod errors;
 mod fake_run;
 #[cfg(feature = "engine")]
 mod golden;
 mod plain_lines;
+#[cfg(feature = "engine")]
+mod plan_command;
 #[cfg(feature = "engine")]
 mod program;
 #[cfg(feature = "engine")]
