@@ -35,7 +35,8 @@ pub(crate) struct Leaf {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer {
     pub(crate) leaves: BTreeMap<String, Leaf>,
-    /// Keys that this layer takes back to their defaults: what layers below say about them does not count.
+    /// Keys that this layer takes back to their defaults: what the layer below says about them does not count. Layers below
+    /// the result of [`Layer::put_over`] hold the defaults, so there they are forgotten.
     resets: BTreeSet<String>,
 }
 
@@ -103,7 +104,6 @@ impl Layer {
 
     fn with(mut self, other: Self) -> Self {
         self.leaves.extend(other.leaves);
-        self.resets.extend(other.resets);
         self
     }
 
