@@ -109,7 +109,8 @@ impl Layer {
 
     /// Takes `key`, or every key of the section `key`, back to its default.
     fn reset(&mut self, key: &str) -> Result<(), ConfigError> {
-        let is_whole = !key.contains('[');
+        // Without a name, the section of the keys at the top would be found.
+        let is_whole = !key.is_empty() && !key.contains('[');
         match find(key) {
             Found::Key(found) if is_whole => self.forget(found.path),
             Found::Section if is_whole => KEYS.iter().filter(|known| known.section() == key).for_each(|known| self.forget(known.path)),

@@ -8,9 +8,11 @@ use crate::config::kind::ValueKind;
 /// The first lines of the file.
 const PREAMBLE: &str = "\
 # A configuration of patchtui with every key. Give data.files or data.generator, and the rest can stay as it is.
-# What is set here is the default; what is commented out follows from something else, or is off.
+# What is set here is the default; what is commented out is off, or follows from other keys.
 #
 # extends = \"demo\"    # begin with another file or a built-in configuration, and write here only what differs
+#
+# On the command line, --set section.key=value comes last, and --set section.key=default goes back to the default.
 ";
 
 /// Active in the template although it has no default, so that only the source of the text is left to give.

@@ -16,7 +16,7 @@ use patchtui::plan::PlanError;
 type Row = (String, String, &'static str, &'static str);
 
 /// Files that hints name as examples; they are not keys.
-const EXAMPLE_FILES: [&str; 3] = ["my.toml", "tokenizer.json", "text.txt"];
+const EXAMPLE_FILES: [&str; 4] = ["my.toml", "tokenizer.json", "text.txt", "b.txt"];
 
 fn line(line: usize) -> Origin {
     Origin::File { path: "a.toml".into(), line }

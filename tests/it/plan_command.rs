@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A network of a thousand billion weights.
-const HUGE: [&str; 4] = ["--set", "model.hidden_size=1048576", "--set", "training.tokens=8k"];
+const HUGE: [&str; 4] = ["--set", "model.hidden_size=1048576", "--set", "training.tokens=80k"];
 
 /// Runs the program in `folder`, under a shell limit if there is one. Returns exit code, output and errors.
 fn patchtui(folder: &Path, limit: Option<&str>, arguments: &[&str]) -> (i32, String, String) {
