@@ -384,3 +384,35 @@ fn check_length(part: &'static str, stream: &TokenStream, request: &PrepareReque
     let (tokens, block_tokens) = (stream.len(), request.block_tokens);
     if tokens >= block_tokens { Ok(()) } else { Err(DataError::TooLittleText { part, tokens, needed: block_tokens, block_tokens }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Count, Share};
+
+    #[test]
+    fn files_whose_tokens_may_not_fit_on_the_disk_are_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "a".repeat(1000)).unwrap();
+        let config = DataConfig {
+            files: Some(vec![folder.path().join("a.txt")]),
+            generator: None,
+            validation_share: Some(Share::new(0.1).unwrap()),
+            validation_files: None,
+            tokenizer: "bytes".into(),
+            text_field: "text".into(),
+            add_bos: true,
+            add_eos: false,
+            max_document_words: Count(10_000),
+            max_bad_records: 0.0,
+            shuffle: true,
+            block_tokens: None,
+        };
+        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache") };
+        let inputs = Inputs::find(&config).unwrap();
+        // 1002 tokens of two bytes, and a twentieth on top.
+        assert_eq!(inputs.check_room(&request, 2104).unwrap(), None);
+        let warning = inputs.check_room(&request, 2103).unwrap();
+        assert_eq!(warning.as_deref(), Some("the tokens of the text may take up to 2.1 kB in /cache, where 2.1 kB is free"));
+    }
+}
