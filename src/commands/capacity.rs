@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(hint(u64::MAX), "use training.micro_batch_size = 63");
         let one = |threads| MemoryNeed::with_micro_batches(&plan, &config, threads, 1);
         assert_eq!(hint(one(2).expected), "use training.micro_batch_size = 1");
-        assert_eq!(hint(one(2).expected - 1), "use threads = 1 and training.micro_batch_size = 1");
+        assert_eq!(hint(one(2).expected - 1), "use threads = 1 and training.micro_batch_size = 2", "without the other thread there is room for two");
         assert_eq!(hint(one(1).expected - 1), "try threads = 1 and training.micro_batch_size = 1, or choose smaller sizes under [model]");
         assert!(hint(one(1).least - 1).starts_with("the model is too large for this machine"));
         let (own, plan) = planned(&["stages=[{patch_size=4,share=0.5,micro_batch_size=16},{patch_size=1}]"]);
