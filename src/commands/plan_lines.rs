@@ -1,7 +1,8 @@
 //! A plan as lines that people read.
 
+use crate::commands::capacity::num_threads;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
-use crate::plan::{RunPlan, Schedule, StagePlan};
+use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan};
 use crate::report::format;
 
 /// More stages than this are not all listed.
@@ -24,9 +25,10 @@ pub fn lines(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Vec<String> 
         }
     }
     lines.push(format!(
-        "memory   {} for weights, gradients and moments, about {} for the activations of a micro-batch",
+        "memory   {} for weights, gradients and moments, about {} for the activations of a micro-batch; on the CPU up to {} in all",
         format::bytes(plan.memory.state),
-        format::bytes(plan.memory.activations)
+        format::bytes(plan.memory.activations),
+        format::bytes(MemoryNeed::new(plan, config, num_threads(config.threads)).expected)
     ));
     lines.push(format!("disk     {} per checkpoint, the newest {} and one per stage are kept", format::bytes(plan.memory.checkpoint), config.checkpoint.keep));
     if let Some(rate) = plan.entropy_rate {
@@ -128,7 +130,7 @@ mod tests {
     use crate::plan::Corpus;
 
     fn text(sets: &[&str], speeds: &[f64]) -> String {
-        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        let sets: Vec<String> = ["threads=2"].iter().chain(sets).map(ToString::to_string).collect();
         let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
         let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None, device_is_cpu: true };
         lines(&config, &RunPlan::new(&config, &corpus).unwrap(), speeds).join("\n")
