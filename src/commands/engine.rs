@@ -1,8 +1,15 @@
 //! The engine behind a run: what it is checked for, how it shows itself. The only place that knows that an engine can be missing.
 
+use std::path::{Path, PathBuf};
+
 use crate::commands::CommandError;
+use crate::commands::capacity::check_memory;
+use crate::commands::machine::available_memory;
+use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
-use crate::data;
+use crate::data::{Inputs, PrepareRequest};
+use crate::plan::block_tokens;
+use crate::run::RunDirectory;
 
 #[cfg(feature = "engine")]
 pub use with_burn::run;
@@ -18,36 +25,54 @@ pub enum Foreground {
     Json,
 }
 
-/// Checks what can be checked before anything is written: text, tokenizer, numbers, device.
+/// Checks what can be checked before anything is written: text, tokenizer, numbers, device, memory, disk.
+///
+/// `directory` is where the run would be. Returns what the user should know although the run may work.
 ///
 /// # Errors
 /// With the first thing that does not fit.
-pub fn check(config: &RunConfig) -> Result<(), CommandError> {
-    check_device(config)?;
-    data::check(&config.data)?;
-    super::plan::paper_plan(config).map(|_| ())
+pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
+    let is_cpu = check_device(config)?;
+    let inputs = Inputs::find(&config.data)?;
+    let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
+    let mut warnings = Vec::new();
+    if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
+        warnings.extend(check_memory(config, plan, available)?);
+    }
+    let request = PrepareRequest {
+        data: &config.data,
+        seed: config.seed,
+        generated_tokens: plan.map_or(0, |plan| plan.cost.tokens),
+        block_tokens: block_tokens(config)?,
+        cache: &token_cache(directory),
+    };
+    warnings.extend(inputs.check_sizes(&request)?);
+    Ok(warnings)
 }
 
+/// Whether the CPU computes.
 #[cfg(feature = "engine")]
-fn check_device(config: &RunConfig) -> Result<(), CommandError> {
-    crate::engine::device::find_device(config.device)?;
-    Ok(())
+fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
+    Ok(crate::engine::device::find_device(config.device)?.is_cpu)
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_device(_config: &RunConfig) -> Result<(), CommandError> {
+fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
     Err(without_burn::no_engine())
+}
+
+/// Where prepared text is kept for all runs of a folder.
+fn token_cache(directory: &RunDirectory) -> PathBuf {
+    directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
 }
 
 #[cfg(feature = "engine")]
 mod with_burn {
-    use std::path::{Path, PathBuf};
-
-    use super::{CommandError, Foreground};
+    use super::{CommandError, Foreground, RunDirectory, token_cache};
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
     use crate::report::{Json, Plain, stdout};
-    use crate::run::{RunDirectory, RunIndex, RunLock};
+    use crate::run::{RunIndex, RunLock};
 
     /// Trains the run in this process until it ends, in the background without a face. Returns the exit code.
     ///
@@ -75,17 +100,12 @@ mod with_burn {
             }
         }
     }
-
-    /// Where prepared text is kept for all runs of a folder.
-    fn token_cache(directory: &RunDirectory) -> PathBuf {
-        directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
-    }
 }
 
 #[cfg(not(feature = "engine"))]
 mod without_burn {
-    use super::{CommandError, Foreground};
-    use crate::run::{RunDirectory, RunLock};
+    use super::{CommandError, Foreground, RunDirectory};
+    use crate::run::RunLock;
 
     /// This build has no engine.
     ///

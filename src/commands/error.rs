@@ -65,7 +65,7 @@ impl From<PlanError> for CommandError {
 
 impl From<DataError> for CommandError {
     fn from(error: DataError) -> Self {
-        let exit_code = if error.is_users() { USAGE } else { FAILED };
+        let exit_code = if error.is_user_error() { USAGE } else { FAILED };
         Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
     }
 }

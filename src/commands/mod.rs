@@ -3,11 +3,15 @@
 //! May know every layer, and is known by none but `main`. Start at [`dispatch`], then at the file that is named like the subcommand.
 
 pub mod attach;
+pub mod capacity;
 pub mod config;
 pub mod ctl;
 pub mod engine;
 mod error;
+pub mod machine;
 pub mod plan;
+pub mod plan_document;
+pub mod plan_lines;
 pub mod run;
 pub mod runs;
 pub mod tokenizer;
@@ -15,11 +19,10 @@ pub mod tokenizer;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, TokenizerCommand, Verb};
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb};
-use crate::commands::tokenizer::TrainRequest;
 use crate::config::{LoadRequest, LoadedConfig, load};
-use crate::report::{format, print};
+use crate::report::print;
 use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock};
 
 pub use error::CommandError;
@@ -69,7 +72,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             Ok(0)
         }
         Some(Command::Config(command)) => config_command(command),
-        Some(Command::Tokenizer(command)) => tokenizer_command(command),
+        Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
             let lock = RunLock::inherit(&directory)?.map_or_else(|| RunLock::acquire(&directory), Ok)?;
@@ -112,13 +115,5 @@ fn config_command(command: ConfigCommand) -> Result<u8, CommandError> {
         ConfigCommand::Show { config, json: true } => print(&format!("{:#}\n", config::show_json(&load_config(&config)?))),
         ConfigCommand::Template => print(&config::template()),
     }
-    Ok(0)
-}
-
-fn tokenizer_command(command: TokenizerCommand) -> Result<u8, CommandError> {
-    let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
-    let report = tokenizer::train(&TrainRequest { files, vocab_size, output, text_field, force })?;
-    let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
-    print(&format!("{} tokens from {documents} documents ({bytes}) in {}\n", report.vocab_size, report.output.display()));
     Ok(0)
 }

@@ -1,21 +1,32 @@
 //! `patchtui plan`: what a configuration leads to, on paper.
+//!
+//! Start at [`plan`]; its JSON is described in `plan_document.rs`, its lines are made in `plan_lines.rs`.
 
 use std::io::{self, Write};
 
-use serde_json::json;
-
 use crate::cli::PlanArgs;
+use crate::commands::capacity::check_memory;
+use crate::commands::machine::available_memory;
+use crate::commands::plan_document::PlanDocument;
+use crate::commands::plan_lines::lines;
 use crate::commands::{CommandError, load_config};
 use crate::config::{DeviceChoice, RunConfig, TextSource};
-use crate::data::{self, Tokenizer, grammar::Grammar};
+use crate::data::{DataError, Inputs, Tokenizer, find_files, grammar::Grammar};
 use crate::plan::{Corpus, PlanError, RunPlan};
-use crate::report::format;
+
+/// Vocabulary of a tokenizer that is not there, when `model.vocab_size` does not say: that of LLaMA-2, as in the paper.
+const ASSUMED_VOCAB_SIZE: usize = 32_000;
 
 /// A larger network is not built just to be timed: its plan must not need the memory that it warns of.
 #[cfg(feature = "engine")]
 const MOST_MEASURED: u64 = 50_000_000;
+/// Floating-point operations of the longest trial: beyond them a CPU takes minutes.
+#[cfg(feature = "engine")]
+const MOST_TRIAL_FLOPS: f64 = 1e12;
 
 /// Prints the plan of a configuration. Returns the exit code.
+///
+/// Works without the files that the configuration names: what is assumed in their place stands among the warnings.
 ///
 /// # Errors
 /// When no plan follows from it.
@@ -24,10 +35,14 @@ pub fn plan(args: &PlanArgs) -> Result<u8, CommandError> {
     if let Some(device) = &args.device {
         config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
-    data::check(&config.data)?;
-    let plan = paper_plan(&config)?.ok_or(PlanError::CorpusUnknown)?;
-    let speeds = stage_speeds(&config, &plan)?;
-    let text = if args.json { json_document(&plan, &speeds)? } else { lines(&plan, &speeds).join("\n") };
+    let mut assumptions = Vec::new();
+    let tokenizer = tokenizer_if_there(&config, &mut assumptions)?;
+    let mut plan = plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
+    plan.warnings.extend(assumptions);
+    let memory_warning = if computes_on_cpu(&config)? { memory_warning(&config, &plan) } else { None };
+    let speeds = if memory_warning.is_none() { stage_speeds(&config, &plan)? } else { Vec::new() };
+    plan.warnings.extend(memory_warning);
+    let text = if args.json { PlanDocument::new(&config, &plan, &speeds).to_json()? } else { lines(&config, &plan, &speeds).join("\n") };
     // A reader that went away has seen enough.
     let _ = writeln!(io::stdout(), "{text}");
     Ok(0)
@@ -35,16 +50,22 @@ pub fn plan(args: &PlanArgs) -> Result<u8, CommandError> {
 
 /// The plan as far as it is known before the text is prepared; `None` if the budget is counted in its length.
 ///
+/// Without a `tokenizer` the vocabulary is that of the configuration, or the paper's.
+///
 /// # Errors
-/// When the numbers do not fit together, or the tokenizer cannot be loaded.
-pub fn paper_plan(config: &RunConfig) -> Result<Option<RunPlan>, CommandError> {
-    let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-    let entropy_rate = match config.data.source() {
-        TextSource::Generated(_) => Grammar::built_in().entropy_rate(&tokenizer, usize::from(config.data.add_bos) + usize::from(config.data.add_eos))?,
-        TextSource::Files(_) => None,
+/// When the numbers do not fit together.
+pub fn plan_before_preparation(config: &RunConfig, tokenizer: Option<&Tokenizer>) -> Result<Option<RunPlan>, CommandError> {
+    let special_tokens = usize::from(config.data.add_bos) + usize::from(config.data.add_eos);
+    let entropy_rate = match (config.data.source(), tokenizer) {
+        (TextSource::Generated(_), Some(tokenizer)) => Grammar::built_in().entropy_rate(tokenizer, special_tokens)?,
+        (TextSource::Generated(_), None) | (TextSource::Files(_), _) => None,
     };
-    let device_is_cpu = matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu);
-    let corpus = Corpus { tokenizer_vocab_size: tokenizer.vocab_size(), train_tokens: None, entropy_rate, device_is_cpu };
+    let corpus = Corpus {
+        tokenizer_vocab_size: tokenizer.map_or_else(|| assumed_vocab_size(config), Tokenizer::vocab_size),
+        train_tokens: None,
+        entropy_rate,
+        device_is_cpu: matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu),
+    };
     match RunPlan::new(config, &corpus) {
         Ok(plan) => Ok(Some(plan)),
         Err(PlanError::CorpusUnknown) => Ok(None),
@@ -52,13 +73,69 @@ pub fn paper_plan(config: &RunConfig) -> Result<Option<RunPlan>, CommandError> {
     }
 }
 
-/// Tokens per second of each stage on this device, if this build can measure it.
+fn assumed_vocab_size(config: &RunConfig) -> usize {
+    config.model.vocab_size.unwrap_or(ASSUMED_VOCAB_SIZE)
+}
+
+/// Loads the tokenizer and looks at the files, and says what is assumed if they are not there.
+fn tokenizer_if_there(config: &RunConfig, assumptions: &mut Vec<String>) -> Result<Option<Tokenizer>, CommandError> {
+    match Inputs::find(&config.data) {
+        Ok(inputs) => return Ok(Some(inputs.tokenizer().clone())),
+        Err(DataError::NoTokenizerFile { .. } | DataError::NothingMatches { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
+        Ok(tokenizer) => Some(tokenizer),
+        Err(error @ DataError::NoTokenizerFile { .. }) => {
+            let source = if config.model.vocab_size.is_some() { "model.vocab_size" } else { "the paper's" };
+            assumptions.push(format!("{error}: this plan assumes a vocabulary of {} tokens ({source})", assumed_vocab_size(config)));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let patterns = [config.data.files.as_deref(), config.data.validation_files.as_deref()];
+    for patterns in patterns.into_iter().flatten() {
+        match find_files(patterns) {
+            Ok(_) => {}
+            Err(error @ DataError::NothingMatches { .. }) => assumptions.push(format!("{error}: the plan does without it, a run cannot")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(tokenizer)
+}
+
+/// What `run` would say about the memory of this machine.
+fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
+    match check_memory(config, plan, available_memory()?) {
+        Ok(warning) => warning,
+        Err(refusal) => {
+            let hint = refusal.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            Some(format!("this machine cannot train it: {}{hint}", refusal.message))
+        }
+    }
+}
+
+#[cfg(feature = "engine")]
+fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
+    Ok(crate::engine::device::find_device(config.device)?.is_cpu)
+}
+
+#[cfg(not(feature = "engine"))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
+fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
+    Ok(matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu))
+}
+
+/// Tokens per second of each stage on this device, if this build can measure it and it does not take long.
 #[cfg(feature = "engine")]
 fn stage_speeds(config: &RunConfig, plan: &RunPlan) -> Result<Vec<f64>, CommandError> {
-    if plan.num_parameters > MOST_MEASURED {
+    let device = crate::engine::device::find_device(config.device)?;
+    let trial_flops = plan.stages.iter().map(|stage| (stage.micro_batch_size * stage.context_length) as f64 * stage.flops_per_position);
+    let is_long = device.is_cpu && trial_flops.fold(0.0, f64::max) > MOST_TRIAL_FLOPS;
+    if plan.num_parameters > MOST_MEASURED || is_long {
         return Ok(Vec::new());
     }
-    let device = crate::engine::device::find_device(config.device)?.with_threads(std::thread::available_parallelism().map_or(1, usize::from));
+    let device = device.with_threads(crate::commands::capacity::num_threads(0));
     crate::engine::measure_speeds(plan, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
 }
 
@@ -68,63 +145,48 @@ fn stage_speeds(_config: &RunConfig, _plan: &RunPlan) -> Result<Vec<f64>, Comman
     Ok(Vec::new())
 }
 
-fn lines(plan: &RunPlan, speeds: &[f64]) -> Vec<String> {
-    let model = &plan.model;
-    let count = format::count;
-    let mut lines = vec![
-        format!(
-            "model    {} parameters: {} layers, hidden {}, intermediate {}, {} heads ({} for keys and values), vocabulary {}",
-            count(plan.num_parameters),
-            model.num_hidden_layers,
-            model.hidden_size,
-            model.intermediate_size,
-            model.num_attention_heads,
-            model.num_key_value_heads,
-            model.vocab_size
-        ),
-        format!(
-            "run      {} steps, {} tokens, {} positions, {}",
-            plan.steps,
-            count(plan.cost.tokens),
-            count(plan.cost.positions),
-            format::flops(plan.cost.flops)
-        ),
-        format!("cost     {:.3} of token-level training on the same tokens", plan.relative_cost()),
-    ];
-    for (idx, stage) in plan.stages.iter().enumerate() {
-        let cost = stage.cost(stage.steps);
-        let time =
-            speeds.get(idx).map_or_else(String::new, |speed| format!(", {} at {} tok/s", format::duration(cost.tokens as f64 / speed), format::rate(*speed)));
-        lines.push(format!(
-            "stage {}  K = {}: {} steps of {} tokens ({} sequences of {} positions, {} at a time), {}{time}",
-            idx + 1,
-            stage.patch_size,
-            stage.steps,
-            stage.tokens_per_step,
-            stage.sequences_per_step(),
-            stage.context_length,
-            stage.micro_batch_size,
-            format::flops(cost.flops)
-        ));
-        lines.push(format!(
-            "         learning rate to {:e} in {} steps, then {:?} to {:e}; moments {:?} at its start",
-            stage.schedule.peak, stage.schedule.warmup_steps, stage.schedule.kind, stage.schedule.minimum, stage.optimizer_state
-        ));
-    }
-    lines.push(format!(
-        "memory   {} for weights, gradients and moments, about {} for activations",
-        format::bytes(plan.memory.state),
-        format::bytes(plan.memory.activations)
-    ));
-    lines.push(format!("disk     {} per checkpoint", format::bytes(plan.memory.checkpoint)));
-    if let Some(rate) = plan.entropy_rate {
-        lines.push(format!("text     true entropy rate {rate:.4} nats per token: no model can get below it"));
-    }
-    lines.extend(plan.warnings.iter().map(|warning| format!("warning  {warning}")));
-    lines
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-fn json_document(plan: &RunPlan, speeds: &[f64]) -> Result<String, CommandError> {
-    let document = json!({ "plan": plan, "tokens_per_second": speeds, "relative_cost": plan.relative_cost() });
-    serde_json::to_string_pretty(&document).map_err(|error| CommandError::failed(error.to_string(), "report this as a mistake of patchtui"))
+    use super::*;
+    use crate::config::{BUILT_IN, LoadRequest, load};
+
+    fn config(source: &str, sets: &[&str]) -> RunConfig {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        load(&LoadRequest { source, sets: &sets, current_dir: Path::new("/nowhere") }).unwrap().config
+    }
+
+    #[test]
+    fn every_built_in_configuration_is_planned_without_its_files() {
+        for (name, _) in BUILT_IN {
+            let config = config(name, &[]);
+            let mut assumptions = Vec::new();
+            let tokenizer = tokenizer_if_there(&config, &mut assumptions).unwrap();
+            let plan = plan_before_preparation(&config, tokenizer.as_ref()).unwrap().unwrap();
+            assert!(plan.steps > 0, "{name}");
+            if name == "demo" {
+                assert_eq!(assumptions, Vec::<String>::new());
+                continue;
+            }
+            assert_eq!(plan.model.vocab_size, 32_000, "{name}");
+            assert_eq!(
+                assumptions,
+                [
+                    "tokenizer file /nowhere/tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)",
+                    "/nowhere/data/*.jsonl matches no text file: the plan does without it, a run cannot",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_tokenizer_without_a_vocabulary_is_taken_for_the_paper_s() {
+        let config = config("demo", &["data.tokenizer=absent.json"]);
+        let mut assumptions = Vec::new();
+        assert!(tokenizer_if_there(&config, &mut assumptions).unwrap().is_none());
+        let plan = plan_before_preparation(&config, None).unwrap().unwrap();
+        assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
+        assert_eq!(assumptions, ["tokenizer file /nowhere/absent.json does not exist: this plan assumes a vocabulary of 32000 tokens (the paper's)"]);
+    }
 }

@@ -1,167 +1,18 @@
-//! `patchtui tokenizer train`: a byte-level BPE vocabulary from text files.
-//!
-//! Knows documents and the tokenizers file; never token streams or models. Start at [`train`].
+//! `patchtui tokenizer`: makes tokenizers.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
+use crate::cli::TokenizerCommand;
+use crate::commands::CommandError;
+use crate::data::{TrainTokenizerRequest, train_tokenizer};
+use crate::report::{format, print};
 
-use serde::Serialize;
-use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
-use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, TokenizerBuilder};
-
-use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, find_files};
-
-/// The tokens that begin and end a text, and their ids.
-const SPECIAL: [&str; 2] = ["<s>", "</s>"];
-/// Single bytes and special tokens, which every vocabulary has.
-const MIN_VOCAB_SIZE: usize = 256 + SPECIAL.len();
-/// The trainer counts pairs in 32 bits with a sign, and a text has at most as many pairs as bytes.
-const MAX_BYTES: u64 = i32::MAX as u64;
-/// Pieces are short, so that all cores have some.
-const PIECE_WORDS: u64 = 1000;
-
-/// What is to be trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainRequest {
-    /// Text files, folders and patterns.
-    pub files: Vec<PathBuf>,
-    /// Tokens of the vocabulary, special ones included.
-    pub vocab_size: usize,
-    /// Where the tokenizers file goes.
-    pub output: PathBuf,
-    /// Field of a JSON record that holds the text.
-    pub text_field: String,
-    /// Replace a file that is there.
-    pub force: bool,
-}
-
-/// What was trained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TrainReport {
-    /// Where the tokenizers file is.
-    pub output: PathBuf,
-    /// Tokens of the vocabulary; fewer than asked for if the text has no more pairs to join.
-    pub vocab_size: usize,
-    /// Documents read.
-    pub documents: u64,
-    /// Bytes of text read.
-    pub text_bytes: u64,
-    /// Broken records skipped.
-    pub bad_records: u64,
-}
-
-/// Trains a vocabulary on files and writes it; the same text gives the same file.
+/// Does what was asked. Returns the exit code.
 ///
 /// # Errors
-/// When the text cannot be read, or the output exists or cannot be written; then nothing has changed on disk.
-pub fn train(request: &TrainRequest) -> Result<TrainReport, DataError> {
-    if !request.force && request.output.exists() {
-        return Err(DataError::Exists { path: request.output.clone() });
-    }
-    let files = find_files(&request.files)?;
-    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-    if bytes > MAX_BYTES {
-        return Err(DataError::TooMuchText { bytes, limit: MAX_BYTES });
-    }
-    let options = DocumentOptions { text_field: request.text_field.clone(), max_document_words: PIECE_WORDS, max_bad_records: 0.01 };
-    // The trainer pulls its text and the reader pushes it, so they meet at a channel, which also keeps memory small.
-    let (sender, receiver) = sync_channel(64);
-    let (vocabulary, report) = thread::scope(|scope| {
-        let reading = thread::Builder::new().name("read-text".into()).spawn_scoped(scope, move || {
-            let mut reader = DocumentReader::new(options);
-            let mut send = |piece, _| send_piece(&sender, piece);
-            files.iter().try_for_each(|file| reader.read(file, &mut send)).and_then(|()| reader.finish())
-        });
-        match reading {
-            Ok(reading) => (train_vocabulary(receiver, request.vocab_size), joined(reading.join())),
-            Err(error) => (Err(DataError::writing(&request.output, 0, error)), Ok(ReadReport::default())),
-        }
-    });
-    let (vocabulary, report) = match (vocabulary, report) {
-        // Reading is interrupted when training has failed, and then training says why; if reading itself fails, what was
-        // trained is the vocabulary of half a text.
-        (Err(error), Err(DataError::Interrupted)) | (_, Err(error)) => return Err(error),
-        (vocabulary, Ok(report)) => (vocabulary?, report),
-    };
-    write_whole(&request.output, vocabulary.json.as_bytes())?;
-    Ok(TrainReport {
-        output: request.output.clone(),
-        vocab_size: vocabulary.size,
-        documents: report.documents,
-        text_bytes: report.text_bytes,
-        bad_records: report.bad_records,
-    })
-}
-
-/// A trained vocabulary.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vocabulary {
-    /// Text of the tokenizers file.
-    pub json: String,
-    /// Tokens, special ones included.
-    pub size: usize,
-}
-
-/// Trains a byte-level BPE with `<s>` and `</s>` on texts; their order does not matter.
-pub fn train_vocabulary(texts: impl IntoIterator<Item = String, IntoIter: Send>, vocab_size: usize) -> Result<Vocabulary, DataError> {
-    if vocab_size < MIN_VOCAB_SIZE {
-        return Err(DataError::VocabularyTooSmall { vocab_size, minimum: MIN_VOCAB_SIZE });
-    }
-    let failed = |error: tokenizers::Error| DataError::Encode { reason: error.to_string() };
-    let special = SPECIAL.map(|name| AddedToken::from(name, true));
-    let mut trainer = BpeTrainer::builder()
-        .vocab_size(vocab_size)
-        .show_progress(false)
-        .special_tokens(special.to_vec())
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-        .build();
-    let bos_first = TemplateProcessing::builder()
-        .try_single("<s> $A")
-        .and_then(|builder| builder.special_tokens(vec![("<s>", 0)]).build().map_err(|error| error.to_string()))
-        .map_err(|reason| DataError::Encode { reason })?;
-    let mut tokenizer = TokenizerBuilder::<BPE, NFC, ByteLevel, TemplateProcessing, ByteLevelDecoder>::new()
-        .with_model(BPE::default())
-        .with_normalizer(None)
-        .with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)))
-        .with_post_processor(Some(bos_first))
-        .with_decoder(Some(ByteLevelDecoder::default()))
-        .build()
-        .map_err(failed)?;
-    tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
-    let json = tokenizer.to_string(false).map_err(failed)?;
-    Ok(Vocabulary { json, size: tokenizer.get_vocab_size(true) })
-}
-
-/// Hands a piece to the trainer; if it is gone, it has failed and says why itself.
-fn send_piece(sender: &SyncSender<String>, piece: String) -> Result<(), DataError> {
-    sender.send(piece).map_err(|_| DataError::Interrupted)
-}
-
-fn joined(result: thread::Result<Result<ReadReport, DataError>>) -> Result<ReadReport, DataError> {
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Writes a file so that there is either the old or the complete new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let failed = |error: io::Error| DataError::writing(path, bytes.len() as u64, error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = folder.join(name);
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
+/// When the text cannot be read, or the tokenizers file cannot be written.
+pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
+    let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
+    let report = train_tokenizer(&TrainTokenizerRequest { files, vocab_size, output, text_field, force })?;
+    let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
+    print(&format!("{} tokens from {documents} documents ({bytes}) in {}\n", report.vocab_size, report.output.display()));
+    Ok(0)
 }

@@ -50,7 +50,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// There is neither a file nor a built-in configuration of this name.
-    #[error("{}there is no configuration file {source_name:?}, and no built-in configuration of that name", prefix(.asked_by.as_ref()))]
+    #[error("{}there is no configuration file {source_name:?} and no built-in configuration of that name", prefix(.asked_by.as_ref()))]
     NotFound {
         /// What was asked for.
         source_name: String,
@@ -59,10 +59,10 @@ pub enum ConfigError {
         /// Names of the built-in configurations, the most similar first.
         built_in: Vec<&'static str>,
     },
-    /// A file is there, and cannot be read.
+    /// A file is there, but cannot be read.
     #[error("{} cannot be read: {error}", .path.display())]
     Unreadable {
-        /// The file.
+        /// As the user named it.
         path: PathBuf,
         /// What the system says.
         error: io::Error,
@@ -111,8 +111,18 @@ pub enum ConfigError {
         /// What it may be.
         expected: String,
     },
+    /// More stages than any run has.
+    #[error("{origin}: {stages} stages, but at most {limit} are allowed")]
+    TooManyStages {
+        /// Where the list of stages begins.
+        origin: Origin,
+        /// How many there are.
+        stages: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Two keys of which one has to be chosen.
-    #[error("{first_origin}: {first} and {second} ({second_origin}) exclude each other")]
+    #[error("{first_origin}: {first} and {second} ({second_origin}) cannot both be set")]
     Alternatives {
         /// One key.
         first: &'static str,
@@ -124,7 +134,7 @@ pub enum ConfigError {
         second_origin: Origin,
     },
     /// A value that nothing else can supply.
-    #[error("{}{} is not set", prefix(.origin.as_ref()), .keys.join(" or "))]
+    #[error("{}{}", prefix(.origin.as_ref()), none_is_set(.keys))]
     Missing {
         /// Where it would belong, if that is one place.
         origin: Option<Origin>,
@@ -134,7 +144,7 @@ pub enum ConfigError {
         examples: Vec<String>,
     },
     /// A width that the heads cannot share evenly, with an even part for each.
-    #[error("{origin}: model.num_attention_heads = {heads} does not divide model.hidden_size = {hidden_size} into an even number per head")]
+    #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of an even width")]
     HeadSize {
         /// Where the heads come from.
         origin: Origin,
@@ -165,8 +175,8 @@ pub enum ConfigError {
         /// The peak.
         peak: f64,
     },
-    /// Checked values that do not make a configuration: a fault of the program.
-    #[error("the checked configuration does not fit together: {message}")]
+    /// Checked values that do not make a configuration: a bug in the program.
+    #[error("the checked values do not make a configuration: {message}")]
     Unfit {
         /// What the reader of the values says.
         message: String,
@@ -177,35 +187,49 @@ fn prefix(origin: Option<&Origin>) -> String {
     origin.map_or_else(String::new, |origin| format!("{origin}: "))
 }
 
+/// `seed is not set`, `neither a nor b is set`, `none of a, b and c is set`.
+fn none_is_set(keys: &[String]) -> String {
+    match keys {
+        [key] => format!("{key} is not set"),
+        [first, second] => format!("neither {first} nor {second} is set"),
+        [first @ .., last] => format!("none of {} and {last} is set", first.join(", ")),
+        [] => "nothing is set".into(),
+    }
+}
+
 impl ConfigError {
     /// What to type next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { built_in, .. } => {
-                Some(format!("built-in configurations: {}; or write a file: patchtui config template > my.toml", built_in.join(", ")))
+                Some(format!("built-in configurations: {}; for a file of your own: patchtui config template > my.toml", built_in.join(", ")))
             }
-            Self::Circle { .. } => Some("take one of the \"extends\" lines out".into()),
+            Self::Circle { .. } => Some("remove one of the \"extends\" lines".into()),
+            Self::TooManyStages { .. } => Some("merge stages: a run usually has two, sometimes three or four".into()),
             Self::SetWithoutValue { text } => {
                 Some(format!("write --set section.key=value, like --set {}=...", if text.is_empty() { "training.tokens" } else { text }))
             }
             Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => {
                 Some("give all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'".into())
             }
-            Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean {:?}?", nearest.replace("[]", ""))),
+            Self::UnknownKey { nearest: Some(nearest), .. } => Some(match nearest.strip_prefix("stages[].") {
+                Some(word) => format!("did you mean {word:?} in [[stages]]?"),
+                None => format!("did you mean {:?}?", nearest.trim_end_matches("[]")),
+            }),
             Self::UnknownKey { key, .. } if key == "extends" => Some("\"extends\" can only be written in a file".into()),
             Self::UnknownKey { .. } => Some("patchtui config template lists every key".into()),
-            Self::Value { key, .. } if key == "schedule.warmup_share" => Some("for no warm-up write schedule.warmup_steps = 0".into()),
-            Self::Value { key, .. } if key == "stages" => Some("[[stages]] begins a stage".into()),
+            Self::Value { key, .. } if key == "schedule.warmup_share" => Some("for no warm-up, write schedule.warmup_steps = 0".into()),
+            Self::Value { key, .. } if key == "stages" => Some("start each stage with a line [[stages]]".into()),
             Self::Unreadable { .. } | Self::Syntax { .. } | Self::Value { .. } => None,
-            Self::Alternatives { first, second, .. } => Some(format!("take {first} or {second} out")),
+            Self::Alternatives { first, second, .. } => Some(format!("remove {first} or {second}")),
             Self::Missing { examples, .. } => Some(format!("add {}", examples.join(", or "))),
             Self::HeadSize { hidden_size, heads, .. } => {
-                Some(format!("use model.hidden_size = {}, or other heads", (hidden_size.max(&1)).next_multiple_of(2 * heads)))
+                Some(format!("use model.hidden_size = {}, or change model.num_attention_heads", (hidden_size.max(&1)).next_multiple_of(2 * heads)))
             }
             Self::KeyValueHeads { heads, .. } => Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it")),
             Self::MinimumAbovePeak { .. } => Some("lower schedule.min_learning_rate".into()),
-            Self::Unfit { .. } => Some("this is a fault of patchtui: please report it with the configuration".into()),
+            Self::Unfit { .. } => Some("this is a bug in patchtui: please report it with the configuration".into()),
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Everything that lists keys reads this table: unknown keys, hints, defaults, the template, `config show`, and the
 //! identity of a run. A new key is a field in `schema.rs` and a row here. Start at [`KEYS`].
 
-use crate::config::kind::{Kind, Range};
+use crate::config::kind::{Range, ValueKind};
+use crate::config::nearest::without_index;
 use crate::config::presets::PRESET_NAMES;
 
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Key {
-    /// Where it stands: `section.key`, or `stages[].key` inside a stage.
+    /// Its full name: `section.key`, or `stages[].key` inside a stage.
     pub path: &'static str,
     /// Its default as TOML text, if it has one that depends on nothing else.
     pub default: Option<&'static str>,
@@ -18,7 +19,7 @@ pub struct Key {
     /// What it does, in one or more sentences.
     pub help: &'static str,
     /// What its value may be.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Whether another value makes it another run, so that a resume with it is refused.
     pub is_identity: bool,
 }
@@ -32,124 +33,156 @@ pub const ALTERNATIVES: [&[&str]; 4] = [
 ];
 
 // Bounds that no sensible run reaches; below them the plan's products stay inside 64 bits.
-const WIDTH: Kind = Kind::Whole(1, 1 << 20);
-const HEADS: Kind = Kind::Whole(1, 1 << 12);
-const POSITIONS: Kind = Kind::Whole(2, 1 << 24);
-const SEQUENCES: Kind = Kind::Whole(1, 1 << 20);
-const STEPS: Kind = Kind::Whole(0, 1 << 40);
-const POSITIVE: Kind = Kind::Number(Range::Positive);
-const NOT_NEGATIVE: Kind = Kind::Number(Range::NotNegative);
+const WIDTH: ValueKind = ValueKind::Whole(1, 1 << 20);
+const HEADS: ValueKind = ValueKind::Whole(1, 1 << 12);
+const POSITIONS: ValueKind = ValueKind::Whole(2, 1 << 24);
+const SEQUENCES: ValueKind = ValueKind::Whole(1, 1 << 20);
+const STEPS: ValueKind = ValueKind::Whole(0, 1 << 40);
+const POSITIVE: ValueKind = ValueKind::Number(Range::Positive);
+const NOT_NEGATIVE: ValueKind = ValueKind::Number(Range::NotNegative);
 
 /// Every key, in the order in which people read a configuration.
 pub const KEYS: &[Key] = &[
-    key("name", Kind::Name, "Name of the run and of its directory. Without it: the name of the file, without its ending.").example("\"books\""),
-    key("seed", Kind::Whole(0, i64::MAX as u64), "Decides the initial weights and the order of the data.").default("1").identity(),
-    key("device", Kind::Device, "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto takes the best that is there.")
+    key("name", ValueKind::Name, "Name of the run and of its directory. Default: the name of this file, without its extension.").example("\"books\""),
+    key("seed", ValueKind::Whole(0, i64::MAX as u64), "Determines the initial weights and the order of the data.").default("1").identity(),
+    key("device", ValueKind::Device, "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto takes the best that is there.")
         .default("\"auto\""),
-    key("threads", Kind::Whole(0, 1 << 16), "CPU threads; 0 takes all.").default("0"),
+    key("threads", ValueKind::Whole(0, 1 << 16), "CPU threads; 0 uses all.").default("0"),
     // model
-    key("model.preset", Kind::Word(&PRESET_NAMES), "Where the sizes come from that are not written out here.").default("\"demo\""),
-    key("model.vocab_size", Kind::Whole(1, 1 << 24), "Rows of the embedding table. Without it: those of the tokenizer, rounded up to a multiple of 64.")
-        .example("32000")
-        .identity(),
+    key("model.preset", ValueKind::Word(&PRESET_NAMES), "Named sizes; the keys below override single ones.").default("\"demo\""),
+    key(
+        "model.vocab_size",
+        ValueKind::Whole(1, 1 << 24),
+        "Rows of the embedding table. Default: as many as the tokenizer has tokens, rounded up to a multiple of 64.",
+    )
+    .example("32000")
+    .identity(),
     key("model.hidden_size", WIDTH, "Width of the residual stream.").example("128").identity(),
     key("model.intermediate_size", WIDTH, "Width inside the feed-forward block.").example("352").identity(),
-    key("model.num_hidden_layers", Kind::Whole(1, 1 << 12), "Number of decoder layers.").example("4").identity(),
-    key("model.num_attention_heads", HEADS, "Query heads per layer; divides hidden_size into an even number.").example("4").identity(),
-    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; divides num_attention_heads. Without it: as many as those.")
-        .example("4")
-        .identity(),
+    key("model.num_hidden_layers", ValueKind::Whole(1, 1 << 12), "Number of decoder layers.").example("4").identity(),
+    key("model.num_attention_heads", HEADS, "Query heads per layer; each gets an equal, even share of hidden_size.").example("4").identity(),
+    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; must divide num_attention_heads, which is the default.").example("4").identity(),
     key("model.max_position_embeddings", POSITIONS, "Longest sequence in positions.").example("256").identity(),
     key("model.rope_theta", POSITIVE, "Base of the rotary frequencies.").default("10000.0").identity(),
     key("model.rms_norm_eps", POSITIVE, "Added to the mean square in RMSNorm.").default("1e-6").identity(),
     key("model.initializer_range", POSITIVE, "Standard deviation of the initial weights.").default("0.02").identity(),
-    key("model.tie_word_embeddings", Kind::Flag, "Whether the head shares the embedding table.").default("false").identity(),
+    key("model.tie_word_embeddings", ValueKind::Flag, "Whether the head shares the embedding table.").default("false").identity(),
     // data
-    key("data.files", Kind::Paths, "Text: files, folders and patterns, from this file's folder. Or generator.").example("[\"text.txt\"]"),
-    key("data.generator", Kind::Word(&["grammar"]), "Text that the program makes itself: English-like stories from a seeded grammar. Or files.")
-        .example("\"grammar\"")
+    key("data.files", ValueKind::Paths, "Text: files, folders and patterns, relative to this file. Alternative to generator.").example("[\"text.txt\"]"),
+    key(
+        "data.generator",
+        ValueKind::Word(&["grammar"]),
+        "Text that the program makes itself: English-like stories from a seeded grammar. Alternative to files.",
+    )
+    .example("\"grammar\"")
+    .identity(),
+    key("data.validation_share", ValueKind::Share, "Share of the text, taken from its end, that is only evaluated on. Alternative to validation_files.")
+        .default("0.01")
         .identity(),
-    key("data.validation_share", Kind::Share, "Share of the text's end that is only evaluated on. Or validation_files.").default("0.01").identity(),
-    key("data.validation_files", Kind::Paths, "Text that is only evaluated on. Or validation_share.").example("[\"validation.txt\"]"),
-    key("data.tokenizer", Kind::Tokenizer, "\"demo\" (small, for the grammar), \"bytes\", or the path of a tokenizers file (tokenizer.json).")
+    key("data.validation_files", ValueKind::Paths, "Text that is only evaluated on. Alternative to validation_share.").example("[\"validation.txt\"]"),
+    key("data.tokenizer", ValueKind::Tokenizer, "\"demo\" (small, for the grammar), \"bytes\", or the path of a tokenizers file (tokenizer.json).")
         .default("\"demo\"")
         .identity(),
-    key("data.text_field", Kind::Text, "Field of a JSON record that holds the text.").default("\"text\"").identity(),
-    key("data.add_bos", Kind::Flag, "Put a begin-of-text token before each document.").default("true").identity(),
-    key("data.add_eos", Kind::Flag, "Put an end-of-text token after each document.").default("false").identity(),
-    key("data.max_document_words", Kind::Count, "Longer documents are split, without losing a byte.").default("10000").identity(),
+    key("data.text_field", ValueKind::Text, "Field of a JSON record that holds the text.").default("\"text\"").identity(),
+    key("data.add_bos", ValueKind::Flag, "Put a begin-of-text token before each document.").default("true").identity(),
+    key("data.add_eos", ValueKind::Flag, "Put an end-of-text token after each document.").default("false").identity(),
+    key("data.max_document_words", ValueKind::Count, "Documents with more words are split; no text is lost.").default("10000").identity(),
     key(
         "data.max_bad_records",
-        Kind::Number(Range::Fraction),
-        "Share of broken records that is skipped and reported; above it the preparation fails. 0 allows none.",
+        ValueKind::Number(Range::Fraction),
+        "Share of unusable records that is skipped and reported; with more, the preparation fails. 0 allows none.",
     )
     .default("0.01")
     .identity(),
-    key("data.shuffle", Kind::Flag, "Read the blocks of the text in a random order, a new one in each epoch.").default("true").identity(),
-    key("data.block_tokens", Kind::Count, "Tokens of a block of the data order. Without it: the smallest that all stages can cut into sequences.")
+    key("data.shuffle", ValueKind::Flag, "Read the blocks of the text in random order, a new one in each epoch.").default("true").identity(),
+    key("data.block_tokens", ValueKind::Count, "Tokens of a block, the unit of the data order. Default: the smallest that all stages can cut into sequences.")
         .example("16384")
         .identity(),
     // training
-    key("training.tokens", Kind::Count, "How much is trained, in tokens. Or positions, epochs, steps.").example("\"3M\"").identity(),
-    key("training.positions", Kind::Count, "How much is trained, in positions: a patch of K tokens is one position.").example("\"1.5M\"").identity(),
-    key("training.epochs", POSITIVE, "How much is trained, in passes over the text.").example("1.0").identity(),
-    key("training.steps", Kind::Count, "How much is trained, in optimizer steps.").example("1000").identity(),
-    key("training.tokens_per_step", Kind::Count, "Tokens per optimizer step, the same in every stage. A multiple of patch_size * context_length.")
+    key("training.tokens", ValueKind::Count, "How long to train, in tokens. Alternatives: positions, epochs, steps.").example("\"3M\"").identity(),
+    key("training.positions", ValueKind::Count, "How long to train, in positions: a patch of K tokens is one position.").example("\"1.5M\"").identity(),
+    key("training.epochs", POSITIVE, "How long to train, in passes over the text.").example("1.0").identity(),
+    key("training.steps", ValueKind::Count, "How long to train, in optimizer steps.").example("1000").identity(),
+    key("training.tokens_per_step", ValueKind::Count, "Tokens per optimizer step, the same in every stage; a multiple of patch_size * context_length.")
         .default("16384")
         .identity(),
-    key("training.context_length", POSITIONS, "Positions per sequence; with a patch size of K a sequence has K times as many tokens.")
-        .default("256")
-        .identity(),
-    key("training.micro_batch_size", SEQUENCES, "Sequences per forward pass, at most. Changes memory and speed, not the step.").default("8"),
-    key("training.precision", Kind::Word(&["f32"]), "Number format of the computation.").default("\"f32\"").identity(),
-    key("training.max_walltime", Kind::WallTime, "Stop with a checkpoint before the run has worked this long.").example("\"11h30m\""),
+    key("training.context_length", POSITIONS, "Positions per sequence; with patch size K, a sequence has K times as many tokens.").default("256").identity(),
+    key("training.micro_batch_size", SEQUENCES, "Sequences per forward pass, at most. Changes memory use and speed, not what is learned.").default("8"),
+    key("training.precision", ValueKind::Word(&["f32"]), "Number format of the computation.").default("\"f32\"").identity(),
+    key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before the run has been working this long.").example("\"11h30m\""),
     // stages
-    key("stages", Kind::Stages, "The stages in order: patches first, single tokens after.")
+    key("stages", ValueKind::Stages, "The stages in order: patches first, single tokens after.")
         .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
         .identity(),
-    key("stages[].patch_size", Kind::PatchSize, "Tokens per patch (K); 1 is the plain language model.").example("4").identity(),
-    key("stages[].share", Kind::Share, "Share of the run's tokens; at most one stage has none: it takes the rest.").example("\"2/3\"").identity(),
-    key("stages[].optimizer_state", Kind::Word(&["reset", "keep"]), "Moments and Adam's count on entering: \"reset\", as in the paper, or \"keep\".")
-        .default("\"reset\"")
-        .identity(),
+    key("stages[].patch_size", ValueKind::PatchSize, "Tokens per patch (K); 1 is the plain language model.").example("4").identity(),
+    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may have none: it takes the rest.").example("\"2/3\"").identity(),
+    key(
+        "stages[].optimizer_state",
+        ValueKind::Word(&["reset", "keep"]),
+        "What happens to Adam's moments and count at the start of the stage: \"reset\", as in the paper, or \"keep\".",
+    )
+    .default("\"reset\"")
+    .identity(),
     key("stages[].context_length", POSITIONS, "Instead of training.context_length.").example("256").identity(),
     key("stages[].learning_rate", POSITIVE, "Instead of optimizer.learning_rate.").example("3e-4").identity(),
     key("stages[].warmup_steps", STEPS, "Instead of the schedule's warm-up.").example("100").identity(),
-    key("stages[].tokens_per_step", Kind::Count, "Instead of training.tokens_per_step.").example("16384").identity(),
+    key("stages[].tokens_per_step", ValueKind::Count, "Instead of training.tokens_per_step.").example("16384").identity(),
     key("stages[].micro_batch_size", SEQUENCES, "Instead of training.micro_batch_size.").example("8"),
     // optimizer
     key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up.").default("3e-4").identity(),
-    key("optimizer.betas", Kind::Betas, "Decay rates of the two moments.").default("[0.9, 0.95]").identity(),
+    key("optimizer.betas", ValueKind::Betas, "Decay rates of the two moments.").default("[0.9, 0.95]").identity(),
     key("optimizer.epsilon", POSITIVE, "Added to the root of the second moment.").default("1e-8").identity(),
-    key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; norms are not decayed, embeddings are.").default("0.1").identity(),
-    key("optimizer.gradient_clip", POSITIVE, "Largest global gradient norm (L2).").default("1.0").identity(),
+    key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; applies to embeddings, not to norms.").default("0.1").identity(),
+    key("optimizer.gradient_clip", POSITIVE, "Gradients with a larger global norm (L2) are scaled down to it.").default("1.0").identity(),
     // schedule
-    key("schedule.kind", Kind::Word(&["cosine", "linear", "constant", "wsd"]), "How the rate falls after the warm-up; restarted in every stage.")
-        .default("\"cosine\"")
+    key(
+        "schedule.kind",
+        ValueKind::Word(&["cosine", "linear", "constant", "wsd"]),
+        "How the learning rate falls after the warm-up; starts again in every stage.",
+    )
+    .default("\"cosine\"")
+    .identity(),
+    key("schedule.warmup_share", ValueKind::Share, "Warm-up as a share of the stage's steps. Alternative to warmup_steps.").default("0.02").identity(),
+    key("schedule.warmup_steps", STEPS, "Warm-up in steps, at most the whole stage; 0 means no warm-up. Alternative to warmup_share.")
+        .example("2000")
         .identity(),
-    key("schedule.warmup_share", Kind::Share, "Warm-up as a share of the stage's steps. Or warmup_steps; 0 of those is none.").default("0.02").identity(),
-    key("schedule.warmup_steps", STEPS, "Warm-up in steps; longer than the stage: cut, with a warning. Or warmup_share.").example("2000").identity(),
-    key("schedule.decay_share", Kind::Share, "Last part of a \"wsd\" stage, in which the rate falls.").default("0.1").identity(),
+    key("schedule.decay_share", ValueKind::Share, "Last part of a \"wsd\" stage, in which the learning rate falls.").default("0.1").identity(),
     key("schedule.min_learning_rate", NOT_NEGATIVE, "Learning rate at the end of a stage.").default("0.0").identity(),
     // what a run says and keeps
-    key("report.every_steps", Kind::CadenceWithoutNever, "Steps from one line of metrics to the next; auto: 1 on the CPU, 10 on a GPU.").default("\"auto\""),
-    key("evaluation.every_steps", Kind::Cadence, "Steps between token-level (K = 1) evaluations, in every stage; auto: 20 in a run. Stage ends come besides.")
+    key("report.every_steps", ValueKind::CadenceWithoutNever, "Steps from one line of metrics to the next; \"auto\" is 1 on the CPU and 10 on a GPU.")
         .default("\"auto\""),
-    key("evaluation.max_tokens", Kind::Count, "Validation tokens that are read each time, at most.").default("\"256k\""),
-    key("activations.every_steps", Kind::Cadence, "Steps between measurements of how many neurons are activated; auto: 20 in a run.").default("\"auto\""),
+    key(
+        "evaluation.every_steps",
+        ValueKind::Cadence,
+        "Steps between token-level (K = 1) evaluations, in every stage; \"auto\" makes 20 in a run. Also done at the end of each stage.",
+    )
+    .default("\"auto\""),
+    key("evaluation.max_tokens", ValueKind::Count, "Validation tokens to read each time, at most.").default("\"256k\""),
+    key("activations.every_steps", ValueKind::Cadence, "Steps between measurements of how many neurons are activated; \"auto\" makes 20 in a run.")
+        .default("\"auto\""),
     key("activations.threshold", POSITIVE, "A neuron counts as activated when its absolute value is greater than this.").default("0.5"),
-    key("activations.tensor", Kind::Word(&["ffn_output", "intermediate"]), "Which neurons: the feed-forward block's output, or its inner width.")
+    key("activations.tensor", ValueKind::Word(&["ffn_output", "intermediate"]), "Which neurons: the feed-forward block's output, or its inner width.")
         .default("\"ffn_output\""),
-    key("samples.every_steps", Kind::Cadence, "Steps between generated texts; auto: 10 in a run.").default("\"auto\""),
-    key("samples.prompts", Kind::Texts, "Texts to continue; none: the beginning of the validation text.").default("[]"),
-    key("samples.max_new_tokens", Kind::Whole(1, 1 << 20), "Tokens to add to each, at most.").default("48"),
-    key("checkpoint.every_steps", Kind::Cadence, "Steps between checkpoints; auto: 10 in a run. Stage ends and the run's end come besides.")
-        .default("\"auto\""),
-    key("checkpoint.keep", Kind::Whole(2, 1 << 20), "Periodic checkpoints that are kept, at least 2; stage ends and the run's end stay for ever.").default("3"),
-    key("checkpoint.on_usr1", Kind::Word(&["continue", "stop"]), "What the signal SIGUSR1 does besides saving.").default("\"continue\""),
+    key("samples.every_steps", ValueKind::Cadence, "Steps between generated samples; \"auto\" makes 10 in a run.").default("\"auto\""),
+    key("samples.prompts", ValueKind::Texts, "Texts to continue; if empty, the beginning of the validation text.").default("[]"),
+    key("samples.max_new_tokens", ValueKind::Whole(1, 1 << 20), "Tokens to add to each prompt, at most.").default("48"),
+    key(
+        "checkpoint.every_steps",
+        ValueKind::Cadence,
+        "Steps between checkpoints; \"auto\" makes 10 in a run. Stage ends and the end of the run are always saved.",
+    )
+    .default("\"auto\""),
+    key(
+        "checkpoint.keep",
+        ValueKind::Whole(2, 1 << 20),
+        "Periodic checkpoints to keep, at least 2; those of stage ends and the end of the run are always kept.",
+    )
+    .default("3"),
+    key("checkpoint.on_usr1", ValueKind::Word(&["continue", "stop"]), "What SIGUSR1 does after saving a checkpoint: \"continue\" or \"stop\" the run.")
+        .default("\"continue\""),
 ];
 
-const fn key(path: &'static str, kind: Kind, help: &'static str) -> Key {
+const fn key(path: &'static str, kind: ValueKind, help: &'static str) -> Key {
     Key { path, default: None, example: None, help, kind, is_identity: false }
 }
 
@@ -196,28 +229,5 @@ pub(crate) fn find(path: &str) -> Found {
         Some(key) => Found::Key(key),
         None if KEYS.iter().any(|key| key.section() == path) => Found::Section,
         None => Found::Nothing,
-    }
-}
-
-/// The key that `path` was probably meant to be: one with a few other letters, or the same word in another section.
-pub(crate) fn nearest(path: &str) -> Option<&'static str> {
-    let path = without_index(path);
-    let word = path.rsplit('.').next().unwrap_or(&path);
-    let limit = (word.len() / 3).clamp(1, 3);
-    let closest = |name: fn(&'static str) -> &'static str| {
-        let known = KEYS.iter().flat_map(|key| [key.path, key.section()]).filter(|known| !known.is_empty());
-        let distances = known.map(|known| (strsim::damerau_levenshtein(name(known), &path), known));
-        distances.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
-    };
-    let same_word = |in_stage: bool| KEYS.iter().find(|key| key.word() == word && key.path.starts_with("stages[]") == in_stage).map(|key| key.path);
-    let last_word = |known: &'static str| known.rsplit('.').next().unwrap_or(known);
-    closest(|known| known).or_else(|| same_word(false)).or_else(|| same_word(true)).or_else(|| closest(last_word))
-}
-
-/// `path` as the table writes it: without the number of a stage.
-fn without_index(path: &str) -> String {
-    match (path.find('['), path.find(']')) {
-        (Some(open), Some(close)) if open < close => format!("{}{}", &path[..=open], &path[close..]),
-        _ => path.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! What the value of a key may be: its type, its range, and how to say so.
 //!
-//! Knows one value at a time; how values of different keys fit together is in `check.rs`. Start at [`Kind::read`].
+//! Knows one value at a time; how values of different keys fit together is in `check.rs`. Start at [`ValueKind::read`].
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};
 
 /// What the value of a key may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum ValueKind {
     /// A plain file name.
     Name,
     /// Any text but the empty one.
@@ -67,7 +67,7 @@ const TOKENIZER_WORDS: [&str; 2] = ["bytes", "demo"];
 /// The longest name, in bytes: the file systems' 255 less room for what is put behind it.
 const LONGEST_NAME: usize = 200;
 
-impl Kind {
+impl ValueKind {
     /// What is expected, to be put after "expected ".
     #[must_use]
     pub fn expected(self) -> String {

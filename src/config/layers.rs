@@ -1,9 +1,9 @@
 //! Values before they are a configuration: read from one place, checked one by one, put over one another.
 //!
 //! A layer is flat: a key's path leads to its value and to where that was written. Knows nothing of files on disk and of
-//! how values fit together. Start at [`Layer::put_over`] for the rules, at [`Reader`] for the reading.
+//! how values fit together. Start at [`Layer::put_over`] for the rules, at [`LayerReader`] for the reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -12,10 +12,17 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Table, Value};
 
 use crate::config::error::{ConfigError, Origin};
-use crate::config::keys::{ALTERNATIVES, Found, KEYS, find, nearest};
-use crate::config::kind::Kind;
+use crate::config::keys::{ALTERNATIVES, Found, KEYS, find};
+use crate::config::kind::ValueKind;
+use crate::config::nearest::nearest;
 use crate::config::presets::Preset;
 use crate::config::toml_line;
+
+/// What `--set key=` is followed by to take the key back to its default. The text "default" itself needs its quotes.
+const RESET: &str = "default";
+
+/// More stages than this are a mistake, and cost time everywhere.
+const MAX_STAGES: usize = 1000;
 
 /// A value and where it comes from.
 #[derive(Debug, Clone)]
@@ -28,6 +35,9 @@ pub(crate) struct Leaf {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer {
     pub(crate) leaves: BTreeMap<String, Leaf>,
+    /// Keys that this layer takes back to their defaults: what the layer below says about them does not count. Layers below
+    /// the result of [`Layer::put_over`] hold the defaults, so there they are forgotten.
+    resets: BTreeSet<String>,
 }
 
 /// A text that is read into a layer.
@@ -40,7 +50,7 @@ pub(crate) struct Document<'a> {
 }
 
 /// What a document says.
-pub(crate) struct Read {
+pub(crate) struct ParsedDocument {
     pub(crate) layer: Layer,
     /// What the document is put over, and where it says so.
     pub(crate) extends: Option<(String, Origin)>,
@@ -58,15 +68,20 @@ impl Layer {
     pub(crate) fn preset(preset: &Preset) -> Self {
         let origin = Origin::Preset { name: preset.name.to_owned() };
         let leaf = |(key, size): (&str, u32)| (key.to_owned(), Leaf { value: Value::Integer(size.into()), origin: origin.clone() });
-        Self { leaves: preset.values().map(leaf).collect() }
+        Self { leaves: preset.values().map(leaf).collect(), ..Self::default() }
     }
 
-    /// The values of `--set`, of which a later one of the same key wins.
+    /// The values of `--set`, of which a later one of the same key wins; `key=default` takes the key back to its default.
     pub(crate) fn from_sets(sets: &[String], current_dir: &Path) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for set in sets {
             let (key, value) = set.split_once('=').ok_or_else(|| ConfigError::SetWithoutValue { text: set.clone() })?;
-            let one = read_set(key.trim(), value.trim(), current_dir)?;
+            let (key, value) = (key.trim(), value.trim());
+            if value == RESET {
+                layer.reset(key)?;
+                continue;
+            }
+            let one = read_set(key, value, current_dir)?;
             layer = if one.has_stages() { one.put_over(layer) } else { layer.with(one) };
         }
         layer.check_alternatives()?;
@@ -75,6 +90,7 @@ impl Layer {
 
     /// Puts this layer over `below`: its values win, its stages replace all stages, and a chosen alternative clears the others.
     pub(crate) fn put_over(self, mut below: Self) -> Self {
+        below.leaves.retain(|path, _| !self.resets.iter().any(|key| is_about(path, key)));
         if self.has_stages() {
             below.leaves.retain(|path, _| !path.starts_with("stages["));
         }
@@ -89,6 +105,29 @@ impl Layer {
     fn with(mut self, other: Self) -> Self {
         self.leaves.extend(other.leaves);
         self
+    }
+
+    /// Takes `key`, or every key of the section `key`, back to its default.
+    fn reset(&mut self, key: &str) -> Result<(), ConfigError> {
+        // Without a name, the section of the keys at the top would be found.
+        let is_whole = !key.is_empty() && !key.contains('[');
+        match find(key) {
+            Found::Key(found) if is_whole => self.forget(found.path),
+            Found::Section if is_whole => KEYS.iter().filter(|known| known.section() == key).for_each(|known| self.forget(known.path)),
+            _ => return Err(ConfigError::UnknownKey { origin: Origin::Set, key: key.to_owned(), nearest: nearest(key) }),
+        }
+        Ok(())
+    }
+
+    /// Forgets what this layer and those below say about `key`. A default that belongs to a group of alternatives can only
+    /// come back if none of the others is chosen.
+    fn forget(&mut self, key: &'static str) {
+        let has_default = KEYS.iter().any(|known| known.path == key && known.default.is_some());
+        let group = ALTERNATIVES.into_iter().find(|group| has_default && group.contains(&key));
+        for key in group.unwrap_or(&[key]) {
+            self.leaves.retain(|path, _| !is_about(path, key));
+            self.resets.insert((*key).to_owned());
+        }
     }
 
     fn has_stages(&self) -> bool {
@@ -131,6 +170,11 @@ impl Layer {
     }
 }
 
+/// Whether a value at `path` belongs to `key`; those of stages belong to the list of stages.
+fn is_about(path: &str, key: &str) -> bool {
+    path == key || (key == "stages" && path.starts_with("stages["))
+}
+
 /// Reads one `--set`: a value that is not TOML is a text.
 fn read_set(key: &str, value: &str, current_dir: &Path) -> Result<Layer, ConfigError> {
     if !key.split('.').all(is_word) {
@@ -141,7 +185,7 @@ fn read_set(key: &str, value: &str, current_dir: &Path) -> Result<Layer, ConfigE
     let text = || Spanned::new(0..0, DeValue::String(value.to_owned().into()));
     let value = parsed.and_then(|table| table.into_iter().next()).map_or_else(text, |(_, value)| value);
     let document = Document { text: "", origin: &|_| Origin::Set, folder: current_dir };
-    let mut reader = Reader { document: &document, layer: Layer::default() };
+    let mut reader = LayerReader { document: &document, line_starts: &[], layer: Layer::default() };
     reader.entry(key, &Origin::Set, &value)?;
     Ok(reader.layer)
 }
@@ -152,34 +196,41 @@ fn is_word(text: &str) -> bool {
 
 impl Document<'_> {
     /// Reads the text, and checks every key and value for itself.
-    pub(crate) fn read(&self) -> Result<Read, ConfigError> {
-        let at = |span: Option<Range<usize>>| (self.origin)(self.line(span.map_or(0, |span| span.start)));
+    pub(crate) fn read(&self) -> Result<ParsedDocument, ConfigError> {
+        let line_starts = self.line_starts();
+        let at = |span: Option<Range<usize>>| (self.origin)(line_of(&line_starts, span.map_or(0, |span| span.start)));
         let syntax = |error: toml::de::Error| ConfigError::Syntax { origin: at(error.span()), message: error.message().replace('\n', ", ") };
         let mut table = DeTable::parse(self.text).map_err(syntax)?.into_inner();
         let extends = table.remove_entry("extends");
         let extends = extends.map(|(key, value)| base_of(at(Some(key.span())), &value)).transpose()?;
-        let mut reader = Reader { document: self, layer: Layer::default() };
+        let mut reader = LayerReader { document: self, line_starts: &line_starts, layer: Layer::default() };
         reader.table("", &table)?;
         reader.layer.check_alternatives()?;
-        Ok(Read { layer: reader.layer, extends })
+        Ok(ParsedDocument { layer: reader.layer, extends })
     }
 
-    /// Line of a byte of the text, counted from 1.
-    fn line(&self, offset: usize) -> usize {
-        self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    /// Where the lines after the first begin.
+    fn line_starts(&self) -> Vec<usize> {
+        self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect()
     }
+}
+
+/// Line of a byte of the text, counted from 1.
+fn line_of(line_starts: &[usize], offset: usize) -> usize {
+    line_starts.partition_point(|start| *start <= offset) + 1
 }
 
 /// Walks through the tables of a document.
-struct Reader<'a> {
+struct LayerReader<'a> {
     document: &'a Document<'a>,
+    line_starts: &'a [usize],
     layer: Layer,
 }
 
-impl Reader<'_> {
+impl LayerReader<'_> {
     fn table(&mut self, section: &str, table: &DeTable<'_>) -> Result<(), ConfigError> {
         for (word, value) in table {
-            let origin = (self.document.origin)(self.document.line(word.span().start));
+            let origin = (self.document.origin)(line_of(self.line_starts, word.span().start));
             let path = if section.is_empty() { word.get_ref().to_string() } else { format!("{section}.{}", word.get_ref()) };
             if !is_word(word.get_ref()) {
                 return Err(ConfigError::UnknownKey { origin, nearest: nearest(&path), key: path });
@@ -191,7 +242,10 @@ impl Reader<'_> {
 
     fn entry(&mut self, path: &str, origin: &Origin, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
         match (find(path), value.get_ref()) {
-            (Found::Key(key), DeValue::Array(items)) if key.kind == Kind::Stages && !items.is_empty() => {
+            (Found::Key(key), DeValue::Array(items)) if key.kind == ValueKind::Stages && items.len() > MAX_STAGES => {
+                Err(ConfigError::TooManyStages { origin: origin.clone(), stages: items.len(), limit: MAX_STAGES })
+            }
+            (Found::Key(key), DeValue::Array(items)) if key.kind == ValueKind::Stages && !items.is_empty() => {
                 items.iter().enumerate().try_for_each(|(idx, item)| self.stage(&format!("stages[{idx}]"), origin, item))
             }
             (Found::Key(key), _) => {
@@ -209,7 +263,7 @@ impl Reader<'_> {
 
     fn stage(&mut self, path: &str, list_origin: &Origin, item: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
         let origin = match list_origin {
-            Origin::File { .. } => (self.document.origin)(self.document.line(item.span().start)),
+            Origin::File { .. } => (self.document.origin)(line_of(self.line_starts, item.span().start)),
             other => other.clone(),
         };
         let DeValue::Table(table) = item.get_ref() else {

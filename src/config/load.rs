@@ -3,7 +3,8 @@
 //! The only part of `config` that reads files. Start at [`load`].
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use toml::Value;
@@ -12,7 +13,7 @@ use crate::config::RunConfig;
 use crate::config::check;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::kind::{clean_path, is_plain_name};
-use crate::config::layers::{Document, Layer, Leaf, Read};
+use crate::config::layers::{Document, Layer, Leaf, ParsedDocument};
 use crate::config::presets::{PRESETS, Preset};
 
 /// Configurations that are part of the program: name and text.
@@ -23,6 +24,9 @@ pub const BUILT_IN: [(&str, &str); 5] = [
     ("paper-1.3b", include_str!("../../configs/paper-1.3b.toml")),
     ("paper-2.7b", include_str!("../../configs/paper-2.7b.toml")),
 ];
+
+/// No configuration is larger.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// What to load.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +54,7 @@ pub struct LoadedConfig {
 /// When a file cannot be read, when a key or a value is wrong, and when the values do not fit together. The error names the
 /// place, and its hint what to type.
 pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
-    let place = Place::find(request.source, Path::new(""), request.current_dir);
+    let place = ConfigSource::find(request.source, Path::new(""), request.current_dir);
     let file = read_with_bases(&place, None, request.current_dir, &mut Vec::new())?;
     let explicit = Layer::from_sets(request.sets, request.current_dir)?.put_over(file);
     let preset = preset_of(&explicit)?;
@@ -67,8 +71,8 @@ pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn load_resolved(path: &Path) -> Result<RunConfig, ConfigError> {
-    let place = Place::File { shown: path.to_owned(), absolute: path.to_owned() };
-    let Read { layer, extends } = place.read(None, place.folder(path))?;
+    let place = ConfigSource::File { shown: path.to_owned(), absolute: path.to_owned() };
+    let ParsedDocument { layer, extends } = place.read(None, place.folder(path))?;
     match extends {
         Some((_, origin)) => Err(ConfigError::UnknownKey { origin, key: "extends".into(), nearest: None }),
         None => resolve(layer.put_over(Layer::defaults()?)).map(|loaded| loaded.config),
@@ -89,13 +93,13 @@ pub fn built_in_names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
 
-/// Where a configuration is.
-enum Place {
+/// Where a configuration is read from.
+enum ConfigSource {
     BuiltIn { name: &'static str, text: &'static str },
     File { shown: PathBuf, absolute: PathBuf },
 }
 
-impl Place {
+impl ConfigSource {
     /// A built-in name is taken before a file of that name, which `./name` still reaches.
     fn find(source: &str, shown_folder: &Path, folder: &Path) -> Self {
         match BUILT_IN.iter().find(|(name, _)| *name == source) {
@@ -104,11 +108,11 @@ impl Place {
         }
     }
 
-    fn read(&self, asked_by: Option<&Origin>, folder: &Path) -> Result<Read, ConfigError> {
+    fn read(&self, asked_by: Option<&Origin>, folder: &Path) -> Result<ParsedDocument, ConfigError> {
         match self {
             Self::BuiltIn { name, text } => Document { text, origin: &|_| Origin::BuiltIn { name: (*name).to_owned() }, folder }.read(),
             Self::File { shown, absolute } => {
-                let text = std::fs::read_to_string(absolute).map_err(|error| unreadable(shown, error, asked_by))?;
+                let text = read_text(absolute).map_err(|error| unreadable(shown, error, asked_by))?;
                 // Some editors begin a file with this mark, which is no part of the text.
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
                 Document { text, origin: &|line| Origin::File { path: shown.clone(), line }, folder }.read()
@@ -148,22 +152,32 @@ impl Place {
 }
 
 /// Reads `place`, which was named in the folder `named_in`, and puts it over what it extends; `trail` leads from the first place here.
-fn read_with_bases(place: &Place, asked_by: Option<&Origin>, named_in: &Path, trail: &mut Vec<String>) -> Result<Layer, ConfigError> {
+fn read_with_bases(place: &ConfigSource, asked_by: Option<&Origin>, named_in: &Path, trail: &mut Vec<String>) -> Result<Layer, ConfigError> {
     let is_circle = trail.contains(&place.identity());
     trail.push(place.identity());
     if let (true, Some(origin)) = (is_circle, asked_by) {
         return Err(ConfigError::Circle { origin: origin.clone(), chain: std::mem::take(trail) });
     }
     let folder = place.folder(named_in);
-    let Read { layer, extends } = place.read(asked_by, folder)?;
+    let ParsedDocument { layer, extends } = place.read(asked_by, folder)?;
     let Some((base, origin)) = extends else {
         return Ok(layer);
     };
-    let base = Place::find(&base, place.shown_folder(), folder);
+    let base = ConfigSource::find(&base, place.shown_folder(), folder);
     let mut below = read_with_bases(&base, Some(&origin), folder, trail)?;
     // A name belongs to its own file: two files that extend one are two runs.
     below.leaves.remove("name");
     Ok(layer.put_over(below))
+}
+
+/// Reads a file of a reasonable size: a device may never end.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it has more than {} MB", MAX_BYTES >> 20)));
+    }
+    Ok(text)
 }
 
 fn unreadable(path: &Path, error: io::Error, asked_by: Option<&Origin>) -> ConfigError {

@@ -8,6 +8,7 @@ mod values;
 
 mod keys;
 mod kind;
+mod nearest;
 mod presets;
 
 mod load;
@@ -24,12 +25,12 @@ mod toml_line;
 pub use error::{ConfigError, Origin};
 pub use identity::{IdentityChange, flat_values, identity_changes};
 pub use keys::{ALTERNATIVES, KEYS, Key};
-pub use kind::{Kind, Range, is_plain_name};
+pub use kind::{Range, ValueKind, is_plain_name};
 pub use load::{BUILT_IN, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, to_toml};
 pub use presets::{PRESETS, Preset};
 pub use schema::{
-    ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig, Generator, ModelConfig, OnUsr1, OptimizerConfig,
-    OptimizerState, Precision, ReportConfig, RunConfig, SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TextSource, TrainingConfig, ValidationSource,
+    ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, OnUsr1, OptimizerConfig, OptimizerState,
+    Precision, ReportConfig, RunConfig, SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TextGenerator, TextSource, TrainingConfig, ValidationSource,
 };
 pub use template::template;
 pub use toml_line::toml_line;

@@ -85,7 +85,7 @@ pub struct DataConfig {
     pub files: Option<Vec<PathBuf>>,
     /// Text that the program makes itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generator: Option<Generator>,
+    pub generator: Option<TextGenerator>,
     /// Share of the token stream's tail that is only evaluated on. Exactly one of this and `validation_files` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<Share>,
@@ -114,7 +114,7 @@ pub struct DataConfig {
 /// Text that the program makes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Generator {
+pub enum TextGenerator {
     /// English-like stories from a seeded grammar with a known entropy rate.
     Grammar,
 }
@@ -125,7 +125,7 @@ pub enum TextSource<'a> {
     /// Files, folders and patterns.
     Files(&'a [PathBuf]),
     /// Made by the program.
-    Generated(Generator),
+    Generated(TextGenerator),
 }
 
 /// Where the validation text comes from.
@@ -287,7 +287,7 @@ pub struct ReportConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// How often, besides stage ends.
+    /// How often; stage ends are always included.
     pub every_steps: Cadence,
     /// Validation tokens that are read each time, at most.
     pub max_tokens: Count,
@@ -297,7 +297,7 @@ pub struct EvaluationConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationsConfig {
-    /// How often, besides stage ends.
+    /// How often; stage ends are always included.
     pub every_steps: Cadence,
     /// A neuron counts as activated when its absolute value is greater than this.
     pub threshold: f64,
@@ -319,7 +319,7 @@ pub enum ActivationTensor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
-    /// How often, besides stage ends.
+    /// How often; stage ends are always included.
     pub every_steps: Cadence,
     /// Texts to continue; empty: the beginning of the validation text.
     pub prompts: Vec<String>,
@@ -331,15 +331,15 @@ pub struct SamplesConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// How often, besides stage ends.
+    /// How often; stage ends are always included.
     pub every_steps: Cadence,
-    /// Periodic checkpoints that are kept, at least 2; stage ends stay for ever.
+    /// Periodic checkpoints to keep, at least 2; those of stage ends are always kept.
     pub keep: usize,
-    /// What SIGUSR1 does besides saving.
+    /// What SIGUSR1 does after saving a checkpoint.
     pub on_usr1: OnUsr1,
 }
 
-/// What SIGUSR1 does besides saving.
+/// What SIGUSR1 does after saving a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUsr1 {

@@ -3,14 +3,16 @@
 use std::fmt::Write;
 
 use crate::config::keys::{KEYS, Key};
-use crate::config::kind::Kind;
+use crate::config::kind::ValueKind;
 
 /// The first lines of the file.
 const PREAMBLE: &str = "\
 # A configuration of patchtui with every key. Give data.files or data.generator, and the rest can stay as it is.
-# What is set here is the default; what is commented out follows from something else, or is off.
+# What is set here is the default; what is commented out is off, or follows from other keys.
 #
 # extends = \"demo\"    # begin with another file or a built-in configuration, and write here only what differs
+#
+# On the command line, --set section.key=value comes last, and --set section.key=default goes back to the default.
 ";
 
 /// Active in the template although it has no default, so that only the source of the text is left to give.
@@ -36,7 +38,7 @@ pub fn template() -> String {
 
 fn write_key(text: &mut String, key: &Key) {
     write_line(text, &format!("\n# {}", key.help));
-    if let Kind::Word(words @ [_, _, ..]) = key.kind {
+    if let ValueKind::Word(words @ [_, _, ..]) = key.kind {
         write_line(text, &format!("# {}", words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" | ")));
     }
     match (key.default, key.example) {

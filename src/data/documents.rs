@@ -32,7 +32,7 @@ pub struct DocumentOptions {
 /// A record without usable text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
-    /// The file.
+    /// Where the file is.
     pub path: PathBuf,
     /// Which record of the file, counted from 1; in a file of lines, the line.
     pub record: u64,

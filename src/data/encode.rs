@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::data::stream::{TokenWidth, TokenWriter};
-use crate::data::tokenizer::Brackets;
+use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, Tokenizer};
 
 /// Text that is encoded at once: enough for all cores, little against the memory of any machine.
@@ -14,7 +14,7 @@ const BATCH_PIECES: usize = 1024;
 /// Encodes pieces of text and writes their tokens.
 pub(crate) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    brackets: Brackets,
+    special_tokens: SpecialTokens,
     writer: TokenWriter,
     /// Over all ids, 32 bits each.
     hasher: &'a mut blake3::Hasher,
@@ -26,8 +26,8 @@ pub(crate) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Writes to `writer` and adds the ids to `hasher`.
-    pub(crate) fn new(tokenizer: &'a Tokenizer, brackets: Brackets, writer: TokenWriter, hasher: &'a mut blake3::Hasher) -> Self {
-        Self { tokenizer, brackets, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX }
+    pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens, writer: TokenWriter, hasher: &'a mut blake3::Hasher) -> Self {
+        Self { tokenizer, special_tokens, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX }
     }
 
     /// Writes `tokens` and not one more.
@@ -69,10 +69,10 @@ impl<'a> Encoder<'a> {
     }
 
     fn flush(&mut self) -> Result<(), DataError> {
-        let (tokenizer, brackets) = (self.tokenizer, self.brackets);
+        let (tokenizer, special_tokens) = (self.tokenizer, self.special_tokens);
         let encode = |piece: &String| -> Result<Vec<u32>, DataError> {
             let ids = tokenizer.encode(piece)?;
-            Ok(brackets.bos.into_iter().chain(ids).chain(brackets.eos).collect())
+            Ok(special_tokens.bos.into_iter().chain(ids).chain(special_tokens.eos).collect())
         };
         let encoded: Vec<Vec<u32>> = self.batch.par_iter().map(encode).collect::<Result<_, _>>()?;
         self.batch.clear();

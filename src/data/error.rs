@@ -24,32 +24,40 @@ pub enum DataError {
         /// What the system says.
         source: io::Error,
     },
+    /// A pipe, a device or a socket: reading it might never end.
+    #[error("{} is {what}, not a regular file", .path.display())]
+    NotRegularFile {
+        /// Where it is, links followed.
+        path: PathBuf,
+        /// What it is instead, like `"a pipe"`.
+        what: &'static str,
+    },
     /// A file without a single byte.
     #[error("{} is empty", .path.display())]
     EmptyFile {
-        /// The file.
+        /// Where the empty file is.
         path: PathBuf,
     },
-    /// A file that holds something else than UTF-8 text.
+    /// A file that holds something other than UTF-8 text.
     #[error("{} is not text: {fault} at byte {offset}", .path.display())]
     NotText {
-        /// The file.
+        /// Where the file is.
         path: PathBuf,
         /// Where, counted from 0.
         offset: u64,
         /// What is there.
         fault: TextFault,
     },
-    /// A file in a format that is not read.
-    #[error("{} has a format that is not read", .path.display())]
+    /// A file in a format that this version cannot read.
+    #[error("{} is in a format that patchtui cannot read", .path.display())]
     UnsupportedFormat {
-        /// The file.
+        /// Where the file is; its ending decides the format.
         path: PathBuf,
     },
     /// A `.json` file breaks off or is malformed outside its records.
     #[error("{}:{line}:{column} is not valid JSON: {reason}", .path.display())]
     BrokenJson {
-        /// The file.
+        /// Where the file is.
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
@@ -59,7 +67,7 @@ pub enum DataError {
         reason: String,
     },
     /// More broken records than allowed.
-    #[error("{bad} of {records} records are broken, more than data.max_bad_records = {limit}; the first is {first}")]
+    #[error("{bad} of {records} records cannot be used, more than data.max_bad_records = {limit} allows; the first is {first}")]
     TooManyBadRecords {
         /// Broken records.
         bad: u64,
@@ -73,17 +81,17 @@ pub enum DataError {
     /// A file changed while it was read.
     #[error("{} changed while it was being read", .path.display())]
     FileChanged {
-        /// The file.
+        /// Where the file is.
         path: PathBuf,
     },
     /// A file is trained on and evaluated on.
     #[error("{} is both training and validation text", .path.display())]
     SharedFile {
-        /// The file.
+        /// Where the file is, links followed.
         path: PathBuf,
     },
     /// The text is shorter than what has to be cut from it.
-    #[error("the {part} text has {tokens} tokens, but at least {needed} are needed (one block has {block_tokens})")]
+    #[error("the {part} text has {tokens} tokens, but at least {needed} are needed (a block has {block_tokens})")]
     TooLittleText {
         /// `"whole"`, `"training"` or `"validation"`.
         part: &'static str,
@@ -93,6 +101,24 @@ pub enum DataError {
         needed: u64,
         /// Tokens of a block.
         block_tokens: u64,
+    },
+    /// The files are so small that they cannot hold enough tokens; known without reading them.
+    #[error("the {part} text has at most {at_most} tokens, but at least {needed} are needed (a block has {block_tokens})")]
+    FilesTooSmall {
+        /// `"whole"`, `"training"` or `"validation"`.
+        part: &'static str,
+        /// Tokens there can be.
+        at_most: u64,
+        /// Tokens needed.
+        needed: u64,
+        /// Tokens of a block.
+        block_tokens: u64,
+    },
+    /// There is no file where the tokenizer should be.
+    #[error("tokenizer file {} does not exist", .path.display())]
+    NoTokenizerFile {
+        /// As it was chosen, absolute.
+        path: PathBuf,
     },
     /// The tokenizer does not load.
     #[error("tokenizer {choice:?} cannot be used: {reason}")]
@@ -118,8 +144,18 @@ pub enum DataError {
         /// What the tokenizer says.
         reason: String,
     },
-    /// There is no room for the tokens.
-    #[error("no space left for {}, which needs about {needed} bytes", .path.display())]
+    /// The tokens that are about to be made would not fit on the disk; nothing was written.
+    #[error("the tokens need {} in {}, but only {} is free there", bytes_in_words(*.needed), .folder.display(), bytes_in_words(*.free))]
+    NoRoom {
+        /// Folder of prepared tokens.
+        folder: PathBuf,
+        /// Bytes that should be free, a margin included.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The disk was full while tokens were written.
+    #[error("no space left for {}, which needs about {}", .path.display(), bytes_in_words(*.needed))]
     DiskFull {
         /// What was being written.
         path: PathBuf,
@@ -135,13 +171,13 @@ pub enum DataError {
         source: io::Error,
     },
     /// A file would be overwritten.
-    #[error("{} exists", .path.display())]
+    #[error("{} already exists", .path.display())]
     Exists {
-        /// The file.
+        /// Where the file is.
         path: PathBuf,
     },
     /// The vocabulary has no room for what every byte-level tokenizer needs.
-    #[error("a vocabulary of {vocab_size} tokens is too small: {minimum} are taken by single bytes and special tokens")]
+    #[error("a vocabulary of {vocab_size} tokens is too small: single bytes and special tokens already take {minimum}")]
     VocabularyTooSmall {
         /// The size asked for.
         vocab_size: usize,
@@ -149,25 +185,25 @@ pub enum DataError {
         minimum: usize,
     },
     /// The tokenizer trainer counts in 32 bits.
-    #[error("the files hold {bytes} bytes, more than the {limit} that a tokenizer is trained on")]
+    #[error("the files hold {}, but a tokenizer can be trained on at most {}", bytes_in_words(*.bytes), bytes_in_words(*.limit))]
     TooMuchText {
         /// Bytes found.
         bytes: u64,
         /// Bytes allowed.
         limit: u64,
     },
-    /// Somebody asked to stop.
+    /// A stop was requested.
     #[error("preparing the text was interrupted")]
     Interrupted,
 }
 
-/// What makes a file something else than text.
+/// What makes a file something other than text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TextFault {
-    /// Text has no NUL.
+    /// A zero byte, which text does not contain.
     #[error("a NUL byte")]
     Nul,
-    /// Bytes that no UTF-8 has.
+    /// A sequence of bytes that is not valid UTF-8.
     #[error("bytes that are not UTF-8")]
     NotUtf8,
 }
@@ -177,32 +213,36 @@ impl DataError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NothingMatches { .. } => "check the path; folders are searched for .txt, .md, .jsonl and .json, and patterns know *, ? and **".into(),
+            Self::NothingMatches { .. } => {
+                "check the path; folders are searched for .txt, .md, .jsonl and .json files, and patterns may use *, ? and **".into()
+            }
+            Self::NotRegularFile { .. } => "copy its text into a file, and name that in data.files".into(),
             Self::Unreadable { path, .. } => format!("try: ls -l {}", quoted(path)),
             Self::EmptyFile { .. } => "remove it, or leave it out of data.files".into(),
-            Self::NotText { fault: TextFault::Nul, .. } => "leave it out of data.files; only text is read".into(),
+            Self::NotText { fault: TextFault::Nul, .. } => "leave it out of data.files, which takes only text".into(),
             Self::NotText { path, .. } => format!("convert it: iconv -f LATIN1 -t UTF-8 {0} > {0}.utf8", quoted(path)),
             Self::UnsupportedFormat { path } => unsupported_hint(path),
             Self::BrokenJson { .. } => "a .json file holds one array, or one object per line".into(),
             Self::TooManyBadRecords { .. } => "repair the file, check data.text_field, or raise data.max_bad_records".into(),
             Self::FileChanged { .. } => "wait until nothing writes to it, then start again".into(),
             Self::SharedFile { .. } => "leave it out of data.files, or use data.validation_share instead of data.validation_files".into(),
-            Self::TooLittleText { .. } => "give more text, or lower training.context_length".into(),
-            Self::BadTokenizer { .. } => "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json".into(),
+            Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
+            Self::NoTokenizerFile { .. } | Self::BadTokenizer { .. } => "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json".into(),
             Self::NoSpecialToken { key, .. } => format!("set {key} = false, or choose another data.tokenizer"),
             Self::Encode { .. } => "try data.tokenizer = \"bytes\", which takes any text".into(),
+            Self::NoRoom { .. } => "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir".into(),
             Self::DiskFull { path, .. } => format!("make room, then start again: df -h {}", quoted(path.parent().unwrap_or(path))),
             Self::Unwritable { path, .. } => format!("check the permissions: ls -ld {}", quoted(path.parent().unwrap_or(path))),
-            Self::Exists { .. } => "choose another name, or add --force".into(),
-            Self::VocabularyTooSmall { minimum, .. } => format!("use a size of at least {minimum}, like 1024"),
-            Self::TooMuchText { .. } => "train the tokenizer on a sample of the files".into(),
-            Self::Interrupted => "start again: the same command goes on".into(),
+            Self::Exists { .. } => "choose another name with --output, or add --force to replace it".into(),
+            Self::VocabularyTooSmall { minimum, .. } => format!("use --vocab-size {} or more", minimum.max(&1024)),
+            Self::TooMuchText { .. } => "name fewer files; a sample of the text is enough to train a tokenizer".into(),
+            Self::Interrupted => "run the same command again".into(),
         }
     }
 
-    /// Whether the user asked for something impossible, rather than the disk or the system refusing something possible.
+    /// Whether the request itself cannot be met, rather than the disk or the system having refused it.
     #[must_use]
-    pub fn is_users(&self) -> bool {
+    pub fn is_user_error(&self) -> bool {
         match self {
             Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
             Self::DiskFull { .. } | Self::Unwritable { .. } | Self::Interrupted => false,
@@ -230,8 +270,20 @@ fn unsupported_hint(path: &Path) -> String {
         Some("zst") => format!("this version reads text and JSON lines; unpack it: zstd -d {} -o {}", quoted(path), quoted(&unpacked)),
         Some("gz") => format!("this version reads text and JSON lines; unpack it: gunzip -k {}", quoted(path)),
         Some("parquet") => "this version reads text and JSON lines; convert it to .jsonl first".into(),
-        _ => "files end in .txt, .md, .jsonl or .json; rename it if it is one of these".into(),
+        _ => "file names must end in .txt, .md, .jsonl or .json; rename the file if it is in one of these formats".into(),
     }
+}
+
+/// A number of bytes for people: `1.2 MB`.
+pub(crate) fn bytes_in_words(bytes: u64) -> String {
+    let units = ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    // 999.95 would be shown as 1000.0 of the smaller unit.
+    while value >= 999.95 && unit + 1 < units.len() {
+        (value, unit) = (value / 1000.0, unit + 1);
+    }
+    let digits = usize::from(unit > 0);
+    format!("{value:.digits$} {}", units[unit])
 }
 
 /// Quotes a path for a shell if it needs it.

@@ -3,8 +3,9 @@
 //! Knows paths, folders and patterns; never what is inside a file beyond its first 64 KiB. Start at [`find_files`].
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -75,6 +76,9 @@ impl SourceFile {
         let format = TextFormat::of(path).ok_or_else(|| DataError::UnsupportedFormat { path: path.to_owned() })?;
         let path = fs::canonicalize(path).map_err(|error| DataError::reading(path, error))?;
         let metadata = fs::metadata(&path).map_err(|error| DataError::reading(&path, error))?;
+        if let Some(what) = other_than_a_file(metadata.file_type()) {
+            return Err(DataError::NotRegularFile { path, what });
+        }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let modified_nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
         Ok(Self { path, format, bytes: metadata.len(), modified_nanos })
@@ -107,6 +111,17 @@ impl SourceFile {
     pub(crate) fn check_unchanged(&self) -> Result<(), DataError> {
         if Self::new(&self.path)? == *self { Ok(()) } else { Err(DataError::FileChanged { path: self.path.clone() }) }
     }
+}
+
+/// What a path leads to if not to a regular file; pipes and devices may never end.
+fn other_than_a_file(kind: FileType) -> Option<&'static str> {
+    let table = [
+        (kind.is_dir(), "a folder"),
+        (kind.is_fifo(), "a pipe"),
+        (kind.is_socket(), "a socket"),
+        (kind.is_char_device() || kind.is_block_device(), "a device"),
+    ];
+    table.into_iter().find(|(is, _)| *is).map(|(_, what)| what)
 }
 
 fn matching(pattern: &Path) -> Result<Vec<PathBuf>, DataError> {
@@ -178,7 +193,8 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
             _ => candidates.into_iter().map(|folder| folder.join(component)).collect(),
         };
     }
-    candidates.into_iter().filter(|path| path.is_file()).collect()
+    // What is neither a file nor a folder is named by an error later, not silently left out.
+    candidates.into_iter().filter(|path| path.exists() && !path.is_dir()).collect()
 }
 
 fn children(folder: &Path, pattern: &[u8]) -> Vec<PathBuf> {

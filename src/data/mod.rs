@@ -14,12 +14,14 @@ mod prepare;
 mod random;
 mod stream;
 mod tokenizer;
+mod train_tokenizer;
 
 pub use documents::{BadRecord, DocumentOptions, DocumentReader, ReadReport};
 pub use error::{DataError, TextFault};
 pub use files::{SourceFile, TextFormat, find_files};
 pub use loader::Loader;
-pub use order::{BlockOrder, Place};
-pub use prepare::{PrepareReport, PrepareRequest, Prepared, Watch, check, prepare};
+pub use order::{BlockOrder, BlockPlace};
+pub use prepare::{Inputs, PrepareReport, PrepareRequest, Prepared, Watch, prepare};
 pub use stream::TokenStream;
 pub use tokenizer::Tokenizer;
+pub use train_tokenizer::{TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary};

@@ -20,7 +20,7 @@ pub struct BlockOrder {
 
 /// Where a position of the run lies in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct BlockPlace {
     /// Whole passes over the stream before it.
     pub epoch: u64,
     /// Block of the stream.
@@ -54,11 +54,11 @@ impl BlockOrder {
 
     /// Where the token lies that is read after `position_tokens` others.
     #[must_use]
-    pub fn place(&self, position_tokens: u64) -> Place {
+    pub fn place(&self, position_tokens: u64) -> BlockPlace {
         let turn = position_tokens / self.block_tokens;
         let (epoch, index) = (turn / self.num_blocks, turn % self.num_blocks);
         let block = if self.shuffle { self.permuted(epoch, index) } else { index };
-        Place { epoch, block, part_offset_tokens: position_tokens % self.block_tokens }
+        BlockPlace { epoch, block, part_offset_tokens: position_tokens % self.block_tokens }
     }
 
     /// Walks the cycle of a permutation of a power of four until it is back among the blocks: at most four steps on average,
@@ -138,7 +138,7 @@ mod tests {
     fn without_shuffling_the_text_is_read_as_it_stands() {
         let order = BlockOrder::new(50, 10, 1, false);
         assert_eq!(epoch(&order, 0), [0, 1, 2, 3, 4]);
-        assert_eq!(order.place(50 + 23), Place { epoch: 1, block: 2, part_offset_tokens: 3 });
+        assert_eq!(order.place(50 + 23), BlockPlace { epoch: 1, block: 2, part_offset_tokens: 3 });
     }
 
     #[test]

@@ -1,17 +1,20 @@
-//! From a configuration to token streams: check, look into the cache, read, encode, keep.
+//! From a configuration to token streams: find what is named, look into the cache, read, encode, keep.
+//!
+//! Start at [`prepare`]; what can be refused before anything is written is in [`Inputs`].
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DataConfig, Generator, TextSource, ValidationSource};
+use crate::config::{DataConfig, TextGenerator, TextSource, ValidationSource};
 use crate::data::cache::{self, Building, Cached, Manifest};
 use crate::data::encode::Encoder;
+use crate::data::error::bytes_in_words;
 use crate::data::grammar::Grammar;
 use crate::data::stream::{TokenWidth, TokenWriter};
-use crate::data::tokenizer::Brackets;
-use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, SourceFile, TokenStream, Tokenizer, find_files};
+use crate::data::tokenizer::SpecialTokens;
+use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, SourceFile, TextFormat, TokenStream, Tokenizer, find_files};
 
 /// Told what is being done, how much of it is done, and how much there is in all, if that is known; may say stop.
 pub type Watch<'a> = dyn FnMut(&str, u64, Option<u64>) -> ControlFlow<()> + 'a;
@@ -72,47 +75,40 @@ pub struct PrepareReport {
     pub empty_records: u64,
 }
 
-/// Checks what can be checked without reading everything: the tokenizer loads, every file exists and begins with text.
-///
-/// # Errors
-/// The first thing that would stop [`prepare`].
-pub fn check(config: &DataConfig) -> Result<(), DataError> {
-    Plan::new(config).map(|_| ())
-}
-
 /// Prepares the training and validation tokens, or finds them prepared.
 ///
 /// # Errors
 /// When the text cannot be used or the tokens cannot be written; [`DataError::Interrupted`] when `watch` breaks. Nothing
 /// half-done is left behind, and the next call starts over.
 pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
-    let plan = Plan::new(request.data)?;
-    let folder = request.cache.join(plan.key(request));
+    let inputs = Inputs::find(request.data)?;
+    let folder = request.cache.join(inputs.key(request));
     let (cached, is_reused) = match cache::open(&folder) {
         Some(cached) => (cached, true),
-        None => (plan.build(request, &folder, watch)?, false),
+        None => (inputs.build(request, &folder, watch)?, false),
     };
     let Cached { mut streams, manifest } = cached;
     let (train, validation) = match (request.data.validation(), streams.pop(), streams.pop()) {
         (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation),
-        (ValidationSource::Share(share), Some(text), None) => plan.split(request, share.get(), &text)?,
+        (ValidationSource::Share(share), Some(text), None) => inputs.split(request, share.get(), &text)?,
         _ => unreachable!("a folder of the cache has the streams that its key stands for"),
     };
     check_length("training", &train, request)?;
     check_length("validation", &validation, request)?;
     let entropy_rate = match request.data.source() {
         TextSource::Files(_) => None,
-        TextSource::Generated(Generator::Grammar) => Grammar::built_in().entropy_rate(&plan.tokenizer, plan.brackets.len())?,
+        TextSource::Generated(TextGenerator::Grammar) => Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?,
     };
     let Manifest { fingerprint, report, .. } = manifest;
-    Ok(Prepared { train, validation, fingerprint, tokenizer: plan.tokenizer, entropy_rate, report, is_reused })
+    Ok(Prepared { train, validation, fingerprint, tokenizer: inputs.tokenizer, entropy_rate, report, is_reused })
 }
 
-/// Everything that is known before reading.
-struct Plan<'a> {
+/// What a configuration names, found and opened, before any text is read in full.
+#[derive(Debug)]
+pub struct Inputs<'a> {
     config: &'a DataConfig,
     tokenizer: Tokenizer,
-    brackets: Brackets,
+    special_tokens: SpecialTokens,
     /// None for a generator.
     train_files: Option<Vec<SourceFile>>,
     /// None for a share.
@@ -135,13 +131,17 @@ struct KeyParts<'a> {
     generated: Option<(&'a str, u64, u64)>,
 }
 
-impl<'a> Plan<'a> {
-    fn new(config: &'a DataConfig) -> Result<Self, DataError> {
+impl<'a> Inputs<'a> {
+    /// Finds what can be found without reading everything: the tokenizer loads, every file exists and begins with text.
+    ///
+    /// # Errors
+    /// The first thing that would stop [`prepare`].
+    pub fn find(config: &'a DataConfig) -> Result<Self, DataError> {
         let tokenizer = Tokenizer::load(&config.tokenizer)?;
-        let brackets = tokenizer.brackets(config)?;
+        let special_tokens = tokenizer.special_tokens(config)?;
         let train_files = match config.source() {
             TextSource::Files(patterns) => Some(usable_files(patterns)?),
-            TextSource::Generated(Generator::Grammar) => None,
+            TextSource::Generated(TextGenerator::Grammar) => None,
         };
         let validation_files = match config.validation() {
             ValidationSource::Files(patterns) => Some(usable_files(patterns)?),
@@ -151,7 +151,75 @@ impl<'a> Plan<'a> {
         if let Some(shared) = validation_files.iter().flatten().find(is_trained_on) {
             return Err(DataError::SharedFile { path: shared.path.clone() });
         }
-        Ok(Self { config, tokenizer, brackets, train_files, validation_files })
+        Ok(Self { config, tokenizer, special_tokens, train_files, validation_files })
+    }
+
+    /// The tokenizer, loaded.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Checks what the sizes of files and budget say beforehand: that the disk has room for generated tokens, and that files
+    /// hold enough text. Returns a warning if the tokens of files may not fit on the disk.
+    ///
+    /// # Errors
+    /// When the tokens cannot fit, or the text is certainly too short. Nothing was written then.
+    pub fn check_sizes(&self, request: &PrepareRequest<'_>) -> Result<Option<String>, DataError> {
+        self.check_lengths(request.block_tokens)?;
+        if cache::open(&request.cache.join(self.key(request))).is_some() {
+            return Ok(None);
+        }
+        let Some(free) = free_bytes(request.cache) else { return Ok(None) };
+        self.check_room(request, free)
+    }
+
+    fn check_room(&self, request: &PrepareRequest<'_>, free: u64) -> Result<Option<String>, DataError> {
+        let width = TokenWidth::of(self.tokenizer.vocab_size()).bytes();
+        if self.train_files.is_none() {
+            let needed = with_margin(self.generated_tokens(request).saturating_mul(width));
+            let folder = request.cache.to_owned();
+            return if needed <= free { Ok(None) } else { Err(DataError::NoRoom { folder, needed, free }) };
+        }
+        let files = [&self.train_files, &self.validation_files].into_iter().flatten();
+        let tokens = files.map(|files| self.most_tokens(files)).try_fold(0_u64, |sum, most| Some(sum.saturating_add(most?)));
+        let needed = with_margin(tokens.unwrap_or(0).saturating_mul(width));
+        let warning = || {
+            let [needed, free] = [needed, free].map(bytes_in_words);
+            format!("the tokens of the text may take up to {needed} in {}, where {free} is free", request.cache.display())
+        };
+        Ok((needed > free).then(warning))
+    }
+
+    /// Refuses files that are too small to hold what training and validation need.
+    fn check_lengths(&self, block_tokens: u64) -> Result<(), DataError> {
+        let Some(train_files) = &self.train_files else { return Ok(()) };
+        let parts = match &self.validation_files {
+            None => vec![("whole", train_files, block_tokens.saturating_mul(2))],
+            Some(validation_files) => vec![("training", train_files, block_tokens), ("validation", validation_files, block_tokens)],
+        };
+        for (part, files, needed) in parts {
+            if let Some(at_most) = self.most_tokens(files).filter(|most| *most < needed) {
+                return Err(DataError::FilesTooSmall { part, at_most, needed, block_tokens });
+            }
+        }
+        Ok(())
+    }
+
+    /// An upper bound of the tokens in `files`, if their sizes give one.
+    fn most_tokens(&self, files: &[SourceFile]) -> Option<u64> {
+        if !self.tokenizer.never_adds_tokens() {
+            return None;
+        }
+        // Besides its special tokens a piece may get one more: a space in front of its first word.
+        let per_piece = self.special_tokens.len() as u64 + 1;
+        let most = |bytes: u64| bytes.saturating_add(per_piece.saturating_mul(1 + bytes / self.config.max_document_words.0.max(1)));
+        let of_file = |file: &SourceFile| match file.format {
+            TextFormat::Plain => most(file.bytes),
+            // A record is at least as long as its quotes, its line break and one letter.
+            TextFormat::JsonLines | TextFormat::Json => most(file.bytes).saturating_add(per_piece.saturating_mul(file.bytes / 4)),
+        };
+        Some(files.iter().map(of_file).fold(0, u64::saturating_add))
     }
 
     fn key(&self, request: &PrepareRequest<'_>) -> String {
@@ -173,6 +241,7 @@ impl<'a> Plan<'a> {
     }
 
     fn build(&self, request: &PrepareRequest<'_>, folder: &Path, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
+        self.check_sizes(request)?;
         let building = Building::start(folder)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.tokenizer.fingerprint().as_bytes());
@@ -189,7 +258,7 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let writer = TokenWriter::create(&building.stream_path(index), width)?;
-            let encoder = Encoder::new(&self.tokenizer, self.brackets, writer, &mut hasher);
+            let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
             tokens.push(match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
                 None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
@@ -210,7 +279,7 @@ impl<'a> Plan<'a> {
         let train = generated_training_tokens(request);
         match self.config.validation() {
             ValidationSource::Files(_) => train,
-            ValidationSource::Share(share) => train + share_of(share.get(), train, request.block_tokens),
+            ValidationSource::Share(share) => train.saturating_add(share_of(share.get(), train, request.block_tokens)),
         }
     }
 
@@ -289,7 +358,21 @@ fn tell(watch: &mut Watch<'_>, activity: &str, done: u64, total: u64) -> Result<
 }
 
 fn generated_training_tokens(request: &PrepareRequest<'_>) -> u64 {
-    request.generated_tokens.max(1).next_multiple_of(request.block_tokens)
+    let tokens = request.generated_tokens.max(1);
+    tokens.checked_next_multiple_of(request.block_tokens).unwrap_or(tokens)
+}
+
+/// What has to be free for `bytes`: a disk that is filled to the last byte stops everybody else too.
+fn with_margin(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 20)
+}
+
+/// Bytes that are free on the disk of `folder`, which need not exist yet.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    // The ancestors of a relative path end with the empty path, which stands for the current folder.
+    let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let disk = rustix::fs::statvfs(existing).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// A share of `tokens`, at least one block.
@@ -300,4 +383,36 @@ fn share_of(share: f64, tokens: u64, block_tokens: u64) -> u64 {
 fn check_length(part: &'static str, stream: &TokenStream, request: &PrepareRequest<'_>) -> Result<(), DataError> {
     let (tokens, block_tokens) = (stream.len(), request.block_tokens);
     if tokens >= block_tokens { Ok(()) } else { Err(DataError::TooLittleText { part, tokens, needed: block_tokens, block_tokens }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Count, Share};
+
+    #[test]
+    fn files_whose_tokens_may_not_fit_on_the_disk_are_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "a".repeat(1000)).unwrap();
+        let config = DataConfig {
+            files: Some(vec![folder.path().join("a.txt")]),
+            generator: None,
+            validation_share: Some(Share::new(0.1).unwrap()),
+            validation_files: None,
+            tokenizer: "bytes".into(),
+            text_field: "text".into(),
+            add_bos: true,
+            add_eos: false,
+            max_document_words: Count(10_000),
+            max_bad_records: 0.0,
+            shuffle: true,
+            block_tokens: None,
+        };
+        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache") };
+        let inputs = Inputs::find(&config).unwrap();
+        // 1002 tokens of two bytes, and a twentieth on top.
+        assert_eq!(inputs.check_room(&request, 2104).unwrap(), None);
+        let warning = inputs.check_room(&request, 2103).unwrap();
+        assert_eq!(warning.as_deref(), Some("the tokens of the text may take up to 2.1 kB in /cache, where 2.1 kB is free"));
+    }
 }

@@ -201,6 +201,6 @@ mod tests {
         writer.write(&[1; 10]).unwrap();
         let error = writer.finish().unwrap_err();
         assert!(matches!(error, DataError::DiskFull { needed: 123_456_789, .. }), "{error}");
-        assert_eq!(error.to_string(), "no space left for /dev/full, which needs about 123456789 bytes");
+        assert_eq!(error.to_string(), "no space left for /dev/full, which needs about 123.5 MB");
     }
 }

@@ -3,7 +3,8 @@
 //! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`. Never adds special tokens
 //! by itself; documents get theirs from [`crate::data::prepare`].
 
-use std::path::Path;
+use std::fs;
+use std::io;
 use std::sync::Arc;
 
 use tokenizers::Tokenizer as HuggingFace;
@@ -23,11 +24,15 @@ const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>
 const BYTE_BOS: u32 = 0xFE;
 const BYTE_EOS: u32 = 0xFF;
 
+/// Embedding rows that a vocabulary may need for each token it has, and how many on top, before its ids are taken for broken.
+const ROWS_PER_TOKEN: usize = 16;
+const FREE_ROWS: usize = 1 << 16;
+
 /// Turns text into token ids and back; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     choice: String,
-    kind: Kind,
+    encoding: Encoding,
     vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
@@ -35,7 +40,7 @@ pub struct Tokenizer {
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum Encoding {
     /// Every byte is its own id.
     Bytes,
     /// A tokenizers file.
@@ -53,7 +58,15 @@ impl Tokenizer {
             "demo" => Self::from_json(choice, DEMO),
             path => {
                 let bad = |reason: String| DataError::BadTokenizer { choice: path.to_owned(), reason };
-                let bytes = std::fs::read(Path::new(path)).map_err(|error| bad(error.to_string()))?;
+                let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => DataError::NoTokenizerFile { path: path.into() },
+                    _ => bad(error.to_string()),
+                })?;
+                // A pipe or a device may never end.
+                if !metadata.is_file() {
+                    return Err(bad("it is not a regular file".into()));
+                }
+                let bytes = fs::read(path).map_err(|error| bad(error.to_string()))?;
                 let json = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
                 Self::from_json(path, &json)
             }
@@ -62,7 +75,7 @@ impl Tokenizer {
 
     fn bytes() -> Self {
         let fingerprint = blake3::hash(b"bytes").to_hex().to_string();
-        Self { choice: "bytes".into(), kind: Kind::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), fingerprint }
+        Self { choice: "bytes".into(), encoding: Encoding::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), fingerprint }
     }
 
     /// Builds a tokenizer from the text of a tokenizers file.
@@ -72,19 +85,22 @@ impl Tokenizer {
         // A file may carry the truncation and padding of the model it was saved with; a corpus is never cut or padded here.
         model.with_truncation(None).map_err(|error| bad(error.to_string()))?;
         model.with_padding(None);
-        // Ids may have holes, and the embedding table needs a row for the largest.
-        let vocab_size = model.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
-        if vocab_size == 0 {
+        let ids = model.get_vocab(true);
+        let Some(largest_id) = ids.values().max().map(|id| *id as usize) else {
             return Err(bad("its vocabulary is empty".into()));
+        };
+        // Ids may have holes, and the embedding table needs a row for the largest: beyond reason, that is a broken file.
+        if largest_id >= i32::MAX as usize || largest_id > ROWS_PER_TOKEN * ids.len() + FREE_ROWS {
+            return Err(bad(format!("it has {} tokens, but ids up to {largest_id}", ids.len())));
         }
         let first_known = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
         Ok(Self {
             choice: choice.to_owned(),
-            vocab_size,
+            vocab_size: largest_id + 1,
             bos: first_known(&BOS_NAMES),
             eos: first_known(&EOS_NAMES),
             fingerprint: blake3::hash(json.as_bytes()).to_hex().to_string(),
-            kind: Kind::File { model: Arc::new(model), json: json.into() },
+            encoding: Encoding::File { model: Arc::new(model), json: json.into() },
         })
     }
 
@@ -94,13 +110,23 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// Whether a text certainly has no more tokens than bytes, but for a space that may be put in front of it.
+    ///
+    /// A normalizer may make a text longer, so nothing is certain with one.
+    pub(crate) fn never_adds_tokens(&self) -> bool {
+        match &self.encoding {
+            Encoding::Bytes => true,
+            Encoding::File { model, .. } => model.get_normalizer().is_none(),
+        }
+    }
+
     /// The token ids of `text`, without added special tokens.
     ///
     /// A special token that is spelled out in the text becomes that token, as in Hugging Face's tokenizers.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        match &self.kind {
-            Kind::Bytes => Ok(text.bytes().map(u32::from).collect()),
-            Kind::File { model, .. } => match model.encode_fast(text, false) {
+        match &self.encoding {
+            Encoding::Bytes => Ok(text.bytes().map(u32::from).collect()),
+            Encoding::File { model, .. } => match model.encode_fast(text, false) {
                 Ok(encoding) => Ok(encoding.get_ids().to_vec()),
                 Err(error) => Err(DataError::Encode { reason: error.to_string() }),
             },
@@ -110,12 +136,12 @@ impl Tokenizer {
     /// The text of `ids`; special tokens, unknown ids and broken characters do not fail but are left out or replaced.
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
-        match &self.kind {
-            Kind::Bytes => {
+        match &self.encoding {
+            Encoding::Bytes => {
                 let bytes: Vec<u8> = ids.iter().filter(|id| **id < BYTE_BOS).map(|id| *id as u8).collect();
                 String::from_utf8_lossy(&bytes).into_owned()
             }
-            Kind::File { model, .. } => model.decode(ids, true).unwrap_or_default(),
+            Encoding::File { model, .. } => model.decode(ids, true).unwrap_or_default(),
         }
     }
 
@@ -146,9 +172,9 @@ impl Tokenizer {
     /// The text of its `tokenizer.json`, for exports; plain bytes have none.
     #[must_use]
     pub fn json(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Bytes => None,
-            Kind::File { json, .. } => Some(json),
+        match &self.encoding {
+            Encoding::Bytes => None,
+            Encoding::File { json, .. } => Some(json),
         }
     }
 
@@ -156,13 +182,13 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When one is wanted that the tokenizer does not have.
-    pub(crate) fn brackets(&self, config: &DataConfig) -> Result<Brackets, DataError> {
+    pub(crate) fn special_tokens(&self, config: &DataConfig) -> Result<SpecialTokens, DataError> {
         let wanted = |wanted: bool, id: Option<u32>, token, key| match (wanted, id) {
             (false, _) => Ok(None),
             (true, Some(id)) => Ok(Some(id)),
             (true, None) => Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key }),
         };
-        Ok(Brackets {
+        Ok(SpecialTokens {
             bos: wanted(config.add_bos, self.bos, "begin-of-text", "data.add_bos")?,
             eos: wanted(config.add_eos, self.eos, "end-of-text", "data.add_eos")?,
         })
@@ -171,14 +197,14 @@ impl Tokenizer {
 
 /// The special tokens around each document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Brackets {
+pub(crate) struct SpecialTokens {
     /// Before it.
     pub(crate) bos: Option<u32>,
     /// After it.
     pub(crate) eos: Option<u32>,
 }
 
-impl Brackets {
+impl SpecialTokens {
     /// Number of tokens they add to a document.
     pub(crate) fn len(self) -> usize {
         usize::from(self.bos.is_some()) + usize::from(self.eos.is_some())

@@ -1,7 +1,7 @@
 //! Trial steps, a few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
 //! and the speed of later stages is known from the start.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
@@ -13,14 +13,35 @@ use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
 
+/// After this long no other shape is tried before training.
+const TRIAL_LIMIT: Duration = Duration::from_mins(2);
+/// The same for a plan on paper.
+const PLAN_TRIAL_LIMIT: Duration = Duration::from_secs(10);
+
 /// Tokens per second of each stage, without the optimizer's update; `None` if the run is to end.
 ///
 /// # Errors
 /// When the device fails.
 pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM) -> Result<Option<Vec<f64>>, EngineError> {
+    try_shapes(workers, plan, model, TRIAL_LIMIT)
+}
+
+/// Tries each shape of micro-batches once; when `limit` is over, the speeds of the rest follow from their operations per token.
+fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, limit: Duration) -> Result<Option<Vec<f64>>, EngineError> {
     let device = &workers.device;
-    let mut speeds = Vec::new();
-    for stage in &plan.stages {
+    let begun = Instant::now();
+    let alike = plan.first_stages_alike();
+    let flops_per_token = |idx: usize| plan.stages[idx].flops_per_position / plan.stages[idx].patch_size.get() as f64;
+    let mut speeds: Vec<f64> = Vec::new();
+    for (idx, stage) in plan.stages.iter().enumerate() {
+        if let Some(speed) = speeds.get(alike[idx]) {
+            speeds.push(*speed);
+            continue;
+        }
+        if idx > 0 && begun.elapsed() > limit {
+            speeds.push(speeds[0] * flops_per_token(0) / flops_per_token(idx));
+            continue;
+        }
         let positions = Positions::new(&plan.model, stage.context_length, &device.device);
         let together = device.micro_batches_together.min(stage.num_micro_batches);
         let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
@@ -51,5 +72,5 @@ pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCaus
 pub fn measure_speeds(plan: &RunPlan, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device.clone().autodiff());
     let workers = Workers::new(device.clone(), StopFlag::default());
-    Ok(try_stages(&workers, plan, &model)?.unwrap_or_default())
+    Ok(try_shapes(&workers, plan, &model, PLAN_TRIAL_LIMIT)?.unwrap_or_default())
 }

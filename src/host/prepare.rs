@@ -20,7 +20,7 @@ impl ClaimedRun {
         self,
         mut config: RunConfig,
         index: &RunIndex,
-        check: impl FnOnce(&RunConfig) -> Result<(), E>,
+        check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
     ) -> Result<(RunDirectory, RunLock, Vec<String>), E> {
         config.name = self.directory.name();
         let prepared = self.write(&config, check).map(|mut warnings| {
@@ -38,14 +38,14 @@ impl ClaimedRun {
         }
     }
 
-    fn write<E: From<HostError>>(&self, config: &RunConfig, check: impl FnOnce(&RunConfig) -> Result<(), E>) -> Result<Vec<String>, E> {
+    fn write<E: From<HostError>>(&self, config: &RunConfig, check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>) -> Result<Vec<String>, E> {
         let directory = &self.directory;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| HostError::Io { path, source }
         };
         let mut warnings = if directory.is_run() { check_identity(directory, config)? } else { Vec::new() };
-        check(&with_own_tokenizer(config.clone(), directory))?;
+        warnings.extend(check(&with_own_tokenizer(config.clone(), directory), directory)?);
         remove_leftovers(directory.path());
         create_directory(&directory.checkpoints()).map_err(io(&directory.checkpoints()))?;
         // Before the configuration, so that a run that has one has its tokenizer as well.

@@ -1,5 +1,7 @@
 //! From a configuration to a plan.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig};
@@ -87,6 +89,14 @@ impl RunPlan {
         self.stages.iter().position(|stage| completed < stage.last_step()).unwrap_or(self.stages.len().saturating_sub(1))
     }
 
+    /// For each stage, the first stage that computes micro-batches of the same shape: what is measured on that one holds for both.
+    #[must_use]
+    pub fn first_stages_alike(&self) -> Vec<usize> {
+        let mut first = BTreeMap::new();
+        let shape = |stage: &StagePlan| (stage.patch_size, stage.context_length, stage.micro_batch_size, stage.num_micro_batches);
+        self.stages.iter().enumerate().map(|(idx, stage)| *first.entry(shape(stage)).or_insert(idx)).collect()
+    }
+
     /// What the first `completed` updates cost.
     #[must_use]
     pub fn cost_after(&self, completed: u64) -> Cost {
@@ -117,7 +127,7 @@ fn vocab_size(config: &RunConfig, corpus: &Corpus) -> Result<usize, PlanError> {
     let tokenizer = corpus.tokenizer_vocab_size;
     match config.model.vocab_size {
         // Multiples of 64 keep the matrix kernels of GPUs on their fast paths.
-        None => Ok(tokenizer.next_multiple_of(64)),
+        None => Ok(tokenizer.checked_next_multiple_of(64).unwrap_or(tokenizer)),
         Some(vocab_size) if vocab_size >= tokenizer => Ok(vocab_size),
         Some(vocab_size) => Err(PlanError::VocabularyTooSmall { vocab_size, tokenizer }),
     }
@@ -210,14 +220,16 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
     let run_tokens_per_step = config.training.tokens_per_step.0;
     let total = run_steps(config, corpus, &shares, block_tokens)?;
     let given = |idx: usize| config.stages[idx].share.map(|_| (shares[idx] * total as f64).round() as u64);
-    let taken: u64 = (0..config.stages.len()).filter_map(given).sum();
-    let mut plans: Vec<StagePlan> = Vec::new();
+    let taken: u64 = (0..config.stages.len()).filter_map(given).fold(0, u64::saturating_add);
+    let all_given = config.stages.iter().all(|stage| stage.share.is_some());
+    let mut divisors = BTreeMap::new();
+    let mut plans: Vec<StagePlan> = Vec::with_capacity(config.stages.len());
     for (idx, stage) in config.stages.iter().enumerate() {
         let per_step = tokens_per_step(config, stage);
         // Rounding each share by itself must not change the budget: without a stage for the rest, the last one takes it.
-        let is_last = idx + 1 == config.stages.len() && given(idx).is_some();
+        let takes_the_rest = all_given && idx + 1 == config.stages.len();
         let run_units = match given(idx) {
-            Some(own) if is_last && config.stages.iter().all(|stage| stage.share.is_some()) => total.saturating_sub(taken - own),
+            Some(own) if takes_the_rest => total.saturating_sub(taken - own),
             Some(own) => own,
             None => total.saturating_sub(taken),
         };
@@ -227,7 +239,9 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
         }
         let before = plans.last();
         let sequences = (per_step / sequence_tokens(config, stage)) as usize;
-        let micro_batch_size = largest_divisor(sequences, stage.micro_batch_size.unwrap_or(config.training.micro_batch_size));
+        let limit = stage.micro_batch_size.unwrap_or(config.training.micro_batch_size);
+        // Stages are mostly alike, and a divisor may take a million trials.
+        let micro_batch_size = *divisors.entry((sequences, limit)).or_insert_with(|| largest_divisor(sequences, limit));
         let context_length = context_length(config, stage);
         let data_end = before.map_or(0, |plan| plan.first_data_token + plan.steps * plan.tokens_per_step);
         plans.push(StagePlan {
@@ -252,7 +266,7 @@ fn schedule(config: &RunConfig, stage: &StageConfig, steps: u64, idx: usize, war
     let share = |share: f64| (share * steps as f64).round() as u64;
     let asked = stage.warmup_steps.or(config.schedule.warmup_steps).unwrap_or_else(|| share(config.schedule.warmup_share.map_or(0.0, Share::get)));
     if asked > steps {
-        warnings.push(format!("stage {} has {steps} steps: its warm-up of {asked} steps was cut to that", idx + 1));
+        warnings.push(format!("the warm-up of stage {} was shortened from {asked} to {steps}, the number of its steps", idx + 1));
     }
     Schedule {
         kind: config.schedule.kind,
@@ -270,10 +284,10 @@ fn warn_about_corpus(train_tokens: u64, block_tokens: u64, tokens: u64, warnings
         return Err(PlanError::CorpusTooSmall { tokens: train_tokens, block_tokens });
     }
     if usable < train_tokens {
-        warnings.push(format!("{} of {train_tokens} training tokens are never read: the text ends inside a block of {block_tokens}", train_tokens - usable));
+        warnings.push(format!("the last {} of {train_tokens} training tokens are not read: they do not fill a block of {block_tokens}", train_tokens - usable));
     }
     if tokens > usable {
-        warnings.push(format!("the budget reads the training text {:.2} times", tokens as f64 / usable as f64));
+        warnings.push(format!("the budget covers the training text {:.2} times", tokens as f64 / usable as f64));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Parameters, floating-point operations and memory of a LLaMA-style network.
+//! Parameters and floating-point operations of a LLaMA-style network.
 //!
 //! Operations are counted as 6 per matrix weight and position plus 12 * layers * hidden * positions of the sequence for
 //! attention (the convention of nanochat and torchtitan; the causal half is not taken off). The embedding table is looked up, not multiplied.
@@ -45,17 +45,6 @@ pub struct Cost {
     pub flops: f64,
 }
 
-/// Bytes that a run needs at its widest moment; activations are an estimate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
-    /// Weights, gradients and both moments in f32.
-    pub state: u64,
-    /// Kept for the backward pass of one micro-batch.
-    pub activations: u64,
-    /// One checkpoint on disk.
-    pub checkpoint: u64,
-}
-
 impl ModelShape {
     /// Settles the vocabulary of `model` at `vocab_size`.
     #[must_use]
@@ -78,46 +67,40 @@ impl ModelShape {
     /// Width of one attention head.
     #[must_use]
     pub fn head_dim(&self) -> usize {
-        self.hidden_size / self.num_attention_heads
+        self.hidden_size / self.num_attention_heads.max(1)
     }
 
-    /// All weights, a tied table counted once.
+    /// All weights, a tied table counted once; sizes that no number can count give the greatest number.
     #[must_use]
     pub fn num_parameters(&self) -> u64 {
-        let norms = (2 * self.num_hidden_layers + 1) * self.hidden_size;
-        let tables = if self.tie_word_embeddings { 1 } else { 2 } * self.vocab_size * self.hidden_size;
-        self.num_layer_matmul_parameters() * self.num_hidden_layers as u64 + (norms + tables) as u64
+        let norms = product(&[2, self.num_hidden_layers, self.hidden_size]).saturating_add(self.hidden_size as u64);
+        let tables = product(&[if self.tie_word_embeddings { 1 } else { 2 }, self.vocab_size, self.hidden_size]);
+        self.layers_matmul_parameters().saturating_add(norms).saturating_add(tables)
     }
 
     /// Weights that are multiplied at every position: all matrices with the head, without the embedding table.
     #[must_use]
     pub fn num_matmul_parameters(&self) -> u64 {
-        self.num_layer_matmul_parameters() * self.num_hidden_layers as u64 + (self.vocab_size * self.hidden_size) as u64
+        self.layers_matmul_parameters().saturating_add(product(&[self.vocab_size, self.hidden_size]))
     }
 
     /// Operations of one position, forward and backward, in a sequence of `context_length` positions.
     #[must_use]
     pub fn flops_per_position(&self, context_length: usize) -> f64 {
-        let attention = 12.0 * (self.num_hidden_layers * self.hidden_size) as f64 * context_length as f64;
+        let attention = 12.0 * product(&[self.num_hidden_layers, self.hidden_size]) as f64 * context_length as f64;
         6.0 * self.num_matmul_parameters() as f64 + attention
     }
 
-    /// Bytes for micro-batches of `sequences` sequences of `context_length` positions.
-    ///
-    /// Activations: per layer and position about 12 rows of `hidden_size`, 4 of `intermediate_size` and 4 score rows per
-    /// head, and 4 rows of logits, all f32 (an upper estimate; no activation checkpointing).
-    #[must_use]
-    pub fn memory(&self, sequences: usize, context_length: usize) -> Memory {
-        let layer_row = 12 * self.hidden_size + 4 * self.intermediate_size + 4 * self.num_attention_heads * context_length;
-        let row = self.num_hidden_layers * layer_row + 4 * self.vocab_size;
-        // In floats, since the product of silly sizes is beyond any integer.
-        let activations = 4.0 * sequences as f64 * context_length as f64 * row as f64;
-        Memory { state: 16 * self.num_parameters(), activations: activations as u64, checkpoint: 12 * self.num_parameters() }
+    fn layers_matmul_parameters(&self) -> u64 {
+        let queries_and_output = product(&[2, self.hidden_size, self.hidden_size]);
+        let keys_and_values = product(&[2, self.hidden_size, self.num_key_value_heads, self.head_dim()]);
+        let feed_forward = product(&[3, self.hidden_size, self.intermediate_size]);
+        let layer = queries_and_output.saturating_add(keys_and_values).saturating_add(feed_forward);
+        layer.saturating_mul(self.num_hidden_layers as u64)
     }
+}
 
-    fn num_layer_matmul_parameters(&self) -> u64 {
-        let key_value = self.num_key_value_heads * self.head_dim();
-        let attention = 2 * self.hidden_size * self.hidden_size + 2 * self.hidden_size * key_value;
-        (attention + 3 * self.hidden_size * self.intermediate_size) as u64
-    }
+/// The product of `sizes`, or the greatest number if it is greater still.
+fn product(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
 }

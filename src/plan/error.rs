@@ -31,14 +31,14 @@ pub enum PlanError {
         /// Whether every stage has a share.
         all_given: bool,
     },
-    /// More than one stage wants the rest.
-    #[error("{count} stages have no share, so it is not clear how they divide the rest")]
+    /// More than one stage has no share of its own.
+    #[error("{count} stages have no share, so it is not clear how to divide the rest between them")]
     SeveralRests {
         /// How many.
         count: usize,
     },
     /// A stage would do nothing.
-    #[error("stage {stage} gets no optimizer step: the run has {steps} steps of {tokens_per_step} tokens")]
+    #[error("stage {stage} gets no optimizer step: the run has {steps} step{} of {tokens_per_step} tokens", if *.steps == 1 { "" } else { "s" })]
     EmptyStage {
         /// Stage, counted from 1.
         stage: usize,
@@ -66,7 +66,7 @@ pub enum PlanError {
         tokenizer: usize,
     },
     /// There is less text than one block.
-    #[error("the training text has {tokens} tokens, less than one block of {block_tokens} (context_length times the patch sizes)")]
+    #[error("the training text has {tokens} tokens, fewer than one block of {block_tokens}")]
     CorpusTooSmall {
         /// Tokens of the training text.
         tokens: u64,
@@ -88,7 +88,7 @@ pub enum PlanError {
     #[error("the budget is more than 2^63 tokens")]
     BudgetTooLarge,
     /// The number of tokens is needed and not known.
-    #[error("training.epochs needs the number of tokens, which is known after the text was prepared")]
+    #[error("training.epochs needs the number of tokens in the text, which is only known once the text has been prepared")]
     CorpusUnknown,
 }
 
@@ -102,18 +102,20 @@ impl PlanError {
                 let above = below + common;
                 if below == 0 { format!("use training.tokens_per_step = {above}") } else { format!("use training.tokens_per_step = {below} or {above}") }
             }
-            Self::Shares { .. } => "leave out the share of one stage, and it takes the rest".into(),
-            Self::SeveralRests { .. } => "give all stages but one a share, like share = \"2/3\"".into(),
-            Self::EmptyStage { tokens_per_step, .. } => format!("raise training.tokens, or lower training.tokens_per_step below {tokens_per_step}"),
+            Self::Shares { .. } => "leave out the share of one stage: it then takes the rest".into(),
+            Self::SeveralRests { .. } => "give every stage but one a share, like share = \"2/3\"".into(),
+            Self::EmptyStage { tokens_per_step, .. } => {
+                format!("raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below {tokens_per_step}")
+            }
             Self::ContextTooLong { context_length, .. } => format!("lower context_length, or set model.max_position_embeddings = {context_length}"),
             Self::VocabularyTooSmall { tokenizer, .. } => {
                 format!("leave model.vocab_size out, or set it to {} (the next multiple of 64)", tokenizer.next_multiple_of(64))
             }
-            Self::CorpusTooSmall { .. } => "give more text in data.files, or lower training.context_length".into(),
+            Self::CorpusTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
             Self::UnevenBlock { block_tokens, common } => format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common)),
             Self::BlockTooLarge => "use patch sizes that divide one another, like 8, 4, 2, 1".into(),
             Self::BudgetTooLarge => "lower the budget: training.tokens, positions, epochs or steps".into(),
-            Self::CorpusUnknown => "start the run, or give the budget as training.tokens".into(),
+            Self::CorpusUnknown => "give the budget as training.tokens, or start the run: it prepares the text first".into(),
         }
     }
 }

@@ -5,13 +5,15 @@
 mod build;
 mod cost;
 mod error;
+mod memory;
 mod schedule;
 mod stage;
 #[cfg(test)]
 mod tests;
 
 pub use build::{Corpus, RunPlan, block_tokens};
-pub use cost::{Cost, Memory, ModelShape};
+pub use cost::{Cost, ModelShape};
 pub use error::PlanError;
+pub use memory::{MAX_PARALLEL_MICRO_BATCHES, Memory, MemoryNeed};
 pub use schedule::Schedule;
 pub use stage::{Cadences, StagePlan};

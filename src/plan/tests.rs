@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::{LoadRequest, RunConfig, ScheduleKind, load};
-use crate::plan::{Corpus, ModelShape, PlanError, RunPlan, Schedule};
+use crate::plan::{Corpus, MAX_PARALLEL_MICRO_BATCHES, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule};
 
 /// A text of `train_tokens` tokens, read by a tokenizer of 500.
 fn corpus(train_tokens: u64) -> Corpus {
@@ -70,7 +70,7 @@ fn every_budget_leads_to_the_same_run() {
     assert_eq!(RunPlan::new(&config(&["training.epochs=0.5"]), &text).unwrap().steps, 50);
     assert_eq!(
         by_epochs.warnings,
-        ["100 of 409700 training tokens are never read: the text ends inside a block of 256", "the budget reads the training text 6.00 times"]
+        ["the last 100 of 409700 training tokens are not read: they do not fill a block of 256", "the budget covers the training text 6.00 times"]
     );
     let unknown = Corpus { train_tokens: None, ..text };
     assert_eq!(RunPlan::new(&config(&["training.epochs=6"]), &unknown), Err(PlanError::CorpusUnknown));
@@ -160,22 +160,22 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         (
             stages("[{patch_size=4,share=0.5},{patch_size=1,share=0.6}]"),
             "the shares of the stages add up to 1.1000, not to 1",
-            "leave out the share of one stage, and it takes the rest",
+            "leave out the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4,share=1.0},{patch_size=1}]"),
             "the shares of the stages add up to 1.0000, so nothing is left for the stage without a share",
-            "leave out the share of one stage, and it takes the rest",
+            "leave out the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4},{patch_size=1}]"),
-            "2 stages have no share, so it is not clear how they divide the rest",
-            "give all stages but one a share, like share = \"2/3\"",
+            "2 stages have no share, so it is not clear how to divide the rest between them",
+            "give every stage but one a share, like share = \"2/3\"",
         ),
         (
             "training.tokens=4100".to_owned(),
-            "stage 2 gets no optimizer step: the run has 1 steps of 4096 tokens",
-            "raise training.tokens, or lower training.tokens_per_step below 4096",
+            "stage 2 gets no optimizer step: the run has 1 step of 4096 tokens",
+            "raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below 4096",
         ),
         (
             "model.vocab_size=499".to_owned(),
@@ -188,7 +188,7 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         assert_eq!((error.to_string().as_str(), error.hint().as_str()), (message, hint), "for {set}");
     }
     let short = RunPlan::new(&config(&[]), &corpus(255)).unwrap_err();
-    assert_eq!(short.to_string(), "the training text has 255 tokens, less than one block of 256 (context_length times the patch sizes)");
+    assert_eq!(short.to_string(), "the training text has 255 tokens, fewer than one block of 256");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn every_stage_has_a_schedule_of_its_own() {
 fn a_warm_up_longer_than_its_stage_is_cut_with_a_warning() {
     let plan = plan(&["training.steps=30", "schedule.warmup_steps=15"]);
     assert_eq!([0, 1].map(|idx| plan.stages[idx].schedule.warmup_steps), [15, 10]);
-    assert_eq!(plan.warnings, ["stage 2 has 10 steps: its warm-up of 15 steps was cut to that"]);
+    assert_eq!(plan.warnings, ["the warm-up of stage 2 was shortened from 15 to 10, the number of its steps"]);
 }
 
 #[test]
@@ -291,7 +291,8 @@ fn operations_and_bytes_follow_the_stated_convention() {
     assert!((shape.flops_per_position(2048) - (matrices + 12.0 * 24.0 * 1024.0 * 2048.0)).abs() < 1.0);
     let memory = shape.memory(4, 2048);
     assert_eq!((memory.state, memory.checkpoint), (16 * 369_148_928, 12 * 369_148_928));
-    assert_eq!(memory.activations, 4 * 4 * 2048 * (24 * (12 * 1024 + 4 * 2752 + 4 * 16 * 2048) + 4 * 32_000));
+    let layers = 4 * 2048 * 24 * (12 * 1024 + 4 * 2752 + 4 * 16 * 2048);
+    assert_eq!(memory.activations, 4 * (layers + 4096 * 4 * 32_000), "the head takes 4096 of the 8192 positions at once");
     let plan = plan(&["training.steps=30"]);
     let flops = 1024.0 * plan.model.flops_per_position(64);
     assert!((plan.cost.flops - (20.0 * flops + 10.0 * 4.0 * flops)).abs() < 1.0);
@@ -317,4 +318,92 @@ fn shares_that_are_all_given_never_change_the_budget() {
         let plan = plan(&[&format!("stages=[{}]", stages.join(", ")), &format!("training.steps={steps}")]);
         assert_eq!(plan.steps, steps, "{shares:?}");
     }
+}
+
+/// Plan and need of a configuration on `threads` threads.
+fn need(sets: &[&str], threads: usize) -> (RunPlan, RunConfig, MemoryNeed) {
+    let config = config(sets);
+    let plan = RunPlan::new(&config, &corpus(1 << 40)).unwrap();
+    let need = MemoryNeed::new(&plan, &config, threads);
+    (plan, config, need)
+}
+
+#[test]
+fn training_needs_weights_moments_and_what_is_computed_side_by_side() {
+    let (plan, _, alone) = need(&["training.micro_batch_size=4"], 1);
+    let parameters = plan.num_parameters;
+    let activations = plan.model.memory(4, 64).activations;
+    // At K = 1 a step has 16 micro-batches: the gradients of one and their sum.
+    assert_eq!(alone.expected, parameters * 4 * (3 + 2) + activations);
+    assert_eq!(alone.least, parameters * 16 + activations / 4);
+    let (_, _, side_by_side) = need(&["training.micro_batch_size=4"], 4);
+    assert_eq!(side_by_side.expected, parameters * 4 * (3 + 5) + 4 * activations);
+    assert_eq!(side_by_side.least, alone.least, "a run that cannot work on four threads may on one");
+    assert_eq!(need(&["training.micro_batch_size=4"], 64).2, side_by_side, "at most {MAX_PARALLEL_MICRO_BATCHES} are computed at once");
+    // One micro-batch for the whole step: nothing to add up, nothing beside it.
+    let (plan, _, whole) = need(&["training.micro_batch_size=64"], 4);
+    assert_eq!(whole.expected, plan.num_parameters * 16 + plan.model.memory(64, 64).activations);
+}
+
+#[test]
+fn evaluation_counts_too() {
+    let sets = ["training.context_length=256", "stages=[{patch_size=1,context_length=2}]", "training.micro_batch_size=512", "evaluation.max_tokens=1M"];
+    let (plan, _, need) = need(&sets, 2);
+    assert!(need.expected > plan.num_parameters * 20 + 2 * plan.model.memory(512, 2).activations, "512 sequences of 256 positions");
+    assert_eq!(need.least, plan.num_parameters * 16 + plan.model.memory(512, 2).activations / 4);
+}
+
+#[test]
+fn the_largest_micro_batch_that_fits_is_found() {
+    let (plan, config, full) = need(&["training.micro_batch_size=64"], 2);
+    let largest = |available: u64| MemoryNeed::largest_micro_batch(&plan, &config, 2, available);
+    assert_eq!(largest(u64::MAX), Some(63), "below what is configured");
+    assert_eq!(largest(0), None);
+    let found = largest(full.expected / 2).unwrap();
+    assert!((1..64).contains(&found));
+    assert!(MemoryNeed::with_micro_batches(&plan, &config, 2, found).expected <= full.expected / 2);
+    assert!(MemoryNeed::with_micro_batches(&plan, &config, 2, found + 1).expected > full.expected / 2);
+}
+
+#[test]
+fn absurd_sizes_are_reckoned_without_overflow() {
+    let ordinary = config(&[]);
+    let shape = ModelShape::new(&ordinary.model, 32_000);
+    let max = usize::MAX;
+    let table = [
+        ModelShape { hidden_size: 1 << 40, ..shape.clone() },
+        ModelShape { intermediate_size: 1 << 40, ..shape.clone() },
+        ModelShape { num_hidden_layers: 1_000_000_000, hidden_size: 1 << 40, ..shape.clone() },
+        ModelShape { vocab_size: 1_000_000_000_000, ..shape.clone() },
+        ModelShape { vocab_size: max, hidden_size: max, ..shape.clone() },
+        ModelShape { num_attention_heads: max, num_key_value_heads: max, ..shape.clone() },
+        ModelShape { num_attention_heads: 0, ..shape.clone() },
+        ModelShape { vocab_size: max, hidden_size: max, intermediate_size: max, num_hidden_layers: max, ..shape.clone() },
+    ];
+    for absurd in table {
+        assert!(absurd.num_parameters() > 1_000_000 / 8, "{absurd:?}");
+        assert!(absurd.num_matmul_parameters() <= absurd.num_parameters());
+        for (sequences, context_length) in [(1, 1), (max, max), (0, 0), (1 << 40, 1 << 40)] {
+            let memory = absurd.memory(sequences, context_length);
+            assert!(memory.state >= memory.checkpoint && memory.checkpoint >= absurd.num_parameters());
+            assert!(absurd.flops_per_position(context_length).is_finite());
+        }
+        let mut plan = plan(&[]);
+        plan.model = absurd;
+        let need = MemoryNeed::new(&plan, &ordinary, usize::MAX);
+        assert!(need.least > 0 && need.expected >= need.least, "{need:?}");
+        let _ = MemoryNeed::largest_micro_batch(&plan, &ordinary, 0, 1 << 40);
+    }
+    let vocabulary = Corpus { tokenizer_vocab_size: usize::MAX, ..corpus(1 << 40) };
+    assert_eq!(RunPlan::new(&ordinary, &vocabulary).unwrap().model.vocab_size, usize::MAX);
+}
+
+#[test]
+fn stages_of_one_shape_are_measured_once() {
+    let stages = "stages=[{patch_size=4,share=0.1},{patch_size=2,share=0.1},{patch_size=4,share=0.1,learning_rate=0.5},{patch_size=2,share=0.1,context_length=32},{patch_size=1,share=0.3},{patch_size=1,micro_batch_size=2}]";
+    assert_eq!(plan(&["training.steps=100", stages]).first_stages_alike(), [0, 1, 0, 3, 4, 5]);
+    let many = format!("stages=[{}]", vec!["{patch_size=4,share=0.001}"; 1000].join(","));
+    let plan = plan(&["training.steps=10k", &many]);
+    assert_eq!((plan.stages.len(), plan.steps), (1000, 10_000));
+    assert!(plan.first_stages_alike().iter().all(|first| *first == 0));
 }

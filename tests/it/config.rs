@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use patchtui::commands::config::{show, show_json, template};
-use patchtui::config::{self, Budget, ConfigError, KEYS, Kind, LoadRequest, LoadedConfig, Origin, RunConfig, TextSource, ValidationSource};
+use patchtui::config::{self, Budget, ConfigError, KEYS, LoadRequest, LoadedConfig, Origin, RunConfig, TextSource, ValidationSource, ValueKind};
 use patchtui::plan::{Corpus, RunPlan};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -159,6 +159,68 @@ fn values_of_set_are_toml_or_else_text() {
     assert_eq!(demo(&["model={hidden_size=64, num_attention_heads=2}"]).unwrap().config.model.hidden_size, 64);
 }
 
+/// A file that says something about every kind of key.
+const WRITTEN: &str = "name = \"own\"\nextends = \"demo\"\nseed = 9\n[data]\nfiles = [\"x.txt\"]\nvalidation_files = [\"v.txt\"]\n[training]\nsteps = 7\nmax_walltime = \"2h\"\n\
+    [optimizer]\nlearning_rate = 0.5\nbetas = [0.5, 0.5]\n[schedule]\nwarmup_steps = 2000\n[model]\npreset = \"paper-370m\"\nhidden_size = 64\nnum_attention_heads = 2\nnum_key_value_heads = 1\n\
+    [[stages]]\npatch_size = 8\n";
+
+#[test]
+fn default_takes_a_key_back_to_its_default() {
+    let of = |sets: &[&str]| load_text(WRITTEN, sets).unwrap_or_else(|error| panic!("{sets:?}: {error}"));
+    // The set, a key that it is about, its value, and where that comes from.
+    let table: [(&str, &str, &str, &str); 14] = [
+        ("seed=default", "seed", "1", "default"),
+        ("seed = default", "seed", "1", "default"),
+        ("name=default", "name", "\"a\"", "default"),
+        ("optimizer.learning_rate=default", "optimizer.learning_rate", "0.0003", "default"),
+        ("optimizer=default", "optimizer.betas", "[0.9, 0.95]", "default"),
+        ("model.hidden_size=default", "model.hidden_size", "1024", "preset paper-370m"),
+        ("model.num_key_value_heads=default", "model.num_key_value_heads", "2", "default"),
+        ("model=default", "model.hidden_size", "128", "preset demo"),
+        ("training.tokens_per_step=default", "training.tokens_per_step", "16384", "default"),
+        ("stages=default", "stages[0].patch_size", "4", "default"),
+        ("data.validation_files=default", "data.validation_share", "0.01", "default"),
+        ("data.validation_share=default", "data.validation_share", "0.01", "default"),
+        ("schedule.warmup_share=default", "schedule.warmup_share", "0.02", "default"),
+        ("schedule.warmup_steps=default", "schedule.warmup_share", "0.02", "default"),
+    ];
+    for (set, key, value, origin) in table {
+        let loaded = of(&[set]);
+        assert_eq!(config::toml_line(&config::flat_values(&loaded.config)[key]), value, "{set}");
+        assert_eq!(loaded.origins[key].to_string(), origin, "{set}");
+        let line = format!("{} = {value}", key.rsplit('.').next().unwrap());
+        let text = show(&loaded);
+        assert!(text.lines().any(|shown| shown.starts_with(&line) && shown.ends_with(&format!("# {origin}"))), "{set}: {line} is not in\n{text}");
+    }
+    assert_eq!(of(&["training.max_walltime=default"]).config.training.max_walltime, None);
+    assert_eq!(of(&["seed=3", "seed=default"]).config.seed, 1, "the later one wins");
+    assert_eq!(of(&["seed=default", "seed=3"]).config.seed, 3);
+    assert_eq!(of(&["schedule.warmup_share=default", "schedule.warmup_steps=3"]).config.schedule.warmup_steps, Some(3));
+    assert_eq!(of(&["name=\"default\""]).config.name, "default", "in quotes it is a text");
+    let gone = load_text(WRITTEN, &["training.steps=default"]).unwrap_err();
+    assert!(matches!(&gone, ConfigError::Missing { keys, .. } if keys.contains(&"training.steps".to_owned())), "{gone}");
+    for wrong in ["sed=default", "stages[0].share=default", "extends=default", "=default"] {
+        assert!(matches!(load_text(WRITTEN, &[wrong]), Err(ConfigError::UnknownKey { .. })), "{wrong}");
+    }
+}
+
+#[test]
+fn more_stages_than_any_run_has_are_refused_at_once() {
+    let stages = |count: usize| format!("extends = \"demo\"\ntraining.tokens = \"1T\"\n{}", "[[stages]]\npatch_size = 1\nshare = 0.0005\n".repeat(count));
+    assert_eq!(load_text(&(stages(999) + "[[stages]]\npatch_size = 1\n"), &[]).unwrap().config.stages.len(), 1000);
+    for count in [1001, 50_000] {
+        let error = load_text(&stages(count), &[]).unwrap_err();
+        assert_eq!(error.to_string(), format!("a.toml:3: {count} stages, but at most 1000 are allowed"));
+        assert!(error.hint().is_some());
+    }
+}
+
+#[test]
+fn a_configuration_that_never_ends_is_refused() {
+    let error = load("/dev/zero", &[], Path::new("/")).unwrap_err();
+    assert!(matches!(&error, ConfigError::Unreadable { .. }) && error.to_string().contains("16 MB"), "{error}");
+}
+
 #[test]
 fn paths_become_absolute_from_where_they_are_written() {
     let folder = folder(&[("sub/a.toml", "[data]\nfiles = [\"../x.txt\", \"./y/*.jsonl\", \"/z\"]\ntokenizer = \"tokenizer.json\"\n[training]\nsteps = 1\n")]);
@@ -179,11 +241,13 @@ fn files_may_begin_with_a_mark_and_have_long_line_ends() {
 /// Text of `a.toml` behind [`LEAST`] (two lines), the message, and the hint.
 const INVALID: &[(&str, &str, &str)] = &[
     ("\nseeed = 1", "a.toml:4: unknown key \"seeed\"", "did you mean \"seed\"?"),
-    ("[model]\nhidden = 3\nhiden_size = 3", "a.toml:4: unknown key \"model.hidden\"", "patchtui config template lists every key"),
+    ("[model]\nhidden = 3\nhiden_size = 3", "a.toml:4: unknown key \"model.hidden\"", "did you mean \"model.hidden_size\"?"),
+    ("zebra = 1", "a.toml:3: unknown key \"zebra\"", "patchtui config template lists every key"),
+    ("training.lr = 1", "a.toml:3: unknown key \"training.lr\"", "did you mean \"optimizer.learning_rate\"?"),
     ("[model]\n\nhiden_size = 3", "a.toml:5: unknown key \"model.hiden_size\"", "did you mean \"model.hidden_size\"?"),
     ("[trianing]\nsteps = 3", "a.toml:3: unknown key \"trianing\"", "did you mean \"training\"?"),
     ("learning_rate = 1", "a.toml:3: unknown key \"learning_rate\"", "did you mean \"optimizer.learning_rate\"?"),
-    ("[[stages]]\npatch_size = 2\n[[stages]]\npatchsize = 1", "a.toml:6: unknown key \"stages[1].patchsize\"", "did you mean \"stages.patch_size\"?"),
+    ("[[stages]]\npatch_size = 2\n[[stages]]\npatchsize = 1", "a.toml:6: unknown key \"stages[1].patchsize\"", "did you mean \"patch_size\" in [[stages]]?"),
     ("\"training.steps\" = 4", "a.toml:3: unknown key \"training.steps\"", "did you mean \"training.steps\"?"),
     ("device = \"gpu\"", "a.toml:3: device = \"gpu\", expected a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"", ""),
     ("seed = \"one\"", "a.toml:3: seed = \"one\", expected an integer from 0 to 9223372036854775807", ""),
@@ -193,7 +257,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "schedule.warmup_share = 0",
         "a.toml:3: schedule.warmup_share = 0, expected a share greater than 0 and at most 1, like 0.5 or \"2/3\"",
-        "for no warm-up write schedule.warmup_steps = 0",
+        "for no warm-up, write schedule.warmup_steps = 0",
     ),
     ("training.tokens_per_step = 0", "a.toml:3: training.tokens_per_step = 0, expected a count of at least 1, like 4096, \"256k\" or \"1.5B\"", ""),
     ("training.context_length = 1", "a.toml:3: training.context_length = 1, expected an integer from 2 to 16777216", ""),
@@ -218,25 +282,29 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("evaluation.every_steps = 0", "a.toml:3: evaluation.every_steps = 0, expected a number of steps, \"auto\" or \"never\"", ""),
     ("report.every_steps = \"never\"", "a.toml:3: report.every_steps = \"never\", expected a number of steps or \"auto\"", ""),
     ("[[stages]]\npatch_size = 0", "a.toml:4: stages[0].patch_size = 0, expected a patch size from 1 to 1024", ""),
-    ("stages = []", "a.toml:3: stages = [], expected a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]", "[[stages]] begins a stage"),
+    (
+        "stages = []",
+        "a.toml:3: stages = [], expected a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]",
+        "start each stage with a line [[stages]]",
+    ),
     ("stages = [4, 1]", "a.toml:3: stages[0] = 4, expected a stage, like {patch_size = 4, share = 0.5}", ""),
     ("[[stages]]\npatch_size = 4\n[[stages]]\nshare = 0.5", "a.toml:5: stages[1].patch_size is not set", "add patch_size = 4 to the stage"),
-    ("training.steps = 3", "a.toml:2: training.tokens and training.steps (a.toml:3) exclude each other", "take training.tokens or training.steps out"),
-    ("data.files = \"x\"", "a.toml:3: data.files and data.generator (a.toml:1) exclude each other", "take data.files or data.generator out"),
+    ("training.steps = 3", "a.toml:2: training.tokens and training.steps (a.toml:3) cannot both be set", "remove training.tokens or training.steps"),
+    ("data.files = \"x\"", "a.toml:3: data.files and data.generator (a.toml:1) cannot both be set", "remove data.files or data.generator"),
     (
         "[schedule]\nwarmup_steps = 3\nwarmup_share = 0.1",
-        "a.toml:5: schedule.warmup_share and schedule.warmup_steps (a.toml:4) exclude each other",
-        "take schedule.warmup_share or schedule.warmup_steps out",
+        "a.toml:5: schedule.warmup_share and schedule.warmup_steps (a.toml:4) cannot both be set",
+        "remove schedule.warmup_share or schedule.warmup_steps",
     ),
     (
         "[model]\nhidden_size = 90\nnum_attention_heads = 4",
-        "a.toml:5: model.num_attention_heads = 4 does not divide model.hidden_size = 90 into an even number per head",
-        "use model.hidden_size = 96, or other heads",
+        "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of an even width",
+        "use model.hidden_size = 96, or change model.num_attention_heads",
     ),
     (
         "[model]\nhidden_size = 128\nnum_attention_heads = 128",
-        "a.toml:5: model.num_attention_heads = 128 does not divide model.hidden_size = 128 into an even number per head",
-        "use model.hidden_size = 256, or other heads",
+        "a.toml:5: model.hidden_size = 128 cannot be divided into model.num_attention_heads = 128 heads of an even width",
+        "use model.hidden_size = 256, or change model.num_attention_heads",
     ),
     (
         "[model]\nnum_key_value_heads = 3\nhidden_size = 64\nnum_attention_heads = 4",
@@ -255,11 +323,11 @@ const INVALID: &[(&str, &str, &str)] = &[
     ),
     ("name = \"a/b\"", "a.toml:3: name = \"a/b\", expected a plain file name: not empty, no slash, no dot at the beginning, no control characters", ""),
     ("extends = 3", "a.toml:3: extends = 3, expected the path of a configuration file, or the name of a built-in one", ""),
-    ("extends = \"a.toml\"", "a.toml:3: the configuration extends itself: DIR/a.toml -> DIR/a.toml", "take one of the \"extends\" lines out"),
+    ("extends = \"a.toml\"", "a.toml:3: the configuration extends itself: DIR/a.toml -> DIR/a.toml", "remove one of the \"extends\" lines"),
     (
         "extends = \"dem.toml\"",
-        "a.toml:3: there is no configuration file \"dem.toml\", and no built-in configuration of that name",
-        "built-in configurations: demo, paper-370m, paper-780m, paper-1.3b, paper-2.7b; or write a file: patchtui config template > my.toml",
+        "a.toml:3: there is no configuration file \"dem.toml\" and no built-in configuration of that name",
+        "built-in configurations: demo, paper-370m, paper-780m, paper-1.3b, paper-2.7b; for a file of your own: patchtui config template > my.toml",
     ),
     ("[model\n", "a.toml:3: not valid TOML: unclosed table, expected `]`", ""),
     ("seed = 1\nseed = 2", "a.toml:4: not valid TOML: duplicate key", ""),
@@ -296,16 +364,16 @@ fn wrong_sets_are_named() {
         assert_eq!(error.hint().unwrap_or_default(), hint, "{set}");
     }
     let both = demo(&["training.steps=1", "training.tokens=1"]).unwrap_err();
-    assert_eq!(both.to_string(), "--set: training.tokens and training.steps (--set) exclude each other");
+    assert_eq!(both.to_string(), "--set: training.tokens and training.steps (--set) cannot both be set");
 }
 
 #[test]
 fn what_is_missing_is_named() {
     let table = [
-        ("training.steps = 1\n", "data.files or data.generator is not set", "add data.files = [\"text.txt\"], or data.generator = \"grammar\""),
+        ("training.steps = 1\n", "neither data.files nor data.generator is set", "add data.files = [\"text.txt\"], or data.generator = \"grammar\""),
         (
             "data.generator = \"grammar\"\n",
-            "training.tokens or training.positions or training.epochs or training.steps is not set",
+            "none of training.tokens, training.positions, training.epochs and training.steps is set",
             "add training.tokens = \"3M\", or training.positions = \"1.5M\"",
         ),
     ];
@@ -321,7 +389,7 @@ fn what_is_missing_is_named() {
 #[test]
 fn a_missing_file_leads_to_the_built_in_configurations() {
     let error = load("papr-780m", &[], Path::new("/nowhere")).unwrap_err();
-    assert_eq!(error.to_string(), "there is no configuration file \"papr-780m\", and no built-in configuration of that name");
+    assert_eq!(error.to_string(), "there is no configuration file \"papr-780m\" and no built-in configuration of that name");
     assert!(error.hint().unwrap().starts_with("built-in configurations: paper-780m, "), "{:?}", error.hint());
     let folder = folder(&[("dir/x", "")]);
     let error = load("dir", &[], folder.path()).unwrap_err();
@@ -343,7 +411,7 @@ fn a_circle_of_three_files_is_an_error() {
 fn the_resolved_file_is_checked_like_any_other() {
     let text = config::to_toml(&demo(&["model.hidden_size=128", "checkpoint.keep=3", "seed=1"]).unwrap().config);
     for (from, to, message) in
-        [("seed = 1", "sead = 1", "unknown key"), ("hidden_size = 128", "hidden_size = 127", "even number"), ("keep = 3", "keep = 1", "expected")]
+        [("seed = 1", "sead = 1", "unknown key"), ("hidden_size = 128", "hidden_size = 127", "even width"), ("keep = 3", "keep = 1", "expected")]
     {
         assert!(text.contains(from));
         let folder = folder(&[("config.toml", &text.replace(from, to))]);
@@ -456,7 +524,7 @@ fn changes_of_speed_and_looks_are_the_same_run() {
 #[test]
 fn every_word_and_every_example_of_the_table_is_accepted() {
     for key in KEYS.iter().filter(|key| !key.path.starts_with("stages")) {
-        let words: &[&str] = if let Kind::Word(words) = key.kind { words } else { &[] };
+        let words: &[&str] = if let ValueKind::Word(words) = key.kind { words } else { &[] };
         for value in words.iter().copied().chain(key.example) {
             let set = format!("{}={value}", key.path);
             // A single key of the sizes may not fit the others, but it must be read.

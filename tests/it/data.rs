@@ -6,8 +6,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use patchtui::config::{Count, DataConfig, Generator, Share};
-use patchtui::data::{BlockOrder, DataError, Loader, PrepareRequest, Prepared, TokenStream, Tokenizer, check, prepare};
+use patchtui::config::{Count, DataConfig, Share, TextGenerator};
+use patchtui::data::{BlockOrder, DataError, Inputs, Loader, PrepareRequest, Prepared, TokenStream, Tokenizer, prepare};
 use tempfile::TempDir;
 
 const BOS: u32 = 0xFE;
@@ -28,6 +28,10 @@ fn config() -> DataConfig {
         shuffle: true,
         block_tokens: None,
     }
+}
+
+fn check(config: &DataConfig) -> Result<(), DataError> {
+    Inputs::find(config).map(|_| ())
 }
 
 /// A folder with files, and a cache beside it.
@@ -166,7 +170,7 @@ fn a_broken_cache_is_built_anew() {
 #[test]
 fn an_interruption_leaves_nothing_and_the_next_call_starts_over() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), ..config() };
     let cache = work.path("cache");
     let request = PrepareRequest { generated_tokens: 2_000_000, ..Workplace::request(&data, &cache) };
     let mut seen = Vec::new();
@@ -208,6 +212,99 @@ fn text_too_short_for_two_blocks_is_refused_with_both_numbers() {
 }
 
 #[test]
+fn text_that_is_certainly_too_short_is_known_from_the_sizes_of_its_files() {
+    let work = Workplace::new(&[("a.txt", "twelve bytes"), ("b.txt", "0123"), ("v.txt", "abc")]);
+    let data = work.config(&["a.txt", "b.txt"]);
+    let cache = work.path("cache");
+    let sizes = |data: &DataConfig, block_tokens: u64| {
+        let request = PrepareRequest { block_tokens, ..Workplace::request(data, &cache) };
+        Inputs::find(data).unwrap().check_sizes(&request)
+    };
+    // Sixteen bytes, with a begin-of-text token and perhaps a space for each of two files.
+    assert!(sizes(&data, 10).is_ok());
+    let error = sizes(&data, 11).unwrap_err();
+    assert!(matches!(error, DataError::FilesTooSmall { part: "whole", at_most: 20, needed: 22, block_tokens: 11 }), "{error}");
+    assert!(error.is_user_error());
+    let own = DataConfig { validation_share: None, validation_files: Some(vec![work.path("v.txt")]), ..data.clone() };
+    assert!(sizes(&own, 5).is_ok());
+    assert!(matches!(sizes(&own, 6), Err(DataError::FilesTooSmall { part: "validation", at_most: 5, needed: 6, .. })));
+    assert!(matches!(sizes(&own, 21), Err(DataError::FilesTooSmall { part: "training", .. })));
+    // A normalizer may make a text longer, so nothing is certain with one.
+    let normalized = r#"{"version":"1.0","added_tokens":[],"normalizer":{"type":"NFKC"},"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}}"#;
+    fs::write(work.path("nfkc.json"), normalized).unwrap();
+    let unknown = DataConfig { tokenizer: work.path("nfkc.json").display().to_string(), add_bos: false, ..data };
+    assert!(sizes(&unknown, 1_000_000).is_ok());
+    assert_eq!(work.cached(), Vec::<String>::new());
+}
+
+#[test]
+fn generated_text_that_does_not_fit_on_the_disk_is_refused_before_it_is_made() {
+    let work = Workplace::new(&[]);
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), tokenizer: "demo".into(), ..config() };
+    let cache = work.path("cache");
+    for tokens in [1_000_000_000_000_000_000, u64::MAX - 7, u64::MAX] {
+        let request = PrepareRequest { generated_tokens: tokens, ..Workplace::request(&data, &cache) };
+        let early = Inputs::find(&data).unwrap().check_sizes(&request).unwrap_err();
+        let DataError::NoRoom { folder, needed, free } = &early else { panic!("{early}") };
+        assert!(folder == &cache && *needed > 2_000_000_000_000_000_000 && free < needed, "{early}");
+        assert!(early.is_user_error() && early.hint().contains("--runs-dir"), "{}", early.hint());
+        let late = prepare(&request, &mut |_, _, _| panic!("not a story may be written"));
+        assert!(matches!(late, Err(DataError::NoRoom { .. })));
+    }
+    assert!(!cache.exists());
+    let request = Workplace::request(&data, &cache);
+    assert_eq!(Inputs::find(&data).unwrap().check_sizes(&request).unwrap(), None);
+}
+
+#[test]
+fn pipes_devices_and_endless_links_are_refused_in_words() {
+    let work = Workplace::new(&[("a.txt", "text"), ("t.json", "{}")]);
+    let pipe = |name: &str| {
+        let path = work.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    pipe("pipe.txt");
+    pipe("folder/pipe.jsonl");
+    let link = |name: &str, to: &Path| std::os::unix::fs::symlink(to, work.path(name)).unwrap();
+    link("zero.txt", Path::new("/dev/zero"));
+    link("to-pipe.txt", &work.path("pipe.txt"));
+    link("loop.txt", &work.path("loop.txt"));
+    link("folder/again", &work.path("folder"));
+    for (name, what) in [("pipe.txt", "a pipe"), ("to-pipe.txt", "a pipe"), ("pip*.txt", "a pipe"), ("folder", "a pipe"), ("zero.txt", "a device")] {
+        let error = check(&work.config(&[name])).unwrap_err();
+        assert!(matches!(&error, DataError::NotRegularFile { what: found, .. } if *found == what), "{name}: {error}");
+        assert!(error.is_user_error());
+    }
+    assert!(matches!(check(&work.config(&["loop.txt"])), Err(DataError::Unreadable { .. })));
+    fs::remove_file(work.path("folder/pipe.jsonl")).unwrap();
+    fs::write(work.path("folder/fine.txt"), "text").unwrap();
+    assert!(check(&work.config(&["folder"])).is_ok(), "a folder that links to itself is walked once");
+    let with_tokenizer = |name: &str| check(&DataConfig { tokenizer: work.path(name).display().to_string(), ..work.config(&["a.txt"]) }).unwrap_err();
+    let error = with_tokenizer("pipe.txt");
+    assert!(matches!(&error, DataError::BadTokenizer { reason, .. } if reason.contains("regular")), "{error}");
+    assert!(matches!(with_tokenizer("absent.json"), DataError::NoTokenizerFile { .. }));
+}
+
+#[test]
+fn token_ids_far_beyond_the_number_of_tokens_are_refused() {
+    let work = Workplace::new(&[]);
+    let path = work.path("t.json");
+    let load = |largest: u64| {
+        let json = format!(r#"{{"version":"1.0","added_tokens":[],"model":{{"type":"BPE","vocab":{{"a":0,"b":{largest}}},"merges":[]}}}}"#);
+        fs::write(&path, json).unwrap();
+        Tokenizer::load(path.to_str().unwrap())
+    };
+    assert_eq!(load(60_000).unwrap().vocab_size(), 60_001, "ids may have holes");
+    for largest in [100_000, 2_147_483_647, 4_294_967_295] {
+        let error = load(largest).unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains("t.json") && words.contains("2 tokens") && words.contains(&largest.to_string()), "{words}");
+        assert!(error.is_user_error());
+    }
+}
+
+#[test]
 fn the_check_finds_what_would_fail_later() {
     let work = Workplace::new(&[("a.txt", "text"), ("empty.txt", ""), ("binary.txt", "a\0b"), ("a.pdf", "x"), ("bad.json", "{}")]);
     let refused = |files: &[&str]| check(&work.config(files)).unwrap_err();
@@ -217,7 +314,7 @@ fn the_check_finds_what_would_fail_later() {
     assert!(matches!(refused(&["binary.txt"]), DataError::NotText { .. }));
     assert!(matches!(refused(&["a.pdf"]), DataError::UnsupportedFormat { .. }));
     let with = |tokenizer: PathBuf| check(&DataConfig { tokenizer: tokenizer.display().to_string(), ..work.config(&["a.txt"]) });
-    assert!(matches!(with(work.path("missing.json")), Err(DataError::BadTokenizer { .. })));
+    assert!(matches!(with(work.path("missing.json")), Err(DataError::NoTokenizerFile { .. })));
     assert!(matches!(with(work.path("bad.json")), Err(DataError::BadTokenizer { .. })));
     let no_bos = r#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0,"b":7},"merges":[]}}"#;
     fs::write(work.path("no-bos.json"), no_bos).unwrap();
@@ -231,7 +328,7 @@ fn the_check_finds_what_would_fail_later() {
 #[test]
 fn generated_text_has_whole_blocks_a_later_validation_part_and_a_known_rate() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), tokenizer: "demo".into(), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), tokenizer: "demo".into(), ..config() };
     let prepared = work.prepare(&data).unwrap();
     assert_eq!((prepared.train.len(), prepared.validation.len()), (10_000, 1_000));
     let text = prepared.tokenizer.decode(&all(&prepared.train)[..400]);
@@ -251,7 +348,7 @@ fn generated_text_has_whole_blocks_a_later_validation_part_and_a_known_rate() {
 #[test]
 fn every_patch_size_reads_the_same_tokens_in_the_same_order() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), ..config() };
     let prepared = work.prepare(&data).unwrap();
     let loader = Loader::new(prepared.train.clone(), BlockOrder::new(prepared.train.len(), 96, 5, true));
     let epoch = loader.order.blocks_per_epoch() * 96;
@@ -276,7 +373,7 @@ fn every_patch_size_reads_the_same_tokens_in_the_same_order() {
 #[test]
 fn two_at_once_make_one_folder() {
     let work = Workplace::new(&[]);
-    let data = DataConfig { generator: Some(Generator::Grammar), ..config() };
+    let data = DataConfig { generator: Some(TextGenerator::Grammar), ..config() };
     let prints: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| work.prepare(&data).unwrap().fingerprint)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

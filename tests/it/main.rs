@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod data;
 mod engine_process;
+mod errors;
 mod fake_run;
 #[cfg(feature = "engine")]
 mod foreign_checkpoints;
@@ -15,6 +16,8 @@ mod formats;
 #[cfg(feature = "engine")]
 mod golden;
 mod plain_lines;
+#[cfg(feature = "engine")]
+mod plan_command;
 #[cfg(feature = "engine")]
 mod program;
 #[cfg(feature = "engine")]

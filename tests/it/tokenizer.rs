@@ -6,10 +6,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use patchtui::commands::tokenizer::{TrainRequest, train, train_vocabulary};
 use patchtui::config::{Count, DataConfig, Share};
 use patchtui::data::grammar::Grammar;
-use patchtui::data::{DataError, PrepareRequest, Tokenizer, prepare};
+use patchtui::data::{DataError, PrepareRequest, Tokenizer, TrainTokenizerRequest, prepare, train_tokenizer, train_vocabulary};
 use serde_json::Value;
 
 /// Seed, number of stories and size that the built-in vocabulary was made with.
@@ -50,27 +49,27 @@ fn training_on_files_writes_a_tokenizer_that_loads() {
     let text = "the cat sat on the mat and the hat ".repeat(50);
     fs::write(path("a.txt"), &text).unwrap();
     fs::write(path("b.jsonl"), "{\"body\": \"caf\u{e9} and the\"}\n").unwrap();
-    let request = TrainRequest {
+    let request = TrainTokenizerRequest {
         files: vec![path("a.txt"), path("b.jsonl")],
         vocab_size: 270,
         output: path("out/tokenizer.json"),
         text_field: "body".into(),
         force: false,
     };
-    let report = train(&request).unwrap();
+    let report = train_tokenizer(&request).unwrap();
     assert_eq!((report.vocab_size, report.documents), (270, 2));
     let tokenizer = Tokenizer::load(request.output.to_str().unwrap()).unwrap();
     assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (270, Some(0), Some(1)));
     let ids = tokenizer.encode(&text).unwrap();
     assert!(ids.len() * 2 < text.len() && tokenizer.decode(&ids) == text);
     let first = fs::read(&request.output).unwrap();
-    assert!(matches!(train(&request), Err(DataError::Exists { .. })));
-    train(&TrainRequest { force: true, ..request.clone() }).unwrap();
+    assert!(matches!(train_tokenizer(&request), Err(DataError::Exists { .. })));
+    train_tokenizer(&TrainTokenizerRequest { force: true, ..request.clone() }).unwrap();
     assert_eq!(fs::read(&request.output).unwrap(), first, "the same text gives the same file");
-    let small = TrainRequest { vocab_size: 257, force: true, ..request.clone() };
-    assert!(matches!(train(&small), Err(DataError::VocabularyTooSmall { minimum: 258, .. })));
+    let small = TrainTokenizerRequest { vocab_size: 257, force: true, ..request.clone() };
+    assert!(matches!(train_tokenizer(&small), Err(DataError::VocabularyTooSmall { minimum: 258, .. })));
     fs::write(path("b.jsonl"), "{\"text\": \"no body\"}\n").unwrap();
-    assert!(matches!(train(&TrainRequest { force: true, ..request.clone() }), Err(DataError::TooManyBadRecords { .. })));
+    assert!(matches!(train_tokenizer(&TrainTokenizerRequest { force: true, ..request.clone() }), Err(DataError::TooManyBadRecords { .. })));
     assert_eq!(fs::read(&request.output).unwrap(), first, "a failure changes nothing");
     assert_eq!(fs::read_dir(path("out")).unwrap().count(), 1, "no temporary file is left");
 }

@@ -3,7 +3,7 @@
 //! Expectations add up: over a sequence, over a choice weighted by its chances, over the rows of a table. A recalled word costs
 //! no nats, and takes as many tokens as its table's rows on average, since what is remembered does not depend on the path.
 
-use crate::data::grammar::syntax::{Grammar, Look, Node};
+use crate::data::grammar::syntax::{Grammar, Node, WordStyle};
 use crate::data::{DataError, Tokenizer};
 
 /// How many stories are encoded whole to see whether a tokenizer takes them word by word.
@@ -41,11 +41,11 @@ impl Grammar {
     fn measure_node(&self, node: &Node, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<Measure, DataError> {
         match node {
             Node::Word(text) => Ok(Measure { nats: 0.0, tokens: length(text)? }),
-            Node::Draw { table, column, look, .. } => {
+            Node::Draw { table, column, style, .. } => {
                 let nats = (self.tables[*table].rows.len() as f64).ln();
-                Ok(Measure { nats, tokens: self.mean_length(*table, *column, *look, length)? })
+                Ok(Measure { nats, tokens: self.mean_length(*table, *column, *style, length)? })
             }
-            Node::Recall { table, column, look, .. } => Ok(Measure { nats: 0.0, tokens: self.mean_length(*table, *column, *look, length)? }),
+            Node::Recall { table, column, style, .. } => Ok(Measure { nats: 0.0, tokens: self.mean_length(*table, *column, *style, length)? }),
             Node::Sequence(parts) => {
                 let mut sum = Measure::default();
                 for part in parts {
@@ -68,11 +68,11 @@ impl Grammar {
         }
     }
 
-    fn mean_length(&self, table: usize, column: usize, look: Look, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<f64, DataError> {
+    fn mean_length(&self, table: usize, column: usize, style: WordStyle, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<f64, DataError> {
         let rows = &self.tables[table].rows;
         let mut sum = 0.0;
         for row in rows {
-            sum += length(&look.set(&row[column]))?;
+            sum += length(&style.set(&row[column]))?;
         }
         Ok(sum / rows.len() as f64)
     }

@@ -41,18 +41,18 @@ impl Telling<'_> {
     fn tell(&mut self, node: &Node) {
         match node {
             Node::Word(text) => self.story.text.push_str(text),
-            Node::Draw { table, column, variable, look } => {
+            Node::Draw { table, column, variable, style } => {
                 let rows = &self.grammar.tables[*table].rows;
                 let row = self.random.below(rows.len() as u64) as usize;
                 self.story.nats += (rows.len() as f64).ln();
                 if let Some(variable) = variable {
                     self.remembered[*variable] = row;
                 }
-                self.story.text.push_str(&look.set(&rows[row][*column]));
+                self.story.text.push_str(&style.set(&rows[row][*column]));
             }
-            Node::Recall { table, column, variable, look } => {
+            Node::Recall { table, column, variable, style } => {
                 let row = &self.grammar.tables[*table].rows[self.remembered[*variable]];
-                self.story.text.push_str(&look.set(&row[*column]));
+                self.story.text.push_str(&style.set(&row[*column]));
             }
             Node::Sequence(parts) => parts.iter().for_each(|part| self.tell(part)),
             Node::Choice(alternatives) => {

@@ -33,9 +33,9 @@ pub(super) enum Node {
     /// Always the same text.
     Word(String),
     /// A word of a table, remembered if there is a variable.
-    Draw { table: usize, column: usize, variable: Option<usize>, look: Look },
+    Draw { table: usize, column: usize, variable: Option<usize>, style: WordStyle },
     /// A form of the entry that a variable remembers.
-    Recall { table: usize, column: usize, variable: usize, look: Look },
+    Recall { table: usize, column: usize, variable: usize, style: WordStyle },
     /// One after another.
     Sequence(Vec<Node>),
     /// One of several, each with its weight.
@@ -44,7 +44,7 @@ pub(super) enum Node {
 
 /// How a word is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct WordStyle {
     pub(super) space_before: bool,
     pub(super) capital: bool,
 }
@@ -74,15 +74,15 @@ impl Grammar {
 
     /// Reads a grammar; its last rule is the story.
     pub fn parse(text: &str) -> Result<Self, GrammarError> {
-        let mut reader = Reader::default();
+        let mut parser = GrammarParser::default();
         for (index, line) in text.lines().enumerate() {
-            reader.read_line(line.trim()).map_err(|reason| GrammarError { line: index + 1, reason })?;
+            parser.read_line(line.trim()).map_err(|reason| GrammarError { line: index + 1, reason })?;
         }
         let complaint = |reason: String| GrammarError { line: text.lines().count(), reason };
-        reader.close_block().map_err(complaint)?;
-        let story = reader.rules.pop().ok_or_else(|| complaint("there is no rule".into()))?.1;
+        parser.close_block().map_err(complaint)?;
+        let story = parser.rules.pop().ok_or_else(|| complaint("there is no rule".into()))?.1;
         let fingerprint = blake3::hash(text.as_bytes()).to_hex().to_string();
-        Ok(Self { tables: reader.tables, num_variables: reader.variables.len(), story, fingerprint })
+        Ok(Self { tables: parser.tables, num_variables: parser.variables.len(), story, fingerprint })
     }
 
     /// A hash of everything that decides the stories, in hexadecimal.
@@ -92,7 +92,7 @@ impl Grammar {
     }
 }
 
-impl Look {
+impl WordStyle {
     /// Sets `word` as it appears in the text.
     pub(super) fn set(self, word: &str) -> String {
         let mut text = String::from(if self.space_before { " " } else { "" });
@@ -110,7 +110,7 @@ impl Look {
 
 /// What was read so far.
 #[derive(Default)]
-struct Reader {
+struct GrammarParser {
     tables: Vec<Table>,
     rules: Vec<(String, Node)>,
     /// The table that each variable remembers an entry of, by name.
@@ -126,7 +126,7 @@ enum Block {
     Rule(String, Vec<(u64, Node)>),
 }
 
-impl Reader {
+impl GrammarParser {
     fn read_line(&mut self, line: &str) -> Result<(), String> {
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
@@ -226,25 +226,25 @@ impl Reader {
         let bare = joined.unwrap_or(symbol);
         let capital = bare.starts_with('^');
         let bare = bare.trim_start_matches('^');
-        let look = Look { space_before: joined.is_none() && !bare.starts_with([',', '.', '!', '?', ';']), capital };
+        let style = WordStyle { space_before: joined.is_none() && !bare.starts_with([',', '.', '!', '?', ';']), capital };
         if let Some(variable) = bare.strip_prefix('$') {
-            return self.recall(variable, look);
+            return self.recall(variable, style);
         }
         match bare.strip_prefix('<').and_then(|bare| bare.strip_suffix('>')) {
-            Some(reference) => self.reference(reference, look),
-            None => Ok(Node::Word(look.set(bare))),
+            Some(reference) => self.reference(reference, style),
+            None => Ok(Node::Word(style.set(bare))),
         }
     }
 
-    fn recall(&self, reference: &str, look: Look) -> Result<Node, String> {
+    fn recall(&self, reference: &str, style: WordStyle) -> Result<Node, String> {
         let (name, column) = split_column(reference);
         let &(variable, table, drawn) = self.variables.get(name).ok_or_else(|| format!("nothing was remembered as {name:?}"))?;
         let column = column.map_or(Ok(drawn), |column| self.column(table, column))?;
-        Ok(Node::Recall { table, column, variable, look })
+        Ok(Node::Recall { table, column, variable, style })
     }
 
     /// Reads what stands between `<` and `>`: a rule, or `variable=table.column` with both sides optional.
-    fn reference(&mut self, reference: &str, look: Look) -> Result<Node, String> {
+    fn reference(&mut self, reference: &str, style: WordStyle) -> Result<Node, String> {
         if let Some((_, rule)) = self.rules.iter().find(|(name, _)| name == reference) {
             return Ok(rule.clone());
         }
@@ -253,7 +253,7 @@ impl Reader {
         let table = self.tables.iter().position(|table| table.name == name).ok_or_else(|| format!("{name:?} is neither a rule nor a table"))?;
         let column = column.map_or(Ok(0), |column| self.column(table, column))?;
         let variable = variable.map(|name| self.remember(name, table, column)).transpose()?;
-        Ok(Node::Draw { table, column, variable, look })
+        Ok(Node::Draw { table, column, variable, style })
     }
 
     fn remember(&mut self, name: &str, table: usize, column: usize) -> Result<usize, String> {

@@ -41,13 +41,13 @@ impl Automaton {
     fn add(&mut self, grammar: &Grammar, node: &Node) -> Ends {
         match node {
             Node::Word(text) => self.leaf([text.clone()].into()),
-            Node::Draw { table, column, look, .. } => {
+            Node::Draw { table, column, style, .. } => {
                 let rows = &grammar.tables[*table].rows;
-                let texts: BTreeSet<String> = rows.iter().map(|row| look.set(&row[*column])).collect();
+                let texts: BTreeSet<String> = rows.iter().map(|row| style.set(&row[*column])).collect();
                 assert_eq!(texts.len(), rows.len(), "table {:?} has an entry twice", grammar.tables[*table].name);
                 self.leaf(texts)
             }
-            Node::Recall { table, column, look, .. } => self.leaf(grammar.tables[*table].rows.iter().map(|row| look.set(&row[*column])).collect()),
+            Node::Recall { table, column, style, .. } => self.leaf(grammar.tables[*table].rows.iter().map(|row| style.set(&row[*column])).collect()),
             Node::Sequence(parts) => {
                 let mut whole = Ends { ways_to_be_empty: 1, ..Ends::default() };
                 for part in parts {

@@ -1,0 +1,103 @@
+//! Whether a run fits on this machine, asked before anything is allocated or written.
+//!
+//! Refuses only what cannot work; what may not work is a warning. Start at [`check_memory`].
+
+use crate::commands::CommandError;
+use crate::config::RunConfig;
+use crate::plan::{MemoryNeed, RunPlan};
+use crate::report::format;
+
+/// Threads that compute when the configuration asks for `threads`; 0 stands for all.
+#[must_use]
+pub fn num_threads(threads: usize) -> usize {
+    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+/// Checks that training on the CPU fits into `available` bytes. Returns a warning if that is not certain.
+///
+/// # Errors
+/// When it cannot fit.
+pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Result<Option<String>, CommandError> {
+    let threads = num_threads(config.threads);
+    let need = MemoryNeed::new(plan, config, threads);
+    if need.expected <= available {
+        return Ok(None);
+    }
+    let hint = way_out(config, plan, available);
+    let free = format::bytes(available);
+    if need.least > available {
+        let message = format!(
+            "training needs at least {} of memory ({} parameters; about {} is expected), but only {free} is available",
+            format::bytes(need.least),
+            format::count(plan.num_parameters),
+            format::bytes(need.expected),
+        );
+        return Err(CommandError::usage(message, hint));
+    }
+    Ok(Some(format!("training may need up to {} of memory, and {free} is available; if it fails: {hint}", format::bytes(need.expected))))
+}
+
+/// What to change so that the run fits.
+fn way_out(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
+    let threads = num_threads(config.threads);
+    if let Some(largest) = MemoryNeed::largest_micro_batch(plan, config, threads, available) {
+        return format!("use training.micro_batch_size = {largest}{}", in_stages(config, largest));
+    }
+    if let Some(largest) = MemoryNeed::largest_micro_batch(plan, config, 1, available) {
+        return format!("use threads = 1 and training.micro_batch_size = {largest}{}", in_stages(config, largest));
+    }
+    if MemoryNeed::with_micro_batches(plan, config, 1, 1).least <= available {
+        return format!("try threads = 1 and training.micro_batch_size = 1{}, or choose smaller sizes under [model]", in_stages(config, 1));
+    }
+    "the model is too large for this machine: choose smaller sizes under [model], like model.preset = \"demo\"".into()
+}
+
+/// A stage may have a micro-batch of its own, which then has to shrink too.
+fn in_stages(config: &RunConfig, largest: usize) -> &'static str {
+    let is_larger = |size: Option<usize>| size.is_some_and(|size| size > largest);
+    if config.stages.iter().any(|stage| is_larger(stage.micro_batch_size)) { ", and no larger one in a stage" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{LoadRequest, load};
+    use crate::plan::Corpus;
+
+    fn planned(sets: &[&str]) -> (RunConfig, RunPlan) {
+        let sets: Vec<String> = ["threads=2", "training.steps=100"].iter().chain(sets).map(ToString::to_string).collect();
+        let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
+        let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None, device_is_cpu: true };
+        let plan = RunPlan::new(&config, &corpus).unwrap();
+        (config, plan)
+    }
+
+    #[test]
+    fn only_what_cannot_work_is_refused() {
+        let (config, plan) = planned(&["training.micro_batch_size=64"]);
+        let need = MemoryNeed::new(&plan, &config, 2);
+        assert_eq!(check_memory(&config, &plan, need.expected).unwrap(), None);
+        let warning = check_memory(&config, &plan, need.expected - 1).unwrap().unwrap();
+        assert!(warning.starts_with("training may need up to") && warning.contains("use training.micro_batch_size = "), "{warning}");
+        assert!(check_memory(&config, &plan, need.least).unwrap().is_some());
+        let refusal = check_memory(&config, &plan, need.least - 1).unwrap_err();
+        assert_eq!(refusal.exit_code, 2);
+        assert!(refusal.message.starts_with("training needs at least "), "{refusal}");
+    }
+
+    #[test]
+    fn the_hint_names_what_would_fit() {
+        let (config, plan) = planned(&["training.micro_batch_size=64"]);
+        let hint = |available: u64| way_out(&config, &plan, available);
+        assert_eq!(hint(u64::MAX), "use training.micro_batch_size = 63");
+        let one = |threads| MemoryNeed::with_micro_batches(&plan, &config, threads, 1);
+        assert_eq!(hint(one(2).expected), "use training.micro_batch_size = 1");
+        assert_eq!(hint(one(2).expected - 1), "use threads = 1 and training.micro_batch_size = 2", "without the other thread there is room for two");
+        assert_eq!(hint(one(1).expected - 1), "try threads = 1 and training.micro_batch_size = 1, or choose smaller sizes under [model]");
+        assert!(hint(one(1).least - 1).starts_with("the model is too large for this machine"));
+        let (own, plan) = planned(&["stages=[{patch_size=4,share=0.5,micro_batch_size=16},{patch_size=1}]"]);
+        assert!(way_out(&own, &plan, one(2).expected).ends_with("= 1, and no larger one in a stage"));
+    }
+}

@@ -1,0 +1,226 @@
+//! The JSON of `patchtui plan --json`: a shape of its own, which stays as it is while the planner changes.
+//!
+//! Keys are only ever added. Start at [`PlanDocument`].
+
+use serde::Serialize;
+
+use crate::commands::CommandError;
+use crate::commands::capacity::num_threads;
+use crate::config::{OptimizerState, RunConfig, ScheduleKind};
+use crate::plan::{MemoryNeed, RunPlan, StagePlan};
+
+/// Raised when a key changes its meaning or goes away.
+const FORMAT_VERSION: u32 = 1;
+
+/// The whole document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanDocument {
+    /// Version of this shape.
+    format_version: u32,
+    /// Name that a run would get.
+    name: String,
+    /// What follows from the configuration.
+    plan: Planned,
+    /// Tokens per second of each stage on this device; empty if it was not measured.
+    tokens_per_second: Vec<f64>,
+    /// Cost against token-level training on the same tokens: 0.5 is half.
+    relative_cost: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Planned {
+    model: Model,
+    /// All weights, a tied table counted once.
+    num_parameters: u64,
+    stages: Vec<Stage>,
+    /// Optimizer steps of the run.
+    steps: u64,
+    cost: Work,
+    /// Floating-point operations for the same tokens at token level.
+    token_level_flops: f64,
+    /// Tokens of a block, the unit of the data order.
+    block_tokens: u64,
+    /// True entropy rate of generated text, in nats per token.
+    entropy_rate: Option<f64>,
+    cadences: Cadences,
+    memory: Bytes,
+    warnings: Vec<String>,
+}
+
+/// Sizes under the names of Hugging Face's `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Model {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    max_position_embeddings: usize,
+    tie_word_embeddings: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Stage {
+    /// Tokens per patch (K).
+    patch_size: usize,
+    /// Optimizer steps of the run before this stage.
+    first_step: u64,
+    steps: u64,
+    first_token: u64,
+    /// Positions per sequence.
+    context_length: usize,
+    tokens_per_step: u64,
+    sequences_per_step: usize,
+    /// Sequences per forward pass.
+    micro_batch_size: usize,
+    num_micro_batches: usize,
+    schedule: Rates,
+    /// Whether the optimizer's moments start at zero in this stage.
+    optimizer_state: OptimizerState,
+    cost: Work,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Rates {
+    kind: ScheduleKind,
+    /// Learning rate at the end of the warm-up.
+    peak: f64,
+    /// Learning rate at the end of the stage.
+    minimum: f64,
+    warmup_steps: u64,
+    /// Steps with a falling rate at the end of a `wsd` stage, else 0.
+    decay_steps: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Work {
+    tokens: u64,
+    /// Tokens divided by the patch size.
+    positions: u64,
+    flops: f64,
+}
+
+/// Steps from one to the next; null: never.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Cadences {
+    report: u64,
+    evaluation: Option<u64>,
+    activations: Option<u64>,
+    samples: Option<u64>,
+    checkpoint: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Bytes {
+    /// Weights, gradients and both moments.
+    state: u64,
+    /// Activations of one micro-batch, estimated.
+    activations: u64,
+    /// One checkpoint on disk.
+    checkpoint: u64,
+    /// Training on the CPU of this machine: less cannot work.
+    cpu_least: u64,
+    /// Training on the CPU of this machine, estimated.
+    cpu_expected: u64,
+}
+
+impl PlanDocument {
+    /// Describes `plan`, with the measured `speeds` of its stages or none.
+    #[must_use]
+    pub fn new(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Self {
+        let need = MemoryNeed::new(plan, config, num_threads(config.threads));
+        let (model, memory, cadences) = (&plan.model, &plan.memory, &plan.cadences);
+        let planned = Planned {
+            model: Model {
+                vocab_size: model.vocab_size,
+                hidden_size: model.hidden_size,
+                intermediate_size: model.intermediate_size,
+                num_hidden_layers: model.num_hidden_layers,
+                num_attention_heads: model.num_attention_heads,
+                num_key_value_heads: model.num_key_value_heads,
+                max_position_embeddings: model.max_position_embeddings,
+                tie_word_embeddings: model.tie_word_embeddings,
+            },
+            num_parameters: plan.num_parameters,
+            stages: plan.stages.iter().map(stage).collect(),
+            steps: plan.steps,
+            cost: Work { tokens: plan.cost.tokens, positions: plan.cost.positions, flops: plan.cost.flops },
+            token_level_flops: plan.token_level_flops,
+            block_tokens: plan.block_tokens,
+            entropy_rate: plan.entropy_rate,
+            cadences: Cadences {
+                report: cadences.report,
+                evaluation: cadences.evaluation,
+                activations: cadences.activations,
+                samples: cadences.samples,
+                checkpoint: cadences.checkpoint,
+            },
+            memory: Bytes {
+                state: memory.state,
+                activations: memory.activations,
+                checkpoint: memory.checkpoint,
+                cpu_least: need.least,
+                cpu_expected: need.expected,
+            },
+            warnings: plan.warnings.clone(),
+        };
+        Self {
+            format_version: FORMAT_VERSION,
+            name: config.name.clone(),
+            plan: planned,
+            tokens_per_second: speeds.to_vec(),
+            relative_cost: plan.relative_cost(),
+        }
+    }
+
+    /// The document as text.
+    ///
+    /// # Errors
+    /// Never: all keys are text and all values are plain.
+    pub fn to_json(&self) -> Result<String, CommandError> {
+        serde_json::to_string_pretty(self).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))
+    }
+}
+
+fn stage(stage: &StagePlan) -> Stage {
+    let cost = stage.cost(stage.steps);
+    Stage {
+        patch_size: stage.patch_size.get(),
+        first_step: stage.first_step,
+        steps: stage.steps,
+        first_token: stage.first_token,
+        context_length: stage.context_length,
+        tokens_per_step: stage.tokens_per_step,
+        sequences_per_step: stage.sequences_per_step(),
+        micro_batch_size: stage.micro_batch_size,
+        num_micro_batches: stage.num_micro_batches,
+        schedule: Rates {
+            kind: stage.schedule.kind,
+            peak: stage.schedule.peak,
+            minimum: stage.schedule.minimum,
+            warmup_steps: stage.schedule.warmup_steps,
+            decay_steps: stage.schedule.decay_steps,
+        },
+        optimizer_state: stage.optimizer_state,
+        cost: Work { tokens: cost.tokens, positions: cost.positions, flops: cost.flops },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{LoadRequest, load};
+    use crate::plan::Corpus;
+
+    #[test]
+    fn the_document_keeps_its_shape() {
+        let sets = ["threads=2".to_owned(), "training.steps=9".to_owned()];
+        let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
+        let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: Some(1.25), device_is_cpu: true };
+        let plan = RunPlan::new(&config, &corpus).unwrap();
+        insta::assert_snapshot!(PlanDocument::new(&config, &plan, &[1000.0, 250.0]).to_json().unwrap());
+    }
+}

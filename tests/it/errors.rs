@@ -1,0 +1,363 @@
+//! Every error of the layers below the engine, built and printed: what it says, and that its hint can be typed.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may fail as loudly as the tests")]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+use patchtui::cli::Cli;
+use patchtui::config::{ConfigError, KEYS, Origin};
+use patchtui::data::{BadRecord, DataError, TextFault};
+use patchtui::plan::PlanError;
+
+/// What an error says, and what its hint says.
+type Row = (String, String, &'static str, &'static str);
+
+/// Files that hints name as examples; they are not keys.
+const EXAMPLE_FILES: [&str; 4] = ["my.toml", "tokenizer.json", "text.txt", "b.txt"];
+
+fn line(line: usize) -> Origin {
+    Origin::File { path: "a.toml".into(), line }
+}
+
+fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
+    let io = || io::Error::other("no luck");
+    vec![
+        (
+            ConfigError::NotFound { source_name: "x".into(), asked_by: Some(line(1)), built_in: vec!["demo"] },
+            "a.toml:1: there is no configuration file \"x\" and no built-in configuration of that name",
+            "built-in configurations: demo; for a file of your own: patchtui config template > my.toml",
+        ),
+        (ConfigError::Unreadable { path: "a.toml".into(), error: io() }, "a.toml cannot be read: no luck", ""),
+        (ConfigError::Syntax { origin: line(2), message: "unclosed table".into() }, "a.toml:2: not valid TOML: unclosed table", ""),
+        (
+            ConfigError::Circle { origin: line(1), chain: vec!["a".into(), "b".into(), "a".into()] },
+            "a.toml:1: the configuration extends itself: a -> b -> a",
+            "remove one of the \"extends\" lines",
+        ),
+        (ConfigError::SetWithoutValue { text: "seed".into() }, "--set \"seed\" has no value", "write --set section.key=value, like --set seed=..."),
+        (ConfigError::UnknownKey { origin: Origin::Set, key: "sed".into(), nearest: Some("seed") }, "--set: unknown key \"sed\"", "did you mean \"seed\"?"),
+        (
+            ConfigError::Value { origin: Origin::Default, key: "seed".into(), found: "x".into(), expected: "a number".into() },
+            "default: seed = x, expected a number",
+            "",
+        ),
+        (
+            ConfigError::TooManyStages { origin: line(3), stages: 2000, limit: 1000 },
+            "a.toml:3: 2000 stages, but at most 1000 are allowed",
+            "merge stages: a run usually has two, sometimes three or four",
+        ),
+        (
+            ConfigError::Alternatives { first: "training.tokens", first_origin: line(1), second: "training.steps", second_origin: line(2) },
+            "a.toml:1: training.tokens and training.steps (a.toml:2) cannot both be set",
+            "remove training.tokens or training.steps",
+        ),
+        (
+            ConfigError::Missing { origin: Some(line(4)), keys: vec!["a".into(), "b".into(), "c".into()], examples: vec!["training.steps = 3".into()] },
+            "a.toml:4: none of a, b and c is set",
+            "add training.steps = 3",
+        ),
+        (
+            ConfigError::HeadSize { origin: line(5), hidden_size: 90, heads: 4 },
+            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of an even width",
+            "use model.hidden_size = 96, or change model.num_attention_heads",
+        ),
+        (
+            ConfigError::KeyValueHeads { origin: line(5), heads: 4, key_value_heads: 3 },
+            "a.toml:5: model.num_key_value_heads = 3 does not divide model.num_attention_heads = 4",
+            "use model.num_key_value_heads = 4, or a divisor of it",
+        ),
+        (
+            ConfigError::MinimumAbovePeak { origin: Origin::BuiltIn { name: "demo".into() }, minimum: 0.5, key: "optimizer.learning_rate".into(), peak: 0.25 },
+            "built-in demo: schedule.min_learning_rate = 0.5 is greater than optimizer.learning_rate = 0.25",
+            "lower schedule.min_learning_rate",
+        ),
+        (
+            ConfigError::Unfit { message: "odd".into() },
+            "the checked values do not make a configuration: odd",
+            "this is a bug in patchtui: please report it with the configuration",
+        ),
+    ]
+}
+
+/// The place of a variant in the type: a new one must be added here, and then to the table.
+fn number_of_config_error(error: &ConfigError) -> usize {
+    match error {
+        ConfigError::NotFound { .. } => 0,
+        ConfigError::Unreadable { .. } => 1,
+        ConfigError::Syntax { .. } => 2,
+        ConfigError::Circle { .. } => 3,
+        ConfigError::SetWithoutValue { .. } => 4,
+        ConfigError::UnknownKey { .. } => 5,
+        ConfigError::Value { .. } => 6,
+        ConfigError::TooManyStages { .. } => 7,
+        ConfigError::Alternatives { .. } => 8,
+        ConfigError::Missing { .. } => 9,
+        ConfigError::HeadSize { .. } => 10,
+        ConfigError::KeyValueHeads { .. } => 11,
+        ConfigError::MinimumAbovePeak { .. } => 12,
+        ConfigError::Unfit { .. } => 13,
+    }
+}
+
+fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
+    vec![
+        (
+            PlanError::UnevenStep { tokens_per_step: 1000, stage: 1, patch_size: 4, context_length: 64, sequence: 256, common: 256 },
+            "training.tokens_per_step = 1000 is not a whole number of sequences in stage 1 (patch_size 4 * context_length 64 = 256 tokens)",
+            "use training.tokens_per_step = 768 or 1024",
+        ),
+        (
+            PlanError::Shares { sum: 1.5, all_given: true },
+            "the shares of the stages add up to 1.5000, not to 1",
+            "leave out the share of one stage: it then takes the rest",
+        ),
+        (
+            PlanError::SeveralRests { count: 2 },
+            "2 stages have no share, so it is not clear how to divide the rest between them",
+            "give every stage but one a share, like share = \"2/3\"",
+        ),
+        (
+            PlanError::EmptyStage { stage: 2, steps: 1, tokens_per_step: 4096 },
+            "stage 2 gets no optimizer step: the run has 1 step of 4096 tokens",
+            "raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below 4096",
+        ),
+        (
+            PlanError::ContextTooLong { stage: 1, context_length: 512, limit: 256 },
+            "context_length = 512 of stage 1 is longer than model.max_position_embeddings = 256",
+            "lower context_length, or set model.max_position_embeddings = 512",
+        ),
+        (
+            PlanError::VocabularyTooSmall { vocab_size: 10, tokenizer: 100 },
+            "model.vocab_size = 10 is too small: the tokenizer has 100 tokens",
+            "leave model.vocab_size out, or set it to 128 (the next multiple of 64)",
+        ),
+        (
+            PlanError::CorpusTooSmall { tokens: 5, block_tokens: 8 },
+            "the training text has 5 tokens, fewer than one block of 8",
+            "add more text to data.files, or lower training.context_length",
+        ),
+        (
+            PlanError::UnevenBlock { block_tokens: 1000, common: 256 },
+            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that all stages can cut into sequences",
+            "use data.block_tokens = 1024",
+        ),
+        (
+            PlanError::BlockTooLarge,
+            "the smallest block that all stages can cut into sequences has more than 2^63 tokens",
+            "use patch sizes that divide one another, like 8, 4, 2, 1",
+        ),
+        (PlanError::BudgetTooLarge, "the budget is more than 2^63 tokens", "lower the budget: training.tokens, positions, epochs or steps"),
+        (
+            PlanError::CorpusUnknown,
+            "training.epochs needs the number of tokens in the text, which is only known once the text has been prepared",
+            "give the budget as training.tokens, or start the run: it prepares the text first",
+        ),
+    ]
+}
+
+fn number_of_plan_error(error: &PlanError) -> usize {
+    match error {
+        PlanError::UnevenStep { .. } => 0,
+        PlanError::Shares { .. } => 1,
+        PlanError::SeveralRests { .. } => 2,
+        PlanError::EmptyStage { .. } => 3,
+        PlanError::ContextTooLong { .. } => 4,
+        PlanError::VocabularyTooSmall { .. } => 5,
+        PlanError::CorpusTooSmall { .. } => 6,
+        PlanError::UnevenBlock { .. } => 7,
+        PlanError::BlockTooLarge => 8,
+        PlanError::BudgetTooLarge => 9,
+        PlanError::CorpusUnknown => 10,
+    }
+}
+
+/// Errors about files that are read.
+fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
+    let path = || PathBuf::from("/d/a b.txt");
+    let bad = BadRecord { path: "/d/a.jsonl".into(), record: 2, is_line: true, reason: "no field \"text\"".into() };
+    vec![
+        (
+            DataError::NothingMatches { pattern: "/d/*.txt".into() },
+            "/d/*.txt matches no text file",
+            "check the path; folders are searched for .txt, .md, .jsonl and .json files, and patterns may use *, ? and **",
+        ),
+        (DataError::Unreadable { path: path(), source: io::Error::other("no luck") }, "/d/a b.txt cannot be read: no luck", "try: ls -l '/d/a b.txt'"),
+        (
+            DataError::NotRegularFile { path: path(), what: "a pipe" },
+            "/d/a b.txt is a pipe, not a regular file",
+            "copy its text into a file, and name that in data.files",
+        ),
+        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "remove it, or leave it out of data.files"),
+        (
+            DataError::NotText { path: path(), offset: 3, fault: TextFault::Nul },
+            "/d/a b.txt is not text: a NUL byte at byte 3",
+            "leave it out of data.files, which takes only text",
+        ),
+        (
+            DataError::NotText { path: "/d/a.txt".into(), offset: 3, fault: TextFault::NotUtf8 },
+            "/d/a.txt is not text: bytes that are not UTF-8 at byte 3",
+            "convert it: iconv -f LATIN1 -t UTF-8 /d/a.txt > /d/a.txt.utf8",
+        ),
+        (
+            DataError::UnsupportedFormat { path: "/d/a.pdf".into() },
+            "/d/a.pdf is in a format that patchtui cannot read",
+            "file names must end in .txt, .md, .jsonl or .json; rename the file if it is in one of these formats",
+        ),
+        (
+            DataError::BrokenJson { path: "/d/a.json".into(), line: 1, column: 2, reason: "EOF".into() },
+            "/d/a.json:1:2 is not valid JSON: EOF",
+            "a .json file holds one array, or one object per line",
+        ),
+        (
+            DataError::TooManyBadRecords { bad: 2, records: 10, limit: 0.01, first: bad },
+            "2 of 10 records cannot be used, more than data.max_bad_records = 0.01 allows; the first is /d/a.jsonl:2: no field \"text\"",
+            "repair the file, check data.text_field, or raise data.max_bad_records",
+        ),
+        (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until nothing writes to it, then start again"),
+        (
+            DataError::SharedFile { path: path() },
+            "/d/a b.txt is both training and validation text",
+            "leave it out of data.files, or use data.validation_share instead of data.validation_files",
+        ),
+        (
+            DataError::TooLittleText { part: "whole", tokens: 5, needed: 16, block_tokens: 8 },
+            "the whole text has 5 tokens, but at least 16 are needed (a block has 8)",
+            "add more text to data.files, or lower training.context_length",
+        ),
+        (
+            DataError::FilesTooSmall { part: "training", at_most: 5, needed: 8, block_tokens: 8 },
+            "the training text has at most 5 tokens, but at least 8 are needed (a block has 8)",
+            "add more text to data.files, or lower training.context_length",
+        ),
+    ]
+}
+
+/// Errors about tokenizers and about what is written.
+fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
+    let tokenizer_hint = "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json";
+    vec![
+        (DataError::NoTokenizerFile { path: "/t.json".into() }, "tokenizer file /t.json does not exist", tokenizer_hint),
+        (
+            DataError::BadTokenizer { choice: "/t.json".into(), reason: "its vocabulary is empty".into() },
+            "tokenizer \"/t.json\" cannot be used: its vocabulary is empty",
+            tokenizer_hint,
+        ),
+        (
+            DataError::NoSpecialToken { choice: "/t.json".into(), token: "begin-of-text", key: "data.add_bos" },
+            "tokenizer \"/t.json\" has no begin-of-text token, but data.add_bos = true",
+            "set data.add_bos = false, or choose another data.tokenizer",
+        ),
+        (DataError::Encode { reason: "no luck".into() }, "the tokenizer failed on a document: no luck", "try data.tokenizer = \"bytes\", which takes any text"),
+        (
+            DataError::NoRoom { folder: "/runs/.tokens".into(), needed: 2_100_000_000_000, free: 950 },
+            "the tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",
+            "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir",
+        ),
+        (
+            DataError::DiskFull { path: "/d/x".into(), needed: 999_960 },
+            "no space left for /d/x, which needs about 1.0 MB",
+            "make room, then start again: df -h /d",
+        ),
+        (
+            DataError::Unwritable { path: "/d/x".into(), source: io::Error::other("no luck") },
+            "/d/x cannot be written: no luck",
+            "check the permissions: ls -ld /d",
+        ),
+        (DataError::Exists { path: "/t.json".into() }, "/t.json already exists", "choose another name with --output, or add --force to replace it"),
+        (
+            DataError::VocabularyTooSmall { vocab_size: 10, minimum: 258 },
+            "a vocabulary of 10 tokens is too small: single bytes and special tokens already take 258",
+            "use --vocab-size 1024 or more",
+        ),
+        (
+            DataError::TooMuchText { bytes: 3_000_000_000, limit: 2_147_483_647 },
+            "the files hold 3.0 GB, but a tokenizer can be trained on at most 2.1 GB",
+            "name fewer files; a sample of the text is enough to train a tokenizer",
+        ),
+        (DataError::Interrupted, "preparing the text was interrupted", "run the same command again"),
+    ]
+}
+
+fn number_of_data_error(error: &DataError) -> usize {
+    match error {
+        DataError::NothingMatches { .. } => 0,
+        DataError::Unreadable { .. } => 1,
+        DataError::NotRegularFile { .. } => 2,
+        DataError::EmptyFile { .. } => 3,
+        DataError::NotText { .. } => 4,
+        DataError::UnsupportedFormat { .. } => 5,
+        DataError::BrokenJson { .. } => 6,
+        DataError::TooManyBadRecords { .. } => 7,
+        DataError::FileChanged { .. } => 8,
+        DataError::SharedFile { .. } => 9,
+        DataError::TooLittleText { .. } => 10,
+        DataError::FilesTooSmall { .. } => 11,
+        DataError::NoTokenizerFile { .. } => 12,
+        DataError::BadTokenizer { .. } => 13,
+        DataError::NoSpecialToken { .. } => 14,
+        DataError::Encode { .. } => 15,
+        DataError::NoRoom { .. } => 16,
+        DataError::DiskFull { .. } => 17,
+        DataError::Unwritable { .. } => 18,
+        DataError::Exists { .. } => 19,
+        DataError::VocabularyTooSmall { .. } => 20,
+        DataError::TooMuchText { .. } => 21,
+        DataError::Interrupted => 22,
+    }
+}
+
+/// Checks that the numbers of a table's variants are all there are.
+fn check_complete(numbers: impl Iterator<Item = usize>, count: usize) {
+    assert_eq!(numbers.collect::<BTreeSet<_>>(), (0..count).collect());
+}
+
+/// Words that look like keys, and flags, in a hint.
+fn check_typeable(hint: &str) {
+    let flags: BTreeSet<String> = all_flags(&Cli::command());
+    for word in hint.split([' ', '\'', '"', '(', ')', ',', ';', ':', '?']) {
+        if let Some(flag) = word.strip_prefix("--") {
+            assert!(flags.contains(flag), "there is no flag --{flag}: {hint}");
+        }
+        let word = word.split('=').next().unwrap().trim_end_matches('.');
+        let is_key = word.contains('.') && word.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '.' | '_')) && !word.starts_with('.');
+        if is_key && !EXAMPLE_FILES.contains(&word) && word != "section.key" {
+            assert!(KEYS.iter().any(|key| key.path == word), "there is no key {word}: {hint}");
+        }
+    }
+}
+
+fn all_flags(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(all_flags)).collect()
+}
+
+fn check_rows(rows: Vec<Row>) {
+    for (message, hint, expected_message, expected_hint) in rows {
+        assert_eq!((message.as_str(), hint.as_str()), (expected_message, expected_hint));
+        check_typeable(&hint);
+    }
+}
+
+#[test]
+fn every_error_of_the_configuration_is_said_in_words() {
+    let table = config_errors();
+    check_complete(table.iter().map(|(error, ..)| number_of_config_error(error)), 14);
+    check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint().unwrap_or_default(), message, hint)).collect());
+}
+
+#[test]
+fn every_error_of_the_plan_is_said_in_words() {
+    let table = plan_errors();
+    check_complete(table.iter().map(|(error, ..)| number_of_plan_error(error)), 11);
+    check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
+}
+
+#[test]
+fn every_error_of_the_data_is_said_in_words() {
+    let table: Vec<_> = reading_errors().into_iter().chain(other_data_errors()).collect();
+    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 23);
+    check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
+}

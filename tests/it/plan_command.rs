@@ -1,0 +1,119 @@
+//! `patchtui plan`, and what `patchtui run` refuses because of its size: real processes, nothing written.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A network of a thousand billion weights.
+const HUGE: [&str; 4] = ["--set", "model.hidden_size=1048576", "--set", "training.tokens=80k"];
+
+/// Runs the program in `folder`, under a shell limit if there is one. Returns exit code, output and errors.
+fn patchtui(folder: &Path, limit: Option<&str>, arguments: &[&str]) -> (i32, String, String) {
+    let program = env!("CARGO_BIN_EXE_patchtui");
+    let mut command = match limit {
+        Some(limit) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), program]);
+            shell
+        }
+        None => Command::new(program),
+    };
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command.env("XDG_STATE_HOME", folder.join("state")).env("PATCHTUI_SOCKET_DIR", folder.join("sockets")).env_remove("PATCHTUI_RUNS_DIR");
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code().unwrap_or(-1), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn is_empty(folder: &TempDir) -> bool {
+    fs::read_dir(folder.path()).unwrap().next().is_none()
+}
+
+#[test]
+fn a_model_that_does_not_fit_into_memory_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    for limit in [None, Some("ulimit -v 4194304"), Some("ulimit -d 4194304")] {
+        let (code, out, errors) = patchtui(folder.path(), limit, &[&["run", "demo", "--no-tui", "--device", "cpu"], &HUGE[..]].concat());
+        assert_eq!((code, out.as_str()), (2, ""), "{limit:?}: {errors}");
+        assert!(errors.contains("of memory") && errors.contains("available") && errors.contains("too large for this machine"), "{errors}");
+    }
+    assert!(is_empty(&folder));
+}
+
+#[test]
+fn a_micro_batch_that_does_not_fit_leads_to_the_largest_that_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide = ["--set", "training.tokens_per_step=1048576", "--set", "training.tokens=8M", "--set", "training.micro_batch_size=16384"];
+    let arguments = [&["run", "demo", "--no-tui", "--device", "cpu"], &wide[..]].concat();
+    let (code, _, errors) = patchtui(folder.path(), Some("ulimit -v 4194304"), &arguments);
+    assert_eq!(code, 2, "{errors}");
+    let (_, size) = errors.split_once("training.micro_batch_size = ").expect(&errors);
+    let size: u64 = size.trim().parse().expect(&errors);
+    assert!((1..16_384).contains(&size), "{errors}");
+    assert!(is_empty(&folder));
+}
+
+#[test]
+fn the_plan_of_a_model_that_does_not_fit_states_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&["plan", "demo", "--device", "cpu"], &HUGE[..]].concat();
+    let (code, text, errors) = patchtui(folder.path(), Some("ulimit -v 4194304"), &arguments);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(text.contains("warning  this machine cannot train it: training needs at least") && text.contains("TB"), "{text}");
+    let (code, text, _) = patchtui(folder.path(), None, &[&arguments[..], &["--json"]].concat());
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, document["format_version"].as_u64()), (0, Some(1)));
+    assert!(document["plan"]["memory"]["cpu_least"].as_u64().unwrap() > 1_000_000_000_000);
+    assert!(is_empty(&folder));
+}
+
+#[test]
+fn generated_text_that_fills_the_disk_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, errors) = patchtui(folder.path(), None, &["run", "demo", "--no-tui", "--set", "training.tokens=1000000T"]);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("EB in") && errors.contains(".tokens") && errors.contains("--runs-dir"), "{errors}");
+    assert!(is_empty(&folder));
+}
+
+#[test]
+fn text_that_is_too_short_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.txt"), "a few words").unwrap();
+    let arguments = ["run", "demo", "--no-tui", "--set", "data.files=short.txt"];
+    let (code, _, errors) = patchtui(folder.path(), None, &arguments);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("at most") && errors.contains("512"), "{errors}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn fifty_stages_of_two_shapes_are_timed_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let stages = "[[stages]]\npatch_size = 4\nshare = 0.018\n".repeat(49) + "[[stages]]\npatch_size = 1\n";
+    fs::write(folder.path().join("many.toml"), format!("extends = \"demo\"\ntraining.tokens = \"3M\"\n{stages}")).unwrap();
+    let (code, text, errors) = patchtui(folder.path(), None, &["plan", "many.toml", "--json"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let speeds: Vec<f64> = document["tokens_per_second"].as_array().unwrap().iter().map(|speed| speed.as_f64().unwrap()).collect();
+    // Two measurements of one shape would never agree to the last bit.
+    assert!(speeds.len() == 50 && speeds[..49].iter().all(|speed| speed.to_bits() == speeds[0].to_bits()), "{speeds:?}");
+    let (_, text, _) = patchtui(folder.path(), None, &["plan", "many.toml"]);
+    assert!(text.contains("stage 50  K = 1") && text.contains("... 41 more (stages 8 to 48)"), "{text}");
+}
+
+#[test]
+fn the_paper_s_runs_are_planned_without_their_files_and_not_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, text, errors) = patchtui(folder.path(), None, &["plan", "paper-370m"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(text.contains("369M parameters") && text.contains("vocabulary 32000"), "{text}");
+    assert!(text.contains("tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)"), "{text}");
+    assert!(text.contains("matches no text file: the plan does without it"), "{text}");
+    let (code, _, errors) = patchtui(folder.path(), None, &["run", "paper-370m", "--no-tui"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("tokenizer.json does not exist"), "{errors}");
+    assert!(is_empty(&folder));
+}
