@@ -62,7 +62,7 @@ pub enum StartError {
     /// Its files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its door cannot be opened.
+    /// Nobody could watch or steer it.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// It cannot say who it is.
@@ -103,13 +103,22 @@ pub fn run_engine(setup: &EngineSetup, train: impl FnOnce(Inbox, EventSender) ->
     let subscription = store.subscribe();
     let (events, store) = store.start()?;
     let (commands, inbox) = command_channel();
-    let server = Server::start(ServerSetup { subscription, commands, events: events.clone(), signals: Some(setup.on_usr1) })?;
+    let mut server = Server::start(ServerSetup { subscription, commands, events: events.clone(), signals: Some(setup.on_usr1) })?;
+    if let Some(problem) = server.take_problem() {
+        if setup.face == Face::None {
+            // Nothing could show it.
+            return Err(problem.into());
+        }
+        let pid = std::process::id();
+        let message = format!("{problem}; this run listens to signals only: kill -TERM {pid} stops it with a checkpoint, kill -USR1 {pid} saves one");
+        events.send(RunEvent::Warning(Warning { message }));
+    }
     if let Err(error) = setup.index.add(directory) {
         let message = format!("the run could not be added to the list of runs: {error}; from other folders, attach to it by its path");
         events.send(RunEvent::Warning(Warning { message }));
     }
     // From here on clients find the engine, and all that was to be done before is done.
-    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(directory).map_err(StartError::Card)?;
+    EngineInfo::of_this_process(server.socket().map(std::path::Path::to_path_buf), PROTOCOL).write(directory).map_err(StartError::Card)?;
     let end = train_on_thread(inbox, events.clone(), train)?.unwrap_or_else(|panic| failure(directory, &*panic));
     let exit_code = end.outcome.exit_code();
     events.send(RunEvent::RunFinished(end));

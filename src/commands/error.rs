@@ -85,13 +85,17 @@ impl From<LockError> for CommandError {
 
 impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
-        Self::failed(error.to_string(), error.hint())
+        let is_usage = matches!(error, StartError::Lock(LockError::Alive { .. }) | StartError::Control(ControlError::NoSocket { .. }));
+        let exit_code = if is_usage { USAGE } else { FAILED };
+        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
     }
 }
 
 impl From<LaunchError> for CommandError {
     fn from(error: LaunchError) -> Self {
-        Self::failed(error.to_string(), error.hint())
+        // What the engine's process refused is refused here.
+        let is_usage = matches!(&error, LaunchError::Died { status, .. } if status.code() == Some(USAGE.into()));
+        Self { message: error.to_string(), hint: Some(error.hint()), exit_code: if is_usage { USAGE } else { FAILED } }
     }
 }
 

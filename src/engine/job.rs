@@ -14,6 +14,7 @@ use crate::engine::decisions::decisions;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::obey::first_deadline;
 use crate::engine::optimizer::AdamW;
 use crate::engine::trainer::{Progress as Reached, Setting, Trainer};
 use crate::engine::warmup::try_stages;
@@ -51,6 +52,9 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
 /// Everything before the first step; `None` if the run was told to end meanwhile.
 fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
+    if let Some(deadline) = first_deadline(started, &job.config) {
+        inbox.stop_flag().set_deadline(deadline);
+    }
     let threads = use_threads(job.config.threads, events);
     let device = find_device(job.config.device)?.with_threads(threads);
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };

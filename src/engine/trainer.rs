@@ -15,6 +15,7 @@ use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::gradients::{NamedGradients, micro_steps};
 use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::engine::obey::Steering;
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;
 use crate::plan::{RunPlan, StagePlan};
@@ -52,6 +53,7 @@ pub(super) struct Setting {
 pub(super) struct Trainer {
     pub(super) setting: Setting,
     pub(super) inbox: Inbox,
+    pub(super) steering: Steering,
     /// Records gradients; away only while it is updated, so that no second copy of the weights is held.
     model: Option<LlamaForCausalLM>,
     pub(super) optimizer: AdamW,
@@ -94,6 +96,7 @@ impl Trainer {
         Self {
             setting,
             inbox,
+            steering: Steering::starting_at(&progress),
             model: Some(model),
             optimizer,
             step: progress.step,
@@ -110,7 +113,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
-    pub(super) fn train(&mut self) -> Result<Outcome, EngineError> {
+    pub(super) fn train_stages(&mut self) -> Result<Outcome, EngineError> {
         self.change_control(ControlState::Running);
         if self.step == 0 {
             self.look(0, true)?;
@@ -312,15 +315,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// Ends early as the stop flag asks: with a checkpoint, or without.
-    fn end(&mut self, idx: usize) -> Result<Outcome, EngineError> {
-        if self.control != ControlState::Stopping {
-            return Ok(Outcome::Interrupted);
-        }
-        self.try_save(idx, false)?;
-        Ok(Outcome::Stopped)
-    }
-
     /// Saves; a failure is reported, and training goes on with the earlier checkpoints intact.
     pub(super) fn save(&mut self, idx: usize, permanent: bool) -> Option<CheckpointInfo> {
         match self.try_save(idx, permanent) {
@@ -361,6 +355,7 @@ impl Trainer {
         let bytes = checkpoint.manifest.files.values().map(|file| file.bytes).sum();
         let info = CheckpointInfo { step: self.step, path, bytes, seconds: started.elapsed().as_secs_f64(), permanent: checkpoint.manifest.permanent };
         if written > 0 {
+            self.count_save(&info);
             self.say(RunEvent::CheckpointSaved(info.clone()));
         }
         Ok(info)

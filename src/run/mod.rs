@@ -7,6 +7,7 @@ mod command;
 mod directory;
 mod event;
 mod history;
+mod inbox;
 mod index;
 mod lines;
 mod lock;
@@ -17,13 +18,14 @@ mod store;
 mod summary;
 
 pub use append::{DiskChange, LogError, RunLog};
-pub use command::{CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
+pub use command::{CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::{RunDirectory, replace_file};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
     LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, Trouble, Warmup, Warning,
 };
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};
+pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};
