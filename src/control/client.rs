@@ -29,6 +29,16 @@ pub(crate) fn new_command_id() -> String {
     format!("{}-{millis}-{}", std::process::id(), NUM_COMMANDS.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
+/// Refuses a run that is alive and listens to signals only: no client will ever reach it.
+pub fn check_reachable(directory: &RunDirectory) -> Result<(), ControlError> {
+    match EngineInfo::read(directory) {
+        Some(info) if info.socket.is_none() && info.other_machine().is_none() && is_alive(directory) => {
+            Err(ControlError::SignalsOnly { name: directory.name(), pid: info.pid })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Connection {
     /// Connects to the engine of `directory` and greets it as `sender`; it has `patience` to answer.
     pub(crate) async fn open(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Self, ControlError> {

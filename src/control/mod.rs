@@ -15,6 +15,7 @@ mod socket;
 
 use std::time::Duration;
 
+pub use client::check_reachable;
 pub use error::ControlError;
 pub use link::{EngineLink, Feed, Patience, connect, connect_with};
 pub use protocol::{ClientMessage, FrameError, FrameReader, Hello, HelloError, MAX_FRAME, PROTOCOL, ServerMessage, frame};

@@ -272,3 +272,64 @@ impl fmt::Display for RunCommand {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_raises_the_flag_for_good() {
+        let flag = StopFlag::default();
+        flag.set_deadline(Instant::now() + std::time::Duration::from_hours(1));
+        assert_eq!(flag.level(), StopLevel::None);
+        flag.set_deadline(Instant::now());
+        assert_eq!(flag.level(), StopLevel::AfterCheckpoint);
+        flag.set_deadline(Instant::now() + std::time::Duration::from_hours(1));
+        assert_eq!(flag.level(), StopLevel::AfterCheckpoint);
+        flag.raise(StopLevel::Now);
+        assert_eq!(flag.level(), StopLevel::Now);
+    }
+
+    fn send(commands: &CommandSender, id: &str, command: RunCommand, from: &str) {
+        commands.send(CommandEnvelope { id: id.into(), command, from: from.into() });
+    }
+
+    #[test]
+    fn equal_commands_are_taken_together_but_no_pause_passes_a_resume() {
+        let (commands, mut inbox) = command_channel();
+        for (id, command) in [("1", RunCommand::Pause), ("2", RunCommand::Evaluate), ("3", RunCommand::Resume), ("4", RunCommand::Pause)] {
+            send(&commands, id, command, "a");
+        }
+        send(&commands, "5", RunCommand::Evaluate, "b");
+        let mut taken = Vec::new();
+        while let Some(batch) = inbox.next_batch(true) {
+            let note = batch.note(0, "");
+            taken.push((note.id, note.also.join(" "), note.from));
+        }
+        let row = |id: &str, also: &str, from: &str| (id.to_owned(), also.to_owned(), from.to_owned());
+        assert_eq!(taken, [row("1", "", "a"), row("2", "5", "a, b"), row("3", "", "a"), row("4", "", "a")]);
+    }
+
+    #[test]
+    fn costly_commands_wait_without_holding_up_the_others() {
+        let (commands, mut inbox) = command_channel();
+        send(&commands, "1", RunCommand::Evaluate, "a");
+        send(&commands, "2", RunCommand::Pause, "a");
+        assert_eq!(inbox.next_batch(false).map(|batch| batch.command), Some(RunCommand::Pause));
+        assert!(inbox.next_batch(false).is_none());
+        assert_eq!(inbox.next_batch(true).map(|batch| batch.command), Some(RunCommand::Evaluate));
+    }
+
+    #[test]
+    fn batches_are_rationed_but_a_stop_is_not() {
+        let (commands, mut inbox) = command_channel();
+        let mut take = |id: usize, command| {
+            send(&commands, &id.to_string(), command, "a");
+            inbox.next_batch(true)
+        };
+        // Nowhere near a second passes between the first batch and the last.
+        let taken = (0..1000).filter(|id| take(*id, if id % 2 == 0 { RunCommand::Pause } else { RunCommand::Resume }).is_some()).count();
+        assert!(taken < 200, "{taken} batches at once");
+        assert_eq!(take(1000, RunCommand::Stop).map(|batch| batch.command), Some(RunCommand::Stop));
+    }
+}

@@ -397,6 +397,11 @@ impl CommandNote {
     pub fn is_about(&self, id: &str) -> bool {
         self.id == id || self.also.iter().any(|also| also == id)
     }
+
+    /// How many commands this is about, like `" (64 times)"`; nothing for one.
+    pub(crate) fn times(&self) -> String {
+        if self.also.is_empty() { String::new() } else { format!(" ({} times)", self.also.len() + 1) }
+    }
 }
 
 impl Outcome {

@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use patchtui::control::{
-    ClientMessage, ControlError, EngineLink, Feed, FrameError, Hello, HelloError, PROTOCOL, Patience, Request, Server, ServerMessage, ServerSetup, connect,
-    connect_with, frame, request, request_without_waiting, status,
+    ClientMessage, ControlError, EngineLink, Feed, FrameError, Hello, HelloError, PROTOCOL, Patience, Request, Server, ServerMessage, ServerSetup,
+    check_reachable, connect, connect_with, frame, request, request_without_waiting, status,
 };
 use patchtui::run::{
     CommandSender, EngineInfo, EventSender, FindError, History, Inbox, Outcome, RunCommand, RunDirectory, RunEvent, RunLock, StopLevel, Store, StoreHandle,
@@ -418,6 +418,7 @@ fn a_run_without_a_socket_says_which_signals_it_takes() {
     let error = ask(&run, RunCommand::Pause).unwrap_err();
     assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and listens to signals only"));
     assert_eq!(error.hint(), format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"));
+    assert!(matches!(check_reachable(&run), Err(ControlError::SignalsOnly { .. })));
     assert!(matches!(status(&run, "ctl").unwrap().problem, Some(ControlError::SignalsOnly { .. })));
 }
 

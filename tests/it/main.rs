@@ -17,6 +17,8 @@ mod program;
 mod resume;
 mod run_files;
 mod sanitize;
+#[cfg(feature = "engine")]
+mod steering;
 mod tokenizer;
 mod tui_chart;
 mod tui_fixture;
