@@ -182,10 +182,12 @@ impl ControlError {
             Self::Hello(_) | Self::Refused { .. } => "use the engine's version of patchtui: see \"version\" in the run's engine.json".into(),
             Self::Frame(_) => "try again; if this repeats, read engine.log in the run directory".into(),
             Self::NoAnswer { name, .. } => format!("a step may take long; see what the run is doing: patchtui ctl {name} status"),
+            Self::EndedFirst { name, .. } | Self::CommandFailed { name, command: RunCommand::Stop | RunCommand::Kill, .. } => {
+                format!("see how the run ended: patchtui view {name}")
+            }
             Self::CommandFailed { name, .. } => format!("read the run's log: patchtui attach {name}"),
-            Self::EndedFirst { name, .. } => format!("see how it ended: patchtui view {name}"),
             Self::NoSocket { .. } => {
-                "run it with --no-tui, then it listens to signals; or choose another folder: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
+                "run it with --no-tui: it then listens to signals only; or choose another folder: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
             }
             Self::ForeignPeer { .. } | Self::SocketFolder { .. } | Self::PathTooLong { .. } | Self::Listen { .. } => {
                 "choose another folder for sockets: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()

@@ -89,7 +89,7 @@ impl ClientTask {
     /// Greets both ways; says whether the client may stay.
     async fn greet(&mut self, pid: Option<i32>) -> Result<bool, FrameError> {
         let hello = Hello::from_here(format!("engine of {}", self.server.run));
-        self.send(&ServerMessage::Hello(hello)).await?;
+        self.send_if_there(&ServerMessage::Hello(hello)).await?;
         let Ok(first) = timeout(GREETING, self.reader.next()).await else { return Ok(false) };
         let Some(ClientMessage::Hello(hello)) = first? else {
             return self.refuse("the first message must be a greeting").await;
@@ -121,7 +121,7 @@ impl ClientTask {
                     Ok(Update::Resync) | Err(RecvError::Lagged(_)) => if !self.send_snapshot(true).await? { return Ok(()) },
                     Err(RecvError::Closed) => return Ok(()),
                 },
-                _ = heartbeat.tick() => self.send(&ServerMessage::Ping).await?,
+                _ = heartbeat.tick() => self.send_if_there(&ServerMessage::Ping).await?,
             }
         }
     }
@@ -170,6 +170,14 @@ impl ClientTask {
     async fn refuse(&mut self, message: &str) -> Result<bool, FrameError> {
         self.send(&ServerMessage::Refused { message: message.into() }).await?;
         Ok(false)
+    }
+
+    /// Sends what a client that has left need not hear: it may have said something before, and is still listened to.
+    async fn send_if_there(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
+        match self.send(message).await {
+            Err(FrameError::Io(_)) => Ok(()),
+            sent => sent,
+        }
     }
 
     async fn send(&mut self, message: &ServerMessage) -> Result<(), FrameError> {

@@ -124,6 +124,10 @@ impl Trainer {
     /// Accepts what waits; only stops and kills are still obeyed, for the flag never falls.
     fn begin_to_end(&mut self, level: StopLevel) {
         self.take_last_commands("the run is stopping");
+        if self.steering.ending.is_empty() && self.control != ControlState::Stopping && self.setting.config.training.max_walltime.is_some() {
+            let message = "training.max_walltime is nearly over: the run saves a checkpoint and stops".to_owned();
+            self.say(RunEvent::Warning(Warning { message }));
+        }
         if level == StopLevel::Now {
             self.control = ControlState::Finished;
         } else {

@@ -345,6 +345,18 @@ fn a_command_that_is_sent_twice_acts_once_and_is_answered_again() {
 }
 
 #[test]
+fn a_client_that_leaves_at_once_has_been_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let mut engine = BusyEngine::start(&run);
+    let mut client = RawClient::connect(&run);
+    let pause = ClientMessage::Command { id: "p".into(), command: RunCommand::Pause };
+    client.say(&[frame(&ClientMessage::Hello(Hello::from_here("raw"))).unwrap(), frame(&pause).unwrap()].concat());
+    drop(client);
+    assert_eq!(engine.inbox.wait(LIMIT).map(|batch| batch.command), Some(RunCommand::Pause));
+}
+
+#[test]
 fn a_wait_without_senders_takes_its_time() {
     let (commands, mut inbox) = command_channel();
     drop(commands);

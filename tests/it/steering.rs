@@ -142,5 +142,6 @@ fn a_run_stops_with_a_checkpoint_before_its_wall_time_is_over() {
     let sets = [files.as_str(), "training.steps=1M", "training.max_walltime=2s", "checkpoint.every_steps=1000000"];
     let (end, events) = train(folder.path(), &sets, |_, _| {});
     assert_eq!(end.outcome, Outcome::Stopped);
-    place(&events, |event| matches!(event, RunEvent::CheckpointSaved(info) if info.step == end.step));
+    let warned = place(&events, |event| matches!(event, RunEvent::Warning(warning) if warning.message.contains("max_walltime is nearly over")));
+    assert!(warned < place(&events, |event| matches!(event, RunEvent::CheckpointSaved(info) if info.step == end.step)));
 }
