@@ -17,9 +17,9 @@ use crate::run::{CommandNote, Inbox};
 
 /// Commands of clients that wait at most; whoever sends more waits for room.
 const CLIENT_ROOM: usize = 64;
-/// Stops and kills of clients that wait at most, besides the other commands.
+/// Stops and kills that wait at most, besides the other commands.
 const URGENT_ROOM: usize = 16;
-/// Commands of this process, from signals, that wait at most; more of them would say nothing new.
+/// Other commands of this process, from signals, that wait at most; more of them would say nothing new.
 const LOCAL_ROOM: usize = 16;
 /// Senders that the note of one answer names.
 const NAMED_SENDERS: usize = 3;
@@ -184,10 +184,12 @@ impl RunCommand {
 impl CommandSender {
     /// Sends a command of this process without waiting; a run that has ended ignores it.
     pub fn send(&self, envelope: CommandEnvelope) {
-        match self.local_room.clone().try_acquire_owned() {
+        let level = envelope.command.stop_level();
+        let room = if level == StopLevel::None { &self.local_room } else { &self.urgent_room };
+        match room.clone().try_acquire_owned() {
             Ok(room) => self.send_in(room, envelope),
-            // That many commands of this process wait already: one more says nothing new, but a stop must still be seen.
-            Err(_) => self.stop.raise(envelope.command.stop_level()),
+            // That many of its kind wait already: one more says nothing new, but a stop must still be seen.
+            Err(_) => self.stop.raise(level),
         }
     }
 
