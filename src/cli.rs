@@ -129,6 +129,9 @@ pub struct CtlArgs {
     pub run: String,
     /// What it is told.
     pub verb: Verb,
+    /// Returns when the run has accepted the command, not when it is done.
+    #[arg(long)]
+    pub no_wait: bool,
     /// One JSON document instead of a line.
     #[arg(long)]
     pub json: bool,

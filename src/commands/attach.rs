@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::commands::{CommandError, Runs, sender_name};
-use crate::control::connect;
+use crate::control::{check_reachable, connect};
 use crate::report::format::shell_word;
 use crate::report::{end_text, print};
 use crate::run::RunDirectory;
@@ -20,8 +20,9 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
 /// Shows `directory` on the terminal until the user leaves. Returns the exit code: 0 on leaving a run that goes on, else the run's.
 ///
 /// # Errors
-/// When the terminal cannot be used.
+/// When the run listens to signals only, or the terminal cannot be used.
 pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
+    check_reachable(directory)?;
     let broken = |error: io::Error| {
         CommandError::failed(format!("the terminal: {error}"), format!("the run is not touched by this; try: patchtui ctl {} status", directory.name()))
     };

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::commands::{CommandError, Runs, sender_name};
-use crate::control::{ControlError, request, status};
+use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
+use crate::report::format::duration;
 use crate::report::{print, status_text};
-use crate::run::{ControlState, History, RunCommand, RunState, RunSummary, control_word, sanitize_line};
+use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize_line};
 
 /// What a script asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,15 @@ pub enum CtlVerb {
     Tell(RunCommand),
 }
 
+/// What a script waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// That the command is done.
+    UntilDone,
+    /// That the run has accepted the command.
+    UntilAccepted,
+}
+
 /// One call of `patchtui ctl`.
 #[derive(Debug, Clone, Copy)]
 pub struct CtlRequest<'a> {
@@ -25,6 +36,8 @@ pub struct CtlRequest<'a> {
     pub run: &'a str,
     /// What is asked.
     pub verb: CtlVerb,
+    /// What is waited for.
+    pub wait: Wait,
     /// How long a command may take.
     pub limit: Duration,
     /// Whether the answer is JSON.
@@ -39,19 +52,23 @@ pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), CommandError> {
 
 /// Asks a run; the answer ends with a line feed.
 pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError> {
-    let CtlRequest { run, verb, limit, json } = asked;
+    let CtlRequest { run, verb, wait, limit, json } = asked;
     let directory = runs.index.find(run, &runs.folder)?;
-    let sender = sender_name("ctl");
+    let sender = &sender_name("ctl");
     Ok(match verb {
         CtlVerb::Tell(command) => {
-            let message = request(&directory, command, &sender, limit)?;
-            if json { line(&json!({ "run": directory.name(), "command": command, "message": message })) } else { sanitize_line(&message) + "\n" }
+            let asked = Request { command, sender, limit };
+            let note = match wait {
+                Wait::UntilDone => request(&directory, asked)?,
+                Wait::UntilAccepted => CommandNote { message: format!("{command} is accepted"), ..request_without_waiting(&directory, asked)? },
+            };
+            if json { line(&note_json(&directory, &note)) } else { sanitize_line(&note.message) + "\n" }
         }
         CtlVerb::Status => {
-            let history = status(&directory, &sender)?;
+            let status = status(&directory, sender)?;
             let files_error = |source| ControlError::Files { name: directory.name(), source };
             let summary = RunSummary::read(&directory).map_err(files_error)?;
-            if json { line(&status_json(&summary, &history)) } else { status_text(&summary, &history) }
+            if json { line(&status_json(&summary, &status)) } else { status_lines(&summary, &status) }
         }
     })
 }
@@ -60,17 +77,36 @@ fn line(value: &Value) -> String {
     value.to_string() + "\n"
 }
 
-fn status_json(summary: &RunSummary, history: &History) -> Value {
-    let control = if matches!(summary.state, RunState::Alive | RunState::Paused) { history.control } else { ControlState::Finished };
-    let eta = history.eta().filter(|_| summary.state == RunState::Alive);
+fn note_json(directory: &RunDirectory, note: &CommandNote) -> Value {
+    json!({ "run": directory.name(), "command": note.command, "message": note.message, "step": note.step, "seconds": note.seconds, "bytes": note.bytes })
+}
+
+/// The status for people; if the engine does not answer, first that.
+fn status_lines(summary: &RunSummary, status: &Status) -> String {
+    let Status { history, problem } = status;
+    let Some(problem) = problem else { return status_text(summary, history, None) };
+    let age = history.last_at.parse::<Timestamp>().ok().map(|at| Timestamp::now().duration_since(at).as_secs_f64().max(0.0));
+    let age = age.map_or_else(String::new, |age| format!("; the rest is from its files, last written {} ago", duration(age.round())));
+    status_text(summary, history, Some(&format!("{problem}{age}"))) + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint()))
+}
+
+fn status_json(summary: &RunSummary, status: &Status) -> Value {
+    let Status { history, problem } = status;
+    let is_alive = matches!(summary.state, RunState::Alive | RunState::Paused);
+    let control = if is_alive { history.control } else { ControlState::Finished };
+    let is_current = problem.is_none();
+    let eta = history.eta().filter(|_| summary.state == RunState::Alive && is_current);
     let mut value = json!(summary);
+    value["responding"] = json!(is_alive.then_some(is_current));
+    value["problem"] = json!(problem.as_ref().map(ToString::to_string));
     value["step"] = json!(history.step());
     value["control"] = json!(control_word(control));
     value["attempt"] = json!(history.attempt);
     value["last_step"] = json!(history.last_step);
+    value["last_at"] = json!(history.last_at);
     value["last_evaluation"] = json!(history.evaluations.last());
     value["last_checkpoint"] = json!(history.checkpoints.last());
-    value["tokens_per_second"] = json!(history.tokens_per_second());
+    value["tokens_per_second"] = json!(history.tokens_per_second().filter(|_| is_current));
     value["eta_seconds"] = json!(eta.map(|(_, run)| run));
     value["end"] = json!(history.end);
     value

@@ -88,7 +88,9 @@ impl From<LockError> for CommandError {
 
 impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
-        Self::failed(error.to_string(), error.hint())
+        let is_usage = matches!(error, StartError::Lock(LockError::Alive { .. }) | StartError::Control(ControlError::NoSocket { .. }));
+        let exit_code = if is_usage { USAGE } else { FAILED };
+        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
     }
 }
 

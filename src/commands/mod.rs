@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb};
-use crate::commands::ctl::{CtlRequest, CtlVerb};
+use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load};
 use crate::report::print;
 use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock};
@@ -105,7 +105,8 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
         Verb::Stop => CtlVerb::Tell(RunCommand::Stop),
         Verb::Kill => CtlVerb::Tell(RunCommand::Kill),
     };
-    ctl::ctl(CtlRequest { run: &args.run, verb, limit: CTL_LIMIT, json: args.json }, runs)?;
+    let wait = if args.no_wait { Wait::UntilAccepted } else { Wait::UntilDone };
+    ctl::ctl(CtlRequest { run: &args.run, verb, wait, limit: CTL_LIMIT, json: args.json }, runs)?;
     Ok(0)
 }
 

@@ -1,7 +1,7 @@
-//! One connection to an engine: find it, greet it, talk.
+//! One connection to an engine: find it, greet it, exchange messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -12,7 +12,7 @@ use crate::control::{ClientMessage, ControlError, FrameError, FrameReader, Hello
 use crate::run::{EngineInfo, RunDirectory, is_alive};
 
 /// How long an engine may take to greet; it does nothing else on that thread.
-const GREETING: Duration = Duration::from_secs(5);
+pub(crate) const GREETING: Duration = Duration::from_secs(3);
 
 /// A connection whose two sides have greeted.
 #[derive(Debug)]
@@ -24,27 +24,46 @@ pub(crate) struct Connection {
 /// A name for a command that no other command of this run has.
 pub(crate) fn new_command_id() -> String {
     static NUM_COMMANDS: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), NUM_COMMANDS.fetch_add(1, Ordering::Relaxed) + 1)
+    // Process ids are used again after a while; the clock tells such processes apart.
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    format!("{}-{millis}-{}", std::process::id(), NUM_COMMANDS.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+/// Refuses a run that is alive and listens to signals only: no client will ever reach it.
+pub fn check_reachable(directory: &RunDirectory) -> Result<(), ControlError> {
+    match EngineInfo::read(directory) {
+        Some(info) if info.socket.is_none() && info.other_machine().is_none() && is_alive(directory) => {
+            Err(ControlError::SignalsOnly { name: directory.name(), pid: info.pid })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Connection {
-    /// Connects to the engine of `directory` and greets it as `sender`.
-    pub(crate) async fn open(directory: &RunDirectory, sender: &str) -> Result<Self, ControlError> {
+    /// Connects to the engine of `directory` and greets it as `sender`; it has `patience` to answer.
+    pub(crate) async fn open(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Self, ControlError> {
         let name = directory.name();
         if !is_alive(directory) {
             return Err(ControlError::NotAlive { name });
         }
         let Some(info) = EngineInfo::read(directory) else { return Err(ControlError::NotListening { name }) };
-        let socket = info.socket.clone();
-        let stream = match timeout(GREETING, UnixStream::connect(&socket)).await {
+        let pid = info.pid;
+        let unresponsive = || ControlError::Unresponsive { name: name.clone(), pid, waited: patience };
+        let Some(socket) = info.socket.clone() else {
+            return Err(match info.other_machine() {
+                Some(host) => ControlError::OtherMachine { name, host: host.to_owned() },
+                None => ControlError::SignalsOnly { name, pid },
+            });
+        };
+        let stream = match timeout(patience, UnixStream::connect(&socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(source)) => {
                 return Err(match info.other_machine() {
                     Some(host) => ControlError::OtherMachine { name, host: host.to_owned() },
-                    None => ControlError::Connect { socket, source },
+                    None => ControlError::Connect { name, socket, pid, source },
                 });
             }
-            Err(_) => return Err(ControlError::Silent(GREETING)),
+            Err(_) => return Err(unresponsive()),
         };
         let uid = stream.peer_cred().map_err(FrameError::from)?.uid();
         if uid != rustix::process::getuid().as_raw() {
@@ -52,15 +71,17 @@ impl Connection {
         }
         let (read, writer) = stream.into_split();
         let mut connection = Self { reader: FrameReader::new(read), writer };
-        connection.say(&ClientMessage::Hello(Hello::from_here(sender))).await?;
-        match connection.hear(GREETING).await? {
-            ServerMessage::Hello(hello) => hello.check()?,
-            _ => return Err(ControlError::Closed),
+        connection.send(&ClientMessage::Hello(Hello::from_here(sender))).await?;
+        match connection.receive(patience).await {
+            Ok(ServerMessage::Hello(hello)) => hello.check()?,
+            Ok(_) => return Err(ControlError::Closed),
+            Err(ControlError::Silent(_)) => return Err(unresponsive()),
+            Err(error) => return Err(error),
         }
         Ok(connection)
     }
 
-    pub(crate) async fn say(&mut self, message: &ClientMessage) -> Result<(), ControlError> {
+    pub(crate) async fn send(&mut self, message: &ClientMessage) -> Result<(), ControlError> {
         let bytes = frame(message)?;
         match timeout(GREETING, self.writer.write_all(&bytes)).await {
             Ok(written) => Ok(written.map_err(FrameError::from)?),
@@ -68,11 +89,11 @@ impl Connection {
         }
     }
 
-    /// The next message; giving up half way loses nothing.
+    /// The next message; cancelling this loses nothing.
     ///
     /// # Errors
     /// When the engine closes the connection, refuses the client, or says nothing for longer than `silence`.
-    pub(crate) async fn hear(&mut self, silence: Duration) -> Result<ServerMessage, ControlError> {
+    pub(crate) async fn receive(&mut self, silence: Duration) -> Result<ServerMessage, ControlError> {
         match timeout(silence, self.reader.next()).await {
             Err(_) => Err(ControlError::Silent(silence)),
             Ok(message) => match message? {

@@ -26,71 +26,101 @@ pub enum ControlError {
         /// The other machine.
         host: String,
     },
-    /// An engine holds the lock and has not said yet where it listens.
-    #[error("the engine of the run {name:?} does not listen yet")]
+    /// An engine holds the lock and has not yet said where it listens.
+    #[error("the engine of the run {name:?} is starting and does not answer yet")]
     NotListening {
         /// Name of the run.
         name: String,
     },
-    /// The socket does not answer.
-    #[error("cannot connect to {socket}: {source}")]
+    /// The engine could open no socket.
+    #[error("the run {name:?} (pid {pid}) has no socket and listens to signals only")]
+    SignalsOnly {
+        /// Name of the run.
+        name: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// The engine's process is there but says nothing.
+    #[error("the engine of the run {name:?} (pid {pid}) does not answer: nothing came within {:.1} s", .waited.as_secs_f64())]
+    Unresponsive {
+        /// Name of the run.
+        name: String,
+        /// Its process.
+        pid: u32,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Nothing listens at the socket.
+    #[error("cannot connect to the run {name:?} at {socket}: {source}")]
     Connect {
+        /// Name of the run.
+        name: String,
         /// The engine's socket.
         socket: PathBuf,
+        /// The engine's process.
+        pid: u32,
         /// Why.
         source: io::Error,
     },
-    /// Something else than an engine of this user listens there.
-    #[error("{socket} belongs to user {uid}")]
+    /// The process that listens there belongs to somebody else.
+    #[error("the process that listens at {socket} belongs to user {uid}")]
     ForeignPeer {
         /// The socket.
         socket: PathBuf,
-        /// Whose it is.
+        /// Whose process it is.
         uid: u32,
     },
-    /// The two do not speak the same language.
+    /// The two versions do not understand one another.
     #[error(transparent)]
     Hello(#[from] HelloError),
-    /// The engine closed the door, with a reason.
-    #[error("the engine refused: {message}")]
+    /// The engine closed the connection and said why.
+    #[error("the engine refused the connection: {message}")]
     Refused {
         /// The reason.
         message: String,
     },
-    /// What came over the socket makes no sense, or nothing came.
-    #[error("lost the engine: {0}")]
+    /// What came over the socket makes no sense, or the connection broke.
+    #[error("lost the connection to the engine: {0}")]
     Frame(#[from] FrameError),
     /// The engine closed the connection.
     #[error("the engine closed the connection")]
     Closed,
     /// Nothing was heard for too long, not even a heartbeat.
-    #[error("the engine has been silent for {:.1} s", .0.as_secs_f64())]
+    #[error("nothing was heard from the engine for {:.1} s", .0.as_secs_f64())]
     Silent(Duration),
-    /// The command was heard, or at least sent, and not carried out in time.
-    #[error("no answer to {command} within {:.0} s{}", .limit.as_secs_f64(), if *.accepted { "; the engine has heard it" } else { "" })]
+    /// The command was accepted, or at least sent, and not carried out in time.
+    #[error("{command} was not done within {:.0} s{}", .limit.as_secs_f64(), if *.accepted { ", although the engine has accepted it" } else { "" })]
     NoAnswer {
+        /// Name of the run.
+        name: String,
         /// The command.
         command: RunCommand,
         /// How long was waited.
         limit: Duration,
-        /// Whether the engine said that it heard it.
+        /// Whether the engine said that it accepted it.
         accepted: bool,
     },
     /// The command could not be carried out.
     #[error("{command} failed: {message}")]
     CommandFailed {
+        /// Name of the run.
+        name: String,
         /// The command.
         command: RunCommand,
         /// Why.
         message: String,
     },
     /// The run ended before it could carry out the command.
-    #[error("the run ended before {command} was done")]
+    #[error("the run ended before {command} was done{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     EndedFirst {
+        /// Name of the run.
+        name: String,
         /// The command.
         command: RunCommand,
+        /// How it ended, if it said so.
+        reason: Option<String>,
     },
-    /// The folder of sockets is not safe to use.
+    /// The folder of the socket is not safe to use.
     #[error("cannot use the socket folder {path}: {problem}")]
     SocketFolder {
         /// The folder.
@@ -106,7 +136,7 @@ pub enum ControlError {
         /// Longest path.
         limit: usize,
     },
-    /// The engine's door cannot be opened.
+    /// The socket cannot be opened.
     #[error("cannot listen at {path}: {source}")]
     Listen {
         /// The socket.
@@ -114,9 +144,20 @@ pub enum ControlError {
         /// Why.
         source: io::Error,
     },
+    /// A socket can be opened neither in the folder of sockets nor in the run directory.
+    #[error("no socket can be opened: {first}; {second}")]
+    NoSocket {
+        /// What is wrong with the folder of sockets.
+        first: Box<ControlError>,
+        /// What is wrong with the run directory.
+        second: Box<ControlError>,
+    },
     /// The system gave no thread, no runtime or no signals.
     #[error("cannot start the control server: {0}")]
     Start(io::Error),
+    /// The client's own runtime could not be started.
+    #[error("cannot start the client: {0}")]
+    Client(io::Error),
     /// The files of the run cannot be read.
     #[error("cannot read the files of the run {name:?}: {source}")]
     Files {
@@ -132,19 +173,26 @@ impl ControlError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NotAlive { name } => format!("look at it with: patchtui view {name}; go on with: patchtui run CONFIG --name {name} --resume"),
-            Self::OtherMachine { name, host } => format!("ssh -t {host} patchtui attach {name}"),
+            Self::NotAlive { name } => format!("read it with: patchtui view {name}; go on with: patchtui resume {name}"),
+            Self::OtherMachine { name, host } => format!("attach over there: ssh -t {host} patchtui attach {name}"),
             Self::NotListening { .. } | Self::Closed | Self::Silent(_) => "try again in a moment".into(),
-            Self::Connect { .. } => "make the engine open its socket again with: kill -USR2 PID (PID is in the run's engine.json)".into(),
-            Self::Hello(_) | Self::Refused { .. } => "use the same version of patchtui as the engine: see version in the run's engine.json".into(),
-            Self::Frame(_) => "attach again; if this repeats, look at the run's engine.log".into(),
-            Self::NoAnswer { .. } => "a step may take long; see what the run does with: patchtui ctl RUN status".into(),
-            Self::CommandFailed { .. } => "see the run's log with: patchtui attach RUN".into(),
-            Self::EndedFirst { .. } => "see how it ended with: patchtui runs".into(),
-            Self::ForeignPeer { .. } | Self::SocketFolder { .. } | Self::PathTooLong { .. } | Self::Listen { .. } => {
-                "choose another folder: export PATCHTUI_SOCKET_DIR=/run/user/$UID/patchtui".into()
+            Self::SignalsOnly { pid, .. } => format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"),
+            Self::Unresponsive { pid, .. } => format!("look at the process: ps -o pid,stat,etime,args -p {pid}; if STAT is T it was stopped: kill -CONT {pid}"),
+            Self::Connect { pid, .. } => format!("make the engine open its socket again: kill -USR2 {pid}"),
+            Self::Hello(_) | Self::Refused { .. } => "use the engine's version of patchtui: see \"version\" in the run's engine.json".into(),
+            Self::Frame(_) => "try again; if this repeats, read engine.log in the run directory".into(),
+            Self::NoAnswer { name, .. } => format!("a step may take long; see what the run is doing: patchtui ctl {name} status"),
+            Self::EndedFirst { name, .. } | Self::CommandFailed { name, command: RunCommand::Stop | RunCommand::Kill, .. } => {
+                format!("see how the run ended: patchtui view {name}")
             }
-            Self::Start(_) => "check the limits of the process with: ulimit -a".into(),
+            Self::CommandFailed { name, .. } => format!("read the run's log: patchtui attach {name}"),
+            Self::NoSocket { .. } => {
+                "run it with --no-tui: it then listens to signals only; or choose another folder: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
+            }
+            Self::ForeignPeer { .. } | Self::SocketFolder { .. } | Self::PathTooLong { .. } | Self::Listen { .. } => {
+                "choose another folder for sockets: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
+            }
+            Self::Start(_) | Self::Client(_) => "check the limits of the process: ulimit -a".into(),
             Self::Files { .. } => "check that the run directory is readable".into(),
         }
     }

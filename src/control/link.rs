@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSend
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::control::client::{Connection, new_command_id};
+use crate::control::client::{Connection, GREETING, new_command_id};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
 use crate::run::{History, Record, RunCommand, RunDirectory, RunEvent, is_alive};
 
@@ -64,16 +64,10 @@ struct Link {
     patience: Patience,
     feed: Sender<Feed>,
     commands: UnboundedReceiver<RunCommand>,
+    /// The command that is being sent; it stays here until that has worked, over another connection if need be.
+    unsent: Option<ClientMessage>,
     has_finished: bool,
     retry: Duration,
-}
-
-/// How a connection ended.
-enum Parting {
-    /// Nobody listens to the feed any more.
-    Unwanted,
-    /// The engine is not heard any more.
-    Lost(ControlError),
 }
 
 impl Default for Patience {
@@ -96,8 +90,8 @@ pub fn connect(directory: RunDirectory, sender: String) -> EngineLink {
 pub fn connect_with(directory: RunDirectory, sender: String, patience: Patience) -> EngineLink {
     let (feed, feed_end) = mpsc::channel(FEED);
     let (commands_end, commands) = mpsc::unbounded_channel();
-    let link = Link { directory, sender, patience, feed, commands, has_finished: false, retry: patience.first_retry };
-    tokio::spawn(link.hold());
+    let link = Link { directory, sender, patience, feed, commands, unsent: None, has_finished: false, retry: patience.first_retry };
+    tokio::spawn(link.run());
     EngineLink { feed: feed_end, commands: commands_end }
 }
 
@@ -113,15 +107,22 @@ pub(crate) async fn read_history(directory: &RunDirectory) -> Result<History, Co
     }
 }
 
+/// A process that has said how its run ended needs a moment to be gone.
+pub(crate) async fn wait_until_gone(directory: &RunDirectory) {
+    let limit = Instant::now() + GOODBYE;
+    while is_alive(directory) && Instant::now() < limit {
+        sleep(GONE_YET).await;
+    }
+}
+
 impl Link {
-    async fn hold(mut self) {
+    /// Connects again and again until the run ends or nobody listens to the feed.
+    async fn run(mut self) {
         loop {
-            let error = match self.converse().await {
-                Parting::Unwanted => return,
-                Parting::Lost(error) => error,
-            };
+            let Err(error) = self.connect_once().await else { return };
             if self.has_finished {
-                self.wait_until_gone().await;
+                // That is no lost connection.
+                wait_until_gone(&self.directory).await;
             }
             let reason = if is_alive(&self.directory) {
                 error.to_string()
@@ -143,27 +144,21 @@ impl Link {
         }
     }
 
-    async fn converse(&mut self) -> Parting {
-        let talked = match Connection::open(&self.directory, &self.sender).await {
-            Ok(connection) => self.talk(connection).await,
-            Err(error) => Err(error),
-        };
-        match talked {
-            Ok(()) => Parting::Unwanted,
-            Err(error) => Parting::Lost(error),
-        }
-    }
-
-    /// Talks until the feed is dropped.
-    async fn talk(&mut self, mut connection: Connection) -> Result<(), ControlError> {
-        connection.say(&ClientMessage::Attach).await?;
+    /// Exchanges messages until the feed is dropped.
+    ///
+    /// # Errors
+    /// When there is no connection, or it is lost.
+    async fn connect_once(&mut self) -> Result<(), ControlError> {
+        let mut connection = Connection::open(&self.directory, &self.sender, GREETING).await?;
+        connection.send(&ClientMessage::Attach).await?;
+        self.send_command(&mut connection).await?;
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut has_commands = true;
         let mut silent_at = Instant::now() + self.patience.silence;
         loop {
             tokio::select! {
-                message = connection.hear(self.patience.silence) => {
+                message = connection.receive(self.patience.silence) => {
                     if !self.pass_on(message?).await {
                         return Ok(());
                     }
@@ -171,16 +166,27 @@ impl Link {
                 }
                 command = self.commands.recv(), if has_commands => match command {
                     Some(command) => {
-                        connection.say(&ClientMessage::Command { id: new_command_id(), command }).await?;
+                        self.unsent = Some(ClientMessage::Command { id: new_command_id(), command });
+                        self.send_command(&mut connection).await?;
                     }
                     None => has_commands = false,
                 },
-                _ = heartbeat.tick() => connection.say(&ClientMessage::Ping).await?,
+                _ = heartbeat.tick() => connection.send(&ClientMessage::Ping).await?,
                 // Each turn of this loop starts the wait for a message anew, so the silence has a clock of its own.
                 () = sleep_until(silent_at) => return Err(ControlError::Silent(self.patience.silence)),
                 () = self.feed.closed() => return Ok(()),
             }
         }
+    }
+
+    /// Sends the command that waits, if one does. After a failure it is unclear whether the engine has got it; it is sent once
+    /// more over the next connection, and the engine obeys an id only once.
+    async fn send_command(&mut self, connection: &mut Connection) -> Result<(), ControlError> {
+        if let Some(command) = &self.unsent {
+            connection.send(command).await?;
+            self.unsent = None;
+        }
+        Ok(())
     }
 
     /// Hands a message to the screen; says whether anybody is there.
@@ -198,13 +204,5 @@ impl Link {
             ServerMessage::Hello(_) | ServerMessage::Ping | ServerMessage::Refused { .. } => return true,
         };
         self.feed.send(feed).await.is_ok()
-    }
-
-    /// A process that has said how its run ended needs a moment to be gone; that is no lost connection.
-    async fn wait_until_gone(&self) {
-        let limit = Instant::now() + GOODBYE;
-        while is_alive(&self.directory) && Instant::now() < limit {
-            sleep(GONE_YET).await;
-        }
     }
 }

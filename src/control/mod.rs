@@ -1,7 +1,7 @@
-//! The engine's door and the client's key to it: socket, protocol, signals.
+//! How an engine is watched and steered: a socket, a protocol, signals; the engine's server and its clients.
 //!
-//! Knows frames of plain data; never tensors or widgets. Start at [`Feed`] for what a client hears, at [`Server`] for the
-//! engine's side, at [`ClientMessage`] for what is said in between.
+//! Knows frames of plain data; never tensors or widgets. Start at [`Server`] for the engine's side, at [`connect`] for a
+//! client's, at [`ClientMessage`] for what is sent in between.
 
 mod client;
 mod error;
@@ -15,10 +15,11 @@ mod socket;
 
 use std::time::Duration;
 
+pub use client::check_reachable;
 pub use error::ControlError;
 pub use link::{EngineLink, Feed, Patience, connect, connect_with};
 pub use protocol::{ClientMessage, FrameError, FrameReader, Hello, HelloError, MAX_FRAME, PROTOCOL, ServerMessage, frame};
-pub use request::{greet, request, status};
+pub use request::{Request, Status, greet, request, request_without_waiting, status};
 pub use server::{Server, ServerSetup};
 pub use socket::{socket_path, socket_path_in};
 

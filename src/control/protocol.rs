@@ -14,8 +14,13 @@ use crate::run::{History, Record, RunCommand};
 
 /// Raised when an old client could misread a new engine or the other way round.
 pub const PROTOCOL: u32 = 1;
-/// Bytes of the largest frame, in both directions.
+/// Bytes of the largest frame: a snapshot of a long run.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// Bytes of the largest frame that a client may send; its messages are short.
+pub(crate) const MAX_CLIENT_FRAME: usize = 64 * 1024;
+/// Bytes of the longest id of a command.
+pub(crate) const MAX_ID: usize = 128;
 
 const MAGIC: &str = "patchtui";
 const LENGTH_BYTES: usize = size_of::<u32>();
@@ -47,7 +52,7 @@ pub enum ClientMessage {
     Status,
     /// Tell the run something; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with this id answer.
     Command {
-        /// Chosen by the client.
+        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is that one, sent again.
         id: String,
         /// What is asked.
         command: RunCommand,
@@ -82,7 +87,7 @@ pub enum HelloError {
     #[error("the other side is not patchtui")]
     NotPatchtui,
     /// The versions do not fit.
-    #[error("the other side speaks protocol {theirs} (patchtui {version}), this program speaks protocol {PROTOCOL}")]
+    #[error("the other side speaks protocol {theirs} (patchtui {version}), but this program speaks protocol {PROTOCOL}")]
     Protocol {
         /// Their protocol.
         theirs: u32,
@@ -95,22 +100,24 @@ pub enum HelloError {
 #[derive(Debug, Error)]
 pub enum FrameError {
     /// It is larger than any message.
-    #[error("a frame of {length} bytes is larger than the limit of {MAX_FRAME}")]
+    #[error("a message of {length} bytes is larger than the limit of {limit}")]
     TooLarge {
         /// Its length.
         length: usize,
+        /// The longest there may be.
+        limit: usize,
     },
     /// The connection ended inside it.
     #[error("the connection ended inside a message")]
     Torn,
     /// It holds no message.
-    #[error("not a message: {0}")]
+    #[error("not a valid message: {0}")]
     NotAMessage(#[from] serde_json::Error),
     /// The connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The other side takes nothing any more.
-    #[error("the other side does not read")]
+    /// The other side does not read what it is sent.
+    #[error("the other side has stopped reading")]
     Stuck,
 }
 
@@ -119,6 +126,7 @@ pub enum FrameError {
 pub struct FrameReader<R> {
     source: R,
     buffer: Vec<u8>,
+    limit: usize,
 }
 
 impl Hello {
@@ -149,7 +157,7 @@ pub fn frame<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     serde_json::to_writer(&mut bytes, message)?;
     let length = bytes.len() - LENGTH_BYTES;
     if length > MAX_FRAME {
-        return Err(FrameError::TooLarge { length });
+        return Err(FrameError::TooLarge { length, limit: MAX_FRAME });
     }
     bytes[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
     Ok(bytes)
@@ -158,7 +166,12 @@ pub fn frame<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `source`.
     pub fn new(source: R) -> Self {
-        Self { source, buffer: Vec::new() }
+        Self::with_limit(source, MAX_FRAME)
+    }
+
+    /// The same for frames of at most `limit` bytes.
+    pub(crate) fn with_limit(source: R, limit: usize) -> Self {
+        Self { source, buffer: Vec::new(), limit }
     }
 
     /// The next message, or `None` when the connection ended between two.
@@ -181,8 +194,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn frame_end(&self) -> Result<Option<usize>, FrameError> {
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
-        if length > MAX_FRAME {
-            return Err(FrameError::TooLarge { length });
+        if length > self.limit {
+            return Err(FrameError::TooLarge { length, limit: self.limit });
         }
         let end = LENGTH_BYTES + length;
         Ok((self.buffer.len() >= end).then_some(end))
@@ -216,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_promise_of_too_much_is_refused_before_anything_is_read() {
-        assert!(matches!(read_all(&u32::MAX.to_le_bytes()), Err(FrameError::TooLarge { length: 4_294_967_295 })));
+        assert!(matches!(read_all(&u32::MAX.to_le_bytes()), Err(FrameError::TooLarge { length: 4_294_967_295, .. })));
         assert!(matches!(read_all(b"GET / HTTP/1.1"), Err(FrameError::TooLarge { .. })));
     }
 
@@ -224,7 +237,7 @@ mod tests {
     fn a_greeting_of_another_version_says_which() {
         let hello = Hello { protocol: 2, version: "9.9.9".into(), ..Hello::from_here("test") };
         let error = hello.check().unwrap_err();
-        assert_eq!(error.to_string(), "the other side speaks protocol 2 (patchtui 9.9.9), this program speaks protocol 1");
+        assert_eq!(error.to_string(), "the other side speaks protocol 2 (patchtui 9.9.9), but this program speaks protocol 1");
         let other = Hello { magic: "other".into(), ..hello };
         assert_eq!(other.check(), Err(HelloError::NotPatchtui));
     }

@@ -4,38 +4,87 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::control::client::{Connection, new_command_id};
-use crate::control::link::read_history;
-use crate::control::{ClientMessage, ControlError, ServerMessage};
-use crate::run::{History, RunCommand, RunDirectory, RunEvent, is_alive};
+use crate::control::client::{Connection, GREETING, new_command_id};
+use crate::control::link::{read_history, wait_until_gone};
+use crate::control::{ClientMessage, ControlError, FrameError, ServerMessage};
+use crate::run::{CommandNote, ControlState, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, is_alive};
 
 /// Without even a heartbeat for this long, the engine counts as lost.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long an engine may take to greet who asks for its status, before its files are read instead.
+const STATUS_GREETING: Duration = Duration::from_millis(1400);
+/// The same for the whole status.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// How often a command is sent again after a connection that broke; the engine knows it by its id.
+const RETRIES: u32 = 3;
+/// Time before a command is sent again.
+const BEFORE_RETRY: Duration = Duration::from_millis(100);
 
-/// Tells the run of `directory` to do something, as `sender`, and waits at most `limit` until it is done.
+/// What is asked of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The command.
+    pub command: RunCommand,
+    /// Who asks.
+    pub sender: &'a str,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// What a run is doing.
+#[derive(Debug)]
+pub struct Status {
+    /// What it has said so far.
+    pub history: History,
+    /// Why the engine of a run that is alive did not say this itself, so that its files had to.
+    pub problem: Option<ControlError>,
+}
+
+/// A command on its way.
+struct Pending<'a> {
+    directory: &'a RunDirectory,
+    command: RunCommand,
+    id: String,
+    /// Whether the engine said that it accepted it.
+    accepted: bool,
+    /// Whether the run had begun to train, so that a stop has something to save.
+    has_begun: bool,
+}
+
+/// Tells the run of `directory` to do something and waits until that is done: a stop or checkpoint until the checkpoint is
+/// valid, a stop or kill until the engine's process has ended.
 ///
 /// Returns what the engine says was done. Blocks; must not be called inside an async runtime.
 ///
 /// # Errors
 /// When no engine is alive, when it cannot do it, or when it does not answer in time; then it may still do it.
-pub fn request(directory: &RunDirectory, command: RunCommand, sender: &str, limit: Duration) -> Result<String, ControlError> {
-    block_on(async {
-        let mut accepted = false;
-        let asked = ask(directory, command, sender, &mut accepted);
-        timeout(limit, asked).await.unwrap_or(Err(ControlError::NoAnswer { command, limit, accepted }))
-    })
+pub fn request(directory: &RunDirectory, request: Request<'_>) -> Result<CommandNote, ControlError> {
+    ask(directory, request, false)
 }
 
-/// What the run of `directory` has said so far: from its engine if it is alive, else from its files.
+/// Tells the run of `directory` to do something and waits only until the engine has accepted that.
 ///
 /// Blocks; must not be called inside an async runtime.
-pub fn status(directory: &RunDirectory, sender: &str) -> Result<History, ControlError> {
+///
+/// # Errors
+/// When no engine is alive or it does not answer in time; then it may still do it.
+pub fn request_without_waiting(directory: &RunDirectory, request: Request<'_>) -> Result<CommandNote, ControlError> {
+    ask(directory, request, true)
+}
+
+/// What the run of `directory` has said so far: from its engine if it is alive and answers, else from its files.
+///
+/// Blocks; must not be called inside an async runtime.
+pub fn status(directory: &RunDirectory, sender: &str) -> Result<Status, ControlError> {
     block_on(async {
-        match snapshot(directory, sender).await {
-            Ok(history) => Ok(history),
-            // It may have ended just now, or may not listen yet: the files always answer.
-            Err(_) => read_history(directory).await,
-        }
+        let problem = match timeout(STATUS_LIMIT, snapshot(directory, sender)).await {
+            Ok(Ok(history)) => return Ok(Status { history, problem: None }),
+            Ok(Err(error)) => error,
+            Err(_) => ControlError::Silent(STATUS_LIMIT),
+        };
+        // It may have ended just now; the files always answer.
+        let history = read_history(directory).await?;
+        Ok(Status { history, problem: is_alive(directory).then_some(problem) })
     })
 }
 
@@ -43,51 +92,128 @@ pub fn status(directory: &RunDirectory, sender: &str) -> Result<History, Control
 ///
 /// Blocks; must not be called inside an async runtime.
 pub fn greet(directory: &RunDirectory, sender: &str) -> Result<(), ControlError> {
-    block_on(async { Connection::open(directory, sender).await.map(drop) })
+    block_on(async { Connection::open(directory, sender, GREETING).await.map(drop) })
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?.block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Client)?.block_on(future)
 }
 
 async fn snapshot(directory: &RunDirectory, sender: &str) -> Result<History, ControlError> {
-    let mut connection = Connection::open(directory, sender).await?;
-    connection.say(&ClientMessage::Status).await?;
+    let mut connection = Connection::open(directory, sender, STATUS_GREETING).await?;
+    connection.send(&ClientMessage::Status).await?;
     loop {
-        if let ServerMessage::Snapshot(history) = connection.hear(SILENCE).await? {
+        if let ServerMessage::Snapshot(history) = connection.receive(STATUS_LIMIT).await? {
             return Ok(*history);
         }
     }
 }
 
-async fn ask(directory: &RunDirectory, command: RunCommand, sender: &str, accepted: &mut bool) -> Result<String, ControlError> {
-    let mut connection = Connection::open(directory, sender).await?;
-    // First the records, so that the answer is among them.
-    connection.say(&ClientMessage::Attach).await?;
-    let id = new_command_id();
-    connection.say(&ClientMessage::Command { id: id.clone(), command }).await?;
-    loop {
-        let event = match connection.hear(SILENCE).await {
-            Ok(ServerMessage::Record(record)) => record.event,
-            Ok(ServerMessage::Snapshot(history)) if history.end.is_some() => return Err(ControlError::EndedFirst { command }),
-            Ok(_) => continue,
-            Err(ControlError::Closed) if !is_alive(directory) => return ended(command, "the run has ended".into()),
-            Err(error) => return Err(error),
-        };
-        match event {
-            RunEvent::CommandAccepted(note) if note.id == id => *accepted = true,
-            RunEvent::CommandDone(note) if note.id == id => return Ok(note.message),
-            RunEvent::CommandFailed(note) if note.id == id => return Err(ControlError::CommandFailed { command, message: note.message }),
-            RunEvent::RunFinished(end) => return ended(command, format!("the run has ended at step {}", end.step)),
-            _ => {}
+fn ask(directory: &RunDirectory, request: Request<'_>, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
+    let Request { command, sender, limit } = request;
+    let mut pending = Pending { directory, command, id: new_command_id(), accepted: false, has_begun: false };
+    block_on(async {
+        match timeout(limit, pending.send_until_answered(sender, accepted_is_enough)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ControlError::NoAnswer { name: directory.name(), command, limit, accepted: pending.accepted }),
         }
-    }
+    })
 }
 
-/// The end of the run is an answer to those who asked for it.
-fn ended(command: RunCommand, message: String) -> Result<String, ControlError> {
-    match command {
-        RunCommand::Stop | RunCommand::Kill => Ok(message),
-        _ => Err(ControlError::EndedFirst { command }),
+impl Pending<'_> {
+    /// Sends the command, again if the connection breaks: the engine obeys an id once.
+    async fn send_until_answered(&mut self, sender: &str, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
+        let mut retries = 0;
+        loop {
+            match self.send_once(sender, accepted_is_enough).await {
+                Err(ControlError::Closed | ControlError::Frame(FrameError::Io(_) | FrameError::Torn | FrameError::Stuck))
+                    if retries < RETRIES && is_alive(self.directory) =>
+                {
+                    retries += 1;
+                    tokio::time::sleep(BEFORE_RETRY).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn send_once(&mut self, sender: &str, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
+        let mut connection = Connection::open(self.directory, sender, GREETING).await?;
+        // First the records, so that the answer is among them.
+        connection.send(&ClientMessage::Attach).await?;
+        connection.send(&ClientMessage::Command { id: self.id.clone(), command: self.command }).await?;
+        loop {
+            let event = match connection.receive(SILENCE).await {
+                Ok(ServerMessage::Record(record)) => record.event,
+                Ok(ServerMessage::Snapshot(history)) => {
+                    self.has_begun |= history.control != ControlState::Starting;
+                    match history.end {
+                        Some(end) => return self.ended(&end),
+                        None => continue,
+                    }
+                }
+                Ok(_) => continue,
+                Err(ControlError::Closed) if !is_alive(self.directory) => return self.ended_without_a_word().await,
+                Err(error) => return Err(error),
+            };
+            match event {
+                RunEvent::CommandAccepted(note) if note.is_about(&self.id) => {
+                    self.accepted = true;
+                    if accepted_is_enough {
+                        return Ok(note);
+                    }
+                }
+                RunEvent::CommandDone(note) if note.is_about(&self.id) => {
+                    if self.ends_the_run() {
+                        wait_until_gone(self.directory).await;
+                    }
+                    return Ok(note);
+                }
+                RunEvent::CommandFailed(note) if note.is_about(&self.id) => {
+                    return Err(ControlError::CommandFailed { name: self.directory.name(), command: self.command, message: note.message });
+                }
+                RunEvent::ControlChanged(_) => self.has_begun = true,
+                RunEvent::RunFinished(end) => {
+                    wait_until_gone(self.directory).await;
+                    return self.ended(&end);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn ends_the_run(&self) -> bool {
+        matches!(self.command, RunCommand::Stop | RunCommand::Kill)
+    }
+
+    /// The end of the run is an answer to those who asked for just that.
+    fn ended(&self, end: &RunEnd) -> Result<CommandNote, ControlError> {
+        let message = match (self.command, end.outcome) {
+            (RunCommand::Kill, _) => format!("the run has ended at step {}", end.step),
+            (RunCommand::Stop, Outcome::Completed | Outcome::Stopped) => format!("the run has ended at step {} with a checkpoint", end.step),
+            (RunCommand::Stop, Outcome::Interrupted) if !self.has_begun => "the run has ended before it began to train".into(),
+            _ => {
+                let reason = match (&end.error, end.outcome) {
+                    (Some(trouble), _) => trouble.message.clone(),
+                    (None, Outcome::Interrupted) => format!("it was interrupted at step {} without a checkpoint", end.step),
+                    (None, _) => format!("it ended at step {}", end.step),
+                };
+                return Err(self.ended_first(Some(reason)));
+            }
+        };
+        let (id, command) = (self.id.clone(), self.command);
+        Ok(CommandNote { id, command, from: String::new(), step: end.step, message, also: Vec::new(), seconds: None, bytes: None })
+    }
+
+    /// What the files say of a run whose engine closed the connection and is gone.
+    async fn ended_without_a_word(&self) -> Result<CommandNote, ControlError> {
+        match read_history(self.directory).await?.end {
+            Some(end) => self.ended(&end),
+            None => Err(self.ended_first(None)),
+        }
+    }
+
+    fn ended_first(&self, reason: Option<String>) -> ControlError {
+        ControlError::EndedFirst { name: self.directory.name(), command: self.command, reason }
     }
 }

@@ -1,5 +1,7 @@
-//! One client's conversation, as the engine holds it.
+//! One client's connection, as the engine holds it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,86 +9,94 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::control::protocol::{MAX_CLIENT_FRAME, MAX_ID};
 use crate::control::{ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame};
 use crate::run::{CommandEnvelope, CommandSender};
 
 /// How long a client may take to greet.
 const GREETING: Duration = Duration::from_secs(5);
-/// How long a client may leave its end unread before it is sent away; it can come back.
+/// How long a client may leave its end unread before it is disconnected; it can come back.
 const STUCK: Duration = Duration::from_secs(10);
 /// Characters of a sender's name that are kept.
 const SENDER_LENGTH: usize = 80;
 
-/// What a client's task may ask of the door.
+/// What a client's task may ask of the server.
 #[derive(Debug, Clone)]
-pub(crate) struct Guest {
-    pub(crate) requests: mpsc::Sender<oneshot::Sender<Welcome>>,
+pub(crate) struct ServerHandle {
+    pub(crate) snapshots: mpsc::Sender<oneshot::Sender<SnapshotReply>>,
     pub(crate) commands: CommandSender,
     pub(crate) run: String,
 }
 
 /// Everything so far, and what comes after it.
 #[derive(Debug)]
-pub(crate) struct Welcome {
+pub(crate) struct SnapshotReply {
     pub(crate) snapshot: Result<Vec<u8>, FrameError>,
     /// `None` when nothing comes any more.
-    pub(crate) pushes: Option<broadcast::Receiver<Arc<Push>>>,
+    pub(crate) updates: Option<broadcast::Receiver<Arc<Update>>>,
 }
 
-/// What the door hands to all clients.
+/// What the server hands to all clients.
 #[derive(Debug)]
-pub(crate) enum Push {
+pub(crate) enum Update {
     /// A record, as a frame.
     Record(Vec<u8>),
-    /// Everything has to be sent anew.
-    Anew,
+    /// Records are missing: each client needs a new snapshot.
+    Resync,
 }
 
-struct Conversation {
+struct ClientTask {
     reader: FrameReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
-    guest: Guest,
+    server: ServerHandle,
     from: String,
-    pushes: Option<broadcast::Receiver<Arc<Push>>>,
+    updates: Option<broadcast::Receiver<Arc<Update>>>,
+    /// A command that has no place in the queue yet. Nothing more is read until it has one: that is what slows a client that
+    /// sends too fast.
+    waiting: Option<WaitingCommand>,
 }
 
-/// Talks with one client until it leaves, breaks the rules, or the run is over; nothing of that concerns anybody else.
-pub(crate) async fn serve(stream: UnixStream, guest: Guest) {
+struct WaitingCommand {
+    envelope: CommandEnvelope,
+    /// Kept while other things happen, for whoever asks again goes to the end of the line.
+    room: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
+}
+
+/// Serves one client until it leaves, breaks the rules, or the run is over; nothing of that concerns anybody else.
+pub(crate) async fn serve(stream: UnixStream, server: ServerHandle) {
     let Ok(peer) = stream.peer_cred() else { return };
     // The folder is private already; this holds even if somebody opened it.
     if peer.uid() != rustix::process::getuid().as_raw() {
         return;
     }
     let (read, writer) = stream.into_split();
-    let mut conversation = Conversation { reader: FrameReader::new(read), writer, guest, from: String::new(), pushes: None };
-    let talked = match conversation.greet(peer.pid()).await {
-        Ok(true) => conversation.talk().await,
+    let reader = FrameReader::with_limit(read, MAX_CLIENT_FRAME);
+    let mut client = ClientTask { reader, writer, server, from: String::new(), updates: None, waiting: None };
+    let result = match client.greet(peer.pid()).await {
+        Ok(true) => client.run().await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
-    if let Err(error @ (FrameError::TooLarge { .. } | FrameError::NotAMessage(_))) = talked {
-        let _ = conversation.say(&ServerMessage::Refused { message: error.to_string() }).await;
+    if let Err(error @ (FrameError::TooLarge { .. } | FrameError::NotAMessage(_))) = result {
+        let _ = client.send(&ServerMessage::Refused { message: error.to_string() }).await;
     }
 }
 
-impl Conversation {
-    /// Greets both ways; says whether the conversation goes on.
+impl ClientTask {
+    /// Greets both ways; says whether the client may stay.
     async fn greet(&mut self, pid: Option<i32>) -> Result<bool, FrameError> {
-        let hello = Hello::from_here(format!("engine of {}", self.guest.run));
-        self.say(&ServerMessage::Hello(hello)).await?;
+        let hello = Hello::from_here(format!("engine of {}", self.server.run));
+        self.send_if_there(&ServerMessage::Hello(hello)).await?;
         let Ok(first) = timeout(GREETING, self.reader.next()).await else { return Ok(false) };
         let Some(ClientMessage::Hello(hello)) = first? else {
-            self.say(&ServerMessage::Refused { message: "the first message must be a greeting".into() }).await?;
-            return Ok(false);
+            return self.refuse("the first message must be a greeting").await;
         };
         if let Err(error) = hello.check() {
             // Seen from the client, the other side is this engine.
-            let message = format!("this engine does not understand the client: {error}");
-            self.say(&ServerMessage::Refused { message }).await?;
-            return Ok(false);
+            return self.refuse(&format!("this engine does not understand the client: {error}")).await;
         }
         let name: String = hello.sender.chars().take(SENDER_LENGTH).collect();
         self.from = match pid {
@@ -96,51 +106,81 @@ impl Conversation {
         Ok(true)
     }
 
-    async fn talk(&mut self) -> Result<(), FrameError> {
+    async fn run(&mut self) -> Result<(), FrameError> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                message = self.reader.next() => match message? {
-                    Some(message) => if !self.obey(message).await? { return Ok(()) },
+                message = self.reader.next(), if self.waiting.is_none() => match message? {
+                    Some(message) => if !self.handle(message).await? { return Ok(()) },
                     None => return Ok(()),
                 },
-                push = next_push(self.pushes.as_mut()) => match push.as_deref() {
-                    Ok(Push::Record(bytes)) => self.write(bytes).await?,
-                    Ok(Push::Anew) | Err(RecvError::Lagged(_)) => if !self.welcome(true).await? { return Ok(()) },
+                room = room(&mut self.waiting) => self.pass_on(room),
+                update = next_update(self.updates.as_mut()) => match update.as_deref() {
+                    Ok(Update::Record(bytes)) => self.write(bytes).await?,
+                    Ok(Update::Resync) | Err(RecvError::Lagged(_)) => if !self.send_snapshot(true).await? { return Ok(()) },
                     Err(RecvError::Closed) => return Ok(()),
                 },
-                _ = heartbeat.tick() => self.say(&ServerMessage::Ping).await?,
+                _ = heartbeat.tick() => self.send_if_there(&ServerMessage::Ping).await?,
             }
         }
     }
 
-    async fn obey(&mut self, message: ClientMessage) -> Result<bool, FrameError> {
+    /// Does what a message asks; says whether the client may stay.
+    async fn handle(&mut self, message: ClientMessage) -> Result<bool, FrameError> {
         match message {
-            ClientMessage::Attach => return self.welcome(true).await,
-            ClientMessage::Status => return self.welcome(false).await,
-            ClientMessage::Command { id, command } => self.guest.commands.send(CommandEnvelope { id, command, from: self.from.clone() }),
+            ClientMessage::Attach => return self.send_snapshot(true).await,
+            ClientMessage::Status => return self.send_snapshot(false).await,
+            ClientMessage::Command { id, .. } if id.len() > MAX_ID => {
+                return self.refuse(&format!("the id of a command may have at most {MAX_ID} bytes")).await;
+            }
+            ClientMessage::Command { id, command } => {
+                let room = Box::pin(self.server.commands.room(command).acquire_owned());
+                self.waiting = Some(WaitingCommand { envelope: CommandEnvelope { id, command, from: self.from.clone() }, room });
+            }
             ClientMessage::Ping | ClientMessage::Hello(_) => {}
         }
         Ok(true)
     }
 
-    /// Sends everything so far; says whether there is more to come.
-    async fn welcome(&mut self, stays: bool) -> Result<bool, FrameError> {
+    /// Passes the waiting command on to the trainer.
+    fn pass_on(&mut self, room: Result<OwnedSemaphorePermit, AcquireError>) {
+        // The places are never closed, so there is always room in the end.
+        if let (Some(waiting), Ok(room)) = (self.waiting.take(), room) {
+            self.server.commands.send_in(room, waiting.envelope);
+        }
+    }
+
+    /// Sends everything so far, and what follows if `subscribe`; says whether there is more to come.
+    async fn send_snapshot(&mut self, subscribe: bool) -> Result<bool, FrameError> {
         let (reply, answer) = oneshot::channel();
-        if self.guest.requests.send(reply).await.is_err() {
+        if self.server.snapshots.send(reply).await.is_err() {
             return Ok(false);
         }
-        let Ok(welcome) = answer.await else { return Ok(false) };
-        self.write(&welcome.snapshot?).await?;
-        let is_over = welcome.pushes.is_none();
-        if stays {
-            self.pushes = welcome.pushes;
+        let Ok(SnapshotReply { snapshot, updates }) = answer.await else { return Ok(false) };
+        self.write(&snapshot?).await?;
+        let is_over = updates.is_none();
+        if subscribe {
+            self.updates = updates;
         }
         Ok(!is_over)
     }
 
-    async fn say(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
+    /// Says why the client may not stay.
+    async fn refuse(&mut self, message: &str) -> Result<bool, FrameError> {
+        self.send(&ServerMessage::Refused { message: message.into() }).await?;
+        Ok(false)
+    }
+
+    /// Sends what a client that has left need not hear: it may have said something before, and is still listened to.
+    async fn send_if_there(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
+        match self.send(message).await {
+            Err(FrameError::Io(_)) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    async fn send(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
         let bytes = frame(message)?;
         self.write(&bytes).await
     }
@@ -153,9 +193,17 @@ impl Conversation {
     }
 }
 
-async fn next_push(pushes: Option<&mut broadcast::Receiver<Arc<Push>>>) -> Result<Arc<Push>, RecvError> {
-    match pushes {
-        Some(pushes) => pushes.recv().await,
+/// A place for the waiting command; never, if none waits.
+async fn room(waiting: &mut Option<WaitingCommand>) -> Result<OwnedSemaphorePermit, AcquireError> {
+    match waiting {
+        Some(waiting) => waiting.room.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_update(updates: Option<&mut broadcast::Receiver<Arc<Update>>>) -> Result<Arc<Update>, RecvError> {
+    match updates {
+        Some(updates) => updates.recv().await,
         None => std::future::pending().await,
     }
 }

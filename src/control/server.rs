@@ -1,26 +1,29 @@
-//! The engine's door: lets clients in, shows them the run, passes on what they and the signals ask.
+//! The engine's control server: accepts clients, sends them the run, passes on what they and the signals ask.
 //!
-//! Lives on one named thread. One task, the door, keeps the run's [`History`] and accepts; one task per client talks. The door
-//! hands records to clients without waiting: a client that falls behind gets everything anew. Start at [`Server::start`].
+//! Lives on one named thread. One task keeps the run's [`History`] and accepts; one task per client talks. The first hands
+//! records to the others without waiting: a client that falls behind gets a new snapshot. Start at [`Server::start`].
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc as ready;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::OnUsr1;
-use crate::control::serve::{Guest, Push, Welcome, serve};
-use crate::control::signals::{Heard, Signals};
-use crate::control::socket::BoundSocket;
-use crate::control::{ControlError, FrameError, ServerMessage, frame, socket_path};
+use crate::control::serve::{ServerHandle, SnapshotReply, Update, serve};
+use crate::control::signals::{SignalRequest, Signals};
+use crate::control::socket::{BoundSocket, listen};
+use crate::control::{ControlError, FrameError, ServerMessage, frame};
 use crate::run::{CommandSender, EventSender, History, Record, RunEvent, Subscription, Warning};
 
-/// Records that a client may be behind before it gets everything anew.
+/// Records that a client may be behind before it gets a new snapshot.
 const BACKLOG: usize = 1024;
 /// Points of the objective that a client gets; a wide screen has fewer columns of dots.
 const POINTS: usize = 4096;
@@ -28,6 +31,8 @@ const POINTS: usize = 4096;
 const CHECK: Duration = Duration::from_secs(3);
 /// How long clients may take to read the end of the run.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long nobody is accepted after the system had no file descriptor left.
+const BETWEEN_ACCEPTS: Duration = Duration::from_millis(100);
 
 /// What a server needs.
 #[derive(Debug)]
@@ -45,55 +50,78 @@ pub struct ServerSetup {
 /// The running server. Dropping it shows clients what the store has handed over, then ends it.
 #[derive(Debug)]
 pub struct Server {
-    socket: PathBuf,
+    socket: Option<PathBuf>,
+    problem: Option<ControlError>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Door {
+struct ServerLoop {
     setup: ServerSetup,
-    socket: BoundSocket,
+    /// `None` if no socket could be opened: signals are still heard.
+    socket: Option<BoundSocket>,
     signals: Option<Signals>,
     history: History,
-    pushes: broadcast::Sender<Arc<Push>>,
-    requests: mpsc::Receiver<oneshot::Sender<Welcome>>,
-    guest: Guest,
+    updates: broadcast::Sender<Arc<Update>>,
+    snapshots: mpsc::Receiver<oneshot::Sender<SnapshotReply>>,
+    handle: ServerHandle,
     clients: JoinSet<()>,
     is_unreachable: bool,
 }
 
+/// What a server loop says once it works: where it listens, or why it does not.
+type Listening = Result<PathBuf, ControlError>;
+
+/// What hears signals when the server itself is gone.
+struct SignalsOnly {
+    commands: CommandSender,
+    events: EventSender,
+    signals: Option<OnUsr1>,
+    run: String,
+}
+
 impl Server {
-    /// Opens the socket and takes the signals over; both work when this returns.
+    /// Takes the signals over and opens the socket. Signals work when this returns; the socket, if one could be opened.
+    ///
+    /// # Errors
+    /// When the system gives no thread, no runtime or no signals.
     pub fn start(setup: ServerSetup) -> Result<Self, ControlError> {
-        let socket = socket_path(&setup.subscription.directory)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
         let (stop, stopped) = oneshot::channel();
         let (report, ready) = ready::channel();
-        let path = socket.clone();
+        let run = setup.subscription.directory.name();
+        let fallback = SignalsOnly { commands: setup.commands.clone(), events: setup.events.clone(), signals: setup.signals, run };
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(async {
-                match Door::open(setup, &path) {
-                    Ok(door) => {
-                        let _ = report.send(Ok(()));
-                        door.stand(stopped).await;
-                    }
-                    Err(error) => {
-                        let _ = report.send(Err(error));
-                    }
+            supervise(&runtime, stopped, fallback, async move |stopped: &mut oneshot::Receiver<()>| match ServerLoop::open(setup) {
+                Ok((server, listening)) => {
+                    let _ = report.send(Ok(listening));
+                    server.run(stopped).await;
+                }
+                Err(error) => {
+                    let _ = report.send(Err(error));
                 }
             });
             // A history that is still being read again must not hold the process up.
             runtime.shutdown_background();
         });
         let thread = thread.map_err(ControlError::Start)?;
-        ready.recv().unwrap_or_else(|_| Err(ControlError::Start(std::io::Error::other("its thread broke"))))?;
-        Ok(Self { socket, stop: Some(stop), thread: Some(thread) })
+        let listening = ready.recv().unwrap_or_else(|_| Err(ControlError::Start(std::io::Error::other("its thread panicked"))))?;
+        let (socket, problem) = match listening {
+            Ok(path) => (Some(path), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        Ok(Self { socket, problem, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Where it listens, if a socket could be opened.
     #[must_use]
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// Why no socket could be opened, once.
+    pub fn take_problem(&mut self) -> Option<ControlError> {
+        self.problem.take()
     }
 }
 
@@ -108,26 +136,65 @@ impl Drop for Server {
     }
 }
 
-impl Door {
-    fn open(mut setup: ServerSetup, path: &Path) -> Result<Self, ControlError> {
-        let socket = BoundSocket::bind(path).map_err(|source| ControlError::Listen { path: path.to_path_buf(), source })?;
-        let signals = setup.signals.map(Signals::install).transpose().map_err(ControlError::Start)?;
-        let (request, requests) = mpsc::channel(16);
-        let guest = Guest { requests: request, commands: setup.commands.clone(), run: setup.subscription.directory.name() };
-        Ok(Self {
+/// Runs `server`; if it panics, goes on with signals alone, so that a run can still be stopped.
+fn supervise<S>(runtime: &Runtime, mut stopped: oneshot::Receiver<()>, fallback: SignalsOnly, server: S)
+where
+    S: AsyncFnOnce(&mut oneshot::Receiver<()>),
+{
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(server(&mut stopped))));
+    if result.is_err() {
+        let message = "the control server has failed: clients cannot reach the run any more, but signals still work".to_owned();
+        fallback.events.send(RunEvent::Warning(Warning { message }));
+        runtime.block_on(fallback.run(&mut stopped));
+    }
+}
+
+impl SignalsOnly {
+    async fn run(self, stopped: &mut oneshot::Receiver<()>) {
+        let mut signals = self.signals.and_then(|on_usr1| Signals::install(on_usr1, self.run).ok());
+        loop {
+            tokio::select! {
+                request = Signals::next(&mut signals) => if let Some(signals) = &mut signals {
+                    signals.handle(request, &self.commands, &self.events);
+                },
+                _ = &mut *stopped => return,
+            }
+        }
+    }
+}
+
+impl ServerLoop {
+    fn open(mut setup: ServerSetup) -> Result<(Self, Listening), ControlError> {
+        let run = setup.subscription.directory.name();
+        let signals = setup.signals.map(|on_usr1| Signals::install(on_usr1, run.clone())).transpose().map_err(ControlError::Start)?;
+        let (socket, listening) = match listen(&setup.subscription.directory) {
+            Ok((socket, problem)) => {
+                let path = socket.path().to_path_buf();
+                if let Some(problem) = problem {
+                    let message = format!("{problem}; the run listens at {} instead", path.display());
+                    setup.events.send(RunEvent::Warning(Warning { message }));
+                }
+                (Some(socket), Ok(path))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        let (request, snapshots) = mpsc::channel(16);
+        let handle = ServerHandle { snapshots: request, commands: setup.commands.clone(), run };
+        let server = Self {
             history: std::mem::take(&mut setup.subscription.history),
             setup,
             socket,
             signals,
-            pushes: broadcast::channel(BACKLOG).0,
-            requests,
-            guest,
+            updates: broadcast::channel(BACKLOG).0,
+            snapshots,
+            handle,
             clients: JoinSet::new(),
             is_unreachable: false,
-        })
+        };
+        Ok((server, listening))
     }
 
-    async fn stand(mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, stopped: &mut oneshot::Receiver<()>) {
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -136,34 +203,30 @@ impl Door {
                     Some(record) => self.show(&record).await,
                     None => break,
                 },
-                accepted = self.socket.listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(self.clients.spawn(serve(stream, self.guest.clone()))),
-                    // Out of file descriptors: the waiting client would be reported again at once.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                },
-                Some(request) = self.requests.recv() => self.welcome(request),
+                stream = accept(self.socket.as_ref()) => drop(self.clients.spawn(serve(stream, self.handle.clone()))),
+                Some(request) = self.snapshots.recv() => self.reply(request),
                 Some(_) = self.clients.join_next() => {}
-                heard = Signals::next(&mut self.signals) => self.hear(heard),
-                _ = check.tick() => if !self.socket.is_in_place() { self.bind_again() },
-                _ = &mut stopped => break,
+                request = Signals::next(&mut self.signals) => self.handle_signal(request),
+                _ = check.tick() => if self.socket.as_ref().is_some_and(|socket| !socket.is_in_place()) { self.bind_again() },
+                _ = &mut *stopped => break,
             }
         }
         while let Ok(record) = self.setup.subscription.records.try_recv() {
             self.show(&record).await;
         }
-        self.part().await;
+        self.drain().await;
     }
 
     /// Lets clients read what they were sent, for a moment.
-    async fn part(self) {
-        let Self { pushes, mut clients, mut requests, guest, socket, history, setup, .. } = self;
-        drop((pushes, guest, socket, setup));
+    async fn drain(self) {
+        let Self { updates, mut clients, mut snapshots, handle, socket, history, setup, .. } = self;
+        drop((updates, handle, socket, setup));
         let _ = timeout(FAREWELL, async {
             loop {
                 tokio::select! {
                     joined = clients.join_next() => if joined.is_none() { break },
                     // A client that fell behind just now still wants the end of the story.
-                    Some(request) = requests.recv() => drop(request.send(Welcome::to_the_end(&history))),
+                    Some(request) = snapshots.recv() => drop(request.send(SnapshotReply::last(&history))),
                 }
             }
         })
@@ -181,7 +244,7 @@ impl Door {
         self.history.apply(record);
         if let Ok(bytes) = frame(&ServerMessage::Record(Box::new(record.clone()))) {
             // Without clients there is nobody to send to, which is no failure.
-            let _ = self.pushes.send(Arc::new(Push::Record(bytes)));
+            let _ = self.updates.send(Arc::new(Update::Record(bytes)));
         }
     }
 
@@ -192,30 +255,32 @@ impl Door {
         {
             self.history = history;
         }
-        let _ = self.pushes.send(Arc::new(Push::Anew));
+        let _ = self.updates.send(Arc::new(Update::Resync));
     }
 
-    fn welcome(&self, request: oneshot::Sender<Welcome>) {
+    fn reply(&self, request: oneshot::Sender<SnapshotReply>) {
         // Taken together, so that no record falls between the snapshot and what follows it.
-        let welcome = Welcome { snapshot: snapshot_frame(&self.history), pushes: Some(self.pushes.subscribe()) };
-        let _ = request.send(welcome);
+        let _ = request.send(SnapshotReply { snapshot: snapshot_frame(&self.history), updates: Some(self.updates.subscribe()) });
     }
 
-    fn hear(&mut self, heard: Heard) {
-        if heard == Heard::Rebind {
+    fn handle_signal(&mut self, request: SignalRequest) {
+        if request == SignalRequest::Rebind {
             self.bind_again();
         }
         if let Some(signals) = &mut self.signals {
-            signals.obey(heard, &self.setup.commands, &self.setup.events);
+            signals.handle(request, &self.setup.commands, &self.setup.events);
         }
     }
 
-    /// Says once when the door cannot be put back, and once when it can again.
+    /// Says once when the socket cannot be opened again, and once when it can.
     fn bind_again(&mut self) {
         let warn = |message: String| self.setup.events.send(RunEvent::Warning(Warning { message }));
-        match self.socket.bind_again() {
+        let Some(socket) = &mut self.socket else {
+            return warn("SIGUSR2 was ignored: this run has no socket that could be opened again".into());
+        };
+        match socket.bind_again() {
             Ok(()) => {
-                warn("the engine's socket was opened anew".into());
+                warn("the engine's socket was opened again".into());
                 self.is_unreachable = false;
             }
             Err(error) if !self.is_unreachable => {
@@ -227,9 +292,22 @@ impl Door {
     }
 }
 
-impl Welcome {
-    fn to_the_end(history: &History) -> Self {
-        Self { snapshot: snapshot_frame(history), pushes: None }
+impl SnapshotReply {
+    /// After which nothing comes.
+    fn last(history: &History) -> Self {
+        Self { snapshot: snapshot_frame(history), updates: None }
+    }
+}
+
+/// The next client; never, without a socket.
+async fn accept(socket: Option<&BoundSocket>) -> UnixStream {
+    let Some(socket) = socket else { return std::future::pending().await };
+    loop {
+        match socket.listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // Out of file descriptors: the waiting client would be reported again at once.
+            Err(_) => sleep(BETWEEN_ACCEPTS).await,
+        }
     }
 }
 
@@ -262,7 +340,7 @@ fn keep_every_second<T>(items: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Activations, LayerActivation};
+    use crate::run::{Activations, LayerActivation, command_channel};
 
     #[test]
     fn thinning_by_half_keeps_the_newest() {
@@ -272,6 +350,23 @@ mod tests {
         let mut items = vec![1, 2, 3];
         keep_every_second(&mut items);
         assert_eq!(items, [1, 3]);
+    }
+
+    #[test]
+    fn a_server_that_panics_leaves_a_run_that_hears_signals() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (commands, mut inbox) = command_channel();
+        let (sender, events) = std::sync::mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let fallback = SignalsOnly { commands, events: EventSender::new(sender), signals: None, run: "books".into() };
+        let thread = thread::spawn(move || supervise(&runtime, stopped, fallback, async |_: &mut oneshot::Receiver<()>| panic!("a broken server")));
+        let RunEvent::Warning(warning) = events.recv().unwrap() else { panic!("not a warning") };
+        assert!(warning.message.contains("signals still work"), "{}", warning.message);
+        assert!(inbox.wait(Duration::from_millis(1)).is_none());
+        assert!(!inbox.is_abandoned(), "nobody listens to signals");
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+        assert!(inbox.wait(Duration::ZERO).is_none() && inbox.is_abandoned());
     }
 
     #[test]

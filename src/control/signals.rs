@@ -2,6 +2,7 @@
 
 use std::future;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal as SystemSignal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,17 +22,22 @@ pub(crate) struct Signals {
     usr1: Signal,
     usr2: Signal,
     tstp: Signal,
+    /// Sent when a file may not grow any more; the write then fails with an error, which is reported like a full disk.
+    _xfsz: Signal,
     on_usr1: OnUsr1,
+    /// Name of the run, for messages.
+    run: String,
     /// How often the run was asked to end.
     num_ends: u32,
-    num_heard: u32,
 }
 
-/// A signal.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// The terminal is gone, or wants the process stopped; a run goes on.
-    Ignored(&'static str),
+pub(crate) enum SignalRequest {
+    /// SIGHUP: the terminal is gone; a run goes on.
+    Hangup,
+    /// SIGTSTP: the terminal wants the process stopped; a run goes on.
+    Suspend,
     /// SIGINT or SIGTERM.
     End(&'static str),
     /// SIGUSR1.
@@ -42,41 +48,49 @@ pub(crate) enum Heard {
 
 impl Signals {
     /// Takes the signals over from the system, from now until the process ends.
-    pub(crate) fn install(on_usr1: OnUsr1) -> io::Result<Self> {
+    pub(crate) fn install(on_usr1: OnUsr1, run: String) -> io::Result<Self> {
+        let system = |of: SystemSignal| signal(SignalKind::from_raw(of.as_raw()));
         Ok(Self {
             hup: signal(SignalKind::hangup())?,
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
             usr1: signal(SignalKind::user_defined1())?,
             usr2: signal(SignalKind::user_defined2())?,
-            tstp: signal(SignalKind::from_raw(SystemSignal::TSTP.as_raw()))?,
+            tstp: system(SystemSignal::TSTP)?,
+            _xfsz: system(SystemSignal::XFSZ)?,
             on_usr1,
+            run,
             num_ends: 0,
-            num_heard: 0,
         })
     }
 
     /// The next signal; never, if signals were left alone.
-    pub(crate) async fn next(signals: &mut Option<Self>) -> Heard {
+    pub(crate) async fn next(signals: &mut Option<Self>) -> SignalRequest {
         let Some(signals) = signals else { return future::pending().await };
         tokio::select! {
-            _ = signals.hup.recv() => Heard::Ignored("SIGHUP was ignored: the run goes on without its terminal"),
-            _ = signals.tstp.recv() => Heard::Ignored("SIGTSTP (Ctrl-Z) was ignored: pause the run with patchtui ctl RUN pause"),
-            _ = signals.int.recv() => Heard::End("SIGINT"),
-            _ = signals.term.recv() => Heard::End("SIGTERM"),
-            _ = signals.usr1.recv() => Heard::Save,
-            _ = signals.usr2.recv() => Heard::Rebind,
+            _ = signals.hup.recv() => SignalRequest::Hangup,
+            _ = signals.tstp.recv() => SignalRequest::Suspend,
+            _ = signals.int.recv() => SignalRequest::End("SIGINT"),
+            _ = signals.term.recv() => SignalRequest::End("SIGTERM"),
+            _ = signals.usr1.recv() => SignalRequest::Save,
+            _ = signals.usr2.recv() => SignalRequest::Rebind,
         }
     }
 
-    /// Does what `heard` asks of the run: first end with a checkpoint, then without one, then at once.
-    pub(crate) fn obey(&mut self, heard: Heard, commands: &CommandSender, events: &EventSender) {
-        let (command, from) = match heard {
-            Heard::Rebind => return,
-            Heard::Ignored(message) => return events.send(RunEvent::Warning(Warning { message: message.into() })),
-            Heard::Save if self.on_usr1 == OnUsr1::Continue => (RunCommand::Checkpoint, "SIGUSR1"),
-            Heard::Save => (RunCommand::Stop, "SIGUSR1"),
-            Heard::End(name) => {
+    /// Does what `request` asks of the run: first end with a checkpoint, then without one, then at once.
+    pub(crate) fn handle(&mut self, request: SignalRequest, commands: &CommandSender, events: &EventSender) {
+        // Numbered over the whole process, so that no signal is taken for an earlier one sent again.
+        static NUM_COMMANDS: AtomicU32 = AtomicU32::new(0);
+        let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
+        let (command, from) = match request {
+            SignalRequest::Rebind => return,
+            SignalRequest::Hangup => return warn("SIGHUP was ignored: the run goes on without its terminal".into()),
+            SignalRequest::Suspend => {
+                return warn(format!("SIGTSTP (Ctrl-Z) was ignored; to pause the run: patchtui ctl {} pause", self.run));
+            }
+            SignalRequest::Save if self.on_usr1 == OnUsr1::Continue => (RunCommand::Checkpoint, "SIGUSR1"),
+            SignalRequest::Save => (RunCommand::Stop, "SIGUSR1"),
+            SignalRequest::End(name) => {
                 self.num_ends += 1;
                 match self.num_ends {
                     1 => (RunCommand::Stop, name),
@@ -85,7 +99,7 @@ impl Signals {
                 }
             }
         };
-        self.num_heard += 1;
-        commands.send(CommandEnvelope { id: format!("signal-{}", self.num_heard), command, from: from.into() });
+        let id = format!("signal-{}", NUM_COMMANDS.fetch_add(1, Ordering::Relaxed) + 1);
+        commands.send(CommandEnvelope { id, command, from: from.into() });
     }
 }

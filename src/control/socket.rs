@@ -1,7 +1,8 @@
 //! Where an engine listens, and a listener that is put back when somebody removed its file.
 //!
-//! Sockets live in a private folder below the system's temporary directory. `XDG_RUNTIME_DIR` would be the usual place, but it
-//! is removed at the last logout, which is exactly when an engine must stay reachable.
+//! Sockets live in a private folder below the system's temporary directory; where that cannot be used, in the run directory.
+//! `XDG_RUNTIME_DIR` would be the usual place, but it is removed at the last logout, which is exactly when an engine must stay
+//! reachable.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -21,8 +22,32 @@ const ADDRESS_BYTES: usize = 108;
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     pub(crate) listener: UnixListener,
-    path: PathBuf,
+    place: Place,
     inode: u64,
+}
+
+/// Where a socket's file is.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    /// Whether its folder is the run directory, and not a folder of sockets.
+    in_run_directory: bool,
+}
+
+/// Listens for the engine of `directory`: in the folder of sockets, or else in the run directory; then also says why not in
+/// the first.
+///
+/// # Errors
+/// When neither place can be used.
+pub(crate) fn listen(directory: &RunDirectory) -> Result<(BoundSocket, Option<ControlError>), ControlError> {
+    let problem = match socket_path(directory).and_then(|path| BoundSocket::bind(Place { path, in_run_directory: false })) {
+        Ok(socket) => return Ok((socket, None)),
+        Err(problem) => problem,
+    };
+    match socket_path_beside_files(directory).and_then(|path| BoundSocket::bind(Place { path, in_run_directory: true })) {
+        Ok(socket) => Ok((socket, Some(problem))),
+        Err(second) => Err(ControlError::NoSocket { first: Box::new(problem), second: Box::new(second) }),
+    }
 }
 
 /// Where the engine of `directory` listens: in `$PATCHTUI_SOCKET_DIR`, or else in a private temporary folder.
@@ -39,8 +64,31 @@ pub fn socket_path(directory: &RunDirectory) -> Result<PathBuf, ControlError> {
 /// The same in a given folder, which is made if it is not there and refused if others can enter it.
 pub fn socket_path_in(folder: &Path, directory: &RunDirectory) -> Result<PathBuf, ControlError> {
     make_private(folder)?;
-    let path = folder.join(format!("{}.sock", directory.id()));
+    short_enough(folder.join(format!("{}.sock", directory.id())))
+}
+
+/// In the run directory itself, which is refused if others could replace the socket there.
+fn socket_path_beside_files(directory: &RunDirectory) -> Result<PathBuf, ControlError> {
+    check_own(directory.path())?;
+    short_enough(directory.engine_socket())
+}
+
+fn short_enough(path: PathBuf) -> Result<PathBuf, ControlError> {
     if temporary_name(&path).as_os_str().len() < ADDRESS_BYTES { Ok(path) } else { Err(ControlError::PathTooLong { path, limit: ADDRESS_BYTES - 1 }) }
+}
+
+/// Refuses a run directory of another user, or one that everybody may write to. Its group may: both sides of a connection
+/// check who the other is.
+fn check_own(folder: &Path) -> Result<(), ControlError> {
+    let refuse = |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
+    let metadata = fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;
+    if metadata.uid() != getuid().as_raw() {
+        return Err(refuse(format!("it belongs to user {}", metadata.uid())));
+    }
+    if metadata.mode() & 0o002 != 0 {
+        return Err(refuse(format!("everybody may write to it (mode {:o})", metadata.mode() & 0o777)));
+    }
+    Ok(())
 }
 
 fn make_private(folder: &Path) -> Result<(), ControlError> {
@@ -68,8 +116,14 @@ fn temporary_name(path: &Path) -> PathBuf {
 }
 
 impl BoundSocket {
-    /// Listens at `path`; a file that is there is left over, for the caller holds the run's lock.
-    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+    /// Listens at `place`; a file that is there is left over, for the caller holds the run's lock.
+    fn bind(place: Place) -> Result<Self, ControlError> {
+        Self::try_bind(&place.path)
+            .map(|(listener, inode)| Self { listener, place: place.clone(), inode })
+            .map_err(|source| ControlError::Listen { path: place.path, source })
+    }
+
+    fn try_bind(path: &Path) -> io::Result<(UnixListener, u64)> {
         let temporary = temporary_name(path);
         let _ = fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
@@ -77,20 +131,25 @@ impl BoundSocket {
         fs::set_permissions(&temporary, Permissions::from_mode(0o1700))?;
         let inode = fs::symlink_metadata(&temporary)?.ino();
         fs::rename(&temporary, path)?;
-        Ok(Self { listener, path: path.to_path_buf(), inode })
+        Ok((listener, inode))
+    }
+
+    /// Where it listens.
+    pub(crate) fn path(&self) -> &Path {
+        &self.place.path
     }
 
     /// Whether clients that come by the path reach this listener.
     pub(crate) fn is_in_place(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode)
+        fs::symlink_metadata(self.path()).is_ok_and(|metadata| metadata.ino() == self.inode)
     }
 
     /// Puts a new listener at the same path; connections that stand are not touched.
-    pub(crate) fn bind_again(&mut self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            make_private(folder).map_err(io::Error::other)?;
+    pub(crate) fn bind_again(&mut self) -> Result<(), ControlError> {
+        if let Some(folder) = self.path().parent() {
+            if self.place.in_run_directory { check_own(folder)? } else { make_private(folder)? }
         }
-        *self = Self::bind(&self.path)?;
+        *self = Self::bind(self.place.clone())?;
         Ok(())
     }
 }
@@ -98,7 +157,7 @@ impl BoundSocket {
 impl Drop for BoundSocket {
     fn drop(&mut self) {
         if self.is_in_place() {
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(self.path());
         }
     }
 }
@@ -131,6 +190,18 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
         assert!(socket_path_in(&link, &run).unwrap_err().to_string().ends_with("it is not a folder"));
+    }
+
+    #[test]
+    fn a_run_directory_that_everybody_may_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        let with_mode = |mode| fs::set_permissions(run.path(), Permissions::from_mode(mode)).unwrap();
+        with_mode(0o775);
+        assert_eq!(socket_path_beside_files(&run).unwrap(), run.engine_socket());
+        with_mode(0o777);
+        let error = socket_path_beside_files(&run).unwrap_err();
+        assert!(error.to_string().ends_with("everybody may write to it (mode 777)"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepa
 use crate::engine::decisions::decisions;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
+use crate::engine::obey::first_deadline;
 use crate::engine::start::{RunFacts, Start};
 use crate::engine::trainer::{RunContext, Trainer};
 use crate::engine::trial::try_stages;
@@ -59,6 +60,9 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
 /// Everything before the first step; `None` if the run was told to end meanwhile.
 fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
+    if let Some(deadline) = first_deadline(started, &job.config) {
+        inbox.stop_flag().set_deadline(deadline);
+    }
     let threads = use_threads(job.config.threads, events);
     let device = find_device(job.config.device)?.with_threads(threads);
     begin_on(device, started, job, inbox, events)

@@ -14,6 +14,7 @@ use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
 use crate::engine::gradients::{NamedGradients, micro_steps};
 use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::engine::obey::Steering;
 use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::patch::Batch;
 use crate::engine::start::RunFacts;
@@ -54,6 +55,7 @@ pub(super) struct RunContext {
 pub(super) struct Trainer {
     pub(super) context: RunContext,
     pub(super) inbox: Inbox,
+    pub(super) steering: Steering,
     /// Records gradients; away only while it is updated, so that no second copy of the weights is held.
     model: Option<LlamaForCausalLM>,
     pub(super) optimizer: AdamW,
@@ -94,6 +96,7 @@ impl Trainer {
         Self {
             context,
             inbox,
+            steering: Steering::starting_at(&reached),
             model: Some(model),
             optimizer,
             step: reached.step,
@@ -109,7 +112,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
-    pub(super) fn train(&mut self) -> Result<Outcome, EngineError> {
+    pub(super) fn train_stages(&mut self) -> Result<Outcome, EngineError> {
         self.change_control(ControlState::Running);
         if !self.has_measured {
             // The start of a run, or what an attempt that was told to end left out.
@@ -329,17 +332,6 @@ impl Trainer {
         }
     }
 
-    /// Ends early as the stop flag asks: with a checkpoint, or without.
-    fn end(&mut self, idx: usize) -> Result<Outcome, EngineError> {
-        // The command that raised the flag may still be waiting for its answer.
-        if self.obey(idx)? || self.control != ControlState::Stopping {
-            return Ok(Outcome::Interrupted);
-        }
-        let is_stage_end = self.context.plan.stages.iter().any(|stage| stage.last_step() == self.step);
-        self.try_save(idx, is_stage_end)?;
-        Ok(Outcome::Stopped)
-    }
-
     /// Saves; a failure is reported, and training goes on with the earlier checkpoints intact.
     pub(super) fn save(&mut self, idx: usize, permanent: bool) -> Option<CheckpointInfo> {
         match self.try_save(idx, permanent) {
@@ -370,6 +362,7 @@ impl Trainer {
         let seconds = started.elapsed().as_secs_f64();
         let info = CheckpointInfo { step: self.step, path, bytes: saved.manifest.bytes(), seconds, permanent: saved.manifest.permanent };
         if is_new {
+            self.count_save(&info);
             self.say(RunEvent::CheckpointSaved(info.clone()));
         }
         Ok(info)

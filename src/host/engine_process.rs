@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -56,7 +57,7 @@ pub enum StartError {
     /// Its files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its socket cannot be opened.
+    /// It can be neither watched nor steered.
     #[error(transparent)]
     Control(#[from] ControlError),
     /// It cannot say who it is.
@@ -88,7 +89,8 @@ impl StartError {
 /// # Errors
 /// When the run's files, its socket or a thread cannot be had; nothing was trained then.
 pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, StartError> {
-    if setup.face.is_none() {
+    let is_background = setup.face.is_none();
+    if is_background {
         // Fails only if this process leads a group already, and then no terminal's signals reach it either.
         let _ = rustix::process::setsid();
     }
@@ -99,13 +101,22 @@ pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> 
     let subscription = store.subscribe();
     let (events, store) = store.start()?;
     let (commands, inbox) = command_channel();
-    let server = Server::start(ServerSetup { subscription, commands: commands.clone(), events: events.clone(), signals: Some(setup.on_usr1) })?;
+    let mut server = Server::start(ServerSetup { subscription, commands: commands.clone(), events: events.clone(), signals: Some(setup.on_usr1) })?;
+    if let Some(problem) = server.take_problem() {
+        if is_background {
+            // Nothing could show it.
+            return Err(problem.into());
+        }
+        let pid = std::process::id();
+        let message = format!("{problem}; this run listens to signals only: kill -TERM {pid} stops it with a checkpoint, kill -USR1 {pid} saves one");
+        events.send(RunEvent::Warning(Warning { message }));
+    }
     if let Err(error) = setup.index.add(directory) {
         let message = format!("the run could not be added to the list of runs: {error}; from other folders, attach to it by its path");
         events.send(RunEvent::Warning(Warning { message }));
     }
     // From here on clients find the engine, and all that was to be done before is done.
-    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(directory).map_err(StartError::EngineInfo)?;
+    EngineInfo::of_this_process(server.socket().map(Path::to_path_buf), PROTOCOL).write(directory).map_err(StartError::EngineInfo)?;
     let watched = Watched { directory, lock: &setup.lock, commands: &commands };
     let end = train_on_thread(inbox, events.clone(), &watched, train)?;
     let exit_code = end.outcome.exit_code();

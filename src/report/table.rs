@@ -57,9 +57,9 @@ fn state_word(state: RunState) -> &'static str {
     }
 }
 
-/// One run as a few lines for people.
+/// One run as a few lines for people; with the `problem` of an engine that does not say this itself, so that the files had to.
 #[must_use]
-pub fn status_text(summary: &RunSummary, history: &History) -> String {
+pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str>) -> String {
     let mut text = String::new();
     let mut entry = |label: &str, value: String| {
         // Writing to a string cannot fail.
@@ -67,7 +67,13 @@ pub fn status_text(summary: &RunSummary, history: &History) -> String {
     };
     entry("run", format!("{} ({})", summary.name, summary.directory.path().display()));
     let doing = if summary.state == RunState::Alive { format!("alive, {}", control_word(history.control)) } else { state_word(summary.state).into() };
-    entry("state", doing);
+    match problem {
+        None => entry("state", doing),
+        Some(problem) => {
+            entry("state", problem.to_owned());
+            entry("last known", doing);
+        }
+    }
     if let Some(progress) = &history.progress {
         entry("working on", progress.total.map_or_else(|| progress.activity.clone(), |total| format!("{}: {} of {total}", progress.activity, progress.done)));
     }
@@ -80,10 +86,11 @@ pub fn status_text(summary: &RunSummary, history: &History) -> String {
     if let Some(evaluation) = history.evaluations.last() {
         entry("token loss", format!("{}, perplexity {} at step {}", loss(evaluation.token_loss), perplexity(evaluation.perplexity), evaluation.step));
     }
-    if let Some(speed) = history.tokens_per_second() {
+    // What an engine did when it was last heard says nothing of now.
+    if let (None, Some(speed)) = (problem, history.tokens_per_second()) {
         entry("speed", format!("{} tok/s", rate(speed)));
     }
-    if let (RunState::Alive, Some((stage, run))) = (summary.state, history.eta()) {
+    if let (None, RunState::Alive, Some((stage, run))) = (problem, summary.state, history.eta()) {
         entry("left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
     }
     if let Some(checkpoint) = history.checkpoints.last() {

@@ -110,6 +110,12 @@ impl RunDirectory {
         self.path.join("engine.log")
     }
 
+    /// Where the engine listens if the folder of sockets cannot be used.
+    #[must_use]
+    pub fn engine_socket(&self) -> PathBuf {
+        self.path.join("engine.sock")
+    }
+
     /// Locked as long as an engine is alive.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

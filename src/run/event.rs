@@ -298,7 +298,7 @@ pub struct ControlChange {
 }
 
 /// A command and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandNote {
     /// Chosen by the sender, to recognise the answer.
     pub id: String,
@@ -310,6 +310,15 @@ pub struct CommandNote {
     pub step: u64,
     /// What was done, or why it was not.
     pub message: String,
+    /// Ids of equal commands that this note is for as well; they were carried out together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// How long carrying it out took, where that is worth knowing.
+    #[serde(with = "number::option", default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Size on disk of what was saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// What a stage took.
@@ -385,6 +394,19 @@ pub struct Trouble {
     pub message: String,
     /// What to type next.
     pub hint: Option<String>,
+}
+
+impl CommandNote {
+    /// Whether this is about the command `id`.
+    #[must_use]
+    pub fn is_about(&self, id: &str) -> bool {
+        self.id == id || self.also.iter().any(|also| also == id)
+    }
+
+    /// How many commands this is about, like `" (64 times)"`; nothing for one.
+    pub(crate) fn times(&self) -> String {
+        if self.also.is_empty() { String::new() } else { format!(" ({} times)", self.also.len() + 1) }
+    }
 }
 
 impl Outcome {

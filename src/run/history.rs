@@ -289,9 +289,9 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         }
         RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training goes on", failure.step, failure.error)),
         RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
-        RunEvent::CommandAccepted(note) => (Info, format!("{} asked by {}", note.command, note.from)),
-        RunEvent::CommandDone(note) => (Info, format!("{} done: {}", note.command, note.message)),
-        RunEvent::CommandFailed(note) => (Error, format!("{} failed: {}", note.command, note.message)),
+        RunEvent::CommandAccepted(note) => (Info, format!("{}{} asked by {}", note.command, note.times(), note.from)),
+        RunEvent::CommandDone(note) => (Info, format!("{}{} done: {}", note.command, note.times(), note.message)),
+        RunEvent::CommandFailed(note) => (Error, format!("{}{} failed: {}", note.command, note.times(), note.message)),
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
         RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
             (Some(trouble), _) => (Error, format!("the run failed at step {}: {}", end.step, trouble.message)),

@@ -1,4 +1,4 @@
-//! Finds runs: by path, by name in the runs folder, by name in the per-user index, newest first.
+//! Finds runs: by path, or by name in the runs folder and in the per-user index.
 //!
 //! The index is a folder of small files, one per run directory, so that several processes can add to it without a lock. It is a
 //! convenience: a run works without it, and nothing here fails because the index cannot be written.
@@ -36,6 +36,14 @@ pub enum FindError {
         /// The most similar name that exists.
         nearest: Option<String>,
     },
+    /// Several runs have that name, and none fits better than the others.
+    #[error("there are {} runs named {name:?}: {}", .paths.len(), listed(.paths))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Where they are; at least two.
+        paths: Vec<PathBuf>,
+    },
     /// There are no runs at all.
     #[error("there are no runs yet")]
     NoRuns,
@@ -53,6 +61,9 @@ impl FindError {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest:?}? List all with: patchtui runs"),
             Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => "list all runs with: patchtui runs".into(),
+            Self::Ambiguous { paths, .. } => {
+                format!("use the path instead of the name, like {}", paths.first().map_or_else(String::new, |path| path.display().to_string()))
+            }
             Self::NoRuns => "start one with: patchtui run demo".into(),
         }
     }
@@ -112,23 +123,32 @@ impl RunIndex {
         runs
     }
 
-    /// The run that `text` means: a path, a name in `runs_dir`, or else the newest of that name in the index.
+    /// The run that `text` means: a path, or a name. Of several runs of that name, one that is alive comes before one that is
+    /// not, then one in `runs_dir` or the current folder before others.
+    ///
+    /// # Errors
+    /// When there is none, or when two fit equally well.
     pub fn find(&self, text: &str, runs_dir: &Path) -> Result<RunDirectory, FindError> {
         let as_path = RunDirectory::new(text);
-        if as_path.is_run() {
-            return Ok(as_path);
-        }
         if text.contains('/') {
-            return Err(FindError::NotARun { path: text.into() });
+            return if as_path.is_run() { Ok(as_path) } else { Err(FindError::NotARun { path: text.into() }) };
         }
-        let in_runs_dir = RunDirectory::new(runs_dir.join(text));
-        if in_runs_dir.is_run() {
-            return Ok(in_runs_dir);
-        }
+        let here = [as_path, RunDirectory::new(runs_dir.join(text))];
         let all = self.all(runs_dir);
-        let nearest = || all.iter().map(RunDirectory::name).min_by_key(|name| strsim::damerau_levenshtein(name, text));
-        let close_enough = |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
-        all.iter().find(|run| run.name() == text).cloned().ok_or_else(|| FindError::Unknown { name: text.to_owned(), nearest: nearest().filter(close_enough) })
+        let mut named: Vec<RunDirectory> = here.iter().filter(|run| run.is_run()).cloned().collect();
+        named.extend(all.iter().filter(|run| run.name() == text && !here.contains(run)).cloned());
+        named.dedup();
+        let fit = |run: &RunDirectory| (is_alive(run), here.contains(run));
+        let Some(best) = named.iter().map(fit).max() else {
+            let nearest = all.iter().map(RunDirectory::name).min_by_key(|name| strsim::damerau_levenshtein(name, text));
+            let close_enough = |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
+            return Err(FindError::Unknown { name: text.to_owned(), nearest: nearest.filter(close_enough) });
+        };
+        named.retain(|run| fit(run) == best);
+        match named.as_slice() {
+            [run] => Ok(run.clone()),
+            runs => Err(FindError::Ambiguous { name: text.to_owned(), paths: runs.iter().map(|run| run.path().to_path_buf()).collect() }),
+        }
     }
 
     /// The run that nobody named: the newest that is alive, or else the newest.
@@ -151,6 +171,11 @@ impl RunDirectory {
 pub fn last_activity(run: &RunDirectory) -> Option<SystemTime> {
     let files = [run.metrics(), run.events(), run.engine_json(), run.config()];
     files.iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max()
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
 }
 
 fn runs_in(runs_dir: &Path) -> Vec<RunDirectory> {
@@ -183,6 +208,36 @@ mod tests {
         let nearer = run_at(&there.join("books"));
         assert_eq!(index.find("books", &there), Ok(nearer));
         assert_eq!(index.all(&here), vec![books]);
+    }
+
+    #[test]
+    fn of_two_runs_of_one_name_the_live_one_then_the_near_one_is_meant_and_no_other_is_guessed() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = RunIndex::at(folder.path().join("state"));
+        let [a, b, c] = ["a", "b", "c"].map(|place| run_at(&folder.path().join(place).join("books")));
+        for run in [&a, &b, &c] {
+            index.add(run).unwrap();
+        }
+        let find = |place: &str| index.find("books", &folder.path().join(place));
+        let paths_of = |found: Result<RunDirectory, FindError>| match found {
+            Err(FindError::Ambiguous { mut paths, .. }) => {
+                paths.sort();
+                paths
+            }
+            other => panic!("{other:?}"),
+        };
+        let paths = |runs: &[&RunDirectory]| runs.iter().map(|run| run.path().to_path_buf()).collect::<Vec<_>>();
+        assert_eq!(find("a"), Ok(a.clone()));
+        assert_eq!(paths_of(find("elsewhere")), paths(&[&a, &b, &c]));
+        let lock = crate::run::RunLock::acquire(&b).unwrap();
+        assert_eq!([find("a"), find("elsewhere")], [Ok(b.clone()), Ok(b.clone())]);
+        let _other = crate::run::RunLock::acquire(&c).unwrap();
+        assert_eq!(paths_of(find("a")), paths(&[&b, &c]));
+        assert_eq!(find("c"), Ok(c.clone()));
+        let error = find("a").unwrap_err();
+        assert!(error.to_string().contains("b/books") && error.to_string().contains("c/books"), "{error}");
+        drop(lock);
+        assert_eq!(find("a"), Ok(c));
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub struct EngineInfo {
     pub boot_id: Option<String>,
     /// Name of the machine.
     pub host: String,
-    /// Where it listens.
-    pub socket: PathBuf,
+    /// Where it listens; `None` if no socket could be opened, and it hears signals only.
+    pub socket: Option<PathBuf>,
     /// Version of what is spoken there.
     pub protocol: u32,
     /// Version of the program.
@@ -173,16 +173,16 @@ impl Drop for RunLock {
 }
 
 impl EngineInfo {
-    /// This process, listening at `socket` and speaking `protocol`.
+    /// This process, listening at `socket`, if it has one, and speaking `protocol`.
     #[must_use]
-    pub fn of_this_process(socket: PathBuf, protocol: u32) -> Self {
+    pub fn of_this_process(socket: impl Into<Option<PathBuf>>, protocol: u32) -> Self {
         Self {
             format_version: FORMAT_VERSION,
             pid: std::process::id(),
             start_time: start_time(),
             boot_id: system_line("/proc/sys/kernel/random/boot_id"),
             host: system_line("/proc/sys/kernel/hostname").unwrap_or_default(),
-            socket,
+            socket: socket.into(),
             protocol,
             version: env!("CARGO_PKG_VERSION").into(),
         }
@@ -272,7 +272,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::new(folder.path());
         assert_eq!(EngineInfo::read(&run), None);
-        let info = EngineInfo::of_this_process("/tmp/x.sock".into(), 1);
+        let info = EngineInfo::of_this_process(PathBuf::from("/tmp/x.sock"), 1);
         info.write(&run).unwrap();
         let read = EngineInfo::read(&run).unwrap();
         assert_eq!(read, info);

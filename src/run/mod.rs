@@ -10,6 +10,7 @@ mod disk;
 mod event;
 pub mod files;
 mod history;
+mod inbox;
 mod index;
 mod lines;
 mod lock;
@@ -25,7 +26,7 @@ pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointModel, Checkpoints, DataOrder, Difference, FileEntry, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected,
     TrainerState,
 };
-pub use command::{COMPUTE_STACK, CommandEnvelope, CommandSender, Inbox, RunCommand, StopFlag, StopLevel, command_channel};
+pub use command::{COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::RunDirectory;
 pub use disk::{Disk, Operation};
 pub use event::{
@@ -34,6 +35,7 @@ pub use event::{
 };
 pub use files::replace_file;
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};
+pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};

@@ -1,18 +1,20 @@
 //! Clients and an engine over a real socket, with a trainer that only pretends.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use patchtui::control::{
-    ClientMessage, ControlError, EngineLink, Feed, Hello, PROTOCOL, Patience, Server, ServerMessage, ServerSetup, connect, connect_with, frame, request, status,
+    ClientMessage, ControlError, EngineLink, Feed, FrameError, Hello, HelloError, PROTOCOL, Patience, Request, Server, ServerMessage, ServerSetup,
+    check_reachable, connect, connect_with, frame, request, request_without_waiting, status,
 };
 use patchtui::run::{
-    CommandNote, EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEvent, RunLock, Store, StoreHandle, Subscription,
-    command_channel,
+    CommandSender, EngineInfo, EventSender, FindError, History, Inbox, Outcome, RunCommand, RunDirectory, RunEvent, RunLock, StopLevel, Store, StoreHandle,
+    Subscription, command_channel,
 };
 
 use crate::fake_run::{end, header, record, step};
@@ -37,10 +39,10 @@ impl FakeEngine {
         let (events, handle) = store.start().unwrap();
         let (commands, inbox) = command_channel();
         let server = Server::start(ServerSetup { subscription, commands, events: events.clone(), signals: None }).unwrap();
-        EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(run).unwrap();
+        EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL).write(run).unwrap();
         events.send(header(run.path(), None));
         let talk = events.clone();
-        let trainer = thread::spawn(move || obey_until_the_end(&inbox, &talk));
+        let trainer = thread::spawn(move || obey_until_the_end(inbox, &talk));
         Self { events, store: Some(handle), server: Some(server), trainer: Some(trainer), lock: Some(lock) }
     }
 
@@ -69,15 +71,41 @@ impl Drop for FakeEngine {
 }
 
 /// Accepts every command, does all but one, and ends when nobody can command any more.
-fn obey_until_the_end(inbox: &Inbox, events: &EventSender) {
-    while let Some(asked) = inbox.wait(LIMIT) {
-        let note = |message: &str| CommandNote { id: asked.id.clone(), command: asked.command, from: asked.from.clone(), step: 3, message: message.into() };
-        events.send(RunEvent::CommandAccepted(note("")));
-        events.send(match asked.command {
-            RunCommand::Sample => RunEvent::CommandFailed(note("there are no prompts")),
-            command => RunEvent::CommandDone(note(&format!("{command} of step 3"))),
+fn obey_until_the_end(mut inbox: Inbox, events: &EventSender) {
+    while !inbox.is_abandoned() {
+        let Some(batch) = inbox.wait(Duration::from_millis(5)) else { continue };
+        events.send(RunEvent::CommandAccepted(batch.note(3, "")));
+        events.send(match batch.command {
+            RunCommand::Sample => RunEvent::CommandFailed(batch.note(3, "there are no prompts")),
+            command => RunEvent::CommandDone(batch.note(3, format!("{command} of step 3"))),
         });
     }
+}
+
+/// An engine whose trainer is deep in a step: commands wait in the inbox that comes with it.
+struct BusyEngine {
+    _lock: RunLock,
+    _store: StoreHandle,
+    _server: Server,
+    commands: CommandSender,
+    inbox: Inbox,
+}
+
+impl BusyEngine {
+    fn start(run: &RunDirectory) -> Self {
+        let lock = RunLock::acquire(run).unwrap();
+        let mut store = Store::open(run).unwrap();
+        let subscription = store.subscribe();
+        let (events, store) = store.start().unwrap();
+        let (commands, inbox) = command_channel();
+        let server = Server::start(ServerSetup { subscription, commands: commands.clone(), events, signals: None }).unwrap();
+        EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL).write(run).unwrap();
+        Self { _lock: lock, _store: store, _server: server, commands, inbox }
+    }
+}
+
+fn ask(run: &RunDirectory, command: RunCommand) -> Result<String, ControlError> {
+    request(run, Request { command, sender: "ctl", limit: LIMIT }).map(|note| note.message)
 }
 
 fn new_run(folder: &tempfile::TempDir) -> RunDirectory {
@@ -173,29 +201,294 @@ fn a_request_waits_for_its_own_answer() {
     let folder = tempfile::tempdir().unwrap();
     let run = new_run(&folder);
     let engine = FakeEngine::start(&run);
-    assert_eq!(request(&run, RunCommand::Checkpoint, "ctl", LIMIT).unwrap(), "checkpoint of step 3");
-    let refused = request(&run, RunCommand::Sample, "ctl", LIMIT).unwrap_err();
+    assert_eq!(ask(&run, RunCommand::Checkpoint).unwrap(), "checkpoint of step 3");
+    let refused = ask(&run, RunCommand::Sample).unwrap_err();
     assert_eq!(refused.to_string(), "sample failed: there are no prompts");
     drop(engine);
-    let late = request(&run, RunCommand::Checkpoint, "ctl", LIMIT).unwrap_err();
+    let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
     assert_eq!(late.to_string(), "the run \"books\" is not alive");
-    assert!(late.hint().contains("--resume"));
+    assert_eq!(late.hint(), "read it with: patchtui view books; go on with: patchtui resume books");
 }
 
 #[test]
-fn a_request_that_is_not_answered_says_whether_it_was_heard() {
+fn a_request_that_is_not_answered_says_whether_it_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let _engine = BusyEngine::start(&run);
+    let evaluate = Request { command: RunCommand::Evaluate, sender: "ctl", limit: Duration::from_millis(200) };
+    for silent in [request(&run, evaluate).unwrap_err(), request_without_waiting(&run, evaluate).unwrap_err()] {
+        assert!(matches!(silent, ControlError::NoAnswer { accepted: false, .. }), "{silent}");
+    }
+}
+
+#[test]
+fn without_waiting_acceptance_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let _engine = FakeEngine::start(&run);
+    let sample = Request { command: RunCommand::Sample, sender: "ctl", limit: LIMIT };
+    assert_eq!(request_without_waiting(&run, sample).unwrap().command, RunCommand::Sample);
+}
+
+/// Sends commands until the engine takes no more for a while. Returns the bytes that it took.
+fn flood(client: &mut RawClient, command: RunCommand) -> usize {
+    client.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut taken = 0;
+    for n in 0..100_000 {
+        let bytes = frame(&ClientMessage::Command { id: format!("f{n}"), command }).unwrap();
+        match client.0.write(&bytes) {
+            Ok(written) => taken += written,
+            Err(_) => return taken,
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_flood_waits_in_its_own_socket_and_a_stop_passes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let mut engine = BusyEngine::start(&run);
+    let mut flooder = RawClient::attach(&run);
+    let taken = flood(&mut flooder, RunCommand::Resume);
+    assert!(taken < 2_000_000, "{taken} bytes were taken");
+    let mut other = RawClient::attach(&run);
+    other.say(&frame(&ClientMessage::Command { id: "s".into(), command: RunCommand::Stop }).unwrap());
+    let (flag, limit) = (engine.commands.stop_flag(), Instant::now() + LIMIT);
+    while flag.level() != StopLevel::AfterCheckpoint {
+        assert!(Instant::now() < limit, "the stop waits behind the flood");
+        thread::yield_now();
+    }
+    let first = engine.inbox.next_batch(true).unwrap();
+    assert_eq!((first.command, first.envelopes().count()), (RunCommand::Stop, 1));
+    let others = engine.inbox.next_batch(true).unwrap();
+    assert_eq!((others.command, others.envelopes().count()), (RunCommand::Resume, 64));
+}
+
+#[test]
+fn a_flood_of_stops_raises_the_flag_although_its_places_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let engine = BusyEngine::start(&run);
+    let mut flooder = RawClient::attach(&run);
+    flood(&mut flooder, RunCommand::Stop);
+    let mut other = RawClient::attach(&run);
+    other.say(&frame(&ClientMessage::Command { id: "k".into(), command: RunCommand::Kill }).unwrap());
+    let (flag, limit) = (engine.commands.stop_flag(), Instant::now() + LIMIT);
+    while flag.level() != StopLevel::Now {
+        assert!(Instant::now() < limit, "the kill waits behind the stops");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn every_command_of_a_flood_is_answered_in_few_lines() {
+    const COMMANDS: usize = 3000;
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let mut engine = FakeEngine::start(&run);
+    let mut client = RawClient::attach(&run);
+    let mut writer = RawClient(client.0.try_clone().unwrap());
+    let flood = thread::spawn(move || {
+        for n in 0..COMMANDS {
+            writer.say(&frame(&ClientMessage::Command { id: format!("f{n}"), command: RunCommand::Resume }).unwrap());
+        }
+    });
+    let mut open: HashSet<String> = (0..COMMANDS).map(|n| format!("f{n}")).collect();
+    while !open.is_empty() {
+        if let ServerMessage::Record(record) = client.hear().expect("the flooder was sent away")
+            && let RunEvent::CommandDone(note) = record.event
+        {
+            for id in std::iter::once(&note.id).chain(&note.also) {
+                assert!(open.remove(id), "{id} was answered twice");
+            }
+        }
+    }
+    flood.join().unwrap();
+    // Another client is not held up by what the first one sends.
+    assert_eq!(ask(&run, RunCommand::Pause).unwrap(), "pause of step 3");
+    engine.end();
+    let events = std::fs::read_to_string(run.events()).unwrap();
+    assert!(events.lines().count() < COMMANDS / 5, "{} lines", events.lines().count());
+}
+
+#[test]
+fn a_command_that_is_sent_twice_acts_once_and_is_answered_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let mut engine = BusyEngine::start(&run);
+    let mut client = RawClient::attach(&run);
+    let command = frame(&ClientMessage::Command { id: "once".into(), command: RunCommand::Evaluate }).unwrap();
+    let last = frame(&ClientMessage::Command { id: "last".into(), command: RunCommand::Sample }).unwrap();
+    client.say(&[command.clone(), command.clone(), last].concat());
+    let limit = Instant::now() + LIMIT;
+    let mut batches = Vec::new();
+    while batches.len() < 2 {
+        assert!(Instant::now() < limit, "only {batches:?}");
+        batches.extend(engine.inbox.wait(Duration::from_millis(5)));
+    }
+    let counts: Vec<_> = batches.iter().map(|batch| (batch.command, batch.envelopes().count())).collect();
+    assert_eq!(counts, [(RunCommand::Evaluate, 1), (RunCommand::Sample, 1)]);
+    assert_eq!(engine.inbox.next_repeat(), None);
+    let note = batches[0].note(7, "token loss 3.2");
+    engine.inbox.remember(&batches[0], &note, true);
+    client.say(&command);
+    let again = loop {
+        assert!(Instant::now() < limit, "no second answer");
+        if let Some(again) = engine.inbox.next_repeat() {
+            break again;
+        }
+        thread::yield_now();
+    };
+    assert_eq!(again, RunEvent::CommandDone(note));
+    assert!(engine.inbox.next_batch(true).is_none());
+}
+
+#[test]
+fn a_client_that_leaves_at_once_has_been_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let mut engine = BusyEngine::start(&run);
+    let mut client = RawClient::connect(&run);
+    let pause = ClientMessage::Command { id: "p".into(), command: RunCommand::Pause };
+    client.say(&[frame(&ClientMessage::Hello(Hello::from_here("raw"))).unwrap(), frame(&pause).unwrap()].concat());
+    drop(client);
+    assert_eq!(engine.inbox.wait(LIMIT).map(|batch| batch.command), Some(RunCommand::Pause));
+}
+
+#[test]
+fn a_wait_without_senders_takes_its_time() {
+    let (commands, mut inbox) = command_channel();
+    drop(commands);
+    let began = Instant::now();
+    assert!(inbox.wait(Duration::from_millis(50)).is_none());
+    assert!(began.elapsed() >= Duration::from_millis(50) && inbox.is_abandoned());
+}
+
+/// A listener in the place of an engine, with its lock.
+fn pretend_to_listen(folder: &tempfile::TempDir, run: &RunDirectory) -> (RunLock, UnixListener) {
+    let lock = RunLock::acquire(run).unwrap();
+    let socket = folder.path().join("fake.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    EngineInfo::of_this_process(socket, PROTOCOL).write(run).unwrap();
+    (lock, listener)
+}
+
+#[test]
+fn a_command_whose_sending_failed_is_sent_over_the_next_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let (_lock, listener) = pretend_to_listen(&folder, &run);
+    let engine = thread::spawn(move || {
+        let accept = || {
+            let mut client = RawClient(listener.accept().unwrap().0);
+            client.0.set_read_timeout(Some(LIMIT)).unwrap();
+            client.say(&frame(&ServerMessage::Hello(Hello::from_here("engine"))).unwrap());
+            client
+        };
+        let mut first = accept();
+        while !matches!(first.hear_client(), ClientMessage::Ping) {}
+        // From here on, sending to this end fails, while receiving from it still works.
+        first.0.shutdown(std::net::Shutdown::Read).unwrap();
+        first.say(&frame(&ServerMessage::Snapshot(Box::default())).unwrap());
+        let mut second = accept();
+        loop {
+            if let ClientMessage::Command { command, .. } = second.hear_client() {
+                break command;
+            }
+        }
+    });
+    in_time(async {
+        let patience = Patience { first_retry: Duration::from_millis(10), ..Patience::default() };
+        let mut link = connect_with(run.clone(), "test".into(), patience);
+        assert!(matches!(link.feed.recv().await, Some(Feed::Snapshot(_))));
+        link.commands.send(RunCommand::Checkpoint).unwrap();
+        let got = tokio::task::spawn_blocking(move || engine.join().unwrap());
+        assert_eq!(got.await.unwrap(), RunCommand::Checkpoint);
+    });
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_said_to_be_just_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let (_lock, _listener) = pretend_to_listen(&folder, &run);
+    let status = status(&run, "ctl").unwrap();
+    let problem = status.problem.unwrap();
+    assert!(matches!(problem, ControlError::Unresponsive { .. }), "{problem}");
+    let pause = ask(&run, RunCommand::Pause).unwrap_err();
+    assert!(pause.to_string().contains("does not answer"), "{pause}");
+}
+
+#[test]
+fn a_run_without_a_socket_says_which_signals_it_takes() {
     let folder = tempfile::tempdir().unwrap();
     let run = new_run(&folder);
     let _lock = RunLock::acquire(&run).unwrap();
-    let mut store = Store::open(&run).unwrap();
-    let subscription = store.subscribe();
-    let (events, _store) = store.start().unwrap();
-    // Nobody reads the inbox: the trainer is deep in a step.
-    let (commands, _inbox) = command_channel();
-    let server = Server::start(ServerSetup { subscription, commands, events, signals: None }).unwrap();
-    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(&run).unwrap();
-    let silent = request(&run, RunCommand::Evaluate, "ctl", Duration::from_millis(200)).unwrap_err();
-    assert!(matches!(silent, ControlError::NoAnswer { accepted: false, .. }), "{silent}");
+    EngineInfo::of_this_process(None, PROTOCOL).write(&run).unwrap();
+    let pid = std::process::id();
+    let error = ask(&run, RunCommand::Pause).unwrap_err();
+    assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and listens to signals only"));
+    assert_eq!(error.hint(), format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"));
+    assert!(matches!(check_reachable(&run), Err(ControlError::SignalsOnly { .. })));
+    assert!(matches!(status(&run, "ctl").unwrap().problem, Some(ControlError::SignalsOnly { .. })));
+}
+
+#[test]
+fn every_error_says_what_is_wrong_and_what_to_type() {
+    let io = || std::io::Error::other("disk on fire");
+    let (name, socket, command) = (|| "books".to_owned(), || std::path::PathBuf::from("/run/books.sock"), RunCommand::Stop);
+    let second = Duration::from_secs(1);
+    let folder = |path: &str| Box::new(ControlError::SocketFolder { path: path.into(), problem: "it is not a folder".into() });
+    let frames = [
+        FrameError::TooLarge { length: 9, limit: 8 },
+        FrameError::Torn,
+        FrameError::NotAMessage(serde_json::from_str::<u8>("x").unwrap_err()),
+        FrameError::Io(io()),
+        FrameError::Stuck,
+    ];
+    let mut errors: Vec<ControlError> = frames.into_iter().map(ControlError::Frame).collect();
+    errors.extend([
+        ControlError::NotAlive { name: name() },
+        ControlError::OtherMachine { name: name(), host: "node7".into() },
+        ControlError::NotListening { name: name() },
+        ControlError::SignalsOnly { name: name(), pid: 12 },
+        ControlError::Unresponsive { name: name(), pid: 12, waited: second },
+        ControlError::Connect { name: name(), socket: socket(), pid: 12, source: io() },
+        ControlError::ForeignPeer { socket: socket(), uid: 7 },
+        ControlError::Hello(HelloError::NotPatchtui),
+        ControlError::Hello(HelloError::Protocol { theirs: 9, version: "9.0.0".into() }),
+        ControlError::Refused { message: "the first message must be a greeting".into() },
+        ControlError::Closed,
+        ControlError::Silent(second),
+        ControlError::NoAnswer { name: name(), command, limit: second, accepted: false },
+        ControlError::NoAnswer { name: name(), command, limit: second, accepted: true },
+        ControlError::CommandFailed { name: name(), command, message: "no space left".into() },
+        ControlError::EndedFirst { name: name(), command, reason: None },
+        ControlError::EndedFirst { name: name(), command, reason: Some("it was interrupted at step 3".into()) },
+        ControlError::PathTooLong { path: socket(), limit: 107 },
+        ControlError::Listen { path: socket(), source: io() },
+        ControlError::NoSocket { first: folder("/tmp/patchtui-7"), second: folder("runs/books") },
+        ControlError::Start(io()),
+        ControlError::Client(io()),
+        ControlError::Files { name: name(), source: io() },
+        *folder("/tmp/patchtui-7"),
+    ]);
+    let find = [
+        FindError::NotARun { path: "runs/books".into() },
+        FindError::Unknown { name: "boks".into(), nearest: Some(name()) },
+        FindError::Unknown { name: "boks".into(), nearest: None },
+        FindError::Ambiguous { name: name(), paths: vec!["a/books".into(), "b/books".into()] },
+        FindError::NoRuns,
+    ];
+    let mut words: Vec<_> = errors.iter().map(|error| format!("{error}\n    {}", error.hint())).collect();
+    words.extend(find.iter().map(|error| format!("{error}\n    {}", error.hint())));
+    for text in &words {
+        let (message, hint) = text.split_once("\n    ").unwrap();
+        assert!(!message.is_empty() && !message.ends_with('.') && message.starts_with(char::is_lowercase), "{message}");
+        assert!(!hint.is_empty() && !hint.contains("RUN") && !hint.contains("PID"), "{hint}");
+    }
+    insta::assert_snapshot!(words.join("\n"));
 }
 
 #[test]
@@ -206,9 +499,12 @@ fn status_is_the_same_from_a_living_engine_and_from_the_files() {
     engine.take_steps(1..=4);
     in_time(async { Client::attach(&run, "test").hear_until(|history| history.step() == 4).await });
     let alive = status(&run, "ctl").unwrap();
-    assert_eq!(alive, History::read(&run).unwrap().0);
+    assert!(alive.problem.is_none());
+    assert_eq!(alive.history, History::read(&run).unwrap().0);
     drop(engine);
-    assert_eq!(status(&run, "ctl").unwrap().end.unwrap().outcome, Outcome::Completed);
+    let ended = status(&run, "ctl").unwrap();
+    assert!(ended.problem.is_none());
+    assert_eq!(ended.history.end.unwrap().outcome, Outcome::Completed);
 }
 
 /// A client that speaks bytes.
@@ -216,7 +512,7 @@ struct RawClient(UnixStream);
 
 impl RawClient {
     fn connect(run: &RunDirectory) -> Self {
-        let stream = UnixStream::connect(EngineInfo::read(run).unwrap().socket).unwrap();
+        let stream = UnixStream::connect(EngineInfo::read(run).unwrap().socket.unwrap()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         Self(stream)
     }
@@ -238,6 +534,15 @@ impl RawClient {
         let mut body = vec![0; u32::from_le_bytes(length) as usize];
         self.0.read_exact(&mut body).ok()?;
         Some(serde_json::from_slice(&body).unwrap())
+    }
+
+    /// What a client says, heard by who pretends to be an engine.
+    fn hear_client(&mut self) -> ClientMessage {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).unwrap();
+        let mut body = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body).unwrap()
     }
 
     /// Why the engine sent this client away.
@@ -299,7 +604,7 @@ fn a_server_that_missed_records_reads_them_from_the_files() {
     let (sink, _unread) = std::sync::mpsc::channel();
     let commands = command_channel().0;
     let server = Server::start(ServerSetup { subscription, commands, events: EventSender::new(sink), signals: None }).unwrap();
-    EngineInfo::of_this_process(server.socket().to_path_buf(), PROTOCOL).write(&run).unwrap();
+    EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL).write(&run).unwrap();
     in_time(async {
         let mut client = Client::attach(&run, "test");
         assert!(matches!(client.hear().await, Feed::Snapshot(history) if history.last_seq == 0));
@@ -316,14 +621,17 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
     let engine = FakeEngine::start(&run);
     let mut good = RawClient::attach(&run);
     let hello = Hello::from_here("raw");
+    let long = ClientMessage::Command { id: "x".repeat(129), command: RunCommand::Pause };
+    let with_long_id = [frame(&ClientMessage::Hello(hello.clone())).unwrap(), frame(&long).unwrap()].concat();
     let with = |hello: Hello| frame(&ClientMessage::Hello(hello)).unwrap();
-    let table: [(Vec<u8>, &str); 6] = [
+    let table: [(Vec<u8>, &str); 7] = [
         (with(Hello { magic: "other".into(), ..hello.clone() }), "the other side is not patchtui"),
         (with(Hello { protocol: 7, ..hello }), "the other side speaks protocol 7"),
         (frame(&ClientMessage::Attach).unwrap(), "the first message must be a greeting"),
         (u32::MAX.to_le_bytes().to_vec(), "larger than the limit"),
-        (b"\x02\0\0\0{]".to_vec(), "not a message"),
-        (frame(&serde_json::json!({"type": "format_disk"})).unwrap(), "not a message"),
+        (b"\x02\0\0\0{]".to_vec(), "not a valid message"),
+        (frame(&serde_json::json!({"type": "format_disk"})).unwrap(), "not a valid message"),
+        (with_long_id, "at most 128 bytes"),
     ];
     for (bytes, reason) in table {
         let mut bad = RawClient::connect(&run);
@@ -359,7 +667,7 @@ fn a_lost_engine_is_found_again() {
     in_time(async {
         let mut client = Client { link: connect_with(run.clone(), "test".into(), patience), history: History::default() };
         client.hear_until(|history| history.header.is_some()).await;
-        // The door breaks while the engine lives on.
+        // The server breaks while the engine lives on.
         drop(engine.server.take());
         while !matches!(client.hear().await, Feed::Lost { .. }) {}
         drop(engine);
@@ -386,7 +694,7 @@ fn an_engine_that_says_nothing_counts_as_lost() {
             stream
         });
         let Some(Feed::Lost { reason, retry_seconds }) = link.feed.recv().await else { panic!("not lost") };
-        assert_eq!((reason.as_str(), retry_seconds), ("the engine has been silent for 0.1 s", 0.25));
+        assert_eq!((reason.as_str(), retry_seconds), ("nothing was heard from the engine for 0.1 s", 0.25));
         drop(mute.await.unwrap());
     });
 }

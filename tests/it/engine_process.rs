@@ -5,20 +5,20 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use patchtui::commands::Runs;
 use patchtui::commands::attach::find;
-use patchtui::commands::ctl::{CtlRequest, CtlVerb, answer};
+use patchtui::commands::ctl::{CtlRequest, CtlVerb, Wait, answer};
+use patchtui::commands::{CommandError, Runs};
 use patchtui::config::OnUsr1;
-use patchtui::control::{greet, request};
+use patchtui::control::{ControlError, Request, greet, request};
 use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
 use patchtui::report::{Plain, stdout};
 use patchtui::run::{
-    CommandNote, EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, RunState, RunSummary,
-    is_alive,
+    EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, RunState, RunSummary, is_alive,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -35,7 +35,7 @@ fn be_an_engine() {
     let behaviour = std::env::var(BEHAVIOUR).unwrap();
     let directory = RunDirectory::new(path);
     let mut plain = Plain::new(stdout());
-    let face = (behaviour == "plain").then(|| Box::new(move |record| plain.show(&record)) as Face);
+    let face = (matches!(behaviour.as_str(), "plain" | "headless")).then(|| Box::new(move |record| plain.show(&record)) as Face);
     let lock = RunLock::inherit(&directory).unwrap().map_or_else(|| RunLock::acquire(&directory), Ok);
     let lock = match lock {
         Ok(lock) => lock,
@@ -46,17 +46,18 @@ fn be_an_engine() {
     };
     let on_usr1 = if behaviour == "usr1-stops" { OnUsr1::Stop } else { OnUsr1::Continue };
     let setup = EngineSetup { on_usr1, face, lock, index: RunIndex::of_user(), directory: directory.clone() };
-    let code = match run_engine(setup, move |inbox, events| pretend(&directory, &behaviour, &inbox, &events)) {
+    let code = match run_engine(setup, move |inbox, events| pretend(&directory, &behaviour, inbox, &events)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("\nerror: {error}");
-            2
+            let error = CommandError::from(error);
+            eprintln!("\nerror: {error}\nhint: {}", error.hint.as_deref().unwrap_or_default());
+            error.exit_code
         }
     };
     std::process::exit(code.into());
 }
 
-fn pretend(directory: &RunDirectory, behaviour: &str, inbox: &Inbox, events: &EventSender) -> RunEnd {
+fn pretend(directory: &RunDirectory, behaviour: &str, mut inbox: Inbox, events: &EventSender) -> RunEnd {
     events.send(header(directory.path(), None));
     let mut taken = 3;
     (1..=taken).for_each(|n| events.send(step(n)));
@@ -66,18 +67,25 @@ fn pretend(directory: &RunDirectory, behaviour: &str, inbox: &Inbox, events: &Ev
             taken += 1;
             events.send(step(taken));
         }
-        let Some(asked) = inbox.wait(Duration::from_millis(2)) else { continue };
-        let note = CommandNote { id: asked.id, command: asked.command, from: asked.from, step: taken, message: String::new() };
-        events.send(RunEvent::CommandAccepted(note.clone()));
-        match asked.command {
+        let Some(batch) = inbox.wait(Duration::from_millis(2)) else { continue };
+        events.send(RunEvent::CommandAccepted(batch.note(taken, "")));
+        match batch.command {
             _ if behaviour == "deaf" => {}
             RunCommand::Kill => return end(Outcome::Interrupted, taken),
             // A save takes a while; a second signal comes in the middle of it.
             RunCommand::Stop if behaviour == "slow" => {}
+            RunCommand::Stop if behaviour == "cannot-save" => {
+                events.send(RunEvent::CommandFailed(batch.note(taken, "no space left on device")));
+                return end(Outcome::Failed, taken);
+            }
             RunCommand::Stop => return end(Outcome::Stopped, taken),
-            command => events.send(RunEvent::CommandDone(CommandNote { message: format!("{command} at step {taken}"), ..note })),
+            command => events.send(RunEvent::CommandDone(batch.note(taken, format!("{command} at step {taken}")))),
         }
     }
+}
+
+fn ask(run: &RunDirectory, command: RunCommand) -> Result<String, ControlError> {
+    request(run, Request { command, sender: "test", limit: LIMIT }).map(|note| note.message)
 }
 
 struct Engine {
@@ -99,6 +107,15 @@ impl Engine {
     fn start(behaviour: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
+        let child = spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap()).unwrap();
+        Self { folder, run, child }
+    }
+
+    /// An engine that finds `problem` in the place of its folder of sockets.
+    fn start_without_socket_folder(behaviour: &str, problem: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
+        problem(&folder.path().join("sockets"));
         let child = spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap()).unwrap();
         Self { folder, run, child }
     }
@@ -163,7 +180,7 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
     assert_eq!(history.end.map(|end| end.outcome), Some(Outcome::Stopped));
     assert!(history.log.iter().any(|line| line.text == "stop asked by SIGTERM"), "{:?}", history.log);
     assert!(!is_alive(&engine.run));
-    assert!(!EngineInfo::read(&engine.run).unwrap().socket.exists());
+    assert!(!EngineInfo::read(&engine.run).unwrap().socket.unwrap().exists());
 }
 
 #[test]
@@ -196,7 +213,7 @@ fn a_terminal_that_is_gone_does_not_stop_the_run() {
     engine.hear("SIGHUP was ignored");
     engine.signal(Signal::TSTP);
     engine.hear("SIGTSTP (Ctrl-Z) was ignored");
-    assert_eq!(request(&engine.run, RunCommand::Checkpoint, "test", LIMIT).unwrap(), "checkpoint at step 3");
+    assert_eq!(ask(&engine.run, RunCommand::Checkpoint).unwrap(), "checkpoint at step 3");
 }
 
 #[test]
@@ -220,12 +237,103 @@ fn sigusr1_saves_and_goes_on_or_stops() {
 #[test]
 fn sigusr2_puts_a_removed_socket_back() {
     let engine = Engine::start("obeys");
-    let socket = EngineInfo::read(&engine.run).unwrap().socket;
+    let socket = EngineInfo::read(&engine.run).unwrap().socket.unwrap();
     fs::remove_file(&socket).unwrap();
     greet(&engine.run, "test").unwrap_err();
     engine.signal(Signal::USR2);
-    engine.hear("the engine's socket was opened anew");
+    engine.hear("the engine's socket was opened again");
     greet(&engine.run, "test").unwrap();
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn a_socket_folder_that_cannot_be_used_is_replaced_by_the_run_directory() {
+    let a_file = |path: &Path| fs::write(path, "").unwrap();
+    let open_to_others = |path: &Path| {
+        fs::create_dir(path).unwrap();
+        open_to_all(path);
+    };
+    for engine in [Engine::start_without_socket_folder("obeys", a_file), Engine::start_without_socket_folder("obeys", open_to_others)] {
+        assert_eq!(EngineInfo::read(&engine.run).unwrap().socket, Some(engine.run.engine_socket()));
+        engine.hear("cannot use the socket folder");
+        assert_eq!(ask(&engine.run, RunCommand::Pause).unwrap(), "pause at step 3");
+    }
+}
+
+#[test]
+fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_signals() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
+    fs::write(folder.path().join("sockets"), "").unwrap();
+    open_to_all(run.path());
+    let error = CommandError::from(spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap()).unwrap_err());
+    assert!(error.exit_code == 2 && error.message.contains("--no-tui"), "{error}");
+    let child = command(folder.path(), &run, "headless").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut engine = Engine { folder, run, child };
+    let lines = BufReader::new(engine.child.stdout.take().unwrap()).lines();
+    let pid = engine.child.id();
+    let warned = format!("this run listens to signals only: kill -TERM {pid} stops it with a checkpoint");
+    let mut lines = lines.map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(&warned)), "no warning");
+    assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
+    assert_eq!(EngineInfo::read(&engine.run).unwrap().socket, None);
+    let refused = ask(&engine.run, RunCommand::Pause).unwrap_err();
+    assert!(refused.hint().contains(&format!("kill -TERM {pid}")), "{refused}");
+    engine.signal(Signal::USR2);
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.exit_code(), Some(75));
+    lines.for_each(drop);
+    assert!(engine.history().log.iter().any(|line| line.text.contains(&warned)));
+}
+
+#[test]
+fn a_file_size_limit_is_reported_like_a_full_disk_and_a_broken_pipe_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDirectory::create(folder.path().join("books")).unwrap();
+    let engine = command(folder.path(), &run, "plain");
+    let mut shell = Command::new("sh");
+    // Counted in blocks of 512 or 1024 bytes, as the shell likes it.
+    shell.args(["-c", "ulimit -f 32 && exec \"$0\" \"$@\""]).arg(engine.get_program()).args(engine.get_args());
+    shell.envs(engine.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("warning: cannot write") && line.contains("metrics.jsonl")), "nothing was reported");
+    let mut engine = Engine { folder, run, child };
+    engine.signal(Signal::PIPE);
+    engine.signal(Signal::TERM);
+    lines.for_each(drop);
+    assert_eq!(engine.exit_code(), Some(75));
+}
+
+#[test]
+fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
+    let engine = Engine::start("obeys");
+    engine.hear("books starts");
+    let runs = engine.runs();
+    let ask = |verb, json| answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs);
+    let status = || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
+    assert_eq!(status()["responding"], true);
+    engine.signal(Signal::STOP);
+    assert_eq!(status()["responding"], false);
+    let text = ask(CtlVerb::Status, false).unwrap();
+    assert!(text.contains("does not answer") && text.contains("kill -CONT") && !text.contains("\nspeed"), "{text}");
+    let pause = ask(CtlVerb::Tell(RunCommand::Pause), false).unwrap_err();
+    assert!(pause.exit_code == 1 && pause.message.contains("does not answer"), "{pause}");
+    engine.signal(Signal::CONT);
+    assert_eq!(ask(CtlVerb::Tell(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
+}
+
+#[test]
+fn a_stop_whose_checkpoint_cannot_be_saved_has_failed() {
+    let engine = Engine::start("cannot-save");
+    let failed = ask(&engine.run, RunCommand::Stop).unwrap_err();
+    assert_eq!(failed.to_string(), "stop failed: no space left on device");
+    let engine = Engine::start("obeys");
+    assert_eq!(ask(&engine.run, RunCommand::Stop).unwrap(), "the run has ended at step 3 with a checkpoint");
+    assert!(!is_alive(&engine.run), "a stop that is done leaves no engine behind");
 }
 
 #[test]
@@ -261,7 +369,7 @@ fn a_killed_engine_leaves_a_crashed_run_that_can_go_on() {
     assert_eq!(RunSummary::read(&engine.run).unwrap().state, RunState::Crashed);
     let lock = RunLock::acquire(&engine.run).unwrap();
     engine.child = spawn(command(engine.folder.path(), &engine.run, "obeys"), &engine.run, lock).unwrap();
-    request(&engine.run, RunCommand::Stop, "test", LIMIT).unwrap();
+    ask(&engine.run, RunCommand::Stop).unwrap();
     assert_eq!(engine.exit_code(), Some(75));
     assert_eq!(engine.history().attempt, 2);
 }
@@ -271,13 +379,13 @@ fn a_run_is_found_and_asked_from_any_folder() {
     let engine = Engine::start("obeys");
     let runs = engine.runs();
     assert_eq!(find(None, &runs).unwrap(), engine.run);
-    let ask = |verb, json| answer(CtlRequest { run: "books", verb, limit: LIMIT, json }, &runs).unwrap();
+    let ask = |verb, json| answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs).unwrap();
     assert_eq!(ask(CtlVerb::Tell(RunCommand::Evaluate), false), "evaluate at step 3\n");
     let status: serde_json::Value = serde_json::from_str(&ask(CtlVerb::Status, true)).unwrap();
     assert_eq!((&status["state"], &status["step"], &status["steps"]), (&"alive".into(), &3.into(), &6.into()));
     assert!(ask(CtlVerb::Status, false).contains("step         3 of 6\n"));
     assert_eq!(patchtui::commands::runs::summaries(&runs).len(), 1);
-    let error = answer(CtlRequest { run: "book", verb: CtlVerb::Status, limit: LIMIT, json: false }, &runs).unwrap_err();
+    let error = answer(CtlRequest { run: "book", verb: CtlVerb::Status, wait: Wait::UntilDone, limit: LIMIT, json: false }, &runs).unwrap_err();
     assert_eq!(error.hint.unwrap(), "did you mean \"books\"? List all with: patchtui runs");
 }
 
@@ -295,6 +403,6 @@ fn a_closed_standard_output_does_not_stop_a_run_in_the_foreground() {
         assert!(Instant::now() < limit && child.try_wait().unwrap().is_none(), "the run stands still");
     }
     let mut engine = Engine { folder, run, child };
-    request(&engine.run, RunCommand::Stop, "test", LIMIT).unwrap();
+    ask(&engine.run, RunCommand::Stop).unwrap();
     assert_eq!(engine.exit_code(), Some(75));
 }

@@ -26,6 +26,7 @@ mod run_files;
 mod sanitize;
 #[cfg(feature = "engine")]
 mod starts;
+mod steering;
 mod tokenizer;
 mod tui_chart;
 mod tui_fixture;

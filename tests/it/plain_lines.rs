@@ -126,5 +126,5 @@ fn a_run_is_a_few_lines() {
     let said = records(whole_run(Path::new("/runs/books")));
     said.iter().take(20).for_each(|record| history.apply(record));
     history.control = ControlState::Running;
-    insta::assert_snapshot!(status_text(&summary("books", RunState::Alive, Some(6)), &history));
+    insta::assert_snapshot!(status_text(&summary("books", RunState::Alive, Some(6)), &history, None));
 }

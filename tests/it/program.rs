@@ -283,6 +283,29 @@ fn damaged_newer_checkpoints_do_not_push_out_a_fresh_one() {
     assert!(evaluations.lines().last().unwrap().contains("\"step\":9"), "{evaluations}");
 }
 
+#[test]
+fn a_stop_that_cannot_save_is_no_success() {
+    let bench = Bench::new();
+    fs::write(bench.path().join("text.txt"), "to be or not to be ".repeat(500)).unwrap();
+    let mut command = bench.patchtui(&endless());
+    command.args(["--no-tui", "--json"]);
+    let ctl = |verb: &str| output(bench.patchtui(&["ctl", "demo", verb, "--json"]));
+    let code = until(
+        command,
+        |record| completed_step(record, 3),
+        |_| {
+            let (code, text, errors) = ctl("pause");
+            assert_eq!(code, 0, "{errors}");
+            let step = serde_json::from_str::<Value>(&text).unwrap()["step"].as_u64().unwrap();
+            // A file in the place of the scratch folder.
+            fs::write(bench.run_dir("demo").join(format!("checkpoints/step-{step:08}.tmp")), "in the way").unwrap();
+            let (code, _, errors) = ctl("stop");
+            assert!(code == 1 && errors.contains("stop failed: "), "{code} {errors}");
+        },
+    );
+    assert_eq!(code, 1);
+}
+
 /// The program on a terminal of its own; what it starts finds runs and sockets in `bench`.
 fn on_a_terminal(bench: &Bench, arguments: &[&str]) -> Session {
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_patchtui"));
@@ -325,6 +348,11 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     screen.wait_for_text("goes on in the background");
     assert_eq!(screen.ended().0.exit_code(), 0);
     assert!(ctl("status").1.contains("paused"));
+    let (code, text, _) = output(bench.patchtui(&["ctl", "demo", "checkpoint", "--json"]));
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert!(code == 0 && answer["seconds"].is_f64() && answer["bytes"].as_u64() > Some(1000), "{text}");
+    let (code, text, _) = output(bench.patchtui(&["ctl", "demo", "evaluate", "--no-wait"]));
+    assert_eq!((code, text.as_str()), (0, "evaluate is accepted\n"));
     assert_eq!(ctl("stop").0, 0);
     let mut screen = on_a_terminal(&bench, &["attach", "demo"]);
     screen.wait_for_text("stopped");

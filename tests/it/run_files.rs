@@ -73,7 +73,16 @@ fn any_measurement() -> impl Strategy<Value = RunEvent> {
 
 fn any_note() -> impl Strategy<Value = RunEvent> {
     (any::<u64>(), any_number(), any_text(), any::<bool>(), 0..11_u8).prop_map(|(step, number, text, flag, which)| {
-        let note = CommandNote { id: text.clone(), command: RunCommand::Checkpoint, from: text.clone(), step, message: text.clone() };
+        let note = CommandNote {
+            id: text.clone(),
+            command: RunCommand::Checkpoint,
+            from: text.clone(),
+            step,
+            message: text.clone(),
+            also: Vec::new(),
+            seconds: None,
+            bytes: None,
+        };
         match which {
             0 => header(Path::new("/runs/books"), flag.then_some(step)),
             1 => RunEvent::Progress(Progress { activity: text, done: step, total: flag.then_some(step) }),

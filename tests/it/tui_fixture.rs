@@ -256,7 +256,16 @@ impl Story {
 
 /// An answer of the engine to a command.
 pub(crate) fn note(command: RunCommand, message: &str) -> CommandNote {
-    CommandNote { id: "c1".into(), command, from: "keyboard of alice (pid 12)".into(), step: 66, message: message.into() }
+    CommandNote {
+        id: "c1".into(),
+        command,
+        from: "keyboard of alice (pid 12)".into(),
+        step: 66,
+        message: message.into(),
+        also: Vec::new(),
+        seconds: None,
+        bytes: None,
+    }
 }
 
 /// A client without colours that has heard `story`.
