@@ -9,7 +9,7 @@ use crate::commands::choose::{Choice, Wish, alive, choose, unfinished};
 use crate::commands::engine_process::Face;
 use crate::commands::{CommandError, attach, engine, launch, load_config};
 use crate::config::{DeviceChoice, RunConfig, identity_changes, load_resolved, to_toml};
-use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
+use crate::run::{RunDirectory, RunIndex, RunLock, replace_file, sanitize_line};
 
 /// Runs a configuration. Returns the exit code.
 ///
@@ -40,12 +40,9 @@ pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
         },
         Choice::Start(directory) | Choice::Resume(directory) => directory,
     };
-    config.name = directory.name();
-    if directory.is_run() {
-        check_identity(&directory, &config)?;
-    }
-    engine::check(&config)?;
-    let directory = prepare_directory(&directory, &config)?;
+    let prepared = prepare(&directory, config)?;
+    prepared.warnings.iter().for_each(|warning| complain_softly(warning));
+    let directory = prepared.directory;
     if is_headless {
         let face = if args.json { Face::Json } else { Face::Plain };
         return engine::run(&directory, face);
@@ -54,7 +51,31 @@ pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
     attach::watch(&directory)
 }
 
-/// Makes the directory with its `config.toml`, and remembers it for `attach`.
+/// A run directory that an engine can be started in.
+pub(crate) struct Prepared {
+    /// The directory with its `config.toml`.
+    pub(crate) directory: RunDirectory,
+    /// What the user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Checks everything that can be checked, then makes `directory` what `config` says; prints nothing.
+pub(crate) fn prepare(directory: &RunDirectory, mut config: RunConfig) -> Result<Prepared, CommandError> {
+    config.name = directory.name();
+    let mut warnings = if directory.is_run() { check_identity(directory, &config)? } else { Vec::new() };
+    engine::check(&config)?;
+    let directory = prepare_directory(directory, &config)?;
+    if let Err(error) = RunIndex::of_user().add(&directory) {
+        warnings.push(format!("the run will only be found from this folder: {error}"));
+    }
+    Ok(Prepared { directory, warnings })
+}
+
+fn complain_softly(warning: &str) {
+    let _ = writeln!(io::stderr(), "warning: {}", sanitize_line(warning));
+}
+
+/// Makes the directory with its `config.toml`.
 fn prepare_directory(directory: &RunDirectory, config: &RunConfig) -> Result<RunDirectory, CommandError> {
     let io = |error: io::Error| CommandError::io(directory.path(), &error);
     let is_new = !directory.path().exists();
@@ -68,14 +89,11 @@ fn prepare_directory(directory: &RunDirectory, config: &RunConfig) -> Result<Run
         }
         return Err(io(error));
     }
-    if let Err(error) = RunIndex::of_user().add(&created) {
-        let _ = writeln!(io::stderr(), "warning: the run will only be found from this folder: {error}");
-    }
     Ok(created)
 }
 
-/// Refuses what would make a resumed run another run, and warns of what makes it inexact.
-fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<(), CommandError> {
+/// Refuses what would make a resumed run another run, and returns warnings of what makes it inexact.
+fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<String>, CommandError> {
     let old = load_resolved(&directory.config())?;
     let changes = identity_changes(&old, config);
     if let Some(first) = changes.first() {
@@ -91,10 +109,8 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<(), Co
         ("threads", old.threads != config.threads),
         ("device", old.device != config.device),
     ];
-    for (key, _) in inexact.iter().filter(|(_, changed)| *changed) {
-        let _ = writeln!(io::stderr(), "warning: {key} has changed: the run goes on, but not bit for bit as it would have");
-    }
-    Ok(())
+    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run goes on, but not bit for bit as it would have");
+    Ok(inexact.iter().filter(|(_, changed)| *changed).map(warning).collect())
 }
 
 /// Asks what to do about an unfinished run; `None` if nothing.

@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod follow;
 mod link;
 mod protocol;
 mod request;
@@ -16,6 +17,7 @@ mod socket;
 use std::time::Duration;
 
 pub use error::ControlError;
+pub use follow::follow;
 pub use link::{EngineLink, Feed, Patience, connect, connect_with};
 pub use protocol::{ClientMessage, FrameError, FrameReader, Hello, HelloError, MAX_FRAME, PROTOCOL, ServerMessage, frame};
 pub use request::{greet, request, status};

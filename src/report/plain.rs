@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, perplexity, rate, shell_word};
+use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, norm, perplexity, rate, shell_word};
 use crate::run::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, log_text,
     sanitize_line,
@@ -95,11 +95,11 @@ impl Plain {
     fn show_step(&mut self, metrics: &StepMetrics) {
         let left = self.history.eta().map_or(String::new(), |(_, run)| format!("  left {}", duration(run)));
         self.line(&format!(
-            "{}  loss (K = {}) {}  grad {:.2}  lr {}  {:>6} tok/s{left}",
+            "{}  loss (K = {}) {}  grad {}  lr {}  {:>6} tok/s{left}",
             self.place("step", metrics.step),
             metrics.patch_size,
             loss(metrics.loss),
-            metrics.grad_norm,
+            norm(metrics.grad_norm),
             learning_rate(metrics.learning_rate),
             rate(metrics.tokens_per_second),
         ));

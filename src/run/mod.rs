@@ -6,6 +6,7 @@ mod append;
 mod command;
 mod directory;
 mod event;
+pub mod format;
 mod history;
 mod index;
 mod lines;
@@ -30,6 +31,6 @@ pub use lock::{EngineInfo, LockError, RunLock, is_alive};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use sanitize::line as sanitize_line;
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};
-pub use summary::{RunState, RunSummary};
+pub use summary::{CurrentStage, RunState, RunSummary, changed_at};
 
 pub(crate) use read::read_events;

@@ -5,10 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
+use crate::run::format;
 use crate::tui::chart::dots::{ACROSS, DOWN};
 use crate::tui::chart::{Curve, Domain, decimate, nice_ticks, tick_label};
-use crate::tui::format;
-use crate::tui::theme::{Look, Role};
+use crate::tui::theme::{Role, Theme};
 
 /// A chart over the tokens of a run.
 pub(crate) struct Chart<'a> {
@@ -23,7 +23,7 @@ pub(crate) struct Chart<'a> {
     /// A value that no curve can fall below, with its label.
     pub(crate) floor: Option<(f64, String)>,
     /// Colours and glyphs.
-    pub(crate) look: Look,
+    pub(crate) theme: Theme,
 }
 
 /// A curve and its style.
@@ -59,7 +59,7 @@ impl Widget for Chart<'_> {
         self.draw_x_axis(Rect { y: plot.bottom(), height: 1, ..plot }, buf);
         self.draw_floor(plot, buf);
         self.draw_switches(plot, buf);
-        let (x, y, markers) = (self.x, self.y, self.look.markers);
+        let (x, y, markers) = (self.x, self.y, self.theme.markers);
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
         for layer in self.layers {
             let extremes = decimate(layer.points, (x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
@@ -75,16 +75,16 @@ impl Widget for Chart<'_> {
 
 impl Chart<'_> {
     fn draw_y_axis(&self, plot: Rect, ticks: &[f64], labels: &[String], buf: &mut Buffer) {
-        let (dim, axis) = (self.look.style(Role::Dim), self.look.style(Role::Previous));
+        let (dim, axis) = (self.theme.style(Role::Dim), self.theme.style(Role::Previous));
         for y in plot.top()..plot.bottom() {
-            buf.set_string(plot.x - 1, y, self.look.glyph("\u{2502}", "|"), axis);
+            buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2502}", "|"), axis);
         }
         let mut free = plot.bottom();
         for (tick, label) in ticks.iter().zip(labels) {
             let y = row_of(self.y, *tick, plot);
             if y < free {
                 buf.set_string(plot.x - 1 - label.len() as u16, y, label, dim);
-                buf.set_string(plot.x - 1, y, self.look.glyph("\u{2524}", "+"), axis);
+                buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2524}", "+"), axis);
                 // Two labels never stand on neighbouring lines.
                 free = y.saturating_sub(1);
             }
@@ -92,7 +92,7 @@ impl Chart<'_> {
     }
 
     fn draw_x_axis(&self, area: Rect, buf: &mut Buffer) {
-        let dim = self.look.style(Role::Dim);
+        let dim = self.theme.style(Role::Dim);
         let ticks = nice_ticks(self.x, (usize::from(area.width) / 12).clamp(1, 10));
         let unit = " tokens";
         let last = ticks.len().saturating_sub(1);
@@ -117,20 +117,20 @@ impl Chart<'_> {
         if !(self.y.lo..=self.y.hi).contains(value) {
             return;
         }
-        let (y, style) = (row_of(self.y, *value, plot), self.look.style(Role::Floor));
+        let (y, style) = (row_of(self.y, *value, plot), self.theme.style(Role::Floor));
         for x in plot.left()..plot.right() {
-            buf.set_string(x, y, self.look.glyph("\u{254c}", "-"), style);
+            buf.set_string(x, y, self.theme.glyph("\u{254c}", "-"), style);
         }
         // On the left the curve is high, so the label covers nothing.
         buf.set_stringn(plot.x + 2, y, format!(" {label} "), usize::from(plot.width.saturating_sub(4)), style);
     }
 
     fn draw_switches(&self, plot: Rect, buf: &mut Buffer) {
-        let style = self.look.style(Role::Switch);
+        let style = self.theme.style(Role::Switch);
         for switch in &self.switches {
             let x = plot.x + column_of(self.x, switch.at, plot);
             for y in plot.top()..plot.bottom() {
-                buf.set_string(x, y, self.look.glyph("\u{250a}", ":"), style);
+                buf.set_string(x, y, self.theme.glyph("\u{250a}", ":"), style);
             }
             let before = switch.before.chars().count() as u16;
             if x > plot.x + before {
