@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::run::{
-    Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StepMetrics,
+    Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics,
 };
 
 /// Log lines that are kept for the screen; the files keep them all.
@@ -34,7 +34,7 @@ pub struct History {
     /// Work that goes on before or between steps.
     pub progress: Option<Progress>,
     /// The stage's own objective, in the order of steps; superseded steps of earlier attempts are dropped.
-    pub steps: Vec<StepPoint>,
+    pub steps: Series,
     /// The newest reporting step in full.
     pub last_step: Option<StepMetrics>,
     /// The newest reporting steps of this attempt, for throughput and ETA.
@@ -153,11 +153,11 @@ impl History {
         (seconds > 0.0).then_some(tokens / seconds)
     }
 
-    /// A copy for the wire: at most about `points` points of the objective, with first, last, lowest and highest of each piece.
+    /// A copy for the wire: at most about `points` points of the objective, with first, last, lowest, highest and the gaps of each piece.
     #[must_use]
     pub fn thinned(&self, points: usize) -> Self {
         let mut copy = self.clone();
-        copy.steps = thin(&self.steps, points);
+        copy.steps = self.steps.thinned(points);
         copy
     }
 
@@ -174,7 +174,7 @@ impl History {
     fn rewind(&mut self, step: u64) {
         // A run that starts over looks at its untrained model again.
         let is_kept = |of: u64| of <= step && step > 0;
-        self.steps.retain(|point| is_kept(point.step));
+        self.steps.retain(is_kept);
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
         self.activations.retain(|activations| is_kept(activations.step));
         self.samples.retain(|sample| is_kept(sample.step));
@@ -232,28 +232,6 @@ impl History {
             *slot = speed;
         }
     }
-}
-
-/// Keeps first, last, lowest and highest point of each of `points / 4` pieces of equal width in tokens.
-fn thin(steps: &[StepPoint], points: usize) -> Vec<StepPoint> {
-    let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Vec::new() };
-    if steps.len() <= points {
-        return steps.to_vec();
-    }
-    let pieces = (points / 4).max(1) as u64;
-    let width = ((last.tokens - first.tokens) / pieces).max(1);
-    let piece_of = |point: &StepPoint| (point.stage, (point.tokens - first.tokens) / width);
-    let mut kept = Vec::with_capacity(points + 4);
-    for piece in steps.chunk_by(|a, b| piece_of(a) == piece_of(b)) {
-        let finite = || piece.iter().enumerate().filter(|(_, point)| point.loss.is_finite());
-        let lowest = finite().min_by(|a, b| a.1.loss.total_cmp(&b.1.loss)).map(|(idx, _)| idx);
-        let highest = finite().max_by(|a, b| a.1.loss.total_cmp(&b.1.loss)).map(|(idx, _)| idx);
-        let mut indices = [Some(0), lowest, highest, Some(piece.len() - 1)].into_iter().flatten().collect::<Vec<_>>();
-        indices.sort_unstable();
-        indices.dedup();
-        kept.extend(indices.into_iter().map(|idx| piece[idx]));
-    }
-    kept
 }
 
 /// The log line of an event, if it deserves one; raw.

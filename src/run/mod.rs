@@ -14,6 +14,7 @@ mod lock;
 mod number;
 mod read;
 pub mod sanitize;
+mod series;
 mod store;
 mod summary;
 
@@ -30,6 +31,7 @@ pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use sanitize::line as sanitize_line;
+pub use series::{Bounds, Series, Spread};
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};
 pub use summary::{CurrentStage, RunState, RunSummary, changed_at};
 

@@ -2,7 +2,7 @@
 //!
 //! A point that comes costs O(log n). Lowest and highest of a stretch come from a tree of pieces, sixteen to a node, and the value
 //! below which most points of a stage lie from two heaps; neither looks at the points again. Both the screen and the snapshots
-//! for the wire are drawn from this. Knows points; never columns or colours. Start at [`Series::extremes`].
+//! for the wire are drawn from this. Knows points; never columns or colours. Start at [`Series::bounds`].
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -22,7 +22,7 @@ const USUAL_PERCENT: usize = 95;
 pub struct Series {
     points: Vec<StepPoint>,
     /// `levels[0]` has a node for every sixteen points, each further level one for sixteen nodes below.
-    levels: Vec<Vec<Option<Extremes>>>,
+    levels: Vec<Vec<Option<Bounds>>>,
     /// Stretches of points that are not finite.
     gaps: Vec<Range<usize>>,
     stages: Vec<Stage>,
@@ -30,7 +30,7 @@ pub struct Series {
 
 /// Where the lowest and the highest finite point of a stretch are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extremes {
+pub struct Bounds {
     /// Index of the lowest; the first of equals.
     pub lowest: usize,
     /// Index of the highest; the first of equals.
@@ -86,7 +86,7 @@ impl Series {
         } else if let Some(stage) = self.stages.last_mut() {
             stage.quantile.push(Number(point.loss));
         }
-        let own = point.loss.is_finite().then_some(Extremes { lowest: idx, highest: idx });
+        let own = point.loss.is_finite().then_some(Bounds { lowest: idx, highest: idx });
         let mut node = idx;
         let mut level = 0;
         // Upwards until a level has one node.
@@ -134,8 +134,8 @@ impl Series {
 
     /// Lowest and highest finite point of `range`, without looking at most of its points.
     #[must_use]
-    pub fn extremes(&self, range: Range<usize>) -> Option<Extremes> {
-        let own = |idx: usize| self.points[idx].loss.is_finite().then_some(Extremes { lowest: idx, highest: idx });
+    pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
+        let own = |idx: usize| self.points[idx].loss.is_finite().then_some(Bounds { lowest: idx, highest: idx });
         let (mut start, mut end) = (range.start, range.end.min(self.points.len()));
         let (mut before, mut after) = (None, None);
         let mut level = 0;
@@ -175,7 +175,7 @@ impl Series {
                 let piece = piece_of(&self.points[start]);
                 let end = start + self.points[start..stage.end].partition_point(|point| piece_of(point) <= piece);
                 kept.extend([start, end - 1]);
-                kept.extend(self.extremes(start..end).iter().flat_map(|extremes| [extremes.lowest, extremes.highest]));
+                kept.extend(self.bounds(start..end).iter().flat_map(|bounds| [bounds.lowest, bounds.highest]));
                 let mut gaps = self.gaps(start..end).map(|gap| gap.start);
                 kept.extend(gaps.next());
                 kept.extend(gaps.last());
@@ -188,10 +188,10 @@ impl Series {
     }
 
     /// Of two stretches one behind the other.
-    fn merged(&self, first: Option<Extremes>, second: Option<Extremes>) -> Option<Extremes> {
+    fn merged(&self, first: Option<Bounds>, second: Option<Bounds>) -> Option<Bounds> {
         let (Some(first), Some(second)) = (first, second) else { return first.or(second) };
         let is_below = |a: usize, b: usize| self.points[a].loss.total_cmp(&self.points[b].loss) == Ordering::Less;
-        Some(Extremes {
+        Some(Bounds {
             lowest: if is_below(second.lowest, first.lowest) { second.lowest } else { first.lowest },
             highest: if is_below(first.highest, second.highest) { second.highest } else { first.highest },
         })
@@ -211,7 +211,11 @@ impl Quantile {
     fn push(&mut self, number: Number) {
         self.lo = Some(self.lo.map_or(number, |lo| lo.min(number)));
         self.hi = Some(self.hi.map_or(number, |hi| hi.max(number)));
-        if self.above.peek().is_none_or(|Reverse(least)| number >= *least) { self.above.push(Reverse(number)) } else { self.below.push(number) }
+        if self.above.peek().is_none_or(|Reverse(least)| number >= *least) {
+            self.above.push(Reverse(number))
+        } else {
+            self.below.push(number)
+        }
         let count = self.below.len() + self.above.len();
         // The number at this index of all, sorted, is the least of those above.
         let idx = count * USUAL_PERCENT / 100;
@@ -312,9 +316,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stretch_has_the_extremes_and_gaps_of_its_points(series in series(), a in 0..900usize, b in 0..900usize) {
+        fn any_stretch_has_the_bounds_and_gaps_of_its_points(series in series(), a in 0..900usize, b in 0..900usize) {
             let range = a.min(b).min(series.len())..a.max(b).min(series.len());
-            let found = series.extremes(range.clone()).map(|extremes| (series[extremes.lowest].loss, series[extremes.highest].loss));
+            let found = series.bounds(range.clone()).map(|bounds| (series[bounds.lowest].loss, series[bounds.highest].loss));
             prop_assert_eq!(found, lowest_and_highest(&series[range.clone()]));
             let gaps = series.gaps(range.clone()).flatten().collect::<Vec<_>>();
             prop_assert_eq!(gaps, range.filter(|idx| !series[*idx].loss.is_finite()).collect::<Vec<_>>());
@@ -331,7 +335,7 @@ mod tests {
         }
 
         #[test]
-        fn a_thinned_series_keeps_ends_extremes_and_gaps_of_every_stage(series in series(), limit in 4..200usize) {
+        fn a_thinned_series_keeps_ends_bounds_and_gaps_of_every_stage(series in series(), limit in 4..200usize) {
             let thinned = series.thinned(limit);
             prop_assert!(thinned.len() <= series.len());
             prop_assert_eq!(thinned.stages().count(), series.stages().count());

@@ -16,7 +16,7 @@ mod terminal;
 mod theme;
 
 pub use app::{App, CommandIds, Effect, Msg, Refusal, RunList, Screen};
-pub use chart::{Curve, Domain, Extremes, decimate, nice_domain, nice_ticks};
+pub use chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_domain, nice_ticks};
 pub use event_loop::{HomeActions, ListRuns, ListenToRun, Opening, ResumeRun, StartRun, TuiExit, TuiOptions, run};
 pub use home_screen::{HomeScreen, Prompt};
 pub use keys::{Action, BINDINGS, Binding, Jump, ScreenKind, action_of, bindings};

@@ -21,6 +21,7 @@ mod tokenizer;
 mod tui_chart;
 mod tui_fixture;
 mod tui_frames;
+mod tui_home;
 mod tui_keys;
 mod tui_pty;
 mod tui_update;

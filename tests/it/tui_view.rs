@@ -129,6 +129,22 @@ fn no_color_means_no_color() {
 }
 
 #[test]
+fn a_loss_that_is_not_a_number_leaves_a_gap_and_a_mark() {
+    let mut story = Story::after(66);
+    for record in &mut story.records {
+        if let RunEvent::StepCompleted(metrics) = &mut record.event
+            && (30..36).contains(&metrics.step)
+        {
+            metrics.loss = f64::NAN;
+        }
+    }
+    let mut app = app(&story);
+    app.focus = Pane::Objective;
+    app.is_zoomed = true;
+    insta::assert_snapshot!("not_a_number_80x24", screen(&app, 80, 24));
+}
+
+#[test]
 fn a_screen_as_text_is_the_screen() {
     let story = Story::after(160);
     assert_eq!(view_text(&story.history(), 80, 24), screen(&app(&story), 80, 24));

@@ -1,13 +1,15 @@
 //! A chart with axes: curves over a floor and the lines where a stage begins.
 
+use std::ops::Range;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
-use crate::run::format;
+use crate::run::{Series, format};
 use crate::tui::chart::dots::{ACROSS, DOWN};
-use crate::tui::chart::{Curve, Domain, decimate, nice_ticks, tick_label};
+use crate::tui::chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_ticks, tick_label};
 use crate::tui::theme::{Role, Theme};
 
 /// A chart over the tokens of a run.
@@ -28,12 +30,37 @@ pub(crate) struct Chart<'a> {
 
 /// A curve and its style.
 pub(crate) struct Layer<'a> {
-    /// x and y in the order of x.
-    pub(crate) points: Box<dyn Iterator<Item = (f64, f64)> + 'a>,
+    /// What it leads through.
+    pub(crate) points: Points<'a>,
     /// Its own range, if it is not the chart's.
     pub(crate) y: Option<Domain>,
     /// How it is drawn.
     pub(crate) style: Style,
+}
+
+/// The points of a curve.
+pub(crate) enum Points<'a> {
+    /// x and y in the order of x.
+    Few(Vec<(f64, f64)>),
+    /// Losses over tokens.
+    Series(&'a Series, Range<usize>),
+}
+
+impl Points<'_> {
+    fn decimated(&self, domains: (Domain, Domain), dots: (usize, usize)) -> Vec<Extremes> {
+        match self {
+            Self::Few(points) => decimate(points.iter().copied(), domains, dots),
+            Self::Series(series, range) => decimate_series(series, range.clone(), domains, dots),
+        }
+    }
+
+    /// From which x to which x nothing is finite.
+    fn gaps(&self) -> Vec<(f64, f64)> {
+        match self {
+            Self::Few(points) => points.iter().filter(|(_, y)| !y.is_finite()).map(|(x, _)| (*x, *x)).collect(),
+            Self::Series(series, range) => series.gaps(range.clone()).map(|gap| (series[gap.start].tokens as f64, series[gap.end - 1].tokens as f64)).collect(),
+        }
+    }
 }
 
 /// Where one stage ends and the next begins.
@@ -61,8 +88,8 @@ impl Widget for Chart<'_> {
         self.draw_switches(plot, buf);
         let (x, y, markers) = (self.x, self.y, self.theme.markers);
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
-        for layer in self.layers {
-            let extremes = decimate(layer.points, (x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
+        for layer in &self.layers {
+            let extremes = layer.points.decimated((x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
             let curve = Curve::new(&extremes, width, height);
             for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
                 if let Some(glyph) = curve.glyph(column, row, markers) {
@@ -70,6 +97,7 @@ impl Widget for Chart<'_> {
                 }
             }
         }
+        self.draw_gaps(plot, buf);
     }
 }
 
@@ -108,6 +136,16 @@ impl Chart<'_> {
                     buf.set_string(start + label.len() as u16, area.y, unit, dim);
                 }
                 free = start + wide + 1;
+            }
+        }
+    }
+
+    /// A mark on the bottom line in each column with a point that is not finite.
+    fn draw_gaps(&self, plot: Rect, buf: &mut Buffer) {
+        let style = self.theme.style(Role::Bad);
+        for (from, to) in self.layers.iter().flat_map(|layer| layer.points.gaps()) {
+            for column in column_of(self.x, from, plot)..=column_of(self.x, to, plot) {
+                buf.set_string(plot.x + column, plot.bottom() - 1, self.theme.glyph("\u{d7}", "x"), style);
             }
         }
     }

@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::format;
-use crate::tui::chart::{Chart, Layer, PIECES, nice_domain, robust_range};
+use crate::run::{Spread, format};
+use crate::tui::chart::{Chart, Layer, PIECES, Points, nice_domain, robust_range};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
 use crate::tui::{Pane, RunScreen};
@@ -21,13 +21,14 @@ impl Widget for TokenLossPane<'_> {
         let inner = framed(run, Pane::TokenLoss, title, area, buf);
         let evaluations = &run.history.evaluations;
         let entropy_rate = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let Some((lo, hi, _)) = robust_range(evaluations.iter().map(|evaluation| evaluation.token_loss)) else {
+        let Some(spread) = Spread::of(evaluations.iter().map(|evaluation| evaluation.token_loss)) else {
             centered(&when(run), run.theme.style(Role::Dim), inner, buf);
             return;
         };
+        let (lo, hi, _) = robust_range(spread);
         let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES);
-        let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss));
-        let layers = vec![Layer { points: Box::new(points), y: None, style: run.theme.style(Role::TokenLoss) }];
+        let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss)).collect();
+        let layers = vec![Layer { points: Points::Few(points), y: None, style: run.theme.style(Role::TokenLoss) }];
         let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {rate:.3}")));
         Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }.render(inner, buf);
     }
