@@ -175,16 +175,13 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
         }
     }
     if let Some(directory) = directory {
-        entry("look", &format!("patchtui attach {}", shell_word(&directory.to_string_lossy())));
-        if end.outcome != Outcome::Completed {
-            entry("go on", &resume_line(directory));
+        let run = shell_word(&directory.to_string_lossy());
+        entry("look", &format!("patchtui view {run}"));
+        // The run's own hint knows better: going on may be what must not be done.
+        let has_hint = end.error.as_ref().is_some_and(|trouble| trouble.hint.is_some());
+        if end.outcome != Outcome::Completed && !has_hint {
+            entry("go on", &format!("patchtui resume {run}"));
         }
     }
     lines.into_iter().map(|line| sanitize_line(&line) + "\n").collect()
-}
-
-fn resume_line(directory: &Path) -> String {
-    let word = |path: &Path| shell_word(&path.to_string_lossy());
-    let (name, runs_dir) = (directory.file_name().unwrap_or_default(), directory.parent().unwrap_or(directory));
-    format!("patchtui run {} --name {} --runs-dir {} --resume", word(&directory.join("config.toml")), word(Path::new(name)), word(runs_dir))
 }

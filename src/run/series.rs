@@ -7,6 +7,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -17,9 +18,12 @@ const FAN_OUT: usize = 16;
 /// The share of a stage's points that lie below [`Spread::usual`], in percent.
 const USUAL_PERCENT: usize = 95;
 
-/// Points in the order of steps, readable as a slice.
+/// Points in the order of steps, readable as a slice. A copy costs nothing until one of the two grows.
 #[derive(Debug, Clone, Default)]
-pub struct Series {
+pub struct Series(Arc<Inner>);
+
+#[derive(Debug, Clone, Default)]
+struct Inner {
     points: Vec<StepPoint>,
     /// `levels[0]` has a node for every sixteen points, each further level one for sixteen nodes below.
     levels: Vec<Vec<Option<Bounds>>>,
@@ -73,6 +77,94 @@ struct Number(f64);
 impl Series {
     /// Adds a point behind the others.
     pub fn push(&mut self, point: StepPoint) {
+        Arc::make_mut(&mut self.0).push(point);
+    }
+
+    /// Keeps the points whose step satisfies `is_kept`; costs as much as building anew.
+    pub fn retain(&mut self, is_kept: impl Fn(u64) -> bool) {
+        if !self.iter().all(|point| is_kept(point.step)) {
+            *self = self.iter().copied().filter(|point| is_kept(point.step)).collect();
+        }
+    }
+
+    /// The points of each stage, in order.
+    pub fn stages(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
+        let ends = self.0.stages.iter().skip(1).map(|stage| stage.start).chain([self.0.points.len()]).collect::<Vec<_>>();
+        self.0.stages.iter().map(|stage| stage.start).zip(ends).map(|(start, end)| start..end).collect::<Vec<_>>().into_iter()
+    }
+
+    /// How the losses of the stage whose points begin at `start` are spread; `None` if none is finite.
+    #[must_use]
+    pub fn spread(&self, start: usize) -> Option<Spread> {
+        let idx = self.0.stages.binary_search_by_key(&start, |stage| stage.start).ok()?;
+        self.0.stages[idx].quantile.spread()
+    }
+
+    /// Stretches of points in `range` that are not finite.
+    pub fn gaps(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let first = self.0.gaps.partition_point(|gap| gap.end <= range.start);
+        let gaps = self.0.gaps[first..].iter();
+        gaps.take_while(move |gap| gap.start < range.end).map(move |gap| gap.start.max(range.start)..gap.end.min(range.end))
+    }
+
+    /// Lowest and highest finite point of `range`, without looking at most of its points.
+    #[must_use]
+    pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
+        let own = |idx: usize| self.0.points[idx].loss.is_finite().then_some(Bounds { lowest: idx, highest: idx });
+        let (mut start, mut end) = (range.start, range.end.min(self.0.points.len()));
+        let (mut before, mut after) = (None, None);
+        let mut level = 0;
+        // At each level, what sticks out of whole nodes is merged, and the rest is asked one level up.
+        while start < end {
+            let node = |idx: usize| if level == 0 { own(idx) } else { self.0.levels[level - 1][idx] };
+            let is_last = level == self.0.levels.len();
+            while start < end && (is_last || start % FAN_OUT != 0) {
+                before = self.0.merged(before, node(start));
+                start += 1;
+            }
+            while start < end && end % FAN_OUT != 0 {
+                end -= 1;
+                after = self.0.merged(node(end), after);
+            }
+            (start, end) = (start / FAN_OUT, end / FAN_OUT);
+            level += 1;
+        }
+        self.0.merged(before, after)
+    }
+
+    /// At most about `limit` points: first, last, lowest and highest of each piece of equal width in tokens, and where it is not
+    /// finite, a point of its first and of its last gap.
+    #[must_use]
+    pub fn thinned(&self, limit: usize) -> Self {
+        let (Some(first), Some(last)) = (self.0.points.first(), self.0.points.last()) else { return Self::default() };
+        if self.0.points.len() <= limit {
+            return self.clone();
+        }
+        let pieces = (limit / 4).max(1) as u64;
+        let width = (last.tokens.saturating_sub(first.tokens) / pieces).max(1);
+        let piece_of = |point: &StepPoint| point.tokens.saturating_sub(first.tokens) / width;
+        let mut kept = Vec::with_capacity(limit + 4);
+        for stage in self.stages() {
+            let mut start = stage.start;
+            while start < stage.end {
+                let piece = piece_of(&self.0.points[start]);
+                let end = start + self.0.points[start..stage.end].partition_point(|point| piece_of(point) <= piece);
+                kept.extend([start, end - 1]);
+                kept.extend(self.bounds(start..end).iter().flat_map(|bounds| [bounds.lowest, bounds.highest]));
+                let mut gaps = self.gaps(start..end).map(|gap| gap.start);
+                kept.extend(gaps.next());
+                kept.extend(gaps.last());
+                start = end;
+            }
+        }
+        kept.sort_unstable();
+        kept.dedup();
+        kept.into_iter().map(|idx| self.0.points[idx]).collect()
+    }
+}
+
+impl Inner {
+    fn push(&mut self, point: StepPoint) {
         let idx = self.points.len();
         self.points.push(point);
         if self.points.get(idx.wrapping_sub(1)).is_none_or(|before| before.stage != point.stage) {
@@ -105,88 +197,6 @@ impl Series {
         }
     }
 
-    /// Keeps the points whose step satisfies `is_kept`; costs as much as building anew.
-    pub fn retain(&mut self, is_kept: impl Fn(u64) -> bool) {
-        if !self.points.iter().all(|point| is_kept(point.step)) {
-            *self = std::mem::take(&mut self.points).into_iter().filter(|point| is_kept(point.step)).collect();
-        }
-    }
-
-    /// The points of each stage, in order.
-    pub fn stages(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
-        let ends = self.stages.iter().skip(1).map(|stage| stage.start).chain([self.points.len()]).collect::<Vec<_>>();
-        self.stages.iter().map(|stage| stage.start).zip(ends).map(|(start, end)| start..end).collect::<Vec<_>>().into_iter()
-    }
-
-    /// How the losses of the stage whose points begin at `start` are spread; `None` if none is finite.
-    #[must_use]
-    pub fn spread(&self, start: usize) -> Option<Spread> {
-        let idx = self.stages.binary_search_by_key(&start, |stage| stage.start).ok()?;
-        self.stages[idx].quantile.spread()
-    }
-
-    /// Stretches of points in `range` that are not finite.
-    pub fn gaps(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let first = self.gaps.partition_point(|gap| gap.end <= range.start);
-        let gaps = self.gaps[first..].iter();
-        gaps.take_while(move |gap| gap.start < range.end).map(move |gap| gap.start.max(range.start)..gap.end.min(range.end))
-    }
-
-    /// Lowest and highest finite point of `range`, without looking at most of its points.
-    #[must_use]
-    pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
-        let own = |idx: usize| self.points[idx].loss.is_finite().then_some(Bounds { lowest: idx, highest: idx });
-        let (mut start, mut end) = (range.start, range.end.min(self.points.len()));
-        let (mut before, mut after) = (None, None);
-        let mut level = 0;
-        // At each level, what sticks out of whole nodes is merged, and the rest is asked one level up.
-        while start < end {
-            let node = |idx: usize| if level == 0 { own(idx) } else { self.levels[level - 1][idx] };
-            let is_last = level == self.levels.len();
-            while start < end && (is_last || start % FAN_OUT != 0) {
-                before = self.merged(before, node(start));
-                start += 1;
-            }
-            while start < end && end % FAN_OUT != 0 {
-                end -= 1;
-                after = self.merged(node(end), after);
-            }
-            (start, end) = (start / FAN_OUT, end / FAN_OUT);
-            level += 1;
-        }
-        self.merged(before, after)
-    }
-
-    /// At most about `limit` points: first, last, lowest and highest of each piece of equal width in tokens, and where it is not
-    /// finite, a point of its first and of its last gap.
-    #[must_use]
-    pub fn thinned(&self, limit: usize) -> Self {
-        let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else { return Self::default() };
-        if self.points.len() <= limit {
-            return self.clone();
-        }
-        let pieces = (limit / 4).max(1) as u64;
-        let width = (last.tokens.saturating_sub(first.tokens) / pieces).max(1);
-        let piece_of = |point: &StepPoint| point.tokens.saturating_sub(first.tokens) / width;
-        let mut kept = Vec::with_capacity(limit + 4);
-        for stage in self.stages() {
-            let mut start = stage.start;
-            while start < stage.end {
-                let piece = piece_of(&self.points[start]);
-                let end = start + self.points[start..stage.end].partition_point(|point| piece_of(point) <= piece);
-                kept.extend([start, end - 1]);
-                kept.extend(self.bounds(start..end).iter().flat_map(|bounds| [bounds.lowest, bounds.highest]));
-                let mut gaps = self.gaps(start..end).map(|gap| gap.start);
-                kept.extend(gaps.next());
-                kept.extend(gaps.last());
-                start = end;
-            }
-        }
-        kept.sort_unstable();
-        kept.dedup();
-        kept.into_iter().map(|idx| self.points[idx]).collect()
-    }
-
     /// Of two stretches one behind the other.
     fn merged(&self, first: Option<Bounds>, second: Option<Bounds>) -> Option<Bounds> {
         let (Some(first), Some(second)) = (first, second) else { return first.or(second) };
@@ -212,9 +222,9 @@ impl Quantile {
         self.lo = Some(self.lo.map_or(number, |lo| lo.min(number)));
         self.hi = Some(self.hi.map_or(number, |hi| hi.max(number)));
         if self.above.peek().is_none_or(|Reverse(least)| number >= *least) {
-            self.above.push(Reverse(number))
+            self.above.push(Reverse(number));
         } else {
-            self.below.push(number)
+            self.below.push(number);
         }
         let count = self.below.len() + self.above.len();
         // The number at this index of all, sorted, is the least of those above.
@@ -237,7 +247,7 @@ impl Deref for Series {
     type Target = [StepPoint];
 
     fn deref(&self) -> &[StepPoint] {
-        &self.points
+        &self.0.points
     }
 }
 
@@ -252,13 +262,13 @@ impl FromIterator<StepPoint> for Series {
 /// What follows from the points does not count.
 impl PartialEq for Series {
     fn eq(&self, other: &Self) -> bool {
-        self.points == other.points
+        self.0.points == other.0.points
     }
 }
 
 impl Serialize for Series {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.points.serialize(serializer)
+        self.0.points.serialize(serializer)
     }
 }
 
@@ -354,6 +364,6 @@ mod tests {
         let mut rewound = (1..=100).map(point).collect::<Series>();
         rewound.retain(|step| step <= 40);
         let short = (1..=40).map(point).collect::<Series>();
-        assert_eq!((rewound.levels.clone(), rewound.stages().count(), rewound.spread(0)), (short.levels.clone(), 1, short.spread(0)));
+        assert_eq!((rewound.0.levels.clone(), rewound.stages().count(), rewound.spread(0)), (short.0.levels.clone(), 1, short.spread(0)));
     }
 }

@@ -23,6 +23,7 @@ mod tui_fixture;
 mod tui_frames;
 mod tui_home;
 mod tui_keys;
+mod tui_program;
 mod tui_pty;
 mod tui_update;
 mod tui_view;

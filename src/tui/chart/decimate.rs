@@ -58,7 +58,7 @@ pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Do
         let column = column_of(start);
         let end = start + series[start..range.end].partition_point(|point| x.dot(point.tokens as f64, columns).unwrap_or(0) <= column);
         // Between the gaps are stretches of finite points; the last gap of a column may go on in the next.
-        for gap in series.gaps(start..end).chain([end..end]) {
+        for gap in series.gaps(start..end).chain(std::iter::once(end..end)) {
             if let Some(bounds) = series.bounds(start..gap.start) {
                 let (first, last) = (row_of(start), row_of(gap.start - 1));
                 kept.push(Extremes { column, first, last, min: row_of(bounds.lowest), max: row_of(bounds.highest), is_joined });

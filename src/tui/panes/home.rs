@@ -24,8 +24,10 @@ const WITH_PATH: u16 = 10;
 const GAP: usize = 2;
 /// Columns of the mark of the selected run.
 const MARK: usize = 2;
-/// A longer name is cut where space is short.
+/// The least that is left to the longest name; a longer name is cut where space is short.
 const NAME: (usize, usize) = (8, 14);
+/// A longer name is cut anyhow: the line below the list has it in full.
+const LONGEST_NAME: usize = 36;
 /// A longer bar says no more.
 const BAR: (usize, usize) = (8, 24);
 
@@ -99,7 +101,7 @@ impl Table {
             columns.retain(|other| *other != column);
         }
         let free = width.saturating_sub(MARK + wide(&columns));
-        let name = longest.min(free);
+        let name = longest.min(free).min(LONGEST_NAME);
         let bar = if columns.contains(&Column::Bar) { (BAR.0 + free - name).min(BAR.1) } else { BAR.0 };
         Self { columns, name, bar }
     }
@@ -152,7 +154,7 @@ fn count_text(home: &HomeScreen) -> String {
 fn draw_list(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     let (runs, theme) = (home.runs(), home.theme);
     let Some(list) = home.list.as_ref().filter(|list| !list.runs.is_empty()) else {
-        let text = if home.list.is_some() { "n starts a run; Enter alone then takes the demo, which needs about three minutes" } else { "" };
+        let text = if home.list.is_some() { "n starts one: the demo, or a configuration file" } else { "" };
         Paragraph::new(text).style(theme.style(Role::Dim)).centered().wrap(Wrap { trim: true }).render(middle(area), buf);
         return;
     };
@@ -312,7 +314,7 @@ fn typed_lines(theme: Theme, typed: &str, width: usize) -> Vec<Line<'static>> {
     let room = width.saturating_sub(LABEL.len() + 1);
     let shown = typed.chars().skip(typed.chars().count().saturating_sub(room)).collect::<String>();
     let cursor = Span::styled(theme.glyph("\u{2588}", "_").to_owned(), theme.style(Role::Accent));
-    let mut lines = wrapped("A configuration file or the name of a built-in one; Enter alone starts the demo.", width);
+    let mut lines = wrapped("A configuration file or a built-in name; Enter alone starts the demo.", width);
     lines.truncate(2);
     let mut lines = lines.into_iter().map(|line| Line::styled(line, theme.style(Role::Dim))).collect::<Vec<_>>();
     lines.push(Line::from(vec![Span::styled(LABEL, theme.style(Role::Strong)), Span::raw(shown), cursor]));
