@@ -19,7 +19,7 @@ const SIZES: [(u16, u16); 3] = [(120, 40), (80, 24), (40, 12)];
 fn summary(name: &str, state: RunState, step: u64, steps: Option<u64>, minutes_ago: i64) -> RunSummary {
     let is_second = step * 2 > steps.unwrap_or(1);
     let patch_size = PatchSize::new(if is_second { 1 } else { 4 }).unwrap();
-    let stage = steps.map(|_| CurrentStage { number: 1 + usize::from(is_second), of: 2, patch_size });
+    let current = steps.map(|_| CurrentStage { number: 1 + usize::from(is_second), of: 2, patch_size });
     let at = jiff::Timestamp::from_second(1_772_366_400 - 60 * minutes_ago).unwrap();
     RunSummary {
         name: name.into(),
@@ -27,7 +27,7 @@ fn summary(name: &str, state: RunState, step: u64, steps: Option<u64>, minutes_a
         state,
         step,
         steps,
-        stage,
+        stage: current,
         token_loss: (step > 0).then(|| 6.0 - 4.0 * step as f64 / steps.unwrap_or(1) as f64),
         bytes: 3_600_000,
         changed_at: Some(at.to_string()),
