@@ -66,8 +66,8 @@ impl EngineError {
             Self::Device(error) => Some(error.hint()),
             Self::Data(error) => Some(error.hint()),
             Self::Plan(error) => Some(error.hint()),
-            Self::Checkpoint(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with --resume".into()),
-            Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with --resume".into()),
+            Self::Checkpoint(_) | Self::Io { .. } => Some("check the disk's room and permissions, then go on with: patchtui resume RUN".into()),
+            Self::Execution(_) => Some("lower training.micro_batch_size if the memory is full, then go on with: patchtui resume RUN".into()),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 Some("start a new run with a lower optimizer.learning_rate or a longer warm-up; the last checkpoint is still valid".into())
             }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, norm, perplexity, rate, shell_word};
+use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, norm, perplexity, rate, shell_word, small};
 use crate::run::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, log_text,
     sanitize_line,
@@ -121,7 +121,7 @@ impl Plain {
 
     fn show_activations(&mut self, activations: &Activations) {
         let place = self.place("active", activations.step);
-        let rates: Vec<_> = activations.layers.iter().map(|layer| format!("{:.1}", layer.rate)).collect();
+        let rates: Vec<_> = activations.layers.iter().map(|layer| small(layer.rate)).collect();
         self.line(&format!("{place}  neurons above {} in %, first layer to last: {}", activations.threshold, rates.join(" ")));
     }
 

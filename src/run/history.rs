@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::{
     Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics,
+    format,
 };
 
 /// Log lines that are kept for the screen; the files keep them all.
@@ -249,11 +250,17 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         }
         RunEvent::StageCompleted(ledger) => (
             Info,
-            format!("stage {} complete: {} tokens in {:.1} s, {:.0} tok/s", ledger.stage + 1, ledger.tokens, ledger.active_seconds, ledger.tokens_per_second),
+            format!(
+                "stage {} complete: {} tokens in {}, {} tok/s",
+                ledger.stage + 1,
+                format::count(ledger.tokens),
+                format::duration(ledger.active_seconds),
+                format::rate(ledger.tokens_per_second)
+            ),
         ),
         RunEvent::CheckpointSaved(info) => {
             let kept = if info.permanent { ", kept for ever" } else { "" };
-            (Info, format!("checkpoint at step {} saved in {:.1} s{kept}", info.step, info.seconds))
+            (Info, format!("checkpoint at step {} saved in {}{kept}", info.step, format::duration(info.seconds)))
         }
         RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training goes on", failure.step, failure.error)),
         RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
@@ -263,7 +270,7 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
         RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
             (Some(trouble), _) => (Error, format!("the run failed at step {}: {}", end.step, trouble.message)),
-            (None, Outcome::Completed) => (Info, format!("the run is complete: {} steps, {} tokens", end.step, end.tokens)),
+            (None, Outcome::Completed) => (Info, format!("the run is complete: {} steps, {} tokens", end.step, format::count(end.tokens))),
             (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
             (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
         },

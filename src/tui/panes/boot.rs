@@ -47,7 +47,7 @@ pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<
         ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
     rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
-    rows.push(("cost".to_owned(), format!("{:.3e} FLOPs, {:.2} of token-level training", plan.cost.flops, plan.relative_cost())));
+    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level training", format::flops(plan.cost.flops), plan.relative_cost())));
     rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
     rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));
     rows.iter().flat_map(|(label, text)| fact(theme, label, text, width)).collect()

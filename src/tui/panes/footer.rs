@@ -10,6 +10,9 @@ use crate::tui::keys::{Action, Binding, bindings};
 use crate::tui::run_screen::{Access, Link, Notice, NoticePhase, RunScreen};
 use crate::tui::theme::{Role, Theme};
 
+/// Below this width, hints stand closer together.
+const NARROW: u16 = 60;
+
 /// The last line of the screen of a run.
 pub(crate) struct Footer<'a>(pub(crate) &'a RunScreen);
 
@@ -46,6 +49,8 @@ pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl I
         // Two keys stay in sight whatever is said.
         x = buf.set_line(x, area.y, &line, (right - x).saturating_sub(20)).0 + 3;
     }
+    // On a narrow screen a column less between two hints shows one more of them.
+    let gap = if area.width < NARROW { 2 } else { 3 };
     for (key, hint) in hints {
         let wide = (key.len() + 1 + hint.len()) as u16;
         if x + wide > right {
@@ -53,7 +58,7 @@ pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl I
         }
         buf.set_string(x, area.y, key, theme.style(Role::Key));
         buf.set_string(x + key.len() as u16 + 1, area.y, hint, theme.style(Role::Dim));
-        x += wide + 3;
+        x += wide + gap;
     }
 }
 

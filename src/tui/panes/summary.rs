@@ -68,13 +68,13 @@ fn rows(run: &RunScreen) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     if let Some(loss) = run.history.end.as_ref().and_then(|end| end.token_loss) {
         let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let above = floor.map_or_else(String::new, |floor| format!(", {:.3} nats above the entropy floor", loss - floor));
+        let above = floor.map_or_else(String::new, |floor| format!(", {} nats above the entropy floor", format::loss(loss - floor)));
         rows.push(("K = 1 loss".to_owned(), format!("{}, perplexity {}{above}", format::loss(loss), format::perplexity(loss.exp()))));
     }
     for ledger in &run.history.ledgers {
         let (tokens, time) = (format::count(ledger.tokens), format::duration(ledger.active_seconds));
         let speed = format::rate(ledger.tokens_per_second);
-        let text = format!("K = {}: {tokens} tokens in {time}, {speed} tok/s, {:.2e} FLOPs", ledger.patch_size, ledger.flops);
+        let text = format!("K = {}: {tokens} tokens in {time}, {speed} tok/s, {}", ledger.patch_size, format::flops(ledger.flops));
         rows.push((format!("stage {}", ledger.stage + 1), text));
     }
     if let Some(checkpoint) = run.history.checkpoints.last() {

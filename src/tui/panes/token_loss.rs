@@ -29,7 +29,7 @@ impl Widget for TokenLossPane<'_> {
         let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES);
         let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss)).collect();
         let layers = vec![Layer { points: Points::Few(points), y: None, style: run.theme.style(Role::TokenLoss) }];
-        let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {rate:.3}")));
+        let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate))));
         Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }.render(inner, buf);
     }
 }
