@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  patchtui (client: ratatui)  <---- Unix socket ---->  patchtui engine (own process, own session)
-//!    run screen                    commands / records     |- trainer thread  (all tensors live here)
+//!    list of runs, run screen      commands / records     |- trainer thread  (all tensors live here)
 //!  patchtui ctl                                           |- store thread    (metrics.jsonl, events.jsonl, ...)
 //!  patchtui run --no-tui = the engine in the foreground   '- control server  (tokio: socket, signals)
 //!                                                               |
