@@ -7,9 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Patch-level LLM pre-training in the terminal: launch, watch, steer and resume runs.
 ///
 /// The model first reads patches of K averaged tokens and predicts the next patch, then goes on token by token (arXiv
-/// 2407.12665): half the compute, about the same model. `patchtui run demo` shows it in three minutes.
+/// 2407.12665): half the compute, about the same model. `patchtui run demo` shows it in three minutes, and `patchtui` alone
+/// lists the runs.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// Where runs live.
     #[arg(long, global = true, value_name = "DIR", env = "PATCHTUI_RUNS_DIR", default_value = "runs")]
@@ -36,6 +37,11 @@ pub enum Command {
     Plan(PlanArgs),
     /// Watches and steers a run, from any folder.
     Attach {
+        /// A run's name or directory; the newest alive run if left out.
+        run: Option<String>,
+    },
+    /// Shows a run from its files alone: one that has ended, was copied here, or works on another machine.
+    View {
         /// A run's name or directory; the newest alive run if left out.
         run: Option<String>,
     },

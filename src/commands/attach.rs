@@ -6,8 +6,8 @@ use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{check_reachable, connect};
 use crate::report::format::shell_word;
 use crate::report::{end_text, print};
-use crate::run::RunDirectory;
-use crate::tui::{self, TuiExit, TuiOptions};
+use crate::run::{RunDirectory, sanitize_line};
+use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 
 /// The run that `run` means; without a name the newest that is alive, or else the newest.
 pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError> {
@@ -23,26 +23,60 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
 /// When the run listens to signals only, or the terminal cannot be used.
 pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
     check_reachable(directory)?;
-    let broken = |error: io::Error| {
-        CommandError::failed(format!("the terminal: {error}"), format!("the run is not touched by this; try: patchtui ctl {} status", directory.name()))
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
-    let exit = runtime.block_on(async { tui::run(connect(directory.clone(), sender_name("keyboard")), TuiOptions::new(directory.name())).await });
-    // Nothing behind the screen may hold the process up.
-    runtime.shutdown_background();
-    let again = format!("patchtui attach {}", shell_word(&directory.name()));
-    match exit.map_err(broken)? {
-        TuiExit::Detached => {
-            print(&format!("{} goes on in the background. Come back with: {again}\n", directory.name()));
+    let (name, link) = (directory.name(), || connect(directory.clone(), sender_name("keyboard")));
+    let exit = show(|| Opening::Run { name, access: Access::Steer, link: link() }).map_err(|error| terminal_error(directory, &error))?;
+    match exit {
+        TuiExit::Left | TuiExit::Detached => {
+            let again = format!("patchtui attach {}", shell_word(&directory.name()));
+            print(&(sanitize_line(&format!("{} goes on in the background. Come back with: {again}", directory.name())) + "\n"));
             Ok(0)
         }
         TuiExit::RunEnded(end) => {
             print(&end_text(Some(directory.path()), None, &end));
             Ok(end.outcome.exit_code())
         }
-        TuiExit::EngineGone => Err(CommandError::failed(
-            format!("the engine of {} is gone and did not say why", directory.name()),
-            format!("read its log: less {}", shell_word(&directory.engine_log().display().to_string())),
-        )),
+        TuiExit::EngineGone => Err(engine_gone(directory)),
+    }
+}
+
+/// Shows what `opening` makes inside a runtime of its own, until the user leaves.
+pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let exit = runtime.block_on(async { tui::run(opening(), TuiOptions::new()).await });
+    // Nothing behind the screen may hold the process up.
+    runtime.shutdown_background();
+    exit
+}
+
+/// The terminal cannot be used.
+pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> CommandError {
+    let status = format!("patchtui ctl {} status", shell_word(&directory.name()));
+    CommandError::failed(format!("the terminal: {error}"), format!("the run is not touched by this; try: {status}"))
+}
+
+/// The engine's process has ended without a last event.
+fn engine_gone(directory: &RunDirectory) -> CommandError {
+    let log = directory.engine_log();
+    let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
+    let look = if has_log { format!("; its last words: less {}", shell_word(&log.to_string_lossy())) } else { String::new() };
+    CommandError::failed(
+        format!("the engine of {} ended without saying why: killed, or out of memory", directory.name()),
+        format!("go on from its last checkpoint: patchtui resume {}{look}", shell_word(&directory.name())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_kill_the_hint_says_how_to_go_on_and_names_only_a_log_that_says_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::create(folder.path().join("my books")).unwrap();
+        let hint = || engine_gone(&directory).hint.unwrap();
+        std::fs::write(directory.engine_log(), "").unwrap();
+        assert_eq!(hint(), "go on from its last checkpoint: patchtui resume 'my books'");
+        std::fs::write(directory.engine_log(), "out of memory").unwrap();
+        assert!(hint().starts_with("go on from its last checkpoint: patchtui resume 'my books'; its last words: less "), "{}", hint());
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod ctl;
 pub mod engine;
 mod error;
+pub mod home;
 pub mod machine;
 pub mod plan;
 pub mod plan_document;
@@ -15,6 +16,7 @@ pub mod plan_lines;
 pub mod run;
 pub mod runs;
 pub mod tokenizer;
+pub mod view;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,14 +60,17 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             let config = ConfigArgs { config: cli.config.unwrap_or_else(|| "demo".into()), sets: Vec::new() };
             run::run(&RunArgs { config, name: None, device: None, no_tui: true, json: false, resume: false }, &runs.folder)
         }
-        None => {
-            let word = cli.config.unwrap_or_default();
-            Err(CommandError::usage(format!("{word:?} is not a subcommand"), format!("patchtui run {word}, or patchtui --help for all subcommands")))
-        }
+        None => match cli.config {
+            None => home::home(runs),
+            Some(word) => {
+                Err(CommandError::usage(format!("{word:?} is not a subcommand"), format!("patchtui run {word}, or patchtui --help for all subcommands")))
+            }
+        },
         Some(Command::Run(args)) => run::run(&args, &runs.folder),
         Some(Command::Resume(args)) => run::resume(&args, &runs),
         Some(Command::Plan(args)) => plan::plan(&args),
         Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
+        Some(Command::View { run }) => view::view(&attach::find(run.as_deref(), &runs)?),
         Some(Command::Ctl(args)) => ctl_command(&args, &runs),
         Some(Command::Runs { json }) => {
             runs::list(&runs, json);

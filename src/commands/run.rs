@@ -53,12 +53,26 @@ pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>
 
 /// Prepares a claimed directory and starts an engine in it, in a process of its own; returns when the engine answers.
 ///
+/// Also returns what the user should know.
+///
 /// # Errors
 /// When the configuration cannot be run here, or the engine does not start.
-pub fn launch(claimed: ClaimedRun, config: RunConfig) -> Result<RunDirectory, CommandError> {
-    let (directory, lock) = prepare(claimed, config)?;
+pub fn launch(claimed: ClaimedRun, config: RunConfig) -> Result<(RunDirectory, Vec<String>), CommandError> {
+    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
     spawn_engine(&directory, lock)?;
-    Ok(directory)
+    Ok((directory, warnings))
+}
+
+/// A claim that was decided a moment ago; somebody else may have been faster.
+///
+/// # Errors
+/// When they were.
+pub fn ready(claimed: Claim) -> Result<ClaimedRun, HostError> {
+    match claimed {
+        Claim::Ready(claimed) => Ok(claimed),
+        Claim::Alive(directory) => Err(HostError::Alive { directory }),
+        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => Err(HostError::Exists { directory, state: RunState::Completed }),
+    }
 }
 
 fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> Result<u8, CommandError> {
@@ -77,21 +91,20 @@ fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> R
             None => return Ok(0),
         },
     };
-    match foreground {
-        Some(foreground) => {
-            let (directory, lock) = prepare(claimed, config)?;
-            engine::run(&directory, lock, Some(foreground))
-        }
-        None => attach::watch(&launch(claimed, config)?),
-    }
+    let Some(foreground) = foreground else {
+        let (directory, warnings) = launch(claimed, config)?;
+        warn(&warnings);
+        return attach::watch(&directory);
+    };
+    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
+    warn(&warnings);
+    engine::run(&directory, lock, Some(foreground))
 }
 
-fn prepare(claimed: ClaimedRun, config: RunConfig) -> Result<(RunDirectory, crate::run::RunLock), CommandError> {
-    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
+fn warn(warnings: &[String]) {
     for warning in warnings {
-        let _ = writeln!(io::stderr(), "warning: {warning}");
+        let _ = writeln!(io::stderr(), "warning: {}", sanitize_line(warning));
     }
-    Ok((directory, lock))
 }
 
 /// Without a terminal, or on request, the engine works in the foreground.
@@ -119,15 +132,6 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
         "n" | "new" => Some(Answer::New),
         _ => None,
     })
-}
-
-/// A claim that was decided a moment ago; somebody else may have been faster.
-fn ready(claimed: Claim) -> Result<ClaimedRun, CommandError> {
-    match claimed {
-        Claim::Ready(claimed) => Ok(claimed),
-        Claim::Alive(directory) => Err(HostError::Alive { directory }.into()),
-        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => Err(HostError::Exists { directory, state: RunState::Completed }.into()),
-    }
 }
 
 /// The newest run that neither works nor is complete.

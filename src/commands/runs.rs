@@ -4,14 +4,28 @@ use jiff::Timestamp;
 
 use crate::commands::Runs;
 use crate::report::{print, runs_table};
-use crate::run::{RunState, RunSummary};
+use crate::run::{RunDirectory, RunState, RunSummary, changed_at, is_alive};
 
 /// All runs with their state, those that are alive first, then newest first; runs that cannot be read are left out.
 #[must_use]
 pub fn summaries(runs: &Runs) -> Vec<RunSummary> {
-    let mut summaries: Vec<_> = runs.index.all(&runs.folder).iter().filter_map(|run| RunSummary::read(run).ok()).collect();
+    summaries_since(&[], runs)
+}
+
+/// The same, where runs that have ended and are unchanged since `known` was read are taken from there.
+#[must_use]
+pub fn summaries_since(known: &[RunSummary], runs: &Runs) -> Vec<RunSummary> {
+    let mut summaries: Vec<_> = runs.index.all(&runs.folder).iter().filter_map(|run| read_if_changed(run, known)).collect();
     summaries.sort_by_key(|summary| !matches!(summary.state, RunState::Alive | RunState::Paused));
     summaries
+}
+
+fn read_if_changed(run: &RunDirectory, known: &[RunSummary]) -> Option<RunSummary> {
+    let is_same = |old: &&RunSummary| old.directory == *run && !matches!(old.state, RunState::Alive | RunState::Paused) && old.changed_at == changed_at(run);
+    match known.iter().find(is_same).filter(|_| !is_alive(run)) {
+        Some(old) => Some(old.clone()),
+        None => RunSummary::read(run).ok(),
+    }
 }
 
 /// Prints all runs, as a table or as one JSON array.

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSend
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::control::client::{Connection, GREETING, new_command_id};
+use crate::control::client::{Connection, GREETING};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
 use crate::run::{History, Record, RunCommand, RunDirectory, RunEvent, is_alive};
 
@@ -24,6 +24,8 @@ pub enum Feed {
     Snapshot(Box<History>),
     /// One more record.
     Record(Box<Record>),
+    /// The engine is there, though it has nothing new to say.
+    Heard,
     /// The connection is gone; it is tried again after `retry_seconds`.
     Lost {
         /// Why.
@@ -43,8 +45,8 @@ pub enum Feed {
 pub struct EngineLink {
     /// What the engine says.
     pub feed: Receiver<Feed>,
-    /// What the engine is told.
-    pub commands: UnboundedSender<RunCommand>,
+    /// What the engine is told, each with the id that its answers will carry.
+    pub commands: UnboundedSender<(String, RunCommand)>,
 }
 
 /// How patient a link is.
@@ -63,7 +65,7 @@ struct Link {
     sender: String,
     patience: Patience,
     feed: Sender<Feed>,
-    commands: UnboundedReceiver<RunCommand>,
+    commands: UnboundedReceiver<(String, RunCommand)>,
     /// The command that is being sent; it stays here until that has worked, over another connection if need be.
     unsent: Option<ClientMessage>,
     has_finished: bool,
@@ -165,8 +167,8 @@ impl Link {
                     silent_at = Instant::now() + self.patience.silence;
                 }
                 command = self.commands.recv(), if has_commands => match command {
-                    Some(command) => {
-                        self.unsent = Some(ClientMessage::Command { id: new_command_id(), command });
+                    Some((id, command)) => {
+                        self.unsent = Some(ClientMessage::Command { id, command });
                         self.send_command(&mut connection).await?;
                     }
                     None => has_commands = false,
@@ -201,7 +203,8 @@ impl Link {
                 self.has_finished = matches!(record.event, RunEvent::RunFinished(_));
                 Feed::Record(record)
             }
-            ServerMessage::Hello(_) | ServerMessage::Ping | ServerMessage::Refused { .. } => return true,
+            ServerMessage::Ping => Feed::Heard,
+            ServerMessage::Hello(_) | ServerMessage::Refused { .. } => return true,
         };
         self.feed.send(feed).await.is_ok()
     }

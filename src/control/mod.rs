@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod follow;
 mod link;
 mod protocol;
 mod request;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use client::check_reachable;
 pub use error::ControlError;
+pub use follow::follow;
 pub use link::{EngineLink, Feed, Patience, connect, connect_with};
 pub use protocol::{ClientMessage, FrameError, FrameReader, Hello, HelloError, MAX_FRAME, PROTOCOL, ServerMessage, frame};
 pub use request::{Request, Status, greet, request, request_without_waiting, status};

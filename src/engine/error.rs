@@ -81,9 +81,9 @@ impl EngineError {
             Self::Data(error) => error.hint(),
             Self::Plan(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
-            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then continue with --resume".into(),
-            Self::Execution(_) => "if its memory is full, lower training.micro_batch_size; then continue with --resume".into(),
-            Self::Thread(_) => "raise the limit on processes (ulimit -u), then continue with --resume".into(),
+            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then go on with: patchtui resume RUN".into(),
+            Self::Execution(_) => "if its memory is full, lower training.micro_batch_size; then go on with: patchtui resume RUN".into(),
+            Self::Thread(_) => "raise the limit on processes (ulimit -u), then go on with: patchtui resume RUN".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
             }

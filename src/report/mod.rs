@@ -3,12 +3,12 @@
 //! Knows plain data and text; never widgets, tensors or sockets. A terminal that is gone never stops a run: writing ignores its
 //! errors. Start at [`Plain`].
 
-pub mod format;
 mod json;
 mod output;
 mod plain;
 mod table;
 
+pub use crate::run::format;
 pub use json::Json;
 pub use output::{Output, complain, print, stdout};
 pub use plain::{Plain, end_text};

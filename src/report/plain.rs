@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, perplexity, rate, shell_word};
+use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, norm, perplexity, rate, shell_word, small};
 use crate::run::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, log_text,
     sanitize_line,
@@ -95,11 +95,11 @@ impl Plain {
     fn show_step(&mut self, metrics: &StepMetrics) {
         let left = self.history.eta().map_or(String::new(), |(_, run)| format!("  left {}", duration(run)));
         self.line(&format!(
-            "{}  loss (K = {}) {}  grad {:.2}  lr {}  {:>6} tok/s{left}",
+            "{}  loss (K = {}) {}  grad {}  lr {}  {:>6} tok/s{left}",
             self.place("step", metrics.step),
             metrics.patch_size,
             loss(metrics.loss),
-            metrics.grad_norm,
+            norm(metrics.grad_norm),
             learning_rate(metrics.learning_rate),
             rate(metrics.tokens_per_second),
         ));
@@ -121,7 +121,7 @@ impl Plain {
 
     fn show_activations(&mut self, activations: &Activations) {
         let place = self.place("active", activations.step);
-        let rates: Vec<_> = activations.layers.iter().map(|layer| format!("{:.1}", layer.rate)).collect();
+        let rates: Vec<_> = activations.layers.iter().map(|layer| small(layer.rate)).collect();
         self.line(&format!("{place}  neurons above {} in %, first layer to last: {}", activations.threshold, rates.join(" ")));
     }
 
@@ -175,16 +175,13 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
         }
     }
     if let Some(directory) = directory {
-        entry("look", &format!("patchtui attach {}", shell_word(&directory.to_string_lossy())));
-        if end.outcome != Outcome::Completed {
-            entry("go on", &resume_line(directory));
+        let run = shell_word(&directory.to_string_lossy());
+        entry("look", &format!("patchtui view {run}"));
+        // The run's own hint knows better: going on may be what must not be done.
+        let has_hint = end.error.as_ref().is_some_and(|trouble| trouble.hint.is_some());
+        if end.outcome != Outcome::Completed && !has_hint {
+            entry("go on", &format!("patchtui resume {run}"));
         }
     }
     lines.into_iter().map(|line| sanitize_line(&line) + "\n").collect()
-}
-
-fn resume_line(directory: &Path) -> String {
-    let word = |path: &Path| shell_word(&path.to_string_lossy());
-    let (name, runs_dir) = (directory.file_name().unwrap_or_default(), directory.parent().unwrap_or(directory));
-    format!("patchtui run {} --name {} --runs-dir {} --resume", word(&directory.join("config.toml")), word(Path::new(name)), word(runs_dir))
 }

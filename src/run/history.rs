@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::run::{
-    Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StepMetrics,
+    Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics,
+    format,
 };
 
 /// Log lines that are kept for the screen; the files keep them all.
@@ -35,7 +36,7 @@ pub struct History {
     /// Work that goes on before or between steps.
     pub progress: Option<Progress>,
     /// The stage's own objective, in the order of steps; superseded steps of earlier attempts are dropped.
-    pub steps: Vec<StepPoint>,
+    pub steps: Series,
     /// The newest reporting step in full.
     pub last_step: Option<StepMetrics>,
     /// The newest reporting steps of this attempt, for throughput and ETA.
@@ -154,11 +155,11 @@ impl History {
         (seconds > 0.0).then_some(tokens / seconds)
     }
 
-    /// A copy for the wire: at most about `points` points of the objective, with first, last, lowest and highest of each piece.
+    /// A copy for the wire: at most about `points` points of the objective, with first, last, lowest, highest and the gaps of each piece.
     #[must_use]
     pub fn thinned(&self, points: usize) -> Self {
         let mut copy = self.clone();
-        copy.steps = thin(&self.steps, points);
+        copy.steps = self.steps.thinned(points);
         copy
     }
 
@@ -175,7 +176,7 @@ impl History {
     fn rewind(&mut self, resumed_from: Option<u64>) {
         // A run that starts over measures its untrained model again, one that goes on from step 0 does not.
         let is_kept = |of: u64| resumed_from.is_some_and(|step| of <= step);
-        self.steps.retain(|point| is_kept(point.step));
+        self.steps.retain(is_kept);
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
         self.activations.retain(|activations| is_kept(activations.step));
         self.samples.retain(|sample| is_kept(sample.step));
@@ -244,28 +245,6 @@ fn push_newest<T: Clone>(known: &mut Vec<T>, newest: &T, step: impl Fn(&T) -> u6
     known.push(newest.clone());
 }
 
-/// Keeps first, last, lowest and highest point of each of `points / 4` pieces of equal width in tokens.
-fn thin(steps: &[StepPoint], points: usize) -> Vec<StepPoint> {
-    let (Some(first), Some(last)) = (steps.first(), steps.last()) else { return Vec::new() };
-    if steps.len() <= points {
-        return steps.to_vec();
-    }
-    let pieces = (points / 4).max(1) as u64;
-    let width = ((last.tokens - first.tokens) / pieces).max(1);
-    let piece_of = |point: &StepPoint| (point.stage, (point.tokens - first.tokens) / width);
-    let mut kept = Vec::with_capacity(points + 4);
-    for piece in steps.chunk_by(|a, b| piece_of(a) == piece_of(b)) {
-        let finite = || piece.iter().enumerate().filter(|(_, point)| point.loss.is_finite());
-        let lowest = finite().min_by(|a, b| a.1.loss.total_cmp(&b.1.loss)).map(|(idx, _)| idx);
-        let highest = finite().max_by(|a, b| a.1.loss.total_cmp(&b.1.loss)).map(|(idx, _)| idx);
-        let mut indices = [Some(0), lowest, highest, Some(piece.len() - 1)].into_iter().flatten().collect::<Vec<_>>();
-        indices.sort_unstable();
-        indices.dedup();
-        kept.extend(indices.into_iter().map(|idx| piece[idx]));
-    }
-    kept
-}
-
 /// The log line of an event, if it deserves one; raw.
 #[must_use]
 pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
@@ -281,11 +260,17 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         }
         RunEvent::StageCompleted(ledger) => (
             Info,
-            format!("stage {} complete: {} tokens in {:.1} s, {:.0} tok/s", ledger.stage + 1, ledger.tokens, ledger.active_seconds, ledger.tokens_per_second),
+            format!(
+                "stage {} complete: {} tokens in {}, {} tok/s",
+                ledger.stage + 1,
+                format::count(ledger.tokens),
+                format::duration(ledger.active_seconds),
+                format::rate(ledger.tokens_per_second)
+            ),
         ),
         RunEvent::CheckpointSaved(info) => {
             let kept = if info.permanent { ", kept for ever" } else { "" };
-            (Info, format!("checkpoint at step {} saved in {:.1} s{kept}", info.step, info.seconds))
+            (Info, format!("checkpoint at step {} saved in {}{kept}", info.step, format::duration(info.seconds)))
         }
         RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training goes on", failure.step, failure.error)),
         RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
@@ -295,7 +280,7 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
         RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
             (Some(trouble), _) => (Error, format!("the run failed at step {}: {}", end.step, trouble.message)),
-            (None, Outcome::Completed) => (Info, format!("the run is complete: {} steps, {} tokens", end.step, end.tokens)),
+            (None, Outcome::Completed) => (Info, format!("the run is complete: {} steps, {} tokens", end.step, format::count(end.tokens))),
             (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
             (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
         },

@@ -9,6 +9,7 @@ mod directory;
 mod disk;
 mod event;
 pub mod files;
+pub mod format;
 mod history;
 mod inbox;
 mod index;
@@ -18,6 +19,7 @@ mod number;
 mod outline;
 mod read;
 pub mod sanitize;
+mod series;
 mod store;
 mod summary;
 
@@ -42,7 +44,8 @@ pub use lock::{EngineInfo, LockError, RunLock, is_alive};
 pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, Moments, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use sanitize::line as sanitize_line;
+pub use series::{Bounds, Series, Spread};
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};
-pub use summary::{RunState, RunSummary};
+pub use summary::{CurrentStage, RunState, RunSummary, changed_at};
 
 pub(crate) use read::read_events;

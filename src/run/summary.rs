@@ -5,6 +5,7 @@ use std::io;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::config::PatchSize;
 use crate::run::{ControlState, History, LineFile, Outcome, RunDirectory, RunEvent, is_alive, last_activity, last_record, read_events};
 
 /// Whether a run works, and if not, how it ended.
@@ -43,6 +44,8 @@ pub struct RunSummary {
     pub step: u64,
     /// Updates of the whole run, once a plan is known.
     pub steps: Option<u64>,
+    /// The stage that it is in or has ended in, once a plan is known.
+    pub stage: Option<CurrentStage>,
     /// The newest token-level (K = 1) loss in nats per token.
     #[serde(with = "crate::run::number::option")]
     pub token_loss: Option<f64>,
@@ -50,6 +53,17 @@ pub struct RunSummary {
     pub bytes: u64,
     /// When something last happened, RFC 3339 in UTC.
     pub changed_at: Option<String>,
+}
+
+/// The stage that a run is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CurrentStage {
+    /// Which, counted from 1.
+    pub number: usize,
+    /// How many the plan has.
+    pub of: usize,
+    /// K.
+    pub patch_size: PatchSize,
 }
 
 impl RunSummary {
@@ -69,14 +83,16 @@ impl RunSummary {
             Some(RunEvent::Evaluated(evaluation)) => Some(evaluation.token_loss),
             _ => None,
         };
+        let step = history.end.as_ref().map_or(step, |end| end.step.max(step));
         Ok(Self {
             name: directory.name(),
             state: state(directory, &history),
-            step: history.end.as_ref().map_or(step, |end| end.step.max(step)),
+            step,
+            stage: current_stage(&history, step),
             steps: history.header.as_ref().map(|header| header.plan.steps),
             token_loss,
             bytes: directory.size(),
-            changed_at: last_activity(directory).and_then(|time| Some(format!("{:.0}", Timestamp::try_from(time).ok()?))),
+            changed_at: changed_at(directory),
             directory: directory.clone(),
         })
     }
@@ -119,11 +135,23 @@ impl RunState {
     }
 }
 
+/// When something last happened in `directory`, RFC 3339 in UTC.
+#[must_use]
+pub fn changed_at(directory: &RunDirectory) -> Option<String> {
+    last_activity(directory).and_then(|time| Some(format!("{:.0}", Timestamp::try_from(time).ok()?)))
+}
+
 fn state(directory: &RunDirectory, history: &History) -> RunState {
     if !is_alive(directory) {
         return RunState::of_ended(history);
     }
     if history.control == ControlState::Paused { RunState::Paused } else { RunState::Alive }
+}
+
+fn current_stage(history: &History, step: u64) -> Option<CurrentStage> {
+    let stages = &history.header.as_ref()?.plan.stages;
+    let idx = history.header.as_ref()?.plan.stage_idx_after(step);
+    stages.get(idx).map(|stage| CurrentStage { number: idx + 1, of: stages.len(), patch_size: stage.patch_size })
 }
 
 fn path_text<S: Serializer>(directory: &RunDirectory, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,21 +3,28 @@
 //! A frame is drawn only when the one before is written: a slow line lowers the frame rate, it does not queue frames. Keys are
 //! drawn at once, records a few times a second.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ratatui::Terminal;
 use ratatui::layout::Size;
 use rustix::io::Errno;
 use rustix::process::Signal as Name;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::control::{EngineLink, Feed};
-use crate::run::RunEnd;
-use crate::tui::app::Link;
+use crate::run::{RunDirectory, RunEnd, RunSummary};
+use crate::tui::app::{App, Effect, Msg, Refusal, RunList, Screen};
+use crate::tui::home_screen::HomeScreen;
+use crate::tui::run_screen::{Access, Link, RunScreen};
 use crate::tui::terminal::{ENTER, FrameWriter, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, release, retake, stop_self};
-use crate::tui::{App, Effect, Look, Msg, view};
+use crate::tui::{Theme, view};
 
 /// Records that are folded in before keys are looked at again.
 const BATCH: usize = 256;
@@ -27,17 +34,55 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// How the client is shown.
 #[derive(Debug, Clone)]
 pub struct TuiOptions {
-    /// What the run is called before it has said so.
-    pub name: String,
     /// Colours and glyphs.
-    pub look: Look,
+    pub theme: Theme,
     /// The least time between two frames that only show new records.
     pub frame_interval: Duration,
+}
+
+/// What the client begins with.
+#[derive(Debug)]
+pub enum Opening {
+    /// One run.
+    Run {
+        /// What it is called before it has said so.
+        name: String,
+        /// Whether it is steered or only read.
+        access: Access,
+        /// What it says, and where it hears.
+        link: EngineLink,
+    },
+    /// The list of runs.
+    Home(HomeActions),
+}
+
+/// Reads the runs; it is given what is known of them already. Called outside the loop, for folders may be slow.
+pub type ListRuns = dyn Fn(&[RunSummary]) -> Vec<RunSummary> + Send + Sync;
+/// Goes on with a run. Called outside the loop, until its engine answers.
+pub type ResumeRun = dyn Fn(&RunDirectory) -> Result<RunDirectory, Refusal> + Send + Sync;
+/// Starts a configuration by name or path. Called outside the loop, until its engine answers.
+pub type StartRun = dyn Fn(&str) -> Result<RunDirectory, Refusal> + Send + Sync;
+/// Listens to a run, inside the runtime.
+pub type ListenToRun = dyn Fn(&RunDirectory, Access) -> EngineLink + Send + Sync;
+
+/// What the list of runs can do.
+#[derive(Clone)]
+pub struct HomeActions {
+    /// Reads the runs.
+    pub list: Arc<ListRuns>,
+    /// Goes on with a run.
+    pub resume: Arc<ResumeRun>,
+    /// Starts a configuration.
+    pub start: Arc<StartRun>,
+    /// Listens to a run.
+    pub listen: Arc<ListenToRun>,
 }
 
 /// Why the client left.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TuiExit {
+    /// The user left the list of runs, or a run that was opened from it.
+    Left,
     /// The user left, or the terminal's session ended; the run goes on.
     Detached,
     /// The user left after the end of the run.
@@ -68,7 +113,10 @@ struct Signals {
 /// The running client.
 struct Client<S: Fn() -> io::Result<Size>> {
     app: App,
-    link: EngineLink,
+    link: Option<EngineLink>,
+    actions: Option<HomeActions>,
+    /// What work outside the loop led to.
+    results: (UnboundedSender<Msg>, UnboundedReceiver<Msg>),
     terminal: Terminal<ScreenBackend<S>>,
     writer: FrameWriter,
     started: Instant,
@@ -78,21 +126,33 @@ struct Client<S: Fn() -> io::Result<Size>> {
     is_suspended: bool,
 }
 
-impl TuiOptions {
-    /// The usual look for this environment, at most 10 frames a second.
-    #[must_use]
-    pub fn new(name: String) -> Self {
-        Self { name, look: Look::from_env(), frame_interval: Duration::from_millis(100) }
+impl fmt::Debug for HomeActions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HomeActions")
     }
 }
 
-/// Shows the run behind `link` until the user leaves; the terminal is then as it was before.
+impl Default for TuiOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TuiOptions {
+    /// The usual look for this environment, at most 10 frames a second.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { theme: Theme::from_env(), frame_interval: Duration::from_millis(100) }
+    }
+}
+
+/// Shows `opening` until the user leaves; the terminal is then as it was before. Must be called inside a tokio runtime.
 ///
 /// Ends the process with code 0 when the terminal hangs up: there is nobody left to tell.
 ///
 /// # Errors
 /// When standard input or output is no terminal, or when it cannot be used any more.
-pub async fn run(link: EngineLink, options: TuiOptions) -> io::Result<TuiExit> {
+pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output must be a terminal"));
     }
@@ -104,9 +164,12 @@ pub async fn run(link: EngineLink, options: TuiOptions) -> io::Result<TuiExit> {
     let mut input = InputThread::start()?;
     writer.send(ENTER.to_vec());
     let now = Instant::now();
+    let (app, link, actions) = opened(opening, options.theme);
     let mut client = Client {
-        app: App::new(options.name, options.look),
+        app,
         link,
+        actions,
+        results: unbounded_channel(),
         terminal: Terminal::new(ScreenBackend::new(terminal_size))?,
         writer,
         started: now,
@@ -123,14 +186,35 @@ pub async fn run(link: EngineLink, options: TuiOptions) -> io::Result<TuiExit> {
     }
 }
 
+fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<HomeActions>) {
+    let client = std::process::id();
+    match opening {
+        Opening::Run { name, access, link } => (App::of_run(RunScreen::new(name, access, theme), client), Some(link), None),
+        Opening::Home(actions) => (App::of_home(HomeScreen::new(theme), client), None, Some(actions)),
+    }
+}
+
+/// Waits for what the shown run says, for ever if none is shown; cancel-safe.
+async fn hear(link: &mut Option<EngineLink>, batch: &mut Vec<Feed>) {
+    if let Some(open) = link {
+        if open.feed.recv_many(batch, BATCH).await > 0 {
+            return;
+        }
+        // A feed that has ended says nothing more, and its screen stays; commands still have their end.
+        open.feed.close();
+    }
+    std::future::pending::<()>().await;
+}
+
 impl<S: Fn() -> io::Result<Size>> Client<S> {
     async fn run(&mut self, signals: &mut Signals, input: &mut InputThread) -> io::Result<()> {
         let mut batch = Vec::new();
-        let mut is_fed = true;
+        let mut first = self.app.update(Msg::Clock(Duration::ZERO));
+        self.perform(&mut first).await?;
         loop {
             let now = Instant::now();
             let wake = self.app.next_wake().map(|wake| self.started + wake);
-            let effects = tokio::select! {
+            let mut effects = tokio::select! {
                 biased;
                 sent = signals.next() => match sent {
                     Sent::HangUp | Sent::Leave => return Ok(()),
@@ -146,32 +230,57 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                     result?;
                     Vec::new()
                 },
-                heard = self.link.feed.recv_many(&mut batch, BATCH), if is_fed => {
-                    is_fed = heard > 0;
-                    self.on_feed(&mut batch)
-                },
+                Some(msg) = self.results.1.recv() => self.on(msg, Duration::ZERO),
+                () = hear(&mut self.link, &mut batch) => self.on_feed(&mut batch),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => self.on(Msg::Clock(self.started.elapsed()), Duration::ZERO),
                 () = sleep_until(self.draw_at.unwrap_or(now)), if self.draw_at.is_some() && self.writer.is_idle() && !self.is_suspended => {
                     self.draw()?;
                     Vec::new()
                 },
             };
-            for effect in effects {
-                match effect {
-                    // A closed channel means that the link has ended, which the feed says.
-                    Effect::Send(command) => drop(self.link.commands.send(command)),
-                    Effect::Detach => return Ok(()),
-                    Effect::Suspend => self.suspend().await?,
-                    Effect::Redraw => self.redraw()?,
-                }
+            if self.perform(&mut effects).await? {
+                return Ok(());
             }
         }
     }
 
+    /// Does what is to be done outside; says whether the client is to leave.
+    async fn perform(&mut self, effects: &mut Vec<Effect>) -> io::Result<bool> {
+        for effect in effects.drain(..) {
+            match effect {
+                // A closed channel means that the link has ended, which the feed says.
+                Effect::Send { id, command } => drop(self.link.as_ref().map(|link| link.commands.send((id, command)))),
+                Effect::Detach => return Ok(true),
+                Effect::Suspend => self.suspend().await?,
+                Effect::Redraw => self.redraw()?,
+                Effect::Listen(directory, access) => self.link = self.actions.as_ref().map(|actions| (actions.listen)(&directory, access)),
+                Effect::Unlisten => self.link = None,
+                Effect::List => self.list(),
+                Effect::Resume(directory) => self.work(move |actions| Msg::Opened((actions.resume)(&directory))),
+                Effect::Start(config) => self.work(move |actions| Msg::Opened((actions.start)(&config))),
+            }
+        }
+        Ok(false)
+    }
+
+    fn list(&self) {
+        let Screen::Home(home) = &self.app.screen else { return };
+        let known = home.runs().to_vec();
+        self.work(move |actions| Msg::Runs(RunList { runs: (actions.list)(&known), at: Timestamp::now() }));
+    }
+
+    /// Lets `work` go on beside the loop: a folder that hangs must not hold the keys.
+    fn work(&self, work: impl FnOnce(&HomeActions) -> Msg + Send + 'static) {
+        let Some(actions) = self.actions.clone() else { return };
+        let results = self.results.0.clone();
+        // A client that has left needs no result.
+        spawn_blocking(move || drop(results.send(work(&actions))));
+    }
+
     /// Changes the state by `msg`, and draws after `wait` at the latest.
     fn on(&mut self, msg: Msg, wait: Duration) -> Vec<Effect> {
-        self.app.update(Msg::Clock(self.started.elapsed()));
-        let effects = self.app.update(msg);
+        let mut effects = self.app.update(Msg::Clock(self.started.elapsed()));
+        effects.extend(self.app.update(msg));
         let at = Instant::now().max(self.last_draw + wait);
         self.draw_at = Some(self.draw_at.map_or(at, |planned| planned.min(at)));
         effects
@@ -222,7 +331,8 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     }
 
     fn exit(self) -> TuiExit {
-        match (self.app.history.end, self.app.link) {
+        let Screen::Run(run, None) = self.app.screen else { return TuiExit::Left };
+        match (run.history.end, run.link) {
             (Some(end), _) => TuiExit::RunEnded(Box::new(end)),
             (None, Link::Ended) => TuiExit::EngineGone,
             (None, Link::Waiting | Link::Live | Link::Lost { .. }) => TuiExit::Detached,

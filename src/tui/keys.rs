@@ -1,8 +1,19 @@
-//! The key table: the one place that says which key does what. Dispatch, help and footer are read from it.
+//! The key table: the one place that says which key does what on which screen. Dispatch, help and footer are read from it.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// What a key asks for on the main screen.
+/// A screen, as far as its keys are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScreenKind {
+    /// The list of runs.
+    Home,
+    /// A run that can be steered.
+    Run,
+    /// A run that is only read.
+    View,
+}
+
+/// What a key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Pause, or go on.
@@ -45,11 +56,38 @@ pub enum Action {
     Redraw,
     /// Suspend this client.
     Suspend,
+    /// Show the selected run.
+    Open,
+    /// Go on with the selected run.
+    Resume,
+    /// Ask what to start.
+    Start,
+    /// Select another run.
+    Select(Jump),
+}
+
+/// Which run is selected next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jump {
+    /// The one above.
+    Up,
+    /// The one below.
+    Down,
+    /// One screen up.
+    PageUp,
+    /// One screen down.
+    PageDown,
+    /// The first.
+    First,
+    /// The last.
+    Last,
 }
 
 /// A row of the key table.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {
+    /// Where it holds.
+    pub screens: &'static [ScreenKind],
     /// Keys that do it.
     pub keys: &'static [(KeyCode, KeyModifiers)],
     /// What it does.
@@ -65,53 +103,76 @@ pub struct Binding {
 const NONE: KeyModifiers = KeyModifiers::NONE;
 const CTRL: KeyModifiers = KeyModifiers::CONTROL;
 
+const HOME: &[ScreenKind] = &[ScreenKind::Home];
+const RUN: &[ScreenKind] = &[ScreenKind::Run];
+const VIEW: &[ScreenKind] = &[ScreenKind::View];
+const SHOWN: &[ScreenKind] = &[ScreenKind::Run, ScreenKind::View];
+const ALL: &[ScreenKind] = &[ScreenKind::Home, ScreenKind::Run, ScreenKind::View];
+
 /// All keys, in the order of the help; the footer shows as many hints as fit, in this order.
 pub const BINDINGS: &[Binding] = &[
-    key(&[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, Some(("q", "detach")), "q, Ctrl-C", "leave; the run goes on"),
-    key(&[(KeyCode::Char(' '), NONE)], Action::TogglePause, Some(("space", "pause")), "space", "pause, or go on"),
-    key(&[(KeyCode::Char('c'), NONE)], Action::Checkpoint, Some(("c", "checkpoint")), "c", "save a checkpoint now and go on"),
-    key(&[(KeyCode::Char('S'), NONE)], Action::Stop, Some(("S", "stop")), "S", "stop after a checkpoint (asks first)"),
-    key(&[(KeyCode::Char('?'), NONE), (KeyCode::F(1), NONE)], Action::Help, Some(("?", "help")), "?, F1", "show or hide these keys"),
-    key(&[(KeyCode::Char('e'), NONE)], Action::Evaluate, Some(("e", "evaluate")), "e", "measure the token loss now"),
-    key(&[(KeyCode::Char('g'), NONE)], Action::Sample, Some(("g", "sample")), "g", "continue the prompts now"),
-    key(&[(KeyCode::Char('z'), NONE), (KeyCode::Enter, NONE)], Action::Zoom, Some(("z", "zoom")), "z, Enter", "show the focused pane alone, or all"),
-    key(&[(KeyCode::Tab, NONE)], Action::NextPane, Some(("Tab", "pane")), "Tab", "focus the next pane"),
-    key(&[(KeyCode::BackTab, NONE)], Action::PreviousPane, None, "Shift-Tab", "focus the previous pane"),
-    key(&[(KeyCode::Char('1'), NONE)], Action::Focus(0), None, "1 to 5", "focus a pane by its number"),
-    key(&[(KeyCode::Char('2'), NONE)], Action::Focus(1), None, "", ""),
-    key(&[(KeyCode::Char('3'), NONE)], Action::Focus(2), None, "", ""),
-    key(&[(KeyCode::Char('4'), NONE)], Action::Focus(3), None, "", ""),
-    key(&[(KeyCode::Char('5'), NONE)], Action::Focus(4), None, "", ""),
-    key(&[(KeyCode::Char('l'), NONE)], Action::ZoomLog, Some(("l", "log")), "l", "show the log alone, or all"),
-    key(&[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)], Action::ScrollUp, None, "Up, PageUp", "scroll the log or this help up"),
-    key(&[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)], Action::ScrollDown, None, "Down, PageDown", "scroll the log or this help down"),
-    key(&[(KeyCode::Char('a'), NONE)], Action::ToggleStrip, Some(("a", "rate/mean")), "a", "activation strip: rate or mean |x|"),
-    key(&[(KeyCode::Char('i'), NONE)], Action::About, Some(("i", "about")), "i", "plan and decisions of this run"),
-    key(&[(KeyCode::Char('M'), NONE)], Action::ToggleMarkers, None, "M", "draw with Braille dots or ASCII"),
-    key(&[(KeyCode::Char('l'), CTRL)], Action::Redraw, None, "Ctrl-L", "draw everything again"),
-    key(&[(KeyCode::Char('z'), CTRL)], Action::Suspend, None, "Ctrl-Z", "suspend this client; the run goes on"),
-    key(&[(KeyCode::Esc, NONE)], Action::Back, None, "Esc", "close what is open"),
+    key(HOME, &[(KeyCode::Enter, NONE)], Action::Open, "Enter", "open the selected run").hint("Enter", "open"),
+    key(HOME, &[(KeyCode::Char('r'), NONE)], Action::Resume, "r", "go on with the selected run").hint("r", "resume"),
+    key(HOME, &[(KeyCode::Char('n'), NONE)], Action::Start, "n", "start a new run").hint("n", "new"),
+    key(HOME, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the runs go on").hint("q", "leave"),
+    key(RUN, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the run goes on").hint("q", "detach"),
+    key(VIEW, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave").hint("q", "leave"),
+    key(RUN, &[(KeyCode::Char(' '), NONE)], Action::TogglePause, "space", "pause, or go on").hint("space", "pause"),
+    key(RUN, &[(KeyCode::Char('c'), NONE)], Action::Checkpoint, "c", "save a checkpoint now and go on").hint("c", "checkpoint"),
+    key(RUN, &[(KeyCode::Char('S'), NONE)], Action::Stop, "S", "stop after a checkpoint (asks first)").hint("S", "stop"),
+    key(ALL, &[(KeyCode::Char('?'), NONE), (KeyCode::F(1), NONE)], Action::Help, "?, F1", "show or hide these keys").hint("?", "help"),
+    key(RUN, &[(KeyCode::Char('e'), NONE)], Action::Evaluate, "e", "measure the token loss now").hint("e", "evaluate"),
+    key(RUN, &[(KeyCode::Char('g'), NONE)], Action::Sample, "g", "continue the prompts now").hint("g", "sample"),
+    key(SHOWN, &[(KeyCode::Char('z'), NONE), (KeyCode::Enter, NONE)], Action::Zoom, "z, Enter", "show the focused pane alone, or all").hint("z", "zoom"),
+    key(SHOWN, &[(KeyCode::Tab, NONE)], Action::NextPane, "Tab", "focus the next pane").hint("Tab", "pane"),
+    key(SHOWN, &[(KeyCode::BackTab, NONE)], Action::PreviousPane, "Shift-Tab", "focus the previous pane"),
+    key(SHOWN, &[(KeyCode::Char('1'), NONE)], Action::Focus(0), "1 to 5", "focus a pane by its number"),
+    key(SHOWN, &[(KeyCode::Char('2'), NONE)], Action::Focus(1), "", ""),
+    key(SHOWN, &[(KeyCode::Char('3'), NONE)], Action::Focus(2), "", ""),
+    key(SHOWN, &[(KeyCode::Char('4'), NONE)], Action::Focus(3), "", ""),
+    key(SHOWN, &[(KeyCode::Char('5'), NONE)], Action::Focus(4), "", ""),
+    key(SHOWN, &[(KeyCode::Char('l'), NONE)], Action::ZoomLog, "l", "show the log alone, or all").hint("l", "log"),
+    key(SHOWN, &[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)], Action::ScrollUp, "Up, PageUp", "scroll the log or this help up"),
+    key(SHOWN, &[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)], Action::ScrollDown, "Down, PageDown", "scroll the log or this help down"),
+    key(SHOWN, &[(KeyCode::Char('a'), NONE)], Action::ToggleStrip, "a", "activation strip: rate or mean |x|").hint("a", "rate/mean"),
+    key(SHOWN, &[(KeyCode::Char('i'), NONE)], Action::About, "i", "plan and decisions of this run").hint("i", "about"),
+    key(HOME, &[(KeyCode::Up, NONE), (KeyCode::Char('k'), NONE)], Action::Select(Jump::Up), "Up, k", "select the run above"),
+    key(HOME, &[(KeyCode::Down, NONE), (KeyCode::Char('j'), NONE)], Action::Select(Jump::Down), "Down, j", "select the run below"),
+    key(HOME, &[(KeyCode::PageUp, NONE)], Action::Select(Jump::PageUp), "PageUp", "one screen up"),
+    key(HOME, &[(KeyCode::PageDown, NONE)], Action::Select(Jump::PageDown), "PageDown", "one screen down"),
+    key(HOME, &[(KeyCode::Home, NONE)], Action::Select(Jump::First), "Home", "select the first run"),
+    key(HOME, &[(KeyCode::End, NONE)], Action::Select(Jump::Last), "End", "select the last run"),
+    key(ALL, &[(KeyCode::Char('M'), NONE)], Action::ToggleMarkers, "M", "draw with Braille dots or ASCII"),
+    key(ALL, &[(KeyCode::Char('l'), CTRL)], Action::Redraw, "Ctrl-L", "draw everything again"),
+    key(RUN, &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client; the run goes on"),
+    key(&[ScreenKind::Home, ScreenKind::View], &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client"),
+    key(ALL, &[(KeyCode::Esc, NONE)], Action::Back, "Esc", "close what is open"),
 ];
 
-/// What `event` asks for, if it is bound; releases of keys are not.
+/// The keys of `screen`.
+pub fn bindings(screen: ScreenKind) -> impl Iterator<Item = &'static Binding> {
+    BINDINGS.iter().filter(move |binding| binding.screens.contains(&screen))
+}
+
+/// What `event` asks for on `screen`, if it is bound there; releases of keys are not.
 #[must_use]
-pub fn action_of(event: KeyEvent) -> Option<Action> {
+pub fn action_of(screen: ScreenKind, event: KeyEvent) -> Option<Action> {
     if event.kind == KeyEventKind::Release {
         return None;
     }
     // Terminals differ in whether they report Shift beside a capital letter or a back-tab.
     let modifiers = event.modifiers & !KeyModifiers::SHIFT;
-    BINDINGS.iter().find(|binding| binding.keys.contains(&(event.code, modifiers))).map(|binding| binding.action)
+    bindings(screen).find(|binding| binding.keys.contains(&(event.code, modifiers))).map(|binding| binding.action)
 }
 
-const fn key(
-    keys: &'static [(KeyCode, KeyModifiers)],
-    action: Action,
-    hint: Option<(&'static str, &'static str)>,
-    label: &'static str,
-    help: &'static str,
-) -> Binding {
-    Binding { keys, action, hint, label, help }
+const fn key(screens: &'static [ScreenKind], keys: &'static [(KeyCode, KeyModifiers)], action: Action, label: &'static str, help: &'static str) -> Binding {
+    Binding { screens, keys, action, hint: None, label, help }
+}
+
+impl Binding {
+    const fn hint(self, key: &'static str, word: &'static str) -> Self {
+        Self { hint: Some((key, word)), ..self }
+    }
 }
 
 #[cfg(test)]
@@ -121,11 +182,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_has_two_meanings() {
-        let mut seen = HashSet::new();
-        for binding in BINDINGS {
-            for key in binding.keys {
-                assert!(seen.insert(*key), "{key:?} is bound twice");
+    fn no_key_has_two_meanings_on_one_screen() {
+        for screen in ALL {
+            let mut seen = HashSet::new();
+            for key in bindings(*screen).flat_map(|binding| binding.keys) {
+                assert!(seen.insert(*key), "{key:?} is bound twice on {screen:?}");
             }
         }
     }
@@ -133,9 +194,16 @@ mod tests {
     #[test]
     fn a_capital_letter_is_found_with_and_without_shift() {
         for modifiers in [KeyModifiers::NONE, KeyModifiers::SHIFT] {
-            assert_eq!(action_of(KeyEvent::new(KeyCode::Char('S'), modifiers)), Some(Action::Stop));
+            assert_eq!(action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('S'), modifiers)), Some(Action::Stop));
         }
-        assert_eq!(action_of(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Detach));
-        assert_eq!(action_of(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::ALT)), None);
+        assert_eq!(action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Detach));
+        assert_eq!(action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::ALT)), None);
+    }
+
+    #[test]
+    fn a_run_that_is_only_read_has_no_keys_that_steer() {
+        let steers = |action| matches!(action, Action::TogglePause | Action::Checkpoint | Action::Evaluate | Action::Sample | Action::Stop);
+        assert!(!bindings(ScreenKind::View).any(|binding| steers(binding.action)));
+        assert_eq!(bindings(ScreenKind::Run).filter(|binding| steers(binding.action)).count(), 5);
     }
 }

@@ -1,22 +1,26 @@
-//! The terminal client of a run: shows its history, sends its keys as commands, and can leave without the run noticing.
+//! The terminal client: a list of runs, and the screen of one run, which it steers and can leave without the run noticing.
 //!
-//! Knows [`crate::run::History`] and the two ends of an [`crate::control::EngineLink`]; never sockets, engines or tensors.
-//! State changes only in [`App::update`]; views only draw; terminal and threads are below [`run`]. Start at [`App`].
+//! Knows [`crate::run::History`] and the two ends of an [`crate::control::EngineLink`]; never sockets, engines or tensors. What
+//! the list can do is handed in as [`HomeActions`]. State changes only in [`App::update`]; views only draw; terminal and
+//! threads are below [`run`]. Start at [`App`].
 
 mod app;
 mod chart;
 mod event_loop;
-mod format;
+mod home_screen;
 mod keys;
 mod panes;
+mod run_screen;
 mod screen;
 mod terminal;
 mod theme;
 
-pub use app::{App, Effect, Msg, Overlay, Pane};
-pub use chart::{Curve, Domain, Extremes, decimate, nice_domain, nice_ticks};
-pub use event_loop::{TuiExit, TuiOptions, run};
-pub use keys::{Action, BINDINGS, Binding, action_of};
+pub use app::{App, CommandIds, Effect, Msg, Refusal, RunList, Screen};
+pub use chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_domain, nice_ticks};
+pub use event_loop::{HomeActions, ListRuns, ListenToRun, Opening, ResumeRun, StartRun, TuiExit, TuiOptions, run};
+pub use home_screen::{HomeScreen, Prompt};
+pub use keys::{Action, BINDINGS, Binding, Jump, ScreenKind, action_of, bindings};
+pub use run_screen::{Access, Link, Notice, NoticePhase, Overlay, Pane, RunScreen};
 pub use screen::{view, view_text};
 pub use terminal::{FRAME_BEGIN, FRAME_END, KeyParser, ScreenBackend};
-pub use theme::{Look, Markers};
+pub use theme::{Markers, Theme};

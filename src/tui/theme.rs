@@ -16,7 +16,7 @@ pub enum Markers {
 
 /// How the screen looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct Theme {
     /// What dots and lines are made of.
     pub markers: Markers,
     /// Whether colours are used at all.
@@ -44,13 +44,13 @@ pub(crate) enum Role {
 /// Cividis from dark to bright, as colours of the 256-colour cube; its darkest part would vanish on a dark background.
 const HEAT: [u8; 7] = [24, 60, 66, 102, 144, 179, 221];
 
-impl Look {
+impl Theme {
     /// What the environment asks for: `NO_COLOR`, `TERM` and the locale.
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var(name).ok())
     }
 
-    /// Like [`Look::from_env`], with the variables from `get`.
+    /// Like [`Theme::from_env`], with the variables from `get`.
     pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Self {
         let full = |name: &str| get(name).filter(|value| !value.is_empty());
         let term = full("TERM").unwrap_or_default();
@@ -59,6 +59,11 @@ impl Look {
         let is_utf8 = locale.contains("utf-8") || locale.contains("utf8");
         let markers = if is_utf8 && !matches!(term.as_str(), "linux" | "dumb") { Markers::Braille } else { Markers::Ascii };
         Self { markers, is_coloured: full("NO_COLOR").is_none() && term != "dumb" }
+    }
+
+    /// From dots to ASCII, or back.
+    pub(crate) fn toggle_markers(&mut self) {
+        self.markers = if self.markers == Markers::Braille { Markers::Ascii } else { Markers::Braille };
     }
 
     pub(crate) fn style(self, role: Role) -> Style {
@@ -113,21 +118,21 @@ mod tests {
 
     #[test]
     fn markers_and_colours_follow_the_environment() {
-        let look = |vars: &[(&str, &str)]| Look::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
+        let theme = |vars: &[(&str, &str)]| Theme::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
         let xterm = [("TERM", "xterm-256color"), ("LANG", "en_US.UTF-8")];
-        assert_eq!(look(&xterm), Look { markers: Markers::Braille, is_coloured: true });
-        assert_eq!(look(&[xterm[0], xterm[1], ("NO_COLOR", "1")]), Look { markers: Markers::Braille, is_coloured: false });
-        assert_eq!(look(&[xterm[0], xterm[1], ("LC_ALL", "C")]).markers, Markers::Ascii);
-        assert_eq!(look(&[("TERM", "linux"), xterm[1]]), Look { markers: Markers::Ascii, is_coloured: true });
-        assert_eq!(look(&[("TERM", "dumb")]), Look { markers: Markers::Ascii, is_coloured: false });
+        assert_eq!(theme(&xterm), Theme { markers: Markers::Braille, is_coloured: true });
+        assert_eq!(theme(&[xterm[0], xterm[1], ("NO_COLOR", "1")]), Theme { markers: Markers::Braille, is_coloured: false });
+        assert_eq!(theme(&[xterm[0], xterm[1], ("LC_ALL", "C")]).markers, Markers::Ascii);
+        assert_eq!(theme(&[("TERM", "linux"), xterm[1]]), Theme { markers: Markers::Ascii, is_coloured: true });
+        assert_eq!(theme(&[("TERM", "dumb")]), Theme { markers: Markers::Ascii, is_coloured: false });
     }
 
     #[test]
     fn without_colours_no_style_has_one() {
-        let look = Look { markers: Markers::Braille, is_coloured: false };
+        let theme = Theme { markers: Markers::Braille, is_coloured: false };
         for role in [Role::Dim, Role::Accent, Role::Bad, Role::Switch] {
-            assert_eq!(look.style(role).fg, Some(Color::Reset));
+            assert_eq!(theme.style(role).fg, Some(Color::Reset));
         }
-        assert_eq!(look.heat_style(1.0).fg, Some(Color::Reset));
+        assert_eq!(theme.heat_style(1.0).fg, Some(Color::Reset));
     }
 }

@@ -26,12 +26,15 @@ mod run_files;
 mod sanitize;
 #[cfg(feature = "engine")]
 mod starts;
+#[cfg(feature = "engine")]
 mod steering;
 mod tokenizer;
 mod tui_chart;
 mod tui_fixture;
 mod tui_frames;
+mod tui_home;
 mod tui_keys;
+mod tui_program;
 mod tui_pty;
 mod tui_update;
 mod tui_view;

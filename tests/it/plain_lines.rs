@@ -108,6 +108,7 @@ fn summary(name: &str, state: RunState, steps: Option<u64>) -> RunSummary {
         state,
         step: 4,
         steps,
+        stage: None,
         token_loss: steps.map(|_| 4.5),
         bytes: 3_600_000,
         changed_at: Some("2026-03-01T10:00:00Z".into()),

@@ -1,6 +1,7 @@
 //! A chart shows exactly the dots that a line through every point would.
 
-use patchtui::tui::{Curve, Domain, decimate, nice_domain, nice_ticks};
+use patchtui::run::{Series, StepPoint};
+use patchtui::tui::{Curve, Domain, decimate, decimate_series, nice_domain, nice_ticks};
 use proptest::prelude::*;
 
 const WIDTH: usize = 20;
@@ -44,6 +45,15 @@ proptest! {
     }
 
     #[test]
+    fn a_series_and_all_its_points_have_the_same_columns(points in series(), x_lo in -100.0..500.0f64, span in 1.0..4000.0f64, cut in 0..600usize, columns in 1..90usize) {
+        let series = points.iter().map(|(x, y)| StepPoint { stage: 0, step: *x as u64, tokens: *x as u64, loss: *y }).collect::<Series>();
+        let range = cut.min(series.len())..series.len();
+        let (x, y) = (Domain { lo: x_lo, hi: x_lo + span }, Domain { lo: 0.0, hi: 10.0 });
+        let all = series[range.clone()].iter().map(|point| (point.tokens as f64, point.loss));
+        prop_assert_eq!(decimate_series(&series, range.clone(), (x, y), (columns, HEIGHT * 4)), decimate(all, (x, y), (columns, HEIGHT * 4)));
+    }
+
+    #[test]
     fn round_domains_hold_the_values_and_have_few_ticks(lo in -1e6..1e6f64, span in 0.0..1e6f64, max_ticks in 1..10usize) {
         let domain = nice_domain(lo, lo + span, max_ticks);
         prop_assert!(domain.lo <= lo && lo + span <= domain.hi && domain.lo < domain.hi);
@@ -65,4 +75,34 @@ fn a_gap_is_not_bridged() {
     let curve = Curve::new(&decimate(points.into_iter(), (x, y), (WIDTH * 2, HEIGHT * 4)), WIDTH, HEIGHT);
     let has_dots = |column: usize| (0..HEIGHT).any(|row| curve.glyph(column, row, patchtui::tui::Markers::Braille).is_some());
     assert!(has_dots(0) && has_dots(5) && !has_dots(7) && !has_dots(13) && has_dots(15) && has_dots(19));
+}
+
+/// What a key costs late in a long run; the numbers are for whoever reads them.
+#[test]
+fn a_frame_of_a_million_points() {
+    const FRAMES: u32 = 20;
+    let mut history = crate::tui_fixture::Story::after(160).history();
+    let start = std::time::Instant::now();
+    history.steps = (1..=1_000_000_u64)
+        .map(|step| StepPoint { stage: usize::from(step > 700_000), step, tokens: step * 2949 / 1000, loss: 3.0 + (step as f64).sin() })
+        .collect();
+    let mut app = crate::tui_fixture::app(&crate::tui_fixture::Story::new());
+    app.history = history.clone();
+    println!("a million points, one by one: {:?}", start.elapsed());
+    let start = std::time::Instant::now();
+    for _ in 0..FRAMES {
+        assert!(frame(&app).contains("train loss"));
+    }
+    println!("a frame of a million points at 120x40: {:?}", start.elapsed() / FRAMES);
+    let start = std::time::Instant::now();
+    let thinned = history.thinned(4096);
+    println!("a snapshot for the wire with {} points: {:?}", thinned.steps.len(), start.elapsed());
+    assert!(thinned.steps.len() < 6000);
+}
+
+fn frame(client: &crate::tui_fixture::Client) -> String {
+    let area = ratatui::layout::Rect::new(0, 0, 120, 40);
+    let mut buf = ratatui::buffer::Buffer::empty(area);
+    patchtui::tui::view(&client.0, area, &mut buf);
+    buf.content.iter().map(ratatui::buffer::Cell::symbol).collect()
 }

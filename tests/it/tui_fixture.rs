@@ -1,5 +1,6 @@
 //! A run told in records, as an engine would tell it, up to any point of its life.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
@@ -8,7 +9,7 @@ use patchtui::run::{
     Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, Outcome, Progress, Record,
     RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
 };
-use patchtui::tui::{App, Look, Markers, Msg};
+use patchtui::tui::{Access, App, Effect, Markers, Msg, RunScreen, Screen, Theme};
 
 /// Steps of the run, two thirds of them at K = 4.
 pub(crate) const STEPS: u64 = 180;
@@ -268,11 +269,44 @@ pub(crate) fn note(command: RunCommand, message: &str) -> CommandNote {
     }
 }
 
+/// The process id that the client has in tests.
+pub(crate) const CLIENT: u32 = 12;
+
+/// A client that shows one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Client(pub(crate) App);
+
+impl Client {
+    pub(crate) fn new(access: Access, theme: Theme) -> Self {
+        Self(App::of_run(RunScreen::new("demo".into(), access, theme), CLIENT))
+    }
+
+    pub(crate) fn update(&mut self, msg: Msg) -> Vec<Effect> {
+        self.0.update(msg)
+    }
+}
+
+impl Deref for Client {
+    type Target = RunScreen;
+
+    fn deref(&self) -> &RunScreen {
+        let Screen::Run(run, _) = &self.0.screen else { panic!("no run is shown") };
+        run
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut RunScreen {
+        let Screen::Run(run, _) = &mut self.0.screen else { panic!("no run is shown") };
+        run
+    }
+}
+
 /// A client without colours that has heard `story`.
-pub(crate) fn app(story: &Story) -> App {
-    let mut app = App::new("demo".into(), Look { markers: Markers::Braille, is_coloured: false });
-    app.update(Msg::Feed(patchtui::control::Feed::Snapshot(Box::new(story.history()))));
-    app
+pub(crate) fn app(story: &Story) -> Client {
+    let mut client = Client::new(Access::Steer, Theme { markers: Markers::Braille, is_coloured: false });
+    client.update(Msg::Feed(patchtui::control::Feed::Snapshot(Box::new(story.history()))));
+    client
 }
 
 /// A falling curve with a drop after the switch.

@@ -3,12 +3,12 @@
 use std::io;
 
 use patchtui::control::Feed;
-use patchtui::tui::{App, FRAME_BEGIN, FRAME_END, Look, Markers, Msg, ScreenBackend, view};
+use patchtui::tui::{Access, FRAME_BEGIN, FRAME_END, Markers, Msg, ScreenBackend, Theme, view};
 use ratatui::Terminal;
 use ratatui::backend::Backend;
 use ratatui::layout::{Position, Size};
 
-use crate::tui_fixture::{STEPS, Story, app};
+use crate::tui_fixture::{Client, STEPS, Story, app};
 
 const SIZE: Size = Size { width: 120, height: 40 };
 
@@ -18,8 +18,8 @@ fn terminal() -> Screen {
     Terminal::new(ScreenBackend::new((|| Ok(SIZE)) as fn() -> io::Result<Size>)).unwrap()
 }
 
-fn frame(terminal: &mut Screen, app: &App) -> Option<Vec<u8>> {
-    terminal.draw(|frame| view(app, frame.area(), frame.buffer_mut())).unwrap();
+fn frame(terminal: &mut Screen, app: &Client) -> Option<Vec<u8>> {
+    terminal.draw(|frame| view(&app.0, frame.area(), frame.buffer_mut())).unwrap();
     terminal.backend_mut().take_frame()
 }
 
@@ -57,9 +57,9 @@ fn clearing_asks_the_terminal_nothing() {
 
 #[test]
 fn the_bytes_show_the_screen_and_stay_few() {
-    let look = Look { markers: Markers::Braille, is_coloured: true };
+    let theme = Theme { markers: Markers::Braille, is_coloured: true };
     let records = Story::done().records;
-    let mut app = App::new("demo".into(), look);
+    let mut app = Client::new(Access::Steer, theme);
     let (mut terminal, mut parser) = (terminal(), vt100::Parser::new(SIZE.height.try_into().unwrap(), SIZE.width.try_into().unwrap(), 0));
     let mut sizes = Vec::new();
     for record in records {
@@ -70,7 +70,7 @@ fn the_bytes_show_the_screen_and_stay_few() {
         }
         let area = ratatui::layout::Rect::new(0, 0, SIZE.width, SIZE.height);
         let mut buf = ratatui::buffer::Buffer::empty(area);
-        view(&app, area, &mut buf);
+        view(&app.0, area, &mut buf);
         let rows = parser.screen().rows(0, SIZE.width).collect::<Vec<_>>();
         for (row, cells) in rows.iter().zip(buf.content.chunks(usize::from(SIZE.width))) {
             assert_eq!(row.trim_end(), cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end());

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use patchtui::control::{EngineLink, Feed};
-use patchtui::tui::{TuiExit, TuiOptions, run};
+use patchtui::tui::{Access, Opening, TuiExit, TuiOptions, run};
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
@@ -37,12 +37,13 @@ fn client_process() {
         let (sender, feed) = tokio::sync::mpsc::channel(4);
         sender.send(Feed::Snapshot(Box::new(Story::after(66).history()))).await.unwrap();
         let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let mut client = pin!(run(EngineLink { feed, commands }, TuiOptions::new("demo".into())));
+        let opening = Opening::Run { name: "demo".into(), access: Access::Steer, link: EngineLink { feed, commands } };
+        let mut client = pin!(run(opening, TuiOptions::new()));
         let mut sent = Vec::new();
         let exit = loop {
             tokio::select! {
                 exit = &mut client => break exit.unwrap(),
-                Some(command) = heard.recv() => {
+                Some((_, command)) = heard.recv() => {
                     assert!(role != PANICS, "a bug in the client");
                     sent.push(command.to_string());
                     if let Some(path) = role.strip_prefix(TELLS) {

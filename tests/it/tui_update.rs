@@ -4,30 +4,44 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
-use patchtui::run::{ControlState, RunCommand, RunEvent};
-use patchtui::tui::{Action, App, BINDINGS, Effect, Msg, Overlay, view};
+use patchtui::run::{CommandNote, ControlState, RunCommand, RunEvent};
+use patchtui::tui::{Access, Action, BINDINGS, Effect, Markers, Msg, Overlay, ScreenKind, Theme, action_of, bindings, view};
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use crate::tui_fixture::{Story, app, note};
+use crate::tui_fixture::{Client, Story, app, note};
 
 fn key(code: KeyCode) -> Msg {
     Msg::Key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-fn press(app: &mut App, code: char) -> Vec<Effect> {
+fn press(app: &mut Client, code: char) -> Vec<Effect> {
     app.update(key(KeyCode::Char(code)))
 }
 
-fn text(app: &App, width: u16, height: u16) -> String {
+/// The effect of the `number`th command of the client in tests.
+fn sent(number: u64, command: RunCommand) -> Effect {
+    Effect::Send { id: format!("12-key-{number}"), command }
+}
+
+fn answer(number: u64, command: RunCommand, message: &str) -> CommandNote {
+    CommandNote { id: format!("12-key-{number}"), ..note(command, message) }
+}
+
+fn tell(app: &mut Client, story: &mut Story, event: RunEvent) {
+    story.tell(event);
+    app.update(Msg::Feed(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
+}
+
+fn text(app: &Client, width: u16, height: u16) -> String {
     let area = Rect::new(0, 0, width, height);
     let mut buf = Buffer::empty(area);
-    view(app, area, &mut buf);
+    view(&app.0, area, &mut buf);
     buf.content.chunks(usize::from(width)).map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n").collect()
 }
 
-fn last_line(app: &App) -> String {
+fn last_line(app: &Client) -> String {
     text(app, 80, 24).lines().last().unwrap().trim().to_owned()
 }
 
@@ -37,7 +51,7 @@ fn a_stop_needs_a_yes() {
         let mut app = app(&Story::after(66));
         assert_eq!(press(&mut app, 'S'), []);
         assert_eq!(app.overlay, Overlay::ConfirmStop);
-        assert_eq!(app.update(key(answer)), if is_sent { vec![Effect::Send(RunCommand::Stop)] } else { vec![] });
+        assert_eq!(app.update(key(answer)), if is_sent { vec![sent(1, RunCommand::Stop)] } else { vec![] });
         assert_eq!(app.overlay, Overlay::None);
     }
 }
@@ -45,23 +59,23 @@ fn a_stop_needs_a_yes() {
 #[test]
 fn space_pauses_and_resumes_also_before_the_answer() {
     let mut app = app(&Story::after(66));
-    assert_eq!(press(&mut app, ' '), [Effect::Send(RunCommand::Pause)]);
-    assert_eq!(press(&mut app, ' '), [Effect::Send(RunCommand::Resume)]);
+    assert_eq!(press(&mut app, ' '), [sent(1, RunCommand::Pause)]);
+    assert_eq!(press(&mut app, ' '), [sent(2, RunCommand::Resume)]);
     let mut story = Story::after(66);
     story.control(ControlState::Paused, 66);
     let mut app = crate::tui_fixture::app(&story);
-    assert_eq!(press(&mut app, ' '), [Effect::Send(RunCommand::Resume)]);
+    assert_eq!(press(&mut app, ' '), [sent(1, RunCommand::Resume)]);
 }
 
 #[test]
 fn a_command_is_followed_from_asked_to_done() {
     let mut story = Story::after(66);
     let mut app = app(&story);
-    assert_eq!(press(&mut app, 'c'), [Effect::Send(RunCommand::Checkpoint)]);
+    assert_eq!(press(&mut app, 'c'), [sent(1, RunCommand::Checkpoint)]);
     assert!(last_line(&app).starts_with("checkpoint asked"), "{}", last_line(&app));
     let events = [
-        (RunEvent::CommandAccepted(note(RunCommand::Checkpoint, "")), "checkpoint asked \u{2192} accepted at step 66"),
-        (RunEvent::CommandDone(note(RunCommand::Checkpoint, "saved")), "checkpoint asked \u{2192} accepted \u{2192} done: saved"),
+        (RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")), "checkpoint asked \u{2192} accepted at step 66"),
+        (RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")), "checkpoint asked \u{2192} accepted \u{2192} done: saved"),
     ];
     for (event, shown) in events {
         story.tell(event);
@@ -80,6 +94,72 @@ fn a_command_of_somebody_else_is_shown_with_its_sender() {
     story.tell(RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")));
     app.update(Msg::Feed(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
     assert!(last_line(&app).starts_with("checkpoint (keyboard of alice (pid 12)) asked \u{2192} failed"), "{}", last_line(&app));
+}
+
+#[test]
+fn the_answer_to_the_same_command_of_another_client_is_not_taken_for_ones_own() {
+    let mut story = Story::after(66);
+    let mut app = app(&story);
+    press(&mut app, 'c');
+    tell(&mut app, &mut story, RunEvent::CommandDone(note(RunCommand::Checkpoint, "theirs")));
+    assert!(last_line(&app).starts_with("checkpoint asked  "), "{}", last_line(&app));
+    tell(&mut app, &mut story, RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "mine")));
+    assert!(last_line(&app).starts_with("checkpoint asked \u{2192} accepted \u{2192} done: mine"), "{}", last_line(&app));
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_command_is_still_ones_own() {
+    let mut story = Story::after(66);
+    let mut app = app(&story);
+    press(&mut app, 'c');
+    press(&mut app, 'e');
+    tell(&mut app, &mut story, RunEvent::CommandAccepted(answer(2, RunCommand::Evaluate, "")));
+    tell(&mut app, &mut story, RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")));
+    assert!(last_line(&app).starts_with("checkpoint asked"), "{}", last_line(&app));
+}
+
+/// A client whose engine has not said anything yet.
+fn waiting() -> Client {
+    Client::new(Access::Steer, Theme { markers: Markers::Braille, is_coloured: false })
+}
+
+#[test]
+fn commands_before_the_first_word_wait_for_it_and_are_then_sent_in_order() {
+    let mut app = waiting();
+    assert_eq!(press(&mut app, 'c'), []);
+    assert_eq!(press(&mut app, ' '), []);
+    assert!(last_line(&app).starts_with("pause asked"), "{}", last_line(&app));
+    let first = app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
+    assert_eq!(first, [sent(1, RunCommand::Checkpoint), sent(2, RunCommand::Pause)]);
+    assert_eq!(app.update(Msg::Feed(Feed::Heard)), []);
+}
+
+#[test]
+fn commands_that_waited_are_refused_when_there_is_no_engine() {
+    let ends = [
+        Feed::Lost { reason: "connection refused".into(), retry_seconds: 2.0 },
+        Feed::Ended { history: Box::new(Story::done().history()) },
+        Feed::Snapshot(Box::new(Story::done().history())),
+    ];
+    for end in ends {
+        let mut app = waiting();
+        press(&mut app, 'c');
+        assert_eq!(app.update(Msg::Feed(end)), []);
+        assert!(last_line(&app).starts_with("checkpoint not sent"), "{}", last_line(&app));
+        assert_eq!(app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history())))), [], "a refused command is not sent later");
+    }
+}
+
+#[test]
+fn a_run_that_is_only_read_sends_nothing() {
+    let mut app = Client::new(Access::Read, Theme { markers: Markers::Braille, is_coloured: false });
+    app.update(Msg::Feed(Feed::Ended { history: Box::new(Story::after(66).history()) }));
+    for code in [' ', 'c', 'S', 'e', 'g'] {
+        assert_eq!(press(&mut app, code), []);
+    }
+    assert_eq!((app.overlay, last_line(&app).starts_with("read from its files   q leave   ? help")), (Overlay::None, true), "{}", last_line(&app));
+    assert!(!text(&app, 80, 24).contains("not sent"));
+    assert_eq!(press(&mut app, 'q'), [Effect::Detach]);
 }
 
 #[test]
@@ -102,10 +182,21 @@ fn a_record_that_was_heard_before_changes_nothing() {
 #[test]
 fn a_silent_engine_is_called_so() {
     let mut app = app(&Story::after(66));
-    assert_eq!(app.next_wake(), Some(Duration::from_secs(10)));
+    assert_eq!(app.0.next_wake(), Some(Duration::from_secs(10)));
     app.update(Msg::Clock(Duration::from_secs(12)));
     assert!(text(&app, 80, 24).contains("no news for 12s"));
-    assert_eq!(app.next_wake(), Some(Duration::from_secs(13)));
+    assert_eq!(app.0.next_wake(), Some(Duration::from_secs(13)));
+}
+
+#[test]
+fn an_engine_in_a_long_step_is_not_silent_while_it_pings() {
+    let mut app = app(&Story::after(66));
+    app.update(Msg::Clock(Duration::from_secs(9)));
+    app.update(Msg::Feed(Feed::Heard));
+    app.update(Msg::Clock(Duration::from_secs(18)));
+    assert!(!text(&app, 80, 24).contains("no news"));
+    app.update(Msg::Clock(Duration::from_secs(20)));
+    assert!(text(&app, 80, 24).contains("no news for 11s"));
 }
 
 #[test]
@@ -113,7 +204,7 @@ fn the_help_names_every_key_of_the_table() {
     let mut app = app(&Story::after(66));
     press(&mut app, '?');
     let screen = text(&app, 100, 40);
-    for binding in BINDINGS {
+    for binding in bindings(ScreenKind::Run) {
         assert!(screen.contains(binding.label) && screen.contains(binding.help), "{} is missing", binding.label);
     }
 }
@@ -138,6 +229,7 @@ fn messages() -> impl Strategy<Value = Msg> {
         1 => any::<f64>().prop_map(|retry_seconds| Msg::Feed(Feed::Lost { reason: "gone".into(), retry_seconds })),
         1 => Just(Msg::Feed(Feed::Ended { history: Box::default() })),
         1 => (0..100_000u64).prop_map(|millis| Msg::Clock(Duration::from_millis(millis))),
+        1 => Just(Msg::Feed(Feed::Heard)),
         1 => Just(Msg::Resized),
     ]
 }
@@ -149,13 +241,14 @@ proptest! {
         let mut app = app(&Story::after(20));
         for msg in messages {
             let was_asked = app.overlay == Overlay::ConfirmStop;
-            let action = if let Msg::Key(event) = &msg { patchtui::tui::action_of(*event) } else { None };
+            let action = if let Msg::Key(event) = &msg { action_of(ScreenKind::Run, *event) } else { None };
             let is_yes = matches!(&msg, Msg::Key(event) if matches!(event.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter));
             let effects = app.update(msg);
-            if effects.contains(&Effect::Send(RunCommand::Stop)) {
+            if effects.iter().any(|effect| matches!(effect, Effect::Send { command: RunCommand::Stop, .. })) {
                 prop_assert!(was_asked && is_yes, "a stop without a yes");
             }
-            prop_assert!(!effects.contains(&Effect::Send(RunCommand::Kill)));
+            let is_killed = effects.iter().any(|effect| matches!(effect, Effect::Send { command: RunCommand::Kill, .. }));
+            prop_assert!(!is_killed);
             if action == Some(Action::Detach) {
                 prop_assert_eq!(&effects, &[Effect::Detach]);
             }

@@ -3,35 +3,35 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
 use patchtui::run::{ControlState, LogLevel, LogLine, RunEvent, Sample};
-use patchtui::tui::{App, Look, Markers, Msg, Overlay, Pane, view, view_text};
+use patchtui::tui::{Markers, Msg, Overlay, Pane, Theme, view, view_text};
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Color;
 
-use crate::tui_fixture::{Story, app};
+use crate::tui_fixture::{Client, Story, app};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (40, 12)];
 
-fn draw(app: &App, width: u16, height: u16) -> Buffer {
+fn draw(app: &Client, width: u16, height: u16) -> Buffer {
     let area = Rect::new(0, 0, width, height);
     let mut buf = Buffer::empty(area);
-    view(app, area, &mut buf);
+    view(&app.0, area, &mut buf);
     buf
 }
 
-fn screen(app: &App, width: u16, height: u16) -> String {
+fn screen(app: &Client, width: u16, height: u16) -> String {
     let row = |cells: &[ratatui::buffer::Cell]| cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_owned() + "\n";
     draw(app, width, height).content.chunks(usize::from(width)).map(row).collect()
 }
 
-fn check(name: &str, app: &App) {
+fn check(name: &str, app: &Client) {
     for (width, height) in SIZES {
         insta::assert_snapshot!(format!("{name}_{width}x{height}"), screen(app, width, height));
     }
 }
 
-fn press(app: &mut App, code: KeyCode) {
+fn press(app: &mut Client, code: KeyCode) {
     app.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)));
 }
 
@@ -108,7 +108,7 @@ fn every_pane_can_be_zoomed() {
 fn ascii_screens_are_ascii() {
     for story in [Story::loading(), Story::after(160), Story::done()] {
         let mut app = app(&story);
-        app.look.markers = Markers::Ascii;
+        app.theme.markers = Markers::Ascii;
         for overlay in [Overlay::None, Overlay::Help(0), Overlay::ConfirmStop, Overlay::About] {
             app.overlay = overlay;
             let text = screen(&app, 80, 24);
@@ -116,7 +116,7 @@ fn ascii_screens_are_ascii() {
         }
     }
     let mut app = app(&Story::after(160));
-    app.look.markers = Markers::Ascii;
+    app.theme.markers = Markers::Ascii;
     insta::assert_snapshot!("ascii_80x24", screen(&app, 80, 24));
 }
 
@@ -124,8 +124,24 @@ fn ascii_screens_are_ascii() {
 fn no_color_means_no_color() {
     let mut app = app(&Story::after(160));
     assert!(draw(&app, 120, 40).content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
-    app.look = Look { markers: Markers::Braille, is_coloured: true };
+    app.theme = Theme { markers: Markers::Braille, is_coloured: true };
     assert!(draw(&app, 120, 40).content.iter().any(|cell| cell.fg != Color::Reset));
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_leaves_a_gap_and_a_mark() {
+    let mut story = Story::after(66);
+    for record in &mut story.records {
+        if let RunEvent::StepCompleted(metrics) = &mut record.event
+            && (30..36).contains(&metrics.step)
+        {
+            metrics.loss = f64::NAN;
+        }
+    }
+    let mut app = app(&story);
+    app.focus = Pane::Objective;
+    app.is_zoomed = true;
+    insta::assert_snapshot!("not_a_number_80x24", screen(&app, 80, 24));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! From any number of points to four per column of dots, without changing a dot of the picture.
 
+use std::ops::Range;
+
+use crate::run::Series;
 use crate::tui::chart::Domain;
 
 /// What a column of dots keeps of the points in it: rows of dots, counted from the bottom.
@@ -39,6 +42,31 @@ pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domai
             _ => kept.push(Extremes { column, first: row, last: row, min: row, max: row, is_joined }),
         }
         is_joined = true;
+    }
+    kept
+}
+
+/// The same of the points in `range` of a series, without looking at most of them.
+#[must_use]
+pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Domain), (columns, rows): (usize, usize)) -> Vec<Extremes> {
+    let mut kept = Vec::new();
+    let mut is_joined = false;
+    let column_of = |idx: usize| x.dot(series[idx].tokens as f64, columns).unwrap_or(0);
+    let row_of = |idx: usize| y.dot(series[idx].loss, rows).unwrap_or(0);
+    let mut start = range.start;
+    while start < range.end {
+        let column = column_of(start);
+        let end = start + series[start..range.end].partition_point(|point| x.dot(point.tokens as f64, columns).unwrap_or(0) <= column);
+        // Between the gaps are stretches of finite points; the last gap of a column may go on in the next.
+        for gap in series.gaps(start..end).chain(std::iter::once(end..end)) {
+            if let Some(bounds) = series.bounds(start..gap.start) {
+                let (first, last) = (row_of(start), row_of(gap.start - 1));
+                kept.push(Extremes { column, first, last, min: row_of(bounds.lowest), max: row_of(bounds.highest), is_joined });
+                is_joined = true;
+            }
+            is_joined = is_joined && gap.is_empty();
+            start = gap.end;
+        }
     }
     kept
 }

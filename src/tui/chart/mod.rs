@@ -1,15 +1,15 @@
 //! Exact line charts in dots: what is drawn is what a line through every point would draw.
 //!
 //! Knows numbers and cells; never runs. A column of dots keeps the first, last, lowest and highest point that fall into it
-//! (M4: Jugel et al., VLDB 2014), so no spike is lost; a non-finite point is a gap. Start at [`Chart`].
+//! (M4: Jugel et al., VLDB 2014), so no spike is lost; a non-finite point is a gap with a mark. Start at [`Chart`].
 
 mod decimate;
 mod dots;
 mod scale;
 mod widget;
 
-pub use decimate::{Extremes, decimate};
+pub use decimate::{Extremes, decimate, decimate_series};
 pub use dots::Curve;
 pub use scale::{Domain, nice_domain, nice_ticks};
 pub(crate) use scale::{PIECES, robust_range, tick_label};
-pub(crate) use widget::{Chart, Layer, Switch};
+pub(crate) use widget::{Chart, Layer, Points, Switch};

@@ -1,5 +1,7 @@
 //! Ranges and ticks at round numbers, so that a new point rarely moves the picture.
 
+use crate::run::Spread;
+
 /// Pieces of the y axis of a curve: fine enough to use the height, coarse enough to stand still.
 pub(crate) const PIECES: usize = 10;
 
@@ -22,8 +24,9 @@ impl Domain {
     /// The dot of `value` among `dots` dots; beyond the ends, the dot at the end. `None` if it is not finite.
     #[must_use]
     pub fn dot(self, value: f64, dots: usize) -> Option<usize> {
+        // A share may be infinite where a value is not: the range is narrow and far away.
         let share = self.share(value);
-        share.is_finite().then(|| (share.clamp(0.0, 1.0) * dots.saturating_sub(1) as f64).round() as usize)
+        (value.is_finite() && !share.is_nan()).then(|| (share.clamp(0.0, 1.0) * dots.saturating_sub(1) as f64).round() as usize)
     }
 }
 
@@ -70,21 +73,14 @@ pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The range of `values` without rare high outliers; a second value says how high the highest is if it lies above.
+/// The range of values without rare high outliers; a second value says how high the highest is if it lies above.
 ///
 /// The first steps of a run are often far above all others; a range that held them would flatten the rest.
-pub(crate) fn robust_range(values: impl Iterator<Item = f64>) -> Option<(f64, f64, Option<f64>)> {
+pub(crate) fn robust_range(spread: Spread) -> (f64, f64, Option<f64>) {
     const ENOUGH: usize = 40;
-    let mut finite = values.filter(|value| value.is_finite()).collect::<Vec<_>>();
-    let lo = finite.iter().copied().reduce(f64::min)?;
-    let hi = finite.iter().copied().reduce(f64::max)?;
-    if finite.len() < ENOUGH {
-        return Some((lo, hi, None));
-    }
-    let idx = finite.len() * 95 / 100;
-    let (_, high, _) = finite.select_nth_unstable_by(idx, f64::total_cmp);
-    let usual = *high - lo;
-    if hi - lo > 2.5 * usual && usual > 0.0 { Some((lo, lo + 1.25 * usual, Some(hi))) } else { Some((lo, hi, None)) }
+    let Spread { count, lo, hi, usual } = spread;
+    let usual = usual - lo;
+    if count >= ENOUGH && hi - lo > 2.5 * usual && usual > 0.0 { (lo, lo + 1.25 * usual, Some(hi)) } else { (lo, hi, None) }
 }
 
 /// The smallest of 1, 2 and 5 times a power of ten that cuts `span` into at most `max_ticks` pieces.
@@ -133,7 +129,7 @@ mod tests {
     #[test]
     fn a_first_spike_does_not_flatten_the_rest() {
         let values = (0..100).map(|idx| if idx < 3 { 10.0 } else { 4.0 - f64::from(idx) * 0.01 });
-        let (lo, hi, clipped) = robust_range(values).unwrap();
+        let (lo, hi, clipped) = robust_range(Spread::of(values).unwrap());
         assert!((3.0..3.1).contains(&lo) && hi < 5.0);
         assert_eq!(clipped, Some(10.0));
     }

@@ -1,14 +1,16 @@
 //! A chart with axes: curves over a floor and the lines where a stage begins.
 
+use std::ops::Range;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
+use crate::run::{Series, format};
 use crate::tui::chart::dots::{ACROSS, DOWN};
-use crate::tui::chart::{Curve, Domain, decimate, nice_ticks, tick_label};
-use crate::tui::format;
-use crate::tui::theme::{Look, Role};
+use crate::tui::chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_ticks, tick_label};
+use crate::tui::theme::{Role, Theme};
 
 /// A chart over the tokens of a run.
 pub(crate) struct Chart<'a> {
@@ -23,17 +25,42 @@ pub(crate) struct Chart<'a> {
     /// A value that no curve can fall below, with its label.
     pub(crate) floor: Option<(f64, String)>,
     /// Colours and glyphs.
-    pub(crate) look: Look,
+    pub(crate) theme: Theme,
 }
 
 /// A curve and its style.
 pub(crate) struct Layer<'a> {
-    /// x and y in the order of x.
-    pub(crate) points: Box<dyn Iterator<Item = (f64, f64)> + 'a>,
+    /// What it leads through.
+    pub(crate) points: Points<'a>,
     /// Its own range, if it is not the chart's.
     pub(crate) y: Option<Domain>,
     /// How it is drawn.
     pub(crate) style: Style,
+}
+
+/// The points of a curve.
+pub(crate) enum Points<'a> {
+    /// x and y in the order of x.
+    Few(Vec<(f64, f64)>),
+    /// Losses over tokens.
+    Series(&'a Series, Range<usize>),
+}
+
+impl Points<'_> {
+    fn decimated(&self, domains: (Domain, Domain), dots: (usize, usize)) -> Vec<Extremes> {
+        match self {
+            Self::Few(points) => decimate(points.iter().copied(), domains, dots),
+            Self::Series(series, range) => decimate_series(series, range.clone(), domains, dots),
+        }
+    }
+
+    /// From which x to which x nothing is finite.
+    fn gaps(&self) -> Vec<(f64, f64)> {
+        match self {
+            Self::Few(points) => points.iter().filter(|(_, y)| !y.is_finite()).map(|(x, _)| (*x, *x)).collect(),
+            Self::Series(series, range) => series.gaps(range.clone()).map(|gap| (series[gap.start].tokens as f64, series[gap.end - 1].tokens as f64)).collect(),
+        }
+    }
 }
 
 /// Where one stage ends and the next begins.
@@ -59,10 +86,10 @@ impl Widget for Chart<'_> {
         self.draw_x_axis(Rect { y: plot.bottom(), height: 1, ..plot }, buf);
         self.draw_floor(plot, buf);
         self.draw_switches(plot, buf);
-        let (x, y, markers) = (self.x, self.y, self.look.markers);
+        let (x, y, markers) = (self.x, self.y, self.theme.markers);
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
-        for layer in self.layers {
-            let extremes = decimate(layer.points, (x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
+        for layer in &self.layers {
+            let extremes = layer.points.decimated((x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
             let curve = Curve::new(&extremes, width, height);
             for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
                 if let Some(glyph) = curve.glyph(column, row, markers) {
@@ -70,21 +97,22 @@ impl Widget for Chart<'_> {
                 }
             }
         }
+        self.draw_gaps(plot, buf);
     }
 }
 
 impl Chart<'_> {
     fn draw_y_axis(&self, plot: Rect, ticks: &[f64], labels: &[String], buf: &mut Buffer) {
-        let (dim, axis) = (self.look.style(Role::Dim), self.look.style(Role::Previous));
+        let (dim, axis) = (self.theme.style(Role::Dim), self.theme.style(Role::Previous));
         for y in plot.top()..plot.bottom() {
-            buf.set_string(plot.x - 1, y, self.look.glyph("\u{2502}", "|"), axis);
+            buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2502}", "|"), axis);
         }
         let mut free = plot.bottom();
         for (tick, label) in ticks.iter().zip(labels) {
             let y = row_of(self.y, *tick, plot);
             if y < free {
                 buf.set_string(plot.x - 1 - label.len() as u16, y, label, dim);
-                buf.set_string(plot.x - 1, y, self.look.glyph("\u{2524}", "+"), axis);
+                buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2524}", "+"), axis);
                 // Two labels never stand on neighbouring lines.
                 free = y.saturating_sub(1);
             }
@@ -92,7 +120,7 @@ impl Chart<'_> {
     }
 
     fn draw_x_axis(&self, area: Rect, buf: &mut Buffer) {
-        let dim = self.look.style(Role::Dim);
+        let dim = self.theme.style(Role::Dim);
         let ticks = nice_ticks(self.x, (usize::from(area.width) / 12).clamp(1, 10));
         let unit = " tokens";
         let last = ticks.len().saturating_sub(1);
@@ -112,25 +140,35 @@ impl Chart<'_> {
         }
     }
 
+    /// A mark on the bottom line in each column with a point that is not finite.
+    fn draw_gaps(&self, plot: Rect, buf: &mut Buffer) {
+        let style = self.theme.style(Role::Bad);
+        for (from, to) in self.layers.iter().flat_map(|layer| layer.points.gaps()) {
+            for column in column_of(self.x, from, plot)..=column_of(self.x, to, plot) {
+                buf.set_string(plot.x + column, plot.bottom() - 1, self.theme.glyph("\u{d7}", "x"), style);
+            }
+        }
+    }
+
     fn draw_floor(&self, plot: Rect, buf: &mut Buffer) {
         let Some((value, label)) = &self.floor else { return };
         if !(self.y.lo..=self.y.hi).contains(value) {
             return;
         }
-        let (y, style) = (row_of(self.y, *value, plot), self.look.style(Role::Floor));
+        let (y, style) = (row_of(self.y, *value, plot), self.theme.style(Role::Floor));
         for x in plot.left()..plot.right() {
-            buf.set_string(x, y, self.look.glyph("\u{254c}", "-"), style);
+            buf.set_string(x, y, self.theme.glyph("\u{254c}", "-"), style);
         }
         // On the left the curve is high, so the label covers nothing.
         buf.set_stringn(plot.x + 2, y, format!(" {label} "), usize::from(plot.width.saturating_sub(4)), style);
     }
 
     fn draw_switches(&self, plot: Rect, buf: &mut Buffer) {
-        let style = self.look.style(Role::Switch);
+        let style = self.theme.style(Role::Switch);
         for switch in &self.switches {
             let x = plot.x + column_of(self.x, switch.at, plot);
             for y in plot.top()..plot.bottom() {
-                buf.set_string(x, y, self.look.glyph("\u{250a}", ":"), style);
+                buf.set_string(x, y, self.theme.glyph("\u{250a}", ":"), style);
             }
             let before = switch.before.chars().count() as u16;
             if x > plot.x + before {

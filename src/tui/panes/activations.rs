@@ -10,10 +10,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use crate::config::PatchSize;
-use crate::run::{Activations, LayerActivation};
+use crate::run::{Activations, LayerActivation, format};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
-use crate::tui::{App, Pane, format};
+use crate::tui::{Pane, RunScreen};
 
 /// Columns of the numbers of one stage: rate, space, mean, two spaces.
 const BLOCK: usize = 13;
@@ -21,7 +21,7 @@ const BLOCK: usize = 13;
 const STRIP: usize = 8;
 
 /// The activation pane.
-pub(crate) struct ActivationsPane<'a>(pub(crate) &'a App);
+pub(crate) struct ActivationsPane<'a>(pub(crate) &'a RunScreen);
 
 /// Rates of one group of neighbouring layers at every measurement.
 struct Row {
@@ -38,17 +38,17 @@ struct Scale {
 
 impl Widget for ActivationsPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let measured = &app.history.activations;
+        let run = self.0;
+        let measured = &run.history.activations;
         let newest = measured.last();
         let text = match newest {
             Some(newest) => format!("activated |x| > {}", newest.threshold),
             None => "activations".into(),
         };
-        let scale = Scale::of(measured, shows_mean(app));
-        let inner = framed(app, Pane::Activations, Title { text, info: scale.legend(app) }, area, buf);
+        let scale = Scale::of(measured, shows_mean(run));
+        let inner = framed(run, Pane::Activations, Title { text, info: scale.legend(run) }, area, buf);
         let (Some(newest), true) = (newest, inner.height >= 2 && inner.width >= 20) else {
-            centered("not measured yet", app.look.style(Role::Dim), inner, buf);
+            centered("not measured yet", run.theme.style(Role::Dim), inner, buf);
             return;
         };
         let rows = rows(newest.layers.len(), usize::from(inner.height) - 1);
@@ -57,15 +57,15 @@ impl Widget for ActivationsPane<'_> {
         let label_width = rows.iter().map(|row| row.label.len()).max().unwrap_or(0) + 1;
         let stages = last_of_stages(measured, usize::from(inner.width).saturating_sub(label_width + STRIP) / BLOCK);
         let strip_x = (label_width + BLOCK * stages.len()).min(usize::from(inner.width)) as u16;
-        draw_header(app, &stages, inner.x + label_width as u16, inner.y, buf);
-        draw_switches(app, Rect { x: inner.x + strip_x, width: inner.width - strip_x, height: 1, ..inner }, buf);
+        draw_header(run, &stages, inner.x + label_width as u16, inner.y, buf);
+        draw_switches(run, Rect { x: inner.x + strip_x, width: inner.width - strip_x, height: 1, ..inner }, buf);
         for (idx, row) in rows.iter().enumerate() {
             let top = inner.y + 1 + idx as u16 * tall;
             let y = top + tall - 1;
-            buf.set_stringn(inner.x, y, &row.label, usize::from(inner.width), app.look.style(Role::Dim));
-            draw_numbers(app, row, &stages, (inner.x + label_width as u16, y), buf);
+            buf.set_stringn(inner.x, y, &row.label, usize::from(inner.width), run.theme.style(Role::Dim));
+            draw_numbers(run, row, &stages, (inner.x + label_width as u16, y), buf);
             let strip = Rect { x: inner.x + strip_x, y: top, width: inner.width - strip_x, height: tall };
-            draw_strip(app, row, &scale, strip, buf);
+            draw_strip(run, row, &scale, strip, buf);
         }
     }
 }
@@ -84,25 +84,25 @@ impl Scale {
         (value.is_finite() && value > 0.0).then(|| ((value / self.lo).ln() / (self.hi / self.lo).ln()).clamp(0.0, 1.0))
     }
 
-    fn legend(&self, app: &App) -> Line<'static> {
+    fn legend(&self, run: &RunScreen) -> Line<'static> {
         if self.hi <= f64::MIN_POSITIVE {
             return Line::default();
         }
         let (name, unit) = if self.shows_mean { ("mean ", "") } else { ("", " %") };
-        let dim = app.look.style(Role::Dim);
+        let dim = run.theme.style(Role::Dim);
         Line::from(vec![
             Span::styled(format!("{name}{}", format::small(self.lo)), dim),
-            Span::styled(app.look.heat_glyph(0.0).to_string(), app.look.heat_style(0.0)),
-            Span::styled(app.look.heat_glyph(0.5).to_string(), app.look.heat_style(0.5)),
-            Span::styled(app.look.heat_glyph(1.0).to_string(), app.look.heat_style(1.0)),
+            Span::styled(run.theme.heat_glyph(0.0).to_string(), run.theme.heat_style(0.0)),
+            Span::styled(run.theme.heat_glyph(0.5).to_string(), run.theme.heat_style(0.5)),
+            Span::styled(run.theme.heat_glyph(1.0).to_string(), run.theme.heat_style(1.0)),
             Span::styled(format!("{}{unit}", format::small(self.hi)), dim),
         ])
     }
 }
 
 /// Whether the strip shows mean |x|: by choice, or where every rate is zero and a strip of rates would be empty.
-fn shows_mean(app: &App) -> bool {
-    app.shows_mean || app.history.activations.iter().flat_map(|one| &one.layers).all(|layer| layer.rate <= 0.0)
+fn shows_mean(run: &RunScreen) -> bool {
+    run.shows_mean || run.history.activations.iter().flat_map(|one| &one.layers).all(|layer| layer.rate <= 0.0)
 }
 
 fn value(layer: &LayerActivation, shows_mean: bool) -> f64 {
@@ -132,8 +132,8 @@ fn last_of_stages(measured: &[Activations], limit: usize) -> Vec<&Activations> {
     lasts[lasts.len().saturating_sub(limit)..].to_vec()
 }
 
-fn draw_header(app: &App, stages: &[&Activations], x: u16, y: u16, buf: &mut Buffer) {
-    let dim = app.look.style(Role::Dim);
+fn draw_header(run: &RunScreen, stages: &[&Activations], x: u16, y: u16, buf: &mut Buffer) {
+    let dim = run.theme.style(Role::Dim);
     for (idx, one) in stages.iter().enumerate() {
         let x = x + (BLOCK * idx) as u16;
         buf.set_string(x, y, format!("{:>5} {:>5}", patch_label(one.patch_size), "mean"), dim);
@@ -141,11 +141,11 @@ fn draw_header(app: &App, stages: &[&Activations], x: u16, y: u16, buf: &mut Buf
 }
 
 /// Marks above the strips where stages begin.
-fn draw_switches(app: &App, strip: Rect, buf: &mut Buffer) {
-    let style = app.look.style(Role::Switch);
-    for switch in switches(app) {
-        let column = token_domain(app).dot(switch.at, usize::from(strip.width)).unwrap_or(0) as u16;
-        let text = format!("{}{}", app.look.glyph("\u{250a}", ":"), switch.after);
+fn draw_switches(run: &RunScreen, strip: Rect, buf: &mut Buffer) {
+    let style = run.theme.style(Role::Switch);
+    for switch in switches(run) {
+        let column = token_domain(run).dot(switch.at, usize::from(strip.width)).unwrap_or(0) as u16;
+        let text = format!("{}{}", run.theme.glyph("\u{250a}", ":"), switch.after);
         buf.set_stringn(strip.x + column, strip.y, text, usize::from(strip.width.saturating_sub(column)), style);
     }
 }
@@ -155,18 +155,18 @@ fn patch_label(patch_size: PatchSize) -> String {
     if short.len() <= 5 { short } else { format!("K={patch_size}") }
 }
 
-fn draw_numbers(app: &App, row: &Row, stages: &[&Activations], (x, y): (u16, u16), buf: &mut Buffer) {
+fn draw_numbers(run: &RunScreen, row: &Row, stages: &[&Activations], (x, y): (u16, u16), buf: &mut Buffer) {
     for (idx, one) in stages.iter().enumerate() {
         let x = x + (BLOCK * idx) as u16;
-        let style = app.look.style(if idx + 1 == stages.len() { Role::Plain } else { Role::Dim });
+        let style = run.theme.style(if idx + 1 == stages.len() { Role::Plain } else { Role::Dim });
         let text = |shows_mean| row_mean(one, row, shows_mean).map_or_else(|| "-".into(), format::small);
         buf.set_string(x, y, format!("{:>5} {:>5}", text(false), text(true)), style);
     }
 }
 
 /// Draws one column per piece of the token axis: the newest measurement up to its end.
-fn draw_strip(app: &App, row: &Row, scale: &Scale, strip: Rect, buf: &mut Buffer) {
-    let (domain, measured) = (token_domain(app), &app.history.activations);
+fn draw_strip(run: &RunScreen, row: &Row, scale: &Scale, strip: Rect, buf: &mut Buffer) {
+    let (domain, measured) = (token_domain(run), &run.history.activations);
     let (Some(first), Some(last), 1..) = (measured.first(), measured.last(), strip.width) else { return };
     let column_of = |tokens: u64| domain.dot(tokens as f64, usize::from(strip.width)).unwrap_or(0);
     let mut next = 0;
@@ -181,7 +181,7 @@ fn draw_strip(app: &App, row: &Row, scale: &Scale, strip: Rect, buf: &mut Buffer
             let level = (share * f64::from(strip.height)).max(0.01) - f64::from(row);
             if level > 0.0 {
                 let cell = &mut buf[(strip.x + column as u16, strip.bottom() - 1 - row)];
-                cell.set_char(app.look.heat_glyph(level)).set_style(app.look.heat_style(share));
+                cell.set_char(run.theme.heat_glyph(level)).set_style(run.theme.heat_style(share));
             }
         }
     }

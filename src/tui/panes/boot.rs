@@ -5,39 +5,38 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Moments, Progress, RunHeader, StageOutline, sanitize};
-use crate::tui::App;
-use crate::tui::app::Link;
-use crate::tui::format;
+use crate::run::{Moments, Progress, RunHeader, StageOutline, format, sanitize};
+use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
-use crate::tui::theme::{Look, Role};
+use crate::tui::run_screen::Link;
+use crate::tui::theme::{Role, Theme};
 
 /// The space of all panes before the first step.
-pub(crate) struct BootPane<'a>(pub(crate) &'a App);
+pub(crate) struct BootPane<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for BootPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let name = vec![Span::styled("getting ready", app.look.style(Role::Strong))];
-        let inner = titled(app.look, name, Line::default(), area, buf);
+        let run = self.0;
+        let name = vec![Span::styled("getting ready", run.theme.style(Role::Strong))];
+        let inner = titled(run.theme, name, Line::default(), area, buf);
         let space = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
         let mut lines = vec![Line::default()];
-        match &app.history.progress {
-            Some(progress) => lines.extend(progress_lines(app.look, progress, usize::from(space.width))),
-            None => lines.push(Line::styled(waiting(app), app.look.style(Role::Dim))),
+        match &run.history.progress {
+            Some(progress) => lines.extend(progress_lines(run.theme, progress, usize::from(space.width))),
+            None => lines.push(Line::styled(waiting(run), run.theme.style(Role::Dim))),
         }
-        if let Some(header) = &app.history.header {
+        if let Some(header) = &run.history.header {
             lines.push(Line::default());
-            lines.extend(facts(app.look, header, usize::from(space.width)));
+            lines.extend(facts(run.theme, header, usize::from(space.width)));
         }
         Paragraph::new(lines).wrap(Wrap { trim: false }).render(space, buf);
     }
 }
 
 /// Model, device, stages, cost and decisions of the run, at most `width` columns wide.
-pub(crate) fn facts(look: Look, header: &RunHeader, width: usize) -> Vec<Line<'static>> {
+pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<'static>> {
     let (plan, model) = (&header.plan, &header.plan.model);
-    let (parameters, vocabulary) = (format::count(plan.num_parameters as f64), format::grouped(model.vocab_size as u64));
+    let (parameters, vocabulary) = (format::count(plan.num_parameters), format::grouped(model.vocab_size as u64));
     let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
     let threads = if header.threads > 0 { format!(", {} threads", header.threads) } else { String::new() };
     let mut rows = vec![
@@ -46,34 +45,34 @@ pub(crate) fn facts(look: Look, header: &RunHeader, width: usize) -> Vec<Line<'s
         ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
     rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
-    rows.push(("cost".to_owned(), format!("{:.3e} FLOPs, {:.2} of token-level training", plan.cost.flops, plan.relative_cost())));
+    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level training", format::flops(plan.cost.flops), plan.relative_cost())));
     rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
     rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));
-    rows.iter().flat_map(|(label, text)| fact(look, label, text, width)).collect()
+    rows.iter().flat_map(|(label, text)| fact(theme, label, text, width)).collect()
 }
 
 /// A bar with its activity.
-fn progress_lines(look: Look, progress: &Progress, width: usize) -> Vec<Line<'static>> {
-    let activity = Span::styled(sanitize::line(&progress.activity), look.style(Role::Strong));
+fn progress_lines(theme: Theme, progress: &Progress, width: usize) -> Vec<Line<'static>> {
+    let activity = Span::styled(sanitize::line(&progress.activity), theme.style(Role::Strong));
     let Some(total) = progress.total.filter(|total| *total > 0) else {
-        let done = if progress.done > 0 { format!("  {}", format::count(progress.done as f64)) } else { String::new() };
+        let done = if progress.done > 0 { format!("  {}", format::count(progress.done)) } else { String::new() };
         return vec![Line::from(vec![activity, Span::raw(done)])];
     };
     let share = (progress.done as f64 / total as f64).clamp(0.0, 1.0);
     let wide = width.min(72);
     let filled = (share * wide as f64).round() as usize;
-    let numbers = format!("  {:.0} %  {}/{}", 100.0 * share, format::count(progress.done as f64), format::short_count(total as f64));
+    let numbers = format!("  {:.0} %  {}/{}", 100.0 * share, format::count(progress.done), format::short_count(total as f64));
     vec![
-        Line::from(vec![activity, Span::styled(numbers, look.style(Role::Dim))]),
+        Line::from(vec![activity, Span::styled(numbers, theme.style(Role::Dim))]),
         Line::from(vec![
-            Span::styled(look.glyph("\u{2501}", "=").repeat(filled), look.style(Role::Accent)),
-            Span::styled(look.glyph("\u{2500}", "-").repeat(wide - filled), look.style(Role::Previous)),
+            Span::styled(theme.glyph("\u{2501}", "=").repeat(filled), theme.style(Role::Accent)),
+            Span::styled(theme.glyph("\u{2500}", "-").repeat(wide - filled), theme.style(Role::Previous)),
         ]),
     ]
 }
 
-fn waiting(app: &App) -> String {
-    match &app.link {
+fn waiting(run: &RunScreen) -> String {
+    match &run.link {
         Link::Waiting => "waiting for the engine".into(),
         Link::Live => "the engine is starting".into(),
         Link::Lost { reason, .. } => sanitize::line(reason),
@@ -83,12 +82,12 @@ fn waiting(app: &App) -> String {
 
 fn stage_text(idx: usize, stage: &StageOutline) -> String {
     let cost = stage.cost(stage.steps);
-    let (steps, tokens) = (format::grouped(stage.steps), format::count(cost.tokens as f64));
+    let (steps, tokens) = (format::grouped(stage.steps), format::count(cost.tokens));
     let moments = match stage.optimizer_state {
         Moments::Reset if idx > 0 => ", moments reset",
         Moments::Keep if idx > 0 => ", moments kept",
         Moments::Reset | Moments::Keep | Moments::Unknown => "",
     };
-    let peak = format::scientific(stage.schedule.peak);
+    let peak = format::learning_rate(stage.schedule.peak);
     format!("K = {}, {steps} steps, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)
 }

@@ -5,62 +5,75 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{ControlState, sanitize};
-use crate::tui::app::{App, Link, Notice, NoticePhase};
-use crate::tui::format;
-use crate::tui::keys::{Action, BINDINGS};
-use crate::tui::theme::Role;
+use crate::run::{ControlState, format, sanitize};
+use crate::tui::keys::{Action, Binding, bindings};
+use crate::tui::run_screen::{Access, Link, Notice, NoticePhase, RunScreen};
+use crate::tui::theme::{Role, Theme};
 
-/// The last line of the screen.
-pub(crate) struct Footer<'a>(pub(crate) &'a App);
+/// Below this width, hints stand closer together.
+const NARROW: u16 = 60;
+
+/// The last line of the screen of a run.
+pub(crate) struct Footer<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for Footer<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let right = area.right().saturating_sub(1);
-        let mut x = area.x + 1;
-        if area.height == 0 || x >= right {
-            return;
-        }
-        if let Some(line) = message(app) {
-            // Two keys stay in sight whatever is said.
-            x = buf.set_line(x, area.y, &line, (right - x).saturating_sub(20)).0 + 3;
-        }
-        let is_over = app.link == Link::Ended || app.history.control == ControlState::Finished;
-        for binding in BINDINGS {
-            let Some((key, hint)) = binding.hint else { continue };
+        let run = self.0;
+        let is_over = run.is_over();
+        let is_held = matches!(run.history.control, ControlState::Pausing | ControlState::Paused);
+        let hint = |binding: &Binding| {
+            let (key, hint) = binding.hint?;
             let steers = matches!(binding.action, Action::TogglePause | Action::Checkpoint | Action::Stop | Action::Evaluate | Action::Sample);
             if is_over && steers {
-                continue;
+                return None;
             }
-            let is_held = matches!(app.history.control, ControlState::Pausing | ControlState::Paused);
-            let hint = match binding.action {
-                Action::TogglePause if is_held => "resume",
-                Action::Detach if is_over => "leave",
-                _ => hint,
-            };
-            let wide = (key.len() + 1 + hint.len()) as u16;
-            if x + wide > right {
-                break;
-            }
-            buf.set_string(x, area.y, key, app.look.style(Role::Key));
-            buf.set_string(x + key.len() as u16 + 1, area.y, hint, app.look.style(Role::Dim));
-            x += wide + 3;
+            Some(match binding.action {
+                Action::TogglePause if is_held => (key, "resume"),
+                Action::Detach if run.is_from_home => (key, "back"),
+                Action::Detach if is_over => (key, "leave"),
+                _ => (key, hint),
+            })
+        };
+        draw_footer(run.theme, message(run), bindings(run.kind()).filter_map(hint), area, buf);
+    }
+}
+
+/// A message, and as many keys as fit behind it.
+pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl Iterator<Item = (&'static str, &'static str)>, area: Rect, buf: &mut Buffer) {
+    let right = area.right().saturating_sub(1);
+    let mut x = area.x + 1;
+    if area.height == 0 || x >= right {
+        return;
+    }
+    if let Some(line) = message {
+        // Two keys stay in sight whatever is said.
+        x = buf.set_line(x, area.y, &line, (right - x).saturating_sub(20)).0 + 3;
+    }
+    // On a narrow screen a column less between two hints shows one more of them.
+    let gap = if area.width < NARROW { 2 } else { 3 };
+    for (key, hint) in hints {
+        let wide = (key.len() + 1 + hint.len()) as u16;
+        if x + wide > right {
+            break;
         }
+        buf.set_string(x, area.y, key, theme.style(Role::Key));
+        buf.set_string(x + key.len() as u16 + 1, area.y, hint, theme.style(Role::Dim));
+        x += wide + gap;
     }
 }
 
 /// The newest command, or why nothing is heard.
-fn message(app: &App) -> Option<Line<'static>> {
-    match (&app.notice, &app.link) {
-        (Some(notice), _) => Some(notice_line(app, notice)),
-        (None, Link::Lost { reason, .. }) => Some(Line::styled(sanitize::line(reason), app.look.style(Role::Warn))),
+fn message(run: &RunScreen) -> Option<Line<'static>> {
+    match (&run.notice, &run.link) {
+        (None, Link::Live | Link::Ended) if run.access == Access::Read => Some(Line::styled("read from its files", run.theme.style(Role::Dim))),
+        (Some(notice), _) => Some(notice_line(run, notice)),
+        (None, Link::Lost { reason, .. }) => Some(Line::styled(sanitize::line(reason), run.theme.style(Role::Warn))),
         (None, Link::Waiting | Link::Live | Link::Ended) => None,
     }
 }
 
-fn notice_line(app: &App, notice: &Notice) -> Line<'static> {
-    let arrow = app.look.glyph(" \u{2192} ", " -> ");
+fn notice_line(run: &RunScreen, notice: &Notice) -> Line<'static> {
+    let arrow = run.theme.glyph(" \u{2192} ", " -> ");
     let (text, role) = match &notice.phase {
         NoticePhase::Asked => ("asked".into(), Role::Warn),
         NoticePhase::Unheard => ("not sent: no engine hears it".into(), Role::Bad),
@@ -69,7 +82,7 @@ fn notice_line(app: &App, notice: &Notice) -> Line<'static> {
         NoticePhase::Failed(message) => (format!("asked{arrow}failed{}", said(message)), Role::Bad),
     };
     let by = notice.from.as_ref().map_or_else(String::new, |from| format!(" ({})", sanitize::line(from)));
-    Line::from(vec![Span::styled(format!("{}{by} ", notice.command), app.look.style(Role::Strong)), Span::styled(text, app.look.style(role))])
+    Line::from(vec![Span::styled(format!("{}{by} ", notice.command), run.theme.style(Role::Strong)), Span::styled(text, run.theme.style(role))])
 }
 
 fn said(message: &str) -> String {

@@ -7,8 +7,8 @@ use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::tui::chart::{Domain, Switch};
-use crate::tui::theme::{Look, Role};
-use crate::tui::{App, Pane};
+use crate::tui::theme::{Role, Theme};
+use crate::tui::{Pane, RunScreen};
 
 /// A title line: what the pane shows on the left, its newest number on the right.
 pub(crate) struct Title<'a> {
@@ -19,21 +19,21 @@ pub(crate) struct Title<'a> {
 }
 
 /// Draws the title of `pane` and returns the space below it.
-pub(crate) fn framed(app: &App, pane: Pane, title: Title<'_>, area: Rect, buf: &mut Buffer) -> Rect {
+pub(crate) fn framed(run: &RunScreen, pane: Pane, title: Title<'_>, area: Rect, buf: &mut Buffer) -> Rect {
     let number = Pane::ALL.iter().position(|other| *other == pane).map_or(0, |idx| idx + 1);
-    let role = if app.focus == pane { Role::Accent } else { Role::Strong };
-    let name = vec![Span::styled(format!("{number} "), app.look.style(Role::Dim)), Span::styled(title.text, app.look.style(role))];
-    titled(app.look, name, title.info, area, buf)
+    let role = if run.focus == pane { Role::Accent } else { Role::Strong };
+    let name = vec![Span::styled(format!("{number} "), run.theme.style(Role::Dim)), Span::styled(title.text, run.theme.style(role))];
+    titled(run.theme, name, title.info, area, buf)
 }
 
 /// Draws a title line and returns the space below it.
-pub(crate) fn titled(look: Look, name: Vec<Span<'_>>, info: Line<'_>, area: Rect, buf: &mut Buffer) -> Rect {
+pub(crate) fn titled(theme: Theme, name: Vec<Span<'_>>, info: Line<'_>, area: Rect, buf: &mut Buffer) -> Rect {
     if area.is_empty() {
         return area;
     }
-    let rule = look.style(Role::Previous);
+    let rule = theme.style(Role::Previous);
     for x in area.left()..area.right() {
-        buf.set_string(x, area.y, look.glyph("\u{2500}", "-"), rule);
+        buf.set_string(x, area.y, theme.glyph("\u{2500}", "-"), rule);
     }
     let name = padded(Line::from(name));
     let end = buf.set_line((area.x + 1).min(area.right()), area.y, &name, area.width.saturating_sub(2)).0;
@@ -57,14 +57,14 @@ pub(crate) fn centered(text: &str, style: Style, area: Rect, buf: &mut Buffer) {
 }
 
 /// All tokens of the run's plan; the x axis of every pane.
-pub(crate) fn token_domain(app: &App) -> Domain {
-    let tokens = app.history.header.as_ref().map_or(0, |header| header.plan.cost.tokens);
+pub(crate) fn token_domain(run: &RunScreen) -> Domain {
+    let tokens = run.history.header.as_ref().map_or(0, |header| header.plan.cost.tokens);
     Domain { lo: 0.0, hi: tokens.max(1) as f64 }
 }
 
 /// Where the stages of the plan begin, but the first.
-pub(crate) fn switches(app: &App) -> Vec<Switch> {
-    let Some(header) = &app.history.header else { return Vec::new() };
+pub(crate) fn switches(run: &RunScreen) -> Vec<Switch> {
+    let Some(header) = &run.history.header else { return Vec::new() };
     let pairs = header.plan.stages.windows(2);
     let last = header.plan.stages.len();
     // Between many stages there is no room for two labels.
@@ -75,18 +75,18 @@ pub(crate) fn switches(app: &App) -> Vec<Switch> {
 }
 
 /// A label with its text; lines after the first hang below the text.
-pub(crate) fn fact(look: Look, label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
+pub(crate) fn fact(theme: Theme, label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
     const LABEL: usize = 11;
     let pieces = wrapped(text, width.saturating_sub(LABEL + 1).max(8));
     let line = |(idx, piece)| {
         let label = if idx == 0 { label } else { "" };
-        Line::from(vec![Span::styled(format!("{label:<LABEL$} "), look.style(Role::Dim)), Span::raw(piece)])
+        Line::from(vec![Span::styled(format!("{label:<LABEL$} "), theme.style(Role::Dim)), Span::raw(piece)])
     };
     pieces.into_iter().enumerate().map(line).collect()
 }
 
 /// `text` in lines of at most `width` columns, cut between words, or inside a word that is longer than a line.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut free = width;
     for word in text.split(' ').filter(|word| !word.is_empty()) {

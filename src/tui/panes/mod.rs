@@ -1,10 +1,11 @@
-//! What fills a rectangle of the screen. Every pane reads the [`crate::tui::App`] and only draws; text from outside is made
-//! safe here, right before it becomes cells.
+//! What fills a rectangle of the screen. Every pane reads a screen's state and only draws; text from outside is made safe
+//! here, right before it becomes cells.
 
 mod activations;
 mod boot;
 mod footer;
 mod frame;
+mod home;
 mod log;
 mod objective;
 mod overlays;
@@ -18,6 +19,7 @@ mod token_loss;
 pub(crate) use activations::ActivationsPane;
 pub(crate) use boot::BootPane;
 pub(crate) use footer::Footer;
+pub(crate) use home::HomePane;
 pub(crate) use log::LogPane;
 pub(crate) use objective::ObjectivePane;
 pub(crate) use overlays::OverlayView;

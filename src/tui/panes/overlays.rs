@@ -7,11 +7,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
 
 use crate::run::sanitize;
-use crate::tui::app::{App, Overlay};
-use crate::tui::keys::BINDINGS;
+use crate::tui::keys::{Binding, ScreenKind, bindings};
 use crate::tui::panes::boot::facts;
 use crate::tui::panes::status::shortened;
-use crate::tui::theme::{Markers, Role};
+use crate::tui::run_screen::{Overlay, RunScreen};
+use crate::tui::theme::{Markers, Role, Theme};
 
 /// Border lines of a terminal that has only ASCII.
 const ASCII_BORDER: border::Set<'static> = border::Set {
@@ -29,26 +29,50 @@ const ASCII_BORDER: border::Set<'static> = border::Set {
 const WIDEST: u16 = 100;
 
 /// The open overlay, if any.
-pub(crate) struct OverlayView<'a>(pub(crate) &'a App);
+pub(crate) struct OverlayView<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for OverlayView<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let (title, closes, lines, scroll) = match app.overlay {
+        let run = self.0;
+        let width = usize::from(area.width.min(WIDEST).saturating_sub(4));
+        let (title, closes, lines, scroll) = match run.overlay {
             Overlay::None => return,
-            Overlay::Help(scroll) => ("keys", "Esc closes", help_lines(app), scroll),
-            Overlay::About => ("about this run", "Esc closes", about_lines(app, usize::from(area.width.min(WIDEST).saturating_sub(4))), 0),
-            Overlay::ConfirmStop => ("stop the run?", "", confirm_lines(app), 0),
+            Overlay::Help(scroll) => ("keys", "Esc closes", help_lines(run.theme, run.kind()), scroll),
+            Overlay::About => ("about this run", "Esc closes", about_lines(run, width), 0),
+            Overlay::ConfirmStop => ("stop the run?", "", confirm_lines(run), 0),
         };
+        let role = if run.overlay == Overlay::ConfirmStop { Role::Warn } else { Role::Accent };
+        TextBox { title, closes, lines, scroll, role, theme: run.theme }.render(area, buf);
+    }
+}
+
+/// Text in a frame over the middle of the screen.
+pub(crate) struct TextBox {
+    /// Above the text.
+    pub(crate) title: &'static str,
+    /// Which key closes it; empty if the text says so.
+    pub(crate) closes: &'static str,
+    /// The text.
+    pub(crate) lines: Vec<Line<'static>>,
+    /// Lines that it is scrolled down by.
+    pub(crate) scroll: usize,
+    /// What the frame is for.
+    pub(crate) role: Role,
+    /// Colours and glyphs.
+    pub(crate) theme: Theme,
+}
+
+impl Widget for TextBox {
+    fn render(self, area: Rect, buf: &mut Buffer) {
+        let Self { title, closes, lines, scroll, role, theme } = self;
         let widest = lines.iter().map(Line::width).max().unwrap_or(0) + 4;
         let width = (widest as u16).min(WIDEST).min(area.width);
         let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
         let text_height = wrapped_height(&paragraph, width.saturating_sub(4).max(1));
         let height = text_height.saturating_add(2).min(area.height);
         let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
-        let role = if app.overlay == Overlay::ConfirmStop { Role::Warn } else { Role::Accent };
-        let set = if app.look.markers == Markers::Ascii { ASCII_BORDER } else { border::ROUNDED };
-        let block = Block::bordered().border_set(set).border_style(app.look.style(role)).title(Line::raw(format!(" {title} ")));
+        let set = if theme.markers == Markers::Ascii { ASCII_BORDER } else { border::ROUNDED };
+        let block = Block::bordered().border_set(set).border_style(theme.style(role)).title(Line::raw(format!(" {title} ")));
         let block = if closes.is_empty() { block } else { block.title_bottom(Line::raw(format!(" {closes} ")).right_aligned()) };
         let inner = block.inner(place);
         Clear.render(place, buf);
@@ -70,22 +94,22 @@ fn wrapped_height(paragraph: &Paragraph<'_>, width: u16) -> u16 {
     last.map_or(0, |idx| idx as u16 + 1)
 }
 
-fn help_lines(app: &App) -> Vec<Line<'static>> {
-    let row = |key: &'static str, help: &'static str| Line::from(vec![Span::styled(format!("{key:<15}"), app.look.style(Role::Key)), Span::raw(help)]);
-    BINDINGS.iter().filter(|binding| !binding.label.is_empty()).map(|binding| row(binding.label, binding.help)).collect()
+pub(crate) fn help_lines(theme: Theme, screen: ScreenKind) -> Vec<Line<'static>> {
+    let row = |binding: &Binding| Line::from(vec![Span::styled(format!("{:<15}", binding.label), theme.style(Role::Key)), Span::raw(binding.help)]);
+    bindings(screen).filter(|binding| !binding.label.is_empty()).map(row).collect()
 }
 
-fn about_lines(app: &App, width: usize) -> Vec<Line<'static>> {
-    match &app.history.header {
-        Some(header) => facts(app.look, header, width),
+fn about_lines(run: &RunScreen, width: usize) -> Vec<Line<'static>> {
+    match &run.history.header {
+        Some(header) => facts(run.theme, header, width),
         None => vec![Line::raw("The engine has not said yet what the run is.")],
     }
 }
 
-fn confirm_lines(app: &App) -> Vec<Line<'static>> {
-    let key = app.look.style(Role::Key);
+fn confirm_lines(run: &RunScreen) -> Vec<Line<'static>> {
+    let key = run.theme.style(Role::Key);
     vec![
-        Line::raw(format!("{} finishes its step, saves a checkpoint and ends.", shortened(&sanitize::line(app.run_name()), 30))),
+        Line::raw(format!("{} finishes its step, saves a checkpoint and ends.", shortened(&sanitize::line(run.run_name()), 30))),
         Line::raw("It can be resumed later. To leave it running, press q."),
         Line::default(),
         Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  go on")]),

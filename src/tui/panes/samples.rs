@@ -5,29 +5,29 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Sample, sanitize};
+use crate::run::{Sample, format, sanitize};
 use crate::tui::panes::frame::{Title, centered, framed};
 use crate::tui::theme::Role;
-use crate::tui::{App, Pane, format};
+use crate::tui::{Pane, RunScreen};
 
 /// The sample pane.
-pub(crate) struct SamplesPane<'a>(pub(crate) &'a App);
+pub(crate) struct SamplesPane<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for SamplesPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let newest = app.history.samples.back();
+        let run = self.0;
+        let newest = run.history.samples.back();
         let info =
-            newest.map_or_else(Line::default, |sample| Line::styled(format!("greedy, step {}", format::grouped(sample.step)), app.look.style(Role::Dim)));
-        let inner = framed(app, Pane::Samples, Title { text: "samples".into(), info }, area, buf);
+            newest.map_or_else(Line::default, |sample| Line::styled(format!("greedy, step {}", format::grouped(sample.step)), run.theme.style(Role::Dim)));
+        let inner = framed(run, Pane::Samples, Title { text: "samples".into(), info }, area, buf);
         let Some(newest) = newest else {
-            centered("none yet", app.look.style(Role::Dim), inner, buf);
+            centered("none yet", run.theme.style(Role::Dim), inner, buf);
             return;
         };
-        let same_step = app.history.samples.iter().rev().take_while(|sample| sample.step == newest.step).collect::<Vec<_>>();
-        let is_alone = app.is_zoomed && app.focus == Pane::Samples;
+        let same_step = run.history.samples.iter().rev().take_while(|sample| sample.step == newest.step).collect::<Vec<_>>();
+        let is_alone = run.is_zoomed && run.focus == Pane::Samples;
         if is_alone || usize::from(inner.height) > 3 * same_step.len() {
-            draw_all(app, inner, buf);
+            draw_all(run, inner, buf);
             return;
         }
         // All prompts of one step, each with its share of the lines.
@@ -38,20 +38,20 @@ impl Widget for SamplesPane<'_> {
             let is_last = idx + 1 == shown;
             let height = if is_last { inner.bottom() - top } else { lines_each };
             let space = Rect { x: inner.x + 1, y: top, width: inner.width.saturating_sub(2), height };
-            Paragraph::new(one_line(app, sample)).wrap(Wrap { trim: false }).render(space, buf);
+            Paragraph::new(one_line(run, sample)).wrap(Wrap { trim: false }).render(space, buf);
         }
     }
 }
 
 /// Every sample that is kept, newest first, with its line breaks.
-fn draw_all(app: &App, area: Rect, buf: &mut Buffer) {
+fn draw_all(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     let mut lines = Vec::new();
-    let mut step = app.history.samples.back().map(|sample| sample.step);
-    for sample in newest_first(app).take(usize::from(area.height)) {
+    let mut step = run.history.samples.back().map(|sample| sample.step);
+    for sample in newest_first(run).take(usize::from(area.height)) {
         // The title names the newest step.
         if step != Some(sample.step) {
             step = Some(sample.step);
-            lines.extend([Line::default(), Line::styled(format!("step {}", format::grouped(sample.step)), app.look.style(Role::Dim))]);
+            lines.extend([Line::default(), Line::styled(format!("step {}", format::grouped(sample.step)), run.theme.style(Role::Dim))]);
         }
         let both = format!("{}\u{0}{}", sanitize::text(&sample.prompt), sanitize::text(&sample.text));
         let mut is_prompt = true;
@@ -59,7 +59,7 @@ fn draw_all(app: &App, area: Rect, buf: &mut Buffer) {
             // The sanitiser leaves no NUL, so the one in between marks where the prompt ends.
             let (prompt, text) = if is_prompt { line.split_once('\0').unwrap_or((line, "")) } else { ("", line) };
             is_prompt = is_prompt && !line.contains('\0');
-            lines.push(Line::from(vec![Span::styled(prompt.to_owned(), app.look.style(Role::Dim)), Span::raw(text.to_owned())]));
+            lines.push(Line::from(vec![Span::styled(prompt.to_owned(), run.theme.style(Role::Dim)), Span::raw(text.to_owned())]));
         }
     }
     let area = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
@@ -67,15 +67,15 @@ fn draw_all(app: &App, area: Rect, buf: &mut Buffer) {
 }
 
 /// Newest step first; prompts of one step in their own order.
-fn newest_first(app: &App) -> impl Iterator<Item = &Sample> {
-    let samples = app.history.samples.iter().collect::<Vec<_>>();
+fn newest_first(run: &RunScreen) -> impl Iterator<Item = &Sample> {
+    let samples = run.history.samples.iter().collect::<Vec<_>>();
     let steps = samples.chunk_by(|a, b| a.step == b.step).map(<[_]>::to_vec).collect::<Vec<_>>();
     steps.into_iter().rev().flatten()
 }
 
-fn one_line(app: &App, sample: &Sample) -> Line<'static> {
+fn one_line(run: &RunScreen, sample: &Sample) -> Line<'static> {
     Line::from(vec![
-        Span::styled(sanitize::line(&sample.prompt), app.look.style(Role::Dim)),
-        Span::styled(sanitize::line(&sample.text), app.look.style(Role::Strong)),
+        Span::styled(sanitize::line(&sample.prompt), run.theme.style(Role::Dim)),
+        Span::styled(sanitize::line(&sample.text), run.theme.style(Role::Strong)),
     ])
 }

@@ -5,17 +5,16 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{ControlState, Outcome, control_word, sanitize};
-use crate::tui::App;
-use crate::tui::app::Link;
-use crate::tui::format;
+use crate::run::{ControlState, Outcome, control_word, format, sanitize};
+use crate::tui::RunScreen;
+use crate::tui::run_screen::{Access, Link};
 use crate::tui::theme::Role;
 
 /// Columns between two items, and where space is short.
 const GAPS: [usize; 2] = [3, 2];
 
 /// The two lines at the top.
-pub(crate) struct StatusLines<'a>(pub(crate) &'a App);
+pub(crate) struct StatusLines<'a>(pub(crate) &'a RunScreen);
 
 /// A label with its value; of what does not fit, the highest rank goes first.
 pub(crate) struct Item<'a> {
@@ -33,49 +32,49 @@ impl Widget for StatusLines<'_> {
 }
 
 /// Name, state, stage, step, time left.
-pub(crate) fn progress_items(app: &App) -> Vec<Item<'static>> {
-    let look = app.look;
-    let name = shortened(&sanitize::line(app.run_name()), 24);
-    let mut items = vec![Item { rank: 1, spans: vec![Span::styled(name, look.style(Role::Strong))] }, Item { rank: 0, spans: vec![state(app)] }];
-    let Some(header) = &app.history.header else { return items };
-    let (plan, step) = (&header.plan, app.history.step());
+pub(crate) fn progress_items(run: &RunScreen) -> Vec<Item<'static>> {
+    let theme = run.theme;
+    let name = shortened(&sanitize::line(run.run_name()), 24);
+    let mut items = vec![Item { rank: 1, spans: vec![Span::styled(name, theme.style(Role::Strong))] }, Item { rank: 0, spans: vec![state(run)] }];
+    let Some(header) = &run.history.header else { return items };
+    let (plan, step) = (&header.plan, run.history.step());
     let idx = plan.stage_idx_after(step);
     if let Some(stage) = plan.stages.get(idx) {
-        let spans = labelled(app, "stage", format!("{}/{} K={}", idx + 1, plan.stages.len(), stage.patch_size));
+        let spans = labelled(run, "stage", format!("{}/{} K={}", idx + 1, plan.stages.len(), stage.patch_size));
         items.push(Item { rank: 3, spans });
     }
-    items.push(Item { rank: 2, spans: labelled(app, "step", format!("{}/{}", format::grouped(step), format::grouped(plan.steps))) });
-    if let Some((stage, run)) = app.history.eta().filter(|_| app.history.end.is_none() && app.link != Link::Ended) {
+    items.push(Item { rank: 2, spans: labelled(run, "step", format!("{}/{}", format::grouped(step), format::grouped(plan.steps))) });
+    if let Some((stage, whole)) = run.history.eta().filter(|_| run.history.end.is_none() && run.link != Link::Ended) {
         let text =
-            if idx + 1 < plan.stages.len() { format!("stage {}, run {}", format::duration(stage), format::duration(run)) } else { format::duration(run) };
-        items.push(Item { rank: 4, spans: labelled(app, "ETA", text) });
+            if idx + 1 < plan.stages.len() { format!("stage {}, run {}", format::duration(stage), format::duration(whole)) } else { format::duration(whole) };
+        items.push(Item { rank: 4, spans: labelled(run, "ETA", text) });
     }
     items
 }
 
 /// Losses, speed, learning rate, gradient norm.
-pub(crate) fn number_items(app: &App) -> Vec<Item<'static>> {
+pub(crate) fn number_items(run: &RunScreen) -> Vec<Item<'static>> {
     let mut items = Vec::new();
-    if let Some(evaluation) = app.history.evaluations.last() {
-        let mut spans = labelled(app, "K=1 loss", format::loss(evaluation.token_loss));
-        spans.push(Span::styled(format!(" ppl {}", format::perplexity(evaluation.perplexity)), app.look.style(Role::Dim)));
-        spans[1] = spans[1].clone().style(app.look.style(Role::TokenLoss));
+    if let Some(evaluation) = run.history.evaluations.last() {
+        let mut spans = labelled(run, "K=1 loss", format::loss(evaluation.token_loss));
+        spans.push(Span::styled(format!(" ppl {}", format::perplexity(evaluation.perplexity)), run.theme.style(Role::Dim)));
+        spans[1] = spans[1].clone().style(run.theme.style(Role::TokenLoss));
         items.push(Item { rank: 0, spans });
     }
-    let Some(step) = &app.history.last_step else { return items };
+    let Some(step) = &run.history.last_step else { return items };
     let is_patch_stage = step.patch_size.get() > 1;
     let name = if is_patch_stage { format!("next-bag K={}", step.patch_size) } else { "train".to_owned() };
     let role = if step.loss.is_finite() { Role::Objective } else { Role::Bad };
-    let mut spans = labelled(app, &name, format::loss(step.loss));
-    spans[1] = spans[1].clone().style(app.look.style(role));
+    let mut spans = labelled(run, &name, format::loss(step.loss));
+    spans[1] = spans[1].clone().style(run.theme.style(role));
     items.push(Item { rank: 1, spans });
-    if let Some(speed) = app.history.tokens_per_second() {
-        items.push(Item { rank: 2, spans: vec![Span::raw(format!("{} tok/s", format::count(speed)))] });
+    if let Some(speed) = run.history.tokens_per_second() {
+        items.push(Item { rank: 2, spans: vec![Span::raw(format!("{} tok/s", format::rate(speed)))] });
     }
-    items.push(Item { rank: 4, spans: labelled(app, "lr", format::rate(step.learning_rate)) });
-    let mut spans = labelled(app, "grad", format::norm(step.grad_norm));
+    items.push(Item { rank: 4, spans: labelled(run, "lr", format::learning_rate(step.learning_rate)) });
+    let mut spans = labelled(run, "grad", format::norm(step.grad_norm));
     if !step.grad_norm.is_finite() {
-        spans[1] = spans[1].clone().style(app.look.style(Role::Bad));
+        spans[1] = spans[1].clone().style(run.theme.style(Role::Bad));
     }
     items.push(Item { rank: 3, spans });
     items
@@ -101,21 +100,23 @@ pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
 }
 
 /// The state in a word with a glyph, coloured.
-pub(crate) fn state(app: &App) -> Span<'static> {
-    let (fancy, plain, text, role) = match &app.link {
+pub(crate) fn state(run: &RunScreen) -> Span<'static> {
+    let (fancy, plain, text, role) = match &run.link {
+        Link::Waiting if run.access == Access::Read => ("\u{25cb}", "o", "reading".to_owned(), Role::Dim),
         Link::Waiting => ("\u{25cb}", "o", "connecting".to_owned(), Role::Dim),
-        Link::Lost { retry_at, .. } => match retry_at.saturating_sub(app.now).as_secs_f64().ceil() {
+        Link::Lost { retry_at, .. } => match retry_at.saturating_sub(run.now).as_secs_f64().ceil() {
             0.0 => ("\u{25b2}", "!", "stale, reconnecting".to_owned(), Role::Warn),
             seconds => ("\u{25b2}", "!", format!("stale, reconnecting in {seconds:.0} s"), Role::Warn),
         },
-        Link::Ended if app.history.end.is_none() => ("\u{2716}", "x", "gone without a word".to_owned(), Role::Bad),
-        Link::Live | Link::Ended => control_state(app),
+        Link::Ended if run.history.end.is_none() && run.history.last_seq == 0 => ("\u{25cb}", "o", "not begun".to_owned(), Role::Dim),
+        Link::Ended if run.history.end.is_none() => ("\u{2716}", "x", "crashed".to_owned(), Role::Bad),
+        Link::Live | Link::Ended => control_state(run),
     };
-    Span::styled(format!("{} {text}", app.look.glyph(fancy, plain)), app.look.style(role))
+    Span::styled(format!("{} {text}", run.theme.glyph(fancy, plain)), run.theme.style(role))
 }
 
-fn control_state(app: &App) -> (&'static str, &'static str, String, Role) {
-    if let Some(end) = &app.history.end {
+fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) {
+    if let Some(end) = &run.history.end {
         return match end.outcome {
             Outcome::Completed => ("\u{2714}", "*", "finished".to_owned(), Role::Good),
             Outcome::Stopped => ("\u{25a0}", "#", "stopped".to_owned(), Role::Warn),
@@ -123,12 +124,12 @@ fn control_state(app: &App) -> (&'static str, &'static str, String, Role) {
             Outcome::Failed => ("\u{2716}", "x", "failed".to_owned(), Role::Bad),
         };
     }
-    if let Some(silence) = app.silent_for() {
-        let text = format!("{}, no news for {}", control_word(app.history.control), format::duration(silence.as_secs() as f64));
+    if let Some(silence) = run.silent_for() {
+        let text = format!("{}, no news for {}", control_word(run.history.control), format::duration(silence.as_secs() as f64));
         return ("\u{25b2}", "!", text, Role::Warn);
     }
-    let word = control_word(app.history.control).to_owned();
-    match app.history.control {
+    let word = control_word(run.history.control).to_owned();
+    match run.history.control {
         ControlState::Starting => ("\u{25cb}", "o", word, Role::Accent),
         ControlState::Running => ("\u{25cf}", "*", word, Role::Good),
         ControlState::Pausing | ControlState::Stopping => ("\u{25cb}", "o", word, Role::Warn),
@@ -137,8 +138,8 @@ fn control_state(app: &App) -> (&'static str, &'static str, String, Role) {
     }
 }
 
-fn labelled(app: &App, label: &str, value: String) -> Vec<Span<'static>> {
-    vec![Span::styled(format!("{label} "), app.look.style(Role::Dim)), Span::raw(value)]
+fn labelled(run: &RunScreen, label: &str, value: String) -> Vec<Span<'static>> {
+    vec![Span::styled(format!("{label} "), run.theme.style(Role::Dim)), Span::raw(value)]
 }
 
 /// At most `limit` characters of `text`.

@@ -5,27 +5,26 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
-use crate::run::sanitize;
-use crate::tui::App;
-use crate::tui::format;
+use crate::run::{format, sanitize};
+use crate::tui::RunScreen;
 use crate::tui::panes::frame::token_domain;
 use crate::tui::panes::status::{Item, fitted, number_items, progress_items, state};
 use crate::tui::panes::{Footer, StageBar};
 use crate::tui::theme::Role;
 
 /// Numbers and a line of bars.
-pub(crate) struct TinyScreen<'a>(pub(crate) &'a App);
+pub(crate) struct TinyScreen<'a>(pub(crate) &'a RunScreen);
 
 /// One line.
-pub(crate) struct OneLine<'a>(pub(crate) &'a App);
+pub(crate) struct OneLine<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for TinyScreen<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
+        let run = self.0;
         let width = area.width.saturating_sub(2);
-        let mut lines = wrapped(progress_items(app), usize::from(width));
-        lines.extend(wrapped(number_items(app), usize::from(width)));
-        if let (true, Some(progress)) = (app.history.steps.is_empty(), &app.history.progress) {
+        let mut lines = wrapped(progress_items(run), usize::from(width));
+        lines.extend(wrapped(number_items(run), usize::from(width)));
+        if let (true, Some(progress)) = (run.history.steps.is_empty(), &run.history.progress) {
             let share = progress.total.filter(|total| *total > 0).map_or_else(String::new, |total| format!(" {} %", 100 * progress.done / total));
             lines.push(Line::raw(format!("{}{share}", sanitize::line(&progress.activity))));
         }
@@ -36,23 +35,23 @@ impl Widget for TinyScreen<'_> {
         }
         let footer = area.bottom() - 1;
         if y + 1 < footer {
-            StageBar(app).render(Rect { y: y + 1, height: 1, ..area }, buf);
+            StageBar(run).render(Rect { y: y + 1, height: 1, ..area }, buf);
         }
-        if y + 3 < footer && !app.history.evaluations.is_empty() {
-            buf.set_stringn(area.x + 1, y + 3, "token loss (K = 1)", usize::from(width), app.look.style(Role::Dim));
-            draw_bars(app, Rect { x: area.x + 1, y: y + 4, width, height: 1 }.intersection(area), buf);
+        if y + 3 < footer && !run.history.evaluations.is_empty() {
+            buf.set_stringn(area.x + 1, y + 3, "token loss (K = 1)", usize::from(width), run.theme.style(Role::Dim));
+            draw_bars(run, Rect { x: area.x + 1, y: y + 4, width, height: 1 }.intersection(area), buf);
         }
-        Footer(app).render(Rect { y: footer, height: 1, ..area }, buf);
+        Footer(run).render(Rect { y: footer, height: 1, ..area }, buf);
     }
 }
 
 impl Widget for OneLine<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let loss = app.history.evaluations.last().map_or_else(String::new, |evaluation| format!(" {}", format::loss(evaluation.token_loss)));
-        let state = state(app);
+        let run = self.0;
+        let loss = run.history.evaluations.last().map_or_else(String::new, |evaluation| format!(" {}", format::loss(evaluation.token_loss)));
+        let state = state(run);
         let style = state.style;
-        buf.set_line(area.x, area.y, &Line::styled(format!("{}{loss} step {}", state.content, app.history.step()), style), area.width);
+        buf.set_line(area.x, area.y, &Line::styled(format!("{}{loss} step {}", state.content, run.history.step()), style), area.width);
     }
 }
 
@@ -71,8 +70,8 @@ fn wrapped(items: Vec<Item<'static>>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// The main curve as one bar per piece of the token axis.
-fn draw_bars(app: &App, area: Rect, buf: &mut Buffer) {
-    let (domain, evaluations) = (token_domain(app), &app.history.evaluations);
+fn draw_bars(run: &RunScreen, area: Rect, buf: &mut Buffer) {
+    let (domain, evaluations) = (token_domain(run), &run.history.evaluations);
     let finite = || evaluations.iter().map(|evaluation| evaluation.token_loss).filter(|loss| loss.is_finite());
     let (lo, hi) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
     if area.is_empty() {
@@ -84,7 +83,7 @@ fn draw_bars(app: &App, area: Rect, buf: &mut Buffer) {
         let share = if hi > lo { (evaluation.token_loss - lo) / (hi - lo) } else { 0.5 };
         // Between two measurements the later one holds.
         for x in last.map_or(column, |last| last + 1)..=column {
-            buf[(area.x + x as u16, area.y)].set_char(app.look.heat_glyph(share)).set_style(app.look.style(Role::TokenLoss));
+            buf[(area.x + x as u16, area.y)].set_char(run.theme.heat_glyph(share)).set_style(run.theme.style(Role::TokenLoss));
         }
         last = Some(column);
     }

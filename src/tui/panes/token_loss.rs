@@ -5,36 +5,38 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::tui::chart::{Chart, Layer, PIECES, nice_domain, robust_range};
+use crate::run::{Spread, format};
+use crate::tui::chart::{Chart, Layer, PIECES, Points, nice_domain, robust_range};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
-use crate::tui::{App, Pane, format};
+use crate::tui::{Pane, RunScreen};
 
 /// The main curve.
-pub(crate) struct TokenLossPane<'a>(pub(crate) &'a App);
+pub(crate) struct TokenLossPane<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for TokenLossPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let app = self.0;
-        let title = Title { text: "token loss (K = 1), validation text".into(), info: newest(app) };
-        let inner = framed(app, Pane::TokenLoss, title, area, buf);
-        let evaluations = &app.history.evaluations;
-        let entropy_rate = app.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let Some((lo, hi, _)) = robust_range(evaluations.iter().map(|evaluation| evaluation.token_loss)) else {
-            centered(&when(app), app.look.style(Role::Dim), inner, buf);
+        let run = self.0;
+        let title = Title { text: "token loss (K = 1), validation text".into(), info: newest(run) };
+        let inner = framed(run, Pane::TokenLoss, title, area, buf);
+        let evaluations = &run.history.evaluations;
+        let entropy_rate = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
+        let Some(spread) = Spread::of(evaluations.iter().map(|evaluation| evaluation.token_loss)) else {
+            centered(&when(run), run.theme.style(Role::Dim), inner, buf);
             return;
         };
+        let (lo, hi, _) = robust_range(spread);
         let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES);
-        let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss));
-        let layers = vec![Layer { points: Box::new(points), y: None, style: app.look.style(Role::TokenLoss) }];
-        let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {rate:.3}")));
-        Chart { x: token_domain(app), y, layers, switches: switches(app), floor, look: app.look }.render(inner, buf);
+        let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss)).collect();
+        let layers = vec![Layer { points: Points::Few(points), y: None, style: run.theme.style(Role::TokenLoss) }];
+        let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate))));
+        Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }.render(inner, buf);
     }
 }
 
-fn newest(app: &App) -> Line<'static> {
-    let Some(evaluation) = app.history.evaluations.last() else { return Line::default() };
-    let (dim, bright) = (app.look.style(Role::Dim), app.look.style(Role::TokenLoss));
+fn newest(run: &RunScreen) -> Line<'static> {
+    let Some(evaluation) = run.history.evaluations.last() else { return Line::default() };
+    let (dim, bright) = (run.theme.style(Role::Dim), run.theme.style(Role::TokenLoss));
     Line::from(vec![
         Span::styled(format::loss(evaluation.token_loss), bright),
         Span::styled(format!(" nats at step {}", format::grouped(evaluation.step)), dim),
@@ -42,8 +44,8 @@ fn newest(app: &App) -> Line<'static> {
 }
 
 /// When the first number will come.
-fn when(app: &App) -> String {
-    match app.history.header.as_ref().map(|header| header.plan.cadences.evaluation) {
+fn when(run: &RunScreen) -> String {
+    match run.history.header.as_ref().map(|header| header.plan.cadences.evaluation) {
         Some(Some(every)) => format!("first measured at step {}", format::grouped(every)),
         Some(None) => "measured only on request: e".into(),
         None => String::new(),

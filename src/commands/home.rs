@@ -1,0 +1,73 @@
+//! `patchtui` alone: the list of runs, from which runs are watched, resumed and started.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::ConfigArgs;
+use crate::commands::attach::show;
+use crate::commands::run::{launch, ready};
+use crate::commands::runs::{list, summaries_since};
+use crate::commands::{CommandError, Runs, load_config, sender_name};
+use crate::config::RunConfig;
+use crate::control::{connect, follow};
+use crate::host::{Claim, HostError, Wish, claim, claim_directory, run_config};
+use crate::run::RunDirectory;
+use crate::tui::{Access, HomeActions, Opening, Refusal};
+
+/// Shows the list of runs until the user leaves; without a terminal, prints it. Returns the exit code.
+///
+/// # Errors
+/// When the terminal cannot be used.
+pub fn home(runs: Runs) -> Result<u8, CommandError> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        list(&runs, false);
+        return Ok(0);
+    }
+    let broken = |error: io::Error| CommandError::failed(format!("the terminal: {error}"), "list the runs without a screen: patchtui runs");
+    show(|| Opening::Home(actions(runs))).map_err(broken)?;
+    Ok(0)
+}
+
+fn actions(runs: Runs) -> HomeActions {
+    let folder = runs.folder.clone();
+    HomeActions {
+        list: Arc::new(move |known| summaries_since(known, &runs)),
+        resume: Arc::new(|directory| resume(directory).map_err(refusal)),
+        start: Arc::new(move |config| start(config, &folder).map_err(refusal)),
+        listen: Arc::new(|directory, access| match access {
+            Access::Steer => connect(directory.clone(), sender_name("keyboard")),
+            Access::Read => follow(directory.clone()),
+        }),
+    }
+}
+
+fn refusal(error: CommandError) -> Refusal {
+    Refusal { message: error.message, hint: error.hint }
+}
+
+/// Starts the engine of an unfinished run again, with the configuration that it has.
+fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
+    match claim_directory(directory.clone(), true) {
+        Err(HostError::Alive { directory }) => Ok(directory),
+        Ok(Claim::Completed(directory)) => {
+            Err(CommandError::usage(format!("{} is complete: there is nothing to resume", directory.name()), "press n to start a new run"))
+        }
+        claimed => begin(claimed?, run_config(directory)?),
+    }
+}
+
+/// Starts a configuration under the first name that is free; one whose run is alive is attached to.
+fn start(config: &str, runs_dir: &Path) -> Result<RunDirectory, CommandError> {
+    let config = load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() })?.config;
+    match claim(Wish { name: &config.name, is_explicit: false, resume: false }, runs_dir)? {
+        Claim::Alive(directory) => Ok(directory),
+        Claim::Unfinished { new, .. } => begin(claim_directory(new, false)?, config),
+        claimed => begin(claimed, config),
+    }
+}
+
+fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, CommandError> {
+    // The screen of the run comes next and has no place for warnings of its start; what cannot work was refused.
+    launch(ready(claimed)?, config).map(|(directory, _)| directory)
+}

@@ -1,0 +1,27 @@
+//! `patchtui view`: shows a run from its files alone, whether or not anything works on it.
+
+use std::io::{self, IsTerminal};
+
+use crate::commands::CommandError;
+use crate::commands::attach::{show, terminal_error};
+use crate::control::follow;
+use crate::report::{print, status_text};
+use crate::run::{History, RunDirectory, RunSummary};
+use crate::tui::{Access, Opening};
+
+/// Shows `directory` until the user leaves; without a terminal, prints what there is to say. Returns the exit code.
+///
+/// # Errors
+/// When the files cannot be read or the terminal cannot be used.
+pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        let name = directory.name();
+        show(|| Opening::Run { name, access: Access::Read, link: follow(directory.clone()) }).map_err(|error| terminal_error(directory, &error))?;
+    } else {
+        let files_error = |error: io::Error| CommandError::io(directory.path(), &error);
+        let summary = RunSummary::read(directory).map_err(files_error)?;
+        let (history, _) = History::read(directory).map_err(files_error)?;
+        print(&status_text(&summary, &history, None));
+    }
+    Ok(0)
+}

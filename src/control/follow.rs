@@ -1,0 +1,133 @@
+//! Listens to a run through its files alone: one that has ended, was copied here, or works on another machine.
+//!
+//! Needs neither socket nor lock. The files are read again when one of them has another length, and less often where reading
+//! takes long. Start at [`follow`].
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Sender};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+use crate::control::link::read_history;
+use crate::control::{EngineLink, Feed};
+use crate::run::{LineFile, RunDirectory, is_alive};
+
+/// Reading takes at most one part in so many of the time.
+const SHARE: u32 = 10;
+/// Messages that wait for the screen.
+const FEED: usize = 4;
+
+/// How closely files are followed.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// How often their lengths are looked at.
+    period: Duration,
+    /// Files that have not grown for so long, and whose lock nobody holds here, have no engine.
+    still: Duration,
+}
+
+const USUAL: Pace = Pace { period: Duration::from_secs(1), still: Duration::from_secs(15) };
+
+/// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio runtime.
+///
+/// A run without an engine is a [`Feed::Ended`] with what its files say; when they grow again, snapshots follow. Commands that
+/// are sent go nowhere.
+#[must_use]
+pub fn follow(directory: RunDirectory) -> EngineLink {
+    follow_at(USUAL, directory)
+}
+
+fn follow_at(pace: Pace, directory: RunDirectory) -> EngineLink {
+    let (feed, feed_end) = mpsc::channel(FEED);
+    let (commands, _) = mpsc::unbounded_channel();
+    tokio::spawn(read_on(pace, directory, feed));
+    EngineLink { feed: feed_end, commands }
+}
+
+async fn read_on(pace: Pace, directory: RunDirectory, feed: Sender<Feed>) {
+    let mut seen = None;
+    let mut grew_at: Option<Instant> = None;
+    let mut was_live = true;
+    loop {
+        let (lengths, is_locked) = look_at(&directory).await;
+        let is_new = seen != Some(lengths);
+        if is_new && seen.is_some() {
+            grew_at = Some(Instant::now());
+        }
+        let is_live = is_locked || grew_at.is_some_and(|at| at.elapsed() < pace.still);
+        let begun = Instant::now();
+        let next = if is_new || is_live != was_live {
+            match read_history(&directory).await {
+                Ok(history) if is_live => Some(Feed::Snapshot(Box::new(history))),
+                Ok(history) => Some(Feed::Ended { history: Box::new(history) }),
+                Err(error) => Some(Feed::Lost { reason: error.to_string(), retry_seconds: pace.period.as_secs_f64() }),
+            }
+        } else {
+            is_live.then_some(Feed::Heard)
+        };
+        // What could not be read is tried again.
+        seen = Some(lengths).filter(|_| !matches!(next, Some(Feed::Lost { .. })));
+        was_live = is_live;
+        let took = begun.elapsed();
+        if let Some(next) = next
+            && feed.send(next).await.is_err()
+        {
+            return;
+        }
+        tokio::select! {
+            () = sleep(pace.period.max(took * SHARE)) => {}
+            () = feed.closed() => return,
+        }
+    }
+}
+
+/// The lengths of the run's files, and whether an engine of this machine holds its lock.
+async fn look_at(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], bool) {
+    let directory = directory.clone();
+    let look = move || {
+        let length = |file: LineFile| std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len());
+        (LineFile::ALL.map(length), is_alive(&directory))
+    };
+    spawn_blocking(look).await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+    use crate::run::{Record, RunEvent, Warning, encode};
+
+    fn say(run: &RunDirectory, seq: u64) {
+        let event = RunEvent::Warning(Warning { message: format!("line {seq}") });
+        let line = encode(&Record { seq, at: "2026-03-01T10:00:00Z".into(), attempt: 1, event }).unwrap();
+        File::options().create(true).append(true).open(run.events()).unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_run_without_an_engine_is_read_once_and_again_when_it_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("copied")).unwrap();
+        say(&run, 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pace = Pace { period: Duration::from_millis(5), still: Duration::from_millis(50) };
+        runtime.block_on(async {
+            let mut link = follow_at(pace, run.clone());
+            let Some(Feed::Ended { history }) = link.feed.recv().await else { panic!("no engine is here") };
+            assert_eq!(history.last_seq, 1);
+            say(&run, 2);
+            let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("the files grow") };
+            assert_eq!(history.last_seq, 2);
+            // Some time after the last line, nobody seems to write any more.
+            loop {
+                match link.feed.recv().await {
+                    Some(Feed::Heard) => {}
+                    Some(Feed::Ended { history }) => break assert_eq!(history.last_seq, 2),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,434 @@
+//! The screen of one run: what it shows, and every way that changes.
+//!
+//! Knows the run's history and the link to its engine as messages; never sockets, files or other runs. Start at
+//! [`RunScreen::update`].
+
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use crate::control::Feed;
+use crate::run::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
+use crate::tui::app::{CommandIds, Effect, Msg};
+use crate::tui::keys::{Action, ScreenKind, action_of, bindings};
+use crate::tui::theme::Theme;
+
+/// How long a finished command is shown.
+const NOTICE_DONE: Duration = Duration::from_secs(8);
+/// How long a failed command is shown; it also goes with the next command.
+const NOTICE_FAILED: Duration = Duration::from_secs(30);
+/// A running engine that says nothing for so long is called silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The screen of one run.
+#[derive(Debug, Clone)]
+pub struct RunScreen {
+    /// What the run has said.
+    pub history: History,
+    /// What the run is called before it has said so.
+    pub name: String,
+    /// Whether the run is steered or only read.
+    pub access: Access,
+    /// Whether leaving leads back to the list of runs.
+    pub is_from_home: bool,
+    /// Whether the engine can be heard.
+    pub link: Link,
+    /// What lies over the screen.
+    pub overlay: Overlay,
+    /// The pane that `z` zooms.
+    pub focus: Pane,
+    /// Whether the focused pane is shown alone.
+    pub is_zoomed: bool,
+    /// Lines that the log is scrolled up from its end.
+    pub log_scroll: usize,
+    /// Whether the activation strip shows mean |x| instead of rates.
+    pub shows_mean: bool,
+    /// Colours and glyphs.
+    pub theme: Theme,
+    /// The newest command and what became of it.
+    pub notice: Option<Notice>,
+    /// Time since the client started.
+    pub now: Duration,
+    /// When the engine was heard last.
+    pub heard: Duration,
+    /// Commands that wait for the first word of the engine.
+    held: Vec<Effect>,
+}
+
+/// What can be done with the run that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// An engine takes commands.
+    Steer,
+    /// Its files are read; nothing is sent.
+    Read,
+}
+
+/// Whether the engine can be heard.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Link {
+    /// Nothing has come yet.
+    Waiting,
+    /// Records come in.
+    Live,
+    /// The connection is gone.
+    Lost {
+        /// Why.
+        reason: String,
+        /// When it is tried again, on the client's clock.
+        retry_at: Duration,
+    },
+    /// The engine's process has ended.
+    Ended,
+}
+
+/// What lies over the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlay {
+    /// Nothing.
+    None,
+    /// The keys, scrolled down by so many lines.
+    Help(usize),
+    /// What the run is.
+    About,
+    /// Whether to stop the run.
+    ConfirmStop,
+}
+
+/// A pane of the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pane {
+    /// Token-level loss.
+    TokenLoss,
+    /// The stage's own objective.
+    Objective,
+    /// Activation rates.
+    Activations,
+    /// Generated text.
+    Samples,
+    /// Log lines.
+    Log,
+}
+
+/// A command and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What was asked.
+    pub command: RunCommand,
+    /// Who asked, if it was not this client.
+    pub from: Option<String>,
+    /// Its name in the engine's records.
+    id: String,
+    /// What became of it.
+    pub phase: NoticePhase,
+    /// When that was.
+    since: Duration,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoticePhase {
+    /// It was sent.
+    Asked,
+    /// It was not sent, for there is nobody to hear it.
+    Unheard,
+    /// The engine heard it after this many updates.
+    Accepted(u64),
+    /// It was carried out.
+    Done(String),
+    /// It was not carried out.
+    Failed(String),
+}
+
+impl Pane {
+    /// All panes, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::TokenLoss, Self::Objective, Self::Activations, Self::Samples, Self::Log];
+
+    fn idx(self) -> usize {
+        Self::ALL.iter().position(|pane| *pane == self).unwrap_or(0)
+    }
+}
+
+impl RunScreen {
+    /// The screen of a run that has not been heard yet.
+    #[must_use]
+    pub fn new(name: String, access: Access, theme: Theme) -> Self {
+        Self {
+            history: History::default(),
+            name,
+            access,
+            is_from_home: false,
+            link: Link::Waiting,
+            overlay: Overlay::None,
+            focus: Pane::TokenLoss,
+            is_zoomed: false,
+            log_scroll: 0,
+            shows_mean: false,
+            theme,
+            notice: None,
+            now: Duration::ZERO,
+            heard: Duration::ZERO,
+            held: Vec::new(),
+        }
+    }
+
+    /// Changes the screen by `msg` and returns what is to be done outside; commands get their names from `ids`.
+    pub fn update(&mut self, msg: Msg, ids: &mut CommandIds) -> Vec<Effect> {
+        match msg {
+            Msg::Key(event) => self.on_key(event, ids),
+            Msg::Feed(feed) => self.on_feed(feed, ids),
+            Msg::Clock(now) => {
+                self.now = now;
+                if self.notice.as_ref().is_some_and(|notice| notice.ends_at().is_some_and(|end| end <= now)) {
+                    self.notice = None;
+                }
+                Vec::new()
+            }
+            Msg::Resized | Msg::Runs(_) | Msg::Opened(_) => Vec::new(),
+        }
+    }
+
+    /// When the picture changes next although nothing happens, on the client's clock.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Duration> {
+        let next_second = Duration::from_secs(self.now.as_secs() + 1);
+        let countdown = matches!(self.link, Link::Lost { .. }).then_some(next_second);
+        let silence = self.can_fall_silent().then(|| if self.silent_for().is_some() { next_second } else { self.heard + SILENCE });
+        let notice = self.notice.as_ref().and_then(Notice::ends_at);
+        [countdown, silence, notice].into_iter().flatten().min()
+    }
+
+    /// For how long a running engine has said nothing, if that is remarkable.
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        let silence = self.now.saturating_sub(self.heard);
+        (self.can_fall_silent() && silence >= SILENCE).then_some(silence)
+    }
+
+    /// What the run is called, raw.
+    #[must_use]
+    pub fn run_name(&self) -> &str {
+        self.history.header.as_ref().map_or(self.name.as_str(), |header| &header.name)
+    }
+
+    fn can_fall_silent(&self) -> bool {
+        self.link == Link::Live && matches!(self.history.control, ControlState::Running | ControlState::Pausing | ControlState::Stopping)
+    }
+
+    fn on_key(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
+        let action = action_of(self.kind(), event);
+        match (self.overlay, action) {
+            (_, Some(Action::Detach)) => vec![Effect::Detach],
+            (_, Some(Action::Redraw)) => vec![Effect::Redraw],
+            (_, Some(Action::Suspend)) => vec![Effect::Suspend],
+            (Overlay::ConfirmStop, _) => self.on_answer(event, ids),
+            (Overlay::Help(_), Some(Action::Help)) | (Overlay::Help(_) | Overlay::About, Some(Action::Back)) | (Overlay::About, Some(Action::About)) => {
+                self.overlay = Overlay::None;
+                Vec::new()
+            }
+            (_, Some(Action::Help)) => {
+                self.overlay = Overlay::Help(0);
+                Vec::new()
+            }
+            (Overlay::Help(scroll), action) => {
+                self.overlay = Overlay::Help(scrolled(scroll, action, bindings(self.kind()).count()));
+                Vec::new()
+            }
+            (Overlay::None, Some(action)) => self.on_action(action, ids),
+            (Overlay::About, _) | (Overlay::None, None) => Vec::new(),
+        }
+    }
+
+    /// The answer to "stop the run?"; anything that is neither yes nor no is ignored.
+    fn on_answer(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
+        match (event.code, action_of(self.kind(), event)) {
+            (KeyCode::Char('y' | 'Y') | KeyCode::Enter, _) => {
+                self.overlay = Overlay::None;
+                self.send(RunCommand::Stop, ids)
+            }
+            (KeyCode::Char('n' | 'N') | KeyCode::Esc, _) => {
+                self.overlay = Overlay::None;
+                Vec::new()
+            }
+            (_, Some(Action::Help)) => {
+                self.overlay = Overlay::Help(0);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_action(&mut self, action: Action, ids: &mut CommandIds) -> Vec<Effect> {
+        match action {
+            Action::TogglePause => {
+                return self.send(if self.is_held() { RunCommand::Resume } else { RunCommand::Pause }, ids);
+            }
+            Action::Checkpoint => return self.send(RunCommand::Checkpoint, ids),
+            Action::Evaluate => return self.send(RunCommand::Evaluate, ids),
+            Action::Sample => return self.send(RunCommand::Sample, ids),
+            Action::Stop if self.is_over() => return self.send(RunCommand::Stop, ids),
+            Action::Stop => self.overlay = Overlay::ConfirmStop,
+            Action::About => self.overlay = Overlay::About,
+            Action::ZoomLog => {
+                self.is_zoomed = !(self.is_zoomed && self.focus == Pane::Log);
+                self.focus = Pane::Log;
+            }
+            Action::NextPane => self.focus = Pane::ALL[(self.focus.idx() + 1) % Pane::ALL.len()],
+            Action::PreviousPane => self.focus = Pane::ALL[(self.focus.idx() + Pane::ALL.len() - 1) % Pane::ALL.len()],
+            Action::Zoom => self.is_zoomed = !self.is_zoomed,
+            Action::Focus(idx) => self.focus = Pane::ALL[idx.min(Pane::ALL.len() - 1)],
+            Action::Back if self.is_from_home && !self.is_zoomed && self.log_scroll == 0 && self.notice.is_none() => return vec![Effect::Detach],
+            Action::Back => {
+                self.is_zoomed = false;
+                self.log_scroll = 0;
+                self.notice = None;
+            }
+            Action::ScrollUp | Action::ScrollDown => {
+                // The log grows downwards, so scrolling up moves away from its end.
+                let direction = if action == Action::ScrollUp { Action::ScrollDown } else { Action::ScrollUp };
+                self.log_scroll = scrolled(self.log_scroll, Some(direction), self.history.log.len());
+            }
+            Action::ToggleStrip => self.shows_mean = !self.shows_mean,
+            Action::ToggleMarkers => self.theme.toggle_markers(),
+            // The others are handled before, or belong to another screen.
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    /// Whether the run is paused, or will be as far as this client knows.
+    fn is_held(&self) -> bool {
+        match &self.notice {
+            // The answer is still on its way; a second press means the opposite.
+            Some(Notice { command: RunCommand::Pause, phase: NoticePhase::Asked, .. }) => true,
+            Some(Notice { command: RunCommand::Resume, phase: NoticePhase::Asked, .. }) => false,
+            _ => matches!(self.history.control, ControlState::Pausing | ControlState::Paused),
+        }
+    }
+
+    /// Whether nothing more will happen in this run by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        self.link == Link::Ended || self.history.control == ControlState::Finished
+    }
+
+    /// Sends `command`, now or once the engine has been heard; says so if nobody will hear it.
+    fn send(&mut self, command: RunCommand, ids: &mut CommandIds) -> Vec<Effect> {
+        let id = ids.next();
+        let effect = Effect::Send { id: id.clone(), command };
+        let (phase, effects) = match self.link {
+            _ if self.is_over() => (NoticePhase::Unheard, Vec::new()),
+            Link::Lost { .. } | Link::Ended => (NoticePhase::Unheard, Vec::new()),
+            Link::Live => (NoticePhase::Asked, vec![effect]),
+            Link::Waiting => {
+                self.held.push(effect);
+                (NoticePhase::Asked, Vec::new())
+            }
+        };
+        self.notice = Some(Notice { command, from: None, id, phase, since: self.now });
+        effects
+    }
+
+    fn on_feed(&mut self, feed: Feed, ids: &CommandIds) -> Vec<Effect> {
+        match feed {
+            Feed::Snapshot(history) => {
+                self.history = *history;
+                self.hear();
+            }
+            Feed::Record(record) => {
+                self.hear();
+                self.on_record(&record, ids);
+            }
+            Feed::Heard => self.heard = self.now,
+            Feed::Lost { reason, retry_seconds } => {
+                let wait = Duration::try_from_secs_f64(retry_seconds).unwrap_or_default();
+                self.link = Link::Lost { reason, retry_at: self.now.saturating_add(wait) };
+            }
+            Feed::Ended { history } => {
+                self.history = *history;
+                self.link = Link::Ended;
+                if self.overlay == Overlay::ConfirmStop {
+                    self.overlay = Overlay::None;
+                }
+            }
+        }
+        self.release_held()
+    }
+
+    fn hear(&mut self) {
+        self.link = Link::Live;
+        self.heard = self.now;
+    }
+
+    /// What waited for the engine's first word; without an engine it is dropped, and the notice says so.
+    fn release_held(&mut self) -> Vec<Effect> {
+        if self.link == Link::Waiting {
+            return Vec::new();
+        }
+        let held = std::mem::take(&mut self.held);
+        if self.link == Link::Live && !self.is_over() {
+            return held;
+        }
+        if let (false, Some(notice)) = (held.is_empty(), &mut self.notice) {
+            notice.phase = NoticePhase::Unheard;
+            notice.since = self.now;
+        }
+        Vec::new()
+    }
+
+    fn on_record(&mut self, record: &Record, ids: &CommandIds) {
+        if record.seq <= self.history.last_seq {
+            return;
+        }
+        match &record.event {
+            RunEvent::CommandAccepted(note) => self.on_note(note, NoticePhase::Accepted(note.step), ids),
+            RunEvent::CommandDone(note) => self.on_note(note, NoticePhase::Done(note.message.clone()), ids),
+            RunEvent::CommandFailed(note) => self.on_note(note, NoticePhase::Failed(note.message.clone()), ids),
+            _ => {}
+        }
+        let lines = self.history.log.len();
+        self.history.apply(record);
+        // A reader who scrolled up keeps the lines in view.
+        if self.log_scroll > 0 {
+            self.log_scroll = (self.log_scroll + self.history.log.len().saturating_sub(lines)).min(self.history.log.len());
+        }
+    }
+
+    fn on_note(&mut self, note: &CommandNote, phase: NoticePhase, ids: &CommandIds) {
+        // What this client asked last is shown until it is answered, whatever others ask.
+        if self.notice.as_ref().is_some_and(|notice| notice.waits_at(self.now) && notice.id != note.id) {
+            return;
+        }
+        let from = (!ids.is_own(&note.id)).then(|| note.from.clone());
+        self.notice = Some(Notice { command: note.command, from, id: note.id.clone(), phase, since: self.now });
+    }
+
+    pub(crate) fn kind(&self) -> ScreenKind {
+        match self.access {
+            Access::Steer => ScreenKind::Run,
+            Access::Read => ScreenKind::View,
+        }
+    }
+}
+
+impl Notice {
+    /// Whether this client's own command is still waiting for its first answer.
+    fn waits_at(&self, now: Duration) -> bool {
+        self.from.is_none() && self.phase == NoticePhase::Asked && now.saturating_sub(self.since) < SILENCE
+    }
+
+    fn ends_at(&self) -> Option<Duration> {
+        match self.phase {
+            NoticePhase::Asked | NoticePhase::Accepted(_) => None,
+            NoticePhase::Done(_) | NoticePhase::Unheard => Some(self.since + NOTICE_DONE),
+            NoticePhase::Failed(_) => Some(self.since + NOTICE_FAILED),
+        }
+    }
+}
+
+pub(crate) fn scrolled(scroll: usize, action: Option<Action>, limit: usize) -> usize {
+    match action {
+        Some(Action::ScrollUp) => scroll.saturating_sub(1),
+        Some(Action::ScrollDown) => (scroll + 1).min(limit),
+        _ => scroll,
+    }
+}

@@ -1,0 +1,90 @@
+//! The list of runs and the view of a run as the program shows them, on a terminal and without one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use patchtui::run::{LineFile, Record, RunDirectory, encode};
+use portable_pty::CommandBuilder;
+
+use crate::tui_fixture::Story;
+use crate::tui_pty::Session;
+
+/// A run directory as an engine would have left it after `records`.
+fn leave_run(path: &Path, records: &[Record]) {
+    let run = RunDirectory::create(path).unwrap();
+    fs::write(run.config(), "").unwrap();
+    for record in records {
+        let Some(file) = LineFile::of(&record.event) else { continue };
+        let mut file = File::options().create(true).append(true).open(file.path(&run)).unwrap();
+        file.write_all(encode(record).unwrap().as_bytes()).unwrap();
+    }
+}
+
+fn bench() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    leave_run(&folder.path().join("runs/whole"), &Story::done().records);
+    leave_run(&folder.path().join("runs/killed"), &Story::after(66).records);
+    folder
+}
+
+fn on_a_terminal(bench: &Path, arguments: &[&str]) -> Session {
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_patchtui"));
+    command.args(arguments);
+    command.cwd(bench);
+    command.env("XDG_STATE_HOME", bench.join("state"));
+    command.env_remove("PATCHTUI_RUNS_DIR");
+    Session::of(command)
+}
+
+fn output(bench: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
+    command.args(arguments).current_dir(bench).stdin(Stdio::null()).env("XDG_STATE_HOME", bench.join("state")).env_remove("PATCHTUI_RUNS_DIR");
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn runs_are_listed_viewed_and_left_again() {
+    let bench = bench();
+    let mut screen = on_a_terminal(bench.path(), &[]);
+    screen.wait_for_text("2 runs, 0 alive");
+    screen.wait_for_text("crashed");
+    screen.press(b"\r");
+    screen.wait_for_text("read from its files");
+    screen.press(b"q");
+    screen.wait_for_text("2 runs, 0 alive");
+    // What cannot be started is said on the screen, which stays.
+    screen.press(b"nabsent.toml\r");
+    screen.wait_for_text("absent.toml");
+    screen.wait_for_text("Enter view");
+    screen.press(b"\x1b[200~q\n\x1b[201~");
+    screen.press(b"q");
+    assert_eq!(screen.ended().0.exit_code(), 0);
+}
+
+#[test]
+fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
+    let bench = bench();
+    for (name, state) in [("whole", "finished"), ("killed", "crashed"), ("runs/killed", "patchtui resume")] {
+        let mut screen = on_a_terminal(bench.path(), &["view", name]);
+        screen.wait_for_text(state);
+        screen.press(b" cS");
+        screen.press(b"q");
+        assert_eq!(screen.ended().0.exit_code(), 0, "{name}");
+    }
+}
+
+#[test]
+fn without_a_terminal_the_list_and_a_run_are_text() {
+    let bench = bench();
+    let (code, list, errors) = output(bench.path(), &[]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert_eq!(list, output(bench.path(), &["runs"]).1);
+    assert!(list.contains("whole") && list.contains("crashed"), "{list}");
+    let (code, text, _) = output(bench.path(), &["view", "whole"]);
+    assert!(code == Some(0) && text.contains("completed") && text.contains("180 of 180"), "{text}");
+    let (code, _, errors) = output(bench.path(), &["whole"]);
+    assert!(code == Some(2) && errors.contains("is not a subcommand"), "{errors}");
+}
