@@ -7,6 +7,7 @@ use crate::data::DataError;
 use crate::engine::device::DeviceError;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
+use crate::run::format::shell_word;
 use crate::run::{CheckpointError, Difference, Trouble};
 
 /// Why a run failed.
@@ -74,7 +75,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// What to type or change next.
+    /// What to type or change next; `RUN` stands for the run's name.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Device(error) => error.hint(),
@@ -92,9 +93,9 @@ impl EngineError {
         })
     }
 
-    /// As the last event of a run has it.
-    pub fn trouble(&self) -> Trouble {
-        Trouble { message: self.to_string(), hint: self.hint() }
+    /// As the last event of the run named `run` has it.
+    pub fn trouble(&self, run: &str) -> Trouble {
+        Trouble { message: self.to_string(), hint: self.hint().map(|hint| hint.replace("resume RUN", &format!("resume {}", shell_word(run)))) }
     }
 }
 
@@ -119,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_error_says_what_happened_and_what_to_do() {
-        let disk = "check free disk space and permissions, then continue with --resume";
+        let disk = "check free disk space and permissions, then go on with: patchtui resume 'my books'";
         let diverged = "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)";
         let path = PathBuf::from("run/file");
         let io = TensorFileError::Io { path: path.clone(), source: denied() };
@@ -144,12 +145,12 @@ mod tests {
             (
                 ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
                 "the device failed: out of memory; while allocating 4 GB",
-                "if its memory is full, lower training.micro_batch_size; then continue with --resume",
+                "if its memory is full, lower training.micro_batch_size; then go on with: patchtui resume 'my books'",
             ),
             (
                 EngineError::Thread(denied()),
                 "cannot start a thread: permission denied",
-                "raise the limit on processes (ulimit -u), then continue with --resume",
+                "raise the limit on processes (ulimit -u), then go on with: patchtui resume 'my books'",
             ),
             (
                 EngineError::NonFinite { what: "gradient norm", step: 3, value: f64::INFINITY },
@@ -160,7 +161,7 @@ mod tests {
             (
                 CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
                 "checkpoint: run/file: 9 bytes are needed and 4 are free",
-                "free some disk space, then continue with --resume",
+                "free some disk space, then go on with: patchtui resume 'my books'",
             ),
             (
                 EngineError::OtherRun { step: 40, difference: Difference { what: "seed", found: "2".into(), expected: "1".into() } },
@@ -175,7 +176,7 @@ mod tests {
             (EngineError::Io { path: "run/plan.json".into(), source: denied() }, "run/plan.json: permission denied", disk),
         ];
         for (error, message, hint) in table {
-            let Trouble { message: found, hint: found_hint } = error.trouble();
+            let Trouble { message: found, hint: found_hint } = error.trouble("my books");
             assert_eq!(found, message, "{error:?}");
             assert_eq!(found_hint.as_deref(), Some(hint), "{error:?}");
         }
@@ -185,9 +186,9 @@ mod tests {
     fn errors_of_the_layers_below_keep_their_words() {
         let data = DataError::Interrupted;
         let (message, hint) = (data.to_string(), data.hint());
-        assert_eq!(EngineError::from(data).trouble(), Trouble { message, hint: Some(hint) });
+        assert_eq!(EngineError::from(data).trouble("my books"), Trouble { message, hint: Some(hint) });
         let plan = PlanError::SeveralRests { count: 2 };
         let (message, hint) = (plan.to_string(), plan.hint());
-        assert_eq!(EngineError::from(plan).trouble(), Trouble { message, hint: Some(hint) });
+        assert_eq!(EngineError::from(plan).trouble("my books"), Trouble { message, hint: Some(hint) });
     }
 }

@@ -45,15 +45,15 @@ impl Job {
 
 /// Trains, from the newest valid checkpoint if there is one. Everything that happens is said through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
-    let checkpoints = job.checkpoints();
+    let (checkpoints, name) = (job.checkpoints(), job.config.name.clone());
     let reached = || checkpoints.newest_claimed();
     match begin(job, inbox, events) {
         Ok(Some(mut trainer)) => match trainer.train() {
             Ok(outcome) => end_of(&trainer, outcome, None),
-            Err(error) => end_of(&trainer, Outcome::Failed, Some(error.trouble())),
+            Err(error) => end_of(&trainer, Outcome::Failed, Some(error.trouble(&name))),
         },
         Ok(None) => end_before_training(reached(), Outcome::Interrupted, None),
-        Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble())),
+        Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble(&name))),
     }
 }
 

@@ -353,7 +353,7 @@ fn an_engine_that_cannot_start_shows_why() {
     fs::create_dir(run.metrics()).unwrap();
     let error = spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap()).unwrap_err();
     let LaunchError::Died { status, tail, .. } = &error else { panic!("{error}") };
-    assert_eq!(status.code(), Some(2));
+    assert_eq!(status.code(), Some(1));
     assert!(tail.iter().any(|line| line.starts_with("error: cannot append to")), "{tail:?}");
     assert!(!is_alive(&run));
     assert!(!error.to_string().contains("older words"));

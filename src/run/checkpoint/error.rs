@@ -62,15 +62,15 @@ impl CheckpointError {
         Self::Damaged { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// What to type next.
+    /// What to type next; `RUN` stands for the run's name.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => "check free disk space and permissions, then continue with --resume",
-            Self::NoRoom { .. } => "free some disk space, then continue with --resume",
+            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => "check free disk space and permissions, then go on with: patchtui resume RUN",
+            Self::NoRoom { .. } => "free some disk space, then go on with: patchtui resume RUN",
             Self::Gone { .. } => "put the directory back under its old name, or start the run again",
-            Self::Damaged { .. } => "continue with --resume: an earlier checkpoint is used",
-            Self::Interrupted => "continue with --resume",
+            Self::Damaged { .. } => "an earlier checkpoint is used by: patchtui resume RUN",
+            Self::Interrupted => "go on with: patchtui resume RUN",
         }
     }
 }
