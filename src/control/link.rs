@@ -204,7 +204,7 @@ impl Link {
                 Feed::Record(record)
             }
             ServerMessage::Ping => Feed::Heard,
-            ServerMessage::Hello(_) | ServerMessage::Refused { .. } => return true,
+            ServerMessage::Hello(_) | ServerMessage::Refused { .. } | ServerMessage::Unknown => return true,
         };
         self.feed.send(feed).await.is_ok()
     }

@@ -1,7 +1,8 @@
 //! What is said over the socket: frames of JSON behind a length, a greeting from both sides, then a handful of verbs.
 //!
 //! A frame is its length as a little-endian `u32` and that many bytes of JSON. Knows messages and bytes; never sockets. Both
-//! sides greet before anything else, so that versions that do not fit say so in words. Start at [`ClientMessage`].
+//! sides greet before anything else. Versions may differ: the messages below are understood by all of them, and a field, a message
+//! or a record that one side does not know is passed over. Start at [`ClientMessage`].
 
 use std::io;
 
@@ -12,8 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::run::{History, Record, RunCommand};
 
-/// Raised when an old client could misread a new engine or the other way round.
+/// Raised when there is a message that an older program would miss; adding fields and kinds of events needs no new number.
 pub const PROTOCOL: u32 = 1;
+/// The oldest protocol whose messages this program understands.
+const OLDEST: u32 = 1;
 /// Bytes of the largest frame: a snapshot of a long run.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
@@ -38,6 +41,13 @@ pub struct Hello {
     pub pid: u32,
     /// Who speaks, like `"keyboard of alice"`.
     pub sender: String,
+    /// The oldest protocol that the speaker understands; programs that do not say understand the first.
+    #[serde(default = "first_protocol")]
+    pub oldest: u32,
+}
+
+fn first_protocol() -> u32 {
+    1
 }
 
 /// What a client says.
@@ -59,6 +69,9 @@ pub enum ClientMessage {
     },
     /// Still here.
     Ping,
+    /// A message of a newer client, passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What an engine says.
@@ -78,6 +91,9 @@ pub enum ServerMessage {
     },
     /// Still here.
     Ping,
+    /// A message of a newer engine, passed over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Why a greeting is not answered.
@@ -133,14 +149,21 @@ impl Hello {
     /// The greeting of this process.
     #[must_use]
     pub fn from_here(sender: impl Into<String>) -> Self {
-        Self { magic: MAGIC.into(), protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), sender: sender.into() }
+        Self {
+            magic: MAGIC.into(),
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            sender: sender.into(),
+            oldest: OLDEST,
+        }
     }
 
     /// Whether this program understands whoever greets like this.
     pub fn check(&self) -> Result<(), HelloError> {
         if self.magic != MAGIC {
             Err(HelloError::NotPatchtui)
-        } else if self.protocol != PROTOCOL {
+        } else if self.protocol < OLDEST || self.oldest > PROTOCOL {
             Err(HelloError::Protocol { theirs: self.protocol, version: self.version.clone() })
         } else {
             Ok(())
@@ -178,8 +201,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub async fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
         loop {
             if let Some(end) = self.frame_end()? {
-                let message = serde_json::from_slice(&self.buffer[LENGTH_BYTES..end]);
+                let bytes = &self.buffer[LENGTH_BYTES..end];
+                let message = serde_json::from_slice(bytes);
+                // A record that this program cannot read is a newer engine's; those after it may be as readable as those before.
+                let is_passed_over = message.is_err() && is_record(bytes);
                 self.buffer.drain(..end);
+                if is_passed_over {
+                    continue;
+                }
                 return Ok(Some(message?));
             }
             // The buffer grows with what arrives, never with what a length promises.
@@ -200,6 +229,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let end = LENGTH_BYTES + length;
         Ok((self.buffer.len() >= end).then_some(end))
     }
+}
+
+/// Whether a message is a record, whatever else it is.
+fn is_record(message: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Typed {
+        r#type: String,
+    }
+    serde_json::from_slice::<Typed>(message).is_ok_and(|message| message.r#type == "record")
 }
 
 #[cfg(test)]
@@ -234,11 +272,28 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_of_another_version_says_which() {
-        let hello = Hello { protocol: 2, version: "9.9.9".into(), ..Hello::from_here("test") };
-        let error = hello.check().unwrap_err();
-        assert_eq!(error.to_string(), "the other side speaks protocol 2 (patchtui 9.9.9), but this program speaks protocol 1");
-        let other = Hello { magic: "other".into(), ..hello };
+    fn versions_that_understand_each_other_may_differ() {
+        let ours = Hello::from_here("test");
+        Hello { protocol: 9, version: "9.9.9".into(), ..ours.clone() }.check().unwrap();
+        // A program from before the field was there.
+        let older = r#"{"type":"hello","magic":"patchtui","protocol":1,"version":"0.1.0","pid":1,"sender":"keyboard"}"#;
+        let ClientMessage::Hello(older) = serde_json::from_str(older).unwrap() else { panic!("not a greeting") };
+        older.check().unwrap();
+        let newer = Hello { protocol: 9, oldest: 2, version: "9.9.9".into(), ..ours.clone() };
+        let error = newer.check().unwrap_err();
+        assert_eq!(error.to_string(), "the other side speaks protocol 9 (patchtui 9.9.9), but this program speaks protocol 1");
+        let other = Hello { magic: "other".into(), ..ours };
         assert_eq!(other.check(), Err(HelloError::NotPatchtui));
+    }
+
+    #[test]
+    fn what_a_newer_program_says_is_passed_over() {
+        let framed = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+        let unknown = framed(r#"{"type":"annotate","text":"a new kind of message"}"#);
+        let record = framed(r#"{"type":"record","seq":"a new kind of number","event":{}}"#);
+        let ping = frame(&ClientMessage::Ping).unwrap();
+        assert_eq!(read_all(&[unknown, record, ping].concat()).unwrap(), [ClientMessage::Unknown, ClientMessage::Ping]);
+        let broken = framed(r#"{"type":"command","id":7}"#);
+        assert!(matches!(read_all(&broken), Err(FrameError::NotAMessage(_))));
     }
 }

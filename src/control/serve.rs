@@ -138,7 +138,7 @@ impl ClientTask {
                 let room = Box::pin(self.server.commands.room(command).acquire_owned());
                 self.waiting = Some(WaitingCommand { envelope: CommandEnvelope { id, command, from: self.from.clone() }, room });
             }
-            ClientMessage::Ping | ClientMessage::Hello(_) => {}
+            ClientMessage::Ping | ClientMessage::Hello(_) | ClientMessage::Unknown => {}
         }
         Ok(true)
     }

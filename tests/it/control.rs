@@ -626,7 +626,7 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
     let with = |hello: Hello| frame(&ClientMessage::Hello(hello)).unwrap();
     let table: [(Vec<u8>, &str); 7] = [
         (with(Hello { magic: "other".into(), ..hello.clone() }), "the other side is not patchtui"),
-        (with(Hello { protocol: 7, ..hello }), "the other side speaks protocol 7"),
+        (with(Hello { protocol: 7, oldest: 5, ..hello }), "the other side speaks protocol 7"),
         (frame(&ClientMessage::Attach).unwrap(), "the first message must be a greeting"),
         (u32::MAX.to_le_bytes().to_vec(), "larger than the limit"),
         (b"\x02\0\0\0{]".to_vec(), "not a valid message"),

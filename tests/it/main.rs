@@ -38,3 +38,4 @@ mod tui_program;
 mod tui_pty;
 mod tui_update;
 mod tui_view;
+mod typed_commands;
