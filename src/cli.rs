@@ -191,7 +191,7 @@ pub enum TokenizerCommand {
         /// Number of tokens, special ones included.
         #[arg(long, default_value_t = 32_000)]
         vocab_size: usize,
-        /// Where the tokenizers file goes.
+        /// Where the tokenizer file goes.
         #[arg(long, short, default_value = "tokenizer.json")]
         output: PathBuf,
         /// Field of a JSON record that holds the text.

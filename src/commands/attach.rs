@@ -28,7 +28,7 @@ pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
     match exit {
         TuiExit::Left | TuiExit::Detached => {
             let again = format!("patchtui attach {}", shell_word(&directory.name()));
-            print(&(sanitize_line(&format!("{} goes on in the background. Come back with: {again}", directory.name())) + "\n"));
+            print(&(sanitize_line(&format!("{} continues in the background. Reattach with: {again}", directory.name())) + "\n"));
             Ok(0)
         }
         TuiExit::RunEnded(end) => {
@@ -51,17 +51,17 @@ pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
 /// The terminal cannot be used.
 pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> CommandError {
     let status = format!("patchtui ctl {} status", shell_word(&directory.name()));
-    CommandError::failed(format!("the terminal: {error}"), format!("the run is not touched by this; try: {status}"))
+    CommandError::failed(format!("cannot use the terminal: {error}"), format!("the run is not affected; try: {status}"))
 }
 
 /// The engine's process has ended without a last event.
 fn engine_gone(directory: &RunDirectory) -> CommandError {
     let log = directory.engine_log();
     let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
-    let look = if has_log { format!("; its last words: less {}", shell_word(&log.to_string_lossy())) } else { String::new() };
+    let look = if has_log { format!("; its log: less {}", shell_word(&log.to_string_lossy())) } else { String::new() };
     CommandError::failed(
-        format!("the engine of {} ended without saying why: killed, or out of memory", directory.name()),
-        format!("go on from its last checkpoint: patchtui resume {}{look}", shell_word(&directory.name())),
+        format!("the engine of {} ended without reporting why: it was killed or ran out of memory", directory.name()),
+        format!("resume from its last checkpoint: patchtui resume {}{look}", shell_word(&directory.name())),
     )
 }
 
@@ -75,8 +75,8 @@ mod tests {
         let directory = RunDirectory::create(folder.path().join("my books")).unwrap();
         let hint = || engine_gone(&directory).hint.unwrap();
         std::fs::write(directory.engine_log(), "").unwrap();
-        assert_eq!(hint(), "go on from its last checkpoint: patchtui resume 'my books'");
+        assert_eq!(hint(), "resume from its last checkpoint: patchtui resume 'my books'");
         std::fs::write(directory.engine_log(), "out of memory").unwrap();
-        assert!(hint().starts_with("go on from its last checkpoint: patchtui resume 'my books'; its last words: less "), "{}", hint());
+        assert!(hint().starts_with("resume from its last checkpoint: patchtui resume 'my books'; its log: less "), "{}", hint());
     }
 }

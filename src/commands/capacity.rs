@@ -27,7 +27,7 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
     let free = format::bytes(available);
     if need.least > available {
         let message = format!(
-            "training needs at least {} of memory ({} parameters; about {} is expected), but only {free} is available",
+            "training needs at least {} of memory ({} parameters; about {} expected), but only {free} is available",
             format::bytes(need.least),
             format::count(plan.num_parameters),
             format::bytes(need.expected),
@@ -55,7 +55,7 @@ fn way_out(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
 /// A stage may have a micro-batch of its own, which then has to shrink too.
 fn in_stages(config: &RunConfig, largest: usize) -> &'static str {
     let is_larger = |size: Option<usize>| size.is_some_and(|size| size > largest);
-    if config.stages.iter().any(|stage| is_larger(stage.micro_batch_size)) { ", and no larger one in a stage" } else { "" }
+    if config.stages.iter().any(|stage| is_larger(stage.micro_batch_size)) { ", and no larger value in any stage" } else { "" }
 }
 
 #[cfg(test)]
@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(hint(one(1).expected - 1), "try threads = 1 and training.micro_batch_size = 1, or choose smaller sizes under [model]");
         assert!(hint(one(1).least - 1).starts_with("the model is too large for this machine"));
         let (own, plan) = planned(&["stages=[{patch_size=4,share=0.5,micro_batch_size=16},{patch_size=1}]"]);
-        assert!(way_out(&own, &plan, one(2).expected).ends_with("= 1, and no larger one in a stage"));
+        assert!(way_out(&own, &plan, one(2).expected).ends_with("= 1, and no larger value in any stage"));
     }
 }

@@ -60,7 +60,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
             let asked = Request { command, sender, limit };
             let note = match wait {
                 Wait::UntilDone => request(&directory, asked)?,
-                Wait::UntilAccepted => CommandNote { message: format!("{command} is accepted"), ..request_without_waiting(&directory, asked)? },
+                Wait::UntilAccepted => CommandNote { message: format!("{command} accepted"), ..request_without_waiting(&directory, asked)? },
             };
             if json { line(&note_json(&directory, &note)) } else { sanitize_line(&note.message) + "\n" }
         }

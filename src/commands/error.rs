@@ -40,7 +40,7 @@ impl CommandError {
 
     /// The file system refused `path`.
     pub fn io(path: &Path, error: &io::Error) -> Self {
-        Self::failed(format!("{}: {error}", path.display()), "check that the folder exists, that you may write there and that the disk has room")
+        Self::failed(format!("{}: {error}", path.display()), "check that the folder exists, that you may write there and that the disk has space")
     }
 }
 

@@ -24,7 +24,7 @@ pub fn home(runs: Runs) -> Result<u8, CommandError> {
         list(&runs, false);
         return Ok(0);
     }
-    let broken = |error: io::Error| CommandError::failed(format!("the terminal: {error}"), "list the runs without a screen: patchtui runs");
+    let broken = |error: io::Error| CommandError::failed(format!("cannot use the terminal: {error}"), "list the runs without a screen: patchtui runs");
     show(|| Opening::Home(actions(runs))).map_err(broken)?;
     Ok(0)
 }

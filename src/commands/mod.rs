@@ -95,7 +95,7 @@ pub fn sender_name(face: &str) -> String {
 
 /// Loads what the command line names.
 fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, CommandError> {
-    let current_dir = std::env::current_dir().map_err(|error| CommandError::failed(format!("the current folder: {error}"), "cd to a folder that exists"))?;
+    let current_dir = std::env::current_dir().map_err(|error| CommandError::failed(format!("cannot use the current folder: {error}"), "cd to a folder that exists"))?;
     Ok(load(&LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir })?)
 }
 

@@ -97,7 +97,7 @@ fn tokenizer_if_there(config: &RunConfig, assumptions: &mut Vec<String>) -> Resu
     for patterns in patterns.into_iter().flatten() {
         match find_files(patterns) {
             Ok(_) => {}
-            Err(error @ DataError::NothingMatches { .. }) => assumptions.push(format!("{error}: the plan does without it, a run cannot")),
+            Err(error @ DataError::NothingMatches { .. }) => assumptions.push(format!("{error}: the plan does not need it, but a run does")),
             Err(error) => return Err(error.into()),
         }
     }
@@ -174,7 +174,7 @@ mod tests {
                 assumptions,
                 [
                     "tokenizer file /nowhere/tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)",
-                    "/nowhere/data/*.jsonl matches no text file: the plan does without it, a run cannot",
+                    "/nowhere/data/*.jsonl matches no text file: the plan does not need it, but a run does",
                 ]
             );
         }

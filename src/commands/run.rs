@@ -146,7 +146,7 @@ fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
 fn unfinished(directory: &RunDirectory) -> CommandError {
     CommandError::usage(
         format!("the run {:?} is unfinished in {}", directory.name(), directory.path().display()),
-        "add --resume to go on with it, or --name to start another",
+        "add --resume to continue it, or --name to start another",
     )
 }
 

@@ -8,7 +8,7 @@ use crate::report::{format, print};
 /// Does what was asked. Returns the exit code.
 ///
 /// # Errors
-/// When the text cannot be read, or the tokenizers file cannot be written.
+/// When the text cannot be read, or the tokenizer file cannot be written.
 pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
     let report = train_tokenizer(&TrainTokenizerRequest { files, vocab_size, output, text_field, force })?;

@@ -1,6 +1,6 @@
-//! How values of different keys must fit together.
+//! Checks that values of different keys fit together.
 //!
-//! One value at a time is checked in `kind.rs`; what needs the number of tokens is the plan's. Start at [`values_fit`].
+//! One value at a time is checked in `kind.rs`; what depends on the number of tokens is checked by the plan. Start at [`values_fit`].
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn missing(keys: &[&str]) -> ConfigError {
     ConfigError::Missing { origin: None, keys: keys.iter().map(|key| (*key).to_owned()).collect(), examples }
 }
 
-/// Checks that the values of `config` fit together; `origins` says whom to blame.
+/// Checks that the values of `config` fit together; `origins` says where each value was written.
 pub(crate) fn values_fit(config: &RunConfig, origins: &BTreeMap<String, Origin>) -> Result<(), ConfigError> {
     let origin = |keys: &[&str]| written(keys, origins);
     let model = &config.model;

@@ -1,4 +1,4 @@
-//! Why no configuration follows from what was written; every variant carries the place and the facts.
+//! Why a configuration is invalid; every variant carries the location and the facts.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Origin {
-    /// The key's own default.
+    /// Default of the key.
     Default,
     /// The sizes that belong to `model.preset`.
     Preset {
@@ -23,14 +23,14 @@ pub enum Origin {
         /// Name of the configuration.
         name: String,
     },
-    /// A file.
+    /// A line of a configuration file.
     File {
         /// The file, as the user named it.
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
     },
-    /// The command line.
+    /// `--set` on the command line.
     Set,
 }
 
@@ -46,15 +46,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why no configuration follows from what was written.
+/// Why a configuration is invalid.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// There is neither a file nor a built-in configuration of this name.
     #[error("{}there is no configuration file {source_name:?} and no built-in configuration of that name", prefix(.asked_by.as_ref()))]
     NotFound {
-        /// What was asked for.
+        /// Name or path as given.
         source_name: String,
-        /// The line that extends it, if it was not the command line.
+        /// Location of the `extends` line; `None` if it was named on the command line.
         asked_by: Option<Origin>,
         /// Names of the built-in configurations, the most similar first.
         built_in: Vec<&'static str>,
@@ -62,7 +62,7 @@ pub enum ConfigError {
     /// A file is there, but cannot be read.
     #[error("{} cannot be read: {error}", .path.display())]
     Unreadable {
-        /// As the user named it.
+        /// Path as the user wrote it.
         path: PathBuf,
         /// What the system says.
         error: io::Error,
@@ -72,31 +72,31 @@ pub enum ConfigError {
     Syntax {
         /// File and line.
         origin: Origin,
-        /// What the parser says.
+        /// Message of the TOML parser.
         message: String,
     },
-    /// Files extend one another in a circle.
+    /// Files extend one another in a cycle.
     #[error("{origin}: the configuration extends itself: {}", .chain.join(" -> "))]
     Circle {
-        /// The line that closes the circle.
+        /// The `extends` line that closes the cycle.
         origin: Origin,
-        /// The files on the way.
+        /// Files along the cycle, in order.
         chain: Vec<String>,
     },
     /// `--set` without a value.
     #[error("--set {text:?} has no value")]
     SetWithoutValue {
-        /// What was written.
+        /// Argument of `--set` as written.
         text: String,
     },
     /// There is no such key.
     #[error("{origin}: unknown key {key:?}")]
     UnknownKey {
-        /// Where it is written.
+        /// Location of the key.
         origin: Origin,
-        /// Its full path.
+        /// Full path of the key.
         key: String,
-        /// A key that it was probably meant to be.
+        /// The key that was probably meant.
         nearest: Option<&'static str>,
     },
     /// A value is of the wrong type or out of range.
@@ -108,7 +108,7 @@ pub enum ConfigError {
         key: String,
         /// The value as TOML text.
         found: String,
-        /// What it may be.
+        /// Allowed values, readable after "expected ".
         expected: String,
     },
     /// More stages than any run has.
@@ -121,7 +121,7 @@ pub enum ConfigError {
         /// How many there may be.
         limit: usize,
     },
-    /// Two keys of which one has to be chosen.
+    /// Two keys that exclude each other.
     #[error("{first_origin}: {first} and {second} ({second_origin}) cannot both be set")]
     Alternatives {
         /// One key.
@@ -144,7 +144,7 @@ pub enum ConfigError {
         examples: Vec<String>,
     },
     /// A width that the heads cannot share evenly, with an even part for each.
-    #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of an even width")]
+    #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of even width")]
     HeadSize {
         /// Where the heads come from.
         origin: Origin,
@@ -168,17 +168,17 @@ pub enum ConfigError {
     MinimumAbovePeak {
         /// Where the minimum comes from.
         origin: Origin,
-        /// The minimum.
+        /// Value of `schedule.min_learning_rate`.
         minimum: f64,
         /// Key of the peak.
         key: String,
-        /// The peak.
+        /// Peak learning rate.
         peak: f64,
     },
     /// Checked values that do not make a configuration: a bug in the program.
-    #[error("the checked values do not make a configuration: {message}")]
+    #[error("the checked values do not form a configuration: {message}")]
     Unfit {
-        /// What the reader of the values says.
+        /// Message of the deserializer.
         message: String,
     },
 }

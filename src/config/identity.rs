@@ -1,6 +1,6 @@
-//! Which changes make another run of a run, so that they are refused on resume.
+//! Which configuration changes are refused on resume, because they would turn the run into a different one.
 //!
-//! Looks at keys and values only. Data files may move: what is in them is compared by its fingerprint, elsewhere.
+//! Compares keys and values only. Data files may move: their content is compared by fingerprint in `engine/start.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use toml::Value;
 use crate::config::keys::{Found, find};
 use crate::config::{RunConfig, toml_line};
 
-/// A key whose value makes it another run.
+/// A key whose new value is refused on resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityChange {
     /// Full path: `training.tokens`, `stages[0].share`.
     pub key: String,
-    /// Value of the run that is there, as TOML text, or "not set".
+    /// Value in the existing run, as TOML text, or "not set".
     pub old: String,
-    /// Value that was asked for, as TOML text, or "not set".
+    /// Requested value, as TOML text, or "not set".
     pub new: String,
 }
 

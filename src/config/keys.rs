@@ -1,4 +1,4 @@
-//! The table of all configuration keys: what each may hold, its default, what it does, whether it may change on resume.
+//! The table of all configuration keys: what each may hold, its default, what it does, and whether it may change on resume.
 //!
 //! Everything that lists keys reads this table: unknown keys, hints, defaults, the template, `config show`, and the
 //! identity of a run. A new key is a field in `schema.rs` and a row here. Start at [`KEYS`].
@@ -20,11 +20,11 @@ pub struct Key {
     pub help: &'static str,
     /// What its value may be.
     pub kind: ValueKind,
-    /// Whether another value makes it another run, so that a resume with it is refused.
+    /// Whether a resume with a different value is refused.
     pub is_identity: bool,
 }
 
-/// Keys of which one run has exactly one: a later layer that sets one of them takes the others away.
+/// Groups of keys of which a run has exactly one: a later layer that sets one of a group removes the others.
 pub const ALTERNATIVES: [&[&str]; 4] = [
     &["data.files", "data.generator"],
     &["data.validation_share", "data.validation_files"],
@@ -45,11 +45,11 @@ const NOT_NEGATIVE: ValueKind = ValueKind::Number(Range::NotNegative);
 pub const KEYS: &[Key] = &[
     key("name", ValueKind::Name, "Name of the run and of its directory. Default: the name of this file, without its extension.").example("\"books\""),
     key("seed", ValueKind::Whole(0, i64::MAX as u64), "Determines the initial weights and the order of the data.").default("1").identity(),
-    key("device", ValueKind::Device, "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto takes the best that is there.")
+    key("device", ValueKind::Device, "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto picks the best available.")
         .default("\"auto\""),
     key("threads", ValueKind::Whole(0, 1 << 16), "CPU threads; 0 uses all.").default("0"),
     // model
-    key("model.preset", ValueKind::Word(&PRESET_NAMES), "Named sizes; the keys below override single ones.").default("\"demo\""),
+    key("model.preset", ValueKind::Word(&PRESET_NAMES), "Named sizes; the keys below override individual sizes.").default("\"demo\""),
     key(
         "model.vocab_size",
         ValueKind::Whole(1, 1 << 24),
@@ -68,19 +68,19 @@ pub const KEYS: &[Key] = &[
     key("model.initializer_range", POSITIVE, "Standard deviation of the initial weights.").default("0.02").identity(),
     key("model.tie_word_embeddings", ValueKind::Flag, "Whether the head shares the embedding table.").default("false").identity(),
     // data
-    key("data.files", ValueKind::Paths, "Text: files, folders and patterns, relative to this file. Alternative to generator.").example("[\"text.txt\"]"),
+    key("data.files", ValueKind::Paths, "Text files, folders and glob patterns, relative to this file. Alternative to generator.").example("[\"text.txt\"]"),
     key(
         "data.generator",
         ValueKind::Word(&["grammar"]),
-        "Text that the program makes itself: English-like stories from a seeded grammar. Alternative to files.",
+        "Text that the program generates: English-like stories from a seeded grammar. Alternative to files.",
     )
     .example("\"grammar\"")
     .identity(),
-    key("data.validation_share", ValueKind::Share, "Share of the text, taken from its end, that is only evaluated on. Alternative to validation_files.")
+    key("data.validation_share", ValueKind::Share, "Share of the text, taken from its end, held out for evaluation. Alternative to validation_files.")
         .default("0.01")
         .identity(),
-    key("data.validation_files", ValueKind::Paths, "Text that is only evaluated on. Alternative to validation_share.").example("[\"validation.txt\"]"),
-    key("data.tokenizer", ValueKind::Tokenizer, "\"demo\" (small, for the grammar), \"bytes\", or the path of a tokenizers file (tokenizer.json).")
+    key("data.validation_files", ValueKind::Paths, "Text held out for evaluation. Alternative to validation_share.").example("[\"validation.txt\"]"),
+    key("data.tokenizer", ValueKind::Tokenizer, "\"demo\" (small, for the grammar), \"bytes\", or the path of a Hugging Face tokenizer.json.")
         .default("\"demo\"")
         .identity(),
     key("data.text_field", ValueKind::Text, "Field of a JSON record that holds the text.").default("\"text\"").identity(),
@@ -90,12 +90,12 @@ pub const KEYS: &[Key] = &[
     key(
         "data.max_bad_records",
         ValueKind::Number(Range::Fraction),
-        "Share of unusable records that is skipped and reported; with more, the preparation fails. 0 allows none.",
+        "Largest share of unusable records; they are skipped and reported. With more, preparing the text fails; 0 allows none.",
     )
     .default("0.01")
     .identity(),
-    key("data.shuffle", ValueKind::Flag, "Read the blocks of the text in random order, a new one in each epoch.").default("true").identity(),
-    key("data.block_tokens", ValueKind::Count, "Tokens of a block, the unit of the data order. Default: the smallest that all stages can cut into sequences.")
+    key("data.shuffle", ValueKind::Flag, "Read the blocks of the text in random order, reshuffled in each epoch.").default("true").identity(),
+    key("data.block_tokens", ValueKind::Count, "Tokens per block, the unit of shuffling. Default: the smallest size that every stage can cut into whole sequences.")
         .example("16384")
         .identity(),
     // training
@@ -109,13 +109,13 @@ pub const KEYS: &[Key] = &[
     key("training.context_length", POSITIONS, "Positions per sequence; with patch size K, a sequence has K times as many tokens.").default("256").identity(),
     key("training.micro_batch_size", SEQUENCES, "Sequences per forward pass, at most. Changes memory use and speed, not what is learned.").default("8"),
     key("training.precision", ValueKind::Word(&["f32"]), "Number format of the computation.").default("\"f32\"").identity(),
-    key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before the run has been working this long.").example("\"11h30m\""),
+    key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.").example("\"11h30m\""),
     // stages
     key("stages", ValueKind::Stages, "The stages in order: patches first, single tokens after.")
         .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
         .identity(),
     key("stages[].patch_size", ValueKind::PatchSize, "Tokens per patch (K); 1 is the plain language model.").example("4").identity(),
-    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may have none: it takes the rest.").example("\"2/3\"").identity(),
+    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may leave it out: it takes the rest.").example("\"2/3\"").identity(),
     key(
         "stages[].optimizer_state",
         ValueKind::Word(&["reset", "keep"]),
@@ -123,22 +123,22 @@ pub const KEYS: &[Key] = &[
     )
     .default("\"reset\"")
     .identity(),
-    key("stages[].context_length", POSITIONS, "Instead of training.context_length.").example("256").identity(),
-    key("stages[].learning_rate", POSITIVE, "Instead of optimizer.learning_rate.").example("3e-4").identity(),
-    key("stages[].warmup_steps", STEPS, "Instead of the schedule's warm-up.").example("100").identity(),
-    key("stages[].tokens_per_step", ValueKind::Count, "Instead of training.tokens_per_step.").example("16384").identity(),
-    key("stages[].micro_batch_size", SEQUENCES, "Instead of training.micro_batch_size.").example("8"),
+    key("stages[].context_length", POSITIONS, "Overrides training.context_length in this stage.").example("256").identity(),
+    key("stages[].learning_rate", POSITIVE, "Overrides optimizer.learning_rate in this stage.").example("3e-4").identity(),
+    key("stages[].warmup_steps", STEPS, "Overrides the schedule's warm-up in this stage.").example("100").identity(),
+    key("stages[].tokens_per_step", ValueKind::Count, "Overrides training.tokens_per_step in this stage.").example("16384").identity(),
+    key("stages[].micro_batch_size", SEQUENCES, "Overrides training.micro_batch_size in this stage.").example("8"),
     // optimizer
     key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up.").default("3e-4").identity(),
     key("optimizer.betas", ValueKind::Betas, "Decay rates of the two moments.").default("[0.9, 0.95]").identity(),
-    key("optimizer.epsilon", POSITIVE, "Added to the root of the second moment.").default("1e-8").identity(),
+    key("optimizer.epsilon", POSITIVE, "Added to the square root of the second moment.").default("1e-8").identity(),
     key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; applies to embeddings, not to norms.").default("0.1").identity(),
     key("optimizer.gradient_clip", POSITIVE, "Gradients with a larger global norm (L2) are scaled down to it.").default("1.0").identity(),
     // schedule
     key(
         "schedule.kind",
         ValueKind::Word(&["cosine", "linear", "constant", "wsd"]),
-        "How the learning rate falls after the warm-up; starts again in every stage.",
+        "How the learning rate decays after the warm-up; restarts in every stage.",
     )
     .default("\"cosine\"")
     .identity(),
@@ -146,36 +146,36 @@ pub const KEYS: &[Key] = &[
     key("schedule.warmup_steps", STEPS, "Warm-up in steps, at most the whole stage; 0 means no warm-up. Alternative to warmup_share.")
         .example("2000")
         .identity(),
-    key("schedule.decay_share", ValueKind::Share, "Last part of a \"wsd\" stage, in which the learning rate falls.").default("0.1").identity(),
+    key("schedule.decay_share", ValueKind::Share, "Share of a \"wsd\" stage, at its end, over which the learning rate decays.").default("0.1").identity(),
     key("schedule.min_learning_rate", NOT_NEGATIVE, "Learning rate at the end of a stage.").default("0.0").identity(),
-    // what a run says and keeps
-    key("report.every_steps", ValueKind::CadenceWithoutNever, "Steps from one line of metrics to the next; \"auto\" is 1 on the CPU and 10 on a GPU.")
+    // what a run reports and keeps
+    key("report.every_steps", ValueKind::CadenceWithoutNever, "Steps between lines of metrics; \"auto\" is 1 on the CPU and 10 on a GPU.")
         .default("\"auto\""),
     key(
         "evaluation.every_steps",
         ValueKind::Cadence,
-        "Steps between token-level (K = 1) evaluations, in every stage; \"auto\" makes 20 in a run. Also done at the end of each stage.",
+        "Steps between token-level (K = 1) evaluations, in every stage; \"auto\" means 20 per run. Also done at the end of each stage.",
     )
     .default("\"auto\""),
-    key("evaluation.max_tokens", ValueKind::Count, "Validation tokens to read each time, at most.").default("\"256k\""),
-    key("activations.every_steps", ValueKind::Cadence, "Steps between measurements of how many neurons are activated; \"auto\" makes 20 in a run.")
+    key("evaluation.max_tokens", ValueKind::Count, "Validation tokens per evaluation, at most.").default("\"256k\""),
+    key("activations.every_steps", ValueKind::Cadence, "Steps between measurements of how many neurons are activated; \"auto\" means 20 per run.")
         .default("\"auto\""),
     key("activations.threshold", POSITIVE, "A neuron counts as activated when its absolute value is greater than this.").default("0.5"),
     key("activations.tensor", ValueKind::Word(&["ffn_output", "intermediate"]), "Which neurons: the feed-forward block's output, or its inner width.")
         .default("\"ffn_output\""),
-    key("samples.every_steps", ValueKind::Cadence, "Steps between generated samples; \"auto\" makes 10 in a run.").default("\"auto\""),
-    key("samples.prompts", ValueKind::Texts, "Texts to continue; if empty, the beginning of the validation text.").default("[]"),
-    key("samples.max_new_tokens", ValueKind::Whole(1, 1 << 20), "Tokens to add to each prompt, at most.").default("48"),
+    key("samples.every_steps", ValueKind::Cadence, "Steps between generated samples; \"auto\" means 10 per run.").default("\"auto\""),
+    key("samples.prompts", ValueKind::Texts, "Prompts to continue; if empty, the beginning of the validation text.").default("[]"),
+    key("samples.max_new_tokens", ValueKind::Whole(1, 1 << 20), "Tokens generated per prompt, at most.").default("48"),
     key(
         "checkpoint.every_steps",
         ValueKind::Cadence,
-        "Steps between checkpoints; \"auto\" makes 10 in a run. Stage ends and the end of the run are always saved.",
+        "Steps between checkpoints; \"auto\" means 10 per run. Stage ends and the end of the run are always saved.",
     )
     .default("\"auto\""),
     key(
         "checkpoint.keep",
         ValueKind::Whole(2, 1 << 20),
-        "Periodic checkpoints to keep, at least 2; those of stage ends and the end of the run are always kept.",
+        "Periodic checkpoints to keep, at least 2; those at stage ends and at the end of the run are always kept.",
     )
     .default("3"),
     key("checkpoint.on_usr1", ValueKind::Word(&["continue", "stop"]), "What SIGUSR1 does after saving a checkpoint: \"continue\" or \"stop\" the run.")
@@ -199,7 +199,7 @@ impl Key {
         Self { is_identity: true, ..self }
     }
 
-    /// The section in which it stands; empty for keys of the top level.
+    /// The section that it belongs to; empty for keys of the top level.
     #[must_use]
     pub fn section(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
@@ -212,17 +212,17 @@ impl Key {
     }
 }
 
-/// What stands at a path.
+/// What a path names.
 pub(crate) enum Found {
     /// A key with a value.
     Key(&'static Key),
     /// A table with keys.
     Section,
-    /// Nothing that is known.
+    /// No known key or section.
     Nothing,
 }
 
-/// What stands at `path`, which may name a stage by its number: `stages[0].share`.
+/// Looks up `path`, which may name a stage by its number: `stages[0].share`.
 pub(crate) fn find(path: &str) -> Found {
     let path = without_index(path);
     match KEYS.iter().find(|key| key.path == path) {

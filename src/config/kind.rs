@@ -1,4 +1,4 @@
-//! What the value of a key may be: its type, its range, and how to say so.
+//! What the value of a key may be: its type, its range, and the words for both in errors.
 //!
 //! Knows one value at a time; how values of different keys fit together is in `check.rs`. Start at [`ValueKind::read`].
 
@@ -44,7 +44,7 @@ pub enum ValueKind {
     WallTime,
     /// A list of files, folders and patterns; a single path is a list of one.
     Paths,
-    /// A word or the path of a tokenizers file.
+    /// A word or the path of a tokenizer.json.
     Tokenizer,
     /// The list of stages.
     Stages,
@@ -64,17 +64,17 @@ pub enum Range {
 /// Tokenizers that need no file.
 const TOKENIZER_WORDS: [&str; 2] = ["bytes", "demo"];
 
-/// The longest name, in bytes: the file systems' 255 less room for what is put behind it.
+/// The longest name, in bytes: the file systems' 255 minus space for suffixes.
 const LONGEST_NAME: usize = 200;
 
 impl ValueKind {
-    /// What is expected, to be put after "expected ".
+    /// Allowed values, readable after "expected ".
     #[must_use]
     pub fn expected(self) -> String {
         match self {
             Self::Name => "a plain file name: not empty, no slash, no dot at the beginning, no control characters".into(),
-            Self::Text => "a text".into(),
-            Self::Texts => "a list of texts".into(),
+            Self::Text => "a non-empty string".into(),
+            Self::Texts => "a list of strings".into(),
             Self::Flag => "true or false".into(),
             Self::Word(words) => format!("one of {words:?}"),
             Self::Whole(least, most) => format!("an integer from {least} to {most}"),
@@ -88,9 +88,9 @@ impl ValueKind {
             Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
             Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
             Self::Device => "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into(),
-            Self::WallTime => "a length of time, like \"11h30m\", \"90m\" or \"2d\"".into(),
+            Self::WallTime => "a duration, like \"11h30m\", \"90m\" or \"2d\"".into(),
             Self::Paths => "a list of paths, like [\"text.txt\"]".into(),
-            Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizers file".into(),
+            Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizer.json".into(),
             Self::Stages => "a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]".into(),
         }
     }
@@ -137,7 +137,7 @@ pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.len() <= LONGEST_NAME && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
 }
 
-/// Joins `path` to `folder` and takes `.` and `..` out, without looking at the disk: the path may come to exist later.
+/// Joins `path` to `folder` and resolves `.` and `..` without touching the disk: the path may not exist yet.
 pub(crate) fn clean_path(path: &Path, folder: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in folder.join(path).components() {

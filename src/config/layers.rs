@@ -1,7 +1,7 @@
-//! Values before they are a configuration: read from one place, checked one by one, put over one another.
+//! Values before they form a configuration: read from one source, checked one by one, merged layer over layer.
 //!
 //! A layer is flat: a key's path leads to its value and to where that was written. Knows nothing of files on disk and of
-//! how values fit together. Start at [`Layer::put_over`] for the rules, at [`LayerReader`] for the reading.
+//! how values fit together. Start at [`Layer::put_over`] for the merge rules, at [`LayerReader`] for parsing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,10 +18,10 @@ use crate::config::nearest::nearest;
 use crate::config::presets::Preset;
 use crate::config::toml_line;
 
-/// What `--set key=` is followed by to take the key back to its default. The text "default" itself needs its quotes.
+/// The value in `--set key=default`, which resets a key to its default. The string "default" needs quotes.
 const RESET: &str = "default";
 
-/// More stages than this are a mistake, and cost time everywhere.
+/// Largest number of stages; more are a mistake and cost time everywhere.
 const MAX_STAGES: usize = 1000;
 
 /// A value and where it comes from.
@@ -31,11 +31,11 @@ pub(crate) struct Leaf {
     pub(crate) origin: Origin,
 }
 
-/// The values of one place, or of several that were put over one another. Stages are written `stages[0].share`.
+/// The values of one source, or of several merged ones. Stages are written `stages[0].share`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer {
     pub(crate) leaves: BTreeMap<String, Leaf>,
-    /// Keys that this layer takes back to their defaults: what the layer below says about them does not count. Layers below
+    /// Keys that this layer resets to their defaults: values of the layers below are ignored. Layers below
     /// the result of [`Layer::put_over`] hold the defaults, so there they are forgotten.
     resets: BTreeSet<String>,
 }
@@ -43,16 +43,16 @@ pub(crate) struct Layer {
 /// A text that is read into a layer.
 pub(crate) struct Document<'a> {
     pub(crate) text: &'a str,
-    /// Says where a line of the text stands.
+    /// Maps a line number to its origin.
     pub(crate) origin: &'a dyn Fn(usize) -> Origin,
-    /// Relative paths begin here.
+    /// Base of relative paths.
     pub(crate) folder: &'a Path,
 }
 
-/// What a document says.
+/// Content of a document.
 pub(crate) struct ParsedDocument {
     pub(crate) layer: Layer,
-    /// What the document is put over, and where it says so.
+    /// The base named by `extends`, with its location.
     pub(crate) extends: Option<(String, Origin)>,
 }
 
@@ -71,7 +71,7 @@ impl Layer {
         Self { leaves: preset.values().map(leaf).collect(), ..Self::default() }
     }
 
-    /// The values of `--set`, of which a later one of the same key wins; `key=default` takes the key back to its default.
+    /// The values of `--set`, of which a later one of the same key wins; `key=default` resets the key.
     pub(crate) fn from_sets(sets: &[String], current_dir: &Path) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for set in sets {
@@ -107,7 +107,7 @@ impl Layer {
         self
     }
 
-    /// Takes `key`, or every key of the section `key`, back to its default.
+    /// Resets `key`, or every key of the section `key`, to its default.
     fn reset(&mut self, key: &str) -> Result<(), ConfigError> {
         // Without a name, the section of the keys at the top would be found.
         let is_whole = !key.is_empty() && !key.contains('[');
@@ -119,7 +119,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Forgets what this layer and those below say about `key`. A default that belongs to a group of alternatives can only
+    /// Drops the values of `key` in this layer and those below. A default that belongs to a group of alternatives can only
     /// come back if none of the others is chosen.
     fn forget(&mut self, key: &'static str) {
         let has_default = KEYS.iter().any(|known| known.path == key && known.default.is_some());
@@ -134,7 +134,7 @@ impl Layer {
         self.leaves.keys().any(|path| path.starts_with("stages["))
     }
 
-    /// Refuses two keys of which one has to be chosen, in one layer.
+    /// Refuses two keys of one layer that exclude each other.
     fn check_alternatives(&self) -> Result<(), ConfigError> {
         for group in ALTERNATIVES {
             let mut set = group.iter().filter_map(|key| self.leaves.get(*key).map(|leaf| (*key, leaf.origin.clone())));
@@ -271,7 +271,7 @@ impl LayerReader<'_> {
         };
         if !table.contains_key("patch_size") {
             let keys = vec![format!("{path}.patch_size")];
-            // A misspelt key is the better thing to complain about.
+            // A misspelt key is the more helpful error.
             self.table(path, table)?;
             return Err(ConfigError::Missing { origin: Some(origin), keys, examples: vec!["patch_size = 4 to the stage".into()] });
         }

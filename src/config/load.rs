@@ -1,4 +1,4 @@
-//! From files and `--set` to a configuration: finds the layers, puts them over one another, checks the whole.
+//! From files and `--set` to a configuration: finds the layers, merges them, checks the result.
 //!
 //! The only part of `config` that reads files. Start at [`load`].
 
@@ -25,7 +25,7 @@ pub const BUILT_IN: [(&str, &str); 5] = [
     ("paper-2.7b", include_str!("../../configs/paper-2.7b.toml")),
 ];
 
-/// No configuration is larger.
+/// Largest size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// What to load.
@@ -35,24 +35,24 @@ pub struct LoadRequest<'a> {
     pub source: &'a str,
     /// Values of `--set`: `section.key=value`.
     pub sets: &'a [String],
-    /// Absolute folder from which relative paths of the command line begin.
+    /// Absolute folder that relative paths on the command line are resolved against.
     pub current_dir: &'a Path,
 }
 
 /// A configuration, and where each of its values comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedConfig {
-    /// The configuration.
+    /// The resolved configuration.
     pub config: RunConfig,
     /// Where each value comes from, by its key: `training.tokens`, `stages[0].share`.
     pub origins: BTreeMap<String, Origin>,
 }
 
-/// Loads a configuration with everything that it is put over.
+/// Loads a configuration and everything that it extends.
 ///
 /// # Errors
 /// When a file cannot be read, when a key or a value is wrong, and when the values do not fit together. The error names the
-/// place, and its hint what to type.
+/// location, its hint the fix.
 pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
     let place = ConfigSource::find(request.source, Path::new(""), request.current_dir);
     let file = read_with_bases(&place, None, request.current_dir, &mut Vec::new())?;
@@ -100,7 +100,7 @@ enum ConfigSource {
 }
 
 impl ConfigSource {
-    /// A built-in name is taken before a file of that name, which `./name` still reaches.
+    /// A built-in name wins over a file of that name, which `./name` still reaches.
     fn find(source: &str, shown_folder: &Path, folder: &Path) -> Self {
         match BUILT_IN.iter().find(|(name, _)| *name == source) {
             Some((name, text)) => Self::BuiltIn { name, text },
@@ -120,7 +120,7 @@ impl ConfigSource {
         }
     }
 
-    /// Where relative paths begin; a built-in configuration has no folder of its own, and takes that of whoever names it.
+    /// Base of relative paths; a built-in configuration has no folder and uses that of the file that names it.
     fn folder<'a>(&'a self, named_in: &'a Path) -> &'a Path {
         match self {
             Self::BuiltIn { .. } => named_in,
@@ -142,7 +142,7 @@ impl ConfigSource {
         }
     }
 
-    /// Tells it from all other places.
+    /// Unique key of this source, to detect cycles.
     fn identity(&self) -> String {
         match self {
             Self::BuiltIn { name, .. } => (*name).to_owned(),
@@ -151,7 +151,7 @@ impl ConfigSource {
     }
 }
 
-/// Reads `place`, which was named in the folder `named_in`, and puts it over what it extends; `trail` leads from the first place here.
+/// Reads `place`, which was named in the folder `named_in`, and merges it over what it extends; `trail` lists the sources so far.
 fn read_with_bases(place: &ConfigSource, asked_by: Option<&Origin>, named_in: &Path, trail: &mut Vec<String>) -> Result<Layer, ConfigError> {
     let is_circle = trail.contains(&place.identity());
     trail.push(place.identity());
@@ -170,7 +170,7 @@ fn read_with_bases(place: &ConfigSource, asked_by: Option<&Origin>, named_in: &P
     Ok(layer.put_over(below))
 }
 
-/// Reads a file of a reasonable size: a device may never end.
+/// Reads a file of limited size: a device may never end.
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;

@@ -1,4 +1,4 @@
-//! The key that an unknown one was probably meant to be.
+//! Finds the key that was probably meant by an unknown one.
 //!
 //! Knows the table of keys and the words of other programs; never values. Start at [`nearest`].
 
@@ -47,7 +47,7 @@ const SYNONYMS: &[(&[&str], &str)] = &[
     (&["k", "patch"], "stages[].patch_size"),
 ];
 
-/// The key or section that `path` was probably meant to be; surest guesses first.
+/// The key or section that was probably meant by `path`; the surest rule comes first.
 pub(crate) fn nearest(path: &str) -> Option<&'static str> {
     let path = without_index(path);
     let (section, word) = path.rsplit_once('.').unwrap_or(("", &path));

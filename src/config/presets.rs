@@ -1,11 +1,11 @@
-//! Sizes of the networks that have a name.
+//! Named network sizes.
 //!
 //! The `paper-*` rows are those of arXiv 2407.12665 (vocabulary of LLaMA-2, context of 2048); `demo` is small enough for two CPU cores.
 
-/// Sizes of a network that has a name; what is not here is the default of its key.
+/// Named network sizes; all other keys keep their defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preset {
-    /// What `model.preset` says.
+    /// Value of `model.preset`.
     pub name: &'static str,
     /// Rows of the embedding table, if it does not follow from the tokenizer.
     pub vocab_size: Option<u32>,
@@ -21,7 +21,7 @@ pub struct Preset {
     pub max_position_embeddings: u32,
 }
 
-/// All networks that have a name.
+/// All presets.
 pub const PRESETS: [Preset; 5] = [
     Preset {
         name: "demo",
@@ -38,7 +38,7 @@ pub const PRESETS: [Preset; 5] = [
     paper("paper-2.7b", 2560, 6880, 32, 32),
 ];
 
-/// What `model.preset` may say.
+/// Allowed values of `model.preset`.
 pub(crate) const PRESET_NAMES: [&str; 5] = [PRESETS[0].name, PRESETS[1].name, PRESETS[2].name, PRESETS[3].name, PRESETS[4].name];
 
 const fn paper(name: &'static str, hidden_size: u32, intermediate_size: u32, num_hidden_layers: u32, num_attention_heads: u32) -> Preset {

@@ -10,7 +10,7 @@ const PREAMBLE: &str = "\
 # A configuration of patchtui with every key. Give data.files or data.generator, and the rest can stay as it is.
 # What is set here is the default; what is commented out is off, or follows from other keys.
 #
-# extends = \"demo\"    # begin with another file or a built-in configuration, and write here only what differs
+# extends = \"demo\"    # start from another file or a built-in configuration and write only what differs
 #
 # On the command line, --set section.key=value comes last, and --set section.key=default goes back to the default.
 ";

@@ -27,13 +27,13 @@ pub struct PatchSize(u32);
 pub enum Cadence {
     /// The plan chooses a share of the run.
     Auto,
-    /// Every so many steps.
+    /// Every this many steps.
     Every(NonZeroU64),
     /// Not at all.
     Never,
 }
 
-/// Where the tensors live, as the user asked for it.
+/// Requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The best device that this build supports and this machine has.
@@ -70,7 +70,7 @@ impl Share {
 impl PatchSize {
     /// Single tokens: the plain language model.
     pub const ONE: Self = Self(1);
-    /// Larger patches than this have never been useful and are taken for a slip of the keyboard.
+    /// Larger patches than this have never been useful and are taken for a typing error.
     pub const MAX: u32 = 1024;
 
     /// Builds a patch size from a number in 1..=[`PatchSize::MAX`].

@@ -41,7 +41,7 @@ pub enum ControlError {
         pid: u32,
     },
     /// The engine's process is there but says nothing.
-    #[error("the engine of the run {name:?} (pid {pid}) does not answer: nothing came within {:.1} s", .waited.as_secs_f64())]
+    #[error("the engine of the run {name:?} (pid {pid}) does not answer: no reply within {:.1} s", .waited.as_secs_f64())]
     Unresponsive {
         /// Name of the run.
         name: String,
@@ -86,10 +86,10 @@ pub enum ControlError {
     #[error("the engine closed the connection")]
     Closed,
     /// Nothing was heard for too long, not even a heartbeat.
-    #[error("nothing was heard from the engine for {:.1} s", .0.as_secs_f64())]
+    #[error("the engine sent nothing for {:.1} s", .0.as_secs_f64())]
     Silent(Duration),
     /// The command was accepted, or at least sent, and not carried out in time.
-    #[error("{command} was not done within {:.0} s{}", .limit.as_secs_f64(), if *.accepted { ", although the engine has accepted it" } else { "" })]
+    #[error("{command} did not finish within {:.0} s{}", .limit.as_secs_f64(), if *.accepted { ", although the engine accepted it" } else { "" })]
     NoAnswer {
         /// Name of the run.
         name: String,
@@ -111,7 +111,7 @@ pub enum ControlError {
         message: String,
     },
     /// The run ended before it could carry out the command.
-    #[error("the run ended before {command} was done{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    #[error("the run ended before {command} was carried out{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     EndedFirst {
         /// Name of the run.
         name: String,
@@ -173,15 +173,15 @@ impl ControlError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NotAlive { name } => format!("read it with: patchtui view {name}; go on with: patchtui resume {name}"),
-            Self::OtherMachine { name, host } => format!("attach over there: ssh -t {host} patchtui attach {name}"),
+            Self::NotAlive { name } => format!("view it with: patchtui view {name}; resume it with: patchtui resume {name}"),
+            Self::OtherMachine { name, host } => format!("attach on that machine: ssh -t {host} patchtui attach {name}"),
             Self::NotListening { .. } | Self::Closed | Self::Silent(_) => "try again in a moment".into(),
             Self::SignalsOnly { pid, .. } => format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"),
-            Self::Unresponsive { pid, .. } => format!("look at the process: ps -o pid,stat,etime,args -p {pid}; if STAT is T it was stopped: kill -CONT {pid}"),
+            Self::Unresponsive { pid, .. } => format!("inspect the process: ps -o pid,stat,etime,args -p {pid}; if STAT is T it was stopped: kill -CONT {pid}"),
             Self::Connect { pid, .. } => format!("make the engine open its socket again: kill -USR2 {pid}"),
             Self::Hello(_) | Self::Refused { .. } => "use the engine's version of patchtui: see \"version\" in the run's engine.json".into(),
             Self::Frame(_) => "try again; if this repeats, read engine.log in the run directory".into(),
-            Self::NoAnswer { name, .. } => format!("a step may take long; see what the run is doing: patchtui ctl {name} status"),
+            Self::NoAnswer { name, .. } => format!("a step may take a while; see what the run is doing: patchtui ctl {name} status"),
             Self::EndedFirst { name, .. } | Self::CommandFailed { name, command: RunCommand::Stop | RunCommand::Kill, .. } => {
                 format!("see how the run ended: patchtui view {name}")
             }

@@ -132,7 +132,7 @@ impl ClientTask {
             ClientMessage::Attach => return self.send_snapshot(true).await,
             ClientMessage::Status => return self.send_snapshot(false).await,
             ClientMessage::Command { id, .. } if id.len() > MAX_ID => {
-                return self.refuse(&format!("the id of a command may have at most {MAX_ID} bytes")).await;
+                return self.refuse(&format!("a command id may have at most {MAX_ID} bytes")).await;
             }
             ClientMessage::Command { id, command } => {
                 let room = Box::pin(self.server.commands.room(command).acquire_owned());

@@ -143,7 +143,7 @@ where
 {
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(server(&mut stopped))));
     if result.is_err() {
-        let message = "the control server has failed: clients cannot reach the run any more, but signals still work".to_owned();
+        let message = "the control server has failed: clients can no longer reach the run, but signals still work".to_owned();
         fallback.events.send(RunEvent::Warning(Warning { message }));
         runtime.block_on(fallback.run(&mut stopped));
     }
@@ -284,7 +284,7 @@ impl ServerLoop {
                 self.is_unreachable = false;
             }
             Err(error) if !self.is_unreachable => {
-                warn(format!("the engine's socket is gone and cannot be opened again: {error}; the run goes on"));
+                warn(format!("the engine's socket is gone and cannot be opened again: {error}; the run continues"));
                 self.is_unreachable = true;
             }
             Err(_) => {}

@@ -84,7 +84,7 @@ impl Signals {
         let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
         let (command, from) = match request {
             SignalRequest::Rebind => return,
-            SignalRequest::Hangup => return warn("SIGHUP was ignored: the run goes on without its terminal".into()),
+            SignalRequest::Hangup => return warn("SIGHUP was ignored: the run continues without its terminal".into()),
             SignalRequest::Suspend => {
                 return warn(format!("SIGTSTP (Ctrl-Z) was ignored; to pause the run: patchtui ctl {} pause", self.run));
             }

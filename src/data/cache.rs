@@ -1,9 +1,9 @@
-//! Prepared tokens on disk, found again by what they were made from.
+//! Prepared tokens on disk, keyed by everything they were made from.
 //!
-//! `<cache>/<key>/` holds a manifest and one file of ids per stream. The key hashes everything that decides the ids: options,
+//! `<cache>/<key>/` holds a manifest and one file of ids per stream. The key hashes everything that determines the ids: options,
 //! tokenizer, and path, size and time of change of each file (or grammar, seed and length), so a folder is never stale, only
-//! absent or broken. It is built under another name, brought to the disk and renamed; only a folder whose manifest reads and
-//! whose files have the sizes it states is used, and any other is built anew.
+//! absent or broken. It is built under a temporary name, synced and renamed; a folder is used only if its manifest can be read
+//! and its files have the sizes stated there, and is rebuilt otherwise.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +19,7 @@ use crate::data::{DataError, PrepareReport, TokenStream};
 /// Raised whenever the same text and options would make other files.
 const FORMAT_VERSION: u32 = 1;
 const MANIFEST: &str = "manifest.json";
-/// A half-built folder that nobody has touched for so long was left behind by a process that died.
+/// A half-built folder untouched for this long was left behind by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
 /// What a folder of the cache holds.
@@ -55,7 +55,7 @@ impl Manifest {
     }
 }
 
-/// The name of what is made from `parts`.
+/// Name of the folder for `parts`.
 pub(crate) fn key(parts: &impl Serialize) -> String {
     // Serialising to memory fails only for types that JSON does not have.
     let bytes = serde_json::to_vec(&(FORMAT_VERSION, parts)).unwrap_or_default();
@@ -75,7 +75,7 @@ pub(crate) fn open(folder: &Path) -> Option<Cached> {
 }
 
 impl Building {
-    /// Starts a folder that will become `target`, and sweeps away what dead processes left of it.
+    /// Starts a folder that will become `target`, and removes leftovers of dead processes.
     pub(crate) fn start(target: &Path) -> Result<Self, DataError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let cache = target.parent().unwrap_or(target);
@@ -84,7 +84,7 @@ impl Building {
         sweep(cache, &format!("{name}.tmp-"));
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let folder = cache.join(format!("{name}.tmp-{}-{count}", std::process::id()));
-        // A process of the same number may have died here.
+        // A process with the same id may have died here.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).map_err(|error| DataError::writing(&folder, 0, error))?;
         Ok(Self { folder, target: target.to_owned() })
@@ -104,7 +104,7 @@ impl Building {
         written.map_err(|error| DataError::writing(&path, needed, error))?;
         let failed = |error| DataError::writing(&self.target, needed, error);
         if let Err(error) = fs::rename(&self.folder, &self.target) {
-            // Somebody else may have built the same in the meantime, and theirs is as good; only a broken folder gives way.
+            // Somebody else may have built the same in the meantime, and theirs is as good; only a broken folder is replaced.
             if let Some(theirs) = open(&self.target) {
                 return Ok(theirs);
             }
@@ -136,7 +136,7 @@ fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Removes half-built folders of long ago; what cannot be removed is left alone.
+/// Removes old half-built folders; those that cannot be removed are left alone.
 fn sweep(cache: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.flatten() {

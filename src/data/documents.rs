@@ -1,6 +1,6 @@
 //! Reads documents out of files, one piece at a time.
 //!
-//! Knows plain text, JSON records and where a long document is cut; never tokens. A file is streamed: memory holds one record
+//! Knows plain text, JSON records and where to cut a long document; never tokens. A file is streamed: memory holds one record
 //! or a few pieces. Start at [`DocumentReader::read`].
 
 use std::cell::Cell;
@@ -18,7 +18,7 @@ use crate::data::{DataError, SourceFile, TextFault, TextFormat};
 /// A word of this many bytes is taken for text without spaces, and a piece never holds more bytes per word on average.
 const MAX_BYTES_PER_WORD: u64 = 64;
 
-/// What counts as a document.
+/// How files are split into documents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DocumentOptions {
     /// Field of a JSON record that holds the text.
@@ -32,17 +32,17 @@ pub struct DocumentOptions {
 /// A record without usable text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
-    /// Where the file is.
+    /// Path of the file.
     pub path: PathBuf,
     /// Which record of the file, counted from 1; in a file of lines, the line.
     pub record: u64,
     /// Whether `record` counts lines.
     pub is_line: bool,
-    /// What is wrong with it.
+    /// Why it is unusable.
     pub reason: String,
 }
 
-/// What was read so far.
+/// Counts of what was read so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadReport {
     /// Documents before cutting.
@@ -64,7 +64,7 @@ pub struct ReadReport {
 /// Receives pieces of documents in order, with the number of bytes of the file that were read so far.
 pub(crate) type PieceSink<'a> = dyn FnMut(String, u64) -> Result<(), DataError> + 'a;
 
-/// Reads documents out of files and counts what it meets.
+/// Reads documents out of files and counts records, documents and bytes.
 #[derive(Debug)]
 pub struct DocumentReader {
     options: DocumentOptions,
@@ -101,13 +101,13 @@ impl DocumentReader {
         }
     }
 
-    /// What was read so far.
+    /// Counts of what was read so far.
     #[must_use]
     pub fn report(&self) -> &ReadReport {
         &self.report
     }
 
-    /// What was read in all.
+    /// Counts of everything that was read.
     ///
     /// # Errors
     /// When more records were broken than allowed.
@@ -249,11 +249,11 @@ impl fmt::Display for BadRecord {
     }
 }
 
-/// Cuts a document into pieces of at most so many words; the pieces together are the document.
+/// Cuts a document into pieces of at most `max_words` words; the pieces together are the document.
 struct Splitter {
     max_words: u64,
     max_bytes: usize,
-    /// Text that was not passed on yet, and how much of it was looked at.
+    /// Text not passed on yet, and how much of it was scanned.
     buffer: String,
     scanned: usize,
     /// Words begun in the buffer before `scanned`.
@@ -334,7 +334,7 @@ impl Read for Counted {
 /// Passes on the elements of a JSON array one by one.
 struct Elements<'a> {
     take: &'a mut dyn FnMut(Value) -> Result<(), DataError>,
-    /// Why `take` wanted no more.
+    /// Error of `take`, which ends the reading.
     failure: &'a mut Option<DataError>,
 }
 
@@ -386,7 +386,7 @@ fn first_visible(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// The message of a JSON error; its place in a line says nothing to somebody who is told the line.
+/// The message of a JSON error; without its position, which the caller reports.
 fn without_place(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.rsplit_once(" at line ").map_or(message.clone(), |(message, _)| message.to_owned())

@@ -1,4 +1,4 @@
-//! Pieces of text to a file of token ids, on all cores, in the order of the text.
+//! Encodes pieces of text into a file of token ids, on all cores, in the order of the text.
 
 use rayon::prelude::*;
 
@@ -58,7 +58,7 @@ impl<'a> Encoder<'a> {
         self.writer.expected_bytes = (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
     }
 
-    /// Writes the rest, brings everything to the disk, and returns the number of tokens.
+    /// Writes the rest, syncs everything to disk, and returns the number of tokens.
     pub(crate) fn finish(mut self) -> Result<u64, DataError> {
         self.flush()?;
         self.writer.finish()

@@ -13,7 +13,7 @@ pub enum DataError {
     /// A file, folder or pattern of the configuration leads to no text.
     #[error("{} matches no text file", .pattern.display())]
     NothingMatches {
-        /// As it was written.
+        /// Pattern as written.
         pattern: PathBuf,
     },
     /// The operating system refuses to read.
@@ -21,13 +21,13 @@ pub enum DataError {
     Unreadable {
         /// File or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Operating system error.
         source: io::Error,
     },
     /// A pipe, a device or a socket: reading it might never end.
     #[error("{} is {what}, not a regular file", .path.display())]
     NotRegularFile {
-        /// Where it is, links followed.
+        /// Path with links resolved.
         path: PathBuf,
         /// What it is instead, like `"a pipe"`.
         what: &'static str,
@@ -35,35 +35,35 @@ pub enum DataError {
     /// A file without a single byte.
     #[error("{} is empty", .path.display())]
     EmptyFile {
-        /// Where the empty file is.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A file that holds something other than UTF-8 text.
     #[error("{} is not text: {fault} at byte {offset}", .path.display())]
     NotText {
-        /// Where the file is.
+        /// Path of the file.
         path: PathBuf,
-        /// Where, counted from 0.
+        /// Byte offset, counted from 0.
         offset: u64,
-        /// What is there.
+        /// What was found there.
         fault: TextFault,
     },
     /// A file in a format that this version cannot read.
     #[error("{} is in a format that patchtui cannot read", .path.display())]
     UnsupportedFormat {
-        /// Where the file is; its ending decides the format.
+        /// Path of the file; its extension determines the format.
         path: PathBuf,
     },
     /// A `.json` file breaks off or is malformed outside its records.
     #[error("{}:{line}:{column} is not valid JSON: {reason}", .path.display())]
     BrokenJson {
-        /// Where the file is.
+        /// Path of the file.
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
         /// Column, counted from 1.
         column: usize,
-        /// What the parser says.
+        /// Message of the parser.
         reason: String,
     },
     /// More broken records than allowed.
@@ -81,13 +81,13 @@ pub enum DataError {
     /// A file changed while it was read.
     #[error("{} changed while it was being read", .path.display())]
     FileChanged {
-        /// Where the file is.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A file is trained on and evaluated on.
     #[error("{} is both training and validation text", .path.display())]
     SharedFile {
-        /// Where the file is, links followed.
+        /// Path with links resolved.
         path: PathBuf,
     },
     /// The text is shorter than what has to be cut from it.
@@ -95,7 +95,7 @@ pub enum DataError {
     TooLittleText {
         /// `"whole"`, `"training"` or `"validation"`.
         part: &'static str,
-        /// Tokens there are.
+        /// Tokens of the text.
         tokens: u64,
         /// Tokens needed.
         needed: u64,
@@ -107,7 +107,7 @@ pub enum DataError {
     FilesTooSmall {
         /// `"whole"`, `"training"` or `"validation"`.
         part: &'static str,
-        /// Tokens there can be.
+        /// Upper bound of its tokens.
         at_most: u64,
         /// Tokens needed.
         needed: u64,
@@ -117,35 +117,35 @@ pub enum DataError {
     /// There is no file where the tokenizer should be.
     #[error("tokenizer file {} does not exist", .path.display())]
     NoTokenizerFile {
-        /// As it was chosen, absolute.
+        /// Absolute path.
         path: PathBuf,
     },
     /// The tokenizer does not load.
     #[error("tokenizer {choice:?} cannot be used: {reason}")]
     BadTokenizer {
-        /// As it was chosen.
+        /// Value of `data.tokenizer`.
         choice: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         reason: String,
     },
-    /// A special token is wanted that the tokenizer does not have.
+    /// The configuration requires a special token that the tokenizer lacks.
     #[error("tokenizer {choice:?} has no {token} token, but {key} = true")]
     NoSpecialToken {
-        /// As it was chosen.
+        /// Value of `data.tokenizer`.
         choice: String,
-        /// What is missing, in words.
+        /// Missing token, like `"begin-of-text"`.
         token: &'static str,
-        /// The key that wants it.
+        /// Key that requires it.
         key: &'static str,
     },
     /// The tokenizer rejects a text.
     #[error("the tokenizer failed on a document: {reason}")]
     Encode {
-        /// What the tokenizer says.
+        /// Message of the tokenizer.
         reason: String,
     },
-    /// The tokens that are about to be made would not fit on the disk; nothing was written.
-    #[error("the tokens need {} in {}, but only {} is free there", bytes_in_words(*.needed), .folder.display(), bytes_in_words(*.free))]
+    /// The prepared tokens would not fit on the disk; nothing was written.
+    #[error("the prepared tokens need {} in {}, but only {} is free there", bytes_in_words(*.needed), .folder.display(), bytes_in_words(*.free))]
     NoRoom {
         /// Folder of prepared tokens.
         folder: PathBuf,
@@ -167,19 +167,19 @@ pub enum DataError {
     Unwritable {
         /// File or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Operating system error.
         source: io::Error,
     },
     /// A file would be overwritten.
     #[error("{} already exists", .path.display())]
     Exists {
-        /// Where the file is.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The vocabulary has no room for what every byte-level tokenizer needs.
+    /// The vocabulary is smaller than what every byte-level tokenizer needs.
     #[error("a vocabulary of {vocab_size} tokens is too small: single bytes and special tokens already take {minimum}")]
     VocabularyTooSmall {
-        /// The size asked for.
+        /// Requested size.
         vocab_size: usize,
         /// The smallest size.
         minimum: usize,
@@ -231,7 +231,7 @@ impl DataError {
             Self::NoSpecialToken { key, .. } => format!("set {key} = false, or choose another data.tokenizer"),
             Self::Encode { .. } => "try data.tokenizer = \"bytes\", which takes any text".into(),
             Self::NoRoom { .. } => "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir".into(),
-            Self::DiskFull { path, .. } => format!("make room, then start again: df -h {}", quoted(path.parent().unwrap_or(path))),
+            Self::DiskFull { path, .. } => format!("free some space, then start again: df -h {}", quoted(path.parent().unwrap_or(path))),
             Self::Unwritable { path, .. } => format!("check the permissions: ls -ld {}", quoted(path.parent().unwrap_or(path))),
             Self::Exists { .. } => "choose another name with --output, or add --force to replace it".into(),
             Self::VocabularyTooSmall { minimum, .. } => format!("use --vocab-size {} or more", minimum.max(&1024)),
@@ -240,7 +240,7 @@ impl DataError {
         }
     }
 
-    /// Whether the request itself cannot be met, rather than the disk or the system having refused it.
+    /// Whether the user has to change the request, as opposed to a failure of the disk or the system.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         match self {
@@ -250,7 +250,7 @@ impl DataError {
         }
     }
 
-    /// Sorts an error of writing `path`, whose complete size is about `needed` bytes.
+    /// Classifies an error of writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.to_owned(), needed },
@@ -274,7 +274,7 @@ fn unsupported_hint(path: &Path) -> String {
     }
 }
 
-/// A number of bytes for people: `1.2 MB`.
+/// Formats a number of bytes: `1.2 MB`.
 pub(crate) fn bytes_in_words(bytes: u64) -> String {
     let units = ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"];
     let (mut value, mut unit) = (bytes as f64, 0);

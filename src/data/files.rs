@@ -1,4 +1,4 @@
-//! Finds the text files that a configuration means.
+//! Finds the text files that a configuration names.
 //!
 //! Knows paths, folders and patterns; never what is inside a file beyond its first 64 KiB. Start at [`find_files`].
 
@@ -25,22 +25,22 @@ pub enum TextFormat {
 /// One text file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Canonical, so that a file has one name.
+    /// Canonical path, so that a file is listed once.
     pub path: PathBuf,
-    /// From its extension.
+    /// Format by extension.
     pub format: TextFormat,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
     /// When it was last changed, in nanoseconds since 1970.
     pub modified_nanos: u128,
 }
 
-/// Finds the files that `patterns` mean, each once, sorted within a pattern.
+/// Finds the files that match `patterns`, each once, sorted within a pattern.
 ///
 /// A pattern is a file, a folder (searched for text files, hidden ones left out), or a path with `*`, `?` and `**`.
 ///
 /// # Errors
-/// When a pattern leads to nothing, or to a file in a format that is not read.
+/// When a pattern matches nothing, or a file in an unsupported format.
 pub fn find_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
@@ -84,7 +84,7 @@ impl SourceFile {
         Ok(Self { path, format, bytes: metadata.len(), modified_nanos })
     }
 
-    /// Looks at the start of the file.
+    /// Checks the start of the file.
     ///
     /// # Errors
     /// When it cannot be read, is empty, or does not begin with text.
@@ -113,7 +113,7 @@ impl SourceFile {
     }
 }
 
-/// What a path leads to if not to a regular file; pipes and devices may never end.
+/// Kind of a path that is not a regular file; pipes and devices may never end.
 fn other_than_a_file(kind: FileType) -> Option<&'static str> {
     let table = [
         (kind.is_dir(), "a folder"),
@@ -135,7 +135,7 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>, DataError> {
         return Ok(vec![pattern.to_owned()]);
     }
     let mut paths = Vec::new();
-    // A compressed file in a folder is text that would be missed silently; other files are none of our business.
+    // A compressed file in a folder is text that would be missed silently; other files are ignored.
     let is_ours = |path: &Path| TextFormat::of(path).is_some() || is_packed_text(path);
     walk(pattern, &mut HashSet::new(), &mut |path| {
         if is_ours(path) {
@@ -223,7 +223,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// Whether `name` fits a `pattern` of `*` (anything) and `?` (one character).
 fn wildcard_matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
-    // Where to go on if the text after the last star does not fit: one byte further.
+    // Where to retry if the text after the last star does not match: one byte further.
     let mut retry = None;
     while n < name.len() {
         match pattern.get(p) {

@@ -5,9 +5,9 @@ use crate::data::{BlockOrder, TokenStream};
 /// A stream together with the order in which it is read.
 #[derive(Debug, Clone)]
 pub struct Loader {
-    /// The tokens.
+    /// Token stream that is read.
     pub stream: TokenStream,
-    /// The order of their blocks.
+    /// Order of its blocks.
     pub order: BlockOrder,
 }
 

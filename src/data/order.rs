@@ -1,4 +1,4 @@
-//! In which order the blocks of a stream are read.
+//! The order in which the blocks of a stream are read.
 //!
 //! A pure function of seed, epoch and index: any position is found in constant time, nothing is stored. Knows counts only;
 //! never files or tokens. Start at [`BlockOrder::place`].
@@ -30,7 +30,7 @@ pub struct BlockPlace {
 }
 
 impl BlockOrder {
-    /// Orders the whole blocks of a stream of `stream_tokens`; what is left of the stream after them is never read.
+    /// Orders the whole blocks of a stream of `stream_tokens`; a shorter remainder is never read.
     ///
     /// # Panics
     /// If the stream does not hold a single block, which preparing it rules out.

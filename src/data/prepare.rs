@@ -1,4 +1,4 @@
-//! From a configuration to token streams: find what is named, look into the cache, read, encode, keep.
+//! From a configuration to token streams: find the files, check the cache, read, encode, store.
 //!
 //! Start at [`prepare`]; what can be refused before anything is written is in [`Inputs`].
 
@@ -16,7 +16,7 @@ use crate::data::stream::{TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, SourceFile, TextFormat, TokenStream, Tokenizer, find_files};
 
-/// Told what is being done, how much of it is done, and how much there is in all, if that is known; may say stop.
+/// Progress callback: activity, amount done, total if known. Breaking it interrupts the work.
 pub type Watch<'a> = dyn FnMut(&str, u64, Option<u64>) -> ControlFlow<()> + 'a;
 
 /// What is to be prepared.
@@ -24,36 +24,36 @@ pub type Watch<'a> = dyn FnMut(&str, u64, Option<u64>) -> ControlFlow<()> + 'a;
 pub struct PrepareRequest<'a> {
     /// Text, tokenizer and options.
     pub data: &'a DataConfig,
-    /// Decides the text of a generator.
+    /// Seed of a generator.
     pub seed: u64,
     /// Training tokens that a generator makes; rounded up to whole blocks.
     pub generated_tokens: u64,
     /// Tokens of a block: no stream may be shorter.
     pub block_tokens: u64,
-    /// Folder of prepared tokens; made if it is absent.
+    /// Folder of prepared tokens; created if absent.
     pub cache: &'a Path,
 }
 
 /// Tokens ready to be read.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// What is trained on.
+    /// Training tokens.
     pub train: TokenStream,
-    /// What is only evaluated on.
+    /// Validation tokens.
     pub validation: TokenStream,
     /// Hash of all token ids and of the tokenizer, in hexadecimal.
     pub fingerprint: String,
-    /// Made the ids.
+    /// Tokenizer that produced the ids.
     pub tokenizer: Tokenizer,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
-    /// What was read.
+    /// Counts of what was read.
     pub report: PrepareReport,
-    /// Whether the tokens were found ready-made.
+    /// Whether the tokens came from the cache.
     pub is_reused: bool,
 }
 
-/// What was read, training and validation together.
+/// Counts of what was read, training and validation together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrepareReport {
@@ -109,13 +109,13 @@ pub struct Inputs<'a> {
     config: &'a DataConfig,
     tokenizer: Tokenizer,
     special_tokens: SpecialTokens,
-    /// None for a generator.
+    /// `None` for generated text.
     train_files: Option<Vec<SourceFile>>,
-    /// None for a share.
+    /// `None` if a share of the training text is used.
     validation_files: Option<Vec<SourceFile>>,
 }
 
-/// Everything that decides the ids.
+/// Everything that determines the ids; hashed into the cache key.
 #[derive(Serialize)]
 struct KeyParts<'a> {
     tokenizer: &'a str,
@@ -132,7 +132,7 @@ struct KeyParts<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// Finds what can be found without reading everything: the tokenizer loads, every file exists and begins with text.
+    /// Checks what can be checked without reading everything: the tokenizer loads, every file exists and begins with text.
     ///
     /// # Errors
     /// The first thing that would stop [`prepare`].
@@ -160,7 +160,7 @@ impl<'a> Inputs<'a> {
         &self.tokenizer
     }
 
-    /// Checks what the sizes of files and budget say beforehand: that the disk has room for generated tokens, and that files
+    /// Checks by size alone, before anything is read: the disk has space for generated tokens, and the files
     /// hold enough text. Returns a warning if the tokens of files may not fit on the disk.
     ///
     /// # Errors
@@ -171,10 +171,10 @@ impl<'a> Inputs<'a> {
             return Ok(None);
         }
         let Some(free) = free_bytes(request.cache) else { return Ok(None) };
-        self.check_room(request, free)
+        self.check_space(request, free)
     }
 
-    fn check_room(&self, request: &PrepareRequest<'_>, free: u64) -> Result<Option<String>, DataError> {
+    fn check_space(&self, request: &PrepareRequest<'_>, free: u64) -> Result<Option<String>, DataError> {
         let width = TokenWidth::of(self.tokenizer.vocab_size()).bytes();
         if self.train_files.is_none() {
             let needed = with_margin(self.generated_tokens(request).saturating_mul(width));
@@ -182,11 +182,11 @@ impl<'a> Inputs<'a> {
             return if needed <= free { Ok(None) } else { Err(DataError::NoRoom { folder, needed, free }) };
         }
         let files = [&self.train_files, &self.validation_files].into_iter().flatten();
-        let tokens = files.map(|files| self.most_tokens(files)).try_fold(0_u64, |sum, most| Some(sum.saturating_add(most?)));
+        let tokens = files.map(|files| self.max_tokens_of(files)).try_fold(0_u64, |sum, most| Some(sum.saturating_add(most?)));
         let needed = with_margin(tokens.unwrap_or(0).saturating_mul(width));
         let warning = || {
             let [needed, free] = [needed, free].map(bytes_in_words);
-            format!("the tokens of the text may take up to {needed} in {}, where {free} is free", request.cache.display())
+            format!("the prepared tokens may take up to {needed} in {}, but only {free} is free there", request.cache.display())
         };
         Ok((needed > free).then(warning))
     }
@@ -199,7 +199,7 @@ impl<'a> Inputs<'a> {
             Some(validation_files) => vec![("training", train_files, block_tokens), ("validation", validation_files, block_tokens)],
         };
         for (part, files, needed) in parts {
-            if let Some(at_most) = self.most_tokens(files).filter(|most| *most < needed) {
+            if let Some(at_most) = self.max_tokens_of(files).filter(|most| *most < needed) {
                 return Err(DataError::FilesTooSmall { part, at_most, needed, block_tokens });
             }
         }
@@ -207,7 +207,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// An upper bound of the tokens in `files`, if their sizes give one.
-    fn most_tokens(&self, files: &[SourceFile]) -> Option<u64> {
+    fn max_tokens_of(&self, files: &[SourceFile]) -> Option<u64> {
         if !self.tokenizer.never_adds_tokens() {
             return None;
         }
@@ -341,7 +341,7 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
         report.documents += 1;
         report.text_bytes += document.len() as u64;
         if encoder.push(document)? {
-            tell(watch, "writing stories", encoder.tokens(), tokens)?;
+            tell(watch, "generating text", encoder.tokens(), tokens)?;
             if encoder.tokens() >= tokens {
                 break;
             }
@@ -362,7 +362,7 @@ fn generated_training_tokens(request: &PrepareRequest<'_>) -> u64 {
     tokens.checked_next_multiple_of(request.block_tokens).unwrap_or(tokens)
 }
 
-/// What has to be free for `bytes`: a disk that is filled to the last byte stops everybody else too.
+/// Free space required for `bytes`, with a margin: a completely full disk stops everybody else too.
 fn with_margin(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 20)
 }
@@ -411,8 +411,8 @@ mod tests {
         let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache") };
         let inputs = Inputs::find(&config).unwrap();
         // 1002 tokens of two bytes, and a twentieth on top.
-        assert_eq!(inputs.check_room(&request, 2104).unwrap(), None);
-        let warning = inputs.check_room(&request, 2103).unwrap();
-        assert_eq!(warning.as_deref(), Some("the tokens of the text may take up to 2.1 kB in /cache, where 2.1 kB is free"));
+        assert_eq!(inputs.check_space(&request, 2104).unwrap(), None);
+        let warning = inputs.check_space(&request, 2103).unwrap();
+        assert_eq!(warning.as_deref(), Some("the prepared tokens may take up to 2.1 kB in /cache, but only 2.1 kB is free there"));
     }
 }

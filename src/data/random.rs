@@ -1,4 +1,4 @@
-//! The one source of chance of the data: small, seeded, the same on every machine.
+//! The one random generator of the data layer: small, seeded, the same on every machine.
 
 /// Mixes 64 bits so that every input bit moves every output bit; a bijection.
 ///

@@ -48,7 +48,7 @@ impl TokenWidth {
 impl TokenStream {
     /// Maps the `tokens` ids of a complete file.
     ///
-    /// Returns `None` if its length is another one.
+    /// Returns `None` if the file has a different length.
     #[expect(unsafe_code, reason = "mapping a file into memory has no safe form; reading instead would double the memory of large corpora")]
     pub(crate) fn open(path: &Path, width: TokenWidth, tokens: u64) -> io::Result<Option<Self>> {
         let file = File::open(path)?;
@@ -115,7 +115,7 @@ pub(crate) struct TokenWriter {
     file: BufWriter<File>,
     width: TokenWidth,
     tokens: u64,
-    /// Size of the complete file in bytes as far as it can be foreseen, for the message about a full disk.
+    /// Size of the complete file in bytes as far as it can be estimated, for the message about a full disk.
     pub(crate) expected_bytes: u64,
 }
 
@@ -137,16 +137,16 @@ impl TokenWriter {
         };
         let written = self.file.write_all(&bytes);
         self.tokens += ids.len() as u64;
-        written.map_err(|error| self.sorted(error))
+        written.map_err(|error| self.write_error(error))
     }
 
-    /// Brings everything to the disk.
+    /// Syncs everything to disk.
     pub(crate) fn finish(mut self) -> Result<u64, DataError> {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        synced.map_err(|error| self.sorted(error)).map(|()| self.tokens)
+        synced.map_err(|error| self.write_error(error)).map(|()| self.tokens)
     }
 
-    fn sorted(&self, error: io::Error) -> DataError {
+    fn write_error(&self, error: io::Error) -> DataError {
         DataError::writing(&self.path, self.expected_bytes.max(self.tokens * self.width.bytes()), error)
     }
 }

@@ -12,19 +12,19 @@ use tokenizers::Tokenizer as HuggingFace;
 use crate::config::DataConfig;
 use crate::data::DataError;
 
-/// The vocabulary of the embedded default: a byte-level BPE, made by `patchtui tokenizer train` from the built-in grammar's text.
+/// The built-in demo vocabulary: a byte-level BPE, trained by `patchtui tokenizer train` from the built-in grammar's text.
 const DEMO: &str = include_str!("../../assets/demo-tokenizer.json");
 
-/// Tokens that begin a text, in the order in which they are looked for.
+/// Tokens that begin a text, in order of preference.
 const BOS_NAMES: [&str; 6] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|endoftext|>", "[CLS]"];
-/// Tokens that end a text, in the order in which they are looked for.
+/// Tokens that end a text, in order of preference.
 const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"];
 
 /// The two bytes of `"bytes"` that never occur in UTF-8 and stand for begin and end of text.
 const BYTE_BOS: u32 = 0xFE;
 const BYTE_EOS: u32 = 0xFF;
 
-/// Embedding rows that a vocabulary may need for each token it has, and how many on top, before its ids are taken for broken.
+/// Embedding rows that a vocabulary may need for each token it has, and how many on top, before its ids are considered broken.
 const ROWS_PER_TOKEN: usize = 16;
 const FREE_ROWS: usize = 1 << 16;
 
@@ -43,12 +43,12 @@ pub struct Tokenizer {
 enum Encoding {
     /// Every byte is its own id.
     Bytes,
-    /// A tokenizers file.
+    /// A tokenizer file.
     File { model: Arc<HuggingFace>, json: Arc<str> },
 }
 
 impl Tokenizer {
-    /// Loads `"bytes"`, `"demo"`, or the tokenizers file at a path.
+    /// Loads `"bytes"`, `"demo"`, or the tokenizer file at a path.
     ///
     /// # Errors
     /// When the file cannot be read or is not a tokenizer.
@@ -78,7 +78,7 @@ impl Tokenizer {
         Self { choice: "bytes".into(), encoding: Encoding::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), fingerprint }
     }
 
-    /// Builds a tokenizer from the text of a tokenizers file.
+    /// Builds a tokenizer from the text of a tokenizer file.
     pub(crate) fn from_json(choice: &str, json: &str) -> Result<Self, DataError> {
         let bad = |reason: String| DataError::BadTokenizer { choice: choice.to_owned(), reason };
         let mut model: HuggingFace = json.parse().map_err(|error: tokenizers::Error| bad(error.to_string()))?;
@@ -157,7 +157,7 @@ impl Tokenizer {
         self.eos
     }
 
-    /// A hash of everything that decides the ids, in hexadecimal.
+    /// A hash of everything that determines the ids, in hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -178,10 +178,10 @@ impl Tokenizer {
         }
     }
 
-    /// The special tokens around a document, as the configuration wants them.
+    /// The special tokens around a document, as the configuration requests them.
     ///
     /// # Errors
-    /// When one is wanted that the tokenizer does not have.
+    /// When the tokenizer lacks a requested one.
     pub(crate) fn special_tokens(&self, config: &DataConfig) -> Result<SpecialTokens, DataError> {
         let wanted = |wanted: bool, id: Option<u32>, token, key| match (wanted, id) {
             (false, _) => Ok(None),

@@ -1,6 +1,6 @@
 //! Trains a byte-level BPE vocabulary on text files.
 //!
-//! Knows documents and the tokenizers file; never token streams or models. Start at [`train_tokenizer`].
+//! Knows documents and the tokenizer file; never token streams or models. Start at [`train_tokenizer`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,14 +27,14 @@ const MAX_BYTES: u64 = i32::MAX as u64;
 /// Pieces are short, so that all cores have some.
 const PIECE_WORDS: u64 = 1000;
 
-/// From what a vocabulary is trained, and where it goes.
+/// Input, size and output of training a tokenizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainTokenizerRequest {
     /// Text files, folders and patterns.
     pub files: Vec<PathBuf>,
     /// Tokens of the vocabulary, special ones included.
     pub vocab_size: usize,
-    /// Where to write the tokenizers file.
+    /// Where to write the tokenizer file.
     pub output: PathBuf,
     /// Field of a JSON record that holds the text.
     pub text_field: String,
@@ -42,12 +42,12 @@ pub struct TrainTokenizerRequest {
     pub force: bool,
 }
 
-/// What came of it.
+/// Result of training a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TrainTokenizerReport {
-    /// Where the tokenizers file is.
+    /// Where the tokenizer file is.
     pub output: PathBuf,
-    /// Tokens of the vocabulary; fewer than asked for if the text has no more pairs to join.
+    /// Tokens of the vocabulary; fewer than requested if the text has no more pairs to join.
     pub vocab_size: usize,
     /// Documents read.
     pub documents: u64,
@@ -103,7 +103,7 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizer
 /// A trained vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {
-    /// Text of the tokenizers file.
+    /// Text of the tokenizer file.
     pub json: String,
     /// Tokens, special ones included.
     pub size: usize,
@@ -139,7 +139,7 @@ pub fn train_vocabulary(texts: impl IntoIterator<Item = String, IntoIter: Send>,
     Ok(Vocabulary { json, size: tokenizer.get_vocab_size(true) })
 }
 
-/// Hands a piece to the trainer; if it is gone, it has failed and says why itself.
+/// Sends a piece to the trainer; a trainer that is gone has failed and reports why itself.
 fn send_piece(sender: &SyncSender<String>, piece: String) -> Result<(), DataError> {
     sender.send(piece).map_err(|_| DataError::Interrupted)
 }
@@ -148,7 +148,7 @@ fn joined(result: thread::Result<Result<ReadReport, DataError>>) -> Result<ReadR
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Writes a file so that there is either the old or the complete new one.
+/// Replaces a file atomically: readers see the old content or the complete new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let failed = |error: io::Error| DataError::writing(path, bytes.len() as u64, error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -59,7 +59,7 @@ fn documents(config: &RunConfig) -> String {
 }
 
 fn order(config: &RunConfig, plan: &RunPlan) -> String {
-    let how = if config.data.shuffle { format!("shuffled with seed {}, anew each epoch", config.seed) } else { "as it stands".to_owned() };
+    let how = if config.data.shuffle { format!("reshuffled each epoch with seed {}", config.seed) } else { "in file order".to_owned() };
     format!("blocks of {} tokens, {how}; the corpus tail shorter than a block is dropped", plan.block_tokens)
 }
 

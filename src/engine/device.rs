@@ -49,7 +49,7 @@ impl DeviceError {
         match self {
             Self::NotBuilt { feature, .. } => format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
             Self::NotFound { found: 0, .. } => "check the GPU driver, or use --device cpu".into(),
-            Self::NotFound { found, .. } => format!("the highest number is {}; --device auto chooses by itself", found - 1),
+            Self::NotFound { found, .. } => format!("the highest index is {}; --device auto picks a device", found - 1),
         }
     }
 }

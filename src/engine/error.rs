@@ -45,7 +45,7 @@ pub enum EngineError {
         value: f64,
     },
     /// As [`Self::NonFinite`], noticed later, on a device that the host does not wait for.
-    #[error("a loss or gradient norm was not finite by step {step}; all updates since then were skipped")]
+    #[error("a loss or gradient norm was not finite at or before step {step}; every update from there on was skipped")]
     Poisoned {
         /// The step at which it was noticed.
         step: u64,
@@ -57,7 +57,7 @@ pub enum EngineError {
         step: u64,
     },
     /// Every valid checkpoint belongs to another run.
-    #[error("the checkpoint at step {step} belongs to another run: its {} is {}, and this run's is {}", difference.what, difference.found, difference.expected)]
+    #[error("the checkpoint at step {step} belongs to another run: its {} is {}, but this run's is {}", difference.what, difference.found, difference.expected)]
     OtherRun {
         /// Step of the newest checkpoint.
         step: u64,
@@ -82,9 +82,9 @@ impl EngineError {
             Self::Data(error) => error.hint(),
             Self::Plan(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
-            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then go on with: patchtui resume RUN".into(),
-            Self::Execution(_) => "if its memory is full, lower training.micro_batch_size; then go on with: patchtui resume RUN".into(),
-            Self::Thread(_) => "raise the limit on processes (ulimit -u), then go on with: patchtui resume RUN".into(),
+            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
+            Self::Execution(_) => "if it ran out of memory, lower training.micro_batch_size; then resume with: patchtui resume RUN".into(),
+            Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
             }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_error_says_what_happened_and_what_to_do() {
-        let disk = "check free disk space and permissions, then go on with: patchtui resume 'my books'";
+        let disk = "check free disk space and permissions, then resume with: patchtui resume 'my books'";
         let diverged = "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)";
         let path = PathBuf::from("run/file");
         let io = TensorFileError::Io { path: path.clone(), source: denied() };
@@ -133,11 +133,11 @@ mod tests {
                 "device \"wgpu\" is not part of this build of patchtui",
                 "build with `cargo build --release --features wgpu`, or use --device cpu",
             ),
-            (not_found(0).into(), "device \"cuda:3\" was not found: this machine has 0 of that kind", "check the GPU driver, or use --device cpu"),
+            (not_found(0).into(), "device \"cuda:3\" was not found: this machine has none of that kind", "check the GPU driver, or use --device cpu"),
             (
                 not_found(2).into(),
                 "device \"cuda:3\" was not found: this machine has 2 of that kind",
-                "the highest number is 1; --device auto chooses by itself",
+                "the highest index is 1; --device auto picks a device",
             ),
             (io.into(), "checkpoint: run/file: permission denied", disk),
             (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", disk),
@@ -145,27 +145,27 @@ mod tests {
             (
                 ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
                 "the device failed: out of memory; while allocating 4 GB",
-                "if its memory is full, lower training.micro_batch_size; then go on with: patchtui resume 'my books'",
+                "if it ran out of memory, lower training.micro_batch_size; then resume with: patchtui resume 'my books'",
             ),
             (
                 EngineError::Thread(denied()),
                 "cannot start a thread: permission denied",
-                "raise the limit on processes (ulimit -u), then go on with: patchtui resume 'my books'",
+                "raise the limit on processes (ulimit -u), then resume with: patchtui resume 'my books'",
             ),
             (
                 EngineError::NonFinite { what: "gradient norm", step: 3, value: f64::INFINITY },
                 "the gradient norm of step 3 is inf; its update was skipped",
                 diverged,
             ),
-            (EngineError::Poisoned { step: 40 }, "a loss or gradient norm was not finite by step 40; all updates since then were skipped", diverged),
+            (EngineError::Poisoned { step: 40 }, "a loss or gradient norm was not finite at or before step 40; every update from there on was skipped", diverged),
             (
                 CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
                 "checkpoint: run/file: 9 bytes are needed and 4 are free",
-                "free some disk space, then go on with: patchtui resume 'my books'",
+                "free some disk space, then resume with: patchtui resume 'my books'",
             ),
             (
                 EngineError::OtherRun { step: 40, difference: Difference { what: "seed", found: "2".into(), expected: "1".into() } },
-                "the checkpoint at step 40 belongs to another run: its seed is 2, and this run's is 1",
+                "the checkpoint at step 40 belongs to another run: its seed is 2, but this run's is 1",
                 "use the version of patchtui that wrote it, or start a new run under another --name",
             ),
             (

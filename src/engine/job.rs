@@ -165,7 +165,7 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
 /// Gives the computing crates `threads` threads, all for 0. Returns how many there are.
 fn use_threads(threads: usize, events: &EventSender) -> usize {
     if rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err() {
-        let message = format!("threads = {threads} has no effect: this process already computes with {}", rayon::current_num_threads());
+        let message = format!("threads = {threads} has no effect: this process already computes with {} threads", rayon::current_num_threads());
         if threads != 0 && threads != rayon::current_num_threads() {
             events.send(RunEvent::Warning(Warning { message }));
         }
@@ -187,7 +187,7 @@ fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, event
     if let Ok(free) = checkpoints.free_bytes()
         && free < needed
     {
-        let message = format!("{kept} checkpoints take {needed} bytes, and {free} are free where they are kept");
+        let message = format!("{kept} checkpoints need {needed} bytes, but only {free} are free on their disk");
         events.send(RunEvent::Warning(Warning { message }));
     }
 }

@@ -120,7 +120,7 @@ impl Trainer {
         let max_new_tokens = context.config.samples.max_new_tokens;
         for prompt in prompts(context)? {
             if prompt.ids.is_empty() {
-                self.say(RunEvent::Warning(Warning { message: "an empty prompt without BOS has no first token to go on from".to_owned() }));
+                self.say(RunEvent::Warning(Warning { message: "an empty prompt cannot be continued without a begin-of-text token".to_owned() }));
                 continue;
             }
             let job = {

@@ -71,7 +71,7 @@ impl Trainer {
         result
     }
 
-    /// Carries out what is waiting; while paused, waits for more. Says whether training goes on.
+    /// Carries out what is waiting; while paused, waits for more. Says whether training continues.
     ///
     /// # Errors
     /// When something that was asked for makes the device fail.
@@ -97,7 +97,7 @@ impl Trainer {
                 return Ok(true);
             }
             if self.inbox.is_abandoned() {
-                let message = "nobody can end the pause, since the control server has ended: the run saves a checkpoint and ends".to_owned();
+                let message = "the control server has ended, so nothing can resume the run: it saves a checkpoint and ends".to_owned();
                 self.say(RunEvent::Warning(Warning { message }));
                 self.inbox.stop_flag().raise(StopLevel::AfterCheckpoint);
             } else if let Some(batch) = self.inbox.wait(PAUSE_LOOK) {
@@ -127,7 +127,7 @@ impl Trainer {
     fn begin_to_end(&mut self, level: StopLevel) {
         self.take_last_commands("the run is stopping");
         if self.steering.ending.is_empty() && self.control != ControlState::Stopping && self.context.config.training.max_walltime.is_some() {
-            let message = "training.max_walltime is nearly over: the run saves a checkpoint and stops".to_owned();
+            let message = "training.max_walltime is almost reached: the run saves a checkpoint and stops".to_owned();
             self.say(RunEvent::Warning(Warning { message }));
         }
         if level == StopLevel::Now {
@@ -158,7 +158,7 @@ impl Trainer {
                     let info = self.steering.last_save.clone();
                     Ok((info.as_ref().map_or_else(String::new, saved_text), info))
                 }
-                (_, Ok(Outcome::Interrupted)) => Err(format!("the run was killed after step {}, before it had saved a checkpoint", self.step)),
+                (_, Ok(Outcome::Interrupted)) => Err(format!("the run was killed after step {}, before it saved a checkpoint", self.step)),
                 (_, Ok(_)) => Ok((format!("the run ended after step {} with a checkpoint", self.step), None)),
                 (_, Err(error)) => Err(error.to_string()),
             };
@@ -179,11 +179,11 @@ impl Trainer {
             }
             RunCommand::Resume => {
                 self.change_control(ControlState::Running);
-                Ok((format!("going on after step {}", self.step), None))
+                Ok((format!("resumed after step {}", self.step), None))
             }
             RunCommand::Checkpoint => match self.save(idx, false) {
                 Some(info) => Ok((saved_text(&info), Some(info))),
-                None => Err("see the log; training goes on and the earlier checkpoints are valid".to_owned()),
+                None => Err("see the log; training continues and earlier checkpoints remain valid".to_owned()),
             },
             RunCommand::Evaluate => match self.evaluate(idx)? {
                 Some(loss) => Ok((format!("token loss {loss:.4} after step {}", self.step), None)),

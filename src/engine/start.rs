@@ -108,7 +108,7 @@ impl Start {
         let first = RefCell::new(None);
         let accepts = |checkpoint: &Checkpoint| {
             let Some(difference) = facts.differences(checkpoint).into_iter().next() else { return Ok(()) };
-            let reason = format!("it belongs to another run: {} is {}, and {} here", difference.what, difference.found, difference.expected);
+            let reason = format!("it belongs to another run: its {} is {}, but this run's is {}", difference.what, difference.found, difference.expected);
             first.borrow_mut().get_or_insert((checkpoint.state.step, difference));
             Err(reason)
         };

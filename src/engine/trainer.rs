@@ -288,7 +288,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Measures and saves at their cadences and at the end of a stage. Returns whether training goes on.
+    /// Measures and saves at their cadences and at the end of a stage. Returns whether training continues.
     fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
         let is_save_due = self.context.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
         self.measure_and_save(idx, stage, is_save_due)
@@ -296,7 +296,7 @@ impl Trainer {
 
     /// Measures what is due, closes the stage if this is its end, and then saves if that is due, too.
     ///
-    /// Returns whether training goes on. If it does not, nothing was saved, and a stage at its end is still open: the attempt
+    /// Returns whether training continues. If it does not, nothing was saved, and a stage at its end is still open: the attempt
     /// that goes on from here measures again, and then closes it.
     fn measure_and_save(&mut self, idx: usize, stage: &StagePlan, is_save_due: bool) -> Result<bool, EngineError> {
         let ends = self.step == stage.last_step();
@@ -332,7 +332,7 @@ impl Trainer {
         }
     }
 
-    /// Saves; a failure is reported, and training goes on with the earlier checkpoints intact.
+    /// Saves; a failure is reported, and training continues with the earlier checkpoints intact.
     pub(super) fn save(&mut self, idx: usize, permanent: bool) -> Option<CheckpointInfo> {
         match self.try_save(idx, permanent) {
             Ok(info) => Some(info),

@@ -176,7 +176,7 @@ fn train_on_thread(
 fn directory_gone(directory: &RunDirectory) -> Trouble {
     Trouble {
         message: format!("{} was deleted, moved or replaced while the run was alive", directory.path().display()),
-        hint: Some("if it was moved, go on from its checkpoints: patchtui resume DIRECTORY; if it was deleted, start the run again".into()),
+        hint: Some("if it was moved, resume it there: patchtui resume DIRECTORY; if it was deleted, start the run again".into()),
     }
 }
 
@@ -194,7 +194,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         error: Some(Trouble {
             message: format!("the trainer panicked: {}", text.unwrap_or("no reason was given")),
             hint: Some(format!(
-                "this is a bug in patchtui: please report it with the run's engine.log; go on from the last checkpoint with: patchtui resume {}",
+                "this is a bug in patchtui: please report it with the run's engine.log; resume from the last checkpoint with: patchtui resume {}",
                 sanitize_line(&directory.name())
             )),
         }),
@@ -235,7 +235,7 @@ impl FaceThread {
         let _ = self.done.recv_timeout(FACE_GOODBYE);
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 0 {
-            tracing::warn!("{missed} lines were not shown, since the terminal took none for too long; the files of the run have them");
+            tracing::warn!("{missed} lines were not shown because the terminal blocked for too long; the run's files have them");
         }
     }
 }

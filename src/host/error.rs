@@ -27,7 +27,7 @@ pub enum HostError {
     },
     /// What was asked for is another run than the one that is there.
     #[error(
-        "{} is {} in the run {:?}, and {} now{}: a run cannot change it when it resumes",
+        "{} is {} in the run {:?}, and {} now{}: it cannot change when a run resumes",
         first.key, first.old, directory.name(), first.new, if *more > 0 { format!(" (and {more} more)") } else { String::new() }
     )]
     OtherRun {
@@ -61,7 +61,7 @@ impl HostError {
         match self {
             Self::Alive { directory } => format!("watch it with: patchtui attach {}", sanitize_line(&directory.name())),
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
-            Self::Exists { .. } => "add --resume to go on with it, or choose another --name".into(),
+            Self::Exists { .. } => "add --resume to continue it, or choose another --name".into(),
             Self::OtherRun { .. } => "leave the change out, or start a new run with --name".into(),
             Self::Config(error) => error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into()),
             Self::Lock(error) => error.hint(),

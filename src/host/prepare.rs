@@ -89,7 +89,7 @@ fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Op
     };
     match (asked, read_small(&directory.tokenizer())) {
         (Some(asked), Ok(own)) if asked != own => {
-            Ok(Some("the tokenizer has changed since the run began: the run goes on with its own copy of the old one".into()))
+            Ok(Some("the tokenizer has changed since the run began: the run continues with its own copy of the original".into()))
         }
         (_, Ok(_)) | (None, Err(_)) => Ok(None),
         (Some(asked), Err(_)) => replace_file(&directory.tokenizer(), &asked).map(|()| None),
@@ -113,6 +113,6 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<St
         ("threads", old.threads != config.threads),
         ("device", old.device != config.device),
     ];
-    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run goes on, but not bit for bit as it would have");
+    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run resumes, but its results will not be bit-identical");
     Ok(inexact.iter().filter(|(_, changed)| *changed).map(warning).collect())
 }

@@ -20,16 +20,16 @@ pub struct Corpus {
     pub device_is_cpu: bool,
 }
 
-/// What follows from a configuration.
+/// Everything that follows from a configuration by arithmetic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
-    /// The network.
+    /// Sizes of the network.
     pub model: ModelShape,
-    /// All weights.
+    /// Number of weights.
     pub num_parameters: u64,
     /// The stages in order.
     pub stages: Vec<StagePlan>,
-    /// Updates of the run.
+    /// Optimizer steps of the run.
     pub steps: u64,
     /// What the run costs.
     pub cost: Cost,
@@ -41,11 +41,11 @@ pub struct RunPlan {
     pub train_tokens: Option<u64>,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
-    /// How often things are done.
+    /// How often reports, evaluations, samples and checkpoints are due.
     pub cadences: Cadences,
-    /// Bytes at the widest moment.
+    /// Peak memory.
     pub memory: Memory,
-    /// What the user should know before starting.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
-//! Why no plan follows from a configuration.
+//! Why a configuration has no valid plan.
 
 use thiserror::Error;
 
-/// Why no plan follows from a configuration; every variant names the key to change.
+/// Why a configuration has no valid plan; every variant names the key to change.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
     /// The batch does not consist of whole sequences.
@@ -10,11 +10,11 @@ pub enum PlanError {
         "training.tokens_per_step = {tokens_per_step} is not a whole number of sequences in stage {stage} (patch_size {patch_size} * context_length {context_length} = {sequence} tokens)"
     )]
     UnevenStep {
-        /// The value found.
+        /// Configured value.
         tokens_per_step: u64,
         /// Stage, counted from 1.
         stage: usize,
-        /// K.
+        /// Tokens per patch (K).
         patch_size: usize,
         /// Positions per sequence.
         context_length: usize,
@@ -26,7 +26,7 @@ pub enum PlanError {
     /// The shares do not fit together.
     #[error("the shares of the stages add up to {sum:.4}{}", if *.all_given { ", not to 1" } else { ", so nothing is left for the stage without a share" })]
     Shares {
-        /// What they add up to.
+        /// Sum of the shares.
         sum: f64,
         /// Whether every stage has a share.
         all_given: bool,
@@ -34,10 +34,10 @@ pub enum PlanError {
     /// More than one stage has no share of its own.
     #[error("{count} stages have no share, so it is not clear how to divide the rest between them")]
     SeveralRests {
-        /// How many.
+        /// Number of stages without a share.
         count: usize,
     },
-    /// A stage would do nothing.
+    /// A stage would get no step.
     #[error("stage {stage} gets no optimizer step: the run has {steps} step{} of {tokens_per_step} tokens", if *.steps == 1 { "" } else { "s" })]
     EmptyStage {
         /// Stage, counted from 1.
@@ -52,7 +52,7 @@ pub enum PlanError {
     ContextTooLong {
         /// Stage, counted from 1.
         stage: usize,
-        /// The value found.
+        /// Configured value.
         context_length: usize,
         /// What the model allows.
         limit: usize,
@@ -60,7 +60,7 @@ pub enum PlanError {
     /// The tokenizer knows more tokens than the embedding table has rows.
     #[error("model.vocab_size = {vocab_size} is too small: the tokenizer has {tokenizer} tokens")]
     VocabularyTooSmall {
-        /// The value found.
+        /// Configured value.
         vocab_size: usize,
         /// What the tokenizer needs.
         tokenizer: usize,
@@ -76,7 +76,7 @@ pub enum PlanError {
     /// The pinned block cannot be cut into sequences.
     #[error("data.block_tokens = {block_tokens} is not a multiple of {common}, the smallest block that all stages can cut into sequences")]
     UnevenBlock {
-        /// The value found.
+        /// Configured value.
         block_tokens: u64,
         /// The smallest that fits.
         common: u64,

@@ -1,7 +1,7 @@
-//! How much memory a run needs, reckoned from its sizes before anything is allocated.
+//! How much memory a run needs, computed from its sizes before anything is allocated.
 //!
-//! [`Memory`] is what the plan shows. [`MemoryNeed`] is what training on the CPU asks of the machine: a lower bound, below
-//! which a run cannot work, and an estimate. All sums saturate, so that no size is too silly to be reckoned.
+//! [`Memory`] is what the plan shows. [`MemoryNeed`] is what training on the CPU needs: a lower bound, below
+//! which a run cannot work, and an estimate. All sums saturate, so that absurd sizes cannot overflow.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,10 @@ pub const MAX_PARALLEL_MICRO_BATCHES: usize = 4;
 const NUMBER: u64 = 4;
 /// Rows of logits that the head holds at once: `CHUNK_ROWS` of `engine/loss.rs`.
 const HEAD_ROWS: u64 = 4096;
-/// The estimate of activations counts every intermediate result; this part of it is there under any order of computation.
+/// The estimate of activations counts every intermediate result; one part in this many is needed under any order of computation.
 const CERTAIN_PART: u64 = 4;
 
-/// Bytes that a run needs at its widest moment; activations are an estimate.
+/// Bytes that a run needs at its peak; activations are an estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// Weights, gradients and both moments in f32.
@@ -36,7 +36,7 @@ pub struct Memory {
 pub struct MemoryNeed {
     /// With less than this, a run cannot work.
     pub least: u64,
-    /// Expected at the widest moment; an upper estimate.
+    /// Expected at the peak; an upper estimate.
     pub expected: u64,
 }
 
@@ -81,7 +81,7 @@ impl ModelShape {
 }
 
 impl MemoryNeed {
-    /// Reckons what `plan` needs when the CPU computes with `threads` threads.
+    /// Computes what `plan` needs when the CPU computes with `threads` threads.
     #[must_use]
     pub fn new(plan: &RunPlan, config: &RunConfig, threads: usize) -> Self {
         Self::with_micro_batches(plan, config, threads, usize::MAX)

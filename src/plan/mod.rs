@@ -1,4 +1,4 @@
-//! What follows from a configuration: stages, steps, learning rates, costs, memory, disk.
+//! The plan that follows from a configuration: stages, steps, learning rates, costs, memory, disk.
 //!
 //! Pure arithmetic: no files, no clock, no device. Start at [`RunPlan::new`].
 

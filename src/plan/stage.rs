@@ -1,11 +1,11 @@
-//! One stage of a run in numbers, and how often things are done.
+//! One stage of a plan, and how often reports, evaluations and checkpoints are due.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OptimizerState, PatchSize};
 use crate::plan::{Cost, Schedule};
 
-/// One stage of a run in numbers.
+/// One stage of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StagePlan {
     /// Tokens per patch (K).
@@ -34,7 +34,7 @@ pub struct StagePlan {
     pub flops_per_position: f64,
 }
 
-/// How often things are done, in updates; `None` means never.
+/// Intervals in optimizer steps; `None` means never.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cadences {
     /// A line in the metrics.

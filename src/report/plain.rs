@@ -132,7 +132,7 @@ impl Plain {
 
     fn show_checkpoint(&mut self, checkpoint: &CheckpointInfo) {
         let place = self.place("saved", checkpoint.step);
-        let kept = if checkpoint.permanent { ", kept for ever" } else { "" };
+        let kept = if checkpoint.permanent { ", permanent" } else { "" };
         self.line(&format!("{place}  {} ({} in {}{kept})", checkpoint.path.display(), bytes(checkpoint.bytes), duration(checkpoint.seconds)));
     }
 

@@ -251,7 +251,7 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
     use LogLevel::{Error, Info};
     Some(match event {
         RunEvent::RunStarted(header) => match header.resumed_from {
-            Some(step) => (Info, format!("{} goes on from step {step} on {}", header.name, header.device)),
+            Some(step) => (Info, format!("{} resumes from step {step} on {}", header.name, header.device)),
             None => (Info, format!("{} starts on {}", header.name, header.device)),
         },
         RunEvent::StageStarted(start) => {
@@ -269,12 +269,12 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
             ),
         ),
         RunEvent::CheckpointSaved(info) => {
-            let kept = if info.permanent { ", kept for ever" } else { "" };
+            let kept = if info.permanent { ", permanent" } else { "" };
             (Info, format!("checkpoint at step {} saved in {}{kept}", info.step, format::duration(info.seconds)))
         }
-        RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training goes on", failure.step, failure.error)),
+        RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training continues", failure.step, failure.error)),
         RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
-        RunEvent::CommandAccepted(note) => (Info, format!("{}{} asked by {}", note.command, note.times(), note.from)),
+        RunEvent::CommandAccepted(note) => (Info, format!("{}{} requested by {}", note.command, note.times(), note.from)),
         RunEvent::CommandDone(note) => (Info, format!("{}{} done: {}", note.command, note.times(), note.message)),
         RunEvent::CommandFailed(note) => (Error, format!("{}{} failed: {}", note.command, note.times(), note.message)),
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),

@@ -38,13 +38,13 @@ pub enum LineError {
     #[error("not a record: {0}")]
     NotARecord(#[from] serde_json::Error),
     /// A newer program wrote it.
-    #[error("format version {found}, this program reads up to {FORMAT_VERSION}")]
+    #[error("format version {found} is newer than what this program reads, which is up to {FORMAT_VERSION}")]
     Newer {
         /// The version of the line.
         found: u32,
     },
     /// No run has as many records or attempts.
-    #[error("record {seq} of attempt {attempt} is beyond what a run can have")]
+    #[error("record {seq} of attempt {attempt} is out of range")]
     Beyond {
         /// The number of the record.
         seq: u64,

@@ -97,7 +97,7 @@ impl Store {
         let (log, torn) = RunLog::open_on(directory, disk)?;
         let (history, report) = History::read(directory).map_err(|source| StoreError::Read { name: directory.name(), source })?;
         let name_of = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut notes: Vec<_> = torn.iter().map(|path| format!("a torn last line of {} was cut", name_of(path))).collect();
+        let mut notes: Vec<_> = torn.iter().map(|path| format!("an incomplete last line of {} was removed", name_of(path))).collect();
         notes.extend(report.complaint());
         Ok(Self {
             directory: directory.clone(),
@@ -225,11 +225,11 @@ impl StoreHandle {
 fn disk_warning(change: &DiskChange) -> RunEvent {
     let message = match change {
         DiskChange::Failing { path, reason } => {
-            format!("cannot write {}: {reason}; the run goes on, and its lines wait in memory until the disk takes them", path.display())
+            format!("cannot write {}: {reason}; the run continues and keeps its lines in memory until the disk accepts writes again", path.display())
         }
-        DiskChange::Recovered { waited, dropped: 0 } => format!("the disk takes lines again: all {waited} that waited are written"),
+        DiskChange::Recovered { waited, dropped: 0 } => format!("the disk accepts writes again: all lines that had to wait ({waited}) are written"),
         DiskChange::Recovered { waited, dropped } => {
-            format!("the disk takes lines again: {waited} that waited are written, {dropped} older ones had to be dropped from memory")
+            format!("the disk accepts writes again: lines that had to wait: {waited} are written, {dropped} older ones were dropped")
         }
     };
     RunEvent::Warning(Warning { message })

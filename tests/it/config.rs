@@ -262,7 +262,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("training.tokens_per_step = 0", "a.toml:3: training.tokens_per_step = 0, expected a count of at least 1, like 4096, \"256k\" or \"1.5B\"", ""),
     ("training.context_length = 1", "a.toml:3: training.context_length = 1, expected an integer from 2 to 16777216", ""),
     ("training.micro_batch_size = 0", "a.toml:3: training.micro_batch_size = 0, expected an integer from 1 to 1048576", ""),
-    ("training.max_walltime = 3", "a.toml:3: training.max_walltime = 3, expected a length of time, like \"11h30m\", \"90m\" or \"2d\"", ""),
+    ("training.max_walltime = 3", "a.toml:3: training.max_walltime = 3, expected a duration, like \"11h30m\", \"90m\" or \"2d\"", ""),
     ("training.precision = \"f16\"", "a.toml:3: training.precision = \"f16\", expected one of [\"f32\"]", ""),
     ("model.num_hidden_layers = 0", "a.toml:3: model.num_hidden_layers = 0, expected an integer from 1 to 4096", ""),
     ("optimizer = 3", "a.toml:3: optimizer = 3, expected a table: [optimizer]", ""),
@@ -277,7 +277,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("activations.threshold = 0", "a.toml:3: activations.threshold = 0, expected a number greater than 0", ""),
     ("data.max_bad_records = 1.01", "a.toml:3: data.max_bad_records = 1.01, expected a number from 0 to 1", ""),
     ("data.validation_files = []", "a.toml:3: data.validation_files = [], expected a list of paths, like [\"text.txt\"]", ""),
-    ("data.tokenizer = \"\"", "a.toml:3: data.tokenizer = \"\", expected \"bytes\", \"demo\" or the path of a tokenizers file", ""),
+    ("data.tokenizer = \"\"", "a.toml:3: data.tokenizer = \"\", expected \"bytes\", \"demo\" or the path of a tokenizer.json", ""),
     ("checkpoint.keep = 1", "a.toml:3: checkpoint.keep = 1, expected an integer from 2 to 1048576", ""),
     ("evaluation.every_steps = 0", "a.toml:3: evaluation.every_steps = 0, expected a number of steps, \"auto\" or \"never\"", ""),
     ("report.every_steps = \"never\"", "a.toml:3: report.every_steps = \"never\", expected a number of steps or \"auto\"", ""),
@@ -298,12 +298,12 @@ const INVALID: &[(&str, &str, &str)] = &[
     ),
     (
         "[model]\nhidden_size = 90\nnum_attention_heads = 4",
-        "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of an even width",
+        "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even width",
         "use model.hidden_size = 96, or change model.num_attention_heads",
     ),
     (
         "[model]\nhidden_size = 128\nnum_attention_heads = 128",
-        "a.toml:5: model.hidden_size = 128 cannot be divided into model.num_attention_heads = 128 heads of an even width",
+        "a.toml:5: model.hidden_size = 128 cannot be divided into model.num_attention_heads = 128 heads of even width",
         "use model.hidden_size = 256, or change model.num_attention_heads",
     ),
     (

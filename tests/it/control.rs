@@ -207,7 +207,7 @@ fn a_request_waits_for_its_own_answer() {
     drop(engine);
     let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
     assert_eq!(late.to_string(), "the run \"books\" is not alive");
-    assert_eq!(late.hint(), "read it with: patchtui view books; go on with: patchtui resume books");
+    assert_eq!(late.hint(), "view it with: patchtui view books; resume it with: patchtui resume books");
 }
 
 #[test]
@@ -694,7 +694,7 @@ fn an_engine_that_says_nothing_counts_as_lost() {
             stream
         });
         let Some(Feed::Lost { reason, retry_seconds }) = link.feed.recv().await else { panic!("not lost") };
-        assert_eq!((reason.as_str(), retry_seconds), ("nothing was heard from the engine for 0.1 s", 0.25));
+        assert_eq!((reason.as_str(), retry_seconds), ("the engine sent nothing for 0.1 s", 0.25));
         drop(mute.await.unwrap());
     });
 }

@@ -61,7 +61,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         ),
         (
             ConfigError::HeadSize { origin: line(5), hidden_size: 90, heads: 4 },
-            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of an even width",
+            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even width",
             "use model.hidden_size = 96, or change model.num_attention_heads",
         ),
         (
@@ -76,7 +76,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         ),
         (
             ConfigError::Unfit { message: "odd".into() },
-            "the checked values do not make a configuration: odd",
+            "the checked values do not form a configuration: odd",
             "this is a bug in patchtui: please report it with the configuration",
         ),
     ]
@@ -259,7 +259,7 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
         (
             DataError::DiskFull { path: "/d/x".into(), needed: 999_960 },
             "no space left for /d/x, which needs about 1.0 MB",
-            "make room, then start again: df -h /d",
+            "free some space, then start again: df -h /d",
         ),
         (
             DataError::Unwritable { path: "/d/x".into(), source: io::Error::other("no luck") },

@@ -345,7 +345,7 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     screen.press(b" ");
     screen.wait_for_text("paused");
     screen.press(b"q");
-    screen.wait_for_text("goes on in the background");
+    screen.wait_for_text("continues in the background");
     assert_eq!(screen.ended().0.exit_code(), 0);
     assert!(ctl("status").1.contains("paused"));
     let (code, text, _) = output(bench.patchtui(&["ctl", "demo", "checkpoint", "--json"]));

@@ -170,7 +170,7 @@ fn a_header_of_a_newer_or_older_program_still_has_what_a_screen_shows() {
 #[test]
 fn a_number_beyond_what_a_run_can_have_is_a_broken_line() {
     let line = encode(&record(u64::MAX, step(3))).unwrap();
-    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "record 18446744073709551615 of attempt 1 is beyond what a run can have");
+    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "record 18446744073709551615 of attempt 1 is out of range");
     let folder = tempfile::tempdir().unwrap();
     let run = run_in(folder.path());
     fs::write(run.events(), line.replace("\"step\"", "\"event\":{\"type\":\"warning\",\"message\":\"\"},\"step\"")).unwrap();

@@ -1,4 +1,4 @@
-//! What a perfect reader cannot foresee, exactly.
+//! The exact entropy of the stories: the loss of a perfect predictor.
 //!
 //! Expectations add up: over a sequence, over a choice weighted by its chances, over the rows of a table. A recalled word costs
 //! no nats, and takes as many tokens as its table's rows on average, since what is remembered does not depend on the path.
@@ -6,7 +6,7 @@
 use crate::data::grammar::syntax::{Grammar, Node, WordStyle};
 use crate::data::{DataError, Tokenizer};
 
-/// How many stories are encoded whole to see whether a tokenizer takes them word by word.
+/// How many stories are encoded whole to see whether a tokenizer encodes them word by word.
 const PROBES: u64 = 64;
 
 /// Expectations over all stories.
@@ -19,7 +19,7 @@ pub struct Measure {
 }
 
 impl Grammar {
-    /// The entropy rate of the endless text in nats per token: the loss of a perfect reader with unlimited memory.
+    /// The entropy rate of the endless text in nats per token: the loss of a perfect predictor with unlimited memory.
     ///
     /// Each document has `special_tokens` (begin and end of text) besides its words; they are certain. `None` for a tokenizer
     /// that joins neighbouring words into one token, since then the number of tokens does not add up word by word.
@@ -32,7 +32,7 @@ impl Grammar {
         Ok(is_exact.then(|| nats / (tokens + special_tokens as f64)))
     }
 
-    /// Entropy and length of a story, if the tokenizer takes it word by word.
+    /// Entropy and length of a story, if the tokenizer encodes it word by word.
     pub fn measure(&self, tokenizer: &Tokenizer) -> Result<Measure, DataError> {
         let length = |text: &str| tokenizer.encode(text).map(|ids| ids.len() as f64);
         self.measure_node(&self.story, &length)
@@ -78,7 +78,7 @@ impl Grammar {
     }
 }
 
-/// Whether the ids of `text` are those of its words one after another.
+/// Whether the ids of `text` are the concatenated ids of its words.
 pub(super) fn is_encoded_by_words(text: &str, tokenizer: &Tokenizer) -> Result<bool, DataError> {
     let mut by_words = Vec::new();
     for word in words(text) {

@@ -1,7 +1,7 @@
-//! English-like stories that the program makes itself, with a true entropy rate that is known exactly.
+//! Generates English-like stories whose true entropy rate is known exactly.
 //!
-//! `assets/grammar.txt` says what stories there are and how likely each choice is; [`Grammar`] reads it, tells story number
-//! `n` of a seed, and adds up what a perfect reader cannot foresee. A text has one derivation only (a test proves it), so the
+//! `assets/grammar.txt` says what stories there are and how likely each choice is; [`Grammar`] reads it, generates story number
+//! `n` of a seed, and computes the loss of a perfect predictor. A text has one derivation only (a test proves it), so the
 //! entropy of the text is that of the choices. Knows words and chances; of tokenizers only how many ids a word takes. Start at
 //! [`Grammar::story`].
 

@@ -1,4 +1,4 @@
-//! Tells stories.
+//! Generates stories.
 
 use crate::data::grammar::syntax::{Grammar, Node};
 use crate::data::random::Random;
@@ -12,7 +12,7 @@ pub struct Story {
     pub nats: f64,
 }
 
-/// A story while it is told.
+/// A story while it is generated.
 struct Telling<'a> {
     grammar: &'a Grammar,
     random: Random,

@@ -18,7 +18,7 @@ pub struct Grammar {
     fingerprint: String,
 }
 
-/// Words that stand in the same place, all equally likely.
+/// Interchangeable words, all equally likely.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: String,
@@ -42,25 +42,25 @@ pub(super) enum Node {
     Choice(Vec<(u64, Node)>),
 }
 
-/// How a word is set.
+/// How a word is written: space before it, capital letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WordStyle {
     pub(super) space_before: bool,
     pub(super) capital: bool,
 }
 
-/// What is wrong with a grammar's file.
+/// A syntax error in a grammar file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {line}: {reason}")]
 pub struct GrammarError {
-    /// Counted from 1.
+    /// Line, counted from 1.
     pub line: usize,
-    /// In words.
+    /// Description of the error.
     pub reason: String,
 }
 
 impl Grammar {
-    /// The grammar of the embedded default.
+    /// The built-in grammar.
     ///
     /// # Panics
     /// If the file in `assets` is broken, which a test rules out.
@@ -85,7 +85,7 @@ impl Grammar {
         Ok(Self { tables: parser.tables, num_variables: parser.variables.len(), story, fingerprint })
     }
 
-    /// A hash of everything that decides the stories, in hexadecimal.
+    /// A hash of everything that determines the stories, in hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -93,7 +93,7 @@ impl Grammar {
 }
 
 impl WordStyle {
-    /// Sets `word` as it appears in the text.
+    /// Formats `word` as it appears in the text.
     pub(super) fn set(self, word: &str) -> String {
         let mut text = String::from(if self.space_before { " " } else { "" });
         let mut letters = word.chars();
@@ -243,7 +243,7 @@ impl GrammarParser {
         Ok(Node::Recall { table, column, variable, style })
     }
 
-    /// Reads what stands between `<` and `>`: a rule, or `variable=table.column` with both sides optional.
+    /// Reads the text between `<` and `>`: a rule, or `variable=table.column` with both sides optional.
     fn reference(&mut self, reference: &str, style: WordStyle) -> Result<Node, String> {
         if let Some((_, rule)) = self.rules.iter().find(|(name, _)| name == reference) {
             return Ok(rule.clone());

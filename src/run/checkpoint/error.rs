@@ -66,11 +66,11 @@ impl CheckpointError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => "check free disk space and permissions, then go on with: patchtui resume RUN",
-            Self::NoRoom { .. } => "free some disk space, then go on with: patchtui resume RUN",
+            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => "check free disk space and permissions, then resume with: patchtui resume RUN",
+            Self::NoRoom { .. } => "free some disk space, then resume with: patchtui resume RUN",
             Self::Gone { .. } => "put the directory back under its old name, or start the run again",
-            Self::Damaged { .. } => "an earlier checkpoint is used by: patchtui resume RUN",
-            Self::Interrupted => "go on with: patchtui resume RUN",
+            Self::Damaged { .. } => "resume from an earlier checkpoint: patchtui resume RUN",
+            Self::Interrupted => "resume with: patchtui resume RUN",
         }
     }
 }

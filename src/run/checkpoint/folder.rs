@@ -96,7 +96,7 @@ impl Checkpoints {
         })?;
         if let Err(error) = self.prune(checkpoint.manifest.step) {
             // The new checkpoint is valid whether or not an old one could be removed.
-            tracing::warn!("an old checkpoint stays: {error}");
+            tracing::warn!("an old checkpoint could not be removed: {error}");
         }
         Ok((checkpoint, true))
     }
@@ -143,7 +143,7 @@ impl Checkpoints {
     pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
         let manifest = Manifest::read(path)?;
         if step_of(path) != Some(manifest.step) {
-            return Err(CheckpointError::damaged(&path.join(MANIFEST_FILE), format!("it says step {}, which is not its directory's name", manifest.step)));
+            return Err(CheckpointError::damaged(&path.join(MANIFEST_FILE), format!("it is for step {}, which does not match its directory's name", manifest.step)));
         }
         Checkpoint::read(path, stop)
     }

@@ -24,7 +24,7 @@ impl Widget for SummaryPane<'_> {
             None => {
                 vec![
                     Line::styled(
-                        "The engine's process ended without saying why: killed, or out of memory. Its checkpoints remain.",
+                        "The engine's process ended without reporting why: it was killed or ran out of memory. Its checkpoints remain.",
                         run.theme.style(Role::Bad),
                     ),
                     Line::raw(resume_hint(run)),
@@ -60,7 +60,7 @@ fn headline(run: &RunScreen, end: &RunEnd) -> Vec<Line<'static>> {
 }
 
 fn resume_hint(run: &RunScreen) -> String {
-    sanitize::line(&format!("go on with: patchtui resume {}", format::shell_word(run.run_name())))
+    sanitize::line(&format!("resume with: patchtui resume {}", format::shell_word(run.run_name())))
 }
 
 /// Loss, stages, newest checkpoint.
