@@ -64,7 +64,7 @@ pub enum ConfigError {
     Unreadable {
         /// Path as the user wrote it.
         path: PathBuf,
-        /// What the system says.
+        /// Operating system error.
         error: io::Error,
     },
     /// A file is not TOML.

@@ -11,17 +11,17 @@ use tokio::time::timeout;
 use crate::control::{ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame};
 use crate::run::{EngineInfo, RunDirectory, is_alive};
 
-/// How long an engine may take to greet; it does nothing else on that thread.
+/// How long an engine may take to greet; its control thread does nothing slow.
 pub(crate) const GREETING: Duration = Duration::from_secs(3);
 
-/// A connection whose two sides have greeted.
+/// A connection after the greeting.
 #[derive(Debug)]
 pub(crate) struct Connection {
     reader: FrameReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
 }
 
-/// A name for a command that no other command of this run has.
+/// A command id that is unique within the run.
 pub(crate) fn new_command_id() -> String {
     static NUM_COMMANDS: AtomicU64 = AtomicU64::new(0);
     // Process ids are used again after a while; the clock tells such processes apart.
@@ -40,7 +40,7 @@ pub fn check_reachable(directory: &RunDirectory) -> Result<(), ControlError> {
 }
 
 impl Connection {
-    /// Connects to the engine of `directory` and greets it as `sender`; it has `patience` to answer.
+    /// Connects to the engine of `directory` and greets it as `sender`; waits at most `patience` for the answer.
     pub(crate) async fn open(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Self, ControlError> {
         let name = directory.name();
         if !is_alive(directory) {

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and an engine.
+//! Errors between a client and an engine.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::control::{FrameError, HelloError};
 use crate::run::RunCommand;
 
-/// What went wrong between a client and an engine.
+/// An error between a client and an engine.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// No engine is alive.
@@ -23,7 +23,7 @@ pub enum ControlError {
     OtherMachine {
         /// Name of the run.
         name: String,
-        /// The other machine.
+        /// Host name of the other machine.
         host: String,
     },
     /// An engine holds the lock and has not yet said where it listens.
@@ -37,17 +37,17 @@ pub enum ControlError {
     SignalsOnly {
         /// Name of the run.
         name: String,
-        /// Its process.
+        /// Process id of its engine.
         pid: u32,
     },
-    /// The engine's process is there but says nothing.
+    /// The engine's process exists but does not answer.
     #[error("the engine of the run {name:?} (pid {pid}) does not answer: no reply within {:.1} s", .waited.as_secs_f64())]
     Unresponsive {
         /// Name of the run.
         name: String,
-        /// Its process.
+        /// Process id of its engine.
         pid: u32,
-        /// How long was waited.
+        /// How long the client waited.
         waited: Duration,
     },
     /// Nothing listens at the socket.
@@ -55,37 +55,37 @@ pub enum ControlError {
     Connect {
         /// Name of the run.
         name: String,
-        /// The engine's socket.
+        /// Path of the engine's socket.
         socket: PathBuf,
-        /// The engine's process.
+        /// Process id of the engine.
         pid: u32,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
-    /// The process that listens there belongs to somebody else.
+    /// The process that listens at the socket belongs to another user.
     #[error("the process that listens at {socket} belongs to user {uid}")]
     ForeignPeer {
-        /// The socket.
+        /// Path of the socket.
         socket: PathBuf,
-        /// Whose process it is.
+        /// User id of its owner.
         uid: u32,
     },
-    /// The two versions do not understand one another.
+    /// The two programs speak incompatible protocols.
     #[error(transparent)]
     Hello(#[from] HelloError),
     /// The engine closed the connection and said why.
     #[error("the engine refused the connection: {message}")]
     Refused {
-        /// The reason.
+        /// Reason given by the engine.
         message: String,
     },
-    /// What came over the socket makes no sense, or the connection broke.
+    /// An invalid message was received, or the connection broke.
     #[error("lost the connection to the engine: {0}")]
     Frame(#[from] FrameError),
     /// The engine closed the connection.
     #[error("the engine closed the connection")]
     Closed,
-    /// Nothing was heard for too long, not even a heartbeat.
+    /// Nothing was received for too long, not even a heartbeat.
     #[error("the engine sent nothing for {:.1} s", .0.as_secs_f64())]
     Silent(Duration),
     /// The command was accepted, or at least sent, and not carried out in time.
@@ -93,11 +93,11 @@ pub enum ControlError {
     NoAnswer {
         /// Name of the run.
         name: String,
-        /// The command.
+        /// Command that was sent.
         command: RunCommand,
-        /// How long was waited.
+        /// How long the client waited.
         limit: Duration,
-        /// Whether the engine said that it accepted it.
+        /// Whether the engine accepted it.
         accepted: bool,
     },
     /// The command could not be carried out.
@@ -105,9 +105,9 @@ pub enum ControlError {
     CommandFailed {
         /// Name of the run.
         name: String,
-        /// The command.
+        /// Command that was sent.
         command: RunCommand,
-        /// Why.
+        /// Reason given by the engine.
         message: String,
     },
     /// The run ended before it could carry out the command.
@@ -115,44 +115,44 @@ pub enum ControlError {
     EndedFirst {
         /// Name of the run.
         name: String,
-        /// The command.
+        /// Command that was sent.
         command: RunCommand,
-        /// How it ended, if it said so.
+        /// How it ended, if known.
         reason: Option<String>,
     },
     /// The folder of the socket is not safe to use.
     #[error("cannot use the socket folder {path}: {problem}")]
     SocketFolder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         problem: String,
     },
-    /// A socket's path does not fit into the system's address.
+    /// The socket's path does not fit into a socket address.
     #[error("the socket path {path} is longer than {limit} bytes")]
     PathTooLong {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// Longest path.
+        /// Longest possible path, in bytes.
         limit: usize,
     },
     /// The socket cannot be opened.
     #[error("cannot listen at {path}: {source}")]
     Listen {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
-    /// A socket can be opened neither in the folder of sockets nor in the run directory.
+    /// No socket can be opened in the folder of sockets or in the run directory.
     #[error("no socket can be opened: {first}; {second}")]
     NoSocket {
-        /// What is wrong with the folder of sockets.
+        /// Error for the folder of sockets.
         first: Box<ControlError>,
-        /// What is wrong with the run directory.
+        /// Error for the run directory.
         second: Box<ControlError>,
     },
-    /// The system gave no thread, no runtime or no signals.
+    /// The thread, the runtime or the signal handlers of the server could not be created.
     #[error("cannot start the control server: {0}")]
     Start(io::Error),
     /// The client's own runtime could not be started.
@@ -163,7 +163,7 @@ pub enum ControlError {
     Files {
         /// Name of the run.
         name: String,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
 }

@@ -1,6 +1,6 @@
-//! Listens to a run through its files alone: one that has ended, was copied here, or works on another machine.
+//! Follows a run through its files alone: one that has ended, was copied here, or runs on another machine.
 //!
-//! Needs neither socket nor lock. The files are read again when one of them has another length, and less often where reading
+//! Needs neither socket nor lock. The files are read again when the length of one has changed, and less often if reading
 //! takes long. Start at [`follow`].
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::control::link::read_history;
 use crate::control::{EngineLink, Feed};
 use crate::run::{LineFile, RunDirectory, is_alive};
 
-/// Reading takes at most one part in so many of the time.
+/// Reading may take at most one part in this many of the time.
 const SHARE: u32 = 10;
 /// Messages that wait for the screen.
 const FEED: usize = 4;
@@ -21,9 +21,9 @@ const FEED: usize = 4;
 /// How closely files are followed.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// How often their lengths are looked at.
+    /// How often their lengths are checked.
     period: Duration,
-    /// Files that have not grown for so long, and whose lock nobody holds here, have no engine.
+    /// If the files have not grown for this long and nobody holds the lock, the run has no engine.
     still: Duration,
 }
 
@@ -31,8 +31,8 @@ const USUAL: Pace = Pace { period: Duration::from_secs(1), still: Duration::from
 
 /// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio runtime.
 ///
-/// A run without an engine is a [`Feed::Ended`] with what its files say; when they grow again, snapshots follow. Commands that
-/// are sent go nowhere.
+/// A run without an engine is a [`Feed::Ended`] with the content of its files; when they grow again, snapshots follow. Commands
+/// are dropped.
 #[must_use]
 pub fn follow(directory: RunDirectory) -> EngineLink {
     follow_at(USUAL, directory)
@@ -50,7 +50,7 @@ async fn read_on(pace: Pace, directory: RunDirectory, feed: Sender<Feed>) {
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
     loop {
-        let (lengths, is_locked) = look_at(&directory).await;
+        let (lengths, is_locked) = lengths(&directory).await;
         let is_new = seen != Some(lengths);
         if is_new && seen.is_some() {
             grew_at = Some(Instant::now());
@@ -83,7 +83,7 @@ async fn read_on(pace: Pace, directory: RunDirectory, feed: Sender<Feed>) {
 }
 
 /// The lengths of the run's files, and whether an engine of this machine holds its lock.
-async fn look_at(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], bool) {
+async fn lengths(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], bool) {
     let directory = directory.clone();
     let look = move || {
         let length = |file: LineFile| std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len());

@@ -1,4 +1,4 @@
-//! What a client holds of an engine: records come in, commands go out, reconnecting happens behind it.
+//! A client's link to an engine: records come in, commands go out, reconnecting happens automatically.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::control::client::{Connection, GREETING};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
 use crate::run::{History, Record, RunCommand, RunDirectory, RunEvent, is_alive};
 
-/// Messages that the screen may be behind before the connection waits for it, and the engine sends everything anew.
+/// Messages that the screen may lag behind before the connection waits for it and the engine sends a new snapshot.
 const FEED: usize = 1024;
-/// How often a process that said goodbye is asked whether it is gone.
+/// How often to check whether a process that announced its end is gone.
 const GONE_YET: Duration = Duration::from_millis(20);
-/// How long it may take for that.
+/// How long it may take to be gone.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// What a client hears.
+/// A message to a client.
 #[derive(Debug, Clone)]
 pub enum Feed {
     /// Everything so far; replaces what was known before.
     Snapshot(Box<History>),
     /// One more record.
     Record(Box<Record>),
-    /// The engine is there, though it has nothing new to say.
+    /// A heartbeat: the engine is alive and has nothing new.
     Heard,
     /// The connection is gone; it is tried again after `retry_seconds`.
     Lost {
-        /// Why.
+        /// Reason, for the user.
         reason: String,
-        /// When the next try is.
+        /// Seconds until the next attempt.
         retry_seconds: f64,
     },
-    /// The engine's process has ended, and `history` is what its files say.
+    /// The engine's process has ended, and `history` was read from its files.
     Ended {
-        /// What the files say.
+        /// History from the files.
         history: Box<History>,
     },
 }
@@ -43,20 +43,20 @@ pub enum Feed {
 /// A client's two ends.
 #[derive(Debug)]
 pub struct EngineLink {
-    /// What the engine says.
+    /// Messages from the engine.
     pub feed: Receiver<Feed>,
-    /// What the engine is told, each with the id that its answers will carry.
+    /// Commands to the engine, each with the id that its answers will carry.
     pub commands: UnboundedSender<(String, RunCommand)>,
 }
 
-/// How patient a link is.
+/// Timeouts of a link.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Without even a heartbeat for this long, the connection counts as lost.
     pub silence: Duration,
-    /// Before the first new try; each further one waits twice as long.
+    /// Wait before the first retry; each further one waits twice as long.
     pub first_retry: Duration,
-    /// Longest wait between two tries.
+    /// Longest wait between two retries.
     pub last_retry: Duration,
 }
 
@@ -66,7 +66,7 @@ struct Link {
     patience: Patience,
     feed: Sender<Feed>,
     commands: UnboundedReceiver<(String, RunCommand)>,
-    /// The command that is being sent; it stays here until that has worked, over another connection if need be.
+    /// The command that is being sent; it stays here until sending has succeeded, over another connection if need be.
     unsent: Option<ClientMessage>,
     has_finished: bool,
     retry: Duration,
@@ -109,7 +109,7 @@ pub(crate) async fn read_history(directory: &RunDirectory) -> Result<History, Co
     }
 }
 
-/// A process that has said how its run ended needs a moment to be gone.
+/// Waits for the process to exit, shortly after it has reported the end of its run.
 pub(crate) async fn wait_until_gone(directory: &RunDirectory) {
     let limit = Instant::now() + GOODBYE;
     while is_alive(directory) && Instant::now() < limit {
@@ -174,7 +174,7 @@ impl Link {
                     None => has_commands = false,
                 },
                 _ = heartbeat.tick() => connection.send(&ClientMessage::Ping).await?,
-                // Each turn of this loop starts the wait for a message anew, so the silence has a clock of its own.
+                // Each turn of this loop restarts the wait for a message, so the silence has a clock of its own.
                 () = sleep_until(silent_at) => return Err(ControlError::Silent(self.patience.silence)),
                 () = self.feed.closed() => return Ok(()),
             }
@@ -191,7 +191,7 @@ impl Link {
         Ok(())
     }
 
-    /// Hands a message to the screen; says whether anybody is there.
+    /// Hands a message to the screen. Returns whether the screen still listens.
     async fn pass_on(&mut self, message: ServerMessage) -> bool {
         let feed = match message {
             ServerMessage::Snapshot(history) => {

@@ -1,7 +1,7 @@
 //! How an engine is watched and steered: a socket, a protocol, signals; the engine's server and its clients.
 //!
 //! Knows frames of plain data; never tensors or widgets. Start at [`Server`] for the engine's side, at [`connect`] for a
-//! client's, at [`ClientMessage`] for what is sent in between.
+//! client's, at [`ClientMessage`] for the messages between them.
 
 mod client;
 mod error;
@@ -25,5 +25,5 @@ pub use request::{Request, Status, greet, request, request_without_waiting, stat
 pub use server::{Server, ServerSetup};
 pub use socket::{socket_path, socket_path_in};
 
-/// How often both sides say that they are still there.
+/// Interval of heartbeats in both directions.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);

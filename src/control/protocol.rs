@@ -1,8 +1,8 @@
-//! What is said over the socket: frames of JSON behind a length, a greeting from both sides, then a handful of verbs.
+//! The protocol on the socket: length-prefixed frames of JSON, a greeting from both sides, then a handful of messages.
 //!
 //! A frame is its length as a little-endian `u32` and that many bytes of JSON. Knows messages and bytes; never sockets. Both
 //! sides greet before anything else. Versions may differ: the messages below are understood by all of them, and a field, a message
-//! or a record that one side does not know is passed over. Start at [`ClientMessage`].
+//! or a record that one side does not know is ignored. Start at [`ClientMessage`].
 
 use std::io;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::run::{History, Record, RunCommand};
 
-/// Raised when there is a message that an older program would miss; adding fields and kinds of events needs no new number.
+/// Increased when an older program could not do without a new message; adding fields and kinds of events needs no new number.
 pub const PROTOCOL: u32 = 1;
 /// The oldest protocol whose messages this program understands.
 const OLDEST: u32 = 1;
@@ -28,7 +28,7 @@ pub(crate) const MAX_ID: usize = 128;
 const MAGIC: &str = "patchtui";
 const LENGTH_BYTES: usize = size_of::<u32>();
 
-/// The first message of both sides; its fields stay as they are in all versions.
+/// The first message of both sides; its fields are the same in all versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Always `"patchtui"`.
@@ -37,11 +37,11 @@ pub struct Hello {
     pub protocol: u32,
     /// Version of the program.
     pub version: String,
-    /// Process id of the speaker.
+    /// Process id of the sender.
     pub pid: u32,
-    /// Who speaks, like `"keyboard of alice"`.
+    /// Name of the sender, like `"keyboard of alice"`.
     pub sender: String,
-    /// The oldest protocol that the speaker understands; programs that do not say understand the first.
+    /// The oldest protocol that the sender understands; 1 if absent.
     #[serde(default = "first_protocol")]
     pub oldest: u32,
 }
@@ -50,64 +50,64 @@ fn first_protocol() -> u32 {
     1
 }
 
-/// What a client says.
+/// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientMessage {
-    /// The greeting.
+    /// Greeting, always the first message.
     Hello(Hello),
     /// Send everything so far, then every record.
     Attach,
     /// Send everything so far, once.
     Status,
-    /// Tell the run something; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with this id answer.
+    /// Send the run a command; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with this id answer.
     Command {
-        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is that one, sent again.
+        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is a retry of it.
         id: String,
-        /// What is asked.
+        /// Requested command.
         command: RunCommand,
     },
     /// Still here.
     Ping,
-    /// A message of a newer client, passed over.
+    /// A message of a newer client, ignored.
     #[serde(other)]
     Unknown,
 }
 
-/// What an engine says.
+/// A message from an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// The greeting.
+    /// Greeting, always the first message.
     Hello(Hello),
     /// Everything so far; replaces what the client knew.
     Snapshot(Box<History>),
     /// One more record.
     Record(Box<Record>),
-    /// The connection ends here, and why.
+    /// The engine closes the connection.
     Refused {
-        /// Why.
+        /// Reason, for the user.
         message: String,
     },
     /// Still here.
     Ping,
-    /// A message of a newer engine, passed over.
+    /// A message of a newer engine, ignored.
     #[serde(other)]
     Unknown,
 }
 
-/// Why a greeting is not answered.
+/// Why a greeting is rejected.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum HelloError {
-    /// It is no greeting of this program.
+    /// The other side is another program.
     #[error("the other side is not patchtui")]
     NotPatchtui,
-    /// The versions do not fit.
+    /// The protocols are incompatible.
     #[error("the other side speaks protocol {theirs} (patchtui {version}), but this program speaks protocol {PROTOCOL}")]
     Protocol {
-        /// Their protocol.
+        /// Protocol of the other side.
         theirs: u32,
-        /// Their program's version.
+        /// Program version of the other side.
         version: String,
     },
 }
@@ -118,15 +118,15 @@ pub enum FrameError {
     /// It is larger than any message.
     #[error("a message of {length} bytes is larger than the limit of {limit}")]
     TooLarge {
-        /// Its length.
+        /// Length in bytes.
         length: usize,
-        /// The longest there may be.
+        /// Longest allowed length in bytes.
         limit: usize,
     },
     /// The connection ended inside it.
     #[error("the connection ended inside a message")]
     Torn,
-    /// It holds no message.
+    /// It does not hold a valid message.
     #[error("not a valid message: {0}")]
     NotAMessage(#[from] serde_json::Error),
     /// The connection broke.
@@ -137,7 +137,7 @@ pub enum FrameError {
     Stuck,
 }
 
-/// Reads frames; giving up a [`FrameReader::next`] half way loses nothing.
+/// Reads frames; dropping a [`FrameReader::next`] half way loses nothing.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     source: R,
@@ -159,7 +159,7 @@ impl Hello {
         }
     }
 
-    /// Whether this program understands whoever greets like this.
+    /// Checks that this program understands the sender of this greeting.
     pub fn check(&self) -> Result<(), HelloError> {
         if self.magic != MAGIC {
             Err(HelloError::NotPatchtui)

@@ -1,4 +1,4 @@
-//! One question, one answer: what scripts and `ctl` use. Blocks; not for use inside an async runtime.
+//! One request, one answer: the client of scripts and `ctl`. Blocks; not for use inside an async runtime.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::run::{CommandNote, ControlState, History, Outcome, RunCommand, RunDir
 
 /// Without even a heartbeat for this long, the engine counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long an engine may take to greet who asks for its status, before its files are read instead.
+/// How long an engine may take to greet a status request, before its files are read instead.
 const STATUS_GREETING: Duration = Duration::from_millis(1400);
 /// The same for the whole status.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
@@ -20,41 +20,41 @@ const RETRIES: u32 = 3;
 /// Time before a command is sent again.
 const BEFORE_RETRY: Duration = Duration::from_millis(100);
 
-/// What is asked of a run.
+/// A command to a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// The command.
+    /// Command that was sent.
     pub command: RunCommand,
-    /// Who asks.
+    /// Name of the sender.
     pub sender: &'a str,
     /// How long it may take.
     pub limit: Duration,
 }
 
-/// What a run is doing.
+/// The state of a run.
 #[derive(Debug)]
 pub struct Status {
-    /// What it has said so far.
+    /// Everything it has reported so far.
     pub history: History,
-    /// Why the engine of a run that is alive did not say this itself, so that its files had to.
+    /// Why a live engine did not report this itself, if the history was read from files instead.
     pub problem: Option<ControlError>,
 }
 
-/// A command on its way.
+/// A command that was not answered yet.
 struct Pending<'a> {
     directory: &'a RunDirectory,
     command: RunCommand,
     id: String,
-    /// Whether the engine said that it accepted it.
+    /// Whether the engine accepted it.
     accepted: bool,
     /// Whether the run had begun to train, so that a stop has something to save.
     has_begun: bool,
 }
 
-/// Tells the run of `directory` to do something and waits until that is done: a stop or checkpoint until the checkpoint is
+/// Sends a command to the run in `directory` and waits until it is carried out: a stop or checkpoint until the checkpoint is
 /// valid, a stop or kill until the engine's process has ended.
 ///
-/// Returns what the engine says was done. Blocks; must not be called inside an async runtime.
+/// Returns the answer of the engine. Blocks; must not be called inside an async runtime.
 ///
 /// # Errors
 /// When no engine is alive, when it cannot do it, or when it does not answer in time; then it may still do it.
@@ -62,7 +62,7 @@ pub fn request(directory: &RunDirectory, request: Request<'_>) -> Result<Command
     ask(directory, request, false)
 }
 
-/// Tells the run of `directory` to do something and waits only until the engine has accepted that.
+/// Sends a command to the run in `directory` and waits only until the engine has accepted it.
 ///
 /// Blocks; must not be called inside an async runtime.
 ///
@@ -72,7 +72,7 @@ pub fn request_without_waiting(directory: &RunDirectory, request: Request<'_>) -
     ask(directory, request, true)
 }
 
-/// What the run of `directory` has said so far: from its engine if it is alive and answers, else from its files.
+/// The state of the run in `directory`: from its engine if it is alive and answers, else from its files.
 ///
 /// Blocks; must not be called inside an async runtime.
 pub fn status(directory: &RunDirectory, sender: &str) -> Result<Status, ControlError> {
@@ -153,7 +153,7 @@ impl Pending<'_> {
                     }
                 }
                 Ok(_) => continue,
-                Err(ControlError::Closed) if !is_alive(self.directory) => return self.ended_without_a_word().await,
+                Err(ControlError::Closed) if !is_alive(self.directory) => return self.ended_silently().await,
                 Err(error) => return Err(error),
             };
             match event {
@@ -186,7 +186,7 @@ impl Pending<'_> {
         matches!(self.command, RunCommand::Stop | RunCommand::Kill)
     }
 
-    /// The end of the run is an answer to those who asked for just that.
+    /// The end of the run as an answer: success for a stop or kill, an error for other commands.
     fn ended(&self, end: &RunEnd) -> Result<CommandNote, ControlError> {
         let message = match (self.command, end.outcome) {
             (RunCommand::Kill, _) => format!("the run has ended at step {}", end.step),
@@ -205,8 +205,8 @@ impl Pending<'_> {
         Ok(CommandNote { id, command, from: String::new(), step: end.step, message, also: Vec::new(), seconds: None, bytes: None })
     }
 
-    /// What the files say of a run whose engine closed the connection and is gone.
-    async fn ended_without_a_word(&self) -> Result<CommandNote, ControlError> {
+    /// The answer from the files of a run whose engine closed the connection and is gone.
+    async fn ended_silently(&self) -> Result<CommandNote, ControlError> {
         match read_history(self.directory).await?.end {
             Some(end) => self.ended(&end),
             None => Err(self.ended_first(None)),

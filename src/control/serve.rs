@@ -1,4 +1,4 @@
-//! One client's connection, as the engine holds it.
+//! One client's connection, on the engine's side.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ const STUCK: Duration = Duration::from_secs(10);
 /// Characters of a sender's name that are kept.
 const SENDER_LENGTH: usize = 80;
 
-/// What a client's task may ask of the server.
+/// The server as a client's task sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
     pub(crate) snapshots: mpsc::Sender<oneshot::Sender<SnapshotReply>>,
@@ -61,11 +61,11 @@ struct ClientTask {
 
 struct WaitingCommand {
     envelope: CommandEnvelope,
-    /// Kept while other things happen, for whoever asks again goes to the end of the line.
-    room: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
+    /// Kept while other things happen, since asking again goes to the end of the line.
+    slot: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
 }
 
-/// Serves one client until it leaves, breaks the rules, or the run is over; nothing of that concerns anybody else.
+/// Serves one client until it leaves, violates the protocol, or the run is over; no other client is affected.
 pub(crate) async fn serve(stream: UnixStream, server: ServerHandle) {
     let Ok(peer) = stream.peer_cred() else { return };
     // The folder is private already; this holds even if somebody opened it.
@@ -86,7 +86,7 @@ pub(crate) async fn serve(stream: UnixStream, server: ServerHandle) {
 }
 
 impl ClientTask {
-    /// Greets both ways; says whether the client may stay.
+    /// Exchanges greetings. Returns whether the client may stay.
     async fn greet(&mut self, pid: Option<i32>) -> Result<bool, FrameError> {
         let hello = Hello::from_here(format!("engine of {}", self.server.run));
         self.send_if_there(&ServerMessage::Hello(hello)).await?;
@@ -115,7 +115,7 @@ impl ClientTask {
                     Some(message) => if !self.handle(message).await? { return Ok(()) },
                     None => return Ok(()),
                 },
-                room = room(&mut self.waiting) => self.pass_on(room),
+                slot = slot(&mut self.waiting) => self.pass_on(slot),
                 update = next_update(self.updates.as_mut()) => match update.as_deref() {
                     Ok(Update::Record(bytes)) => self.write(bytes).await?,
                     Ok(Update::Resync) | Err(RecvError::Lagged(_)) => if !self.send_snapshot(true).await? { return Ok(()) },
@@ -126,7 +126,7 @@ impl ClientTask {
         }
     }
 
-    /// Does what a message asks; says whether the client may stay.
+    /// Handles a message. Returns whether the client may stay.
     async fn handle(&mut self, message: ClientMessage) -> Result<bool, FrameError> {
         match message {
             ClientMessage::Attach => return self.send_snapshot(true).await,
@@ -135,8 +135,8 @@ impl ClientTask {
                 return self.refuse(&format!("a command id may have at most {MAX_ID} bytes")).await;
             }
             ClientMessage::Command { id, command } => {
-                let room = Box::pin(self.server.commands.room(command).acquire_owned());
-                self.waiting = Some(WaitingCommand { envelope: CommandEnvelope { id, command, from: self.from.clone() }, room });
+                let slot = Box::pin(self.server.commands.slots(command).acquire_owned());
+                self.waiting = Some(WaitingCommand { envelope: CommandEnvelope { id, command, from: self.from.clone() }, slot });
             }
             ClientMessage::Ping | ClientMessage::Hello(_) | ClientMessage::Unknown => {}
         }
@@ -144,14 +144,14 @@ impl ClientTask {
     }
 
     /// Passes the waiting command on to the trainer.
-    fn pass_on(&mut self, room: Result<OwnedSemaphorePermit, AcquireError>) {
-        // The places are never closed, so there is always room in the end.
-        if let (Some(waiting), Ok(room)) = (self.waiting.take(), room) {
-            self.server.commands.send_in(room, waiting.envelope);
+    fn pass_on(&mut self, slot: Result<OwnedSemaphorePermit, AcquireError>) {
+        // The slots are never closed, so a slot is always granted in the end.
+        if let (Some(waiting), Ok(slot)) = (self.waiting.take(), slot) {
+            self.server.commands.send_in(slot, waiting.envelope);
         }
     }
 
-    /// Sends everything so far, and what follows if `subscribe`; says whether there is more to come.
+    /// Sends everything so far, and what follows if `subscribe`. Returns whether more will come.
     async fn send_snapshot(&mut self, subscribe: bool) -> Result<bool, FrameError> {
         let (reply, answer) = oneshot::channel();
         if self.server.snapshots.send(reply).await.is_err() {
@@ -166,13 +166,13 @@ impl ClientTask {
         Ok(!is_over)
     }
 
-    /// Says why the client may not stay.
+    /// Tells the client why it is disconnected.
     async fn refuse(&mut self, message: &str) -> Result<bool, FrameError> {
         self.send(&ServerMessage::Refused { message: message.into() }).await?;
         Ok(false)
     }
 
-    /// Sends what a client that has left need not hear: it may have said something before, and is still listened to.
+    /// Sends a message that a client may miss if it has left: what it sent before is still read.
     async fn send_if_there(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
         match self.send(message).await {
             Err(FrameError::Io(_)) => Ok(()),
@@ -194,9 +194,9 @@ impl ClientTask {
 }
 
 /// A place for the waiting command; never, if none waits.
-async fn room(waiting: &mut Option<WaitingCommand>) -> Result<OwnedSemaphorePermit, AcquireError> {
+async fn slot(waiting: &mut Option<WaitingCommand>) -> Result<OwnedSemaphorePermit, AcquireError> {
     match waiting {
-        Some(waiting) => waiting.room.as_mut().await,
+        Some(waiting) => waiting.slot.as_mut().await,
         None => std::future::pending().await,
     }
 }

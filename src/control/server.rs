@@ -1,4 +1,4 @@
-//! The engine's control server: accepts clients, sends them the run, passes on what they and the signals ask.
+//! The engine's control server: accepts clients, sends them the run, passes on commands from them and from signals.
 //!
 //! Lives on one named thread. One task keeps the run's [`History`] and accepts; one task per client talks. The first hands
 //! records to the others without waiting: a client that falls behind gets a new snapshot. Start at [`Server::start`].
@@ -23,15 +23,15 @@ use crate::control::socket::{BoundSocket, listen};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
 use crate::run::{CommandSender, EventSender, History, Record, RunEvent, Subscription, Warning};
 
-/// Records that a client may be behind before it gets a new snapshot.
+/// Records that a client may lag behind before it gets a new snapshot.
 const BACKLOG: usize = 1024;
 /// Points of the objective that a client gets; a wide screen has fewer columns of dots.
 const POINTS: usize = 4096;
-/// How often the socket's file is looked at.
+/// How often the socket's file is checked.
 const CHECK: Duration = Duration::from_secs(3);
 /// How long clients may take to read the end of the run.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long nobody is accepted after the system had no file descriptor left.
+/// Pause in accepting after the system ran out of file descriptors.
 const BETWEEN_ACCEPTS: Duration = Duration::from_millis(100);
 
 /// What a server needs.
@@ -58,7 +58,7 @@ pub struct Server {
 
 struct ServerLoop {
     setup: ServerSetup,
-    /// `None` if no socket could be opened: signals are still heard.
+    /// `None` if no socket could be opened: signals still work.
     socket: Option<BoundSocket>,
     signals: Option<Signals>,
     history: History,
@@ -69,10 +69,10 @@ struct ServerLoop {
     is_unreachable: bool,
 }
 
-/// What a server loop says once it works: where it listens, or why it does not.
+/// Path of the socket, or why none could be opened.
 type Listening = Result<PathBuf, ControlError>;
 
-/// What hears signals when the server itself is gone.
+/// Handles signals when the server itself is gone.
 struct SignalsOnly {
     commands: CommandSender,
     events: EventSender,
@@ -84,7 +84,7 @@ impl Server {
     /// Takes the signals over and opens the socket. Signals work when this returns; the socket, if one could be opened.
     ///
     /// # Errors
-    /// When the system gives no thread, no runtime or no signals.
+    /// When the thread, the runtime or the signal handlers cannot be created.
     pub fn start(setup: ServerSetup) -> Result<Self, ControlError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
         let (stop, stopped) = oneshot::channel();
@@ -136,7 +136,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs `server`; if it panics, goes on with signals alone, so that a run can still be stopped.
+/// Runs `server`; if it panics, continues with signals alone, so that a run can still be stopped.
 fn supervise<S>(runtime: &Runtime, mut stopped: oneshot::Receiver<()>, fallback: SignalsOnly, server: S)
 where
     S: AsyncFnOnce(&mut oneshot::Receiver<()>),
@@ -225,7 +225,7 @@ impl ServerLoop {
             loop {
                 tokio::select! {
                     joined = clients.join_next() => if joined.is_none() { break },
-                    // A client that fell behind just now still wants the end of the story.
+                    // A client that fell behind just now still gets the end of the run.
                     Some(request) = snapshots.recv() => drop(request.send(SnapshotReply::last(&history))),
                 }
             }
@@ -272,7 +272,7 @@ impl ServerLoop {
         }
     }
 
-    /// Says once when the socket cannot be opened again, and once when it can.
+    /// Warns once when the socket cannot be opened again, and reports once when it can.
     fn bind_again(&mut self) {
         let warn = |message: String| self.setup.events.send(RunEvent::Warning(Warning { message }));
         let Some(socket) = &mut self.socket else {
@@ -293,7 +293,7 @@ impl ServerLoop {
 }
 
 impl SnapshotReply {
-    /// After which nothing comes.
+    /// A reply after which no records follow.
     fn last(history: &History) -> Self {
         Self { snapshot: snapshot_frame(history), updates: None }
     }
@@ -311,7 +311,7 @@ async fn accept(socket: Option<&BoundSocket>) -> UnixStream {
     }
 }
 
-/// The largest picture of the run that fits into a frame: what screens show as curves gets coarser, nothing is left out.
+/// The most detailed snapshot of the run that fits into a frame: curves get coarser, nothing else is left out.
 fn snapshot_frame(history: &History) -> Result<Vec<u8>, FrameError> {
     let mut message = ServerMessage::Snapshot(Box::new(history.thinned(POINTS)));
     loop {

@@ -1,4 +1,4 @@
-//! Signals as commands: what a scheduler, a terminal or a person with `kill` can say to an engine.
+//! Signals as commands, from a scheduler, a terminal or a person with `kill`.
 
 use std::future;
 use std::io;
@@ -13,7 +13,7 @@ use crate::run::{CommandEnvelope, CommandSender, EventSender, RunCommand, RunEve
 /// Exit code after a third signal, when there is no time for anything.
 const ABORTED: i32 = 130;
 
-/// The signals that an engine listens to, and what it makes of them.
+/// The signals that an engine handles.
 #[derive(Debug)]
 pub(crate) struct Signals {
     hup: Signal,
@@ -31,12 +31,12 @@ pub(crate) struct Signals {
     num_ends: u32,
 }
 
-/// What a signal asks for.
+/// A signal by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalRequest {
-    /// SIGHUP: the terminal is gone; a run goes on.
+    /// SIGHUP: the terminal is gone; the run continues.
     Hangup,
-    /// SIGTSTP: the terminal wants the process stopped; a run goes on.
+    /// SIGTSTP: Ctrl-Z was pressed; the run continues.
     Suspend,
     /// SIGINT or SIGTERM.
     End(&'static str),
@@ -77,7 +77,7 @@ impl Signals {
         }
     }
 
-    /// Does what `request` asks of the run: first end with a checkpoint, then without one, then at once.
+    /// Carries out `request`. The first request to end saves a checkpoint, the second does not, the third exits at once.
     pub(crate) fn handle(&mut self, request: SignalRequest, commands: &CommandSender, events: &EventSender) {
         // Numbered over the whole process, so that no signal is taken for an earlier one sent again.
         static NUM_COMMANDS: AtomicU32 = AtomicU32::new(0);

@@ -1,4 +1,4 @@
-//! Where an engine listens, and a listener that is put back when somebody removed its file.
+//! Where an engine listens, and a listener that is restored when its file was removed.
 //!
 //! Sockets live in a private folder below the system's temporary directory; where that cannot be used, in the run directory.
 //! `XDG_RUNTIME_DIR` would be the usual place, but it is removed at the last logout, which is exactly when an engine must stay
@@ -18,33 +18,33 @@ use crate::run::RunDirectory;
 /// Bytes of a socket's address on Linux, with its closing zero.
 const ADDRESS_BYTES: usize = 108;
 
-/// A listener and the file it was put at.
+/// A listener and its file.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     pub(crate) listener: UnixListener,
-    place: Place,
+    place: SocketFile,
     inode: u64,
 }
 
-/// Where a socket's file is.
+/// Location of a socket's file.
 #[derive(Debug, Clone)]
-struct Place {
+struct SocketFile {
     path: PathBuf,
     /// Whether its folder is the run directory, and not a folder of sockets.
     in_run_directory: bool,
 }
 
-/// Listens for the engine of `directory`: in the folder of sockets, or else in the run directory; then also says why not in
-/// the first.
+/// Listens for the engine of `directory`: in the folder of sockets, or else in the run directory; then also returns why the
+/// folder was not usable.
 ///
 /// # Errors
 /// When neither place can be used.
 pub(crate) fn listen(directory: &RunDirectory) -> Result<(BoundSocket, Option<ControlError>), ControlError> {
-    let problem = match socket_path(directory).and_then(|path| BoundSocket::bind(Place { path, in_run_directory: false })) {
+    let problem = match socket_path(directory).and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: false })) {
         Ok(socket) => return Ok((socket, None)),
         Err(problem) => problem,
     };
-    match socket_path_beside_files(directory).and_then(|path| BoundSocket::bind(Place { path, in_run_directory: true })) {
+    match socket_path_beside_files(directory).and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: true })) {
         Ok(socket) => Ok((socket, Some(problem))),
         Err(second) => Err(ControlError::NoSocket { first: Box::new(problem), second: Box::new(second) }),
     }
@@ -61,7 +61,7 @@ pub fn socket_path(directory: &RunDirectory) -> Result<PathBuf, ControlError> {
     socket_path_in(&folder, directory)
 }
 
-/// The same in a given folder, which is made if it is not there and refused if others can enter it.
+/// The same in a given folder, which is created if absent and refused if others can enter it.
 pub fn socket_path_in(folder: &Path, directory: &RunDirectory) -> Result<PathBuf, ControlError> {
     make_private(folder)?;
     short_enough(folder.join(format!("{}.sock", directory.id())))
@@ -77,8 +77,8 @@ fn short_enough(path: PathBuf) -> Result<PathBuf, ControlError> {
     if temporary_name(&path).as_os_str().len() < ADDRESS_BYTES { Ok(path) } else { Err(ControlError::PathTooLong { path, limit: ADDRESS_BYTES - 1 }) }
 }
 
-/// Refuses a run directory of another user, or one that everybody may write to. Its group may: both sides of a connection
-/// check who the other is.
+/// Refuses a run directory of another user, or one that everybody may write to. Its group may write: both sides of a
+/// connection check who the other is.
 fn check_own(folder: &Path) -> Result<(), ControlError> {
     let refuse = |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
     let metadata = fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;
@@ -117,7 +117,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 
 impl BoundSocket {
     /// Listens at `place`; a file that is there is left over, for the caller holds the run's lock.
-    fn bind(place: Place) -> Result<Self, ControlError> {
+    fn bind(place: SocketFile) -> Result<Self, ControlError> {
         Self::try_bind(&place.path)
             .map(|(listener, inode)| Self { listener, place: place.clone(), inode })
             .map_err(|source| ControlError::Listen { path: place.path, source })
@@ -134,7 +134,7 @@ impl BoundSocket {
         Ok((listener, inode))
     }
 
-    /// Where it listens.
+    /// Path of the socket.
     pub(crate) fn path(&self) -> &Path {
         &self.place.path
     }
@@ -144,7 +144,7 @@ impl BoundSocket {
         fs::symlink_metadata(self.path()).is_ok_and(|metadata| metadata.ino() == self.inode)
     }
 
-    /// Puts a new listener at the same path; connections that stand are not touched.
+    /// Puts a new listener at the same path; existing connections are not affected.
     pub(crate) fn bind_again(&mut self) -> Result<(), ControlError> {
         if let Some(folder) = self.path().parent() {
             if self.place.in_run_directory { check_own(folder)? } else { make_private(folder)? }

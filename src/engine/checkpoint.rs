@@ -1,7 +1,7 @@
 //! Weights and moments to and from a checkpoint directory.
 //!
 //! `model.safetensors` has Hugging Face's names, `optimizer.safetensors` the moments by the same names; equal states give equal
-//! bytes. In which order the files are written, and whether they are valid, is [`crate::run::Checkpoints`]' business.
+//! bytes. The order of writing and the validity of the files are the concern of [`crate::run::Checkpoints`].
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -21,15 +21,15 @@ pub struct Snapshot<'a> {
     pub model: &'a LlamaForCausalLM,
     /// Moments.
     pub optimizer: &'a AdamW,
-    /// Where the run is.
+    /// Position of the run.
     pub state: TrainerState,
     /// Time in steps of each stage so far, in seconds.
     pub active_seconds: Vec<f64>,
-    /// Whether pruning leaves it.
+    /// Whether pruning keeps it.
     pub permanent: bool,
 }
 
-/// Saves `snapshot` after the lines that were said through `events`. Says whether something was written.
+/// Saves `snapshot` after the lines of all `events` so far. Returns whether something was written.
 ///
 /// # Errors
 /// As [`Checkpoints::save`].
@@ -54,7 +54,7 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
 /// The weights of `checkpoint`, on `device`.
 ///
 /// # Errors
-/// When a tensor is missing or has another shape than `shape` asks for.
+/// When a tensor is missing or has a shape that does not fit `shape`.
 pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) -> Result<LlamaForCausalLM, TensorFileError> {
     let mut file = TensorFile::open(&checkpoint.path.join(MODEL_FILE))?;
     LlamaForCausalLM::new(shape, &mut |name, dims| file.read(name, dims), device)

@@ -23,7 +23,7 @@ pub(super) struct Lap {
 }
 
 impl Clock {
-    /// A clock that goes on from what earlier attempts worked in each stage.
+    /// A clock that continues from the time of earlier attempts in each stage.
     pub(super) fn new(stages: Vec<f64>) -> Self {
         Self { stages, running_since: None, worked: Duration::ZERO, data_wait: Duration::ZERO, steps: 0 }
     }
@@ -50,7 +50,7 @@ impl Clock {
         self.data_wait += wait;
     }
 
-    /// Books the work since the last lap on stage `idx`.
+    /// Adds the time since the last lap to stage `idx`.
     pub(super) fn lap(&mut self, idx: usize) -> Lap {
         let worked = std::mem::take(&mut self.worked).as_secs_f64();
         let lap = Lap { step_seconds: worked / f64::from(self.steps.max(1)), data_wait_seconds: std::mem::take(&mut self.data_wait).as_secs_f64() };
@@ -59,7 +59,7 @@ impl Clock {
         lap
     }
 
-    /// Time worked on each stage, in seconds, with the work on stage `idx` that no lap has booked yet.
+    /// Time worked on each stage, in seconds, including the time on stage `idx` since the last lap.
     pub(super) fn stages(&self, idx: usize) -> Vec<f64> {
         let mut stages = self.stages.clone();
         stages[idx] += self.worked.as_secs_f64();

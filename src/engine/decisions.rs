@@ -1,10 +1,10 @@
-//! What paper and code leave open, and what this run decided: the lines of the start header.
+//! The decisions of this run where paper and code leave a choice: lines of the start header.
 
 use crate::config::{ActivationTensor, OptimizerState, RunConfig};
 use crate::plan::RunPlan;
 use crate::run::Decision;
 
-/// The decisions of a run, in the order in which people ask for them.
+/// The decisions of a run, most important first.
 pub(super) fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
     let stages = &plan.stages;
     let lines = [

@@ -1,4 +1,4 @@
-//! Which device computes. The one place that knows the backends.
+//! Finds the device that computes. The only module that knows the backends.
 
 use burn::tensor::Device;
 use thiserror::Error;
@@ -14,7 +14,7 @@ const MAX_CONCURRENT_MICRO_BATCHES: usize = 4;
 pub struct ComputeDevice {
     /// Burn's device, without autodiff.
     pub device: Device,
-    /// How the run's header names it.
+    /// Name for the run's header.
     pub description: String,
     /// Whether the host computes, so that reading a number costs nothing.
     pub is_cpu: bool,
@@ -28,15 +28,15 @@ pub enum DeviceError {
     /// The feature was left out when the program was built.
     #[error("device \"{device}\" is not part of this build of patchtui")]
     NotBuilt {
-        /// The device that was asked for.
+        /// Requested device.
         device: String,
-        /// The cargo feature that brings it.
+        /// The cargo feature that adds it.
         feature: &'static str,
     },
     /// The machine has no such device.
-    #[error("device \"{device}\" was not found: this machine has {found} of that kind")]
+    #[error("device \"{device}\" was not found: this machine has {} of that kind", if *.found == 0 { "none".to_owned() } else { found.to_string() })]
     NotFound {
-        /// The device that was asked for.
+        /// Requested device.
         device: String,
         /// How many devices of that kind there are.
         found: usize,
@@ -44,7 +44,7 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// What to type next.
+    /// What the user can type next.
     pub fn hint(&self) -> String {
         match self {
             Self::NotBuilt { feature, .. } => format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
@@ -65,7 +65,7 @@ impl ComputeDevice {
     }
 }
 
-/// Finds the device that `choice` names. Opens nothing on a GPU: drivers are only asked what there is.
+/// Finds the device that `choice` names. Opens nothing on a GPU: drivers only list their devices.
 ///
 /// # Errors
 /// When this build or this machine lacks it.

@@ -1,4 +1,4 @@
-//! Why a run failed, and what to do about it.
+//! Why a run failed, with a hint for each error.
 
 use burn::tensor::ExecutionError;
 use thiserror::Error;
@@ -13,13 +13,13 @@ use crate::run::{CheckpointError, Difference, Trouble};
 /// Why a run failed.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The device that was asked for cannot be used.
+    /// The requested device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The text cannot be prepared.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// No plan follows from the configuration.
+    /// The configuration has no valid plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// A checkpoint cannot be written or read.
@@ -31,7 +31,7 @@ pub enum EngineError {
     /// A computation failed on the device.
     #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
-    /// The system did not start another computing thread.
+    /// A compute thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     /// A loss or gradient is not finite; the weights are those of the step before.
@@ -67,9 +67,9 @@ pub enum EngineError {
     /// A file of the run directory cannot be written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What the system says.
+        /// Operating system error.
         source: std::io::Error,
     },
 }
@@ -93,13 +93,13 @@ impl EngineError {
         })
     }
 
-    /// As the last event of the run named `run` has it.
+    /// The error as the last event of the run named `run` reports it.
     pub fn trouble(&self, run: &str) -> Trouble {
         Trouble { message: self.to_string(), hint: self.hint().map(|hint| hint.replace("resume RUN", &format!("resume {}", shell_word(run)))) }
     }
 }
 
-/// What the device says, in one line: Burn puts it on lines of its own under a heading.
+/// The message of the device in one line: Burn puts it on lines of its own under a heading.
 pub(super) fn device_reason(error: &ExecutionError) -> String {
     let text = error.to_string();
     let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);

@@ -10,9 +10,9 @@ use crate::engine::loss::head_loss_value;
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::patch::Batch;
 use crate::engine::trainer::read;
-use crate::engine::workers::{Job, Workers};
+use crate::engine::workers::{Computation, Workers};
 
-/// What is evaluated on.
+/// Input of an evaluation.
 #[derive(Debug)]
 pub struct Validation<'a> {
     /// The validation text.
@@ -41,7 +41,7 @@ impl Validation<'_> {
     }
 }
 
-/// Evaluates `model`, which must not record, on consecutive sequences, of which there must be one; `None` if the run is to end.
+/// Evaluates `model`, which must not record gradients, on at least one consecutive sequence; `None` if the run is to end.
 ///
 /// # Errors
 /// When the device fails.
@@ -58,7 +58,7 @@ pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Vali
             validation.stream.read((start * length) as u64, &mut tokens);
             let batch = Batch::new(&tokens, tokens.len() / length, PatchSize::ONE, &device);
             let (model, positions) = (model.clone(), validation.positions.clone());
-            Box::new(move || loss_sum(&model, &batch, &positions)) as Job<Tensor<1>>
+            Box::new(move || loss_sum(&model, &batch, &positions)) as Computation<Tensor<1>>
         };
         let Some(losses) = workers.run(group.iter().map(job).collect())? else { return Ok(None) };
         for loss in losses {

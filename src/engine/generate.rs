@@ -6,8 +6,8 @@ use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::plan::ModelShape;
 use crate::run::StopFlag;
 
-/// Lengths are rounded up to a multiple of this, so that devices that compile per shape see few shapes; the padding stands
-/// behind the tokens, where a causal network does not look.
+/// Lengths are rounded up to a multiple of this, so that devices that compile per shape see few shapes; the padding comes
+/// after the tokens, where a causal network does not attend.
 const LENGTH_STEP: usize = 32;
 
 /// Continues prompts with the most probable token.

@@ -1,6 +1,6 @@
 //! Gradients of one micro-batch, by the parameters' Hugging Face names, and their sum over a step.
 //!
-//! Every gradient is kept as a matrix (a norm's as one row), since nothing that follows cares for the shape.
+//! Every gradient is kept as a matrix (a norm's as one row), since nothing that follows depends on the shape.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use crate::engine::error::EngineError;
 use crate::engine::loss::head_loss;
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::patch::{Batch, pool_patches};
-use crate::engine::workers::{Job, Workers};
+use crate::engine::workers::{Computation, Workers};
 
 /// Gradients by parameter name.
 #[derive(Debug, Default, Clone)]
 pub struct NamedGradients(pub BTreeMap<String, Tensor<2>>);
 
-/// What one micro-batch gives.
+/// Loss and gradients of one micro-batch.
 #[derive(Debug)]
 pub struct MicroStep {
     /// Summed over scored positions, averaged over the K targets of each: `[1]`.
@@ -54,7 +54,7 @@ pub fn micro_steps(
 ) -> Result<Option<Vec<MicroStep>>, EngineError> {
     let job = |batch: &Batch| {
         let (replica, batch, positions) = (model.valid().train(), batch.clone(), positions.clone());
-        Box::new(move || micro_step(&replica, &batch, &positions, weight)) as Job<MicroStep>
+        Box::new(move || micro_step(&replica, &batch, &positions, weight)) as Computation<MicroStep>
     };
     workers.run(batches.iter().map(job).collect())
 }
@@ -99,7 +99,7 @@ impl NamedGradients {
         collect.found
     }
 
-    /// Adds `gradient` to what is known of `name`.
+    /// Adds `gradient` to that of `name`.
     pub fn add(&mut self, name: &str, gradient: Tensor<2>) {
         let sum = match self.0.remove(name) {
             Some(known) => known + gradient,

@@ -26,10 +26,10 @@ const GENERATED_TOKENS: u64 = 2_000_000;
 /// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
 
-/// What is to be trained, and where.
+/// A run to train.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What the user asked for.
+    /// Configuration of the run.
     pub config: RunConfig,
     /// The run's directory, absolute.
     pub directory: PathBuf,
@@ -43,7 +43,7 @@ impl Job {
     }
 }
 
-/// Trains, from the newest valid checkpoint if there is one. Everything that happens is said through `events`.
+/// Trains, from the newest valid checkpoint if there is one. Everything that happens is reported through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let (checkpoints, name) = (job.checkpoints(), job.config.name.clone());
     let reached = || checkpoints.newest_claimed();
@@ -180,7 +180,7 @@ fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
 }
 
-/// Says early what a full disk would say late.
+/// Warns early if the disk will be full later.
 fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, events: &EventSender) {
     let kept = (keep + plan.stages.len() + 1) as u64;
     let needed = kept * plan.memory.checkpoint;

@@ -1,6 +1,6 @@
 //! What the trainer measures between steps: token-level loss, activation rates, samples.
 //!
-//! A stop does not wait for any of them. What it left out is made up for by the attempt that goes on.
+//! A stop does not wait for any of them; the attempt that resumes makes up for those left out.
 
 use std::time::Instant;
 
@@ -17,14 +17,14 @@ use crate::run::{Activations, Evaluation, RunEvent, Sample, Warning};
 /// Sequences of the activation probe.
 const PROBE_SEQUENCES: usize = 4;
 
-/// What became of a measurement.
+/// Outcome of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Measurement<T> {
     /// It was made.
     Made(T),
     /// There is too little text for it.
     NoText,
-    /// The run is to end and does not wait for it.
+    /// Skipped, because the run is to end.
     LeftOut,
 }
 
@@ -106,7 +106,7 @@ impl Trainer {
         Ok(Measurement::Made(()))
     }
 
-    /// Continues the prompts, token by token. Returns whether it came to the end of them; a stop does not wait for that.
+    /// Continues the prompts, token by token. Returns whether all were continued; a stop does not wait for that.
     pub(super) fn sample(&mut self, idx: usize) -> Result<bool, EngineError> {
         let context = &self.context;
         let decoder = GreedyDecoder {

@@ -1,6 +1,6 @@
 //! Everything that computes: the network, the loss, the optimizer, the trainer. The only module that imports Burn.
 //!
-//! Hears [`crate::run::RunCommand`], says [`crate::run::RunEvent`]; never knows who listens. Start at `trainer.rs`, the method
+//! Receives [`crate::run::RunCommand`], sends [`crate::run::RunEvent`]; never knows who listens. Start at `trainer.rs`, the method
 //! itself is in `patch.rs` and `loss.rs`.
 
 pub mod checkpoint;

@@ -1,6 +1,6 @@
-//! How the trainer obeys: commands are read here, between micro-batches, and each is answered by events.
+//! Carries out commands: they are read here, between micro-batches, and each is answered by events.
 //!
-//! An answer comes when the command's effect stands: for a stop when its checkpoint is valid, for a kill when training has
+//! A command is answered when its effect is complete: for a stop when its checkpoint is valid, for a kill when training has
 //! ended. A flood of commands takes a bounded part of the trainer's time.
 
 use std::time::{Duration, Instant};
@@ -10,27 +10,27 @@ use crate::engine::error::EngineError;
 use crate::engine::trainer::{Reached, Trainer};
 use crate::run::{CheckpointInfo, CommandBatch, CommandNote, ControlState, Outcome, RunCommand, RunEvent, StopLevel, Warning};
 
-/// How often a paused run looks at the wall-time limit.
-const PAUSE_LOOK: Duration = Duration::from_secs(1);
+/// How often a paused run checks the wall-time limit.
+const PAUSE_CHECK: Duration = Duration::from_secs(1);
 /// Commands that measure or save may take this much time at once; beyond that, training gets as much time as they take.
 const COSTLY_BURST: Duration = Duration::from_secs(10);
 /// Batches of commands that are answered while a run ends; the end of the run answers the others.
 const LAST_BATCHES: usize = 16;
-/// Least time that is left before the wall-time limit.
+/// Smallest reserve before the wall-time limit.
 const LEAST_RESERVE: Duration = Duration::from_secs(1);
-/// For what was not measured: the reserve is this much longer than the last step and the save took before.
+/// Safety factor of the reserve over the measured duration of a step and a save.
 const RESERVE_MARGIN: f64 = 1.25;
-/// Bytes per second that a save is taken to write before one was seen: a slow network disk.
+/// Assumed bytes per second of a save before the first one: a slow network disk.
 const SLOW_DISK: f64 = 50e6;
 
-/// What the trainer remembers of commands and of the time that ending takes.
+/// State of command handling, with estimates of how long ending takes.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
     /// Stops and kills, to be answered when the run has ended.
     ending: Vec<CommandBatch>,
-    /// The checkpoint that a stop asked for.
+    /// The checkpoint that a stop requested.
     last_save: Option<CheckpointInfo>,
-    /// When training has had as much time as the commands that measure and save.
+    /// When training will have had as much time as the commands that measure and save.
     paid_at: Option<Instant>,
     pace: Pace,
 }
@@ -49,11 +49,11 @@ struct Pace {
     last_seconds: f64,
 }
 
-/// What a command led to: words, and the checkpoint if one was saved.
+/// Result of a command: a message, and the checkpoint if one was saved.
 type Done = (String, Option<CheckpointInfo>);
 
 impl Steering {
-    /// Of a trainer that goes on from what earlier attempts `reached`.
+    /// The state of a trainer that resumes from `reached`.
     pub(super) fn starting_at(reached: &Reached) -> Self {
         let pace = Pace { last_step: reached.step, last_seconds: reached.active_seconds.iter().sum(), ..Pace::default() };
         Self { pace, ..Self::default() }
@@ -61,7 +61,7 @@ impl Steering {
 }
 
 impl Trainer {
-    /// Trains to the end of the plan, or until told to end; answers what asked for the end.
+    /// Trains to the end of the plan, or until told to end; then answers the commands that requested the end.
     ///
     /// # Errors
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
@@ -74,7 +74,7 @@ impl Trainer {
     /// Carries out what is waiting; while paused, waits for more. Says whether training continues.
     ///
     /// # Errors
-    /// When something that was asked for makes the device fail.
+    /// When a command makes the device fail.
     pub(super) fn obey(&mut self, idx: usize) -> Result<bool, EngineError> {
         self.set_deadline(idx);
         loop {
@@ -100,13 +100,13 @@ impl Trainer {
                 let message = "the control server has ended, so nothing can resume the run: it saves a checkpoint and ends".to_owned();
                 self.say(RunEvent::Warning(Warning { message }));
                 self.inbox.stop_flag().raise(StopLevel::AfterCheckpoint);
-            } else if let Some(batch) = self.inbox.wait(PAUSE_LOOK) {
+            } else if let Some(batch) = self.inbox.wait(PAUSE_CHECK) {
                 self.carry_out(idx, batch)?;
             }
         }
     }
 
-    /// Ends early as the stop flag asks: with a checkpoint, or without.
+    /// Ends early at the level of the stop flag: with a checkpoint, or without.
     pub(super) fn end(&mut self, idx: usize) -> Result<Outcome, EngineError> {
         // The command that raised the flag may still be waiting to be accepted.
         if self.obey(idx)? || self.control != ControlState::Stopping {
@@ -226,7 +226,7 @@ impl Trainer {
         self.say(if is_done { RunEvent::CommandDone(note) } else { RunEvent::CommandFailed(note) });
     }
 
-    /// Whether a command may take the trainer's time now; a paused run has nothing better to do.
+    /// Whether a command may take the trainer's time now; a paused run always has time.
     fn has_time_for_costly(&self) -> bool {
         let is_paid = self.steering.paid_at.is_none_or(|paid_at| paid_at <= Instant::now() + COSTLY_BURST);
         is_paid || self.control == ControlState::Paused

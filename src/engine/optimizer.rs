@@ -31,7 +31,7 @@ pub struct AdamW {
     pub count: u64,
 }
 
-/// What an update needs to know besides the gradients.
+/// Input of an update apart from the gradients.
 #[derive(Debug, Clone)]
 pub struct Update {
     /// Learning rate.

@@ -40,7 +40,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Uploads `num_sequences` sequences of equal length that stand one after the other in `tokens`.
+    /// Uploads `num_sequences` sequences of equal length, concatenated in `tokens`.
     pub fn new(tokens: &[u32], num_sequences: usize, patch_size: PatchSize, device: &Device) -> Self {
         let k = patch_size.get();
         let sequence = tokens.len() / num_sequences;

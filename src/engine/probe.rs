@@ -10,7 +10,7 @@ use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::patch::{Batch, pool_patches};
 use crate::run::LayerActivation;
 
-/// Measures every layer of `model`, which must not record.
+/// Measures every layer of `model`, which must not record gradients.
 ///
 /// # Errors
 /// When the device fails.

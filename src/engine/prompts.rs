@@ -1,4 +1,4 @@
-//! What samples begin with, and how a continuation becomes text: without ever showing half a character.
+//! Prompts of samples, and decoding of continuations without partial characters.
 
 use crate::config::TextSource;
 use crate::data::{DataError, Tokenizer};
@@ -9,7 +9,7 @@ const PROMPT_TOKENS: usize = 12;
 /// Prompts for the built-in stories.
 const STORY_PROMPTS: [&str; 2] = ["Once", "One"];
 
-/// What a sample begins with.
+/// The beginning of a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prompt {
     /// As the model reads it.

@@ -1,4 +1,4 @@
-//! What training starts from: new weights, or the newest checkpoint that belongs to this run.
+//! Finds what training starts from: new weights, or the newest checkpoint that belongs to this run.
 
 use std::cell::RefCell;
 
@@ -23,14 +23,14 @@ pub(super) struct Start {
     pub(super) reached: Reached,
 }
 
-/// What a run is, as far as its checkpoints must agree with it.
+/// The facts about a run that its checkpoints must agree with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunFacts<'a> {
-    /// What was asked.
+    /// Configuration of the run.
     pub(super) config: &'a RunConfig,
-    /// What follows.
+    /// Plan that follows from it.
     pub(super) plan: &'a RunPlan,
-    /// In which order the text is read.
+    /// Order in which the text is read.
     pub(super) order: &'a BlockOrder,
     /// Fingerprint of the token stream.
     pub(super) data_fingerprint: &'a str,
@@ -78,7 +78,7 @@ impl RunFacts<'_> {
         stage_step + stages[idx - kept..idx].iter().map(|stage| stage.steps).sum::<u64>()
     }
 
-    /// What keeps `checkpoint` from being one of this run, if anything does.
+    /// Values of `checkpoint` that contradict this run; empty if it belongs to it.
     fn differences(&self, checkpoint: &Checkpoint) -> Vec<Difference> {
         let (state, stages) = (&checkpoint.state, self.plan.stages.len());
         let difference = |what, found: usize, expected: usize| vec![Difference { what, found: found.to_string(), expected: expected.to_string() }];

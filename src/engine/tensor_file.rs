@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::engine::error::device_reason;
 
-/// A header larger than this is taken for damage before anything is allocated.
+/// A larger header is treated as damage before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Why named tensors could not be written or read.
@@ -24,25 +24,25 @@ pub enum TensorFileError {
     /// The file cannot be written or read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Operating system error.
         source: io::Error,
     },
     /// The file does not hold what it should.
     #[error("{}: {problem}", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         problem: String,
     },
     /// A tensor could not be copied from the device.
     #[error("cannot read {name} from the device: {problem}")]
     Device {
-        /// The tensor.
+        /// Name of the tensor.
         name: String,
-        /// What the device says.
+        /// Message of the device.
         problem: String,
     },
 }
@@ -58,7 +58,7 @@ pub struct Entry {
     pub tensor: Tensor<2>,
 }
 
-/// Writes `entries` with the one metadata key that Hugging Face asks for, so that equal tensors give equal bytes.
+/// Writes `entries` with the one metadata key that Hugging Face requires, so that equal tensors give equal bytes.
 ///
 /// # Errors
 /// When the device or the file system fails; an unfinished file may stay behind, in a folder that is not valid yet.

@@ -28,7 +28,7 @@ use crate::run::{
 /// What does not change while a run trains.
 #[derive(Debug)]
 pub(super) struct RunContext {
-    /// What the user asked for.
+    /// Configuration of the run.
     pub(super) config: RunConfig,
     /// Stages, schedule and costs that follow from it.
     pub(super) plan: RunPlan,
@@ -36,7 +36,7 @@ pub(super) struct RunContext {
     pub(super) workers: Workers,
     /// Training text in its order.
     pub(super) loader: Loader,
-    /// Text that is only evaluated on.
+    /// Validation text.
     pub(super) validation: TokenStream,
     /// Turns text into ids and back.
     pub(super) tokenizer: Tokenizer,
@@ -44,7 +44,7 @@ pub(super) struct RunContext {
     pub(super) data_fingerprint: String,
     /// The run's checkpoints.
     pub(super) checkpoints: Checkpoints,
-    /// Takes everything that the run says.
+    /// Receives all events of the run.
     pub(super) events: EventSender,
     /// When this attempt began.
     pub(super) started: Instant,
@@ -56,7 +56,7 @@ pub(super) struct Trainer {
     pub(super) context: RunContext,
     pub(super) inbox: Inbox,
     pub(super) steering: Steering,
-    /// Records gradients; away only while it is updated, so that no second copy of the weights is held.
+    /// Records gradients; `None` only while it is updated, so that no second copy of the weights is held.
     model: Option<LlamaForCausalLM>,
     pub(super) optimizer: AdamW,
     /// Completed updates.
@@ -70,7 +70,7 @@ pub(super) struct Trainer {
     poisoned: Option<Tensor<1, Bool>>,
 }
 
-/// How far earlier attempts came.
+/// Position that earlier attempts reached.
 #[derive(Debug, Clone)]
 pub(super) struct Reached {
     /// Completed updates.
@@ -81,8 +81,8 @@ pub(super) struct Reached {
     pub(super) has_measured: bool,
 }
 
-/// What one update left on the device.
-struct Measured {
+/// Loss and gradient norm of one update, still on the device.
+struct UpdateResult {
     /// Mean over scored targets, before the update.
     loss: Tensor<1>,
     /// Global gradient norm before clipping.
@@ -91,7 +91,7 @@ struct Measured {
 }
 
 impl Trainer {
-    /// A trainer that goes on from what earlier attempts `reached`, with `model` (on an autodiff device) and `optimizer`.
+    /// A trainer that resumes from what earlier attempts `reached`, with `model` (on an autodiff device) and `optimizer`.
     pub(super) fn new(context: RunContext, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, reached: Reached) -> Self {
         Self {
             context,
@@ -157,7 +157,7 @@ impl Trainer {
         &self.context
     }
 
-    /// Begins or goes on with a stage. Moments are reset here, not at the end of the stage before, so that a checkpoint of
+    /// Begins or resumes a stage. Moments are reset here, not at the end of the stage before, so that a checkpoint of
     /// the switch still holds what that stage ended with.
     fn enter(&mut self, idx: usize, stage: &StagePlan) {
         if self.step > stage.first_step {
@@ -172,7 +172,7 @@ impl Trainer {
     }
 
     /// One update: all micro-batches, one clip, one step of the optimizer. `None` if the run was told to end.
-    fn take_step(&mut self, idx: usize, stage: &StagePlan, positions: &Positions) -> Result<Option<Measured>, EngineError> {
+    fn take_step(&mut self, idx: usize, stage: &StagePlan, positions: &Positions) -> Result<Option<UpdateResult>, EngineError> {
         let k = stage.patch_size.get() as f64;
         let weight = k / stage.targets_per_step() as f64;
         let mut loss: Option<Tensor<1>> = None;
@@ -198,7 +198,7 @@ impl Trainer {
         self.clock.run();
         // A stage has at least one micro-batch and a model at least one weight.
         let (Some(loss), Some(norm)) = (loss, gradients.norm()) else { return Ok(None) };
-        let measured = Measured { loss: loss * weight, norm, learning_rate: stage.schedule.learning_rate(self.step - stage.first_step) };
+        let measured = UpdateResult { loss: loss * weight, norm, learning_rate: stage.schedule.learning_rate(self.step - stage.first_step) };
         let skip = self.guard(&measured)?;
         let update = Update { learning_rate: measured.learning_rate, norm: measured.norm.clone(), skip };
         self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, &update));
@@ -228,7 +228,7 @@ impl Trainer {
     }
 
     /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
-    fn guard(&mut self, measured: &Measured) -> Result<Option<Tensor<1, Bool>>, EngineError> {
+    fn guard(&mut self, measured: &UpdateResult) -> Result<Option<Tensor<1, Bool>>, EngineError> {
         if self.context.workers.device.is_cpu {
             Self::check_finite(measured, self.step + 1)?;
             return Ok(None);
@@ -246,7 +246,7 @@ impl Trainer {
         if is_poisoned { Err(EngineError::Poisoned { step: self.step }) } else { Ok(()) }
     }
 
-    fn check_finite(measured: &Measured, step: u64) -> Result<(), EngineError> {
+    fn check_finite(measured: &UpdateResult, step: u64) -> Result<(), EngineError> {
         for (what, number) in [("loss", &measured.loss), ("gradient norm", &measured.norm)] {
             let value = read(number)?;
             if !value.is_finite() {
@@ -256,8 +256,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Says what the newest update was, if it is one that reports.
-    fn report(&mut self, idx: usize, stage: &StagePlan, measured: &Measured) -> Result<(), EngineError> {
+    /// Reports the newest update, if it is a reporting step.
+    fn report(&mut self, idx: usize, stage: &StagePlan, measured: &UpdateResult) -> Result<(), EngineError> {
         if !self.step.is_multiple_of(self.context.plan.cadences.report) && self.step != stage.last_step() {
             return Ok(());
         }
@@ -297,7 +297,7 @@ impl Trainer {
     /// Measures what is due, closes the stage if this is its end, and then saves if that is due, too.
     ///
     /// Returns whether training continues. If it does not, nothing was saved, and a stage at its end is still open: the attempt
-    /// that goes on from here measures again, and then closes it.
+    /// that resumes from here measures again, and then closes it.
     fn measure_and_save(&mut self, idx: usize, stage: &StagePlan, is_save_due: bool) -> Result<bool, EngineError> {
         let ends = self.step == stage.last_step();
         if !self.measure(idx, ends || self.step == 0)? || self.inbox.stop_flag().level() == StopLevel::Now {
@@ -315,7 +315,7 @@ impl Trainer {
         Ok(true)
     }
 
-    /// What stage `idx` took.
+    /// Cost and duration of stage `idx`.
     fn ledger(&self, idx: usize, stage: &StagePlan) -> StageLedger {
         let cost = stage.cost(stage.steps);
         let active_seconds = self.clock.stage_seconds(idx);
@@ -379,13 +379,13 @@ impl Trainer {
         self.context.events.send(event);
     }
 
-    /// The model without recording.
+    /// The model without gradient recording.
     pub(super) fn frozen(&self) -> LlamaForCausalLM {
         self.model().valid()
     }
 
     fn model(&self) -> &LlamaForCausalLM {
-        self.model.as_ref().expect("the model is away only inside an update")
+        self.model.as_ref().expect("the model is absent only inside an update")
     }
 }
 

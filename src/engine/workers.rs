@@ -19,10 +19,10 @@ use crate::run::{COMPUTE_STACK, StopFlag};
 /// How long a stop may go unnoticed while a computation runs.
 const STOP_CHECK: Duration = Duration::from_millis(20);
 
-/// One computation; it must own what it reads, since nobody may be left who waits for it.
-pub type Job<T> = Box<dyn FnOnce() -> T + Send>;
+/// One computation; it must own what it reads, since it may outlive its caller.
+pub type Computation<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// What computes, and the flag that ends the waiting for it.
+/// Compute threads, and the flag that ends the waiting for them.
 #[derive(Debug)]
 pub struct Workers {
     /// The device that computes.
@@ -36,14 +36,14 @@ pub struct Workers {
 /// Runs `job` on a thread of its own; `None` if the run is to end and the job does not end within `grace` of that.
 ///
 /// # Errors
-/// When the system has no room for another thread.
+/// When the system cannot start another thread.
 pub fn run_unless_stopped<T: Send + 'static>(stop: &StopFlag, grace: Duration, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
     let result = Worker::start()?.begin(Box::new(job));
     Ok(wait(&result, stop, grace))
 }
 
 impl Workers {
-    /// Workers on `device` that are left alone as soon as `stop` is raised.
+    /// Workers on `device` that are no longer waited for once `stop` is raised.
     pub fn new(device: ComputeDevice, stop: StopFlag) -> Self {
         Self { device, stop, idle: RefCell::default() }
     }
@@ -54,8 +54,8 @@ impl Workers {
     /// work, and each thread would have a queue of its own.
     ///
     /// # Errors
-    /// When the system has no room for another thread.
-    pub fn run<T: Send + 'static>(&self, jobs: Vec<Job<T>>) -> Result<Option<Vec<T>>, EngineError> {
+    /// When the system cannot start another thread.
+    pub fn run<T: Send + 'static>(&self, jobs: Vec<Computation<T>>) -> Result<Option<Vec<T>>, EngineError> {
         if self.stop.is_raised() {
             return Ok(None);
         }
@@ -81,16 +81,16 @@ impl Workers {
     /// As [`Self::run`], for one job.
     ///
     /// # Errors
-    /// When the system has no room for another thread.
+    /// When the system cannot start another thread.
     pub fn run_one<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
-        Ok(self.run(vec![Box::new(job) as Job<T>])?.and_then(|mut results| results.pop()))
+        Ok(self.run(vec![Box::new(job) as Computation<T>])?.and_then(|mut results| results.pop()))
     }
 }
 
-/// A thread that runs jobs; dropped, it ends after the one that it is at.
+/// A thread that runs jobs; dropped, it ends after its current job.
 #[derive(Debug)]
 struct Worker {
-    jobs: Sender<Job<()>>,
+    jobs: Sender<Computation<()>>,
 }
 
 /// What a job returns, or how it panicked.
@@ -98,15 +98,15 @@ type Ended<T> = Result<T, Box<dyn Any + Send>>;
 
 impl Worker {
     fn start() -> Result<Self, EngineError> {
-        let (jobs, todo) = mpsc::channel::<Job<()>>();
+        let (jobs, todo) = mpsc::channel::<Computation<()>>();
         let thread = thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK);
         thread.spawn(move || todo.iter().for_each(|job| job())).map_err(EngineError::Thread)?;
         Ok(Self { jobs })
     }
 
-    fn begin<T: Send + 'static>(&self, job: Job<T>) -> Receiver<Ended<T>> {
+    fn begin<T: Send + 'static>(&self, job: Computation<T>) -> Receiver<Ended<T>> {
         let (sender, result) = mpsc::channel();
-        // After a stop nobody receives the result, and nobody needs it. Nothing that the job holds is looked at after a panic.
+        // After a stop nobody receives the result, and nobody needs it. Nothing that the job holds is used after a panic.
         let job = Box::new(move || drop(sender.send(catch_unwind(AssertUnwindSafe(job)))));
         // A worker that waits for jobs has not ended.
         let _ = self.jobs.send(job);
@@ -117,7 +117,7 @@ impl Worker {
 /// The result of a job; `None` if `stop` was raised and the job did not end within `grace` of that.
 ///
 /// # Panics
-/// When the job did, with what it said.
+/// When the job panicked, with its message.
 fn wait<T>(result: &Receiver<Ended<T>>, stop: &StopFlag, grace: Duration) -> Option<T> {
     let mut stopped_at = None;
     loop {
@@ -157,7 +157,7 @@ mod tests {
                 Box::new(move || {
                     started.send(()).unwrap();
                     held.map(|held| held.recv())
-                }) as Job<_>
+                }) as Computation<_>
             });
             let raise = stop.clone();
             let raiser = thread::spawn(move || {
@@ -176,7 +176,7 @@ mod tests {
         let cpu = find_device(DeviceChoice::Cpu).unwrap();
         let gpu = ComputeDevice { is_cpu: false, ..cpu.clone() };
         for device in [&cpu, &gpu] {
-            let jobs = (0..8).map(|number| Box::new(move || number) as Job<i32>).collect();
+            let jobs = (0..8).map(|number| Box::new(move || number) as Computation<i32>).collect();
             assert_eq!(Workers::new(device.clone(), StopFlag::default()).run(jobs).unwrap(), Some((0..8).collect()));
         }
     }

@@ -1,6 +1,6 @@
-//! Which directory a `run` means, and the lock on it: a new one, one to go on with, or one to watch.
+//! Finds the directory for a start and locks it: a new one, one to resume, or one to watch.
 //!
-//! A directory is judged only by whoever holds its lock, so that two starts of one name cannot both find it free.
+//! A directory is inspected only by whoever holds its lock, so that two starts of one name cannot both find it free.
 
 use std::fs;
 use std::io;
@@ -10,10 +10,10 @@ use crate::host::HostError;
 use crate::run::files::create_directory;
 use crate::run::{LockError, RunDirectory, RunLock, RunState, is_alive};
 
-/// A directory that another start removes just now is made again this often.
+/// How often a directory is created again that another start has just removed.
 const TRIES: usize = 5;
 
-/// What the user said about the run's name.
+/// The requested name of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
     /// The configuration's name, or that of `--name`.
@@ -24,20 +24,20 @@ pub struct Wish<'a> {
     pub resume: bool,
 }
 
-/// What a start may do.
+/// What a start can do with the directory.
 #[derive(Debug)]
 pub enum Claim {
-    /// Begin in this directory, or go on with the run in it.
+    /// Begin in this directory, or resume the run in it.
     Ready(ClaimedRun),
     /// An engine works there already.
     Alive(RunDirectory),
-    /// The run is complete, and there is nothing to go on with.
+    /// The run is complete: there is nothing to resume.
     Completed(RunDirectory),
-    /// The run is unfinished, and the user has not said whether to go on with it or to start the other.
+    /// The run is unfinished, and the user has to choose between resuming it and starting a new one.
     Unfinished {
         /// The unfinished run.
         old: RunDirectory,
-        /// A name that is free.
+        /// Directory under a free name.
         new: RunDirectory,
     },
 }
@@ -47,14 +47,14 @@ pub enum Claim {
 pub struct ClaimedRun {
     pub(super) directory: RunDirectory,
     pub(super) lock: RunLock,
-    /// Folders that were made for it, outermost first; none for a run that was there.
+    /// Folders that were created for it, outermost first; none for an existing run.
     made: Vec<PathBuf>,
 }
 
-/// Finds the directory that `wish` means, locks it, and decides what may be done with it.
+/// Finds the directory for `wish`, locks it, and decides what may be done with it.
 ///
 /// # Errors
-/// When the name is taken and the user must say what to do about it; nothing was written then.
+/// When the name is taken and the user must decide what to do; nothing was written then.
 pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     if wish.is_explicit {
         return claim_directory(RunDirectory::new(runs_dir.join(wish.name)), wish.resume);
@@ -82,7 +82,7 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     }
 }
 
-/// Locks `directory` and decides what may be done with it: go on if `resume`, else begin.
+/// Locks `directory` and decides what may be done with it: resume if `resume`, else begin.
 ///
 /// # Errors
 /// As [`claim`]; also when an engine works there.
@@ -96,7 +96,7 @@ pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, H
 }
 
 impl ClaimedRun {
-    /// Makes `directory` if it is not there, and takes its lock.
+    /// Creates `directory` if absent, and takes its lock.
     fn lock(directory: RunDirectory) -> Result<Self, HostError> {
         let io = |source| HostError::Io { path: directory.path().to_owned(), source };
         let mut made = Vec::new();
@@ -110,7 +110,7 @@ impl ClaimedRun {
             match RunLock::acquire(&directory) {
                 Ok(lock) => return Ok(Self { directory, lock, made }),
                 Err(LockError::Alive { .. }) => return Err(HostError::Alive { directory }),
-                // Another start has found fault with its configuration and removes what it made.
+                // Another start has rejected its configuration and removes what it created.
                 Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
@@ -133,7 +133,7 @@ impl ClaimedRun {
         RunState::at_rest(&self.directory).map(Some).map_err(io)
     }
 
-    /// Removes what was made for a run that does not begin; a run that was there is not touched.
+    /// Removes what was created for a run that does not begin; an existing run is not touched.
     pub(super) fn abandon(self) {
         if self.made.is_empty() || self.directory.is_run() {
             return;

@@ -1,7 +1,7 @@
-//! The engine's process: lock, files, control server and face around one trainer thread. The same in the background and in the
+//! The engine's process: lock, files, control server and foreground output around one trainer thread. The same in the background and in the
 //! foreground.
 //!
-//! Knows nothing of training: the trainer is a closure that hears commands, says events, and returns how it ended. Start at
+//! Knows nothing of training: the trainer is a closure that receives commands, sends events, and returns how it ended. Start at
 //! [`run_engine`].
 
 use std::any::Any;
@@ -23,20 +23,20 @@ use crate::run::{
     RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel, sanitize_line,
 };
 
-/// Records that a slow terminal may be behind.
+/// Records that a slow terminal may lag behind.
 const FACE_BACKLOG: usize = 65_536;
 /// How long a slow terminal may take to show the end.
 const FACE_GOODBYE: Duration = Duration::from_secs(5);
 
-/// How often the run directory is looked at.
+/// How often the run directory is checked.
 const STILL_THERE: Duration = Duration::from_millis(500);
 
 /// Shows every record of a run in the foreground.
 pub type Face = Box<dyn FnMut(Record) + Send>;
 
-/// What the engine's process needs besides its trainer.
+/// Everything that the engine's process needs except its trainer.
 pub struct EngineSetup {
-    /// The run.
+    /// Directory of the run.
     pub directory: RunDirectory,
     /// Its lock, held until the process ends.
     pub lock: RunLock,
@@ -44,26 +44,26 @@ pub struct EngineSetup {
     pub on_usr1: OnUsr1,
     /// Shows the run where it was started; without one the engine works in the background, in a session of its own.
     pub face: Option<Face>,
-    /// Where the run is remembered.
+    /// Index that the run is added to.
     pub index: RunIndex,
 }
 
 /// Why the engine did not start; nothing was trained.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The run is taken.
+    /// Another engine holds the run.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// Its files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It can be neither watched nor steered.
+    /// The control server could not be started.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// It cannot say who it is.
+    /// `engine.json` cannot be written.
     #[error("cannot write engine.json: {0}")]
     EngineInfo(io::Error),
-    /// The system gave no thread.
+    /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
 }
@@ -130,7 +130,7 @@ pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> 
     Ok(exit_code)
 }
 
-/// What is looked at while the trainer works.
+/// What is checked while the trainer works.
 struct Watched<'a> {
     directory: &'a RunDirectory,
     lock: &'a RunLock,
@@ -147,7 +147,7 @@ fn train_on_thread(
     let trainer = thread::Builder::new().name("trainer".into()).stack_size(COMPUTE_STACK);
     trainer
         .spawn(move || {
-            // Nothing that the closure holds is looked at after a panic.
+            // Nothing that the closure holds is used after a panic.
             let _ = report.send(catch_unwind(AssertUnwindSafe(|| train(inbox, events))));
         })
         .map_err(StartError::Thread)?;
@@ -201,7 +201,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
     }
 }
 
-/// The face on a thread of its own: a terminal that is held (Ctrl-S, a pager) must not hold the files.
+/// The foreground output on a thread of its own: a terminal that is held (Ctrl-S, a pager) must not hold the files.
 struct FaceThread {
     channel: mpsc::SyncSender<Record>,
     done: Receiver<()>,

@@ -1,4 +1,4 @@
-//! Why a run cannot be started where it was asked for.
+//! Why a run cannot be started under the requested name.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,34 +8,34 @@ use thiserror::Error;
 use crate::config::{ConfigError, IdentityChange};
 use crate::run::{LockError, RunDirectory, RunState, sanitize_line};
 
-/// Why a run cannot be started where it was asked for.
+/// Why a run cannot be started under the requested name.
 #[derive(Debug, Error)]
 pub enum HostError {
-    /// Another engine works there.
+    /// Another engine is alive there.
     #[error("the run {:?} is alive in {}", directory.name(), directory.path().display())]
     Alive {
-        /// The run.
+        /// Directory of the run.
         directory: RunDirectory,
     },
     /// There is a run of that name.
     #[error("the run {:?} exists ({}) in {}", directory.name(), state.word(), directory.path().display())]
     Exists {
-        /// The run.
+        /// Directory of the run.
         directory: RunDirectory,
         /// How it ended.
         state: RunState,
     },
-    /// What was asked for is another run than the one that is there.
+    /// The configuration differs from that of the existing run.
     #[error(
         "{} is {} in the run {:?}, and {} now{}: it cannot change when a run resumes",
         first.key, first.old, directory.name(), first.new, if *more > 0 { format!(" (and {more} more)") } else { String::new() }
     )]
     OtherRun {
-        /// The run.
+        /// Directory of the run.
         directory: RunDirectory,
         /// The first key that differs.
         first: IdentityChange,
-        /// How many others differ.
+        /// Number of further differing keys.
         more: usize,
     },
     /// The configuration that the run was started with cannot be read.
@@ -47,9 +47,9 @@ pub enum HostError {
     /// The file system refused.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Operating system error.
         source: io::Error,
     },
 }
@@ -69,7 +69,7 @@ impl HostError {
         }
     }
 
-    /// Whether the user asked for something that cannot be, rather than something having broken.
+    /// Whether the request is invalid, as opposed to a failure of the system.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::Lock(LockError::Io { .. }) | Self::Io { .. })

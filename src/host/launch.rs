@@ -16,7 +16,7 @@ use crate::run::{History, RunDirectory, RunLock, sanitize_line};
 /// The socket is opened before any long work, so an engine that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_mins(1);
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
-/// Bytes at the end of the log that are looked at, and lines of them that are shown.
+/// Bytes at the end of the log that are read, and lines of them that are shown.
 const TAIL_BYTES: u64 = 16 * 1024;
 const TAIL_LINES: usize = 20;
 
@@ -26,17 +26,17 @@ pub enum LaunchError {
     /// The process could not be started.
     #[error("cannot start {program}: {source}")]
     Spawn {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
     /// Its log cannot be written.
     #[error("cannot write {path}: {source}")]
     Log {
-        /// The log.
+        /// Path of the log.
         path: PathBuf,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
     /// It ended before it answered.
@@ -46,7 +46,7 @@ pub enum LaunchError {
         status: ExitStatus,
         /// The last lines of its log.
         tail: Vec<String>,
-        /// The log.
+        /// Path of the log.
         log: PathBuf,
     },
     /// It does not answer.
@@ -54,13 +54,13 @@ pub enum LaunchError {
     Mute {
         /// Its process, which still runs.
         pid: u32,
-        /// Its log.
+        /// Path of its log.
         log: PathBuf,
     },
 }
 
 impl LaunchError {
-    /// Of the process that launched it: an engine that refuses what was asked for says so with its own.
+    /// Exit code for the launching process: that of the engine if it exited with one.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -112,7 +112,7 @@ pub fn spawn(mut command: Command, directory: &RunDirectory, lock: RunLock) -> R
     let limit = Instant::now() + LIMIT;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
-            // An engine that failed at once but said why has its say on the screen.
+            // An engine that failed at once but reported why is shown on the screen.
             if History::read(directory).is_ok_and(|(history, _)| history.last_seq > said && history.end.is_some()) {
                 return Ok(child);
             }

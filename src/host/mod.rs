@@ -1,8 +1,8 @@
 //! From a configuration to a living engine: which directory, whose lock, which process.
 //!
 //! Knows files, locks, processes and the control server; never tensors, screens or what training is: the check of a
-//! configuration, the trainer and the faces are closures that the caller hands in. The lock is taken before a directory is
-//! judged and is held, without a gap, until its engine ends. Start at [`claim`], then [`ClaimedRun::prepare`].
+//! configuration, the trainer and the foreground output are closures that the caller passes in. The lock is taken before a
+//! directory is inspected and is held, without a gap, until its engine ends. Start at [`claim`], then [`ClaimedRun::prepare`].
 
 mod claim;
 mod engine_process;

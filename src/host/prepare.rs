@@ -1,4 +1,4 @@
-//! Writes what a run directory holds before its engine starts: the configuration and a copy of the tokenizer.
+//! Writes the files that a run directory needs before its engine starts: the configuration and a copy of the tokenizer.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::run::files::{create_directory, open_regular, read_small, remove_lefto
 use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
 
 impl ClaimedRun {
-    /// Makes the directory ready for an engine of `config`, which `check` has nothing against.
+    /// Prepares the directory for an engine of `config`, after `check` has accepted it.
     ///
-    /// Returns the directory, its lock, and what the user should know. On an error, nothing that was not there before is left.
+    /// Returns the directory, its lock, and warnings for the user. On an error, everything that was created is removed.
     ///
     /// # Errors
-    /// When `check` finds fault, when the run that is there is another one, or when the directory cannot be written.
+    /// When `check` fails, when the existing run has another configuration, or when the directory cannot be written.
     pub fn prepare<E: From<HostError>>(
         self,
         mut config: RunConfig,
@@ -81,7 +81,7 @@ fn with_own_tokenizer(mut config: RunConfig, directory: &RunDirectory) -> RunCon
     config
 }
 
-/// Copies the tokenizer into the run, unless it is there; a checkpoint then depends on no file elsewhere.
+/// Copies the tokenizer into the run, unless it is there already; a checkpoint then needs no file outside the run.
 fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Option<String>> {
     let asked = match config.data.tokenizer.as_str() {
         built_in @ ("bytes" | "demo") => Tokenizer::load(built_in).ok().and_then(|tokenizer| tokenizer.json().map(|json| json.as_bytes().to_vec())),
@@ -96,7 +96,7 @@ fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Op
     }
 }
 
-/// Refuses what would make a resumed run another run, and says what makes it inexact.
+/// Refuses changes that would make a resumed run a different one; returns warnings for those that make it inexact.
 fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<String>, HostError> {
     // Without a configuration nothing was ever started here.
     if !directory.config().is_file() {

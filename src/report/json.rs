@@ -1,4 +1,4 @@
-//! One JSON line per record, for scripts: the same as in `events.jsonl`, for all events.
+//! One JSON line per record, for scripts: the format of `events.jsonl`, for all events.
 
 use crate::report::Output;
 use crate::run::{Record, encode_event};

@@ -1,4 +1,4 @@
-//! Faces without a screen: lines for people, JSON lines for scripts, tables.
+//! Output without a screen: lines for people, JSON lines for scripts, tables.
 //!
 //! Knows plain data and text; never widgets, tensors or sockets. A terminal that is gone never stops a run: writing ignores its
 //! errors. Start at [`Plain`].

@@ -1,4 +1,4 @@
-//! Where lines go, and what happens when nobody takes them any more: nothing.
+//! Output streams that ignore errors once nobody reads them any more.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ impl Output {
         Self(Some(stream))
     }
 
-    /// Writes `text` and lets it through at once.
+    /// Writes `text` and flushes it.
     pub fn write(&mut self, text: &str) {
         let Some(stream) = &mut self.0 else { return };
         if stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_err() {
@@ -42,7 +42,7 @@ pub fn print(text: &str) {
     stdout().write(text);
 }
 
-/// Writes an error and what to type next to the standard error stream, made harmless.
+/// Writes an error and its hint to the standard error stream, sanitised.
 pub fn complain(message: &str, hint: Option<&str>) {
     let mut stderr = Output::new(Box::new(io::stderr()));
     stderr.write(&format!("error: {}\n", sanitize::text(message)));

@@ -1,7 +1,7 @@
 //! A run as lines of text: for terminals without a screen, for the logs of schedulers.
 //!
-//! One line per reporting step, evaluation, checkpoint and message; the header says what was decided and what it will cost,
-//! the end says what to type next.
+//! One line per reporting step, evaluation, checkpoint and message; the header states decisions and costs,
+//! the end what to type next.
 
 use std::path::Path;
 
@@ -59,7 +59,7 @@ impl Plain {
     fn show_header(&mut self, header: &RunHeader) {
         let plan = &header.plan;
         let threads = if header.threads == 1 { "1 thread".into() } else { format!("{} threads", header.threads) };
-        let start = header.resumed_from.map_or("starts".into(), |step| format!("goes on from step {step}"));
+        let start = header.resumed_from.map_or("starts".into(), |step| format!("resumes from step {step}"));
         self.line(&format!("{} {start} on {}, {threads}", header.name, header.device));
         self.entry("directory", &header.directory.display().to_string());
         let model = &plan.model;
@@ -93,7 +93,7 @@ impl Plain {
     }
 
     fn show_step(&mut self, metrics: &StepMetrics) {
-        let left = self.history.eta().map_or(String::new(), |(_, run)| format!("  left {}", duration(run)));
+        let left = self.history.eta().map_or(String::new(), |(_, run)| format!("  ETA {}", duration(run)));
         self.line(&format!(
             "{}  loss (K = {}) {}  grad {}  lr {}  {:>6} tok/s{left}",
             self.place("step", metrics.step),
@@ -176,11 +176,11 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
     }
     if let Some(directory) = directory {
         let run = shell_word(&directory.to_string_lossy());
-        entry("look", &format!("patchtui view {run}"));
-        // The run's own hint knows better: going on may be what must not be done.
+        entry("view", &format!("patchtui view {run}"));
+        // The run's own hint takes precedence: resuming may be wrong.
         let has_hint = end.error.as_ref().is_some_and(|trouble| trouble.hint.is_some());
         if end.outcome != Outcome::Completed && !has_hint {
-            entry("go on", &format!("patchtui resume {run}"));
+            entry("resume", &format!("patchtui resume {run}"));
         }
     }
     lines.into_iter().map(|line| sanitize_line(&line) + "\n").collect()

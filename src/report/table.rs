@@ -57,7 +57,7 @@ fn state_word(state: RunState) -> &'static str {
     }
 }
 
-/// One run as a few lines for people; with the `problem` of an engine that does not say this itself, so that the files had to.
+/// One run as a few lines for people; with the `problem` if the engine did not answer and the files were read instead.
 #[must_use]
 pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str>) -> String {
     let mut text = String::new();
@@ -91,7 +91,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         entry("speed", format!("{} tok/s", rate(speed)));
     }
     if let (None, RunState::Alive, Some((stage, run))) = (problem, summary.state, history.eta()) {
-        entry("left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
+        entry("time left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
     }
     if let Some(checkpoint) = history.checkpoints.last() {
         entry("checkpoint", format!("step {}", checkpoint.step));

@@ -1,7 +1,7 @@
-//! Appends lines to the files of a run, and keeps them in memory while the disk will not take them.
+//! Appends lines to the files of a run, and keeps them in memory while the disk refuses them.
 //!
-//! A line reaches its file whole or not at all: what a crash tore is cut before the next line follows, and what a full disk
-//! tore is cut at once. Nothing here panics or stops a run. Start at [`RunLog::append`].
+//! A line reaches its file whole or not at all: a line torn by a crash is removed before the next one follows, and a line torn by a full
+//! disk is removed at once. Nothing here panics or stops a run. Start at [`RunLog::append`].
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,21 +24,21 @@ pub struct RunLog {
     disk: Disk,
 }
 
-/// What changed with the disk.
+/// A change in whether the disk accepts lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskChange {
     /// Lines wait in memory from now on.
     Failing {
         /// The file that was tried.
         path: PathBuf,
-        /// Why it did not work.
+        /// Operating system error, as text.
         reason: String,
     },
     /// All lines are written.
     Recovered {
-        /// Lines that had waited and are in the files now.
+        /// Lines that had to wait and are now written.
         waited: usize,
-        /// Lines that were given up since too many waited.
+        /// Lines that were dropped because too many waited.
         dropped: u64,
     },
 }
@@ -47,16 +47,16 @@ pub enum DiskChange {
 #[derive(Debug, Error)]
 #[error("cannot append to {path}: {source}")]
 pub struct LogError {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// Operating system error.
     pub source: io::Error,
 }
 
 #[derive(Debug)]
 struct Appender {
     path: PathBuf,
-    /// `None` after a failure: opening it anew also heals a network file system that has come back.
+    /// `None` after a failure: reopening it also helps when a network file system has come back.
     file: Option<File>,
     /// Bytes of whole lines.
     end: u64,
@@ -75,7 +75,7 @@ impl LogError {
 }
 
 impl RunLog {
-    /// Opens the files of `directory` and cuts torn last lines; also says which files had one.
+    /// Opens the files of `directory` and removes torn last lines; also returns the files that had one.
     pub fn open(directory: &RunDirectory) -> Result<(Self, Vec<PathBuf>), LogError> {
         Self::open_on(directory, Disk::default())
     }
@@ -94,7 +94,7 @@ impl RunLog {
         Ok((Self { files, failing: false, disk }, torn))
     }
 
-    /// Appends `line`, which ends with a line feed, and whatever waits; says when that starts to fail or works again.
+    /// Appends `line`, which ends with a line feed, and whatever waits; reports when that starts to fail or works again.
     pub fn append(&mut self, file: LineFile, line: String) -> Option<DiskChange> {
         if let Some(appender) = self.files.get_mut(file as usize) {
             appender.push(line);
@@ -125,10 +125,10 @@ impl RunLog {
         }
     }
 
-    /// Waits until the disk has everything.
+    /// Syncs everything to disk.
     ///
     /// # Errors
-    /// When lines still wait in memory, or the disk cannot say that it has them.
+    /// When lines still wait in memory, or syncing fails.
     pub fn sync(&mut self) -> io::Result<()> {
         for appender in &mut self.files {
             if !appender.waiting.is_empty() {
@@ -166,7 +166,7 @@ impl Appender {
             // One write(2) unless the disk takes only a part; trying the rest then gives the real reason.
             self.is_dirty = true;
             if let Err(error) = disk.before(Operation::Append, &self.path).and_then(|()| file.write_all(line.as_bytes())) {
-                // If this fails too, opening the file anew cuts the partial line.
+                // If this fails too, reopening the file removes the partial line.
                 let _ = file.set_len(self.end);
                 self.file = None;
                 return Err(error);
@@ -184,7 +184,7 @@ impl Appender {
     }
 }
 
-/// Opens `path` for appending after its last whole line, and cuts what follows that line.
+/// Opens `path` for appending after its last whole line, and removes what follows that line.
 fn open_at_line_end(path: &Path) -> io::Result<(File, u64, bool)> {
     let mut file = append_regular(path)?;
     let length = file.metadata()?.len();

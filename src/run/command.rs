@@ -1,7 +1,7 @@
-//! What a run is told: commands from keys, scripts and signals, and the flag that long loops look at.
+//! Commands to a run from keys, scripts and signals, and the stop flag that long loops check.
 //!
-//! Commands wait in a short queue until the trainer takes them, between micro-batches. Who sends faster than that waits for
-//! room; equal commands are taken together; a stop passes the others and raises a flag that evaluation, sampling, trial steps
+//! Commands wait in a short queue until the trainer takes them, between micro-batches. Whoever sends faster than that waits for
+//! a slot; equal commands are taken together; a stop overtakes the others and raises a flag that evaluation, sampling, trial steps
 //! and data preparation read, so that none of them delays it. Start at [`command_channel`].
 
 use std::fmt;
@@ -15,12 +15,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::run::{CommandNote, Inbox};
 
-/// Commands of clients that wait at most; whoever sends more waits for room.
-const CLIENT_ROOM: usize = 64;
-/// Stops and kills that wait at most, besides the other commands.
-const URGENT_ROOM: usize = 16;
-/// Other commands of this process, from signals, that wait at most; more of them would say nothing new.
-const LOCAL_ROOM: usize = 16;
+/// Most commands of clients in the queue; further senders wait for a slot.
+const CLIENT_SLOTS: usize = 64;
+/// Most stops and kills in the queue, counted apart from the other commands.
+const URGENT_SLOTS: usize = 16;
+/// Most other commands of this process, from signals, in the queue; more would add nothing.
+const LOCAL_SLOTS: usize = 16;
 /// Senders that the note of one answer names.
 const NAMED_SENDERS: usize = 3;
 
@@ -28,21 +28,21 @@ const NAMED_SENDERS: usize = 3;
 /// recursion. Only the pages that are used take memory.
 pub const COMPUTE_STACK: usize = 64 * 1024 * 1024;
 
-/// What a run can be told.
+/// A command to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCommand {
-    /// Compute nothing until told to go on; the memory stays.
+    /// Stop computing until resumed; memory stays allocated.
     Pause,
-    /// Go on after a pause.
+    /// Continue after a pause.
     Resume,
-    /// Save now and go on.
+    /// Save a checkpoint now and continue.
     Checkpoint,
     /// Measure the token-level loss now.
     Evaluate,
     /// Continue the prompts now.
     Sample,
-    /// Finish the micro-batch, save, end.
+    /// Save a checkpoint and end; an incomplete step is dropped.
     Stop,
     /// End without saving.
     Kill,
@@ -51,21 +51,21 @@ pub enum RunCommand {
 /// A command with its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandEnvelope {
-    /// Chosen by the sender, to recognise the answer; another command of the same sender with this id is the same command,
-    /// sent again.
+    /// Chosen by the sender, to recognise the answer; another command of the same sender with this id is a retry of the
+    /// same command.
     pub id: String,
-    /// What is asked.
+    /// Requested command.
     pub command: RunCommand,
-    /// Who asks, like `"keyboard of alice (pid 12)"` or `"SIGTERM"`.
+    /// Name of the sender, like `"keyboard of alice (pid 12)"` or `"SIGTERM"`.
     pub from: String,
 }
 
-/// Equal commands that are carried out together; their places in the queue are free again when this is dropped.
+/// Equal commands that are carried out together; their slots in the queue are free again when this is dropped.
 #[derive(Debug)]
 pub struct CommandBatch {
-    /// What is asked.
+    /// Requested command.
     pub command: RunCommand,
-    /// Who asks, in the order of arrival; at least one.
+    /// The commands in the order of arrival; at least one.
     pub(crate) waiting: Vec<Waiting>,
 }
 
@@ -81,14 +81,14 @@ pub enum StopLevel {
     Now = 2,
 }
 
-/// The flag that long loops look at. It is raised by commands, and by itself when the deadline has passed.
+/// The flag that long loops check. It is raised by commands, and by itself when the deadline has passed.
 #[derive(Debug, Clone)]
 pub struct StopFlag(Arc<StopState>);
 
 #[derive(Debug)]
 struct StopState {
     level: AtomicU8,
-    /// What the deadline counts from.
+    /// Start of the deadline.
     created: Instant,
     /// Milliseconds after `created`; `u64::MAX` for never.
     deadline: AtomicU64,
@@ -99,16 +99,16 @@ struct StopState {
 pub struct CommandSender {
     channel: Sender<Waiting>,
     stop: StopFlag,
-    client_room: Arc<Semaphore>,
-    urgent_room: Arc<Semaphore>,
-    local_room: Arc<Semaphore>,
+    client_slots: Arc<Semaphore>,
+    urgent_slots: Arc<Semaphore>,
+    local_slots: Arc<Semaphore>,
 }
 
-/// A command and its place in the queue.
+/// A command and its slot in the queue.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) envelope: CommandEnvelope,
-    _room: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 /// A queue for commands.
@@ -116,9 +116,9 @@ pub(crate) struct Waiting {
 pub fn command_channel() -> (CommandSender, Inbox) {
     let (channel, receiver) = mpsc::channel();
     let stop = StopFlag::default();
-    let room = |places| Arc::new(Semaphore::new(places));
-    let (client_room, urgent_room, local_room) = (room(CLIENT_ROOM), room(URGENT_ROOM), room(LOCAL_ROOM));
-    (CommandSender { channel, stop: stop.clone(), client_room, urgent_room, local_room }, Inbox::new(receiver, stop))
+    let slots = |count| Arc::new(Semaphore::new(count));
+    let (client_slots, urgent_slots, local_slots) = (slots(CLIENT_SLOTS), slots(URGENT_SLOTS), slots(LOCAL_SLOTS));
+    (CommandSender { channel, stop: stop.clone(), client_slots, urgent_slots, local_slots }, Inbox::new(receiver, stop))
 }
 
 impl Default for StopFlag {
@@ -173,13 +173,13 @@ impl RunCommand {
         }
     }
 
-    /// Whether carrying it out takes the trainer's time.
+    /// Whether carrying it out takes a noticeable part of the trainer's time.
     #[must_use]
     pub fn is_costly(self) -> bool {
         matches!(self, Self::Checkpoint | Self::Evaluate | Self::Sample)
     }
 
-    /// Whether `self` must not pass a waiting `other`.
+    /// Whether `self` must not overtake a waiting `other`.
     pub(crate) fn must_follow(self, other: Self) -> bool {
         matches!((self, other), (Self::Pause, Self::Resume) | (Self::Resume, Self::Pause))
     }
@@ -189,35 +189,35 @@ impl CommandSender {
     /// Sends a command of this process without waiting; a run that has ended ignores it.
     pub fn send(&self, envelope: CommandEnvelope) {
         let level = envelope.command.stop_level();
-        let room = if level == StopLevel::None { &self.local_room } else { &self.urgent_room };
-        match room.clone().try_acquire_owned() {
-            Ok(room) => self.send_in(room, envelope),
-            // That many of its kind wait already: one more says nothing new, but a stop must still be seen.
+        let slots = if level == StopLevel::None { &self.local_slots } else { &self.urgent_slots };
+        match slots.clone().try_acquire_owned() {
+            Ok(slot) => self.send_in(slot, envelope),
+            // The slots for its kind are taken: one more adds nothing, but a stop must still be seen.
             Err(_) => self.stop.raise(level),
         }
     }
 
-    /// Where a client has to get a place before it may [`Self::send_in`] `command`. Places are given in the order of asking.
+    /// The slots of which a client has to acquire one before it may [`Self::send_in`] `command`; granted in order of arrival.
     ///
-    /// A stop or kill has places of its own; when even those are taken it takes effect here already, without its sender's name.
+    /// A stop or kill has slots of its own; when even those are taken it takes effect here already, without its sender's name.
     #[must_use]
-    pub fn room(&self, command: RunCommand) -> Arc<Semaphore> {
+    pub fn slots(&self, command: RunCommand) -> Arc<Semaphore> {
         let level = command.stop_level();
         if level == StopLevel::None {
-            return self.client_room.clone();
+            return self.client_slots.clone();
         }
-        if self.urgent_room.available_permits() == 0 {
+        if self.urgent_slots.available_permits() == 0 {
             self.stop.raise(level);
         }
-        self.urgent_room.clone()
+        self.urgent_slots.clone()
     }
 
-    /// Sends a command that has its place in the queue; a run that has ended ignores it.
-    pub fn send_in(&self, room: OwnedSemaphorePermit, envelope: CommandEnvelope) {
+    /// Sends a command that has a slot in the queue; a run that has ended ignores it.
+    pub fn send_in(&self, slot: OwnedSemaphorePermit, envelope: CommandEnvelope) {
         let level = envelope.command.stop_level();
         // A closed channel means that the trainer has ended, and with it the reason for the command. The flag is raised after
         // sending, so that whoever sees it raised finds the command.
-        let _ = self.channel.send(Waiting { envelope, _room: room });
+        let _ = self.channel.send(Waiting { envelope, _slot: slot });
         self.stop.raise(level);
     }
 
@@ -250,7 +250,7 @@ impl CommandBatch {
         self.waiting.iter().map(|waiting| &waiting.envelope)
     }
 
-    /// Who asks, each once, and how many more if there are many.
+    /// The senders, each once, and how many more if there are many.
     fn senders(&self) -> String {
         let mut senders: Vec<&str> = Vec::new();
         for envelope in self.envelopes() {

@@ -1,4 +1,4 @@
-//! Where the files of a run are.
+//! Paths of the files of a run.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ impl RunDirectory {
         Self { path: fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_path_buf()) }
     }
 
-    /// The same, and makes the folder and its `checkpoints/` if they are not there, on the disk as well.
+    /// The same, and creates the folder and its `checkpoints/` if absent, synced to disk.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         create_directory(&path.as_ref().join("checkpoints"))?;
         Ok(Self::new(path))
@@ -44,13 +44,13 @@ impl RunDirectory {
         [self.config(), self.events(), self.engine_json()].iter().any(|file| file.is_file())
     }
 
-    /// What was asked, every key with its value.
+    /// Resolved configuration, every key with its value.
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.path.join("config.toml")
     }
 
-    /// What follows from it.
+    /// Plan of the run.
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.path.join("plan.json")
@@ -98,13 +98,13 @@ impl RunDirectory {
         self.path.join("checkpoints")
     }
 
-    /// Who runs it, or ran it last.
+    /// Process, machine and socket of the current or last engine.
     #[must_use]
     pub fn engine_json(&self) -> PathBuf {
         self.path.join("engine.json")
     }
 
-    /// What the engine's process printed.
+    /// Output of the engine's process.
     #[must_use]
     pub fn engine_log(&self) -> PathBuf {
         self.path.join("engine.log")
@@ -122,7 +122,7 @@ impl RunDirectory {
         self.path.join("lock")
     }
 
-    /// Bytes of all files below the directory; what cannot be read counts nothing.
+    /// Bytes of all files below the directory; unreadable files count as 0.
     #[must_use]
     pub fn size(&self) -> u64 {
         size_below(&self.path)

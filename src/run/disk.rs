@@ -1,4 +1,4 @@
-//! The one seam between what a run must not lose and the file system.
+//! The single place where durable writes of a run can be made to fail in tests.
 //!
 //! Every write, sync, rename and removal of a save, and every appended line, asks [`Disk::before`] first. In the program that
 //! does nothing; a test hands in a closure that fails an operation, or panics in its place as a power cut would.
@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What is about to be done.
+/// A file system operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Make a folder.

@@ -1,8 +1,8 @@
-//! What a run says: plain data, from the engine to every log, screen and script.
+//! Events of a run: plain data, from the engine to every log, screen and script.
 //!
 //! Knows numbers and text; never tensors or widgets. `step` always counts completed updates, and `tokens` all tokens read by
-//! them. These types are what stands on disk and on the wire: a field that is added has a default, a new kind of event is a new
-//! type, which older readers pass over, and nothing is renamed or removed. Start at [`RunEvent`].
+//! them. These types are the format on disk and on the wire: a field that is added has a default, a new kind of event is a new
+//! type, which older readers ignore, and nothing is renamed or removed. Start at [`RunEvent`].
 
 use std::io;
 use std::path::PathBuf;
@@ -29,13 +29,13 @@ pub struct Record {
     pub event: RunEvent,
 }
 
-/// What a run says.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RunEvent {
     /// The engine is up and knows its plan; text is prepared and weights are loaded.
     RunStarted(Box<RunHeader>),
-    /// A long piece of work before or between steps goes on.
+    /// A long piece of work before or between steps makes progress.
     Progress(Progress),
     /// One step per stage was tried and timed before training.
     #[serde(rename = "warmed")]
@@ -52,11 +52,11 @@ pub enum RunEvent {
     Sampled(Sample),
     /// A checkpoint became valid.
     CheckpointSaved(CheckpointInfo),
-    /// A checkpoint could not be written; the run goes on and tries again.
+    /// A checkpoint could not be written; the run continues and tries again.
     CheckpointFailed(CheckpointFailure),
     /// The run changed between running, paused and stopping.
     ControlChanged(ControlChange),
-    /// A command was heard.
+    /// A command was received.
     CommandAccepted(CommandNote),
     /// A command was carried out.
     CommandDone(CommandNote),
@@ -66,9 +66,9 @@ pub enum RunEvent {
     StageCompleted(StageLedger),
     /// Something that the user should know.
     Warning(Warning),
-    /// The run ended, one way or another.
+    /// The run ended.
     RunFinished(RunEnd),
-    /// An event of a newer version, passed over.
+    /// An event of a newer version, ignored.
     #[serde(other)]
     Unknown,
 }
@@ -80,11 +80,11 @@ pub struct RunHeader {
     pub name: String,
     /// Its directory, absolute.
     pub directory: PathBuf,
-    /// The device in words.
+    /// Description of the device.
     pub device: String,
     /// CPU threads that compute.
     pub threads: usize,
-    /// The step this attempt starts from, if it goes on from a checkpoint.
+    /// The step this attempt resumes from, if it starts from a checkpoint.
     pub resumed_from: Option<u64>,
     /// What paper and code leave open and this run decided, as label and text (`method.md`, section 6).
     pub decisions: Vec<Decision>,
@@ -95,13 +95,13 @@ pub struct RunHeader {
 /// One decision that a run states.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// What is decided, in a word or two.
+    /// Topic, in a word or two.
     pub label: String,
-    /// How.
+    /// The choice that was made, in one line.
     pub text: String,
 }
 
-/// How far a long piece of work is.
+/// Progress of a long piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// What is being done, like "reading text".
@@ -112,7 +112,7 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// What the trial steps of each stage showed.
+/// Speed of each stage in its trial step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrialSteps {
     /// Tokens per second of each stage, without the optimizer's update.
@@ -125,7 +125,7 @@ pub struct TrialSteps {
 pub struct StageStart {
     /// Stage, counted from 0.
     pub stage: usize,
-    /// K.
+    /// Patch size (K).
     pub patch_size: PatchSize,
     /// Completed steps.
     pub step: u64,
@@ -142,7 +142,7 @@ pub struct StepMetrics {
     pub step: u64,
     /// Stage, counted from 0.
     pub stage: usize,
-    /// K.
+    /// Patch size (K).
     pub patch_size: PatchSize,
     /// Passes over the training text begun before this step's first sequence, counted from 0.
     pub epoch: u64,
@@ -238,7 +238,7 @@ pub struct Sample {
     pub stage: usize,
     /// Tokens read so far.
     pub tokens: u64,
-    /// What was given.
+    /// Text of the prompt.
     pub prompt: String,
     /// What the model added.
     pub text: String,
@@ -251,12 +251,12 @@ pub struct CheckpointInfo {
     pub step: u64,
     /// Its directory, relative to the run's.
     pub path: PathBuf,
-    /// Size on disk.
+    /// Size on disk in bytes.
     pub bytes: u64,
-    /// How long saving took.
+    /// Duration of the save in seconds.
     #[serde(with = "number")]
     pub seconds: f64,
-    /// Whether pruning leaves it: stage ends and the run's end.
+    /// Whether pruning keeps it: stage ends and the run's end.
     pub permanent: bool,
 }
 
@@ -265,11 +265,11 @@ pub struct CheckpointInfo {
 pub struct CheckpointFailure {
     /// Completed updates.
     pub step: u64,
-    /// Why.
+    /// What failed, in one line.
     pub error: String,
 }
 
-/// Whether a run works.
+/// What a live run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlState {
@@ -278,11 +278,11 @@ pub enum ControlState {
     Starting,
     /// Steps are being taken.
     Running,
-    /// A pause was asked for.
+    /// A pause was requested.
     Pausing,
-    /// Nothing is computed until the run is told to go on.
+    /// Nothing is computed until the run is resumed.
     Paused,
-    /// A stop was asked for.
+    /// A stop was requested.
     Stopping,
     /// The run has ended.
     Finished,
@@ -297,36 +297,36 @@ pub struct ControlChange {
     pub step: u64,
 }
 
-/// A command and what became of it.
+/// A command with its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandNote {
     /// Chosen by the sender, to recognise the answer.
     pub id: String,
-    /// What was asked.
+    /// Requested command.
     pub command: RunCommand,
-    /// Who asked.
+    /// Names of the senders.
     pub from: String,
     /// Completed updates.
     pub step: u64,
-    /// What was done, or why it was not.
+    /// What was done, or why it failed.
     pub message: String,
-    /// Ids of equal commands that this note is for as well; they were carried out together.
+    /// Ids of equal commands that were carried out together with this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
-    /// How long carrying it out took, where that is worth knowing.
+    /// Duration of evaluations, samples and saves, in seconds.
     #[serde(with = "number::option", default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Size on disk of what was saved.
+    /// Size on disk of the saved checkpoint, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
 
-/// What a stage took.
+/// Cost and duration of a completed stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageLedger {
     /// Stage, counted from 0.
     pub stage: usize,
-    /// K.
+    /// Patch size (K).
     pub patch_size: PatchSize,
     /// Completed updates of the run.
     pub step: u64,
@@ -350,7 +350,7 @@ pub struct StageLedger {
 /// Something that the user should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// In one sentence.
+    /// The warning in one line.
     pub message: String,
 }
 
@@ -364,14 +364,14 @@ pub enum Outcome {
     Stopped,
     /// Interrupted without a checkpoint.
     Interrupted,
-    /// Something broke.
+    /// An error ended the run.
     Failed,
 }
 
 /// The run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunEnd {
-    /// How.
+    /// Completed, stopped, interrupted or failed.
     pub outcome: Outcome,
     /// Completed updates.
     pub step: u64,
@@ -383,16 +383,16 @@ pub struct RunEnd {
     /// The last token-level loss, in nats per token, if any was measured.
     #[serde(with = "number::option", default)]
     pub token_loss: Option<f64>,
-    /// What broke, and what to do about it.
+    /// The error, if one ended the run.
     pub error: Option<Trouble>,
 }
 
-/// What broke, and what to do about it.
+/// An error and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// What and where.
+    /// What failed.
     pub message: String,
-    /// What to type next.
+    /// What the user can type next.
     pub hint: Option<String>,
 }
 
@@ -410,7 +410,7 @@ impl CommandNote {
 }
 
 impl Outcome {
-    /// The exit code of the process that ran it.
+    /// Exit code of the process.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -422,57 +422,56 @@ impl Outcome {
     }
 }
 
-/// The engine's end of the road to logs and screens; [`EventSender::send`] never blocks and never fails.
+/// Sends the engine's events to logs and screens; [`EventSender::send`] never blocks and never fails.
 #[derive(Debug, Clone)]
-pub struct EventSender(Road);
+pub struct EventSender(EventTarget);
 
 /// Where events go.
 #[derive(Debug, Clone)]
-enum Road {
-    /// To whoever listens; nothing is kept.
+enum EventTarget {
+    /// A listener; nothing is stored.
     Listener(Sender<RunEvent>),
-    /// To the store thread.
-    Store(Sender<ToStore>),
+    /// The store thread.
+    Store(Sender<StoreMessage>),
 }
 
-/// What the store thread is told.
+/// A message to the store thread.
 #[derive(Debug)]
-pub(crate) enum ToStore {
-    /// Keep and show this.
+pub(crate) enum StoreMessage {
+    /// Store and publish an event.
     Event(Box<RunEvent>),
-    /// Bring everything so far to the disk, and say whether that worked.
+    /// Sync everything so far to disk and reply with the result.
     Sync(Sender<io::Result<()>>),
 }
 
 impl EventSender {
-    /// Sends to a listener that keeps nothing.
+    /// Sends to a listener that stores nothing.
     #[must_use]
     pub fn new(channel: Sender<RunEvent>) -> Self {
-        Self(Road::Listener(channel))
+        Self(EventTarget::Listener(channel))
     }
 
     /// Sends to the store thread.
-    pub(crate) fn to_store(channel: Sender<ToStore>) -> Self {
-        Self(Road::Store(channel))
+    pub(crate) fn to_store(channel: Sender<StoreMessage>) -> Self {
+        Self(EventTarget::Store(channel))
     }
 
-    /// Says something; if nobody listens any more, nothing happens, for a dead log must not stop a run.
+    /// Sends an event; if nobody listens any more, nothing happens, since a dead log must not stop a run.
     pub fn send(&self, event: RunEvent) {
         match &self.0 {
-            Road::Listener(channel) => drop(channel.send(event)),
-            Road::Store(channel) => drop(channel.send(ToStore::Event(Box::new(event)))),
+            EventTarget::Listener(channel) => drop(channel.send(event)),
+            EventTarget::Store(channel) => drop(channel.send(StoreMessage::Event(Box::new(event)))),
         }
     }
 
     /// Waits until the lines of everything that was sent are on the disk.
     ///
     /// # Errors
-    /// When the disk does not take them. A store that is gone keeps nobody waiting: that the lines are lost must not cost the
-    /// weights as well.
+    /// When the disk refuses them. A store that is gone is no error: losing the lines must not cost the weights as well.
     pub fn sync_lines(&self) -> io::Result<()> {
-        let Road::Store(channel) = &self.0 else { return Ok(()) };
+        let EventTarget::Store(channel) = &self.0 else { return Ok(()) };
         let (reply, answer) = mpsc::channel();
-        if channel.send(ToStore::Sync(reply)).is_err() {
+        if channel.send(StoreMessage::Sync(reply)).is_err() {
             return Ok(());
         }
         answer.recv().unwrap_or(Ok(()))

@@ -22,7 +22,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     open_with(File::options().read(true), path)
 }
 
-/// Opens `path` for reading and appending, and makes it if it is not there.
+/// Opens `path` for reading and appending, and creates it if absent.
 ///
 /// # Errors
 /// When it is not a regular file, or cannot be opened.
@@ -33,7 +33,7 @@ pub fn append_regular(path: &Path) -> io::Result<File> {
 /// All bytes of a small file.
 ///
 /// # Errors
-/// When it is not a regular file, is too large to be what it should be, or cannot be read.
+/// When it is not a regular file, is larger than any such file, or cannot be read.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let length = file.metadata()?.len();
@@ -45,10 +45,10 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Replaces the file at `path` by `bytes`: a reader sees the old content or the new, a power cut leaves one of them.
+/// Replaces the file at `path` by `bytes`: a reader sees the old content or the new, and a power cut leaves one of the two.
 ///
 /// # Errors
-/// When the file system refuses; the old content is there then.
+/// When the file system refuses; the old content is then intact.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name(path);
     let written = write_and_sync(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
@@ -60,7 +60,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Makes `path` and its missing parents, and brings each new name to the disk.
+/// Creates `path` and its missing parents, and syncs each new name to disk.
 ///
 /// # Errors
 /// When the file system refuses.
@@ -77,7 +77,7 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what writers that died left in `folder`. The caller must be the only writer there.
+/// Removes temporary files of dead writers from `folder`. The caller must be the only writer there.
 pub(crate) fn remove_leftovers(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let is_leftover = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
@@ -87,7 +87,7 @@ pub(crate) fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Brings the names in `folder` to the disk.
+/// Syncs the names in `folder` to disk.
 pub(crate) fn sync_directory(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -1,6 +1,6 @@
-//! Numbers as people read them, the same on the screen, in lines, tables and plans: short, and of steady width while they change.
+//! Formats numbers for people, the same on the screen, in lines, tables and plans: short, and of steady width.
 //!
-//! Knows numbers and text; never what they belong to. Start at [`count`].
+//! Knows numbers and text; never their meaning. Start at [`count`].
 
 /// A number of things with three significant digits: `950`, `12.4k`, `3.10M`.
 #[must_use]
@@ -62,7 +62,7 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
-/// A loss in nats: three decimals, and more digits where these would say nothing.
+/// A loss in nats: three decimals, or scientific notation where these would be zeros.
 #[must_use]
 pub fn loss(nats: f64) -> String {
     match nats {
@@ -135,7 +135,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// The time of day of an RFC 3339 time, or nothing if it is none.
+/// The time of day of an RFC 3339 time, or an empty string if it is not one.
 #[must_use]
 pub fn clock(at: &str) -> &str {
     at.get(11..19).filter(|clock| clock.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')).unwrap_or("")

@@ -1,7 +1,7 @@
-//! What a run has said so far, folded into what a screen shows.
+//! The events of a run so far, folded into the state that a screen shows.
 //!
-//! The engine's control server keeps one and sends it to a client that attaches; the client goes on with the same
-//! [`History::apply`]. A run that is not alive is folded from its files. Every screen is a function of this.
+//! The engine's control server keeps one and sends it to a client that attaches; the client continues with the same
+//! [`History::apply`]. For a run that is not alive, it is built from the files. Every screen is a function of this.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const SAMPLES: usize = 60;
 /// Steps over which throughput is averaged.
 const RECENT_STEPS: usize = 20;
 
-/// What a run has said so far; the snapshot that a client gets is this, and what it does not have is empty.
+/// The state of a run after its events so far; also the snapshot that a client gets, where missing fields are empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
@@ -33,7 +33,7 @@ pub struct History {
     pub header: Option<Box<RunHeader>>,
     /// Running, paused, stopping.
     pub control: ControlState,
-    /// Work that goes on before or between steps.
+    /// Long work in progress before or between steps.
     pub progress: Option<Progress>,
     /// The stage's own objective, in the order of steps; superseded steps of earlier attempts are dropped.
     pub steps: Series,
@@ -77,23 +77,23 @@ pub struct StepPoint {
 /// A line for the log pane, raw: it must be sanitised before a terminal sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// When, RFC 3339 in UTC.
+    /// Time, RFC 3339 in UTC.
     pub at: String,
-    /// How much it matters.
+    /// Severity.
     pub level: LogLevel,
     /// What happened.
     pub text: String,
 }
 
-/// How much a log line matters.
+/// Severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Good to know.
+    /// Normal course of the run.
     Info,
-    /// Look at this.
+    /// Something the user should check.
     Warning,
-    /// Something broke.
+    /// Something failed.
     Error,
 }
 
@@ -163,7 +163,7 @@ impl History {
         copy
     }
 
-    /// Forgets what was true of the attempt before only: its speed, its state, its end.
+    /// Resets what belongs to one attempt only: speed, state, end.
     pub(crate) fn begin_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
         self.recent.clear();
@@ -172,9 +172,9 @@ impl History {
         self.control = ControlState::Starting;
     }
 
-    /// Drops what earlier attempts did beyond the step that this one goes on from: it is done again.
+    /// Drops what earlier attempts did beyond the step that this one resumes from: it will be repeated.
     fn rewind(&mut self, resumed_from: Option<u64>) {
-        // A run that starts over measures its untrained model again, one that goes on from step 0 does not.
+        // A run that starts over measures its untrained model again, one that resumes from step 0 does not.
         let is_kept = |of: u64| resumed_from.is_some_and(|step| of <= step);
         self.steps.retain(is_kept);
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
@@ -237,7 +237,7 @@ impl History {
     }
 }
 
-/// Appends; what is known of the same step gives way, since a resumed run makes up for measurements that a stop cut short.
+/// Appends, replacing an entry of the same step: a resumed run repeats measurements that a stop cut short.
 fn push_newest<T: Clone>(known: &mut Vec<T>, newest: &T, step: impl Fn(&T) -> u64) {
     if known.last().is_some_and(|last| step(last) == step(newest)) {
         known.pop();
@@ -245,7 +245,7 @@ fn push_newest<T: Clone>(known: &mut Vec<T>, newest: &T, step: impl Fn(&T) -> u6
     known.push(newest.clone());
 }
 
-/// The log line of an event, if it deserves one; raw.
+/// The log line of an event, if it has one; raw.
 #[must_use]
 pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
     use LogLevel::{Error, Info};

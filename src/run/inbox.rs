@@ -1,4 +1,4 @@
-//! The trainer's end of a run's commands: what waits, what was answered, how much may be taken at a time.
+//! The trainer's end of the command queue: waiting commands, answered ones, and the rate limit.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::run::command::Waiting;
 use crate::run::{CommandBatch, CommandEnvelope, CommandNote, RunEvent, StopFlag, StopLevel};
 
-/// Batches that are taken at once after a quiet time.
+/// Batches that may be taken at once after a quiet time.
 const BURST: u32 = 32;
 /// Time between two batches after that: each is two lines of `events.jsonl`.
 const BETWEEN_BATCHES: Duration = Duration::from_millis(20);
@@ -18,12 +18,12 @@ const REMEMBERED: usize = 1024;
 /// Answers that wait to be repeated.
 const REPEATS: usize = 16;
 
-/// The trainer's end of a run's commands.
+/// The trainer's end of the command queue.
 #[derive(Debug)]
 pub struct Inbox {
     channel: Receiver<Waiting>,
     stop: StopFlag,
-    /// In the order of arrival; as many as have got a place.
+    /// Commands with a slot, in the order of arrival.
     waiting: VecDeque<Waiting>,
     known: KnownCommands,
     repeats: VecDeque<RunEvent>,
@@ -38,17 +38,17 @@ struct Allowance {
     paid_at: Instant,
 }
 
-/// What became of the newest commands.
+/// Outcomes of the newest commands.
 #[derive(Debug, Default)]
 struct KnownCommands {
-    order: VecDeque<Key>,
-    states: HashMap<Key, Known>,
+    order: VecDeque<CommandKey>,
+    states: HashMap<CommandKey, Known>,
 }
 
-/// Sender and id.
-type Key = (String, String);
+/// Sender and id of a command.
+type CommandKey = (String, String);
 
-/// What is known of a command.
+/// Whether a known command was answered.
 #[derive(Debug, Clone)]
 enum Known {
     /// It waits or is being carried out.
@@ -99,7 +99,7 @@ impl Inbox {
         Some(CommandBatch { command, waiting: batch })
     }
 
-    /// Waits for commands, at most for `limit`.
+    /// Waits for commands, for at most `limit`.
     #[must_use]
     pub fn wait(&mut self, limit: Duration) -> Option<CommandBatch> {
         let until = Instant::now() + limit;
@@ -150,7 +150,7 @@ impl Inbox {
         self.is_abandoned
     }
 
-    /// The flag that long loops look at.
+    /// The flag that long loops check.
     #[must_use]
     pub fn stop_flag(&self) -> &StopFlag {
         &self.stop
@@ -199,7 +199,7 @@ impl Allowance {
 }
 
 impl KnownCommands {
-    fn add(&mut self, key: Key) {
+    fn add(&mut self, key: CommandKey) {
         if self.order.len() == REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -210,6 +210,6 @@ impl KnownCommands {
     }
 }
 
-fn key(envelope: &CommandEnvelope) -> Key {
+fn key(envelope: &CommandEnvelope) -> CommandKey {
     (envelope.from.clone(), envelope.id.clone())
 }

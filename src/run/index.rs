@@ -22,16 +22,16 @@ pub struct RunIndex {
 /// Why no run was found.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FindError {
-    /// There is a path, but no run.
+    /// The path is not a run directory.
     #[error("{path} is not a run directory")]
     NotARun {
-        /// What was asked for.
+        /// As the user wrote it.
         path: PathBuf,
     },
     /// No run has that name.
     #[error("there is no run named {name:?}")]
     Unknown {
-        /// What was asked for.
+        /// As the user wrote it.
         name: String,
         /// The most similar name that exists.
         nearest: Option<String>,
@@ -39,9 +39,9 @@ pub enum FindError {
     /// Several runs have that name, and none fits better than the others.
     #[error("there are {} runs named {name:?}: {}", .paths.len(), listed(.paths))]
     Ambiguous {
-        /// What was asked for.
+        /// As the user wrote it.
         name: String,
-        /// Where they are; at least two.
+        /// Their directories; at least two.
         paths: Vec<PathBuf>,
     },
     /// There are no runs at all.
@@ -92,7 +92,7 @@ impl RunIndex {
         replace_file(&folder.join(format!("{}.json", directory.id())), &entry)
     }
 
-    /// All remembered runs that can be seen now.
+    /// All remembered runs that exist now.
     ///
     /// A run that was deleted is forgotten; one whose parent folder is gone as well may be on a disk that is not mounted, and
     /// is kept.
@@ -123,7 +123,7 @@ impl RunIndex {
         runs
     }
 
-    /// The run that `text` means: a path, or a name. Of several runs of that name, one that is alive comes before one that is
+    /// Finds the run for `text`, a path or a name. Of several runs of that name, one that is alive comes before one that is
     /// not, then one in `runs_dir` or the current folder before others.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl RunIndex {
         }
     }
 
-    /// The run that nobody named: the newest that is alive, or else the newest.
+    /// The default run: the newest that is alive, or else the newest.
     pub fn newest(&self, runs_dir: &Path) -> Result<RunDirectory, FindError> {
         let all = self.all(runs_dir);
         all.iter().find(|run| is_alive(run)).or(all.first()).cloned().ok_or(FindError::NoRuns)
@@ -159,7 +159,7 @@ impl RunIndex {
 }
 
 impl RunDirectory {
-    /// Sixteen hexadecimal digits that stand for this directory, however it is reached.
+    /// Sixteen hexadecimal digits that identify this directory, whatever path leads to it.
     #[must_use]
     pub fn id(&self) -> String {
         blake3::hash(self.path().as_os_str().as_encoded_bytes()).to_hex().chars().take(16).collect()

@@ -1,12 +1,12 @@
 //! A record as one line of JSON, and which file of the run it belongs to.
 //!
-//! Steps, evaluations, activations and samples have files of their own, in which the event's fields stand beside the header's,
+//! Steps, evaluations, activations and samples have files of their own, in which the event's fields are on the same level as the header's,
 //! so that a table reader can take them as they are. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is for
 //! whoever watches now: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
 //! files therefore take gaps in `seq` as normal.
 //!
 //! A line is read by its type. A flat line without one has the type of its file. A type that this version does not know is
-//! [`RunEvent::Unknown`], not a broken line, and unknown fields are passed over.
+//! [`RunEvent::Unknown`], not a broken line, and unknown fields are ignored.
 
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub enum LineFile {
 /// Why a line is not a record.
 #[derive(Debug, Error)]
 pub enum LineError {
-    /// It is not the JSON that this file holds.
+    /// It is not valid JSON for this file.
     #[error("not a record: {0}")]
     NotARecord(#[from] serde_json::Error),
     /// A newer program wrote it.
@@ -43,7 +43,7 @@ pub enum LineError {
         /// The version of the line.
         found: u32,
     },
-    /// No run has as many records or attempts.
+    /// Its numbers are beyond what any run has.
     #[error("record {seq} of attempt {attempt} is out of range")]
     Beyond {
         /// The number of the record.
@@ -53,14 +53,14 @@ pub enum LineError {
     },
 }
 
-/// What every line has.
+/// Fields of every line.
 #[derive(Deserialize)]
 struct Header {
     format_version: u32,
     seq: u64,
     at: String,
     attempt: u32,
-    /// Of a flat line, if it is not its file's own.
+    /// Type of a flat line, if it differs from the type of its file.
     #[serde(rename = "type")]
     kind: Option<String>,
 }
@@ -71,7 +71,7 @@ struct EventLine {
 }
 
 impl LineFile {
-    /// All of them.
+    /// All files.
     pub const ALL: [Self; 5] = [Self::Events, Self::Metrics, Self::Evals, Self::Activations, Self::Samples];
 
     /// Where `event` is kept, if it is kept at all.

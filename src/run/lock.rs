@@ -1,6 +1,6 @@
-//! Who runs a run: the lock that says that an engine is alive, and `engine.json`, which says which one.
+//! Which engine holds a run: the lock is held while an engine is alive, and `engine.json` describes that engine.
 //!
-//! The lock is the truth: the kernel drops it when the process ends, however it ends. A process id alone never is, for it
+//! The lock is the truth: the kernel drops it when the process ends, however it ends. A process id alone proves nothing: it
 //! may belong to another process by now. The lock belongs to an open file, not to a process, so it can be handed to a child: it
 //! is held until the last of them closes the file.
 
@@ -22,14 +22,14 @@ use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 const TRIES: usize = 25;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Held from before a run directory is judged until its engine ends.
+/// The lock of a run, held from before its directory is inspected until its engine ends.
 #[derive(Debug)]
 pub struct RunLock {
-    /// Away only when it was handed on.
+    /// `None` only after the lock was handed on.
     file: Option<File>,
 }
 
-/// Who runs a run, or ran it last.
+/// The current or last engine of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
     /// Version of this file.
@@ -42,9 +42,9 @@ pub struct EngineInfo {
     pub boot_id: Option<String>,
     /// Name of the machine.
     pub host: String,
-    /// Where it listens; `None` if no socket could be opened, and it hears signals only.
+    /// Socket it listens at; `None` if none could be opened and only signals reach it.
     pub socket: Option<PathBuf>,
-    /// Version of what is spoken there.
+    /// Version of the protocol on the socket.
     pub protocol: u32,
     /// Version of the program.
     pub version: String,
@@ -58,7 +58,7 @@ pub enum LockError {
     Alive {
         /// Name of the run.
         name: String,
-        /// Process of the other engine, if it has said so yet.
+        /// Process id of the other engine, if already known.
         pid: Option<u32>,
     },
     /// The lock file cannot be used.
@@ -66,7 +66,7 @@ pub enum LockError {
     Io {
         /// The lock file.
         path: PathBuf,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
 }
@@ -121,7 +121,7 @@ impl RunLock {
             return Ok(None);
         }
         match lock.file.as_ref().map_or(Ok(()), File::try_lock) {
-            // It is locked already; asking again says so.
+            // It is locked already, so locking again fails.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 drop(lock.into_file());
@@ -134,7 +134,7 @@ impl RunLock {
         Ok(Some(lock))
     }
 
-    /// The locked file, to be handed to the process that goes on with the run; the lock stays until the last copy is closed.
+    /// The locked file, to be handed to the process that continues the run; the lock stays until the last copy is closed.
     #[must_use = "dropping the file gives the lock up"]
     pub fn into_file(mut self) -> Option<OwnedFd> {
         self.file.take().map(OwnedFd::from)
@@ -173,7 +173,7 @@ impl Drop for RunLock {
 }
 
 impl EngineInfo {
-    /// This process, listening at `socket`, if it has one, and speaking `protocol`.
+    /// Describes this process, which listens at `socket`, if any, and speaks `protocol`.
     #[must_use]
     pub fn of_this_process(socket: impl Into<Option<PathBuf>>, protocol: u32) -> Self {
         Self {

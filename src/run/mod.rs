@@ -1,4 +1,4 @@
-//! What a run says ([`RunEvent`]), hears ([`RunCommand`]) and leaves behind (its directory of plain files).
+//! The data of a run: events ([`RunEvent`]), commands ([`RunCommand`]) and a directory of plain files.
 //!
 //! Knows plain data and files; never tensors, sockets or screens. Start at [`Record`], then [`History`].
 

@@ -1,4 +1,4 @@
-//! The plan as a run announces it: what stands in the header, on disk and on the wire.
+//! The plan as a run announces it in its header, on disk and on the wire.
 //!
 //! A subset of [`RunPlan`] with types of its own, so that the planner can change without old runs and live clients noticing.
 //! Fields are only ever added, each with a default; nothing here is renamed or removed.
@@ -12,9 +12,9 @@ use crate::plan::{Cost, RunPlan, StagePlan};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlanOutline {
-    /// The network.
+    /// Sizes of the network.
     pub model: ModelOutline,
-    /// All weights.
+    /// Number of weights.
     pub num_parameters: u64,
     /// The stages in order.
     pub stages: Vec<StageOutline>,
@@ -26,15 +26,15 @@ pub struct PlanOutline {
     pub token_level_flops: f64,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
-    /// How often things are done.
+    /// Intervals of evaluations.
     pub cadences: CadenceOutline,
-    /// Bytes that are needed.
+    /// Memory and disk that are needed.
     pub memory: MemoryOutline,
-    /// What the user should know before starting.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// The sizes of a network that people ask for.
+/// The most important sizes of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelOutline {
@@ -95,7 +95,7 @@ pub enum Moments {
     Reset,
     /// They are kept.
     Keep,
-    /// Something that this version has no word for.
+    /// A value of a newer version.
     #[default]
     #[serde(other)]
     Unknown,
@@ -113,7 +113,7 @@ pub struct CostOutline {
     pub flops: f64,
 }
 
-/// How often things are done, in updates; `None` means never.
+/// Intervals in optimizer steps; `None` means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CadenceOutline {

@@ -1,6 +1,6 @@
 //! Reads the files of a run back: all records in order, or only what a list of runs shows.
 //!
-//! A torn last line is the end of its file, for its writer may still be at it. A bad line in the middle is counted, reported
+//! A torn last line is the end of its file, since it may still be being written. A bad line in the middle is counted, reported
 //! and skipped. Start at [`History::read`].
 
 use std::fs::File;
@@ -15,7 +15,7 @@ const DESCRIBED: usize = 3;
 /// Bytes at the end of a file that are searched for its last line.
 const TAIL: u64 = 256 * 1024;
 
-/// What reading showed besides the records.
+/// What reading found, apart from the records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadReport {
     /// Highest sequence number.
@@ -31,11 +31,11 @@ pub struct ReadReport {
 /// A line that is not a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
-    /// Where.
+    /// File that holds the line.
     pub path: PathBuf,
-    /// Which line, counted from 1.
+    /// Line number, counted from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// Why it is not a record.
     pub reason: String,
 }
 
@@ -127,7 +127,7 @@ impl LineReader {
         Ok(Self { kind, path, file, line: 0, next: None })
     }
 
-    /// Moves to the next record, over lines that are none.
+    /// Moves to the next record, skipping bad lines.
     fn advance(&mut self, report: &mut ReadReport) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut line = Vec::new();

@@ -9,7 +9,7 @@ use std::str::Chars;
 
 use unicode_width::UnicodeWidthChar;
 
-/// Stands for a character that was taken out.
+/// Replaces a character that was removed.
 pub const PLACEHOLDER: char = '\u{fffd}';
 /// Characters of a line that are kept.
 pub const LINE_LIMIT: usize = 4096;
@@ -17,7 +17,7 @@ pub const LINE_LIMIT: usize = 4096;
 const MARKS_LIMIT: usize = 3;
 /// Columns of a tab stop.
 const TAB: usize = 4;
-/// Ends a line that was cut.
+/// Marks a line that was cut.
 const CUT: char = '\u{2026}';
 
 /// Makes `raw` one safe line: line breaks and tabs become spaces.
@@ -43,7 +43,7 @@ pub fn text(raw: &str) -> String {
     writer.out
 }
 
-/// What is left of the input once sequences are gone.
+/// A piece of the input after escape sequences are removed.
 enum Piece {
     Newline,
     Tab,

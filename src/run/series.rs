@@ -1,7 +1,7 @@
-//! The points of a curve in the order of their x, with what a screen asks of any stretch of them kept up to date.
+//! The points of a curve in the order of their x, with extremes and quantiles of any stretch of them kept up to date.
 //!
-//! A point that comes costs O(log n). Lowest and highest of a stretch come from a tree of pieces, sixteen to a node, and the value
-//! below which most points of a stage lie from two heaps; neither looks at the points again. Both the screen and the snapshots
+//! Adding a point costs O(log n). Lowest and highest of a stretch come from a tree of pieces, sixteen to a node, and the value
+//! below which most points of a stage lie from two heaps; neither reads the points again. Both the screen and the snapshots
 //! for the wire are drawn from this. Knows points; never columns or colours. Start at [`Series::bounds`].
 
 use std::cmp::{Ordering, Reverse};
@@ -44,17 +44,17 @@ pub struct Bounds {
 /// How the finite losses of a stage are spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// How many there are.
+    /// Number of finite losses.
     pub count: usize,
-    /// The lowest.
+    /// Lowest loss.
     pub lo: f64,
-    /// The highest.
+    /// Highest loss.
     pub hi: f64,
     /// Of the sorted losses, the one at 95 percent of their number.
     pub usual: f64,
 }
 
-/// The points of one stage, which stand together.
+/// The points of one stage, which are contiguous.
 #[derive(Debug, Clone)]
 struct Stage {
     start: usize,
@@ -75,12 +75,12 @@ struct Quantile {
 struct Number(f64);
 
 impl Series {
-    /// Adds a point behind the others.
+    /// Appends a point.
     pub fn push(&mut self, point: StepPoint) {
         Arc::make_mut(&mut self.0).push(point);
     }
 
-    /// Keeps the points whose step satisfies `is_kept`; costs as much as building anew.
+    /// Keeps the points whose step satisfies `is_kept`; costs as much as rebuilding.
     pub fn retain(&mut self, is_kept: impl Fn(u64) -> bool) {
         if !self.iter().all(|point| is_kept(point.step)) {
             *self = self.iter().copied().filter(|point| is_kept(point.step)).collect();
@@ -107,14 +107,14 @@ impl Series {
         gaps.take_while(move |gap| gap.start < range.end).map(move |gap| gap.start.max(range.start)..gap.end.min(range.end))
     }
 
-    /// Lowest and highest finite point of `range`, without looking at most of its points.
+    /// Lowest and highest finite point of `range`, without reading most of its points.
     #[must_use]
     pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
         let own = |idx: usize| self.0.points[idx].loss.is_finite().then_some(Bounds { lowest: idx, highest: idx });
         let (mut start, mut end) = (range.start, range.end.min(self.0.points.len()));
         let (mut before, mut after) = (None, None);
         let mut level = 0;
-        // At each level, what sticks out of whole nodes is merged, and the rest is asked one level up.
+        // At each level, what sticks out of whole nodes is merged, and the rest is looked up one level higher.
         while start < end {
             let node = |idx: usize| if level == 0 { own(idx) } else { self.0.levels[level - 1][idx] };
             let is_last = level == self.0.levels.len();
@@ -185,7 +185,7 @@ impl Inner {
         while level == 0 || self.levels[level - 1].len() > 1 {
             node /= FAN_OUT;
             if level == self.levels.len() {
-                // What stands below already belongs to the new node as well.
+                // What is below already belongs to the new node as well.
                 let all = self.levels.last().map_or(own, |below| below.iter().copied().reduce(|a, b| self.merged(a, b)).flatten());
                 self.levels.push(vec![all]);
             } else if let Some(old) = self.levels[level].get(node).copied() {
@@ -197,7 +197,7 @@ impl Inner {
         }
     }
 
-    /// Of two stretches one behind the other.
+    /// Merges the bounds of two adjacent stretches.
     fn merged(&self, first: Option<Bounds>, second: Option<Bounds>) -> Option<Bounds> {
         let (Some(first), Some(second)) = (first, second) else { return first.or(second) };
         let is_below = |a: usize, b: usize| self.points[a].loss.total_cmp(&self.points[b].loss) == Ordering::Less;
@@ -259,7 +259,7 @@ impl FromIterator<StepPoint> for Series {
     }
 }
 
-/// What follows from the points does not count.
+/// Compares the points only; the rest follows from them.
 impl PartialEq for Series {
     fn eq(&self, other: &Self) -> bool {
         self.0.points == other.0.points

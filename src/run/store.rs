@@ -1,6 +1,6 @@
-//! The store thread: numbers the events of a run, appends them to its files, then shows them to whoever listens.
+//! The store thread: numbers the events of a run, appends them to its files, then publishes them to listeners.
 //!
-//! Files come first and lose nothing; listeners are handed what is left over and may miss records when they are slow, for the
+//! Files come first and lose nothing; listeners may miss records when they are slow, since the
 //! files have them. The trainer waits for the files only before a checkpoint becomes valid. Start at [`Store::open`], then [`Store::start`].
 
 use std::collections::VecDeque;
@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::mpsc as mailbox;
 
-use crate::run::event::ToStore;
+use crate::run::event::StoreMessage;
 use crate::run::{Disk, DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
 
-/// Records that a listener may be behind before it misses some.
+/// Records that a listener may lag behind before it misses some.
 const MAILBOX: usize = 8192;
 /// How long lines wait for a full disk when nothing else happens.
 const RETRY: Duration = Duration::from_secs(2);
@@ -37,14 +37,14 @@ pub struct Store {
 /// Called on the store thread with every record; it must not block for long.
 pub type Reporter = Box<dyn FnMut(&Record) + Send>;
 
-/// A listener's end: what was before this attempt, and what comes.
+/// A listener's end: the history before this attempt, and new records.
 #[derive(Debug)]
 pub struct Subscription {
-    /// The run, to read again what was missed.
+    /// Directory of the run, to read missed records from.
     pub directory: RunDirectory,
-    /// Everything before this attempt, as this attempt begins with it.
+    /// Everything before this attempt, in the state in which this attempt begins.
     pub history: History,
-    /// Every record from now on, unless the mailbox was full: a gap in `seq` says how many are only in the files.
+    /// Every record from now on, unless the mailbox was full: a gap in `seq` tells how many are only in the files.
     pub records: mailbox::Receiver<Arc<Record>>,
 }
 
@@ -63,13 +63,13 @@ pub enum StoreError {
     Read {
         /// Name of the run.
         name: String,
-        /// Why.
+        /// Operating system error.
         source: io::Error,
     },
     /// They cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The system gave no thread.
+    /// The thread could not be started.
     #[error("cannot start the store thread: {0}")]
     Thread(io::Error),
 }
@@ -117,12 +117,12 @@ impl Store {
         &self.history
     }
 
-    /// A mailbox that hears every record from now on.
+    /// Subscribes to every record from now on.
     pub fn subscribe(&mut self) -> Subscription {
         let (sender, records) = mailbox::channel(MAILBOX);
         self.listeners.push(sender);
         let mut history = self.history.clone();
-        // An attempt that is about to say its first word has not ended, however the one before did.
+        // An attempt without events has not ended, however the one before did.
         history.begin_attempt(self.attempt);
         Subscription { directory: self.directory.clone(), history, records }
     }
@@ -142,20 +142,20 @@ impl Store {
         Ok((EventSender::to_store(sender), StoreHandle { thread, attempt }))
     }
 
-    fn run(mut self, events: &Receiver<ToStore>) {
+    fn run(mut self, events: &Receiver<StoreMessage>) {
         for note in std::mem::take(&mut self.notes) {
             self.take(RunEvent::Warning(Warning { message: note }));
         }
         loop {
             match events.recv_timeout(RETRY) {
-                Ok(ToStore::Event(event)) => {
+                Ok(StoreMessage::Event(event)) => {
                     let is_last = matches!(*event, RunEvent::RunFinished(_));
                     self.take(*event);
                     if is_last {
                         break;
                     }
                 }
-                Ok(ToStore::Sync(reply)) => {
+                Ok(StoreMessage::Sync(reply)) => {
                     self.flush();
                     let _ = reply.send(self.log.sync());
                 }
@@ -174,7 +174,7 @@ impl Store {
         }
     }
 
-    /// Numbers an event, writes it, shows it; what the disk says to that follows as a warning.
+    /// Numbers an event, writes it, publishes it; a disk failure follows as a warning.
     fn take(&mut self, event: RunEvent) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {

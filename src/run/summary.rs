@@ -1,4 +1,4 @@
-//! What a list of runs shows of each, without reading the long files.
+//! One row of a list of runs, read without the long files.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::config::PatchSize;
 use crate::run::{ControlState, History, LineFile, Outcome, RunDirectory, RunEvent, is_alive, last_activity, last_record, read_events};
 
-/// Whether a run works, and if not, how it ended.
+/// Whether a run is alive, and if not, how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
@@ -22,11 +22,11 @@ pub enum RunState {
     Stopped,
     /// Interrupted without a checkpoint.
     Interrupted,
-    /// Something broke.
+    /// An error ended it.
     Failed,
-    /// The engine is gone and did not say why: killed, out of memory, power cut.
+    /// The engine is gone without reporting why: killed, out of memory, power cut.
     Crashed,
-    /// No engine has said anything yet.
+    /// No engine has reported anything yet.
     New,
 }
 
@@ -35,10 +35,10 @@ pub enum RunState {
 pub struct RunSummary {
     /// Name of the run.
     pub name: String,
-    /// Its directory.
+    /// Directory of the run.
     #[serde(rename = "path", serialize_with = "path_text")]
     pub directory: RunDirectory,
-    /// Whether it works.
+    /// Alive, or how it ended.
     pub state: RunState,
     /// Completed updates.
     pub step: u64,
@@ -58,16 +58,16 @@ pub struct RunSummary {
 /// The stage that a run is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CurrentStage {
-    /// Which, counted from 1.
+    /// Number of the stage, counted from 1.
     pub number: usize,
-    /// How many the plan has.
+    /// Number of stages in the plan.
     pub of: usize,
-    /// K.
+    /// Patch size (K).
     pub patch_size: PatchSize,
 }
 
 impl RunSummary {
-    /// Reads what there is to say about `directory`.
+    /// Reads the summary of the run in `directory`.
     pub fn read(directory: &RunDirectory) -> io::Result<Self> {
         let mut history = History::default();
         for record in read_events(directory)? {

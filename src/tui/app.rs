@@ -79,7 +79,7 @@ pub enum Effect {
     Send {
         /// The command's name in the answers.
         id: String,
-        /// What is asked.
+        /// Requested command.
         command: RunCommand,
     },
     /// Leave the shown run, or the program; what runs goes on.

@@ -113,7 +113,7 @@ pub enum Pane {
 /// A command and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What was asked.
+    /// Requested command.
     pub command: RunCommand,
     /// Who asked, if it was not this client.
     pub from: Option<String>,

@@ -79,7 +79,7 @@ pub struct Positions {
     pub future: Tensor<4, Bool>,
 }
 
-/// Told the feed-forward tensors of every layer: layer, intermediate `[N, F]`, output `[N, D]`.
+/// Called with the feed-forward tensors of every layer: layer, intermediate `[N, F]`, output `[N, D]`.
 pub type Observer<'a> = &'a mut dyn FnMut(usize, &Tensor<2>, &Tensor<2>);
 
 impl LlamaForCausalLM {

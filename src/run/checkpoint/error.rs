@@ -12,12 +12,12 @@ pub enum CheckpointError {
     /// The file system refused.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Operating system error.
         source: io::Error,
     },
-    /// There is too little room, noticed before anything was written.
+    /// There is too little space, noticed before anything was written.
     #[error("{}: {needed} bytes are needed and {free} are free", path.display())]
     NoRoom {
         /// The folder of checkpoints.
@@ -42,9 +42,9 @@ pub enum CheckpointError {
     /// A file is not what it should be.
     #[error("{}: {problem}", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is rejected.
         problem: String,
     },
     /// The run was told to end before all bytes were checked.

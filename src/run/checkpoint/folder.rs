@@ -1,4 +1,4 @@
-//! The checkpoints of a run: in which order one is written, which are found, which are kept.
+//! The checkpoints of a run: the order of writing one, finding the newest valid one, pruning.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -32,11 +32,11 @@ type TensorError = Box<dyn Error + Send + Sync>;
 
 /// What is to be saved.
 pub struct NewCheckpoint<'a> {
-    /// Where the run is.
+    /// Position of the run.
     pub state: TrainerState,
     /// Time in steps of each stage so far, in seconds.
     pub active_seconds: Vec<f64>,
-    /// Whether pruning leaves it.
+    /// Whether pruning keeps it.
     pub permanent: bool,
     /// Bytes of both files of tensors.
     pub tensor_bytes: u64,
@@ -51,9 +51,9 @@ pub struct NewCheckpoint<'a> {
 /// A directory with a checkpoint's name that is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// The directory.
+    /// Path of the directory.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Why it is rejected.
     pub reason: String,
 }
 
@@ -71,7 +71,7 @@ impl Checkpoints {
         Self { disk, ..self }
     }
 
-    /// Saves, then prunes; a valid checkpoint of the same state is left as it is. Says whether something was written.
+    /// Saves, then prunes; a valid checkpoint of the same state is left as it is. Returns whether something was written.
     ///
     /// The order is what makes a crash harmless: the run's lines, both files of tensors, `trainer.json`, the manifest, each on
     /// the disk before the next, then one rename.
@@ -91,7 +91,7 @@ impl Checkpoints {
         }
         let scratch = path.with_extension("tmp");
         let checkpoint = self.write(&scratch, &path, new).inspect_err(|_| {
-            // What is left of a failed save only takes room that the next try needs.
+            // Leftovers of a failed save only take space that the next attempt needs.
             let _ = self.disk.remove_folder(&scratch);
         })?;
         if let Err(error) = self.prune(checkpoint.manifest.step) {
@@ -124,7 +124,7 @@ impl Checkpoints {
         Ok((None, rejected))
     }
 
-    /// What the newest checkpoint says of itself, unchecked: enough to say where a run stands that could not start.
+    /// The newest checkpoint by its own claims, unchecked: enough to report the position of a run that could not start.
     #[must_use]
     pub fn newest_claimed(&self) -> Option<Checkpoint> {
         self.candidates().into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
@@ -139,7 +139,7 @@ impl Checkpoints {
     /// Checks the checkpoint in `path`, its name included.
     ///
     /// # Errors
-    /// With what is wrong; [`CheckpointError::Interrupted`] when `stop` says so.
+    /// With the reason; [`CheckpointError::Interrupted`] when `stop` says so.
     pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
         let manifest = Manifest::read(path)?;
         if step_of(path) != Some(manifest.step) {
@@ -151,7 +151,7 @@ impl Checkpoints {
     /// Bytes that an ordinary user can still write where the checkpoints are.
     ///
     /// # Errors
-    /// When the file system does not say.
+    /// When the file system cannot be queried.
     pub fn free_bytes(&self) -> Result<u64, CheckpointError> {
         let stat = rustix::fs::statvfs(&self.run).map_err(|error| CheckpointError::at(&self.run)(error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

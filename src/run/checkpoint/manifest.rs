@@ -1,4 +1,4 @@
-//! `manifest.json`: written last, it says what a checkpoint's files are, and vouches for itself.
+//! `manifest.json`: written last, it lists a checkpoint's files with their hashes, and holds a hash of itself.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,10 +13,10 @@ use crate::run::files::{open_regular, read_small};
 
 /// The field that holds the manifest's hash of itself.
 const OWN_HASH: &str = "blake3";
-/// Bytes that are hashed between two looks at the stop flag: some tens of milliseconds.
+/// Bytes that are hashed between two checks of the stop flag: some tens of milliseconds.
 const PIECE: usize = 16 << 20;
 
-/// What `manifest.json` says.
+/// Content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the directory: 1 has no hash of the manifest itself.
@@ -27,7 +27,7 @@ pub struct Manifest {
     pub stage: usize,
     /// K of that stage.
     pub patch_size: PatchSize,
-    /// Whether pruning leaves it: stage ends and the run's end.
+    /// Whether pruning keeps it: stage ends and the run's end.
     pub permanent: bool,
     /// When it was written, RFC 3339.
     pub created_at: String,
@@ -42,7 +42,7 @@ pub struct Manifest {
 /// Size and hash of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// BLAKE3 of the content, in hex.
     pub blake3: String,
@@ -51,11 +51,11 @@ pub struct FileEntry {
 /// A valid checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Its directory.
+    /// Path of its directory.
     pub path: PathBuf,
-    /// What its manifest says.
+    /// Content of its `manifest.json`.
     pub manifest: Manifest,
-    /// What its `trainer.json` says.
+    /// Content of its `trainer.json`.
     pub state: TrainerState,
 }
 
@@ -73,10 +73,10 @@ impl Manifest {
         Ok(serde_json::to_string_pretty(&value)? + "\n")
     }
 
-    /// Reads the manifest of the checkpoint in `folder`; what else is there is not looked at.
+    /// Reads the manifest of the checkpoint in `folder`; other files are not read.
     ///
     /// # Errors
-    /// When it is missing, is not what was written, or is of a newer version.
+    /// When it is missing, damaged, or of a newer version.
     pub(super) fn read(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(MANIFEST_FILE);
         let damaged = |problem: String| CheckpointError::damaged(&path, problem);
@@ -113,12 +113,12 @@ impl Checkpoint {
     /// Reads the checkpoint in `path` and checks every byte of it against its manifest.
     ///
     /// # Errors
-    /// With what is wrong; [`CheckpointError::Interrupted`] when `stop` says so.
+    /// With the reason; [`CheckpointError::Interrupted`] when `stop` says so.
     pub fn read(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, CheckpointError> {
         let manifest = Manifest::read(path)?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
-            // The length is looked at first, so that a truncated file is found without reading the others.
+            // The length is checked first, so that a truncated file is found without reading the others.
             let found = open_regular(&file).and_then(|file| file.metadata()).map_err(CheckpointError::at(&file))?.len();
             if found != expected.bytes {
                 return Err(CheckpointError::damaged(&file, format!("it has {found} bytes instead of {}", expected.bytes)));
@@ -133,14 +133,14 @@ impl Checkpoint {
         Self::read_claims(path)
     }
 
-    /// What the checkpoint in `path` says of itself; its tensors are not looked at.
+    /// The checkpoint in `path` by its own claims; its tensors are not checked.
     pub(super) fn read_claims(path: &Path) -> Result<Self, CheckpointError> {
         let checkpoint = Self { path: path.to_owned(), manifest: Manifest::read(path)?, state: read_state(path)? };
         checkpoint.check_agreement()?;
         Ok(checkpoint)
     }
 
-    /// Manifest and `trainer.json` must tell the same story.
+    /// Checks that manifest and `trainer.json` agree.
     fn check_agreement(&self) -> Result<(), CheckpointError> {
         let (manifest, state) = (&self.manifest, &self.state);
         let agrees = manifest.step == state.step

@@ -1,7 +1,7 @@
-//! Checkpoints as files: what they hold, whether they are valid, in which order they are written, which are kept.
+//! Checkpoints as files: content, validity, order of writing, pruning.
 //!
 //! Knows directories, hashes and JSON; never tensors, which the engine writes through a closure. A checkpoint becomes valid by
-//! one rename, and nothing is believed that its manifest does not confirm. Start at [`Checkpoints::save`].
+//! one rename, and nothing is trusted that its manifest does not confirm. Start at [`Checkpoints::save`].
 
 mod error;
 mod folder;

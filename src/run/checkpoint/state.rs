@@ -1,11 +1,11 @@
-//! `trainer.json`: where a run is, and enough of what it is to notice that a checkpoint belongs to another.
+//! `trainer.json`: the position of a run, and enough of its identity to notice a checkpoint of another run.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::PatchSize;
 use crate::plan::ModelShape;
 
-/// Where a run is. Equal runs give equal bytes: there is no time in it.
+/// The position of a run. Equal runs give equal bytes: it holds no time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
     /// Version of this file: 1 has no `model`, `tokenizer` and `data_order`.
@@ -33,7 +33,7 @@ pub struct TrainerState {
     /// Whether everything that was due after the last update was measured; a stop may have come in between.
     #[serde(alias = "has_looked")]
     pub has_measured: bool,
-    /// The network.
+    /// Sizes of the network.
     #[serde(default)]
     pub model: Option<CheckpointModel>,
     /// Hash of the tokenizer.
@@ -80,14 +80,14 @@ pub struct DataOrder {
     pub shuffle: bool,
 }
 
-/// A fact of a checkpoint that is not as the run's plan has it.
+/// A value of a checkpoint that contradicts the run's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Name of the fact.
+    /// Name of the value.
     pub what: &'static str,
-    /// What the checkpoint says.
+    /// Value in the checkpoint.
     pub found: String,
-    /// What follows from the configuration and the text.
+    /// Value according to configuration and text.
     pub expected: String,
 }
 
@@ -97,7 +97,7 @@ impl TrainerState {
 
     /// What differs from `expected`, the state that the plan has after the same number of updates.
     ///
-    /// What an older format does not say is not compared, and neither is what was measured.
+    /// Values that an older format lacks are not compared, and neither is `has_measured`.
     #[must_use]
     pub fn differences(&self, expected: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
