@@ -1,4 +1,4 @@
-//! What can be typed: clap types and nothing else. Their comments are the help texts.
+//! The command line: clap types and nothing else. Their comments are the help texts.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Patch-level LLM pre-training in the terminal: launch, watch, steer and resume runs.
 ///
-/// The model first reads patches of K averaged tokens and predicts the next patch, then goes on token by token (arXiv
-/// 2407.12665): half the compute, about the same model. `patchtui run demo` shows it in three minutes, and `patchtui` alone
+/// The model first reads patches of K averaged tokens and predicts the next patch, then continues token by token (arXiv
+/// 2407.12665): half the compute, about the same model. `patchtui run demo` shows it in three minutes; `patchtui` alone
 /// lists the runs.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
-    /// Where runs live.
+    /// Folder of the runs.
     #[arg(long, global = true, value_name = "DIR", env = "PATCHTUI_RUNS_DIR", default_value = "runs")]
     pub runs_dir: PathBuf,
     /// Without a subcommand: short for `run CONFIG --no-tui`.
@@ -21,31 +21,31 @@ pub struct Cli {
     /// With --no-tui and without a subcommand: the configuration, `demo` if left out.
     #[arg(value_name = "CONFIG")]
     pub config: Option<String>,
-    /// What to do.
+    /// Subcommand.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What to do.
+/// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Starts a run in the background and watches it.
     Run(RunArgs),
-    /// Goes on with an unfinished run, from any folder, and watches it.
+    /// Resumes an unfinished run, from any folder, and watches it.
     Resume(ResumeArgs),
-    /// Says on paper what a configuration leads to: stages, cost, memory, disk.
+    /// Shows the plan of a configuration without training: stages, cost, memory, disk.
     Plan(PlanArgs),
     /// Watches and steers a run, from any folder.
     Attach {
-        /// A run's name or directory; the newest alive run if left out.
+        /// A run's name or directory; if left out, the newest live run, or else the newest.
         run: Option<String>,
     },
-    /// Shows a run from its files alone: one that has ended, was copied here, or works on another machine.
+    /// Shows a run from its files alone: one that has ended, was copied here, or runs on another machine.
     View {
-        /// A run's name or directory; the newest alive run if left out.
+        /// A run's name or directory; if left out, the newest live run, or else the newest.
         run: Option<String>,
     },
-    /// Tells a run what to do, like the keys do.
+    /// Sends a command to a run, like the keys of its screen.
     Ctl(CtlArgs),
     /// Lists runs with their state.
     Runs {
@@ -53,10 +53,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows what can be configured and what is.
+    /// Shows configuration keys and their values.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Makes tokenizers.
+    /// Trains tokenizers.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
     /// The process behind a run; started by `run`.
@@ -73,7 +73,7 @@ pub enum Command {
 pub struct ConfigArgs {
     /// A TOML file, or the name of a built-in configuration, like `demo`.
     pub config: String,
-    /// Changes one key; may be repeated. The value is TOML, anything else is a string.
+    /// Sets one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
 }
@@ -81,22 +81,22 @@ pub struct ConfigArgs {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What to run.
+    /// Configuration to run.
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Name of the run, instead of the configuration's.
     #[arg(long)]
     pub name: Option<String>,
-    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Trains in the foreground and prints lines; also what happens without a terminal.
+    /// Trains in the foreground and prints lines; the default without a terminal.
     #[arg(long)]
     pub no_tui: bool,
     /// Prints the run's events as JSON lines on stdout; implies --no-tui.
     #[arg(long)]
     pub json: bool,
-    /// Goes on where the run stopped; starts it if there is nothing to go on from.
+    /// Resumes the run where it stopped; starts it if there is nothing to resume.
     #[arg(long)]
     pub resume: bool,
 }
@@ -106,7 +106,7 @@ pub struct RunArgs {
 pub struct ResumeArgs {
     /// A run's name or directory; the newest unfinished run if left out.
     pub run: Option<String>,
-    /// Trains in the foreground and prints lines; also what happens without a terminal.
+    /// Trains in the foreground and prints lines; the default without a terminal.
     #[arg(long)]
     pub no_tui: bool,
     /// Prints the run's events as JSON lines on stdout; implies --no-tui.
@@ -117,10 +117,10 @@ pub struct ResumeArgs {
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// What to plan.
+    /// Configuration to plan.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
     /// One JSON document instead of lines.
@@ -133,7 +133,7 @@ pub struct PlanArgs {
 pub struct CtlArgs {
     /// A run's name or directory.
     pub run: String,
-    /// What it is told.
+    /// Command for the run.
     pub verb: Verb,
     /// Returns when the run has accepted the command, not when it is done.
     #[arg(long)]
@@ -143,55 +143,55 @@ pub struct CtlArgs {
     pub json: bool,
 }
 
-/// What a run can be told.
+/// Commands for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Verb {
-    /// Say how it is going.
+    /// Report what the run is doing.
     Status,
-    /// Compute nothing until told to go on.
+    /// Stop computing until resumed.
     Pause,
-    /// Go on.
+    /// Continue after a pause.
     Resume,
-    /// Save now and go on.
+    /// Save a checkpoint now and continue.
     Checkpoint,
     /// Measure the token-level loss now.
     Evaluate,
     /// Continue the prompts now.
     Sample,
-    /// Finish the step, save, end.
+    /// Save a checkpoint and end.
     Stop,
     /// End without saving.
     Kill,
 }
 
-/// What there is to know about configurations.
+/// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Every key with its value and where it came from.
+    /// Prints every key with its value and origin.
     Show {
-        /// What to show.
+        /// Configuration to show.
         #[command(flatten)]
         config: ConfigArgs,
         /// One JSON document instead of lines.
         #[arg(long)]
         json: bool,
     },
-    /// A commented file to start from.
+    /// Prints a commented file to start from.
     Template,
 }
 
-/// What can be done about tokenizers.
+/// Subcommands of `tokenizer`.
 #[derive(Debug, Subcommand)]
 pub enum TokenizerCommand {
     /// Trains a byte-level BPE tokenizer on text files.
     Train {
-        /// Text files, folders and patterns.
+        /// Text files, folders and glob patterns.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Number of tokens, special ones included.
         #[arg(long, default_value_t = 32_000)]
         vocab_size: usize,
-        /// Where the tokenizer file goes.
+        /// Path of the new tokenizer file.
         #[arg(long, short, default_value = "tokenizer.json")]
         output: PathBuf,
         /// Field of a JSON record that holds the text.

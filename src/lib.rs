@@ -1,7 +1,7 @@
 //! patchtui: patch-level LLM pre-training that lives in a terminal.
 //!
 //! This page is the map of the program. The method is arXiv 2407.12665: a language model first reads patches of K averaged
-//! tokens and predicts the next patch, then goes on token by token.
+//! tokens and predicts the next patch, then continues token by token.
 //!
 //! ```text
 //!  patchtui (client: ratatui)  <---- Unix socket ---->  patchtui engine (own process, own session)
@@ -9,7 +9,7 @@
 //!  patchtui ctl                                           |- store thread    (metrics.jsonl, events.jsonl, ...)
 //!  patchtui run --no-tui = the engine in the foreground   '- control thread  (tokio: socket, signals)
 //!                                                               |
-//!                                                   runs/<name>/  (the truth: plain files)
+//!                                                   runs/<name>/  (source of truth: plain files)
 //! ```
 //!
 //! # How data flows
@@ -19,36 +19,36 @@
 //! host::claim -> a locked directory -> host::ClaimedRun::prepare -> an engine that holds the lock
 //! text -> data::prepare -> token files (memory-mapped) -> data::Loader -> ids
 //! engine::execute -> run::RunEvent -> run::Store -> metrics.jsonl, events.jsonl, ... (never dropped)
-//!                                       '-> control::Server -> clients (may skip; they get a new snapshot)
+//!                                       '-> control::Server -> clients (may miss records; they get a new snapshot)
 //! key, script, signal -> run::RunCommand -> read between micro-batches -> answered by an event
 //! ```
 //!
 //! # Who may import whom
 //!
-//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` reads this table and holds the sources to it.
+//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` reads this table and enforces it.
 //!
 //! | module | what it is for | may import |
 //! |---|---|---|
-//! | [`config`] | what the user wrote, every key documented, unknown keys refused | - |
-//! | [`plan`] | what follows from it: pure arithmetic, no files, no clock | config |
+//! | [`config`] | the configuration: every key documented, unknown keys refused | - |
+//! | [`plan`] | the plan that follows from it: pure arithmetic, no files, no clock | config |
 //! | [`data`] | text to token files to blocks of ids, tokenizers and their training; never tensors | config, plan |
-//! | [`run`] | what a run says, hears and leaves behind: events, commands, directory, checkpoints as files | config, plan |
+//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | config, plan |
 //! | [`control`] | socket, protocol, signals | config, plan, run |
-//! | [`host`] | from a configuration to a living engine: directory, lock, process | config, plan, data, run, control |
+//! | [`host`] | from a configuration to a live engine: directory, lock, process | config, plan, data, run, control |
 //! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, plan, data, run |
-//! | [`report`] | faces without a screen: plain lines, JSON lines | config, plan, run, control, host |
+//! | [`report`] | output without a screen: plain lines, JSON lines, tables | config, plan, run, control, host |
 //! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control, host |
 //! | [`commands`] | one file per subcommand: wiring only | all |
-//! | [`cli`] | what can be typed | - |
+//! | [`cli`] | the command line | - |
 //!
 //! # What must stay absent
 //!
 //! - No tensor outside `engine`, no ratatui outside `tui`, no printing outside `main`, `report` and `commands`.
 //! - `engine` never sees who listens; `plan` does no input or output; only `commands` knows that an engine and a screen exist.
-//! - No type of the planner or the trainer on disk or on the wire: what stands there has types of its own, in `run` and `control`.
-//! - No moment in which a run directory is judged or written without its lock.
+//! - No type of the planner or the trainer on disk or on the wire: those formats have types of their own, in `run` and `control`.
+//! - No run directory is inspected for a start, or written, without holding its lock.
 //! - No sum on the CPU whose order depends on threads: a resumed run gives the same bytes.
-//! - No text from outside reaches a terminal without [`run::sanitize_line`] or its kin.
+//! - No text from outside reaches a terminal without passing through [`run::sanitize`].
 //!
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.
 

@@ -9,7 +9,7 @@ use crate::report::{end_text, print};
 use crate::run::{RunDirectory, sanitize_line};
 use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 
-/// The run that `run` means; without a name the newest that is alive, or else the newest.
+/// Finds the run `run`; without a name the newest that is alive, or else the newest.
 pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError> {
     Ok(match run {
         Some(text) => runs.index.find(text, &runs.folder)?,
@@ -17,7 +17,7 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
     })
 }
 
-/// Shows `directory` on the terminal until the user leaves. Returns the exit code: 0 on leaving a run that goes on, else the run's.
+/// Shows `directory` on the terminal until the user leaves. Returns the exit code: 0 on leaving a live run, else the run's.
 ///
 /// # Errors
 /// When the run listens to signals only, or the terminal cannot be used.
@@ -43,7 +43,7 @@ pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
 pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exit = runtime.block_on(async { tui::run(opening(), TuiOptions::new()).await });
-    // Nothing behind the screen may hold the process up.
+    // No background task may delay the exit.
     runtime.shutdown_background();
     exit
 }

@@ -1,13 +1,13 @@
-//! Whether a run fits on this machine, asked before anything is allocated or written.
+//! Checks whether a run fits on this machine, before anything is allocated or written.
 //!
-//! Refuses only what cannot work; what may not work is a warning. Start at [`check_memory`].
+//! Refuses only what certainly cannot work; what may fail is a warning. Start at [`check_memory`].
 
 use crate::commands::CommandError;
 use crate::config::RunConfig;
 use crate::plan::{MemoryNeed, RunPlan};
 use crate::report::format;
 
-/// Threads that compute when the configuration asks for `threads`; 0 stands for all.
+/// Number of compute threads for the configured `threads`; 0 stands for all.
 #[must_use]
 pub fn num_threads(threads: usize) -> usize {
     if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
@@ -23,7 +23,7 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
     if need.expected <= available {
         return Ok(None);
     }
-    let hint = way_out(config, plan, available);
+    let hint = memory_hint(config, plan, available);
     let free = format::bytes(available);
     if need.least > available {
         let message = format!(
@@ -38,7 +38,7 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
 }
 
 /// What to change so that the run fits.
-fn way_out(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
+fn memory_hint(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
     let threads = num_threads(config.threads);
     if let Some(largest) = MemoryNeed::largest_micro_batch(plan, config, threads, available) {
         return format!("use training.micro_batch_size = {largest}{}", in_stages(config, largest));
@@ -52,7 +52,7 @@ fn way_out(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
     "the model is too large for this machine: choose smaller sizes under [model], like model.preset = \"demo\"".into()
 }
 
-/// A stage may have a micro-batch of its own, which then has to shrink too.
+/// Addition to a hint: a stage may override the micro-batch size, which then has to shrink too.
 fn in_stages(config: &RunConfig, largest: usize) -> &'static str {
     let is_larger = |size: Option<usize>| size.is_some_and(|size| size > largest);
     if config.stages.iter().any(|stage| is_larger(stage.micro_batch_size)) { ", and no larger value in any stage" } else { "" }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_hint_names_what_would_fit() {
         let (config, plan) = planned(&["training.micro_batch_size=64"]);
-        let hint = |available: u64| way_out(&config, &plan, available);
+        let hint = |available: u64| memory_hint(&config, &plan, available);
         assert_eq!(hint(u64::MAX), "use training.micro_batch_size = 63");
         let one = |threads| MemoryNeed::with_micro_batches(&plan, &config, threads, 1);
         assert_eq!(hint(one(2).expected), "use training.micro_batch_size = 1");
@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(hint(one(1).expected - 1), "try threads = 1 and training.micro_batch_size = 1, or choose smaller sizes under [model]");
         assert!(hint(one(1).least - 1).starts_with("the model is too large for this machine"));
         let (own, plan) = planned(&["stages=[{patch_size=4,share=0.5,micro_batch_size=16},{patch_size=1}]"]);
-        assert!(way_out(&own, &plan, one(2).expected).ends_with("= 1, and no larger value in any stage"));
+        assert!(memory_hint(&own, &plan, one(2).expected).ends_with("= 1, and no larger value in any stage"));
     }
 }

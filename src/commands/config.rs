@@ -1,4 +1,4 @@
-//! `patchtui config show` and `patchtui config template`: what a configuration says, and where each value comes from.
+//! `patchtui config show` and `patchtui config template`: every value with its origin, and a commented file.
 
 use serde_json::{Map, Value as Json, json};
 

@@ -1,4 +1,4 @@
-//! `patchtui ctl`: the verbs of the keyboard, for scripts.
+//! `patchtui ctl`: the commands of the keyboard, for scripts.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::report::format::duration;
 use crate::report::{print, status_text};
 use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize_line};
 
-/// What a script asks.
+/// What a script requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CtlVerb {
-    /// What the run is doing.
+    /// Report the state of the run.
     Status,
-    /// To do something.
+    /// Send a command.
     Tell(RunCommand),
 }
 
-/// What a script waits for.
+/// How long a script waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// That the command is done.
+    /// Until the command is carried out.
     UntilDone,
-    /// That the run has accepted the command.
+    /// Until the run has accepted the command.
     UntilAccepted,
 }
 
@@ -34,9 +34,9 @@ pub enum Wait {
 pub struct CtlRequest<'a> {
     /// Name or path of the run.
     pub run: &'a str,
-    /// What is asked.
+    /// Requested verb.
     pub verb: CtlVerb,
-    /// What is waited for.
+    /// When to return.
     pub wait: Wait,
     /// How long a command may take.
     pub limit: Duration,
@@ -44,13 +44,13 @@ pub struct CtlRequest<'a> {
     pub json: bool,
 }
 
-/// Asks a run and prints the answer.
+/// Sends a request to a run and prints the answer.
 pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), CommandError> {
     print(&answer(asked, runs)?);
     Ok(())
 }
 
-/// Asks a run; the answer ends with a line feed.
+/// Sends a request to a run; the answer ends with a line feed.
 pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError> {
     let CtlRequest { run, verb, wait, limit, json } = asked;
     let directory = runs.index.find(run, &runs.folder)?;
@@ -81,7 +81,7 @@ fn note_json(directory: &RunDirectory, note: &CommandNote) -> Value {
     json!({ "run": directory.name(), "command": note.command, "message": note.message, "step": note.step, "seconds": note.seconds, "bytes": note.bytes })
 }
 
-/// The status for people; if the engine does not answer, first that.
+/// The status for people, beginning with the problem if the engine does not answer.
 fn status_lines(summary: &RunSummary, status: &Status) -> String {
     let Status { history, problem } = status;
     let Some(problem) = problem else { return status_text(summary, history, None) };

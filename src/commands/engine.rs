@@ -1,4 +1,4 @@
-//! The engine behind a run: what it is checked for, how it shows itself. The only place that knows that an engine can be missing.
+//! Checks a run and starts its engine. The only module that knows that a build may lack the engine.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub use with_burn::run;
 #[cfg(not(feature = "engine"))]
 pub use without_burn::run;
 
-/// How a run shows itself where it was started.
+/// Output of a run in the foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreground {
     /// Lines for people on the standard output.
@@ -27,10 +27,10 @@ pub enum Foreground {
 
 /// Checks what can be checked before anything is written: text, tokenizer, numbers, device, memory, disk.
 ///
-/// `directory` is where the run would be. Returns what the user should know although the run may work.
+/// `directory` is where the run would be. Returns warnings for the user.
 ///
 /// # Errors
-/// With the first thing that does not fit.
+/// With the first check that fails.
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
     let is_cpu = check_device(config)?;
     let inputs = Inputs::find(&config.data)?;
@@ -74,12 +74,12 @@ mod with_burn {
     use crate::report::{Json, Plain, stdout};
     use crate::run::{RunIndex, RunLock};
 
-    /// Trains the run in this process until it ends, in the background without a face. Returns the exit code.
+    /// Trains the run in this process until it ends, in the background if `foreground` is `None`. Returns the exit code.
     ///
     /// # Errors
     /// When the run's files cannot be used.
     pub fn run(directory: &RunDirectory, lock: RunLock, foreground: Option<Foreground>) -> Result<u8, CommandError> {
-        // What libraries have to say goes where the process's errors go: in the background that is engine.log.
+        // Messages of libraries go to the process's standard error: in the background that is engine.log.
         let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
         let config = engine_config(directory)?;
         let face = foreground.map(face);

@@ -1,4 +1,4 @@
-//! What a command tells its caller when it cannot do its work: a paragraph, a hint, an exit code.
+//! The error of a command: a message, a hint, an exit code.
 
 use std::fmt;
 use std::io;
@@ -11,29 +11,29 @@ use crate::host::StartError;
 use crate::plan::PlanError;
 use crate::run::{FindError, LockError};
 
-/// Exit code when what was asked for cannot be done as it was asked.
+/// Exit code for an invalid request.
 const USAGE: u8 = 2;
 /// Exit code when something failed.
 const FAILED: u8 = 1;
 
-/// Why a command could not do its work.
+/// Why a command failed.
 #[derive(Debug)]
 pub struct CommandError {
-    /// What and where, readable after "error: ".
+    /// What failed, readable after "error: ".
     pub message: String,
     /// What to type next.
     pub hint: Option<String>,
-    /// Of the process.
+    /// Exit code of the process.
     pub exit_code: u8,
 }
 
 impl CommandError {
-    /// What was asked for cannot be done as it was asked.
+    /// An invalid request, which the user has to change.
     pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), exit_code: USAGE }
     }
 
-    /// Something failed that the user did not cause.
+    /// A failure that the user did not cause.
     pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: Some(hint.into()), exit_code: FAILED }
     }

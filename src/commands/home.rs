@@ -46,7 +46,7 @@ fn refusal(error: CommandError) -> Refusal {
     Refusal { message: error.message, hint: error.hint }
 }
 
-/// Starts the engine of an unfinished run again, with the configuration that it has.
+/// Resumes an unfinished run with its own configuration.
 fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
     match claim_directory(directory.clone(), true) {
         Err(HostError::Alive { directory }) => Ok(directory),
@@ -68,6 +68,6 @@ fn start(config: &str, runs_dir: &Path) -> Result<RunDirectory, CommandError> {
 }
 
 fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, CommandError> {
-    // The screen of the run comes next and has no place for warnings of its start; what cannot work was refused.
+    // The screen of the run comes next and has no place for warnings of its start; whatever cannot work was refused.
     launch(ready(claimed)?, config).map(|(directory, _)| directory)
 }

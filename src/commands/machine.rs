@@ -1,14 +1,14 @@
-//! What this machine has left for a run: memory.
+//! Memory that this machine has available for a run.
 //!
-//! Reads `/proc`, control groups and resource limits; what cannot be read is no limit. Start at [`available_memory`].
+//! Reads `/proc`, control groups and resource limits; what cannot be read counts as unlimited. Start at [`available_memory`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Bytes that this process can still ask for: what the machine, its control groups and its resource limits leave, whichever
-/// is least. `None` if nothing is known.
+/// Bytes that this process can still allocate: the least of what the machine, its control groups and its resource limits
+/// leave. `None` if nothing is known.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();

@@ -32,7 +32,7 @@ pub use error::CommandError;
 /// How long a script waits for a command to be carried out: an evaluation or a large checkpoint takes its time.
 const CTL_LIMIT: Duration = Duration::from_mins(10);
 
-/// Where runs are looked for.
+/// Where to look for runs.
 #[derive(Debug, Clone)]
 pub struct Runs {
     /// The folder of runs: `--runs-dir`.
@@ -49,10 +49,10 @@ impl Runs {
     }
 }
 
-/// Does what was typed. Returns the exit code.
+/// Runs the given subcommand. Returns the exit code.
 ///
 /// # Errors
-/// With what a person should read.
+/// With a message and a hint for the user.
 pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
     let runs = Runs::of_user(cli.runs_dir);
     match cli.command {
@@ -86,16 +86,17 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
     }
 }
 
-/// Who sends a command from this process through `face`, like `"keyboard of alice"`.
+/// Name of this process as the sender of commands through `face`, like `"keyboard of alice"`.
 #[must_use]
 pub fn sender_name(face: &str) -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
     user.map_or_else(|| face.to_owned(), |user| format!("{face} of {user}"))
 }
 
-/// Loads what the command line names.
+/// Loads the configuration that the command line names.
 fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, CommandError> {
-    let current_dir = std::env::current_dir().map_err(|error| CommandError::failed(format!("cannot use the current folder: {error}"), "cd to a folder that exists"))?;
+    let current_dir =
+        std::env::current_dir().map_err(|error| CommandError::failed(format!("cannot use the current folder: {error}"), "cd to a folder that exists"))?;
     Ok(load(&LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir })?)
 }
 

@@ -1,4 +1,4 @@
-//! `patchtui plan`: what a configuration leads to, on paper.
+//! `patchtui plan`: the plan of a configuration, without training.
 //!
 //! Start at [`plan`]; its JSON is described in `plan_document.rs`, its lines are made in `plan_lines.rs`.
 
@@ -17,7 +17,7 @@ use crate::plan::{Corpus, PlanError, RunPlan};
 /// Vocabulary of a tokenizer that is not there, when `model.vocab_size` does not say: that of LLaMA-2, as in the paper.
 const ASSUMED_VOCAB_SIZE: usize = 32_000;
 
-/// A larger network is not built just to be timed: its plan must not need the memory that it warns of.
+/// Parameters of the largest network that is built to be timed: planning must not need the memory that it warns of.
 #[cfg(feature = "engine")]
 const MOST_MEASURED: u64 = 50_000_000;
 /// Floating-point operations of the longest trial: beyond them a CPU takes minutes.
@@ -26,10 +26,10 @@ const MOST_TRIAL_FLOPS: f64 = 1e12;
 
 /// Prints the plan of a configuration. Returns the exit code.
 ///
-/// Works without the files that the configuration names: what is assumed in their place stands among the warnings.
+/// Works without the files that the configuration names: assumptions in their place are listed among the warnings.
 ///
 /// # Errors
-/// When no plan follows from it.
+/// When the configuration has no valid plan.
 pub fn plan(args: &PlanArgs) -> Result<u8, CommandError> {
     let mut config = load_config(&args.config)?.config;
     if let Some(device) = &args.device {
@@ -43,7 +43,7 @@ pub fn plan(args: &PlanArgs) -> Result<u8, CommandError> {
     let speeds = if memory_warning.is_none() { stage_speeds(&config, &plan)? } else { Vec::new() };
     plan.warnings.extend(memory_warning);
     let text = if args.json { PlanDocument::new(&config, &plan, &speeds).to_json()? } else { lines(&config, &plan, &speeds).join("\n") };
-    // A reader that went away has seen enough.
+    // A closed pipe is no error.
     let _ = writeln!(io::stdout(), "{text}");
     Ok(0)
 }
@@ -77,7 +77,7 @@ fn assumed_vocab_size(config: &RunConfig) -> usize {
     config.model.vocab_size.unwrap_or(ASSUMED_VOCAB_SIZE)
 }
 
-/// Loads the tokenizer and looks at the files, and says what is assumed if they are not there.
+/// Loads the tokenizer and checks the files; adds an assumption for each that is missing.
 fn tokenizer_if_there(config: &RunConfig, assumptions: &mut Vec<String>) -> Result<Option<Tokenizer>, CommandError> {
     match Inputs::find(&config.data) {
         Ok(inputs) => return Ok(Some(inputs.tokenizer().clone())),

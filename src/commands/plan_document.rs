@@ -1,4 +1,4 @@
-//! The JSON of `patchtui plan --json`: a shape of its own, which stays as it is while the planner changes.
+//! The JSON of `patchtui plan --json`: a format of its own, which stays stable while the planner changes.
 //!
 //! Keys are only ever added. Start at [`PlanDocument`].
 
@@ -9,13 +9,13 @@ use crate::commands::capacity::num_threads;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{MemoryNeed, RunPlan, StagePlan};
 
-/// Raised when a key changes its meaning or goes away.
+/// Increased when a key changes its meaning or goes away.
 const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanDocument {
-    /// Version of this shape.
+    /// Version of this format.
     format_version: u32,
     /// Name that a run would get.
     name: String,

@@ -13,7 +13,7 @@ use crate::run::{RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
 /// Runs a configuration. Returns the exit code.
 ///
 /// # Errors
-/// When the run cannot be started as asked; nothing was written then.
+/// When the run cannot be started; nothing was written then.
 pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
     let mut config = load_config(&args.config)?.config;
     if let Some(device) = &args.device {
@@ -29,10 +29,10 @@ pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
     go_on(claimed, config, foreground)
 }
 
-/// Goes on with an unfinished run, wherever it is. Returns the exit code.
+/// Resumes an unfinished run, wherever it is. Returns the exit code.
 ///
 /// # Errors
-/// When there is no such run, or it cannot go on.
+/// When there is no such run, or it cannot be resumed.
 pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
     let directory = match &args.run {
         Some(text) => runs.index.find(text, &runs.folder)?,
@@ -41,10 +41,10 @@ pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
     resume_directory(&directory, foreground(args.no_tui, args.json))
 }
 
-/// Goes on with the run in `directory` as it was configured.
+/// Resumes the run in `directory` with its own configuration.
 ///
 /// # Errors
-/// When it cannot go on.
+/// When it cannot be resumed.
 pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>) -> Result<u8, CommandError> {
     let claimed = claim_directory(directory.clone(), true)?;
     let config = run_config(directory)?;
@@ -53,7 +53,7 @@ pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>
 
 /// Prepares a claimed directory and starts an engine in it, in a process of its own; returns when the engine answers.
 ///
-/// Also returns what the user should know.
+/// Also returns warnings for the user.
 ///
 /// # Errors
 /// When the configuration cannot be run here, or the engine does not start.
@@ -63,10 +63,10 @@ pub fn launch(claimed: ClaimedRun, config: RunConfig) -> Result<(RunDirectory, V
     Ok((directory, warnings))
 }
 
-/// A claim that was decided a moment ago; somebody else may have been faster.
+/// Unwraps a claim that was expected to be ready; somebody else may have been faster.
 ///
 /// # Errors
-/// When they were.
+/// When another process was faster.
 pub fn ready(claimed: Claim) -> Result<ClaimedRun, HostError> {
     match claimed {
         Claim::Ready(claimed) => Ok(claimed),
@@ -113,13 +113,13 @@ fn foreground(no_tui: bool, json: bool) -> Option<Foreground> {
     is_headless.then_some(if json { Foreground::Json } else { Foreground::Plain })
 }
 
-/// What the user wants with an unfinished run.
+/// The user's choice for an unfinished run.
 enum Answer {
     Resume,
     New,
 }
 
-/// Asks what to do about an unfinished run; `None` if nothing.
+/// Asks what to do about an unfinished run; `None` to quit.
 fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, CommandError> {
     let io = |error: io::Error| CommandError::io(old.path(), &error);
     let mut out = io::stderr();
@@ -134,7 +134,7 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
     })
 }
 
-/// The newest run that neither works nor is complete.
+/// The newest run that is neither alive nor complete.
 fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
     let is_unfinished =
         |run: &RunDirectory| RunSummary::read(run).is_ok_and(|summary| !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed));

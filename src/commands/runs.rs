@@ -1,4 +1,4 @@
-//! `patchtui runs`: what runs there are, from any folder.
+//! `patchtui runs`: lists all runs, from any folder.
 
 use jiff::Timestamp;
 

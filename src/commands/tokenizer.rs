@@ -1,11 +1,11 @@
-//! `patchtui tokenizer`: makes tokenizers.
+//! `patchtui tokenizer`: trains tokenizers.
 
 use crate::cli::TokenizerCommand;
 use crate::commands::CommandError;
 use crate::data::{TrainTokenizerRequest, train_tokenizer};
 use crate::report::{format, print};
 
-/// Does what was asked. Returns the exit code.
+/// Runs a tokenizer subcommand. Returns the exit code.
 ///
 /// # Errors
 /// When the text cannot be read, or the tokenizer file cannot be written.

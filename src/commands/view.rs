@@ -1,4 +1,4 @@
-//! `patchtui view`: shows a run from its files alone, whether or not anything works on it.
+//! `patchtui view`: shows a run from its files alone, whether or not it is alive.
 
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use crate::report::{print, status_text};
 use crate::run::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
 
-/// Shows `directory` until the user leaves; without a terminal, prints what there is to say. Returns the exit code.
+/// Shows `directory` until the user leaves; without a terminal, prints its status. Returns the exit code.
 ///
 /// # Errors
 /// When the files cannot be read or the terminal cannot be used.

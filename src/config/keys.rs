@@ -69,13 +69,9 @@ pub const KEYS: &[Key] = &[
     key("model.tie_word_embeddings", ValueKind::Flag, "Whether the head shares the embedding table.").default("false").identity(),
     // data
     key("data.files", ValueKind::Paths, "Text files, folders and glob patterns, relative to this file. Alternative to generator.").example("[\"text.txt\"]"),
-    key(
-        "data.generator",
-        ValueKind::Word(&["grammar"]),
-        "Text that the program generates: English-like stories from a seeded grammar. Alternative to files.",
-    )
-    .example("\"grammar\"")
-    .identity(),
+    key("data.generator", ValueKind::Word(&["grammar"]), "Text that the program generates: English-like stories from a seeded grammar. Alternative to files.")
+        .example("\"grammar\"")
+        .identity(),
     key("data.validation_share", ValueKind::Share, "Share of the text, taken from its end, held out for evaluation. Alternative to validation_files.")
         .default("0.01")
         .identity(),
@@ -95,9 +91,13 @@ pub const KEYS: &[Key] = &[
     .default("0.01")
     .identity(),
     key("data.shuffle", ValueKind::Flag, "Read the blocks of the text in random order, reshuffled in each epoch.").default("true").identity(),
-    key("data.block_tokens", ValueKind::Count, "Tokens per block, the unit of shuffling. Default: the smallest size that every stage can cut into whole sequences.")
-        .example("16384")
-        .identity(),
+    key(
+        "data.block_tokens",
+        ValueKind::Count,
+        "Tokens per block, the unit of shuffling. Default: the smallest size that every stage can cut into whole sequences.",
+    )
+    .example("16384")
+    .identity(),
     // training
     key("training.tokens", ValueKind::Count, "How long to train, in tokens. Alternatives: positions, epochs, steps.").example("\"3M\"").identity(),
     key("training.positions", ValueKind::Count, "How long to train, in positions: a patch of K tokens is one position.").example("\"1.5M\"").identity(),
@@ -109,7 +109,8 @@ pub const KEYS: &[Key] = &[
     key("training.context_length", POSITIONS, "Positions per sequence; with patch size K, a sequence has K times as many tokens.").default("256").identity(),
     key("training.micro_batch_size", SEQUENCES, "Sequences per forward pass, at most. Changes memory use and speed, not what is learned.").default("8"),
     key("training.precision", ValueKind::Word(&["f32"]), "Number format of the computation.").default("\"f32\"").identity(),
-    key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.").example("\"11h30m\""),
+    key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.")
+        .example("\"11h30m\""),
     // stages
     key("stages", ValueKind::Stages, "The stages in order: patches first, single tokens after.")
         .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
@@ -135,13 +136,9 @@ pub const KEYS: &[Key] = &[
     key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; applies to embeddings, not to norms.").default("0.1").identity(),
     key("optimizer.gradient_clip", POSITIVE, "Gradients with a larger global norm (L2) are scaled down to it.").default("1.0").identity(),
     // schedule
-    key(
-        "schedule.kind",
-        ValueKind::Word(&["cosine", "linear", "constant", "wsd"]),
-        "How the learning rate decays after the warm-up; restarts in every stage.",
-    )
-    .default("\"cosine\"")
-    .identity(),
+    key("schedule.kind", ValueKind::Word(&["cosine", "linear", "constant", "wsd"]), "How the learning rate decays after the warm-up; restarts in every stage.")
+        .default("\"cosine\"")
+        .identity(),
     key("schedule.warmup_share", ValueKind::Share, "Warm-up as a share of the stage's steps. Alternative to warmup_steps.").default("0.02").identity(),
     key("schedule.warmup_steps", STEPS, "Warm-up in steps, at most the whole stage; 0 means no warm-up. Alternative to warmup_share.")
         .example("2000")
@@ -149,8 +146,7 @@ pub const KEYS: &[Key] = &[
     key("schedule.decay_share", ValueKind::Share, "Share of a \"wsd\" stage, at its end, over which the learning rate decays.").default("0.1").identity(),
     key("schedule.min_learning_rate", NOT_NEGATIVE, "Learning rate at the end of a stage.").default("0.0").identity(),
     // what a run reports and keeps
-    key("report.every_steps", ValueKind::CadenceWithoutNever, "Steps between lines of metrics; \"auto\" is 1 on the CPU and 10 on a GPU.")
-        .default("\"auto\""),
+    key("report.every_steps", ValueKind::CadenceWithoutNever, "Steps between lines of metrics; \"auto\" is 1 on the CPU and 10 on a GPU.").default("\"auto\""),
     key(
         "evaluation.every_steps",
         ValueKind::Cadence,

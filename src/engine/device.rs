@@ -34,7 +34,7 @@ pub enum DeviceError {
         feature: &'static str,
     },
     /// The machine has no such device.
-    #[error("device \"{device}\" was not found: this machine has {} of that kind", if *.found == 0 { "none".to_owned() } else { found.to_string() })]
+    #[error("device \"{device}\" was not found: this machine has {} of that kind", if *.found == 0 { "none".to_owned() } else { .found.to_string() })]
     NotFound {
         /// Requested device.
         device: String,

@@ -134,11 +134,7 @@ mod tests {
                 "build with `cargo build --release --features wgpu`, or use --device cpu",
             ),
             (not_found(0).into(), "device \"cuda:3\" was not found: this machine has none of that kind", "check the GPU driver, or use --device cpu"),
-            (
-                not_found(2).into(),
-                "device \"cuda:3\" was not found: this machine has 2 of that kind",
-                "the highest index is 1; --device auto picks a device",
-            ),
+            (not_found(2).into(), "device \"cuda:3\" was not found: this machine has 2 of that kind", "the highest index is 1; --device auto picks a device"),
             (io.into(), "checkpoint: run/file: permission denied", disk),
             (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", disk),
             (device.into(), "checkpoint: cannot read a.weight from the device: out of memory", disk),
@@ -157,7 +153,11 @@ mod tests {
                 "the gradient norm of step 3 is inf; its update was skipped",
                 diverged,
             ),
-            (EngineError::Poisoned { step: 40 }, "a loss or gradient norm was not finite at or before step 40; every update from there on was skipped", diverged),
+            (
+                EngineError::Poisoned { step: 40 },
+                "a loss or gradient norm was not finite at or before step 40; every update from there on was skipped",
+                diverged,
+            ),
             (
                 CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
                 "checkpoint: run/file: 9 bytes are needed and 4 are free",

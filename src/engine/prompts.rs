@@ -11,7 +11,7 @@ const STORY_PROMPTS: [&str; 2] = ["Once", "One"];
 
 /// The beginning of a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Prompt {
+pub(super) struct SamplePrompt {
     /// As the model reads it.
     pub(super) ids: Vec<u32>,
     /// As people read it.
@@ -22,11 +22,12 @@ pub(super) struct Prompt {
 ///
 /// # Errors
 /// When the tokenizer cannot encode one.
-pub(super) fn prompts(context: &RunContext) -> Result<Vec<Prompt>, DataError> {
+pub(super) fn prompts(context: &RunContext) -> Result<Vec<SamplePrompt>, DataError> {
     let tokenizer = &context.tokenizer;
     let bos = tokenizer.bos().filter(|_| context.config.data.add_bos);
-    let written =
-        |text: &str| -> Result<Prompt, DataError> { Ok(Prompt { ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(), text: text.to_owned() }) };
+    let written = |text: &str| -> Result<SamplePrompt, DataError> {
+        Ok(SamplePrompt { ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(), text: text.to_owned() })
+    };
     let configured = &context.config.samples.prompts;
     match context.config.data.source() {
         _ if !configured.is_empty() => configured.iter().map(|text| written(text)).collect(),
@@ -34,9 +35,9 @@ pub(super) fn prompts(context: &RunContext) -> Result<Vec<Prompt>, DataError> {
         TextSource::Files(_) => {
             let mut ids = vec![0; PROMPT_TOKENS.min(context.validation.len() as usize)];
             context.validation.read(0, &mut ids);
-            let Prompt { ids, text } = whole_characters(tokenizer, &ids);
+            let SamplePrompt { ids, text } = whole_characters(tokenizer, &ids);
             let bos = bos.filter(|bos| ids.first() != Some(bos));
-            Ok(vec![Prompt { ids: bos.into_iter().chain(ids).collect(), text }])
+            Ok(vec![SamplePrompt { ids: bos.into_iter().chain(ids).collect(), text }])
         }
     }
 }
@@ -44,7 +45,7 @@ pub(super) fn prompts(context: &RunContext) -> Result<Vec<Prompt>, DataError> {
 /// Drops the tokens at both ends that hold only a part of a character.
 ///
 /// The same ids stay in between: text that is encoded again may become other ids.
-fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> Prompt {
+fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> SamplePrompt {
     let broken = char::REPLACEMENT_CHARACTER;
     let mut ids = ids;
     let mut text = tokenizer.decode(ids);
@@ -56,7 +57,7 @@ fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> Prompt {
         ids = &ids[..ids.len() - 1];
         text = tokenizer.decode(ids);
     }
-    Prompt { ids: ids.to_vec(), text }
+    SamplePrompt { ids: ids.to_vec(), text }
 }
 
 /// The text of `new` tokens after `prompt`.
@@ -100,7 +101,7 @@ mod tests {
         let letters: Vec<u32> = ["O", "n", "c", "e"].iter().flat_map(|letter| tokenizer.encode(letter).unwrap()).collect();
         let ids = [&[bos], letters.as_slice()].concat();
         assert_ne!(tokenizer.encode("Once").unwrap(), letters);
-        assert_eq!(whole_characters(&tokenizer, &ids), Prompt { ids, text: "Once".into() });
+        assert_eq!(whole_characters(&tokenizer, &ids), SamplePrompt { ids, text: "Once".into() });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From a configuration to a living engine: which directory, whose lock, which process.
+//! From a configuration to a live engine: which directory, whose lock, which process.
 //!
 //! Knows files, locks, processes and the control server; never tensors, screens or what training is: the check of a
 //! configuration, the trainer and the foreground output are closures that the caller passes in. The lock is taken before a

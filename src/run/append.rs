@@ -132,7 +132,10 @@ impl RunLog {
     pub fn sync(&mut self) -> io::Result<()> {
         for appender in &mut self.files {
             if !appender.waiting.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::StorageFull, format!("{} lines of {} are still waiting to be written", appender.waiting.len(), appender.path.display())));
+                return Err(io::Error::new(
+                    io::ErrorKind::StorageFull,
+                    format!("{} lines of {} are still waiting to be written", appender.waiting.len(), appender.path.display()),
+                ));
             }
             if let Some(file) = appender.file.as_ref().filter(|_| appender.is_dirty) {
                 self.disk.before(Operation::Sync, &appender.path)?;

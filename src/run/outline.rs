@@ -76,7 +76,7 @@ pub struct StageOutline {
     pub schedule: ScheduleOutline,
     /// What happens to the moments on entering the stage.
     #[serde(default)]
-    pub optimizer_state: Moments,
+    pub optimizer_state: MomentsOutline,
 }
 
 /// The learning rate over a stage.
@@ -90,7 +90,7 @@ pub struct ScheduleOutline {
 /// What happens to the moments and to Adam's count on entering a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Moments {
+pub enum MomentsOutline {
     /// They start at zero.
     Reset,
     /// They are kept.
@@ -208,8 +208,8 @@ impl From<&StagePlan> for StageOutline {
             flops_per_position: stage.flops_per_position,
             schedule: ScheduleOutline { peak: stage.schedule.peak },
             optimizer_state: match stage.optimizer_state {
-                OptimizerState::Reset => Moments::Reset,
-                OptimizerState::Keep => Moments::Keep,
+                OptimizerState::Reset => MomentsOutline::Reset,
+                OptimizerState::Keep => MomentsOutline::Keep,
             },
         }
     }

@@ -29,7 +29,7 @@ struct Inner {
     levels: Vec<Vec<Option<Bounds>>>,
     /// Stretches of points that are not finite.
     gaps: Vec<Range<usize>>,
-    stages: Vec<Stage>,
+    stages: Vec<StageSeries>,
 }
 
 /// Where the lowest and the highest finite point of a stretch are.
@@ -56,7 +56,7 @@ pub struct Spread {
 
 /// The points of one stage, which are contiguous.
 #[derive(Debug, Clone)]
-struct Stage {
+struct StageSeries {
     start: usize,
     quantile: Quantile,
 }
@@ -168,7 +168,7 @@ impl Inner {
         let idx = self.points.len();
         self.points.push(point);
         if self.points.get(idx.wrapping_sub(1)).is_none_or(|before| before.stage != point.stage) {
-            self.stages.push(Stage { start: idx, quantile: Quantile::default() });
+            self.stages.push(StageSeries { start: idx, quantile: Quantile::default() });
         }
         if !point.loss.is_finite() {
             match self.gaps.last_mut() {

@@ -1,7 +1,7 @@
 //! The state of the client and every way it changes: the list of runs, or one run over it.
 //!
-//! [`App::update`] is a plain function of state and message: no clock, no terminal, no sockets. What is to be done outside
-//! comes back as [`Effect`]s. Time is what [`Msg::Clock`] said last. Start at [`App`].
+//! [`App::update`] is a plain function of state and message: no clock, no terminal, no sockets. Side effects are returned
+//! as [`Effect`]s. The time is that of the last [`Msg::Clock`]. Start at [`App`].
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub enum Screen {
     Run(Box<RunScreen>, Option<Box<HomeScreen>>),
 }
 
-/// Names for the commands of one client: no other client of the same run has them.
+/// Command ids of one client, unique among all clients of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandIds {
     prefix: String,
@@ -42,15 +42,15 @@ pub struct CommandIds {
 pub enum Msg {
     /// A key was pressed.
     Key(KeyEvent),
-    /// The shown run said something.
+    /// A message from the shown run.
     Feed(Feed),
     /// Time since the client started.
     Clock(Duration),
-    /// The terminal has another size, or this client is back from a suspension.
+    /// The terminal was resized, or this client was continued after a suspension.
     Resized,
     /// The list of runs was read.
     Runs(RunList),
-    /// A run was started or resumed, or could not be.
+    /// Starting or resuming a run has succeeded or failed.
     Opened(Result<RunDirectory, Refusal>),
 }
 
@@ -59,30 +59,30 @@ pub enum Msg {
 pub struct RunList {
     /// Those that are alive first, then newest first.
     pub runs: Vec<RunSummary>,
-    /// The moment, for ages.
+    /// When the list was read.
     pub at: Timestamp,
 }
 
 /// Why a run was not started or resumed; raw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What and where.
+    /// What failed.
     pub message: String,
-    /// What to do next.
+    /// What the user can do next.
     pub hint: Option<String>,
 }
 
-/// Something to be done outside.
+/// A side effect to perform outside of the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Tell the engine of the shown run.
+    /// Send a command to the engine of the shown run.
     Send {
-        /// The command's name in the answers.
+        /// Id of the command in the answers.
         id: String,
         /// Requested command.
         command: RunCommand,
     },
-    /// Leave the shown run, or the program; what runs goes on.
+    /// Leave the shown run, or the program; runs continue.
     Detach,
     /// Suspend this client.
     Suspend,
@@ -92,28 +92,28 @@ pub enum Effect {
     List,
     /// Listen to a run.
     Listen(RunDirectory, Access),
-    /// Listen to the run no longer.
+    /// Stop listening to the run.
     Unlisten,
-    /// Go on with a run, then say [`Msg::Opened`].
+    /// Resume a run, then send [`Msg::Opened`].
     Resume(RunDirectory),
-    /// Start the configuration of this name or path, then say [`Msg::Opened`].
+    /// Start the configuration of this name or path, then send [`Msg::Opened`].
     Start(String),
 }
 
 impl CommandIds {
-    /// Names for the client with the process id `client`.
+    /// Ids for the client with the process id `client`.
     #[must_use]
     pub fn new(client: u32) -> Self {
         Self { prefix: format!("{client}-key-"), num_given: 0 }
     }
 
-    /// A name that was not given before.
+    /// The next unused id.
     pub(crate) fn next(&mut self) -> String {
         self.num_given += 1;
         format!("{}{}", self.prefix, self.num_given)
     }
 
-    /// Whether this client gave the name `id` to a command.
+    /// Whether `id` is one of this client.
     pub(crate) fn is_own(&self, id: &str) -> bool {
         id.strip_prefix(&self.prefix).and_then(|number| number.parse().ok()).is_some_and(|number: u64| (1..=self.num_given).contains(&number))
     }
@@ -132,11 +132,11 @@ impl App {
         Self { screen: Screen::Home(Box::new(home)), ids: CommandIds::new(client) }
     }
 
-    /// Changes the state by `msg` and returns what is to be done outside.
+    /// Changes the state by `msg` and returns the effects to perform.
     pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
         let effects = match (&mut self.screen, msg) {
             (Screen::Home(home), msg) => home.update(msg),
-            // What the list asked for before it was covered still reaches it; a run that has just been started waits in it.
+            // Results that the list requested before it was covered still reach it; a run that has just been started waits in it.
             (Screen::Run(_, Some(home)), msg @ (Msg::Runs(_) | Msg::Opened(_))) => {
                 home.update(msg);
                 Vec::new()
@@ -146,7 +146,7 @@ impl App {
         effects.into_iter().flat_map(|effect| self.moved(effect)).collect()
     }
 
-    /// When the picture changes next although nothing happens, on the client's clock.
+    /// When the screen changes next without any message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         match &self.screen {
@@ -155,7 +155,7 @@ impl App {
         }
     }
 
-    /// Goes to another screen where `effect` leads to one; what is left of it is to be done outside.
+    /// Changes the screen if `effect` does so; returns the effects that are left to perform.
     fn moved(&mut self, effect: Effect) -> Vec<Effect> {
         match (&mut self.screen, effect) {
             (Screen::Home(home), Effect::Listen(directory, access)) => {

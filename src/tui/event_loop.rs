@@ -22,11 +22,11 @@ use crate::control::{EngineLink, Feed};
 use crate::run::{RunDirectory, RunEnd, RunSummary};
 use crate::tui::app::{App, Effect, Msg, Refusal, RunList, Screen};
 use crate::tui::home_screen::HomeScreen;
-use crate::tui::run_screen::{Access, Link, RunScreen};
+use crate::tui::run_screen::{Access, LinkState, RunScreen};
 use crate::tui::terminal::{ENTER, FrameWriter, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, release, retake, stop_self};
 use crate::tui::{Theme, view};
 
-/// Records that are folded in before keys are looked at again.
+/// Records that are folded in before keys are checked again.
 const BATCH: usize = 256;
 /// How long leaving waits for a terminal that takes no bytes.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -45,32 +45,32 @@ pub struct TuiOptions {
 pub enum Opening {
     /// One run.
     Run {
-        /// What it is called before it has said so.
+        /// Name to show until the run has reported its own.
         name: String,
         /// Whether it is steered or only read.
         access: Access,
-        /// What it says, and where it hears.
+        /// Link to its engine or files.
         link: EngineLink,
     },
     /// The list of runs.
     Home(HomeActions),
 }
 
-/// Reads the runs; it is given what is known of them already. Called outside the loop, for folders may be slow.
+/// Reads the runs, given those already known. Called outside the loop, since folders may be slow.
 pub type ListRuns = dyn Fn(&[RunSummary]) -> Vec<RunSummary> + Send + Sync;
-/// Goes on with a run. Called outside the loop, until its engine answers.
+/// Resumes a run. Called outside the loop, until its engine answers.
 pub type ResumeRun = dyn Fn(&RunDirectory) -> Result<RunDirectory, Refusal> + Send + Sync;
 /// Starts a configuration by name or path. Called outside the loop, until its engine answers.
 pub type StartRun = dyn Fn(&str) -> Result<RunDirectory, Refusal> + Send + Sync;
 /// Listens to a run, inside the runtime.
 pub type ListenToRun = dyn Fn(&RunDirectory, Access) -> EngineLink + Send + Sync;
 
-/// What the list of runs can do.
+/// Actions of the list of runs.
 #[derive(Clone)]
 pub struct HomeActions {
     /// Reads the runs.
     pub list: Arc<ListRuns>,
-    /// Goes on with a run.
+    /// Resumes a run.
     pub resume: Arc<ResumeRun>,
     /// Starts a configuration.
     pub start: Arc<StartRun>,
@@ -83,16 +83,16 @@ pub struct HomeActions {
 pub enum TuiExit {
     /// The user left the list of runs, or a run that was opened from it.
     Left,
-    /// The user left, or the terminal's session ended; the run goes on.
+    /// The user left, or the terminal's session ended; the run continues.
     Detached,
     /// The user left after the end of the run.
     RunEnded(Box<RunEnd>),
-    /// The user left after the engine's process had ended without saying why.
+    /// The user left after the engine's process had ended without reporting why.
     EngineGone,
 }
 
-/// What the process is told from outside.
-enum Sent {
+/// A signal to the client.
+enum ReceivedSignal {
     HangUp,
     Leave,
     Suspend,
@@ -100,8 +100,8 @@ enum Sent {
     Resized,
 }
 
-/// The signals that the client hears.
-struct Signals {
+/// The signals that the client handles.
+struct ClientSignals {
     hang_up: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -115,7 +115,7 @@ struct Client<S: Fn() -> io::Result<Size>> {
     app: App,
     link: Option<EngineLink>,
     actions: Option<HomeActions>,
-    /// What work outside the loop led to.
+    /// Results of work outside the loop.
     results: (UnboundedSender<Msg>, UnboundedReceiver<Msg>),
     terminal: Terminal<ScreenBackend<S>>,
     writer: FrameWriter,
@@ -139,7 +139,7 @@ impl Default for TuiOptions {
 }
 
 impl TuiOptions {
-    /// The usual look for this environment, at most 10 frames a second.
+    /// Theme from the environment, at most 10 frames a second.
     #[must_use]
     pub fn new() -> Self {
         Self { theme: Theme::from_env(), frame_interval: Duration::from_millis(100) }
@@ -151,14 +151,14 @@ impl TuiOptions {
 /// Ends the process with code 0 when the terminal hangs up: there is nobody left to tell.
 ///
 /// # Errors
-/// When standard input or output is no terminal, or when it cannot be used any more.
+/// When standard input or output is not a terminal, or the terminal fails.
 pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output must be a terminal"));
     }
     // Colours are left out by the theme: crossterm's own way of obeying NO_COLOR wipes bold and dim as well.
     crossterm::style::force_color_output(true);
-    let mut signals = Signals::listen()?;
+    let mut signals = ClientSignals::listen()?;
     let mut writer = FrameWriter::start(Tty)?;
     let _guard = TerminalGuard::hold()?;
     let mut input = InputThread::start()?;
@@ -194,20 +194,20 @@ fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<Ho
     }
 }
 
-/// Waits for what the shown run says, for ever if none is shown; cancel-safe.
-async fn hear(link: &mut Option<EngineLink>, batch: &mut Vec<Feed>) {
+/// Waits for messages of the shown run, forever if none is shown; cancel-safe.
+async fn receive(link: &mut Option<EngineLink>, batch: &mut Vec<Feed>) {
     if let Some(open) = link {
         if open.feed.recv_many(batch, BATCH).await > 0 {
             return;
         }
-        // A feed that has ended says nothing more, and its screen stays; commands still have their end.
+        // A feed that has ended sends nothing more, and its screen stays; commands are still accepted.
         open.feed.close();
     }
     std::future::pending::<()>().await;
 }
 
 impl<S: Fn() -> io::Result<Size>> Client<S> {
-    async fn run(&mut self, signals: &mut Signals, input: &mut InputThread) -> io::Result<()> {
+    async fn run(&mut self, signals: &mut ClientSignals, input: &mut InputThread) -> io::Result<()> {
         let mut batch = Vec::new();
         let mut first = self.app.update(Msg::Clock(Duration::ZERO));
         self.perform(&mut first).await?;
@@ -217,10 +217,10 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
             let mut effects = tokio::select! {
                 biased;
                 sent = signals.next() => match sent {
-                    Sent::HangUp | Sent::Leave => return Ok(()),
-                    Sent::Suspend => vec![Effect::Suspend],
-                    Sent::Continued => self.resume()?,
-                    Sent::Resized => self.on(Msg::Resized, Duration::ZERO),
+                    ReceivedSignal::HangUp | ReceivedSignal::Leave => return Ok(()),
+                    ReceivedSignal::Suspend => vec![Effect::Suspend],
+                    ReceivedSignal::Continued => self.resume()?,
+                    ReceivedSignal::Resized => self.on(Msg::Resized, Duration::ZERO),
                 },
                 key = input.keys.recv() => {
                     let key = key.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
@@ -231,7 +231,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                     Vec::new()
                 },
                 Some(msg) = self.results.1.recv() => self.on(msg, Duration::ZERO),
-                () = hear(&mut self.link, &mut batch) => self.on_feed(&mut batch),
+                () = receive(&mut self.link, &mut batch) => self.on_feed(&mut batch),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => self.on(Msg::Clock(self.started.elapsed()), Duration::ZERO),
                 () = sleep_until(self.draw_at.unwrap_or(now)), if self.draw_at.is_some() && self.writer.is_idle() && !self.is_suspended => {
                     self.draw()?;
@@ -244,7 +244,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         }
     }
 
-    /// Does what is to be done outside; says whether the client is to leave.
+    /// Performs effects. Returns whether the client is to leave.
     async fn perform(&mut self, effects: &mut Vec<Effect>) -> io::Result<bool> {
         for effect in effects.drain(..) {
             match effect {
@@ -269,7 +269,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         self.work(move |actions| Msg::Runs(RunList { runs: (actions.list)(&known), at: Timestamp::now() }));
     }
 
-    /// Lets `work` go on beside the loop: a folder that hangs must not hold the keys.
+    /// Runs `work` outside the loop: a folder that hangs must not block the keys.
     fn work(&self, work: impl FnOnce(&HomeActions) -> Msg + Send + 'static) {
         let Some(actions) = self.actions.clone() else { return };
         let results = self.results.0.clone();
@@ -334,13 +334,13 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         let Screen::Run(run, None) = self.app.screen else { return TuiExit::Left };
         match (run.history.end, run.link) {
             (Some(end), _) => TuiExit::RunEnded(Box::new(end)),
-            (None, Link::Ended) => TuiExit::EngineGone,
-            (None, Link::Waiting | Link::Live | Link::Lost { .. }) => TuiExit::Detached,
+            (None, LinkState::Ended) => TuiExit::EngineGone,
+            (None, LinkState::Waiting | LinkState::Live | LinkState::Lost { .. }) => TuiExit::Detached,
         }
     }
 }
 
-impl Signals {
+impl ClientSignals {
     fn listen() -> io::Result<Self> {
         let raw = |name: Name| signal(SignalKind::from_raw(name.as_raw()));
         Ok(Self {
@@ -354,15 +354,15 @@ impl Signals {
     }
 
     /// The next signal; cancel-safe.
-    async fn next(&mut self) -> Sent {
+    async fn next(&mut self) -> ReceivedSignal {
         tokio::select! {
             biased;
-            _ = self.hang_up.recv() => Sent::HangUp,
-            _ = self.terminate.recv() => Sent::Leave,
-            _ = self.interrupt.recv() => Sent::Leave,
-            _ = self.suspend.recv() => Sent::Suspend,
-            _ = self.continued.recv() => Sent::Continued,
-            _ = self.resized.recv() => Sent::Resized,
+            _ = self.hang_up.recv() => ReceivedSignal::HangUp,
+            _ = self.terminate.recv() => ReceivedSignal::Leave,
+            _ = self.interrupt.recv() => ReceivedSignal::Leave,
+            _ = self.suspend.recv() => ReceivedSignal::Suspend,
+            _ = self.continued.recv() => ReceivedSignal::Continued,
+            _ = self.resized.recv() => ReceivedSignal::Resized,
         }
     }
 }

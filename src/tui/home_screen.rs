@@ -1,4 +1,4 @@
-//! The list of runs: what it shows, and every way that changes.
+//! The state of the list of runs, and every change of it.
 //!
 //! Knows summaries of runs; never their files or engines. What is selected is a run, not a line: it stays selected when the
 //! lines move. Start at [`HomeScreen::update`].
@@ -15,7 +15,7 @@ use crate::tui::theme::Theme;
 
 /// How often the list is read.
 const REFRESH: Duration = Duration::from_secs(1);
-/// A list that takes longer than this to read is said to be old.
+/// A list that takes longer than this to read is shown as old.
 const OLD: Duration = Duration::from_secs(5);
 /// Characters of the longest line that can be typed.
 const LONGEST: usize = 1024;
@@ -27,7 +27,7 @@ pub struct HomeScreen {
     pub list: Option<RunList>,
     /// The selected line, counted from 0.
     pub selected: usize,
-    /// What stands or is asked below the list.
+    /// Question or message below the list.
     pub prompt: Prompt,
     /// The keys, scrolled down by so many lines, if they are shown.
     pub help: Option<usize>,
@@ -37,20 +37,20 @@ pub struct HomeScreen {
     pub now: Duration,
     /// Whether the list is being read.
     is_reading: bool,
-    /// When reading it began or ended last.
+    /// When the last reading began or ended.
     read_at: Option<Duration>,
 }
 
-/// What stands or is asked below the list.
+/// A question or message below the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
     /// Nothing.
     None,
-    /// What to start, as far as it is typed.
+    /// Asks what to start; holds the text typed so far.
     Start(String),
     /// Something is being started or resumed.
     Busy(String),
-    /// It could not be.
+    /// Starting or resuming failed.
     Refused(Refusal),
 }
 
@@ -73,14 +73,14 @@ impl HomeScreen {
         self.runs().get(self.selected)
     }
 
-    /// How old the list is, if reading it again takes remarkably long.
+    /// How old the list is, if reading it again takes too long.
     #[must_use]
     pub fn old_for(&self) -> Option<Duration> {
         let age = self.now.saturating_sub(self.read_at?);
         (self.is_reading && age >= OLD).then_some(age)
     }
 
-    /// Changes the screen by `msg` and returns what is to be done outside.
+    /// Changes the screen by `msg` and returns the effects to perform.
     pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
         match msg {
             Msg::Key(event) if event.kind != KeyEventKind::Release => return self.on_key(event),
@@ -96,7 +96,7 @@ impl HomeScreen {
             Msg::Opened(Ok(directory)) => {
                 let was_asked = matches!(self.prompt, Prompt::Busy(_));
                 self.prompt = Prompt::None;
-                // Somebody who is typing something else by now, or looks at another run, is not taken away from it.
+                // A user who is typing by now, or has opened another run, is not interrupted.
                 return if was_asked { vec![Effect::Listen(directory, Access::Steer)] } else { Vec::new() };
             }
             Msg::Opened(Err(refusal)) => self.prompt = Prompt::Refused(refusal),
@@ -105,7 +105,7 @@ impl HomeScreen {
         Vec::new()
     }
 
-    /// When the picture changes next although nothing happens, on the client's clock.
+    /// When the screen changes next without any message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
@@ -155,7 +155,7 @@ impl HomeScreen {
     fn open(&mut self) -> Vec<Effect> {
         let Some(run) = self.selected_run() else { return Vec::new() };
         let effect = Effect::Listen(run.directory.clone(), if is_alive(run) { Access::Steer } else { Access::Read });
-        // What is being started will be found in the list.
+        // The run that is being started will appear in the list.
         self.prompt = Prompt::None;
         vec![effect]
     }
@@ -166,7 +166,7 @@ impl HomeScreen {
             return self.open();
         }
         let (effect, name) = (Effect::Resume(run.directory.clone()), run.name.clone());
-        self.prompt = Prompt::Busy(format!("going on with {name}"));
+        self.prompt = Prompt::Busy(format!("resuming {name}"));
         vec![effect]
     }
 

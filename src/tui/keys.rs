@@ -13,10 +13,10 @@ pub enum ScreenKind {
     View,
 }
 
-/// What a key asks for.
+/// What a key does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Pause, or go on.
+    /// Pause or resume.
     TogglePause,
     /// Save now.
     Checkpoint,
@@ -26,11 +26,11 @@ pub enum Action {
     Sample,
     /// Ask whether to stop.
     Stop,
-    /// Leave; the run goes on.
+    /// Leave; the run continues.
     Detach,
     /// Show the keys.
     Help,
-    /// Show what the run is.
+    /// Show plan and decisions of the run.
     About,
     /// Show the log in full.
     ZoomLog,
@@ -58,7 +58,7 @@ pub enum Action {
     Suspend,
     /// Show the selected run.
     Open,
-    /// Go on with the selected run.
+    /// Resume the selected run.
     Resume,
     /// Ask what to start.
     Start,
@@ -77,16 +77,16 @@ pub enum Jump {
     PageUp,
     /// One screen down.
     PageDown,
-    /// The first.
+    /// First run of the list.
     First,
-    /// The last.
+    /// Last run of the list.
     Last,
 }
 
 /// A row of the key table.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {
-    /// Where it holds.
+    /// Screens on which it is bound.
     pub screens: &'static [ScreenKind],
     /// Keys that do it.
     pub keys: &'static [(KeyCode, KeyModifiers)],
@@ -94,9 +94,9 @@ pub struct Binding {
     pub action: Action,
     /// Key and a word for the footer, if it is shown there.
     pub hint: Option<(&'static str, &'static str)>,
-    /// The keys as people write them; empty if the help of the row before speaks for this one too.
+    /// The keys as the help shows them; empty if the help of the previous row covers this one.
     pub label: &'static str,
-    /// A line for the help.
+    /// Text for the help.
     pub help: &'static str,
 }
 
@@ -112,13 +112,13 @@ const ALL: &[ScreenKind] = &[ScreenKind::Home, ScreenKind::Run, ScreenKind::View
 /// All keys, in the order of the help; the footer shows as many hints as fit, in this order.
 pub const BINDINGS: &[Binding] = &[
     key(HOME, &[(KeyCode::Enter, NONE)], Action::Open, "Enter", "open the selected run").hint("Enter", "open"),
-    key(HOME, &[(KeyCode::Char('r'), NONE)], Action::Resume, "r", "go on with the selected run").hint("r", "resume"),
+    key(HOME, &[(KeyCode::Char('r'), NONE)], Action::Resume, "r", "resume the selected run").hint("r", "resume"),
     key(HOME, &[(KeyCode::Char('n'), NONE)], Action::Start, "n", "start a new run").hint("n", "new"),
-    key(HOME, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the runs go on").hint("q", "leave"),
-    key(RUN, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the run goes on").hint("q", "detach"),
+    key(HOME, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the runs continue").hint("q", "leave"),
+    key(RUN, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the run continues").hint("q", "detach"),
     key(VIEW, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave").hint("q", "leave"),
-    key(RUN, &[(KeyCode::Char(' '), NONE)], Action::TogglePause, "space", "pause, or go on").hint("space", "pause"),
-    key(RUN, &[(KeyCode::Char('c'), NONE)], Action::Checkpoint, "c", "save a checkpoint now and go on").hint("c", "checkpoint"),
+    key(RUN, &[(KeyCode::Char(' '), NONE)], Action::TogglePause, "space", "pause or resume").hint("space", "pause"),
+    key(RUN, &[(KeyCode::Char('c'), NONE)], Action::Checkpoint, "c", "save a checkpoint now").hint("c", "checkpoint"),
     key(RUN, &[(KeyCode::Char('S'), NONE)], Action::Stop, "S", "stop after a checkpoint (asks first)").hint("S", "stop"),
     key(ALL, &[(KeyCode::Char('?'), NONE), (KeyCode::F(1), NONE)], Action::Help, "?, F1", "show or hide these keys").hint("?", "help"),
     key(RUN, &[(KeyCode::Char('e'), NONE)], Action::Evaluate, "e", "measure the token loss now").hint("e", "evaluate"),
@@ -144,7 +144,7 @@ pub const BINDINGS: &[Binding] = &[
     key(HOME, &[(KeyCode::End, NONE)], Action::Select(Jump::Last), "End", "select the last run"),
     key(ALL, &[(KeyCode::Char('M'), NONE)], Action::ToggleMarkers, "M", "draw with Braille dots or ASCII"),
     key(ALL, &[(KeyCode::Char('l'), CTRL)], Action::Redraw, "Ctrl-L", "draw everything again"),
-    key(RUN, &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client; the run goes on"),
+    key(RUN, &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client; the run continues"),
     key(&[ScreenKind::Home, ScreenKind::View], &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client"),
     key(ALL, &[(KeyCode::Esc, NONE)], Action::Back, "Esc", "close what is open"),
 ];
@@ -154,7 +154,7 @@ pub fn bindings(screen: ScreenKind) -> impl Iterator<Item = &'static Binding> {
     BINDINGS.iter().filter(move |binding| binding.screens.contains(&screen))
 }
 
-/// What `event` asks for on `screen`, if it is bound there; releases of keys are not.
+/// The action of `event` on `screen`, if it is bound there; key releases are not.
 #[must_use]
 pub fn action_of(screen: ScreenKind, event: KeyEvent) -> Option<Action> {
     if event.kind == KeyEventKind::Release {

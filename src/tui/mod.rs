@@ -1,7 +1,7 @@
-//! The terminal client: a list of runs, and the screen of one run, which it steers and can leave without the run noticing.
+//! The terminal client: a list of runs, and the screen of one run, which it steers and can leave without disturbing the run.
 //!
 //! Knows [`crate::run::History`] and the two ends of an [`crate::control::EngineLink`]; never sockets, engines or tensors. What
-//! the list can do is handed in as [`HomeActions`]. State changes only in [`App::update`]; views only draw; terminal and
+//! the list can do is passed in as [`HomeActions`]. State changes only in [`App::update`]; views only draw; terminal and
 //! threads are below [`run`]. Start at [`App`].
 
 mod app;
@@ -20,7 +20,7 @@ pub use chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_domain,
 pub use event_loop::{HomeActions, ListRuns, ListenToRun, Opening, ResumeRun, StartRun, TuiExit, TuiOptions, run};
 pub use home_screen::{HomeScreen, Prompt};
 pub use keys::{Action, BINDINGS, Binding, Jump, ScreenKind, action_of, bindings};
-pub use run_screen::{Access, Link, Notice, NoticePhase, Overlay, Pane, RunScreen};
+pub use run_screen::{Access, LinkState, Notice, NoticePhase, Overlay, Pane, RunScreen};
 pub use screen::{view, view_text};
 pub use terminal::{FRAME_BEGIN, FRAME_END, KeyParser, ScreenBackend};
 pub use theme::{Markers, Theme};

@@ -1,4 +1,4 @@
-//! The screen of one run: what it shows, and every way that changes.
+//! The state of the screen of one run, and every change of it.
 //!
 //! Knows the run's history and the link to its engine as messages; never sockets, files or other runs. Start at
 //! [`RunScreen::update`].
@@ -15,25 +15,25 @@ use crate::tui::theme::Theme;
 
 /// How long a finished command is shown.
 const NOTICE_DONE: Duration = Duration::from_secs(8);
-/// How long a failed command is shown; it also goes with the next command.
+/// How long a failed command is shown, unless another command replaces it.
 const NOTICE_FAILED: Duration = Duration::from_secs(30);
-/// A running engine that says nothing for so long is called silent.
+/// A running engine that sends nothing for this long is shown as silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The screen of one run.
 #[derive(Debug, Clone)]
 pub struct RunScreen {
-    /// What the run has said.
+    /// Everything that the run has reported.
     pub history: History,
-    /// What the run is called before it has said so.
+    /// Name to show until the run has reported its own.
     pub name: String,
     /// Whether the run is steered or only read.
     pub access: Access,
     /// Whether leaving leads back to the list of runs.
     pub is_from_home: bool,
-    /// Whether the engine can be heard.
-    pub link: Link,
-    /// What lies over the screen.
+    /// State of the connection to the engine.
+    pub link: LinkState,
+    /// The open overlay.
     pub overlay: Overlay,
     /// The pane that `z` zooms.
     pub focus: Pane,
@@ -45,13 +45,13 @@ pub struct RunScreen {
     pub shows_mean: bool,
     /// Colours and glyphs.
     pub theme: Theme,
-    /// The newest command and what became of it.
+    /// The newest command with its outcome.
     pub notice: Option<Notice>,
     /// Time since the client started.
     pub now: Duration,
-    /// When the engine was heard last.
+    /// When the last message of the engine arrived.
     pub heard: Duration,
-    /// Commands that wait for the first word of the engine.
+    /// Commands that wait for the first message of the engine.
     held: Vec<Effect>,
 }
 
@@ -64,34 +64,34 @@ pub enum Access {
     Read,
 }
 
-/// Whether the engine can be heard.
+/// State of the connection to the engine.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Link {
+pub enum LinkState {
     /// Nothing has come yet.
     Waiting,
     /// Records come in.
     Live,
     /// The connection is gone.
     Lost {
-        /// Why.
+        /// Reason, for the user.
         reason: String,
-        /// When it is tried again, on the client's clock.
+        /// Time of the next attempt, on the client's clock.
         retry_at: Duration,
     },
     /// The engine's process has ended.
     Ended,
 }
 
-/// What lies over the screen.
+/// An overlay over the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlay {
     /// Nothing.
     None,
     /// The keys, scrolled down by so many lines.
     Help(usize),
-    /// What the run is.
+    /// Plan and decisions of the run.
     About,
-    /// Whether to stop the run.
+    /// The question whether to stop the run.
     ConfirmStop,
 }
 
@@ -110,33 +110,33 @@ pub enum Pane {
     Log,
 }
 
-/// A command and what became of it.
+/// A command with its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Requested command.
     pub command: RunCommand,
-    /// Who asked, if it was not this client.
+    /// Name of the sender, if it was not this client.
     pub from: Option<String>,
-    /// Its name in the engine's records.
+    /// Id of the command in the engine's records.
     id: String,
-    /// What became of it.
+    /// Outcome so far.
     pub phase: NoticePhase,
-    /// When that was.
+    /// Time of that outcome.
     since: Duration,
 }
 
-/// What became of a command.
+/// Outcome of a command so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoticePhase {
     /// It was sent.
-    Asked,
-    /// It was not sent, for there is nobody to hear it.
-    Unheard,
-    /// The engine heard it after this many updates.
+    Sent,
+    /// It was not sent, since no engine is listening.
+    NotSent,
+    /// The engine accepted it after this many updates.
     Accepted(u64),
     /// It was carried out.
     Done(String),
-    /// It was not carried out.
+    /// It could not be carried out.
     Failed(String),
 }
 
@@ -150,7 +150,7 @@ impl Pane {
 }
 
 impl RunScreen {
-    /// The screen of a run that has not been heard yet.
+    /// The screen of a run before its first message.
     #[must_use]
     pub fn new(name: String, access: Access, theme: Theme) -> Self {
         Self {
@@ -158,7 +158,7 @@ impl RunScreen {
             name,
             access,
             is_from_home: false,
-            link: Link::Waiting,
+            link: LinkState::Waiting,
             overlay: Overlay::None,
             focus: Pane::TokenLoss,
             is_zoomed: false,
@@ -172,7 +172,7 @@ impl RunScreen {
         }
     }
 
-    /// Changes the screen by `msg` and returns what is to be done outside; commands get their names from `ids`.
+    /// Changes the screen by `msg` and returns the effects to perform; commands get their ids from `ids`.
     pub fn update(&mut self, msg: Msg, ids: &mut CommandIds) -> Vec<Effect> {
         match msg {
             Msg::Key(event) => self.on_key(event, ids),
@@ -188,31 +188,31 @@ impl RunScreen {
         }
     }
 
-    /// When the picture changes next although nothing happens, on the client's clock.
+    /// When the screen changes next without any message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
-        let countdown = matches!(self.link, Link::Lost { .. }).then_some(next_second);
+        let countdown = matches!(self.link, LinkState::Lost { .. }).then_some(next_second);
         let silence = self.can_fall_silent().then(|| if self.silent_for().is_some() { next_second } else { self.heard + SILENCE });
         let notice = self.notice.as_ref().and_then(Notice::ends_at);
         [countdown, silence, notice].into_iter().flatten().min()
     }
 
-    /// For how long a running engine has said nothing, if that is remarkable.
+    /// For how long a running engine has been silent, if that is longer than usual.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
         let silence = self.now.saturating_sub(self.heard);
         (self.can_fall_silent() && silence >= SILENCE).then_some(silence)
     }
 
-    /// What the run is called, raw.
+    /// Name of the run, raw.
     #[must_use]
     pub fn run_name(&self) -> &str {
         self.history.header.as_ref().map_or(self.name.as_str(), |header| &header.name)
     }
 
     fn can_fall_silent(&self) -> bool {
-        self.link == Link::Live && matches!(self.history.control, ControlState::Running | ControlState::Pausing | ControlState::Stopping)
+        self.link == LinkState::Live && matches!(self.history.control, ControlState::Running | ControlState::Pausing | ControlState::Stopping)
     }
 
     fn on_key(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
@@ -300,28 +300,28 @@ impl RunScreen {
     fn is_held(&self) -> bool {
         match &self.notice {
             // The answer is still on its way; a second press means the opposite.
-            Some(Notice { command: RunCommand::Pause, phase: NoticePhase::Asked, .. }) => true,
-            Some(Notice { command: RunCommand::Resume, phase: NoticePhase::Asked, .. }) => false,
+            Some(Notice { command: RunCommand::Pause, phase: NoticePhase::Sent, .. }) => true,
+            Some(Notice { command: RunCommand::Resume, phase: NoticePhase::Sent, .. }) => false,
             _ => matches!(self.history.control, ControlState::Pausing | ControlState::Paused),
         }
     }
 
     /// Whether nothing more will happen in this run by itself.
     pub(crate) fn is_over(&self) -> bool {
-        self.link == Link::Ended || self.history.control == ControlState::Finished
+        self.link == LinkState::Ended || self.history.control == ControlState::Finished
     }
 
-    /// Sends `command`, now or once the engine has been heard; says so if nobody will hear it.
+    /// Sends `command`, now or once the engine has answered; the notice shows if no engine is listening.
     fn send(&mut self, command: RunCommand, ids: &mut CommandIds) -> Vec<Effect> {
         let id = ids.next();
         let effect = Effect::Send { id: id.clone(), command };
         let (phase, effects) = match self.link {
-            _ if self.is_over() => (NoticePhase::Unheard, Vec::new()),
-            Link::Lost { .. } | Link::Ended => (NoticePhase::Unheard, Vec::new()),
-            Link::Live => (NoticePhase::Asked, vec![effect]),
-            Link::Waiting => {
+            _ if self.is_over() => (NoticePhase::NotSent, Vec::new()),
+            LinkState::Lost { .. } | LinkState::Ended => (NoticePhase::NotSent, Vec::new()),
+            LinkState::Live => (NoticePhase::Sent, vec![effect]),
+            LinkState::Waiting => {
                 self.held.push(effect);
-                (NoticePhase::Asked, Vec::new())
+                (NoticePhase::Sent, Vec::new())
             }
         };
         self.notice = Some(Notice { command, from: None, id, phase, since: self.now });
@@ -341,11 +341,11 @@ impl RunScreen {
             Feed::Heard => self.heard = self.now,
             Feed::Lost { reason, retry_seconds } => {
                 let wait = Duration::try_from_secs_f64(retry_seconds).unwrap_or_default();
-                self.link = Link::Lost { reason, retry_at: self.now.saturating_add(wait) };
+                self.link = LinkState::Lost { reason, retry_at: self.now.saturating_add(wait) };
             }
             Feed::Ended { history } => {
                 self.history = *history;
-                self.link = Link::Ended;
+                self.link = LinkState::Ended;
                 if self.overlay == Overlay::ConfirmStop {
                     self.overlay = Overlay::None;
                 }
@@ -355,21 +355,21 @@ impl RunScreen {
     }
 
     fn hear(&mut self) {
-        self.link = Link::Live;
+        self.link = LinkState::Live;
         self.heard = self.now;
     }
 
-    /// What waited for the engine's first word; without an engine it is dropped, and the notice says so.
+    /// The commands that waited for the engine's first message; without an engine they are dropped, and the notice says so.
     fn release_held(&mut self) -> Vec<Effect> {
-        if self.link == Link::Waiting {
+        if self.link == LinkState::Waiting {
             return Vec::new();
         }
         let held = std::mem::take(&mut self.held);
-        if self.link == Link::Live && !self.is_over() {
+        if self.link == LinkState::Live && !self.is_over() {
             return held;
         }
         if let (false, Some(notice)) = (held.is_empty(), &mut self.notice) {
-            notice.phase = NoticePhase::Unheard;
+            notice.phase = NoticePhase::NotSent;
             notice.since = self.now;
         }
         Vec::new()
@@ -394,7 +394,7 @@ impl RunScreen {
     }
 
     fn on_note(&mut self, note: &CommandNote, phase: NoticePhase, ids: &CommandIds) {
-        // What this client asked last is shown until it is answered, whatever others ask.
+        // This client's last command is shown until it is answered, whatever others send.
         if self.notice.as_ref().is_some_and(|notice| notice.waits_at(self.now) && notice.id != note.id) {
             return;
         }
@@ -413,13 +413,13 @@ impl RunScreen {
 impl Notice {
     /// Whether this client's own command is still waiting for its first answer.
     fn waits_at(&self, now: Duration) -> bool {
-        self.from.is_none() && self.phase == NoticePhase::Asked && now.saturating_sub(self.since) < SILENCE
+        self.from.is_none() && self.phase == NoticePhase::Sent && now.saturating_sub(self.since) < SILENCE
     }
 
     fn ends_at(&self) -> Option<Duration> {
         match self.phase {
-            NoticePhase::Asked | NoticePhase::Accepted(_) => None,
-            NoticePhase::Done(_) | NoticePhase::Unheard => Some(self.since + NOTICE_DONE),
+            NoticePhase::Sent | NoticePhase::Accepted(_) => None,
+            NoticePhase::Done(_) | NoticePhase::NotSent => Some(self.since + NOTICE_DONE),
             NoticePhase::Failed(_) => Some(self.since + NOTICE_FAILED),
         }
     }

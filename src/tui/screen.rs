@@ -11,7 +11,7 @@ use crate::tui::panes::{
     ActivationsPane, BootPane, Footer, HomePane, LogPane, ObjectivePane, OneLine, OverlayView, SamplesPane, StageBar, StatusLines, SummaryPane, TinyScreen,
     TokenLossPane,
 };
-use crate::tui::run_screen::{Access, Link, Pane, RunScreen};
+use crate::tui::run_screen::{Access, LinkState, Pane, RunScreen};
 use crate::tui::theme::{Markers, Theme};
 
 /// Below this, one line.
@@ -55,7 +55,7 @@ fn view_run(run: &RunScreen, area: Rect, buf: &mut Buffer) {
 #[must_use]
 pub fn view_text(history: &History, width: u16, height: u16) -> String {
     let mut run = RunScreen::new(String::new(), Access::Steer, Theme { markers: Markers::Braille, is_coloured: false });
-    run.link = Link::Live;
+    run.link = LinkState::Live;
     run.history = history.clone();
     text_of(&run, width, height)
 }
@@ -158,5 +158,5 @@ fn draw_pane(run: &RunScreen, pane: Pane, area: Rect, buf: &mut Buffer) {
 }
 
 fn is_over(run: &RunScreen) -> bool {
-    run.history.end.is_some() || run.link == Link::Ended
+    run.history.end.is_some() || run.link == LinkState::Ended
 }

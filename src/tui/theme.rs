@@ -23,7 +23,7 @@ pub struct Theme {
     pub is_coloured: bool,
 }
 
-/// What a piece of the screen is for.
+/// Meaning of a piece of the screen, for its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Plain,
@@ -45,7 +45,7 @@ pub(crate) enum Role {
 const HEAT: [u8; 7] = [24, 60, 66, 102, 144, 179, 221];
 
 impl Theme {
-    /// What the environment asks for: `NO_COLOR`, `TERM` and the locale.
+    /// The theme for the environment: `NO_COLOR`, `TERM` and the locale.
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var(name).ok())
     }

@@ -178,7 +178,7 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
     assert_eq!(engine.exit_code(), Some(75));
     let history = engine.history();
     assert_eq!(history.end.map(|end| end.outcome), Some(Outcome::Stopped));
-    assert!(history.log.iter().any(|line| line.text == "stop asked by SIGTERM"), "{:?}", history.log);
+    assert!(history.log.iter().any(|line| line.text == "stop sent by SIGTERM"), "{:?}", history.log);
     assert!(!is_alive(&engine.run));
     assert!(!EngineInfo::read(&engine.run).unwrap().socket.unwrap().exists());
 }
@@ -187,7 +187,7 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
 fn a_second_signal_ends_without_a_checkpoint() {
     let mut engine = Engine::start("slow");
     engine.signal(Signal::INT);
-    engine.hear("stop asked by SIGINT");
+    engine.hear("stop sent by SIGINT");
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), Some(130));
     assert_eq!(engine.history().end.map(|end| end.outcome), Some(Outcome::Interrupted));
@@ -196,7 +196,7 @@ fn a_second_signal_ends_without_a_checkpoint() {
 #[test]
 fn a_third_signal_ends_a_trainer_that_does_not_listen() {
     let mut engine = Engine::start("deaf");
-    for asked in ["stop asked by SIGTERM", "kill asked by SIGTERM"] {
+    for asked in ["stop sent by SIGTERM", "kill asked by SIGTERM"] {
         engine.signal(Signal::TERM);
         engine.hear(asked);
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use patchtui::run::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Disk, DiskChange, Evaluation, EventSender, History,
-    LayerActivation, LineFile, Moments, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState,
+    LayerActivation, LineFile, MomentsOutline, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState,
     RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TrialSteps, Trouble, Warning, decode, encode, encode_event, read_records,
 };
 use proptest::prelude::*;
@@ -163,7 +163,7 @@ fn a_header_of_a_newer_or_older_program_still_has_what_a_screen_shows() {
         "device":"cpu","threads":2,"resumed_from":null,"decisions":[],"nodes":4,"plan":{"steps":6,"world_size":8,"stages":[
         {"patch_size":4,"first_step":0,"steps":6,"first_token":0,"tokens_per_step":1024,"optimizer_state":"halve","mesh":[2,4]}]}}}"#;
     let RunEvent::RunStarted(header) = decode(LineFile::Events, header.replace('\n', " ").as_bytes()).unwrap().event else { panic!("not a header") };
-    assert_eq!((header.plan.steps, header.plan.stages[0].optimizer_state), (6, Moments::Unknown));
+    assert_eq!((header.plan.steps, header.plan.stages[0].optimizer_state), (6, MomentsOutline::Unknown));
     assert_eq!(header.plan.entropy_rate, None);
 }
 

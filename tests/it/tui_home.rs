@@ -237,7 +237,7 @@ fn r_resumes_the_selected_run_and_shows_it_once_it_is_there() {
     press(&mut app, KeyCode::End);
     press(&mut app, KeyCode::Up);
     assert_eq!(press(&mut app, KeyCode::Char('r')), [Effect::Resume(directory("night"))]);
-    assert!(screen(&app, 80, 24).contains("going on with night ..."));
+    assert!(screen(&app, 80, 24).contains("resuming night ..."));
     // One thing at a time.
     assert_eq!(press(&mut app, KeyCode::Char('r')), []);
     assert_eq!(press(&mut app, KeyCode::Char('n')), []);

@@ -186,11 +186,11 @@ fn keys_become_commands_and_pasted_text_does_not() {
     session.wait_for_text("token loss (K = 1)");
     session.press(b"\x1b[200~Syq\x1b[201~");
     session.press(b"c");
-    session.wait_for_text("checkpoint asked");
+    session.wait_for_text("checkpoint sent");
     session.press(b"S");
     session.wait_for_text("stop the run?");
     session.press(b"y");
-    session.wait_for_text("stop asked");
+    session.wait_for_text("stop sent");
     session.press(b"\x03");
     session.wait_for_text("left detached sent [checkpoint stop]");
 }

@@ -72,10 +72,10 @@ fn a_command_is_followed_from_asked_to_done() {
     let mut story = Story::after(66);
     let mut app = app(&story);
     assert_eq!(press(&mut app, 'c'), [sent(1, RunCommand::Checkpoint)]);
-    assert!(last_line(&app).starts_with("checkpoint asked"), "{}", last_line(&app));
+    assert!(last_line(&app).starts_with("checkpoint sent"), "{}", last_line(&app));
     let events = [
-        (RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")), "checkpoint asked \u{2192} accepted at step 66"),
-        (RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")), "checkpoint asked \u{2192} accepted \u{2192} done: saved"),
+        (RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")), "checkpoint sent \u{2192} accepted at step 66"),
+        (RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")), "checkpoint sent \u{2192} accepted \u{2192} done: saved"),
     ];
     for (event, shown) in events {
         story.tell(event);
@@ -93,7 +93,7 @@ fn a_command_of_somebody_else_is_shown_with_its_sender() {
     let mut app = app(&story);
     story.tell(RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")));
     app.update(Msg::Feed(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
-    assert!(last_line(&app).starts_with("checkpoint (keyboard of alice (pid 12)) asked \u{2192} failed"), "{}", last_line(&app));
+    assert!(last_line(&app).starts_with("checkpoint (keyboard of alice (pid 12)) sent \u{2192} failed"), "{}", last_line(&app));
 }
 
 #[test]
@@ -102,9 +102,9 @@ fn the_answer_to_the_same_command_of_another_client_is_not_taken_for_ones_own() 
     let mut app = app(&story);
     press(&mut app, 'c');
     tell(&mut app, &mut story, RunEvent::CommandDone(note(RunCommand::Checkpoint, "theirs")));
-    assert!(last_line(&app).starts_with("checkpoint asked  "), "{}", last_line(&app));
+    assert!(last_line(&app).starts_with("checkpoint sent  "), "{}", last_line(&app));
     tell(&mut app, &mut story, RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "mine")));
-    assert!(last_line(&app).starts_with("checkpoint asked \u{2192} accepted \u{2192} done: mine"), "{}", last_line(&app));
+    assert!(last_line(&app).starts_with("checkpoint sent \u{2192} accepted \u{2192} done: mine"), "{}", last_line(&app));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_late_answer_to_an_earlier_command_is_still_ones_own() {
     press(&mut app, 'e');
     tell(&mut app, &mut story, RunEvent::CommandAccepted(answer(2, RunCommand::Evaluate, "")));
     tell(&mut app, &mut story, RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")));
-    assert!(last_line(&app).starts_with("checkpoint asked"), "{}", last_line(&app));
+    assert!(last_line(&app).starts_with("checkpoint sent"), "{}", last_line(&app));
 }
 
 /// A client whose engine has not said anything yet.
@@ -184,7 +184,7 @@ fn a_silent_engine_is_called_so() {
     let mut app = app(&Story::after(66));
     assert_eq!(app.0.next_wake(), Some(Duration::from_secs(10)));
     app.update(Msg::Clock(Duration::from_secs(12)));
-    assert!(text(&app, 80, 24).contains("no news for 12s"));
+    assert!(text(&app, 80, 24).contains("silent for 12s"));
     assert_eq!(app.0.next_wake(), Some(Duration::from_secs(13)));
 }
 
@@ -196,7 +196,7 @@ fn an_engine_in_a_long_step_is_not_silent_while_it_pings() {
     app.update(Msg::Clock(Duration::from_secs(18)));
     assert!(!text(&app, 80, 24).contains("no news"));
     app.update(Msg::Clock(Duration::from_secs(20)));
-    assert!(text(&app, 80, 24).contains("no news for 11s"));
+    assert!(text(&app, 80, 24).contains("silent for 11s"));
 }
 
 #[test]

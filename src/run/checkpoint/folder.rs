@@ -143,7 +143,10 @@ impl Checkpoints {
     pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
         let manifest = Manifest::read(path)?;
         if step_of(path) != Some(manifest.step) {
-            return Err(CheckpointError::damaged(&path.join(MANIFEST_FILE), format!("it is for step {}, which does not match its directory's name", manifest.step)));
+            return Err(CheckpointError::damaged(
+                &path.join(MANIFEST_FILE),
+                format!("it is for step {}, which does not match its directory's name", manifest.step),
+            ));
         }
         Checkpoint::read(path, stop)
     }

@@ -46,7 +46,7 @@ pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domai
     kept
 }
 
-/// The same of the points in `range` of a series, without looking at most of them.
+/// The same for the points in `range` of a series, without reading most of them.
 #[must_use]
 pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Domain), (columns, rows): (usize, usize)) -> Vec<Extremes> {
     let mut kept = Vec::new();
@@ -57,7 +57,7 @@ pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Do
     while start < range.end {
         let column = column_of(start);
         let end = start + series[start..range.end].partition_point(|point| x.dot(point.tokens as f64, columns).unwrap_or(0) <= column);
-        // Between the gaps are stretches of finite points; the last gap of a column may go on in the next.
+        // Between the gaps are stretches of finite points; the last gap of a column may continue in the next.
         for gap in series.gaps(start..end).chain(std::iter::once(end..end)) {
             if let Some(bounds) = series.bounds(start..gap.start) {
                 let (first, last) = (row_of(start), row_of(gap.start - 1));

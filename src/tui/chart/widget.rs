@@ -30,7 +30,7 @@ pub(crate) struct Chart<'a> {
 
 /// A curve and its style.
 pub(crate) struct Layer<'a> {
-    /// What it leads through.
+    /// Its points.
     pub(crate) points: Points<'a>,
     /// Its own range, if it is not the chart's.
     pub(crate) y: Option<Domain>,
@@ -67,9 +67,9 @@ impl Points<'_> {
 pub(crate) struct Switch {
     /// Tokens.
     pub(crate) at: f64,
-    /// What is to the left.
+    /// Label to the left.
     pub(crate) before: String,
-    /// What is to the right.
+    /// Label to the right.
     pub(crate) after: String,
 }
 

@@ -17,7 +17,7 @@ use crate::tui::{Pane, RunScreen};
 
 /// Columns of the numbers of one stage: rate, space, mean, two spaces.
 const BLOCK: usize = 13;
-/// The strip never gets narrower for the sake of numbers.
+/// Least width of the strip; numbers give way first.
 const STRIP: usize = 8;
 
 /// The activation pane.
@@ -52,7 +52,7 @@ impl Widget for ActivationsPane<'_> {
             return;
         };
         let rows = rows(newest.layers.len(), usize::from(inner.height) - 1);
-        // With space to spare the bars grow, and become readable as curves.
+        // With spare space the bars grow, and become readable as curves.
         let tall = ((inner.height - 1) / rows.len().max(1) as u16).clamp(1, 4);
         let label_width = rows.iter().map(|row| row.label.len()).max().unwrap_or(0) + 1;
         let stages = last_of_stages(measured, usize::from(inner.width).saturating_sub(label_width + STRIP) / BLOCK);

@@ -1,14 +1,14 @@
-//! What is shown before the first step: what is being done, and what the run is.
+//! What is shown before the first step: progress, plan and decisions.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Moments, Progress, RunHeader, StageOutline, format, sanitize};
+use crate::run::{MomentsOutline, Progress, RunHeader, StageOutline, format, sanitize};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
-use crate::tui::run_screen::Link;
+use crate::tui::run_screen::LinkState;
 use crate::tui::theme::{Role, Theme};
 
 /// The space of all panes before the first step.
@@ -17,7 +17,7 @@ pub(crate) struct BootPane<'a>(pub(crate) &'a RunScreen);
 impl Widget for BootPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let run = self.0;
-        let name = vec![Span::styled("getting ready", run.theme.style(Role::Strong))];
+        let name = vec![Span::styled("preparing", run.theme.style(Role::Strong))];
         let inner = titled(run.theme, name, Line::default(), area, buf);
         let space = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
         let mut lines = vec![Line::default()];
@@ -73,10 +73,10 @@ fn progress_lines(theme: Theme, progress: &Progress, width: usize) -> Vec<Line<'
 
 fn waiting(run: &RunScreen) -> String {
     match &run.link {
-        Link::Waiting => "waiting for the engine".into(),
-        Link::Live => "the engine is starting".into(),
-        Link::Lost { reason, .. } => sanitize::line(reason),
-        Link::Ended => "the engine has ended".into(),
+        LinkState::Waiting => "waiting for the engine".into(),
+        LinkState::Live => "the engine is starting".into(),
+        LinkState::Lost { reason, .. } => sanitize::line(reason),
+        LinkState::Ended => "the engine has ended".into(),
     }
 }
 
@@ -84,9 +84,9 @@ fn stage_text(idx: usize, stage: &StageOutline) -> String {
     let cost = stage.cost(stage.steps);
     let (steps, tokens) = (format::grouped(stage.steps), format::count(cost.tokens));
     let moments = match stage.optimizer_state {
-        Moments::Reset if idx > 0 => ", moments reset",
-        Moments::Keep if idx > 0 => ", moments kept",
-        Moments::Reset | Moments::Keep | Moments::Unknown => "",
+        MomentsOutline::Reset if idx > 0 => ", moments reset",
+        MomentsOutline::Keep if idx > 0 => ", moments kept",
+        MomentsOutline::Reset | MomentsOutline::Keep | MomentsOutline::Unknown => "",
     };
     let peak = format::learning_rate(stage.schedule.peak);
     format!("K = {}, {steps} steps, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)

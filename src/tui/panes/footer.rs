@@ -1,4 +1,4 @@
-//! The last line: what became of the newest command, and the keys.
+//! The last line: the outcome of the newest command, and the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -7,7 +7,7 @@ use ratatui::widgets::Widget;
 
 use crate::run::{ControlState, format, sanitize};
 use crate::tui::keys::{Action, Binding, bindings};
-use crate::tui::run_screen::{Access, Link, Notice, NoticePhase, RunScreen};
+use crate::tui::run_screen::{Access, LinkState, Notice, NoticePhase, RunScreen};
 use crate::tui::theme::{Role, Theme};
 
 /// Below this width, hints stand closer together.
@@ -46,7 +46,7 @@ pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl I
         return;
     }
     if let Some(line) = message {
-        // Two keys stay in sight whatever is said.
+        // Two keys stay visible however long the message is.
         x = buf.set_line(x, area.y, &line, (right - x).saturating_sub(20)).0 + 3;
     }
     // On a narrow screen a column less between two hints shows one more of them.
@@ -62,29 +62,29 @@ pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl I
     }
 }
 
-/// The newest command, or why nothing is heard.
+/// The newest command, or why the engine is not connected.
 fn message(run: &RunScreen) -> Option<Line<'static>> {
     match (&run.notice, &run.link) {
-        (None, Link::Live | Link::Ended) if run.access == Access::Read => Some(Line::styled("read from its files", run.theme.style(Role::Dim))),
+        (None, LinkState::Live | LinkState::Ended) if run.access == Access::Read => Some(Line::styled("read from its files", run.theme.style(Role::Dim))),
         (Some(notice), _) => Some(notice_line(run, notice)),
-        (None, Link::Lost { reason, .. }) => Some(Line::styled(sanitize::line(reason), run.theme.style(Role::Warn))),
-        (None, Link::Waiting | Link::Live | Link::Ended) => None,
+        (None, LinkState::Lost { reason, .. }) => Some(Line::styled(sanitize::line(reason), run.theme.style(Role::Warn))),
+        (None, LinkState::Waiting | LinkState::Live | LinkState::Ended) => None,
     }
 }
 
 fn notice_line(run: &RunScreen, notice: &Notice) -> Line<'static> {
     let arrow = run.theme.glyph(" \u{2192} ", " -> ");
     let (text, role) = match &notice.phase {
-        NoticePhase::Asked => ("asked".into(), Role::Warn),
-        NoticePhase::Unheard => ("not sent: no engine hears it".into(), Role::Bad),
-        NoticePhase::Accepted(step) => (format!("asked{arrow}accepted at step {}", format::grouped(*step)), Role::Warn),
-        NoticePhase::Done(message) => (format!("asked{arrow}accepted{arrow}done{}", said(message)), Role::Good),
-        NoticePhase::Failed(message) => (format!("asked{arrow}failed{}", said(message)), Role::Bad),
+        NoticePhase::Sent => ("sent".into(), Role::Warn),
+        NoticePhase::NotSent => ("not sent: no engine is listening".into(), Role::Bad),
+        NoticePhase::Accepted(step) => (format!("sent{arrow}accepted at step {}", format::grouped(*step)), Role::Warn),
+        NoticePhase::Done(message) => (format!("sent{arrow}accepted{arrow}done{}", detail(message)), Role::Good),
+        NoticePhase::Failed(message) => (format!("sent{arrow}failed{}", detail(message)), Role::Bad),
     };
     let by = notice.from.as_ref().map_or_else(String::new, |from| format!(" ({})", sanitize::line(from)));
     Line::from(vec![Span::styled(format!("{}{by} ", notice.command), run.theme.style(Role::Strong)), Span::styled(text, run.theme.style(role))])
 }
 
-fn said(message: &str) -> String {
+fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {}", sanitize::line(message)) }
 }

@@ -67,7 +67,7 @@ pub(crate) fn switches(run: &RunScreen) -> Vec<Switch> {
     let Some(header) = &run.history.header else { return Vec::new() };
     let pairs = header.plan.stages.windows(2);
     let last = header.plan.stages.len();
-    // Between many stages there is no room for two labels.
+    // Between many stages there is no space for two labels.
     let before = |k: &str| if last == 2 { format!("K = {k}") } else { String::new() };
     pairs
         .map(|pair| Switch { at: pair[1].first_token as f64, before: before(&pair[0].patch_size.to_string()), after: format!("K = {}", pair[1].patch_size) })

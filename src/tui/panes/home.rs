@@ -1,4 +1,4 @@
-//! The list of runs: a table whose columns drop out where space is short, what was asked below it, and the keys.
+//! The list of runs: a table whose columns drop out where space is short, the prompt below it, and the keys.
 
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
@@ -26,9 +26,9 @@ const GAP: usize = 2;
 const MARK: usize = 2;
 /// The least that is left to the longest name; a longer name is cut where space is short.
 const NAME: (usize, usize) = (8, 14);
-/// A longer name is cut anyhow: the line below the list has it in full.
+/// A longer name is always cut: the line below the list shows it in full.
 const LONGEST_NAME: usize = 36;
-/// A longer bar says no more.
+/// Least and greatest width of the bar.
 const BAR: (usize, usize) = (8, 24);
 
 /// The screen of the list of runs.
@@ -56,7 +56,7 @@ struct Table {
 impl Column {
     /// From left to right.
     const ALL: [Self; 7] = [Self::State, Self::Stage, Self::Bar, Self::Percent, Self::Steps, Self::Loss, Self::Age];
-    /// What goes first where space is short; the state stays.
+    /// Columns that are dropped first where space is short; the state stays.
     const DROPS: [Self; 6] = [Self::Steps, Self::Bar, Self::Stage, Self::Age, Self::Loss, Self::Percent];
 
     fn heading(self) -> &'static str {
@@ -275,13 +275,13 @@ fn draw_path(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     let Some(run) = home.selected_run() else { return };
     let path = sanitize::line(&run.directory.path().to_string_lossy());
     let width = usize::from(area.width - 2);
-    // The end of a path says more than its beginning.
+    // The end of a path is more telling than its beginning.
     let chars = path.chars().count();
     let path = if path.width() > width { "..".chars().chain(path.chars().skip(chars.saturating_sub(width.saturating_sub(2)))).collect() } else { path };
     buf.set_stringn(area.x + 1, area.y + 1, path, width, home.theme.style(Role::Dim));
 }
 
-/// What stands or is asked below the list, in at most `limit` lines.
+/// The prompt below the list, in at most `limit` lines.
 fn below_list(home: &HomeScreen, width: usize, limit: usize) -> Vec<Line<'static>> {
     let theme = home.theme;
     let mut lines = match &home.prompt {
@@ -296,7 +296,7 @@ fn below_list(home: &HomeScreen, width: usize, limit: usize) -> Vec<Line<'static
                 sanitize::text(text).lines().flat_map(|line| wrapped(line, width)).map(move |line| Line::styled(line, theme.style(role))).collect::<Vec<_>>()
             };
             let mut lines = wrapped(&refusal.message, Role::Bad);
-            // Where there is no room for all, the hint is worth more than the end of the message.
+            // Where space is short, the hint is worth more than the end of the message.
             let hint = refusal.hint.as_ref().map_or_else(Vec::new, |hint| wrapped(hint, Role::Plain));
             lines.truncate(limit.saturating_sub(hint.len()).max(1));
             lines.extend(hint);

@@ -1,4 +1,4 @@
-//! What lies over the screen: the keys, the facts of the run, the question before a stop.
+//! Overlays: the keys, the facts of the run, the question before a stop.
 
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
@@ -56,7 +56,7 @@ pub(crate) struct TextBox {
     pub(crate) lines: Vec<Line<'static>>,
     /// Lines that it is scrolled down by.
     pub(crate) scroll: usize,
-    /// What the frame is for.
+    /// Role of the frame, for its colour.
     pub(crate) role: Role,
     /// Colours and glyphs.
     pub(crate) theme: Theme,
@@ -102,16 +102,16 @@ pub(crate) fn help_lines(theme: Theme, screen: ScreenKind) -> Vec<Line<'static>>
 fn about_lines(run: &RunScreen, width: usize) -> Vec<Line<'static>> {
     match &run.history.header {
         Some(header) => facts(run.theme, header, width),
-        None => vec![Line::raw("The engine has not said yet what the run is.")],
+        None => vec![Line::raw("The engine has not reported its plan yet.")],
     }
 }
 
 fn confirm_lines(run: &RunScreen) -> Vec<Line<'static>> {
     let key = run.theme.style(Role::Key);
     vec![
-        Line::raw(format!("{} finishes its step, saves a checkpoint and ends.", shortened(&sanitize::line(run.run_name()), 30))),
+        Line::raw(format!("{} saves a checkpoint and ends.", shortened(&sanitize::line(run.run_name()), 30))),
         Line::raw("It can be resumed later. To leave it running, press q."),
         Line::default(),
-        Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  go on")]),
+        Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  keep running")]),
     ]
 }

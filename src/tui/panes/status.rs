@@ -7,7 +7,7 @@ use ratatui::widgets::Widget;
 
 use crate::run::{ControlState, Outcome, control_word, format, sanitize};
 use crate::tui::RunScreen;
-use crate::tui::run_screen::{Access, Link};
+use crate::tui::run_screen::{Access, LinkState};
 use crate::tui::theme::Role;
 
 /// Columns between two items, and where space is short.
@@ -44,7 +44,7 @@ pub(crate) fn progress_items(run: &RunScreen) -> Vec<Item<'static>> {
         items.push(Item { rank: 3, spans });
     }
     items.push(Item { rank: 2, spans: labelled(run, "step", format!("{}/{}", format::grouped(step), format::grouped(plan.steps))) });
-    if let Some((stage, whole)) = run.history.eta().filter(|_| run.history.end.is_none() && run.link != Link::Ended) {
+    if let Some((stage, whole)) = run.history.eta().filter(|_| run.history.end.is_none() && run.link != LinkState::Ended) {
         let text =
             if idx + 1 < plan.stages.len() { format!("stage {}, run {}", format::duration(stage), format::duration(whole)) } else { format::duration(whole) };
         items.push(Item { rank: 4, spans: labelled(run, "ETA", text) });
@@ -102,15 +102,15 @@ pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
 /// The state in a word with a glyph, coloured.
 pub(crate) fn state(run: &RunScreen) -> Span<'static> {
     let (fancy, plain, text, role) = match &run.link {
-        Link::Waiting if run.access == Access::Read => ("\u{25cb}", "o", "reading".to_owned(), Role::Dim),
-        Link::Waiting => ("\u{25cb}", "o", "connecting".to_owned(), Role::Dim),
-        Link::Lost { retry_at, .. } => match retry_at.saturating_sub(run.now).as_secs_f64().ceil() {
+        LinkState::Waiting if run.access == Access::Read => ("\u{25cb}", "o", "reading".to_owned(), Role::Dim),
+        LinkState::Waiting => ("\u{25cb}", "o", "connecting".to_owned(), Role::Dim),
+        LinkState::Lost { retry_at, .. } => match retry_at.saturating_sub(run.now).as_secs_f64().ceil() {
             0.0 => ("\u{25b2}", "!", "stale, reconnecting".to_owned(), Role::Warn),
             seconds => ("\u{25b2}", "!", format!("stale, reconnecting in {seconds:.0} s"), Role::Warn),
         },
-        Link::Ended if run.history.end.is_none() && run.history.last_seq == 0 => ("\u{25cb}", "o", "not begun".to_owned(), Role::Dim),
-        Link::Ended if run.history.end.is_none() => ("\u{2716}", "x", "crashed".to_owned(), Role::Bad),
-        Link::Live | Link::Ended => control_state(run),
+        LinkState::Ended if run.history.end.is_none() && run.history.last_seq == 0 => ("\u{25cb}", "o", "not started".to_owned(), Role::Dim),
+        LinkState::Ended if run.history.end.is_none() => ("\u{2716}", "x", "crashed".to_owned(), Role::Bad),
+        LinkState::Live | LinkState::Ended => control_state(run),
     };
     Span::styled(format!("{} {text}", run.theme.glyph(fancy, plain)), run.theme.style(role))
 }
@@ -125,7 +125,7 @@ fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) 
         };
     }
     if let Some(silence) = run.silent_for() {
-        let text = format!("{}, no news for {}", control_word(run.history.control), format::duration(silence.as_secs() as f64));
+        let text = format!("{}, silent for {}", control_word(run.history.control), format::duration(silence.as_secs() as f64));
         return ("\u{25b2}", "!", text, Role::Warn);
     }
     let word = control_word(run.history.control).to_owned();

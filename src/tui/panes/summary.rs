@@ -36,7 +36,7 @@ impl Widget for SummaryPane<'_> {
     }
 }
 
-/// How it ended, and what to do if it should not have.
+/// How it ended, with the error or a hint to resume.
 fn headline(run: &RunScreen, end: &RunEnd) -> Vec<Line<'static>> {
     let (role, word) = match end.outcome {
         Outcome::Completed => (Role::Good, "complete"),
@@ -51,7 +51,7 @@ fn headline(run: &RunScreen, end: &RunEnd) -> Vec<Line<'static>> {
         lines.push(Line::styled(sanitize::line(&trouble.message), run.theme.style(Role::Bad)));
         lines.extend(trouble.hint.iter().map(|hint| Line::raw(sanitize::line(hint))));
     }
-    // The run's own hint knows better: resuming may be what must not be done.
+    // The run's own hint takes precedence: resuming may be wrong.
     let has_hint = end.error.as_ref().is_some_and(|trouble| trouble.hint.is_some());
     if end.outcome != Outcome::Completed && !has_hint {
         lines.push(Line::raw(resume_hint(run)));

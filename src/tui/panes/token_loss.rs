@@ -43,11 +43,11 @@ fn newest(run: &RunScreen) -> Line<'static> {
     ])
 }
 
-/// When the first number will come.
+/// When the first measurement is due.
 fn when(run: &RunScreen) -> String {
     match run.history.header.as_ref().map(|header| header.plan.cadences.evaluation) {
         Some(Some(every)) => format!("first measured at step {}", format::grouped(every)),
-        Some(None) => "measured only on request: e".into(),
+        Some(None) => "measured only on request: press e".into(),
         None => String::new(),
     }
 }

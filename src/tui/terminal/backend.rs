@@ -1,7 +1,7 @@
 //! ratatui's way to the terminal, turned into one block of bytes per frame.
 //!
 //! The usual backend writes a frame in pieces, moves the cursor on every draw, and asks the terminal where the cursor is. This
-//! one collects bytes, says nothing when nothing changed, and answers such questions itself.
+//! one collects bytes, writes nothing when nothing changed, and answers such questions itself.
 
 use std::io;
 

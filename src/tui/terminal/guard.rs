@@ -1,4 +1,4 @@
-//! Gives the terminal back as it was, whatever happens.
+//! Restores the terminal, whatever happens.
 
 use std::io::{self, Write};
 use std::panic;

@@ -1,4 +1,4 @@
-//! The threads that hear keys and notice a terminal that is gone.
+//! The threads that read keys and notice a terminal that is gone.
 //!
 //! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both end the process when the terminal is hung
 //! up, whatever the rest of the client is doing: nobody is left to be told.
@@ -15,12 +15,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::tui::terminal::KeyParser;
 
-/// A hang-up is looked for at least this often, should poll(2) not report it by itself.
+/// How often to check for a hang-up, in case poll(2) does not report it.
 const WATCH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// What poll(2) says of a terminal that is gone.
 const GONE: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
 
-/// Hears keys until dropped.
+/// Reads keys until dropped.
 #[derive(Debug)]
 pub(crate) struct InputThread {
     /// Keys, or why there will be none.
@@ -84,7 +84,7 @@ fn read(bytes: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Looks for a hang-up until the client has left.
+/// Checks for a hang-up until the client has left.
 fn watch(alive: &UnixStream) {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()), PollFd::new(alive, PollFlags::empty())];

@@ -1,8 +1,8 @@
 //! From the terminal's bytes to keys.
 //!
-//! crossterm's own reader loses a key that comes together with a new window size, and spins for ever once the terminal is hung
+//! crossterm's own reader loses a key that comes together with a new window size, and spins forever once the terminal is hung
 //! up. The client needs few keys, so it reads them itself and takes from crossterm only the names of keys. Bytes that mean
-//! nothing here are dropped; pasted text is dropped on purpose, for it is not meant as keys.
+//! nothing here are dropped; pasted text is dropped on purpose, since it is not meant as keys.
 
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ pub struct KeyParser {
 enum Parsed {
     /// The beginning of something.
     Incomplete,
-    /// So many bytes are a key, or nothing.
+    /// This many bytes are a key, or nothing.
     Key(usize, Option<KeyEvent>),
-    /// So many bytes begin or end pasted text.
+    /// This many bytes begin or end pasted text.
     Paste(usize, bool),
 }
 
@@ -62,7 +62,7 @@ impl KeyParser {
         }
     }
 
-    /// Says that no more bytes came: a lone escape is then a key, and pasted text is over.
+    /// Tells the parser that no more bytes came: a lone escape is then a key, and pasted text is over.
     pub fn flush(&mut self) -> Option<KeyEvent> {
         let was_pasting = std::mem::take(&mut self.is_pasting);
         let pending = std::mem::take(&mut self.pending);

@@ -1,4 +1,4 @@
-//! The thread that writes frames, so that a terminal which takes no bytes never stops the client from hearing keys.
+//! The thread that writes frames, so that a terminal which takes no bytes never keeps the client from reading keys.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Sender, channel};
