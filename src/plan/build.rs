@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig};
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
@@ -21,7 +19,7 @@ pub struct Corpus {
 }
 
 /// What follows from a configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunPlan {
     /// The network.
     pub model: ModelShape,

@@ -1,12 +1,10 @@
 //! One stage of a run in numbers, and how often things are done.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{OptimizerState, PatchSize};
 use crate::plan::{Cost, Schedule};
 
 /// One stage of a run in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StagePlan {
     /// Tokens per patch (K).
     pub patch_size: PatchSize,
@@ -35,7 +33,7 @@ pub struct StagePlan {
 }
 
 /// How often things are done, in updates; `None` means never.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cadences {
     /// A line in the metrics.
     pub report: u64,

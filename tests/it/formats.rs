@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use patchtui::control::ServerMessage;
-use patchtui::run::{History, Outcome, RunDirectory, RunState, RunSummary};
+use patchtui::run::{History, Outcome, PlanFile, RunDirectory, RunState, RunSummary};
 use patchtui::tui::view_text;
 
 /// All formats that a released version has written.
@@ -78,6 +78,16 @@ fn a_run_of_every_format_is_shown() {
         assert_eq!(plan.stages.iter().map(|stage| stage.patch_size.get()).collect::<Vec<_>>(), [4, 1], "{}", fixture.name);
         let screen = view_text(&history, 100, 34);
         assert!(screen.contains("7/12") && screen.contains("stopped"), "{}: {screen}", fixture.name);
+    }
+}
+
+#[test]
+fn the_plan_of_every_format_is_what_its_header_says() {
+    for fixture in all() {
+        let (history, _) = History::read(&fixture.run()).unwrap();
+        let file: PlanFile = serde_json::from_slice(&fs::read(fixture.run().plan()).unwrap()).unwrap();
+        assert_eq!(file.plan, history.header.unwrap().plan, "{}", fixture.name);
+        assert_eq!((file.plan.block_tokens, file.plan.stages[1].schedule.kind.as_str(), file.plan.cadences.checkpoint), (64, "cosine", Some(4)));
     }
 }
 
