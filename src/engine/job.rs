@@ -16,8 +16,8 @@ use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, RunPlan, block_tokens};
 use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, Inbox, Outcome, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
-    replace_file,
+    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
+    TrialSteps, Trouble, Warning, replace_file,
 };
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
@@ -176,7 +176,8 @@ fn use_threads(threads: usize, events: &EventSender) -> usize {
 fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     let path = RunDirectory::new(&job.directory).plan();
     let io = |source| EngineError::Io { path: path.display().to_string(), source };
-    let text = serde_json::to_string_pretty(plan).map_err(|error| io(error.into()))?;
+    let file = PlanFile { format_version: FORMAT_VERSION, plan: plan.into() };
+    let text = serde_json::to_string_pretty(&file).map_err(|error| io(error.into()))?;
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
 }
 

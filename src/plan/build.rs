@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig};
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
@@ -21,7 +19,7 @@ pub struct Corpus {
 }
 
 /// Everything that follows from a configuration by arithmetic.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunPlan {
     /// Sizes of the network.
     pub model: ModelShape,

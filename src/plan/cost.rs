@@ -3,12 +3,10 @@
 //! Operations are counted as 6 per matrix weight and position plus 12 * layers * hidden * positions of the sequence for
 //! attention (the convention of nanochat and torchtitan; the causal half is not taken off). The embedding table is looked up, not multiplied.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::ModelConfig;
 
 /// A network whose vocabulary is settled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelShape {
     /// Rows of the embedding table.
     pub vocab_size: usize,
@@ -35,7 +33,7 @@ pub struct ModelShape {
 }
 
 /// What a piece of training costs.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cost {
     /// Tokens read.
     pub tokens: u64,

@@ -5,8 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::RunConfig;
 use crate::plan::{ModelShape, RunPlan, StagePlan};
 
@@ -21,7 +19,7 @@ const HEAD_ROWS: u64 = 4096;
 const CERTAIN_PART: u64 = 4;
 
 /// Bytes that a run needs at its peak; activations are an estimate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
     /// Weights, gradients and both moments in f32.
     pub state: u64,

@@ -4,12 +4,10 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::ScheduleKind;
 
 /// Learning rate over one stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// Shape after the warm-up.
     pub kind: ScheduleKind,

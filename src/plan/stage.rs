@@ -1,12 +1,10 @@
 //! One stage of a plan, and how often reports, evaluations and checkpoints are due.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{OptimizerState, PatchSize};
 use crate::plan::{Cost, Schedule};
 
 /// One stage of a plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StagePlan {
     /// Tokens per patch (K).
     pub patch_size: PatchSize,
@@ -35,7 +33,7 @@ pub struct StagePlan {
 }
 
 /// Intervals in optimizer steps; `None` means never.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cadences {
     /// A line in the metrics.
     pub report: u64,

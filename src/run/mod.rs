@@ -41,7 +41,7 @@ pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, LockError, RunLock, is_alive};
-pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanOutline, ScheduleOutline, StageOutline};
+pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use sanitize::line as sanitize_line;
 pub use series::{Bounds, Series, Spread};

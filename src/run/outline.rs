@@ -1,12 +1,23 @@
-//! The plan as a run announces it in its header, on disk and on the wire.
+//! The plan as a run announces it: in its header, in `plan.json` and on the wire.
 //!
-//! A subset of [`RunPlan`] with types of its own, so that the planner can change without old runs and live clients noticing.
-//! Fields are only ever added, each with a default; nothing here is renamed or removed.
+//! [`RunPlan`] in types of its own, so that the planner can change without old runs and live clients noticing. Fields are only
+//! ever added, each with a default; nothing here is renamed or removed.
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{OptimizerState, PatchSize};
-use crate::plan::{Cost, RunPlan, StagePlan};
+use crate::config::{OptimizerState, PatchSize, ScheduleKind};
+use crate::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
+
+/// What `plan.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanFile {
+    /// Version of the file; the first had none.
+    #[serde(default)]
+    pub format_version: u32,
+    /// The plan.
+    #[serde(flatten)]
+    pub plan: PlanOutline,
+}
 
 /// The plan of a run, as its header has it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -24,9 +35,13 @@ pub struct PlanOutline {
     pub cost: CostOutline,
     /// Floating-point operations for the same tokens at token level (K = 1).
     pub token_level_flops: f64,
+    /// Tokens of a block, the unit of the data order.
+    pub block_tokens: u64,
+    /// Tokens of the training text, if it was prepared.
+    pub train_tokens: Option<u64>,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
-    /// Intervals of evaluations.
+    /// Intervals between reports, evaluations, samples and checkpoints.
     pub cadences: CadenceOutline,
     /// Memory and disk that are needed.
     pub memory: MemoryOutline,
@@ -34,16 +49,32 @@ pub struct PlanOutline {
     pub warnings: Vec<String>,
 }
 
-/// The most important sizes of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The sizes of a network, by the names of Hugging Face's `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelOutline {
     /// Rows of the embedding table.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
+    /// Query heads per layer.
+    pub num_attention_heads: usize,
+    /// Key and value heads per layer.
+    pub num_key_value_heads: usize,
+    /// Longest sequence in positions.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in `RMSNorm`.
+    pub rms_norm_eps: f64,
+    /// Standard deviation of the initial weights.
+    pub initializer_range: f64,
+    /// Whether the head shares the embedding table.
+    pub tie_word_embeddings: bool,
 }
 
 /// One stage of a plan.
@@ -57,6 +88,9 @@ pub struct StageOutline {
     pub steps: u64,
     /// Tokens of the run before this stage.
     pub first_token: u64,
+    /// Where the stage begins in the order of the data, in tokens.
+    #[serde(default)]
+    pub first_data_token: u64,
     /// Tokens per update.
     pub tokens_per_step: u64,
     /// Positions per sequence.
@@ -80,11 +114,21 @@ pub struct StageOutline {
 }
 
 /// The learning rate over a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleOutline {
+    /// Shape after the warm-up, by the configuration's word: `"cosine"`.
+    pub kind: String,
     /// Learning rate at the end of the warm-up.
     pub peak: f64,
+    /// Learning rate at the end of the stage.
+    pub minimum: f64,
+    /// Updates with a rising rate.
+    pub warmup_steps: u64,
+    /// Updates with a falling rate at the end of a `wsd` stage.
+    pub decay_steps: u64,
+    /// Updates of the stage.
+    pub steps: u64,
 }
 
 /// What happens to the moments and to Adam's count on entering a stage.
@@ -117,8 +161,16 @@ pub struct CostOutline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CadenceOutline {
+    /// A line in the metrics.
+    pub report: u64,
     /// Token-level evaluation.
     pub evaluation: Option<u64>,
+    /// Activation rates.
+    pub activations: Option<u64>,
+    /// Generated text.
+    pub samples: Option<u64>,
+    /// Periodic checkpoints.
+    pub checkpoint: Option<u64>,
 }
 
 /// Bytes that a run needs.
@@ -178,16 +230,17 @@ impl CostOutline {
 
 impl From<&RunPlan> for PlanOutline {
     fn from(plan: &RunPlan) -> Self {
-        let model = &plan.model;
         Self {
-            model: ModelOutline { vocab_size: model.vocab_size, hidden_size: model.hidden_size, num_hidden_layers: model.num_hidden_layers },
+            model: (&plan.model).into(),
             num_parameters: plan.num_parameters,
             stages: plan.stages.iter().map(StageOutline::from).collect(),
             steps: plan.steps,
             cost: plan.cost.into(),
             token_level_flops: plan.token_level_flops,
+            block_tokens: plan.block_tokens,
+            train_tokens: plan.train_tokens,
             entropy_rate: plan.entropy_rate,
-            cadences: CadenceOutline { evaluation: plan.cadences.evaluation },
+            cadences: (&plan.cadences).into(),
             memory: MemoryOutline { state: plan.memory.state, activations: plan.memory.activations, checkpoint: plan.memory.checkpoint },
             warnings: plan.warnings.clone(),
         }
@@ -201,17 +254,62 @@ impl From<&StagePlan> for StageOutline {
             first_step: stage.first_step,
             steps: stage.steps,
             first_token: stage.first_token,
+            first_data_token: stage.first_data_token,
             tokens_per_step: stage.tokens_per_step,
             context_length: stage.context_length,
             micro_batch_size: stage.micro_batch_size,
             num_micro_batches: stage.num_micro_batches,
             flops_per_position: stage.flops_per_position,
-            schedule: ScheduleOutline { peak: stage.schedule.peak },
+            schedule: (&stage.schedule).into(),
             optimizer_state: match stage.optimizer_state {
                 OptimizerState::Reset => MomentsOutline::Reset,
                 OptimizerState::Keep => MomentsOutline::Keep,
             },
         }
+    }
+}
+
+impl From<&ModelShape> for ModelOutline {
+    fn from(model: &ModelShape) -> Self {
+        Self {
+            vocab_size: model.vocab_size,
+            hidden_size: model.hidden_size,
+            intermediate_size: model.intermediate_size,
+            num_hidden_layers: model.num_hidden_layers,
+            num_attention_heads: model.num_attention_heads,
+            num_key_value_heads: model.num_key_value_heads,
+            max_position_embeddings: model.max_position_embeddings,
+            rope_theta: model.rope_theta,
+            rms_norm_eps: model.rms_norm_eps,
+            initializer_range: model.initializer_range,
+            tie_word_embeddings: model.tie_word_embeddings,
+        }
+    }
+}
+
+impl From<&Schedule> for ScheduleOutline {
+    fn from(schedule: &Schedule) -> Self {
+        let kind = match schedule.kind {
+            ScheduleKind::Cosine => "cosine",
+            ScheduleKind::Linear => "linear",
+            ScheduleKind::Constant => "constant",
+            ScheduleKind::Wsd => "wsd",
+        };
+        Self {
+            kind: kind.into(),
+            peak: schedule.peak,
+            minimum: schedule.minimum,
+            warmup_steps: schedule.warmup_steps,
+            decay_steps: schedule.decay_steps,
+            steps: schedule.steps,
+        }
+    }
+}
+
+impl From<&Cadences> for CadenceOutline {
+    fn from(cadences: &Cadences) -> Self {
+        let Cadences { report, evaluation, activations, samples, checkpoint } = *cadences;
+        Self { report, evaluation, activations, samples, checkpoint }
     }
 }
 

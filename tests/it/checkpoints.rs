@@ -75,7 +75,7 @@ impl Bench {
         let path = self.path(step).join(file);
         let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         change(&mut value);
-        fs::write(path, value.to_string()).unwrap();
+        fs::write(path, serde_json::to_string_pretty(&value).unwrap() + "\n").unwrap();
     }
 }
 
@@ -281,7 +281,7 @@ fn whatever_is_damaged_is_refused_by_name() {
     check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([])));
     check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true)));
     check_refused("manifest.json: it has no hash of itself", |bench| {
-        bench.edit(4, "manifest.json", |value| drop(value.as_object_mut().unwrap().remove("blake3")));
+        bench.edit(4, "manifest.json", |value| drop(value.as_object_mut().unwrap().remove("manifest_blake3")));
     });
     check_refused("trainer.json: its content", |bench| {
         let path = bench.path(4).join("trainer.json");

@@ -630,7 +630,7 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
         (frame(&ClientMessage::Attach).unwrap(), "the first message must be a greeting"),
         (u32::MAX.to_le_bytes().to_vec(), "larger than the limit"),
         (b"\x02\0\0\0{]".to_vec(), "not a valid message"),
-        (frame(&serde_json::json!({"type": "format_disk"})).unwrap(), "not a valid message"),
+        (frame(&serde_json::json!({"type": "format_disk"})).unwrap(), "the first message must be a greeting"),
         (with_long_id, "at most 128 bytes"),
     ];
     for (bytes, reason) in table {

@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use patchtui::control::ServerMessage;
-use patchtui::run::{History, Outcome, RunDirectory, RunState, RunSummary};
+use patchtui::run::{History, Outcome, PlanFile, RunDirectory, RunState, RunSummary};
 use patchtui::tui::view_text;
 
 /// All formats that a released version has written.
-const FORMATS: [&str; 1] = ["format-1"];
+const FORMATS: [&str; 2] = ["format-1", "format-2"];
 
 /// A copy of a fixture, for a test to write into.
 struct Fixture {
@@ -81,6 +82,16 @@ fn a_run_of_every_format_is_shown() {
 }
 
 #[test]
+fn the_plan_of_every_format_is_what_its_header_says() {
+    for fixture in all() {
+        let (history, _) = History::read(&fixture.run()).unwrap();
+        let file: PlanFile = serde_json::from_slice(&fs::read(fixture.run().plan()).unwrap()).unwrap();
+        assert_eq!(file.plan, history.header.unwrap().plan, "{}", fixture.name);
+        assert_eq!((file.plan.block_tokens, file.plan.stages[1].schedule.kind.as_str(), file.plan.cadences.checkpoint), (64, "cosine", Some(4)));
+    }
+}
+
+#[test]
 fn a_snapshot_of_every_format_is_understood() {
     for name in FORMATS {
         let text = fs::read_to_string(source(name).join("snapshot.json")).unwrap();
@@ -106,14 +117,27 @@ fn watching_a_run_of_every_format_shows_its_end() {
     }
 }
 
+fn patchtui(fixture: &Fixture, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
+    command.args(arguments).arg(fixture.run().path()).current_dir(fixture.folder.path());
+    command.env("XDG_STATE_HOME", fixture.folder.path().join("state")).env("PATCHTUI_SOCKET_DIR", fixture.folder.path().join("sockets"));
+    command.output().unwrap()
+}
+
+#[test]
+fn a_run_of_every_format_is_viewed_without_a_terminal() {
+    for fixture in all() {
+        let output = patchtui(&fixture, &["view"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("7 of 12") && text.contains("stopped"), "{}: {text}", fixture.name);
+    }
+}
+
 #[cfg(feature = "engine")]
 #[test]
 fn a_run_of_every_format_goes_on() {
     for fixture in all() {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_patchtui"));
-        command.args(["resume", "--json"]).arg(fixture.run().path()).current_dir(fixture.folder.path());
-        command.env("XDG_STATE_HOME", fixture.folder.path().join("state")).env("PATCHTUI_SOCKET_DIR", fixture.folder.path().join("sockets"));
-        let output = command.output().unwrap();
+        let output = patchtui(&fixture, &["resume", "--json"]);
         assert!(output.status.success(), "{}: {}", fixture.name, String::from_utf8_lossy(&output.stderr));
         let (history, _) = History::read(&fixture.run()).unwrap();
         assert_eq!(history.header.as_ref().and_then(|header| header.resumed_from), Some(7), "{}", fixture.name);

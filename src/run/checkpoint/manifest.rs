@@ -5,14 +5,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::PatchSize;
 use crate::run::checkpoint::{CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::{open_regular, read_small};
 
-/// The field that holds the manifest's hash of itself.
-const OWN_HASH: &str = "blake3";
+/// The field that holds the manifest's hash of itself: of the whole text, with [`NO_HASH`] in its place.
+const OWN_HASH: &str = "manifest_blake3";
+const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Bytes that are hashed between two checks of the stop flag: some tens of milliseconds.
 const PIECE: usize = 16 << 20;
 
@@ -68,9 +69,12 @@ impl Manifest {
     /// # Errors
     /// When a number in it is not finite.
     pub(super) fn to_json(&self) -> Result<String, serde_json::Error> {
-        let mut value = serde_json::to_value(self)?;
-        value[OWN_HASH] = hash_of(&value).into();
-        Ok(serde_json::to_string_pretty(&value)? + "\n")
+        let mut fields = Map::from_iter([(OWN_HASH.to_owned(), Value::from(NO_HASH))]);
+        if let Value::Object(own) = serde_json::to_value(self)? {
+            fields.extend(own);
+        }
+        let text = serde_json::to_string_pretty(&fields)? + "\n";
+        Ok(text.replacen(NO_HASH, &hash_of(&text), 1))
     }
 
     /// Reads the manifest of the checkpoint in `folder`; other files are not read.
@@ -81,17 +85,16 @@ impl Manifest {
         let path = folder.join(MANIFEST_FILE);
         let damaged = |problem: String| CheckpointError::damaged(&path, problem);
         let bytes = read_small(&path).map_err(CheckpointError::at(&path))?;
-        let mut value: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let own_hash = value.as_object_mut().and_then(|fields| fields.remove(OWN_HASH));
-        if own_hash.as_ref().is_some_and(|hash| hash.as_str() != Some(&hash_of(&value))) {
+        let text = String::from_utf8(bytes).map_err(|_| damaged("it is not text".into()))?;
+        let is_whole = matches_own_hash(&text);
+        if is_whole == Some(false) {
             return Err(damaged("its content is not what was written".into()));
         }
-        let manifest: Self = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-        match manifest.format_version {
-            1 => {}
-            2 if own_hash.is_some() => {}
-            2 => return Err(damaged("it has no hash of itself".into())),
-            version => return Err(damaged(format!("format {version} is not known to this version of patchtui"))),
+        let manifest: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        match (manifest.format_version, is_whole) {
+            (1, None) | (2, Some(_)) => {}
+            (1 | 2, _) => return Err(damaged("it has no hash of itself".into())),
+            (version, _) => return Err(damaged(format!("format {version} is not known to this version of patchtui"))),
         }
         if let Some(name) = [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE].iter().find(|name| !manifest.files.contains_key(**name)) {
             return Err(damaged(format!("it does not list {name}")));
@@ -185,7 +188,15 @@ fn read_state(folder: &Path) -> Result<TrainerState, CheckpointError> {
     Ok(state)
 }
 
-/// Of the compact text of `value`; numbers read back print the same, so a reader that does not know every field agrees.
-fn hash_of(value: &Value) -> String {
-    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
+/// Whether `text` is what its own hash says; `None` if it has no hash. The text itself is hashed, since how numbers are printed may
+/// differ between versions.
+fn matches_own_hash(text: &str) -> Option<bool> {
+    let field = format!("\"{OWN_HASH}\": \"");
+    let start = text.find(&field)? + field.len();
+    let Some(own) = text.get(start..start + NO_HASH.len()) else { return Some(false) };
+    Some(hash_of(&format!("{}{NO_HASH}{}", &text[..start], &text[start + NO_HASH.len()..])) == own)
+}
+
+fn hash_of(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
 }
