@@ -7,7 +7,7 @@ use crate::config::RunConfig;
 use crate::plan::{MemoryNeed, RunPlan};
 use crate::report::format;
 
-/// Number of compute threads for the configured `threads`; 0 stands for all.
+/// Number of compute threads for the configured `threads`; 0 means all.
 #[must_use]
 pub fn num_threads(threads: usize) -> usize {
     if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }

@@ -33,7 +33,7 @@ pub fn show(loaded: &LoadedConfig) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The same for programs: `config` holds the values, `origins` says for each key where it comes from.
+/// The same for programs: `config` holds the values, `origins` the origin of each key.
 #[must_use]
 pub fn show_json(loaded: &LoadedConfig) -> Json {
     let origins: Map<String, Json> = loaded.origins.iter().map(|(key, origin)| (key.clone(), json!(origin))).collect();

@@ -92,7 +92,7 @@ impl Connection {
     /// The next message; cancelling this loses nothing.
     ///
     /// # Errors
-    /// When the engine closes the connection, refuses the client, or says nothing for longer than `silence`.
+    /// When the engine closes the connection, refuses the client, or is silent for longer than `silence`.
     pub(crate) async fn receive(&mut self, silence: Duration) -> Result<ServerMessage, ControlError> {
         match timeout(silence, self.reader.next()).await {
             Err(_) => Err(ControlError::Silent(silence)),

@@ -26,7 +26,7 @@ pub enum ControlError {
         /// Host name of the other machine.
         host: String,
     },
-    /// An engine holds the lock and has not yet said where it listens.
+    /// An engine holds the lock and has not yet published its socket.
     #[error("the engine of the run {name:?} is starting and does not answer yet")]
     NotListening {
         /// Name of the run.
@@ -73,7 +73,7 @@ pub enum ControlError {
     /// The two programs speak incompatible protocols.
     #[error(transparent)]
     Hello(#[from] HelloError),
-    /// The engine closed the connection and said why.
+    /// The engine closed the connection with a reason.
     #[error("the engine refused the connection: {message}")]
     Refused {
         /// Reason given by the engine.

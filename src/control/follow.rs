@@ -18,16 +18,16 @@ const SHARE: u32 = 10;
 /// Messages that wait for the screen.
 const FEED: usize = 4;
 
-/// How closely files are followed.
+/// Timing of the polling.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct PollPeriods {
     /// How often their lengths are checked.
     period: Duration,
     /// If the files have not grown for this long and nobody holds the lock, the run has no engine.
     still: Duration,
 }
 
-const USUAL: Pace = Pace { period: Duration::from_secs(1), still: Duration::from_secs(15) };
+const USUAL: PollPeriods = PollPeriods { period: Duration::from_secs(1), still: Duration::from_secs(15) };
 
 /// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio runtime.
 ///
@@ -38,14 +38,14 @@ pub fn follow(directory: RunDirectory) -> EngineLink {
     follow_at(USUAL, directory)
 }
 
-fn follow_at(pace: Pace, directory: RunDirectory) -> EngineLink {
+fn follow_at(pace: PollPeriods, directory: RunDirectory) -> EngineLink {
     let (feed, feed_end) = mpsc::channel(FEED);
     let (commands, _) = mpsc::unbounded_channel();
     tokio::spawn(read_on(pace, directory, feed));
     EngineLink { feed: feed_end, commands }
 }
 
-async fn read_on(pace: Pace, directory: RunDirectory, feed: Sender<Feed>) {
+async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>) {
     let mut seen = None;
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
@@ -64,7 +64,7 @@ async fn read_on(pace: Pace, directory: RunDirectory, feed: Sender<Feed>) {
                 Err(error) => Some(Feed::Lost { reason: error.to_string(), retry_seconds: pace.period.as_secs_f64() }),
             }
         } else {
-            is_live.then_some(Feed::Heard)
+            is_live.then_some(Feed::Heartbeat)
         };
         // What could not be read is tried again.
         seen = Some(lengths).filter(|_| !matches!(next, Some(Feed::Lost { .. })));
@@ -112,7 +112,7 @@ mod tests {
         let run = RunDirectory::create(folder.path().join("copied")).unwrap();
         say(&run, 1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pace = Pace { period: Duration::from_millis(5), still: Duration::from_millis(50) };
+        let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
             let mut link = follow_at(pace, run.clone());
             let Some(Feed::Ended { history }) = link.feed.recv().await else { panic!("no engine is here") };
@@ -123,7 +123,7 @@ mod tests {
             // Some time after the last line, nobody seems to write any more.
             loop {
                 match link.feed.recv().await {
-                    Some(Feed::Heard) => {}
+                    Some(Feed::Heartbeat) => {}
                     Some(Feed::Ended { history }) => break assert_eq!(history.last_seq, 2),
                     other => panic!("{other:?}"),
                 }

@@ -25,7 +25,7 @@ pub enum Feed {
     /// One more record.
     Record(Box<Record>),
     /// A heartbeat: the engine is alive and has nothing new.
-    Heard,
+    Heartbeat,
     /// The connection is gone; it is tried again after `retry_seconds`.
     Lost {
         /// Reason, for the user.
@@ -203,7 +203,7 @@ impl Link {
                 self.has_finished = matches!(record.event, RunEvent::RunFinished(_));
                 Feed::Record(record)
             }
-            ServerMessage::Ping => Feed::Heard,
+            ServerMessage::Ping => Feed::Heartbeat,
             ServerMessage::Hello(_) | ServerMessage::Refused { .. } | ServerMessage::Unknown => return true,
         };
         self.feed.send(feed).await.is_ok()

@@ -53,7 +53,7 @@ impl<'a> Encoder<'a> {
         self.writer.tokens()
     }
 
-    /// Says which share of the text was read, from which the size of the complete file follows.
+    /// Records which share of the text was read, to estimate the size of the complete file.
     pub(crate) fn set_share_read(&mut self, share: f64) {
         self.writer.expected_bytes = (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
     }
@@ -78,8 +78,8 @@ impl<'a> Encoder<'a> {
         self.batch.clear();
         self.batch_bytes = 0;
         for ids in encoded {
-            let room = self.limit - self.tokens();
-            let ids = &ids[..ids.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
+            let left = self.limit - self.tokens();
+            let ids = &ids[..ids.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
             self.hasher.update(&bytes);
             self.writer.write(ids)?;

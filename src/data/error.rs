@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::data::BadRecord;
 
-/// Why text cannot become tokens; the variants carry the facts, [`DataError::hint`] says what to do.
+/// Why text cannot become tokens; the variants carry the facts, [`DataError::hint`] suggests a fix.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// A file, folder or pattern of the configuration leads to no text.

@@ -91,7 +91,7 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
     let (train, validation) = match (request.data.validation(), streams.pop(), streams.pop()) {
         (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation),
         (ValidationSource::Share(share), Some(text), None) => inputs.split(request, share.get(), &text)?,
-        _ => unreachable!("a folder of the cache has the streams that its key stands for"),
+        _ => unreachable!("a folder of the cache has the streams that its key implies"),
     };
     check_length("training", &train, request)?;
     check_length("validation", &validation, request)?;
@@ -369,7 +369,7 @@ fn with_margin(bytes: u64) -> u64 {
 
 /// Bytes that are free on the disk of `folder`, which need not exist yet.
 fn free_bytes(folder: &Path) -> Option<u64> {
-    // The ancestors of a relative path end with the empty path, which stands for the current folder.
+    // The ancestors of a relative path end with the empty path, which means the current folder.
     let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(existing).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))

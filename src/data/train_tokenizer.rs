@@ -85,7 +85,7 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizer
         }
     });
     let (vocabulary, report) = match (vocabulary, report) {
-        // Reading is interrupted when training has failed, and then training says why; if reading itself fails, what was
+        // Reading is interrupted when training has failed, and then training reports why; if reading itself fails, what was
         // trained is the vocabulary of half a text.
         (Err(error), Err(DataError::Interrupted)) | (_, Err(error)) => return Err(error),
         (vocabulary, Ok(report)) => (vocabulary?, report),

@@ -75,7 +75,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// What to type or change next; `RUN` stands for the run's name.
+    /// What the user can type or change next; `RUN` stands for the run's name.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Device(error) => error.hint(),

@@ -32,12 +32,12 @@ pub(super) struct Steering {
     last_save: Option<CheckpointInfo>,
     /// When training will have had as much time as the commands that measure and save.
     paid_at: Option<Instant>,
-    pace: Pace,
+    pace: SlowestTimes,
 }
 
 /// How long steps and saves take at most.
 #[derive(Debug, Default)]
-struct Pace {
+struct SlowestTimes {
     /// Stage that the slowest step was seen in.
     stage: usize,
     /// Seconds per position of the slowest step.
@@ -55,7 +55,7 @@ type Done = (String, Option<CheckpointInfo>);
 impl Steering {
     /// The state of a trainer that resumes from `reached`.
     pub(super) fn starting_at(reached: &Reached) -> Self {
-        let pace = Pace { last_step: reached.step, last_seconds: reached.active_seconds.iter().sum(), ..Pace::default() };
+        let pace = SlowestTimes { last_step: reached.step, last_seconds: reached.active_seconds.iter().sum(), ..SlowestTimes::default() };
         Self { pace, ..Self::default() }
     }
 }
@@ -71,7 +71,7 @@ impl Trainer {
         result
     }
 
-    /// Carries out what is waiting; while paused, waits for more. Says whether training continues.
+    /// Carries out what is waiting; while paused, waits for more. Returns whether training continues.
     ///
     /// # Errors
     /// When a command makes the device fail.
@@ -248,7 +248,7 @@ impl Trainer {
     }
 }
 
-impl Pace {
+impl SlowestTimes {
     /// Counts the steps up to `step` of stage `idx`, after which the clock shows `seconds`.
     fn count_steps(&mut self, idx: usize, step: u64, seconds: f64, positions: f64) {
         let of_each = (seconds - self.last_seconds) / (step - self.last_step) as f64 / positions;
@@ -286,8 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_step_of_a_stage_counts_and_a_new_stage_begins_anew() {
-        let mut pace = Pace::default();
+    fn the_slowest_step_of_a_stage_counts_and_a_new_stage_starts_over() {
+        let mut pace = SlowestTimes::default();
         pace.count_steps(0, 1, 3.0, 10.0);
         pace.count_steps(0, 3, 5.0, 10.0);
         assert_eq!(pace.slowest_position.to_bits(), 0.3_f64.to_bits());

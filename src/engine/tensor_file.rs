@@ -1,6 +1,6 @@
 //! Named f32 tensors in safetensors files: written from the device one at a time, read one at a time.
 //!
-//! Neither direction holds more than one tensor in host memory besides the file system's cache.
+//! Neither direction holds more than one tensor in host memory apart from the file system's cache.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

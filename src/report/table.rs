@@ -86,7 +86,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
     if let Some(evaluation) = history.evaluations.last() {
         entry("token loss", format!("{}, perplexity {} at step {}", loss(evaluation.token_loss), perplexity(evaluation.perplexity), evaluation.step));
     }
-    // What an engine did when it was last heard says nothing of now.
+    // The speed at the last message of an engine says nothing about now.
     if let (None, Some(speed)) = (problem, history.tokens_per_second()) {
         entry("speed", format!("{} tok/s", rate(speed)));
     }

@@ -129,7 +129,7 @@ pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
     if format_version > FORMAT_VERSION {
         return Err(LineError::Newer { found: format_version });
     }
-    // Counting goes on from the highest number that was read.
+    // Numbering continues from the highest number that was read.
     if i64::try_from(seq).is_err() || i32::try_from(attempt).is_err() {
         return Err(LineError::Beyond { seq, attempt });
     }

@@ -160,7 +160,7 @@ impl App {
         match (&mut self.screen, effect) {
             (Screen::Home(home), Effect::Listen(directory, access)) => {
                 let mut run = RunScreen::new(directory.name(), access, home.theme);
-                (run.is_from_home, run.now, run.heard) = (true, home.now, home.now);
+                (run.is_from_home, run.now, run.last_message) = (true, home.now, home.now);
                 self.screen = Screen::Run(Box::new(run), Some(home.clone()));
                 vec![Effect::Listen(directory, access)]
             }

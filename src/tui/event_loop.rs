@@ -248,7 +248,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     async fn perform(&mut self, effects: &mut Vec<Effect>) -> io::Result<bool> {
         for effect in effects.drain(..) {
             match effect {
-                // A closed channel means that the link has ended, which the feed says.
+                // A closed channel means that the link has ended, which the feed reports.
                 Effect::Send { id, command } => drop(self.link.as_ref().map(|link| link.commands.send((id, command)))),
                 Effect::Detach => return Ok(true),
                 Effect::Suspend => self.suspend().await?,
@@ -367,7 +367,7 @@ impl ClientSignals {
     }
 }
 
-/// Whether `error` says that the terminal was hung up, which is a way of leaving.
+/// Whether `error` means that the terminal was hung up, which is a way of leaving.
 fn is_gone(error: &io::Error) -> bool {
     const EIO: i32 = Errno::IO.raw_os_error();
     error.raw_os_error() == Some(EIO) || error.kind() == io::ErrorKind::BrokenPipe

@@ -184,7 +184,7 @@ impl HomeScreen {
         };
     }
 
-    /// A key while the line is typed that says what to start.
+    /// Handles a key while the input line is open.
     fn on_typed(&mut self, event: KeyEvent) -> Vec<Effect> {
         let Prompt::Start(line) = &mut self.prompt else { return Vec::new() };
         match (event.code, event.modifiers & !KeyModifiers::SHIFT) {

@@ -1,4 +1,4 @@
-//! The key table: the one place that says which key does what on which screen. Dispatch, help and footer are read from it.
+//! The key table: which key does what on which screen. Dispatch, help and footer are all read from it.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 

@@ -50,7 +50,7 @@ pub struct RunScreen {
     /// Time since the client started.
     pub now: Duration,
     /// When the last message of the engine arrived.
-    pub heard: Duration,
+    pub last_message: Duration,
     /// Commands that wait for the first message of the engine.
     held: Vec<Effect>,
 }
@@ -167,7 +167,7 @@ impl RunScreen {
             theme,
             notice: None,
             now: Duration::ZERO,
-            heard: Duration::ZERO,
+            last_message: Duration::ZERO,
             held: Vec::new(),
         }
     }
@@ -193,7 +193,7 @@ impl RunScreen {
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
         let countdown = matches!(self.link, LinkState::Lost { .. }).then_some(next_second);
-        let silence = self.can_fall_silent().then(|| if self.silent_for().is_some() { next_second } else { self.heard + SILENCE });
+        let silence = self.can_fall_silent().then(|| if self.silent_for().is_some() { next_second } else { self.last_message + SILENCE });
         let notice = self.notice.as_ref().and_then(Notice::ends_at);
         [countdown, silence, notice].into_iter().flatten().min()
     }
@@ -201,7 +201,7 @@ impl RunScreen {
     /// For how long a running engine has been silent, if that is longer than usual.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
-        let silence = self.now.saturating_sub(self.heard);
+        let silence = self.now.saturating_sub(self.last_message);
         (self.can_fall_silent() && silence >= SILENCE).then_some(silence)
     }
 
@@ -332,13 +332,13 @@ impl RunScreen {
         match feed {
             Feed::Snapshot(history) => {
                 self.history = *history;
-                self.hear();
+                self.mark_message();
             }
             Feed::Record(record) => {
-                self.hear();
+                self.mark_message();
                 self.on_record(&record, ids);
             }
-            Feed::Heard => self.heard = self.now,
+            Feed::Heartbeat => self.last_message = self.now,
             Feed::Lost { reason, retry_seconds } => {
                 let wait = Duration::try_from_secs_f64(retry_seconds).unwrap_or_default();
                 self.link = LinkState::Lost { reason, retry_at: self.now.saturating_add(wait) };
@@ -354,9 +354,9 @@ impl RunScreen {
         self.release_held()
     }
 
-    fn hear(&mut self) {
+    fn mark_message(&mut self) {
         self.link = LinkState::Live;
-        self.heard = self.now;
+        self.last_message = self.now;
     }
 
     /// The commands that waited for the engine's first message; without an engine they are dropped, and the notice says so.

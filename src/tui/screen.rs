@@ -73,7 +73,7 @@ fn text_of(run: &RunScreen, width: u16, height: u16) -> String {
         let mut cells = row.iter();
         while let Some(cell) = cells.next() {
             line.push_str(cell.symbol());
-            // A wide character stands for the cells that it covers.
+            // A wide character replaces the cells that it covers.
             if let Some(covered) = cell.symbol().width().checked_sub(2) {
                 cells.nth(covered);
             }

@@ -137,7 +137,7 @@ impl Client {
                 assert_eq!(record.seq, self.history.last_seq + 1, "a record was left out");
                 self.history.apply(record);
             }
-            Feed::Heard | Feed::Lost { .. } => {}
+            Feed::Heartbeat | Feed::Lost { .. } => {}
         }
         feed
     }
@@ -169,7 +169,7 @@ fn a_client_gets_everything_so_far_and_then_every_record() {
         let ending = loop {
             match client.hear().await {
                 Feed::Ended { history } => break history,
-                feed => assert!(matches!(feed, Feed::Record(_) | Feed::Heard), "{feed:?}"),
+                feed => assert!(matches!(feed, Feed::Record(_) | Feed::Heartbeat), "{feed:?}"),
             }
         };
         finished.await.unwrap();

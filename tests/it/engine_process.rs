@@ -143,7 +143,7 @@ impl Engine {
                 match link.feed.recv().await {
                     Some(patchtui::control::Feed::Record(record)) => history.apply(&record),
                     Some(patchtui::control::Feed::Snapshot(all) | patchtui::control::Feed::Ended { history: all }) => history = *all,
-                    Some(patchtui::control::Feed::Heard | patchtui::control::Feed::Lost { .. }) => {}
+                    Some(patchtui::control::Feed::Heartbeat | patchtui::control::Feed::Lost { .. }) => {}
                     None => panic!("the run ended without saying {text:?}: {:?}", history.log),
                 }
             }

@@ -131,7 +131,7 @@ fn commands_before_the_first_word_wait_for_it_and_are_then_sent_in_order() {
     assert!(last_line(&app).starts_with("pause asked"), "{}", last_line(&app));
     let first = app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
     assert_eq!(first, [sent(1, RunCommand::Checkpoint), sent(2, RunCommand::Pause)]);
-    assert_eq!(app.update(Msg::Feed(Feed::Heard)), []);
+    assert_eq!(app.update(Msg::Feed(Feed::Heartbeat)), []);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_silent_engine_is_called_so() {
 fn an_engine_in_a_long_step_is_not_silent_while_it_pings() {
     let mut app = app(&Story::after(66));
     app.update(Msg::Clock(Duration::from_secs(9)));
-    app.update(Msg::Feed(Feed::Heard));
+    app.update(Msg::Feed(Feed::Heartbeat));
     app.update(Msg::Clock(Duration::from_secs(18)));
     assert!(!text(&app, 80, 24).contains("no news"));
     app.update(Msg::Clock(Duration::from_secs(20)));
@@ -229,7 +229,7 @@ fn messages() -> impl Strategy<Value = Msg> {
         1 => any::<f64>().prop_map(|retry_seconds| Msg::Feed(Feed::Lost { reason: "gone".into(), retry_seconds })),
         1 => Just(Msg::Feed(Feed::Ended { history: Box::default() })),
         1 => (0..100_000u64).prop_map(|millis| Msg::Clock(Duration::from_millis(millis))),
-        1 => Just(Msg::Feed(Feed::Heard)),
+        1 => Just(Msg::Feed(Feed::Heartbeat)),
         1 => Just(Msg::Resized),
     ]
 }

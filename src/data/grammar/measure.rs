@@ -11,7 +11,7 @@ const PROBES: u64 = 64;
 
 /// Expectations over all stories.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Measure {
+pub struct Expectation {
     /// Entropy of a story in nats.
     pub nats: f64,
     /// Tokens of a story.
@@ -21,10 +21,10 @@ pub struct Measure {
 impl Grammar {
     /// The entropy rate of the endless text in nats per token: the loss of a perfect predictor with unlimited memory.
     ///
-    /// Each document has `special_tokens` (begin and end of text) besides its words; they are certain. `None` for a tokenizer
+    /// Each document has `special_tokens` (begin and end of text) in addition to its words; these carry no entropy. `None` for a tokenizer
     /// that joins neighbouring words into one token, since then the number of tokens does not add up word by word.
     pub fn entropy_rate(&self, tokenizer: &Tokenizer, special_tokens: usize) -> Result<Option<f64>, DataError> {
-        let Measure { nats, tokens } = self.measure(tokenizer)?;
+        let Expectation { nats, tokens } = self.measure(tokenizer)?;
         let mut is_exact = true;
         for index in 0..PROBES {
             is_exact &= is_encoded_by_words(&self.story(0, index).text, tokenizer)?;
@@ -33,30 +33,30 @@ impl Grammar {
     }
 
     /// Entropy and length of a story, if the tokenizer encodes it word by word.
-    pub fn measure(&self, tokenizer: &Tokenizer) -> Result<Measure, DataError> {
+    pub fn measure(&self, tokenizer: &Tokenizer) -> Result<Expectation, DataError> {
         let length = |text: &str| tokenizer.encode(text).map(|ids| ids.len() as f64);
         self.measure_node(&self.story, &length)
     }
 
-    fn measure_node(&self, node: &Node, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<Measure, DataError> {
+    fn measure_node(&self, node: &Node, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<Expectation, DataError> {
         match node {
-            Node::Word(text) => Ok(Measure { nats: 0.0, tokens: length(text)? }),
+            Node::Word(text) => Ok(Expectation { nats: 0.0, tokens: length(text)? }),
             Node::Draw { table, column, style, .. } => {
                 let nats = (self.tables[*table].rows.len() as f64).ln();
-                Ok(Measure { nats, tokens: self.mean_length(*table, *column, *style, length)? })
+                Ok(Expectation { nats, tokens: self.mean_length(*table, *column, *style, length)? })
             }
-            Node::Recall { table, column, style, .. } => Ok(Measure { nats: 0.0, tokens: self.mean_length(*table, *column, *style, length)? }),
+            Node::Recall { table, column, style, .. } => Ok(Expectation { nats: 0.0, tokens: self.mean_length(*table, *column, *style, length)? }),
             Node::Sequence(parts) => {
-                let mut sum = Measure::default();
+                let mut sum = Expectation::default();
                 for part in parts {
                     let part = self.measure_node(part, length)?;
-                    sum = Measure { nats: sum.nats + part.nats, tokens: sum.tokens + part.tokens };
+                    sum = Expectation { nats: sum.nats + part.nats, tokens: sum.tokens + part.tokens };
                 }
                 Ok(sum)
             }
             Node::Choice(alternatives) => {
                 let total: u64 = alternatives.iter().map(|(weight, _)| weight).sum();
-                let mut sum = Measure::default();
+                let mut sum = Expectation::default();
                 for (weight, part) in alternatives {
                     let chance = *weight as f64 / total as f64;
                     let part = self.measure_node(part, length)?;

@@ -1,6 +1,6 @@
 //! Generates English-like stories whose true entropy rate is known exactly.
 //!
-//! `assets/grammar.txt` says what stories there are and how likely each choice is; [`Grammar`] reads it, generates story number
+//! `assets/grammar.txt` defines the stories and the probability of each choice; [`Grammar`] reads it, generates story number
 //! `n` of a seed, and computes the loss of a perfect predictor. A text has one derivation only (a test proves it), so the
 //! entropy of the text is that of the choices. Knows words and chances; of tokenizers only how many ids a word takes. Start at
 //! [`Grammar::story`].
@@ -9,7 +9,7 @@ mod measure;
 mod story;
 mod syntax;
 
-pub use measure::Measure;
+pub use measure::Expectation;
 pub use story::Story;
 pub use syntax::{Grammar, GrammarError};
 

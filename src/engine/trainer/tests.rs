@@ -50,7 +50,7 @@ fn text() -> Vec<u8> {
     text
 }
 
-/// A trainer at step 0, and what it says.
+/// A trainer at step 0, and its events.
 fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
     let text_file = folder.join("text.txt");
     fs::write(&text_file, text).unwrap();

@@ -12,7 +12,7 @@ use crate::run::checkpoint::manifest::describe;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::{Disk, Operation, RunDirectory};
 
-/// What a checkpoint takes besides its tensors, generously.
+/// Generous allowance for the files of a checkpoint apart from its tensors.
 const SMALL_FILES_BYTES: u64 = 1 << 20;
 
 /// The checkpoints of one run.
@@ -21,7 +21,7 @@ pub struct Checkpoints {
     run: PathBuf,
     folder: PathBuf,
     /// The run directory, held open: its inode belongs to nothing else as long as this run lives, so another directory of the same
-    /// name is told apart, and nothing is written into it.
+    /// name is recognised, and nothing is written into it.
     opened: Option<Arc<File>>,
     keep: usize,
     disk: Disk,
@@ -58,7 +58,7 @@ pub struct Rejected {
 }
 
 impl Checkpoints {
-    /// The checkpoints of `directory`, of which pruning leaves the newest `keep` besides the permanent ones.
+    /// The checkpoints of `directory`, of which pruning keeps the newest `keep` and all permanent ones.
     #[must_use]
     pub fn new(directory: &RunDirectory, keep: usize) -> Self {
         let run = directory.path().to_owned();
@@ -101,10 +101,10 @@ impl Checkpoints {
         Ok((checkpoint, true))
     }
 
-    /// The newest checkpoint whose every byte is as its manifest says and that `accepts`, and the newer ones that are not used.
+    /// The newest checkpoint that matches its manifest in every byte and passes `accepts`, and the newer ones that do not.
     ///
     /// # Errors
-    /// [`CheckpointError::Interrupted`] when `stop` says so.
+    /// [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn newest(
         &self,
         accepts: &dyn Fn(&Checkpoint) -> Result<(), String>,
@@ -139,7 +139,7 @@ impl Checkpoints {
     /// Checks the checkpoint in `path`, its name included.
     ///
     /// # Errors
-    /// With the reason; [`CheckpointError::Interrupted`] when `stop` says so.
+    /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
         let manifest = Manifest::read(path)?;
         if step_of(path) != Some(manifest.step) {
@@ -230,7 +230,7 @@ impl Checkpoints {
     }
 
     /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
-    /// left behind. Later steps are from before a fallback; training will write them anew.
+    /// left behind. Later steps are from before a fallback; training will write them again.
     fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
         let (whole, broken): (Vec<_>, Vec<_>) = self.candidates().into_iter().partition(|path| path.join(MANIFEST_FILE).is_file());
         let is_periodic = |path: &PathBuf| Manifest::read(path).is_ok_and(|manifest| !manifest.permanent && manifest.step <= newest);

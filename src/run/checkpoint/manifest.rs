@@ -116,7 +116,7 @@ impl Checkpoint {
     /// Reads the checkpoint in `path` and checks every byte of it against its manifest.
     ///
     /// # Errors
-    /// With the reason; [`CheckpointError::Interrupted`] when `stop` says so.
+    /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn read(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, CheckpointError> {
         let manifest = Manifest::read(path)?;
         for (name, expected) in &manifest.files {
@@ -151,7 +151,7 @@ impl Checkpoint {
             && manifest.patch_size == state.patch_size
             && manifest.data_fingerprint == state.data_fingerprint;
         if !agrees {
-            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), format!("it says step {} and {TRAINER_FILE} says otherwise", manifest.step)));
+            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), format!("it is for step {}, but {TRAINER_FILE} disagrees", manifest.step)));
         }
         if manifest.active_seconds.is_empty() || manifest.active_seconds.iter().any(|seconds| !seconds.is_finite() || *seconds < 0.0) {
             return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), "its active_seconds are not the seconds of each stage"));

@@ -73,7 +73,7 @@ pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The range of values without rare high outliers; a second value says how high the highest is if it lies above.
+/// The range of values without rare high outliers; the third value is the highest one, if it lies above.
 ///
 /// The first steps of a run are often far above all others; a range that held them would flatten the rest.
 pub(crate) fn robust_range(spread: Spread) -> (f64, f64, Option<f64>) {

@@ -18,7 +18,7 @@ use crate::tui::theme::{Role, Theme};
 
 /// Below this, one line.
 const ONE_LINE: (u16, u16) = (24, 6);
-/// From this height on, a line says where the selected run is.
+/// From this height on, a line shows the path of the selected run.
 const WITH_PATH: u16 = 10;
 /// Columns between two columns of the table.
 const GAP: usize = 2;
@@ -34,7 +34,7 @@ const BAR: (usize, usize) = (8, 24);
 /// The screen of the list of runs.
 pub(crate) struct HomePane<'a>(pub(crate) &'a HomeScreen);
 
-/// A column besides the name.
+/// A column apart from the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     State,
@@ -267,7 +267,7 @@ fn state(theme: Theme, state: RunState) -> (String, Style) {
     (format!("{} {word}", theme.glyph(fancy, plain)), theme.style(role))
 }
 
-/// A rule, and where the selected run is.
+/// A rule, and the path of the selected run.
 fn draw_path(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     for x in area.left()..area.right() {
         buf.set_string(x, area.y, home.theme.glyph("\u{2500}", "-"), home.theme.style(Role::Previous));
@@ -307,12 +307,12 @@ fn below_list(home: &HomeScreen, width: usize, limit: usize) -> Vec<Line<'static
     lines
 }
 
-/// The line that says what to start, and what can be typed.
+/// The input line, with a note on what can be typed.
 fn typed_lines(theme: Theme, typed: &str, width: usize) -> Vec<Line<'static>> {
     const LABEL: &str = "start: ";
     let typed = sanitize::line(typed);
-    let room = width.saturating_sub(LABEL.len() + 1);
-    let shown = typed.chars().skip(typed.chars().count().saturating_sub(room)).collect::<String>();
+    let space = width.saturating_sub(LABEL.len() + 1);
+    let shown = typed.chars().skip(typed.chars().count().saturating_sub(space)).collect::<String>();
     let cursor = Span::styled(theme.glyph("\u{2588}", "_").to_owned(), theme.style(Role::Accent));
     let mut lines = wrapped("A configuration file or a built-in name; Enter alone starts the demo.", width);
     lines.truncate(2);

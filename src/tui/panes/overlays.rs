@@ -50,7 +50,7 @@ impl Widget for OverlayView<'_> {
 pub(crate) struct TextBox {
     /// Above the text.
     pub(crate) title: &'static str,
-    /// Which key closes it; empty if the text says so.
+    /// Key that closes it; empty if the text names it.
     pub(crate) closes: &'static str,
     /// The text.
     pub(crate) lines: Vec<Line<'static>>,

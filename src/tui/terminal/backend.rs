@@ -22,7 +22,7 @@ pub struct ScreenBackend<S> {
 }
 
 impl<S: Fn() -> io::Result<Size>> ScreenBackend<S> {
-    /// A backend for a terminal whose size is what `size` says.
+    /// A backend for a terminal whose size is given by `size`.
     pub fn new(size: S) -> Self {
         Self { bytes: Vec::new(), size }
     }
@@ -61,7 +61,7 @@ impl<S: Fn() -> io::Result<Size>> Backend for ScreenBackend<S> {
         Ok(Position::ORIGIN)
     }
 
-    /// Every run of cells says where it begins, so the cursor may stand anywhere.
+    /// Every run of cells carries its position, so the cursor may be anywhere.
     fn set_cursor_position<P: Into<Position>>(&mut self, _position: P) -> io::Result<()> {
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The threads that read keys and notice a terminal that is gone.
 //!
 //! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both end the process when the terminal is hung
-//! up, whatever the rest of the client is doing: nobody is left to be told.
+//! up, whatever the rest of the client is doing: nobody is left to read anything.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use crate::tui::terminal::KeyParser;
 
 /// How often to check for a hang-up, in case poll(2) does not report it.
 const WATCH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// What poll(2) says of a terminal that is gone.
+/// What poll(2) reports for a terminal that is gone.
 const GONE: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
 
 /// Reads keys until dropped.
@@ -58,7 +58,7 @@ fn read_keys(alive: &UnixStream, keys: &UnboundedSender<io::Result<KeyEvent>>) -
             Err(error) => return Err(error.into()),
         };
         exit_if_gone(&fds[0]);
-        let heard = match (ready, fds[0].revents().contains(PollFlags::IN)) {
+        let typed = match (ready, fds[0].revents().contains(PollFlags::IN)) {
             (0, _) => parser.flush().into_iter().collect(),
             (_, true) => {
                 let count = read(&mut bytes)?;
@@ -66,7 +66,7 @@ fn read_keys(alive: &UnixStream, keys: &UnboundedSender<io::Result<KeyEvent>>) -
             }
             (_, false) => return Ok(()),
         };
-        for key in heard {
+        for key in typed {
             if keys.send(Ok(key)).is_err() {
                 return Ok(());
             }

@@ -44,7 +44,7 @@ impl FrameWriter {
 
     /// Hands `bytes` over; they are written after what was handed over before.
     pub(crate) fn send(&mut self, bytes: Vec<u8>) {
-        // If the thread has ended, `written` says why.
+        // If the thread has ended, `written` reports why.
         let _ = self.frames.send(bytes);
         self.in_flight += 1;
     }
