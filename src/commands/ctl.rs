@@ -9,7 +9,7 @@ use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
 use crate::report::format::duration;
 use crate::report::{print, status_text};
-use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize_line};
+use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize, sanitize_line};
 
 /// What a script asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
 }
 
 fn line(value: &Value) -> String {
-    value.to_string() + "\n"
+    sanitize::json(&value.to_string()).into_owned() + "\n"
 }
 
 fn note_json(directory: &RunDirectory, note: &CommandNote) -> Value {

@@ -25,7 +25,7 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load};
 use crate::report::print;
-use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock};
+use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
 
 pub use error::CommandError;
 
@@ -80,7 +80,9 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
-            let lock = RunLock::inherit(&directory)?.map_or_else(|| RunLock::acquire(&directory), Ok)?;
+            // Whoever judged the directory holds its lock and hands it on.
+            let lock = RunLock::inherit(&directory)?
+                .ok_or_else(|| CommandError::usage("an engine is started by the command that holds the run's lock", "use patchtui run or patchtui resume"))?;
             engine::run(&directory, lock, None)
         }
     }
@@ -118,7 +120,7 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
 fn config_command(command: ConfigCommand) -> Result<u8, CommandError> {
     match command {
         ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config)?)),
-        ConfigCommand::Show { config, json: true } => print(&format!("{:#}\n", config::show_json(&load_config(&config)?))),
+        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config)?)))),
         ConfigCommand::Template => print(&config::template()),
     }
     Ok(0)

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::config::{ConfigError, IdentityChange};
-use crate::run::{LockError, RunDirectory, RunState, sanitize_line};
+use crate::run::format::shell_word;
+use crate::run::{LockError, RunDirectory, RunState};
 
 /// Why a run cannot be started where it was asked for.
 #[derive(Debug, Error)]
@@ -24,6 +25,12 @@ pub enum HostError {
         directory: RunDirectory,
         /// How it ended.
         state: RunState,
+    },
+    /// There is no run to go on with.
+    #[error("{} is not a run directory", path.display())]
+    NoRun {
+        /// The directory.
+        path: PathBuf,
     },
     /// What was asked for is another run than the one that is there.
     #[error(
@@ -59,9 +66,10 @@ impl HostError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { directory } => format!("watch it with: patchtui attach {}", sanitize_line(&directory.name())),
+            Self::Alive { directory } => format!("watch it with: patchtui attach {}", shell_word(&directory.name())),
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
             Self::Exists { .. } => "add --resume to go on with it, or choose another --name".into(),
+            Self::NoRun { .. } => "list all runs with: patchtui runs".into(),
             Self::OtherRun { .. } => "leave the change out, or start a new run with --name".into(),
             Self::Config(error) => error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into()),
             Self::Lock(error) => error.hint(),

@@ -16,6 +16,10 @@ use thiserror::Error;
 
 use crate::run::{FORMAT_VERSION, Record, RunDirectory, RunEvent};
 
+/// No run says as much, or is started as often.
+const HIGHEST_SEQ: u64 = 1 << 62;
+const HIGHEST_ATTEMPT: u32 = 1 << 30;
+
 /// A file of lines in a run directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFile {
@@ -129,8 +133,8 @@ pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
     if format_version > FORMAT_VERSION {
         return Err(LineError::Newer { found: format_version });
     }
-    // Counting goes on from the highest number that was read.
-    if i64::try_from(seq).is_err() || i32::try_from(attempt).is_err() {
+    // Counting goes on from the highest number that was read, and must never get here.
+    if seq > HIGHEST_SEQ || attempt > HIGHEST_ATTEMPT {
         return Err(LineError::Beyond { seq, attempt });
     }
     let event = match (file, kind) {

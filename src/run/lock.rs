@@ -4,11 +4,11 @@
 //! may belong to another process by now. The lock belongs to an open file, not to a process, so it can be handed to a child: it
 //! is held until the last of them closes the file.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::run::files::{append_regular, open_regular, read_small};
+use crate::run::format::shell_word;
 use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 
 /// A reader that asks [`is_alive`] holds the lock for microseconds; an engine that starts just then tries again.
@@ -27,6 +28,19 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 pub struct RunLock {
     /// Away only when it was handed on.
     file: Option<File>,
+    /// The run directory, held open, so that another one of the same name is told apart.
+    directory: Option<File>,
+}
+
+/// What became of the place that a lock was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockPlace {
+    /// It is as it was, as far as the system can tell.
+    Held,
+    /// The lock file was removed or replaced; the directory is still the same.
+    Removed,
+    /// The directory was deleted, moved or replaced.
+    Gone,
 }
 
 /// Who runs a run, or ran it last.
@@ -76,7 +90,7 @@ impl LockError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { name, .. } => format!("watch it with: patchtui attach {name}"),
+            Self::Alive { name, .. } => format!("watch it with: patchtui attach {}", shell_word(name)),
             Self::Io { .. } => "check that the run directory is writable and that its file system supports locks".into(),
         }
     }
@@ -93,7 +107,7 @@ impl RunLock {
             let file = append_regular(&directory.lock()).map_err(io_error)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let lock = Self { file: Some(file) };
+                    let lock = Self { file: Some(file), directory: File::open(directory.path()).ok() };
                     // The directory may have been removed, and another made, between opening and locking.
                     if lock.is_in_place(directory) {
                         return Ok(lock);
@@ -114,7 +128,7 @@ impl RunLock {
     pub fn inherit(directory: &RunDirectory) -> Result<Option<Self>, LockError> {
         let io_error = |source: io::Error| LockError::Io { path: directory.lock(), source };
         let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(io_error)?;
-        let lock = Self { file: Some(File::from(stdin)) };
+        let lock = Self { file: Some(File::from(stdin)), directory: File::open(directory.path()).ok() };
         if !lock.is_in_place(directory) {
             // A terminal, a pipe, another file: there is nothing to unlock.
             drop(lock.into_file());
@@ -140,13 +154,45 @@ impl RunLock {
         self.file.take().map(OwnedFd::from)
     }
 
-    /// Whether this is still the lock of `directory`: neither deleted nor replaced.
+    /// What became of the lock and its directory.
     #[must_use]
-    pub fn is_in_place(&self, directory: &RunDirectory) -> bool {
-        let own = self.file.as_ref().and_then(|file| file.metadata().ok());
-        let there = fs::metadata(directory.lock()).ok();
-        matches!((own, there), (Some(own), Some(there)) if (own.dev(), own.ino()) == (there.dev(), there.ino()))
+    pub fn place(&self, directory: &RunDirectory) -> LockPlace {
+        match is_same(self.file.as_ref(), &directory.lock()) {
+            Ok(true) => LockPlace::Held,
+            // A network that hiccups says nothing about the directory.
+            Err(error) if !is_absent(&error) => LockPlace::Held,
+            Ok(false) | Err(_) => match is_same(self.directory.as_ref(), directory.path()) {
+                Ok(true) => LockPlace::Removed,
+                Err(error) if !is_absent(&error) => LockPlace::Held,
+                Ok(false) | Err(_) => LockPlace::Gone,
+            },
+        }
     }
+
+    /// Makes and takes the lock file again after somebody removed it.
+    ///
+    /// # Errors
+    /// When another engine was faster.
+    pub fn retake(&mut self, directory: &RunDirectory) -> Result<(), LockError> {
+        *self = Self::acquire(directory)?;
+        Ok(())
+    }
+
+    /// Whether this is still the lock of `directory`: neither deleted nor replaced.
+    fn is_in_place(&self, directory: &RunDirectory) -> bool {
+        is_same(self.file.as_ref(), &directory.lock()).unwrap_or(false)
+    }
+}
+
+/// Whether `path` leads to the file or folder that is open as `opened`.
+fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let there = identity(fs::metadata(path)?);
+    Ok(opened.and_then(|file| file.metadata().ok()).map(identity) == Some(there))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Whether an engine runs `directory` at this moment.
@@ -259,12 +305,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("books")).unwrap();
         let lock = RunLock::acquire(&run).unwrap();
-        assert!(lock.is_in_place(&run));
+        assert_eq!(lock.place(&run), LockPlace::Held);
         fs::remove_dir_all(run.path()).unwrap();
-        assert!(!lock.is_in_place(&run));
+        assert_eq!(lock.place(&run), LockPlace::Gone);
         let again = RunDirectory::create(folder.path().join("books")).unwrap();
         let other = RunLock::acquire(&again).unwrap();
-        assert!(other.is_in_place(&run) && !lock.is_in_place(&run));
+        assert_eq!((other.place(&run), lock.place(&run)), (LockPlace::Held, LockPlace::Gone));
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_is_made_again_unless_another_engine_was_faster() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        let mut lock = RunLock::acquire(&run).unwrap();
+        fs::remove_file(run.lock()).unwrap();
+        assert_eq!(lock.place(&run), LockPlace::Removed);
+        assert!(!is_alive(&run));
+        lock.retake(&run).unwrap();
+        assert_eq!(lock.place(&run), LockPlace::Held);
+        assert!(is_alive(&run));
+        fs::remove_file(run.lock()).unwrap();
+        let _faster = RunLock::acquire(&run).unwrap();
+        assert!(matches!(lock.retake(&run), Err(LockError::Alive { .. })));
     }
 
     #[test]
