@@ -4,9 +4,9 @@
 //! never end, so whatever is not a regular file is an error at once.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -99,6 +99,13 @@ pub(crate) fn remove_leftovers(folder: &Path) {
         // A folder of that name is not ours, and is not removed.
         let _ = fs::remove_file(path);
     }
+}
+
+/// Whether `path` leads to the file or folder that is open as `opened`. As long as that is open, nothing else can have its inode.
+pub(crate) fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let there = identity(fs::metadata(path)?);
+    Ok(opened.and_then(|file| file.metadata().ok()).map(identity) == Some(there))
 }
 
 /// Brings the names in `folder` to the disk.

@@ -4,18 +4,17 @@
 //! may belong to another process by now. The lock belongs to an open file, not to a process, so it can be handed to a child: it
 //! is held until the last of them closes the file.
 
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::run::files::{append_regular, open_regular, read_small};
+use crate::run::files::{append_regular, is_same, open_regular, read_small};
 use crate::run::format::shell_word;
 use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 
@@ -182,13 +181,6 @@ impl RunLock {
     fn is_in_place(&self, directory: &RunDirectory) -> bool {
         is_same(self.file.as_ref(), &directory.lock()).unwrap_or(false)
     }
-}
-
-/// Whether `path` leads to the file or folder that is open as `opened`.
-fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
-    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-    let there = identity(fs::metadata(path)?);
-    Ok(opened.and_then(|file| file.metadata().ok()).map(identity) == Some(there))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::run::checkpoint::manifest::describe;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::files::is_same;
 use crate::run::{Disk, Operation, RunDirectory};
 
 /// What a checkpoint takes besides its tensors, generously.
@@ -225,10 +225,7 @@ impl Checkpoints {
     }
 
     fn check_identity(&self) -> Result<(), CheckpointError> {
-        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-        let own = self.opened.as_ref().and_then(|directory| directory.metadata().ok()).map(identity);
-        let there = fs::metadata(&self.run).ok().map(identity);
-        if own.is_some() && own == there { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
+        if is_same(self.opened.as_deref(), &self.run).unwrap_or(false) { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
     }
 
     /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
