@@ -34,7 +34,7 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
         );
         return Err(CommandError::usage(message, hint));
     }
-    Ok(Some(format!("training may need up to {} of memory, and {free} is available; if it fails: {hint}", format::bytes(need.expected))))
+    Ok(Some(format!("training may need up to {} of memory, but only {free} is available; if it fails: {hint}", format::bytes(need.expected))))
 }
 
 /// What to change so that the run fits.

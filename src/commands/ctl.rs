@@ -9,7 +9,7 @@ use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
 use crate::report::format::duration;
 use crate::report::{print, status_text};
-use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize_line};
+use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize, sanitize_line};
 
 /// What a script requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum CtlVerb {
     /// Report the state of the run.
     Status,
     /// Send a command.
-    Tell(RunCommand),
+    Send(RunCommand),
 }
 
 /// How long a script waits.
@@ -56,7 +56,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
     let directory = runs.index.find(run, &runs.folder)?;
     let sender = &sender_name("ctl");
     Ok(match verb {
-        CtlVerb::Tell(command) => {
+        CtlVerb::Send(command) => {
             let asked = Request { command, sender, limit };
             let note = match wait {
                 Wait::UntilDone => request(&directory, asked)?,
@@ -74,7 +74,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
 }
 
 fn line(value: &Value) -> String {
-    value.to_string() + "\n"
+    sanitize::json(&value.to_string()).into_owned() + "\n"
 }
 
 fn note_json(directory: &RunDirectory, note: &CommandNote) -> Value {

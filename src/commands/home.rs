@@ -11,7 +11,7 @@ use crate::commands::runs::{list, summaries_since};
 use crate::commands::{CommandError, Runs, load_config, sender_name};
 use crate::config::RunConfig;
 use crate::control::{connect, follow};
-use crate::host::{Claim, HostError, Wish, claim, claim_directory, run_config};
+use crate::host::{Claim, HostError, Wish, claim, claim_directory, claim_existing, run_config};
 use crate::run::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
@@ -48,7 +48,7 @@ fn refusal(error: CommandError) -> Refusal {
 
 /// Resumes an unfinished run with its own configuration.
 fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
-    match claim_directory(directory.clone(), true) {
+    match claim_existing(directory) {
         Err(HostError::Alive { directory }) => Ok(directory),
         Ok(Claim::Completed(directory)) => {
             Err(CommandError::usage(format!("{} is complete: there is nothing to resume", directory.name()), "press n to start a new run"))

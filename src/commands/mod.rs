@@ -25,7 +25,7 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load};
 use crate::report::print;
-use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock};
+use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
 
 pub use error::CommandError;
 
@@ -80,7 +80,9 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
-            let lock = RunLock::inherit(&directory)?.map_or_else(|| RunLock::acquire(&directory), Ok)?;
+            // Whoever judged the directory holds its lock and hands it on.
+            let lock = RunLock::inherit(&directory)?
+                .ok_or_else(|| CommandError::usage("an engine is started by the command that holds the run's lock", "use patchtui run or patchtui resume"))?;
             engine::run(&directory, lock, None)
         }
     }
@@ -103,13 +105,13 @@ fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, CommandError> {
 fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
     let verb = match args.verb {
         Verb::Status => CtlVerb::Status,
-        Verb::Pause => CtlVerb::Tell(RunCommand::Pause),
-        Verb::Resume => CtlVerb::Tell(RunCommand::Resume),
-        Verb::Checkpoint => CtlVerb::Tell(RunCommand::Checkpoint),
-        Verb::Evaluate => CtlVerb::Tell(RunCommand::Evaluate),
-        Verb::Sample => CtlVerb::Tell(RunCommand::Sample),
-        Verb::Stop => CtlVerb::Tell(RunCommand::Stop),
-        Verb::Kill => CtlVerb::Tell(RunCommand::Kill),
+        Verb::Pause => CtlVerb::Send(RunCommand::Pause),
+        Verb::Resume => CtlVerb::Send(RunCommand::Resume),
+        Verb::Checkpoint => CtlVerb::Send(RunCommand::Checkpoint),
+        Verb::Evaluate => CtlVerb::Send(RunCommand::Evaluate),
+        Verb::Sample => CtlVerb::Send(RunCommand::Sample),
+        Verb::Stop => CtlVerb::Send(RunCommand::Stop),
+        Verb::Kill => CtlVerb::Send(RunCommand::Kill),
     };
     let wait = if args.no_wait { Wait::UntilAccepted } else { Wait::UntilDone };
     ctl::ctl(CtlRequest { run: &args.run, verb, wait, limit: CTL_LIMIT, json: args.json }, runs)?;
@@ -119,7 +121,7 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
 fn config_command(command: ConfigCommand) -> Result<u8, CommandError> {
     match command {
         ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config)?)),
-        ConfigCommand::Show { config, json: true } => print(&format!("{:#}\n", config::show_json(&load_config(&config)?))),
+        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config)?)))),
         ConfigCommand::Template => print(&config::template()),
     }
     Ok(0)

@@ -13,6 +13,7 @@ use crate::commands::{CommandError, load_config};
 use crate::config::{DeviceChoice, RunConfig, TextSource};
 use crate::data::{DataError, Inputs, Tokenizer, find_files, grammar::Grammar};
 use crate::plan::{Corpus, PlanError, RunPlan};
+use crate::run::{sanitize, sanitize_line};
 
 /// Vocabulary of a tokenizer that is not there, when `model.vocab_size` does not say: that of LLaMA-2, as in the paper.
 const ASSUMED_VOCAB_SIZE: usize = 32_000;
@@ -42,7 +43,11 @@ pub fn plan(args: &PlanArgs) -> Result<u8, CommandError> {
     let memory_warning = if computes_on_cpu(&config)? { memory_warning(&config, &plan) } else { None };
     let speeds = if memory_warning.is_none() { stage_speeds(&config, &plan)? } else { Vec::new() };
     plan.warnings.extend(memory_warning);
-    let text = if args.json { PlanDocument::new(&config, &plan, &speeds).to_json()? } else { lines(&config, &plan, &speeds).join("\n") };
+    let text = if args.json {
+        sanitize::json(&PlanDocument::new(&config, &plan, &speeds).to_json()?).into_owned()
+    } else {
+        lines(&config, &plan, &speeds).iter().map(|line| sanitize_line(line)).collect::<Vec<_>>().join("\n")
+    };
     // A closed pipe is no error.
     let _ = writeln!(io::stdout(), "{text}");
     Ok(0)

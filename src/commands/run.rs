@@ -7,7 +7,7 @@ use crate::cli::{ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;
 use crate::commands::{CommandError, Runs, attach, engine, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
-use crate::host::{Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, run_config, spawn_engine};
+use crate::host::{Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing, run_config, spawn_engine};
 use crate::run::{RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
 
 /// Runs a configuration. Returns the exit code.
@@ -46,7 +46,7 @@ pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
 /// # Errors
 /// When it cannot be resumed.
 pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>) -> Result<u8, CommandError> {
-    let claimed = claim_directory(directory.clone(), true)?;
+    let claimed = claim_existing(directory)?;
     let config = run_config(directory)?;
     go_on(claimed, config, foreground)
 }

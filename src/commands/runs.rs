@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::commands::Runs;
 use crate::report::{print, runs_table};
-use crate::run::{RunDirectory, RunState, RunSummary, changed_at, is_alive};
+use crate::run::{RunDirectory, RunState, RunSummary, changed_at, is_alive, sanitize};
 
 /// All runs with their state, those that are alive first, then newest first; runs that cannot be read are left out.
 #[must_use]
@@ -32,7 +32,7 @@ fn read_if_changed(run: &RunDirectory, known: &[RunSummary]) -> Option<RunSummar
 pub fn list(runs: &Runs, json: bool) {
     let summaries = summaries(runs);
     if json {
-        print(&(serde_json::json!(summaries).to_string() + "\n"));
+        print(&(sanitize::json(&serde_json::json!(summaries).to_string()).into_owned() + "\n"));
     } else {
         print(&runs_table(&summaries, Timestamp::now()));
     }

@@ -72,7 +72,7 @@ impl ValueKind {
     #[must_use]
     pub fn expected(self) -> String {
         match self {
-            Self::Name => "a plain file name: not empty, no slash, no dot at the beginning, no control characters".into(),
+            Self::Name => "a plain file name: not empty, no slash, no leading dot, no control characters".into(),
             Self::Text => "a non-empty string".into(),
             Self::Texts => "a list of strings".into(),
             Self::Flag => "true or false".into(),

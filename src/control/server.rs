@@ -21,7 +21,7 @@ use crate::control::serve::{ServerHandle, SnapshotReply, Update, serve};
 use crate::control::signals::{SignalRequest, Signals};
 use crate::control::socket::{BoundSocket, listen};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
-use crate::run::{CommandSender, EventSender, History, Record, RunEvent, Subscription, Warning};
+use crate::run::{CommandSender, EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning};
 
 /// Records that a client may lag behind before it gets a new snapshot.
 const BACKLOG: usize = 1024;
@@ -275,6 +275,10 @@ impl ServerLoop {
     /// Warns once when the socket cannot be opened again, and reports once when it can.
     fn bind_again(&mut self) {
         let warn = |message: String| self.setup.events.send(RunEvent::Warning(Warning { message }));
+        // The path is the directory's: another engine may have it by now, in a new directory of the same name.
+        if EngineInfo::read(&self.setup.subscription.directory).is_none_or(|info| info.pid != std::process::id()) {
+            return;
+        }
         let Some(socket) = &mut self.socket else {
             return warn("SIGUSR2 was ignored: this run has no socket that could be opened again".into());
         };

@@ -97,7 +97,7 @@ fn make_private(folder: &Path) -> Result<(), ControlError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(error.to_string())),
         Ok(()) | Err(_) => {}
     }
-    // Whoever made the folder first in a shared directory could listen in, through a link as well.
+    // Whoever creates the folder first in a shared directory could intercept connections, through a link as well.
     let metadata = fs::symlink_metadata(folder).map_err(|error| refuse(error.to_string()))?;
     if !metadata.is_dir() {
         return Err(refuse("it is not a folder".into()));

@@ -104,9 +104,9 @@ impl Building {
         written.map_err(|error| DataError::writing(&path, needed, error))?;
         let failed = |error| DataError::writing(&self.target, needed, error);
         if let Err(error) = fs::rename(&self.folder, &self.target) {
-            // Somebody else may have built the same in the meantime, and theirs is as good; only a broken folder is replaced.
-            if let Some(theirs) = open(&self.target) {
-                return Ok(theirs);
+            // Another process may have built the same folder in the meantime; only a broken folder is replaced.
+            if let Some(cached) = open(&self.target) {
+                return Ok(cached);
             }
             match error.kind() {
                 io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {}

@@ -324,13 +324,13 @@ fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: En
             if encoder.push(piece)? {
                 let done = before + file_bytes;
                 encoder.set_share_read(done as f64 / total as f64);
-                tell(watch, "reading text", done, total)?;
+                report_progress(watch, "reading text", done, total)?;
             }
             Ok(())
         })?;
         file.check_unchanged()?;
         before += file.bytes;
-        tell(watch, "reading text", before, total)?;
+        report_progress(watch, "reading text", before, total)?;
     }
     encoder.finish()
 }
@@ -341,7 +341,7 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
         report.documents += 1;
         report.text_bytes += document.len() as u64;
         if encoder.push(document)? {
-            tell(watch, "generating text", encoder.tokens(), tokens)?;
+            report_progress(watch, "generating text", encoder.tokens(), tokens)?;
             if encoder.tokens() >= tokens {
                 break;
             }
@@ -350,7 +350,7 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
     encoder.finish()
 }
 
-fn tell(watch: &mut Watch<'_>, activity: &str, done: u64, total: u64) -> Result<(), DataError> {
+fn report_progress(watch: &mut Watch<'_>, activity: &str, done: u64, total: u64) -> Result<(), DataError> {
     match watch(activity, done, Some(total)) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(DataError::Interrupted),

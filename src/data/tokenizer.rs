@@ -20,7 +20,7 @@ const BOS_NAMES: [&str; 6] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftex
 /// Tokens that end a text, in order of preference.
 const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"];
 
-/// The two bytes of `"bytes"` that never occur in UTF-8 and stand for begin and end of text.
+/// The two bytes of `"bytes"` that never occur in UTF-8, used for begin and end of text.
 const BYTE_BOS: u32 = 0xFE;
 const BYTE_EOS: u32 = 0xFF;
 

@@ -15,7 +15,7 @@ pub(super) fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
             "batch",
             stages
                 .iter()
-                .map(|s| format!("K = {}: {} tokens = {} positions a step", s.patch_size, s.tokens_per_step, s.tokens_per_step / s.patch_size.get() as u64))
+                .map(|s| format!("K = {}: {} tokens = {} positions per step", s.patch_size, s.tokens_per_step, s.tokens_per_step / s.patch_size.get() as u64))
                 .collect::<Vec<_>>()
                 .join("; "),
         ),

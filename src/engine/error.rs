@@ -8,7 +8,7 @@ use crate::engine::device::DeviceError;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::run::format::shell_word;
-use crate::run::{CheckpointError, Difference, Trouble};
+use crate::run::{CheckpointError, Difference, Rejected, Trouble};
 
 /// Why a run failed.
 #[derive(Debug, Error)]
@@ -56,6 +56,12 @@ pub enum EngineError {
         /// The checkpoint's step.
         step: u64,
     },
+    /// There are checkpoints, and none of them is valid.
+    #[error("none of the run's {} checkpoints can be used; {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
+    NoUsableCheckpoint {
+        /// All of them, newest first; at least one.
+        rejected: Vec<Rejected>,
+    },
     /// Every valid checkpoint belongs to another run.
     #[error("the checkpoint at step {step} belongs to another run: its {} is {}, but this run's is {}", difference.what, difference.found, difference.expected)]
     OtherRun {
@@ -88,6 +94,7 @@ impl EngineError {
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
             }
+            Self::NoUsableCheckpoint { .. } => "restore a checkpoint from a copy, or start over under another --name".into(),
             Self::OtherRun { .. } => "use the version of patchtui that wrote it, or start a new run under another --name".into(),
             Self::OtherData { .. } => "restore the original, or start a new run under another --name".into(),
         })
@@ -160,8 +167,13 @@ mod tests {
             ),
             (
                 CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
-                "checkpoint: run/file: 9 bytes are needed and 4 are free",
+                "checkpoint: run/file: 9 bytes are needed, but only 4 are free",
                 "free some disk space, then resume with: patchtui resume 'my books'",
+            ),
+            (
+                EngineError::NoUsableCheckpoint { rejected: vec![Rejected { path: path.clone(), reason: "it has 0 bytes".into() }] },
+                "none of the run's 1 checkpoints can be used; run/file is not used: it has 0 bytes",
+                "restore a checkpoint from a copy, or start over under another --name",
             ),
             (
                 EngineError::OtherRun { step: 40, difference: Difference { what: "seed", found: "2".into(), expected: "1".into() } },

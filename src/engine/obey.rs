@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::RunConfig;
 use crate::engine::error::EngineError;
 use crate::engine::trainer::{Reached, Trainer};
-use crate::run::{CheckpointInfo, CommandBatch, CommandNote, ControlState, Outcome, RunCommand, RunEvent, StopLevel, Warning};
+use crate::run::{CheckpointError, CheckpointInfo, CommandBatch, CommandNote, ControlState, Outcome, RunCommand, RunEvent, StopLevel, Warning};
 
 /// How often a paused run checks the wall-time limit.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
@@ -113,7 +113,12 @@ impl Trainer {
             return Ok(Outcome::Interrupted);
         }
         let ends_stage = self.context.plan.stages.iter().any(|stage| stage.last_step() == self.step);
-        self.steering.last_save = Some(self.try_save(idx, ends_stage)?);
+        match self.try_save(idx, ends_stage) {
+            Ok(info) => self.steering.last_save = Some(info),
+            // A kill came while the checkpoint was being written.
+            Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(Outcome::Interrupted),
+            Err(error) => return Err(error),
+        }
         Ok(Outcome::Stopped)
     }
 
@@ -198,6 +203,7 @@ impl Trainer {
                     Ok((format!("continued the prompts after step {}", self.step), None))
                 }
             }
+            RunCommand::Unknown => Err("this version of patchtui does not know the command".to_owned()),
             RunCommand::Stop | RunCommand::Kill => {
                 // Its sender raises the flag right after sending; here it is seen before that.
                 self.inbox.stop_flag().raise(batch.command.stop_level());
@@ -244,7 +250,10 @@ impl Trainer {
         let pace = &self.steering.pace;
         let save = pace.slowest_save.unwrap_or(self.context.plan.memory.checkpoint as f64 / SLOW_DISK);
         let needed = Duration::try_from_secs_f64(RESERVE_MARGIN * (pace.slowest_position * positions + save)).unwrap_or(Duration::MAX);
-        self.inbox.stop_flag().set_deadline(self.context.started + limit.0.saturating_sub(reserve(needed, limit.0)));
+        // A limit beyond what the clock can count is none.
+        if let Some(deadline) = self.context.started.checked_add(limit.0.saturating_sub(reserve(needed, limit.0))) {
+            self.inbox.stop_flag().set_deadline(deadline);
+        }
     }
 }
 
@@ -260,7 +269,7 @@ impl SlowestTimes {
 
 /// When a run that began at `started` has to stop before its first step, if it has a wall-time limit.
 pub(super) fn first_deadline(started: Instant, config: &RunConfig) -> Option<Instant> {
-    config.training.max_walltime.map(|limit| started + limit.0.saturating_sub(reserve(LEAST_RESERVE, limit.0)))
+    config.training.max_walltime.and_then(|limit| started.checked_add(limit.0.saturating_sub(reserve(LEAST_RESERVE, limit.0))))
 }
 
 /// What is left of `limit` for ending, which needs `needed`.

@@ -75,7 +75,7 @@ pub(super) fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -
 mod tests {
     use super::*;
 
-    /// Every cut of a text of characters of one to four bytes gives whole characters, and the ids stand for them.
+    /// Every cut of a text of characters of one to four bytes gives whole characters, and the ids encode exactly these.
     #[test]
     fn a_prompt_never_begins_or_ends_inside_a_character() {
         let tokenizer = Tokenizer::load("bytes").unwrap();

@@ -87,7 +87,7 @@ impl RunFacts<'_> {
         }
         let timed = checkpoint.manifest.active_seconds.len();
         if timed != stages {
-            return difference("stages in active_seconds", timed, stages);
+            return difference("number of stages in active_seconds", timed, stages);
         }
         let mut expected = self.state_after(state.step);
         let ends_stage = self.plan.stages.iter().any(|stage| stage.last_step() == state.step);
@@ -103,7 +103,7 @@ impl Start {
     /// Finds what to start from; also the checkpoints that are not used, and why.
     ///
     /// # Errors
-    /// When there are valid checkpoints and all of them belong to another run, or one cannot be loaded.
+    /// When there are checkpoints but none is valid and of this run, or one cannot be loaded.
     pub(super) fn find(facts: RunFacts<'_>, checkpoints: &Checkpoints, device: &ComputeDevice, stop: &StopFlag) -> Result<(Self, Vec<Rejected>), EngineError> {
         let first = RefCell::new(None);
         let accepts = |checkpoint: &Checkpoint| {
@@ -115,8 +115,9 @@ impl Start {
         let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => Ok((Self::from_checkpoint(&checkpoint, facts, device)?, rejected)),
-            (None, None) => Ok((Self::anew(facts, device), rejected)),
+            (None, None) if rejected.is_empty() => Ok((Self::anew(facts, device), rejected)),
             // To begin again would throw away what was trained, for a reason that only the user knows.
+            (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
             (None, Some((at_step, Difference { what: "data_fingerprint", .. }))) => Err(EngineError::OtherData { step: at_step }),
             (None, Some((at_step, difference))) => Err(EngineError::OtherRun { step: at_step, difference }),
         }

@@ -21,8 +21,8 @@ use crate::engine::start::RunFacts;
 use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
 use crate::run::{
-    CheckpointFailure, CheckpointInfo, Checkpoints, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger, StageStart, StepMetrics,
-    StopLevel, TrainerState,
+    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, ControlChange, ControlState, EventSender, Inbox, Outcome, RunEvent, StageLedger,
+    StageStart, StepMetrics, StopLevel, TrainerState,
 };
 
 /// What does not change while a run trains.
@@ -157,17 +157,14 @@ impl Trainer {
         &self.context
     }
 
-    /// Begins or resumes a stage. Moments are reset here, not at the end of the stage before, so that a checkpoint of
-    /// the switch still holds what that stage ended with.
+    /// Begins or resumes a stage. Moments are reset by its first update, so that a checkpoint of the switch still holds what
+    /// the stage before ended with, even one that a command requests after the switch.
     fn enter(&mut self, idx: usize, stage: &StagePlan) {
         if self.step > stage.first_step {
             return;
         }
-        let reset = idx > 0 && stage.optimizer_state == OptimizerState::Reset;
-        if reset {
-            self.optimizer.reset();
-        }
-        let start = StageStart { stage: idx, patch_size: stage.patch_size, step: self.step, tokens: stage.first_token, optimizer_reset: reset || idx == 0 };
+        let optimizer_reset = idx == 0 || stage.optimizer_state == OptimizerState::Reset;
+        let start = StageStart { stage: idx, patch_size: stage.patch_size, step: self.step, tokens: stage.first_token, optimizer_reset };
         self.say(RunEvent::StageStarted(start));
     }
 
@@ -201,6 +198,9 @@ impl Trainer {
         let measured = UpdateResult { loss: loss * weight, norm, learning_rate: stage.schedule.learning_rate(self.step - stage.first_step) };
         let skip = self.guard(&measured)?;
         let update = Update { learning_rate: measured.learning_rate, norm: measured.norm.clone(), skip };
+        if self.step == stage.first_step && idx > 0 && stage.optimizer_state == OptimizerState::Reset {
+            self.optimizer.reset();
+        }
         self.model = self.model.take().map(|model| self.optimizer.step(model, gradients, &update));
         self.step += 1;
         self.has_measured = false;
@@ -308,7 +308,11 @@ impl Trainer {
         }
         if self.step == self.context.plan.steps {
             // There is no later try, and a run without its last checkpoint is not complete.
-            self.try_save(idx, true)?;
+            match self.try_save(idx, true) {
+                // A kill came while it was being written.
+                Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(false),
+                saved => drop(saved?),
+            }
         } else if is_save_due || ends {
             self.save(idx, ends);
         }

@@ -95,6 +95,17 @@ pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, H
     }
 }
 
+/// Locks the unfinished run in `directory` to resume it; creates nothing.
+///
+/// # Errors
+/// As [`claim_directory`]; also when there is no run.
+pub fn claim_existing(directory: &RunDirectory) -> Result<Claim, HostError> {
+    if !directory.is_run() {
+        return Err(HostError::NoRun { path: directory.path().to_owned() });
+    }
+    claim_directory(directory.clone(), true)
+}
+
 impl ClaimedRun {
     /// Creates `directory` if absent, and takes its lock.
     fn lock(directory: RunDirectory) -> Result<Self, HostError> {

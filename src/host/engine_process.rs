@@ -18,9 +18,10 @@ use thiserror::Error;
 
 use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
+use crate::run::format::shell_word;
 use crate::run::{
-    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox, LockError, Outcome, Record, Reporter, RunCommand, RunDirectory,
-    RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel, sanitize_line,
+    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox, LockError, LockFileState, Outcome, Record, Reporter, RunCommand,
+    RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel,
 };
 
 /// Records that a slow terminal may lag behind.
@@ -115,32 +116,38 @@ pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> 
         let message = format!("the run could not be added to the list of runs: {error}; from other folders, attach to it by its path");
         events.send(RunEvent::Warning(Warning { message }));
     }
-    // From here on clients find the engine, and all that was to be done before is done.
+    // From here on clients find the engine, and everything that has to come before is complete.
     EngineInfo::of_this_process(server.socket().map(Path::to_path_buf), PROTOCOL).write(directory).map_err(StartError::EngineInfo)?;
-    let watched = Watched { directory, lock: &setup.lock, commands: &commands };
-    let end = train_on_thread(inbox, events.clone(), &watched, train)?;
+    let mut lock = setup.lock;
+    let watch = Watch { directory, lock: &mut lock, commands: &commands, events: events.clone(), lost: None, num_missing: 0 };
+    let end = train_on_thread(inbox, events.clone(), watch, train)?;
     let exit_code = end.outcome.exit_code();
     events.send(RunEvent::RunFinished(end));
     if let Err(problem) = store.join() {
         tracing::error!("{problem}");
     }
-    // Clients read the end of the run before the lock tells them that nobody is here any more.
+    // Clients read the end of the run before the lock shows that the engine is gone.
     drop(server);
     face.finish();
     Ok(exit_code)
 }
 
-/// What is checked while the trainer works.
-struct Watched<'a> {
+/// What is watched while the trainer works.
+struct Watch<'a> {
     directory: &'a RunDirectory,
-    lock: &'a RunLock,
+    lock: &'a mut RunLock,
     commands: &'a CommandSender,
+    events: EventSender,
+    /// Why the run must end although its trainer could continue.
+    lost: Option<Trouble>,
+    /// How often in a row the directory was not found.
+    num_missing: u32,
 }
 
 fn train_on_thread(
     inbox: Inbox,
     events: EventSender,
-    watched: &Watched<'_>,
+    mut watch: Watch<'_>,
     train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static,
 ) -> Result<RunEnd, StartError> {
     let (report, ended) = mpsc::channel();
@@ -151,26 +158,53 @@ fn train_on_thread(
             let _ = report.send(catch_unwind(AssertUnwindSafe(|| train(inbox, events))));
         })
         .map_err(StartError::Thread)?;
-    let mut is_gone = false;
     let end = loop {
         match ended.recv_timeout(STILL_THERE) {
             Ok(end) => break end,
             Err(RecvTimeoutError::Disconnected) => break Err(Box::new("its thread ended without a result") as Box<dyn Any + Send>),
-            Err(RecvTimeoutError::Timeout) if !is_gone && !watched.lock.is_in_place(watched.directory) => {
-                is_gone = true;
-                // There is nowhere to save to, and a new run of this name may begin at any moment.
-                let from = "the watch on the run directory".into();
-                watched.commands.send(CommandEnvelope { id: "directory-gone".into(), command: RunCommand::Kill, from });
-            }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => watch.look(),
         }
     };
-    let end = end.unwrap_or_else(|panic| failure(watched.directory, &*panic));
-    if !is_gone && watched.lock.is_in_place(watched.directory) {
-        return Ok(end);
+    let end = end.unwrap_or_else(|panic| failure(watch.directory, &*panic));
+    if watch.lock.place(watch.directory) == LockFileState::Gone {
+        watch.lost.get_or_insert_with(|| directory_gone(watch.directory));
     }
     // Whatever the run reached cannot be found again.
-    Ok(RunEnd { outcome: Outcome::Failed, error: Some(directory_gone(watched.directory)), ..end })
+    Ok(match watch.lost {
+        Some(trouble) => RunEnd { outcome: Outcome::Failed, error: Some(trouble), ..end },
+        None => end,
+    })
+}
+
+impl Watch<'_> {
+    /// Ends the run if it has lost its directory, and restores a removed lock file.
+    fn look(&mut self) {
+        let place = self.lock.place(self.directory);
+        self.num_missing = if place == LockFileState::Gone { self.num_missing + 1 } else { 0 };
+        if self.lost.is_some() {
+            return;
+        }
+        match place {
+            LockFileState::Held => {}
+            LockFileState::Removed => match self.lock.retake(self.directory) {
+                Ok(()) => {
+                    let message = "the run's lock file was removed while the run was alive; it was created again".into();
+                    self.events.send(RunEvent::Warning(Warning { message }));
+                }
+                Err(error) => self.give_up(Trouble { message: format!("the run's lock file was removed, and {error}"), hint: Some(error.hint()) }),
+            },
+            // Once may be a file system that is being mounted again.
+            LockFileState::Gone if self.num_missing < 2 => {}
+            LockFileState::Gone => self.give_up(directory_gone(self.directory)),
+        }
+    }
+
+    /// There is nowhere to save to, or another engine saves there.
+    fn give_up(&mut self, trouble: Trouble) {
+        self.lost = Some(trouble);
+        let from = "the check of the run directory".into();
+        self.commands.send(CommandEnvelope { id: "directory-gone".into(), command: RunCommand::Kill, from });
+    }
 }
 
 fn directory_gone(directory: &RunDirectory) -> Trouble {
@@ -195,7 +229,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
             message: format!("the trainer panicked: {}", text.unwrap_or("no reason was given")),
             hint: Some(format!(
                 "this is a bug in patchtui: please report it with the run's engine.log; resume from the last checkpoint with: patchtui resume {}",
-                sanitize_line(&directory.name())
+                shell_word(&directory.name())
             )),
         }),
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::config::{ConfigError, IdentityChange};
-use crate::run::{LockError, RunDirectory, RunState, sanitize_line};
+use crate::run::format::shell_word;
+use crate::run::{LockError, RunDirectory, RunState};
 
 /// Why a run cannot be started under the requested name.
 #[derive(Debug, Error)]
@@ -25,9 +26,15 @@ pub enum HostError {
         /// How it ended.
         state: RunState,
     },
+    /// There is no run to resume.
+    #[error("{} is not a run directory", path.display())]
+    NoRun {
+        /// Path of the directory.
+        path: PathBuf,
+    },
     /// The configuration differs from that of the existing run.
     #[error(
-        "{} is {} in the run {:?}, and {} now{}: it cannot change when a run resumes",
+        "{} is {} in the run {:?}, but {} now{}: it cannot change when a run resumes",
         first.key, first.old, directory.name(), first.new, if *more > 0 { format!(" (and {more} more)") } else { String::new() }
     )]
     OtherRun {
@@ -59,9 +66,10 @@ impl HostError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { directory } => format!("watch it with: patchtui attach {}", sanitize_line(&directory.name())),
+            Self::Alive { directory } => format!("watch it with: patchtui attach {}", shell_word(&directory.name())),
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
             Self::Exists { .. } => "add --resume to continue it, or choose another --name".into(),
+            Self::NoRun { .. } => "list all runs with: patchtui runs".into(),
             Self::OtherRun { .. } => "leave the change out, or start a new run with --name".into(),
             Self::Config(error) => error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into()),
             Self::Lock(error) => error.hint(),

@@ -10,7 +10,7 @@ mod error;
 mod launch;
 mod prepare;
 
-pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory};
+pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory, claim_existing};
 pub use engine_process::{EngineSetup, Face, StartError, run_engine};
 pub use error::HostError;
 pub use launch::{LaunchError, spawn, spawn_engine};

@@ -1,12 +1,13 @@
 //! Writes the files that a run directory needs before its engine starts: the configuration and a copy of the tokenizer.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::config::{RunConfig, identity_changes, load_resolved, to_toml};
 use crate::data::Tokenizer;
 use crate::host::{ClaimedRun, HostError};
-use crate::run::files::{create_directory, open_regular, read_small, remove_leftovers};
+use crate::run::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
 use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
 
 impl ClaimedRun {
@@ -44,7 +45,13 @@ impl ClaimedRun {
             let path = path.to_owned();
             move |source| HostError::Io { path, source }
         };
-        let mut warnings = if directory.is_run() { check_identity(directory, config)? } else { Vec::new() };
+        let mut warnings = if directory.is_run() {
+            check_identity(directory, config)?
+        } else {
+            // A start that died before its configuration was written may have left another tokenizer.
+            let _ = fs::remove_file(directory.tokenizer());
+            Vec::new()
+        };
         warnings.extend(check(&with_own_tokenizer(config.clone(), directory), directory)?);
         remove_leftovers(directory.path());
         create_directory(&directory.checkpoints()).map_err(io(&directory.checkpoints()))?;
@@ -85,9 +92,9 @@ fn with_own_tokenizer(mut config: RunConfig, directory: &RunDirectory) -> RunCon
 fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Option<String>> {
     let asked = match config.data.tokenizer.as_str() {
         built_in @ ("bytes" | "demo") => Tokenizer::load(built_in).ok().and_then(|tokenizer| tokenizer.json().map(|json| json.as_bytes().to_vec())),
-        path => read_small(Path::new(path)).ok(),
+        path => read_tokenizer(Path::new(path)).ok(),
     };
-    match (asked, read_small(&directory.tokenizer())) {
+    match (asked, read_tokenizer(&directory.tokenizer())) {
         (Some(asked), Ok(own)) if asked != own => {
             Ok(Some("the tokenizer has changed since the run began: the run continues with its own copy of the original".into()))
         }

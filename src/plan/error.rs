@@ -32,7 +32,7 @@ pub enum PlanError {
         all_given: bool,
     },
     /// More than one stage has no share of its own.
-    #[error("{count} stages have no share, so it is not clear how to divide the rest between them")]
+    #[error("{count} stages have no share, so it is not clear how to divide the rest among them")]
     SeveralRests {
         /// Number of stages without a share.
         count: usize,

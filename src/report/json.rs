@@ -1,7 +1,7 @@
 //! One JSON line per record, for scripts: the format of `events.jsonl`, for all events.
 
 use crate::report::Output;
-use crate::run::{Record, encode_event};
+use crate::run::{Record, encode_event, sanitize};
 
 /// Writes every record as a JSON line.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Json {
     pub fn show(&mut self, record: &Record) {
         // Only a path that is not UTF-8 has no JSON; the store warns about it.
         if let Ok(line) = encode_event(record) {
-            self.out.write(&line);
+            self.out.write(&sanitize::json(&line));
         }
     }
 }

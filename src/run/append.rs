@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::run::files::append_regular;
+use crate::run::files::{append_regular, is_same};
 use crate::run::{Disk, LineFile, Operation, RunDirectory};
 
 /// Lines that wait for the disk, per file; at some hundred bytes each this is tens of megabytes.
@@ -22,6 +22,9 @@ pub struct RunLog {
     files: [Appender; LineFile::ALL.len()],
     failing: bool,
     disk: Disk,
+    /// The run directory, held open: a file is opened again only there, not in another directory of the same name.
+    directory: Option<File>,
+    path: PathBuf,
 }
 
 /// A change in whether the disk accepts lines.
@@ -91,7 +94,8 @@ impl RunLog {
                 Err(source) => return Err(LogError { path: file.path.clone(), source }),
             }
         }
-        Ok((Self { files, failing: false, disk }, torn))
+        let path = directory.path().to_owned();
+        Ok((Self { files, failing: false, disk, directory: File::open(&path).ok(), path }, torn))
     }
 
     /// Appends `line`, which ends with a line feed, and whatever waits; reports when that starts to fail or works again.
@@ -106,8 +110,15 @@ impl RunLog {
     pub fn flush(&mut self) -> Option<DiskChange> {
         let waited = self.files.iter().map(|file| file.waiting.len()).sum();
         let mut failure = None;
+        // Asked only when needed: most of the time all files are open.
+        let is_here = || is_same(self.directory.as_ref(), &self.path).unwrap_or(false);
         for file in &mut self.files {
-            if let Err(error) = file.flush(&self.disk) {
+            let flushed = if file.file.is_none() && !file.waiting.is_empty() && !is_here() {
+                Err(io::Error::new(io::ErrorKind::NotFound, "the run directory is gone"))
+            } else {
+                file.flush(&self.disk)
+            };
+            if let Err(error) = flushed {
                 failure = Some(DiskChange::Failing { path: file.path.clone(), reason: error.to_string() });
             }
         }

@@ -46,6 +46,9 @@ pub enum RunCommand {
     Stop,
     /// End without saving.
     Kill,
+    /// A command of a newer version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A command with its sender.
@@ -275,6 +278,7 @@ impl fmt::Display for RunCommand {
             Self::Sample => "sample",
             Self::Stop => "stop",
             Self::Kill => "kill",
+            Self::Unknown => "unknown command",
         })
     }
 }

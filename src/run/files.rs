@@ -4,15 +4,17 @@
 //! never end, so whatever is not a regular file is an error at once.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// Files that are read whole (manifests, configurations, tokenizers) are refused beyond this size before anything is allocated.
-const SMALL_FILE: u64 = 256 * 1024 * 1024;
+/// A manifest or another JSON file is refused beyond this size before anything is allocated.
+const SMALL_FILE: u64 = 4 * 1024 * 1024;
+/// The same for a tokenizer; the largest known have some tens of megabytes.
+const TOKENIZER_FILE: u64 = 256 * 1024 * 1024;
 
 /// Opens `path` for reading.
 ///
@@ -35,13 +37,25 @@ pub fn append_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it is not a regular file, is larger than any such file, or cannot be read.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, SMALL_FILE)
+}
+
+/// All bytes of a tokenizer.
+///
+/// # Errors
+/// As [`read_small`].
+pub(crate) fn read_tokenizer(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, TOKENIZER_FILE)
+}
+
+fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let length = file.metadata()?.len();
-    if length > SMALL_FILE {
+    if length > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes, more than such a file can have")));
     }
     let mut bytes = Vec::new();
-    file.take(SMALL_FILE).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -85,6 +99,13 @@ pub(crate) fn remove_leftovers(folder: &Path) {
         // A folder of that name is not ours, and is not removed.
         let _ = fs::remove_file(path);
     }
+}
+
+/// Whether `path` is the file or folder that is open as `opened`. As long as that is open, nothing else can have its inode.
+pub(crate) fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let there = identity(fs::metadata(path)?);
+    Ok(opened.and_then(|file| file.metadata().ok()).map(identity) == Some(there))
 }
 
 /// Syncs the names in `folder` to disk.

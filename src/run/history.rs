@@ -126,7 +126,7 @@ impl History {
         let mut seconds = (0.0, 0.0);
         for (idx, stage) in header.plan.stages.iter().enumerate().skip(current) {
             let speed = *self.stage_speed.get(idx)?;
-            let left = stage.last_step().saturating_sub(step.max(stage.first_step)) * stage.tokens_per_step;
+            let left = stage.last_step().saturating_sub(step.max(stage.first_step)).saturating_mul(stage.tokens_per_step);
             let stage_seconds = left as f64 / speed;
             if idx == current {
                 seconds.0 = stage_seconds;

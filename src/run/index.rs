@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::run::files::read_small;
 use crate::run::{RunDirectory, is_alive, replace_file};
 
 /// The index of one user.
@@ -101,7 +102,7 @@ impl RunIndex {
         let Some(files) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
         let mut runs = Vec::new();
         for file in files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-            let Some(entry) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok()) else { continue };
+            let Some(entry) = read_small(&file).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok()) else { continue };
             let directory = RunDirectory::new(&entry.path);
             if directory.is_run() {
                 runs.push(directory);

@@ -2,7 +2,7 @@
 //!
 //! Steps, evaluations, activations and samples have files of their own, in which the event's fields are on the same level as the header's,
 //! so that a table reader can take them as they are. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is for
-//! whoever watches now: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
+//! live watchers only: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
 //! files therefore take gaps in `seq` as normal.
 //!
 //! A line is read by its type. A flat line without one has the type of its file. A type that this version does not know is
@@ -15,6 +15,10 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::run::{FORMAT_VERSION, Record, RunDirectory, RunEvent};
+
+/// Limits that no run reaches.
+const HIGHEST_SEQ: u64 = 1 << 62;
+const HIGHEST_ATTEMPT: u32 = 1 << 30;
 
 /// A file of lines in a run directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +133,13 @@ pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
     if format_version > FORMAT_VERSION {
         return Err(LineError::Newer { found: format_version });
     }
-    // Numbering continues from the highest number that was read.
-    if i64::try_from(seq).is_err() || i32::try_from(attempt).is_err() {
+    // Numbering continues from the highest number that was read, and must never reach these.
+    if seq > HIGHEST_SEQ || attempt > HIGHEST_ATTEMPT {
         return Err(LineError::Beyond { seq, attempt });
     }
     let event = match (file, kind) {
         (LineFile::Events, _) => serde_json::from_slice::<EventLine>(line)?.event,
-        // The fields of a typed line stand beside its type, as those of an event do.
+        // The fields of a typed line are on the level of its type, as those of an event do.
         (_, Some(_)) => serde_json::from_slice(line)?,
         (LineFile::Metrics, None) => RunEvent::StepCompleted(serde_json::from_slice(line)?),
         (LineFile::Evals, None) => RunEvent::Evaluated(serde_json::from_slice(line)?),

@@ -7,7 +7,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -15,7 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::run::files::{append_regular, open_regular, read_small};
+use crate::run::files::{append_regular, is_same, open_regular, read_small};
+use crate::run::format::shell_word;
 use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 
 /// A reader that asks [`is_alive`] holds the lock for microseconds; an engine that starts just then tries again.
@@ -27,6 +27,19 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 pub struct RunLock {
     /// `None` only after the lock was handed on.
     file: Option<File>,
+    /// The run directory, held open, so that another one of the same name is recognised.
+    directory: Option<File>,
+}
+
+/// State of the lock file and its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockFileState {
+    /// Unchanged, as far as the system can tell.
+    Held,
+    /// The lock file was removed or replaced; the directory is still the same.
+    Removed,
+    /// The directory was deleted, moved or replaced.
+    Gone,
 }
 
 /// The current or last engine of a run.
@@ -36,9 +49,9 @@ pub struct EngineInfo {
     pub format_version: u32,
     /// Process id.
     pub pid: u32,
-    /// When the process started, in clock ticks since boot, where the system tells.
+    /// When the process started, in clock ticks since boot, if known.
     pub start_time: Option<u64>,
-    /// Which boot of which machine, where the system tells.
+    /// Id of the boot of the machine, if known.
     pub boot_id: Option<String>,
     /// Name of the machine.
     pub host: String,
@@ -76,7 +89,7 @@ impl LockError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { name, .. } => format!("watch it with: patchtui attach {name}"),
+            Self::Alive { name, .. } => format!("watch it with: patchtui attach {}", shell_word(name)),
             Self::Io { .. } => "check that the run directory is writable and that its file system supports locks".into(),
         }
     }
@@ -93,7 +106,7 @@ impl RunLock {
             let file = append_regular(&directory.lock()).map_err(io_error)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let lock = Self { file: Some(file) };
+                    let lock = Self { file: Some(file), directory: File::open(directory.path()).ok() };
                     // The directory may have been removed, and another made, between opening and locking.
                     if lock.is_in_place(directory) {
                         return Ok(lock);
@@ -114,7 +127,7 @@ impl RunLock {
     pub fn inherit(directory: &RunDirectory) -> Result<Option<Self>, LockError> {
         let io_error = |source: io::Error| LockError::Io { path: directory.lock(), source };
         let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(io_error)?;
-        let lock = Self { file: Some(File::from(stdin)) };
+        let lock = Self { file: Some(File::from(stdin)), directory: File::open(directory.path()).ok() };
         if !lock.is_in_place(directory) {
             // A terminal, a pipe, another file: there is nothing to unlock.
             drop(lock.into_file());
@@ -140,13 +153,38 @@ impl RunLock {
         self.file.take().map(OwnedFd::from)
     }
 
-    /// Whether this is still the lock of `directory`: neither deleted nor replaced.
+    /// Checks whether the lock and its directory are still in place.
     #[must_use]
-    pub fn is_in_place(&self, directory: &RunDirectory) -> bool {
-        let own = self.file.as_ref().and_then(|file| file.metadata().ok());
-        let there = fs::metadata(directory.lock()).ok();
-        matches!((own, there), (Some(own), Some(there)) if (own.dev(), own.ino()) == (there.dev(), there.ino()))
+    pub fn place(&self, directory: &RunDirectory) -> LockFileState {
+        match is_same(self.file.as_ref(), &directory.lock()) {
+            Ok(true) => LockFileState::Held,
+            // A network that hiccups says nothing about the directory.
+            Err(error) if !is_absent(&error) => LockFileState::Held,
+            Ok(false) | Err(_) => match is_same(self.directory.as_ref(), directory.path()) {
+                Ok(true) => LockFileState::Removed,
+                Err(error) if !is_absent(&error) => LockFileState::Held,
+                Ok(false) | Err(_) => LockFileState::Gone,
+            },
+        }
     }
+
+    /// Creates and locks the lock file again after it was removed.
+    ///
+    /// # Errors
+    /// When another engine was faster.
+    pub fn retake(&mut self, directory: &RunDirectory) -> Result<(), LockError> {
+        *self = Self::acquire(directory)?;
+        Ok(())
+    }
+
+    /// Whether this is still the lock of `directory`: neither deleted nor replaced.
+    fn is_in_place(&self, directory: &RunDirectory) -> bool {
+        is_same(self.file.as_ref(), &directory.lock()).unwrap_or(false)
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Whether an engine runs `directory` at this moment.
@@ -259,12 +297,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("books")).unwrap();
         let lock = RunLock::acquire(&run).unwrap();
-        assert!(lock.is_in_place(&run));
+        assert_eq!(lock.place(&run), LockFileState::Held);
         fs::remove_dir_all(run.path()).unwrap();
-        assert!(!lock.is_in_place(&run));
+        assert_eq!(lock.place(&run), LockFileState::Gone);
         let again = RunDirectory::create(folder.path().join("books")).unwrap();
         let other = RunLock::acquire(&again).unwrap();
-        assert!(other.is_in_place(&run) && !lock.is_in_place(&run));
+        assert_eq!((other.place(&run), lock.place(&run)), (LockFileState::Held, LockFileState::Gone));
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_is_made_again_unless_another_engine_was_faster() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        let mut lock = RunLock::acquire(&run).unwrap();
+        fs::remove_file(run.lock()).unwrap();
+        assert_eq!(lock.place(&run), LockFileState::Removed);
+        assert!(!is_alive(&run));
+        lock.retake(&run).unwrap();
+        assert_eq!(lock.place(&run), LockFileState::Held);
+        assert!(is_alive(&run));
+        fs::remove_file(run.lock()).unwrap();
+        let _faster = RunLock::acquire(&run).unwrap();
+        assert!(matches!(lock.retake(&run), Err(LockError::Alive { .. })));
     }
 
     #[test]

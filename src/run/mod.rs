@@ -40,7 +40,7 @@ pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text}
 pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
-pub use lock::{EngineInfo, LockError, RunLock, is_alive};
+pub use lock::{EngineInfo, LockError, LockFileState, RunLock, is_alive};
 pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use sanitize::line as sanitize_line;

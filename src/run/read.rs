@@ -14,6 +14,8 @@ use crate::run::{History, LineFile, Record, RunDirectory, lines};
 const DESCRIBED: usize = 3;
 /// Bytes at the end of a file that are searched for its last line.
 const TAIL: u64 = 256 * 1024;
+/// Bytes of the longest line that is read; a longer one is a broken line, and is skipped without being kept.
+const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 
 /// What reading found, apart from the records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,15 +90,15 @@ pub fn last_record(kind: LineFile, directory: &RunDirectory) -> Option<Record> {
     whole.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty()).find_map(|line| lines::decode(kind, line).ok())
 }
 
-/// The records of `events.jsonl` alone, which stays small in the longest run.
-pub(crate) fn read_events(directory: &RunDirectory) -> io::Result<Vec<Record>> {
-    let mut records = Vec::new();
+/// The history from `events.jsonl` alone, which stays small even in the longest run.
+pub(crate) fn read_events(directory: &RunDirectory) -> io::Result<History> {
+    let mut history = History::default();
     let mut reader = LineReader::open(LineFile::Events, directory)?;
     loop {
         reader.advance(&mut ReadReport::default())?;
         match reader.next.take() {
-            Some(record) => records.push(record),
-            None => return Ok(records),
+            Some(record) => history.apply(&record),
+            None => return Ok(history),
         }
     }
 }
@@ -133,23 +135,46 @@ impl LineReader {
         let mut line = Vec::new();
         loop {
             line.clear();
-            file.read_until(b'\n', &mut line)?;
             self.line += 1;
-            if line.last() != Some(&b'\n') {
-                return Ok(());
-            }
-            match lines::decode(self.kind, &line) {
-                Ok(record) => {
-                    self.next = Some(record);
+            file.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+            let reason = if line.len() as u64 == LONGEST_LINE && line.last() != Some(&b'\n') {
+                if !skip_line(file)? {
                     return Ok(());
                 }
-                Err(error) => {
-                    report.num_bad_lines += 1;
-                    if report.bad_lines.len() < DESCRIBED {
-                        report.bad_lines.push(BadLine { path: self.path.clone(), line: self.line, reason: error.to_string() });
+                format!("longer than {LONGEST_LINE} bytes")
+            } else if line.last() != Some(&b'\n') {
+                return Ok(());
+            } else {
+                match lines::decode(self.kind, &line) {
+                    Ok(record) => {
+                        self.next = Some(record);
+                        return Ok(());
                     }
+                    Err(error) => error.to_string(),
                 }
+            };
+            report.num_bad_lines += 1;
+            if report.bad_lines.len() < DESCRIBED {
+                report.bad_lines.push(BadLine { path: self.path.clone(), line: self.line, reason });
             }
+        }
+    }
+}
+
+/// Skips the rest of a line without keeping it. Returns whether the line had an end.
+fn skip_line(file: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let piece = file.fill_buf()?;
+        let (length, has_ended) = match piece.iter().position(|byte| *byte == b'\n') {
+            Some(idx) => (idx + 1, true),
+            None => (piece.len(), false),
+        };
+        if length == 0 {
+            return Ok(false);
+        }
+        file.consume(length);
+        if has_ended {
+            return Ok(true);
         }
     }
 }

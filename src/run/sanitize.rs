@@ -2,8 +2,11 @@
 //!
 //! Raw text may hold escape sequences that move the cursor, set the clipboard or hide what comes after them. Records and files
 //! keep text raw; every edge to a terminal (cells, headless lines, titles) passes it through [`line`] or [`text`]. JSON is
-//! no protection: `serde_json` escapes neither DEL nor the C1 controls.
+//! no protection, since `serde_json` escapes neither DEL nor the C1 controls: what is printed of it passes through [`json`], which
+//! loses nothing.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -41,6 +44,27 @@ pub fn text(raw: &str) -> String {
         Piece::Char(char) => writer.push(char),
     });
     writer.out
+}
+
+/// Escapes control characters in a JSON document for a terminal; its meaning stays the same.
+#[must_use]
+pub fn json(document: &str) -> Cow<'_, str> {
+    let is_harmless = |char: char| char == '\n' || !is_unsafe(char);
+    if document.chars().all(is_harmless) {
+        return Cow::Borrowed(document);
+    }
+    let mut escaped = String::with_capacity(document.len() + 16);
+    for char in document.chars() {
+        if is_harmless(char) {
+            escaped.push(char);
+        } else {
+            // Outside of strings JSON has no such characters.
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// A piece of the input after escape sequences are removed.

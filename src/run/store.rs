@@ -200,7 +200,7 @@ impl Store {
         }
         let record = Arc::new(record);
         for listener in &self.listeners {
-            // A full mailbox is the listener's loss, and it can tell from the next number.
+            // A listener with a full mailbox misses the record, and notices by the next number.
             let _ = listener.try_send(record.clone());
         }
     }

@@ -69,10 +69,7 @@ pub struct CurrentStage {
 impl RunSummary {
     /// Reads the summary of the run in `directory`.
     pub fn read(directory: &RunDirectory) -> io::Result<Self> {
-        let mut history = History::default();
-        for record in read_events(directory)? {
-            history.apply(&record);
-        }
+        let history = read_events(directory)?;
         let resumed_from = history.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
         let step = match last_record(LineFile::Metrics, directory).map(|record| (record.attempt, record.event)) {
             Some((attempt, RunEvent::StepCompleted(metrics))) if attempt == history.attempt => metrics.step,
@@ -101,9 +98,7 @@ impl RunSummary {
 impl RunState {
     /// How the run in `directory` ended, for whoever holds its lock.
     pub fn at_rest(directory: &RunDirectory) -> io::Result<Self> {
-        let mut history = History::default();
-        read_events(directory)?.iter().for_each(|record| history.apply(record));
-        Ok(Self::of_ended(&history))
+        Ok(Self::of_ended(&read_events(directory)?))
     }
 
     /// The state in words, readable after "the run is".

@@ -101,9 +101,9 @@ pub enum Effect {
 }
 
 impl CommandIds {
-    /// Ids for the client with the process id `client`.
+    /// Ids for the client with the unique number `client`.
     #[must_use]
-    pub fn new(client: u32) -> Self {
+    pub fn new(client: u64) -> Self {
         Self { prefix: format!("{client}-key-"), num_given: 0 }
     }
 
@@ -120,15 +120,15 @@ impl CommandIds {
 }
 
 impl App {
-    /// A client of one run, as the process `client`.
+    /// A client of one run, as the client of this number.
     #[must_use]
-    pub fn of_run(run: RunScreen, client: u32) -> Self {
+    pub fn of_run(run: RunScreen, client: u64) -> Self {
         Self { screen: Screen::Run(Box::new(run), None), ids: CommandIds::new(client) }
     }
 
-    /// A client that begins with the list of runs, as the process `client`.
+    /// A client that begins with the list of runs, as the client of this number.
     #[must_use]
-    pub fn of_home(home: HomeScreen, client: u32) -> Self {
+    pub fn of_home(home: HomeScreen, client: u64) -> Self {
         Self { screen: Screen::Home(Box::new(home)), ids: CommandIds::new(client) }
     }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use ratatui::Terminal;
@@ -148,7 +148,7 @@ impl TuiOptions {
 
 /// Shows `opening` until the user leaves; the terminal is then as it was before. Must be called inside a tokio runtime.
 ///
-/// Ends the process with code 0 when the terminal hangs up: there is nobody left to tell.
+/// Ends the process with code 0 when the terminal hangs up: nobody is left to read anything.
 ///
 /// # Errors
 /// When standard input or output is not a terminal, or the terminal fails.
@@ -187,7 +187,9 @@ pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
 }
 
 fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<HomeActions>) {
-    let client = std::process::id();
+    // Process ids are used again after a while; the clock tells such processes apart.
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let client = (u64::from(std::process::id()) << 40) ^ millis;
     match opening {
         Opening::Run { name, access, link } => (App::of_run(RunScreen::new(name, access, theme), client), Some(link), None),
         Opening::Home(actions) => (App::of_home(HomeScreen::new(theme), client), None, Some(actions)),

@@ -96,7 +96,7 @@ fn draw_body(run: &RunScreen, area: Rect, buf: &mut Buffer) {
         LogPane(run).render(Rect { y: area.bottom() - log, height: log, ..area }, buf);
         return;
     }
-    // The four lines that stand around the body count for the width of two columns.
+    // The four lines around the body count for the width of two columns.
     if area.width >= WIDE.0 && area.height + 4 >= WIDE.1 { draw_wide(run, area, buf) } else { draw_normal(run, area, buf) }
 }
 

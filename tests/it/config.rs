@@ -321,7 +321,7 @@ const INVALID: &[(&str, &str, &str)] = &[
         "a.toml:3: schedule.min_learning_rate = 0.0001 is greater than stages[0].learning_rate = 1e-5",
         "lower schedule.min_learning_rate",
     ),
-    ("name = \"a/b\"", "a.toml:3: name = \"a/b\", expected a plain file name: not empty, no slash, no dot at the beginning, no control characters", ""),
+    ("name = \"a/b\"", "a.toml:3: name = \"a/b\", expected a plain file name: not empty, no slash, no leading dot, no control characters", ""),
     ("extends = 3", "a.toml:3: extends = 3, expected the path of a configuration file, or the name of a built-in one", ""),
     ("extends = \"a.toml\"", "a.toml:3: the configuration extends itself: DIR/a.toml -> DIR/a.toml", "remove one of the \"extends\" lines"),
     (

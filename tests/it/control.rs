@@ -190,8 +190,8 @@ fn two_clients_command_and_both_see_every_answer() {
         for client in [&mut alice, &mut bob] {
             client.hear_answer("pause done: pause of step 3").await;
             client.hear_answer("evaluate done: evaluate of step 3").await;
-            client.hear_answer(&format!("pause asked by alice (pid {})", std::process::id())).await;
-            client.hear_answer("evaluate asked by bob").await;
+            client.hear_answer(&format!("pause requested by alice (pid {})", std::process::id())).await;
+            client.hear_answer("evaluate requested by bob").await;
         }
     });
 }

@@ -178,7 +178,7 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
     assert_eq!(engine.exit_code(), Some(75));
     let history = engine.history();
     assert_eq!(history.end.map(|end| end.outcome), Some(Outcome::Stopped));
-    assert!(history.log.iter().any(|line| line.text == "stop sent by SIGTERM"), "{:?}", history.log);
+    assert!(history.log.iter().any(|line| line.text == "stop requested by SIGTERM"), "{:?}", history.log);
     assert!(!is_alive(&engine.run));
     assert!(!EngineInfo::read(&engine.run).unwrap().socket.unwrap().exists());
 }
@@ -187,7 +187,7 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
 fn a_second_signal_ends_without_a_checkpoint() {
     let mut engine = Engine::start("slow");
     engine.signal(Signal::INT);
-    engine.hear("stop sent by SIGINT");
+    engine.hear("stop requested by SIGINT");
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), Some(130));
     assert_eq!(engine.history().end.map(|end| end.outcome), Some(Outcome::Interrupted));
@@ -196,7 +196,7 @@ fn a_second_signal_ends_without_a_checkpoint() {
 #[test]
 fn a_third_signal_ends_a_trainer_that_does_not_listen() {
     let mut engine = Engine::start("deaf");
-    for asked in ["stop sent by SIGTERM", "kill asked by SIGTERM"] {
+    for asked in ["stop requested by SIGTERM", "kill requested by SIGTERM"] {
         engine.signal(Signal::TERM);
         engine.hear(asked);
     }
@@ -320,10 +320,10 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
     assert_eq!(status()["responding"], false);
     let text = ask(CtlVerb::Status, false).unwrap();
     assert!(text.contains("does not answer") && text.contains("kill -CONT") && !text.contains("\nspeed"), "{text}");
-    let pause = ask(CtlVerb::Tell(RunCommand::Pause), false).unwrap_err();
+    let pause = ask(CtlVerb::Send(RunCommand::Pause), false).unwrap_err();
     assert!(pause.exit_code == 1 && pause.message.contains("does not answer"), "{pause}");
     engine.signal(Signal::CONT);
-    assert_eq!(ask(CtlVerb::Tell(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
+    assert_eq!(ask(CtlVerb::Send(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_run_is_found_and_asked_from_any_folder() {
     let runs = engine.runs();
     assert_eq!(find(None, &runs).unwrap(), engine.run);
     let ask = |verb, json| answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs).unwrap();
-    assert_eq!(ask(CtlVerb::Tell(RunCommand::Evaluate), false), "evaluate at step 3\n");
+    assert_eq!(ask(CtlVerb::Send(RunCommand::Evaluate), false), "evaluate at step 3\n");
     let status: serde_json::Value = serde_json::from_str(&ask(CtlVerb::Status, true)).unwrap();
     assert_eq!((&status["state"], &status["step"], &status["steps"]), (&"alive".into(), &3.into(), &6.into()));
     assert!(ask(CtlVerb::Status, false).contains("step         3 of 6\n"));

@@ -253,7 +253,7 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
         (DataError::Encode { reason: "no luck".into() }, "the tokenizer failed on a document: no luck", "try data.tokenizer = \"bytes\", which takes any text"),
         (
             DataError::NoRoom { folder: "/runs/.tokens".into(), needed: 2_100_000_000_000, free: 950 },
-            "the tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",
+            "the prepared tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",
             "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir",
         ),
         (

@@ -58,7 +58,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &P
 #[test]
 fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
     for (what, change) in [
-        ("seed is 9, and 1 here", (|state| state.seed = 9) as fn(&mut TrainerState)),
+        ("seed is 9, but this run's is 1", (|state| state.seed = 9) as fn(&mut TrainerState)),
         ("data_position is 0", |state| state.data_position = 0),
         ("cursor is [7, 7, 7]", |state| state.cursor = [7, 7, 7]),
         ("optimizer_count is 3", |state| state.optimizer_count = 3),
@@ -68,7 +68,7 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
     ] {
         let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state)));
         assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);
-        assert!(warnings(&events).contains(&format!("it belongs to another run: {what}")), "{what}: {}", warnings(&events));
+        assert!(warnings(&events).contains(&format!("it belongs to another run: its {what}")), "{what}: {}", warnings(&events));
         assert_eq!(resumed_from(&events), Some(2), "{what}");
     }
     // The same files under another step's name.
@@ -85,7 +85,7 @@ fn a_run_whose_checkpoints_all_belong_to_another_does_not_begin_again() {
     });
     let error = end.error.unwrap();
     assert_eq!((end.outcome, end.step), (Outcome::Failed, 4));
-    assert_eq!(error.message, "the checkpoint at step 4 belongs to another run: its seed is 9, and this run's is 1");
+    assert_eq!(error.message, "the checkpoint at step 4 belongs to another run: its seed is 9, but this run's is 1");
     assert!(error.hint.unwrap().contains("--name"));
 }
 
@@ -117,5 +117,5 @@ fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
 fn times_of_too_few_stages_are_refused_and_do_not_panic() {
     let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |_, seconds, _| seconds.truncate(1)));
     assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
-    assert!(warnings(&events).contains("stages in active_seconds is 1, and 2 here"), "{}", warnings(&events));
+    assert!(warnings(&events).contains("number of stages in active_seconds is 1, but this run's is 2"), "{}", warnings(&events));
 }

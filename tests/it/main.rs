@@ -22,6 +22,7 @@ mod plan_command;
 mod program;
 #[cfg(feature = "engine")]
 mod resume;
+mod run_errors;
 mod run_files;
 mod sanitize;
 #[cfg(feature = "engine")]

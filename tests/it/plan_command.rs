@@ -111,7 +111,7 @@ fn the_paper_s_runs_are_planned_without_their_files_and_not_started() {
     assert_eq!((code, errors.as_str()), (0, ""));
     assert!(text.contains("369M parameters") && text.contains("vocabulary 32000"), "{text}");
     assert!(text.contains("tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)"), "{text}");
-    assert!(text.contains("matches no text file: the plan does without it"), "{text}");
+    assert!(text.contains("matches no text file: the plan does not need it"), "{text}");
     let (code, _, errors) = patchtui(folder.path(), None, &["run", "paper-370m", "--no-tui"]);
     assert_eq!(code, 2);
     assert!(errors.contains("tokenizer.json does not exist"), "{errors}");

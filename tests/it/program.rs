@@ -271,16 +271,39 @@ fn damaged_newer_checkpoints_do_not_push_out_a_fresh_one() {
     let bench = Bench::new();
     assert_eq!(until(bench.tiny(&[]), |record| completed_step(record, 7), |child| signal(child, Signal::TERM)), 75);
     let checkpoints = bench.run_dir("demo/checkpoints");
-    for entry in fs::read_dir(&checkpoints).unwrap() {
-        fs::write(entry.unwrap().path().join("model.safetensors"), "damaged").unwrap();
+    let mut paths: Vec<PathBuf> = fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in &paths[1..] {
+        fs::write(path.join("model.safetensors"), "damaged").unwrap();
     }
-    assert_eq!(until(bench.tiny(&["--resume"]), |record| completed_step(record, 3), |child| signal(child, Signal::TERM)), 75);
-    assert_eq!(output(bench.tiny(&["--resume"])).0, 0);
+    let oldest: u64 = paths[0].file_name().unwrap().to_str().unwrap()["step-".len()..].parse().unwrap();
+    assert_eq!(until(bench.tiny(&["--resume"]), |record| completed_step(record, oldest + 1), |child| signal(child, Signal::TERM)), 75);
+    let (code, lines, _) = output(bench.tiny(&["--resume"]));
+    assert_eq!(code, 0);
+    let header: Value = lines.lines().map(|line| serde_json::from_str(line).unwrap()).find(|record: &Value| record["event"]["type"] == "run_started").unwrap();
+    assert!(header["event"]["resumed_from"].as_u64() > Some(oldest), "{header}");
     let whole = bench.tiny(&["--name", "whole"]);
     assert_eq!(output(whole).0, 0);
     assert!(final_bytes(&bench.run_dir("demo")) == final_bytes(&bench.run_dir("whole")));
     let evaluations = fs::read_to_string(bench.run_dir("demo/evals.jsonl")).unwrap();
     assert!(evaluations.lines().last().unwrap().contains("\"step\":9"), "{evaluations}");
+}
+
+#[test]
+fn a_run_without_one_usable_checkpoint_does_not_start_over() {
+    let bench = Bench::new();
+    assert_eq!(until(bench.tiny(&[]), |record| completed_step(record, 3), |child| signal(child, Signal::TERM)), 75);
+    for entry in fs::read_dir(bench.run_dir("demo/checkpoints")).unwrap() {
+        fs::write(entry.unwrap().path().join("model.safetensors"), "damaged").unwrap();
+    }
+    let before = fs::read(bench.run_dir("demo/metrics.jsonl")).unwrap();
+    let (code, lines, _) = output(bench.tiny(&["--resume"]));
+    let end: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let error = &end["event"]["error"];
+    assert_eq!(code, 1, "{lines}");
+    assert!(error["message"].as_str().unwrap().contains("checkpoints can be used"), "{end}");
+    assert!(error["hint"].as_str().unwrap().contains("--name"), "{end}");
+    assert_eq!(fs::read(bench.run_dir("demo/metrics.jsonl")).unwrap(), before);
 }
 
 #[test]
@@ -352,7 +375,7 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert!(code == 0 && answer["seconds"].is_f64() && answer["bytes"].as_u64() > Some(1000), "{text}");
     let (code, text, _) = output(bench.patchtui(&["ctl", "demo", "evaluate", "--no-wait"]));
-    assert_eq!((code, text.as_str()), (0, "evaluate is accepted\n"));
+    assert_eq!((code, text.as_str()), (0, "evaluate accepted\n"));
     assert_eq!(ctl("stop").0, 0);
     let mut screen = on_a_terminal(&bench, &["attach", "demo"]);
     screen.wait_for_text("stopped");

@@ -1,5 +1,6 @@
 //! No text from outside can steer a terminal.
 
+use patchtui::run::sanitize;
 use patchtui::run::sanitize::{LINE_LIMIT, PLACEHOLDER, line, text};
 use proptest::prelude::*;
 
@@ -88,4 +89,15 @@ proptest! {
         prop_assert_eq!(line(&raw), raw.clone());
         prop_assert!(!raw.contains(PLACEHOLDER));
     }
+}
+
+#[test]
+fn a_json_document_means_the_same_and_moves_no_cursor() {
+    let value = serde_json::json!({ "name": "a\u{7f}b\u{9b}2J\u{202e}c\u{e0041}", "list": ["plain", "\u{1b}[31m"] });
+    for document in [value.to_string(), format!("{value:#}")] {
+        let safe = sanitize::json(&document);
+        assert!(safe.chars().all(|char| char == '\n' || !char.is_control()) && !safe.contains('\u{202e}') && !safe.contains('\u{e0041}'), "{safe}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
+    }
+    assert!(matches!(sanitize::json("{\"name\":\"b\u{f6}ok\"}"), std::borrow::Cow::Borrowed(_)));
 }

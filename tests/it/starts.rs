@@ -36,6 +36,15 @@ impl Bench {
         command
     }
 
+    /// A run on `text.txt` with more steps than any test waits for.
+    fn endless(&self, name: &str) -> Command {
+        let sets = TINY.into_iter().filter(|set| !set.starts_with("training.tokens=") && !set.starts_with("checkpoint"));
+        let mut command = self.patchtui(&["run", "demo", "--json", "--name", name]);
+        let own = ["data.files=text.txt", "training.steps=1M", "checkpoint.every_steps=1"];
+        command.args(sets.chain(own).flat_map(|set| ["--set", set]));
+        command
+    }
+
     /// The seed that a run's configuration says, and the seeds that its checkpoints were trained with.
     fn seeds(&self, name: &str) -> (u64, Vec<u64>) {
         let config = fs::read_to_string(self.run_dir(name).join("config.toml")).unwrap();
@@ -105,14 +114,7 @@ fn a_run_whose_directory_is_deleted_fails_and_says_so() {
     let bench = Bench::new();
     let text = bench.0.path().join("text.txt");
     fs::write(&text, "to be or not to be ".repeat(500)).unwrap();
-    let endless = |name: &str| {
-        let sets = TINY.into_iter().filter(|set| !set.starts_with("training.tokens=") && !set.starts_with("checkpoint"));
-        let mut command = bench.patchtui(&["run", "demo", "--json", "--name", name]);
-        let own = ["data.files=text.txt", "training.steps=1M", "checkpoint.every_steps=1"];
-        command.args(sets.chain(own).flat_map(|set| ["--set", set]));
-        command
-    };
-    let mut first = endless("books").spawn().unwrap();
+    let mut first = bench.endless("books").spawn().unwrap();
     let mut lines = BufReader::new(first.stdout.take().unwrap()).lines().map_while(Result::ok);
     lines.find(|line| line.contains("\"step\":3,")).unwrap();
     // Files may be written while the folder is being removed.
@@ -125,6 +127,32 @@ fn a_run_whose_directory_is_deleted_fails_and_says_so() {
     assert_eq!((end["event"]["type"].as_str(), end["event"]["outcome"].as_str()), (Some("run_finished"), Some("failed")), "{last}");
     assert!(end["event"]["error"]["message"].as_str().unwrap().contains("was deleted, moved or replaced while the run was alive"), "{last}");
     assert!(!bench.run_dir("books").exists(), "a run that has lost its directory must not make it again");
+}
+
+#[test]
+fn a_removed_lock_file_is_made_again_and_the_run_goes_on() {
+    let bench = Bench::new();
+    let text = bench.0.path().join("text.txt");
+    fs::write(&text, "to be or not to be ".repeat(500)).unwrap();
+    let mut run = bench.endless("books").spawn().unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("\"step\":3,")).unwrap();
+    fs::remove_file(bench.run_dir("books").join("lock")).unwrap();
+    lines.find(|line| line.contains("lock file was removed")).unwrap();
+    let (code, errors) = finish(bench.endless("books").spawn().unwrap());
+    assert!(code == 2 && errors.contains("is alive"), "{errors}");
+    assert_eq!(finish(bench.patchtui(&["ctl", "books", "stop"]).spawn().unwrap()).0, 0);
+    lines.for_each(drop);
+    assert_eq!(run.wait().unwrap().code(), Some(75));
+}
+
+#[test]
+fn resuming_a_run_that_is_not_there_makes_nothing() {
+    let bench = Bench::new();
+    fs::create_dir(bench.0.path().join("empty")).unwrap();
+    let (code, errors) = finish(bench.patchtui(&["resume", "./empty", "--no-tui"]).spawn().unwrap());
+    assert!(code == 2 && errors.contains("is not a run directory"), "{errors}");
+    assert_eq!(fs::read_dir(bench.0.path().join("empty")).unwrap().count(), 0);
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_pause_that_nobody_can_end_is_ended_with_a_checkpoint() {
         _ => {}
     });
     assert_eq!(end.outcome, Outcome::Stopped);
-    place(&events, |event| matches!(event, RunEvent::Warning(warning) if warning.message.contains("nobody can end the pause")));
+    place(&events, |event| matches!(event, RunEvent::Warning(warning) if warning.message.contains("nothing can resume the run")));
 }
 
 #[test]
@@ -142,6 +142,6 @@ fn a_run_stops_with_a_checkpoint_before_its_wall_time_is_over() {
     let sets = [files.as_str(), "training.steps=1M", "training.max_walltime=2s", "checkpoint.every_steps=1000000"];
     let (end, events) = train(folder.path(), &sets, |_, _| {});
     assert_eq!(end.outcome, Outcome::Stopped);
-    let warned = place(&events, |event| matches!(event, RunEvent::Warning(warning) if warning.message.contains("max_walltime is nearly over")));
+    let warned = place(&events, |event| matches!(event, RunEvent::Warning(warning) if warning.message.contains("max_walltime is almost reached")));
     assert!(warned < place(&events, |event| matches!(event, RunEvent::CheckpointSaved(info) if info.step == end.step)));
 }

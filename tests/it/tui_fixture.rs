@@ -270,7 +270,7 @@ pub(crate) fn note(command: RunCommand, message: &str) -> CommandNote {
 }
 
 /// The process id that the client has in tests.
-pub(crate) const CLIENT: u32 = 12;
+pub(crate) const CLIENT: u64 = 12;
 
 /// A client that shows one run.
 #[derive(Debug, Clone)]

@@ -128,7 +128,7 @@ fn commands_before_the_first_word_wait_for_it_and_are_then_sent_in_order() {
     let mut app = waiting();
     assert_eq!(press(&mut app, 'c'), []);
     assert_eq!(press(&mut app, ' '), []);
-    assert!(last_line(&app).starts_with("pause asked"), "{}", last_line(&app));
+    assert!(last_line(&app).starts_with("pause sent"), "{}", last_line(&app));
     let first = app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
     assert_eq!(first, [sent(1, RunCommand::Checkpoint), sent(2, RunCommand::Pause)]);
     assert_eq!(app.update(Msg::Feed(Feed::Heartbeat)), []);

@@ -27,7 +27,7 @@ impl Grammar {
     pub fn story(&self, seed: u64, index: u64) -> Story {
         let story = Story { text: String::new(), nats: 0.0 };
         let mut telling = Telling { grammar: self, random: Random::new(seed, index), remembered: vec![0; self.num_variables], story };
-        telling.tell(&self.story);
+        telling.append(&self.story);
         telling.story
     }
 
@@ -38,7 +38,7 @@ impl Grammar {
 }
 
 impl Telling<'_> {
-    fn tell(&mut self, node: &Node) {
+    fn append(&mut self, node: &Node) {
         match node {
             Node::Word(text) => self.story.text.push_str(text),
             Node::Draw { table, column, variable, style } => {
@@ -54,14 +54,14 @@ impl Telling<'_> {
                 let row = &self.grammar.tables[*table].rows[self.remembered[*variable]];
                 self.story.text.push_str(&style.set(&row[*column]));
             }
-            Node::Sequence(parts) => parts.iter().for_each(|part| self.tell(part)),
+            Node::Sequence(parts) => parts.iter().for_each(|part| self.append(part)),
             Node::Choice(alternatives) => {
                 let total: u64 = alternatives.iter().map(|(weight, _)| weight).sum();
                 let mut ticket = self.random.below(total);
                 for (weight, part) in alternatives {
                     if ticket < *weight {
                         self.story.nats += (total as f64 / *weight as f64).ln();
-                        return self.tell(part);
+                        return self.append(part);
                     }
                     ticket -= weight;
                 }

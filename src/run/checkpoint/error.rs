@@ -18,7 +18,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// There is too little space, noticed before anything was written.
-    #[error("{}: {needed} bytes are needed and {free} are free", path.display())]
+    #[error("{}: {needed} bytes are needed, but only {free} are free", path.display())]
     NoRoom {
         /// The folder of checkpoints.
         path: PathBuf,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::run::checkpoint::manifest::describe;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::files::is_same;
 use crate::run::{Disk, Operation, RunDirectory};
 
 /// Generous allowance for the files of a checkpoint apart from its tensors.
@@ -104,14 +104,14 @@ impl Checkpoints {
     /// The newest checkpoint that matches its manifest in every byte and passes `accepts`, and the newer ones that do not.
     ///
     /// # Errors
-    /// [`CheckpointError::Interrupted`] when `stop` returns true.
+    /// When the folder cannot be read; [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn newest(
         &self,
         accepts: &dyn Fn(&Checkpoint) -> Result<(), String>,
         stop: &dyn Fn() -> bool,
     ) -> Result<(Option<Checkpoint>, Vec<Rejected>), CheckpointError> {
         let mut rejected = Vec::new();
-        for path in self.candidates() {
+        for path in self.candidates()? {
             match self.verify(&path, stop) {
                 Err(CheckpointError::Interrupted) => return Err(CheckpointError::Interrupted),
                 Err(error) => rejected.push(Rejected { path, reason: error.to_string() }),
@@ -127,12 +127,14 @@ impl Checkpoints {
     /// The newest checkpoint by its own claims, unchecked: enough to report the position of a run that could not start.
     #[must_use]
     pub fn newest_claimed(&self) -> Option<Checkpoint> {
-        self.candidates().into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
+        self.candidates().ok()?.into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
     }
 
     /// Directories with a checkpoint's name, newest first.
-    #[must_use]
-    pub fn candidates(&self) -> Vec<PathBuf> {
+    ///
+    /// # Errors
+    /// When the folder cannot be read; a missing folder has none.
+    pub fn candidates(&self) -> Result<Vec<PathBuf>, CheckpointError> {
         self.directories("")
     }
 
@@ -213,8 +215,11 @@ impl Checkpoints {
         self.check_identity()?;
         self.disk.exchange(scratch, path).map_err(CheckpointError::at(path))?;
         self.disk.sync(&self.folder).map_err(CheckpointError::at(&self.folder))?;
-        // An older checkpoint of this step has the scratch name now.
-        self.disk.remove_folder(scratch).map_err(CheckpointError::at(scratch))
+        // An older checkpoint of this step has the scratch name now; the new one is valid whether or not that can be removed.
+        if let Err(error) = self.disk.remove_folder(scratch) {
+            tracing::warn!("{} could not be removed: {error}", scratch.display());
+        }
+        Ok(())
     }
 
     fn write_json(&self, path: &Path, text: Result<String, serde_json::Error>) -> Result<(), CheckpointError> {
@@ -223,32 +228,38 @@ impl Checkpoints {
     }
 
     fn check_identity(&self) -> Result<(), CheckpointError> {
-        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-        let own = self.opened.as_ref().and_then(|directory| directory.metadata().ok()).map(identity);
-        let there = fs::metadata(&self.run).ok().map(identity);
-        if own.is_some() && own == there { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
+        if is_same(self.opened.as_deref(), &self.run).unwrap_or(false) { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
     }
 
     /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
     /// left behind. Later steps are from before a fallback; training will write them again.
     fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
-        let (whole, broken): (Vec<_>, Vec<_>) = self.candidates().into_iter().partition(|path| path.join(MANIFEST_FILE).is_file());
-        let is_periodic = |path: &PathBuf| Manifest::read(path).is_ok_and(|manifest| !manifest.permanent && manifest.step <= newest);
-        for path in whole.into_iter().filter(is_periodic).skip(self.keep).chain(broken).chain(self.directories("tmp")) {
+        let candidates = self.candidates()?;
+        let is_periodic = |path: &&PathBuf| Manifest::read(path).is_ok_and(|manifest| !manifest.permanent && manifest.step <= newest);
+        let old = candidates.iter().filter(is_periodic).skip(self.keep);
+        // A deletion that never ended; what cannot be looked at is left alone.
+        let has_no_manifest = |path: &&PathBuf| matches!(fs::symlink_metadata(path.join(MANIFEST_FILE)), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let broken = candidates.iter().filter(has_no_manifest);
+        for path in old.chain(broken).cloned().chain(self.directories("tmp")?) {
             self.disk.remove_folder(&path).map_err(CheckpointError::at(&path))?;
         }
         Ok(())
     }
 
-    fn directories(&self, extension: &str) -> Vec<PathBuf> {
-        let Ok(listing) = fs::read_dir(&self.folder) else { return Vec::new() };
+    fn directories(&self, extension: &str) -> Result<Vec<PathBuf>, CheckpointError> {
+        let at = CheckpointError::at(&self.folder);
+        let listing = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listing => listing.map_err(&at)?,
+        };
         let is_checkpoint = |path: &PathBuf| {
             let wanted = path.extension().map_or(extension.is_empty(), |found| found == extension);
             wanted && step_of(path).is_some()
         };
-        let mut found: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_checkpoint).collect();
+        let paths = listing.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(&at)?;
+        let mut found: Vec<PathBuf> = paths.into_iter().filter(is_checkpoint).collect();
         found.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
-        found
+        Ok(found)
     }
 }
 

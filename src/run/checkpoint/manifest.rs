@@ -85,7 +85,7 @@ impl Manifest {
         let path = folder.join(MANIFEST_FILE);
         let damaged = |problem: String| CheckpointError::damaged(&path, problem);
         let bytes = read_small(&path).map_err(CheckpointError::at(&path))?;
-        let text = String::from_utf8(bytes).map_err(|_| damaged("it is not text".into()))?;
+        let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8 text".into()))?;
         let is_whole = matches_own_hash(&text);
         if is_whole == Some(false) {
             return Err(damaged("its content is not what was written".into()));

@@ -2,7 +2,7 @@
 
 use crate::run::Spread;
 
-/// Pieces of the y axis of a curve: fine enough to use the height, coarse enough to stand still.
+/// Pieces of the y axis of a curve: fine enough to use the height, coarse enough to stay put.
 pub(crate) const PIECES: usize = 10;
 
 /// A range of values, `lo < hi`.

@@ -113,7 +113,7 @@ impl Chart<'_> {
             if y < free {
                 buf.set_string(plot.x - 1 - label.len() as u16, y, label, dim);
                 buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2524}", "+"), axis);
-                // Two labels never stand on neighbouring lines.
+                // Two labels are never on neighbouring lines.
                 free = y.saturating_sub(1);
             }
         }

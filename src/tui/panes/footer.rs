@@ -10,7 +10,7 @@ use crate::tui::keys::{Action, Binding, bindings};
 use crate::tui::run_screen::{Access, LinkState, Notice, NoticePhase, RunScreen};
 use crate::tui::theme::{Role, Theme};
 
-/// Below this width, hints stand closer together.
+/// Below this width, hints are set closer together.
 const NARROW: u16 = 60;
 
 /// The last line of the screen of a run.

@@ -154,7 +154,7 @@ fn count_text(home: &HomeScreen) -> String {
 fn draw_list(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     let (runs, theme) = (home.runs(), home.theme);
     let Some(list) = home.list.as_ref().filter(|list| !list.runs.is_empty()) else {
-        let text = if home.list.is_some() { "n starts one: the demo, or a configuration file" } else { "" };
+        let text = if home.list.is_some() { "n starts the demo or a configuration file" } else { "" };
         Paragraph::new(text).style(theme.style(Role::Dim)).centered().wrap(Wrap { trim: true }).render(middle(area), buf);
         return;
     };

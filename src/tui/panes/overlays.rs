@@ -112,6 +112,6 @@ fn confirm_lines(run: &RunScreen) -> Vec<Line<'static>> {
         Line::raw(format!("{} saves a checkpoint and ends.", shortened(&sanitize::line(run.run_name()), 30))),
         Line::raw("It can be resumed later. To leave it running, press q."),
         Line::default(),
-        Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  keep running")]),
+        Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  cancel")]),
     ]
 }

@@ -29,7 +29,7 @@ impl Widget for StageBar<'_> {
             buf.set_string(area.x + 1 + idx as u16, area.y, glyph, theme.style(role));
         }
         for (idx, stage) in plan.stages.iter().enumerate() {
-            let (start, end) = (column(stage.first_token), column(stage.first_token + stage.cost(stage.steps).tokens));
+            let (start, end) = (column(stage.first_token), column(stage.first_token.saturating_add(stage.cost(stage.steps).tokens)));
             let x = area.x + 1 + start as u16;
             if idx > 0 && start < width {
                 buf.set_string(x, area.y, theme.glyph("\u{2503}", "|"), theme.style(Role::Switch));

@@ -45,7 +45,7 @@ impl InputThread {
     }
 }
 
-/// Sends keys until nobody wants them any more.
+/// Sends keys until the receiver is gone.
 fn read_keys(alive: &UnixStream, keys: &UnboundedSender<io::Result<KeyEvent>>) -> io::Result<()> {
     let mut parser = KeyParser::default();
     let mut bytes = [0; 1024];
