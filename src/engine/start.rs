@@ -13,7 +13,7 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::trainer::Reached;
 use crate::plan::RunPlan;
-use crate::run::{Checkpoint, CheckpointModel, Checkpoints, DataOrder, Difference, Rejected, StopFlag, TrainerState};
+use crate::run::{Checkpoint, Checkpoints, DataOrder, Difference, ModelOutline, Rejected, StopFlag, TrainerState};
 
 /// What training starts from.
 pub(super) struct Start {
@@ -61,7 +61,7 @@ impl RunFacts<'_> {
             seed: self.config.seed,
             data_fingerprint: self.data_fingerprint.to_owned(),
             has_measured: true,
-            model: Some(CheckpointModel::from(&plan.model)),
+            model: Some(ModelOutline::from(&plan.model)),
             tokenizer: Some(self.tokenizer.to_owned()),
             data_order: Some(DataOrder {
                 block_tokens: self.order.block_tokens(),

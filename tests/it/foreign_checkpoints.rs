@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use patchtui::engine::tensor_file::{Entry, TensorFile, write_tensors};
 use patchtui::run::{
-    Checkpoint, CheckpointModel, Checkpoints, DataOrder, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
+    Checkpoint, Checkpoints, DataOrder, MODEL_FILE, ModelOutline, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
     TrainerState,
 };
 
@@ -64,7 +64,7 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
         ("optimizer_count is 3", |state| state.optimizer_count = 3),
         ("tokenizer is other", |state| state.tokenizer = Some("other".into())),
         ("data_order is DataOrder", |state| state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order })),
-        ("model is CheckpointModel", |state| state.model = state.model.clone().map(|model| CheckpointModel { rope_theta: 5e5, ..model })),
+        ("model is ModelOutline", |state| state.model = state.model.map(|model| ModelOutline { rope_theta: 5e5, ..model })),
     ] {
         let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state)));
         assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);

@@ -11,7 +11,7 @@ mod state;
 pub use error::CheckpointError;
 pub use folder::{Checkpoints, NewCheckpoint, Rejected};
 pub use manifest::{Checkpoint, FileEntry, Manifest};
-pub use state::{CheckpointModel, DataOrder, Difference, TrainerState};
+pub use state::{DataOrder, Difference, TrainerState};
 
 /// Weights, by Hugging Face's names.
 pub const MODEL_FILE: &str = "model.safetensors";

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::PatchSize;
-use crate::plan::ModelShape;
+use crate::run::ModelOutline;
 
 /// The position of a run. Equal runs give equal bytes: it holds no time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,38 +35,13 @@ pub struct TrainerState {
     pub has_measured: bool,
     /// Sizes of the network.
     #[serde(default)]
-    pub model: Option<CheckpointModel>,
+    pub model: Option<ModelOutline>,
     /// Hash of the tokenizer.
     #[serde(default)]
     pub tokenizer: Option<String>,
     /// How the token stream is cut and ordered.
     #[serde(default)]
     pub data_order: Option<DataOrder>,
-}
-
-/// The sizes of a network, by the names of Hugging Face's `config.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CheckpointModel {
-    /// Rows of the embedding table.
-    pub vocab_size: usize,
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Width inside the feed-forward block.
-    pub intermediate_size: usize,
-    /// Number of decoder layers.
-    pub num_hidden_layers: usize,
-    /// Query heads per layer.
-    pub num_attention_heads: usize,
-    /// Key and value heads per layer.
-    pub num_key_value_heads: usize,
-    /// Longest sequence in positions.
-    pub max_position_embeddings: usize,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Added to the mean square in `RMSNorm`.
-    pub rms_norm_eps: f64,
-    /// Whether the head shares the embedding table.
-    pub tie_word_embeddings: bool,
 }
 
 /// How a token stream is cut into blocks and in which order they are read.
@@ -126,22 +101,5 @@ impl TrainerState {
             compare("data_order", format!("{own:?}"), format!("{expected:?}"));
         }
         found
-    }
-}
-
-impl From<&ModelShape> for CheckpointModel {
-    fn from(shape: &ModelShape) -> Self {
-        Self {
-            vocab_size: shape.vocab_size,
-            hidden_size: shape.hidden_size,
-            intermediate_size: shape.intermediate_size,
-            num_hidden_layers: shape.num_hidden_layers,
-            num_attention_heads: shape.num_attention_heads,
-            num_key_value_heads: shape.num_key_value_heads,
-            max_position_embeddings: shape.max_position_embeddings,
-            rope_theta: shape.rope_theta,
-            rms_norm_eps: shape.rms_norm_eps,
-            tie_word_embeddings: shape.tie_word_embeddings,
-        }
     }
 }
