@@ -42,7 +42,7 @@ pub enum LineError {
     #[error("not a record: {0}")]
     NotARecord(#[from] serde_json::Error),
     /// A newer program wrote it.
-    #[error("format version {found} is newer than what this program reads, which is up to {FORMAT_VERSION}")]
+    #[error("format version {found} is too new: this program reads up to version {FORMAT_VERSION}")]
     Newer {
         /// The version of the line.
         found: u32,

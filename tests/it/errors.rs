@@ -116,7 +116,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         ),
         (
             PlanError::SeveralRests { count: 2 },
-            "2 stages have no share, so it is not clear how to divide the rest between them",
+            "2 stages have no share, so it is not clear how to divide the rest among them",
             "give every stage but one a share, like share = \"2/3\"",
         ),
         (
