@@ -176,7 +176,7 @@ mod tests {
                 "restore a checkpoint from a copy, or start over under another --name",
             ),
             (
-                EngineError::OtherRun { step: 40, difference: Difference { what: "seed", found: "2".into(), expected: "1".into() } },
+                EngineError::OtherRun { step: 40, difference: Difference { what: "seed".into(), found: "2".into(), expected: "1".into() } },
                 "the checkpoint at step 40 belongs to another run: its seed is 2, but this run's is 1",
                 "use the version of patchtui that wrote it, or start a new run under another --name",
             ),

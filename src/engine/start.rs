@@ -81,9 +81,10 @@ impl RunFacts<'_> {
     /// Values of `checkpoint` that contradict this run; empty if it belongs to it.
     fn differences(&self, checkpoint: &Checkpoint) -> Vec<Difference> {
         let (state, stages) = (&checkpoint.state, self.plan.stages.len());
-        let difference = |what, found: usize, expected: usize| vec![Difference { what, found: found.to_string(), expected: expected.to_string() }];
+        let difference =
+            |what: &str, found: usize, expected: usize| vec![Difference { what: what.into(), found: found.to_string(), expected: expected.to_string() }];
         if state.step > self.plan.steps {
-            return vec![Difference { what: "step", found: state.step.to_string(), expected: format!("at most {}", self.plan.steps) }];
+            return vec![Difference { what: "step".into(), found: state.step.to_string(), expected: format!("at most {}", self.plan.steps) }];
         }
         let timed = checkpoint.manifest.active_seconds.len();
         if timed != stages {
@@ -118,7 +119,9 @@ impl Start {
             (None, None) if rejected.is_empty() => Ok((Self::anew(facts, device), rejected)),
             // To begin again would throw away what was trained, for a reason that only the user knows.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
-            (None, Some((at_step, Difference { what: "data_fingerprint", .. }))) => Err(EngineError::OtherData { step: at_step }),
+            (None, Some((at_step, difference))) if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") => {
+                Err(EngineError::OtherData { step: at_step })
+            }
             (None, Some((at_step, difference))) => Err(EngineError::OtherRun { step: at_step, difference }),
         }
     }

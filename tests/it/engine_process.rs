@@ -317,6 +317,12 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
     let status = || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
     assert_eq!(status()["responding"], true);
     engine.signal(Signal::STOP);
+    // The signal is sent, and takes a moment to act.
+    let state = || fs::read_to_string(format!("/proc/{}/stat", engine.child.id())).unwrap().rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
+    let limit = Instant::now() + LIMIT;
+    while state() != Some(true) {
+        assert!(Instant::now() < limit, "the process does not stop");
+    }
     assert_eq!(status()["responding"], false);
     let text = ask(CtlVerb::Status, false).unwrap();
     assert!(text.contains("does not answer") && text.contains("kill -CONT") && !text.contains("\nspeed"), "{text}");

@@ -60,11 +60,13 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
     for (what, change) in [
         ("seed is 9, but this run's is 1", (|state| state.seed = 9) as fn(&mut TrainerState)),
         ("data_position is 0", |state| state.data_position = 0),
-        ("cursor is [7, 7, 7]", |state| state.cursor = [7, 7, 7]),
+        ("cursor is [7,7,7]", |state| state.cursor = [7, 7, 7]),
         ("optimizer_count is 3", |state| state.optimizer_count = 3),
         ("tokenizer is other", |state| state.tokenizer = Some("other".into())),
-        ("data_order is DataOrder", |state| state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order })),
-        ("model is ModelOutline", |state| state.model = state.model.map(|model| ModelOutline { rope_theta: 5e5, ..model })),
+        ("data_order.shuffle is false, but this run's is true", |state| {
+            state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order })
+        }),
+        ("model.rope_theta is 500000.0, but this run's is 10000.0", |state| state.model = state.model.map(|model| ModelOutline { rope_theta: 5e5, ..model })),
     ] {
         let (end, events) = going_on_after(|checkpoints| rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state)));
         assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);

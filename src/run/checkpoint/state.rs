@@ -1,6 +1,7 @@
 //! `trainer.json`: the position of a run, and enough of its identity to notice a checkpoint of another run.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::PatchSize;
 use crate::run::ModelOutline;
@@ -58,8 +59,8 @@ pub struct DataOrder {
 /// A value of a checkpoint that contradicts the run's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Name of the value.
-    pub what: &'static str,
+    /// Name of the value, like `seed` or `model.rope_theta`.
+    pub what: String,
     /// Value in the checkpoint.
     pub found: String,
     /// Value according to configuration and text.
@@ -70,36 +71,40 @@ impl TrainerState {
     /// Version of the files that are written today.
     pub const FORMAT_VERSION: u32 = 2;
 
-    /// What differs from `expected`, the state that the plan has after the same number of updates.
+    /// What differs from `expected`, the state that the plan has after the same number of updates; causes before consequences.
     ///
     /// Values that an older format lacks are not compared, and neither is `has_measured`.
     #[must_use]
     pub fn differences(&self, expected: &Self) -> Vec<Difference> {
+        let as_json = |state: &Self| serde_json::to_value(state).unwrap_or_default();
         let mut found = Vec::new();
-        let mut compare = |what: &'static str, own: String, expected: String| {
-            if own != expected {
-                found.push(Difference { what, found: own, expected });
-            }
-        };
-        compare("seed", self.seed.to_string(), expected.seed.to_string());
-        compare("step", self.step.to_string(), expected.step.to_string());
-        compare("stage", self.stage.to_string(), expected.stage.to_string());
-        compare("stage_step", self.stage_step.to_string(), expected.stage_step.to_string());
-        compare("patch_size", self.patch_size.to_string(), expected.patch_size.to_string());
-        compare("optimizer_count", self.optimizer_count.to_string(), expected.optimizer_count.to_string());
-        compare("tokens", self.tokens.to_string(), expected.tokens.to_string());
-        compare("data_fingerprint", self.data_fingerprint.clone(), expected.data_fingerprint.clone());
-        compare("data_position", self.data_position.to_string(), expected.data_position.to_string());
-        compare("cursor", format!("{:?}", self.cursor), format!("{:?}", expected.cursor));
-        if let (Some(own), Some(expected)) = (&self.model, &expected.model) {
-            compare("model", format!("{own:?}"), format!("{expected:?}"));
-        }
-        if let (Some(own), Some(expected)) = (&self.tokenizer, &expected.tokenizer) {
-            compare("tokenizer", own.clone(), expected.clone());
-        }
-        if let (Some(own), Some(expected)) = (&self.data_order, &expected.data_order) {
-            compare("data_order", format!("{own:?}"), format!("{expected:?}"));
-        }
+        compare("", &as_json(self), &as_json(expected), &mut found);
+        found.retain(|difference| !NOT_COMPARED.contains(&difference.what.as_str()));
+        // Another seed also moves the cursor, and another text everything that is counted in it.
+        found.sort_by_key(|difference| CAUSES.iter().position(|cause| difference.what.starts_with(cause)).unwrap_or(CAUSES.len()));
         found
+    }
+}
+
+/// What may differ between checkpoints of one run.
+const NOT_COMPARED: [&str; 2] = ["format_version", "has_measured"];
+/// What makes other values differ as well, in the order in which a person wants to know.
+const CAUSES: [&str; 5] = ["seed", "tokenizer", "data_fingerprint", "data_order", "model"];
+
+/// Collects where `own` differs from `expected`; `null` stands for what an older format lacks.
+fn compare(name: &str, own: &Value, expected: &Value, found: &mut Vec<Difference>) {
+    match (own, expected) {
+        (Value::Object(own), Value::Object(expected)) => {
+            for (key, expected) in expected {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                compare(&name, own.get(key).unwrap_or(&Value::Null), expected, found);
+            }
+        }
+        (Value::Null, _) => {}
+        (own, expected) if own != expected => {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            found.push(Difference { what: name.to_owned(), found: text(own), expected: text(expected) });
+        }
+        _ => {}
     }
 }
