@@ -64,7 +64,7 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
         ("optimizer_count is 3", |state| state.optimizer_count = 3),
         ("tokenizer is other", |state| state.tokenizer = Some("other".into())),
         ("data_order.shuffle is false, but this run's is true", |state| {
-            state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order })
+            state.data_order = state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order });
         }),
         ("model.rope_theta is 500000.0, but this run's is 10000.0", |state| state.model = state.model.map(|model| ModelOutline { rope_theta: 5e5, ..model })),
     ] {
