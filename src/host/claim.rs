@@ -129,12 +129,6 @@ impl ClaimedRun {
         Err(HostError::Alive { directory })
     }
 
-    /// The run's directory.
-    #[must_use]
-    pub fn directory(&self) -> &RunDirectory {
-        &self.directory
-    }
-
     /// How the run in it ended; `None` if there is no run yet.
     fn state(&self) -> Result<Option<RunState>, HostError> {
         if !self.directory.is_run() {
