@@ -108,6 +108,12 @@ pub const KEYS: &[Key] = &[
         .identity(),
     key("training.context_length", POSITIONS, "Positions per sequence; with patch size K, a sequence has K times as many tokens.").default("256").identity(),
     key("training.micro_batch_size", SEQUENCES, "Sequences per forward pass, at most. Changes memory use and speed, not what is learned.").default("8"),
+    key(
+        "training.recompute",
+        ValueKind::Flag,
+        "Compute activations again in the backward pass instead of keeping them: less memory, more time, the same numbers.",
+    )
+    .default("false"),
     key("training.precision", ValueKind::Word(&["f32"]), "Number format of the computation.").default("\"f32\"").identity(),
     key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.")
         .example("\"11h30m\""),

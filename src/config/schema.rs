@@ -159,6 +159,9 @@ pub struct TrainingConfig {
     pub context_length: usize,
     /// Sequences per forward pass, at most.
     pub micro_batch_size: usize,
+    /// Whether layers compute their activations again in the backward pass instead of keeping them.
+    #[serde(default)]
+    pub recompute: bool,
     /// Number format of the computation.
     pub precision: Precision,
     /// The run stops with a checkpoint before this much time has passed since it started or resumed.

@@ -3,14 +3,13 @@
 //! `model.safetensors` has Hugging Face's names, `optimizer.safetensors` the moments by the same names; equal states give equal
 //! bytes. The order of writing and the validity of the files are the concern of [`crate::run::Checkpoints`].
 
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::OptimizerConfig;
-use crate::engine::gradients::as_matrix;
 use crate::engine::model::LlamaForCausalLM;
+use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
-use crate::engine::tensor_file::{Entry, TensorFile, TensorFileError, write_tensors};
+use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors};
 use crate::plan::ModelShape;
 use crate::run::{Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, StopFlag, StopLevel, TrainerState};
 
@@ -34,8 +33,9 @@ pub struct Snapshot<'a> {
 /// # Errors
 /// As [`Checkpoints::save`].
 pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSender, stop: &StopFlag) -> Result<(Checkpoint, bool), CheckpointError> {
-    let (weights, moments) = entries(snapshot.model, snapshot.optimizer);
-    let tensor_bytes = weights.iter().chain(&moments).map(|entry| (size_of::<f32>() * entry.dims.iter().product::<usize>()) as u64).sum();
+    let weights: Vec<NamedTensor> = snapshot.model.weights().cloned().collect();
+    let moments = moments(snapshot.model, snapshot.optimizer);
+    let tensor_bytes = weights.iter().chain(&moments).map(|tensor| (size_of::<f32>() * tensor.dims.iter().product::<usize>()) as u64).sum();
     let (mut weights, mut moments) = (Some(weights), Some(moments));
     checkpoints.save(NewCheckpoint {
         state: snapshot.state,
@@ -43,8 +43,8 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
         permanent: snapshot.permanent,
         tensor_bytes,
         write_tensors: &mut |name, path| {
-            let entries = if name == MODEL_FILE { weights.take() } else { moments.take() };
-            write_tensors(path, entries.unwrap_or_default()).map_err(Into::into)
+            let tensors = if name == MODEL_FILE { weights.take() } else { moments.take() };
+            write_tensors(path, tensors.unwrap_or_default()).map_err(Into::into)
         },
         sync_lines: &|| events.sync_lines(),
         stop: &|| stop.level() == StopLevel::Now,
@@ -60,7 +60,7 @@ pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) 
     LlamaForCausalLM::new(shape, &mut |name, dims| file.read(name, dims), device)
 }
 
-/// The optimizer of `checkpoint`, with its moments on `device` (without autodiff).
+/// The optimizer of `checkpoint`, with its moments on `device`.
 ///
 /// # Errors
 /// When a weight of `model` has no moments or moments of another shape, or there are moments of no weight.
@@ -69,12 +69,10 @@ pub fn load_optimizer(checkpoint: &Checkpoint, config: OptimizerConfig, model: &
     let mut file = TensorFile::open(&path)?;
     let mut optimizer = AdamW::new(config);
     optimizer.count = checkpoint.state.optimizer_count;
-    let weights = if optimizer.count == 0 { Vec::new() } else { entries(model, &optimizer).0 };
-    for Entry { name, dims, .. } in &weights {
-        let columns = dims.last().copied().unwrap_or(1);
-        let rows = dims.iter().product::<usize>() / columns.max(1);
+    let weights: Vec<&NamedTensor> = if optimizer.count == 0 { Vec::new() } else { model.weights().collect() };
+    for NamedTensor { name, dims, .. } in &weights {
         let mut moment = |suffix: &str| -> Result<Tensor<2>, TensorFileError> {
-            Ok(Tensor::from_data(TensorData::new(file.read(&format!("{name}.{suffix}"), dims)?, [rows, columns]), device))
+            Ok(Tensor::from_data(TensorData::new(file.read(&format!("{name}.{suffix}"), dims)?, matrix_dims(dims)), device))
         };
         let moments = Moments { exp_avg: moment("exp_avg")?, exp_avg_sq: moment("exp_avg_sq")? };
         optimizer.moments.insert(name.clone(), moments);
@@ -86,36 +84,13 @@ pub fn load_optimizer(checkpoint: &Checkpoint, config: OptimizerConfig, model: &
     Ok(optimizer)
 }
 
-/// Weights and moments as named entries.
-fn entries(model: &LlamaForCausalLM, optimizer: &AdamW) -> (Vec<Entry>, Vec<Entry>) {
-    struct Collect<'a> {
-        path: Vec<String>,
-        optimizer: &'a AdamW,
-        weights: Vec<Entry>,
-        moments: Vec<Entry>,
-    }
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = self.path.join(".");
-            let tensor = param.val().inner();
-            let dims = tensor.dims().to_vec();
-            if let Some(moments) = self.optimizer.moments.get(&name) {
-                let mut push = |suffix: &str, tensor: &Tensor<2>| {
-                    self.moments.push(Entry { name: format!("{name}.{suffix}"), dims: dims.clone(), tensor: tensor.clone() });
-                };
-                push("exp_avg", &moments.exp_avg);
-                push("exp_avg_sq", &moments.exp_avg_sq);
-            }
-            self.weights.push(Entry { name, dims, tensor: as_matrix(tensor) });
-        }
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-    }
-    let mut collect = Collect { path: Vec::new(), optimizer, weights: Vec::new(), moments: Vec::new() };
-    model.visit(&mut collect);
-    (collect.weights, collect.moments)
+/// The moments of all weights that have any, named after their weights.
+fn moments(model: &LlamaForCausalLM, optimizer: &AdamW) -> Vec<NamedTensor> {
+    let of_weight = |weight: &NamedTensor| {
+        let named =
+            |suffix: &str, values: &Tensor<2>| NamedTensor { name: format!("{}.{suffix}", weight.name), dims: weight.dims.clone(), values: values.clone() };
+        let moments = optimizer.moments.get(&weight.name)?;
+        Some([named("exp_avg", &moments.exp_avg), named("exp_avg_sq", &moments.exp_avg_sq)])
+    };
+    model.weights().filter_map(of_weight).flatten().collect()
 }

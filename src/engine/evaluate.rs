@@ -4,11 +4,10 @@ use burn::tensor::Tensor;
 
 use crate::config::PatchSize;
 use crate::data::TokenStream;
+use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
-use crate::engine::gradients::{scored_rows, trunk};
-use crate::engine::loss::head_loss_value;
-use crate::engine::model::{LlamaForCausalLM, Positions};
-use crate::engine::patch::Batch;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::ops::head;
 use crate::engine::trainer::read;
 use crate::engine::workers::{Computation, Workers};
 
@@ -21,8 +20,8 @@ pub struct Validation<'a> {
     pub max_tokens: u64,
     /// Sequences per forward pass.
     pub batch_size: usize,
-    /// The number of positions per sequence (T), and what the layers share for it.
-    pub positions: &'a Positions,
+    /// Positions per sequence (T).
+    pub context_length: usize,
 }
 
 /// A finished evaluation.
@@ -37,18 +36,18 @@ pub struct TokenLoss {
 impl Validation<'_> {
     /// Whole sequences of T tokens that are evaluated.
     pub fn num_sequences(&self) -> usize {
-        (self.stream.len().min(self.max_tokens) / self.positions.num_positions as u64) as usize
+        (self.stream.len().min(self.max_tokens) / self.context_length as u64) as usize
     }
 }
 
-/// Evaluates `model`, which must not record gradients, on at least one consecutive sequence; `None` if the run is to end.
+/// Evaluates `model` on at least one consecutive sequence; `None` if the run is to end.
 ///
 /// # Errors
 /// When the device fails.
 pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Validation<'_>) -> Result<Option<TokenLoss>, EngineError> {
-    let length = validation.positions.num_positions;
+    let length = validation.context_length;
     let num_sequences = validation.num_sequences();
-    let device = model.head().device();
+    let device = model.head().values.device();
     let mut sum = Tensor::<1>::zeros([1], &device);
     let mut total = 0.0;
     let starts: Vec<usize> = (0..num_sequences).step_by(validation.batch_size).collect();
@@ -57,8 +56,8 @@ pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Vali
             let mut tokens = vec![0; validation.batch_size.min(num_sequences - start) * length];
             validation.stream.read((start * length) as u64, &mut tokens);
             let batch = Batch::new(&tokens, tokens.len() / length, PatchSize::ONE, &device);
-            let (model, positions) = (model.clone(), validation.positions.clone());
-            Box::new(move || loss_sum(&model, &batch, &positions)) as Computation<Tensor<1>>
+            let model = model.clone();
+            Box::new(move || head::sum(token_losses(&model, &batch))) as Computation<Tensor<1>>
         };
         let Some(losses) = workers.run(group.iter().map(job).collect())? else { return Ok(None) };
         for loss in losses {
@@ -71,8 +70,9 @@ pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Vali
     Ok(Some(TokenLoss { mean: total / targets as f64, targets }))
 }
 
-/// Summed loss of one batch.
-fn loss_sum(model: &LlamaForCausalLM, batch: &Batch, positions: &Positions) -> Tensor<1> {
-    let hidden = scored_rows(trunk(model, batch, positions), batch);
-    head_loss_value(&hidden, &model.head(), &batch.targets)
+/// Losses of all targets of `batch`, `[N, K]`, 0 where nothing is scored.
+pub fn token_losses(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
+    let embedded = model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
+    let hidden = model.model.forward(embedded, batch.positions());
+    head::forward(&hidden, &model.head().values, &batch.targets)
 }

@@ -2,8 +2,9 @@
 
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
 
-use crate::engine::model::{LlamaForCausalLM, Positions};
-use crate::plan::ModelShape;
+use crate::config::PatchSize;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::ops::positions::Positions;
 use crate::run::StopFlag;
 
 /// Lengths are rounded up to a multiple of this, so that devices that compile per shape see few shapes; the padding comes
@@ -13,13 +14,11 @@ const LENGTH_STEP: usize = 32;
 /// Continues prompts with the most probable token.
 #[derive(Debug, Clone)]
 pub struct GreedyDecoder {
-    /// A model that does not record gradients.
+    /// The network.
     pub model: LlamaForCausalLM,
-    /// The model's shape.
-    pub shape: ModelShape,
     /// Longest sequence that the model was trained on, in positions; older tokens are forgotten.
     pub context_length: usize,
-    /// The model's device, without autodiff.
+    /// The network's device.
     pub device: Device,
 }
 
@@ -55,8 +54,8 @@ impl GreedyDecoder {
         let mut ids: Vec<i32> = window.iter().map(|id| *id as i32).collect();
         ids.resize(length, 0);
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &self.device);
-        let positions = Positions::new(&self.shape, length, &self.device);
-        let hidden = self.model.model.forward(self.model.model.embed_tokens.forward(ids), &positions, &mut |_, _, _| {});
-        hidden.narrow(0, window.len() - 1, 1).matmul(self.model.head().transpose())
+        let trunk = &self.model.model;
+        let hidden = trunk.forward(trunk.embed_tokens.forward(ids, PatchSize::ONE), Positions::of_sequence(length));
+        hidden.narrow(0, window.len() - 1, 1).matmul(self.model.head().values.clone().transpose())
     }
 }

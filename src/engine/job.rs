@@ -125,7 +125,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         events: events.clone(),
         started,
     };
-    let Some(tokens_per_second) = try_stages(&context.workers, &context.plan, &start.model)? else { return Ok(None) };
+    let Some(tokens_per_second) = try_stages(&context.workers, &context.plan, &start.model, context.config.training.recompute)? else { return Ok(None) };
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
     Ok(Some(Trainer::new(context, inbox, start.model, start.optimizer, start.reached)))
 }

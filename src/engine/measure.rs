@@ -4,11 +4,10 @@
 
 use std::time::Instant;
 
+use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::evaluate::{Validation, token_loss};
 use crate::engine::generate::GreedyDecoder;
-use crate::engine::model::Positions;
-use crate::engine::patch::Batch;
 use crate::engine::probe::layer_activations;
 use crate::engine::prompts::{continuation, prompts};
 use crate::engine::trainer::Trainer;
@@ -53,17 +52,16 @@ impl Trainer {
     fn measure_token_loss(&mut self, idx: usize) -> Result<Measurement<f64>, EngineError> {
         let started = Instant::now();
         let config = &self.context.config;
-        let positions = Positions::new(&self.context.plan.model, config.training.context_length, &self.context.workers.device.device);
         let validation = Validation {
             stream: &self.context.validation,
             max_tokens: config.evaluation.max_tokens.0,
             batch_size: config.training.micro_batch_size,
-            positions: &positions,
+            context_length: config.training.context_length,
         };
         if validation.num_sequences() == 0 {
             return Ok(Measurement::NoText);
         }
-        let Some(loss) = token_loss(&self.context.workers, &self.frozen(), &validation)? else { return Ok(Measurement::LeftOut) };
+        let Some(loss) = token_loss(&self.context.workers, self.model(), &validation)? else { return Ok(Measurement::LeftOut) };
         self.last_token_loss = Some(loss.mean);
         self.say(RunEvent::Evaluated(Evaluation {
             step: self.step,
@@ -90,9 +88,8 @@ impl Trainer {
         self.context.validation.read(0, &mut tokens);
         let device = &self.context.workers.device.device;
         let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
-        let positions = Positions::new(&self.context.plan.model, stage.context_length, device);
-        let (model, config) = (self.frozen(), self.context.config.activations.clone());
-        let Some(layers) = self.context.workers.run_one(move || layer_activations(&model, &batch, &positions, &config))? else {
+        let (model, config) = (self.model().clone(), self.context.config.activations.clone());
+        let Some(layers) = self.context.workers.run_one(move || layer_activations(&model, &batch, &config))? else {
             return Ok(Measurement::LeftOut);
         };
         self.say(RunEvent::ActivationsMeasured(Activations {
@@ -110,8 +107,7 @@ impl Trainer {
     pub(super) fn sample(&mut self, idx: usize) -> Result<bool, EngineError> {
         let context = &self.context;
         let decoder = GreedyDecoder {
-            model: self.frozen(),
-            shape: context.plan.model.clone(),
+            model: self.model().clone(),
             context_length: context.config.training.context_length,
             device: context.workers.device.device.clone(),
         };

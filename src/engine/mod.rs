@@ -1,8 +1,10 @@
 //! Everything that computes: the network, the loss, the optimizer, the trainer. The only module that imports Burn.
 //!
 //! Receives [`crate::run::RunCommand`], sends [`crate::run::RunEvent`]; never knows who listens. Start at `trainer.rs`, the method
-//! itself is in `patch.rs` and `loss.rs`.
+//! itself is in `step.rs` and `ops/`.
 
+pub mod accumulate;
+pub mod batch;
 pub mod checkpoint;
 mod clock;
 mod decisions;
@@ -12,15 +14,16 @@ pub mod evaluate;
 pub mod generate;
 pub mod gradients;
 mod job;
-pub mod loss;
 mod measure;
 pub mod model;
+pub mod named_tensor;
 mod obey;
+pub mod ops;
 pub mod optimizer;
-pub mod patch;
 pub mod probe;
 mod prompts;
 mod start;
+pub mod step;
 pub mod tensor_file;
 mod trainer;
 mod trial;

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, Tensor};
 
 use crate::config::OptimizerConfig;
-use crate::engine::gradients::{NamedGradients, as_matrix};
+use crate::engine::gradients::Gradients;
 use crate::engine::model::LlamaForCausalLM;
+use crate::engine::named_tensor::NamedTensor;
 
 /// First and second moment of one parameter, as matrices.
 #[derive(Debug, Clone)]
@@ -55,12 +55,18 @@ impl AdamW {
     }
 
     /// Updates `model` with the gradients of one step.
-    pub fn step(&mut self, model: LlamaForCausalLM, gradients: NamedGradients, update: &Update) -> LlamaForCausalLM {
+    pub fn step(&mut self, model: LlamaForCausalLM, mut gradients: Gradients, update: &Update) -> LlamaForCausalLM {
         self.count += 1;
         // As torch.nn.utils.clip_grad_norm_ has it.
-        let clip = (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0);
-        let mut apply = Apply { path: Vec::new(), optimizer: self, gradients, clip: clip.unsqueeze(), update };
-        model.map(&mut apply)
+        let clip = (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0).unsqueeze::<2>(); // [1, 1]
+        model.map(&mut |weight| {
+            let NamedTensor { name, dims, values } = weight;
+            let values = match gradients.0.remove(&name) {
+                Some(gradient) => self.updated(&name, values, gradient * clip.clone(), update),
+                None => values,
+            };
+            NamedTensor { name, dims, values }
+        })
     }
 
     /// The new value of one parameter. Norms are not decayed, matrices are, the embedding table among them.
@@ -93,33 +99,4 @@ impl AdamW {
 /// Whether a parameter is a norm's scale, which Hugging Face's rule leaves undecayed.
 fn is_norm(name: &str) -> bool {
     name.rsplit('.').nth(1).is_some_and(|layer| layer.ends_with("norm"))
-}
-
-struct Apply<'a> {
-    path: Vec<String>,
-    optimizer: &'a mut AdamW,
-    gradients: NamedGradients,
-    clip: Tensor<2>, // [1, 1]
-    update: &'a Update,
-}
-
-impl ModuleMapper for Apply<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.join(".");
-        let Some(gradient) = self.gradients.0.remove(&name) else { return param };
-        param.map(|tensor| {
-            let dims = tensor.dims();
-            let gradient = gradient * self.clip.clone();
-            let new = self.optimizer.updated(&name, as_matrix(tensor.inner()), gradient, self.update);
-            Tensor::from_inner(new.reshape(dims)).require_grad()
-        })
-    }
-
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
 }

@@ -6,30 +6,29 @@
 use burn::tensor::{ExecutionError, Tensor, Transaction};
 
 use crate::config::{ActivationTensor, ActivationsConfig};
-use crate::engine::model::{LlamaForCausalLM, Positions};
-use crate::engine::patch::{Batch, pool_patches};
+use crate::engine::batch::Batch;
+use crate::engine::model::LlamaForCausalLM;
 use crate::run::LayerActivation;
 
-/// Measures every layer of `model`, which must not record gradients.
+/// Measures every layer of `model`.
 ///
 /// # Errors
 /// When the device fails.
-pub fn layer_activations(
-    model: &LlamaForCausalLM,
-    batch: &Batch,
-    positions: &Positions,
-    config: &ActivationsConfig,
-) -> Result<Vec<LayerActivation>, ExecutionError> {
+pub fn layer_activations(model: &LlamaForCausalLM, batch: &Batch, config: &ActivationsConfig) -> Result<Vec<LayerActivation>, ExecutionError> {
+    let trunk = &model.model;
+    let shared = trunk.shared_input(batch.positions());
+    let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
     let mut measured = Vec::new();
-    let embedded = model.model.embed_tokens.forward(batch.ids.clone());
-    model.model.forward(pool_patches(embedded, batch.patch_size), positions, &mut |_, intermediate, output| {
-        let tensor = match config.tensor {
-            ActivationTensor::FfnOutput => output,
-            ActivationTensor::Intermediate => intermediate,
+    for layer in &trunk.layers {
+        rows = rows.clone() + layer.attend(rows, &shared).0;
+        let (output, saved) = layer.feed(rows.clone());
+        let size = match config.tensor {
+            ActivationTensor::FfnOutput => output.clone().abs(),
+            ActivationTensor::Intermediate => saved.down_proj.rows.abs(),
         };
-        let size = tensor.clone().abs();
         measured.push((mean(size.clone().greater_scalar(config.threshold).float()), mean(size)));
-    });
+        rows = rows + output;
+    }
     let numbers = measured.into_iter().fold(Transaction::default(), |read, (rate, mean_abs)| read.register(rate).register(mean_abs)).try_execute()?;
     let number = |idx: usize| numbers[idx].iter::<f64>().next().unwrap_or(f64::NAN);
     Ok((0..numbers.len() / 2).map(|layer| LayerActivation { rate: 100.0 * number(2 * layer), mean_abs: number(2 * layer + 1) }).collect())

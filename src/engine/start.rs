@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 
-use burn::tensor::Device;
-
 use crate::config::{OptimizerState, RunConfig};
 use crate::data::BlockOrder;
 use crate::engine::checkpoint::{load_model, load_optimizer};
@@ -127,15 +125,14 @@ impl Start {
     }
 
     fn anew(facts: RunFacts<'_>, device: &ComputeDevice) -> Self {
-        let recording: Device = device.device.clone().autodiff();
         let shape = &facts.plan.model;
-        let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &recording);
+        let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
         let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
         Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, reached }
     }
 
     fn from_checkpoint(checkpoint: &Checkpoint, facts: RunFacts<'_>, device: &ComputeDevice) -> Result<Self, EngineError> {
-        let model = load_model(checkpoint, &facts.plan.model, &device.device.clone().autodiff())?;
+        let model = load_model(checkpoint, &facts.plan.model, &device.device)?;
         let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
         let state = &checkpoint.state;
         let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };

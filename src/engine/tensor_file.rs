@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
 use thiserror::Error;
 
 use crate::engine::error::device_reason;
+use crate::engine::named_tensor::NamedTensor;
 
 /// A larger header is treated as damage before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -47,24 +47,13 @@ pub enum TensorFileError {
     },
 }
 
-/// One tensor to write.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its name in the file.
-    pub name: String,
-    /// Its shape in the file; the tensor is flattened to a matrix.
-    pub dims: Vec<usize>,
-    /// Its values, on the device.
-    pub tensor: Tensor<2>,
-}
-
-/// Writes `entries` with the one metadata key that Hugging Face requires, so that equal tensors give equal bytes.
+/// Writes `tensors` with the one metadata key that Hugging Face requires, so that equal tensors give equal bytes.
 ///
 /// # Errors
 /// When the device or the file system fails; an unfinished file may stay behind, in a folder that is not valid yet.
-pub fn write_tensors(path: &Path, entries: Vec<Entry>) -> Result<(), TensorFileError> {
+pub fn write_tensors(path: &Path, tensors: Vec<NamedTensor>) -> Result<(), TensorFileError> {
     let failure = RefCell::new(None);
-    let views = entries.into_iter().map(|entry| (entry.name.clone(), DeviceView { entry, failure: &failure }));
+    let views = tensors.into_iter().map(|tensor| (tensor.name.clone(), DeviceView { tensor, failure: &failure }));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let written = serialize_to_file(views.collect::<Vec<_>>(), Some(metadata), path);
     if let Some((name, problem)) = failure.into_inner() {
@@ -78,7 +67,7 @@ pub fn write_tensors(path: &Path, entries: Vec<Entry>) -> Result<(), TensorFileE
 
 /// A tensor that leaves the device when its turn comes.
 struct DeviceView<'a> {
-    entry: Entry,
+    tensor: NamedTensor,
     failure: &'a RefCell<Option<(String, String)>>,
 }
 
@@ -88,21 +77,21 @@ impl View for DeviceView<'_> {
     }
 
     fn shape(&self) -> &[usize] {
-        &self.entry.dims
+        &self.tensor.dims
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        match self.entry.tensor.clone().try_into_data() {
+        match self.tensor.values.clone().try_into_data() {
             Ok(data) => Cow::Owned(data.iter::<f32>().flat_map(f32::to_le_bytes).collect()),
             Err(error) => {
-                self.failure.replace(Some((self.entry.name.clone(), device_reason(&error))));
+                self.failure.replace(Some((self.tensor.name.clone(), device_reason(&error))));
                 Cow::Owned(vec![0; self.data_len()])
             }
         }
     }
 
     fn data_len(&self) -> usize {
-        self.entry.dims.iter().product::<usize>() * size_of::<f32>()
+        self.tensor.dims.iter().product::<usize>() * size_of::<f32>()
     }
 }
 
@@ -163,7 +152,7 @@ impl TensorFile {
 mod tests {
     use std::fs;
 
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{Device, Tensor, TensorData};
 
     use super::*;
 
@@ -172,8 +161,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         let entry = || {
-            let tensor = Tensor::from_data(TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0], [2, 2]), &Device::flex());
-            Entry { name: "a.weight".into(), dims: vec![2, 2], tensor }
+            let values = Tensor::from_data(TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0], [2, 2]), &Device::flex());
+            NamedTensor { name: "a.weight".into(), dims: vec![2, 2], values }
         };
         write_tensors(&path, vec![entry()]).unwrap();
         let whole = fs::read(&path).unwrap();

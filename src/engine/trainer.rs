@@ -4,20 +4,21 @@
 
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::{Bool, Tensor};
 
 use crate::config::{OptimizerState, RunConfig};
 use crate::data::{Loader, TokenStream, Tokenizer};
+use crate::engine::accumulate::{Accumulation, StepSum};
+use crate::engine::batch::Batch;
 use crate::engine::checkpoint::{self, Snapshot};
 use crate::engine::clock::Clock;
 use crate::engine::error::EngineError;
-use crate::engine::gradients::{NamedGradients, micro_steps};
-use crate::engine::model::{LlamaForCausalLM, Positions};
+use crate::engine::model::LlamaForCausalLM;
 use crate::engine::obey::Steering;
+use crate::engine::ops::positions::Positions;
 use crate::engine::optimizer::{AdamW, Update};
-use crate::engine::patch::Batch;
 use crate::engine::start::RunFacts;
+use crate::engine::step::StepInput;
 use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
 use crate::run::{
@@ -56,7 +57,7 @@ pub(super) struct Trainer {
     pub(super) context: RunContext,
     pub(super) inbox: Inbox,
     pub(super) steering: Steering,
-    /// Records gradients; `None` only while it is updated, so that no second copy of the weights is held.
+    /// `None` only while it is updated, so that no second copy of the weights is held.
     model: Option<LlamaForCausalLM>,
     pub(super) optimizer: AdamW,
     /// Completed updates.
@@ -91,7 +92,7 @@ struct UpdateResult {
 }
 
 impl Trainer {
-    /// A trainer that resumes from what earlier attempts `reached`, with `model` (on an autodiff device) and `optimizer`.
+    /// A trainer that resumes from what earlier attempts `reached`, with `model` and `optimizer`.
     pub(super) fn new(context: RunContext, inbox: Inbox, model: LlamaForCausalLM, optimizer: AdamW, reached: Reached) -> Self {
         Self {
             context,
@@ -125,9 +126,8 @@ impl Trainer {
         for idx in self.context.plan.stage_idx_after(self.step)..self.context.plan.stages.len() {
             let stage = self.context.plan.stages[idx].clone();
             self.enter(idx, &stage);
-            let positions = Positions::new(&self.context.plan.model, stage.context_length, &self.context.workers.device.device);
             while self.step < stage.last_step() {
-                let Some(measured) = self.take_step(idx, &stage, &positions)? else { return self.end(idx) };
+                let Some(measured) = self.take_step(idx, &stage)? else { return self.end(idx) };
                 self.report(idx, &stage, &measured)?;
                 if !self.do_what_is_due(idx, &stage)? {
                     return self.end(idx);
@@ -169,11 +169,10 @@ impl Trainer {
     }
 
     /// One update: all micro-batches, one clip, one step of the optimizer. `None` if the run was told to end.
-    fn take_step(&mut self, idx: usize, stage: &StagePlan, positions: &Positions) -> Result<Option<UpdateResult>, EngineError> {
-        let k = stage.patch_size.get() as f64;
-        let weight = k / stage.targets_per_step() as f64;
-        let mut loss: Option<Tensor<1>> = None;
-        let mut gradients = NamedGradients::default();
+    fn take_step(&mut self, idx: usize, stage: &StagePlan) -> Result<Option<UpdateResult>, EngineError> {
+        let shared = self.model().model.shared_input(Positions::of_sequence(stage.context_length));
+        let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: self.context.config.training.recompute };
+        let mut sums = Accumulation::default();
         let together = self.context.workers.device.micro_batches_together;
         for first in (0..stage.num_micro_batches).step_by(together) {
             if !self.obey(idx)? {
@@ -181,21 +180,18 @@ impl Trainer {
             }
             self.clock.run();
             let group: Vec<Batch> = (first..stage.num_micro_batches.min(first + together)).map(|micro_idx| self.micro_batch(stage, micro_idx)).collect();
-            let Some(micros) = micro_steps(&self.context.workers, self.model(), &group, positions, weight)? else {
-                // A step that is not complete is dropped.
-                self.clock.rest();
-                return Ok(None);
-            };
-            for micro in micros {
-                gradients.accumulate(micro.gradients);
-                loss = Some(loss.map_or_else(|| micro.loss_sum.clone(), |sum| sum + micro.loss_sum.clone()));
-            }
+            let is_complete = sums.add(&self.context.workers, self.model(), &input, group)?;
             self.clock.rest();
+            if !is_complete {
+                // The step is dropped.
+                return Ok(None);
+            }
         }
         self.clock.run();
         // A stage has at least one micro-batch and a model at least one weight.
+        let StepSum { loss, gradients } = sums.finish();
         let (Some(loss), Some(norm)) = (loss, gradients.norm()) else { return Ok(None) };
-        let measured = UpdateResult { loss: loss * weight, norm, learning_rate: stage.schedule.learning_rate(self.step - stage.first_step) };
+        let measured = UpdateResult { loss: loss * input.scale, norm, learning_rate: stage.schedule.learning_rate(self.step - stage.first_step) };
         let skip = self.guard(&measured)?;
         let update = Update { learning_rate: measured.learning_rate, norm: measured.norm.clone(), skip };
         if self.step == stage.first_step && idx > 0 && stage.optimizer_state == OptimizerState::Reset {
@@ -383,12 +379,7 @@ impl Trainer {
         self.context.events.send(event);
     }
 
-    /// The model without gradient recording.
-    pub(super) fn frozen(&self) -> LlamaForCausalLM {
-        self.model().valid()
-    }
-
-    fn model(&self) -> &LlamaForCausalLM {
+    pub(super) fn model(&self) -> &LlamaForCausalLM {
         self.model.as_ref().expect("the model is absent only inside an update")
     }
 }

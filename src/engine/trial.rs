@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::accumulate::Accumulation;
+use crate::engine::batch::Batch;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
-use crate::engine::gradients::micro_steps;
-use crate::engine::model::{LlamaForCausalLM, Positions, random_weights};
-use crate::engine::patch::Batch;
+use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::step::StepInput;
 use crate::engine::trainer::read;
 use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
@@ -22,12 +23,21 @@ const PLAN_TRIAL_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the device fails.
-pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM) -> Result<Option<Vec<f64>>, EngineError> {
-    try_shapes(workers, plan, model, TRIAL_LIMIT)
+pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, recompute: bool) -> Result<Option<Vec<f64>>, EngineError> {
+    try_shapes(workers, plan, model, Trial { recompute, limit: TRIAL_LIMIT })
 }
 
-/// Tries each shape of micro-batches once; when `limit` is over, the speeds of the rest follow from their operations per token.
-fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, limit: Duration) -> Result<Option<Vec<f64>>, EngineError> {
+/// How shapes are tried.
+#[derive(Clone, Copy)]
+struct Trial {
+    /// As in [`StepInput`].
+    recompute: bool,
+    /// After this long no other shape is tried.
+    limit: Duration,
+}
+
+/// Tries each shape of micro-batches once; when the limit is over, the speeds of the rest follow from their operations per token.
+fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial: Trial) -> Result<Option<Vec<f64>>, EngineError> {
     let device = &workers.device;
     let begun = Instant::now();
     let alike = plan.first_stages_alike();
@@ -38,11 +48,10 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, limit
             speeds.push(*speed);
             continue;
         }
-        if idx > 0 && begun.elapsed() > limit {
+        if idx > 0 && begun.elapsed() > trial.limit {
             speeds.push(speeds[0] * flops_per_token(0) / flops_per_token(idx));
             continue;
         }
-        let positions = Positions::new(&plan.model, stage.context_length, &device.device);
         let together = device.micro_batches_together.min(stage.num_micro_batches);
         let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
         let mut seconds = 0.0;
@@ -50,13 +59,15 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, limit
         for _ in 0..2 {
             let started = Instant::now();
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
-            let weight = 1.0 / batch.num_targets() as f64;
-            let Some(micros) = micro_steps(workers, model, &vec![batch; together], &positions, weight)? else { return Ok(None) };
-            for micro in micros {
-                read(&micro.loss_sum)?;
-                if let Some(norm) = micro.gradients.norm() {
-                    read(&norm)?;
-                }
+            let scale = 1.0 / (together as u64 * batch.num_targets).max(1) as f64;
+            let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute: trial.recompute };
+            let mut sums = Accumulation::default();
+            if !sums.add(workers, model, &input, vec![batch; together])? {
+                return Ok(None);
+            }
+            let sum = sums.finish();
+            for number in sum.loss.into_iter().chain(sum.gradients.norm()) {
+                read(&number)?;
             }
             seconds = started.elapsed().as_secs_f64();
         }
@@ -69,8 +80,8 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, limit
 ///
 /// # Errors
 /// When the device fails.
-pub fn measure_speeds(plan: &RunPlan, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
-    let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device.clone().autodiff());
+pub fn measure_speeds(plan: &RunPlan, recompute: bool, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
+    let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device);
     let workers = Workers::new(device.clone(), StopFlag::default());
-    Ok(try_shapes(&workers, plan, &model, PLAN_TRIAL_LIMIT)?.unwrap_or_default())
+    Ok(try_shapes(&workers, plan, &model, Trial { recompute, limit: PLAN_TRIAL_LIMIT })?.unwrap_or_default())
 }

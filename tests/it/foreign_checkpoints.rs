@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use patchtui::engine::tensor_file::{Entry, TensorFile, write_tensors};
+use patchtui::engine::named_tensor::{NamedTensor, matrix_dims};
+use patchtui::engine::tensor_file::{TensorFile, write_tensors};
 use patchtui::run::{
     Checkpoint, Checkpoints, DataOrder, MODEL_FILE, ModelOutline, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
     TrainerState,
@@ -100,10 +101,7 @@ fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
                 let mut shapes = TensorFile::open(&path).unwrap().shapes();
                 change(&mut shapes);
                 let device = Device::flex();
-                let entry = |(name, dims): (String, Vec<usize>)| {
-                    let columns = *dims.last().unwrap();
-                    Entry { name, tensor: Tensor::zeros([dims.iter().product::<usize>() / columns, columns], &device), dims }
-                };
+                let entry = |(name, dims): (String, Vec<usize>)| NamedTensor { name, values: Tensor::zeros(matrix_dims(&dims), &device), dims };
                 write_tensors(&path, shapes.into_iter().map(entry).collect()).unwrap();
             });
         });

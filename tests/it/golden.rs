@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize, ScheduleKind};
+use patchtui::engine::accumulate::Accumulation;
+use patchtui::engine::batch::Batch;
 use patchtui::engine::device::find_device;
+use patchtui::engine::evaluate::token_losses;
 use patchtui::engine::generate::GreedyDecoder;
-use patchtui::engine::gradients::{NamedGradients, micro_step, micro_steps, scored_rows, trunk};
-use patchtui::engine::model::{LlamaForCausalLM, Positions, random_weights};
+use patchtui::engine::gradients::Gradients;
+use patchtui::engine::model::{LlamaForCausalLM, random_weights};
+use patchtui::engine::ops::positions::Positions;
 use patchtui::engine::optimizer::{AdamW, Update};
-use patchtui::engine::patch::Batch;
 use patchtui::engine::probe::layer_activations;
+use patchtui::engine::step::{StepInput, micro_step};
 use patchtui::engine::workers::Workers;
 use patchtui::plan::{ModelShape, Schedule};
 use patchtui::run::StopFlag;
@@ -85,6 +88,24 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert!(difference <= tolerance * scale, "{what}: differs by {difference:e} where the largest value is {scale:e}");
 }
 
+/// Output of the trunk, `[N, D]`.
+fn trunk(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
+    model.model.forward(model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size), batch.positions())
+}
+
+/// `[N, V]`.
+fn logits(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
+    trunk(model, batch).matmul(model.head().values.clone().transpose())
+}
+
+/// Loss, summed and multiplied by `scale`, and its gradients.
+fn step(model: &LlamaForCausalLM, batch: &Batch, scale: f64, recompute: bool) -> (Tensor<1>, Gradients) {
+    let mut gradients = Gradients::default();
+    let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
+    let loss = micro_step(model, batch, &input, &|| false, &mut gradients).unwrap();
+    (loss * scale, gradients)
+}
+
 #[test]
 fn logits_and_loss_equal_those_of_transformers() {
     for case in ["mha_untied", "mha_tied", "gqa_untied", "gqa_tied"] {
@@ -92,13 +113,10 @@ fn logits_and_loss_equal_those_of_transformers() {
         let device = Device::flex();
         let model = golden.model(&device);
         let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::ONE, &device);
-        let positions = Positions::new(&golden.shape(), 24, &device);
-        let hidden = trunk(&model, &batch, &positions);
-        let logits = values(hidden.clone().matmul(model.head().transpose()));
+        let logits = values(logits(&model, &batch));
         let worst = logits.iter().zip(golden.values("logits")).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
         assert!(worst <= 1e-4, "{case}: a logit differs by {worst:e}");
-        let loss = patchtui::engine::loss::head_loss_value(&scored_rows(hidden, &batch), &model.head(), &batch.targets);
-        let loss = values(loss)[0] / 46.0;
+        let loss = values(token_losses(&model, &batch)).iter().sum::<f32>() / 46.0;
         assert!((loss - golden.values("loss")[0]).abs() <= 1e-5, "{case}: loss {loss} instead of {}", golden.values("loss")[0]);
     }
 }
@@ -107,20 +125,17 @@ fn logits_and_loss_equal_those_of_transformers() {
 fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
     for file in ["patch_gradients.safetensors", "patch_gradients_tied.safetensors"] {
         let golden = Golden::read(file);
-        let device = Device::flex().autodiff();
+        let device = Device::flex();
         let model = golden.model(&device);
-        for k in [1, 2, 4, 8] {
+        for (k, recompute) in [(1, false), (1, true), (2, false), (4, false), (4, true), (8, false)] {
             let patch_size = PatchSize::new(k).unwrap();
-            let batch = Batch::new(&golden.ids("input_ids"), 2, patch_size, &device.clone().inner());
-            let positions = Positions::new(&golden.shape(), batch.num_positions, &device.clone().inner());
-            let weight = 1.0 / (batch.num_targets() as f64 / k as f64);
-            let step = micro_step(&model, &batch, &positions, weight);
-            let loss = values(step.loss_sum)[0] * weight as f32;
-            assert_close(&format!("{file} K = {k} loss"), &[loss], golden.values(&format!("k{k}.loss")), 1e-5);
-            assert_close(&format!("{file} K = {k} norm"), &values(step.gradients.norm().unwrap()), golden.values(&format!("k{k}.grad_norm")), 1e-5);
+            let batch = Batch::new(&golden.ids("input_ids"), 2, patch_size, &device);
+            let (loss, gradients) = step(&model, &batch, 1.0 / batch.num_targets as f64, recompute);
+            assert_close(&format!("{file} K = {k} loss"), &values(loss), golden.values(&format!("k{k}.loss")), 1e-5);
+            assert_close(&format!("{file} K = {k} norm"), &values(gradients.norm().unwrap()), golden.values(&format!("k{k}.grad_norm")), 1e-5);
             let expected = golden.0.keys().filter(|name| name.starts_with("weights.")).count();
-            assert_eq!(step.gradients.0.len(), expected, "{file} K = {k}: number of gradients");
-            for (name, gradient) in step.gradients.0 {
+            assert_eq!(gradients.0.len(), expected, "{file} K = {k}: number of gradients");
+            for (name, gradient) in gradients.0 {
                 assert_close(&format!("{file} K = {k} {name}"), &values(gradient), golden.values(&format!("k{k}.grad.{name}")), 1e-4);
             }
         }
@@ -130,18 +145,19 @@ fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
 #[test]
 fn with_single_tokens_the_method_is_the_plain_language_model_bit_for_bit() {
     let golden = Golden::read("patch_gradients.safetensors");
-    let device = Device::flex().autodiff();
+    let device = Device::flex();
     let model = golden.model(&device);
     let ids = golden.ids("input_ids");
-    let batch = Batch::new(&ids, 2, PatchSize::ONE, &device.clone().inner());
-    let positions = Positions::new(&golden.shape(), 32, &device.clone().inner());
-    let method = trunk(&model, &batch, &positions);
-    // The plain model: embeddings straight into the trunk, the sequence shifted by one as targets.
-    let plain = model.model.forward(model.model.embed_tokens.forward(batch.ids.clone()), &positions, &mut |_, _, _| {});
+    let batch = Batch::new(&ids, 2, PatchSize::ONE, &device);
+    let method = trunk(&model, &batch);
+    // The plain model: rows of the table straight into the trunk, the sequence shifted by one as targets.
+    let rows = model.model.embed_tokens.weight.values.clone().select(0, batch.ids.clone());
+    let plain = model.model.forward(rows, Positions::of_sequence(32));
     assert_eq!(bits(values(method)), bits(values(plain)));
     let shifted: Vec<u32> = ids.chunks(32).flat_map(|sequence| sequence[1..].to_vec()).collect();
-    let targets: Vec<u32> = batch.targets.into_data().iter::<i64>().map(|id| id as u32).collect();
-    assert_eq!(targets, shifted);
+    let targets: Vec<u32> = batch.targets.ids.into_data().iter::<i64>().map(|id| id as u32).collect();
+    assert_eq!(targets.chunks(32).flat_map(|sequence| sequence[..31].to_vec()).collect::<Vec<_>>(), shifted);
+    assert_eq!(values(batch.targets.mask), [vec![1.0; 31], vec![0.0]].concat().repeat(2));
 }
 
 fn bits(values: Vec<f32>) -> Vec<u32> {
@@ -158,8 +174,7 @@ fn changing_a_patch_changes_no_logits_before_it() {
         let patch_size = PatchSize::new(k as u64).unwrap();
         let logits = |ids: &[u32]| {
             let batch = Batch::new(ids, 2, patch_size, &device);
-            let positions = Positions::new(&golden.shape(), batch.num_positions, &device);
-            values(trunk(&model, &batch, &positions).matmul(model.head().transpose()))
+            values(self::logits(&model, &batch))
         };
         let num_patches = 32 / k;
         let changed_patch = num_patches / 2;
@@ -176,80 +191,75 @@ fn changing_a_patch_changes_no_logits_before_it() {
 fn twelve_steps_with_a_stage_switch_follow_pytorch() {
     for (file, reset) in [("adamw_run.safetensors", true), ("adamw_run_keep.safetensors", false)] {
         let golden = Golden::read(file);
-        let device = Device::flex().autodiff();
-        let inner = device.clone().inner();
+        let device = Device::flex();
         let mut model = golden.model(&device);
         let config = OptimizerConfig { learning_rate: 1e-2, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 };
         let mut optimizer = AdamW::new(config);
         let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-2, minimum: 0.0, warmup_steps: 2, decay_steps: 0, steps: 6 };
-        for step in 1..=12_usize {
-            let (k, sequences) = if step <= 6 { (4, 2) } else { (1, 8) };
-            if step == 7 && reset {
+        for idx in 1..=12_usize {
+            let (k, sequences) = if idx <= 6 { (4, 2) } else { (1, 8) };
+            if idx == 7 && reset {
                 optimizer.reset();
             }
-            let ids = golden.ids(&format!("input_ids.step{step:02}"));
+            let ids = golden.ids(&format!("input_ids.step{idx:02}"));
             let mut total = 0.0;
-            let mut gradients = NamedGradients::default();
+            let mut gradients = Gradients::default();
             for micro in ids.chunks(ids.len() / 2) {
-                let batch = Batch::new(micro, sequences, PatchSize::new(k).unwrap(), &inner);
-                let positions = Positions::new(&golden.shape(), batch.num_positions, &inner);
-                let weight = 1.0 / (2.0 * batch.num_targets() as f64 / k as f64);
-                let micro = micro_step(&model, &batch, &positions, weight);
-                total += values(micro.loss_sum)[0] * weight as f32;
-                gradients.accumulate(micro.gradients);
+                let batch = Batch::new(micro, sequences, PatchSize::new(k).unwrap(), &device);
+                let (loss, micro_gradients) = step(&model, &batch, 1.0 / (2.0 * batch.num_targets as f64), false);
+                total += values(loss)[0];
+                gradients.accumulate(micro_gradients);
             }
-            let expected = golden.values("losses")[step - 1];
-            assert!((total - expected).abs() <= 1e-4, "{file} step {step}: loss {total} instead of {expected}");
+            let expected = golden.values("losses")[idx - 1];
+            assert!((total - expected).abs() <= 1e-4, "{file} step {idx}: loss {total} instead of {expected}");
             let norm = gradients.norm().unwrap();
-            assert_close(&format!("{file} step {step} norm"), &values(norm.clone()), &golden.values("grad_norms")[step - 1..step], 1e-3);
-            let learning_rate = schedule.learning_rate((step as u64 - 1) % 6);
-            assert_close(&format!("{file} step {step} rate"), &[learning_rate as f32], &golden.values("learning_rates")[step - 1..step], 1e-6);
+            assert_close(&format!("{file} step {idx} norm"), &values(norm.clone()), &golden.values("grad_norms")[idx - 1..idx], 1e-3);
+            let learning_rate = schedule.learning_rate((idx as u64 - 1) % 6);
+            assert_close(&format!("{file} step {idx} rate"), &[learning_rate as f32], &golden.values("learning_rates")[idx - 1..idx], 1e-6);
             model = optimizer.step(model, gradients, &Update { learning_rate, norm, skip: None });
-            if step == 9 {
+            if idx == 9 {
                 for (name, moments) in &optimizer.moments {
                     assert_close(name, &values(moments.exp_avg.clone()), golden.values(&format!("exp_avg.{name}")), 1e-3);
                     assert_close(name, &values(moments.exp_avg_sq.clone()), golden.values(&format!("exp_avg_sq.{name}")), 1e-3);
                 }
             }
         }
-        assert_close(file, &values(model.head()), golden.values("final.lm_head.weight"), 1e-3);
+        assert_close(file, &values(model.head().values.clone()), golden.values("final.lm_head.weight"), 1e-3);
     }
 }
 
 #[test]
 fn a_skipped_update_changes_nothing() {
     let golden = Golden::read("adamw_run.safetensors");
-    let device = Device::flex().autodiff();
-    let inner = device.clone().inner();
+    let device = Device::flex();
     let model = golden.model(&device);
-    let batch = Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap(), &inner);
-    let positions = Positions::new(&golden.shape(), 8, &inner);
-    let before = bits(values(model.head()));
+    let batch = Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap(), &device);
+    let head = |model: &LlamaForCausalLM| bits(values(model.head().values.clone()));
+    let before = head(&model);
     let mut optimizer = AdamW::new(OptimizerConfig { learning_rate: 1e-2, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 });
-    let mut gradients = micro_step(&model, &batch, &positions, f64::NAN).gradients;
+    let (_, gradients) = step(&model, &batch, f64::NAN, false);
     let norm = gradients.norm().unwrap();
     let skip = Some(norm.clone().is_finite().bool_not());
     let model = optimizer.step(model, gradients.clone(), &Update { learning_rate: 1e-2, norm: norm.clone(), skip });
-    assert_eq!(bits(values(model.head())), before);
+    assert_eq!(head(&model), before);
     assert!(optimizer.moments.values().all(|moments| values(moments.exp_avg.clone()).iter().all(|x| *x == 0.0)));
-    gradients = micro_step(&model, &batch, &positions, 1.0).gradients;
+    let (_, gradients) = step(&model, &batch, 1.0, false);
     let norm = gradients.norm().unwrap();
     let skip = Some(norm.clone().is_finite().bool_not());
     let model = optimizer.step(model, gradients, &Update { learning_rate: 1e-2, norm, skip });
-    assert_ne!(bits(values(model.head())), before);
+    assert_ne!(head(&model), before);
 }
 
 #[test]
 fn activation_rates_equal_pytorch() {
     let golden = Golden::read("activations.safetensors");
     let device = Device::flex();
-    let model = golden.model(&device).valid();
+    let model = golden.model(&device);
     for k in [1_u64, 4] {
         for (tensor, name) in [(ActivationTensor::FfnOutput, "ffn_output"), (ActivationTensor::Intermediate, "intermediate")] {
             let config = ActivationsConfig { every_steps: Cadence::Auto, threshold: 0.5, tensor };
             let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::new(k).unwrap(), &device);
-            let positions = Positions::new(&golden.shape(), batch.num_positions, &device);
-            let layers = layer_activations(&model, &batch, &positions, &config).unwrap();
+            let layers = layer_activations(&model, &batch, &config).unwrap();
             let found: (Vec<f32>, Vec<f32>) = layers.iter().map(|layer| (layer.rate as f32, layer.mean_abs as f32)).unzip();
             assert_close(&format!("K = {k} {name} rate"), &found.0, golden.values(&format!("k{k}.{name}.rate")), 1e-5);
             assert_close(&format!("K = {k} {name} mean"), &found.1, golden.values(&format!("k{k}.{name}.mean_abs")), 1e-5);
@@ -262,8 +272,7 @@ fn greedy_continuation_equals_transformers() {
     let golden = Golden::read("generate.safetensors");
     let device = Device::flex();
     let model = golden.model(&device);
-    let shape = golden.shape();
-    let decoder = GreedyDecoder { model, shape, context_length: 64, device };
+    let decoder = GreedyDecoder { model, context_length: 64, device };
     let found = decoder.continue_prompt(&golden.ids("input_ids"), 12, &[], &StopFlag::default()).unwrap().unwrap();
     assert_eq!(found, golden.ids("generated_ids"));
 }
@@ -275,8 +284,7 @@ fn a_continuation_longer_than_the_context_goes_on_from_the_last_window() {
     let model = golden.model(&device);
     let next = |window: &[u32]| {
         let batch = Batch::new(window, 1, PatchSize::ONE, &device);
-        let hidden = trunk(&model, &batch, &Positions::new(&shape, window.len(), &device));
-        let logits = values(hidden.narrow(0, window.len() - 1, 1).matmul(model.head().transpose()));
+        let logits = values(logits(&model, &batch).narrow(0, window.len() - 1, 1));
         // The first of the largest.
         (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
     };
@@ -288,7 +296,7 @@ fn a_continuation_longer_than_the_context_goes_on_from_the_last_window() {
         for _ in 0..12 {
             expected.push(next(&expected[expected.len().saturating_sub(context_length)..]));
         }
-        let decoder = GreedyDecoder { model: model.clone(), shape: shape.clone(), context_length, device: device.clone() };
+        let decoder = GreedyDecoder { model: model.clone(), context_length, device: device.clone() };
         let found = decoder.continue_prompt(&prompt, 12, &[], &StopFlag::default()).unwrap().unwrap();
         assert_eq!(found, expected[prompt.len()..], "context {context_length}, prompt {prompt_length}");
     }
@@ -310,17 +318,17 @@ fn a_deep_network_is_computed_side_by_side() {
         tie_word_embeddings: false,
     };
     let device = find_device(DeviceChoice::Cpu).unwrap().with_threads(2);
-    let inner = device.device.clone();
-    let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &inner.clone().autodiff());
-    let positions = Positions::new(&shape, 8, &inner);
-    let batches = [1, 5].map(|first: u32| Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &inner));
-    let steps = micro_steps(&Workers::new(device, StopFlag::default()), &model, &batches, &positions, 1.0 / 14.0).unwrap().unwrap();
-    for (step, batch) in steps.into_iter().zip(&batches) {
-        let alone = micro_step(&model, batch, &positions, 1.0 / 14.0);
-        assert_eq!(bits(values(step.loss_sum)), bits(values(alone.loss_sum)));
-        assert_eq!(step.gradients.0.len(), 200 * 9 + 3);
-        for (name, gradient) in step.gradients.0 {
-            assert_eq!(bits(values(gradient)), bits(values(alone.gradients.0[&name].clone())), "{name}");
-        }
+    let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &device.device);
+    let batches = [1, 5].map(|first: u32| Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &device.device));
+    let input = StepInput { shared: model.model.shared_input(batches[0].positions()), scale: 1.0 / 14.0, recompute: false };
+    let mut sums = Accumulation::default();
+    assert!(sums.add(&Workers::new(device, StopFlag::default()), &model, &input, batches.to_vec()).unwrap());
+    let sum = sums.finish();
+    let [(first_loss, mut expected), (second_loss, second)] = batches.map(|batch| step(&model, &batch, 1.0 / 14.0, false));
+    expected.accumulate(second);
+    assert_close("loss", &values(sum.loss.unwrap() * (1.0 / 14.0)), &values(first_loss + second_loss), 1e-6);
+    assert_eq!(sum.gradients.0.len(), 200 * 9 + 3);
+    for (name, gradient) in sum.gradients.0 {
+        assert_eq!(bits(values(gradient)), bits(values(expected.0[&name].clone())), "{name}");
     }
 }

@@ -5,10 +5,10 @@
 
 use std::f64::consts::TAU;
 
-use burn::module::Param;
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::engine::model::{Attention, DecoderLayer, Embedding, Linear, LlamaForCausalLM, LlamaModel, Mlp, Positions, RmsNorm, RotaryTables};
+use crate::engine::model::{Attention, DecoderLayer, Embedding, Linear, LlamaForCausalLM, LlamaModel, Mlp, RmsNorm};
+use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::plan::ModelShape;
 
 /// Where weights come from: name and shape in, values out in row-major order.
@@ -36,25 +36,14 @@ impl LlamaForCausalLM {
         let mut build = Builder { shape, source, device };
         let layers = (0..shape.num_hidden_layers).map(|idx| build.layer(idx)).collect::<Result<_, E>>()?;
         let model = LlamaModel {
-            embed_tokens: Embedding { weight: build.matrix("model.embed_tokens.weight", shape.vocab_size, shape.hidden_size)? },
+            embed_tokens: Embedding { weight: build.weight("model.embed_tokens.weight", &[shape.vocab_size, shape.hidden_size])? },
             layers,
             norm: build.norm("model.norm.weight")?,
-        };
-        let lm_head =
-            if shape.tie_word_embeddings { None } else { Some(Linear { weight: build.matrix("lm_head.weight", shape.vocab_size, shape.hidden_size)? }) };
-        Ok(Self { model, lm_head })
-    }
-}
-
-impl Positions {
-    /// What the layers share for sequences of `num_positions` positions.
-    pub fn new(shape: &ModelShape, num_positions: usize, device: &Device) -> Self {
-        Self {
-            num_positions,
+            rope_theta: shape.rope_theta,
             head_dim: shape.head_dim(),
-            rotary: RotaryTables::new(shape, num_positions, device),
-            future: Tensor::<2, Bool>::tril_mask([num_positions, num_positions], 0, device).unsqueeze(),
-        }
+        };
+        let lm_head = if shape.tie_word_embeddings { None } else { Some(build.linear("lm_head.weight", shape.vocab_size, shape.hidden_size)?) };
+        Ok(Self { model, lm_head })
     }
 }
 
@@ -87,18 +76,17 @@ impl<E> Builder<'_, '_, E> {
     }
 
     fn linear(&mut self, name: &str, rows: usize, columns: usize) -> Result<Linear, E> {
-        Ok(Linear { weight: self.matrix(name, rows, columns)? })
-    }
-
-    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Param<Tensor<2>>, E> {
-        let values = (self.source)(name, &[rows, columns])?;
-        Ok(Param::from_data(TensorData::new(values, [rows, columns]), self.device))
+        Ok(Linear { weight: self.weight(name, &[rows, columns])? })
     }
 
     fn norm(&mut self, name: &str) -> Result<RmsNorm, E> {
-        let values = (self.source)(name, &[self.shape.hidden_size])?;
-        let weight = Param::from_data(TensorData::new(values, [self.shape.hidden_size]), self.device);
-        Ok(RmsNorm::new(weight, self.shape.rms_norm_eps))
+        Ok(RmsNorm { weight: self.weight(name, &[self.shape.hidden_size])?, epsilon: self.shape.rms_norm_eps })
+    }
+
+    fn weight(&mut self, name: &str, dims: &[usize]) -> Result<NamedTensor, E> {
+        let values = (self.source)(name, dims)?;
+        let values = Tensor::from_data(TensorData::new(values, matrix_dims(dims)), self.device);
+        Ok(NamedTensor { name: name.to_owned(), dims: dims.to_vec(), values })
     }
 }
 

@@ -1,58 +1,80 @@
-//! The three layers that hold weights, with Hugging Face's layout and names.
-//!
-//! Activations are kept as `[N, D]` rows, `N = B * T`: a matrix product with two axes is one call of the fastest kernel, and its
-//! gradient needs no sum over a batch axis.
+//! The three layers that hold weights, with Hugging Face's layout and names: an operation, its weight, and where the gradient
+//! of the weight goes.
 
-use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
+use crate::config::PatchSize;
+use crate::engine::gradients::Gradients;
+use crate::engine::named_tensor::NamedTensor;
+use crate::engine::ops::{embedding, linear, rms_norm};
+
 /// A matrix product without bias.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     /// `[out, in]`, as Hugging Face stores it.
-    pub weight: Param<Tensor<2>>,
+    pub weight: NamedTensor,
 }
 
 /// A table of one row per token.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Embedding {
     /// `[V, D]`.
-    pub weight: Param<Tensor<2>>,
+    pub weight: NamedTensor,
 }
 
 /// Root-mean-square normalisation with a learned scale.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct RmsNorm {
-    /// `[D]`.
-    pub weight: Param<Tensor<1>>,
+    /// `[1, D]`, in files `[D]`.
+    pub weight: NamedTensor,
     /// Added to the mean square.
-    epsilon: f64,
+    pub epsilon: f64,
 }
 
 impl Linear {
+    pub(super) fn map(self, change: &mut dyn FnMut(NamedTensor) -> NamedTensor) -> Self {
+        Self { weight: change(self.weight) }
+    }
+
     /// `rows`: `[N, in]`. Returns `[N, out]`.
-    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        rows.matmul(self.weight.val().transpose())
+    pub fn forward(&self, rows: Tensor<2>) -> (Tensor<2>, linear::Saved) {
+        linear::forward(rows, &self.weight.values)
+    }
+
+    /// `d_out`: `[N, out]`. Returns `[N, in]`.
+    pub fn backward(&self, saved: linear::Saved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
+        let (d_rows, d_weight) = linear::backward(saved, &self.weight.values, d_out);
+        gradients.add(&self.weight, d_weight);
+        d_rows
     }
 }
 
 impl Embedding {
-    /// `ids`: `[N]`. Returns `[N, D]`.
-    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        self.weight.val().select(0, ids)
+    /// `ids`: `[N * K]`. Returns one row for each patch, `[N, D]`.
+    pub fn forward(&self, ids: Tensor<1, Int>, patch_size: PatchSize) -> Tensor<2> {
+        embedding::forward(&self.weight.values, ids, patch_size)
+    }
+
+    /// `d_out`: `[N, D]`.
+    pub fn backward(&self, ids: Tensor<1, Int>, patch_size: PatchSize, d_out: Tensor<2>, gradients: &mut Gradients) {
+        gradients.update(&self.weight, |sum| embedding::backward(sum, ids, patch_size, d_out));
     }
 }
 
 impl RmsNorm {
-    /// Wraps `weight` of shape `[D]`.
-    pub fn new(weight: Param<Tensor<1>>, epsilon: f64) -> Self {
-        Self { weight, epsilon }
+    pub(super) fn map(self, change: &mut dyn FnMut(NamedTensor) -> NamedTensor) -> Self {
+        Self { weight: change(self.weight), epsilon: self.epsilon }
     }
 
     /// `rows`: `[N, D]`. Returns the same shape.
-    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        let mean_square = rows.clone().square().mean_dim(1); // [N, 1]
-        let scale = mean_square.add_scalar(self.epsilon).sqrt().recip(); // [N, 1]
-        rows * scale * self.weight.val().unsqueeze() // [N, D]
+    pub fn forward(&self, rows: Tensor<2>) -> (Tensor<2>, rms_norm::Saved) {
+        rms_norm::forward(rows, &self.weight.values, self.epsilon)
+    }
+
+    /// `d_out`: `[N, D]`. Returns the same shape.
+    pub fn backward(&self, saved: rms_norm::Saved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
+        let (d_rows, d_weight) = rms_norm::backward(saved, &self.weight.values, d_out);
+        gradients.add(&self.weight, d_weight);
+        d_rows
     }
 }

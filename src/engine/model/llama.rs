@@ -1,16 +1,20 @@
-//! The `LLaMA` network: pre-norm decoder layers of grouped-query attention and `SwiGLU`. Nothing in it knows about patches.
+//! The `LLaMA` network: an embedding, decoder layers of grouped-query attention and `SwiGLU`, a norm, a head.
 //!
-//! Field names are chosen so that a parameter's path is its Hugging Face name (`model.layers.0.self_attn.q_proj.weight`).
+//! A part has a forward pass, which also returns what its backward pass needs, and a backward pass, which adds the gradients of
+//! its weights to a sum and returns the gradient of its input. Fields and weights have Hugging Face's names.
 //! Axes: `B` sequences, `T` positions, `N = B * T`, `D` hidden, `F` intermediate, `H` width of a head, `V` vocabulary.
 
-use burn::module::Module;
-use burn::tensor::activation::{silu, softmax};
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::Tensor;
 
-use crate::engine::model::{Embedding, Linear, RmsNorm, RotaryTables};
+use crate::engine::gradients::Gradients;
+use crate::engine::model::{Embedding, Linear, RmsNorm};
+use crate::engine::named_tensor::NamedTensor;
+use crate::engine::ops::positions::Positions;
+use crate::engine::ops::rotary::Angles;
+use crate::engine::ops::{attention, linear, rms_norm, rotary, swiglu};
 
 /// The whole network.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct LlamaForCausalLM {
     /// Embedding and trunk.
     pub model: LlamaModel,
@@ -19,7 +23,7 @@ pub struct LlamaForCausalLM {
 }
 
 /// Embedding table, decoder layers and last norm.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct LlamaModel {
     /// `[V, D]`.
     pub embed_tokens: Embedding,
@@ -27,10 +31,14 @@ pub struct LlamaModel {
     pub layers: Vec<DecoderLayer>,
     /// Normalises what enters the head.
     pub norm: RmsNorm,
+    /// Base of the frequencies of the rotary position embedding.
+    pub rope_theta: f64,
+    /// Width of a head (H).
+    pub head_dim: usize,
 }
 
 /// One layer of the trunk.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct DecoderLayer {
     /// Mixes positions.
     pub self_attn: Attention,
@@ -43,7 +51,7 @@ pub struct DecoderLayer {
 }
 
 /// Causal attention with grouped key and value heads.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     /// `[D, D]`.
     pub q_proj: Linear,
@@ -56,7 +64,7 @@ pub struct Attention {
 }
 
 /// The `SwiGLU` feed-forward block.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Mlp {
     /// `[F, D]`.
     pub gate_proj: Linear,
@@ -66,91 +74,183 @@ pub struct Mlp {
     pub down_proj: Linear,
 }
 
-/// What the layers share for one shape of input.
+/// What all layers share: positions, and their angles.
 #[derive(Debug, Clone)]
-pub struct Positions {
-    /// Positions per sequence (T).
-    pub num_positions: usize,
+pub struct SharedInput {
     /// Width of a head (H).
     pub head_dim: usize,
-    /// Cosines and sines of the rotary embedding.
-    pub rotary: RotaryTables,
-    /// `[1, 1, T, T]`, true where a query may not attend.
-    pub future: Tensor<4, Bool>,
+    /// Positions of the rows.
+    pub positions: Positions,
+    /// Angles of these positions.
+    pub angles: Angles,
 }
 
-/// Called with the feed-forward tensors of every layer: layer, intermediate `[N, F]`, output `[N, D]`.
-pub type Observer<'a> = &'a mut dyn FnMut(usize, &Tensor<2>, &Tensor<2>);
+/// What the backward pass of a layer needs.
+#[derive(Debug, Clone)]
+pub struct LayerSaved {
+    attend: AttendSaved,
+    feed: FeedSaved,
+}
+
+/// What the backward pass of norm and attention needs.
+#[derive(Debug, Clone)]
+pub struct AttendSaved {
+    norm: rms_norm::Saved,
+    /// The input of the three projections.
+    projected: linear::Saved,
+    attention: attention::Saved,
+    o_proj: linear::Saved,
+}
+
+/// What the backward pass of norm and feed-forward block needs.
+#[derive(Debug, Clone)]
+pub struct FeedSaved {
+    norm: rms_norm::Saved,
+    /// The input of gate and up.
+    projected: linear::Saved,
+    swiglu: swiglu::Saved,
+    /// The input of the last product: the intermediate activations, `[N, F]`.
+    pub down_proj: linear::Saved,
+}
 
 impl LlamaForCausalLM {
-    /// The matrix that turns the trunk's output into logits, `[V, D]`.
-    pub fn head(&self) -> Tensor<2> {
-        self.lm_head.as_ref().map_or_else(|| self.model.embed_tokens.weight.val(), |head| head.weight.val())
+    /// The weight that turns the trunk's output into logits, `[V, D]`.
+    pub fn head(&self) -> &NamedTensor {
+        self.lm_head.as_ref().map_or(&self.model.embed_tokens.weight, |head| &head.weight)
+    }
+
+    /// All weights; a table that is also the head comes once.
+    pub fn weights(&self) -> impl Iterator<Item = &NamedTensor> {
+        let model = &self.model;
+        let layers = model.layers.iter().flat_map(DecoderLayer::weights);
+        [&model.embed_tokens.weight, &model.norm.weight].into_iter().chain(layers).chain(self.lm_head.as_ref().map(|head| &head.weight))
+    }
+
+    /// The network with each weight replaced by what `change` makes of it; the only owner of each is handed over.
+    #[must_use]
+    pub fn map(self, change: &mut dyn FnMut(NamedTensor) -> NamedTensor) -> Self {
+        let LlamaModel { embed_tokens, layers, norm, rope_theta, head_dim } = self.model;
+        let embed_tokens = Embedding { weight: change(embed_tokens.weight) };
+        let layers = layers.into_iter().map(|layer| layer.map(change)).collect();
+        let norm = norm.map(change);
+        Self { model: LlamaModel { embed_tokens, layers, norm, rope_theta, head_dim }, lm_head: self.lm_head.map(|head| head.map(change)) }
     }
 }
 
 impl LlamaModel {
-    /// Runs the trunk. `inputs`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
-    pub fn forward(&self, inputs: Tensor<2>, positions: &Positions, observe: Observer<'_>) -> Tensor<2> {
-        let mut rows = inputs;
-        for (idx, layer) in self.layers.iter().enumerate() {
-            rows = layer.forward(rows, positions, &mut |intermediate, output| observe(idx, intermediate, output));
-        }
-        self.norm.forward(rows)
+    /// What the layers share at `positions`.
+    pub fn shared_input(&self, positions: Positions) -> SharedInput {
+        let device = self.norm.weight.values.device();
+        SharedInput { head_dim: self.head_dim, positions, angles: Angles::new(positions, self.head_dim, self.rope_theta, &device) }
+    }
+
+    /// Runs the trunk and keeps nothing. `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
+    pub fn forward(&self, rows: Tensor<2>, positions: Positions) -> Tensor<2> {
+        let shared = self.shared_input(positions);
+        let rows = self.layers.iter().fold(rows, |rows, layer| layer.forward(rows, &shared).0);
+        self.norm.forward(rows).0
     }
 }
 
 impl DecoderLayer {
-    fn forward(&self, rows: Tensor<2>, positions: &Positions, observe: &mut dyn FnMut(&Tensor<2>, &Tensor<2>)) -> Tensor<2> {
-        let attended = self.self_attn.forward(self.input_layernorm.forward(rows.clone()), positions);
-        let rows = rows + attended;
-        let fed = self.mlp.forward(self.post_attention_layernorm.forward(rows.clone()), observe);
-        rows + fed
+    /// `rows`: `[N, D]`. Returns the same shape.
+    pub fn forward(&self, rows: Tensor<2>, shared: &SharedInput) -> (Tensor<2>, LayerSaved) {
+        let (mixed, attend) = self.attend(rows.clone(), shared);
+        let rows = rows + mixed;
+        let (out, feed) = self.feed(rows.clone());
+        (rows + out, LayerSaved { attend, feed })
     }
-}
 
-impl Attention {
-    fn forward(&self, rows: Tensor<2>, positions: &Positions) -> Tensor<2> {
+    /// `d_out`: `[N, D]`. Returns the same shape.
+    pub fn backward(&self, saved: LayerSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
+        let d_rows = d_out.clone() + self.feed_backward(saved.feed, d_out, gradients);
+        d_rows.clone() + self.attend_backward(saved.attend, shared, d_rows, gradients)
+    }
+
+    /// Norm and attention, without the residual. `rows`: `[N, D]`. Returns the same shape.
+    pub fn attend(&self, rows: Tensor<2>, shared: &SharedInput) -> (Tensor<2>, AttendSaved) {
         let [num_rows, hidden_size] = rows.dims();
-        let scale = (positions.head_dim as f64).powf(-0.5);
-        let queries = positions.rotary.rotate(split_heads(self.q_proj.forward(rows.clone()), positions)); // [B, heads, T, H]
-        let keys = positions.rotary.rotate(split_heads(self.k_proj.forward(rows.clone()), positions)); // [B, groups, T, H]
-        let values = split_heads(self.v_proj.forward(rows), positions); // [B, groups, T, H]
-        let group = queries.dims()[1] / keys.dims()[1];
-        let scores = queries.mul_scalar(scale).matmul(repeat_heads(keys, group).transpose()); // [B, heads, T, T]
-        let [num_sequences, num_heads, ..] = scores.dims();
-        let t = positions.num_positions;
-        let hidden = positions.future.clone().expand([num_sequences, num_heads, t, t]);
-        let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3); // [B, heads, T, T]
-        let mixed = weights.matmul(repeat_heads(values, group)); // [B, heads, T, H]
-        self.o_proj.forward(mixed.swap_dims(1, 2).reshape([num_rows, hidden_size])) // [N, D]
+        let (normed, norm) = self.input_layernorm.forward(rows);
+        let (queries, projected) = self.self_attn.q_proj.forward(normed.clone());
+        let (keys, _) = self.self_attn.k_proj.forward(normed.clone());
+        let (values, _) = self.self_attn.v_proj.forward(normed);
+        let queries = rotary::forward(split_heads(queries, shared), &shared.angles); // [B, T, heads, H]
+        let keys = rotary::forward(split_heads(keys, shared), &shared.angles); // [B, T, groups, H]
+        let (mixed, attention) = attention::forward(queries, keys, split_heads(values, shared), shared.positions); // [B, T, heads, H]
+        let (out, o_proj) = self.self_attn.o_proj.forward(mixed.reshape([num_rows, hidden_size]));
+        (out, AttendSaved { norm, projected, attention, o_proj })
+    }
+
+    fn attend_backward(&self, saved: AttendSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
+        let attn = &self.self_attn;
+        let d_mixed = split_heads(attn.o_proj.backward(saved.o_proj, d_out, gradients), shared); // [B, T, heads, H]
+        let d_heads = attention::backward(saved.attention, shared.positions, &d_mixed);
+        let d_queries = merge_heads(rotary::backward(d_heads.d_queries, &shared.angles)); // [N, D]
+        let d_keys = merge_heads(rotary::backward(d_heads.d_keys, &shared.angles)); // [N, groups * H]
+        let d_values = merge_heads(d_heads.d_values); // [N, groups * H]
+        let d_normed = attn.q_proj.backward(saved.projected.clone(), d_queries, gradients)
+            + attn.k_proj.backward(saved.projected.clone(), d_keys, gradients)
+            + attn.v_proj.backward(saved.projected, d_values, gradients);
+        self.input_layernorm.backward(saved.norm, d_normed, gradients)
+    }
+
+    /// Norm and feed-forward block, without the residual. `rows`: `[N, D]`. Returns the same shape.
+    pub fn feed(&self, rows: Tensor<2>) -> (Tensor<2>, FeedSaved) {
+        let (normed, norm) = self.post_attention_layernorm.forward(rows);
+        let (gate, projected) = self.mlp.gate_proj.forward(normed.clone()); // [N, F]
+        let (up, _) = self.mlp.up_proj.forward(normed); // [N, F]
+        let (activated, swiglu) = swiglu::forward(gate, up); // [N, F]
+        let (out, down_proj) = self.mlp.down_proj.forward(activated); // [N, D]
+        (out, FeedSaved { norm, projected, swiglu, down_proj })
+    }
+
+    fn feed_backward(&self, saved: FeedSaved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
+        let d_intermediate = self.mlp.down_proj.backward(saved.down_proj, d_out, gradients); // [N, F]
+        let (d_gate, d_up) = swiglu::backward(saved.swiglu, d_intermediate);
+        let d_normed = self.mlp.gate_proj.backward(saved.projected.clone(), d_gate, gradients) + self.mlp.up_proj.backward(saved.projected, d_up, gradients);
+        self.post_attention_layernorm.backward(saved.norm, d_normed, gradients)
+    }
+
+    fn weights(&self) -> [&NamedTensor; 9] {
+        let (attn, mlp) = (&self.self_attn, &self.mlp);
+        [
+            &attn.q_proj.weight,
+            &attn.k_proj.weight,
+            &attn.v_proj.weight,
+            &attn.o_proj.weight,
+            &mlp.gate_proj.weight,
+            &mlp.up_proj.weight,
+            &mlp.down_proj.weight,
+            &self.input_layernorm.weight,
+            &self.post_attention_layernorm.weight,
+        ]
+    }
+
+    fn map(self, change: &mut dyn FnMut(NamedTensor) -> NamedTensor) -> Self {
+        let (attn, mlp) = (self.self_attn, self.mlp);
+        Self {
+            self_attn: Attention {
+                q_proj: attn.q_proj.map(change),
+                k_proj: attn.k_proj.map(change),
+                v_proj: attn.v_proj.map(change),
+                o_proj: attn.o_proj.map(change),
+            },
+            mlp: Mlp { gate_proj: mlp.gate_proj.map(change), up_proj: mlp.up_proj.map(change), down_proj: mlp.down_proj.map(change) },
+            input_layernorm: self.input_layernorm.map(change),
+            post_attention_layernorm: self.post_attention_layernorm.map(change),
+        }
     }
 }
 
-impl Mlp {
-    fn forward(&self, rows: Tensor<2>, observe: &mut dyn FnMut(&Tensor<2>, &Tensor<2>)) -> Tensor<2> {
-        let intermediate = silu(self.gate_proj.forward(rows.clone())) * self.up_proj.forward(rows); // [N, F]
-        let output = self.down_proj.forward(intermediate.clone()); // [N, D]
-        observe(&intermediate, &output);
-        output
-    }
-}
-
-/// `[N, heads * H]` to `[B, heads, T, H]`.
-fn split_heads(rows: Tensor<2>, positions: &Positions) -> Tensor<4> {
+/// `[N, heads * H]` to `[B, T, heads, H]`.
+fn split_heads(rows: Tensor<2>, shared: &SharedInput) -> Tensor<4> {
     let [num_rows, width] = rows.dims();
-    let (t, head_dim) = (positions.num_positions, positions.head_dim);
-    rows.reshape([num_rows / t, t, width / head_dim, head_dim]).swap_dims(1, 2)
+    let (t, head_dim) = (shared.positions.queries, shared.head_dim);
+    rows.reshape([num_rows / t, t, width / head_dim, head_dim])
 }
 
-/// Gives each of a group of query heads the key or value head that they share: `[B, groups, T, H]` to `[B, groups * group, T, H]`.
-fn repeat_heads(heads: Tensor<4>, group: usize) -> Tensor<4> {
-    if group == 1 {
-        return heads;
-    }
-    let [b, groups, t, head_dim] = heads.dims();
-    heads
-        .unsqueeze_dim::<5>(2) // [B, groups, 1, T, H]
-        .expand([b, groups, group, t, head_dim])
-        .reshape([b, groups * group, t, head_dim])
+/// `[B, T, heads, H]` to `[N, heads * H]`.
+fn merge_heads(tensor: Tensor<4>) -> Tensor<2> {
+    let [b, t, heads, head_dim] = tensor.dims();
+    tensor.reshape([b * t, heads * head_dim])
 }

@@ -1,11 +1,9 @@
-//! The network: layers, rotary positions, initial weights. Start at [`LlamaForCausalLM`].
+//! The network out of the operations in `ops`: layers, initial weights. Start at [`LlamaForCausalLM`].
 
 mod init;
 mod layers;
 mod llama;
-mod rope;
 
 pub use init::{WeightSource, random_weights};
 pub use layers::{Embedding, Linear, RmsNorm};
-pub use llama::{Attention, DecoderLayer, LlamaForCausalLM, LlamaModel, Mlp, Observer, Positions};
-pub use rope::RotaryTables;
+pub use llama::{Attention, DecoderLayer, LayerSaved, LlamaForCausalLM, LlamaModel, Mlp, SharedInput};

@@ -6,14 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 
-use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Int, TensorData};
 
 use super::*;
 use crate::config::{DeviceChoice, LoadRequest, load};
 use crate::engine::checkpoint::{load_model, load_optimizer};
 use crate::engine::device::{ComputeDevice, find_device};
-use crate::engine::gradients::as_matrix;
 use crate::engine::job::{Job, begin_on};
 use crate::engine::prompts::prompts;
 use crate::run::command_channel;
@@ -70,38 +68,17 @@ fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trai
 /// Makes every position that reads [`POISON`] compute NaN; nothing else notices.
 fn poison(trainer: &mut Trainer) {
     trainer.model = trainer.model.take().map(|mut model| {
-        model.model.embed_tokens.weight = model.model.embed_tokens.weight.map(|table| {
-            let table = table.inner();
-            let nan = Tensor::<2>::full([1, table.dims()[1]], f32::NAN, &table.device());
-            let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
-            let zeros = table.clone().select_assign(0, row.clone(), nan, burn::tensor::IndexingUpdateOp::Add);
-            Tensor::from_inner(zeros).require_grad()
-        });
+        let table = &mut model.model.embed_tokens.weight.values;
+        let nan = Tensor::<2>::full([1, table.dims()[1]], f32::NAN, &table.device());
+        let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
+        *table = table.clone().select_assign(0, row, nan, burn::tensor::IndexingUpdateOp::Add);
         model
     });
 }
 
 /// Bits of all weights, by name.
 fn weights(model: &LlamaForCausalLM) -> BTreeMap<String, Vec<u32>> {
-    #[derive(Default)]
-    struct Collect {
-        path: Vec<String>,
-        found: BTreeMap<String, Vec<u32>>,
-    }
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.insert(self.path.join("."), bits(as_matrix(param.val().inner())));
-        }
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-    }
-    let mut collect = Collect::default();
-    model.visit(&mut collect);
-    collect.found
+    model.weights().map(|weight| (weight.name.clone(), bits(weight.values.clone()))).collect()
 }
 
 /// Bits of both moments of all weights, by name.
@@ -147,7 +124,7 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     let good = trainer.context.checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
     assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);
     let device = trainer.context.workers.device.device.clone();
-    let model = load_model(&good, &trainer.context.plan.model, &device.clone().autodiff()).unwrap();
+    let model = load_model(&good, &trainer.context.plan.model, &device).unwrap();
     assert_eq!(weights(trainer.model()), weights(&model));
     let saved = load_optimizer(&good, trainer.context.config.optimizer.clone(), &model, &device).unwrap();
     assert_eq!(moments(&trainer.optimizer), moments(&saved));

@@ -1,0 +1,234 @@
+//! Causal attention with grouped key and value heads, in chunks of queries.
+//!
+//! ```text
+//! S = scale Q K^T, a future key's entry -infinity        P = softmax(S)        O = P V
+//!
+//! dV = P^T dO        dP = dO V^T        dS = P (dP - delta), delta = sum over H of O dO
+//! dQ = scale dS K    dK = scale dS^T Q
+//! ```
+//!
+//! A chunk's P, `[B, heads, chunk, keys]`, is dropped after use, and the backward pass computes it again from Q and K: nothing
+//! that grows with the square of the sequence is kept, and the half of S that lies in the future is mostly not computed.
+//! Query heads that share a key head are rows of one product, so keys and values are never repeated.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Tensor};
+
+use crate::engine::ops::positions::Positions;
+
+/// Queries that are computed at once.
+const CHUNK: usize = 64;
+
+/// What the backward pass needs.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// `scale Q`, `[B, queries, heads, H]`.
+    scaled_queries: Tensor<4>,
+    /// `[B, keys, groups, H]`.
+    keys: Tensor<4>,
+    /// `[B, keys, groups, H]`.
+    values: Tensor<4>,
+    /// `[B, queries, heads, H]`.
+    out: Tensor<4>,
+}
+
+/// Gradients of the inputs, in their shapes.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// Gradient of the queries.
+    pub d_queries: Tensor<4>,
+    /// Gradient of the keys.
+    pub d_keys: Tensor<4>,
+    /// Gradient of the values.
+    pub d_values: Tensor<4>,
+}
+
+/// `queries`: `[B, queries, heads, H]`, `keys` and `values`: `[B, keys, groups, H]`, `heads` a multiple of `groups`.
+/// Returns `[B, queries, heads, H]`.
+pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions: Positions) -> (Tensor<4>, Saved) {
+    let [_, _, groups, head_dim] = keys.dims();
+    let scaled_queries = queries.mul_scalar((head_dim as f64).powf(-0.5));
+    let mut outs = Vec::new();
+    for chunk in positions.chunks(CHUNK) {
+        let first = chunk.start - positions.start;
+        let rows = group_rows(scaled_queries.clone().narrow(1, first, chunk.queries), groups);
+        let weights = weights(rows, head_major(&keys, chunk.keys), chunk);
+        let mixed = weights.matmul(head_major(&values, chunk.keys)); // [B, groups, rows, H]
+        outs.push(ungroup_rows(mixed, chunk.queries));
+    }
+    let out = Tensor::cat(outs, 1); // [B, queries, heads, H]
+    (out.clone(), Saved { scaled_queries, keys, values, out })
+}
+
+/// `d_out`: `[B, queries, heads, H]`.
+pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> Gradients {
+    let Saved { scaled_queries, keys, values, out } = saved;
+    let [_, _, groups, head_dim] = keys.dims();
+    let delta = (out * d_out.clone()).sum_dim(3); // [B, queries, heads, 1]
+    let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
+    let mut d_queries = Vec::new();
+    // From the last chunk to the first, so that the gradients of ever fewer keys are unfinished.
+    for chunk in positions.chunks(CHUNK).rev() {
+        let rows_of = |tensor: &Tensor<4>| group_rows(tensor.clone().narrow(1, chunk.start - positions.start, chunk.queries), groups);
+        let (queries, d_mixed) = (rows_of(&scaled_queries), rows_of(d_out)); // [B, groups, rows, H]
+        let (keys, values) = (head_major(&keys, chunk.keys), head_major(&values, chunk.keys)); // [B, groups, keys, H]
+        let weights = weights(queries.clone(), keys.clone(), chunk); // [B, groups, rows, keys]
+        d_values = d_values.add(weights.clone().transpose().matmul(d_mixed.clone()), chunk.start);
+        let d_weights = d_mixed.matmul(values.transpose()); // [B, groups, rows, keys]
+        let d_scores = (d_weights - rows_of(&delta)) * weights;
+        d_keys = d_keys.add(d_scores.clone().transpose().matmul(queries), chunk.start);
+        d_queries.push(ungroup_rows(d_scores.matmul(keys), chunk.queries));
+    }
+    d_queries.reverse();
+    let d_queries = Tensor::cat(d_queries, 1).mul_scalar((head_dim as f64).powf(-0.5));
+    Gradients { d_queries, d_keys: d_keys.finish(), d_values: d_values.finish() }
+}
+
+/// Attention weights of one chunk. `rows`: `[B, groups, rows, H]`, `keys`: `[B, groups, keys, H]`. Returns `[B, groups, rows, keys]`.
+fn weights(rows: Tensor<4>, keys: Tensor<4>, chunk: Positions) -> Tensor<4> {
+    let scores = rows.matmul(keys.transpose());
+    softmax(hide_future(scores, chunk), 3)
+}
+
+/// Sets the scores of keys that come after their query to -infinity: some among the last keys, as many as there are queries.
+fn hide_future(scores: Tensor<4>, chunk: Positions) -> Tensor<4> {
+    let (n, first) = (chunk.queries, chunk.keys - chunk.queries);
+    if n == 1 {
+        return scores;
+    }
+    let [b, groups, rows, keys] = scores.dims();
+    let future = Tensor::<2, Bool>::tril_mask([n, n], 0, &scores.device()).unsqueeze::<4>().expand([b, groups * rows / n, n, n]);
+    let scores = scores.reshape([b, groups * rows / n, n, keys]); // [B, heads, queries, keys]
+    let scores = if first == 0 {
+        scores.mask_fill(future, f32::NEG_INFINITY)
+    } else {
+        let last = scores.clone().narrow(3, first, n).mask_fill(future, f32::NEG_INFINITY);
+        scores.slice_assign([0..b, 0..groups * rows / n, 0..n, first..keys], last)
+    };
+    scores.reshape([b, groups, rows, keys])
+}
+
+/// The first `count` positions with the heads in front: `[B, T, groups, H]` to `[B, groups, count, H]`.
+fn head_major(tensor: &Tensor<4>, count: usize) -> Tensor<4> {
+    tensor.clone().narrow(1, 0, count).swap_dims(1, 2)
+}
+
+/// The heads of a group, one below the other: `[B, queries, heads, H]` to `[B, groups, heads / groups * queries, H]`.
+fn group_rows(tensor: Tensor<4>, groups: usize) -> Tensor<4> {
+    let [b, queries, heads, width] = tensor.dims();
+    let heads_first = tensor.swap_dims(1, 2); // [B, heads, queries, H]
+    if heads == groups { heads_first } else { heads_first.reshape([b, groups, heads / groups * queries, width]) }
+}
+
+/// Undoes [`group_rows`]: `[B, groups, rows, H]` to `[B, queries, heads, H]`.
+fn ungroup_rows(tensor: Tensor<4>, queries: usize) -> Tensor<4> {
+    let [b, groups, rows, width] = tensor.dims();
+    tensor.reshape([b, groups * rows / queries, queries, width]).swap_dims(1, 2)
+}
+
+/// A sum over chunks whose keys begin at 0 and become fewer with each chunk. What no further chunk touches moves to its final place.
+struct SumOverChunks {
+    /// Finished from some position on, `[B, T, groups, H]`.
+    finished: Tensor<4>,
+    /// Sum of the others so far, `[B, groups, keys, H]`.
+    open: Option<Tensor<4>>,
+}
+
+impl SumOverChunks {
+    fn new(like: &Tensor<4>) -> Self {
+        Self { finished: like.zeros_like(), open: None }
+    }
+
+    /// Adds a chunk's `part`, `[B, groups, keys, H]`; the next chunk has `remaining` keys.
+    fn add(self, part: Tensor<4>, remaining: usize) -> Self {
+        let sum = match self.open {
+            Some(open) => part + open,
+            None => part,
+        };
+        let [_, _, keys, _] = sum.dims();
+        let finished = place(self.finished, remaining, sum.clone().narrow(2, remaining, keys - remaining));
+        Self { finished, open: (remaining > 0).then(|| sum.narrow(2, 0, remaining)) }
+    }
+
+    /// The sum, `[B, T, groups, H]`.
+    fn finish(self) -> Tensor<4> {
+        match self.open {
+            Some(open) => place(self.finished, 0, open),
+            None => self.finished,
+        }
+    }
+}
+
+/// Writes `part`, `[B, groups, keys, H]`, into `whole`, `[B, T, groups, H]`, from position `start` on.
+fn place(whole: Tensor<4>, start: usize, part: Tensor<4>) -> Tensor<4> {
+    let [b, groups, keys, width] = part.dims();
+    whole.slice_assign([0..b, start..start + keys, 0..groups, 0..width], part.swap_dims(1, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+
+    use super::*;
+    use crate::engine::ops::testing::{assert_same, assert_same_at, dtypes, noise, recorded};
+
+    /// The plain expression: all keys at once, keys and values repeated for each query head.
+    fn plain(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, start: usize) -> Tensor<4> {
+        let [b, num_queries, heads, width] = queries.dims();
+        let [_, num_keys, groups, _] = keys.dims();
+        let repeat = |tensor: Tensor<4>| {
+            let tensor = tensor.unsqueeze_dim::<5>(3).expand([b, num_keys, groups, heads / groups, width]);
+            tensor.reshape([b, num_keys, heads, width]).swap_dims(1, 2)
+        };
+        let scores = queries.swap_dims(1, 2).matmul(repeat(keys).transpose()).mul_scalar((width as f64).powf(-0.5));
+        let future = Tensor::<2, Bool>::tril_mask([num_queries, num_keys], start as i64, &scores.device());
+        let future = future.unsqueeze::<4>().expand([b, heads, num_queries, num_keys]);
+        softmax(scores.mask_fill(future, f32::NEG_INFINITY), 3).matmul(repeat(values)).swap_dims(1, 2)
+    }
+
+    fn check(dtype: DType, heads: usize, groups: usize, positions: Positions) {
+        let width = 4;
+        let queries = noise([2, positions.queries, heads, width], 1, dtype) * 3.0;
+        let keys = noise([2, positions.keys, groups, width], 2, dtype) * 3.0;
+        let values = noise([2, positions.keys, groups, width], 3, dtype);
+        let d_out = noise(queries.dims(), 4, dtype);
+        let (out, saved) = forward(queries.clone(), keys.clone(), values.clone(), positions);
+        let found = backward(saved, positions, &d_out);
+
+        let (queries, keys, values) = (recorded(&queries), recorded(&keys), recorded(&values));
+        let expected = plain(queries.clone(), keys.clone(), values.clone(), positions.start);
+        let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
+        assert_same("out", out, expected.inner());
+        // With a single key these are differences of numbers near 1 that cancel out.
+        assert_same_at("d_queries", 1.0, found.d_queries, queries.grad(&gradients).unwrap());
+        assert_same_at("d_keys", 1.0, found.d_keys, keys.grad(&gradients).unwrap());
+        assert_same("d_values", found.d_values, values.grad(&gradients).unwrap());
+    }
+
+    #[test]
+    fn gradients_are_those_that_burn_derives() {
+        for dtype in dtypes() {
+            for (heads, groups) in [(3, 3), (4, 2), (3, 1)] {
+                // One query, less than a chunk, whole chunks, a short last chunk; then queries after a cache, with unused keys behind.
+                for length in [1, 5, 2 * CHUNK, 2 * CHUNK + 3] {
+                    check(dtype, heads, groups, Positions::of_sequence(length));
+                }
+                check(dtype, heads, groups, Positions { start: 7, queries: 1, keys: 8 });
+                check(dtype, heads, groups, Positions { start: 9, queries: CHUNK + 2, keys: CHUNK + 20 });
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_after_a_cache_gets_what_it_gets_in_its_sequence() {
+        let dtype = DType::F32;
+        let (queries, keys, values) = (noise([1, 9, 4, 4], 1, dtype), noise([1, 9, 2, 4], 2, dtype), noise([1, 9, 2, 4], 3, dtype));
+        let (whole, _) = forward(queries.clone(), keys.clone(), values.clone(), Positions::of_sequence(9));
+        for start in 0..9 {
+            let positions = Positions { start, queries: 1, keys: start + 1 };
+            let first = |tensor: &Tensor<4>| tensor.clone().narrow(1, 0, start + 1);
+            let (one, _) = forward(queries.clone().narrow(1, start, 1), first(&keys), first(&values), positions);
+            assert_same("out", one, whole.clone().narrow(1, start, 1));
+        }
+    }
+}

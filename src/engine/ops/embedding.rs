@@ -1,0 +1,64 @@
+//! Token ids to input rows: one row of the table for each token, and the mean over the K tokens of a patch
+//! (arXiv 2407.12665, figure 3). With K = 1 this is the plain table, bit for bit.
+//!
+//! ```text
+//! d table[id] = sum over the occurrences of id of dy of its patch / K
+//! ```
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+use crate::config::PatchSize;
+
+/// `table`: `[V, D]`, `ids`: `[N * K]`, patch after patch. Returns `[N, D]`.
+pub fn forward(table: &Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize) -> Tensor<2> {
+    let tokens = table.clone().select(0, ids); // [N * K, D]
+    if patch_size == PatchSize::ONE {
+        return tokens;
+    }
+    let [num_tokens, hidden_size] = tokens.dims();
+    tokens
+        .reshape([num_tokens / patch_size.get(), patch_size.get(), hidden_size]) // [N, K, D]
+        .mean_dim(1) // [N, 1, D]
+        .squeeze_dim(1) // [N, D]
+}
+
+/// `d_out`: `[N, D]`. Returns `sum`, `[V, D]`, with the gradient of the table added, which touches the rows of `ids` only.
+pub fn backward(sum: Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize, d_out: Tensor<2>) -> Tensor<2> {
+    let d_tokens = if patch_size == PatchSize::ONE {
+        d_out
+    } else {
+        let ([num_patches, hidden_size], k) = (d_out.dims(), patch_size.get());
+        d_out
+            .div_scalar(k as f64)
+            .unsqueeze_dim::<3>(1) // [N, 1, D]
+            .expand([num_patches, k, hidden_size])
+            .reshape([num_patches * k, hidden_size]) // [N * K, D]
+    };
+    sum.select_assign(0, ids, d_tokens, IndexingUpdateOp::Add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ops::testing::{assert_same, dtypes, noise, random_ids, recorded};
+
+    #[test]
+    fn gradients_are_those_that_burn_derives_and_are_added() {
+        for dtype in dtypes() {
+            for k in [1, 3] {
+                let (table, sum, d_out) = (noise([5, 4], 1, dtype), noise([5, 4], 2, dtype), noise([8, 4], 3, dtype));
+                let ids = random_ids([8 * k], 5);
+                let patch_size = PatchSize::new(k as u64).unwrap();
+                let out = forward(&table, ids.clone(), patch_size);
+                let found = backward(sum.clone(), ids.clone(), patch_size, d_out.clone());
+
+                let table = recorded(&table);
+                let tokens = table.clone().select(0, Tensor::from_inner(ids));
+                let expected = tokens.reshape([8, k, 4]).mean_dim(1).squeeze_dim::<2>(1);
+                let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
+                assert_same("out", out, expected.inner());
+                assert_same("d_table", found, sum + table.grad(&gradients).unwrap());
+            }
+        }
+    }
+}

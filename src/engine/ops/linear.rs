@@ -1,0 +1,49 @@
+//! A matrix product without bias: `y = x W^T`.
+//!
+//! ```text
+//! dx = dy W        dW = dy^T x
+//! ```
+
+use burn::tensor::Tensor;
+
+/// What the backward pass needs.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// The input, `[N, in]`.
+    pub rows: Tensor<2>,
+}
+
+/// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it. Returns `[N, out]`.
+pub fn forward(rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
+    let out = rows.clone().matmul(weight.clone().transpose()); // [N, out]
+    (out, Saved { rows })
+}
+
+/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`.
+pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let d_weight = d_out.clone().transpose().matmul(saved.rows); // [out, in]
+    let d_rows = d_out.matmul(weight.clone()); // [N, in]
+    (d_rows, d_weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ops::testing::{assert_same, dtypes, noise, recorded};
+
+    #[test]
+    fn gradients_are_those_that_burn_derives() {
+        for dtype in dtypes() {
+            let (rows, weight, d_out) = (noise([7, 5], 1, dtype), noise([3, 5], 2, dtype), noise([7, 3], 3, dtype));
+            let (out, saved) = forward(rows.clone(), &weight);
+            let (d_rows, d_weight) = backward(saved, &weight, d_out.clone());
+
+            let (rows, weight) = (recorded(&rows), recorded(&weight));
+            let expected = rows.clone().matmul(weight.clone().transpose());
+            let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
+            assert_same("out", out, expected.inner());
+            assert_same("d_rows", d_rows, rows.grad(&gradients).unwrap());
+            assert_same("d_weight", d_weight, weight.grad(&gradients).unwrap());
+        }
+    }
+}

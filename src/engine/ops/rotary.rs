@@ -1,0 +1,87 @@
+//! Rotary position embedding in Hugging Face's half-split form: each pair (i, i + H/2) of a head is turned by an angle that
+//! grows with the position (patch indices in a patch stage).
+//!
+//! ```text
+//! y1 = x1 cos - x2 sin        dx1 =  dy1 cos + dy2 sin
+//! y2 = x2 cos + x1 sin        dx2 =  dy2 cos - dy1 sin
+//! ```
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::engine::ops::positions::Positions;
+
+/// Cosines and sines of the angles of some positions.
+#[derive(Debug, Clone)]
+pub struct Angles {
+    /// `[1, T, 1, H/2]`.
+    cos: Tensor<4>,
+    /// `[1, T, 1, H/2]`.
+    sin: Tensor<4>,
+}
+
+impl Angles {
+    /// The angles of the queries of `positions`, for heads of width `head_dim`.
+    pub fn new(positions: Positions, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+        let half = head_dim / 2;
+        // In f32, as the reference computes it.
+        let frequency = |pair: usize| 1.0 / (rope_theta as f32).powf(2.0 * pair as f32 / head_dim as f32);
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let table = |f: fn(f32) -> f32| {
+            let of_position = |position: usize| frequencies.iter().map(move |frequency| f(position as f32 * frequency));
+            let values: Vec<f32> = (positions.start..positions.start + positions.queries).flat_map(of_position).collect();
+            Tensor::<4>::from_data(TensorData::new(values, [1, positions.queries, 1, half]), device)
+        };
+        Self { cos: table(f32::cos), sin: table(f32::sin) }
+    }
+}
+
+/// Turns `heads`, `[B, T, heads, H]`, by the `angles` of its T positions.
+pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
+    let (first, second) = halves(heads);
+    let (cos, sin) = (&angles.cos, &angles.sin);
+    let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+    let turned_second = second * cos.clone() + first * sin.clone();
+    Tensor::cat(vec![turned_first, turned_second], 3) // [B, T, heads, H]
+}
+
+/// Turns the gradient back. `d_out`: `[B, T, heads, H]`.
+pub fn backward(d_out: Tensor<4>, angles: &Angles) -> Tensor<4> {
+    let (first, second) = halves(d_out);
+    let (cos, sin) = (&angles.cos, &angles.sin);
+    let d_first = first.clone() * cos.clone() + second.clone() * sin.clone();
+    let d_second = second * cos.clone() - first * sin.clone();
+    Tensor::cat(vec![d_first, d_second], 3) // [B, T, heads, H]
+}
+
+/// `[B, T, heads, H/2]` each.
+fn halves(heads: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    let half = heads.dims()[3] / 2;
+    (heads.clone().narrow(3, 0, half), heads.narrow(3, half, half))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ops::testing::{assert_same, dtypes, noise, recorded};
+
+    #[test]
+    fn gradients_are_those_that_burn_derives() {
+        for dtype in dtypes() {
+            let (heads, d_out) = (noise([2, 5, 3, 6], 1, dtype), noise([2, 5, 3, 6], 2, dtype));
+            let angles = Angles::new(Positions { start: 4, queries: 5, keys: 9 }, 6, 100.0, &heads.device());
+            let angles = Angles { cos: angles.cos.cast(dtype), sin: angles.sin.cast(dtype) };
+            let out = forward(heads.clone(), &angles);
+            let d_heads = backward(d_out.clone(), &angles);
+
+            let heads = recorded(&heads);
+            let (cos, sin) = (Tensor::from_inner(angles.cos), Tensor::from_inner(angles.sin));
+            // Hugging Face's formula: x cos + rotate_half(x) sin, with the halves of cos and sin alike.
+            let twice = |table: &Tensor<4>| Tensor::cat(vec![table.clone(), table.clone()], 3);
+            let (first, second) = halves(heads.clone());
+            let expected = heads.clone() * twice(&cos) + Tensor::cat(vec![second.neg(), first], 3) * twice(&sin);
+            let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
+            assert_same("out", out, expected.inner());
+            assert_same("d_heads", d_heads, heads.grad(&gradients).unwrap());
+        }
+    }
+}

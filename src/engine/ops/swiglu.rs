@@ -1,0 +1,56 @@
+//! The gated activation of the feed-forward block: `y = silu(g) u`, where `silu(g) = g s` and `s = sigmoid(g)`.
+//!
+//! ```text
+//! du = dy silu(g)        dg = dy u (s + silu(g) (1 - s))
+//! ```
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
+
+/// What the backward pass needs, all `[N, F]`.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    sigmoid: Tensor<2>,
+    /// `silu(g)`.
+    activated: Tensor<2>,
+    up: Tensor<2>,
+}
+
+/// `gate`, `up`: `[N, F]`. Returns `[N, F]`.
+pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> (Tensor<2>, Saved) {
+    let sigmoid = sigmoid(gate.clone());
+    let activated = gate * sigmoid.clone();
+    (activated.clone() * up.clone(), Saved { sigmoid, activated, up })
+}
+
+/// `d_out`: `[N, F]`. Returns the gradients of gate and up, `[N, F]` each.
+pub fn backward(saved: Saved, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let Saved { sigmoid, activated, up } = saved;
+    let d_up = d_out.clone() * activated.clone();
+    let slope = activated.clone() - activated * sigmoid.clone() + sigmoid;
+    (d_out * up * slope, d_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::activation::silu;
+
+    use super::*;
+    use crate::engine::ops::testing::{assert_same, dtypes, noise, recorded};
+
+    #[test]
+    fn gradients_are_those_that_burn_derives() {
+        for dtype in dtypes() {
+            let (gate, up, d_out) = (noise([7, 5], 1, dtype) * 8.0, noise([7, 5], 2, dtype), noise([7, 5], 3, dtype));
+            let (out, saved) = forward(gate.clone(), up.clone());
+            let (d_gate, d_up) = backward(saved, d_out.clone());
+
+            let (gate, up) = (recorded(&gate), recorded(&up));
+            let expected = silu(gate.clone()) * up.clone();
+            let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
+            assert_same("out", out, expected.inner());
+            assert_same("d_gate", d_gate, gate.grad(&gradients).unwrap());
+            assert_same("d_up", d_up, up.grad(&gradients).unwrap());
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Loss and gradients of one micro-batch: the forward pass, the loss, the backward pass. A pure function that knows no run, no
+//! file and no listener.
+
+use burn::tensor::Tensor;
+
+use crate::engine::batch::Batch;
+use crate::engine::gradients::Gradients;
+use crate::engine::model::{LayerSaved, LlamaForCausalLM, SharedInput};
+use crate::engine::ops::head;
+
+/// What the micro-batches of a step have in common.
+#[derive(Debug, Clone)]
+pub struct StepInput {
+    /// Positions of each sequence.
+    pub shared: SharedInput,
+    /// The gradients are those of the summed loss times this: 1 / (scored targets of the whole step).
+    pub scale: f64,
+    /// Whether a layer keeps its input only and computes the rest again in the backward pass.
+    pub recompute: bool,
+}
+
+/// What a layer keeps from its forward to its backward pass.
+#[expect(clippy::large_enum_variant, reason = "there is one per layer, and all are alike")]
+enum Kept {
+    /// All that the backward pass needs.
+    Activations(LayerSaved),
+    /// Its input, `[N, D]`.
+    Input(Tensor<2>),
+}
+
+/// Adds the gradients of `batch` to `gradients` and returns its loss, summed over scored targets: `[1]`.
+///
+/// `is_stopped` is read between layers; once it is true, the micro-batch is given up: `None`, with useless gradients.
+pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, is_stopped: &dyn Fn() -> bool, gradients: &mut Gradients) -> Option<Tensor<1>> {
+    let (trunk, shared) = (&model.model, &input.shared);
+    let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size); // [N, D]
+    let mut kept = Vec::with_capacity(trunk.layers.len());
+    for layer in &trunk.layers {
+        if is_stopped() {
+            return None;
+        }
+        let input = input.recompute.then(|| rows.clone());
+        let (out, saved) = layer.forward(rows, shared);
+        kept.push(input.map_or(Kept::Activations(saved), Kept::Input));
+        rows = out;
+    }
+    let (rows, norm) = trunk.norm.forward(rows);
+    let head = head::forward_backward(&rows, &model.head().values, &batch.targets, input.scale);
+    gradients.add(model.head(), head.d_weight);
+    let mut d_rows = trunk.norm.backward(norm, head.d_rows, gradients); // [N, D]
+    for (layer, kept) in trunk.layers.iter().zip(kept).rev() {
+        if is_stopped() {
+            return None;
+        }
+        let saved = match kept {
+            Kept::Activations(saved) => saved,
+            Kept::Input(rows) => layer.forward(rows, shared).1,
+        };
+        d_rows = layer.backward(saved, shared, d_rows, gradients);
+    }
+    trunk.embed_tokens.backward(batch.ids.clone(), batch.patch_size, d_rows, gradients);
+    Some(head.loss_sum)
+}
