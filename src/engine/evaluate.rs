@@ -9,7 +9,7 @@ use crate::engine::gradients::{scored_rows, trunk};
 use crate::engine::loss::head_loss_value;
 use crate::engine::model::{LlamaForCausalLM, Positions};
 use crate::engine::patch::Batch;
-use crate::engine::trainer::read;
+use crate::engine::scalar::read;
 use crate::engine::workers::{Computation, Workers};
 
 /// Input of an evaluation.

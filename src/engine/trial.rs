@@ -8,7 +8,7 @@ use crate::engine::error::EngineError;
 use crate::engine::gradients::micro_steps;
 use crate::engine::model::{LlamaForCausalLM, Positions, random_weights};
 use crate::engine::patch::Batch;
-use crate::engine::trainer::read;
+use crate::engine::scalar::read;
 use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
