@@ -283,3 +283,89 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+    use crate::run::{CommandEnvelope, CommandSender, command_channel};
+
+    fn steering() -> (CommandSender, Steering, Receiver<RunEvent>) {
+        let (commands, inbox) = command_channel();
+        let (sender, events) = mpsc::channel();
+        let mut steering = Steering::new(inbox, EventSender::new(sender), None);
+        steering.begin(3);
+        (commands, steering, events)
+    }
+
+    fn send(commands: &CommandSender, command: RunCommand) {
+        commands.send(CommandEnvelope { id: command.to_string(), command, from: "test".into() });
+    }
+
+    #[track_caller]
+    fn work(order: Order, expected: Work) -> Asked {
+        match order {
+            Order::Work(work, asked) if work == expected => asked,
+            other => panic!("{other:?} instead of {expected:?}"),
+        }
+    }
+
+    /// What was said since the last call, in a few words each.
+    fn said(events: &Receiver<RunEvent>) -> Vec<String> {
+        let words = |event| match event {
+            RunEvent::ControlChanged(change) => format!("{:?}", change.state),
+            RunEvent::CommandAccepted(note) => format!("accepted {}", note.command),
+            RunEvent::CommandDone(note) => format!("done {}: {}", note.command, note.message),
+            RunEvent::CommandFailed(note) => format!("failed {}: {}", note.command, note.message),
+            other => format!("{other:?}"),
+        };
+        events.try_iter().map(words).collect()
+    }
+
+    #[test]
+    fn a_run_is_paused_when_the_device_has_settled() {
+        let (commands, mut steering, events) = steering();
+        assert!(matches!(steering.next_order(3), Order::Train));
+        assert_eq!(said(&events), ["Running"]);
+        send(&commands, RunCommand::Pause);
+        let asked = work(steering.next_order(3), Work::Settle);
+        assert_eq!(said(&events), ["accepted pause", "Pausing"]);
+        steering.answer(asked, Ok(Done::new("paused after step 3".into())));
+        assert_eq!(said(&events), ["Paused", "done pause: paused after step 3"]);
+        send(&commands, RunCommand::Resume);
+        assert!(matches!(steering.next_order(3), Order::Train));
+        assert_eq!(said(&events), ["accepted resume", "Running", "done resume: resumed after step 3"]);
+    }
+
+    #[test]
+    fn what_waits_when_a_stop_comes_is_refused_and_the_stop_is_answered_at_the_end() {
+        let (commands, mut steering, events) = steering();
+        send(&commands, RunCommand::Evaluate);
+        let asked = work(steering.next_order(3), Work::Evaluate);
+        for command in [RunCommand::Checkpoint, RunCommand::Stop] {
+            send(&commands, command);
+        }
+        said(&events);
+        steering.answer(asked, Err("the run is stopping".into()));
+        assert!(matches!(steering.next_order(3), Order::End(StopLevel::AfterCheckpoint)));
+        let refused = ["accepted stop", "accepted checkpoint", "failed checkpoint: the run is stopping", "Stopping"];
+        assert_eq!(said(&events), [["failed evaluate: the run is stopping"].as_slice(), refused.as_slice()].concat());
+        let info = CheckpointInfo { step: 3, path: "checkpoints/step-00000003".into(), bytes: 2_000_000, seconds: 0.5, permanent: false };
+        steering.answer_at_the_end(3, &Ok(Ending::Stopped(info)));
+        assert_eq!(said(&events), ["done stop: step 3 is saved in checkpoints/step-00000003 (2.0 MB in 0.5 s)"]);
+    }
+
+    #[test]
+    fn a_kill_leaves_no_checkpoint_to_a_stop() {
+        let (commands, mut steering, events) = steering();
+        for command in [RunCommand::Stop, RunCommand::Kill] {
+            send(&commands, command);
+        }
+        assert!(matches!(steering.next_order(3), Order::End(StopLevel::Now)) && steering.is_killed());
+        said(&events);
+        steering.answer_at_the_end(3, &Ok(Ending::Interrupted));
+        let stop = "failed stop: the run was killed after step 3, before it saved a checkpoint";
+        assert_eq!(said(&events), [stop, "done kill: ended after step 3 without a checkpoint"]);
+    }
+}
