@@ -13,6 +13,7 @@ pub mod generate;
 pub mod gradients;
 pub mod loss;
 pub mod model;
+mod open;
 pub mod optimizer;
 pub mod patch;
 pub mod probe;
@@ -22,5 +23,6 @@ mod trial;
 pub mod workers;
 
 pub use error::EngineError;
+pub use open::{LoadedModel, OpenError};
 pub use train::{Job, execute};
 pub use trial::measure_speeds;

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 
 use burn::tensor::Device;
 
-use crate::engine::checkpoint::{load_model, load_optimizer};
+use crate::engine::checkpoint::load_optimizer;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::open::read_weights;
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
 use crate::run::{Checkpoint, Checkpoints, Rejected, StopFlag};
@@ -70,7 +71,7 @@ impl Start {
     }
 
     fn from_checkpoint(checkpoint: &Checkpoint, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
-        let model = load_model(checkpoint, &facts.plan.model, &device.device.clone().autodiff())?;
+        let model = read_weights(checkpoint, &facts.plan.model, &device.device.clone().autodiff())?;
         let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
         let state = &checkpoint.state;
         let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
