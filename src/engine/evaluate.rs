@@ -8,7 +8,7 @@ use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::ops::head;
-use crate::engine::trainer::read;
+use crate::engine::scalar::read;
 use crate::engine::workers::{Computation, Workers};
 
 /// Input of an evaluation.

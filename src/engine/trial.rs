@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::accumulate::Accumulation;
 use crate::engine::batch::Batch;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::scalar::read;
+use crate::engine::side_by_side::SideBySide;
 use crate::engine::step::StepInput;
-use crate::engine::trainer::read;
 use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
@@ -61,7 +61,7 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
             let scale = 1.0 / (together as u64 * batch.num_targets).max(1) as f64;
             let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute: trial.recompute };
-            let mut sums = Accumulation::default();
+            let mut sums = SideBySide::default();
             if !sums.add(workers, model, &input, vec![batch; together])? {
                 return Ok(None);
             }

@@ -287,6 +287,24 @@ impl From<&ModelShape> for ModelOutline {
     }
 }
 
+impl From<&ModelOutline> for ModelShape {
+    fn from(model: &ModelOutline) -> Self {
+        Self {
+            vocab_size: model.vocab_size,
+            hidden_size: model.hidden_size,
+            intermediate_size: model.intermediate_size,
+            num_hidden_layers: model.num_hidden_layers,
+            num_attention_heads: model.num_attention_heads,
+            num_key_value_heads: model.num_key_value_heads,
+            max_position_embeddings: model.max_position_embeddings,
+            rope_theta: model.rope_theta,
+            rms_norm_eps: model.rms_norm_eps,
+            initializer_range: model.initializer_range,
+            tie_word_embeddings: model.tie_word_embeddings,
+        }
+    }
+}
+
 impl From<&Schedule> for ScheduleOutline {
     fn from(schedule: &Schedule) -> Self {
         let kind = match schedule.kind {

@@ -12,16 +12,16 @@ use patchtui::run::{History, Outcome, PlanFile, RunDirectory, RunState, RunSumma
 use patchtui::tui::view_text;
 
 /// All formats that a released version has written.
-const FORMATS: [&str; 2] = ["format-1", "format-2"];
+pub(crate) const FORMATS: [&str; 2] = ["format-1", "format-2"];
 
 /// A copy of a fixture, for a test to write into.
-struct Fixture {
+pub(crate) struct Fixture {
     folder: tempfile::TempDir,
     name: &'static str,
 }
 
 impl Fixture {
-    fn copy(name: &'static str) -> Self {
+    pub(crate) fn copy(name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         copy_folder(&source(name), folder.path());
         let config = folder.path().join("books/config.toml");
@@ -30,7 +30,7 @@ impl Fixture {
         Self { folder, name }
     }
 
-    fn run(&self) -> RunDirectory {
+    pub(crate) fn run(&self) -> RunDirectory {
         RunDirectory::new(self.folder.path().join("books"))
     }
 }

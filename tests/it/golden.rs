@@ -6,7 +6,6 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize, ScheduleKind};
-use patchtui::engine::accumulate::Accumulation;
 use patchtui::engine::batch::Batch;
 use patchtui::engine::device::find_device;
 use patchtui::engine::evaluate::token_losses;
@@ -16,6 +15,7 @@ use patchtui::engine::model::{LlamaForCausalLM, random_weights};
 use patchtui::engine::ops::positions::Positions;
 use patchtui::engine::optimizer::{AdamW, Update};
 use patchtui::engine::probe::layer_activations;
+use patchtui::engine::side_by_side::SideBySide;
 use patchtui::engine::step::{StepInput, micro_step};
 use patchtui::engine::workers::Workers;
 use patchtui::plan::{ModelShape, Schedule};
@@ -321,7 +321,7 @@ fn a_deep_network_is_computed_side_by_side() {
     let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &device.device);
     let batches = [1, 5].map(|first: u32| Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &device.device));
     let input = StepInput { shared: model.model.shared_input(batches[0].positions()), scale: 1.0 / 14.0, recompute: false };
-    let mut sums = Accumulation::default();
+    let mut sums = SideBySide::default();
     assert!(sums.add(&Workers::new(device, StopFlag::default()), &model, &input, batches.to_vec()).unwrap());
     let sum = sums.finish();
     let [(first_loss, mut expected), (second_loss, second)] = batches.map(|batch| step(&model, &batch, 1.0 / 14.0, false));

@@ -15,6 +15,8 @@ mod foreign_checkpoints;
 mod formats;
 #[cfg(feature = "engine")]
 mod golden;
+#[cfg(feature = "engine")]
+mod open;
 mod plain_lines;
 #[cfg(feature = "engine")]
 mod plan_command;

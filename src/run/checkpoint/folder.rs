@@ -264,7 +264,7 @@ impl Checkpoints {
 }
 
 /// The step in a checkpoint's name: `step-00001000`, with or without an extension.
-fn step_of(path: &Path) -> Option<u64> {
+pub(super) fn step_of(path: &Path) -> Option<u64> {
     let digits = path.file_stem()?.to_str()?.strip_prefix("step-")?;
     (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }

@@ -4,11 +4,13 @@
 //! one rename, and nothing is trusted that its manifest does not confirm. Start at [`Checkpoints::save`].
 
 mod error;
+mod find;
 mod folder;
 mod manifest;
 mod state;
 
 pub use error::CheckpointError;
+pub use find::{FindCheckpointError, FoundCheckpoint};
 pub use folder::{Checkpoints, NewCheckpoint, Rejected};
 pub use manifest::{Checkpoint, FileEntry, Manifest};
 pub use state::{DataOrder, Difference, TrainerState};

@@ -2,16 +2,19 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
 use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepare};
-use crate::engine::decisions::decisions;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
-use crate::engine::obey::first_deadline;
-use crate::engine::start::{RunFacts, Start};
-use crate::engine::trainer::{RunContext, Trainer};
+use crate::engine::train::decisions::decisions;
+use crate::engine::train::facts::RunFacts;
+use crate::engine::train::measure::MeasuredText;
+use crate::engine::train::start::Start;
+use crate::engine::train::trainer::{Equipment, Trainer};
+use crate::engine::train::wall_time::first_deadline;
 use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, RunPlan, block_tokens};
@@ -49,8 +52,8 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let reached = || checkpoints.newest_claimed();
     match begin(job, inbox, events) {
         Ok(Some(mut trainer)) => match trainer.train() {
-            Ok(outcome) => end_of(&trainer, outcome, None),
-            Err(error) => end_of(&trainer, Outcome::Failed, Some(error.trouble(&name))),
+            Ok(outcome) => trainer.end_of_run(outcome, None),
+            Err(error) => trainer.end_of_run(Outcome::Failed, Some(error.trouble(&name))),
         },
         Ok(None) => end_before_training(reached(), Outcome::Interrupted, None),
         Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble(&name))),
@@ -79,55 +82,54 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     };
     let plan = RunPlan::new(&job.config, &corpus)?;
     write_plan(&job, &plan)?;
-    let order = BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle);
     let checkpoints = job.checkpoints();
+    let facts = Arc::new(RunFacts {
+        order: BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle),
+        data_fingerprint: prepared.fingerprint,
+        tokenizer: prepared.tokenizer.fingerprint().to_owned(),
+        config: job.config,
+        plan,
+    });
     let workers = Workers::new(device, inbox.stop_flag().clone());
     let find = {
-        let (checkpoints, device, stop) = (checkpoints.clone(), workers.device.clone(), inbox.stop_flag().clone());
-        let (config, plan, order) = (job.config.clone(), plan.clone(), order.clone());
-        let (data_fingerprint, tokenizer) = (prepared.fingerprint.clone(), prepared.tokenizer.fingerprint().to_owned());
-        move || {
-            let facts = RunFacts { config: &config, plan: &plan, order: &order, data_fingerprint: &data_fingerprint, tokenizer: &tokenizer };
-            Start::find(facts, &checkpoints, &device, &stop)
-        }
+        let (facts, checkpoints, device, stop) = (Arc::clone(&facts), checkpoints.clone(), workers.device.clone(), inbox.stop_flag().clone());
+        move || Start::find(&facts, &checkpoints, &device, &stop)
     };
     let (start, rejected) = match workers.run_one(find)? {
         None | Some(Err(EngineError::Checkpoint(CheckpointError::Interrupted))) => return Ok(None),
         Some(found) => found?,
     };
+    let RunFacts { config, plan, .. } = &*facts;
     let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
     for rejected in rejected {
         warn(format!("{} is not used: {}", rejected.path.display(), rejected.reason));
     }
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
-        name: job.config.name.clone(),
-        directory: job.directory.clone(),
+        name: config.name.clone(),
+        directory: job.directory,
         device: workers.device.description.clone(),
         threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
-        decisions: decisions(&job.config, &plan),
-        plan: (&plan).into(),
+        decisions: decisions(config, plan),
+        plan: plan.into(),
     })));
     plan.warnings.iter().cloned().for_each(warn);
-    warn_about_room(&checkpoints, job.config.checkpoint.keep, &plan, events);
-    if prepared.validation.len().min(job.config.evaluation.max_tokens.0) < job.config.training.context_length as u64 {
+    warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
+    if prepared.validation.len().min(config.evaluation.max_tokens.0) < config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
-    let context = RunContext {
-        loader: Loader::new(prepared.train, order),
-        validation: prepared.validation,
-        tokenizer: prepared.tokenizer,
-        data_fingerprint: prepared.fingerprint,
-        config: job.config,
-        plan,
+    let Some(tokens_per_second) = try_stages(&workers, plan, &start.model, config.training.recompute)? else { return Ok(None) };
+    events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
+    let equipment = Equipment {
+        loader: Loader::new(prepared.train, facts.order.clone()),
+        text: MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer },
+        facts,
         workers,
         checkpoints,
         events: events.clone(),
         started,
     };
-    let Some(tokens_per_second) = try_stages(&context.workers, &context.plan, &start.model, context.config.training.recompute)? else { return Ok(None) };
-    events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
-    Ok(Some(Trainer::new(context, inbox, start.model, start.optimizer, start.reached)))
+    Ok(Some(Trainer::new(equipment, inbox, start)))
 }
 
 /// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.
@@ -190,17 +192,6 @@ fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, event
     {
         let message = format!("{kept} checkpoints need {needed} bytes, but only {free} are free on their disk");
         events.send(RunEvent::Warning(Warning { message }));
-    }
-}
-
-fn end_of(trainer: &Trainer, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
-    RunEnd {
-        outcome,
-        step: trainer.step(),
-        tokens: trainer.context().plan.cost_after(trainer.step()).tokens,
-        active_seconds: trainer.active_seconds(),
-        token_loss: trainer.last_token_loss(),
-        error,
     }
 }
 

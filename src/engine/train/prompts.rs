@@ -1,8 +1,8 @@
 //! Prompts of samples, and decoding of continuations without partial characters.
 
-use crate::config::TextSource;
+use crate::config::{RunConfig, TextSource};
 use crate::data::{DataError, Tokenizer};
-use crate::engine::trainer::RunContext;
+use crate::engine::train::measure::MeasuredText;
 
 /// Tokens of the validation text that serve as a prompt when the configuration names none.
 const PROMPT_TOKENS: usize = 12;
@@ -22,19 +22,19 @@ pub(super) struct SamplePrompt {
 ///
 /// # Errors
 /// When the tokenizer cannot encode one.
-pub(super) fn prompts(context: &RunContext) -> Result<Vec<SamplePrompt>, DataError> {
-    let tokenizer = &context.tokenizer;
-    let bos = tokenizer.bos().filter(|_| context.config.data.add_bos);
+pub(super) fn prompts(config: &RunConfig, text: &MeasuredText) -> Result<Vec<SamplePrompt>, DataError> {
+    let MeasuredText { validation, tokenizer } = text;
+    let bos = tokenizer.bos().filter(|_| config.data.add_bos);
     let written = |text: &str| -> Result<SamplePrompt, DataError> {
         Ok(SamplePrompt { ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(), text: text.to_owned() })
     };
-    let configured = &context.config.samples.prompts;
-    match context.config.data.source() {
+    let configured = &config.samples.prompts;
+    match config.data.source() {
         _ if !configured.is_empty() => configured.iter().map(|text| written(text)).collect(),
         TextSource::Generated(_) => STORY_PROMPTS.iter().map(|text| written(text)).collect(),
         TextSource::Files(_) => {
-            let mut ids = vec![0; PROMPT_TOKENS.min(context.validation.len() as usize)];
-            context.validation.read(0, &mut ids);
+            let mut ids = vec![0; PROMPT_TOKENS.min(validation.len() as usize)];
+            validation.read(0, &mut ids);
             let SamplePrompt { ids, text } = whole_characters(tokenizer, &ids);
             let bos = bos.filter(|bos| ids.first() != Some(bos));
             Ok(vec![SamplePrompt { ids: bos.into_iter().chain(ids).collect(), text }])

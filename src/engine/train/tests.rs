@@ -3,18 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
+use std::time::Instant;
 
-use burn::tensor::{Int, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
-use super::*;
-use crate::config::{DeviceChoice, LoadRequest, load};
+use crate::config::{DeviceChoice, LoadRequest, RunConfig, load};
+use crate::data::{PrepareRequest, prepare};
+use crate::engine::EngineError;
 use crate::engine::checkpoint::{load_model, load_optimizer};
 use crate::engine::device::{ComputeDevice, find_device};
-use crate::engine::job::{Job, begin_on};
-use crate::engine::prompts::prompts;
-use crate::run::command_channel;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::optimizer::AdamW;
+use crate::engine::train::job::{Job, begin_on};
+use crate::engine::train::measure::MeasuredText;
+use crate::engine::train::prompts::prompts;
+use crate::engine::train::trainer::Trainer;
+use crate::run::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent, command_channel};
 
 /// One stage of eight steps of 256 tokens, read as they stand, token by token.
 const SETS: [&str; 19] = [
@@ -48,16 +55,21 @@ fn text() -> Vec<u8> {
     text
 }
 
-/// A trainer at step 0, and its events.
-fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
+/// A run on `text`.
+fn config(folder: &Path, text: &[u8], report_every: u64) -> RunConfig {
     let text_file = folder.join("text.txt");
     fs::write(&text_file, text).unwrap();
-    let directory = folder.join(if is_cpu { "cpu" } else { "gpu" });
-    fs::create_dir_all(&directory).unwrap();
     let mut sets: Vec<String> = SETS.iter().map(ToString::to_string).collect();
     sets.push(format!("data.files=[{:?}]", text_file.to_str().unwrap()));
     sets.push(format!("report.every_steps={report_every}"));
-    let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: folder }).unwrap().config;
+    load(&LoadRequest { source: "demo", sets: &sets, current_dir: folder }).unwrap().config
+}
+
+/// A trainer at step 0, and its events.
+fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
+    let config = config(folder, text, report_every);
+    let directory = folder.join(if is_cpu { "cpu" } else { "gpu" });
+    fs::create_dir_all(&directory).unwrap();
     let device = ComputeDevice { is_cpu, ..find_device(DeviceChoice::Cpu).unwrap() };
     let (_, inbox) = command_channel();
     let (sender, events) = mpsc::channel();
@@ -67,7 +79,7 @@ fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trai
 
 /// Makes every position that reads [`POISON`] compute NaN; nothing else notices.
 fn poison(trainer: &mut Trainer) {
-    trainer.model = trainer.model.take().map(|mut model| {
+    trainer.learner().change_model(|mut model| {
         let table = &mut model.model.embed_tokens.weight.values;
         let nan = Tensor::<2>::full([1, table.dims()[1]], f32::NAN, &table.device());
         let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
@@ -97,9 +109,9 @@ fn the_guard_of_a_gpu_changes_no_bit_as_long_as_all_is_finite() {
     let (mut gpu, gpu_events) = trainer(folder.path(), &text(), false, 3);
     assert_eq!(cpu.train().unwrap(), Outcome::Completed);
     assert_eq!(gpu.train().unwrap(), Outcome::Completed);
-    assert!(cpu.poisoned.is_none() && gpu.poisoned.is_some(), "only the GPU keeps a flag");
-    assert_eq!(weights(cpu.model()), weights(gpu.model()));
-    assert_eq!(moments(&cpu.optimizer), moments(&gpu.optimizer));
+    assert!(!cpu.learner().keeps_flag() && gpu.learner().keeps_flag(), "only the GPU keeps a flag");
+    assert_eq!(weights(cpu.learner().model()), weights(gpu.learner().model()));
+    assert_eq!(moments(cpu.learner().optimizer()), moments(gpu.learner().optimizer()));
     drop((cpu, gpu));
     let losses = |events: Receiver<RunEvent>| -> Vec<(u64, u64, u64)> {
         let steps = events.into_iter().filter_map(|event| match event {
@@ -121,13 +133,14 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     let error = trainer.train().unwrap_err();
     assert!(matches!(error, EngineError::Poisoned { step: 4 }), "{error}");
     // What was saved after the last good step is what the weights still are.
-    let good = trainer.context.checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
+    let checkpoints = Checkpoints::new(&RunDirectory::new(folder.path().join("gpu")), 20);
+    let good = checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
     assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);
-    let device = trainer.context.workers.device.device.clone();
-    let model = load_model(&good, &trainer.context.plan.model, &device).unwrap();
-    assert_eq!(weights(trainer.model()), weights(&model));
-    let saved = load_optimizer(&good, trainer.context.config.optimizer.clone(), &model, &device).unwrap();
-    assert_eq!(moments(&trainer.optimizer), moments(&saved));
+    let device = find_device(DeviceChoice::Cpu).unwrap().device;
+    let model = load_model(&good, &trainer.facts().plan.model, &device).unwrap();
+    assert_eq!(weights(trainer.learner().model()), weights(&model));
+    let saved = load_optimizer(&good, trainer.facts().config.optimizer.clone(), &model, &device).unwrap();
+    assert_eq!(moments(trainer.learner().optimizer()), moments(&saved));
     assert!(!saved.moments.is_empty());
     drop(trainer);
     let events: Vec<RunEvent> = events.into_iter().collect();
@@ -143,7 +156,7 @@ fn a_cpu_fails_at_the_poisoned_step_itself() {
     poison(&mut trainer);
     let error = trainer.train().unwrap_err();
     assert!(matches!(error, EngineError::NonFinite { what: "loss", step: 2, .. }), "{error}");
-    assert_eq!(trainer.step(), 1);
+    assert_eq!(trainer.end_of_run(Outcome::Failed, None).step, 1);
 }
 
 #[test]
@@ -152,10 +165,13 @@ fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
     for shift in 0..4 {
         let folder = tempfile::tempdir().unwrap();
         let text = "x".repeat(shift) + &"漢😀é".repeat(500);
-        let (trainer, _events) = trainer(folder.path(), text.as_bytes(), true, 1);
-        let prompts = prompts(&trainer.context).unwrap();
+        let config = config(folder.path(), text.as_bytes(), 1);
+        let request = PrepareRequest { data: &config.data, seed: config.seed, generated_tokens: 0, block_tokens: 16, cache: &folder.path().join("tokens") };
+        let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+        let measured = MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer };
+        let prompts = prompts(&config, &measured).unwrap();
         let [prompt] = prompts.as_slice() else { panic!("{prompts:?}") };
         assert!(prompt.text.chars().count() >= 2 && text.contains(&prompt.text), "shifted by {shift}: {:?}", prompt.text);
-        assert_eq!(prompt.ids, trainer.context.tokenizer.encode(&prompt.text).unwrap(), "shifted by {shift}");
+        assert_eq!(prompt.ids, measured.tokenizer.encode(&prompt.text).unwrap(), "shifted by {shift}");
     }
 }

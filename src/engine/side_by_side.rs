@@ -1,4 +1,4 @@
-//! Sums loss and gradients over the micro-batches of a step.
+//! Sums loss and gradients over micro-batches that are computed at the same time.
 //!
 //! On the CPU most operations use one thread only, so several micro-batches are computed side by side, each on a thread of its
 //! own with a set of gradients of its own. Which thread computes which micro-batch, and the order of all additions, depends on
@@ -15,7 +15,7 @@ use crate::engine::workers::{Computation, Workers};
 
 /// What a step has summed up so far.
 #[derive(Debug, Default)]
-pub struct Accumulation {
+pub struct SideBySide {
     /// One sum for each micro-batch that is computed at the same time.
     lanes: Vec<StepSum>,
 }
@@ -29,7 +29,7 @@ pub struct StepSum {
     pub gradients: Gradients,
 }
 
-impl Accumulation {
+impl SideBySide {
     /// Adds `batches`, computed at the same time; whether that was completed, or the run is to end.
     ///
     /// # Errors

@@ -1,0 +1,101 @@
+//! Loss and gradients of one update, summed over its micro-batches.
+//!
+//! Knows the text and the network; not what happens between two groups of micro-batches. Start at [`Accumulation::add_group`].
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+
+use crate::data::Loader;
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::gradients::Gradients;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::side_by_side::SideBySide;
+use crate::engine::step::StepInput;
+use crate::engine::train::clock::Clock;
+use crate::engine::workers::Workers;
+use crate::plan::StagePlan;
+
+/// What computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Computing<'a> {
+    /// The device and its threads.
+    pub(super) workers: &'a Workers,
+    /// The network.
+    pub(super) model: &'a LlamaForCausalLM,
+    /// What all micro-batches of the update have in common.
+    pub(super) input: &'a StepInput,
+}
+
+/// What one update reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepText<'a> {
+    /// Training text in its order.
+    pub(super) loader: &'a Loader,
+    /// Where the update begins in that order, in tokens.
+    pub(super) data_position: u64,
+    /// How the text is cut.
+    pub(super) stage: &'a StagePlan,
+}
+
+/// The sum over those micro-batches of an update that were computed so far.
+#[derive(Debug, Default)]
+pub(super) struct Accumulation {
+    num_micro_batches: usize,
+    sums: SideBySide,
+}
+
+/// Loss and gradients of a whole update, still on the device.
+#[derive(Debug)]
+pub(super) struct StepGradients {
+    /// Mean over scored targets: `[1]`.
+    pub(super) loss: Tensor<1>,
+    /// Gradients of that mean.
+    pub(super) gradients: Gradients,
+}
+
+impl Accumulation {
+    /// Whether all micro-batches of `stage` are in the sum.
+    pub(super) fn is_complete(&self, stage: &StagePlan) -> bool {
+        self.num_micro_batches >= stage.num_micro_batches
+    }
+
+    /// Computes the next micro-batches of `text`, as many as go together, and adds them; returns false if the run is to end.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(super) fn add_group(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> Result<bool, EngineError> {
+        clock.run();
+        let Computing { workers, model, input } = with;
+        let first = self.num_micro_batches;
+        let end = text.stage.num_micro_batches.min(first + workers.device.micro_batches_together);
+        let group: Vec<Batch> = (first..end).map(|idx| text.micro_batch(idx, workers, clock)).collect();
+        let is_complete = self.sums.add(workers, model, input, group)?;
+        self.num_micro_batches = end;
+        clock.rest();
+        Ok(is_complete)
+    }
+
+    /// The complete sum as the update needs it.
+    pub(super) fn finish(self, input: &StepInput) -> StepGradients {
+        let sum = self.sums.finish();
+        let loss = sum.loss.expect("an update has at least one micro-batch");
+        StepGradients { loss: loss * input.scale, gradients: sum.gradients }
+    }
+}
+
+impl StepText<'_> {
+    /// The sequences of micro-batch `idx`, uploaded.
+    fn micro_batch(&self, idx: usize, workers: &Workers, clock: &mut Clock) -> Batch {
+        let waiting = Instant::now();
+        let sequence = self.stage.sequence_tokens();
+        let mut tokens = vec![0; self.stage.micro_batch_size * sequence];
+        let start = self.data_position + (idx * tokens.len()) as u64;
+        for (idx, out) in tokens.chunks_mut(sequence).enumerate() {
+            self.loader.read(start + (idx * sequence) as u64, out);
+        }
+        clock.count_data_wait(waiting.elapsed());
+        Batch::new(&tokens, self.stage.micro_batch_size, self.stage.patch_size, &workers.device.device)
+    }
+}

@@ -1,0 +1,92 @@
+//! What is known about a run before it trains, and the state that its checkpoints must have.
+
+use crate::config::{OptimizerState, RunConfig};
+use crate::data::BlockOrder;
+use crate::plan::RunPlan;
+use crate::run::{Checkpoint, DataOrder, Difference, ModelOutline, TrainerState};
+
+/// What does not change while a run trains.
+#[derive(Debug)]
+pub(super) struct RunFacts {
+    /// Configuration of the run.
+    pub(super) config: RunConfig,
+    /// Stages, schedule and costs that follow from it.
+    pub(super) plan: RunPlan,
+    /// Order in which the text is read.
+    pub(super) order: BlockOrder,
+    /// Fingerprint of the token stream.
+    pub(super) data_fingerprint: String,
+    /// Hash of the tokenizer.
+    pub(super) tokenizer: String,
+}
+
+/// A place in a run, between two updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Completed updates.
+    pub(super) step: u64,
+    /// The stage, counted from 0; where one ends and the next begins, either of them.
+    pub(super) stage_idx: usize,
+}
+
+impl RunFacts {
+    /// The state of this run after `step` updates; all of it follows from the plan.
+    pub(super) fn state_after(&self, step: u64) -> TrainerState {
+        let plan = &self.plan;
+        // At a switch, what is saved belongs to the stage of the last update.
+        let idx = plan.stage_idx_after(step.saturating_sub(1));
+        let stage = &plan.stages[idx];
+        let stage_step = step - stage.first_step;
+        let data_position = stage.first_data_token + stage_step * stage.tokens_per_step;
+        let place = self.order.place(data_position);
+        TrainerState {
+            format_version: TrainerState::FORMAT_VERSION,
+            step,
+            stage: idx,
+            stage_step,
+            patch_size: stage.patch_size,
+            optimizer_count: self.optimizer_count_after(idx, stage_step),
+            tokens: plan.cost_after(step).tokens,
+            data_position,
+            cursor: [place.epoch, place.block, place.part_offset_tokens],
+            seed: self.config.seed,
+            data_fingerprint: self.data_fingerprint.clone(),
+            has_measured: true,
+            model: Some(ModelOutline::from(&plan.model)),
+            tokenizer: Some(self.tokenizer.clone()),
+            data_order: Some(DataOrder {
+                block_tokens: self.order.block_tokens(),
+                blocks_per_epoch: self.order.blocks_per_epoch(),
+                shuffle: self.config.data.shuffle,
+            }),
+        }
+    }
+
+    /// Updates since the moments were zero: those of this stage, and of the stages before it that handed their moments on.
+    fn optimizer_count_after(&self, idx: usize, stage_step: u64) -> u64 {
+        let stages = &self.plan.stages;
+        let kept = stages[..=idx].iter().skip(1).rev().take_while(|stage| stage.optimizer_state == OptimizerState::Keep).count();
+        stage_step + stages[idx - kept..idx].iter().map(|stage| stage.steps).sum::<u64>()
+    }
+
+    /// Values of `checkpoint` that contradict this run; empty if it belongs to it.
+    pub(super) fn differences(&self, checkpoint: &Checkpoint) -> Vec<Difference> {
+        let (state, stages) = (&checkpoint.state, self.plan.stages.len());
+        let difference =
+            |what: &str, found: usize, expected: usize| vec![Difference { what: what.into(), found: found.to_string(), expected: expected.to_string() }];
+        if state.step > self.plan.steps {
+            return vec![Difference { what: "step".into(), found: state.step.to_string(), expected: format!("at most {}", self.plan.steps) }];
+        }
+        let timed = checkpoint.manifest.active_seconds.len();
+        if timed != stages {
+            return difference("number of stages in active_seconds", timed, stages);
+        }
+        let mut expected = self.state_after(state.step);
+        let ends_stage = self.plan.stages.iter().any(|stage| stage.last_step() == state.step);
+        if ends_stage && state.optimizer_count == 0 {
+            // Saved after the next stage had reset the moments and before its first update.
+            expected.optimizer_count = 0;
+        }
+        state.differences(&expected)
+    }
+}

@@ -1,0 +1,143 @@
+//! What learns: the weights, the optimizer, and the guard that keeps numbers that are not finite out of both.
+//!
+//! Knows gradients; not where they come from, and nothing of stages, files or listeners. Start at [`Learner::update`].
+
+use burn::tensor::{Bool, Tensor};
+
+use crate::engine::error::EngineError;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::optimizer::{AdamW, Update};
+use crate::engine::scalar::read;
+use crate::engine::train::accumulate::StepGradients;
+
+/// Weights and moments.
+#[derive(Debug)]
+pub(super) struct Learner {
+    /// `None` only while it is updated, so that no second copy of the weights is held.
+    model: Option<LlamaForCausalLM>,
+    optimizer: AdamW,
+    /// Whether the host computes, so that reading a number costs nothing.
+    is_cpu: bool,
+    /// On a GPU: true as soon as a loss or gradient was not finite; no update is made from then on.
+    poisoned: Option<Tensor<1, Bool>>,
+}
+
+/// What makes one update, apart from the gradients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UpdateRule {
+    /// The step that it completes.
+    pub(super) step: u64,
+    /// Learning rate.
+    pub(super) learning_rate: f64,
+    /// Whether the moments start at zero.
+    pub(super) resets_moments: bool,
+}
+
+/// Loss and gradient norm of one update, still on the device.
+#[derive(Debug)]
+pub(super) struct Measured {
+    loss: Tensor<1>,
+    norm: Tensor<1>,
+    learning_rate: f64,
+}
+
+/// The same as numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct StepNumbers {
+    /// Mean over scored targets, before the update.
+    pub(super) loss: f64,
+    /// Global gradient norm before clipping.
+    pub(super) norm: f64,
+    /// Learning rate of the update.
+    pub(super) learning_rate: f64,
+}
+
+impl Learner {
+    /// Goes on with `model` and `optimizer`.
+    pub(super) fn new(model: LlamaForCausalLM, optimizer: AdamW, is_cpu: bool) -> Self {
+        Self { model: Some(model), optimizer, is_cpu, poisoned: None }
+    }
+
+    /// One clip and one step of the optimizer.
+    ///
+    /// # Errors
+    /// When the device fails, or loss or norm is not finite: then nothing has changed.
+    pub(super) fn update(&mut self, step: StepGradients, rule: UpdateRule) -> Result<Measured, EngineError> {
+        let norm = step.gradients.norm().expect("a network has at least one weight");
+        let measured = Measured { loss: step.loss, norm, learning_rate: rule.learning_rate };
+        let skip = self.guard(&measured, rule.step)?;
+        let update = Update { learning_rate: rule.learning_rate, norm: measured.norm.clone(), skip };
+        if rule.resets_moments {
+            self.optimizer.reset();
+        }
+        self.model = self.model.take().map(|model| self.optimizer.step(model, step.gradients, &update));
+        Ok(measured)
+    }
+
+    /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
+    fn guard(&mut self, measured: &Measured, step: u64) -> Result<Option<Tensor<1, Bool>>, EngineError> {
+        if self.is_cpu {
+            measured.read()?.check_finite(step)?;
+            return Ok(None);
+        }
+        let broken = (measured.loss.clone() + measured.norm.clone()).is_finite().bool_not();
+        let poisoned = self.poisoned.take().map_or_else(|| broken.clone(), |poisoned| poisoned.bool_or(broken.clone()));
+        self.poisoned = Some(poisoned.clone());
+        Ok(Some(poisoned))
+    }
+
+    /// Fails if a loss or gradient up to `step` was not finite: all updates since then were skipped.
+    pub(super) fn check_poison(&self, step: u64) -> Result<(), EngineError> {
+        let Some(flag) = &self.poisoned else { return Ok(()) };
+        let is_poisoned = flag.clone().try_into_data()?.iter::<bool>().any(|is_true| is_true);
+        if is_poisoned { Err(EngineError::Poisoned { step }) } else { Ok(()) }
+    }
+
+    /// The model.
+    pub(super) fn model(&self) -> &LlamaForCausalLM {
+        self.model.as_ref().expect("the model is absent only inside an update")
+    }
+
+    /// The optimizer with its moments.
+    pub(super) fn optimizer(&self) -> &AdamW {
+        &self.optimizer
+    }
+}
+
+#[cfg(test)]
+impl Learner {
+    /// Whether it keeps a flag for numbers that are not finite.
+    pub(super) fn keeps_flag(&self) -> bool {
+        self.poisoned.is_some()
+    }
+
+    /// Changes the weights without an update.
+    pub(super) fn change_model(&mut self, change: impl FnOnce(LlamaForCausalLM) -> LlamaForCausalLM) {
+        self.model = self.model.take().map(change);
+    }
+}
+
+impl Measured {
+    /// Waits for the device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(super) fn read(&self) -> Result<StepNumbers, EngineError> {
+        Ok(StepNumbers { loss: read(&self.loss)?, norm: read(&self.norm)?, learning_rate: self.learning_rate })
+    }
+}
+
+impl StepNumbers {
+    /// Fails if a number of `step` is not finite.
+    ///
+    /// # Errors
+    /// [`EngineError::NonFinite`].
+    pub(super) fn check_finite(self, step: u64) -> Result<(), EngineError> {
+        for (what, value) in [("loss", self.loss), ("gradient norm", self.norm)] {
+            if !value.is_finite() {
+                return Err(EngineError::NonFinite { what, step, value });
+            }
+        }
+        Ok(())
+    }
+}

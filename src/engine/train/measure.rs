@@ -1,0 +1,174 @@
+//! What is measured between steps: token-level loss, activation rates, samples.
+//!
+//! Is given the network and the place in the run, and says by events what it found; knows no commands and no updates. A stop
+//! does not wait for any measurement; the attempt that resumes makes up for those left out. Start at [`Measuring::measure_due`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::data::{TokenStream, Tokenizer};
+use crate::engine::batch::Batch;
+use crate::engine::error::EngineError;
+use crate::engine::evaluate::{Validation, token_loss};
+use crate::engine::generate::GreedyDecoder;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::probe::layer_activations;
+use crate::engine::train::facts::{Place, RunFacts};
+use crate::engine::train::prompts::{continuation, prompts};
+use crate::engine::workers::Workers;
+use crate::run::{Activations, Evaluation, EventSender, RunEvent, Sample, Warning};
+
+/// Sequences of the activation probe.
+const PROBE_SEQUENCES: usize = 4;
+
+/// The measurements of a run.
+#[derive(Debug)]
+pub(super) struct Measuring {
+    facts: Arc<RunFacts>,
+    workers: Rc<Workers>,
+    text: MeasuredText,
+    events: EventSender,
+    last_token_loss: Option<f64>,
+    /// The newest step of which nothing that was due was left out.
+    complete_at: Option<u64>,
+}
+
+/// The text that is measured on.
+#[derive(Debug)]
+pub(super) struct MeasuredText {
+    /// Validation text.
+    pub(super) validation: TokenStream,
+    /// Turns text into ids and back.
+    pub(super) tokenizer: Tokenizer,
+}
+
+/// Outcome of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Measurement<T> {
+    /// It was made.
+    Made(T),
+    /// There is too little text for it.
+    NoText,
+    /// Skipped, because the run is to end.
+    LeftOut,
+}
+
+impl Measuring {
+    /// Measurements on `text`; nothing was measured yet.
+    pub(super) fn new(facts: Arc<RunFacts>, workers: Rc<Workers>, text: MeasuredText, events: EventSender) -> Self {
+        Self { facts, workers, text, events, last_token_loss: None, complete_at: None }
+    }
+
+    /// The same, where an earlier attempt has made everything that was due after `step` updates.
+    pub(super) fn complete_at(self, step: u64) -> Self {
+        Self { complete_at: Some(step), ..self }
+    }
+
+    /// Whether everything that was due after `step` updates was measured; a stop may have come in between.
+    pub(super) fn has_measured(&self, step: u64) -> bool {
+        self.complete_at == Some(step)
+    }
+
+    /// The newest token-level loss of this attempt.
+    pub(super) fn last_token_loss(&self) -> Option<f64> {
+        self.last_token_loss
+    }
+
+    /// Makes the measurements that are due, or all of them if `always`: at the start and at the end of a stage.
+    ///
+    /// Returns whether none of them was left out because the run is to end.
+    pub(super) fn measure_due(&mut self, model: &LlamaForCausalLM, place: Place, always: bool) -> Result<bool, EngineError> {
+        let cadences = &self.facts.plan.cadences;
+        let is_due = |every: Option<u64>| every.is_some_and(|every| always || place.step.is_multiple_of(every));
+        let (evaluation, activations, samples) = (is_due(cadences.evaluation), is_due(cadences.activations), is_due(cadences.samples));
+        let is_complete = (!evaluation || self.token_loss(model, place)? != Measurement::LeftOut)
+            && (!activations || self.activations(model, place)? != Measurement::LeftOut)
+            && (!samples || self.samples(model, place)? != Measurement::LeftOut);
+        self.complete_at = is_complete.then_some(place.step);
+        Ok(is_complete)
+    }
+
+    /// Measures the token-level loss.
+    pub(super) fn token_loss(&mut self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<f64>, EngineError> {
+        let started = Instant::now();
+        let config = &self.facts.config;
+        let validation = Validation {
+            stream: &self.text.validation,
+            max_tokens: config.evaluation.max_tokens.0,
+            batch_size: config.training.micro_batch_size,
+            context_length: config.training.context_length,
+        };
+        if validation.num_sequences() == 0 {
+            return Ok(Measurement::NoText);
+        }
+        let Some(loss) = token_loss(&self.workers, model, &validation)? else { return Ok(Measurement::LeftOut) };
+        self.last_token_loss = Some(loss.mean);
+        self.events.send(RunEvent::Evaluated(Evaluation {
+            step: place.step,
+            stage: place.stage_idx,
+            patch_size: self.facts.plan.stages[place.stage_idx].patch_size,
+            tokens: self.tokens_at(place),
+            token_loss: loss.mean,
+            perplexity: loss.mean.exp(),
+            targets: loss.targets,
+            seconds: started.elapsed().as_secs_f64(),
+        }));
+        Ok(Measurement::Made(loss.mean))
+    }
+
+    /// Measures activation rates on the first validation text, cut as the stage cuts it.
+    fn activations(&self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<()>, EngineError> {
+        let stage = &self.facts.plan.stages[place.stage_idx];
+        let sequence = stage.sequence_tokens();
+        let num_sequences = PROBE_SEQUENCES.min((self.text.validation.len() / sequence as u64) as usize);
+        if num_sequences == 0 {
+            return Ok(Measurement::NoText);
+        }
+        let mut tokens = vec![0; num_sequences * sequence];
+        self.text.validation.read(0, &mut tokens);
+        let device = &self.workers.device.device;
+        let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
+        let (model, config) = (model.clone(), self.facts.config.activations.clone());
+        let Some(layers) = self.workers.run_one(move || layer_activations(&model, &batch, &config))? else {
+            return Ok(Measurement::LeftOut);
+        };
+        self.events.send(RunEvent::ActivationsMeasured(Activations {
+            step: place.step,
+            stage: place.stage_idx,
+            patch_size: stage.patch_size,
+            tokens: self.tokens_at(place),
+            threshold: self.facts.config.activations.threshold,
+            layers: layers?,
+        }));
+        Ok(Measurement::Made(()))
+    }
+
+    /// Continues the prompts, token by token; a stop does not wait for all of them.
+    pub(super) fn samples(&self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<()>, EngineError> {
+        let (config, tokenizer) = (&self.facts.config, &self.text.tokenizer);
+        let decoder = GreedyDecoder { model: model.clone(), context_length: config.training.context_length, device: self.workers.device.device.clone() };
+        let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
+        let max_new_tokens = config.samples.max_new_tokens;
+        for prompt in prompts(config, &self.text)? {
+            if prompt.ids.is_empty() {
+                let message = "an empty prompt cannot be continued without a begin-of-text token".to_owned();
+                self.events.send(RunEvent::Warning(Warning { message }));
+                continue;
+            }
+            let job = {
+                let (decoder, ids, ends, stop) = (decoder.clone(), prompt.ids.clone(), ends.clone(), self.workers.stop.clone());
+                move || decoder.continue_prompt(&ids, max_new_tokens, &ends, &stop)
+            };
+            let Some(new) = self.workers.run_one(job)?.transpose()?.flatten() else { return Ok(Measurement::LeftOut) };
+            let text = continuation(tokenizer, &prompt.ids, &new);
+            self.events.send(RunEvent::Sampled(Sample { step: place.step, stage: place.stage_idx, tokens: self.tokens_at(place), prompt: prompt.text, text }));
+        }
+        Ok(Measurement::Made(()))
+    }
+
+    /// Tokens that training has read.
+    fn tokens_at(&self, place: Place) -> u64 {
+        self.facts.plan.cost_after(place.step).tokens
+    }
+}

@@ -1,0 +1,73 @@
+//! Saves the state of a run between two updates.
+//!
+//! Knows the facts about the run and where its checkpoints are; not when one is due, nor what a failure means.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::checkpoint::{Snapshot, save};
+use crate::engine::error::EngineError;
+use crate::engine::train::facts::RunFacts;
+use crate::engine::train::learner::Learner;
+use crate::run::{CheckpointInfo, Checkpoints, EventSender, StopFlag, TrainerState};
+
+/// Writes the checkpoints of a run.
+#[derive(Debug)]
+pub(super) struct Saving {
+    facts: Arc<RunFacts>,
+    checkpoints: Checkpoints,
+    /// Receives the lines that no checkpoint may be ahead of.
+    events: EventSender,
+    stop: StopFlag,
+}
+
+/// What a checkpoint says about the run, apart from weights and moments.
+#[derive(Debug)]
+pub(super) struct SavePoint {
+    /// Completed updates.
+    pub(super) step: u64,
+    /// Whether everything that was due after the last of them was measured.
+    pub(super) has_measured: bool,
+    /// Time in steps of each stage so far, in seconds.
+    pub(super) active_seconds: Vec<f64>,
+    /// Whether pruning keeps it.
+    pub(super) permanent: bool,
+}
+
+/// A valid checkpoint of the state that was to be saved.
+#[derive(Debug)]
+pub(super) struct Saved {
+    /// The checkpoint.
+    pub(super) info: CheckpointInfo,
+    /// Whether it was written now; otherwise it was there already.
+    pub(super) is_new: bool,
+}
+
+impl Saving {
+    /// Saves to `checkpoints`, after all lines that `events` was given, unless `stop` forbids it.
+    pub(super) fn new(facts: Arc<RunFacts>, checkpoints: Checkpoints, events: EventSender, stop: StopFlag) -> Self {
+        Self { facts, checkpoints, events, stop }
+    }
+
+    /// Saves what `learner` is at `point`.
+    ///
+    /// # Errors
+    /// When the disk or the device fails, or numbers that are not finite have reached the learner. Earlier checkpoints stay valid.
+    pub(super) fn save(&self, learner: &Learner, point: SavePoint) -> Result<Saved, EngineError> {
+        learner.check_poison(point.step)?;
+        let started = Instant::now();
+        let state = TrainerState { optimizer_count: learner.optimizer().count, has_measured: point.has_measured, ..self.facts.state_after(point.step) };
+        let snapshot =
+            Snapshot { model: learner.model(), optimizer: learner.optimizer(), state, active_seconds: point.active_seconds, permanent: point.permanent };
+        let (checkpoint, is_new) = save(&self.checkpoints, snapshot, &self.events, &self.stop)?;
+        let info = CheckpointInfo {
+            step: point.step,
+            path: checkpoint.path.file_name().map_or_else(Default::default, |name| Path::new("checkpoints").join(name)),
+            bytes: checkpoint.manifest.bytes(),
+            seconds: started.elapsed().as_secs_f64(),
+            permanent: checkpoint.manifest.permanent,
+        };
+        Ok(Saved { info, is_new })
+    }
+}

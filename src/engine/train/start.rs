@@ -1,0 +1,77 @@
+//! Finds what training starts from: new weights, or the newest checkpoint that belongs to this run.
+
+use std::cell::RefCell;
+
+use crate::engine::checkpoint::load_optimizer;
+use crate::engine::device::ComputeDevice;
+use crate::engine::error::EngineError;
+use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::open::read_weights;
+use crate::engine::optimizer::AdamW;
+use crate::engine::train::facts::RunFacts;
+use crate::run::{Checkpoint, Checkpoints, Rejected, StopFlag};
+
+/// What training starts from.
+pub(super) struct Start {
+    /// Records gradients.
+    pub(super) model: LlamaForCausalLM,
+    /// The optimizer with its moments.
+    pub(super) optimizer: AdamW,
+    /// Step of the checkpoint, if there is one.
+    pub(super) resumed_from: Option<u64>,
+    /// Where training is.
+    pub(super) reached: Reached,
+}
+
+/// Position that earlier attempts reached.
+#[derive(Debug, Clone)]
+pub(super) struct Reached {
+    /// Completed updates.
+    pub(super) step: u64,
+    /// Time in steps of each stage, in seconds.
+    pub(super) active_seconds: Vec<f64>,
+    /// Whether everything that was due after the last update was measured.
+    pub(super) has_measured: bool,
+}
+
+impl Start {
+    /// Finds what to start from; also the checkpoints that are not used, and why.
+    ///
+    /// # Errors
+    /// When there are checkpoints but none is valid and of this run, or one cannot be loaded.
+    pub(super) fn find(facts: &RunFacts, checkpoints: &Checkpoints, device: &ComputeDevice, stop: &StopFlag) -> Result<(Self, Vec<Rejected>), EngineError> {
+        let first = RefCell::new(None);
+        let accepts = |checkpoint: &Checkpoint| {
+            let Some(difference) = facts.differences(checkpoint).into_iter().next() else { return Ok(()) };
+            let reason = format!("it belongs to another run: its {} is {}, but this run's is {}", difference.what, difference.found, difference.expected);
+            first.borrow_mut().get_or_insert((checkpoint.state.step, difference));
+            Err(reason)
+        };
+        let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
+        match (newest, first.into_inner()) {
+            (Some(checkpoint), _) => Ok((Self::from_checkpoint(&checkpoint, facts, device)?, rejected)),
+            (None, None) if rejected.is_empty() => Ok((Self::anew(facts, device), rejected)),
+            // To begin again would throw away what was trained, for a reason that only the user knows.
+            (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
+            (None, Some((at_step, difference))) if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") => {
+                Err(EngineError::OtherData { step: at_step })
+            }
+            (None, Some((at_step, difference))) => Err(EngineError::OtherRun { step: at_step, difference }),
+        }
+    }
+
+    fn anew(facts: &RunFacts, device: &ComputeDevice) -> Self {
+        let shape = &facts.plan.model;
+        let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
+        let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
+        Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, reached }
+    }
+
+    fn from_checkpoint(checkpoint: &Checkpoint, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+        let model = read_weights(checkpoint, &facts.plan.model, &device.device)?;
+        let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
+        let state = &checkpoint.state;
+        let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
+        Ok(Self { model, optimizer, resumed_from: Some(state.step), reached })
+    }
+}

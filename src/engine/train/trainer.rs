@@ -1,0 +1,350 @@
+//! The training loop, to be read as the method section of the paper: for each stage, for each step, take the step, report, do
+//! what is due.
+//!
+//! Commands are obeyed between micro-batches. Nothing is read back from a GPU except on steps that report.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::OptimizerState;
+use crate::data::Loader;
+use crate::engine::error::EngineError;
+use crate::engine::ops::positions::Positions;
+use crate::engine::step::StepInput;
+use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
+use crate::engine::train::clock::Clock;
+use crate::engine::train::facts::{Place, RunFacts};
+use crate::engine::train::learner::{Learner, Measured, UpdateRule};
+use crate::engine::train::measure::{MeasuredText, Measurement, Measuring};
+use crate::engine::train::obey::{Answer, Done, Ending, Order, Steering, Work};
+use crate::engine::train::save::{SavePoint, Saved, Saving};
+use crate::engine::train::start::Start;
+use crate::engine::train::wall_time::{StepTime, WallTime};
+use crate::engine::workers::Workers;
+use crate::plan::StagePlan;
+use crate::run::{
+    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome, RunEnd, RunEvent, StageLedger, StageStart, StepMetrics,
+    StopLevel, Trouble,
+};
+
+/// Trains one run.
+#[derive(Debug)]
+pub(super) struct Trainer {
+    facts: Arc<RunFacts>,
+    workers: Rc<Workers>,
+    loader: Loader,
+    learner: Learner,
+    measuring: Measuring,
+    saving: Saving,
+    steering: Steering,
+    events: EventSender,
+    clock: Clock,
+    /// Completed updates.
+    step: u64,
+}
+
+/// What a trainer is given besides the state that it starts from.
+#[derive(Debug)]
+pub(super) struct Equipment {
+    /// What does not change while it trains.
+    pub(super) facts: Arc<RunFacts>,
+    /// The device and the threads that compute.
+    pub(super) workers: Workers,
+    /// Training text in its order.
+    pub(super) loader: Loader,
+    /// Text to measure on.
+    pub(super) text: MeasuredText,
+    /// The run's checkpoints.
+    pub(super) checkpoints: Checkpoints,
+    /// Receives all events of the run.
+    pub(super) events: EventSender,
+    /// When this attempt began.
+    pub(super) started: Instant,
+}
+
+impl Trainer {
+    /// A trainer that goes on from `start` and obeys what comes through `inbox`.
+    pub(super) fn new(equipment: Equipment, inbox: Inbox, start: Start) -> Self {
+        let Equipment { facts, workers, loader, text, checkpoints, events, started } = equipment;
+        let Start { model, optimizer, reached, .. } = start;
+        let workers = Rc::new(workers);
+        let measuring = Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
+        Self {
+            learner: Learner::new(model, optimizer, workers.device.is_cpu),
+            measuring: if reached.has_measured { measuring.complete_at(reached.step) } else { measuring },
+            saving: Saving::new(Arc::clone(&facts), checkpoints, events.clone(), inbox.stop_flag().clone()),
+            steering: Steering::new(inbox, events.clone(), WallTime::of(&facts, started, &reached)),
+            step: reached.step,
+            clock: Clock::new(reached.active_seconds),
+            facts,
+            workers,
+            loader,
+            events,
+        }
+    }
+
+    /// Trains to the end of the plan, or until told to end; then answers the commands that requested the end.
+    ///
+    /// # Errors
+    /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
+    pub(super) fn train(&mut self) -> Result<Outcome, EngineError> {
+        let result = self.train_stages();
+        self.steering.answer_at_the_end(self.step, &result);
+        Ok(result?.outcome())
+    }
+
+    /// What the run says at its end.
+    pub(super) fn end_of_run(&self, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
+        RunEnd {
+            outcome,
+            step: self.step,
+            tokens: self.facts.plan.cost_after(self.step).tokens,
+            active_seconds: self.clock.total_seconds(),
+            token_loss: self.measuring.last_token_loss(),
+            error,
+        }
+    }
+
+    /// The method: for each stage, for each step, take the step, report, do what is due.
+    fn train_stages(&mut self) -> Result<Ending, EngineError> {
+        let facts = Arc::clone(&self.facts);
+        let plan = &facts.plan;
+        self.steering.begin(self.step);
+        if !self.measuring.has_measured(self.step) {
+            // The start of a run, or what an attempt that was told to end left out.
+            let idx = plan.stage_idx_after(self.step.saturating_sub(1));
+            if !self.measure_and_save(idx, &plan.stages[idx], true)? {
+                return self.end(idx);
+            }
+        }
+        for idx in plan.stage_idx_after(self.step)..plan.stages.len() {
+            let stage = &plan.stages[idx];
+            self.enter(idx, stage);
+            let shared = self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
+            let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: facts.config.training.recompute };
+            while self.step < stage.last_step() {
+                let Some(measured) = self.take_step(idx, stage, &input)? else { return self.end(idx) };
+                self.report(idx, stage, &measured)?;
+                if !self.do_what_is_due(idx, stage)? {
+                    return self.end(idx);
+                }
+            }
+        }
+        Ok(Ending::Completed)
+    }
+
+    /// Begins or resumes a stage. Moments are reset by its first update, so that a checkpoint of the switch still holds what
+    /// the stage before ended with, even one that a command requests after the switch.
+    fn enter(&self, idx: usize, stage: &StagePlan) {
+        if self.step > stage.first_step {
+            return;
+        }
+        let optimizer_reset = idx == 0 || stage.optimizer_state == OptimizerState::Reset;
+        let start = StageStart { stage: idx, patch_size: stage.patch_size, step: self.step, tokens: stage.first_token, optimizer_reset };
+        self.events.send(RunEvent::StageStarted(start));
+    }
+
+    /// One update: all micro-batches, one clip, one step of the optimizer. `None` if the run was told to end.
+    fn take_step(&mut self, idx: usize, stage: &StagePlan, input: &StepInput) -> Result<Option<Measured>, EngineError> {
+        let data_position = self.data_position(stage);
+        let mut sum = Accumulation::default();
+        while !sum.is_complete(stage) {
+            if !self.obey(idx, stage)? {
+                return Ok(None);
+            }
+            let with = Computing { workers: &self.workers, model: self.learner.model(), input };
+            let text = StepText { loader: &self.loader, data_position, stage };
+            if !sum.add_group(with, text, &mut self.clock)? {
+                // A step that is not complete is dropped.
+                return Ok(None);
+            }
+        }
+        self.clock.run();
+        let rule = UpdateRule {
+            step: self.step + 1,
+            learning_rate: stage.schedule.learning_rate(self.step - stage.first_step),
+            resets_moments: self.step == stage.first_step && idx > 0 && stage.optimizer_state == OptimizerState::Reset,
+        };
+        let measured = self.learner.update(sum.finish(input), rule)?;
+        self.step += 1;
+        self.clock.rest();
+        self.clock.count_step();
+        Ok(Some(measured))
+    }
+
+    /// Where the next update begins in the order of the data.
+    fn data_position(&self, stage: &StagePlan) -> u64 {
+        stage.first_data_token + (self.step - stage.first_step) * stage.tokens_per_step
+    }
+
+    /// Reports the newest update, if it is a reporting step.
+    fn report(&mut self, idx: usize, stage: &StagePlan, measured: &Measured) -> Result<(), EngineError> {
+        let plan = &self.facts.plan;
+        if !self.step.is_multiple_of(plan.cadences.report) && self.step != stage.last_step() {
+            return Ok(());
+        }
+        self.clock.run();
+        let numbers = measured.read()?;
+        self.clock.rest();
+        numbers.check_finite(self.step)?;
+        self.learner.check_poison(self.step)?;
+        let lap = self.clock.lap(idx);
+        let cost = plan.cost_after(self.step);
+        let position = self.data_position(stage) - stage.tokens_per_step;
+        self.events.send(RunEvent::StepCompleted(StepMetrics {
+            step: self.step,
+            stage: idx,
+            patch_size: stage.patch_size,
+            epoch: self.loader.order.place(position).epoch,
+            tokens: cost.tokens,
+            positions: cost.positions,
+            flops: cost.flops,
+            loss: numbers.loss,
+            learning_rate: numbers.learning_rate,
+            grad_norm: numbers.norm,
+            step_seconds: lap.step_seconds,
+            active_seconds: self.clock.total_seconds(),
+            tokens_per_second: stage.tokens_per_step as f64 / lap.step_seconds,
+            data_wait_seconds: lap.data_wait_seconds,
+        }));
+        Ok(())
+    }
+
+    /// Measures and saves at their cadences and at the end of a stage. Returns whether training continues.
+    fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
+        let is_save_due = self.facts.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
+        self.measure_and_save(idx, stage, is_save_due)
+    }
+
+    /// Measures what is due, closes the stage if this is its end, and then saves if that is due, too.
+    ///
+    /// Returns whether training continues. If it does not, nothing was saved, and a stage at its end is still open: the attempt
+    /// that resumes from here measures again, and then closes it.
+    fn measure_and_save(&mut self, idx: usize, stage: &StagePlan, is_save_due: bool) -> Result<bool, EngineError> {
+        let ends = self.step == stage.last_step();
+        let always = ends || self.step == 0;
+        if !self.measuring.measure_due(self.learner.model(), self.place(idx), always)? || self.steering.is_killed() {
+            return Ok(false);
+        }
+        if ends {
+            self.events.send(RunEvent::StageCompleted(self.ledger(idx, stage)));
+        }
+        if self.step == self.facts.plan.steps {
+            // There is no later try, and a run without its last checkpoint is not complete.
+            match self.try_save(idx, true) {
+                // A kill came while it was being written.
+                Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(false),
+                saved => drop(saved?),
+            }
+        } else if is_save_due || ends {
+            self.save(idx, ends);
+        }
+        Ok(true)
+    }
+
+    /// Cost and duration of stage `idx`.
+    fn ledger(&self, idx: usize, stage: &StagePlan) -> StageLedger {
+        let cost = stage.cost(stage.steps);
+        let active_seconds = self.clock.stage_seconds(idx);
+        StageLedger {
+            stage: idx,
+            patch_size: stage.patch_size,
+            step: self.step,
+            steps: stage.steps,
+            tokens: cost.tokens,
+            positions: cost.positions,
+            flops: cost.flops,
+            active_seconds,
+            tokens_per_second: cost.tokens as f64 / active_seconds,
+        }
+    }
+
+    /// Saves; a failure is reported, and training continues with the earlier checkpoints intact.
+    fn save(&mut self, idx: usize, permanent: bool) -> Option<CheckpointInfo> {
+        self.try_save(idx, permanent)
+            .inspect_err(|error| self.events.send(RunEvent::CheckpointFailed(CheckpointFailure { step: self.step, error: error.to_string() })))
+            .ok()
+    }
+
+    /// Saves the state after the last completed update.
+    fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
+        let has_measured = self.measuring.has_measured(self.step);
+        let point = SavePoint { step: self.step, has_measured, active_seconds: self.clock.stages(idx), permanent };
+        let Saved { info, is_new } = self.saving.save(&self.learner, point)?;
+        if is_new {
+            self.steering.count_save(&info);
+            self.events.send(RunEvent::CheckpointSaved(info.clone()));
+        }
+        Ok(info)
+    }
+
+    /// Obeys the commands that wait. Returns whether training continues.
+    fn obey(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
+        let positions = stage.tokens_per_step as f64 / stage.patch_size.get() as f64;
+        self.steering.keep_time(StepTime { place: self.place(idx), positions, seconds: self.clock.stages(idx).iter().sum() });
+        loop {
+            match self.steering.next_order(self.step) {
+                Order::Train => return Ok(true),
+                Order::End(_) => return Ok(false),
+                Order::Work(work, asked) => {
+                    let answer = self.carry_out(idx, work)?;
+                    self.steering.answer(asked, answer);
+                }
+            }
+        }
+    }
+
+    /// Does what a command asks for.
+    fn carry_out(&mut self, idx: usize, work: Work) -> Result<Answer, EngineError> {
+        let (step, place) = (self.step, self.place(idx));
+        Ok(match work {
+            Work::Settle => {
+                // A GPU works through its queue for a while after the host has stopped adding to it.
+                self.workers.device.device.sync()?;
+                Ok(Done::new(format!("paused after step {step}")))
+            }
+            Work::Save => self.save(idx, false).map(Done::saved).ok_or("see the log; training continues and earlier checkpoints remain valid".to_owned()),
+            Work::Evaluate => match self.measuring.token_loss(self.learner.model(), place)? {
+                Measurement::Made(loss) => Ok(Done::new(format!("token loss {loss:.4} after step {step}"))),
+                Measurement::LeftOut => Err("the run is stopping".to_owned()),
+                Measurement::NoText => Err("there is too little validation text".to_owned()),
+            },
+            Work::Sample => match self.measuring.samples(self.learner.model(), place)? {
+                Measurement::LeftOut => Err("the run is stopping".to_owned()),
+                Measurement::Made(()) | Measurement::NoText => Ok(Done::new(format!("continued the prompts after step {step}"))),
+            },
+        })
+    }
+
+    /// Ends early at the level of the stop flag: with a checkpoint, or without.
+    fn end(&mut self, idx: usize) -> Result<Ending, EngineError> {
+        // The command that raised the flag may still be waiting to be accepted.
+        let Order::End(StopLevel::AfterCheckpoint) = self.steering.next_order(self.step) else { return Ok(Ending::Interrupted) };
+        let ends_stage = self.facts.plan.stages.iter().any(|stage| stage.last_step() == self.step);
+        match self.try_save(idx, ends_stage) {
+            Ok(info) => Ok(Ending::Stopped(info)),
+            // A kill came while the checkpoint was being written.
+            Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => Ok(Ending::Interrupted),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where training is, in stage `idx`.
+    fn place(&self, idx: usize) -> Place {
+        Place { step: self.step, stage_idx: idx }
+    }
+}
+
+#[cfg(test)]
+impl Trainer {
+    /// What is known about its run.
+    pub(super) fn facts(&self) -> &RunFacts {
+        &self.facts
+    }
+
+    /// What learns, for a test to look at and to break.
+    pub(super) fn learner(&mut self) -> &mut Learner {
+        &mut self.learner
+    }
+}

@@ -1,0 +1,120 @@
+//! The wall-time limit of a run: when it must begin to end, so that its last step and its last checkpoint still fit.
+
+use std::time::{Duration, Instant};
+
+use crate::config::RunConfig;
+use crate::engine::train::facts::{Place, RunFacts};
+use crate::engine::train::start::Reached;
+
+/// Smallest reserve before the limit.
+const LEAST_RESERVE: Duration = Duration::from_secs(1);
+/// Safety factor of the reserve over the measured duration of a step and a save.
+const RESERVE_MARGIN: f64 = 1.25;
+/// Assumed bytes per second of a save before the first one: a slow network disk.
+const SLOW_DISK: f64 = 50e6;
+
+/// The limit of a run, and how long ending takes.
+#[derive(Debug)]
+pub(super) struct WallTime {
+    started: Instant,
+    limit: Duration,
+    steps: SlowestStep,
+    /// Seconds of the slowest save.
+    slowest_save: Option<f64>,
+    /// Seconds that a save is assumed to take before the first one.
+    assumed_save: f64,
+}
+
+/// What the clock of steps shows at a place in the run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepTime {
+    /// The place.
+    pub(super) place: Place,
+    /// Positions of one step of its stage.
+    pub(super) positions: f64,
+    /// Time in steps of the run, in seconds.
+    pub(super) seconds: f64,
+}
+
+/// How long a step takes at most.
+#[derive(Debug, Default)]
+struct SlowestStep {
+    /// Stage that it was seen in.
+    stage: usize,
+    /// Seconds per position.
+    of_position: f64,
+    /// Completed updates when the clock was read last, and the seconds that it showed.
+    last_step: u64,
+    last_seconds: f64,
+}
+
+impl WallTime {
+    /// The limit of a run that `started` then and goes on from what it has `reached`, if it has a limit.
+    pub(super) fn of(facts: &RunFacts, started: Instant, reached: &Reached) -> Option<Self> {
+        let steps = SlowestStep { last_step: reached.step, last_seconds: reached.active_seconds.iter().sum(), ..SlowestStep::default() };
+        let assumed_save = facts.plan.memory.checkpoint as f64 / SLOW_DISK;
+        facts.config.training.max_walltime.map(|limit| Self { started, limit: limit.0, steps, slowest_save: None, assumed_save })
+    }
+
+    /// When the run must begin to end; a limit beyond what the clock can count is none.
+    pub(super) fn deadline(&mut self, now: StepTime) -> Option<Instant> {
+        if now.place.step > self.steps.last_step {
+            self.steps.count(now);
+        }
+        let save = self.slowest_save.unwrap_or(self.assumed_save);
+        let needed = Duration::try_from_secs_f64(RESERVE_MARGIN * (self.steps.of_position * now.positions + save)).unwrap_or(Duration::MAX);
+        self.started.checked_add(self.limit.saturating_sub(reserve(needed, self.limit)))
+    }
+
+    /// Remembers how long a save took.
+    pub(super) fn count_save(&mut self, seconds: f64) {
+        let slowest = self.slowest_save.get_or_insert(seconds);
+        *slowest = slowest.max(seconds);
+    }
+}
+
+impl SlowestStep {
+    /// Counts the steps since the clock was read last.
+    fn count(&mut self, now: StepTime) {
+        let Place { step, stage_idx } = now.place;
+        let of_each = (now.seconds - self.last_seconds) / (step - self.last_step) as f64 / now.positions;
+        // Until a step of a new stage was seen, the last stage's positions say how long its own take.
+        self.of_position = if stage_idx == self.stage { self.of_position.max(of_each) } else { of_each };
+        (self.stage, self.last_step, self.last_seconds) = (stage_idx, step, now.seconds);
+    }
+}
+
+/// When a run that began at `started` has to stop before its first step, if it has a wall-time limit.
+pub(super) fn first_deadline(started: Instant, config: &RunConfig) -> Option<Instant> {
+    config.training.max_walltime.and_then(|limit| started.checked_add(limit.0.saturating_sub(reserve(LEAST_RESERVE, limit.0))))
+}
+
+/// What is left of `limit` for ending, which needs `needed`.
+fn reserve(needed: Duration, limit: Duration) -> Duration {
+    needed.max(LEAST_RESERVE).min(limit / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_what_ending_needs_but_at_most_half_the_limit() {
+        let seconds = Duration::from_secs;
+        assert_eq!(reserve(seconds(0), seconds(3600)), seconds(1));
+        assert_eq!(reserve(seconds(90), seconds(3600)), seconds(90));
+        assert_eq!(reserve(seconds(90), seconds(60)), seconds(30));
+        assert_eq!(reserve(seconds(0), seconds(1)), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn the_slowest_step_of_a_stage_counts_and_a_new_stage_starts_over() {
+        let mut slowest = SlowestStep::default();
+        let at = |stage_idx, step, seconds, positions| StepTime { place: Place { step, stage_idx }, positions, seconds };
+        slowest.count(at(0, 1, 3.0, 10.0));
+        slowest.count(at(0, 3, 5.0, 10.0));
+        assert_eq!(slowest.of_position.to_bits(), 0.3_f64.to_bits());
+        slowest.count(at(1, 4, 13.0, 40.0));
+        assert_eq!(slowest.of_position.to_bits(), 0.2_f64.to_bits());
+    }
+}

@@ -1,0 +1,225 @@
+//! What a path opens as a model, and what it says if it does not.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use patchtui::config::to_toml;
+use patchtui::engine::generate::GreedyDecoder;
+use patchtui::engine::{LoadedModel, OpenError};
+use patchtui::run::{MODEL_FILE, RunDirectory, RunEvent, StopFlag};
+
+use crate::formats::{FORMATS, Fixture};
+use crate::resume::{tiny_config, train};
+
+fn open(path: &Path) -> Result<LoadedModel, OpenError> {
+    LoadedModel::open(path, &Device::flex())
+}
+
+fn step_of(path: &Path) -> u64 {
+    open(path).unwrap().checkpoint.state.step
+}
+
+fn checkpoint(run: &RunDirectory, step: u64) -> PathBuf {
+    run.checkpoints().join(format!("step-{step:08}"))
+}
+
+#[test]
+fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itself() {
+    for format in FORMATS {
+        let fixture = Fixture::copy(format);
+        let run = fixture.run();
+        let loaded = open(run.path()).unwrap();
+        assert_eq!((loaded.checkpoint.state.step, &loaded.checkpoint.path), (7, &checkpoint(&run, 7)), "{format}");
+        assert_eq!((loaded.shape.vocab_size, loaded.shape.hidden_size, loaded.shape.num_hidden_layers), (256, 8, 1), "{format}");
+        assert_eq!((loaded.tokenizer.choice(), loaded.context_length, loaded.add_bos), ("bytes", 16, true), "{format}");
+        assert_eq!(loaded.run, run, "{format}");
+        assert_eq!(step_of(&checkpoint(&run, 6)), 6, "{format}");
+        // What is written first is newest, as long as it is valid.
+        let model = checkpoint(&run, 7).join(MODEL_FILE);
+        let mut bytes = fs::read(&model).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&model, bytes).unwrap();
+        let older = open(run.path()).unwrap();
+        assert_eq!((older.checkpoint.state.step, older.rejected.len()), (6, 1), "{format}");
+        assert!(older.rejected[0].reason.contains("model.safetensors: its content is not what was written"), "{:?}", older.rejected);
+    }
+}
+
+#[test]
+fn the_folder_of_checkpoints_may_be_a_link() {
+    let fixture = Fixture::copy("format-2");
+    let (run, elsewhere) = (fixture.run(), tempfile::tempdir().unwrap());
+    let moved = elsewhere.path().join("weights");
+    fs::rename(run.checkpoints(), &moved).unwrap();
+    symlink(&moved, run.checkpoints()).unwrap();
+    assert_eq!((step_of(run.path()), step_of(&checkpoint(&run, 6))), (7, 6));
+}
+
+#[test]
+fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDirectory::new(folder.path().join("run"));
+    let config = tiny_config(&["samples.every_steps=9"]);
+    let (end, events) = train(config.clone(), run.path(), |_| None);
+    fs::write(run.config(), to_toml(&config)).unwrap();
+    let loaded = open(run.path()).unwrap();
+    assert_eq!(loaded.checkpoint.state.step, end.step);
+    let tokenizer = loaded.tokenizer;
+    let bos = tokenizer.bos().filter(|_| loaded.add_bos);
+    let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
+    let decoder = GreedyDecoder { model: loaded.model, context_length: loaded.context_length, device: Device::flex() };
+    let mut samples = 0;
+    for event in &events {
+        let RunEvent::Sampled(sample) = event else { continue };
+        if sample.step < end.step {
+            continue;
+        }
+        let prompt: Vec<u32> = bos.into_iter().chain(tokenizer.encode(&sample.prompt).unwrap()).collect();
+        let new = decoder.continue_prompt(&prompt, config.samples.max_new_tokens, &ends, &StopFlag::default()).unwrap().unwrap();
+        assert_eq!(tokenizer.decode(&[prompt, new].concat()), format!("{}{}", sample.prompt, sample.text));
+        samples += 1;
+    }
+    assert_eq!(samples, 2);
+}
+
+/// Changes a run of `format`, and opens what `change` returns. `FIXTURE` stands for the folder of the run.
+fn fails(format: &'static str, change: impl FnOnce(&RunDirectory) -> PathBuf, message: &str, hint: &str) {
+    let fixture = Fixture::copy(format);
+    let run = fixture.run();
+    let path = change(&run);
+    let error = open(&path).unwrap_err();
+    let folder = run.path().parent().unwrap().to_str().unwrap();
+    let relative = |text: String| text.replace(folder, "FIXTURE");
+    assert_eq!((relative(error.to_string()), relative(error.hint())), (message.to_owned(), hint.to_owned()));
+}
+
+#[test]
+fn a_path_to_nothing_valid_says_what_is_missing() {
+    let list = "list all runs with: patchtui runs";
+    let copy = "restore it from a copy, or name its run, which stands for its newest valid checkpoint";
+    fails("format-2", |run| run.path().join("../papers"), "FIXTURE/books/../papers does not exist", list);
+    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint of one", list);
+    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is neither a run nor a checkpoint of one", list);
+    fails(
+        "format-2",
+        |run| {
+            fs::remove_dir_all(run.checkpoints()).unwrap();
+            run.path().into()
+        },
+        "FIXTURE/books has no checkpoint yet",
+        "go on with it until it has saved one: patchtui resume FIXTURE/books",
+    );
+    fails(
+        "format-2",
+        |run| {
+            for step in [6, 7] {
+                fs::remove_file(checkpoint(run, step).join("trainer.json")).unwrap();
+            }
+            run.path().into()
+        },
+        "none of the run's 2 checkpoints can be used; FIXTURE/books/checkpoints/step-00000007 is not used: \
+         FIXTURE/books/checkpoints/step-00000007/trainer.json: No such file or directory (os error 2)",
+        "restore a checkpoint from a copy",
+    );
+    fails(
+        "format-1",
+        |run| {
+            fs::write(checkpoint(run, 7).join(MODEL_FILE), "short").unwrap();
+            checkpoint(run, 7)
+        },
+        "checkpoint: FIXTURE/books/checkpoints/step-00000007/model.safetensors: it has 5 bytes instead of 11680",
+        copy,
+    );
+    fails(
+        "format-2",
+        |run| {
+            fs::rename(checkpoint(run, 7), checkpoint(run, 8)).unwrap();
+            checkpoint(run, 8)
+        },
+        "checkpoint: FIXTURE/books/checkpoints/step-00000008/manifest.json: it is for step 7, which does not match its directory's name",
+        copy,
+    );
+}
+
+#[test]
+fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
+    fails(
+        "format-2",
+        |run| {
+            let alone = run.path().join("../step-00000007");
+            fs::rename(checkpoint(run, 7), &alone).unwrap();
+            alone
+        },
+        "FIXTURE/books/../step-00000007 lies outside its run, which says how it was trained",
+        "move it back into checkpoints/ of its run, or copy the whole run instead",
+    );
+    for format in FORMATS {
+        fails(
+            format,
+            |run| {
+                fs::copy("assets/demo-tokenizer.json", run.tokenizer()).unwrap();
+                run.path().into()
+            },
+            "the tokenizer FIXTURE/books/tokenizer.json is not the one that FIXTURE/books/checkpoints/step-00000007 was trained with",
+            "restore the run's tokenizer.json from a copy",
+        );
+    }
+    fails(
+        "format-2",
+        |run| {
+            fs::write(run.tokenizer(), "{").unwrap();
+            run.path().into()
+        },
+        "tokenizer \"FIXTURE/books/tokenizer.json\" cannot be used: EOF while parsing an object at line 1 column 1",
+        "restore the run's tokenizer.json from a copy",
+    );
+    fails(
+        "format-2",
+        |run| {
+            fs::write(run.config(), "seed = \"one\"").unwrap();
+            run.path().into()
+        },
+        "FIXTURE/books/config.toml:1: seed = \"one\", expected an integer from 0 to 9223372036854775807",
+        "restore the run's config.toml from a copy",
+    );
+    fails(
+        "format-2",
+        |run| {
+            fs::remove_file(run.config()).unwrap();
+            run.path().into()
+        },
+        "FIXTURE/books/config.toml is missing, which says how the network was trained",
+        "restore the run's config.toml from a copy",
+    );
+}
+
+/// The first format has the sizes of the network in the run's plan only.
+#[test]
+fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
+    let remove = |run: &RunDirectory| {
+        fs::remove_file(run.plan()).unwrap();
+        run.path().to_owned()
+    };
+    let restore = "restore the run's plan.json from a copy";
+    fails("format-1", remove, "FIXTURE/books/plan.json does not say the sizes of the network: No such file or directory (os error 2)", restore);
+    let newer = Fixture::copy("format-2");
+    assert_eq!(step_of(&remove(&newer.run())), 7);
+    let replace = |from: &'static str, to: &'static str| {
+        move |run: &RunDirectory| {
+            let plan = fs::read_to_string(run.plan()).unwrap();
+            assert!(plan.contains(from));
+            fs::write(run.plan(), plan.replacen(from, to, 1)).unwrap();
+            run.path().to_owned()
+        }
+    };
+    let unknown = replace("\"vocab_size\": 256", "\"vocab_size\": 0");
+    fails("format-1", unknown, "FIXTURE/books/plan.json does not say the sizes of the network: it has no \"model\"", restore);
+    fails(
+        "format-1",
+        replace("\"num_hidden_layers\": 1", "\"num_hidden_layers\": 0"),
+        "checkpoint: FIXTURE/books/checkpoints/step-00000007/model.safetensors: it has 2648 weights instead of 2056",
+        "restore the checkpoint from a copy",
+    );
+}
