@@ -69,6 +69,7 @@ fn token_cache(directory: &RunDirectory) -> PathBuf {
 #[cfg(feature = "engine")]
 mod with_burn {
     use super::{CommandError, Foreground, RunDirectory, token_cache};
+    use crate::engine::allocator::keep_freed_memory;
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
     use crate::report::{Json, Plain, stdout};
@@ -79,6 +80,7 @@ mod with_burn {
     /// # Errors
     /// When the run's files cannot be used.
     pub fn run(directory: &RunDirectory, lock: RunLock, foreground: Option<Foreground>) -> Result<u8, CommandError> {
+        keep_freed_memory();
         // Messages of libraries go to the process's standard error: in the background that is engine.log.
         let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
         let config = engine_config(directory)?;

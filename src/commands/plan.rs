@@ -140,6 +140,7 @@ fn stage_speeds(config: &RunConfig, plan: &RunPlan) -> Result<Vec<f64>, CommandE
     if plan.num_parameters > MOST_MEASURED || is_long {
         return Ok(Vec::new());
     }
+    crate::engine::allocator::keep_freed_memory();
     let device = device.with_threads(crate::commands::capacity::num_threads(0));
     crate::engine::measure_speeds(plan, config.training.recompute, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
 }
