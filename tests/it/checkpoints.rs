@@ -35,6 +35,7 @@ fn state(step: u64) -> TrainerState {
         model: None,
         tokenizer: None,
         data_order: None,
+        arithmetic: 2,
     }
 }
 

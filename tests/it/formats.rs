@@ -144,5 +144,8 @@ fn a_run_of_every_format_goes_on() {
         assert_eq!(history.steps.iter().map(|point| point.step).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>(), "{}", fixture.name);
         assert_eq!(history.end.map(|end| end.outcome), Some(Outcome::Completed), "{}", fixture.name);
         assert!(history.log.iter().all(|line| !line.text.contains("is not used")), "{}: {:?}", fixture.name, history.log);
+        // Both were written before the network had backward passes of its own.
+        let is_said = history.log.iter().any(|line| line.text.contains("will not be bit-identical"));
+        assert!(is_said, "{}: {:?}", fixture.name, history.log);
     }
 }

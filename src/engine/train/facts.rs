@@ -59,6 +59,7 @@ impl RunFacts {
                 blocks_per_epoch: self.order.blocks_per_epoch(),
                 shuffle: self.config.data.shuffle,
             }),
+            arithmetic: TrainerState::ARITHMETIC,
         }
     }
 

@@ -114,6 +114,10 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         plan: plan.into(),
     })));
     plan.warnings.iter().cloned().for_each(warn);
+    if start.is_inexact {
+        let checkpoint = "the checkpoint is from a version of patchtui that adds up in another order";
+        warn(format!("{checkpoint}: the run resumes, but its results will not be bit-identical"));
+    }
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
     if prepared.validation.len().min(config.evaluation.max_tokens.0) < config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());

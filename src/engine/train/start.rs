@@ -9,16 +9,18 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::read_weights;
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::run::{Checkpoint, Checkpoints, Rejected, StopFlag};
+use crate::run::{Checkpoint, Checkpoints, Rejected, StopFlag, TrainerState};
 
 /// What training starts from.
 pub(super) struct Start {
-    /// Records gradients.
+    /// The weights.
     pub(super) model: LlamaForCausalLM,
     /// The optimizer with its moments.
     pub(super) optimizer: AdamW,
     /// Step of the checkpoint, if there is one.
     pub(super) resumed_from: Option<u64>,
+    /// Whether that checkpoint was computed in another order than this version computes.
+    pub(super) is_inexact: bool,
     /// Where training is.
     pub(super) reached: Reached,
 }
@@ -64,7 +66,7 @@ impl Start {
         let shape = &facts.plan.model;
         let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
         let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
-        Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, reached }
+        Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, reached }
     }
 
     fn from_checkpoint(checkpoint: &Checkpoint, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
@@ -72,6 +74,6 @@ impl Start {
         let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
         let state = &checkpoint.state;
         let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
-        Ok(Self { model, optimizer, resumed_from: Some(state.step), reached })
+        Ok(Self { model, optimizer, resumed_from: Some(state.step), is_inexact: state.arithmetic != TrainerState::ARITHMETIC, reached })
     }
 }

@@ -43,6 +43,9 @@ pub struct TrainerState {
     /// How the token stream is cut and ordered.
     #[serde(default)]
     pub data_order: Option<DataOrder>,
+    /// Version of the arithmetic that computed it.
+    #[serde(default = "first_arithmetic")]
+    pub arithmetic: u32,
 }
 
 /// How a token stream is cut into blocks and in which order they are read.
@@ -71,9 +74,13 @@ impl TrainerState {
     /// Version of the files that are written today.
     pub const FORMAT_VERSION: u32 = 2;
 
+    /// Version of the arithmetic of today. Another order of additions is another version: it follows the same run, but not to
+    /// the last bit. 1 recorded the forward pass; 2 has backward passes of its own.
+    pub const ARITHMETIC: u32 = 2;
+
     /// What differs from `expected`, the state that the plan has after the same number of updates; causes before consequences.
     ///
-    /// Values that an older format lacks are not compared, and neither is `has_measured`.
+    /// Values that an older format lacks are not compared, and neither are `has_measured` and `arithmetic`.
     #[must_use]
     pub fn differences(&self, expected: &Self) -> Vec<Difference> {
         let as_json = |state: &Self| serde_json::to_value(state).unwrap_or_default();
@@ -86,8 +93,12 @@ impl TrainerState {
     }
 }
 
+fn first_arithmetic() -> u32 {
+    1
+}
+
 /// What may differ between checkpoints of one run.
-const NOT_COMPARED: [&str; 2] = ["format_version", "has_measured"];
+const NOT_COMPARED: [&str; 3] = ["format_version", "has_measured", "arithmetic"];
 /// What makes other values differ as well, in the order in which a person wants to know.
 const CAUSES: [&str; 5] = ["seed", "tokenizer", "data_fingerprint", "data_order", "model"];
 
