@@ -34,7 +34,7 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
         );
         return Err(CommandError::usage(message, hint));
     }
-    Ok(Some(format!("training may need up to {} of memory, but only {free} is available; if it fails: {hint}", format::bytes(need.expected))))
+    Ok(Some(format!("training is expected to need {} of memory, but only {free} is available; if it fails: {hint}", format::bytes(need.expected))))
 }
 
 /// What to change so that the run fits.
@@ -80,7 +80,7 @@ mod tests {
         let need = MemoryNeed::new(&plan, &config, 2);
         assert_eq!(check_memory(&config, &plan, need.expected).unwrap(), None);
         let warning = check_memory(&config, &plan, need.expected - 1).unwrap().unwrap();
-        assert!(warning.starts_with("training may need up to") && warning.contains("use training.micro_batch_size = "), "{warning}");
+        assert!(warning.starts_with("training is expected to need") && warning.contains("use training.micro_batch_size = "), "{warning}");
         assert!(check_memory(&config, &plan, need.least).unwrap().is_some());
         let refusal = check_memory(&config, &plan, need.least - 1).unwrap_err();
         assert_eq!(refusal.exit_code, 2);
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(hint(u64::MAX), "use training.micro_batch_size = 63");
         let one = |threads| MemoryNeed::with_micro_batches(&plan, &config, threads, 1);
         assert_eq!(hint(one(2).expected), "use training.micro_batch_size = 1");
-        assert_eq!(hint(one(2).expected - 1), "use threads = 1 and training.micro_batch_size = 2", "without the other thread there is room for two");
+        assert_eq!(hint(one(2).expected - 1), "use threads = 1 and training.micro_batch_size = 3", "without the other thread there is room for three");
         assert_eq!(hint(one(1).expected - 1), "try threads = 1 and training.micro_batch_size = 1, or choose smaller sizes under [model]");
         assert!(hint(one(1).least - 1).starts_with("the model is too large for this machine"));
         let (own, plan) = planned(&["stages=[{patch_size=4,share=0.5,micro_batch_size=16},{patch_size=1}]"]);

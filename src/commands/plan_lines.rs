@@ -25,7 +25,7 @@ pub fn lines(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Vec<String> 
         }
     }
     lines.push(format!(
-        "memory   {} for weights, gradients and moments, about {} for the activations of a micro-batch; on the CPU up to {} in all",
+        "memory   {} for weights, gradients and moments, about {} for the activations of a micro-batch; on the CPU about {} in all",
         format::bytes(plan.memory.state),
         format::bytes(plan.memory.activations),
         format::bytes(MemoryNeed::new(plan, config, num_threads(config.threads)).expected)

@@ -4,10 +4,7 @@ use burn::tensor::Device;
 use thiserror::Error;
 
 use crate::config::DeviceChoice;
-
-/// Each micro-batch that is computed at the same time holds activations of its own, so there are not many of them; where the CPU
-/// has more threads than this, large matrix products keep them busy.
-const MAX_CONCURRENT_MICRO_BATCHES: usize = 4;
+use crate::plan::MAX_PARALLEL_MICRO_BATCHES;
 
 /// A device that this build supports and this machine has.
 #[derive(Debug, Clone)]
@@ -59,7 +56,7 @@ impl ComputeDevice {
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         if self.is_cpu {
-            self.micro_batches_together = threads.clamp(1, MAX_CONCURRENT_MICRO_BATCHES);
+            self.micro_batches_together = threads.clamp(1, MAX_PARALLEL_MICRO_BATCHES);
         }
         self
     }

@@ -60,8 +60,8 @@ impl RunPlan {
         let stages = stages(config, corpus, &model, block_tokens, &mut warnings)?;
         let steps = stages.last().map_or(0, StagePlan::last_step);
         let cost = stages.iter().fold(Cost::default(), |sum, stage| sum.plus(stage.cost(stage.steps)));
-        let widest = |stage: &StagePlan| model.memory(stage.micro_batch_size, stage.context_length);
-        let memory = stages.iter().map(widest).max_by_key(|m| m.activations).unwrap_or_else(|| model.memory(0, 0));
+        let widest = |stage: &StagePlan| model.memory(stage.micro_batch_size, stage.context_length, config.training.recompute);
+        let memory = stages.iter().map(widest).max_by_key(|m| m.activations).unwrap_or_else(|| model.memory(0, 0, false));
         if let Some(train_tokens) = corpus.train_tokens {
             warn_about_corpus(train_tokens, block_tokens, cost.tokens, &mut warnings)?;
         }

@@ -1,7 +1,10 @@
 //! How much memory a run needs, computed from its sizes before anything is allocated.
 //!
-//! [`Memory`] is what the plan shows. [`MemoryNeed`] is what training on the CPU needs: a lower bound, below
-//! which a run cannot work, and an estimate. All sums saturate, so that absurd sizes cannot overflow.
+//! What a step holds is known: what each layer keeps from its forward to its backward pass, what one layer and the head work
+//! with, and the weights, gradients and moments. [`Memory`] is what the plan shows of it; [`MemoryNeed`] is the peak of training
+//! on the CPU. Sums are floating-point numbers, so that absurd sizes cannot overflow.
+//!
+//! Letters: `D` hidden, `F` intermediate, `V` vocabulary; all numbers have four bytes (f32).
 
 use std::collections::BTreeSet;
 
@@ -10,20 +13,24 @@ use crate::plan::{ModelShape, RunPlan, StagePlan};
 
 /// Micro-batches that the CPU computes side by side, at most; each holds activations and gradients of its own.
 pub const MAX_PARALLEL_MICRO_BATCHES: usize = 4;
+/// Rows of logits that the head holds at once.
+pub const HEAD_ROWS: usize = 1024;
+/// Queries of a sequence whose attention weights are held at once.
+pub const ATTENTION_QUERIES: usize = 64;
 
-/// Bytes of a number (f32).
-const NUMBER: u64 = 4;
-/// Rows of logits that the head holds at once: `CHUNK_ROWS` of `engine/loss.rs`.
-const HEAD_ROWS: u64 = 4096;
-/// The estimate of activations counts every intermediate result; one part in this many is needed under any order of computation.
-const CERTAIN_PART: u64 = 4;
+/// Bytes of the program itself, its threads and the text that it reads.
+const PROGRAM: f64 = 48e6;
+/// The allocator cannot fill every gap that a freed block leaves.
+const GAPS: f64 = 1.06;
+/// A run is refused only if this part of what it is expected to need is not there: the estimate may be off by 15 %.
+const CERTAIN_PART: f64 = 0.8;
 
-/// Bytes that a run needs at its peak; activations are an estimate.
+/// Bytes that a run needs at its peak.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
     /// Weights, gradients and both moments in f32.
     pub state: u64,
-    /// Kept for the backward pass of one micro-batch.
+    /// What one micro-batch holds at its peak.
     pub activations: u64,
     /// One checkpoint on disk.
     pub checkpoint: u64,
@@ -34,47 +41,59 @@ pub struct Memory {
 pub struct MemoryNeed {
     /// With less than this, a run cannot work.
     pub least: u64,
-    /// Expected at the peak; an upper estimate.
+    /// Expected at the peak.
     pub expected: u64,
 }
 
+/// What one micro-batch holds, in numbers.
+#[derive(Debug, Clone, Copy)]
+struct MicroBatch {
+    /// Positions.
+    rows: f64,
+    /// What all layers keep for the backward pass.
+    kept: f64,
+    /// What one layer holds in its backward pass: besides what is kept, or computed again for it.
+    layer: f64,
+    /// What the head holds, the gradient of its weight included.
+    head: f64,
+}
+
 impl ModelShape {
-    /// Bytes for micro-batches of `sequences` sequences of `context_length` positions.
-    ///
-    /// Activations: per layer and position about 12 rows of `hidden_size`, 4 of `intermediate_size` and 4 score rows per
-    /// head, and 4 rows of logits for as many positions as the head takes at once, all f32 (an upper estimate; nothing is recomputed).
+    /// Bytes for micro-batches of `sequences` sequences of `context_length` positions. With `recompute`, layers keep their
+    /// inputs only.
     #[must_use]
-    pub fn memory(&self, sequences: usize, context_length: usize) -> Memory {
-        let parameters = self.num_parameters();
+    pub fn memory(&self, sequences: usize, context_length: usize, recompute: bool) -> Memory {
+        let parameters = self.num_parameters() as f64;
         Memory {
-            state: parameters.saturating_mul(4 * NUMBER),
-            activations: self.activations(sequences, context_length),
-            checkpoint: parameters.saturating_mul(3 * NUMBER),
+            state: bytes(4.0 * parameters),
+            activations: bytes(self.micro_batch(sequences, context_length, recompute).peak()),
+            checkpoint: bytes(3.0 * parameters),
         }
     }
 
-    fn activations(&self, sequences: usize, context_length: usize) -> u64 {
-        let rows = (sequences as u64).saturating_mul(context_length as u64);
-        let layers = self.num_hidden_layers as u64;
-        rows.saturating_mul(layers).saturating_mul(self.layer_row(context_length)).saturating_add(self.logits(rows)).saturating_mul(NUMBER)
+    fn micro_batch(&self, sequences: usize, context_length: usize, recompute: bool) -> MicroBatch {
+        let rows = sequences as f64 * context_length as f64;
+        let [d, f, v, layers] = [self.hidden_size, self.intermediate_size, self.vocab_size, self.num_hidden_layers].map(|size| size as f64);
+        let key_value = d * self.num_key_value_heads as f64 / self.num_attention_heads.max(1) as f64;
+        // Each norm: its normalised rows and its output. Attention: queries and output, keys and values. Feed-forward block:
+        // sigmoid, activated gate, up, and their product.
+        let of_layer = rows * (6.0 * d + 2.0 * key_value + 4.0 * f);
+        // Gradients on their way through the layer, the largest gradient of a weight, and attention weights with their gradients.
+        let work = rows * (4.0 * d + 3.0 * f) + d * f + 3.0 * rows * (self.num_attention_heads as f64) * ATTENTION_QUERIES as f64;
+        let head_rows = rows.min(HEAD_ROWS as f64);
+        MicroBatch {
+            rows,
+            kept: layers * if recompute { rows * d } else { of_layer },
+            layer: if recompute { of_layer + work } else { work },
+            // Logits and their softmax, then the gradient of the logits and that of the weight; beside them the sum of the chunks before.
+            head: head_rows * v + v * f64::max(head_rows, d) + rows * d + if rows > head_rows { v * d } else { 0.0 },
+        }
     }
+}
 
-    /// The same without a backward pass, for which nothing is kept: one layer at a time.
-    fn activations_of_evaluation(&self, sequences: usize, context_length: usize) -> u64 {
-        let rows = (sequences as u64).saturating_mul(context_length as u64);
-        rows.saturating_mul(self.layer_row(context_length)).saturating_add(self.logits(rows)).saturating_mul(NUMBER)
-    }
-
-    /// Numbers of one position in one layer.
-    fn layer_row(&self, context_length: usize) -> u64 {
-        let scores = (self.num_attention_heads as u64).saturating_mul(context_length as u64);
-        [(12, self.hidden_size as u64), (4, self.intermediate_size as u64), (4, scores)]
-            .into_iter()
-            .fold(0_u64, |sum, (times, width)| sum.saturating_add(width.saturating_mul(times)))
-    }
-
-    fn logits(&self, rows: u64) -> u64 {
-        rows.min(HEAD_ROWS).saturating_mul(self.vocab_size as u64).saturating_mul(4)
+impl MicroBatch {
+    fn peak(self) -> f64 {
+        self.kept + self.layer.max(self.head)
     }
 }
 
@@ -106,7 +125,7 @@ impl MemoryNeed {
         let parallel = threads.clamp(1, MAX_PARALLEL_MICRO_BATCHES);
         // Thousands of stages may be alike.
         let shapes: BTreeSet<(usize, usize, usize)> = plan.stages.iter().map(|stage| shape_within(stage, limit)).collect();
-        let of_stages = shapes.into_iter().map(|shape| training(&plan.model, shape, parallel));
+        let of_stages = shapes.into_iter().map(|shape| training(plan, config.training.recompute, shape, parallel));
         let widest = of_stages.reduce(Self::wider).unwrap_or(Self { least: 0, expected: 0 });
         widest.wider(evaluation(&plan.model, config, parallel, limit))
     }
@@ -122,25 +141,40 @@ fn shape_within(stage: &StagePlan, limit: usize) -> (usize, usize, usize) {
     (micro_batch_size, stage.context_length, stage.sequences_per_step().div_ceil(micro_batch_size))
 }
 
-fn training(model: &ModelShape, (sequences, context_length, num_micro_batches): (usize, usize, usize), parallel: usize) -> MemoryNeed {
-    let parameters = model.num_parameters().saturating_mul(NUMBER);
-    let activations = model.activations(sequences, context_length);
-    let side_by_side = parallel.min(num_micro_batches.max(1));
-    // Besides the gradients of each micro-batch there is their sum, unless a step has one micro-batch only.
-    let gradients = side_by_side as u64 + u64::from(num_micro_batches > 1);
-    // Weights, gradients and two moments.
-    let least = parameters.saturating_mul(4).saturating_add(activations / CERTAIN_PART);
-    let expected = parameters.saturating_mul(3 + gradients).saturating_add(activations.saturating_mul(side_by_side as u64));
-    MemoryNeed { least, expected }
+fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_micro_batches): (usize, usize, usize), parallel: usize) -> MemoryNeed {
+    let parameters = plan.model.num_parameters() as f64;
+    let table = plan.model.vocab_size as f64 * plan.model.hidden_size as f64;
+    let micro = plan.model.micro_batch(sequences, context_length, recompute);
+    let lanes = parallel.min(num_micro_batches.max(1));
+    let lane = if num_micro_batches > lanes {
+        // The gradients of the micro-batches before are there.
+        parameters + micro.peak()
+    } else {
+        // They come while what is kept goes: the head's first.
+        f64::max(micro.kept + micro.head.max(micro.layer + table), micro.kept / plan.model.num_hidden_layers as f64 + micro.layer + parameters)
+    };
+    // Weights and two moments are always there; the update works on one tensor after the other, with five of its size.
+    let update = parameters + 5.0 * table.max(plan.model.hidden_size as f64 * plan.model.intermediate_size as f64);
+    need(3.0 * parameters + f64::max(lanes as f64 * lane, update))
 }
 
-/// Evaluations hold weights and moments, and no gradients.
+/// Evaluations hold weights and moments, no gradients, and one layer at a time.
 fn evaluation(model: &ModelShape, config: &RunConfig, parallel: usize, limit: usize) -> MemoryNeed {
     let context_length = config.training.context_length;
     let available = usize::try_from(config.evaluation.max_tokens.0).unwrap_or(usize::MAX) / context_length.max(1);
     let sequences = config.training.micro_batch_size.min(limit).min(available).max(1);
-    let state = model.num_parameters().saturating_mul(3 * NUMBER);
-    let activations = model.activations_of_evaluation(sequences, context_length);
-    let side_by_side = parallel.min(available.div_ceil(sequences).max(1)) as u64;
-    MemoryNeed { least: state, expected: state.saturating_add(activations.saturating_mul(side_by_side)) }
+    let micro = model.micro_batch(sequences, context_length, true);
+    let side_by_side = parallel.min(available.div_ceil(sequences).max(1)) as f64;
+    need(3.0 * model.num_parameters() as f64 + side_by_side * (micro.rows * model.hidden_size as f64 + micro.layer.max(micro.head)))
+}
+
+/// The need of a peak of so many numbers besides the program.
+fn need(numbers: f64) -> MemoryNeed {
+    let expected = PROGRAM + GAPS * numbers * 4.0;
+    MemoryNeed { least: (CERTAIN_PART * expected) as u64, expected: expected as u64 }
+}
+
+/// Bytes of so many f32.
+fn bytes(numbers: f64) -> u64 {
+    (numbers * 4.0) as u64
 }

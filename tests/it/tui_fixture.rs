@@ -47,7 +47,7 @@ pub(crate) fn plan() -> RunPlan {
     RunPlan {
         num_parameters: model.num_parameters(),
         token_level_flops: cost.tokens as f64 * model.flops_per_position(256),
-        memory: model.memory(16, 256),
+        memory: model.memory(16, 256, false),
         model,
         stages,
         steps: STEPS,

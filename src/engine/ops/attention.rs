@@ -15,9 +15,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
 use crate::engine::ops::positions::Positions;
-
-/// Queries that are computed at once.
-const CHUNK: usize = 64;
+use crate::plan::ATTENTION_QUERIES;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions
     let [_, _, groups, head_dim] = keys.dims();
     let scaled_queries = queries.mul_scalar((head_dim as f64).powf(-0.5));
     let mut outs = Vec::new();
-    for chunk in positions.chunks(CHUNK) {
+    for chunk in positions.chunks(ATTENTION_QUERIES) {
         let first = chunk.start - positions.start;
         let rows = group_rows(scaled_queries.clone().narrow(1, first, chunk.queries), groups);
         let weights = weights(rows, head_major(&keys, chunk.keys), chunk);
@@ -68,7 +66,7 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> Gradie
     let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
     let mut d_queries = Vec::new();
     // From the last chunk to the first, so that the gradients of ever fewer keys are unfinished.
-    for chunk in positions.chunks(CHUNK).rev() {
+    for chunk in positions.chunks(ATTENTION_QUERIES).rev() {
         let rows_of = |tensor: &Tensor<4>| group_rows(tensor.clone().narrow(1, chunk.start - positions.start, chunk.queries), groups);
         let (queries, d_mixed) = (rows_of(&scaled_queries), rows_of(d_out)); // [B, groups, rows, H]
         let (keys, values) = (head_major(&keys, chunk.keys), head_major(&values, chunk.keys)); // [B, groups, keys, H]
@@ -210,11 +208,11 @@ mod tests {
         for dtype in dtypes() {
             for (heads, groups) in [(3, 3), (4, 2), (3, 1)] {
                 // One query, less than a chunk, whole chunks, a short last chunk; then queries after a cache, with unused keys behind.
-                for length in [1, 5, 2 * CHUNK, 2 * CHUNK + 3] {
+                for length in [1, 5, 2 * ATTENTION_QUERIES, 2 * ATTENTION_QUERIES + 3] {
                     check(dtype, heads, groups, Positions::of_sequence(length));
                 }
                 check(dtype, heads, groups, Positions { start: 7, queries: 1, keys: 8 });
-                check(dtype, heads, groups, Positions { start: 9, queries: CHUNK + 2, keys: CHUNK + 20 });
+                check(dtype, heads, groups, Positions { start: 9, queries: ATTENTION_QUERIES + 2, keys: ATTENTION_QUERIES + 20 });
             }
         }
     }

@@ -14,8 +14,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-/// Rows of logits that are held at once; bounds the memory of the head.
-const CHUNK: usize = 1024;
+use crate::plan::HEAD_ROWS;
 
 /// What the rows of the trunk must predict.
 #[derive(Debug, Clone)]
@@ -73,8 +72,8 @@ pub fn sum(losses: Tensor<2>) -> Tensor<1> {
 /// Cuts rows and targets into chunks.
 fn chunks(rows: &Tensor<2>, targets: &Targets) -> impl Iterator<Item = (Tensor<2>, Targets)> {
     let num_rows = rows.dims()[0];
-    (0..num_rows).step_by(CHUNK).map(move |start| {
-        let count = CHUNK.min(num_rows - start);
+    (0..num_rows).step_by(HEAD_ROWS).map(move |start| {
+        let count = HEAD_ROWS.min(num_rows - start);
         let targets = Targets { ids: targets.ids.clone().narrow(0, start, count), mask: targets.mask.clone().narrow(0, start, count) };
         (rows.clone().narrow(0, start, count), targets)
     })
@@ -100,7 +99,7 @@ mod tests {
     /// Several chunks, the last one short, for one and several targets, a third of them masked, in one row all.
     #[test]
     fn losses_and_gradients_are_those_that_burn_derives() {
-        let (n, vocabulary, width) = (2 * CHUNK + 37, 13, 6);
+        let (n, vocabulary, width) = (2 * HEAD_ROWS + 37, 13, 6);
         for dtype in dtypes() {
             for k in [1, 3] {
                 let (rows, weight) = (noise([n, width], 1, dtype), noise([vocabulary, width], 2, dtype));
