@@ -3,6 +3,8 @@
 mod init;
 mod layers;
 mod llama;
+#[cfg(test)]
+mod tests;
 
 pub use init::{WeightSource, random_weights};
 pub use layers::{Embedding, Linear, RmsNorm};

@@ -18,4 +18,4 @@ pub mod rms_norm;
 pub mod rotary;
 pub mod swiglu;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -60,6 +60,14 @@ fn halves(heads: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
 }
 
 #[cfg(test)]
+impl Angles {
+    /// The same in another type.
+    pub(crate) fn cast(self, dtype: burn::tensor::DType) -> Self {
+        Self { cos: self.cos.cast(dtype), sin: self.sin.cast(dtype) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::ops::testing::{assert_same, dtypes, noise, recorded};
@@ -68,8 +76,7 @@ mod tests {
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
             let (heads, d_out) = (noise([2, 5, 3, 6], 1, dtype), noise([2, 5, 3, 6], 2, dtype));
-            let angles = Angles::new(Positions { start: 4, queries: 5, keys: 9 }, 6, 100.0, &heads.device());
-            let angles = Angles { cos: angles.cos.cast(dtype), sin: angles.sin.cast(dtype) };
+            let angles = Angles::new(Positions { start: 4, queries: 5, keys: 9 }, 6, 100.0, &heads.device()).cast(dtype);
             let out = forward(heads.clone(), &angles);
             let d_heads = backward(d_out.clone(), &angles);
 

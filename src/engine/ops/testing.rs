@@ -3,12 +3,12 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// The types in which every operation is compared.
-pub(super) fn dtypes() -> [DType; 2] {
+pub(crate) fn dtypes() -> [DType; 2] {
     [DType::F32, DType::F64]
 }
 
 /// Numbers that look random, in -1..1.
-pub(super) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -> Tensor<D> {
+pub(crate) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -> Tensor<D> {
     let number = |idx: u64| {
         let mixed = (idx + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32 / (1 << 23) as f32 - 1.0
@@ -18,25 +18,25 @@ pub(super) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -
 }
 
 /// Ids below `limit` that look random.
-pub(super) fn random_ids<const D: usize>(dims: [usize; D], limit: i32) -> Tensor<D, Int> {
+pub(crate) fn random_ids<const D: usize>(dims: [usize; D], limit: i32) -> Tensor<D, Int> {
     let ids: Vec<i32> = (0..dims.iter().product::<usize>() as i32).map(|idx| (idx * 7 + idx * idx / 3) % limit).collect();
     Tensor::from_data(TensorData::new(ids, dims), &Device::flex())
 }
 
 /// A leaf whose gradient Burn derives.
-pub(super) fn recorded<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+pub(crate) fn recorded<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     Tensor::from_inner(tensor.clone()).require_grad()
 }
 
 /// Asserts that tensors are equal up to rounding, in units of the largest expected value.
 #[track_caller]
-pub(super) fn assert_same<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>) {
+pub(crate) fn assert_same<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>) {
     assert_same_at(what, 0.0, found, expected);
 }
 
 /// The same, in units of `scale` if that is larger: for differences of values of this size, which may cancel out.
 #[track_caller]
-pub(super) fn assert_same_at<const D: usize>(what: &str, scale: f64, found: Tensor<D>, expected: Tensor<D>) {
+pub(crate) fn assert_same_at<const D: usize>(what: &str, scale: f64, found: Tensor<D>, expected: Tensor<D>) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     assert_eq!(found.dtype(), expected.dtype(), "{what}");
     let tolerance = if expected.dtype() == DType::F64 { 1e-12 } else { 1e-5 };
