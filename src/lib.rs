@@ -48,7 +48,7 @@
 //! - `engine` never sees who listens; `plan` does no input or output; only `commands` knows that an engine and a screen exist.
 //! - No type of the planner or the trainer on disk or on the wire: those formats have types of their own, in `run` and `control`.
 //! - No run directory is inspected for a start, or written, without holding its lock.
-//! - No sum on the CPU whose order depends on threads: a resumed run gives the same bytes.
+//! - No sum on the CPU whose order depends on which thread is faster: a resumed run gives the same bytes.
 //! - No text from outside reaches a terminal without passing through [`run::sanitize`].
 //!
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.

@@ -58,7 +58,11 @@ impl SideBySide {
         self.lanes.into_iter().fold(StepSum::default(), |sum, lane| {
             let mut gradients = sum.gradients;
             gradients.accumulate(lane.gradients);
-            StepSum { loss: lane.loss.map(|loss| plus(sum.loss, loss)), gradients }
+            let loss = match lane.loss {
+                Some(loss) => Some(plus(sum.loss, loss)),
+                None => sum.loss,
+            };
+            StepSum { loss, gradients }
         })
     }
 }
