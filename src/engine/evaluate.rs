@@ -49,24 +49,27 @@ pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Vali
     let num_sequences = validation.num_sequences();
     let device = model.head().values.device();
     let mut sum = Tensor::<1>::zeros([1], &device);
-    let mut total = 0.0;
+    let (mut total, mut targets) = (0.0, 0);
     let starts: Vec<usize> = (0..num_sequences).step_by(validation.batch_size).collect();
     for group in starts.chunks(workers.device.micro_batches_together) {
-        let job = |start: &usize| {
+        let batch = |start: &usize| {
             let mut tokens = vec![0; validation.batch_size.min(num_sequences - start) * length];
             validation.stream.read((start * length) as u64, &mut tokens);
-            let batch = Batch::new(&tokens, tokens.len() / length, PatchSize::ONE, &device);
+            Batch::new(&tokens, tokens.len() / length, PatchSize::ONE, &device)
+        };
+        let batches: Vec<Batch> = group.iter().map(batch).collect();
+        targets += batches.iter().map(|batch| batch.num_targets).sum::<u64>();
+        let job = |batch: Batch| {
             let model = model.clone();
             Box::new(move || head::sum(token_losses(&model, &batch))) as Computation<Tensor<1>>
         };
-        let Some(losses) = workers.run(group.iter().map(job).collect())? else { return Ok(None) };
+        let Some(losses) = workers.run(batches.into_iter().map(job).collect())? else { return Ok(None) };
         for loss in losses {
             sum = sum + loss;
         }
         // Waits for a GPU, so that a stop never finds a whole evaluation queued there.
         total = read(&sum)?;
     }
-    let targets = (num_sequences * (length - 1)) as u64;
     Ok(Some(TokenLoss { mean: total / targets as f64, targets }))
 }
 

@@ -32,7 +32,7 @@ pub struct Saved {
 
 /// Gradients of the inputs, in their shapes.
 #[derive(Debug, Clone)]
-pub struct Gradients {
+pub struct InputGradients {
     /// Gradient of the queries.
     pub d_queries: Tensor<4>,
     /// Gradient of the keys.
@@ -59,7 +59,7 @@ pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions
 }
 
 /// `d_out`: `[B, queries, heads, H]`.
-pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> Gradients {
+pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputGradients {
     let Saved { scaled_queries, keys, values, out } = saved;
     let [_, _, groups, head_dim] = keys.dims();
     let delta = (out * d_out.clone()).sum_dim(3); // [B, queries, heads, 1]
@@ -79,7 +79,7 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> Gradie
     }
     d_queries.reverse();
     let d_queries = Tensor::cat(d_queries, 1).mul_scalar((head_dim as f64).powf(-0.5));
-    Gradients { d_queries, d_keys: d_keys.finish(), d_values: d_values.finish() }
+    InputGradients { d_queries, d_keys: d_keys.finish(), d_values: d_values.finish() }
 }
 
 /// Attention weights of one chunk. `rows`: `[B, groups, rows, H]`, `keys`: `[B, groups, keys, H]`. Returns `[B, groups, rows, keys]`.

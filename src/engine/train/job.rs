@@ -115,7 +115,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     })));
     plan.warnings.iter().cloned().for_each(warn);
     if start.is_inexact {
-        let checkpoint = "the checkpoint is from a version of patchtui that adds up in another order";
+        let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
         warn(format!("{checkpoint}: the run resumes, but its results will not be bit-identical"));
     }
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
