@@ -33,10 +33,11 @@
 //! | [`config`] | the configuration: every key documented, unknown keys refused | - |
 //! | [`plan`] | the plan that follows from it: pure arithmetic, no files, no clock | config |
 //! | [`data`] | text to token files to blocks of ids, tokenizers and their training; never tensors | config, plan |
+//! | [`tasks`] | evaluation tasks: prompts, pairs of ids, scores; never a model | config, plan, data |
 //! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | config, plan |
 //! | [`control`] | socket, protocol, signals | config, plan, run |
 //! | [`host`] | from a configuration to a live engine: directory, lock, process | config, plan, data, run, control |
-//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, plan, data, run |
+//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, plan, data, tasks, run |
 //! | [`report`] | output without a screen: plain lines, JSON lines, tables | config, plan, run, control, host |
 //! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control, host |
 //! | [`commands`] | one file per subcommand: wiring only | all |
@@ -64,4 +65,5 @@ pub mod host;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod tasks;
 pub mod tui;

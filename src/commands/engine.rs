@@ -14,7 +14,7 @@ use crate::run::RunDirectory;
 #[cfg(feature = "engine")]
 pub use with_burn::run;
 #[cfg(not(feature = "engine"))]
-pub use without_burn::run;
+pub use without_burn::{no_engine, run};
 
 /// Output of a run in the foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,8 @@ mod without_burn {
         Err(no_engine())
     }
 
-    pub(super) fn no_engine() -> CommandError {
-        CommandError::usage("this patchtui was built without its engine: it can watch and steer runs, not train", "build it without --no-default-features")
+    /// This build cannot compute.
+    pub fn no_engine() -> CommandError {
+        CommandError::usage("this patchtui was built without its engine: it can watch and steer runs, not compute", "build it without --no-default-features")
     }
 }

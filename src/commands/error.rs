@@ -109,3 +109,10 @@ impl From<crate::engine::device::DeviceError> for CommandError {
         }
     }
 }
+
+#[cfg(feature = "engine")]
+impl From<crate::engine::OpenError> for CommandError {
+    fn from(error: crate::engine::OpenError) -> Self {
+        Self::usage(error.to_string(), error.hint())
+    }
+}

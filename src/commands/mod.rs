@@ -10,6 +10,8 @@ pub mod engine;
 mod error;
 pub mod home;
 pub mod machine;
+#[cfg(feature = "engine")]
+pub mod model;
 pub mod plan;
 pub mod plan_document;
 pub mod plan_lines;

@@ -10,6 +10,6 @@ mod table;
 
 pub use crate::run::format;
 pub use json::Json;
-pub use output::{Output, complain, print, stdout};
+pub use output::{Output, complain, print, stdout, warn};
 pub use plain::{Plain, end_text};
 pub use table::{runs_table, status_text};

@@ -50,3 +50,8 @@ pub fn complain(message: &str, hint: Option<&str>) {
         stderr.write(&format!(" hint: {}\n", sanitize::text(hint)));
     }
 }
+
+/// Writes a warning to the standard error stream, sanitised.
+pub fn warn(message: &str) {
+    Output::new(Box::new(io::stderr())).write(&format!("warning: {}\n", sanitize::text(message)));
+}

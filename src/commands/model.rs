@@ -1,0 +1,41 @@
+//! From the CHECKPOINT of a command line to a model on a device that computes.
+
+use std::path::{Path, PathBuf};
+
+use crate::commands::{CommandError, Runs};
+use crate::config::DeviceChoice;
+use crate::engine::LoadedModel;
+use crate::engine::allocator::keep_freed_memory;
+use crate::engine::device::{ComputeDevice, find_device};
+use crate::report::warn;
+
+/// Finds what `checkpoint` names: a directory as it is, else the run of that name, from any folder.
+///
+/// # Errors
+/// When there is neither.
+pub fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
+    let path = Path::new(checkpoint);
+    if path.is_dir() { Ok(path.to_owned()) } else { Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()) }
+}
+
+/// Finds the device that `--device` names, the default if it is left out.
+///
+/// # Errors
+/// When this build or this machine lacks it.
+pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError> {
+    keep_freed_memory();
+    let choice = device.unwrap_or("auto").parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    Ok(find_device(choice)?.with_threads(rayon::current_num_threads()))
+}
+
+/// Opens what `checkpoint` names on `device`; says which newer checkpoints cannot be used.
+///
+/// # Errors
+/// When nothing valid is there.
+pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Result<LoadedModel, CommandError> {
+    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
+    for rejected in &loaded.rejected {
+        warn(&format!("{} is not used: {}", rejected.path.display(), rejected.reason));
+    }
+    Ok(loaded)
+}
