@@ -53,6 +53,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Continues prompts with a trained model.
+    Generate(GenerateArgs),
     /// Shows configuration keys and their values.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -124,6 +126,46 @@ pub struct PlanArgs {
     #[arg(long)]
     pub device: Option<String>,
     /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// A run (its newest checkpoint), a checkpoint or a Hugging Face directory.
+    pub checkpoint: String,
+    /// Text to continue; may be repeated. Without any prompt, the standard input is one.
+    #[arg(long = "prompt", value_name = "TEXT")]
+    pub prompts: Vec<String>,
+    /// File of prompts, one per line, or one JSON record with "prompt" per line if it ends in .jsonl; `-`: the standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
+    pub prompt_file: Option<PathBuf>,
+    /// Tokens to add to each prompt, at most.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// Draws tokens from the probabilities at this temperature; left out: always the most probable token.
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Draws only from the K most probable tokens.
+    #[arg(long, value_name = "K", requires = "temperature")]
+    pub top_k: Option<usize>,
+    /// Draws only from the most probable tokens that together have probability P.
+    #[arg(long, value_name = "P", requires = "temperature")]
+    pub top_p: Option<f64>,
+    /// Makes tokens that were there before less probable; 1 changes nothing.
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f64,
+    /// Determines what is drawn.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Ends a continuation before this text; may be repeated.
+    #[arg(long = "stop", value_name = "TEXT")]
+    pub stops: Vec<String>,
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// One JSON record per prompt instead of text.
     #[arg(long)]
     pub json: bool,
 }

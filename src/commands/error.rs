@@ -116,3 +116,10 @@ impl From<crate::engine::OpenError> for CommandError {
         Self::usage(error.to_string(), error.hint())
     }
 }
+
+#[cfg(feature = "engine")]
+impl From<crate::engine::EngineError> for CommandError {
+    fn from(error: crate::engine::EngineError) -> Self {
+        Self::failed(error.to_string(), "try it again with --device cpu")
+    }
+}

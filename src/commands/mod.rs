@@ -8,6 +8,8 @@ pub mod config;
 pub mod ctl;
 pub mod engine;
 mod error;
+#[cfg(feature = "engine")]
+pub mod generate;
 pub mod home;
 pub mod machine;
 #[cfg(feature = "engine")]
@@ -78,6 +80,10 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             runs::list(&runs, json);
             Ok(0)
         }
+        #[cfg(feature = "engine")]
+        Some(Command::Generate(args)) => generate::generate(&args, &runs),
+        #[cfg(not(feature = "engine"))]
+        Some(Command::Generate(_)) => Err(engine::no_engine()),
         Some(Command::Config(command)) => config_command(command),
         Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
         Some(Command::Engine { run_dir }) => {

@@ -3,6 +3,7 @@
 //! Knows files, tokenizers and token ids; never tensors, models or runs. Start at [`prepare`], then [`Loader::read`].
 
 mod cache;
+mod continuation;
 mod documents;
 mod encode;
 mod error;
@@ -16,12 +17,14 @@ mod stream;
 mod tokenizer;
 mod train_tokenizer;
 
+pub use continuation::{GrowingText, continuation};
 pub use documents::{BadRecord, DocumentOptions, DocumentReader, ReadReport};
 pub use error::{DataError, TextFault};
 pub use files::{SourceFile, TextFormat, find_files};
 pub use loader::Loader;
 pub use order::{BlockOrder, BlockPlace};
 pub use prepare::{Inputs, PrepareReport, PrepareRequest, Prepared, Watch, prepare};
+pub(crate) use random::Random;
 pub use stream::TokenStream;
 pub use tokenizer::Tokenizer;
 pub use train_tokenizer::{TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary};

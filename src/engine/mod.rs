@@ -20,6 +20,7 @@ pub mod ops;
 pub mod optimizer;
 pub mod probe;
 mod scalar;
+pub mod score;
 pub mod side_by_side;
 pub mod step;
 pub mod tensor_file;

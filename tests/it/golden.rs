@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
+use std::slice;
 
 use burn::tensor::{Device, Tensor};
 use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize, ScheduleKind};
 use patchtui::engine::batch::Batch;
 use patchtui::engine::device::find_device;
 use patchtui::engine::evaluate::token_losses;
-use patchtui::engine::generate::GreedyDecoder;
+use patchtui::engine::generate::{Continuation, GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::gradients::Gradients;
 use patchtui::engine::model::{LlamaForCausalLM, random_weights};
 use patchtui::engine::ops::positions::Positions;
@@ -272,13 +273,13 @@ fn greedy_continuation_equals_transformers() {
     let golden = Golden::read("generate.safetensors");
     let device = Device::flex();
     let model = golden.model(&device);
-    let decoder = GreedyDecoder { model, context_length: 64, device };
-    let found = decoder.continue_prompt(&golden.ids("input_ids"), 12, &[], &StopFlag::default()).unwrap().unwrap();
-    assert_eq!(found, golden.ids("generated_ids"));
+    let generator = Generator { model, context_length: 64, device };
+    let found = generator.generate(&[golden.ids("input_ids")], &greedy(12, &[]), &mut |_, _| Verdict::GoOn).unwrap();
+    assert_eq!(found, [Continuation { ids: golden.ids("generated_ids"), has_slid: false }]);
 }
 
 #[test]
-fn a_continuation_longer_than_the_context_goes_on_from_the_last_window() {
+fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
     let golden = Golden::read("generate.safetensors");
     let (device, shape) = (Device::flex(), golden.shape());
     let model = golden.model(&device);
@@ -288,18 +289,69 @@ fn a_continuation_longer_than_the_context_goes_on_from_the_last_window() {
         // The first of the largest.
         (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
     };
-    // The window is full at once, after a few tokens, or shorter than the prompt; a context need not be a multiple of 32.
-    for (context_length, prompt_length) in [(64, 60), (64, 64), (64, 100), (50, 45), (7, 3)] {
+    // The context is full at once, after a few tokens, several times, or shorter than the prompt.
+    for (context_length, prompt_length) in [(64_usize, 60_usize), (64, 64), (64, 100), (50, 45), (7, 3), (3, 300), (1, 2)] {
         let vocab_size = shape.vocab_size as u32;
-        let mut expected: Vec<u32> = (0..prompt_length).map(|idx| (idx * 37 + 11) % vocab_size).collect();
+        let mut expected: Vec<u32> = (0..prompt_length as u32).map(|idx| (idx * 37 + 11) % vocab_size).collect();
         let prompt = expected.clone();
+        let mut start = prompt_length.saturating_sub(context_length);
         for _ in 0..12 {
-            expected.push(next(&expected[expected.len().saturating_sub(context_length)..]));
+            if expected.len() - start > context_length {
+                start = expected.len() - (context_length / 2).max(1);
+            }
+            expected.push(next(&expected[start..]));
         }
-        let decoder = GreedyDecoder { model: model.clone(), context_length, device: device.clone() };
-        let found = decoder.continue_prompt(&prompt, 12, &[], &StopFlag::default()).unwrap().unwrap();
-        assert_eq!(found, expected[prompt.len()..], "context {context_length}, prompt {prompt_length}");
+        let generator = Generator { model: model.clone(), context_length, device: device.clone() };
+        let found = generator.generate(&[prompt], &greedy(12, &[]), &mut |_, _| Verdict::GoOn).unwrap();
+        let expected = Continuation { ids: expected.split_off(prompt_length), has_slid: start > 0 };
+        assert_eq!(found, [expected], "context {context_length}, prompt {prompt_length}");
     }
+}
+
+#[test]
+fn prompts_that_advance_together_do_not_change_one_another() {
+    let golden = Golden::read("generate.safetensors");
+    let (device, ids) = (Device::flex(), golden.ids("input_ids"));
+    let generator = Generator { model: golden.model(&device), context_length: 16, device };
+    let prompts = [ids[..1].to_vec(), ids.clone(), [ids.as_slice(), &ids, &ids].concat(), ids[1..].to_vec()];
+    let alone =
+        |prompt: &Vec<u32>, rules: &GenerationRules<'_>| generator.generate(slice::from_ref(prompt), rules, &mut |_, _| Verdict::GoOn).unwrap().remove(0);
+    let expected: Vec<_> = prompts.iter().map(|prompt| alone(prompt, &greedy(40, &[]))).collect();
+    // One of them ends early, at a token that it produces.
+    let ends = [expected[1].ids[5]];
+    let expected: Vec<_> = prompts.iter().map(|prompt| alone(prompt, &greedy(40, &ends))).collect();
+    assert!(expected[1].ids.len() <= 5, "{expected:?}");
+    let mut heard = vec![Vec::new(); prompts.len()];
+    let mut hear = |idx: usize, id| {
+        heard[idx].push(id);
+        Verdict::GoOn
+    };
+    let found = generator.generate(&prompts, &greedy(40, &ends), &mut hear).unwrap();
+    assert_eq!(found, expected);
+    assert_eq!(heard, found.into_iter().map(|continuation| continuation.ids).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_caller_can_end_one_prompt_or_all() {
+    let golden = Golden::read("generate.safetensors");
+    let device = Device::flex();
+    let generator = Generator { model: golden.model(&device), context_length: 64, device };
+    let prompts = [golden.ids("input_ids"), golden.ids("input_ids")];
+    let lengths = |verdict: &dyn Fn(usize, usize) -> Verdict| -> Vec<usize> {
+        let mut counts = [0, 0];
+        let mut hear = |idx: usize, _| {
+            counts[idx] += 1;
+            verdict(idx, counts[idx])
+        };
+        generator.generate(&prompts, &greedy(9, &[]), &mut hear).unwrap().iter().map(|continuation| continuation.ids.len()).collect()
+    };
+    assert_eq!(lengths(&|_, _| Verdict::GoOn), [9, 9]);
+    assert_eq!(lengths(&|idx, count| if (idx, count) == (0, 2) { Verdict::EndPrompt } else { Verdict::GoOn }), [2, 9]);
+    assert_eq!(lengths(&|idx, count| if (idx, count) == (0, 3) { Verdict::EndAll } else { Verdict::GoOn }), [3, 2]);
+}
+
+fn greedy(max_new_tokens: usize, ends: &[u32]) -> GenerationRules<'_> {
+    GenerationRules { max_new_tokens, ends, sampling: Sampling::GREEDY }
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use patchtui::config::to_toml;
-use patchtui::engine::generate::GreedyDecoder;
+use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::{LoadedModel, OpenError};
-use patchtui::run::{MODEL_FILE, RunDirectory, RunEvent, StopFlag};
+use patchtui::run::{MODEL_FILE, RunDirectory, RunEvent};
 
 use crate::formats::{FORMATS, Fixture};
 use crate::resume::{tiny_config, train};
@@ -69,7 +69,7 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
     let tokenizer = loaded.tokenizer;
     let bos = tokenizer.bos().filter(|_| loaded.add_bos);
     let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
-    let decoder = GreedyDecoder { model: loaded.model, context_length: loaded.context_length, device: Device::flex() };
+    let generator = Generator { model: loaded.model, context_length: loaded.context_length, device: Device::flex() };
     let mut samples = 0;
     for event in &events {
         let RunEvent::Sampled(sample) = event else { continue };
@@ -77,8 +77,9 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
             continue;
         }
         let prompt: Vec<u32> = bos.into_iter().chain(tokenizer.encode(&sample.prompt).unwrap()).collect();
-        let new = decoder.continue_prompt(&prompt, config.samples.max_new_tokens, &ends, &StopFlag::default()).unwrap().unwrap();
-        assert_eq!(tokenizer.decode(&[prompt, new].concat()), format!("{}{}", sample.prompt, sample.text));
+        let rules = GenerationRules { max_new_tokens: config.samples.max_new_tokens, ends: &ends, sampling: Sampling::GREEDY };
+        let new = generator.generate(std::slice::from_ref(&prompt), &rules, &mut |_, _| Verdict::GoOn).unwrap().remove(0);
+        assert_eq!(tokenizer.decode(&[prompt, new.ids].concat()), format!("{}{}", sample.prompt, sample.text));
         samples += 1;
     }
     assert_eq!(samples, 2);

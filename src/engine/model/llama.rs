@@ -85,6 +85,20 @@ pub struct SharedInput {
     pub angles: Angles,
 }
 
+/// What attention mixes, turned by its positions.
+#[derive(Debug, Clone)]
+pub struct Heads {
+    /// `[B, T, heads, H]`.
+    pub queries: Tensor<4>,
+    /// `[B, T, groups, H]`.
+    pub keys: Tensor<4>,
+    /// `[B, T, groups, H]`.
+    pub values: Tensor<4>,
+}
+
+/// Attention as the caller makes it: the index of the layer and its heads in, `[B, T, heads, H]` out.
+pub type Mix<'a> = &'a mut dyn FnMut(usize, Heads) -> Tensor<4>;
+
 /// What the backward pass of a layer needs.
 #[derive(Debug, Clone)]
 pub struct LayerSaved {
@@ -100,6 +114,13 @@ pub struct AttendSaved {
     projected: linear::Saved,
     attention: attention::Saved,
     o_proj: linear::Saved,
+}
+
+/// Heads, and what the backward pass of norm and projections needs.
+struct Projection {
+    heads: Heads,
+    norm: rms_norm::Saved,
+    input: linear::Saved,
 }
 
 /// What the backward pass of norm and feed-forward block needs.
@@ -144,6 +165,22 @@ impl LlamaModel {
         SharedInput { head_dim: self.head_dim, positions, angles: Angles::new(positions, self.head_dim, self.rope_theta, &device) }
     }
 
+    /// What the layers share where each row has a position of its own, `[1, N]` for shapes; attention is then the caller's.
+    pub fn shared_input_at(&self, positions: &[usize]) -> SharedInput {
+        let device = self.norm.weight.values.device();
+        let angles = Angles::at(positions, self.head_dim, self.rope_theta, &device);
+        SharedInput { head_dim: self.head_dim, positions: Positions::of_sequence(positions.len()), angles }
+    }
+
+    /// Runs the trunk with attention made by `mix`: over cached keys, or over rows of several sequences.
+    ///
+    /// `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
+    pub fn infer(&self, rows: Tensor<2>, shared: &SharedInput, mix: Mix<'_>) -> Tensor<2> {
+        let layers = self.layers.iter().enumerate();
+        let rows = layers.fold(rows, |rows, (idx, layer)| layer.infer(rows, shared, &mut |heads| mix(idx, heads)));
+        self.norm.forward(rows).0
+    }
+
     /// Runs the trunk and keeps nothing. `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
     pub fn forward(&self, rows: Tensor<2>, positions: Positions) -> Tensor<2> {
         let shared = self.shared_input(positions);
@@ -161,6 +198,14 @@ impl DecoderLayer {
         (rows + out, LayerSaved { attend, feed })
     }
 
+    /// As [`Self::forward`], with attention made by `mix`.
+    fn infer(&self, rows: Tensor<2>, shared: &SharedInput, mix: &mut dyn FnMut(Heads) -> Tensor<4>) -> Tensor<2> {
+        let projection = self.project(rows.clone(), shared);
+        let rows = rows + self.self_attn.o_proj.forward(merge_heads(mix(projection.heads))).0;
+        let (out, _) = self.feed(rows.clone());
+        rows + out
+    }
+
     /// `d_out`: `[N, D]`. Returns the same shape.
     pub fn backward(&self, saved: LayerSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
         let d_rows = d_out.clone() + self.feed_backward(saved.feed, d_out, gradients);
@@ -169,16 +214,23 @@ impl DecoderLayer {
 
     /// Norm and attention, without the residual. `rows`: `[N, D]`. Returns the same shape.
     pub fn attend(&self, rows: Tensor<2>, shared: &SharedInput) -> (Tensor<2>, AttendSaved) {
-        let [num_rows, hidden_size] = rows.dims();
+        let Projection { heads, norm, input: projected } = self.project(rows, shared);
+        let (mixed, attention) = attention::forward(heads.queries, heads.keys, heads.values, shared.positions); // [B, T, heads, H]
+        let (out, o_proj) = self.self_attn.o_proj.forward(merge_heads(mixed));
+        (out, AttendSaved { norm, projected, attention, o_proj })
+    }
+
+    fn project(&self, rows: Tensor<2>, shared: &SharedInput) -> Projection {
         let (normed, norm) = self.input_layernorm.forward(rows);
-        let (queries, projected) = self.self_attn.q_proj.forward(normed.clone());
+        let (queries, input) = self.self_attn.q_proj.forward(normed.clone());
         let (keys, _) = self.self_attn.k_proj.forward(normed.clone());
         let (values, _) = self.self_attn.v_proj.forward(normed);
-        let queries = rotary::forward(split_heads(queries, shared), &shared.angles); // [B, T, heads, H]
-        let keys = rotary::forward(split_heads(keys, shared), &shared.angles); // [B, T, groups, H]
-        let (mixed, attention) = attention::forward(queries, keys, split_heads(values, shared), shared.positions); // [B, T, heads, H]
-        let (out, o_proj) = self.self_attn.o_proj.forward(mixed.reshape([num_rows, hidden_size]));
-        (out, AttendSaved { norm, projected, attention, o_proj })
+        let heads = Heads {
+            queries: rotary::forward(split_heads(queries, shared), &shared.angles),
+            keys: rotary::forward(split_heads(keys, shared), &shared.angles),
+            values: split_heads(values, shared),
+        };
+        Projection { heads, norm, input }
     }
 
     fn attend_backward(&self, saved: AttendSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {

@@ -8,4 +8,4 @@ mod tests;
 
 pub use init::{WeightSource, random_weights};
 pub use layers::{Embedding, Linear, RmsNorm};
-pub use llama::{Attention, DecoderLayer, LayerSaved, LlamaForCausalLM, LlamaModel, Mlp, SharedInput};
+pub use llama::{Attention, DecoderLayer, Heads, LayerSaved, LlamaForCausalLM, LlamaModel, Mix, Mlp, SharedInput};

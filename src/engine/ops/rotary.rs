@@ -22,14 +22,23 @@ pub struct Angles {
 impl Angles {
     /// The angles of the queries of `positions`, for heads of width `head_dim`.
     pub fn new(positions: Positions, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+        let positions: Vec<usize> = (positions.start..positions.start + positions.queries).collect();
+        Self::at(&positions, head_dim, rope_theta, device)
+    }
+
+    /// The angles of `positions` in any order.
+    pub fn at(positions: &[usize], head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         let half = head_dim / 2;
         // In f32, as the reference computes it.
         let frequency = |pair: usize| 1.0 / (rope_theta as f32).powf(2.0 * pair as f32 / head_dim as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let table = |f: fn(f32) -> f32| {
-            let of_position = |position: usize| frequencies.iter().map(move |frequency| f(position as f32 * frequency));
-            let values: Vec<f32> = (positions.start..positions.start + positions.queries).flat_map(of_position).collect();
-            Tensor::<4>::from_data(TensorData::new(values, [1, positions.queries, 1, half]), device)
+            let of_position = |position: &usize| {
+                let position = *position as f32;
+                frequencies.iter().map(move |frequency| f(position * frequency))
+            };
+            let values: Vec<f32> = positions.iter().flat_map(of_position).collect();
+            Tensor::<4>::from_data(TensorData::new(values, [1, positions.len(), 1, half]), device)
         };
         Self { cos: table(f32::cos), sin: table(f32::sin) }
     }

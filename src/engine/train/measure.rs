@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::data::{TokenStream, Tokenizer};
+use crate::data::{TokenStream, Tokenizer, continuation};
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::evaluate::{Validation, token_loss};
-use crate::engine::generate::GreedyDecoder;
+use crate::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::probe::layer_activations;
 use crate::engine::train::facts::{Place, RunFacts};
-use crate::engine::train::prompts::{continuation, prompts};
+use crate::engine::train::prompts::prompts;
 use crate::engine::workers::Workers;
 use crate::run::{Activations, Evaluation, EventSender, RunEvent, Sample, Warning};
 
@@ -144,24 +144,31 @@ impl Measuring {
         Ok(Measurement::Made(()))
     }
 
-    /// Continues the prompts, token by token; a stop does not wait for all of them.
+    /// Continues the prompts, token by token; a stop does not wait for it.
     pub(super) fn samples(&self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<()>, EngineError> {
         let (config, tokenizer) = (&self.facts.config, &self.text.tokenizer);
-        let decoder = GreedyDecoder { model: model.clone(), context_length: config.training.context_length, device: self.workers.device.device.clone() };
-        let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
-        let max_new_tokens = config.samples.max_new_tokens;
-        for prompt in prompts(config, &self.text)? {
-            if prompt.ids.is_empty() {
-                let message = "an empty prompt cannot be continued without a begin-of-text token".to_owned();
-                self.events.send(RunEvent::Warning(Warning { message }));
-                continue;
+        let (usable, empty): (Vec<_>, Vec<_>) = prompts(config, &self.text)?.into_iter().partition(|prompt| !prompt.ids.is_empty());
+        if !empty.is_empty() {
+            let message = "an empty prompt cannot be continued without a begin-of-text token".to_owned();
+            self.events.send(RunEvent::Warning(Warning { message }));
+        }
+        let job = {
+            let generator = Generator { model: model.clone(), context_length: config.training.context_length, device: self.workers.device.device.clone() };
+            let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
+            let prompts: Vec<Vec<u32>> = usable.iter().map(|prompt| prompt.ids.clone()).collect();
+            let (max_new_tokens, stop) = (config.samples.max_new_tokens, self.workers.stop.clone());
+            move || {
+                let rules = GenerationRules { max_new_tokens, ends: &ends, sampling: Sampling::GREEDY };
+                let verdict = || if stop.is_raised() { Verdict::EndAll } else { Verdict::GoOn };
+                generator.generate(&prompts, &rules, &mut |_, _| verdict())
             }
-            let job = {
-                let (decoder, ids, ends, stop) = (decoder.clone(), prompt.ids.clone(), ends.clone(), self.workers.stop.clone());
-                move || decoder.continue_prompt(&ids, max_new_tokens, &ends, &stop)
-            };
-            let Some(new) = self.workers.run_one(job)?.transpose()?.flatten() else { return Ok(Measurement::LeftOut) };
-            let text = continuation(tokenizer, &prompt.ids, &new);
+        };
+        let Some(continuations) = self.workers.run_one(job)?.transpose()? else { return Ok(Measurement::LeftOut) };
+        if self.workers.stop.is_raised() {
+            return Ok(Measurement::LeftOut);
+        }
+        for (prompt, new) in usable.into_iter().zip(continuations) {
+            let text = continuation(tokenizer, &prompt.ids, &new.ids);
             self.events.send(RunEvent::Sampled(Sample { step: place.step, stage: place.stage_idx, tokens: self.tokens_at(place), prompt: prompt.text, text }));
         }
         Ok(Measurement::Made(()))

@@ -1,4 +1,4 @@
-//! Prompts of samples, and decoding of continuations without partial characters.
+//! Prompts of samples, without parts of characters.
 
 use crate::config::{RunConfig, TextSource};
 use crate::data::{DataError, Tokenizer};
@@ -60,17 +60,6 @@ fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> SamplePrompt {
     SamplePrompt { ids: ids.to_vec(), text }
 }
 
-/// The text of `new` tokens after `prompt`.
-///
-/// It is cut out of the text of all tokens, since tokens decoded alone lose the space before them.
-pub(super) fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> String {
-    let known = tokenizer.decode(prompt);
-    let all = tokenizer.decode(&[prompt, new].concat());
-    // A decoder may change the end of the prompt in the light of what follows; the cut is where the two texts part.
-    let seam = known.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
-    all[seam..].to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,25 +91,5 @@ mod tests {
         let ids = [&[bos], letters.as_slice()].concat();
         assert_ne!(tokenizer.encode("Once").unwrap(), letters);
         assert_eq!(whole_characters(&tokenizer, &ids), SamplePrompt { ids, text: "Once".into() });
-    }
-
-    #[test]
-    fn a_continuation_begins_right_after_the_prompt() {
-        let tokenizer = Tokenizer::load("bytes").unwrap();
-        let text = "né 漢 😀";
-        let ids = tokenizer.encode(text).unwrap();
-        for (at, _) in text.char_indices() {
-            assert_eq!(continuation(&tokenizer, &ids[..at], &ids[at..]), text[at..], "cut at {at}");
-        }
-        let e = tokenizer.encode("é").unwrap();
-        assert_eq!(continuation(&tokenizer, &ids, &e[1..]), "\u{FFFD}", "a byte that continues nothing is shown as broken");
-        assert_eq!(continuation(&tokenizer, &e[..1], &e[1..]), "é", "a character that the prompt began is shown whole");
-    }
-
-    #[test]
-    fn a_continuation_keeps_the_space_of_its_first_token() {
-        let tokenizer = Tokenizer::load("demo").unwrap();
-        let (prompt, new) = (tokenizer.encode("Once").unwrap(), tokenizer.encode(" upon a time").unwrap());
-        assert_eq!(continuation(&tokenizer, &prompt, &new), " upon a time");
     }
 }

@@ -1,0 +1,193 @@
+//! `patchtui generate`: continues prompts with a trained model. Continuations go to the standard output, all else to the other.
+//!
+//! Start at [`generate`].
+
+use std::fs;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::cli::GenerateArgs;
+use crate::commands::model::{choose_device, open_model};
+use crate::commands::{CommandError, Runs};
+use crate::data::GrowingText;
+use crate::engine::generate::{Continuation, GenerationRules, Generator, Sampling, Verdict};
+use crate::engine::{EngineError, LoadedModel};
+use crate::report::{Output, stdout, warn};
+use crate::run::{COMPUTE_STACK, sanitize, sanitize_line};
+
+/// Continues the prompts of the command line. Returns the exit code.
+///
+/// # Errors
+/// When there is no prompt, a setting makes no sense, or the model cannot be opened.
+pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let sampling = sampling(args)?;
+    if args.stops.iter().any(String::is_empty) {
+        return Err(CommandError::usage("an empty --stop would end every text at once", "leave it out"));
+    }
+    let texts = prompts(args)?;
+    let device = choose_device(args.device.as_deref())?;
+    let loaded = open_model(&args.checkpoint, &device, runs)?;
+    let prompts = texts.iter().map(|text| encode(text, &loaded)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.context_length) {
+        warn(&format!("a prompt has {longest} tokens, but the model reads {} at once: only the end of the prompt is read", loaded.context_length));
+    }
+    let ends: Vec<u32> = loaded.tokenizer.eos().into_iter().chain(loaded.tokenizer.bos()).collect();
+    let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &ends, sampling };
+    let generator = Generator { model: loaded.model.clone(), context_length: loaded.context_length, device: device.device };
+    let replies = prompts.iter().map(|prompt| GrowingText::new(&loaded.tokenizer, prompt, &args.stops)).collect();
+    let mut face = Face { args, texts: &texts, replies, parts: vec![String::new(); texts.len()], out: stdout(), is_terminal: io::stdout().is_terminal() };
+    let continuations = on_large_stack(|| generator.generate(&prompts, &rules, &mut |idx, id| face.hear(idx, id)))?;
+    face.finish(&prompts, &continuations);
+    let is_news = |(continuation, prompt): (&Continuation, &Vec<u32>)| continuation.has_slid && prompt.len() <= loaded.context_length;
+    if continuations.iter().zip(&prompts).any(is_news) {
+        warn(&format!("a text outgrew the {} tokens that the model reads at once: it continued from the newer part", loaded.context_length));
+    }
+    Ok(0)
+}
+
+fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
+    let check = |name: &str, value: f64, is_valid: bool, range: &str| {
+        if is_valid { Ok(value) } else { Err(CommandError::usage(format!("--{name} {value} is not {range}"), format!("use a value that is {range}"))) }
+    };
+    let (temperature, top_p, penalty) = (args.temperature.unwrap_or(0.0), args.top_p.unwrap_or(1.0), args.repetition_penalty);
+    if args.top_k == Some(0) {
+        return Err(CommandError::usage("--top-k 0 leaves no token to draw", "use 1 or more"));
+    }
+    Ok(Sampling {
+        temperature: check("temperature", temperature, temperature >= 0.0 && temperature.is_finite(), "a number from 0 on")?,
+        top_k: args.top_k,
+        top_p: check("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "greater than 0 and at most 1")?,
+        repetition_penalty: check("repetition-penalty", penalty, penalty > 0.0 && penalty.is_finite(), "greater than 0")?,
+        seed: args.seed,
+    })
+}
+
+/// The texts to continue: those of the command line, of a file, or the standard input.
+fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
+    if let Some(path) = &args.prompt_file {
+        let text =
+            if path == Path::new("-") { read_stdin()? } else { fs::read_to_string(path).map_err(|error| unreadable(&path.display().to_string(), &error))? };
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let is_json = path.extension().is_some_and(|ending| ending == "jsonl");
+        let prompts = lines.map(|(idx, line)| if is_json { json_prompt(path, idx + 1, line) } else { Ok(line.to_owned()) }).collect::<Result<Vec<_>, _>>()?;
+        if prompts.is_empty() {
+            return Err(CommandError::usage(format!("{} has no prompt", path.display()), "write one prompt per line"));
+        }
+        return Ok(prompts);
+    }
+    if !args.prompts.is_empty() {
+        return Ok(args.prompts.clone());
+    }
+    if io::stdin().is_terminal() {
+        return Err(CommandError::usage("there is no prompt", "give one with --prompt TEXT, or a file of them with --prompt-file FILE"));
+    }
+    let text = read_stdin()?;
+    // The line break that `echo` and editors put at the end belongs to the file, not to the text.
+    Ok(vec![text.strip_suffix('\n').unwrap_or(&text).to_owned()])
+}
+
+fn read_stdin() -> Result<String, CommandError> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map_err(|error| unreadable("the standard input", &error))?;
+    Ok(text)
+}
+
+fn unreadable(what: &str, error: &io::Error) -> CommandError {
+    CommandError::usage(format!("{what} cannot be read: {error}"), "prompts are UTF-8 text")
+}
+
+fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, CommandError> {
+    let record: Option<Value> = serde_json::from_str(line).ok();
+    let prompt = record.as_ref().and_then(|record| record.get("prompt")).and_then(Value::as_str);
+    let missing =
+        || CommandError::usage(format!("{}:{line_number} has no text \"prompt\"", path.display()), "write one record like {\"prompt\": \"Once\"} per line");
+    prompt.map(str::to_owned).ok_or_else(missing)
+}
+
+/// The ids of a prompt, as the texts of training began.
+fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
+    let bos = loaded.tokenizer.bos().filter(|_| loaded.add_bos);
+    let ids: Vec<u32> = bos.into_iter().chain(loaded.tokenizer.encode(text)?).collect();
+    if ids.is_empty() {
+        return Err(CommandError::usage("an empty prompt cannot be continued: the model knows no begin-of-text token", "write at least one character"));
+    }
+    match ids.iter().find(|id| **id as usize >= loaded.shape.vocab_size) {
+        Some(id) => Err(CommandError::usage(
+            format!("the tokenizer gives id {id}, but the model has {} rows", loaded.shape.vocab_size),
+            "use the model's own tokenizer",
+        )),
+        None => Ok(ids),
+    }
+}
+
+/// Runs `job` on a thread that has the stack of the trainer's threads.
+fn on_large_stack<T: Send, E: Send + Into<EngineError>>(job: impl FnOnce() -> Result<T, E> + Send) -> Result<T, CommandError> {
+    thread::scope(|scope| {
+        let running = thread::Builder::new().stack_size(COMPUTE_STACK).spawn_scoped(scope, job).map_err(EngineError::Thread)?;
+        match running.join() {
+            Ok(result) => Ok(result.map_err(Into::into)?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Shows continuations: the only one while it grows, several one after the other at the end.
+struct Face<'a> {
+    args: &'a GenerateArgs,
+    texts: &'a [String],
+    replies: Vec<GrowingText<'a>>,
+    /// The text of each continuation so far.
+    parts: Vec<String>,
+    out: Output,
+    is_terminal: bool,
+}
+
+impl Face<'_> {
+    fn hear(&mut self, idx: usize, id: u32) -> Verdict {
+        let piece = self.replies[idx].push(id);
+        self.show(idx, &piece);
+        if self.replies[idx].is_stopped() { Verdict::EndPrompt } else { Verdict::GoOn }
+    }
+
+    fn show(&mut self, idx: usize, piece: &str) {
+        self.parts[idx] += piece;
+        if self.texts.len() == 1 && !self.args.json && !piece.is_empty() {
+            self.write(piece);
+        }
+    }
+
+    /// A pipe gets the text as it is, a terminal without what could control it.
+    fn write(&mut self, text: &str) {
+        if self.is_terminal { self.out.write(&sanitize::text(text)) } else { self.out.write(text) }
+    }
+
+    fn finish(&mut self, prompts: &[Vec<u32>], continuations: &[Continuation]) {
+        for (idx, (prompt, continuation)) in prompts.iter().zip(continuations).enumerate() {
+            let rest = self.replies[idx].finish();
+            self.show(idx, &rest);
+            let text = std::mem::take(&mut self.parts[idx]);
+            if self.args.json {
+                let end = if self.replies[idx].is_stopped() {
+                    "stop"
+                } else if continuation.ids.len() == self.args.max_new_tokens {
+                    "length"
+                } else {
+                    "end_of_text"
+                };
+                let record = json!({
+                    "prompt": self.texts[idx], "text": text, "ids": continuation.ids, "end": end,
+                    "num_prompt_tokens": prompt.len(), "num_new_tokens": continuation.ids.len(), "has_slid": continuation.has_slid,
+                });
+                self.out.write(&(sanitize::json(&record.to_string()).into_owned() + "\n"));
+            } else if self.texts.len() == 1 {
+                self.out.write("\n");
+            } else {
+                Output::new(Box::new(io::stderr())).write(&format!("[{}] {}\n", idx + 1, sanitize_line(&self.texts[idx])));
+                self.write(&(text + "\n"));
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The loop: read, choose, read what was chosen. Several prompts advance together, one row each.
+
+use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
+
+use crate::config::PatchSize;
+use crate::data::Random;
+use crate::engine::generate::Sampling;
+use crate::engine::generate::cache::KeyValueCache;
+use crate::engine::model::{Heads, LlamaForCausalLM};
+
+/// Tokens of a prompt that are read at once: bounds the memory of a long prompt.
+const PROMPT_ROWS: usize = 256;
+
+/// Continues prompts.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    /// The network.
+    pub model: LlamaForCausalLM,
+    /// Longest sequence that the model was trained on, in positions. A longer one forgets its older half, so that memory stays
+    /// bounded and few tokens are read twice.
+    pub context_length: usize,
+    /// The network's device.
+    pub device: Device,
+}
+
+/// What holds for all prompts.
+#[derive(Debug, Clone, Copy)]
+pub struct GenerationRules<'a> {
+    /// Tokens that are added to each prompt, at most.
+    pub max_new_tokens: usize,
+    /// Tokens that end a continuation; they are not part of it.
+    pub ends: &'a [u32],
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+}
+
+/// What came after a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continuation {
+    /// The new tokens.
+    pub ids: Vec<u32>,
+    /// Whether the beginning of the text was forgotten, since all of it is longer than the context.
+    pub has_slid: bool,
+}
+
+/// What the caller says to a new token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The prompt goes on.
+    GoOn,
+    /// This prompt is finished.
+    EndPrompt,
+    /// All prompts end now.
+    EndAll,
+}
+
+impl Generator {
+    /// Continues `prompts`, each of at least one token. `heard` is told the index of a prompt and each new token of it.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        rules: &GenerationRules<'_>,
+        heard: &mut dyn FnMut(usize, u32) -> Verdict,
+    ) -> Result<Vec<Continuation>, ExecutionError> {
+        let mut sequences: Vec<Sequence> = (0..).zip(prompts).map(|(idx, prompt)| self.begin(idx, prompt, rules)).collect();
+        let mut open: Vec<usize> = (0..sequences.len()).filter(|_| rules.max_new_tokens > 0).collect();
+        while !open.is_empty() {
+            let logits = self.next_logits(&mut sequences, &open)?;
+            let vocab_size = logits.len() / open.len();
+            let mut still_open = Vec::with_capacity(open.len());
+            for (mut logits, idx) in logits.chunks(vocab_size).map(<[f32]>::to_vec).zip(open) {
+                let sequence = &mut sequences[idx];
+                let next = rules.sampling.choose(&mut logits, &sequence.tokens, &mut sequence.random);
+                if rules.ends.contains(&next) {
+                    continue;
+                }
+                sequence.tokens.push(next);
+                match heard(idx, next) {
+                    Verdict::EndAll => return Ok(finish(sequences)),
+                    Verdict::GoOn if sequence.num_new() < rules.max_new_tokens => still_open.push(idx),
+                    Verdict::GoOn | Verdict::EndPrompt => {}
+                }
+            }
+            open = still_open;
+        }
+        Ok(finish(sequences))
+    }
+
+    fn begin(&self, idx: u64, prompt: &[u32], rules: &GenerationRules<'_>) -> Sequence {
+        let capacity = self.context_length.min(prompt.len() + rules.max_new_tokens);
+        Sequence {
+            tokens: prompt.to_vec(),
+            prompt_length: prompt.len(),
+            cache: KeyValueCache::new(self.model.model.layers.len(), capacity),
+            capacity,
+            random: Random::new(rules.sampling.seed, idx),
+            has_slid: prompt.len() > self.context_length,
+        }
+    }
+
+    /// Reads the newest token of each open sequence. Returns the logits after it, one row of V after the other.
+    fn next_logits(&self, sequences: &mut [Sequence], open: &[usize]) -> Result<Vec<f32>, ExecutionError> {
+        for idx in open {
+            self.read_up_to_last(&mut sequences[*idx]);
+        }
+        let newest: Vec<u32> = open.iter().map(|idx| sequences[*idx].newest()).collect();
+        let positions: Vec<usize> = open.iter().map(|idx| sequences[*idx].cache.length()).collect();
+        let trunk = &self.model.model;
+        let shared = trunk.shared_input_at(&positions);
+        let hidden = trunk.infer(self.embed(&newest), &shared, &mut |layer_idx, heads| {
+            let row = |tensor: &Tensor<4>, row: usize| tensor.clone().narrow(1, row, 1);
+            let mixed = open.iter().enumerate().map(|(number, idx)| {
+                let heads = Heads { queries: row(&heads.queries, number), keys: row(&heads.keys, number), values: row(&heads.values, number) };
+                sequences[*idx].cache.mix(layer_idx, heads)
+            });
+            Tensor::cat(mixed.collect(), 1)
+        });
+        for idx in open {
+            sequences[*idx].cache.advance(1);
+        }
+        let logits = hidden.matmul(self.model.head().values.clone().transpose()); // [open, V]
+        Ok(logits.try_into_data()?.iter::<f32>().collect())
+    }
+
+    /// Reads all that is not in the cache yet but the newest token; makes room first, if there is none.
+    fn read_up_to_last(&self, sequence: &mut Sequence) {
+        let known = if sequence.cache.length() == self.context_length {
+            // Half of the context is read again here, once in half a context of new tokens.
+            sequence.cache = KeyValueCache::new(self.model.model.layers.len(), sequence.capacity);
+            sequence.has_slid = true;
+            (self.context_length / 2).max(1)
+        } else if sequence.cache.length() == 0 {
+            self.context_length.min(sequence.tokens.len())
+        } else {
+            return;
+        };
+        let unread = sequence.tokens[sequence.tokens.len() - known..sequence.tokens.len() - 1].to_vec();
+        for ids in unread.chunks(PROMPT_ROWS) {
+            let trunk = &self.model.model;
+            let shared = trunk.shared_input(sequence.cache.next_positions(ids.len()));
+            trunk.infer(self.embed(ids), &shared, &mut |layer_idx, heads| sequence.cache.mix(layer_idx, heads));
+            sequence.cache.advance(ids.len());
+        }
+    }
+
+    /// `[n, D]`.
+    fn embed(&self, ids: &[u32]) -> Tensor<2> {
+        let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+        let length = ids.len();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &self.device);
+        self.model.model.embed_tokens.forward(ids, PatchSize::ONE)
+    }
+}
+
+/// A prompt on its way.
+#[derive(Debug)]
+struct Sequence {
+    /// Prompt and continuation.
+    tokens: Vec<u32>,
+    prompt_length: usize,
+    cache: KeyValueCache,
+    capacity: usize,
+    random: Random,
+    has_slid: bool,
+}
+
+impl Sequence {
+    fn newest(&self) -> u32 {
+        *self.tokens.last().expect("a prompt has at least one token")
+    }
+
+    fn num_new(&self) -> usize {
+        self.tokens.len() - self.prompt_length
+    }
+}
+
+fn finish(sequences: Vec<Sequence>) -> Vec<Continuation> {
+    let finish = |mut sequence: Sequence| Continuation { ids: sequence.tokens.split_off(sequence.prompt_length), has_slid: sequence.has_slid };
+    sequences.into_iter().map(finish).collect()
+}
