@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::{CommandError, Runs};
 use crate::config::DeviceChoice;
-use crate::engine::LoadedModel;
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::device::{ComputeDevice, find_device};
+use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::warn;
 
 /// Finds what `checkpoint` names: a directory as it is, else the run of that name, from any folder.
@@ -34,8 +34,22 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
 /// When nothing valid is there.
 pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Result<LoadedModel, CommandError> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
-    for rejected in &loaded.rejected {
+    warn_about_rejected(&loaded.origin);
+    Ok(loaded)
+}
+
+/// The same without its weights.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, CommandError> {
+    let found = ModelFiles::find(&find_checkpoint(checkpoint, runs)?)?;
+    warn_about_rejected(&found.origin);
+    Ok(found)
+}
+
+fn warn_about_rejected(origin: &Origin) {
+    for rejected in origin.rejected() {
         warn(&format!("{} is not used: {}", rejected.path.display(), rejected.reason));
     }
-    Ok(loaded)
 }

@@ -18,11 +18,14 @@ mod layers;
 mod check;
 mod error;
 
+mod hugging_face;
+
 mod identity;
 mod template;
 mod toml_line;
 
 pub use error::{ConfigError, Origin};
+pub use hugging_face::{CONFIG_FILE, LlamaConfig, LlamaConfigError};
 pub use identity::{IdentityChange, flat_values, identity_changes};
 pub use keys::{ALTERNATIVES, KEYS, Key};
 pub use kind::{Range, ValueKind, is_plain_name};

@@ -13,6 +13,7 @@ mod loader;
 mod order;
 mod prepare;
 mod random;
+mod special_names;
 mod stream;
 mod tokenizer;
 mod train_tokenizer;
@@ -24,7 +25,10 @@ pub use files::{SourceFile, TextFormat, find_files};
 pub use loader::Loader;
 pub use order::{BlockOrder, BlockPlace};
 pub use prepare::{Inputs, PrepareReport, PrepareRequest, Prepared, Watch, prepare};
-pub(crate) use random::Random;
+pub use special_names::TOKENIZER_COMPANIONS;
 pub use stream::TokenStream;
 pub use tokenizer::Tokenizer;
 pub use train_tokenizer::{TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary};
+
+#[cfg(feature = "engine")]
+pub(crate) use random::Random;

@@ -5,12 +5,14 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::Tokenizer as HuggingFace;
 
 use crate::config::DataConfig;
 use crate::data::DataError;
+use crate::data::special_names::{Said, SpecialNames};
 
 /// The built-in demo vocabulary: a byte-level BPE, trained by `patchtui tokenizer train` from the built-in grammar's text.
 const DEMO: &str = include_str!("../../assets/demo-tokenizer.json");
@@ -36,6 +38,7 @@ pub struct Tokenizer {
     vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
+    adds_bos: bool,
     fingerprint: String,
 }
 
@@ -68,14 +71,15 @@ impl Tokenizer {
                 }
                 let bytes = fs::read(path).map_err(|error| bad(error.to_string()))?;
                 let json = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
-                Self::from_json(path, &json)
+                let names = SpecialNames::beside(Path::new(path)).map_err(bad)?;
+                Self::from_json(path, &json).map(|tokenizer| tokenizer.with_names(&names))
             }
         }
     }
 
     fn bytes() -> Self {
         let fingerprint = blake3::hash(b"bytes").to_hex().to_string();
-        Self { choice: "bytes".into(), encoding: Encoding::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), fingerprint }
+        Self { choice: "bytes".into(), encoding: Encoding::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), adds_bos: true, fingerprint }
     }
 
     /// Builds a tokenizer from the text of a tokenizer file.
@@ -94,14 +98,32 @@ impl Tokenizer {
             return Err(bad(format!("it has {} tokens, but ids up to {largest_id}", ids.len())));
         }
         let first_known = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
+        let (bos, eos) = (first_known(&BOS_NAMES), first_known(&EOS_NAMES));
+        let adds_bos = bos.is_some() && first_of_empty(&model) == bos;
         Ok(Self {
             choice: choice.to_owned(),
             vocab_size: largest_id + 1,
-            bos: first_known(&BOS_NAMES),
-            eos: first_known(&EOS_NAMES),
+            bos,
+            eos,
+            adds_bos,
             fingerprint: blake3::hash(json.as_bytes()).to_hex().to_string(),
             encoding: Encoding::File { model: Arc::new(model), json: json.into() },
         })
+    }
+
+    /// Believes the files beside the tokenizer file where they say something.
+    fn with_names(mut self, names: &SpecialNames) -> Self {
+        let Encoding::File { model, .. } = &self.encoding else { return self };
+        let id = |said: &Said, guess: Option<u32>| match said {
+            Said::Nothing => guess,
+            Said::NoToken => None,
+            Said::Token(name) => model.token_to_id(name),
+        };
+        let first = first_of_empty(model);
+        let (bos, eos) = (id(&names.bos, self.bos), id(&names.eos, self.eos));
+        (self.bos, self.eos) = (bos, eos);
+        self.adds_bos = bos.is_some() && names.add_bos.unwrap_or(first == bos);
+        self
     }
 
     /// Number of ids, special ones included: every id is smaller.
@@ -141,7 +163,11 @@ impl Tokenizer {
                 let bytes: Vec<u8> = ids.iter().filter(|id| **id < BYTE_BOS).map(|id| *id as u8).collect();
                 String::from_utf8_lossy(&bytes).into_owned()
             }
-            Encoding::File { model, .. } => model.decode(ids, true).unwrap_or_default(),
+            Encoding::File { model, .. } => {
+                // Not every file marks the tokens around a text as special.
+                let inside: Vec<u32> = ids.iter().copied().filter(|id| Some(*id) != self.bos && Some(*id) != self.eos).collect();
+                model.decode(&inside, true).unwrap_or_default()
+            }
         }
     }
 
@@ -155,6 +181,21 @@ impl Tokenizer {
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// Whether a text that is encoded with special tokens, as for a prompt, begins with [`Self::bos`].
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
+    }
+
+    /// The text of the token `id` in the vocabulary; plain bytes have no such texts.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        match &self.encoding {
+            Encoding::Bytes => None,
+            Encoding::File { model, .. } => model.id_to_token(id),
+        }
     }
 
     /// A hash of everything that determines the ids, in hexadecimal.
@@ -193,6 +234,11 @@ impl Tokenizer {
             eos: wanted(config.add_eos, self.eos, "end-of-text", "data.add_eos")?,
         })
     }
+}
+
+/// What the empty text begins with when special tokens are added.
+fn first_of_empty(model: &HuggingFace) -> Option<u32> {
+    model.encode("", true).ok()?.get_ids().first().copied()
 }
 
 /// The special tokens around each document.

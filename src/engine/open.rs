@@ -1,16 +1,17 @@
-//! From a checkpoint to a model that can be used: its weights, its shape and its tokenizer.
+//! From a checkpoint or a Hugging Face directory to a model that can be used: its weights, its shape and its tokenizer.
 //!
 //! The one way in which weights come out of a checkpoint, for a run that resumes as well; never trains, and never looks for the
-//! text that was trained on. Start at [`LoadedModel::open`].
+//! text that was trained on. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything but the weights.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use thiserror::Error;
 
-use crate::config::{ConfigError, RunConfig, load_resolved};
+use crate::config::{CONFIG_FILE, ConfigError, LlamaConfig, PatchSize, RunConfig, load_resolved};
 use crate::data::{DataError, Tokenizer};
 use crate::engine::checkpoint::load_model;
+use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, WeightFiles};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
 use crate::plan::ModelShape;
@@ -30,12 +31,82 @@ pub struct LoadedModel {
     pub context_length: usize,
     /// Whether the texts that it was trained on begin with the begin-of-text token, so that prompts must, too.
     pub add_bos: bool,
-    /// Where it comes from, with the step and the stage.
-    pub checkpoint: Checkpoint,
+    /// K of the stage that the weights come from; only at 1 is it a model of single tokens.
+    pub patch_size: PatchSize,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// The same before its weights are read.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// Sizes of the network.
+    pub shape: ModelShape,
+    /// Turns text into its ids and back.
+    pub tokenizer: Tokenizer,
+    /// As in [`LoadedModel`].
+    pub context_length: usize,
+    /// As in [`LoadedModel`].
+    pub add_bos: bool,
+    /// As in [`LoadedModel`].
+    pub patch_size: PatchSize,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a network comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// A checkpoint, the run that trained it, and newer checkpoints of the run that cannot be used.
+    Checkpoint(Box<FoundCheckpoint>),
+    /// A directory in Hugging Face's format.
+    HuggingFace {
+        /// The directory, absolute.
+        path: PathBuf,
+    },
+}
+
+impl Origin {
+    /// A short name, for tables: `books/step-00000300`, `Llama-2-7b-hf`.
+    pub fn name(&self) -> String {
+        let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match self {
+            Self::Checkpoint(found) => format!("{}/{}", found.run.name(), last(&found.checkpoint.path)),
+            Self::HuggingFace { path } => last(path),
+        }
+    }
+
+    /// The checkpoint, with the step and the stage.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        match self {
+            Self::Checkpoint(found) => Some(&found.checkpoint),
+            Self::HuggingFace { .. } => None,
+        }
+    }
+
     /// The run that trained it.
-    pub run: RunDirectory,
+    pub fn run(&self) -> Option<&RunDirectory> {
+        match self {
+            Self::Checkpoint(found) => Some(&found.run),
+            Self::HuggingFace { .. } => None,
+        }
+    }
+
     /// Newer checkpoints of the run that cannot be used.
-    pub rejected: Vec<Rejected>,
+    pub fn rejected(&self) -> &[Rejected] {
+        match self {
+            Self::Checkpoint(found) => &found.rejected,
+            Self::HuggingFace { .. } => &[],
+        }
+    }
+
+    /// The directory that the weights are in.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Checkpoint(found) => &found.checkpoint.path,
+            Self::HuggingFace { path } => path,
+        }
+    }
 }
 
 /// Why a checkpoint cannot be opened.
@@ -75,6 +146,9 @@ pub enum OpenError {
     /// The weights cannot be read.
     #[error("checkpoint: {0}")]
     Weights(#[from] TensorFileError),
+    /// The Hugging Face directory cannot be used.
+    #[error(transparent)]
+    HuggingFace(#[from] HuggingFaceError),
 }
 
 impl OpenError {
@@ -86,26 +160,97 @@ impl OpenError {
             Self::NoShape { .. } => "restore the run's plan.json from a copy".into(),
             Self::Tokenizer(_) | Self::OtherTokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
             Self::Weights(_) => "restore the checkpoint from a copy".into(),
+            Self::HuggingFace(error) => error.hint(),
         }
     }
 }
 
 impl LoadedModel {
-    /// Opens what `path` names, a run or a checkpoint of one, on `device`.
+    /// Opens what `path` names, a run, a checkpoint of one or a Hugging Face directory, on `device`.
     ///
     /// A run stands for its newest valid checkpoint. A checkpoint that was copied without its run cannot be opened, since only
     /// the run has the tokenizer.
     ///
     /// # Errors
-    /// When there is no valid checkpoint, or its run does not say how to use it.
+    /// When there is no valid checkpoint, or its run does not say how to use it; when the directory is not one of a `LLaMA`.
     pub fn open(path: &Path, device: &Device) -> Result<Self, OpenError> {
-        let FoundCheckpoint { checkpoint, run, rejected } = FoundCheckpoint::at(path)?;
+        ModelFiles::find(path)?.load(device)
+    }
+}
+
+impl ModelFiles {
+    /// Finds what `path` names; of the weights, those of a checkpoint are compared with its manifest, others are not yet read.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::open`].
+    pub fn find(path: &Path) -> Result<Self, OpenError> {
+        if path.join(CONFIG_FILE).exists() && !RunDirectory::new(path).is_run() { Self::of_hugging_face(path) } else { Self::of_checkpoint(path) }
+    }
+
+    fn of_checkpoint(path: &Path) -> Result<Self, OpenError> {
+        let found = FoundCheckpoint::at(path)?;
+        let FoundCheckpoint { checkpoint, run, .. } = &found;
         let path = run.config();
         let config = if path.is_file() { load_resolved(&path)? } else { return Err(OpenError::NoConfig { path }) };
-        let shape = shape_of(&checkpoint, &run)?;
-        let tokenizer = tokenizer_of(&checkpoint, &run, &config, &shape)?;
-        let model = read_weights(&checkpoint, &shape, device)?;
-        Ok(Self { model, shape, tokenizer, context_length: config.training.context_length, add_bos: config.data.add_bos, checkpoint, run, rejected })
+        let shape = shape_of(checkpoint, run)?;
+        let tokenizer = tokenizer_of(checkpoint, run, &config, &shape)?;
+        Ok(Self {
+            shape,
+            tokenizer,
+            context_length: config.training.context_length,
+            add_bos: config.data.add_bos,
+            patch_size: checkpoint.state.patch_size,
+            origin: Origin::Checkpoint(Box::new(found)),
+        })
+    }
+
+    fn of_hugging_face(path: &Path) -> Result<Self, OpenError> {
+        let config = LlamaConfig::read(&path.join(CONFIG_FILE)).map_err(HuggingFaceError::from)?;
+        let file = path.join(TOKENIZER_FILE);
+        if !file.exists() {
+            return Err(HuggingFaceError::NoTokenizer { path: file }.into());
+        }
+        let tokenizer = Tokenizer::load(&file.to_string_lossy())?;
+        if tokenizer.vocab_size() > config.vocab_size {
+            return Err(HuggingFaceError::TokenizerTooLarge { path: file, largest: tokenizer.vocab_size() - 1, rows: config.vocab_size }.into());
+        }
+        Ok(Self {
+            shape: ModelShape::from(&config),
+            context_length: config.max_position_embeddings,
+            add_bos: tokenizer.adds_bos(),
+            patch_size: config.patch_size,
+            tokenizer,
+            origin: Origin::HuggingFace { path: RunDirectory::new(path).path().to_owned() },
+        })
+    }
+
+    /// Opens the weights and checks their names, shapes and number formats.
+    ///
+    /// # Errors
+    /// When they are not those of a network of this shape.
+    pub fn weights(&self) -> Result<WeightFiles, OpenError> {
+        let mut weights = match &self.origin {
+            Origin::Checkpoint(found) => WeightFiles::of_file(&found.checkpoint.path.join(MODEL_FILE))?,
+            Origin::HuggingFace { path } => WeightFiles::of_directory(path)?,
+        };
+        weights.check(&self.shape)?;
+        Ok(weights)
+    }
+
+    /// Reads the weights, one tensor at a time.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::open`].
+    pub fn load(self, device: &Device) -> Result<LoadedModel, OpenError> {
+        let model = match &self.origin {
+            Origin::Checkpoint(found) => read_weights(&found.checkpoint, &self.shape, device)?,
+            Origin::HuggingFace { .. } => {
+                let mut weights = self.weights()?;
+                LlamaForCausalLM::new(&self.shape, &mut |name, dims| weights.read(name, dims), device)?
+            }
+        };
+        let Self { shape, tokenizer, context_length, add_bos, patch_size, origin } = self;
+        Ok(LoadedModel { model, shape, tokenizer, context_length, add_bos, patch_size, origin })
     }
 }
 

@@ -1,22 +1,27 @@
-//! Named f32 tensors in safetensors files: written from the device one at a time, read one at a time.
+//! Named tensors in safetensors files: written as f32 from the device one at a time, read one at a time.
 //!
 //! Neither direction holds more than one tensor in host memory apart from the file system's cache.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, View, serialize_to_file};
 use thiserror::Error;
 
 use crate::engine::error::device_reason;
 use crate::engine::named_tensor::NamedTensor;
+use crate::engine::tensor_header::{Entry, Header, NumberFormat};
+use crate::run::files::open_regular;
 
 /// A larger header is treated as damage before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Bytes that are converted at once, a multiple of every number's size: only the result needs the memory of a whole tensor.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Why named tensors could not be written or read.
 #[derive(Debug, Error)]
@@ -95,56 +100,108 @@ impl View for DeviceView<'_> {
     }
 }
 
-/// A file of named f32 tensors.
+/// A file of named tensors, read as f32 whatever their number format.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     file: File,
     data_start: u64,
-    metadata: Metadata,
+    header: Header,
 }
 
 impl TensorFile {
-    /// Opens a file and reads its header.
+    /// Opens a file and checks its header against its length.
     ///
     /// # Errors
-    /// When the file is missing or its header is damaged.
+    /// When the file is missing, shorter or longer than its header says, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
         let io = |source| TensorFileError::Io { path: path.to_owned(), source };
         let damaged = |problem: String| TensorFileError::Damaged { path: path.to_owned(), problem };
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = open_regular(path).map_err(io)?;
+        let file_bytes = file.metadata().map_err(io)?.len();
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(io)?;
         let length = u64::from_le_bytes(length);
-        if length > MAX_HEADER_BYTES {
+        if length > MAX_HEADER_BYTES || length > file_bytes.saturating_sub(8) {
             return Err(damaged(format!("its header claims {length} bytes")));
         }
+        let data_start = 8 + length;
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header).map_err(io)?;
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(format!("its header is not JSON: {error}")))?;
-        Ok(Self { path: path.to_owned(), file, data_start: 8 + length, metadata })
+        let header = Header::read(&header, file_bytes - data_start).map_err(damaged)?;
+        Ok(Self { path: path.to_owned(), file, data_start, header })
+    }
+
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.header.0.keys()
     }
 
     /// Names and shapes of all tensors.
     pub fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        self.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
+        self.header.0.iter().map(|(name, entry)| (name.clone(), entry.shape.clone())).collect()
     }
 
-    /// Reads the f32 tensor `name`, which must have shape `dims`, in row-major order.
+    /// Names of the number formats that occur, each once.
+    pub fn formats(&self) -> BTreeSet<String> {
+        self.header.0.values().map(|entry| entry.dtype.clone()).collect()
+    }
+
+    /// Checks that the tensor `name` is there, has shape `dims` and can be read.
     ///
     /// # Errors
-    /// When it is missing, has another shape or type, or the file ends early.
+    /// When it is missing, or has another shape or a number format that is not read.
+    pub fn check(&self, name: &str, dims: &[usize]) -> Result<(), TensorFileError> {
+        self.find(name, dims).map(drop)
+    }
+
+    /// Reads the tensor `name`, which must have shape `dims`, in row-major order.
+    ///
+    /// # Errors
+    /// As [`TensorFile::check`], and when the file cannot be read.
     pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
-        let damaged = |problem: String| TensorFileError::Damaged { path: self.path.clone(), problem };
-        let info = self.metadata.info(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
-        if info.dtype != Dtype::F32 || info.shape != dims {
-            return Err(damaged(format!("{name} is {:?} {:?} instead of F32 {dims:?}", info.dtype, info.shape)));
+        let (format, start, bytes) = self.find(name, dims)?;
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| TensorFileError::Io { path, source }
+        };
+        self.file.seek(SeekFrom::Start(self.data_start + start)).map_err(io(&self.path))?;
+        let mut values = Vec::with_capacity(bytes / format.size());
+        let mut piece = vec![0; bytes.min(PIECE_BYTES)];
+        let mut left = bytes;
+        while left > 0 {
+            let piece = &mut piece[..left.min(PIECE_BYTES)];
+            self.file.read_exact(piece).map_err(io(&self.path))?;
+            decode(piece, format, &mut values);
+            left -= piece.len();
         }
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        let read = self.file.seek(SeekFrom::Start(self.data_start + start as u64)).and_then(|_| self.file.read_exact(&mut bytes));
-        read.map_err(|source| TensorFileError::Io { path: self.path.clone(), source })?;
-        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(values)
+    }
+
+    /// Format, first byte in the data and number of bytes.
+    fn find(&self, name: &str, dims: &[usize]) -> Result<(NumberFormat, u64, usize), TensorFileError> {
+        let damaged = |problem: String| TensorFileError::Damaged { path: self.path.clone(), problem };
+        let Entry { dtype, shape, data_offsets: (start, end) } = self.header.0.get(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
+        if shape != dims {
+            return Err(damaged(format!("{name} has shape {shape:?} instead of {dims:?}")));
+        }
+        let format = NumberFormat::from_name(dtype).ok_or_else(|| damaged(format!("{name} is {dtype}, and only F32, BF16 and F16 are read")))?;
+        Ok((format, *start, (end - start) as usize))
+    }
+}
+
+/// Appends the numbers in `bytes`, of which there are whole ones only.
+fn decode(bytes: &[u8], format: NumberFormat, values: &mut Vec<f32>) {
+    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match format {
+        NumberFormat::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        NumberFormat::Bf16 => values.extend(halves().map(|bits| bf16::from_bits(bits).to_f32())),
+        NumberFormat::F16 => values.extend(halves().map(|bits| f16::from_bits(bits).to_f32())),
     }
 }
 
@@ -176,8 +233,9 @@ mod tests {
             message.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
         };
         assert_eq!(problem(&whole, "b.weight", &[2, 2]), "it has no tensor b.weight");
-        assert_eq!(problem(&whole, "a.weight", &[4, 1]), "a.weight is F32 [2, 2] instead of F32 [4, 1]");
-        assert_eq!(problem(&whole[..whole.len() - 1], "a.weight", &[2, 2]), "failed to fill whole buffer");
+        assert_eq!(problem(&whole, "a.weight", &[4, 1]), "a.weight has shape [2, 2] instead of [4, 1]");
+        assert_eq!(problem(&whole[..whole.len() - 1], "a.weight", &[2, 2]), "it has 15 bytes of data instead of 16");
+        assert_eq!(problem(&[whole.as_slice(), b"x"].concat(), "a.weight", &[2, 2]), "it has 17 bytes of data instead of 16");
         assert_eq!(problem(&whole[..4], "a.weight", &[2, 2]), "failed to fill whole buffer");
         assert_eq!(problem(&[0xFF; 16], "a.weight", &[2, 2]), format!("its header claims {} bytes", u64::MAX));
         let mut broken = whole.clone();

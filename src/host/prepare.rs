@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::{RunConfig, identity_changes, load_resolved, to_toml};
-use crate::data::Tokenizer;
+use crate::data::{TOKENIZER_COMPANIONS, Tokenizer};
 use crate::host::{ClaimedRun, HostError};
 use crate::run::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
 use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
@@ -49,7 +49,10 @@ impl ClaimedRun {
             check_identity(directory, config)?
         } else {
             // A start that died before its configuration was written may have left another tokenizer.
-            let _ = fs::remove_file(directory.tokenizer());
+            let companions = TOKENIZER_COMPANIONS.map(|name| directory.path().join(name));
+            for leftover in companions.into_iter().chain([directory.tokenizer()]) {
+                let _ = fs::remove_file(leftover);
+            }
             Vec::new()
         };
         warnings.extend(check(&with_own_tokenizer(config.clone(), directory), directory)?);
@@ -99,8 +102,24 @@ fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Op
             Ok(Some("the tokenizer has changed since the run began: the run continues with its own copy of the original".into()))
         }
         (_, Ok(_)) | (None, Err(_)) => Ok(None),
-        (Some(asked), Err(_)) => replace_file(&directory.tokenizer(), &asked).map(|()| None),
+        (Some(asked), Err(_)) => {
+            replace_file(&directory.tokenizer(), &asked)?;
+            if !matches!(config.data.tokenizer.as_str(), "bytes" | "demo") {
+                keep_companions(Path::new(&config.data.tokenizer), directory)?;
+            }
+            Ok(None)
+        }
     }
+}
+
+/// Copies the files that name the tokenizer's special tokens: without them, the copy might begin and end texts differently.
+fn keep_companions(tokenizer: &Path, directory: &RunDirectory) -> io::Result<()> {
+    for name in TOKENIZER_COMPANIONS {
+        if let Ok(bytes) = read_tokenizer(&tokenizer.with_file_name(name)) {
+            replace_file(&directory.path().join(name), &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses changes that would make a resumed run a different one; returns warnings for those that make it inexact.

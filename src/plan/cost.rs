@@ -3,7 +3,7 @@
 //! Operations are counted as 6 per matrix weight and position plus 12 * layers * hidden * positions of the sequence for
 //! attention (the convention of nanochat and torchtitan; the causal half is not taken off). The embedding table is looked up, not multiplied.
 
-use crate::config::ModelConfig;
+use crate::config::{LlamaConfig, ModelConfig};
 
 /// A network whose vocabulary is settled.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,24 @@ pub struct Cost {
     pub positions: u64,
     /// Floating-point operations, forward and backward.
     pub flops: f64,
+}
+
+impl From<&LlamaConfig> for ModelShape {
+    fn from(config: &LlamaConfig) -> Self {
+        Self {
+            vocab_size: config.vocab_size,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            num_hidden_layers: config.num_hidden_layers,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: config.num_key_value_heads,
+            max_position_embeddings: config.max_position_embeddings,
+            rope_theta: config.rope_theta,
+            rms_norm_eps: config.rms_norm_eps,
+            initializer_range: config.initializer_range,
+            tie_word_embeddings: config.tie_word_embeddings,
+        }
+    }
 }
 
 impl ModelShape {

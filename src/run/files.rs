@@ -40,11 +40,11 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     read_up_to(path, SMALL_FILE)
 }
 
-/// All bytes of a tokenizer.
+/// All bytes of a tokenizer, or of another file of that size.
 ///
 /// # Errors
 /// As [`read_small`].
-pub(crate) fn read_tokenizer(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_tokenizer(path: &Path) -> io::Result<Vec<u8>> {
     read_up_to(path, TOKENIZER_FILE)
 }
 

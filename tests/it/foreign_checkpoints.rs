@@ -109,7 +109,7 @@ fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
         assert!(end.outcome == Outcome::Failed && message.contains(words), "{words}: {message}");
     };
     edit("it has no tensor lm_head.weight.exp_avg_sq", |shapes| drop(shapes.remove("lm_head.weight.exp_avg_sq")));
-    edit("model.norm.weight.exp_avg is F32 [31] instead of F32 [32]", |shapes| drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31])));
+    edit("model.norm.weight.exp_avg has shape [31] instead of [32]", |shapes| drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31])));
     edit("moments instead of", |shapes| drop(shapes.insert("extra.exp_avg".into(), vec![4])));
 }
 

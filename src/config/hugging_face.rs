@@ -1,0 +1,227 @@
+//! What the `config.json` of a Hugging Face directory says about a `LLaMA` network: sizes, and nothing that this program lacks.
+//!
+//! Reads old and new spellings (transformers 4 and 5) and fills in the defaults of `LlamaConfig`. Never reads weights. Start at
+//! [`LlamaConfig::read`].
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::config::PatchSize;
+use crate::config::keys::{Found, find};
+
+/// Name of the file.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// A larger file is refused before it is read.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// The sizes of a `LLaMA` network, by the names of `config.json`, and how its weights were left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LlamaConfig {
+    /// Rows of the embedding table.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub num_hidden_layers: usize,
+    /// Query heads per layer; their width is even.
+    pub num_attention_heads: usize,
+    /// Key and value heads per layer; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Longest sequence in positions.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in `RMSNorm`.
+    pub rms_norm_eps: f64,
+    /// Standard deviation of initial weights.
+    pub initializer_range: f64,
+    /// Whether the head shares the embedding table.
+    pub tie_word_embeddings: bool,
+    /// K of the stage that the weights come from; 1 if nothing is said.
+    pub patch_size: PatchSize,
+}
+
+/// Why a `config.json` does not lead to a network.
+#[derive(Debug, Error)]
+pub enum LlamaConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Path of the file.
+        path: PathBuf,
+        /// Operating system error.
+        source: io::Error,
+    },
+    /// It describes something that this program does not compute, or makes no sense.
+    #[error("{}: {problem}", path.display())]
+    Unfit {
+        /// Path of the file.
+        path: PathBuf,
+        /// What it says.
+        problem: String,
+    },
+}
+
+impl LlamaConfig {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or describes another network than a `LLaMA`.
+    pub fn read(path: &Path) -> Result<Self, LlamaConfigError> {
+        let text = read_limited(path).map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|problem| LlamaConfigError::Unfit { path: path.to_owned(), problem })
+    }
+
+    /// Reads the text of the file.
+    ///
+    /// # Errors
+    /// With what is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let fields = match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => Fields(fields),
+            Ok(_) => return Err("it is not a JSON object".into()),
+            Err(error) => return Err(format!("it is not JSON: {error}")),
+        };
+        fields.check_architecture()?;
+        fields.check_unsupported()?;
+        let num_attention_heads = fields.size("num_attention_heads", 32)?;
+        let config = Self {
+            vocab_size: fields.size("vocab_size", 32_000)?,
+            hidden_size: fields.size("hidden_size", 4096)?,
+            intermediate_size: fields.size("intermediate_size", 11_008)?,
+            num_hidden_layers: fields.size("num_hidden_layers", 32)?,
+            num_attention_heads,
+            num_key_value_heads: fields.size("num_key_value_heads", num_attention_heads)?,
+            max_position_embeddings: fields.size("max_position_embeddings", 2048)?,
+            rope_theta: fields.rope_theta()?,
+            rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
+            initializer_range: fields.positive("initializer_range", 0.02)?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+            patch_size: fields.patch_size()?,
+        };
+        config.check_heads(fields.optional("head_dim"))?;
+        Ok(config)
+    }
+
+    fn check_heads(&self, head_dim: Option<&Value>) -> Result<(), String> {
+        let (hidden, heads, key_value) = (self.hidden_size, self.num_attention_heads, self.num_key_value_heads);
+        if !hidden.is_multiple_of(2 * heads) {
+            return Err(format!("hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} heads of even width"));
+        }
+        if !heads.is_multiple_of(key_value) {
+            return Err(format!("num_key_value_heads = {key_value} does not divide num_attention_heads = {heads}"));
+        }
+        match head_dim {
+            Some(width) if width.as_u64() != Some((hidden / heads) as u64) => {
+                Err(format!("head_dim = {width} is not supported: it must be hidden_size / num_attention_heads = {}", hidden / heads))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The members of the object.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// The value of `key`, unless it is absent or null.
+    fn optional(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn check_architecture(&self) -> Result<(), String> {
+        let (model_type, architectures) = (self.optional("model_type"), self.optional("architectures"));
+        if model_type.is_none() && architectures.is_none() {
+            return Err("it names no architecture: neither model_type nor architectures is there".into());
+        }
+        if let Some(other) = model_type.filter(|name| *name != "llama") {
+            return Err(format!("model_type = {other} is not supported, only \"llama\""));
+        }
+        let is_llama = |list: &Value| list.as_array().is_some_and(|names| names.iter().any(|name| name == "LlamaForCausalLM"));
+        match architectures.filter(|list| !is_llama(list)) {
+            Some(other) => Err(format!("architectures = {other} is not supported, only [\"LlamaForCausalLM\"]")),
+            None => Ok(()),
+        }
+    }
+
+    /// What changes the computation in a way that this program does not follow.
+    fn check_unsupported(&self) -> Result<(), String> {
+        for key in ["attention_bias", "mlp_bias"] {
+            if self.flag(key)? {
+                return Err(format!("{key} = true is not supported: the layers of this program have no biases"));
+            }
+        }
+        if let Some(other) = self.optional("hidden_act").filter(|name| *name != "silu") {
+            return Err(format!("hidden_act = {other} is not supported, only \"silu\""));
+        }
+        if self.optional("quantization_config").is_some() {
+            return Err("quantization_config is set, and quantised weights are not supported".into());
+        }
+        let rope = self.optional("rope_parameters");
+        for parent in [Some(&Value::Object(self.0.clone())), rope].into_iter().flatten() {
+            if let Some(other) = parent.get("partial_rotary_factor").filter(|factor| !factor.is_null() && factor.as_f64() != Some(1.0)) {
+                return Err(format!("partial_rotary_factor = {other} is not supported, only 1.0"));
+            }
+        }
+        for key in ["rope_parameters", "rope_scaling"] {
+            let Some(rope) = self.optional(key) else { continue };
+            let Some(fields) = rope.as_object() else { return Err(format!("{key} = {rope} is not an object")) };
+            let kind = ["rope_type", "type"].into_iter().find_map(|name| fields.get(name).filter(|kind| !kind.is_null()));
+            // An object of the old key without a type would be scaling of an unknown kind.
+            let is_default = kind.map_or(key == "rope_parameters", |kind| kind == "default");
+            if !is_default {
+                return Err(format!("{key} = {rope} is not supported: only rotary embeddings of type \"default\" are"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A size in the range of the configuration key of the same name; `default` if it is absent.
+    fn size(&self, key: &str, default: usize) -> Result<usize, String> {
+        let Some(value) = self.optional(key) else { return Ok(default) };
+        let Found::Key(known) = find(&format!("model.{key}")) else { unreachable!("model.{key} is a key of the configuration") };
+        let whole = value.as_i64().map(toml::Value::Integer).and_then(|whole| known.kind.read(&whole, Path::new("/")));
+        let whole = whole.and_then(|whole| whole.as_integer()).and_then(|whole| usize::try_from(whole).ok());
+        whole.ok_or_else(|| format!("{key} = {value}, expected {}", known.kind.expected()))
+    }
+
+    fn positive(&self, key: &str, default: f64) -> Result<f64, String> {
+        self.optional(key).map_or(Ok(default), |value| positive(key, value))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, String> {
+        self.optional(key).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{key} = {value}, expected true or false")))
+    }
+
+    fn rope_theta(&self) -> Result<f64, String> {
+        let newer = self.optional("rope_parameters").and_then(|rope| rope.get("rope_theta")).filter(|value| !value.is_null());
+        newer.or_else(|| self.optional("rope_theta")).map_or(Ok(10_000.0), |value| positive("rope_theta", value))
+    }
+
+    fn patch_size(&self) -> Result<PatchSize, String> {
+        let Some(value) = self.optional("patch_size") else { return Ok(PatchSize::ONE) };
+        let size = value.as_u64().and_then(|size| PatchSize::new(size).ok());
+        size.ok_or_else(|| format!("patch_size = {value}, expected a patch size from 1 to {}", PatchSize::MAX))
+    }
+}
+
+fn positive(key: &str, value: &Value) -> Result<f64, String> {
+    value.as_f64().filter(|number| *number > 0.0 && number.is_finite()).ok_or_else(|| format!("{key} = {value}, expected a number greater than 0"))
+}
+
+fn read_limited(path: &Path) -> io::Result<String> {
+    // A pipe or a device may never end.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES { Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than such a file can be")) } else { Ok(text) }
+}

@@ -1,0 +1,81 @@
+//! Why a Hugging Face directory cannot be used.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::LlamaConfigError;
+use crate::engine::tensor_file::TensorFileError;
+
+/// Why a Hugging Face directory cannot be used.
+#[derive(Debug, Error)]
+pub enum HuggingFaceError {
+    /// Its `config.json` is missing or describes another network.
+    #[error(transparent)]
+    Config(#[from] LlamaConfigError),
+    /// It has no tokenizer.
+    #[error("{} is missing", path.display())]
+    NoTokenizer {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The tokenizer has ids that the embedding table has no row for.
+    #[error("{}: it has ids up to {largest}, but vocab_size is {rows}", path.display())]
+    TokenizerTooLarge {
+        /// The tokenizer.
+        path: PathBuf,
+        /// The largest id.
+        largest: usize,
+        /// Rows of the embedding table.
+        rows: usize,
+    },
+    /// It has no weights.
+    #[error("{} has no weights: neither model.safetensors nor model.safetensors.index.json is there", path.display())]
+    NoWeights {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Its weights are in files that can run programs when they are opened.
+    #[error("{} has weights only as {name}, and only safetensors files are read", path.display())]
+    Pickled {
+        /// The directory.
+        path: PathBuf,
+        /// Name of one of the files.
+        name: String,
+    },
+    /// The list of shards is of no use.
+    #[error("{}: {problem}", path.display())]
+    Index {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Its tensors are not those of the network that `config.json` describes.
+    #[error("{}: {problem}", path.display())]
+    OtherTensors {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing, too much or different.
+        problem: String,
+    },
+    /// A file of tensors cannot be read.
+    #[error(transparent)]
+    Tensors(#[from] TensorFileError),
+}
+
+impl HuggingFaceError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Config(LlamaConfigError::Unfit { .. }) => {
+                "models of the LLaMA architecture can be used: model_type \"llama\", without biases, rotary scaling and quantisation".into()
+            }
+            Self::Pickled { .. } => "convert it: load it with transformers, then save_pretrained(DIR, safe_serialization=True)".into(),
+            Self::NoTokenizer { .. } => "save a fast tokenizer there: AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)".into(),
+            Self::TokenizerTooLarge { .. } => "use the tokenizer that the model was trained with, or add rows with resize_token_embeddings".into(),
+            Self::Config(LlamaConfigError::Io { .. }) | Self::NoWeights { .. } => "name a directory that save_pretrained has written".into(),
+            Self::Index { .. } | Self::OtherTensors { .. } | Self::Tensors(_) => "download or save the directory again".into(),
+        }
+    }
+}

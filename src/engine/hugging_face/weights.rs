@@ -1,0 +1,169 @@
+//! The weights of one network, in one file of tensors or in shards: found, checked against the sizes, read one at a time.
+//!
+//! Trusts no name and no number in the files. Start at [`WeightFiles::of_directory`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::engine::hugging_face::{HuggingFaceError, INDEX_FILE, WEIGHTS_FILE, weight_dims};
+use crate::engine::tensor_file::TensorFile;
+use crate::plan::ModelShape;
+use crate::run::files::read_tokenizer as read_large;
+
+/// More files than any model has.
+const MAX_SHARDS: usize = 4096;
+/// Tables of rotary angles that old versions saved; they follow from the sizes.
+const IGNORED_ENDING: &str = ".rotary_emb.inv_freq";
+const TABLE: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Files that hold weights, opened.
+#[derive(Debug)]
+pub struct WeightFiles {
+    path: PathBuf,
+    files: Vec<TensorFile>,
+    /// The file of each tensor.
+    places: BTreeMap<String, usize>,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl WeightFiles {
+    /// The one file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of_file(path: &Path) -> Result<Self, HuggingFaceError> {
+        Self::of_files(path, vec![TensorFile::open(path)?])
+    }
+
+    /// The weights of the Hugging Face directory `path`; one file wins over shards, as in `transformers`.
+    ///
+    /// # Errors
+    /// When there are none, or the list of shards does not lead to them.
+    pub fn of_directory(path: &Path) -> Result<Self, HuggingFaceError> {
+        let (single, index) = (path.join(WEIGHTS_FILE), path.join(INDEX_FILE));
+        if single.exists() {
+            Self::of_files(path, vec![TensorFile::open(&single)?])
+        } else if index.exists() {
+            Self::of_shards(path, &index)
+        } else {
+            Err(pickled(path)
+                .map_or_else(|| HuggingFaceError::NoWeights { path: path.to_owned() }, |name| HuggingFaceError::Pickled { path: path.to_owned(), name }))
+        }
+    }
+
+    fn of_shards(path: &Path, index: &Path) -> Result<Self, HuggingFaceError> {
+        let problem = |problem: String| HuggingFaceError::Index { path: index.to_owned(), problem };
+        let bytes = read_large(index).map_err(|error| problem(error.to_string()))?;
+        let Index { weight_map } = serde_json::from_slice(&bytes).map_err(|error| problem(format!("it has no usable weight_map: {error}")))?;
+        let names: BTreeSet<&String> = weight_map.values().collect();
+        if names.len() > MAX_SHARDS {
+            return Err(problem(format!("it names {} files", names.len())));
+        }
+        if let Some(name) = names.iter().find(|name| !is_inside(name)) {
+            return Err(problem(format!("it names the file {name:?}, which is not a plain name in this directory")));
+        }
+        let files = names.iter().map(|name| TensorFile::open(&path.join(name))).collect::<Result<Vec<_>, _>>()?;
+        let found = Self::of_files(path, files)?;
+        for (tensor, file) in &weight_map {
+            if found.places.get(tensor).is_none_or(|idx| found.files[*idx].path() != path.join(file)) {
+                return Err(problem(format!("{tensor} is not in {file}")));
+            }
+        }
+        Ok(found)
+    }
+
+    fn of_files(path: &Path, files: Vec<TensorFile>) -> Result<Self, HuggingFaceError> {
+        let mut places = BTreeMap::new();
+        for (idx, file) in files.iter().enumerate() {
+            for name in file.names() {
+                if places.insert(name.clone(), idx).is_some() {
+                    return Err(HuggingFaceError::OtherTensors { path: path.to_owned(), problem: format!("two of its files have a tensor {name}") });
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), files, places })
+    }
+
+    /// Checks that the tensors are those of a network of this `shape`, no more and no less.
+    ///
+    /// # Errors
+    /// With the first that is missing, too much, of another shape, or not read.
+    pub fn check(&mut self, shape: &ModelShape) -> Result<(), HuggingFaceError> {
+        let expected = weight_dims(shape);
+        for (name, dims) in &expected {
+            self.file_of(name)?.check(name, dims)?;
+        }
+        let expected: BTreeSet<&String> = expected.iter().map(|(name, _)| name).collect();
+        let is_tied_head = |name: &str| shape.tie_word_embeddings && name == HEAD;
+        let is_extra = |name: &&String| !expected.contains(name) && !name.ends_with(IGNORED_ENDING) && !is_tied_head(name);
+        if let Some(name) = self.places.keys().find(is_extra) {
+            return Err(self.other(format!("there is a tensor {name}, which the network of config.json does not have")));
+        }
+        if self.places.contains_key(HEAD) && shape.tie_word_embeddings { self.check_tied(shape) } else { Ok(()) }
+    }
+
+    /// Some files hold a tied head as well; another head than the table would be silently lost.
+    fn check_tied(&mut self, shape: &ModelShape) -> Result<(), HuggingFaceError> {
+        let dims = [shape.vocab_size, shape.hidden_size];
+        let (table, head) = (self.read(TABLE, &dims)?, self.read(HEAD, &dims)?);
+        let is_same = table.iter().zip(&head).all(|(a, b)| a.to_bits() == b.to_bits());
+        if is_same { Ok(()) } else { Err(self.other(format!("tie_word_embeddings is true, but {HEAD} differs from {TABLE}"))) }
+    }
+
+    /// Reads the tensor `name`, which must have shape `dims`.
+    ///
+    /// # Errors
+    /// When it is missing, has another shape, or cannot be read.
+    pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, HuggingFaceError> {
+        match self.places.get(name) {
+            Some(idx) => Ok(self.files[*idx].read(name, dims)?),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    /// Names of the number formats that occur, each once.
+    pub fn formats(&self) -> BTreeSet<String> {
+        self.files.iter().flat_map(TensorFile::formats).collect()
+    }
+
+    /// Number of files.
+    pub fn num_files(&self) -> usize {
+        self.files.len()
+    }
+
+    fn file_of(&self, name: &str) -> Result<&TensorFile, HuggingFaceError> {
+        self.places.get(name).map(|idx| &self.files[*idx]).ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, name: &str) -> HuggingFaceError {
+        self.other(format!("the tensor {name} is missing"))
+    }
+
+    fn other(&self, problem: String) -> HuggingFaceError {
+        HuggingFaceError::OtherTensors { path: self.path.clone(), problem }
+    }
+}
+
+/// Whether `name` is one plain file name, which cannot lead out of its directory.
+fn is_inside(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name) && !name.contains(['\\', '\0'])
+}
+
+/// The name of a file of weights in the directory that is not a safetensors file.
+fn pickled(path: &Path) -> Option<String> {
+    let names = fs::read_dir(path).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> =
+        names.filter(|name| name.starts_with("pytorch_model") || [".bin", ".pth", ".pt"].iter().any(|end| name.ends_with(end))).collect();
+    names.sort();
+    names.into_iter().next()
+}

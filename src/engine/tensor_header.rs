@@ -1,0 +1,121 @@
+//! The header of a safetensors file, read as if its author were hostile: nothing is allocated or trusted that the file's own
+//! length does not confirm.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+
+/// Member of the header that is no tensor.
+const METADATA: &str = "__metadata__";
+
+/// Number formats of weights that are read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberFormat {
+    /// 32 bits, 24 of them precise.
+    F32,
+    /// The upper half of an f32.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+/// Where a tensor lies.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Entry {
+    /// Name of its number format, which may be one that is not read.
+    pub(super) dtype: String,
+    pub(super) shape: Vec<usize>,
+    /// First byte and first byte after it, in the data.
+    pub(super) data_offsets: (u64, u64),
+}
+
+/// The tensors of a file by their names.
+#[derive(Debug)]
+pub(super) struct Header(pub(super) BTreeMap<String, Entry>);
+
+impl NumberFormat {
+    /// The format of this name in a header, as `BF16`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::Bf16, Self::F16].into_iter().find(|format| format.name() == name)
+    }
+
+    /// Its name in a header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+}
+
+impl Header {
+    /// Reads `bytes`, of a file whose data has `data_bytes` bytes.
+    ///
+    /// # Errors
+    /// With what is wrong, in words.
+    pub(super) fn read(bytes: &[u8], data_bytes: u64) -> Result<Self, String> {
+        let header: Self = serde_json::from_slice(bytes)
+            .map_err(|error| if error.is_data() { format!("its header cannot be used: {error}") } else { format!("its header is not JSON: {error}") })?;
+        header.check_places(data_bytes)?;
+        Ok(header)
+    }
+
+    /// Checks that the tensors fill the data, in some order, without gaps and without sharing a byte.
+    fn check_places(&self, data_bytes: u64) -> Result<(), String> {
+        let mut places: Vec<(&String, &Entry)> = self.0.iter().collect();
+        places.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut filled = 0;
+        for (name, Entry { dtype, shape, data_offsets: (start, end) }) in places {
+            if *start != filled || end < start {
+                return Err(format!("{name} claims the bytes from {start} to {end}, but the next free byte is {filled}"));
+            }
+            let numbers = shape.iter().try_fold(1_u64, |product, dim| product.checked_mul(*dim as u64));
+            let size = NumberFormat::from_name(dtype).map(|format| format.size() as u64);
+            if size.is_some_and(|size| numbers.and_then(|numbers| numbers.checked_mul(size)) != Some(end - start)) {
+                return Err(format!("{name} is {dtype} {shape:?}, which does not fill its {} bytes", end - start));
+            }
+            filled = *end;
+        }
+        if filled == data_bytes { Ok(()) } else { Err(format!("it has {data_bytes} bytes of data instead of {filled}")) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensors by their names")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut tensors = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == METADATA {
+                map.next_value::<IgnoredAny>()?;
+            } else if tensors.insert(name.clone(), map.next_value()?).is_some() {
+                // Which of the two is meant differs between programs.
+                return Err(A::Error::custom(format!("two tensors are named {name}")));
+            }
+        }
+        Ok(Header(tensors))
+    }
+}
