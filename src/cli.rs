@@ -1,5 +1,6 @@
 //! The command line: clap types and nothing else. Their comments are the help texts.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -47,12 +48,16 @@ pub enum Command {
     },
     /// Sends a command to a run, like the keys of its screen.
     Ctl(CtlArgs),
+    /// Evaluates a model on tasks and texts, with the numbers that lm-eval gives for the same weights.
+    Eval(EvalArgs),
     /// Lists runs with their state.
     Runs {
         /// One JSON document instead of a table.
         #[arg(long)]
         json: bool,
     },
+    /// Measures which share of each layer's neurons is strongly active on a text, as in figure 8 of the paper.
+    Activations(ActivationsArgs),
     /// Continues prompts with a trained model.
     Generate(GenerateArgs),
     /// Shows configuration keys and their values.
@@ -61,6 +66,17 @@ pub enum Command {
     /// Trains tokenizers.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Writes a model as a directory in Hugging Face's format, which transformers and other programs load.
+    Export(ExportArgs),
+    /// Checks a model in Hugging Face's format, and prints a configuration that continues its training.
+    Import {
+        /// The directory, with config.json, weights as safetensors, and tokenizer.json.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Writes the configuration to this new file instead of the standard output.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
     /// The process behind a run; started by `run`.
     #[command(hide = true)]
     Engine {
@@ -168,6 +184,120 @@ pub struct GenerateArgs {
     /// One JSON record per prompt instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `activations`.
+#[derive(Debug, Args)]
+pub struct ActivationsArgs {
+    /// Runs, which stand for their newest checkpoint, or directories of checkpoints.
+    #[arg(required = true, value_name = "CHECKPOINT")]
+    pub checkpoints: Vec<String>,
+    /// Text that is read: .txt or .md as one document, .jsonl with a field "text".
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Tokens per patch that every checkpoint reads; if left out, each reads the patches of the stage that it was saved in.
+    #[arg(long, value_name = "K", value_delimiter = ',')]
+    pub patch_size: Vec<u64>,
+    /// A neuron is activated where |x| is greater: a number, or like 1.5x a multiple of the layer's mean |x|.
+    #[arg(long, value_name = "NUMBER", default_value = "0.5")]
+    pub threshold: String,
+    /// Which neurons.
+    #[arg(long, value_enum, default_value = "ffn-output")]
+    pub tensor: TensorChoice,
+    /// Tokens that are read, at most.
+    #[arg(long, value_name = "COUNT", default_value = "64k")]
+    pub max_tokens: String,
+    /// Draws the figure into FILE.svg or FILE.png; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub figure: Vec<PathBuf>,
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// One JSON document instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Neurons of `activations`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TensorChoice {
+    /// Output of the feed-forward block before the residual addition.
+    FfnOutput,
+    /// Product of gate and up projection.
+    Intermediate,
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run, which stands for its newest checkpoint, or the directory of a checkpoint.
+    pub checkpoint: String,
+    /// Tasks, separated by commas: hellaswag, piqa, winogrande, `arc_easy`, `arc_challenge`, mmlu, a group or a subject of it like
+    /// `mmlu_stem` or `mmlu_anatomy`, wikitext-paper (perplexity as in the paper), wikitext (as in lm-eval), text:FILE; or paper for
+    /// the seven that the paper reports.
+    #[arg(long, short, value_name = "NAMES", default_value = "paper")]
+    pub tasks: String,
+    /// Folder of the task files, as their publishers name them or as JSON lines.
+    #[arg(long, value_name = "DIR")]
+    pub task_data: Option<PathBuf>,
+    /// Only the first COUNT documents of each task, and of each subject of mmlu.
+    #[arg(long, value_name = "COUNT")]
+    pub limit: Option<NonZeroUsize>,
+    /// Worked examples before each question of mmlu.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub num_fewshot: usize,
+    /// Puts the begin-of-text token before every text, as lm-eval does since 0.4.9.2; the paper's time did not.
+    #[arg(long)]
+    pub add_bos: bool,
+    /// Tokens that the model reads at once, if not as many as it was trained to.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..))]
+    pub max_length: Option<u32>,
+    /// Tokens that are computed at once, unless one sequence has more.
+    #[arg(long, value_name = "COUNT", default_value = "1024")]
+    pub batch_tokens: NonZeroUsize,
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Threads that compute; as many as there are cores if left out.
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<NonZeroUsize>,
+    /// Writes what was asked about each document, and each answer, as JSON lines to FILE.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// One JSON document of lm-eval's shape instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run, which stands for its newest checkpoint, or the directory of a checkpoint or of a model in Hugging Face's format.
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: String,
+    /// The new directory.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Number format of the weights.
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
+    /// Largest file of weights; larger models are split.
+    #[arg(long, value_name = "SIZE", default_value = "5GB")]
+    pub max_shard_size: String,
+    /// Exports a model of patches, too, whose last stage of single tokens has not begun.
+    #[arg(long)]
+    pub allow_patch_stage: bool,
+}
+
+/// Number formats of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits, exactly as trained.
+    F32,
+    /// The upper half of an f32.
+    Bf16,
+    /// IEEE half precision.
+    F16,
 }
 
 /// Arguments of `ctl`.

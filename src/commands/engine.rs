@@ -9,7 +9,10 @@ use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest};
 use crate::plan::block_tokens;
+#[cfg(feature = "engine")]
+use crate::run::Checkpoints;
 use crate::run::RunDirectory;
+use crate::tasks::Suite;
 
 #[cfg(feature = "engine")]
 pub use with_burn::run;
@@ -33,6 +36,7 @@ pub enum Foreground {
 /// With the first check that fails.
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
     let is_cpu = check_device(config)?;
+    check_initial_weights(config, directory)?;
     let inputs = Inputs::find(&config.data)?;
     let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
     let mut warnings = Vec::new();
@@ -47,6 +51,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
         cache: &token_cache(directory),
     };
     warnings.extend(inputs.check_sizes(&request)?);
+    Suite::load(&config.tasks.names, config.tasks.data.as_deref(), config.tasks.limit)?;
     Ok(warnings)
 }
 
@@ -58,6 +63,20 @@ fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
 
 #[cfg(not(feature = "engine"))]
 fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
+    Err(without_burn::no_engine())
+}
+
+/// Checks the weights that a new run starts from; one that has a checkpoint needs them no more.
+#[cfg(feature = "engine")]
+fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), CommandError> {
+    if let Some(path) = config.model.init_from.as_ref().filter(|_| Checkpoints::new(directory, 0).newest_claimed().is_none()) {
+        crate::engine::ModelFiles::find(path)?.weights()?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "engine"))]
+fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Result<(), CommandError> {
     Err(without_burn::no_engine())
 }
 

@@ -9,7 +9,9 @@ use crate::control::ControlError;
 use crate::data::DataError;
 use crate::host::StartError;
 use crate::plan::PlanError;
+use crate::report::figure::FigureError;
 use crate::run::{FindError, LockError};
+use crate::tasks::TaskError;
 
 /// Exit code for an invalid request.
 const USAGE: u8 = 2;
@@ -70,6 +72,20 @@ impl From<DataError> for CommandError {
     }
 }
 
+impl From<TaskError> for CommandError {
+    fn from(error: TaskError) -> Self {
+        let exit_code = if error.is_user_error() { USAGE } else { FAILED };
+        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
+    }
+}
+
+impl From<FigureError> for CommandError {
+    fn from(error: FigureError) -> Self {
+        let exit_code = if matches!(error, FigureError::UnknownEnding { .. }) { USAGE } else { FAILED };
+        Self { message: error.to_string(), hint: Some(error.hint().into()), exit_code }
+    }
+}
+
 impl From<FindError> for CommandError {
     fn from(error: FindError) -> Self {
         Self::usage(error.to_string(), error.hint())
@@ -121,5 +137,12 @@ impl From<crate::engine::OpenError> for CommandError {
 impl From<crate::engine::EngineError> for CommandError {
     fn from(error: crate::engine::EngineError) -> Self {
         Self::failed(error.to_string(), "try it again with --device cpu")
+    }
+}
+
+#[cfg(feature = "engine")]
+impl From<crate::engine::hugging_face::ExportError> for CommandError {
+    fn from(error: crate::engine::hugging_face::ExportError) -> Self {
+        if error.is_user_error() { Self::usage(error.to_string(), error.hint()) } else { Self::failed(error.to_string(), error.hint()) }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! May know every layer, and is known by none but `main`. Start at [`dispatch`], then at the file that is named like the subcommand.
 
+#[cfg(feature = "engine")]
+pub mod activations;
 pub mod attach;
 pub mod capacity;
 pub mod config;
@@ -9,8 +11,14 @@ pub mod ctl;
 pub mod engine;
 mod error;
 #[cfg(feature = "engine")]
+pub mod eval;
+#[cfg(feature = "engine")]
+pub mod export;
+#[cfg(feature = "engine")]
 pub mod generate;
 pub mod home;
+#[cfg(feature = "engine")]
+pub mod import;
 pub mod machine;
 #[cfg(feature = "engine")]
 pub mod model;
@@ -76,6 +84,14 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
         Some(Command::View { run }) => view::view(&attach::find(run.as_deref(), &runs)?),
         Some(Command::Ctl(args)) => ctl_command(&args, &runs),
+        #[cfg(feature = "engine")]
+        Some(Command::Eval(args)) => eval::eval(&args, &runs),
+        #[cfg(not(feature = "engine"))]
+        Some(Command::Eval(_)) => Err(engine::no_engine()),
+        #[cfg(feature = "engine")]
+        Some(Command::Activations(args)) => activations::activations(&args, &runs),
+        #[cfg(not(feature = "engine"))]
+        Some(Command::Activations(_)) => Err(engine::no_engine()),
         Some(Command::Runs { json }) => {
             runs::list(&runs, json);
             Ok(0)
@@ -86,6 +102,12 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Generate(_)) => Err(engine::no_engine()),
         Some(Command::Config(command)) => config_command(command),
         Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
+        #[cfg(feature = "engine")]
+        Some(Command::Export(args)) => export::run(&args, &runs),
+        #[cfg(feature = "engine")]
+        Some(Command::Import { directory, to }) => import::run(&directory, to.as_deref()),
+        #[cfg(not(feature = "engine"))]
+        Some(Command::Export(_) | Command::Import { .. }) => Err(engine::no_engine()),
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
             // Whoever judged the directory holds its lock and hands it on.

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn every_built_in_configuration_is_planned_without_its_files() {
-        for (name, _) in BUILT_IN {
+        // Without its weights, `continue` has no sizes.
+        for (name, _) in BUILT_IN.into_iter().filter(|(name, _)| *name != "continue") {
             let config = config(name, &[]);
             let mut assumptions = Vec::new();
             let tokenizer = tokenizer_if_there(&config, &mut assumptions).unwrap();

@@ -108,6 +108,7 @@ struct Cadences {
     evaluation: Option<u64>,
     activations: Option<u64>,
     samples: Option<u64>,
+    tasks: Option<u64>,
     checkpoint: Option<u64>,
 }
 
@@ -154,6 +155,7 @@ impl PlanDocument {
                 evaluation: cadences.evaluation,
                 activations: cadences.activations,
                 samples: cadences.samples,
+                tasks: cadences.tasks,
                 checkpoint: cadences.checkpoint,
             },
             memory: Bytes {

@@ -18,6 +18,11 @@ pub enum Origin {
         /// Name of the preset.
         name: String,
     },
+    /// The weights that `model.init_from` names.
+    InitFrom {
+        /// Their directory.
+        path: PathBuf,
+    },
     /// A configuration that is part of the program.
     BuiltIn {
         /// Name of the configuration.
@@ -39,6 +44,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => write!(f, "default"),
             Self::Preset { name } => write!(f, "preset {name}"),
+            Self::InitFrom { path } => write!(f, "init_from {}", path.display()),
             Self::BuiltIn { name } => write!(f, "built-in {name}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Set => write!(f, "--set"),
@@ -175,6 +181,30 @@ pub enum ConfigError {
         /// Peak learning rate.
         peak: f64,
     },
+    /// A directory of weights that does not say the sizes of a network.
+    #[error("{origin}: model.init_from cannot be used: {problem}")]
+    InitFrom {
+        /// Where `model.init_from` is written.
+        origin: Origin,
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A size that is not that of the weights to start from.
+    #[error("{origin}: {key} = {found}, but the weights in {} have {expected}", .path.display())]
+    OtherSize {
+        /// Where the size is written.
+        origin: Origin,
+        /// Its key.
+        key: &'static str,
+        /// The value as TOML text.
+        found: String,
+        /// Value of the weights, as TOML text.
+        expected: String,
+        /// The directory of `model.init_from`.
+        path: PathBuf,
+    },
     /// Checked values that do not make a configuration: a bug in the program.
     #[error("the checked values do not form a configuration: {message}")]
     Unfit {
@@ -228,6 +258,8 @@ impl ConfigError {
                 Some(format!("use model.hidden_size = {}, or change model.num_attention_heads", (hidden_size.max(&1)).next_multiple_of(2 * heads)))
             }
             Self::KeyValueHeads { heads, .. } => Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it")),
+            Self::InitFrom { .. } => Some("name a directory of a LLaMA in Hugging Face's format, a run or a checkpoint: --set model.init_from=DIR".into()),
+            Self::OtherSize { key, .. } => Some(format!("leave {key} out, or remove model.init_from to start from random weights")),
             Self::MinimumAbovePeak { .. } => Some("lower schedule.min_learning_rate".into()),
             Self::Unfit { .. } => Some("this is a bug in patchtui: please report it with the configuration".into()),
         }

@@ -79,6 +79,19 @@ impl LlamaConfig {
         Self::parse(&text).map_err(|problem| LlamaConfigError::Unfit { path: path.to_owned(), problem })
     }
 
+    /// Reads the sizes in the plan of a run, which have the same names.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has no sizes.
+    pub(crate) fn of_plan(path: &Path) -> Result<Self, LlamaConfigError> {
+        let text = read_limited(path).map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
+        let unfit = |problem: String| LlamaConfigError::Unfit { path: path.to_owned(), problem };
+        let mut file: Value = serde_json::from_str(&text).map_err(|error| unfit(format!("it is not JSON: {error}")))?;
+        let Value::Object(mut model) = file["model"].take() else { return Err(unfit("it has no \"model\"".into())) };
+        model.insert("model_type".into(), "llama".into());
+        Self::parse(&Value::Object(model).to_string()).map_err(unfit)
+    }
+
     /// Reads the text of the file.
     ///
     /// # Errors

@@ -51,6 +51,14 @@ pub const KEYS: &[Key] = &[
     // model
     key("model.preset", ValueKind::Word(&PRESET_NAMES), "Named sizes; the keys below override individual sizes.").default("\"demo\""),
     key(
+        "model.init_from",
+        ValueKind::Directory,
+        "Start from trained weights instead of random ones: a LLaMA in Hugging Face's format, a run or a checkpoint, relative to this file. \
+         Sizes and tokenizer are then those of the weights.",
+    )
+    .example("\"Llama-2-7b-hf\"")
+    .identity(),
+    key(
         "model.vocab_size",
         ValueKind::Whole(1, 1 << 24),
         "Rows of the embedding table. Default: as many as the tokenizer has tokens, rounded up to a multiple of 64.",
@@ -168,6 +176,16 @@ pub const KEYS: &[Key] = &[
     key("samples.every_steps", ValueKind::Cadence, "Steps between generated samples; \"auto\" means 10 per run.").default("\"auto\""),
     key("samples.prompts", ValueKind::Texts, "Prompts to continue; if empty, the beginning of the validation text.").default("[]"),
     key("samples.max_new_tokens", ValueKind::Whole(1, 1 << 20), "Tokens generated per prompt, at most.").default("48"),
+    key("tasks.every_steps", ValueKind::Cadence, "Steps between scores on evaluation tasks; \"auto\" means 4 per run. Also done at the end of each stage.")
+        .default("\"auto\""),
+    key(
+        "tasks.names",
+        ValueKind::Texts,
+        "Evaluation tasks, by the names that the subcommand eval knows: hellaswag, piqa, wikitext-paper, text:FILE; none if empty.",
+    )
+    .default("[]"),
+    key("tasks.data", ValueKind::Directory, "Folder of the task files, relative to this file.").example("\"task-data\""),
+    key("tasks.limit", ValueKind::Whole(1, 1 << 30), "Documents of each task that are scored, from the first on.").default("100"),
     key(
         "checkpoint.every_steps",
         ValueKind::Cadence,

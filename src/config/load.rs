@@ -12,13 +12,15 @@ use toml::Value;
 use crate::config::RunConfig;
 use crate::config::check;
 use crate::config::error::{ConfigError, Origin};
+use crate::config::init_from;
 use crate::config::kind::{clean_path, is_plain_name};
 use crate::config::layers::{Document, Layer, Leaf, ParsedDocument};
 use crate::config::presets::{PRESETS, Preset};
 
 /// Configurations that are part of the program: name and text.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("demo", include_str!("../../configs/demo.toml")),
+    ("continue", include_str!("../../configs/continue.toml")),
     ("paper-370m", include_str!("../../configs/paper-370m.toml")),
     ("paper-780m", include_str!("../../configs/paper-780m.toml")),
     ("paper-1.3b", include_str!("../../configs/paper-1.3b.toml")),
@@ -62,6 +64,9 @@ pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
     put_default(&mut below, "name", Value::String(place.stem()));
     if let Some(heads) = explicit.leaves.get("model.num_attention_heads") {
         put_default(&mut below, "model.num_key_value_heads", heads.value.clone());
+    }
+    if let Some(of_weights) = init_from::layer_of(&explicit)? {
+        below = of_weights.put_over(below);
     }
     resolve(explicit.put_over(below))
 }

@@ -4,6 +4,7 @@
 //! tensors or runs. Start at [`RunConfig`] for the data, at [`KEYS`] for every key, at [`load`] for reading.
 
 mod schema;
+mod threshold;
 mod values;
 
 mod keys;
@@ -19,6 +20,7 @@ mod check;
 mod error;
 
 mod hugging_face;
+mod init_from;
 
 mod identity;
 mod template;
@@ -33,8 +35,10 @@ pub use load::{BUILT_IN, LoadRequest, LoadedConfig, built_in_names, load, load_r
 pub use presets::{PRESETS, Preset};
 pub use schema::{
     ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, OnUsr1, OptimizerConfig, OptimizerState,
-    Precision, ReportConfig, RunConfig, SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TextGenerator, TextSource, TrainingConfig, ValidationSource,
+    Precision, ReportConfig, RunConfig, SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TasksConfig, TextGenerator, TextSource, TrainingConfig,
+    ValidationSource,
 };
 pub use template::template;
+pub use threshold::ActivationThreshold;
 pub use toml_line::toml_line;
 pub use values::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};

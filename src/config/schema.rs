@@ -41,6 +41,9 @@ pub struct RunConfig {
     pub activations: ActivationsConfig,
     /// Generated text.
     pub samples: SamplesConfig,
+    /// Evaluation tasks during training.
+    #[serde(default)]
+    pub tasks: TasksConfig,
     /// Saving and keeping.
     pub checkpoint: CheckpointConfig,
 }
@@ -51,6 +54,9 @@ pub struct RunConfig {
 pub struct ModelConfig {
     /// Preset that supplied the sizes not given explicitly.
     pub preset: String,
+    /// Directory of the weights that the run starts from, absolute; absent: random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<PathBuf>,
     /// Rows of the embedding table; absent: the tokenizer's, rounded up to a multiple of 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
@@ -328,6 +334,28 @@ pub struct SamplesConfig {
     pub prompts: Vec<String>,
     /// Tokens to add to each, at most.
     pub max_new_tokens: usize,
+}
+
+/// Evaluation tasks during training, as `patchtui eval` scores them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TasksConfig {
+    /// How often; stage ends are always included.
+    pub every_steps: Cadence,
+    /// Names of tasks; empty: none.
+    pub names: Vec<String>,
+    /// Folder of the task files, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Only the first documents of each task.
+    pub limit: usize,
+}
+
+impl Default for TasksConfig {
+    /// None, as in runs of versions that knew none.
+    fn default() -> Self {
+        Self { every_steps: Cadence::Auto, names: Vec::new(), data: None, limit: 100 }
+    }
 }
 
 /// Saving and keeping.

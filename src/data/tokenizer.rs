@@ -189,7 +189,16 @@ impl Tokenizer {
         self.adds_bos
     }
 
-    /// The text of the token `id` in the vocabulary; plain bytes have no such texts.
+    /// The same as the tokenizer's own file says it, whatever the files beside it say; plain bytes have none.
+    #[must_use]
+    pub fn template_adds_bos(&self) -> bool {
+        match &self.encoding {
+            Encoding::Bytes => false,
+            Encoding::File { model, .. } => self.bos.is_some() && first_of_empty(model) == self.bos,
+        }
+    }
+
+    /// The text of the token `id` in the vocabulary, normalised if its file says so; plain bytes have no such texts.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.encoding {

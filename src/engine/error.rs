@@ -5,10 +5,12 @@ use thiserror::Error;
 
 use crate::data::DataError;
 use crate::engine::device::DeviceError;
+use crate::engine::open::OpenError;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::run::format::shell_word;
 use crate::run::{CheckpointError, Difference, Rejected, Trouble};
+use crate::tasks::TaskError;
 
 /// Why a run failed.
 #[derive(Debug, Error)]
@@ -28,9 +30,15 @@ pub enum EngineError {
     /// The tensors of a checkpoint cannot be read.
     #[error("checkpoint: {0}")]
     Tensors(#[from] TensorFileError),
+    /// The weights to start from cannot be read.
+    #[error("model.init_from: {0}")]
+    InitialWeights(Box<OpenError>),
     /// A computation failed on the device.
     #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
+    /// A document of an evaluation task does not fit the model, or its file is broken.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// A compute thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -87,8 +95,10 @@ impl EngineError {
             Self::Device(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Plan(error) => error.hint(),
+            Self::Task(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
             Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
+            Self::InitialWeights(error) => error.hint(),
             Self::Execution(_) => "if it ran out of memory, lower training.micro_batch_size; then resume with: patchtui resume RUN".into(),
             Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {

@@ -40,11 +40,16 @@ impl Validation<'_> {
     }
 }
 
-/// Evaluates `model` on at least one consecutive sequence; `None` if the run is to end.
+/// Evaluates `model` on at least one consecutive sequence; `None` if the run is to end. `progress` hears sequences done and in all.
 ///
 /// # Errors
 /// When the device fails.
-pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Validation<'_>) -> Result<Option<TokenLoss>, EngineError> {
+pub fn token_loss(
+    workers: &Workers,
+    model: &LlamaForCausalLM,
+    validation: &Validation<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<TokenLoss>, EngineError> {
     let length = validation.context_length;
     let num_sequences = validation.num_sequences();
     let device = model.head().values.device();
@@ -69,6 +74,8 @@ pub fn token_loss(workers: &Workers, model: &LlamaForCausalLM, validation: &Vali
         }
         // Waits for a GPU, so that a stop never finds a whole evaluation queued there.
         total = read(&sum)?;
+        let done = group.last().map_or(0, |start| (start + validation.batch_size).min(num_sequences));
+        progress(done as u64, num_sequences as u64);
     }
     Ok(Some(TokenLoss { mean: total / targets as f64, targets }))
 }

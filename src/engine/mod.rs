@@ -5,6 +5,7 @@
 
 mod train;
 
+pub mod activations;
 pub mod allocator;
 pub mod batch;
 pub mod checkpoint;

@@ -15,23 +15,29 @@ use crate::run::LayerActivation;
 /// # Errors
 /// When the device fails.
 pub fn layer_activations(model: &LlamaForCausalLM, batch: &Batch, config: &ActivationsConfig) -> Result<Vec<LayerActivation>, ExecutionError> {
-    let trunk = &model.model;
-    let shared = trunk.shared_input(batch.positions());
-    let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
     let mut measured = Vec::new();
-    for layer in &trunk.layers {
-        rows = rows.clone() + layer.attend(rows, &shared).0;
-        let (output, saved) = layer.feed(rows.clone());
-        let size = match config.tensor {
-            ActivationTensor::FfnOutput => output.clone().abs(),
-            ActivationTensor::Intermediate => saved.down_proj.rows.abs(),
-        };
+    for_each_layer(model, batch, config.tensor, &mut |size| {
         measured.push((mean(size.clone().greater_scalar(config.threshold).float()), mean(size)));
-        rows = rows + output;
-    }
+    });
     let numbers = measured.into_iter().fold(Transaction::default(), |read, (rate, mean_abs)| read.register(rate).register(mean_abs)).try_execute()?;
     let number = |idx: usize| numbers[idx].iter::<f64>().next().unwrap_or(f64::NAN);
     Ok((0..numbers.len() / 2).map(|layer| LayerActivation { rate: 100.0 * number(2 * layer), mean_abs: number(2 * layer + 1) }).collect())
+}
+
+/// Passes |x| of `tensor`, `[N, D]` or `[N, intermediate]`, to `visit`, from the first layer to the last.
+pub(super) fn for_each_layer(model: &LlamaForCausalLM, batch: &Batch, tensor: ActivationTensor, visit: &mut dyn FnMut(Tensor<2>)) {
+    let trunk = &model.model;
+    let shared = trunk.shared_input(batch.positions());
+    let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
+    for layer in &trunk.layers {
+        rows = rows.clone() + layer.attend(rows, &shared).0;
+        let (output, saved) = layer.feed(rows.clone());
+        visit(match tensor {
+            ActivationTensor::FfnOutput => output.clone().abs(),
+            ActivationTensor::Intermediate => saved.down_proj.rows.abs(),
+        });
+        rows = rows + output;
+    }
 }
 
 /// Mean over rows of means over columns, `[1]`: the same order of additions on every run.

@@ -15,7 +15,7 @@ use crate::engine::ops::attention;
 use crate::engine::ops::head::{self, Targets};
 use crate::engine::ops::positions::Positions;
 use crate::engine::workers::{Computation, Workers};
-use crate::tasks::Scored;
+use crate::tasks::{Score, Scored};
 
 /// A common beginning of fewer ids is computed again for each sequence: splitting the attention costs more than it saves.
 const LEAST_SHARED: usize = 8;
@@ -54,6 +54,14 @@ impl Scorer<'_> {
             }
         }
         Ok(Some(scores))
+    }
+}
+
+impl Score for Scorer<'_> {
+    type Error = EngineError;
+
+    fn score(&mut self, requests: &[Scored]) -> Result<Option<Vec<f64>>, EngineError> {
+        Scorer::score(self, requests)
     }
 }
 

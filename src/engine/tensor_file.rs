@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(problem(&[0xFF; 16], "a.weight", &[2, 2]), format!("its header claims {} bytes", u64::MAX));
         let mut broken = whole.clone();
         broken[8] = b'[';
-        assert!(problem(&broken, "a.weight", &[2, 2]).starts_with("its header is not JSON: "));
+        assert!(problem(&broken, "a.weight", &[2, 2]).starts_with("its header cannot be used: "));
         fs::remove_file(&path).unwrap();
         assert!(matches!(TensorFile::open(&path), Err(TensorFileError::Io { .. })));
         assert!(matches!(write_tensors(folder.path(), vec![entry()]), Err(TensorFileError::Io { .. })), "a folder is no file");

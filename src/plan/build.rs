@@ -310,6 +310,7 @@ fn cadences(config: &RunConfig, steps: u64, device_is_cpu: bool) -> Cadences {
         evaluation: part(config.evaluation.every_steps, 20),
         activations: part(config.activations.every_steps, 20),
         samples: part(config.samples.every_steps, 10),
+        tasks: if config.tasks.names.is_empty() { None } else { part(config.tasks.every_steps, 4) },
         checkpoint: part(config.checkpoint.every_steps, 10),
     }
 }

@@ -43,6 +43,8 @@ pub struct Cadences {
     pub activations: Option<u64>,
     /// Generated text.
     pub samples: Option<u64>,
+    /// Evaluation tasks.
+    pub tasks: Option<u64>,
     /// Periodic checkpoints.
     pub checkpoint: Option<u64>,
 }

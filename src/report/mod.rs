@@ -3,13 +3,18 @@
 //! Knows plain data and text; never widgets, tensors or sockets. A terminal that is gone never stops a run: writing ignores its
 //! errors. Start at [`Plain`].
 
+mod activations;
+pub mod figure;
 mod json;
 mod output;
 mod plain;
+mod scores;
 mod table;
 
 pub use crate::run::format;
+pub use activations::{ActivationReport, LayerNumbers, ModelNumbers};
 pub use json::Json;
-pub use output::{Output, complain, print, stdout, warn};
+pub use output::{Output, complain, print, stdout, tell, warn};
 pub use plain::{Plain, end_text};
+pub use scores::{ComparedRow, ScoreRow, comparison_table, scores_table};
 pub use table::{runs_table, status_text};

@@ -51,6 +51,11 @@ pub fn complain(message: &str, hint: Option<&str>) {
     }
 }
 
+/// Writes what a person wants to know, and no program reads, to the standard error stream, sanitised.
+pub fn tell(text: &str) {
+    Output::new(Box::new(io::stderr())).write(&format!("{}\n", sanitize::text(text)));
+}
+
 /// Writes a warning to the standard error stream, sanitised.
 pub fn warn(message: &str) {
     Output::new(Box::new(io::stderr())).write(&format!("warning: {}\n", sanitize::text(message)));

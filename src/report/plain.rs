@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, norm, perplexity, rate, shell_word, small};
+use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, next_commands, norm, perplexity, rate, shell_word, small};
 use crate::run::{
-    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, log_text,
-    sanitize_line,
+    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, TaskScores,
+    log_text, sanitize_line, task_scores_text,
 };
 
 /// Writes a run as lines of text.
@@ -38,6 +38,7 @@ impl Plain {
             RunEvent::Evaluated(evaluation) => self.show_evaluation(evaluation),
             RunEvent::ActivationsMeasured(activations) => self.show_activations(activations),
             RunEvent::Sampled(sample) => self.show_sample(sample),
+            RunEvent::TasksScored(scores) => self.show_scores(scores),
             RunEvent::CheckpointSaved(checkpoint) => self.show_checkpoint(checkpoint),
             RunEvent::RunFinished(end) => self.show_end(end),
             RunEvent::CommandAccepted(_) | RunEvent::TrialStepsTaken(_) => {}
@@ -130,6 +131,11 @@ impl Plain {
         self.line(&format!("{place}  {} | {}", sample.prompt, sample.text));
     }
 
+    fn show_scores(&mut self, scores: &TaskScores) {
+        let place = self.place("tasks", scores.step);
+        self.line(&format!("{place}  {}", task_scores_text(scores)));
+    }
+
     fn show_checkpoint(&mut self, checkpoint: &CheckpointInfo) {
         let place = self.place("saved", checkpoint.step);
         let kept = if checkpoint.permanent { ", permanent" } else { "" };
@@ -177,6 +183,11 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
     if let Some(directory) = directory {
         let run = shell_word(&directory.to_string_lossy());
         entry("view", &format!("patchtui view {run}"));
+        if end.outcome == Outcome::Completed {
+            for (label, command) in next_commands(&run) {
+                entry(label, &command);
+            }
+        }
         // The run's own hint takes precedence: resuming may be wrong.
         let has_hint = end.error.as_ref().is_some_and(|trouble| trouble.hint.is_some());
         if end.outcome != Outcome::Completed && !has_hint {

@@ -15,10 +15,15 @@ pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     }
     let head = ["NAME", "STATE", "STEP", "TOKEN LOSS", "SIZE", "CHANGED", "PATH"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(runs.iter().map(|run| row(run, now))).collect();
+    aligned(&rows)
+}
+
+/// Rows as lines, with their cells in columns.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| unicode_width::UnicodeWidthStr::width(row[column].as_str())).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
             let padding = width - unicode_width::UnicodeWidthStr::width(cell.as_str());

@@ -50,6 +50,8 @@ pub enum RunEvent {
     ActivationsMeasured(Activations),
     /// A prompt was continued.
     Sampled(Sample),
+    /// Evaluation tasks were scored.
+    TasksScored(TaskScores),
     /// A checkpoint became valid.
     CheckpointSaved(CheckpointInfo),
     /// A checkpoint could not be written; the run continues and tries again.
@@ -242,6 +244,36 @@ pub struct Sample {
     pub prompt: String,
     /// What the model added.
     pub text: String,
+}
+
+/// What evaluation tasks gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskScores {
+    /// Completed updates.
+    pub step: u64,
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// Every metric of every task.
+    pub scores: Vec<TaskScore>,
+    /// How long it took.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
+
+/// One metric of one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskScore {
+    /// Name of the task, like `"piqa"`.
+    pub task: String,
+    /// Name of the metric as in lm-eval, like `"acc_norm"`.
+    pub metric: String,
+    /// Value; shares are between 0 and 1.
+    #[serde(with = "number")]
+    pub value: f64,
+    /// Documents that were evaluated.
+    pub num_documents: u64,
 }
 
 /// A valid checkpoint.

@@ -109,7 +109,10 @@ pub(crate) fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
 }
 
 /// Syncs the names in `folder` to disk.
-pub(crate) fn sync_directory(folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// When the file system refuses.
+pub fn sync_directory(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

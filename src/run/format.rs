@@ -170,6 +170,16 @@ fn not_finite(value: f64) -> &'static str {
     }
 }
 
+/// What to type after a run is complete: a word and a command. `run` is quoted for a shell.
+#[must_use]
+pub fn next_commands(run: &str) -> [(&'static str, String); 3] {
+    [
+        ("generate", format!("patchtui generate {run} --prompt TEXT")),
+        ("evaluate", format!("patchtui eval {run} --tasks paper --task-data DIR")),
+        ("export", format!("patchtui export {run} --to DIR")),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

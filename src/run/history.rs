@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::{
     Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics,
-    format,
+    TaskScore, TaskScores, format,
 };
 
 /// Log lines that are kept for the screen; the files keep them all.
@@ -47,6 +47,8 @@ pub struct History {
     pub activations: Vec<Activations>,
     /// Newest samples last.
     pub samples: VecDeque<Sample>,
+    /// Scores of evaluation tasks.
+    pub task_scores: Vec<TaskScores>,
     /// Valid checkpoints that were announced.
     pub checkpoints: Vec<CheckpointInfo>,
     /// Stages that are complete.
@@ -180,6 +182,7 @@ impl History {
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
         self.activations.retain(|activations| is_kept(activations.step));
         self.samples.retain(|sample| is_kept(sample.step));
+        self.task_scores.retain(|scores| is_kept(scores.step));
         self.checkpoints.retain(|checkpoint| is_kept(checkpoint.step));
         self.ledgers.retain(|ledger| is_kept(ledger.step));
         if self.last_step.as_ref().is_some_and(|last| !is_kept(last.step)) {
@@ -197,9 +200,13 @@ impl History {
             RunEvent::Progress(progress) => self.progress = Some(progress.clone()),
             RunEvent::TrialStepsTaken(trial) => self.stage_speed.clone_from(&trial.tokens_per_second),
             RunEvent::StepCompleted(metrics) => self.apply_step(metrics),
-            RunEvent::Evaluated(evaluation) => push_newest(&mut self.evaluations, evaluation, |evaluation| evaluation.step),
+            RunEvent::Evaluated(evaluation) => {
+                self.progress = None;
+                push_newest(&mut self.evaluations, evaluation, |evaluation| evaluation.step);
+            }
             RunEvent::ActivationsMeasured(activations) => push_newest(&mut self.activations, activations, |activations| activations.step),
             RunEvent::Sampled(sample) => {
+                self.progress = None;
                 self.samples.push_back(sample.clone());
                 if self.samples.len() > SAMPLES {
                     self.samples.pop_front();
@@ -220,6 +227,10 @@ impl History {
             | RunEvent::CommandFailed(_)
             | RunEvent::Warning(_)
             | RunEvent::Unknown => {}
+            RunEvent::TasksScored(scores) => {
+                self.progress = None;
+                push_newest(&mut self.task_scores, scores, |scores| scores.step);
+            }
         }
     }
 
@@ -284,6 +295,7 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
             (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
             (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
         },
+        RunEvent::TasksScored(scores) => (Info, format!("tasks at step {}: {}", scores.step, task_scores_text(scores))),
         RunEvent::Progress(_)
         | RunEvent::TrialStepsTaken(_)
         | RunEvent::StepCompleted(_)
@@ -292,6 +304,17 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         | RunEvent::Sampled(_)
         | RunEvent::Unknown => return None,
     })
+}
+
+/// Scores in one line: shares in percent, other numbers as they are.
+#[must_use]
+pub fn task_scores_text(scores: &TaskScores) -> String {
+    let text = |score: &TaskScore| match score.metric.as_str() {
+        "acc" | "acc_norm" => format!("{} {} {:.1} %", score.task, score.metric, 100.0 * score.value),
+        metric => format!("{} {metric} {}", score.task, format::small(score.value)),
+    };
+    let parts: Vec<_> = scores.scores.iter().map(text).collect();
+    format!("{} ({})", parts.join(", "), format::duration(scores.seconds))
 }
 
 /// The state in a word, for log lines and status bars.

@@ -15,7 +15,7 @@ mod inbox;
 mod index;
 mod lines;
 mod lock;
-mod number;
+pub(crate) mod number;
 mod outline;
 mod read;
 pub mod sanitize;
@@ -33,10 +33,11 @@ pub use directory::RunDirectory;
 pub use disk::{Disk, Operation};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
-    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
+    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore, TaskScores, TrialSteps,
+    Trouble, Warning,
 };
 pub use files::replace_file;
-pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text};
+pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text, task_scores_text};
 pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};

@@ -169,6 +169,8 @@ pub struct CadenceOutline {
     pub activations: Option<u64>,
     /// Generated text.
     pub samples: Option<u64>,
+    /// Evaluation tasks.
+    pub tasks: Option<u64>,
     /// Periodic checkpoints.
     pub checkpoint: Option<u64>,
 }
@@ -326,8 +328,8 @@ impl From<&Schedule> for ScheduleOutline {
 
 impl From<&Cadences> for CadenceOutline {
     fn from(cadences: &Cadences) -> Self {
-        let Cadences { report, evaluation, activations, samples, checkpoint } = *cadences;
-        Self { report, evaluation, activations, samples, checkpoint }
+        let Cadences { report, evaluation, activations, samples, tasks, checkpoint } = *cadences;
+        Self { report, evaluation, activations, samples, tasks, checkpoint }
     }
 }
 

@@ -1,7 +1,39 @@
 //! Evaluation tasks: their documents, prompts, pairs of token ids, and what becomes of the scores.
 //!
-//! Knows text, ids and log-likelihoods; never a model or a tensor. Start at [`Scored`].
+//! Does what lm-eval 0.4.13 of `EleutherAI` does, to the last character. Knows text, ids and log-likelihoods; never a model or a
+//! tensor: whoever has one is a [`Score`]. Start at [`Selection::parse`], then [`TaskFiles::load`], then [`evaluate`].
 
+mod catalog;
+mod cleaning;
+mod encoder;
+mod error;
+mod evaluate;
+mod find;
+mod json;
+mod load;
+mod mmlu;
+mod mmlu_rows;
+mod published;
+mod python;
+mod question;
+mod read;
+mod records;
+mod result;
 mod scored;
+mod suite;
+mod windows;
 
+pub use catalog::{Selection, Task};
+pub use cleaning::{clean_hellaswag, detokenize_wikitext};
+pub use encoder::Encoder;
+pub use error::TaskError;
+pub use evaluate::{EvaluateError, Progress, Score, evaluate};
+pub use json::{results_document, sample_lines};
+pub use load::{Documents, LoadOptions, LoadedTask, TaskFiles, Text};
+pub use mmlu::{GROUPS, Group};
+pub use published::{PaperRow, PublishedRow, published_rows};
+pub use question::{Judgement, Prompt, Question, Request};
+pub use result::{Answer, GroupResult, Metric, TaskResult};
 pub use scored::Scored;
+pub use suite::{Suite, SuiteScore};
+pub use windows::{blocks, rolling_windows};

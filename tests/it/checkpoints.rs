@@ -20,6 +20,7 @@ struct Bench {
 
 fn state(step: u64) -> TrainerState {
     TrainerState {
+        initial_weights: None,
         format_version: TrainerState::FORMAT_VERSION,
         step,
         stage: 0,

@@ -67,10 +67,13 @@ fn every_built_in_configuration_is_loaded_and_planned() {
     let mut files: Vec<PathBuf> = fs::read_dir(root.join("configs")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert_eq!(files.len(), config::BUILT_IN.len(), "every file in configs is built in");
+    let weights = folder(&[("config.json", "{\"model_type\": \"llama\"}")]);
+    let initial = format!("model.init_from={}", weights.path().display());
     for file in files {
         let name = file.file_stem().unwrap().to_str().unwrap();
-        let of_file = load(file.to_str().unwrap(), &[], root).unwrap().config;
-        let of_name = load(name, &[], &root.join("configs")).unwrap().config;
+        let sets: &[&str] = if name == "continue" { &[&initial] } else { &[] };
+        let of_file = load(file.to_str().unwrap(), sets, root).unwrap().config;
+        let of_name = load(name, sets, &root.join("configs")).unwrap().config;
         assert_eq!(of_file, of_name, "{name}");
         assert_eq!(of_file.name, name);
         let plan = RunPlan::new(&of_file, &CORPUS).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -327,7 +330,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "extends = \"dem.toml\"",
         "a.toml:3: there is no configuration file \"dem.toml\" and no built-in configuration of that name",
-        "built-in configurations: demo, paper-370m, paper-780m, paper-1.3b, paper-2.7b; for a file of your own: patchtui config template > my.toml",
+        "built-in configurations: demo, continue, paper-370m, paper-780m, paper-1.3b, paper-2.7b; for a file of your own: patchtui config template > my.toml",
     ),
     ("[model\n", "a.toml:3: not valid TOML: unclosed table, expected `]`", ""),
     ("seed = 1\nseed = 2", "a.toml:4: not valid TOML: duplicate key", ""),
@@ -527,9 +530,9 @@ fn every_word_and_every_example_of_the_table_is_accepted() {
         let words: &[&str] = if let ValueKind::Word(words) = key.kind { words } else { &[] };
         for value in words.iter().copied().chain(key.example) {
             let set = format!("{}={value}", key.path);
-            // A single key of the sizes may not fit the others, but it must be read.
+            // A single key of the sizes may not fit the others, and weights may not be there, but the key must be read.
             match demo(&[&set]) {
-                Ok(_) | Err(ConfigError::HeadSize { .. } | ConfigError::KeyValueHeads { .. }) => {}
+                Ok(_) | Err(ConfigError::HeadSize { .. } | ConfigError::KeyValueHeads { .. } | ConfigError::InitFrom { .. }) => {}
                 Err(error) => panic!("{set}: {error}"),
             }
         }

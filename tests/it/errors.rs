@@ -75,6 +75,16 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
             "lower schedule.min_learning_rate",
         ),
         (
+            ConfigError::InitFrom { origin: line(6), path: "/w".into(), problem: "/w is not a directory".into() },
+            "a.toml:6: model.init_from cannot be used: /w is not a directory",
+            "name a directory of a LLaMA in Hugging Face's format, a run or a checkpoint: --set model.init_from=DIR",
+        ),
+        (
+            ConfigError::OtherSize { origin: line(7), key: "model.hidden_size", found: "8".into(), expected: "16".into(), path: "/w".into() },
+            "a.toml:7: model.hidden_size = 8, but the weights in /w have 16",
+            "leave model.hidden_size out, or remove model.init_from to start from random weights",
+        ),
+        (
             ConfigError::Unfit { message: "odd".into() },
             "the checked values do not form a configuration: odd",
             "this is a bug in patchtui: please report it with the configuration",
@@ -98,7 +108,9 @@ fn number_of_config_error(error: &ConfigError) -> usize {
         ConfigError::HeadSize { .. } => 10,
         ConfigError::KeyValueHeads { .. } => 11,
         ConfigError::MinimumAbovePeak { .. } => 12,
-        ConfigError::Unfit { .. } => 13,
+        ConfigError::InitFrom { .. } => 13,
+        ConfigError::OtherSize { .. } => 14,
+        ConfigError::Unfit { .. } => 15,
     }
 }
 
@@ -344,7 +356,7 @@ fn check_rows(rows: Vec<Row>) {
 #[test]
 fn every_error_of_the_configuration_is_said_in_words() {
     let table = config_errors();
-    check_complete(table.iter().map(|(error, ..)| number_of_config_error(error)), 14);
+    check_complete(table.iter().map(|(error, ..)| number_of_config_error(error)), 16);
     check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint().unwrap_or_default(), message, hint)).collect());
 }
 

@@ -24,10 +24,10 @@ use patchtui::run::StopFlag;
 use safetensors::SafeTensors;
 
 /// A file of named tensors, all read as f32 (ids are small enough).
-struct Golden(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+pub(crate) struct Golden(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Golden {
-    fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let bytes = std::fs::read(&path).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -43,11 +43,11 @@ impl Golden {
         Self(read.collect())
     }
 
-    fn values(&self, name: &str) -> &[f32] {
+    pub(crate) fn values(&self, name: &str) -> &[f32] {
         &self.0.get(name).unwrap_or_else(|| panic!("{name} is not in the golden file")).1
     }
 
-    fn ids(&self, name: &str) -> Vec<u32> {
+    pub(crate) fn ids(&self, name: &str) -> Vec<u32> {
         self.values(name).iter().map(|id| *id as u32).collect()
     }
 
@@ -70,19 +70,19 @@ impl Golden {
         }
     }
 
-    fn model(&self, device: &Device) -> LlamaForCausalLM {
+    pub(crate) fn model(&self, device: &Device) -> LlamaForCausalLM {
         let mut source = |name: &str, _: &[usize]| Ok::<_, Infallible>(self.values(&format!("weights.{name}")).to_vec());
         LlamaForCausalLM::new(&self.shape(), &mut source, device).unwrap()
     }
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
 /// Largest difference, in units of the largest reference value.
 #[track_caller]
-fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}: number of values");
     let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
     let difference = found.iter().zip(expected).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
@@ -95,12 +95,12 @@ fn trunk(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
 }
 
 /// `[N, V]`.
-fn logits(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
+pub(crate) fn logits(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
     trunk(model, batch).matmul(model.head().values.clone().transpose())
 }
 
 /// Loss, summed and multiplied by `scale`, and its gradients.
-fn step(model: &LlamaForCausalLM, batch: &Batch, scale: f64, recompute: bool) -> (Tensor<1>, Gradients) {
+pub(crate) fn step(model: &LlamaForCausalLM, batch: &Batch, scale: f64, recompute: bool) -> (Tensor<1>, Gradients) {
     let mut gradients = Gradients::default();
     let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
     let loss = micro_step(model, batch, &input, &|| false, &mut gradients).unwrap();

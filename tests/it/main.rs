@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 
+#[cfg(feature = "engine")]
+mod activations;
 mod architecture;
 mod checkpoints;
 mod config;
@@ -9,10 +11,16 @@ mod control;
 mod data;
 mod engine_process;
 mod errors;
+#[cfg(feature = "engine")]
+mod eval_command;
+#[cfg(feature = "engine")]
+mod export;
 mod fake_run;
 #[cfg(feature = "engine")]
 mod foreign_checkpoints;
 mod formats;
+#[cfg(feature = "engine")]
+mod generate;
 #[cfg(feature = "engine")]
 mod golden;
 #[cfg(feature = "engine")]
@@ -23,6 +31,8 @@ mod plan_command;
 #[cfg(feature = "engine")]
 mod program;
 #[cfg(feature = "engine")]
+mod reference;
+#[cfg(feature = "engine")]
 mod resume;
 mod run_errors;
 mod run_files;
@@ -31,6 +41,8 @@ mod sanitize;
 mod starts;
 #[cfg(feature = "engine")]
 mod steering;
+mod task_files;
+mod tasks;
 mod tokenizer;
 mod tui_chart;
 mod tui_fixture;

@@ -15,24 +15,24 @@ use crate::resume::TINY;
 use crate::tui_pty::Session;
 
 /// A folder to work in, with a state folder of its own.
-struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn run_dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, name: &str) -> PathBuf {
         self.path().join("runs").join(name)
     }
 
-    fn patchtui(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn patchtui(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
         command.env("XDG_STATE_HOME", self.path().join("state")).env("PATCHTUI_SOCKET_DIR", self.path().join("sockets"));
@@ -64,7 +64,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn output(mut command: Command) -> (i32, String, String) {
+pub(crate) fn output(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code().unwrap_or(-1), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }

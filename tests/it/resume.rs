@@ -190,3 +190,48 @@ fn a_stop_before_the_first_step_leaves_nothing_behind() {
     assert_eq!(checkpoints(&directory), Vec::<String>::new());
     assert_eq!(fs::read_dir(folder.path().join("tokens")).unwrap().count(), 0, "half-prepared text stays behind");
 }
+
+/// A folder with a file of multiple-choice questions, and the keys that score a run on them and on a text.
+fn task_sets(folder: &Path) -> Vec<String> {
+    fs::create_dir_all(folder).unwrap();
+    let question = |number: usize| format!("{{\"goal\": \"Say {number}\", \"sol1\": \"one\", \"sol2\": \"two\", \"label\": {}}}\n", number % 2);
+    fs::write(folder.join("piqa.jsonl"), (0..6).map(question).collect::<String>()).unwrap();
+    let text = folder.join("text.txt");
+    fs::write(&text, "Once upon a time there was a cat. ".repeat(9)).unwrap();
+    let names = format!("tasks.names=[\"piqa\", \"text:{}\"]", text.display());
+    vec![names, format!("tasks.data={:?}", folder), "tasks.every_steps=2".into(), "tasks.limit=5".into()]
+}
+
+/// Evaluation tasks are scored when they are due, change no byte, and are made up for when a stop left them out.
+#[test]
+fn tasks_are_scored_on_their_cadence_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = task_sets(&folder.path().join("tasks"));
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    let path = |name: &str| folder.path().join(name);
+    let (plain, with_tasks, stopped) = (path("plain"), path("tasks-run"), path("stopped"));
+    train(tiny_config(&[]), &plain, |_| None);
+    let (end, events) = train(tiny_config(&sets), &with_tasks, |_| None);
+    assert_eq!(end.outcome, Outcome::Completed);
+    let steps = |events: &[RunEvent]| -> Vec<u64> {
+        let step = |event: &RunEvent| if let RunEvent::TasksScored(scores) = event { Some(scores.step) } else { None };
+        events.iter().filter_map(step).collect()
+    };
+    // At the start, every second step, and at the end of both stages (6 and 9).
+    assert_eq!(steps(&events), [0, 2, 4, 6, 8, 9]);
+    let Some(RunEvent::TasksScored(scores)) = events.iter().find(|event| matches!(event, RunEvent::TasksScored(_))) else { panic!("no scores") };
+    let named: Vec<(&str, &str, u64)> = scores.scores.iter().map(|score| (&score.task[..4], score.metric.as_str(), score.num_documents)).collect();
+    assert_eq!(named[..3], [("piqa", "acc", 5), ("piqa", "acc_norm", 5), ("text", "token_loss", 1)]);
+    assert!(scores.scores.iter().all(|score| score.value.is_finite()), "{scores:?}");
+    assert!(final_bytes(&plain) == final_bytes(&with_tasks), "tasks change the run");
+
+    // A stop at an evaluation drops the scores that are due with it; the next attempt makes them.
+    let stop_at = |event: &RunEvent| matches!(event, RunEvent::Evaluated(evaluation) if evaluation.step == 6).then_some(RunCommand::Stop);
+    let (end, first) = train(tiny_config(&sets), &stopped, stop_at);
+    assert_eq!(end.outcome, Outcome::Stopped);
+    let (_, second) = train(tiny_config(&sets), &stopped, |_| None);
+    let mut all = [steps(&first), steps(&second)].concat();
+    all.dedup();
+    assert_eq!(all, [0, 2, 4, 6, 8, 9]);
+    assert!(final_bytes(&plain) == final_bytes(&stopped), "a stop changes the run");
+}

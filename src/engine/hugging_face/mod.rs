@@ -4,10 +4,14 @@
 //! `config.json` may say is read by [`crate::config::LlamaConfig`].
 
 mod error;
+mod export;
 mod names;
+mod shards;
+mod tokenizer_files;
 mod weights;
 
 pub use error::HuggingFaceError;
+pub use export::{ExportError, ExportReport, ExportRequest, export};
 pub use names::weight_dims;
 pub use weights::WeightFiles;
 

@@ -1,11 +1,16 @@
 //! The decisions of this run where paper and code leave a choice: lines of the start header.
 
 use crate::config::{ActivationTensor, OptimizerState, RunConfig};
+use crate::engine::train::facts::RunFacts;
 use crate::plan::RunPlan;
 use crate::run::Decision;
 
+/// Digits of a hash that are enough to tell two apart.
+const HASH_DIGITS: usize = 16;
+
 /// The decisions of a run, most important first.
-pub(super) fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
+pub(super) fn decisions(facts: &RunFacts) -> Vec<Decision> {
+    let (config, plan) = (&facts.config, &facts.plan);
     let stages = &plan.stages;
     let lines = [
         ("loss", "mean over the K tokens of the next patch of -log p; the first patch of a sequence has none; nats per scored token".to_owned()),
@@ -33,7 +38,12 @@ pub(super) fn decisions(config: &RunConfig, plan: &RunPlan) -> Vec<Decision> {
         ("evaluation", format!("always token by token (K = 1), sequences of {} tokens, the first token of each unscored", config.training.context_length)),
         ("activations", activations(config)),
     ];
-    lines.into_iter().map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+    let start = config.model.init_from.as_ref().map(|path| {
+        let hash = facts.initial_weights.get().map_or("", String::as_str);
+        let hash = hash.get(..HASH_DIGITS).unwrap_or(hash);
+        ("start", format!("the trained weights of {} (blake3 {hash}) instead of random ones; moments and Adam's count at zero", path.display()))
+    });
+    lines.into_iter().chain(start).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
 }
 
 fn switch(plan: &RunPlan) -> String {

@@ -1,5 +1,7 @@
 //! What is known about a run before it trains, and the state that its checkpoints must have.
 
+use std::sync::OnceLock;
+
 use crate::config::{OptimizerState, RunConfig};
 use crate::data::BlockOrder;
 use crate::plan::RunPlan;
@@ -18,6 +20,8 @@ pub(super) struct RunFacts {
     pub(super) data_fingerprint: String,
     /// Hash of the tokenizer.
     pub(super) tokenizer: String,
+    /// Hash of the weights that the run started from, if they were not random; known once they, or a checkpoint, were read.
+    pub(super) initial_weights: OnceLock<String>,
 }
 
 /// A place in a run, between two updates.
@@ -59,6 +63,7 @@ impl RunFacts {
                 blocks_per_epoch: self.order.blocks_per_epoch(),
                 shuffle: self.config.data.shuffle,
             }),
+            initial_weights: self.initial_weights.get().cloned(),
             arithmetic: TrainerState::ARITHMETIC,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
@@ -22,6 +22,7 @@ use crate::run::{
     Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
     TrialSteps, Trouble, Warning, replace_file,
 };
+use crate::tasks::Suite;
 
 /// Training tokens that a generator makes when the budget does not say how many are read.
 const GENERATED_TOKENS: u64 = 2_000_000;
@@ -89,6 +90,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         tokenizer: prepared.tokenizer.fingerprint().to_owned(),
         config: job.config,
         plan,
+        initial_weights: OnceLock::new(),
     });
     let workers = Workers::new(device, inbox.stop_flag().clone());
     let find = {
@@ -110,7 +112,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         device: workers.device.description.clone(),
         threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
-        decisions: decisions(config, plan),
+        decisions: decisions(&facts),
         plan: plan.into(),
     })));
     plan.warnings.iter().cloned().for_each(warn);
@@ -124,9 +126,10 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     }
     let Some(tokens_per_second) = try_stages(&workers, plan, &start.model, config.training.recompute)? else { return Ok(None) };
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
+    let tasks = Suite::load(&facts.config.tasks.names, facts.config.tasks.data.as_deref(), facts.config.tasks.limit)?;
     let equipment = Equipment {
         loader: Loader::new(prepared.train, facts.order.clone()),
-        text: MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer },
+        text: MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer, tasks },
         facts,
         workers,
         checkpoints,

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::data::{TokenStream, Tokenizer, continuation};
 use crate::engine::batch::Batch;
@@ -14,13 +14,19 @@ use crate::engine::evaluate::{Validation, token_loss};
 use crate::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::probe::layer_activations;
+use crate::engine::score::Scorer;
 use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::prompts::prompts;
 use crate::engine::workers::Workers;
-use crate::run::{Activations, Evaluation, EventSender, RunEvent, Sample, Warning};
+use crate::run::{Activations, Evaluation, EventSender, Progress, RunEvent, Sample, TaskScore, TaskScores, Warning};
+use crate::tasks::{Encoder, EvaluateError, Suite, SuiteScore};
 
 /// Sequences of the activation probe.
 const PROBE_SEQUENCES: usize = 4;
+/// Rows that evaluation tasks compute at once.
+const TASK_ROWS: usize = 1024;
+/// Between two reports of how far a measurement is; short ones report nothing.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// The measurements of a run.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub(super) struct MeasuredText {
     pub(super) validation: TokenStream,
     /// Turns text into ids and back.
     pub(super) tokenizer: Tokenizer,
+    /// Evaluation tasks.
+    pub(super) tasks: Suite,
 }
 
 /// Outcome of a measurement.
@@ -82,9 +90,11 @@ impl Measuring {
         let cadences = &self.facts.plan.cadences;
         let is_due = |every: Option<u64>| every.is_some_and(|every| always || place.step.is_multiple_of(every));
         let (evaluation, activations, samples) = (is_due(cadences.evaluation), is_due(cadences.activations), is_due(cadences.samples));
+        let tasks = is_due(cadences.tasks);
         let is_complete = (!evaluation || self.token_loss(model, place)? != Measurement::LeftOut)
             && (!activations || self.activations(model, place)? != Measurement::LeftOut)
-            && (!samples || self.samples(model, place)? != Measurement::LeftOut);
+            && (!samples || self.samples(model, place)? != Measurement::LeftOut)
+            && (!tasks || self.tasks(model, place)? != Measurement::LeftOut);
         self.complete_at = is_complete.then_some(place.step);
         Ok(is_complete)
     }
@@ -102,7 +112,8 @@ impl Measuring {
         if validation.num_sequences() == 0 {
             return Ok(Measurement::NoText);
         }
-        let Some(loss) = token_loss(&self.workers, model, &validation)? else { return Ok(Measurement::LeftOut) };
+        let mut progress = self.progress("evaluation");
+        let Some(loss) = token_loss(&self.workers, model, &validation, &mut progress)? else { return Ok(Measurement::LeftOut) };
         self.last_token_loss = Some(loss.mean);
         self.events.send(RunEvent::Evaluated(Evaluation {
             step: place.step,
@@ -156,11 +167,15 @@ impl Measuring {
             let generator = Generator { model: model.clone(), context_length: config.training.context_length, device: self.workers.device.device.clone() };
             let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
             let prompts: Vec<Vec<u32>> = usable.iter().map(|prompt| prompt.ids.clone()).collect();
-            let (max_new_tokens, stop) = (config.samples.max_new_tokens, self.workers.stop.clone());
+            let (max_new_tokens, stop, mut progress) = (config.samples.max_new_tokens, self.workers.stop.clone(), self.progress("samples"));
             move || {
                 let rules = GenerationRules { max_new_tokens, ends: &ends, sampling: Sampling::GREEDY };
-                let verdict = || if stop.is_raised() { Verdict::EndAll } else { Verdict::GoOn };
-                generator.generate(&prompts, &rules, &mut |_, _| verdict())
+                let mut heard = 0;
+                generator.generate(&prompts, &rules, &mut |_, _| {
+                    heard += 1;
+                    progress(heard, (max_new_tokens * prompts.len()) as u64);
+                    if stop.is_raised() { Verdict::EndAll } else { Verdict::GoOn }
+                })
             }
         };
         let Some(continuations) = self.workers.run_one(job)?.transpose()? else { return Ok(Measurement::LeftOut) };
@@ -172,6 +187,46 @@ impl Measuring {
             self.events.send(RunEvent::Sampled(Sample { step: place.step, stage: place.stage_idx, tokens: self.tokens_at(place), prompt: prompt.text, text }));
         }
         Ok(Measurement::Made(()))
+    }
+
+    /// Scores the evaluation tasks.
+    fn tasks(&self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<()>, EngineError> {
+        let started = Instant::now();
+        if self.text.tasks.is_empty() {
+            return Ok(Measurement::NoText);
+        }
+        let encoder = Encoder::new(&self.text.tokenizer, false, self.facts.config.training.context_length)?;
+        let mut scorer = Scorer { model, workers: &self.workers, batch_tokens: TASK_ROWS };
+        let found = self.text.tasks.evaluate(&encoder, &mut scorer, &mut self.progress("tasks")).map_err(|error| match error {
+            EvaluateError::Task(error) => error.into(),
+            EvaluateError::Score(error) => error,
+        });
+        let Some(found) = found? else { return Ok(Measurement::LeftOut) };
+        let score = |score: SuiteScore| TaskScore {
+            task: score.task,
+            metric: score.metric.name.to_owned(),
+            value: score.metric.value,
+            num_documents: score.num_documents as u64,
+        };
+        self.events.send(RunEvent::TasksScored(TaskScores {
+            step: place.step,
+            stage: place.stage_idx,
+            tokens: self.tokens_at(place),
+            scores: found.into_iter().map(score).collect(),
+            seconds: started.elapsed().as_secs_f64(),
+        }));
+        Ok(Measurement::Made(()))
+    }
+
+    /// Reports how far `activity` is, now and then.
+    fn progress(&self, activity: &'static str) -> impl FnMut(u64, u64) + Send + use<> {
+        let (events, mut told_at) = (self.events.clone(), Instant::now());
+        move |done, total| {
+            if told_at.elapsed() >= PROGRESS_EVERY {
+                told_at = Instant::now();
+                events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total: Some(total) }));
+            }
+        }
     }
 
     /// Tokens that training has read.

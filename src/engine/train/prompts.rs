@@ -23,7 +23,7 @@ pub(super) struct SamplePrompt {
 /// # Errors
 /// When the tokenizer cannot encode one.
 pub(super) fn prompts(config: &RunConfig, text: &MeasuredText) -> Result<Vec<SamplePrompt>, DataError> {
-    let MeasuredText { validation, tokenizer } = text;
+    let MeasuredText { validation, tokenizer, .. } = text;
     let bos = tokenizer.bos().filter(|_| config.data.add_bos);
     let written = |text: &str| -> Result<SamplePrompt, DataError> {
         Ok(SamplePrompt { ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(), text: text.to_owned() })

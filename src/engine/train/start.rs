@@ -1,12 +1,14 @@
 //! Finds what training starts from: new weights, or the newest checkpoint that belongs to this run.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use crate::engine::checkpoint::load_optimizer;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
+use crate::engine::hugging_face::HuggingFaceError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
-use crate::engine::open::read_weights;
+use crate::engine::open::{ModelFiles, OpenError, read_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
 use crate::run::{Checkpoint, Checkpoints, Rejected, StopFlag, TrainerState};
@@ -52,7 +54,7 @@ impl Start {
         let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => Ok((Self::from_checkpoint(&checkpoint, facts, device)?, rejected)),
-            (None, None) if rejected.is_empty() => Ok((Self::anew(facts, device), rejected)),
+            (None, None) if rejected.is_empty() => Ok((Self::anew(facts, device)?, rejected)),
             // To begin again would throw away what was trained, for a reason that only the user knows.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
             (None, Some((at_step, difference))) if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") => {
@@ -62,18 +64,45 @@ impl Start {
         }
     }
 
-    fn anew(facts: &RunFacts, device: &ComputeDevice) -> Self {
+    fn anew(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
         let shape = &facts.plan.model;
-        let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
+        let model = if let Some(path) = &facts.config.model.init_from {
+            trained_weights(path, facts, device)?
+        } else {
+            let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
+            model
+        };
         let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
-        Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, reached }
+        Ok(Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, reached })
     }
 
     fn from_checkpoint(checkpoint: &Checkpoint, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
         let model = read_weights(checkpoint, &facts.plan.model, &device.device)?;
         let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
         let state = &checkpoint.state;
+        if let Some(hash) = &state.initial_weights {
+            facts.initial_weights.get_or_init(|| hash.clone());
+        }
         let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
         Ok(Self { model, optimizer, resumed_from: Some(state.step), is_inexact: state.arithmetic != TrainerState::ARITHMETIC, reached })
     }
+}
+
+/// The weights in the directory `path`, and their hash for the checkpoints of this run.
+fn trained_weights(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<LlamaForCausalLM, EngineError> {
+    let initial = |source: OpenError| EngineError::InitialWeights(Box::new(source));
+    let mut weights = ModelFiles { shape: facts.plan.model.clone(), ..ModelFiles::find(path).map_err(initial)? }.weights().map_err(initial)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut read = |name: &str, dims: &[usize]| {
+        let values = weights.read(name, dims)?;
+        hasher.update(name.as_bytes());
+        // Of the numbers, not of the files: shards and number formats do not make it another model.
+        for piece in values.chunks(1 << 14) {
+            hasher.update(&piece.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        }
+        Ok(values)
+    };
+    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, &device.device).map_err(|error: HuggingFaceError| initial(error.into()))?;
+    facts.initial_weights.get_or_init(|| hasher.finalize().to_hex().to_string());
+    Ok(model)
 }

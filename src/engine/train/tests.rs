@@ -22,6 +22,7 @@ use crate::engine::train::measure::MeasuredText;
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::trainer::Trainer;
 use crate::run::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent, command_channel};
+use crate::tasks::Suite;
 
 /// One stage of eight steps of 256 tokens, read as they stand, token by token.
 const SETS: [&str; 19] = [
@@ -168,7 +169,7 @@ fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
         let config = config(folder.path(), text.as_bytes(), 1);
         let request = PrepareRequest { data: &config.data, seed: config.seed, generated_tokens: 0, block_tokens: 16, cache: &folder.path().join("tokens") };
         let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-        let measured = MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer };
+        let measured = MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer, tasks: Suite::default() };
         let prompts = prompts(&config, &measured).unwrap();
         let [prompt] = prompts.as_slice() else { panic!("{prompts:?}") };
         assert!(prompt.text.chars().count() >= 2 && text.contains(&prompt.text), "shifted by {shift}: {:?}", prompt.text);

@@ -43,6 +43,9 @@ pub struct TrainerState {
     /// How the token stream is cut and ordered.
     #[serde(default)]
     pub data_order: Option<DataOrder>,
+    /// Hash of the weights that the run started from, if they were not random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<String>,
     /// Version of the arithmetic that computed it.
     #[serde(default = "first_arithmetic")]
     pub arithmetic: u32,
@@ -98,7 +101,9 @@ fn first_arithmetic() -> u32 {
 }
 
 /// What may differ between checkpoints of one run.
-const NOT_COMPARED: [&str; 3] = ["format_version", "has_measured", "arithmetic"];
+///
+/// A run that resumes takes the hash of its initial weights from its checkpoint, since they may be gone.
+const NOT_COMPARED: [&str; 4] = ["format_version", "has_measured", "arithmetic", "initial_weights"];
 /// What makes other values differ as well, in the order in which a person wants to know.
 const CAUSES: [&str; 5] = ["seed", "tokenizer", "data_fingerprint", "data_order", "model"];
 

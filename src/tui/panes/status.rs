@@ -131,11 +131,18 @@ fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) 
     let word = control_word(run.history.control).to_owned();
     match run.history.control {
         ControlState::Starting => ("\u{25cb}", "o", word, Role::Accent),
-        ControlState::Running => ("\u{25cf}", "*", word, Role::Good),
+        ControlState::Running => ("\u{25cf}", "*", measuring(run).unwrap_or(word), Role::Good),
         ControlState::Pausing | ControlState::Stopping => ("\u{25cb}", "o", word, Role::Warn),
         ControlState::Paused => ("\u{2016}", "=", word, Role::Warn),
         ControlState::Finished => ("\u{2714}", "*", word, Role::Good),
     }
+}
+
+/// What is measured between steps and how far it is, if it takes so long that the engine reports it.
+fn measuring(run: &RunScreen) -> Option<String> {
+    let progress = run.history.progress.as_ref().filter(|_| !run.history.steps.is_empty())?;
+    let share = progress.total.map_or_else(String::new, |total| format!(" {} %", (progress.done * 100).checked_div(total).unwrap_or(100)));
+    Some(sanitize::line(&(progress.activity.clone() + &share)))
 }
 
 fn labelled(run: &RunScreen, label: &str, value: String) -> Vec<Span<'static>> {

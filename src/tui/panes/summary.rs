@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Outcome, RunEnd, format, sanitize};
+use crate::run::{Outcome, RunEnd, format, sanitize, task_scores_text};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
 use crate::tui::theme::Role;
@@ -77,8 +77,15 @@ fn rows(run: &RunScreen) -> Vec<(String, String)> {
         let text = format!("K = {}: {tokens} tokens in {time}, {speed} tok/s, {}", ledger.patch_size, format::flops(ledger.flops));
         rows.push((format!("stage {}", ledger.stage + 1), text));
     }
+    if let Some(scores) = run.history.task_scores.last() {
+        rows.push(("tasks".to_owned(), sanitize::line(&format!("at step {}: {}", scores.step, task_scores_text(scores)))));
+    }
     if let Some(checkpoint) = run.history.checkpoints.last() {
         rows.push(("saved".to_owned(), format!("{}, {}", sanitize::line(&checkpoint.path.to_string_lossy()), format::bytes(checkpoint.bytes))));
+    }
+    if run.history.end.as_ref().is_some_and(|end| end.outcome == Outcome::Completed) {
+        let name = format::shell_word(run.run_name());
+        rows.extend(format::next_commands(&name).map(|(label, command)| (label.to_owned(), sanitize::line(&command))));
     }
     rows
 }

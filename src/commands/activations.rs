@@ -1,0 +1,136 @@
+//! `patchtui activations`: which share of each layer's neurons is strongly active, as in figure 8 of the paper.
+//!
+//! Each model reads the text with its own tokenizer, in sequences of its own length. Start at [`activations`].
+
+use std::path::Path;
+
+use crate::cli::{ActivationsArgs, TensorChoice};
+use crate::commands::model::{choose_device, open_model};
+use crate::commands::{CommandError, Runs};
+use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize};
+use crate::data::first_tokens;
+use crate::engine::LoadedModel;
+use crate::engine::activations::{StudyInput, study};
+use crate::engine::workers::Workers;
+use crate::report::figure::FigureFormat;
+use crate::report::format::grouped;
+use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
+use crate::run::{RunDirectory, StopFlag, sanitize};
+
+/// What is measured of every model.
+struct Question<'a> {
+    args: &'a ActivationsArgs,
+    threshold: ActivationThreshold,
+    tensor: ActivationTensor,
+    max_tokens: usize,
+    /// The Ks of the command line; none: each model's own.
+    patch_sizes: Vec<PatchSize>,
+}
+
+/// Measures the models, prints the numbers and draws the figures. Returns the exit code.
+///
+/// # Errors
+/// When a model cannot be opened, the text does not fill a sequence of it, or a figure cannot be written; nothing is printed or
+/// written unless every model was measured.
+pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let question = Question::new(args)?;
+    args.figure.iter().try_for_each(|path| check_figure(path))?;
+    let workers = Workers::new(choose_device(args.device.as_deref())?, StopFlag::default());
+    let mut models = Vec::new();
+    for checkpoint in &args.checkpoints {
+        models.extend(question.measure(&open_model(checkpoint, &workers.device, runs)?, &workers)?);
+    }
+    let text = args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
+    let report = ActivationReport { tensor: question.tensor, threshold: question.threshold, text, models };
+    if args.json {
+        let json = report.to_json().map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
+        print(&sanitize::json(&json));
+    } else {
+        print(&report.table());
+    }
+    let chart = report.figure();
+    for path in &args.figure {
+        chart.write(path)?;
+        tell(&format!("the figure is in {}", path.display()));
+    }
+    Ok(0)
+}
+
+impl<'a> Question<'a> {
+    fn new(args: &'a ActivationsArgs) -> Result<Self, CommandError> {
+        let max_tokens = args.max_tokens.parse::<Count>().map_err(|message| CommandError::usage(message, "use --max-tokens 64k"))?;
+        let patch_sizes = args.patch_size.iter().map(|k| PatchSize::new(*k)).collect::<Result<_, _>>();
+        Ok(Self {
+            args,
+            threshold: args.threshold.parse().map_err(|message: String| CommandError::usage(message, "use --threshold 0.5"))?,
+            tensor: match args.tensor {
+                TensorChoice::FfnOutput => ActivationTensor::FfnOutput,
+                TensorChoice::Intermediate => ActivationTensor::Intermediate,
+            },
+            max_tokens: usize::try_from(max_tokens.0).unwrap_or(usize::MAX),
+            patch_sizes: patch_sizes.map_err(|message| CommandError::usage(message, "use --patch-size 1,4"))?,
+        })
+    }
+
+    /// Measures one model at each K.
+    fn measure(&self, loaded: &LoadedModel, workers: &Workers) -> Result<Vec<ModelNumbers>, CommandError> {
+        let bos = loaded.tokenizer.bos().filter(|_| loaded.add_bos);
+        let tokens = first_tokens(&self.args.text, &loaded.tokenizer, bos, self.max_tokens)?;
+        let own = [loaded.patch_size];
+        let patch_sizes = if self.patch_sizes.is_empty() { &own[..] } else { &self.patch_sizes };
+        patch_sizes.iter().map(|patch_size| self.measure_at(loaded, *patch_size, &tokens, workers)).collect()
+    }
+
+    fn measure_at(&self, loaded: &LoadedModel, patch_size: PatchSize, tokens: &[u32], workers: &Workers) -> Result<ModelNumbers, CommandError> {
+        let input = StudyInput { tokens, patch_size, context_length: loaded.context_length, tensor: self.tensor, threshold: self.threshold };
+        let run = loaded.origin.run().map_or_else(|| loaded.origin.name(), RunDirectory::name);
+        let step = loaded.origin.checkpoint().map(|checkpoint| checkpoint.state.step);
+        let of_step = step.map_or_else(String::new, |step| format!(", step {step}"));
+        let num_sequences = input.num_sequences();
+        if num_sequences == 0 {
+            return Err(self.too_little(&input, &run));
+        }
+        let tokens = num_sequences as u64 * input.sequence_tokens() as u64;
+        tell(&format!("{run}{of_step}: reading {} tokens of {} at K = {patch_size}", grouped(tokens), self.args.text.display()));
+        let measured = study(workers, &loaded.model, &input).map_err(|error| CommandError::failed(error.to_string(), "use --device cpu"))?;
+        // Nothing raises the flag of these workers.
+        let layers = measured.unwrap_or_default().into_iter().enumerate().map(|(idx, layer)| LayerNumbers {
+            layer: idx + 1,
+            threshold: layer.threshold,
+            activated_percent: layer.rate,
+            never_activated_percent: layer.never,
+            mean_abs: layer.mean_abs,
+        });
+        Ok(ModelNumbers {
+            run,
+            checkpoint: loaded.origin.path().display().to_string(),
+            step,
+            trained_patch_size: loaded.patch_size,
+            patch_size,
+            tokens,
+            positions: tokens / patch_size.get() as u64,
+            layers: layers.collect(),
+        })
+    }
+
+    fn too_little(&self, input: &StudyInput<'_>, run: &str) -> CommandError {
+        let StudyInput { tokens, patch_size, context_length, .. } = input;
+        let sequence = format!("one sequence of {run} has {context_length} patches of {patch_size} = {} tokens", grouped(input.sequence_tokens() as u64));
+        if tokens.len() == self.max_tokens {
+            CommandError::usage(format!("--max-tokens {} is too little: {sequence}", self.args.max_tokens), "raise --max-tokens, or lower --patch-size")
+        } else {
+            let found = grouped(tokens.len() as u64);
+            CommandError::usage(format!("{} has only {found} tokens: {sequence}", self.args.text.display()), "give a longer --text, or lower --patch-size")
+        }
+    }
+}
+
+/// Refuses before anything is computed what could not be written afterwards.
+fn check_figure(path: &Path) -> Result<(), CommandError> {
+    FigureFormat::of(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(CommandError::usage(format!("{} is not a folder", folder.display()), "create it first, or name a file in another folder")),
+        None => Ok(()),
+    }
+}

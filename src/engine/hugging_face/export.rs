@@ -1,0 +1,241 @@
+//! Writes a model as a directory that `transformers` loads: all of it under another name first, then one rename.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::config::{CONFIG_FILE, PatchSize};
+use crate::engine::hugging_face::shards::{write_text, write_weights};
+use crate::engine::hugging_face::tokenizer_files::TokenizerFiles;
+use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, weight_dims};
+use crate::engine::open::{ModelFiles, OpenError, Origin};
+use crate::engine::tensor_header::NumberFormat;
+use crate::run::PlanFile;
+use crate::run::files::{create_directory, read_small, sync_directory};
+
+/// The format that this version of `transformers` introduced, and that all since then read.
+const TRANSFORMERS_VERSION: &str = "4.34.0";
+
+/// What to write, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportRequest<'a> {
+    /// The new directory; it may exist if it is empty.
+    pub to: &'a Path,
+    /// Number format of the weights.
+    pub format: NumberFormat,
+    /// Largest file of weights in bytes, unless one tensor is larger.
+    pub max_shard_bytes: u64,
+    /// Whether a model of patches is written as well.
+    pub allow_patch_stage: bool,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportReport {
+    /// Number of files of weights.
+    pub num_files: usize,
+    /// Bytes of all weights.
+    pub weight_bytes: u64,
+}
+
+/// Why a model was not written.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// The directory holds something.
+    #[error("{} exists and is not an empty directory", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The path names no directory that could be created.
+    #[error("{} cannot be the name of a new directory", path.display())]
+    NoName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The model has not been trained on single tokens to the end.
+    #[error("{model} is a model of patches: {reason}")]
+    PatchStage {
+        /// Its short name.
+        model: String,
+        /// Which stage it is in.
+        reason: String,
+    },
+    /// A weight does not fit the number format.
+    #[error("{tensor} holds {value:?}, which {format} cannot hold")]
+    Overflow {
+        /// Name of the tensor.
+        tensor: String,
+        /// The first such number.
+        value: f32,
+        /// Name of the number format.
+        format: &'static str,
+    },
+    /// The tokenizer cannot be written as a tokenizer file.
+    #[error("the tokenizer cannot be exported: {reason}")]
+    Tokenizer {
+        /// Why.
+        reason: String,
+    },
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] HuggingFaceError),
+    /// The model cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A file cannot be written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Operating system error.
+        source: io::Error,
+    },
+}
+
+impl ExportError {
+    /// What to type next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Exists { .. } | Self::NoName { .. } => "give --to a directory that does not exist yet".into(),
+            Self::PatchStage { .. } => {
+                "finish the run first; to export it as it is, add --allow-patch-stage, and feed it averaged patches: as a model of tokens it is of no use"
+                    .into()
+            }
+            Self::Overflow { .. } => "use --dtype bf16 or --dtype f32".into(),
+            Self::Tokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
+            Self::Weights(error) => error.hint(),
+            Self::Open(error) => error.hint(),
+            Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space".into(),
+        }
+    }
+
+    /// Whether another request would do.
+    pub fn is_user_error(&self) -> bool {
+        !matches!(self, Self::Io { .. })
+    }
+
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        |source| Self::Io { path, source }
+    }
+}
+
+/// Writes `model` as a directory.
+///
+/// # Errors
+/// With the reason; nothing is left of an attempt that failed.
+pub fn export(model: &ModelFiles, request: &ExportRequest<'_>) -> Result<ExportReport, ExportError> {
+    let patch_stage = patch_stage(model);
+    if let Some(reason) = patch_stage.as_ref().filter(|_| !request.allow_patch_stage) {
+        return Err(ExportError::PatchStage { model: model.origin.name(), reason: reason.clone() });
+    }
+    let to = request.to;
+    let is_free = match fs::read_dir(to) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(to).is_err(),
+    };
+    if !is_free {
+        return Err(ExportError::Exists { path: to.to_owned() });
+    }
+    let Some(name) = to.file_name() else { return Err(ExportError::NoName { path: to.to_owned() }) };
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directory(parent).map_err(ExportError::at(parent))?;
+    let mut scratch = OsString::from(name);
+    scratch.push(format!(".{}.tmp", std::process::id()));
+    let scratch = parent.join(scratch);
+    fs::create_dir(&scratch).map_err(ExportError::at(&scratch))?;
+    let written = write_into(&scratch, model, request, patch_stage.is_some()).and_then(|report| {
+        let publish = || sync_directory(&scratch).and_then(|()| fs::rename(&scratch, to)).and_then(|()| sync_directory(parent));
+        publish().map_err(ExportError::at(to)).map(|()| report)
+    });
+    written.inspect_err(|_| {
+        // Only our own half directory is removed; that this fails too changes nothing for the caller.
+        let _ = fs::remove_dir_all(&scratch);
+    })
+}
+
+fn write_into(folder: &Path, model: &ModelFiles, request: &ExportRequest<'_>, is_patch_stage: bool) -> Result<ExportReport, ExportError> {
+    let tokenizer = TokenizerFiles::of(&model.tokenizer, model.add_bos, model.context_length)?;
+    let mut weights = model.weights()?;
+    let (files, weight_bytes) = write_weights(&weight_dims(&model.shape), &mut weights, request.format, request.max_shard_bytes, folder)?;
+    write_text(&folder.join(TOKENIZER_FILE), &tokenizer.tokenizer)?;
+    let documents = [
+        (CONFIG_FILE, config_json(model, request.format, is_patch_stage)),
+        ("generation_config.json", generation_json(model)),
+        ("tokenizer_config.json", tokenizer.config),
+        ("special_tokens_map.json", tokenizer.special_tokens),
+    ];
+    for (name, document) in documents {
+        write_text(&folder.join(name), &format!("{document:#}\n"))?;
+    }
+    Ok(ExportReport { num_files: files.len(), weight_bytes })
+}
+
+/// With the names of transformers 4, which 5 reads as well; the other way round it would not be so.
+fn config_json(model: &ModelFiles, format: NumberFormat, is_patch_stage: bool) -> Value {
+    let shape = &model.shape;
+    let dtype = match format {
+        NumberFormat::F32 => "float32",
+        NumberFormat::Bf16 => "bfloat16",
+        NumberFormat::F16 => "float16",
+    };
+    let mut config = json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.intermediate_size,
+        "num_hidden_layers": shape.num_hidden_layers,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_key_value_heads": shape.num_key_value_heads,
+        "head_dim": shape.head_dim(),
+        "hidden_act": "silu",
+        // Not what the tables allow but what training has shown it: longer texts would be evaluated as nonsense.
+        "max_position_embeddings": model.context_length,
+        "initializer_range": shape.initializer_range,
+        "rms_norm_eps": shape.rms_norm_eps,
+        "use_cache": true,
+        "bos_token_id": model.tokenizer.bos(),
+        "eos_token_id": model.tokenizer.eos(),
+        "pad_token_id": null,
+        "pretraining_tp": 1,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "rope_theta": shape.rope_theta,
+        "rope_scaling": null,
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "mlp_bias": false,
+        "torch_dtype": dtype,
+        "transformers_version": TRANSFORMERS_VERSION,
+    });
+    if is_patch_stage {
+        config["patch_size"] = model.patch_size.get().into();
+    }
+    config
+}
+
+fn generation_json(model: &ModelFiles) -> Value {
+    json!({
+        "_from_model_config": true,
+        "bos_token_id": model.tokenizer.bos(),
+        "eos_token_id": model.tokenizer.eos(),
+        "transformers_version": TRANSFORMERS_VERSION,
+    })
+}
+
+/// Why `model` is not yet a model of single tokens, if it is not.
+fn patch_stage(model: &ModelFiles) -> Option<String> {
+    if model.patch_size != PatchSize::ONE {
+        return Some(format!("its weights come from a stage with patch size {}", model.patch_size));
+    }
+    let Origin::Checkpoint(found) = &model.origin else { return None };
+    let plan = read_small(&found.run.plan()).ok().and_then(|bytes| serde_json::from_slice::<PlanFile>(&bytes).ok())?.plan;
+    let last = plan.stages.iter().rposition(|stage| stage.patch_size == PatchSize::ONE)?;
+    let reached = found.checkpoint.state.stage;
+    (reached < last).then(|| format!("its run is in stage {}, and its last stage of single tokens, {}, has not begun", reached + 1, last + 1))
+}

@@ -1,0 +1,117 @@
+//! Figures as files. A PNG is the picture of the SVG, at twice its size, with the embedded font.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::fontdb::Database;
+use resvg::usvg::{Options, Tree};
+use thiserror::Error;
+
+use crate::report::figure::LineChart;
+use crate::run::replace_file;
+
+/// A part of `DejaVu Sans`; its licence stands beside it.
+const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");
+/// Its name, for characters that name another one.
+const FONT_FAMILY: &str = "DejaVu Sans";
+/// Pixels of a PNG for each of the SVG, so that text is sharp on fine screens.
+const PNG_SCALE: f32 = 2.0;
+
+/// What kind of file a figure becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FigureFormat {
+    /// Lines and text, for the web and for print.
+    Svg,
+    /// Pixels.
+    Png,
+}
+
+/// Why there is no figure.
+#[derive(Debug, Error)]
+pub enum FigureError {
+    /// The name of the file does not say what it is to be.
+    #[error("{} ends in neither .svg nor .png", path.display())]
+    UnknownEnding {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The chart cannot be painted.
+    #[error("cannot paint the figure: {reason}")]
+    Paint {
+        /// What the painter said.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Operating system error.
+        source: io::Error,
+    },
+}
+
+impl FigureError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownEnding { .. } => "name a file that ends in .svg or .png",
+            Self::Paint { .. } => "write it as .svg instead",
+            Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space",
+        }
+    }
+}
+
+impl FigureFormat {
+    /// The format that the ending of `path` names.
+    ///
+    /// # Errors
+    /// When it names none.
+    pub fn of(path: &Path) -> Result<Self, FigureError> {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        match ending.as_str() {
+            "svg" => Ok(Self::Svg),
+            "png" => Ok(Self::Png),
+            _ => Err(FigureError::UnknownEnding { path: path.to_owned() }),
+        }
+    }
+}
+
+impl LineChart {
+    /// Writes the chart to `path`, in the format that its ending names; an existing file is replaced.
+    ///
+    /// # Errors
+    /// When the ending is unknown or the file cannot be written; an existing file then stays as it is.
+    pub fn write(&self, path: &Path) -> Result<(), FigureError> {
+        let bytes = match FigureFormat::of(path)? {
+            FigureFormat::Svg => self.to_svg().into_bytes(),
+            FigureFormat::Png => self.to_png()?,
+        };
+        // A bare name has no folder that could be synced.
+        let written = std::path::absolute(path).and_then(|path| replace_file(&path, &bytes));
+        written.map_err(|source| FigureError::Io { path: path.to_owned(), source })
+    }
+
+    /// The chart as a PNG image.
+    ///
+    /// # Errors
+    /// When it cannot be painted.
+    pub fn to_png(&self) -> Result<Vec<u8>, FigureError> {
+        static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
+            let mut fonts = Database::new();
+            fonts.load_font_data(FONT.to_vec());
+            fonts.set_sans_serif_family(FONT_FAMILY);
+            Arc::new(fonts)
+        });
+        let failed = |reason: String| FigureError::Paint { reason };
+        let options = Options { fontdb: Arc::clone(&FONTS), font_family: FONT_FAMILY.into(), ..Options::default() };
+        let tree = Tree::from_str(&self.to_svg(), &options).map_err(|error| failed(error.to_string()))?;
+        let size = tree.size().to_int_size().scale_by(PNG_SCALE).ok_or_else(|| failed("it is too large".into()))?;
+        let mut pixels = Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("it is too large".into()))?;
+        resvg::render(&tree, Transform::from_scale(PNG_SCALE, PNG_SCALE), &mut pixels.as_mut());
+        pixels.encode_png().map_err(|error| failed(error.to_string()))
+    }
+}

@@ -1,0 +1,116 @@
+//! A question with its choices: what a model is asked about it, and whether its answer is right.
+//!
+//! Knows strings and log-likelihoods; never tokens. Start at [`Question::requests`], then [`Question::judge`].
+
+use crate::tasks::python::num_code_points;
+
+/// Stands between a context and a continuation.
+const DELIMITER: &str = " ";
+
+/// A question, as a model sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// What is compared.
+    pub prompt: Prompt,
+    /// Number of the right choice, counted from 0.
+    pub gold: usize,
+}
+
+/// What is compared in a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// How well each of several texts goes on with the same context.
+    Continuations {
+        /// What stands before them.
+        context: String,
+        /// The texts, without the space that separates them from the context.
+        choices: Vec<String>,
+    },
+    /// How well the same text goes on with each of several contexts.
+    Contexts {
+        /// The contexts.
+        contexts: Vec<String>,
+        /// The text, without the space that separates it from the contexts.
+        continuation: String,
+    },
+}
+
+/// What a model is asked: how probable `continuation` is after `context`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// What is given.
+    pub context: &'a str,
+    /// What is predicted, with the space before it.
+    pub continuation: String,
+}
+
+/// Whether an answer is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// Whether the right choice is the most probable.
+    pub acc: bool,
+    /// Whether it is the most probable by log-likelihood per character (Unicode code point).
+    pub acc_norm: bool,
+}
+
+impl Question {
+    /// One request for each choice.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request<'_>> {
+        match &self.prompt {
+            Prompt::Continuations { context, choices } => {
+                choices.iter().map(|choice| Request { context, continuation: format!("{DELIMITER}{choice}") }).collect()
+            }
+            Prompt::Contexts { contexts, continuation } => {
+                contexts.iter().map(|context| Request { context, continuation: format!("{DELIMITER}{continuation}") }).collect()
+            }
+        }
+    }
+
+    /// Judges the log-likelihoods of the requests, natural logarithms. The first of equal choices counts.
+    #[must_use]
+    pub fn judge(&self, log_likelihoods: &[f64]) -> Judgement {
+        let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) = &self.prompt;
+        let per_character: Vec<f64> = choices.iter().zip(log_likelihoods).map(|(choice, value)| value / num_code_points(choice) as f64).collect();
+        Judgement { acc: largest(log_likelihoods) == self.gold, acc_norm: largest(&per_character) == self.gold }
+    }
+}
+
+/// The first of the largest values, as numpy finds it: not-a-number is larger than all.
+fn largest(values: &[f64]) -> usize {
+    let mut best = 0;
+    for (idx, value) in values.iter().enumerate() {
+        if values[best].is_nan() {
+            break;
+        }
+        if value.is_nan() || *value > values[best] {
+            best = idx;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_largest_wins() {
+        let nan = f64::NAN;
+        let infinite = f64::NEG_INFINITY;
+        for (values, first) in
+            [(&[-2.0, -1.0, -1.0][..], 1), (&[-1.0, -1.0], 0), (&[infinite, infinite], 0), (&[-1.0, nan, 3.0, nan], 1), (&[infinite, -5.0], 1)]
+        {
+            assert_eq!(largest(values), first, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_code_points_without_the_delimiter() {
+        let choices = vec!["ab".to_owned(), " \u{e9}\u{1f980}x".to_owned(), String::new()];
+        let question = Question { prompt: Prompt::Continuations { context: "c".into(), choices }, gold: 1 };
+        assert_eq!(question.requests()[1], Request { context: "c", continuation: "  \u{e9}\u{1f980}x".into() });
+        // -3 / 2 < -5.5 / 4, and nothing per no character is never the largest.
+        assert_eq!(question.judge(&[-3.0, -5.5, -1.0]), Judgement { acc: false, acc_norm: true });
+    }
+}

@@ -1,0 +1,159 @@
+//! What an evaluation measured: metrics with their errors, of tasks and of groups.
+//!
+//! Pure arithmetic on log-likelihoods, as lm-eval does it. Start at [`TaskResult`].
+
+use std::f64::consts::LN_2;
+
+use crate::tasks::mmlu::Group;
+use crate::tasks::{Judgement, LoadedTask, Task, Text};
+
+/// A measured number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    /// Name as in lm-eval, like `"acc_norm"`.
+    pub name: &'static str,
+    /// Value; shares are between 0 and 1.
+    pub value: f64,
+    /// Standard error, if it can be said.
+    pub stderr: Option<f64>,
+}
+
+/// What a model said about a document.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A choice.
+    Choice {
+        /// Log-likelihood of each choice, natural logarithms.
+        log_likelihoods: Vec<f64>,
+        /// Whether it is right.
+        judgement: Judgement,
+    },
+    /// The log-likelihood of a text, or of a block of the paper's perplexity.
+    Text(f64),
+}
+
+/// The result of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResult {
+    /// The task.
+    pub task: Task,
+    /// What was measured.
+    pub metrics: Vec<Metric>,
+    /// Documents that were evaluated.
+    pub num_documents: usize,
+    /// Documents there are.
+    pub num_available: usize,
+    /// Worked examples before each question.
+    pub num_fewshot: usize,
+    /// Answers in the order of the documents; in the paper's perplexity, of the blocks.
+    pub answers: Vec<Answer>,
+}
+
+/// The result of a group: all documents of its tasks count the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupResult {
+    /// The group.
+    pub group: &'static Group,
+    /// What was measured.
+    pub metrics: Vec<Metric>,
+    /// Documents that were evaluated.
+    pub num_documents: usize,
+}
+
+/// Answers, and what follows from them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    metrics: Vec<Metric>,
+    answers: Vec<Answer>,
+}
+
+impl TaskResult {
+    pub(super) fn new(task: &LoadedTask, measured: Measured) -> Self {
+        let Measured { mut metrics, answers } = measured;
+        metrics.retain(|metric| metric.name != "acc_norm" || task.task.has_acc_norm());
+        let num_documents = task.documents.len();
+        Self { task: task.task.clone(), metrics, num_documents, num_available: task.num_available, num_fewshot: task.num_fewshot, answers }
+    }
+
+    /// The value of a metric.
+    #[must_use]
+    pub fn value(&self, metric: &str) -> Option<f64> {
+        self.metrics.iter().find(|known| known.name == metric).map(|metric| metric.value)
+    }
+}
+
+impl GroupResult {
+    /// The result of `group`, if a task of it is among `results`.
+    #[must_use]
+    pub fn new(group: &'static Group, results: &[TaskResult]) -> Option<Self> {
+        let is_part = |result: &&TaskResult| matches!(&result.task, Task::Mmlu(subject) if group.contains(subject));
+        let parts: Vec<(f64, Metric)> = results.iter().filter(is_part).map(|result| (result.num_documents as f64, result.metrics[0])).collect();
+        let total: f64 = parts.iter().map(|(size, _)| size).sum();
+        if parts.is_empty() {
+            return None;
+        }
+        let value = parts.iter().map(|(size, acc)| size * acc.value).sum::<f64>() / total;
+        // The pooled variance of the parts; a part of one document has none.
+        let squares = parts.iter().map(|(size, acc)| acc.stderr.map(|stderr| (size - 1.0) * stderr * stderr * size)).sum::<Option<f64>>();
+        let stderr = squares.map(|squares| (squares / (total - parts.len() as f64) / total).sqrt());
+        Some(Self { group, metrics: vec![Metric { name: "acc", value, stderr }], num_documents: total as usize })
+    }
+}
+
+impl Measured {
+    /// From the answers to questions.
+    pub(super) fn of_answers(answers: impl Iterator<Item = Answer>) -> Self {
+        let answers: Vec<Answer> = answers.collect();
+        let share = |name, is_right: fn(Judgement) -> bool| {
+            let right: Vec<f64> = answers.iter().filter_map(Answer::judgement).map(|judgement| f64::from(u8::from(is_right(judgement)))).collect();
+            Metric { name, value: mean(&right), stderr: standard_error(&right) }
+        };
+        let metrics = vec![share("acc", |judgement| judgement.acc), share("acc_norm", |judgement| judgement.acc_norm)];
+        Self { metrics, answers }
+    }
+
+    /// From the log-likelihoods of whole texts; with the number of their tokens, the loss per token as well.
+    pub(super) fn of_texts(texts: &[Text], log_likelihoods: impl Iterator<Item = f64>, num_tokens: Option<u64>) -> Self {
+        let log_likelihoods: Vec<f64> = log_likelihoods.collect();
+        let total: f64 = log_likelihoods.iter().sum();
+        let per = |count: u64| -total / count as f64;
+        let (words, bytes) = (texts.iter().map(|text| text.num_words).sum(), texts.iter().map(|text| text.num_bytes).sum());
+        let per_token = num_tokens.map(|tokens| [("token_loss", per(tokens)), ("perplexity", per(tokens).exp())]);
+        let others = [("word_perplexity", per(words).exp()), ("byte_perplexity", per(bytes).exp()), ("bits_per_byte", per(bytes) / LN_2)];
+        let metrics = per_token.into_iter().flatten().chain(others).map(plain).collect();
+        Self { metrics, answers: log_likelihoods.into_iter().map(Answer::Text).collect() }
+    }
+
+    /// From the log-likelihoods of blocks, in each of which `num_scored` tokens are predicted: the mean of the blocks' means.
+    pub(super) fn of_blocks(log_likelihoods: impl Iterator<Item = f64>, num_scored: usize) -> Self {
+        let log_likelihoods: Vec<f64> = log_likelihoods.collect();
+        let losses: Vec<f64> = log_likelihoods.iter().map(|sum| -sum / num_scored as f64).collect();
+        let loss = mean(&losses);
+        let metrics = [("token_loss", loss), ("perplexity", loss.exp())].map(plain).to_vec();
+        Self { metrics, answers: log_likelihoods.into_iter().map(Answer::Text).collect() }
+    }
+}
+
+impl Answer {
+    fn judgement(&self) -> Option<Judgement> {
+        match self {
+            Self::Choice { judgement, .. } => Some(*judgement),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+fn plain((name, value): (&'static str, f64)) -> Metric {
+    Metric { name, value, stderr: None }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The standard error of the mean, from the unbiased variance; none for a single value.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let (mean, count) = (mean(values), values.len() as f64);
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt() / count.sqrt())
+}
