@@ -149,7 +149,7 @@ fn lm_eval_says_the_same() {
     };
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(&python);
-    command.arg(script("compare_lm_eval.py")).arg(env!("CARGO_BIN_EXE_patchtui")).arg(&data).arg(folder.path()).args(["--limit", "2", "--small"]);
+    command.arg(script("compare_lm_eval.py")).arg(env!("CARGO_BIN_EXE_patchtui")).arg(&data).arg(folder.path()).args(["--limit", "12", "--small"]);
     let output = command.output().unwrap();
     let (report, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{report}\n{errors}");

@@ -139,12 +139,9 @@ fn a_run_stops_with_a_checkpoint_before_its_wall_time_is_over() {
     let text = folder.path().join("text.txt");
     fs::write(&text, "to be or not to be ".repeat(500)).unwrap();
     let files = format!("data.files=[{text:?}]");
-    let sets = [files.as_str(), "training.steps=1M", "training.max_walltime=2s", "checkpoint.every_steps=1000000"];
+    let sets = [files.as_str(), "training.steps=1M", "training.max_walltime=6s", "checkpoint.every_steps=1000000"];
     let (end, events) = train(folder.path(), &sets, |_, _| {});
     assert_eq!(end.outcome, Outcome::Stopped);
     let warned = place(&events, |event| matches!(event, RunEvent::Warning(warning) if warning.message.contains("max_walltime is almost reached")));
-    let saved = events.iter().rposition(|event| matches!(event, RunEvent::CheckpointSaved(_))).unwrap();
-    // On a machine that takes no step in that time, the checkpoint of the start is the last one.
-    assert!(end.step == 0 || warned < saved, "step {}", end.step);
-    assert!(matches!(&events[saved], RunEvent::CheckpointSaved(info) if info.step == end.step));
+    assert!(warned < place(&events, |event| matches!(event, RunEvent::CheckpointSaved(info) if info.step == end.step)));
 }
