@@ -74,17 +74,17 @@ impl<'a> Question<'a> {
 
     /// Measures one model at each K.
     fn measure(&self, loaded: &LoadedModel, workers: &Workers) -> Result<Vec<ModelNumbers>, CommandError> {
-        let bos = loaded.tokenizer.bos().filter(|_| loaded.add_bos);
-        let tokens = first_tokens(&self.args.text, &loaded.tokenizer, bos, self.max_tokens)?;
-        let own = [loaded.patch_size];
+        let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
+        let tokens = first_tokens(&self.args.text, &loaded.files.tokenizer, bos, self.max_tokens)?;
+        let own = [loaded.files.patch_size];
         let patch_sizes = if self.patch_sizes.is_empty() { &own[..] } else { &self.patch_sizes };
         patch_sizes.iter().map(|patch_size| self.measure_at(loaded, *patch_size, &tokens, workers)).collect()
     }
 
     fn measure_at(&self, loaded: &LoadedModel, patch_size: PatchSize, tokens: &[u32], workers: &Workers) -> Result<ModelNumbers, CommandError> {
-        let input = StudyInput { tokens, patch_size, context_length: loaded.context_length, tensor: self.tensor, threshold: self.threshold };
-        let run = loaded.origin.run().map_or_else(|| loaded.origin.name(), RunDirectory::name);
-        let step = loaded.origin.checkpoint().map(|checkpoint| checkpoint.state.step);
+        let input = StudyInput { tokens, patch_size, context_length: loaded.files.context_length, tensor: self.tensor, threshold: self.threshold };
+        let run = loaded.files.origin.run().map_or_else(|| loaded.files.origin.name(), RunDirectory::name);
+        let step = loaded.files.origin.checkpoint().map(|checkpoint| checkpoint.state.step);
         let of_step = step.map_or_else(String::new, |step| format!(", step {step}"));
         let num_sequences = input.num_sequences();
         if num_sequences == 0 {
@@ -103,9 +103,9 @@ impl<'a> Question<'a> {
         });
         Ok(ModelNumbers {
             run,
-            checkpoint: loaded.origin.path().display().to_string(),
+            checkpoint: loaded.files.origin.path().display().to_string(),
             step,
-            trained_patch_size: loaded.patch_size,
+            trained_patch_size: loaded.files.patch_size,
             patch_size,
             tokens,
             positions: tokens / patch_size.get() as u64,

@@ -136,7 +136,11 @@ impl From<crate::engine::OpenError> for CommandError {
 #[cfg(feature = "engine")]
 impl From<crate::engine::EngineError> for CommandError {
     fn from(error: crate::engine::EngineError) -> Self {
-        Self::failed(error.to_string(), "try it again with --device cpu")
+        let hint = match error {
+            crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)",
+            _ => "try it again with --device cpu",
+        };
+        Self::failed(error.to_string(), hint)
     }
 }
 

@@ -46,20 +46,18 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     choose_threads(args)?;
     let device = choose_device(args.device.as_deref())?;
     let model = open_model(&args.checkpoint, &device, runs)?;
-    let encoder = Encoder::new(&model.tokenizer, args.add_bos, max_length(args, &model)?)?;
+    let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
     let workers = Workers::new(device.clone(), StopFlag::default());
     let mut scorer = Scorer { model: &model.model, workers: &workers, batch_tokens: args.batch_tokens.get() };
     let tasks_with_results = tasks.iter().map(|task| Ok((task, evaluate_task(task, &encoder, &mut scorer)?)));
     let (tasks, results): (Vec<_>, Vec<_>) = tasks_with_results.collect::<Result<Vec<_>, CommandError>>()?.into_iter().unzip();
     if let Some(path) = &args.output {
         let lines: String = tasks.iter().zip(&results).map(|(task, result)| sample_lines(task, result)).collect();
-        // A bare name has no folder that could be synced.
-        let written = std::path::absolute(path).and_then(|path| replace_file(&path, lines.as_bytes()));
-        written.map_err(|error| CommandError::io(path, &error))?;
+        replace_file(path, lines.as_bytes()).map_err(|error| CommandError::io(path, &error))?;
     }
     let groups: Vec<GroupResult> = selection.groups.iter().filter_map(|group| GroupResult::new(group, &results)).collect();
     let paper = if selection.is_paper() { PaperRow::new(&results, &groups) } else { None };
-    let results = Results { paper: paper.map(|row| (row, published_rows(&model.shape))), tasks: results, groups };
+    let results = Results { paper: paper.map(|row| (row, published_rows(&model.files.shape))), tasks: results, groups };
     if args.json {
         let document = results_json(&results, config_json(args, &model, &encoder, &device));
         print(&sanitize::json(&format!("{document:#}\n")));
@@ -88,7 +86,7 @@ fn choose_threads(args: &EvalArgs) -> Result<(), CommandError> {
 }
 
 fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandError> {
-    let positions = model.context_length;
+    let positions = model.files.context_length;
     match args.max_length {
         None => Ok(positions),
         Some(length) if length as usize <= positions => Ok(length as usize),
@@ -194,10 +192,10 @@ fn results_json(results: &Results, config: Value) -> Value {
 }
 
 fn config_json(args: &EvalArgs, model: &LoadedModel, encoder: &Encoder<'_>, device: &ComputeDevice) -> Value {
-    let step = model.origin.checkpoint().map(|checkpoint| checkpoint.state.step);
+    let step = model.files.origin.checkpoint().map(|checkpoint| checkpoint.state.step);
     json!({
         "model": "patchtui",
-        "model_args": { "checkpoint": model.origin.path().to_string_lossy(), "step": step, "add_bos_token": args.add_bos },
+        "model_args": { "checkpoint": model.files.origin.path().to_string_lossy(), "step": step, "add_bos_token": args.add_bos },
         "max_length": encoder.max_length(),
         "batch_tokens": args.batch_tokens,
         "device": device.description,

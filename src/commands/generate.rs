@@ -31,19 +31,19 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     let device = choose_device(args.device.as_deref())?;
     let loaded = open_model(&args.checkpoint, &device, runs)?;
     let prompts = texts.iter().map(|text| encode(text, &loaded)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.context_length) {
-        warn(&format!("a prompt has {longest} tokens, but the model reads {} at once: only the end of the prompt is read", loaded.context_length));
+    if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.files.context_length) {
+        warn(&format!("a prompt has {longest} tokens, but the model reads {} at once: only the end of the prompt is read", loaded.files.context_length));
     }
-    let ends: Vec<u32> = loaded.tokenizer.eos().into_iter().chain(loaded.tokenizer.bos()).collect();
+    let ends = loaded.files.tokenizer.ends_of_text();
     let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &ends, sampling };
-    let generator = Generator { model: loaded.model.clone(), context_length: loaded.context_length, device: device.device };
-    let replies = prompts.iter().map(|prompt| GrowingText::new(&loaded.tokenizer, prompt, &args.stops)).collect();
+    let generator = Generator { model: loaded.model.clone(), context_length: loaded.files.context_length, device: device.device };
+    let replies = prompts.iter().map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops)).collect();
     let mut face = Face { args, texts: &texts, replies, parts: vec![String::new(); texts.len()], out: stdout(), is_terminal: io::stdout().is_terminal() };
     let continuations = on_large_stack(|| generator.generate(&prompts, &rules, &mut |idx, id| face.hear(idx, id)))?;
     face.finish(&prompts, &continuations);
-    let is_news = |(continuation, prompt): (&Continuation, &Vec<u32>)| continuation.has_slid && prompt.len() <= loaded.context_length;
+    let is_news = |(continuation, prompt): (&Continuation, &Vec<u32>)| continuation.has_slid && prompt.len() <= loaded.files.context_length;
     if continuations.iter().zip(&prompts).any(is_news) {
-        warn(&format!("a text outgrew the {} tokens that the model reads at once: it continued from the newer part", loaded.context_length));
+        warn(&format!("a text outgrew the {} tokens that the model reads at once: it continued from the newer part", loaded.files.context_length));
     }
     Ok(0)
 }
@@ -109,14 +109,14 @@ fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, Co
 
 /// The ids of a prompt, as the texts of training began.
 fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
-    let bos = loaded.tokenizer.bos().filter(|_| loaded.add_bos);
-    let ids: Vec<u32> = bos.into_iter().chain(loaded.tokenizer.encode(text)?).collect();
+    let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
+    let ids: Vec<u32> = bos.into_iter().chain(loaded.files.tokenizer.encode(text)?).collect();
     if ids.is_empty() {
         return Err(CommandError::usage("an empty prompt cannot be continued: the model knows no begin-of-text token", "write at least one character"));
     }
-    match ids.iter().find(|id| **id as usize >= loaded.shape.vocab_size) {
+    match ids.iter().find(|id| **id as usize >= loaded.files.shape.vocab_size) {
         Some(id) => Err(CommandError::usage(
-            format!("the tokenizer gives id {id}, but the model has {} rows", loaded.shape.vocab_size),
+            format!("the tokenizer gives id {id}, but the model has {} rows", loaded.files.shape.vocab_size),
             "use the model's own tokenizer",
         )),
         None => Ok(ids),

@@ -34,7 +34,7 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
 /// When nothing valid is there.
 pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Result<LoadedModel, CommandError> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
-    warn_about_rejected(&loaded.origin);
+    warn_about_rejected(&loaded.files.origin);
     Ok(loaded)
 }
 

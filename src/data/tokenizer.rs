@@ -183,6 +183,14 @@ impl Tokenizer {
         self.eos
     }
 
+    /// The tokens at which a generated text ends: that of its end, and that of the next text's beginning, since texts of training
+    /// need not have an end.
+    #[must_use]
+    pub fn ends_of_text(&self) -> Vec<u32> {
+        let next = self.bos.filter(|bos| Some(*bos) != self.eos);
+        self.eos.into_iter().chain(next).collect()
+    }
+
     /// Whether a text that is encoded with special tokens, as for a prompt, begins with [`Self::bos`].
     #[must_use]
     pub fn adds_bos(&self) -> bool {

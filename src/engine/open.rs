@@ -23,7 +23,14 @@ use crate::run::{Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, P
 pub struct LoadedModel {
     /// The network.
     pub model: LlamaForCausalLM,
-    /// Its sizes.
+    /// What it was read from.
+    pub files: ModelFiles,
+}
+
+/// All about a trained network but its weights.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// Sizes of the network.
     pub shape: ModelShape,
     /// Turns text into its ids and back.
     pub tokenizer: Tokenizer,
@@ -32,23 +39,6 @@ pub struct LoadedModel {
     /// Whether the texts that it was trained on begin with the begin-of-text token, so that prompts must, too.
     pub add_bos: bool,
     /// K of the stage that the weights come from; only at 1 is it a model of single tokens.
-    pub patch_size: PatchSize,
-    /// Where it comes from.
-    pub origin: Origin,
-}
-
-/// The same before its weights are read.
-#[derive(Debug)]
-pub struct ModelFiles {
-    /// Sizes of the network.
-    pub shape: ModelShape,
-    /// Turns text into its ids and back.
-    pub tokenizer: Tokenizer,
-    /// As in [`LoadedModel`].
-    pub context_length: usize,
-    /// As in [`LoadedModel`].
-    pub add_bos: bool,
-    /// As in [`LoadedModel`].
     pub patch_size: PatchSize,
     /// Where it comes from.
     pub origin: Origin,
@@ -249,8 +239,7 @@ impl ModelFiles {
                 LlamaForCausalLM::new(&self.shape, &mut |name, dims| weights.read(name, dims), device)?
             }
         };
-        let Self { shape, tokenizer, context_length, add_bos, patch_size, origin } = self;
-        Ok(LoadedModel { model, shape, tokenizer, context_length, add_bos, patch_size, origin })
+        Ok(LoadedModel { model, files: self })
     }
 }
 

@@ -71,7 +71,12 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return written;
     }
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    sync_directory(folder_of(path))
+}
+
+/// The folder that `path` is in; a bare name is in the current one.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Creates `path` and its missing parents, and syncs each new name to disk.
@@ -82,7 +87,7 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = folder_of(path);
     create_directory(parent)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -148,6 +153,12 @@ mod tests {
         replace_file(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_folder() {
+        assert_eq!(folder_of(Path::new("samples.jsonl")), Path::new("."));
+        assert_eq!(folder_of(Path::new("runs/plan.json")), Path::new("runs"));
     }
 
     #[test]

@@ -85,15 +85,15 @@ fn what_is_exported_opens_with_the_same_weights_bit_for_bit() {
         let exported = Exported::with(|request| ExportRequest { max_shard_bytes, ..request });
         let (run, copy) = (open(exported.fixture.run().path()), open(&exported.path));
         assert_eq!(weights(&copy), weights(&run), "{max_shard_bytes}");
-        assert_eq!((copy.context_length, copy.add_bos, copy.patch_size), (run.context_length, run.add_bos, PatchSize::ONE));
-        assert_eq!((copy.origin.name().as_str(), copy.origin.rejected().len()), ("out", 0));
+        assert_eq!((copy.files.context_length, copy.files.add_bos, copy.files.patch_size), (run.files.context_length, run.files.add_bos, PatchSize::ONE));
+        assert_eq!((copy.files.origin.name().as_str(), copy.files.origin.rejected().len()), ("out", 0));
         let num_files = fs::read_dir(&exported.path).unwrap().filter(|entry| entry.as_ref().unwrap().path().extension().unwrap() == "safetensors").count();
         let is_sharded = exported.file("model.safetensors.index.json").exists();
         assert_eq!((num_files == 1, is_sharded), (max_shard_bytes == u64::MAX, max_shard_bytes < u64::MAX), "{num_files} files");
         if is_sharded {
             let index: Value = serde_json::from_slice(&fs::read(exported.file("model.safetensors.index.json")).unwrap()).unwrap();
-            assert_eq!(index["metadata"]["total_size"], 4 * run.shape.num_parameters());
-            assert_eq!(index["weight_map"].as_object().unwrap().len(), weight_dims(&run.shape).len());
+            assert_eq!(index["metadata"]["total_size"], 4 * run.files.shape.num_parameters());
+            assert_eq!(index["weight_map"].as_object().unwrap().len(), weight_dims(&run.files.shape).len());
         }
         // Nothing else is left beside it.
         let beside: Vec<_> = fs::read_dir(exported.path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -424,7 +424,7 @@ fn an_export_that_is_refused_leaves_nothing() {
     // A directory that is empty is as good as none; a model of patches says so.
     fs::create_dir(&out).unwrap();
     attempt(&patches, &ExportRequest { allow_patch_stage: true, ..request(&out) }).unwrap();
-    assert_eq!(open(&out).patch_size, PatchSize::new(4).unwrap());
+    assert_eq!(open(&out).files.patch_size, PatchSize::new(4).unwrap());
     let finished = folder.join("finished");
     attempt(&keep, &request(&finished)).unwrap();
     assert!(!fs::read_to_string(finished.join("config.json")).unwrap().contains("patch_size"));
@@ -538,7 +538,7 @@ fn the_commands_export_and_import_a_model_that_goes_on_training() {
     let (code, _, talk) = run(&[&["run", "own.toml", "--no-tui"], &sets[..]].concat());
     assert_eq!(code, 0, "{talk}");
     let trained = open(&folder.join("runs/own"));
-    assert_eq!((trained.shape.hidden_size, trained.patch_size), (8, PatchSize::ONE));
+    assert_eq!((trained.files.shape.hidden_size, trained.files.patch_size), (8, PatchSize::ONE));
     assert!(fs::read_to_string(folder.join("runs/own/tokenizer_config.json")).unwrap().contains("<s>"), "the copy of the tokenizer is whole");
     let (code, _, talk) = run(&["import", "runs/own"]);
     assert!(code == 2 && talk.contains("runs/own is a run or a checkpoint of one"), "{talk}");

@@ -18,7 +18,7 @@ fn open(path: &Path) -> Result<LoadedModel, OpenError> {
 }
 
 fn step_of(path: &Path) -> u64 {
-    open(path).unwrap().origin.checkpoint().unwrap().state.step
+    open(path).unwrap().files.origin.checkpoint().unwrap().state.step
 }
 
 fn checkpoint(run: &RunDirectory, step: u64) -> PathBuf {
@@ -31,12 +31,12 @@ fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itse
         let fixture = Fixture::copy(format);
         let run = fixture.run();
         let loaded = open(run.path()).unwrap();
-        let found = loaded.origin.checkpoint().unwrap();
+        let found = loaded.files.origin.checkpoint().unwrap();
         assert_eq!((found.state.step, &found.path), (7, &checkpoint(&run, 7)), "{format}");
-        assert_eq!((loaded.origin.name().as_str(), loaded.patch_size.get()), ("books/step-00000007", 1), "{format}");
-        assert_eq!((loaded.shape.vocab_size, loaded.shape.hidden_size, loaded.shape.num_hidden_layers), (256, 8, 1), "{format}");
-        assert_eq!((loaded.tokenizer.choice(), loaded.context_length, loaded.add_bos), ("bytes", 16, true), "{format}");
-        assert_eq!(loaded.origin.run(), Some(&run), "{format}");
+        assert_eq!((loaded.files.origin.name().as_str(), loaded.files.patch_size.get()), ("books/step-00000007", 1), "{format}");
+        assert_eq!((loaded.files.shape.vocab_size, loaded.files.shape.hidden_size, loaded.files.shape.num_hidden_layers), (256, 8, 1), "{format}");
+        assert_eq!((loaded.files.tokenizer.choice(), loaded.files.context_length, loaded.files.add_bos), ("bytes", 16, true), "{format}");
+        assert_eq!(loaded.files.origin.run(), Some(&run), "{format}");
         assert_eq!(step_of(&checkpoint(&run, 6)), 6, "{format}");
         // What is written first is newest, as long as it is valid.
         let model = checkpoint(&run, 7).join(MODEL_FILE);
@@ -44,8 +44,12 @@ fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itse
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&model, bytes).unwrap();
         let older = open(run.path()).unwrap();
-        assert_eq!((older.origin.checkpoint().unwrap().state.step, older.origin.rejected().len()), (6, 1), "{format}");
-        assert!(older.origin.rejected()[0].reason.contains("model.safetensors: its content is not what was written"), "{:?}", older.origin.rejected());
+        assert_eq!((older.files.origin.checkpoint().unwrap().state.step, older.files.origin.rejected().len()), (6, 1), "{format}");
+        assert!(
+            older.files.origin.rejected()[0].reason.contains("model.safetensors: its content is not what was written"),
+            "{:?}",
+            older.files.origin.rejected()
+        );
     }
 }
 
@@ -67,11 +71,11 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
     let (end, events) = train(config.clone(), run.path(), |_| None);
     fs::write(run.config(), to_toml(&config)).unwrap();
     let loaded = open(run.path()).unwrap();
-    assert_eq!(loaded.origin.checkpoint().unwrap().state.step, end.step);
-    let tokenizer = loaded.tokenizer;
-    let bos = tokenizer.bos().filter(|_| loaded.add_bos);
+    assert_eq!(loaded.files.origin.checkpoint().unwrap().state.step, end.step);
+    let tokenizer = loaded.files.tokenizer;
+    let bos = tokenizer.bos().filter(|_| loaded.files.add_bos);
     let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
-    let generator = Generator { model: loaded.model, context_length: loaded.context_length, device: Device::flex() };
+    let generator = Generator { model: loaded.model, context_length: loaded.files.context_length, device: Device::flex() };
     let mut samples = 0;
     for event in &events {
         let RunEvent::Sampled(sample) = event else { continue };

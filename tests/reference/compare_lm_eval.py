@@ -30,12 +30,12 @@ def train(patchtui: str, data: Path, work: Path, small: bool) -> None:
     sets = (SMALL if small else MODEL) | {
         "model.num_key_value_heads": 2,
         "model.max_position_embeddings": 256 if small else 1024,
+        "training.context_length": 128 if small else 512,
         "data.tokenizer": json.dumps(str(data / "llama2_tokenizer/tokenizer.json")),
         "data.files": json.dumps([str(data / "tinyshakespeare/input.txt")]),
         "data.generator": "default",
         "training.tokens": "80k" if small else "400k",
         "training.tokens_per_step": 4096,
-        "training.context_length": 128,
         "optimizer.learning_rate": 3e-3,
     }
     command = [patchtui, "--runs-dir", "runs", "run", "demo", "--name", "model", "--no-tui", "--resume"]

@@ -220,10 +220,10 @@ fn config_json(model: &ModelFiles, format: NumberFormat, is_patch_stage: bool) -
 }
 
 fn generation_json(model: &ModelFiles) -> Value {
+    let ends = model.tokenizer.ends_of_text();
     json!({
-        "_from_model_config": true,
         "bos_token_id": model.tokenizer.bos(),
-        "eos_token_id": model.tokenizer.eos(),
+        "eos_token_id": if ends.is_empty() { Value::Null } else { ends.into() },
         "transformers_version": TRANSFORMERS_VERSION,
     })
 }

@@ -165,7 +165,7 @@ impl Measuring {
         }
         let job = {
             let generator = Generator { model: model.clone(), context_length: config.training.context_length, device: self.workers.device.device.clone() };
-            let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
+            let ends = tokenizer.ends_of_text();
             let prompts: Vec<Vec<u32>> = usable.iter().map(|prompt| prompt.ids.clone()).collect();
             let (max_new_tokens, stop, mut progress) = (config.samples.max_new_tokens, self.workers.stop.clone(), self.progress("samples"));
             move || {
