@@ -35,7 +35,7 @@ struct Question<'a> {
 pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandError> {
     let question = Question::new(args)?;
     args.figure.iter().try_for_each(|path| check_figure(path))?;
-    let workers = Workers::new(choose_device(args.device.as_deref())?, StopFlag::default());
+    let workers = Workers::start(choose_device(args.device.as_deref())?, StopFlag::default())?;
     let mut models = Vec::new();
     for checkpoint in &args.checkpoints {
         models.extend(question.measure(&open_model(checkpoint, &workers.device, runs)?, &workers)?);

@@ -7,19 +7,12 @@ use crate::config::RunConfig;
 use crate::plan::{MemoryNeed, RunPlan};
 use crate::report::format;
 
-/// Number of compute threads for the configured `threads`; 0 means all.
-#[must_use]
-pub fn num_threads(threads: usize) -> usize {
-    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
-}
-
 /// Checks that training on the CPU fits into `available` bytes. Returns a warning if that is not certain.
 ///
 /// # Errors
 /// When it cannot fit.
 pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Result<Option<String>, CommandError> {
-    let threads = num_threads(config.threads);
-    let need = MemoryNeed::new(plan, config, threads);
+    let need = MemoryNeed::new(plan, config);
     if need.expected <= available {
         return Ok(None);
     }
@@ -39,15 +32,11 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
 
 /// What to change so that the run fits.
 fn memory_hint(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
-    let threads = num_threads(config.threads);
-    if let Some(largest) = MemoryNeed::largest_micro_batch(plan, config, threads, available) {
+    if let Some(largest) = MemoryNeed::largest_micro_batch(plan, config, available) {
         return format!("use training.micro_batch_size = {largest}{}", in_stages(config, largest));
     }
-    if let Some(largest) = MemoryNeed::largest_micro_batch(plan, config, 1, available) {
-        return format!("use threads = 1 and training.micro_batch_size = {largest}{}", in_stages(config, largest));
-    }
-    if MemoryNeed::with_micro_batches(plan, config, 1, 1).least <= available {
-        return format!("try threads = 1 and training.micro_batch_size = 1{}, or choose smaller sizes under [model]", in_stages(config, 1));
+    if MemoryNeed::with_micro_batches(plan, config, 1).least <= available {
+        return format!("try training.micro_batch_size = 1{}, or choose smaller sizes under [model]", in_stages(config, 1));
     }
     "the model is too large for this machine: choose smaller sizes under [model], like model.preset = \"demo\"".into()
 }
@@ -67,7 +56,7 @@ mod tests {
     use crate::plan::Corpus;
 
     fn planned(sets: &[&str]) -> (RunConfig, RunPlan) {
-        let sets: Vec<String> = ["threads=2", "training.steps=100"].iter().chain(sets).map(ToString::to_string).collect();
+        let sets: Vec<String> = ["training.steps=100"].iter().chain(sets).map(ToString::to_string).collect();
         let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
         let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None, device_is_cpu: true };
         let plan = RunPlan::new(&config, &corpus).unwrap();
@@ -77,7 +66,7 @@ mod tests {
     #[test]
     fn only_what_cannot_work_is_refused() {
         let (config, plan) = planned(&["training.micro_batch_size=64"]);
-        let need = MemoryNeed::new(&plan, &config, 2);
+        let need = MemoryNeed::new(&plan, &config);
         assert_eq!(check_memory(&config, &plan, need.expected).unwrap(), None);
         let warning = check_memory(&config, &plan, need.expected - 1).unwrap().unwrap();
         assert!(warning.starts_with("training is expected to need") && warning.contains("use training.micro_batch_size = "), "{warning}");
@@ -92,12 +81,11 @@ mod tests {
         let (config, plan) = planned(&["training.micro_batch_size=64"]);
         let hint = |available: u64| memory_hint(&config, &plan, available);
         assert_eq!(hint(u64::MAX), "use training.micro_batch_size = 63");
-        let one = |threads| MemoryNeed::with_micro_batches(&plan, &config, threads, 1);
-        assert_eq!(hint(one(2).expected), "use training.micro_batch_size = 1");
-        assert_eq!(hint(one(2).expected - 1), "use threads = 1 and training.micro_batch_size = 3", "without the other thread there is room for three");
-        assert_eq!(hint(one(1).expected - 1), "try threads = 1 and training.micro_batch_size = 1, or choose smaller sizes under [model]");
-        assert!(hint(one(1).least - 1).starts_with("the model is too large for this machine"));
+        let one = MemoryNeed::with_micro_batches(&plan, &config, 1);
+        assert_eq!(hint(one.expected), "use training.micro_batch_size = 1");
+        assert_eq!(hint(one.expected - 1), "try training.micro_batch_size = 1, or choose smaller sizes under [model]");
+        assert!(hint(one.least - 1).starts_with("the model is too large for this machine"));
         let (own, plan) = planned(&["stages=[{patch_size=4,share=0.5,micro_batch_size=16},{patch_size=1}]"]);
-        assert!(memory_hint(&own, &plan, one(2).expected).ends_with("= 1, and no larger value in any stage"));
+        assert!(memory_hint(&own, &plan, one.expected).ends_with("= 1, and no larger value in any stage"));
     }
 }

@@ -47,7 +47,7 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     let device = choose_device(args.device.as_deref())?;
     let model = open_model(&args.checkpoint, &device, runs)?;
     let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
-    let workers = Workers::new(device.clone(), StopFlag::default());
+    let workers = Workers::start(device.clone(), StopFlag::default())?;
     let mut scorer = Scorer { model: &model.model, workers: &workers, batch_tokens: args.batch_tokens.get() };
     let tasks_with_results = tasks.iter().map(|task| Ok((task, evaluate_task(task, &encoder, &mut scorer)?)));
     let (tasks, results): (Vec<_>, Vec<_>) = tasks_with_results.collect::<Result<Vec<_>, CommandError>>()?.into_iter().unzip();

@@ -25,7 +25,7 @@ pub fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, Command
 pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError> {
     keep_freed_memory();
     let choice = device.unwrap_or("auto").parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
-    Ok(find_device(choice)?.with_threads(rayon::current_num_threads()))
+    Ok(find_device(choice)?)
 }
 
 /// Opens what `checkpoint` names on `device`; says which newer checkpoints cannot be used.

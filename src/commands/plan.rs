@@ -141,7 +141,6 @@ fn stage_speeds(config: &RunConfig, plan: &RunPlan) -> Result<Vec<f64>, CommandE
         return Ok(Vec::new());
     }
     crate::engine::allocator::keep_freed_memory();
-    let device = device.with_threads(crate::commands::capacity::num_threads(0));
     crate::engine::measure_speeds(plan, config.training.recompute, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
 }
 

@@ -5,7 +5,6 @@
 use serde::Serialize;
 
 use crate::commands::CommandError;
-use crate::commands::capacity::num_threads;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{MemoryNeed, RunPlan, StagePlan};
 
@@ -130,7 +129,7 @@ impl PlanDocument {
     /// Describes `plan`, with the measured `speeds` of its stages or none.
     #[must_use]
     pub fn new(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Self {
-        let need = MemoryNeed::new(plan, config, num_threads(config.threads));
+        let need = MemoryNeed::new(plan, config);
         let (model, memory, cadences) = (&plan.model, &plan.memory, &plan.cadences);
         let planned = Planned {
             model: Model {

@@ -1,6 +1,5 @@
 //! A plan as lines that people read.
 
-use crate::commands::capacity::num_threads;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan};
 use crate::report::format;
@@ -28,7 +27,7 @@ pub fn lines(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Vec<String> 
         "memory   {} for weights, gradients and moments, about {} for the activations of a micro-batch; on the CPU about {} in all",
         format::bytes(plan.memory.state),
         format::bytes(plan.memory.activations),
-        format::bytes(MemoryNeed::new(plan, config, num_threads(config.threads)).expected)
+        format::bytes(MemoryNeed::new(plan, config).expected)
     ));
     lines.push(format!("disk     {} per checkpoint, the newest {} and one per stage are kept", format::bytes(plan.memory.checkpoint), config.checkpoint.keep));
     if let Some(rate) = plan.entropy_rate {

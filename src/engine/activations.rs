@@ -10,7 +10,7 @@ use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::probe::for_each_layer;
-use crate::engine::workers::{Computation, Workers};
+use crate::engine::workers::Workers;
 
 /// Positions per forward pass, unless one sequence has more.
 const BATCH_POSITIONS: usize = 2048;
@@ -118,22 +118,13 @@ impl Tally {
 
 fn count(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>, thresholds: &[f64]) -> Result<Option<Vec<Tally>>, EngineError> {
     let mut tallies: Vec<Tally> = thresholds.iter().map(|_| Tally::default()).collect();
-    let mut batches = input.batches(&workers.device.device);
-    loop {
-        let group: Vec<Batch> = batches.by_ref().take(workers.device.micro_batches_together).collect();
-        if group.is_empty() {
-            return Ok(Some(tallies));
-        }
-        let positions: Vec<usize> = group.iter().map(|batch| batch.num_sequences * batch.num_positions).collect();
-        let job = |batch: Batch| {
-            let (model, tensor, thresholds) = (model.clone(), input.tensor, thresholds.to_vec());
-            Box::new(move || count_batch(&model, &batch, tensor, &thresholds)) as Computation<Result<Vec<Sums>, ExecutionError>>
-        };
-        let Some(counted) = workers.run(group.into_iter().map(job).collect())? else { return Ok(None) };
-        for (positions, layers) in positions.into_iter().zip(counted) {
-            tallies.iter_mut().zip(layers?).for_each(|(tally, layer)| tally.add(positions, &layer));
-        }
+    for batch in input.batches(&workers.device.device) {
+        let positions = batch.num_sequences * batch.num_positions;
+        let (model, tensor, thresholds) = (model.clone(), input.tensor, thresholds.to_vec());
+        let Some(layers) = workers.run(move || count_batch(&model, &batch, tensor, &thresholds)) else { return Ok(None) };
+        tallies.iter_mut().zip(layers?).for_each(|(tally, layer)| tally.add(positions, &layer));
     }
+    Ok(Some(tallies))
 }
 
 /// The sums of every layer. A batch is small enough for 32 bits to count.

@@ -4,7 +4,6 @@ use burn::tensor::Device;
 use thiserror::Error;
 
 use crate::config::DeviceChoice;
-use crate::plan::MAX_PARALLEL_MICRO_BATCHES;
 
 /// A device that this build supports and this machine has.
 #[derive(Debug, Clone)]
@@ -15,8 +14,6 @@ pub struct ComputeDevice {
     pub description: String,
     /// Whether the host computes, so that reading a number costs nothing.
     pub is_cpu: bool,
-    /// Micro-batches that are computed at the same time.
-    pub micro_batches_together: usize,
 }
 
 /// Why a device cannot be used.
@@ -51,17 +48,6 @@ impl DeviceError {
     }
 }
 
-impl ComputeDevice {
-    /// Lets the CPU compute as many micro-batches at the same time as suits `threads`; a GPU computes one after the other.
-    #[must_use]
-    pub fn with_threads(mut self, threads: usize) -> Self {
-        if self.is_cpu {
-            self.micro_batches_together = threads.clamp(1, MAX_PARALLEL_MICRO_BATCHES);
-        }
-        self
-    }
-}
-
 /// Finds the device that `choice` names. Opens nothing on a GPU: drivers only list their devices.
 ///
 /// # Errors
@@ -76,7 +62,7 @@ pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
 }
 
 fn cpu() -> ComputeDevice {
-    ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true, micro_batches_together: 1 }
+    ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true }
 }
 
 #[cfg(feature = "cuda")]
@@ -88,7 +74,7 @@ fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, De
         return Err(DeviceError::NotFound { device: choice.to_string(), found });
     }
     let device = Device::new(burn_cuda::CudaDevice::new(index));
-    Ok(ComputeDevice { device, description: format!("cuda:{index}"), is_cpu: false, micro_batches_together: 1 })
+    Ok(ComputeDevice { device, description: format!("cuda:{index}"), is_cpu: false })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -109,7 +95,7 @@ fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, De
         None => Device::new(burn_wgpu::WgpuDevice::default()),
     };
     let description = index.map_or_else(|| "wgpu".to_owned(), |index| format!("wgpu:{index}"));
-    Ok(ComputeDevice { device, description, is_cpu: false, micro_batches_together: 1 })
+    Ok(ComputeDevice { device, description, is_cpu: false })
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -9,7 +9,7 @@ use crate::engine::error::EngineError;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::ops::head;
 use crate::engine::scalar::read;
-use crate::engine::workers::{Computation, Workers};
+use crate::engine::workers::Workers;
 
 /// Input of an evaluation.
 #[derive(Debug)]
@@ -55,27 +55,18 @@ pub fn token_loss(
     let device = model.head().values.device();
     let mut sum = Tensor::<1>::zeros([1], &device);
     let (mut total, mut targets) = (0.0, 0);
-    let starts: Vec<usize> = (0..num_sequences).step_by(validation.batch_size).collect();
-    for group in starts.chunks(workers.device.micro_batches_together) {
-        let batch = |start: &usize| {
-            let mut tokens = vec![0; validation.batch_size.min(num_sequences - start) * length];
-            validation.stream.read((start * length) as u64, &mut tokens);
-            Batch::new(&tokens, tokens.len() / length, PatchSize::ONE, &device)
-        };
-        let batches: Vec<Batch> = group.iter().map(batch).collect();
-        targets += batches.iter().map(|batch| batch.num_targets).sum::<u64>();
-        let job = |batch: Batch| {
-            let model = model.clone();
-            Box::new(move || head::sum(token_losses(&model, &batch))) as Computation<Tensor<1>>
-        };
-        let Some(losses) = workers.run(batches.into_iter().map(job).collect())? else { return Ok(None) };
-        for loss in losses {
-            sum = sum + loss;
-        }
+    for start in (0..num_sequences).step_by(validation.batch_size) {
+        let end = num_sequences.min(start + validation.batch_size);
+        let mut tokens = vec![0; (end - start) * length];
+        validation.stream.read((start * length) as u64, &mut tokens);
+        let batch = Batch::new(&tokens, end - start, PatchSize::ONE, &device);
+        targets += batch.num_targets;
+        let model = model.clone();
+        let Some(loss) = workers.run(move || head::sum(token_losses(&model, &batch))) else { return Ok(None) };
+        sum = sum + loss;
         // Waits for a GPU, so that a stop never finds a whole evaluation queued there.
         total = read(&sum)?;
-        let done = group.last().map_or(0, |start| (start + validation.batch_size).min(num_sequences));
-        progress(done as u64, num_sequences as u64);
+        progress(end as u64, num_sequences as u64);
     }
     Ok(Some(TokenLoss { mean: total / targets as f64, targets }))
 }

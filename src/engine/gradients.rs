@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use crate::engine::kernels::{on_host, sum_of_squares};
 use crate::engine::named_tensor::NamedTensor;
 
 /// Sums of gradients by the name of their weight, in its matrix form.
@@ -16,11 +17,14 @@ impl Gradients {
         self.add_named(weight.name.clone(), gradient);
     }
 
-    /// Lets `add` change the sum for `weight`, which is zero before its first gradient. Only a few rows may have to be touched.
-    pub fn update(&mut self, weight: &NamedTensor, add: impl FnOnce(Tensor<2>) -> Tensor<2>) {
-        // Taken out, so that the sum has one owner and is changed in place.
-        let sum = self.0.remove(&weight.name).unwrap_or_else(|| weight.values.zeros_like());
-        self.0.insert(weight.name.clone(), add(sum));
+    /// Takes the sum for `weight` out, so that it has one owner and can be changed in place; to be [`put`](Self::put) back.
+    pub fn take(&mut self, weight: &NamedTensor) -> Option<Tensor<2>> {
+        self.0.remove(&weight.name)
+    }
+
+    /// Sets the sum for `weight`.
+    pub fn put(&mut self, weight: &NamedTensor, sum: Tensor<2>) {
+        self.0.insert(weight.name.clone(), sum);
     }
 
     /// Adds all of `other`.
@@ -35,6 +39,10 @@ impl Gradients {
     /// Summed row by row and then over rows: a full sum on the CPU combines its parts in the order in which threads finish,
     /// which would make runs differ in the last bit (burn-flex 0.22.1, reduce.rs).
     pub fn norm(&self) -> Option<Tensor<1>> {
+        if self.0.values().all(on_host) {
+            let sum: f64 = self.0.values().map(|gradient| sum_of_squares(gradient.clone())).sum();
+            return self.0.values().next().map(|gradient| Tensor::full([1], sum.sqrt() as f32, &gradient.device()));
+        }
         let squares = self.0.values().map(|gradient| gradient.clone().square().sum_dim(1).sum_dim(0).reshape([1]));
         squares.reduce(|sum, square| sum + square).map(Tensor::sqrt)
     }

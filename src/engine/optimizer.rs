@@ -9,6 +9,7 @@ use burn::tensor::{Bool, Tensor};
 
 use crate::config::OptimizerConfig;
 use crate::engine::gradients::Gradients;
+use crate::engine::kernels::{adamw, on_host};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::named_tensor::NamedTensor;
 
@@ -62,11 +63,35 @@ impl AdamW {
         model.map(&mut |weight| {
             let NamedTensor { name, dims, values } = weight;
             let values = match gradients.0.remove(&name) {
+                Some(gradient) if on_host(&values) && update.skip.is_none() => self.updated_on_host(&name, values, gradient, update),
                 Some(gradient) => self.updated(&name, values, gradient * clip.clone(), update),
                 None => values,
             };
             NamedTensor { name, dims, values }
         })
+    }
+
+    /// As [`Self::updated`], in one pass.
+    fn updated_on_host(&mut self, name: &str, parameter: Tensor<2>, gradient: Tensor<2>, update: &Update) -> Tensor<2> {
+        let rule = self.rule(name, update);
+        let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
+        let [parameter, exp_avg, exp_avg_sq] = adamw::update(parameter, old.exp_avg, old.exp_avg_sq, gradient, rule);
+        self.moments.insert(name.to_owned(), Moments { exp_avg, exp_avg_sq });
+        parameter
+    }
+
+    fn rule(&self, name: &str, update: &Update) -> adamw::Rule {
+        let [beta1, beta2] = self.config.betas;
+        let count = i32::try_from(self.count).unwrap_or(i32::MAX);
+        let norm = update.norm.clone().into_scalar::<f32>();
+        adamw::Rule {
+            clip: ((norm + 1e-6).recip() * self.config.gradient_clip as f32).min(1.0),
+            betas: [beta1 as f32, beta2 as f32],
+            root_bias: (1.0 - beta2.powi(count)).sqrt() as f32,
+            epsilon: self.config.epsilon as f32,
+            step_size: (update.learning_rate / (1.0 - beta1.powi(count))) as f32,
+            decay: if is_norm(name) { 1.0 } else { (1.0 - update.learning_rate * self.config.weight_decay) as f32 },
+        }
     }
 
     /// The new value of one parameter. Norms are not decayed, matrices are, the embedding table among them.

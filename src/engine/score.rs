@@ -14,7 +14,7 @@ use crate::engine::model::{Heads, LlamaForCausalLM};
 use crate::engine::ops::attention;
 use crate::engine::ops::head::{self, Targets};
 use crate::engine::ops::positions::Positions;
-use crate::engine::workers::{Computation, Workers};
+use crate::engine::workers::Workers;
 use crate::tasks::{Score, Scored};
 
 /// A common beginning of fewer ids is computed again for each sequence: splitting the attention costs more than it saves.
@@ -41,17 +41,10 @@ impl Scorer<'_> {
     /// When the device fails.
     pub fn score(&self, requests: &[Scored]) -> Result<Option<Vec<f64>>, EngineError> {
         let mut scores = Vec::with_capacity(requests.len());
-        let mut batches = batches(groups(requests), requests, self.batch_tokens).into_iter().peekable();
-        while batches.peek().is_some() {
-            let together = batches.by_ref().take(self.workers.device.micro_batches_together);
-            let jobs = together.map(|groups| {
-                let (model, layout) = (self.model.clone(), Layout::new(&groups, requests));
-                Box::new(move || layout.scores(&model)) as Computation<Result<Vec<f64>, EngineError>>
-            });
-            let Some(found) = self.workers.run(jobs.collect())? else { return Ok(None) };
-            for found in found {
-                scores.extend(found?);
-            }
+        for groups in batches(groups(requests), requests, self.batch_tokens) {
+            let (model, layout) = (self.model.clone(), Layout::new(&groups, requests));
+            let Some(found) = self.workers.run(move || layout.scores(&model)) else { return Ok(None) };
+            scores.extend(found?);
         }
         Ok(Some(scores))
     }
@@ -286,7 +279,7 @@ mod tests {
     #[test]
     fn scores_are_those_of_each_sequence_alone() {
         let (model, requests) = (model(), requests());
-        let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap().with_threads(2), StopFlag::default());
+        let workers = Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
         let expected: Vec<f64> = requests.iter().map(|request| plain(&model, request)).collect();
         for batch_tokens in [1, 64, 100, 10_000] {
             let found = Scorer { model: &model, workers: &workers, batch_tokens }.score(&requests).unwrap().unwrap();
@@ -318,7 +311,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_and_nothing_answered() {
-        let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
+        let workers = Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
         assert_eq!(Scorer { model: &model(), workers: &workers, batch_tokens: 10 }.score(&[]).unwrap(), Some(Vec::new()));
     }
 }

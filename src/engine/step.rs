@@ -45,9 +45,9 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, is
         rows = out;
     }
     let (rows, norm) = trunk.norm.forward(rows);
-    let head = head::forward_backward(&rows, &model.head().values, &batch.targets, input.scale);
-    gradients.add(model.head(), head.d_weight);
-    let mut d_rows = trunk.norm.backward(norm, head.d_rows, gradients); // [N, D]
+    let head = head::forward_backward(&rows, &model.head().values, &batch.targets, input.scale, gradients.take(model.head()));
+    gradients.put(model.head(), head.d_weight);
+    let mut d_rows = trunk.norm.backward(norm, head.d_rows, None, gradients); // [N, D]
     for (layer, kept) in trunk.layers.iter().zip(kept).rev() {
         if is_stopped() {
             return None;

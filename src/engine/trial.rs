@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crate::engine::batch::Batch;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
+use crate::engine::gradients::Gradients;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::scalar::read;
-use crate::engine::side_by_side::SideBySide;
-use crate::engine::step::StepInput;
+use crate::engine::step::{StepInput, micro_step};
 use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 use crate::run::StopFlag;
@@ -52,26 +52,23 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
             speeds.push(speeds[0] * flops_per_token(0) / flops_per_token(idx));
             continue;
         }
-        let together = device.micro_batches_together.min(stage.num_micro_batches);
         let tokens = vec![0; stage.micro_batch_size * stage.sequence_tokens()];
         let mut seconds = 0.0;
         // The first time pays for compiling, tuning and page faults; only the second counts.
         for _ in 0..2 {
             let started = Instant::now();
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
-            let scale = 1.0 / (together as u64 * batch.num_targets).max(1) as f64;
+            let scale = 1.0 / batch.num_targets.max(1) as f64;
             let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute: trial.recompute };
-            let mut sums = SideBySide::default();
-            if !sums.add(workers, model, &input, vec![batch; together])? {
-                return Ok(None);
-            }
-            let sum = sums.finish();
-            for number in sum.loss.into_iter().chain(sum.gradients.norm()) {
+            let (model, mut gradients) = (model.clone(), Gradients::default());
+            let job = move || micro_step(&model, &batch, &input, &|| false, &mut gradients).map(|loss| (loss, gradients.norm()));
+            let Some((loss, norm)) = workers.run(job).flatten() else { return Ok(None) };
+            for number in [loss].into_iter().chain(norm) {
                 read(&number)?;
             }
             seconds = started.elapsed().as_secs_f64();
         }
-        speeds.push((together * tokens.len()) as f64 / seconds);
+        speeds.push(tokens.len() as f64 / seconds);
     }
     Ok(Some(speeds))
 }
@@ -82,6 +79,6 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
 /// When the device fails.
 pub fn measure_speeds(plan: &RunPlan, recompute: bool, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device);
-    let workers = Workers::new(device.clone(), StopFlag::default());
+    let workers = Workers::start(device.clone(), StopFlag::default())?;
     Ok(try_shapes(&workers, plan, &model, Trial { recompute, limit: PLAN_TRIAL_LIMIT })?.unwrap_or_default())
 }

@@ -6,11 +6,12 @@
 //! [`Workers::run`].
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
@@ -19,99 +20,60 @@ use crate::run::{COMPUTE_STACK, StopFlag};
 /// How long a stop may go unnoticed while a computation runs.
 const STOP_CHECK: Duration = Duration::from_millis(20);
 
-/// One computation; it must own what it reads, since it may outlive its caller.
-pub type Computation<T> = Box<dyn FnOnce() -> T + Send>;
-
-/// Compute threads, and the flag that ends the waiting for them.
+/// A device, the threads that compute on it, and the flag that ends the waiting for them.
 #[derive(Debug)]
 pub struct Workers {
     /// The device that computes.
     pub device: ComputeDevice,
     /// Raised when the run is to end.
     pub stop: StopFlag,
-    /// Threads without a job. They are kept, since starting one and warming up its memory may take longer than a small job.
-    idle: RefCell<Vec<Worker>>,
+    /// `None` for a GPU.
+    pool: Option<ThreadPool>,
 }
+
+/// What a job returns, or how it panicked.
+type Ended<T> = Result<T, Box<dyn Any + Send>>;
 
 /// Runs `job` on a thread of its own; `None` if the run is to end and the job does not end within `grace` of that.
 ///
 /// # Errors
 /// When the system cannot start another thread.
 pub fn run_unless_stopped<T: Send + 'static>(stop: &StopFlag, grace: Duration, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
-    let result = Worker::start()?.begin(Box::new(job));
+    let (job, result) = reporting(job);
+    thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK).spawn(job).map_err(EngineError::Thread)?;
     Ok(wait(&result, stop, grace))
 }
 
 impl Workers {
-    /// Workers on `device` that are no longer waited for once `stop` is raised.
-    pub fn new(device: ComputeDevice, stop: StopFlag) -> Self {
-        Self { device, stop, idle: RefCell::default() }
-    }
-
-    /// Runs all `jobs` and returns their results in order, or `None` if the run is to end.
-    ///
-    /// On the CPU each job has a thread of its own. On a GPU they run here, one after the other: the host only queues the
-    /// work, and each thread would have a queue of its own.
+    /// Starts as many threads for `device` as the CPU may use. No computation is waited for once `stop` is raised.
     ///
     /// # Errors
-    /// When the system cannot start another thread.
-    pub fn run<T: Send + 'static>(&self, jobs: Vec<Computation<T>>) -> Result<Option<Vec<T>>, EngineError> {
+    /// When the system cannot start them.
+    pub fn start(device: ComputeDevice, stop: StopFlag) -> Result<Self, EngineError> {
+        let threads = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).stack_size(COMPUTE_STACK).thread_name(|_| "compute".into());
+        let pool = if device.is_cpu { Some(threads.build().map_err(|error| EngineError::Thread(std::io::Error::other(error)))?) } else { None };
+        Ok(Self { device, stop, pool })
+    }
+
+    /// Runs `job`, which may share its work with all threads, and returns its result, or `None` if the run is to end.
+    ///
+    /// A job for a GPU runs here: the host only queues the work, and each thread would have a queue of its own.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         if self.stop.is_raised() {
-            return Ok(None);
+            return None;
         }
-        if !self.device.is_cpu {
-            return Ok(Some(jobs.into_iter().map(|job| job()).collect()));
-        }
-        let mut running = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let known = self.idle.borrow_mut().pop();
-            let worker = known.map_or_else(Worker::start, Ok)?;
-            let result = worker.begin(job);
-            running.push((worker, result));
-        }
-        let mut results = Vec::with_capacity(running.len());
-        for (worker, result) in running {
-            let Some(result) = wait(&result, &self.stop, Duration::ZERO) else { return Ok(None) };
-            results.push(result);
-            self.idle.borrow_mut().push(worker);
-        }
-        Ok(Some(results))
-    }
-
-    /// As [`Self::run`], for one job.
-    ///
-    /// # Errors
-    /// When the system cannot start another thread.
-    pub fn run_one<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
-        Ok(self.run(vec![Box::new(job) as Computation<T>])?.and_then(|mut results| results.pop()))
+        let Some(pool) = &self.pool else { return Some(job()) };
+        let (job, result) = reporting(job);
+        pool.spawn(job);
+        wait(&result, &self.stop, Duration::ZERO)
     }
 }
 
-/// A thread that runs jobs; dropped, it ends after its current job.
-#[derive(Debug)]
-struct Worker {
-    jobs: Sender<Computation<()>>,
-}
-
-/// What a job returns, or how it panicked.
-type Ended<T> = Result<T, Box<dyn Any + Send>>;
-
-impl Worker {
-    fn start() -> Result<Self, EngineError> {
-        let (jobs, todo) = mpsc::channel::<Computation<()>>();
-        let thread = thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK);
-        thread.spawn(move || todo.iter().for_each(|job| job())).map_err(EngineError::Thread)?;
-        Ok(Self { jobs })
-    }
-
-    fn begin<T: Send + 'static>(&self, job: Computation<T>) -> Receiver<Ended<T>> {
-        let (sender, result) = mpsc::channel();
-        // After a stop nobody receives the result, and nobody needs it. Nothing that the job holds is used after a panic.
-        let job = Box::new(move || drop(sender.send(catch_unwind(AssertUnwindSafe(job)))));
-        // A worker that waits for jobs has not ended.
-        let _ = self.jobs.send(job);
-        result
-    }
+/// `job`, which sends its result to the receiver.
+fn reporting<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> (impl FnOnce() + Send + 'static, Receiver<Ended<T>>) {
+    let (sender, result) = mpsc::channel();
+    // After a stop nobody receives the result, and nobody needs it. Nothing that the job holds is used after a panic.
+    (move || drop(sender.send(catch_unwind(AssertUnwindSafe(job)))), result)
 }
 
 /// The result of a job; `None` if `stop` was raised and the job did not end within `grace` of that.
@@ -130,7 +92,7 @@ fn wait<T>(result: &Receiver<Ended<T>>, stop: &StopFlag, grace: Duration) -> Opt
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => unreachable!("a worker sends what became of every job"),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("a job reports what became of it"),
         }
     }
 }
@@ -144,27 +106,26 @@ mod tests {
     use crate::engine::device::find_device;
     use crate::run::StopLevel;
 
+    fn workers(stop: StopFlag) -> Workers {
+        Workers::start(find_device(DeviceChoice::Cpu).unwrap(), stop).unwrap()
+    }
+
     #[test]
     fn a_stop_does_not_wait_for_what_is_computed() {
-        let device = find_device(DeviceChoice::Cpu).unwrap();
         for level in [StopLevel::AfterCheckpoint, StopLevel::Now] {
             let stop = StopFlag::default();
-            // Both jobs have begun when the flag is raised, and neither can end before the test lets it.
+            // The job has begun when the flag is raised, and cannot end before the test lets it.
             let (started, wait_for_start) = mpsc::channel();
             let (release, held) = mpsc::channel::<()>();
-            let jobs = [Some(held), None].map(|held| {
-                let started = started.clone();
-                Box::new(move || {
-                    started.send(()).unwrap();
-                    held.map(|held| held.recv())
-                }) as Computation<_>
-            });
             let raise = stop.clone();
             let raiser = thread::spawn(move || {
-                wait_for_start.iter().take(2).for_each(drop);
+                wait_for_start.recv().unwrap();
                 raise.raise(level);
             });
-            let result = Workers::new(device.clone(), stop).run(Vec::from(jobs)).unwrap();
+            let result = workers(stop).run(move || {
+                started.send(()).unwrap();
+                held.recv()
+            });
             assert!(result.is_none(), "{level:?}");
             raiser.join().unwrap();
             drop(release);
@@ -172,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn results_come_in_the_order_of_the_jobs() {
+    fn a_gpu_gets_its_work_from_this_thread() {
         let cpu = find_device(DeviceChoice::Cpu).unwrap();
-        let gpu = ComputeDevice { is_cpu: false, ..cpu.clone() };
-        for device in [&cpu, &gpu] {
-            let jobs = (0..8).map(|number| Box::new(move || number) as Computation<i32>).collect();
-            assert_eq!(Workers::new(device.clone(), StopFlag::default()).run(jobs).unwrap(), Some((0..8).collect()));
+        let here = thread::current().id();
+        for is_cpu in [true, false] {
+            let workers = Workers::start(ComputeDevice { is_cpu, ..cpu.clone() }, StopFlag::default()).unwrap();
+            assert_eq!(workers.run(|| thread::current().id()).unwrap() == here, !is_cpu);
         }
     }
 
@@ -200,14 +161,13 @@ mod tests {
     #[test]
     fn a_job_has_as_much_stack_as_the_trainer() {
         let frames = COMPUTE_STACK / 4096;
-        let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
-        assert_eq!(workers.run_one(move || descend(frames)).unwrap(), Some(frames));
+        assert_eq!(workers(StopFlag::default()).run(move || descend(frames)), Some(frames));
     }
 
     #[test]
     fn a_panic_in_a_job_reaches_the_trainer() {
-        let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default());
-        let run = || workers.run_one(|| panic!("out of range"));
+        let workers = workers(StopFlag::default());
+        let run = || workers.run(|| panic!("out of range"));
         let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of range"));
     }

@@ -11,8 +11,6 @@ use std::collections::BTreeSet;
 use crate::config::RunConfig;
 use crate::plan::{ModelShape, RunPlan, StagePlan};
 
-/// Micro-batches that the CPU computes side by side, at most; each holds activations and gradients of its own.
-pub const MAX_PARALLEL_MICRO_BATCHES: usize = 4;
 /// Rows of logits that the head holds at once.
 pub const HEAD_ROWS: usize = 1024;
 /// Queries of a sequence whose attention weights are held at once.
@@ -54,7 +52,7 @@ struct MicroBatch {
     kept: f64,
     /// What one layer holds in its backward pass: besides what is kept, or computed again for it.
     layer: f64,
-    /// What the head holds, the gradient of its weight included.
+    /// What the head holds, without the gradient of its weight.
     head: f64,
 }
 
@@ -75,18 +73,18 @@ impl ModelShape {
         let rows = sequences as f64 * context_length as f64;
         let [d, f, v, layers] = [self.hidden_size, self.intermediate_size, self.vocab_size, self.num_hidden_layers].map(|size| size as f64);
         let key_value = d * self.num_key_value_heads as f64 / self.num_attention_heads.max(1) as f64;
-        // Each norm: its normalised rows and its output. Attention: queries and output, keys and values. Feed-forward block:
-        // sigmoid, activated gate, up, and their product.
-        let of_layer = rows * (6.0 * d + 2.0 * key_value + 4.0 * f);
-        // Gradients on their way through the layer, the largest gradient of a weight, and attention weights with their gradients.
-        let work = rows * (4.0 * d + 3.0 * f) + d * f + 3.0 * rows * (self.num_attention_heads as f64) * ATTENTION_QUERIES as f64;
+        // Each norm: its input and its output. Attention: queries and output, keys and values. Feed-forward block: gate, up, and
+        // the product of their activations.
+        let of_layer = rows * (6.0 * d + 2.0 * key_value + 3.0 * f);
+        // Gradients on their way through the feed-forward block, or through attention.
+        let work = rows * f64::max(3.0 * d + f, 6.0 * d + 2.0 * key_value);
         let head_rows = rows.min(HEAD_ROWS as f64);
         MicroBatch {
             rows,
             kept: layers * if recompute { rows * d } else { of_layer },
             layer: if recompute { of_layer + work } else { work },
-            // Logits and their softmax, then the gradient of the logits and that of the weight; beside them the sum of the chunks before.
-            head: head_rows * v + v * f64::max(head_rows, d) + rows * d + if rows > head_rows { v * d } else { 0.0 },
+            // Logits, whose gradient takes their place, and the gradient of the rows.
+            head: head_rows * v + 2.0 * rows * d,
         }
     }
 }
@@ -98,17 +96,17 @@ impl MicroBatch {
 }
 
 impl MemoryNeed {
-    /// Computes what `plan` needs when the CPU computes with `threads` threads.
+    /// Computes what `plan` needs when the CPU computes.
     #[must_use]
-    pub fn new(plan: &RunPlan, config: &RunConfig, threads: usize) -> Self {
-        Self::with_micro_batches(plan, config, threads, usize::MAX)
+    pub fn new(plan: &RunPlan, config: &RunConfig) -> Self {
+        Self::with_micro_batches(plan, config, usize::MAX)
     }
 
     /// The largest micro-batch below the configured ones whose expected need fits into `available` bytes; `None` if not even
     /// a single sequence does.
     #[must_use]
-    pub fn largest_micro_batch(plan: &RunPlan, config: &RunConfig, threads: usize, available: u64) -> Option<usize> {
-        let fits = |limit: usize| Self::with_micro_batches(plan, config, threads, limit).expected <= available;
+    pub fn largest_micro_batch(plan: &RunPlan, config: &RunConfig, available: u64) -> Option<usize> {
+        let fits = |limit: usize| Self::with_micro_batches(plan, config, limit).expected <= available;
         let configured = plan.stages.iter().map(|stage| stage.micro_batch_size).chain([config.training.micro_batch_size]).max().unwrap_or(1);
         // The need grows with the limit, so the largest that fits lies between one that does and one that does not.
         let (mut fitting, mut beyond) = (0, configured.max(2));
@@ -121,13 +119,12 @@ impl MemoryNeed {
 
     /// The need with micro-batches of at most `limit` sequences.
     #[must_use]
-    pub fn with_micro_batches(plan: &RunPlan, config: &RunConfig, threads: usize, limit: usize) -> Self {
-        let parallel = threads.clamp(1, MAX_PARALLEL_MICRO_BATCHES);
+    pub fn with_micro_batches(plan: &RunPlan, config: &RunConfig, limit: usize) -> Self {
         // Thousands of stages may be alike.
         let shapes: BTreeSet<(usize, usize, usize)> = plan.stages.iter().map(|stage| shape_within(stage, limit)).collect();
-        let of_stages = shapes.into_iter().map(|shape| training(plan, config.training.recompute, shape, parallel));
+        let of_stages = shapes.into_iter().map(|shape| training(plan, config.training.recompute, shape));
         let widest = of_stages.reduce(Self::wider).unwrap_or(Self { least: 0, expected: 0 });
-        widest.wider(evaluation(&plan.model, config, parallel, limit))
+        widest.wider(evaluation(&plan.model, config, limit))
     }
 
     fn wider(self, other: Self) -> Self {
@@ -141,31 +138,28 @@ fn shape_within(stage: &StagePlan, limit: usize) -> (usize, usize, usize) {
     (micro_batch_size, stage.context_length, stage.sequences_per_step().div_ceil(micro_batch_size))
 }
 
-fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_micro_batches): (usize, usize, usize), parallel: usize) -> MemoryNeed {
+fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_micro_batches): (usize, usize, usize)) -> MemoryNeed {
     let parameters = plan.model.num_parameters() as f64;
     let table = plan.model.vocab_size as f64 * plan.model.hidden_size as f64;
     let micro = plan.model.micro_batch(sequences, context_length, recompute);
-    let lanes = parallel.min(num_micro_batches.max(1));
-    let lane = if num_micro_batches > lanes {
+    let step = if num_micro_batches > 1 {
         // The gradients of the micro-batches before are there.
         parameters + micro.peak()
     } else {
         // They come while what is kept goes: the head's first.
-        f64::max(micro.kept + micro.head.max(micro.layer + table), micro.kept / plan.model.num_hidden_layers as f64 + micro.layer + parameters)
+        f64::max(micro.kept + table + micro.head.max(micro.layer), micro.kept / plan.model.num_hidden_layers as f64 + micro.layer + parameters)
     };
-    // Weights and two moments are always there; the update works on one tensor after the other, with five of its size.
-    let update = parameters + 5.0 * table.max(plan.model.hidden_size as f64 * plan.model.intermediate_size as f64);
-    need(3.0 * parameters + f64::max(lanes as f64 * lane, update))
+    // Weights and two moments are always there; the update changes them in their place.
+    need(3.0 * parameters + step)
 }
 
 /// Evaluations hold weights and moments, no gradients, and one layer at a time.
-fn evaluation(model: &ModelShape, config: &RunConfig, parallel: usize, limit: usize) -> MemoryNeed {
+fn evaluation(model: &ModelShape, config: &RunConfig, limit: usize) -> MemoryNeed {
     let context_length = config.training.context_length;
     let available = usize::try_from(config.evaluation.max_tokens.0).unwrap_or(usize::MAX) / context_length.max(1);
     let sequences = config.training.micro_batch_size.min(limit).min(available).max(1);
     let micro = model.micro_batch(sequences, context_length, true);
-    let side_by_side = parallel.min(available.div_ceil(sequences).max(1)) as f64;
-    need(3.0 * model.num_parameters() as f64 + side_by_side * (micro.rows * model.hidden_size as f64 + micro.layer.max(micro.head)))
+    need(3.0 * model.num_parameters() as f64 + micro.rows * model.hidden_size as f64 + micro.layer.max(micro.head))
 }
 
 /// The need of a peak of so many numbers besides the program.

@@ -14,6 +14,6 @@ mod tests;
 pub use build::{Corpus, RunPlan, block_tokens};
 pub use cost::{Cost, ModelShape};
 pub use error::PlanError;
-pub use memory::{ATTENTION_QUERIES, HEAD_ROWS, MAX_PARALLEL_MICRO_BATCHES, Memory, MemoryNeed};
+pub use memory::{ATTENTION_QUERIES, HEAD_ROWS, Memory, MemoryNeed};
 pub use schedule::Schedule;
 pub use stage::{Cadences, StagePlan};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::{LoadRequest, RunConfig, ScheduleKind, load};
-use crate::plan::{Corpus, MAX_PARALLEL_MICRO_BATCHES, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule};
+use crate::plan::{Corpus, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule};
 
 /// A text of `train_tokens` tokens, read by a tokenizer of 500.
 fn corpus(train_tokens: u64) -> Corpus {
@@ -291,10 +291,10 @@ fn operations_and_bytes_follow_the_stated_convention() {
     assert!((shape.flops_per_position(2048) - (matrices + 12.0 * 24.0 * 1024.0 * 2048.0)).abs() < 1.0);
     let memory = shape.memory(4, 2048, false);
     assert_eq!((memory.state, memory.checkpoint), (16 * 369_148_928, 12 * 369_148_928));
-    let (rows, table) = (4 * 2048_u64, 32_000 * 1024);
-    let of_layer = rows * (8 * 1024 + 4 * 2752);
-    let work = rows * (4 * 1024 + 3 * 2752 + 3 * 16 * 64) + 1024 * 2752;
-    let head = 2 * 1024 * 32_000 + rows * 1024 + table;
+    let rows = 4 * 2048_u64;
+    let of_layer = rows * (8 * 1024 + 3 * 2752);
+    let work = rows * 8 * 1024;
+    let head = 1024 * 32_000 + 2 * rows * 1024;
     assert!(work > head);
     assert_eq!(memory.activations, 4 * (24 * of_layer + work));
     assert_eq!(shape.memory(4, 2048, true).activations, 4 * (24 * rows * 1024 + of_layer + work), "each layer keeps its input");
@@ -327,11 +327,11 @@ fn shares_that_are_all_given_never_change_the_budget() {
     }
 }
 
-/// Plan and need of a configuration on `threads` threads.
-fn need(sets: &[&str], threads: usize) -> (RunPlan, RunConfig, MemoryNeed) {
+/// Plan and need of a configuration.
+fn need(sets: &[&str]) -> (RunPlan, RunConfig, MemoryNeed) {
     let config = config(sets);
     let plan = RunPlan::new(&config, &corpus(1 << 40)).unwrap();
-    let need = MemoryNeed::new(&plan, &config, threads);
+    let need = MemoryNeed::new(&plan, &config);
     (plan, config, need)
 }
 
@@ -341,32 +341,29 @@ fn with_gaps(tensors: u64) -> f64 {
 }
 
 #[test]
-fn training_needs_weights_moments_and_what_is_computed_side_by_side() {
-    let (plan, _, alone) = need(&["training.micro_batch_size=4"], 1);
+fn training_needs_weights_moments_gradients_and_a_micro_batch() {
+    let (plan, _, alone) = need(&["training.micro_batch_size=4"]);
     let parameters = plan.num_parameters;
     let activations = plan.model.memory(4, 64, false).activations;
     // At K = 1 a step has 16 micro-batches: their gradients are summed up while each is computed.
     let close = |found: u64, expected: f64| assert!((found as f64 - expected).abs() < 2.0, "{found} instead of {expected}");
     close(alone.expected, with_gaps(parameters * 4 * (3 + 1) + activations));
     close(alone.least, 0.8 * with_gaps(parameters * 4 * (3 + 1) + activations));
-    let (_, _, side_by_side) = need(&["training.micro_batch_size=4"], 4);
-    close(side_by_side.expected, with_gaps(parameters * 4 * (3 + 4) + 4 * activations));
-    assert_eq!(need(&["training.micro_batch_size=4"], 64).2, side_by_side, "at most {MAX_PARALLEL_MICRO_BATCHES} are computed at once");
     // One micro-batch for the whole step: its gradients come while its activations go.
-    let (plan, _, whole) = need(&["training.micro_batch_size=64"], 4);
+    let (plan, _, whole) = need(&["training.micro_batch_size=64"]);
     let activations = plan.model.memory(64, 64, false).activations;
     assert!(whole.expected as f64 >= with_gaps(plan.num_parameters * 12 + activations));
     assert!((whole.expected as f64) < with_gaps(plan.num_parameters * 16 + activations));
-    let (_, _, recomputed) = need(&["training.micro_batch_size=64", "training.recompute=true"], 4);
+    let (_, _, recomputed) = need(&["training.micro_batch_size=64", "training.recompute=true"]);
     assert!(recomputed.expected < whole.expected);
 }
 
 #[test]
 fn evaluation_counts_too() {
     let sets = ["training.context_length=256", "stages=[{patch_size=1,context_length=2}]", "training.micro_batch_size=512", "evaluation.max_tokens=1M"];
-    let (plan, _, with_evaluation) = need(&sets, 2);
+    let (plan, _, with_evaluation) = need(&sets);
     let (_, _, shorter) =
-        need(&["training.context_length=256", "stages=[{patch_size=1,context_length=2}]", "training.micro_batch_size=512", "evaluation.max_tokens=1k"], 2);
+        need(&["training.context_length=256", "stages=[{patch_size=1,context_length=2}]", "training.micro_batch_size=512", "evaluation.max_tokens=1k"]);
     // 512 sequences of 256 positions, with one layer's input at a time.
     let inputs = 2 * 4 * (512 * 256 * plan.model.hidden_size) as u64;
     assert!(with_evaluation.expected > shorter.expected + inputs);
@@ -374,14 +371,14 @@ fn evaluation_counts_too() {
 
 #[test]
 fn the_largest_micro_batch_that_fits_is_found() {
-    let (plan, config, full) = need(&["training.micro_batch_size=64"], 2);
-    let largest = |available: u64| MemoryNeed::largest_micro_batch(&plan, &config, 2, available);
+    let (plan, config, full) = need(&["training.micro_batch_size=64"]);
+    let largest = |available: u64| MemoryNeed::largest_micro_batch(&plan, &config, available);
     assert_eq!(largest(u64::MAX), Some(63), "below what is configured");
     assert_eq!(largest(0), None);
     let found = largest(full.expected / 2).unwrap();
     assert!((1..64).contains(&found));
-    assert!(MemoryNeed::with_micro_batches(&plan, &config, 2, found).expected <= full.expected / 2);
-    assert!(MemoryNeed::with_micro_batches(&plan, &config, 2, found + 1).expected > full.expected / 2);
+    assert!(MemoryNeed::with_micro_batches(&plan, &config, found).expected <= full.expected / 2);
+    assert!(MemoryNeed::with_micro_batches(&plan, &config, found + 1).expected > full.expected / 2);
 }
 
 #[test]
@@ -409,9 +406,9 @@ fn absurd_sizes_are_reckoned_without_overflow() {
         }
         let mut plan = plan(&[]);
         plan.model = absurd;
-        let need = MemoryNeed::new(&plan, &ordinary, usize::MAX);
+        let need = MemoryNeed::new(&plan, &ordinary);
         assert!(need.least > 0 && need.expected >= need.least, "{need:?}");
-        let _ = MemoryNeed::largest_micro_batch(&plan, &ordinary, 0, 1 << 40);
+        let _ = MemoryNeed::largest_micro_batch(&plan, &ordinary, 1 << 40);
     }
     let vocabulary = Corpus { tokenizer_vocab_size: usize::MAX, ..corpus(1 << 40) };
     assert_eq!(RunPlan::new(&ordinary, &vocabulary).unwrap().model.vocab_size, usize::MAX);

@@ -24,7 +24,7 @@ use crate::formats::Fixture;
 use crate::golden::{Golden, assert_close};
 
 fn measure(model: &LlamaForCausalLM, input: &StudyInput<'_>) -> Vec<LayerActivity> {
-    let workers = Workers::new(find_device(DeviceChoice::Cpu).unwrap().with_threads(2), StopFlag::default());
+    let workers = Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
     study(&workers, model, input).unwrap().unwrap()
 }
 

@@ -41,10 +41,11 @@ impl Linear {
         linear::forward(rows, &self.weight.values)
     }
 
-    /// `d_out`: `[N, out]`. Returns `[N, in]`.
-    pub fn backward(&self, saved: linear::Saved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
-        let (d_rows, d_weight) = linear::backward(saved, &self.weight.values, d_out);
-        gradients.add(&self.weight, d_weight);
+    /// `d_out`: `[N, out]`. Returns `[N, in]`, with `d_rows` added, the gradient of the same input through another product.
+    pub fn backward(&self, saved: linear::Saved, d_out: Tensor<2>, d_rows: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
+        let sums = linear::Sums { d_rows, d_weight: gradients.take(&self.weight) };
+        let (d_rows, d_weight) = linear::backward(saved, &self.weight.values, d_out, sums);
+        gradients.put(&self.weight, d_weight);
         d_rows
     }
 }
@@ -57,7 +58,8 @@ impl Embedding {
 
     /// `d_out`: `[N, D]`.
     pub fn backward(&self, ids: Tensor<1, Int>, patch_size: PatchSize, d_out: Tensor<2>, gradients: &mut Gradients) {
-        gradients.update(&self.weight, |sum| embedding::backward(sum, ids, patch_size, d_out));
+        let sum = gradients.take(&self.weight).unwrap_or_else(|| self.weight.values.zeros_like());
+        gradients.put(&self.weight, embedding::backward(sum, ids, patch_size, d_out));
     }
 }
 
@@ -71,9 +73,9 @@ impl RmsNorm {
         rms_norm::forward(rows, &self.weight.values, self.epsilon)
     }
 
-    /// `d_out`: `[N, D]`. Returns the same shape.
-    pub fn backward(&self, saved: rms_norm::Saved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
-        let (d_rows, d_weight) = rms_norm::backward(saved, &self.weight.values, d_out);
+    /// `d_out`: `[N, D]`. Returns the same shape, with `around` added, the gradient of the same input on its way around the norm.
+    pub fn backward(&self, saved: rms_norm::Saved, d_out: Tensor<2>, around: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
+        let (d_rows, d_weight) = rms_norm::backward(saved, &self.weight.values, d_out, around);
         gradients.add(&self.weight, d_weight);
         d_rows
     }

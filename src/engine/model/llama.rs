@@ -7,6 +7,7 @@
 use burn::tensor::Tensor;
 
 use crate::engine::gradients::Gradients;
+use crate::engine::kernels::{self, on_host};
 use crate::engine::model::{Embedding, Linear, RmsNorm};
 use crate::engine::named_tensor::NamedTensor;
 use crate::engine::ops::positions::Positions;
@@ -193,23 +194,23 @@ impl DecoderLayer {
     /// `rows`: `[N, D]`. Returns the same shape.
     pub fn forward(&self, rows: Tensor<2>, shared: &SharedInput) -> (Tensor<2>, LayerSaved) {
         let (mixed, attend) = self.attend(rows.clone(), shared);
-        let rows = rows + mixed;
+        let rows = add(mixed, rows);
         let (out, feed) = self.feed(rows.clone());
-        (rows + out, LayerSaved { attend, feed })
+        (add(out, rows), LayerSaved { attend, feed })
     }
 
     /// As [`Self::forward`], with attention made by `mix`.
     fn infer(&self, rows: Tensor<2>, shared: &SharedInput, mix: &mut dyn FnMut(Heads) -> Tensor<4>) -> Tensor<2> {
         let projection = self.project(rows.clone(), shared);
-        let rows = rows + self.self_attn.o_proj.forward(merge_heads(mix(projection.heads))).0;
+        let rows = add(self.self_attn.o_proj.forward(merge_heads(mix(projection.heads))).0, rows);
         let (out, _) = self.feed(rows.clone());
-        rows + out
+        add(out, rows)
     }
 
     /// `d_out`: `[N, D]`. Returns the same shape.
     pub fn backward(&self, saved: LayerSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
-        let d_rows = d_out.clone() + self.feed_backward(saved.feed, d_out, gradients);
-        d_rows.clone() + self.attend_backward(saved.attend, shared, d_rows, gradients)
+        let d_rows = self.feed_backward(saved.feed, d_out, gradients);
+        self.attend_backward(saved.attend, shared, d_rows, gradients)
     }
 
     /// Norm and attention, without the residual. `rows`: `[N, D]`. Returns the same shape.
@@ -233,17 +234,18 @@ impl DecoderLayer {
         Projection { heads, norm, input }
     }
 
+    /// The residual's part of the gradient included.
     fn attend_backward(&self, saved: AttendSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
         let attn = &self.self_attn;
-        let d_mixed = split_heads(attn.o_proj.backward(saved.o_proj, d_out, gradients), shared); // [B, T, heads, H]
+        let d_mixed = split_heads(attn.o_proj.backward(saved.o_proj, d_out.clone(), None, gradients), shared); // [B, T, heads, H]
         let d_heads = attention::backward(saved.attention, shared.positions, &d_mixed);
         let d_queries = merge_heads(rotary::backward(d_heads.d_queries, &shared.angles)); // [N, D]
         let d_keys = merge_heads(rotary::backward(d_heads.d_keys, &shared.angles)); // [N, groups * H]
         let d_values = merge_heads(d_heads.d_values); // [N, groups * H]
-        let d_normed = attn.q_proj.backward(saved.projected.clone(), d_queries, gradients)
-            + attn.k_proj.backward(saved.projected.clone(), d_keys, gradients)
-            + attn.v_proj.backward(saved.projected, d_values, gradients);
-        self.input_layernorm.backward(saved.norm, d_normed, gradients)
+        let d_normed = attn.q_proj.backward(saved.projected.clone(), d_queries, None, gradients);
+        let d_normed = attn.k_proj.backward(saved.projected.clone(), d_keys, Some(d_normed), gradients);
+        let d_normed = attn.v_proj.backward(saved.projected, d_values, Some(d_normed), gradients);
+        self.input_layernorm.backward(saved.norm, d_normed, Some(d_out), gradients)
     }
 
     /// Norm and feed-forward block, without the residual. `rows`: `[N, D]`. Returns the same shape.
@@ -256,11 +258,13 @@ impl DecoderLayer {
         (out, FeedSaved { norm, projected, swiglu, down_proj })
     }
 
+    /// The residual's part of the gradient included.
     fn feed_backward(&self, saved: FeedSaved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
-        let d_intermediate = self.mlp.down_proj.backward(saved.down_proj, d_out, gradients); // [N, F]
+        let d_intermediate = self.mlp.down_proj.backward(saved.down_proj, d_out.clone(), None, gradients); // [N, F]
         let (d_gate, d_up) = swiglu::backward(saved.swiglu, d_intermediate);
-        let d_normed = self.mlp.gate_proj.backward(saved.projected.clone(), d_gate, gradients) + self.mlp.up_proj.backward(saved.projected, d_up, gradients);
-        self.post_attention_layernorm.backward(saved.norm, d_normed, gradients)
+        let d_normed = self.mlp.gate_proj.backward(saved.projected.clone(), d_gate, None, gradients);
+        let d_normed = self.mlp.up_proj.backward(saved.projected, d_up, Some(d_normed), gradients);
+        self.post_attention_layernorm.backward(saved.norm, d_normed, Some(d_out), gradients)
     }
 
     fn weights(&self) -> [&NamedTensor; 9] {
@@ -305,4 +309,9 @@ fn split_heads(rows: Tensor<2>, shared: &SharedInput) -> Tensor<4> {
 fn merge_heads(tensor: Tensor<4>) -> Tensor<2> {
     let [b, t, heads, head_dim] = tensor.dims();
     tensor.reshape([b * t, heads * head_dim])
+}
+
+/// `out + around`: a block's output and its input, which goes around it.
+fn add(out: Tensor<2>, around: Tensor<2>) -> Tensor<2> {
+    if on_host(&out) { kernels::add(out, around) } else { out + around }
 }

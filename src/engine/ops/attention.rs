@@ -3,7 +3,7 @@
 //! ```text
 //! S = scale Q K^T, a future key's entry -infinity        P = softmax(S)        O = P V
 //!
-//! dV = P^T dO        dP = dO V^T        dS = P (dP - delta), delta = sum over H of O dO
+//! dV = P^T dO        dP = dO V^T        dS = P (dP - delta), delta = sum over keys of P dP
 //! dQ = scale dS K    dK = scale dS^T Q
 //! ```
 //!
@@ -14,20 +14,19 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
+use crate::engine::kernels::{self, on_host};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    /// `scale Q`, `[B, queries, heads, H]`.
-    scaled_queries: Tensor<4>,
+    /// `[B, queries, heads, H]`.
+    queries: Tensor<4>,
     /// `[B, keys, groups, H]`.
     keys: Tensor<4>,
     /// `[B, keys, groups, H]`.
     values: Tensor<4>,
-    /// `[B, queries, heads, H]`.
-    out: Tensor<4>,
 }
 
 /// Gradients of the inputs, in their shapes.
@@ -44,8 +43,12 @@ pub struct InputGradients {
 /// `queries`: `[B, queries, heads, H]`, `keys` and `values`: `[B, keys, groups, H]`, `heads` a multiple of `groups`.
 /// Returns `[B, queries, heads, H]`.
 pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions: Positions) -> (Tensor<4>, Saved) {
+    if on_host(&queries) {
+        let out = kernels::attention::forward(&queries, &keys, &values, positions);
+        return (out, Saved { queries, keys, values });
+    }
     let [_, _, groups, head_dim] = keys.dims();
-    let scaled_queries = queries.mul_scalar((head_dim as f64).powf(-0.5));
+    let scaled_queries = queries.clone().mul_scalar((head_dim as f64).powf(-0.5));
     let mut outs = Vec::new();
     for chunk in positions.chunks(ATTENTION_QUERIES) {
         let first = chunk.start - positions.start;
@@ -55,14 +58,18 @@ pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions
         outs.push(ungroup_rows(mixed, chunk.queries));
     }
     let out = Tensor::cat(outs, 1); // [B, queries, heads, H]
-    (out.clone(), Saved { scaled_queries, keys, values, out })
+    (out, Saved { queries, keys, values })
 }
 
 /// `d_out`: `[B, queries, heads, H]`.
 pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputGradients {
-    let Saved { scaled_queries, keys, values, out } = saved;
+    let Saved { queries, keys, values } = saved;
+    if on_host(&queries) {
+        let [d_queries, d_keys, d_values] = kernels::attention::backward(&queries, &keys, &values, positions, d_out);
+        return InputGradients { d_queries, d_keys, d_values };
+    }
     let [_, _, groups, head_dim] = keys.dims();
-    let delta = (out * d_out.clone()).sum_dim(3); // [B, queries, heads, 1]
+    let scaled_queries = queries.mul_scalar((head_dim as f64).powf(-0.5));
     let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
     let mut d_queries = Vec::new();
     // From the last chunk to the first, so that the gradients of ever fewer keys are unfinished.
@@ -73,7 +80,8 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputG
         let weights = weights(queries.clone(), keys.clone(), chunk); // [B, groups, rows, keys]
         d_values = d_values.add(weights.clone().transpose().matmul(d_mixed.clone()), chunk.start);
         let d_weights = d_mixed.matmul(values.transpose()); // [B, groups, rows, keys]
-        let d_scores = (d_weights - rows_of(&delta)) * weights;
+        let delta = (weights.clone() * d_weights.clone()).sum_dim(3); // [B, groups, rows, 1]
+        let d_scores = (d_weights - delta) * weights;
         d_keys = d_keys.add(d_scores.clone().transpose().matmul(queries), chunk.start);
         d_queries.push(ungroup_rows(d_scores.matmul(keys), chunk.queries));
     }

@@ -8,9 +8,13 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::config::PatchSize;
+use crate::engine::kernels::{self, on_host};
 
 /// `table`: `[V, D]`, `ids`: `[N * K]`, patch after patch. Returns `[N, D]`.
 pub fn forward(table: &Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize) -> Tensor<2> {
+    if on_host(table) {
+        return kernels::embedding::forward(table, ids, patch_size.get());
+    }
     let tokens = table.clone().select(0, ids); // [N * K, D]
     if patch_size == PatchSize::ONE {
         return tokens;
@@ -24,6 +28,9 @@ pub fn forward(table: &Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize) ->
 
 /// `d_out`: `[N, D]`. Returns `sum`, `[V, D]`, with the gradient of the table added, which touches the rows of `ids` only.
 pub fn backward(sum: Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize, d_out: Tensor<2>) -> Tensor<2> {
+    if on_host(&sum) {
+        return kernels::embedding::backward(sum, ids, patch_size.get(), d_out);
+    }
     let d_tokens = if patch_size == PatchSize::ONE {
         d_out
     } else {

@@ -14,6 +14,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use crate::engine::kernels::{cross_entropy, on_host};
 use crate::plan::HEAD_ROWS;
 
 /// What the rows of the trunk must predict.
@@ -32,21 +33,27 @@ pub struct HeadStep {
     pub loss_sum: Tensor<1>,
     /// Gradient of the input, `[N, D]`.
     pub d_rows: Tensor<2>,
-    /// Gradient of the head's matrix, `[V, D]`.
+    /// Gradient of the head's matrix, `[V, D]`, added to what was there.
     pub d_weight: Tensor<2>,
 }
 
 /// Losses of all targets, `[N, K]`, 0 where nothing is scored. `rows`: `[N, D]`, `weight`: `[V, D]`.
 pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tensor<2> {
+    if on_host(rows) {
+        return cross_entropy::forward(rows, weight, targets);
+    }
     let losses = chunks(rows, targets).map(|(rows, targets)| score(rows.matmul(weight.clone().transpose()), &targets).0);
     Tensor::cat(losses.collect(), 0)
 }
 
-/// Sum of the losses, and gradients of that sum times `scale`. Shapes as in [`forward`].
-pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, scale: f64) -> HeadStep {
+/// Sum of the losses, and gradients of that sum times `scale`; that of the weight is added to `d_weight`, if there is one. Shapes
+/// as in [`forward`].
+pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, scale: f64, mut d_weight: Option<Tensor<2>>) -> HeadStep {
+    if on_host(rows) {
+        return cross_entropy::forward_backward(rows, weight, targets, scale, d_weight);
+    }
     let mut losses = Vec::new();
     let mut d_rows = Vec::new();
-    let mut d_weight: Option<Tensor<2>> = None;
     for (rows, targets) in chunks(rows, targets) {
         let (chunk_losses, probabilities) = score(rows.clone().matmul(weight.clone().transpose()), &targets);
         let counts = targets.mask.clone().sum_dim(1); // [rows, 1]
@@ -108,7 +115,9 @@ mod tests {
                 let targets = Targets { ids: random_ids([n, k], vocabulary as i32), mask };
                 let scale = 1.0 / n as f64;
                 let losses = forward(&rows, &weight, &targets);
-                let found = forward_backward(&rows, &weight, &targets, scale);
+                let found = forward_backward(&rows, &weight, &targets, scale, None);
+                let again = forward_backward(&rows, &weight, &targets, scale, Some(weight.clone()));
+                assert_same("d_weight and the sum before", again.d_weight, found.d_weight.clone() + weight.clone());
 
                 let (rows, weight) = (recorded(&rows), recorded(&weight));
                 let logits = rows.clone().matmul(weight.clone().transpose());

@@ -6,6 +6,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::engine::kernels::{self, on_host};
+
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
 pub struct Saved {
@@ -13,17 +15,34 @@ pub struct Saved {
     pub rows: Tensor<2>,
 }
 
+/// Gradients to which those of a product are added.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Of the input, `[N, in]`, from other products that read it.
+    pub d_rows: Option<Tensor<2>>,
+    /// Of the weight, `[out, in]`, from other micro-batches.
+    pub d_weight: Option<Tensor<2>>,
+}
+
 /// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it. Returns `[N, out]`.
 pub fn forward(rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
-    let out = rows.clone().matmul(weight.clone().transpose()); // [N, out]
+    let out = if on_host(&rows) { kernels::linear::forward(&rows, weight) } else { rows.clone().matmul(weight.clone().transpose()) }; // [N, out]
     (out, Saved { rows })
 }
 
-/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`.
-pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`, each added to what is in
+/// `sums`, if there is something.
+pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, sums: Sums) -> (Tensor<2>, Tensor<2>) {
+    if on_host(&d_out) {
+        return (kernels::linear::d_rows(weight, &d_out, sums.d_rows), kernels::linear::d_weight(&saved.rows, &d_out, sums.d_weight));
+    }
     let d_weight = d_out.clone().transpose().matmul(saved.rows); // [out, in]
     let d_rows = d_out.matmul(weight.clone()); // [N, in]
-    (d_rows, d_weight)
+    let plus = |sum: Option<Tensor<2>>, part: Tensor<2>| match sum {
+        Some(sum) => sum + part,
+        None => part,
+    };
+    (plus(sums.d_rows, d_rows), plus(sums.d_weight, d_weight))
 }
 
 #[cfg(test)]
@@ -36,7 +55,11 @@ mod tests {
         for dtype in dtypes() {
             let (rows, weight, d_out) = (noise([7, 5], 1, dtype), noise([3, 5], 2, dtype), noise([7, 3], 3, dtype));
             let (out, saved) = forward(rows.clone(), &weight);
-            let (d_rows, d_weight) = backward(saved, &weight, d_out.clone());
+            let (d_rows, d_weight) = backward(saved.clone(), &weight, d_out.clone(), Sums::default());
+            let sums = Sums { d_rows: Some(rows.clone()), d_weight: Some(weight.clone()) };
+            let (more_d_rows, more_d_weight) = backward(saved, &weight, d_out.clone(), sums);
+            assert_same("d_rows and the sum before", more_d_rows, d_rows.clone() + rows.clone());
+            assert_same("d_weight and the sum before", more_d_weight, d_weight.clone() + weight.clone());
 
             let (rows, weight) = (recorded(&rows), recorded(&weight));
             let expected = rows.clone().matmul(weight.clone().transpose());

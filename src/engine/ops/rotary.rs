@@ -8,6 +8,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::engine::kernels::{self, on_host};
 use crate::engine::ops::positions::Positions;
 
 /// Cosines and sines of the angles of some positions.
@@ -46,6 +47,9 @@ impl Angles {
 
 /// Turns `heads`, `[B, T, heads, H]`, by the `angles` of its T positions.
 pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
+    if on_host(&heads) {
+        return kernels::rotary::turn(heads, &angles.cos, &angles.sin, 1.0);
+    }
     let (first, second) = halves(heads);
     let (cos, sin) = (&angles.cos, &angles.sin);
     let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
@@ -55,6 +59,9 @@ pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
 
 /// Turns the gradient back. `d_out`: `[B, T, heads, H]`.
 pub fn backward(d_out: Tensor<4>, angles: &Angles) -> Tensor<4> {
+    if on_host(&d_out) {
+        return kernels::rotary::turn(d_out, &angles.cos, &angles.sin, -1.0);
+    }
     let (first, second) = halves(d_out);
     let (cos, sin) = (&angles.cos, &angles.sin);
     let d_first = first.clone() * cos.clone() + second.clone() * sin.clone();

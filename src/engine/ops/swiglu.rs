@@ -7,25 +7,29 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
+use crate::engine::kernels::{self, on_host};
+
 /// What the backward pass needs, all `[N, F]`.
 #[derive(Debug, Clone)]
 pub struct Saved {
-    sigmoid: Tensor<2>,
-    /// `silu(g)`.
-    activated: Tensor<2>,
+    gate: Tensor<2>,
     up: Tensor<2>,
 }
 
 /// `gate`, `up`: `[N, F]`. Returns `[N, F]`.
 pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> (Tensor<2>, Saved) {
-    let sigmoid = sigmoid(gate.clone());
-    let activated = gate * sigmoid.clone();
-    (activated.clone() * up.clone(), Saved { sigmoid, activated, up })
+    let out = if on_host(&gate) { kernels::swiglu::forward(&gate, &up) } else { gate.clone() * sigmoid(gate.clone()) * up.clone() };
+    (out, Saved { gate, up })
 }
 
 /// `d_out`: `[N, F]`. Returns the gradients of gate and up, `[N, F]` each.
 pub fn backward(saved: Saved, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let Saved { sigmoid, activated, up } = saved;
+    let Saved { gate, up } = saved;
+    if on_host(&gate) {
+        return kernels::swiglu::backward(gate, up, d_out);
+    }
+    let sigmoid = sigmoid(gate.clone());
+    let activated = gate * sigmoid.clone();
     let d_up = d_out.clone() * activated.clone();
     let slope = activated.clone() - activated * sigmoid.clone() + sigmoid;
     (d_out * up * slope, d_up)

@@ -1,6 +1,6 @@
 //! Loss and gradients of one update, summed over its micro-batches.
 //!
-//! Knows the text and the network; not what happens between two groups of micro-batches. Start at [`Accumulation::add_group`].
+//! Knows the text and the network; not what happens between two groups of micro-batches. Start at [`Accumulation::add_next`].
 
 use std::time::Instant;
 
@@ -8,11 +8,9 @@ use burn::tensor::Tensor;
 
 use crate::data::Loader;
 use crate::engine::batch::Batch;
-use crate::engine::error::EngineError;
 use crate::engine::gradients::Gradients;
 use crate::engine::model::LlamaForCausalLM;
-use crate::engine::side_by_side::SideBySide;
-use crate::engine::step::StepInput;
+use crate::engine::step::{StepInput, micro_step};
 use crate::engine::train::clock::Clock;
 use crate::engine::workers::Workers;
 use crate::plan::StagePlan;
@@ -43,7 +41,10 @@ pub(super) struct StepText<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Accumulation {
     num_micro_batches: usize,
-    sums: SideBySide,
+    /// Summed over scored targets: `[1]`; `None` before the first micro-batch.
+    loss: Option<Tensor<1>>,
+    /// Of the loss times the scale of the step.
+    gradients: Gradients,
 }
 
 /// Loss and gradients of a whole update, still on the device.
@@ -61,27 +62,28 @@ impl Accumulation {
         self.num_micro_batches >= stage.num_micro_batches
     }
 
-    /// Computes the next micro-batches of `text`, as many as go together, and adds them; returns false if the run is to end.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub(super) fn add_group(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> Result<bool, EngineError> {
+    /// Computes the next micro-batch of `text` and adds it; returns false if the run is to end.
+    pub(super) fn add_next(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> bool {
         clock.run();
         let Computing { workers, model, input } = with;
-        let first = self.num_micro_batches;
-        let end = text.stage.num_micro_batches.min(first + workers.device.micro_batches_together);
-        let group: Vec<Batch> = (first..end).map(|idx| text.micro_batch(idx, workers, clock)).collect();
-        let is_complete = self.sums.add(workers, model, input, group)?;
-        self.num_micro_batches = end;
+        let batch = text.micro_batch(self.num_micro_batches, workers, clock);
+        let (model, input, stop, mut gradients) = (model.clone(), input.clone(), workers.stop.clone(), std::mem::take(&mut self.gradients));
+        let computed = workers.run(move || micro_step(&model, &batch, &input, &|| stop.is_raised(), &mut gradients).map(|loss| (loss, gradients)));
         clock.rest();
-        Ok(is_complete)
+        let Some((loss, gradients)) = computed.flatten() else { return false };
+        self.loss = Some(match self.loss.take() {
+            Some(sum) => sum + loss,
+            None => loss,
+        });
+        self.gradients = gradients;
+        self.num_micro_batches += 1;
+        true
     }
 
     /// The complete sum as the update needs it.
     pub(super) fn finish(self, input: &StepInput) -> StepGradients {
-        let sum = self.sums.finish();
-        let loss = sum.loss.expect("an update has at least one micro-batch");
-        StepGradients { loss: loss * input.scale, gradients: sum.gradients }
+        let loss = self.loss.expect("an update has at least one micro-batch");
+        StepGradients { loss: loss * input.scale, gradients: self.gradients }
     }
 }
 

@@ -67,8 +67,8 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     if let Some(deadline) = first_deadline(started, &job.config) {
         inbox.stop_flag().set_deadline(deadline);
     }
-    let threads = use_threads(job.config.threads, events);
-    let device = find_device(job.config.device)?.with_threads(threads);
+    use_threads(job.config.threads, events);
+    let device = find_device(job.config.device)?;
     begin_on(device, started, job, inbox, events)
 }
 
@@ -92,12 +92,12 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         plan,
         initial_weights: OnceLock::new(),
     });
-    let workers = Workers::new(device, inbox.stop_flag().clone());
+    let workers = Workers::start(device, inbox.stop_flag().clone())?;
     let find = {
         let (facts, checkpoints, device, stop) = (Arc::clone(&facts), checkpoints.clone(), workers.device.clone(), inbox.stop_flag().clone());
         move || Start::find(&facts, &checkpoints, &device, &stop)
     };
-    let (start, rejected) = match workers.run_one(find)? {
+    let (start, rejected) = match workers.run(find) {
         None | Some(Err(EngineError::Checkpoint(CheckpointError::Interrupted))) => return Ok(None),
         Some(found) => found?,
     };
@@ -171,15 +171,14 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
     }
 }
 
-/// Gives the computing crates `threads` threads, all for 0. Returns how many there are.
-fn use_threads(threads: usize, events: &EventSender) -> usize {
+/// Gives all that computes in this process `threads` threads, as many as the CPU has for 0.
+fn use_threads(threads: usize, events: &EventSender) {
     if rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err() {
         let message = format!("threads = {threads} has no effect: this process already computes with {} threads", rayon::current_num_threads());
         if threads != 0 && threads != rayon::current_num_threads() {
             events.send(RunEvent::Warning(Warning { message }));
         }
     }
-    rayon::current_num_threads()
 }
 
 fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {

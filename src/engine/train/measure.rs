@@ -141,7 +141,7 @@ impl Measuring {
         let device = &self.workers.device.device;
         let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
         let (model, config) = (model.clone(), self.facts.config.activations.clone());
-        let Some(layers) = self.workers.run_one(move || layer_activations(&model, &batch, &config))? else {
+        let Some(layers) = self.workers.run(move || layer_activations(&model, &batch, &config)) else {
             return Ok(Measurement::LeftOut);
         };
         self.events.send(RunEvent::ActivationsMeasured(Activations {
@@ -178,7 +178,7 @@ impl Measuring {
                 })
             }
         };
-        let Some(continuations) = self.workers.run_one(job)?.transpose()? else { return Ok(Measurement::LeftOut) };
+        let Some(continuations) = self.workers.run(job).transpose()? else { return Ok(Measurement::LeftOut) };
         if self.workers.stop.is_raised() {
             return Ok(Measurement::LeftOut);
         }

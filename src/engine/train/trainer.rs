@@ -155,7 +155,7 @@ impl Trainer {
             }
             let with = Computing { workers: &self.workers, model: self.learner.model(), input };
             let text = StepText { loader: &self.loader, data_position, stage };
-            if !sum.add_group(with, text, &mut self.clock)? {
+            if !sum.add_next(with, text, &mut self.clock) {
                 // A step that is not complete is dropped.
                 return Ok(None);
             }

@@ -1,0 +1,51 @@
+//! The update of one parameter on the CPU, in one pass over its values.
+
+use burn::tensor::Tensor;
+
+use super::host::{Floats, tensor};
+use super::rows::for_each;
+use super::vector::best;
+
+/// Values of a block.
+const BLOCK: usize = 16_384;
+
+/// What is the same for all values of a parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// Factor of the gradient: less than 1 where its norm is clipped.
+    pub clip: f32,
+    /// Decay of the two moments.
+    pub betas: [f32; 2],
+    /// `sqrt(1 - beta2^count)`: the second moment's bias, as a factor of its root.
+    pub root_bias: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Learning rate over `1 - beta1^count`.
+    pub step_size: f32,
+    /// Factor of the parameter: less than 1 with weight decay.
+    pub decay: f32,
+}
+
+/// Values of the parameter, of its two moments and of its gradient.
+type Block<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]);
+
+/// The new parameter and its two moments, each in its memory.
+pub fn update(parameter: Tensor<2>, exp_avg: Tensor<2>, exp_avg_sq: Tensor<2>, gradient: Tensor<2>, rule: Rule) -> [Tensor<2>; 3] {
+    let dims = parameter.dims();
+    let [mut parameter, mut exp_avg, mut exp_avg_sq] = [parameter, exp_avg, exp_avg_sq].map(|tensor| Floats::of(tensor).into_vec());
+    let gradient = Floats::of(gradient);
+    let [beta1, beta2] = rule.betas;
+    let blocks = parameter.chunks_mut(BLOCK).zip(exp_avg.chunks_mut(BLOCK)).zip(exp_avg_sq.chunks_mut(BLOCK)).zip(gradient.values().chunks(BLOCK));
+    for_each(blocks.collect(), |(((parameter, exp_avg), exp_avg_sq), gradient): Block<'_>| {
+        best(|| {
+            for (((parameter, mean), square), gradient) in parameter.iter_mut().zip(exp_avg).zip(exp_avg_sq).zip(gradient) {
+                let gradient = gradient * rule.clip;
+                *mean = *mean * beta1 + gradient * (1.0 - beta1);
+                *square = *square * beta2 + gradient * gradient * (1.0 - beta2);
+                let root = square.sqrt() / rule.root_bias + rule.epsilon;
+                *parameter = *parameter * rule.decay - *mean / root * rule.step_size;
+            }
+        });
+    });
+    [tensor(parameter, dims), tensor(exp_avg, dims), tensor(exp_avg_sq, dims)]
+}

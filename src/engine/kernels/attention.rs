@@ -1,0 +1,160 @@
+//! `ops::attention` on the CPU: a head of a sequence is one job; the backward pass takes the heads that share keys together.
+//!
+//! A chunk's scores against all keys that it may see lie in the second cache; nothing longer than that is kept.
+
+use burn::tensor::Tensor;
+
+use super::host::{Floats, buffer, tensor};
+use super::matmul::{Matrix, MatrixMut, Old, Threads, multiply};
+use super::rows::for_each;
+use super::vector::{best, softmax, sum};
+use crate::engine::ops::positions::Positions;
+use crate::plan::ATTENTION_QUERIES;
+
+/// Sizes of the four axes.
+#[derive(Clone, Copy)]
+struct Sizes {
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    groups: usize,
+    width: usize,
+}
+
+impl Sizes {
+    fn of(queries: &Tensor<4>, keys: &Tensor<4>) -> Self {
+        let ([_, num_queries, heads, width], [_, num_keys, groups, _]) = (queries.dims(), keys.dims());
+        Self { queries: num_queries, keys: num_keys, heads, groups, width }
+    }
+
+    /// Rows of one head of a sequence in `[B, queries, heads, H]`.
+    fn of_head<'a>(&self, values: &'a [f32], sequence: usize, head: usize, rows: std::ops::Range<usize>) -> Matrix<'a> {
+        let row = self.heads * self.width;
+        let start = (sequence * self.queries + rows.start) * row + head * self.width;
+        Matrix::strided(&values[start..], rows.len(), self.width, row)
+    }
+
+    /// The first `count` rows of one group of a sequence in `[B, keys, groups, H]`.
+    fn of_group<'a>(&self, values: &'a [f32], sequence: usize, group: usize, count: usize) -> Matrix<'a> {
+        let row = self.groups * self.width;
+        let start = sequence * self.keys * row + group * self.width;
+        Matrix::strided(&values[start..], count, self.width, row)
+    }
+
+    fn heads_of_group(&self) -> usize {
+        self.heads / self.groups
+    }
+
+    fn scale(&self) -> f32 {
+        (self.width as f32).powf(-0.5)
+    }
+}
+
+/// Shapes as in `ops::attention`.
+pub fn forward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, positions: Positions) -> Tensor<4> {
+    let (dims, sizes) = (queries.dims(), Sizes::of(queries, keys));
+    let (queries, keys, values) = (Floats::of(queries.clone()), Floats::of(keys.clone()), Floats::of(values.clone()));
+    let row = sizes.heads * sizes.width;
+    let mut out = buffer(queries.values().len());
+    let sequences = out.chunks_exact_mut(sizes.queries * row).enumerate();
+    let jobs = sequences.flat_map(|(sequence, out)| {
+        let heads = MatrixMut::new(out, sizes.queries, row).split_columns(sizes.width);
+        heads.into_iter().enumerate().map(move |(head, out)| (sequence, head, out))
+    });
+    for_each(jobs.collect(), |(sequence, head, mut out): (usize, usize, MatrixMut<'_>)| {
+        let group = head / sizes.heads_of_group();
+        let mut weights = buffer(ATTENTION_QUERIES.min(sizes.queries) * positions.keys);
+        for chunk in positions.chunks(ATTENTION_QUERIES) {
+            let first = chunk.start - positions.start;
+            let weights = &mut weights[..chunk.queries * chunk.keys];
+            let rows = sizes.of_head(queries.values(), sequence, head, first..first + chunk.queries);
+            attend(weights, rows, sizes.of_group(keys.values(), sequence, group, chunk.keys), chunk, sizes.scale());
+            let values = sizes.of_group(values.values(), sequence, group, chunk.keys);
+            multiply(&mut out.rows(first, chunk.queries), Old::Replaced, Matrix::new(weights, chunk.queries, chunk.keys), values, Threads::One);
+        }
+    });
+    tensor(out, dims)
+}
+
+/// Gradients of queries, keys and values.
+pub fn backward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, positions: Positions, d_out: &Tensor<4>) -> [Tensor<4>; 3] {
+    let (query_dims, key_dims, sizes) = (queries.dims(), keys.dims(), Sizes::of(queries, keys));
+    let [queries, keys, values, d_out] = [queries, keys, values, d_out].map(|tensor| Floats::of(tensor.clone()));
+    let (mut d_queries, mut d_keys, mut d_values) = (buffer(queries.values().len()), buffer(keys.values().len()), buffer(keys.values().len()));
+    let (query_row, key_row) = (sizes.heads * sizes.width, sizes.groups * sizes.width);
+    let sequences = d_queries.chunks_exact_mut(sizes.queries * query_row).zip(d_keys.chunks_exact_mut(sizes.keys * key_row));
+    let sequences = sequences.zip(d_values.chunks_exact_mut(sizes.keys * key_row)).enumerate();
+    let jobs = sequences.flat_map(|(sequence, ((d_queries, d_keys), d_values))| {
+        let d_queries = MatrixMut::new(d_queries, sizes.queries, query_row).split_columns(sizes.heads_of_group() * sizes.width);
+        let d_keys = MatrixMut::new(d_keys, sizes.keys, key_row).split_columns(sizes.width);
+        let d_values = MatrixMut::new(d_values, sizes.keys, key_row).split_columns(sizes.width);
+        let groups = d_queries.into_iter().zip(d_keys).zip(d_values).enumerate();
+        groups.map(move |(group, ((d_queries, d_keys), d_values))| Job { sequence, group, d_queries, d_keys, d_values })
+    });
+    let inputs = [queries.values(), keys.values(), values.values(), d_out.values()];
+    for_each(jobs.collect(), |job: Job<'_>| job.run(sizes, positions, inputs));
+    [tensor(d_queries, query_dims), tensor(d_keys, key_dims), tensor(d_values, key_dims)]
+}
+
+/// The heads of a sequence that share keys and values, and where their gradients go.
+struct Job<'a> {
+    sequence: usize,
+    group: usize,
+    d_queries: MatrixMut<'a>,
+    d_keys: MatrixMut<'a>,
+    d_values: MatrixMut<'a>,
+}
+
+impl Job<'_> {
+    fn run(self, sizes: Sizes, positions: Positions, [queries, keys, values, d_out]: [&[f32]; 4]) {
+        let Self { sequence, group, d_queries, mut d_keys, mut d_values } = self;
+        let room = ATTENTION_QUERIES.min(sizes.queries) * positions.keys;
+        let (mut weights, mut d_weights) = (buffer(room), buffer(room));
+        for (idx, mut d_queries) in d_queries.split_columns(sizes.width).into_iter().enumerate() {
+            let head = group * sizes.heads_of_group() + idx;
+            for chunk in positions.chunks(ATTENTION_QUERIES) {
+                let first = chunk.start - positions.start;
+                let (count, length) = (chunk.queries, chunk.keys);
+                let (weights, d_weights) = (&mut weights[..count * length], &mut d_weights[..count * length]);
+                let of_head = |values| sizes.of_head(values, sequence, head, first..first + count);
+                let of_group = |values| sizes.of_group(values, sequence, group, length);
+                attend(weights, of_head(queries), of_group(keys), chunk, sizes.scale());
+                let matrix = Matrix::new(weights, count, length);
+                multiply(&mut d_values.rows(0, length), Old::Kept, matrix.transposed(), of_head(d_out), Threads::One);
+                let mut d_matrix = MatrixMut::new(d_weights, count, length);
+                multiply(&mut d_matrix, Old::Replaced, of_head(d_out), of_group(values).transposed(), Threads::One);
+                slopes(weights, d_weights, length);
+                let d_scores = Matrix::new(d_weights, count, length);
+                multiply(&mut d_queries.rows(first, count), Old::Replaced, d_scores.times(sizes.scale()), of_group(keys), Threads::One);
+                multiply(&mut d_keys.rows(0, length), Old::Kept, d_scores.transposed().times(sizes.scale()), of_head(queries), Threads::One);
+            }
+        }
+    }
+}
+
+/// Writes the attention weights of a chunk, `[queries, keys]`, 0 where a key is in the future.
+fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Positions, scale: f32) {
+    multiply(&mut MatrixMut::new(weights, chunk.queries, chunk.keys), Old::Replaced, queries.times(scale), keys.transposed(), Threads::One);
+    best(|| {
+        for (idx, row) in weights.chunks_exact_mut(chunk.keys).enumerate() {
+            let (past, future) = row.split_at_mut(chunk.keys - chunk.queries + idx + 1);
+            softmax(past);
+            future.fill(0.0);
+        }
+    });
+}
+
+/// Turns gradients of weights into gradients of scores: `P (dP - sum of P dP)`, row by row.
+fn slopes(weights: &[f32], d_weights: &mut [f32], length: usize) {
+    best(|| {
+        for (row, d_row) in weights.chunks_exact(length).zip(d_weights.chunks_exact_mut(length)) {
+            let delta = {
+                let d_row = &*d_row;
+                sum(length, |idx| row[idx] * d_row[idx])
+            };
+            for (d, weight) in d_row.iter_mut().zip(row) {
+                *d = weight * (*d - delta);
+            }
+        }
+    });
+}

@@ -1,0 +1,120 @@
+//! `ops::head` on the CPU: logits of a chunk of rows, their losses, and the gradient of the losses in the memory of the logits.
+
+use burn::tensor::Tensor;
+
+use super::host::{Floats, buffer, ids, tensor};
+use super::matmul::{Matrix, MatrixMut, Old, Threads, multiply};
+use super::rows::for_each;
+use super::vector::{best, exp, max, softmax, sum};
+use crate::engine::ops::head::{HeadStep, Targets};
+use crate::plan::HEAD_ROWS;
+
+/// Losses of all targets, `[N, K]`.
+pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tensor<2> {
+    let dims = targets.mask.dims();
+    let head = Head::new(rows, weight, targets);
+    let mut losses = buffer(head.mask.values().len());
+    let mut logits = head.logits_buffer();
+    for (chunk, losses) in losses.chunks_mut(HEAD_ROWS * head.k).enumerate() {
+        let first = chunk * HEAD_ROWS;
+        let logits = head.logits(&mut logits, first, losses.len() / head.k);
+        let rows = logits.chunks_exact(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
+        for_each(rows, |(idx, (logits, losses)): (usize, (&[f32], &mut [f32]))| {
+            let log_sum = best(|| {
+                let largest = max(logits);
+                largest + sum(logits.len(), |idx| exp(logits[idx] - largest)).ln()
+            });
+            head.write_losses(first + idx, log_sum, |id| logits[id], losses);
+        });
+    }
+    tensor(losses, dims)
+}
+
+/// Sum of the losses, the gradient of the rows, and `sum` with the gradient of the weight added.
+pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, scale: f64, sum: Option<Tensor<2>>) -> HeadStep {
+    let [n, width] = rows.dims();
+    let head = Head::new(rows, weight, targets);
+    let mut losses = buffer(head.mask.values().len());
+    let mut d_rows = buffer(n * width);
+    let mut logits = head.logits_buffer();
+    let mut old = if sum.is_some() { Old::Kept } else { Old::Replaced };
+    let mut d_weight = sum.map_or_else(|| buffer(head.vocabulary * width), |sum| Floats::of(sum).into_vec());
+    for (chunk, (losses, d_rows)) in losses.chunks_mut(HEAD_ROWS * head.k).zip(d_rows.chunks_mut(HEAD_ROWS * width)).enumerate() {
+        let (first, count) = (chunk * HEAD_ROWS, losses.len() / head.k);
+        let logits = head.logits(&mut logits, first, count);
+        let rows = logits.chunks_exact_mut(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
+        for_each(rows, |(idx, (logits, losses)): (usize, (&mut [f32], &mut [f32]))| head.differentiate(first + idx, logits, losses, scale as f32));
+        let d_logits = Matrix::new(logits, count, head.vocabulary);
+        multiply(&mut MatrixMut::new(d_rows, count, width), Old::Replaced, d_logits, head.weight(), Threads::All);
+        let mut d_weight = MatrixMut::new(&mut d_weight, head.vocabulary, width);
+        multiply(&mut d_weight, old, d_logits.transposed(), head.rows(first, count), Threads::All);
+        old = Old::Kept;
+    }
+    let loss_sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
+    HeadStep { loss_sum: tensor(vec![loss_sum as f32], [1]), d_rows: tensor(d_rows, [n, width]), d_weight: tensor(d_weight, [head.vocabulary, width]) }
+}
+
+/// The inputs.
+struct Head {
+    rows: Floats,
+    weight: Floats,
+    mask: Floats,
+    ids: Vec<u32>,
+    num_rows: usize,
+    width: usize,
+    vocabulary: usize,
+    k: usize,
+}
+
+impl Head {
+    fn new(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Self {
+        let ([num_rows, width], [vocabulary, _], [_, k]) = (rows.dims(), weight.dims(), targets.mask.dims());
+        let (rows, weight, mask) = (Floats::of(rows.clone()), Floats::of(weight.clone()), Floats::of(targets.mask.clone()));
+        Self { rows, weight, mask, ids: ids(targets.ids.clone()), num_rows, width, vocabulary, k }
+    }
+
+    fn weight(&self) -> Matrix<'_> {
+        Matrix::new(self.weight.values(), self.vocabulary, self.width)
+    }
+
+    fn rows(&self, first: usize, count: usize) -> Matrix<'_> {
+        Matrix::new(&self.rows.values()[first * self.width..], count, self.width)
+    }
+
+    fn logits_buffer(&self) -> Vec<f32> {
+        buffer(HEAD_ROWS.min(self.num_rows) * self.vocabulary)
+    }
+
+    /// The logits of `count` rows from `first` on, in `room`.
+    fn logits<'a>(&self, room: &'a mut [f32], first: usize, count: usize) -> &'a mut [f32] {
+        let room = &mut room[..count * self.vocabulary];
+        let mut out = MatrixMut::new(room, count, self.vocabulary);
+        multiply(&mut out, Old::Replaced, self.rows(first, count), self.weight().transposed(), Threads::All);
+        room
+    }
+
+    fn write_losses(&self, row: usize, log_sum: f32, logit: impl Fn(usize) -> f32, losses: &mut [f32]) {
+        let (ids, mask) = (&self.ids[row * self.k..], &self.mask.values()[row * self.k..]);
+        for ((loss, id), mask) in losses.iter_mut().zip(ids).zip(mask) {
+            // A logit that is not a number must be seen even where nothing is scored: 0 times NaN is NaN.
+            *loss = (log_sum - logit(*id as usize)) * mask;
+        }
+    }
+
+    /// Writes the losses of a row and turns its logits into the gradient of `scale` times their sum.
+    fn differentiate(&self, row: usize, logits: &mut [f32], losses: &mut [f32], scale: f32) {
+        let (ids, mask) = (&self.ids[row * self.k..][..self.k], &self.mask.values()[row * self.k..][..self.k]);
+        let mut targets = losses.iter_mut().zip(ids).zip(mask);
+        targets.by_ref().for_each(|((loss, id), _)| *loss = logits[*id as usize]);
+        let (largest, total) = best(|| softmax(logits));
+        let log_sum = largest + total.ln();
+        for (loss, mask) in losses.iter_mut().zip(mask) {
+            *loss = (log_sum - *loss) * mask;
+        }
+        let factor = mask.iter().sum::<f32>() * scale;
+        best(|| logits.iter_mut().for_each(|value| *value *= factor));
+        for (id, mask) in ids.iter().zip(mask) {
+            logits[*id as usize] -= mask * scale;
+        }
+    }
+}

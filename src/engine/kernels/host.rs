@@ -1,0 +1,59 @@
+//! From a tensor to the slice of memory behind it, and back.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+/// Whether `tensor` is one for these kernels: f32 in the memory of this process.
+pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.dtype() == DType::F32 && tensor.device() == Device::flex()
+}
+
+/// The values of an f32 tensor in this process, in the order of its shape.
+pub struct Floats(FlexTensor);
+
+impl Floats {
+    /// The values of `tensor`; copied only if they do not lie in order.
+    ///
+    /// # Panics
+    /// When the tensor is not [`on_host`].
+    pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+        let tensor = tensor.try_into_primitive::<Flex>().expect("the caller asked where the tensor is");
+        let lies_in_order = tensor.as_slice::<f32>().is_some();
+        Self(if lies_in_order { tensor } else { tensor.to_contiguous() })
+    }
+
+    /// The values.
+    ///
+    /// # Panics
+    /// Never: they were put in order.
+    pub fn values(&self) -> &[f32] {
+        self.0.as_slice().expect("the values lie in order")
+    }
+
+    /// The values for change: copied first if another tensor shares them.
+    ///
+    /// # Panics
+    /// Never: they are f32.
+    pub fn into_vec(self) -> Vec<f32> {
+        self.0.into_data().try_into_vec().expect("the values are f32")
+    }
+}
+
+/// A tensor of `values`, which are not copied.
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, dims), &Device::flex())
+}
+
+/// Token ids of a tensor in this process.
+pub(super) fn ids<const D: usize>(tensor: Tensor<D, Int>) -> Vec<u32> {
+    tensor.into_data().iter::<i64>().map(|id| id as u32).collect()
+}
+
+/// A vector of `length` values that a kernel is about to write, all of them.
+///
+/// They are zero: asking for memory without content would need a promise of every kernel, and costs little more, since
+/// memory that was freed before stays in the process.
+pub(super) fn buffer(length: usize) -> Vec<f32> {
+    vec![0.0; length]
+}

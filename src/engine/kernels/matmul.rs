@@ -1,0 +1,216 @@
+//! Products of matrices: views of slices, and the `gemm` crate behind one safe function.
+
+use std::marker::PhantomData;
+
+use gemm::Parallelism;
+
+/// A matrix in a slice. Either its rows or its columns lie in order.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+    /// What every value stands for: this times itself.
+    factor: f32,
+}
+
+impl<'a> Matrix<'a> {
+    /// All of `values`, row after row.
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// Rows of `columns` values that begin every `row_stride` values.
+    ///
+    /// # Panics
+    /// When the last row ends behind `values`.
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(rows == 0 || (rows - 1) * row_stride + columns <= values.len(), "{rows} x {columns} in {} values", values.len());
+        Self { values, rows, columns, row_stride, column_stride: 1, factor: 1.0 }
+    }
+
+    /// Rows and columns exchanged; nothing is moved.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        let Self { values, rows, columns, row_stride, column_stride, factor } = self;
+        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, factor }
+    }
+
+    /// The matrix times `factor`; nothing is computed yet.
+    #[must_use]
+    pub fn times(self, factor: f32) -> Self {
+        Self { factor: self.factor * factor, ..self }
+    }
+}
+
+/// A matrix whose values are changed. Rows may have gaps between them, which belong to others.
+pub struct MatrixMut<'a> {
+    /// The first value.
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    owner: PhantomData<&'a mut [f32]>,
+}
+
+#[expect(unsafe_code, reason = "the pointer stands for a part of a slice that nobody else has")]
+// SAFETY: as for `&mut [f32]`, of which it is a part: no two views that exist at the same time share a value.
+unsafe impl Send for MatrixMut<'_> {}
+
+impl<'a> MatrixMut<'a> {
+    /// All of `values`, row after row.
+    ///
+    /// # Panics
+    /// When there are not as many values.
+    pub fn new(values: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "{rows} x {columns}");
+        Self { start: values.as_mut_ptr(), rows, columns, row_stride: columns, owner: PhantomData }
+    }
+
+    /// Cuts it into matrices of `width` columns, the last one of what is left.
+    pub fn split_columns(self, width: usize) -> Vec<Self> {
+        let Self { start, rows, columns, row_stride, owner } = self;
+        let part = |first: usize| Self { start: start.wrapping_add(first), rows, columns: width.min(columns - first), row_stride, owner };
+        (0..columns).step_by(width).map(part).collect()
+    }
+
+    /// The rows `first..first + rows`, as long as they are used.
+    ///
+    /// # Panics
+    /// When there are not as many rows.
+    pub fn rows(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
+        assert!(first + rows <= self.rows, "{first} + {rows} rows of {}", self.rows);
+        MatrixMut { start: self.start.wrapping_add(first * self.row_stride), rows, owner: PhantomData, ..*self }
+    }
+
+    /// One row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[expect(unsafe_code, reason = "a row of a view is a slice again")]
+    pub fn row(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // SAFETY: a view is a part of one slice; its rows have `columns` values of that slice each, which no other view has, and
+        // the borrow of `self` keeps this one from giving them away twice.
+        unsafe { std::slice::from_raw_parts_mut(self.start.wrapping_add(row * self.row_stride), self.columns) }
+    }
+}
+
+/// Who computes a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread: it is one of many that compute a product each.
+    One,
+    /// All of them.
+    All,
+}
+
+/// What becomes of the values that were in the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// They are overwritten.
+    Replaced,
+    /// The product is added to them.
+    Kept,
+}
+
+/// `out = a b`, or `out += a b`.
+///
+/// # Panics
+/// When the shapes do not fit.
+#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
+pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>, threads: Threads) {
+    assert!(
+        out.rows == a.rows && out.columns == b.columns && a.columns == b.rows,
+        "{}x{} = {}x{} times {}x{}",
+        out.rows,
+        out.columns,
+        a.rows,
+        a.columns,
+        b.rows,
+        b.columns
+    );
+    let parallelism = if threads == Threads::All { Parallelism::Rayon(0) } else { Parallelism::None };
+    let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
+    // SAFETY: the views hold strides with which every element lies inside of the slices that they were made of (checked when
+    // they were made; columns are a part of rows), the shapes fit (checked above), and `out`, borrowed for change, shares no
+    // value with the two others.
+    unsafe {
+        gemm::gemm(
+            out.rows,
+            out.columns,
+            a.columns,
+            out.start,
+            1,
+            step(out.row_stride),
+            keep,
+            a.values.as_ptr(),
+            step(a.column_stride),
+            step(a.row_stride),
+            b.values.as_ptr(),
+            step(b.column_stride),
+            step(b.row_stride),
+            1.0,
+            a.factor * b.factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|idx| ((idx * 37 + seed * 11) % 64) as f32 / 8.0 - 4.0).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_is_the_sum_of_products(rows in 1..40_usize, depth in 1..40_usize, columns in 1..40_usize, gap in 0..3_usize, flags in 0..8_u8) {
+            let (turned, kept, threads) = (flags & 1 > 0, flags & 2 > 0, if flags & 4 > 0 { Threads::All } else { Threads::One });
+            let (a, b) = (values(rows * (depth + gap), 1), values(depth * columns, 2));
+            let at = |row: usize, idx: usize| if turned { b[idx * depth + row] } else { b[row * columns + idx] };
+            let mut out = values(rows * columns, 3);
+            let expected: Vec<f32> = (0..rows * columns).map(|idx| {
+                let (row, column) = (idx / columns, idx % columns);
+                let product: f32 = (0..depth).map(|step| a[row * (depth + gap) + step] * at(step, column)).sum();
+                product * 0.5 + if kept { out[idx] } else { 0.0 }
+            }).collect();
+            let right = if turned { Matrix::new(&b, columns, depth).transposed() } else { Matrix::new(&b, depth, columns) };
+            let old = if kept { Old::Kept } else { Old::Replaced };
+            multiply(&mut MatrixMut::new(&mut out, rows, columns), old, Matrix::strided(&a, rows, depth, depth + gap).times(0.5), right, threads);
+            // All numbers are small multiples of 1/64: the sums are exact in any order.
+            prop_assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn parts_of_a_matrix_are_changed_in_their_place() {
+        let mut values = vec![0.0; 12];
+        let mut parts = MatrixMut::new(&mut values, 2, 6).split_columns(4);
+        assert_eq!(parts.len(), 2);
+        parts[0].row(1).fill(1.0);
+        parts[1].rows(1, 1).row(0).fill(2.0);
+        assert_eq!(values, [0., 0., 0., 0., 0., 0., 1., 1., 1., 1., 2., 2.]);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 x 3 in 5 values")]
+    fn a_matrix_does_not_reach_behind_its_slice() {
+        let _ = Matrix::new(&[0.0; 5], 2, 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "1x1 = 1x2 times 3x1")]
+    fn shapes_must_fit() {
+        multiply(&mut MatrixMut::new(&mut [0.0], 1, 1), Old::Replaced, Matrix::new(&[0.0; 2], 1, 2), Matrix::new(&[0.0; 3], 3, 1), Threads::One);
+    }
+}
