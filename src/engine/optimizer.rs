@@ -58,12 +58,11 @@ impl AdamW {
     /// Updates `model` with the gradients of one step.
     pub fn step(&mut self, model: LlamaForCausalLM, mut gradients: Gradients, update: &Update) -> LlamaForCausalLM {
         self.count += 1;
-        // As torch.nn.utils.clip_grad_norm_ has it.
-        let clip = (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0).unsqueeze::<2>(); // [1, 1]
+        let clip = self.clip(update);
         model.map(&mut |weight| {
             let NamedTensor { name, dims, values } = weight;
             let values = match gradients.0.remove(&name) {
-                Some(gradient) if on_host(&values) && update.skip.is_none() => self.updated_on_host(&name, values, gradient, update),
+                Some(gradient) if on_host(&values) => self.updated_on_host(&name, values, gradient, update),
                 Some(gradient) => self.updated(&name, values, gradient * clip.clone(), update),
                 None => values,
             };
@@ -71,8 +70,16 @@ impl AdamW {
         })
     }
 
+    /// Factor of the gradients, `[1, 1]`, as `torch.nn.utils.clip_grad_norm_` has it.
+    fn clip(&self, update: &Update) -> Tensor<2> {
+        (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0).unsqueeze()
+    }
+
     /// As [`Self::updated`], in one pass.
     fn updated_on_host(&mut self, name: &str, parameter: Tensor<2>, gradient: Tensor<2>, update: &Update) -> Tensor<2> {
+        if update.skip.as_ref().is_some_and(|skip| skip.clone().into_scalar::<bool>()) {
+            return parameter;
+        }
         let rule = self.rule(name, update);
         let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
         let [parameter, exp_avg, exp_avg_sq] = adamw::update(parameter, old.exp_avg, old.exp_avg_sq, gradient, rule);
@@ -124,4 +131,46 @@ impl AdamW {
 /// Whether a parameter is a norm's scale, which Hugging Face's rule leaves undecayed.
 fn is_norm(name: &str) -> bool {
     name.rsplit('.').nth(1).is_some_and(|layer| layer.ends_with("norm"))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+
+    use super::*;
+    use crate::engine::ops::testing::{assert_same, noise};
+
+    /// A parameter `name` and its moments after three updates, each with a gradient norm of `norm`, in `dtype`.
+    fn updated(name: &str, dtype: DType, norm: f32, skip: Option<bool>) -> [Tensor<2>; 3] {
+        let config = OptimizerConfig { learning_rate: 1e-3, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 };
+        let mut optimizer = AdamW::new(config);
+        let (device, mut parameter) = (Device::flex(), noise([5, 9], 1, dtype));
+        for seed in 2..5 {
+            optimizer.count += 1;
+            let skip = skip.map(|skip| Tensor::<1, Bool>::from_data([skip], &device));
+            let update = Update { learning_rate: 0.01, norm: Tensor::<1>::from_data([norm], &device).cast(dtype), skip };
+            let gradient = noise([5, 9], seed, dtype);
+            parameter = if on_host(&parameter) {
+                optimizer.updated_on_host(name, parameter, gradient, &update)
+            } else {
+                let clip = optimizer.clip(&update);
+                optimizer.updated(name, parameter, gradient * clip, &update)
+            };
+        }
+        let moments = optimizer.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: parameter.zeros_like(), exp_avg_sq: parameter.zeros_like() });
+        [parameter, moments.exp_avg, moments.exp_avg_sq]
+    }
+
+    #[test]
+    fn the_pass_on_the_cpu_and_the_tensor_operations_agree() {
+        for name in ["model.norm.weight", "lm_head.weight"] {
+            for (norm, skip) in [(0.5, None), (3.0, None), (3.0, Some(false)), (3.0, Some(true))] {
+                let host = updated(name, DType::F32, norm, skip);
+                let composed = updated(name, DType::F64, norm, skip);
+                for (host, composed) in host.into_iter().zip(composed) {
+                    assert_same(name, host, composed.cast(DType::F32));
+                }
+            }
+        }
+    }
 }
