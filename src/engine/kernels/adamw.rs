@@ -37,7 +37,7 @@ pub fn update(parameter: Tensor<2>, exp_avg: Tensor<2>, exp_avg_sq: Tensor<2>, g
     let [beta1, beta2] = rule.betas;
     let blocks = parameter.chunks_mut(BLOCK).zip(exp_avg.chunks_mut(BLOCK)).zip(exp_avg_sq.chunks_mut(BLOCK)).zip(gradient.values().chunks(BLOCK));
     for_each(blocks.collect(), |(((parameter, exp_avg), exp_avg_sq), gradient): Block<'_>| {
-        best(|| {
+        best!({
             for (((parameter, mean), square), gradient) in parameter.iter_mut().zip(exp_avg).zip(exp_avg_sq).zip(gradient) {
                 let gradient = gradient * rule.clip;
                 *mean = *mean * beta1 + gradient * (1.0 - beta1);

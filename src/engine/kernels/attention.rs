@@ -135,7 +135,7 @@ impl Job<'_> {
 /// Writes the attention weights of a chunk, `[queries, keys]`, 0 where a key is in the future.
 fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Positions, scale: f32) {
     multiply(&mut MatrixMut::new(weights, chunk.queries, chunk.keys), Old::Replaced, queries.times(scale), keys.transposed(), Threads::One);
-    best(|| {
+    best!({
         for (idx, row) in weights.chunks_exact_mut(chunk.keys).enumerate() {
             let (past, future) = row.split_at_mut(chunk.keys - chunk.queries + idx + 1);
             softmax(past);
@@ -146,12 +146,9 @@ fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Pos
 
 /// Turns gradients of weights into gradients of scores: `P (dP - sum of P dP)`, row by row.
 fn slopes(weights: &[f32], d_weights: &mut [f32], length: usize) {
-    best(|| {
+    best!({
         for (row, d_row) in weights.chunks_exact(length).zip(d_weights.chunks_exact_mut(length)) {
-            let delta = {
-                let d_row = &*d_row;
-                sum(length, |idx| row[idx] * d_row[idx])
-            };
+            let delta = sum([row, d_row], |[weight, d]| weight * d);
             for (d, weight) in d_row.iter_mut().zip(row) {
                 *d = weight * (*d - delta);
             }

@@ -5,25 +5,25 @@ use burn::tensor::Tensor;
 use super::host::{Floats, buffer, ids, tensor};
 use super::matmul::{Matrix, MatrixMut, Old, Threads, multiply};
 use super::rows::for_each;
-use super::vector::{best, exp, max, softmax, sum};
+use super::vector::{best, log_sum_exp, softmax};
 use crate::engine::ops::head::{HeadStep, Targets};
 use crate::plan::HEAD_ROWS;
+
+/// Rows of logits that are held where no gradient is wanted: enough for the matrix product, and few to be written and read again.
+const LOSS_ROWS: usize = 256;
 
 /// Losses of all targets, `[N, K]`.
 pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tensor<2> {
     let dims = targets.mask.dims();
     let head = Head::new(rows, weight, targets);
     let mut losses = buffer(head.mask.values().len());
-    let mut logits = head.logits_buffer();
-    for (chunk, losses) in losses.chunks_mut(HEAD_ROWS * head.k).enumerate() {
-        let first = chunk * HEAD_ROWS;
+    let mut logits = head.logits_buffer(LOSS_ROWS);
+    for (chunk, losses) in losses.chunks_mut(LOSS_ROWS * head.k).enumerate() {
+        let first = chunk * LOSS_ROWS;
         let logits = head.logits(&mut logits, first, losses.len() / head.k);
         let rows = logits.chunks_exact(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
         for_each(rows, |(idx, (logits, losses)): (usize, (&[f32], &mut [f32]))| {
-            let log_sum = best(|| {
-                let largest = max(logits);
-                largest + sum(logits.len(), |idx| exp(logits[idx] - largest)).ln()
-            });
+            let log_sum = best!(log_sum_exp(logits));
             head.write_losses(first + idx, log_sum, |id| logits[id], losses);
         });
     }
@@ -36,7 +36,7 @@ pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets,
     let head = Head::new(rows, weight, targets);
     let mut losses = buffer(head.mask.values().len());
     let mut d_rows = buffer(n * width);
-    let mut logits = head.logits_buffer();
+    let mut logits = head.logits_buffer(HEAD_ROWS);
     let mut old = if sum.is_some() { Old::Kept } else { Old::Replaced };
     let mut d_weight = sum.map_or_else(|| buffer(head.vocabulary * width), |sum| Floats::of(sum).into_vec());
     for (chunk, (losses, d_rows)) in losses.chunks_mut(HEAD_ROWS * head.k).zip(d_rows.chunks_mut(HEAD_ROWS * width)).enumerate() {
@@ -81,8 +81,8 @@ impl Head {
         Matrix::new(&self.rows.values()[first * self.width..], count, self.width)
     }
 
-    fn logits_buffer(&self) -> Vec<f32> {
-        buffer(HEAD_ROWS.min(self.num_rows) * self.vocabulary)
+    fn logits_buffer(&self, rows: usize) -> Vec<f32> {
+        buffer(rows.min(self.num_rows) * self.vocabulary)
     }
 
     /// The logits of `count` rows from `first` on, in `room`.
@@ -106,13 +106,13 @@ impl Head {
         let (ids, mask) = (&self.ids[row * self.k..][..self.k], &self.mask.values()[row * self.k..][..self.k]);
         let mut targets = losses.iter_mut().zip(ids).zip(mask);
         targets.by_ref().for_each(|((loss, id), _)| *loss = logits[*id as usize]);
-        let (largest, total) = best(|| softmax(logits));
+        let (largest, total) = best!(softmax(logits));
         let log_sum = largest + total.ln();
         for (loss, mask) in losses.iter_mut().zip(mask) {
             *loss = (log_sum - *loss) * mask;
         }
         let factor = mask.iter().sum::<f32>() * scale;
-        best(|| logits.iter_mut().for_each(|value| *value *= factor));
+        best!(logits.iter_mut().for_each(|value| *value *= factor));
         for (id, mask) in ids.iter().zip(mask) {
             logits[*id as usize] -= mask * scale;
         }

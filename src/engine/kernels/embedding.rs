@@ -19,7 +19,7 @@ pub fn forward(table: &Tensor<2>, token_ids: Tensor<1, Int>, k: usize) -> Tensor
     let size = block_rows(width * k);
     let blocks = out.chunks_mut(size * width).zip(token_ids.chunks(size * k)).collect();
     for_each(blocks, |(out, token_ids): (&mut [f32], &[u32])| {
-        best(|| {
+        best!({
             for (out, token_ids) in out.chunks_exact_mut(width).zip(token_ids.chunks_exact(k)) {
                 for id in token_ids {
                     for (out, value) in out.iter_mut().zip(&table.values()[*id as usize * width..][..width]) {
@@ -44,7 +44,7 @@ pub fn backward(sum: Tensor<2>, token_ids: Tensor<1, Int>, k: usize, d_out: Tens
     // By columns: then a table's row is added to in the order of its occurrences, on any number of threads.
     let blocks = MatrixMut::new(&mut out, rows, width).split_columns(BLOCK_COLUMNS).into_iter().enumerate().collect();
     for_each(blocks, |(block, mut table): (usize, MatrixMut<'_>)| {
-        best(|| {
+        best!({
             for (position, token_ids) in token_ids.chunks_exact(k).enumerate() {
                 let d_row = &d_out.values()[position * width..][..width][block * BLOCK_COLUMNS..];
                 for id in token_ids {

@@ -14,9 +14,9 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>
     let (weight, size) = (weight.values(), block_rows(width));
     let blocks = rows.values().chunks(size * width).zip(out.chunks_mut(size * width)).zip(inverse_rms.chunks_mut(size)).collect();
     for_each(blocks, |((rows, out), inverse_rms): ((&[f32], &mut [f32]), &mut [f32])| {
-        best(|| {
+        best!({
             for ((row, out), inverse) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(inverse_rms) {
-                let mean_square = sum(width, |idx| row[idx] * row[idx]) / width as f32;
+                let mean_square = sum([row], |[x]| x * x) / width as f32;
                 *inverse = 1.0 / (mean_square + epsilon as f32).sqrt();
                 for ((out, x), w) in out.iter_mut().zip(row).zip(weight) {
                     *out = x * *inverse * w;
@@ -46,15 +46,12 @@ pub fn backward(rows: Tensor<2>, inverse_rms: Tensor<2>, weight: &Tensor<2>, d_o
     let inputs = rows.values().chunks(size * width).zip(inverse_rms.values().chunks(size)).zip(around);
     let blocks = inputs.zip(d_rows.chunks_mut(size * width)).zip(d_weights.chunks_mut(width)).collect();
     for_each(blocks, |((((rows, inverse_rms), around), d_rows), d_weight): BackwardBlock<'_>| {
-        best(|| {
+        best!({
             for (idx, inverse) in inverse_rms.iter().enumerate() {
                 let (row, d_row) = (&rows[idx * width..][..width], &mut d_rows[idx * width..][..width]);
                 let inverse = *inverse;
                 // mean(n dn), where n is the normalised row and dn = w dy.
-                let mean = {
-                    let d_row = &*d_row;
-                    inverse * sum(width, |idx| row[idx] * d_row[idx] * weight[idx]) / width as f32
-                };
+                let mean = inverse * sum([row, d_row, weight], |[x, d, w]| x * d * w) / width as f32;
                 for (((d, x), w), d_weight) in d_row.iter_mut().zip(row).zip(weight).zip(d_weight.iter_mut()) {
                     let normalized = x * inverse;
                     *d_weight += *d * normalized;

@@ -17,7 +17,7 @@ pub fn turn(heads: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>, direction: f32) 
     let size = block_rows(row_width);
     let blocks = out.chunks_mut(size * row_width).enumerate().collect();
     for_each(blocks, |(block, rows): (usize, &mut [f32])| {
-        best(|| {
+        best!({
             for (idx, row) in rows.chunks_exact_mut(row_width).enumerate() {
                 let position = (block * size + idx) % length;
                 let (cos, sin) = (&cos[position * half..][..half], &sin[position * half..][..half]);

@@ -16,7 +16,7 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     let (mut out, b) = (Floats::of(a).into_vec(), Floats::of(b));
     let blocks = out.chunks_mut(BLOCK).zip(b.values().chunks(BLOCK)).collect();
     for_each(blocks, |(out, b): (&mut [f32], &[f32])| {
-        best(|| {
+        best!({
             for (out, b) in out.iter_mut().zip(b) {
                 *out += b;
             }
@@ -28,6 +28,6 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
 /// The sum of the squares of all values.
 pub fn sum_of_squares<const D: usize>(values: Tensor<D>) -> f64 {
     let values = Floats::of(values);
-    let parts: Vec<f64> = values.values().par_chunks(BLOCK).map(|block| f64::from(best(|| sum(block.len(), |idx| block[idx] * block[idx])))).collect();
+    let parts: Vec<f64> = values.values().par_chunks(BLOCK).map(|block| f64::from(best!({ sum([block], |[x]| x * x) }))).collect();
     parts.iter().sum()
 }

@@ -16,7 +16,7 @@ pub fn forward(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
     let mut out = buffer(gate.values().len());
     let blocks = gate.values().chunks(BLOCK).zip(up.values().chunks(BLOCK)).zip(out.chunks_mut(BLOCK)).collect();
     for_each(blocks, |((gate, up), out): ((&[f32], &[f32]), &mut [f32])| {
-        best(|| {
+        best!({
             for ((gate, up), out) in gate.iter().zip(up).zip(out) {
                 *out = gate * sigmoid(*gate) * up;
             }
@@ -31,7 +31,7 @@ pub fn backward(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>,
     let (mut gate, mut up, d_out) = (Floats::of(gate).into_vec(), Floats::of(up).into_vec(), Floats::of(d_out));
     let blocks = gate.chunks_mut(BLOCK).zip(up.chunks_mut(BLOCK)).zip(d_out.values().chunks(BLOCK)).collect();
     for_each(blocks, |((gate, up), d_out): ((&mut [f32], &mut [f32]), &[f32])| {
-        best(|| {
+        best!({
             for ((gate, up), d_out) in gate.iter_mut().zip(up).zip(d_out) {
                 let sigmoid = sigmoid(*gate);
                 let activated = *gate * sigmoid;

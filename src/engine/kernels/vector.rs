@@ -1,6 +1,6 @@
 //! Loops for the widest vectors that the CPU has, and the functions that they need.
 //!
-//! The loops are plain Rust over slices: inside of [`best`] the compiler knows the instruction set and turns them into vector
+//! The loops are plain Rust over slices: inside of [`best!`](best) the compiler knows the instruction set and turns them into vector
 //! instructions. Sums are kept in [`LANES`] parts whatever the width of the vectors is, and nothing is contracted to fused
 //! multiply-adds, so that all CPUs get the same numbers from these kernels.
 
@@ -16,9 +16,21 @@ pub(super) const LANES: usize = 16;
 /// What this CPU can do; asked once.
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
-/// Runs `loops`, compiled for the best instruction set that this CPU has.
+/// Runs loops, compiled for the best instruction set that this CPU has. A macro, since a closure that is not always inlined would
+/// be compiled for the least one.
+macro_rules! best {
+    ($loops:expr) => {
+        $crate::engine::kernels::vector::dispatch(
+            #[inline(always)]
+            || $loops,
+        )
+    };
+}
+pub(super) use best;
+
+/// Calls `loops` where the compiler knows the best instruction set that this CPU has.
 #[inline(always)]
-pub(super) fn best<R>(loops: impl FnOnce() -> R) -> R {
+pub(super) fn dispatch<R>(loops: impl FnOnce() -> R) -> R {
     struct Loops<F>(F);
     impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Loops<F> {
         type Output = R;
@@ -68,18 +80,21 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The sum of `term(idx)` over `0..length`, in the order that depends on the length alone.
+/// The sum of `term` of each column of `N` rows of equal length, in the order that depends on the length alone.
 #[inline(always)]
-pub(super) fn sum(length: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
+    let length = rows[0].len();
     let whole = length - length % LANES;
     for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(start + lane);
+        // Arrays of a known length: no check of bounds is left inside, so that the loop becomes vector instructions.
+        let chunks: [&[f32; LANES]; N] = rows.map(|row| row[start..start + LANES].try_into().expect("a chunk has this length"));
+        for lane in 0..LANES {
+            lanes[lane] += term(chunks.map(|chunk| chunk[lane]));
         }
     }
     for idx in whole..length {
-        lanes[idx - whole] += term(idx);
+        lanes[idx - whole] += term(rows.map(|row| row[idx]));
     }
     reduce(lanes, |a, b| a + b)
 }
@@ -114,6 +129,18 @@ fn reduce(lanes: [f32; LANES], pair: impl Fn(f32, f32) -> f32) -> f32 {
     values[0]
 }
 
+/// The logarithm of the sum of the exponentials of `values`.
+#[inline(always)]
+pub(super) fn log_sum_exp(values: &[f32]) -> f32 {
+    let largest = max(values);
+    let total = sum(
+        [values],
+        #[inline(always)]
+        |[value]| exp(value - largest),
+    );
+    largest + total.ln()
+}
+
 /// Replaces a row of scores by its softmax; returns the largest score and the sum of the exponentials relative to it.
 #[inline(always)]
 pub(super) fn softmax(row: &mut [f32]) -> (f32, f32) {
@@ -121,10 +148,7 @@ pub(super) fn softmax(row: &mut [f32]) -> (f32, f32) {
     for value in row.iter_mut() {
         *value = exp(*value - largest);
     }
-    let total = {
-        let row = &*row;
-        sum(row.len(), |idx| row[idx])
-    };
+    let total = sum([row], |[value]| value);
     let scale = 1.0 / total;
     for value in row.iter_mut() {
         *value *= scale;
@@ -143,7 +167,7 @@ mod tests {
         #[test]
         fn the_exponential_is_that_of_f64(x in -87.0_f32..88.0) {
             let expected = f64::from(x).exp();
-            for found in [exp(x), best(|| exp(x))] {
+            for found in [exp(x), best!(exp(x))] {
                 prop_assert!((f64::from(found) / expected - 1.0).abs() < 2e-7, "{x}: {found} instead of {expected}");
             }
         }
@@ -151,8 +175,8 @@ mod tests {
         #[test]
         fn sums_and_maxima_are_those_of_plain_loops(values in prop::collection::vec(-1.0_f32..1.0, 1..100)) {
             let expected: f64 = values.iter().map(|value| f64::from(*value)).sum();
-            prop_assert!((f64::from(best(|| sum(values.len(), |idx| values[idx]))) - expected).abs() < 1e-5);
-            prop_assert_eq!(best(|| max(&values)), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            prop_assert!((f64::from(best!(sum([&values], |[value]| value))) - expected).abs() < 1e-5);
+            prop_assert_eq!(best!(max(&values)), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }
 
