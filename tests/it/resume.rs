@@ -9,6 +9,8 @@ use patchtui::config::{LoadRequest, RunConfig, load};
 use patchtui::engine::{Job, execute};
 use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunEnd, RunEvent, command_channel};
 
+use crate::program::{Bench, output};
+
 /// Nine steps of a tiny network: six with K = 4, three with K = 1.
 pub(crate) const TINY: [&str; 13] = [
     "model.hidden_size=32",
@@ -234,4 +236,24 @@ fn tasks_are_scored_on_their_cadence_and_change_nothing() {
     all.dedup();
     assert_eq!(all, [0, 2, 4, 6, 8, 9]);
     assert!(final_bytes(&plain) == final_bytes(&stopped), "a stop changes the run");
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    // Wide enough that rows, columns and matrix products are shared among the threads, with a long and a short last block.
+    let sets = ["model.hidden_size=96", "model.intermediate_size=260", "training.context_length=80", "training.tokens_per_step=3200", "training.tokens=16000"];
+    let bytes = |threads: &str| {
+        let bench = Bench::new();
+        let mut command = bench.patchtui(&["run", "demo", "--no-tui", "--name", "wide", "--set", threads]);
+        for set in TINY.iter().chain(&sets) {
+            command.args(["--set", set]);
+        }
+        let (code, _, errors) = output(command);
+        assert_eq!(code, 0, "{errors}");
+        final_bytes(&bench.run_dir("wide"))
+    };
+    let one = bytes("threads=1");
+    for threads in ["threads=2", "threads=3"] {
+        assert!(bytes(threads) == one, "{threads}");
+    }
 }

@@ -78,8 +78,9 @@ impl TrainerState {
     pub const FORMAT_VERSION: u32 = 2;
 
     /// Version of the arithmetic of today. Another order of additions is another version: it follows the same run, but not to
-    /// the last bit. 1 recorded the forward pass; 2 has backward passes of its own.
-    pub const ARITHMETIC: u32 = 2;
+    /// the last bit. 1 recorded the forward pass; 2 had backward passes of its own; 3 has kernels, and one order for all numbers of
+    /// threads.
+    pub const ARITHMETIC: u32 = 3;
 
     /// What differs from `expected`, the state that the plan has after the same number of updates; causes before consequences.
     ///
