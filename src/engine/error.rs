@@ -95,6 +95,10 @@ impl EngineError {
             Self::Device(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Plan(error) => error.hint(),
+            // The run reads texts as long as its context; there is no flag for it.
+            Self::Task(TaskError::ContinuationTooLong { tokens, .. }) => {
+                format!("under another --name, raise training.context_length to {tokens} or more, or take the task out of tasks.names")
+            }
             Self::Task(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
             Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
@@ -194,6 +198,11 @@ mod tests {
                 EngineError::OtherData { step: 40 },
                 "the text or its tokenizer has changed since the checkpoint at step 40",
                 "restore the original, or start a new run under another --name",
+            ),
+            (
+                TaskError::ContinuationTooLong { task: "piqa".into(), doc_id: 65, tokens: 80, max_length: 64 }.into(),
+                "piqa, document 65: the continuation has 80 tokens, but the network reads 64 at once",
+                "under another --name, raise training.context_length to 80 or more, or take the task out of tasks.names",
             ),
             (EngineError::Io { path: "run/plan.json".into(), source: denied() }, "run/plan.json: permission denied", disk),
         ];
