@@ -380,12 +380,16 @@ fn a_deep_network_is_computed_on_a_thread_of_the_pool() {
             (losses.into_iter().reduce(|a, b| a + b).unwrap(), sum)
         }
     };
+    let here = job.clone()();
     let (loss, sum) = Workers::start(device, StopFlag::default()).unwrap().run(job).unwrap();
+    assert_eq!(bits(values(loss.clone())), bits(values(here.0)));
     let [(first_loss, mut expected), (second_loss, second)] = batches.map(|batch| step(&model, &batch, 1.0 / 14.0, false));
     expected.accumulate(second);
     assert_close("loss", &values(loss * (1.0 / 14.0)), &values(first_loss + second_loss), 1e-6);
     assert_eq!(sum.0.len(), 200 * 9 + 3);
     for (name, gradient) in sum.0 {
+        assert_eq!(bits(values(gradient.clone())), bits(values(here.1.0[&name].clone())), "{name}");
+        // Added inside of the product, where the sum of two products rounds once less.
         assert_close(&name, &values(gradient), &values(expected.0[&name].clone()), 1e-6);
     }
 }
