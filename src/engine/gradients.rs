@@ -14,7 +14,11 @@ pub struct Gradients(pub BTreeMap<String, Tensor<2>>);
 impl Gradients {
     /// Adds `gradient` to that of `weight`.
     pub fn add(&mut self, weight: &NamedTensor, gradient: Tensor<2>) {
-        self.add_named(weight.name.clone(), gradient);
+        let sum = match self.take(weight) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        self.put(weight, sum);
     }
 
     /// Takes the sum for `weight` out, so that it has one owner and can be changed in place; to be [`put`](Self::put) back.
@@ -25,13 +29,6 @@ impl Gradients {
     /// Sets the sum for `weight`.
     pub fn put(&mut self, weight: &NamedTensor, sum: Tensor<2>) {
         self.0.insert(weight.name.clone(), sum);
-    }
-
-    /// Adds all of `other`.
-    pub fn accumulate(&mut self, other: Self) {
-        for (name, gradient) in other.0 {
-            self.add_named(name, gradient);
-        }
     }
 
     /// Global L2 norm, `[1]`; `None` without a gradient.
@@ -45,13 +42,5 @@ impl Gradients {
         }
         let squares = self.0.values().map(|gradient| gradient.clone().square().sum_dim(1).sum_dim(0).reshape([1]));
         squares.reduce(|sum, square| sum + square).map(Tensor::sqrt)
-    }
-
-    fn add_named(&mut self, name: String, gradient: Tensor<2>) {
-        let sum = match self.0.remove(&name) {
-            Some(known) => known + gradient,
-            None => gradient,
-        };
-        self.0.insert(name, sum);
     }
 }

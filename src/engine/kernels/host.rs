@@ -10,14 +10,14 @@ pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> bool {
 }
 
 /// The values of an f32 tensor in this process, in the order of its shape.
-pub struct Floats(FlexTensor);
+pub(super) struct Floats(FlexTensor);
 
 impl Floats {
     /// The values of `tensor`; copied only if they do not lie in order.
     ///
     /// # Panics
     /// When the tensor is not [`on_host`].
-    pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+    pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
         let tensor = tensor.try_into_primitive::<Flex>().expect("the caller asked where the tensor is");
         let lies_in_order = tensor.as_slice::<f32>().is_some();
         Self(if lies_in_order { tensor } else { tensor.to_contiguous() })
@@ -27,7 +27,7 @@ impl Floats {
     ///
     /// # Panics
     /// Never: they were put in order.
-    pub fn values(&self) -> &[f32] {
+    pub(super) fn values(&self) -> &[f32] {
         self.0.as_slice().expect("the values lie in order")
     }
 
@@ -35,7 +35,7 @@ impl Floats {
     ///
     /// # Panics
     /// Never: they are f32.
-    pub fn into_vec(self) -> Vec<f32> {
+    pub(super) fn into_vec(self) -> Vec<f32> {
         self.0.into_data().try_into_vec().expect("the values are f32")
     }
 }

@@ -21,5 +21,5 @@ mod sum;
 pub mod swiglu;
 mod vector;
 
-pub use host::{Floats, on_host};
+pub use host::on_host;
 pub use sum::{add, sum_of_squares};
