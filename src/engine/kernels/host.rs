@@ -52,7 +52,7 @@ pub(super) fn ids<const D: usize>(tensor: Tensor<D, Int>) -> Vec<u32> {
 
 /// A vector of `length` values that a kernel is about to write, all of them.
 ///
-/// They are zero, which costs 2 to 5 % of a step: memory without content would need a promise of every kernel. It is cheap, since
+/// They are zero: memory without content would need a promise of every kernel. It is cheap, since
 /// memory that was freed before stays in the process.
 pub(super) fn buffer(length: usize) -> Vec<f32> {
     vec![0.0; length]

@@ -98,6 +98,23 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+/// `a b` in new memory, `[rows of a, columns of b]`.
+///
+/// # Panics
+/// When the shapes do not fit, or there is nothing to add.
+#[expect(unsafe_code, reason = "large memory is not cleared before all of it is written")]
+pub fn product(a: Matrix<'_>, b: Matrix<'_>, threads: Threads) -> Vec<f32> {
+    assert!(a.columns > 0, "a product has terms");
+    let length = a.rows * b.columns;
+    let mut values = Vec::with_capacity(length);
+    let mut out = MatrixMut { start: values.as_mut_ptr(), rows: a.rows, columns: b.columns, row_stride: b.columns, owner: PhantomData };
+    multiply(&mut out, Old::Replaced, a, b, threads);
+    // SAFETY: `out` is all of the first `length` values, and a product whose old values are replaced writes each of them without
+    // reading it.
+    unsafe { values.set_len(length) };
+    values
+}
+
 /// Who computes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -186,7 +203,11 @@ mod tests {
             }).collect();
             let right = if turned { Matrix::new(&b, columns, depth).transposed() } else { Matrix::new(&b, depth, columns) };
             let old = if kept { Old::Kept } else { Old::Replaced };
-            multiply(&mut MatrixMut::new(&mut out, rows, columns), old, Matrix::strided(&a, rows, depth, depth + gap).times(0.5), right, threads);
+            let left = Matrix::strided(&a, rows, depth, depth + gap).times(0.5);
+            if !kept {
+                prop_assert_eq!(&product(left, right, threads), &expected);
+            }
+            multiply(&mut MatrixMut::new(&mut out, rows, columns), old, left, right, threads);
             // All numbers are small multiples of 1/64: the sums are exact in any order.
             prop_assert_eq!(out, expected);
         }
