@@ -1,12 +1,14 @@
 //! `ops::attention` on the CPU: a head of a sequence is one job; the backward pass takes the heads that share keys together.
 //!
-//! A chunk's scores against all keys that it may see lie in the second cache; nothing longer than that is kept.
+//! A job copies what it reads of keys and values, in the order in which products read it: heads lie beside one another, so that the
+//! rows of one are far apart. A chunk's scores against all keys that it may see lie in the second cache; nothing longer is kept.
 
 use burn::tensor::Tensor;
 
 use super::host::{Floats, buffer, tensor};
-use super::matmul::{Matrix, MatrixMut, Old, Threads, multiply};
+use super::matmul::{Matrix, MatrixMut, Old};
 use super::rows::for_each;
+use super::small::{multiply, transposed};
 use super::vector::{best, softmax, sum};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
@@ -34,11 +36,16 @@ impl Sizes {
         Matrix::strided(&values[start..], rows.len(), self.width, row)
     }
 
-    /// The first `count` rows of one group of a sequence in `[B, keys, groups, H]`.
-    fn of_group<'a>(&self, values: &'a [f32], sequence: usize, group: usize, count: usize) -> Matrix<'a> {
+    /// Rows of one group of a sequence in `[B, keys, groups, H]`.
+    fn of_group<'a>(&self, values: &'a [f32], sequence: usize, group: usize) -> Matrix<'a> {
         let row = self.groups * self.width;
         let start = sequence * self.keys * row + group * self.width;
-        Matrix::strided(&values[start..], count, self.width, row)
+        Matrix::strided(&values[start..], self.keys, self.width, row)
+    }
+
+    /// The columns of `[H, keys]` that `chunk` may see.
+    fn first_keys<'a>(&self, values: &'a [f32], chunk: Positions) -> Matrix<'a> {
+        Matrix::strided(values, self.width, chunk.keys, self.keys)
     }
 
     fn heads_of_group(&self) -> usize {
@@ -63,14 +70,15 @@ pub fn forward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, positi
     });
     for_each(jobs.collect(), |(sequence, head, mut out): (usize, usize, MatrixMut<'_>)| {
         let group = head / sizes.heads_of_group();
+        let keys = transposed(sizes.of_group(keys.values(), sequence, group)); // [H, keys]
+        let values = sizes.of_group(values.values(), sequence, group).to_rows();
         let mut weights = buffer(ATTENTION_QUERIES.min(sizes.queries) * positions.keys);
         for chunk in positions.chunks(ATTENTION_QUERIES) {
             let first = chunk.start - positions.start;
             let weights = &mut weights[..chunk.queries * chunk.keys];
-            let rows = sizes.of_head(queries.values(), sequence, head, first..first + chunk.queries);
-            attend(weights, rows, sizes.of_group(keys.values(), sequence, group, chunk.keys), chunk, sizes.scale());
-            let values = sizes.of_group(values.values(), sequence, group, chunk.keys);
-            multiply(&mut out.rows(first, chunk.queries), Old::Replaced, Matrix::new(weights, chunk.queries, chunk.keys), values, Threads::One);
+            attend(weights, sizes.of_head(queries.values(), sequence, head, first..first + chunk.queries), sizes.first_keys(&keys, chunk), chunk);
+            let values = Matrix::new(&values, chunk.keys, sizes.width);
+            multiply(&mut out.rows(first, chunk.queries), Old::Replaced, Matrix::new(weights, chunk.queries, chunk.keys), values);
         }
     });
     tensor(out, dims)
@@ -108,6 +116,9 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(self, sizes: Sizes, positions: Positions, [queries, keys, values, d_out]: [&[f32]; 4]) {
         let Self { sequence, group, d_queries, mut d_keys, mut d_values } = self;
+        let (keys, values) = (sizes.of_group(keys, sequence, group), sizes.of_group(values, sequence, group));
+        let (turned_keys, turned_values, keys) = (transposed(keys), transposed(values), keys.to_rows());
+        let (mut key_sums, mut value_sums) = (buffer(keys.len()), buffer(keys.len())); // [keys, H]
         let room = ATTENTION_QUERIES.min(sizes.queries) * positions.keys;
         let (mut weights, mut d_weights) = (buffer(room), buffer(room));
         for (idx, mut d_queries) in d_queries.split_columns(sizes.width).into_iter().enumerate() {
@@ -116,25 +127,33 @@ impl Job<'_> {
                 let first = chunk.start - positions.start;
                 let (count, length) = (chunk.queries, chunk.keys);
                 let (weights, d_weights) = (&mut weights[..count * length], &mut d_weights[..count * length]);
-                let of_head = |values| sizes.of_head(values, sequence, head, first..first + count);
-                let of_group = |values| sizes.of_group(values, sequence, group, length);
-                attend(weights, of_head(queries), of_group(keys), chunk, sizes.scale());
-                let matrix = Matrix::new(weights, count, length);
-                multiply(&mut d_values.rows(0, length), Old::Kept, matrix.transposed(), of_head(d_out), Threads::One);
-                let mut d_matrix = MatrixMut::new(d_weights, count, length);
-                multiply(&mut d_matrix, Old::Replaced, of_head(d_out), of_group(values).transposed(), Threads::One);
+                let [queries, d_out] = [queries, d_out].map(|values| sizes.of_head(values, sequence, head, first..first + count).to_rows());
+                let [queries, d_out] = [&queries, &d_out].map(|rows| Matrix::new(rows, count, sizes.width));
+                attend(weights, queries, sizes.first_keys(&turned_keys, chunk), chunk);
+                let sums = &mut MatrixMut::new(&mut value_sums, sizes.keys, sizes.width);
+                multiply(&mut sums.rows(0, length), Old::Kept, Matrix::new(weights, count, length).transposed(), d_out);
+                multiply(&mut MatrixMut::new(d_weights, count, length), Old::Replaced, d_out, sizes.first_keys(&turned_values, chunk));
                 slopes(weights, d_weights, length);
-                let d_scores = Matrix::new(d_weights, count, length);
-                multiply(&mut d_queries.rows(first, count), Old::Replaced, d_scores.times(sizes.scale()), of_group(keys), Threads::One);
-                multiply(&mut d_keys.rows(0, length), Old::Kept, d_scores.transposed().times(sizes.scale()), of_head(queries), Threads::One);
+                let d_scores = Matrix::new(d_weights, count, length).times(sizes.scale());
+                multiply(&mut d_queries.rows(first, count), Old::Replaced, d_scores, Matrix::new(&keys, length, sizes.width));
+                let sums = &mut MatrixMut::new(&mut key_sums, sizes.keys, sizes.width);
+                multiply(&mut sums.rows(0, length), Old::Kept, d_scores.transposed(), queries);
+            }
+        }
+        for (target, sums) in [(&mut d_keys, key_sums), (&mut d_values, value_sums)] {
+            for (row, sum) in sums.chunks_exact(sizes.width).enumerate() {
+                target.row(row).copy_from_slice(sum);
             }
         }
     }
 }
 
 /// Writes the attention weights of a chunk, `[queries, keys]`, 0 where a key is in the future.
-fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Positions, scale: f32) {
-    multiply(&mut MatrixMut::new(weights, chunk.queries, chunk.keys), Old::Replaced, queries.times(scale), keys.transposed(), Threads::One);
+///
+/// `queries`: `[queries, H]`, `keys`: `[H, keys]`.
+fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Positions) {
+    let scale = (keys.rows as f32).powf(-0.5);
+    multiply(&mut MatrixMut::new(weights, chunk.queries, chunk.keys), Old::Replaced, queries.times(scale), keys);
     best!({
         for (idx, row) in weights.chunks_exact_mut(chunk.keys).enumerate() {
             let (past, future) = row.split_at_mut(chunk.keys - chunk.queries + idx + 1);

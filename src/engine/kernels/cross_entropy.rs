@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::host::{Floats, buffer, ids, tensor};
-use super::matmul::{Matrix, MatrixMut, Old, Threads, multiply};
+use super::matmul::{Matrix, MatrixMut, Old, multiply};
 use super::rows::for_each;
 use super::vector::{best, log_sum_exp, softmax};
 use crate::engine::ops::head::{HeadStep, Targets};
@@ -45,9 +45,9 @@ pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets,
         let rows = logits.chunks_exact_mut(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
         for_each(rows, |(idx, (logits, losses)): (usize, (&mut [f32], &mut [f32]))| head.differentiate(first + idx, logits, losses, scale as f32));
         let d_logits = Matrix::new(logits, count, head.vocabulary);
-        multiply(&mut MatrixMut::new(d_rows, count, width), Old::Replaced, d_logits, head.weight(), Threads::All);
+        multiply(&mut MatrixMut::new(d_rows, count, width), Old::Replaced, d_logits, head.weight());
         let mut d_weight = MatrixMut::new(&mut d_weight, head.vocabulary, width);
-        multiply(&mut d_weight, old, d_logits.transposed(), head.rows(first, count), Threads::All);
+        multiply(&mut d_weight, old, d_logits.transposed(), head.rows(first, count));
         old = Old::Kept;
     }
     let loss_sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
@@ -89,7 +89,7 @@ impl Head {
     fn logits<'a>(&self, room: &'a mut [f32], first: usize, count: usize) -> &'a mut [f32] {
         let room = &mut room[..count * self.vocabulary];
         let mut out = MatrixMut::new(room, count, self.vocabulary);
-        multiply(&mut out, Old::Replaced, self.rows(first, count), self.weight().transposed(), Threads::All);
+        multiply(&mut out, Old::Replaced, self.rows(first, count), self.weight().transposed());
         room
     }
 

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::host::{Floats, tensor};
-use super::matmul::{Matrix, MatrixMut, Old, Threads, multiply, product};
+use super::matmul::{Matrix, MatrixMut, Old, multiply, product};
 
 /// `rows W^T`.
 pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
@@ -28,8 +28,8 @@ pub fn d_weight(rows: &Tensor<2>, d_out: &Tensor<2>, sum: Option<Tensor<2>>) -> 
 
 /// `sum + a b`.
 fn sum_with(sum: Option<Tensor<2>>, [rows, columns]: [usize; 2], a: Matrix<'_>, b: Matrix<'_>) -> Tensor<2> {
-    let Some(sum) = sum else { return tensor(product(a, b, Threads::All), [rows, columns]) };
+    let Some(sum) = sum else { return tensor(product(a, b), [rows, columns]) };
     let mut out = Floats::of(sum).into_vec();
-    multiply(&mut MatrixMut::new(&mut out, rows, columns), Old::Kept, a, b, Threads::All);
+    multiply(&mut MatrixMut::new(&mut out, rows, columns), Old::Kept, a, b);
     tensor(out, [rows, columns])
 }

@@ -7,13 +7,13 @@ use gemm::Parallelism;
 /// A matrix in a slice. Either its rows or its columns lie in order.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
     /// What every value stands for: this times itself.
-    factor: f32,
+    pub(super) factor: f32,
 }
 
 impl<'a> Matrix<'a> {
@@ -29,6 +29,19 @@ impl<'a> Matrix<'a> {
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(rows == 0 || (rows - 1) * row_stride + columns <= values.len(), "{rows} x {columns} in {} values", values.len());
         Self { values, rows, columns, row_stride, column_stride: 1, factor: 1.0 }
+    }
+
+    /// One row of a matrix whose rows lie in order.
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        debug_assert_eq!(self.column_stride, 1, "rows lie in order");
+        &self.values[row * self.row_stride..][..self.columns]
+    }
+
+    /// Its rows one after the other in memory of their own.
+    pub(super) fn to_rows(self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.rows * self.columns);
+        (0..self.rows).for_each(|row| values.extend_from_slice(self.row(row)));
+        values
     }
 
     /// Rows and columns exchanged; nothing is moved.
@@ -49,8 +62,8 @@ impl<'a> Matrix<'a> {
 pub struct MatrixMut<'a> {
     /// The first value.
     start: *mut f32,
-    rows: usize,
-    columns: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
     row_stride: usize,
     owner: PhantomData<&'a mut [f32]>,
 }
@@ -98,30 +111,21 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// `a b` in new memory, `[rows of a, columns of b]`.
+/// `a b` in new memory, `[rows of a, columns of b]`, on all threads.
 ///
 /// # Panics
 /// When the shapes do not fit, or there is nothing to add.
 #[expect(unsafe_code, reason = "large memory is not cleared before all of it is written")]
-pub fn product(a: Matrix<'_>, b: Matrix<'_>, threads: Threads) -> Vec<f32> {
+pub fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     assert!(a.columns > 0, "a product has terms");
     let length = a.rows * b.columns;
     let mut values = Vec::with_capacity(length);
     let mut out = MatrixMut { start: values.as_mut_ptr(), rows: a.rows, columns: b.columns, row_stride: b.columns, owner: PhantomData };
-    multiply(&mut out, Old::Replaced, a, b, threads);
+    multiply(&mut out, Old::Replaced, a, b);
     // SAFETY: `out` is all of the first `length` values, and a product whose old values are replaced writes each of them without
     // reading it.
     unsafe { values.set_len(length) };
     values
-}
-
-/// Who computes a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Threads {
-    /// The calling thread: it is one of many that compute a product each.
-    One,
-    /// All of them.
-    All,
 }
 
 /// What becomes of the values that were in the result.
@@ -133,12 +137,12 @@ pub enum Old {
     Kept,
 }
 
-/// `out = a b`, or `out += a b`.
+/// `out = a b`, or `out += a b`, on all threads.
 ///
 /// # Panics
 /// When the shapes do not fit.
 #[expect(unsafe_code, reason = "the gemm crate takes pointers")]
-pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>, threads: Threads) {
+pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
     assert!(
         out.rows == a.rows && out.columns == b.columns && a.columns == b.rows,
         "{}x{} = {}x{} times {}x{}",
@@ -149,7 +153,6 @@ pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>,
         b.rows,
         b.columns
     );
-    let parallelism = if threads == Threads::All { Parallelism::Rayon(0) } else { Parallelism::None };
     let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
     // SAFETY: the views hold strides with which every element lies inside of the slices that they were made of (checked when
     // they were made; columns are a part of rows), the shapes fit (checked above), and `out`, borrowed for change, shares no
@@ -174,8 +177,16 @@ pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>,
             false,
             false,
             false,
-            parallelism,
+            Parallelism::Rayon(0),
         );
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    /// Multiples of 1/8 from -4 to 4.
+    pub(in super::super) fn values(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|idx| ((idx * 37 + seed * 11) % 64) as f32 / 8.0 - 4.0).collect()
     }
 }
 
@@ -183,16 +194,13 @@ pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>,
 mod tests {
     use proptest::prelude::*;
 
+    use super::testing::values;
     use super::*;
-
-    fn values(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|idx| ((idx * 37 + seed * 11) % 64) as f32 / 8.0 - 4.0).collect()
-    }
 
     proptest! {
         #[test]
-        fn a_product_is_the_sum_of_products(rows in 1..40_usize, depth in 1..40_usize, columns in 1..40_usize, gap in 0..3_usize, flags in 0..8_u8) {
-            let (turned, kept, threads) = (flags & 1 > 0, flags & 2 > 0, if flags & 4 > 0 { Threads::All } else { Threads::One });
+        fn a_product_is_the_sum_of_products(rows in 1..40_usize, depth in 1..40_usize, columns in 1..40_usize, gap in 0..3_usize, flags in 0..4_u8) {
+            let (turned, kept) = (flags & 1 > 0, flags & 2 > 0);
             let (a, b) = (values(rows * (depth + gap), 1), values(depth * columns, 2));
             let at = |row: usize, idx: usize| if turned { b[idx * depth + row] } else { b[row * columns + idx] };
             let mut out = values(rows * columns, 3);
@@ -205,9 +213,9 @@ mod tests {
             let old = if kept { Old::Kept } else { Old::Replaced };
             let left = Matrix::strided(&a, rows, depth, depth + gap).times(0.5);
             if !kept {
-                prop_assert_eq!(&product(left, right, threads), &expected);
+                prop_assert_eq!(&product(left, right), &expected);
             }
-            multiply(&mut MatrixMut::new(&mut out, rows, columns), old, left, right, threads);
+            multiply(&mut MatrixMut::new(&mut out, rows, columns), old, left, right);
             // All numbers are small multiples of 1/64: the sums are exact in any order.
             prop_assert_eq!(out, expected);
         }
@@ -232,6 +240,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "1x1 = 1x2 times 3x1")]
     fn shapes_must_fit() {
-        multiply(&mut MatrixMut::new(&mut [0.0], 1, 1), Old::Replaced, Matrix::new(&[0.0; 2], 1, 2), Matrix::new(&[0.0; 3], 3, 1), Threads::One);
+        multiply(&mut MatrixMut::new(&mut [0.0], 1, 1), Old::Replaced, Matrix::new(&[0.0; 2], 1, 2), Matrix::new(&[0.0; 3], 3, 1));
     }
 }

@@ -17,6 +17,7 @@ pub mod matmul;
 pub mod rms_norm;
 pub mod rotary;
 mod rows;
+mod small;
 mod sum;
 pub mod swiglu;
 mod vector;

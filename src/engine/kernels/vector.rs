@@ -14,7 +14,7 @@ use pulp::Arch;
 pub(super) const LANES: usize = 16;
 
 /// What this CPU can do; asked once.
-static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+pub(super) static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// Runs loops, compiled for the best instruction set that this CPU has. A macro, since a closure that is not always inlined would
 /// be compiled for the least one.
