@@ -56,6 +56,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures speed and memory: training steps on random weights, alone or against `PyTorch`; tokenizing; evaluating.
+    Bench(BenchArgs),
     /// Measures which share of each layer's neurons is strongly active on a text, as in figure 8 of the paper.
     Activations(ActivationsArgs),
     /// Continues prompts with a trained model.
@@ -141,6 +143,130 @@ pub struct PlanArgs {
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench`. `bench CONFIG` is short for `bench train CONFIG`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
+    /// Without a subcommand: training steps.
+    #[command(flatten)]
+    pub train: Option<BenchTrainArgs>,
+}
+
+/// Subcommands of `bench`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Times training steps of every stage: parts of a step, tokens per second, share of the peak, memory. The default.
+    ///
+    /// Weights and tokens are random, and no run is written; all else is what a run computes: micro-batches, their sum, clip and
+    /// update. Printed is the median step after the warm-up; its parts are those of all measured steps, scaled to it. The peak is
+    /// the fastest product of two large f32 matrices, measured before and after. Operations are 6 per weight and position plus
+    /// attention, as in `patchtui plan`. On a GPU the parts come from further steps, in which the host waits for each part.
+    Train(BenchTrainArgs),
+    /// Times how fast text becomes tokens.
+    Prepare(BenchPrepareArgs),
+    /// Times the token-level evaluation on random weights.
+    Eval(BenchEvalArgs),
+}
+
+/// Arguments of `bench train`.
+#[derive(Debug, Args)]
+pub struct BenchTrainArgs {
+    /// Configuration whose steps are taken; its text is not read.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Steps of each stage that are measured; 10 if left out, 4 with --check.
+    #[arg(long, value_name = "N")]
+    pub steps: Option<NonZeroUsize>,
+    /// Steps before them; 3 if left out, none with --check.
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<usize>,
+    /// Only this stage, counted from 1.
+    #[arg(long, value_name = "N")]
+    pub stage: Option<NonZeroUsize>,
+    /// Takes the same step in another program as well, in turn with this one.
+    #[arg(long, value_enum)]
+    pub against: Option<Against>,
+    /// How the other program computes; eager if left out.
+    #[arg(long, value_enum, requires = "against")]
+    pub mode: Option<ReferenceMode>,
+    /// A Python that has torch; python3 if left out.
+    #[arg(long, value_name = "PATH", requires = "against")]
+    pub python: Option<PathBuf>,
+    /// How often both take their turn; 3 if left out.
+    #[arg(long, value_name = "N", requires = "against", conflicts_with = "check")]
+    pub rounds: Option<NonZeroUsize>,
+    /// Compares the losses of the first steps, from the same weights and tokens, instead of times; fails if they differ by more
+    /// than 1e-4.
+    #[arg(long, requires = "against")]
+    pub check: bool,
+    /// One JSON document instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Leaves the first weights and all tokens in this folder.
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub keep_input: Option<PathBuf>,
+}
+
+/// Programs to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Against {
+    /// `PyTorch`.
+    Pytorch,
+}
+
+/// How `PyTorch` computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReferenceMode {
+    /// Operation by operation, in f32.
+    Eager,
+    /// With torch.compile, in f32.
+    Compile,
+    /// Operation by operation, under automatic casts to bf16.
+    Bf16,
+}
+
+/// Arguments of `bench prepare`.
+#[derive(Debug, Args)]
+pub struct BenchPrepareArgs {
+    /// Configuration whose tokenizer and text are used; `demo`, whose text is generated, if left out.
+    pub config: Option<String>,
+    /// Sets one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Reads this text instead of the configuration's; may be repeated.
+    #[arg(long = "text", value_name = "FILE")]
+    pub texts: Vec<PathBuf>,
+    /// Bytes of text that are generated where there are no files.
+    #[arg(long, value_name = "COUNT", default_value = "16M")]
+    pub bytes: String,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench eval`.
+#[derive(Debug, Args)]
+pub struct BenchEvalArgs {
+    /// Configuration whose network and validation settings are used.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// How often the evaluation is repeated.
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub rounds: NonZeroUsize,
     /// One JSON document instead of lines.
     #[arg(long)]
     pub json: bool,

@@ -5,6 +5,8 @@
 #[cfg(feature = "engine")]
 pub mod activations;
 pub mod attach;
+#[cfg(feature = "engine")]
+pub mod bench;
 pub mod capacity;
 pub mod config;
 pub mod ctl;
@@ -88,6 +90,10 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Eval(args)) => eval::eval(&args, &runs),
         #[cfg(not(feature = "engine"))]
         Some(Command::Eval(_)) => Err(engine::no_engine()),
+        #[cfg(feature = "engine")]
+        Some(Command::Bench(args)) => bench::bench(args),
+        #[cfg(not(feature = "engine"))]
+        Some(Command::Bench(_)) => Err(engine::no_engine()),
         #[cfg(feature = "engine")]
         Some(Command::Activations(args)) => activations::activations(&args, &runs),
         #[cfg(not(feature = "engine"))]

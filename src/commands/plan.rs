@@ -83,7 +83,7 @@ fn assumed_vocab_size(config: &RunConfig) -> usize {
 }
 
 /// Loads the tokenizer and checks the files; adds an assumption for each that is missing.
-fn tokenizer_if_there(config: &RunConfig, assumptions: &mut Vec<String>) -> Result<Option<Tokenizer>, CommandError> {
+pub(super) fn tokenizer_if_there(config: &RunConfig, assumptions: &mut Vec<String>) -> Result<Option<Tokenizer>, CommandError> {
     match Inputs::find(&config.data) {
         Ok(inputs) => return Ok(Some(inputs.tokenizer().clone())),
         Err(DataError::NoTokenizerFile { .. } | DataError::NothingMatches { .. }) => {}

@@ -11,6 +11,12 @@ pub fn keep_freed_memory() {
     glibc::keep_freed_memory();
 }
 
+/// Gives memory that is free back to the system, so that what is measured next does not count it.
+pub fn give_back_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    glibc::give_back_freed_memory();
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
     /// Never.
@@ -27,6 +33,12 @@ mod glibc {
             let is_set = unsafe { libc::mallopt(parameter, value) } == 1;
             debug_assert!(is_set, "glibc knows parameter {parameter}");
         }
+    }
+
+    #[expect(unsafe_code, reason = "glibc's allocator has no safe interface")]
+    pub(super) fn give_back_freed_memory() {
+        // SAFETY: malloc_trim takes a number, locks the allocator, and gives back only pages that no block uses.
+        unsafe { libc::malloc_trim(0) };
     }
 
     #[cfg(test)]

@@ -15,7 +15,9 @@ pub mod evaluate;
 pub mod generate;
 pub mod gradients;
 pub mod hugging_face;
+pub mod instruction_set;
 pub mod kernels;
+pub mod matmul_peak;
 pub mod model;
 pub mod named_tensor;
 mod open;
@@ -32,5 +34,5 @@ pub mod workers;
 
 pub use error::EngineError;
 pub use open::{LoadedModel, ModelFiles, OpenError, Origin};
-pub use train::{Job, execute};
+pub use train::{BenchSteps, Job, PartTimes, StageTimes, StepBench, execute};
 pub use trial::measure_speeds;

@@ -28,15 +28,41 @@ enum Kept {
     Input(Tensor<2>),
 }
 
+/// A part of the work on a micro-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepPart {
+    /// Embedding, layers and last norm.
+    Forward,
+    /// Logits, loss and their gradients, which are computed together.
+    Head,
+    /// The way back to the embedding; with recomputation, the layers' forward passes once more.
+    Backward,
+}
+
+/// Who watches a micro-batch while it is computed. A closure that says whether the work is to end is one.
+pub trait StepWatch {
+    /// Read between layers; once it is true, the micro-batch is given up.
+    fn is_stopped(&self) -> bool;
+
+    /// Hears that a part was computed, or on a GPU that it was queued.
+    fn ended(&self, _part: StepPart) {}
+}
+
+impl<F: Fn() -> bool> StepWatch for F {
+    fn is_stopped(&self) -> bool {
+        self()
+    }
+}
+
 /// Adds the gradients of `batch` to `gradients` and returns its loss, summed over scored targets: `[1]`.
 ///
-/// `is_stopped` is read between layers; once it is true, the micro-batch is given up: `None`, with useless gradients.
-pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, is_stopped: &dyn Fn() -> bool, gradients: &mut Gradients) -> Option<Tensor<1>> {
+/// `None` if `watch` says that the micro-batch is to be given up; the gradients are useless then.
+pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, watch: &dyn StepWatch, gradients: &mut Gradients) -> Option<Tensor<1>> {
     let (trunk, shared) = (&model.model, &input.shared);
     let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size); // [N, D]
     let mut kept = Vec::with_capacity(trunk.layers.len());
     for layer in &trunk.layers {
-        if is_stopped() {
+        if watch.is_stopped() {
             return None;
         }
         let input = input.recompute.then(|| rows.clone());
@@ -45,11 +71,13 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, is
         rows = out;
     }
     let (rows, norm) = trunk.norm.forward(rows);
+    watch.ended(StepPart::Forward);
     let head = head::forward_backward(&rows, &model.head().values, &batch.targets, input.scale, gradients.take(model.head()));
     gradients.put(model.head(), head.d_weight);
+    watch.ended(StepPart::Head);
     let mut d_rows = trunk.norm.backward(norm, head.d_rows, None, gradients); // [N, D]
     for (layer, kept) in trunk.layers.iter().zip(kept).rev() {
-        if is_stopped() {
+        if watch.is_stopped() {
             return None;
         }
         let saved = match kept {
@@ -59,5 +87,6 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, is
         d_rows = layer.backward(saved, shared, d_rows, gradients);
     }
     trunk.embed_tokens.backward(batch.ids.clone(), batch.patch_size, d_rows, gradients);
+    watch.ended(StepPart::Backward);
     Some(head.loss_sum)
 }

@@ -5,6 +5,8 @@
 #[cfg(feature = "engine")]
 mod activations;
 mod architecture;
+#[cfg(feature = "engine")]
+mod bench_command;
 mod checkpoints;
 mod config;
 mod control;

@@ -157,3 +157,35 @@ fn lm_eval_says_the_same() {
     println!("{report}");
     assert!(fs::read_to_string(folder.path().join("report.md")).unwrap().contains("hellaswag"));
 }
+
+/// Ours and torch's losses on the same weights and tokens, both stages, and one round of times.
+#[test]
+fn bench_takes_the_steps_that_torch_takes() {
+    for python in pythons() {
+        let bench = Bench::new();
+        let sets = [
+            "model.hidden_size=32",
+            "model.intermediate_size=48",
+            "model.num_hidden_layers=2",
+            "training.tokens_per_step=1024",
+            "optimizer.learning_rate=1e-3",
+            "threads=1",
+        ];
+        for more in [&["model.num_key_value_heads=1"][..], &["model.tie_word_embeddings=true", "training.recompute=true"]] {
+            let ask = |arguments: &[&str]| {
+                let mut command = bench.patchtui(&["bench", "demo", "--json", "--against", "pytorch", "--python", python.to_str().unwrap()]);
+                command.args(sets.iter().chain(more).flat_map(|set| ["--set", set])).args(arguments);
+                let (code, out, errors) = crate::program::output(command);
+                assert_eq!(code, 0, "{errors}\n{out}");
+                serde_json::from_str::<Value>(&out).unwrap()
+            };
+            let found = ask(&["--check"]);
+            assert_eq!((&found["is_within"], found["stages"].as_array().unwrap().len()), (&true.into(), 2), "{found}");
+            println!("largest difference {} with torch {}", found["largest_difference"], found["pytorch"]["torch"]);
+            let found = ask(&["--rounds", "1", "--steps", "2", "--warmup", "1", "--stage", "1"]);
+            let round = &found["stages"][0]["rounds"][0];
+            let [ours, theirs] = ["patchtui", "pytorch"].map(|name| round[name]["tokens_per_second"].as_f64().unwrap());
+            assert!((round["ratio"].as_f64().unwrap() - ours / theirs).abs() < 1e-9, "{round}");
+        }
+    }
+}

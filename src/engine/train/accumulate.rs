@@ -10,7 +10,7 @@ use crate::data::Loader;
 use crate::engine::batch::Batch;
 use crate::engine::gradients::Gradients;
 use crate::engine::model::LlamaForCausalLM;
-use crate::engine::step::{StepInput, micro_step};
+use crate::engine::step::{StepInput, StepWatch, micro_step};
 use crate::engine::train::clock::Clock;
 use crate::engine::workers::Workers;
 use crate::plan::StagePlan;
@@ -40,7 +40,8 @@ pub(super) struct StepText<'a> {
 /// The sum over those micro-batches of an update that were computed so far.
 #[derive(Debug, Default)]
 pub(super) struct Accumulation {
-    num_micro_batches: usize,
+    /// Micro-batches in the sum.
+    pub(super) num_micro_batches: usize,
     /// Summed over scored targets: `[1]`; `None` before the first micro-batch.
     loss: Option<Tensor<1>>,
     /// Of the loss times the scale of the step.
@@ -65,11 +66,19 @@ impl Accumulation {
     /// Computes the next micro-batch of `text` and adds it; returns false if the run is to end.
     pub(super) fn add_next(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> bool {
         clock.run();
-        let Computing { workers, model, input } = with;
-        let batch = text.micro_batch(self.num_micro_batches, workers, clock);
-        let (model, input, stop, mut gradients) = (model.clone(), input.clone(), workers.stop.clone(), std::mem::take(&mut self.gradients));
-        let computed = workers.run(move || micro_step(&model, &batch, &input, &|| stop.is_raised(), &mut gradients).map(|loss| (loss, gradients)));
+        let waiting = Instant::now();
+        let tokens = text.tokens(self.num_micro_batches);
+        clock.count_data_wait(waiting.elapsed());
+        let (batch, stop) = (text.upload(&tokens, with.workers), with.workers.stop.clone());
+        let is_added = self.add(with, batch, move || stop.is_raised());
         clock.rest();
+        is_added
+    }
+
+    /// Computes `batch`, the next micro-batch, under `watch` and adds it; returns false if it was given up.
+    pub(super) fn add(&mut self, with: Computing<'_>, batch: Batch, watch: impl StepWatch + Send + 'static) -> bool {
+        let (model, input, mut gradients) = (with.model.clone(), with.input.clone(), std::mem::take(&mut self.gradients));
+        let computed = with.workers.run(move || micro_step(&model, &batch, &input, &watch, &mut gradients).map(|loss| (loss, gradients)));
         let Some((loss, gradients)) = computed.flatten() else { return false };
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -88,16 +97,19 @@ impl Accumulation {
 }
 
 impl StepText<'_> {
-    /// The sequences of micro-batch `idx`, uploaded.
-    fn micro_batch(&self, idx: usize, workers: &Workers, clock: &mut Clock) -> Batch {
-        let waiting = Instant::now();
+    /// The sequences of micro-batch `idx`, one after another.
+    pub(super) fn tokens(&self, idx: usize) -> Vec<u32> {
         let sequence = self.stage.sequence_tokens();
         let mut tokens = vec![0; self.stage.micro_batch_size * sequence];
         let start = self.data_position + (idx * tokens.len()) as u64;
         for (idx, out) in tokens.chunks_mut(sequence).enumerate() {
             self.loader.read(start + (idx * sequence) as u64, out);
         }
-        clock.count_data_wait(waiting.elapsed());
-        Batch::new(&tokens, self.stage.micro_batch_size, self.stage.patch_size, &workers.device.device)
+        tokens
+    }
+
+    /// The same on the device.
+    pub(super) fn upload(&self, tokens: &[u32], workers: &Workers) -> Batch {
+        Batch::new(tokens, self.stage.micro_batch_size, self.stage.patch_size, &workers.device.device)
     }
 }

@@ -6,6 +6,7 @@
 mod trainer;
 
 mod accumulate;
+mod bench;
 mod clock;
 mod learner;
 
@@ -25,4 +26,5 @@ mod job;
 #[cfg(test)]
 mod tests;
 
+pub use bench::{BenchSteps, PartTimes, StageTimes, StepBench};
 pub use job::{Job, execute};

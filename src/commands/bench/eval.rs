@@ -1,0 +1,130 @@
+//! `patchtui bench eval`: how fast the token-level loss is measured. Start at [`eval`].
+
+use std::fs;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::cli::BenchEvalArgs;
+use crate::commands::CommandError;
+use crate::commands::bench::cpu::Cpu;
+use crate::commands::bench::document::FORMAT_VERSION;
+use crate::commands::bench::lines::{folded, milliseconds};
+use crate::commands::bench::peak_memory::PeakMemory;
+use crate::commands::bench::scratch::ScratchFolder;
+use crate::commands::bench::train::{plan_steps, prepare_device};
+use crate::commands::bench::{counted, median, print_json};
+use crate::data::random_tokens;
+use crate::engine::evaluate::{Validation, token_loss};
+use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::workers::Workers;
+use crate::report::{format, print, tell};
+use crate::run::{StopFlag, sanitize_line};
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct EvalDocument {
+    /// Version of this format.
+    format_version: u32,
+    /// `eval`.
+    bench: &'static str,
+    patchtui: &'static str,
+    config: String,
+    device: String,
+    threads: usize,
+    /// Null where the system does not say.
+    cpu: Option<String>,
+    num_parameters: u64,
+    context_length: usize,
+    /// Sequences per forward pass.
+    batch_size: usize,
+    /// Tokens that one evaluation reads.
+    tokens: u64,
+    /// The median evaluation.
+    seconds: f64,
+    /// Every measured evaluation; one more went before.
+    all_seconds: Vec<f64>,
+    tokens_per_second: f64,
+    /// Null if it is not known.
+    peak_memory_bytes: Option<u64>,
+    /// How the peak was got.
+    peak_memory_source: String,
+    /// Of random weights on random tokens, in nats per token: about the logarithm of the vocabulary.
+    token_loss: f64,
+}
+
+/// Evaluates random weights on random tokens. Returns the exit code.
+///
+/// # Errors
+/// When the configuration has no valid plan, does not fit, or the device fails.
+pub(super) fn eval(args: &BenchEvalArgs) -> Result<u8, CommandError> {
+    let (config, mut plan) = plan_steps(&args.config, args.device.as_deref())?;
+    let device = prepare_device(&config, &mut plan)?;
+    let context_length = config.training.context_length;
+    let sequences = (config.evaluation.max_tokens.0 / context_length as u64).max(1);
+    let tokens = sequences * context_length as u64;
+    let scratch = ScratchFolder::new()?;
+    let path = scratch.path().join("tokens");
+    let stream = random_tokens(&path, plan.model.vocab_size, tokens, config.seed)?;
+    // What is mapped stays.
+    let _ = fs::remove_file(&path);
+    let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
+    let workers = Workers::start(device.clone(), StopFlag::default())?;
+    let validation = Validation { stream: &stream, max_tokens: tokens, batch_size: config.training.micro_batch_size, context_length };
+    let memory = PeakMemory::start();
+    let (mut all_seconds, mut loss) = (Vec::new(), f64::NAN);
+    for round in 0..=args.rounds.get() {
+        if !args.json {
+            tell(&format!("evaluation {round} of {}", args.rounds));
+        }
+        let started = Instant::now();
+        let found = token_loss(&workers, &model, &validation, &mut |_, _| {})?;
+        loss = found.map_or(f64::NAN, |found| found.mean);
+        // The first pays for page faults, compiling and tuning.
+        if round > 0 {
+            all_seconds.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let (peak, seconds) = (memory.read(&device), median(all_seconds.iter().copied()));
+    let document = EvalDocument {
+        format_version: FORMAT_VERSION,
+        bench: "eval",
+        patchtui: env!("CARGO_PKG_VERSION"),
+        config: config.name.clone(),
+        device: device.description,
+        threads: rayon::current_num_threads(),
+        cpu: Cpu::of_this_machine().model,
+        num_parameters: plan.num_parameters,
+        context_length,
+        batch_size: config.training.micro_batch_size,
+        tokens,
+        seconds,
+        all_seconds,
+        tokens_per_second: tokens as f64 / seconds,
+        peak_memory_bytes: peak.bytes,
+        peak_memory_source: peak.source.to_owned(),
+        token_loss: loss,
+    };
+    if args.json {
+        print_json(&document)?;
+    } else {
+        print(&text(&document));
+    }
+    Ok(0)
+}
+
+fn text(document: &EvalDocument) -> String {
+    let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
+    let parameters = format::count(document.num_parameters);
+    let rounds = counted(document.all_seconds.len(), "evaluation");
+    let mut lines = folded("bench", &format!("{}, {parameters} parameters, on {computing}; {rounds} after 1 of warm-up", document.config));
+    lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));
+    let sequences = document.tokens / document.context_length as u64;
+    let what = format!("{} tokens: {sequences} sequences of {}, {} at a time", document.tokens, document.context_length, document.batch_size);
+    lines.extend(folded("each", &what));
+    lines.extend(folded("speed", &format!("{}, {} tok/s", milliseconds(document.seconds), format::rate(document.tokens_per_second))));
+    if let Some(bytes) = document.peak_memory_bytes {
+        lines.extend(folded("memory", &format!("{} ({})", format::bytes(bytes), document.peak_memory_source)));
+    }
+    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
+}

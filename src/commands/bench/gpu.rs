@@ -1,0 +1,79 @@
+//! What the data sheet says about the GPU, where its name is known.
+
+use std::fs;
+
+use crate::config::DeviceChoice;
+
+/// Peaks of a GPU's data sheet, in floating-point operations per second, without sparsity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct DataSheet {
+    /// Part of the name that the driver gives it.
+    pub(super) name: &'static str,
+    /// Of f32 without tensor cores.
+    pub(super) f32: f64,
+    /// Of products of bf16 matrices with f32 sums.
+    pub(super) bf16: f64,
+}
+
+/// The first whose name is part of the driver's. Source: NVIDIA's data sheets of the A100, H100, H200, L4 and L40S, and its
+/// whitepapers of the architectures Ampere (GA102) and Ada (AD102).
+const KNOWN: [DataSheet; 8] = [
+    DataSheet { name: "A100", f32: 19.5e12, bf16: 312e12 },
+    DataSheet { name: "H100 PCIe", f32: 51e12, bf16: 756e12 },
+    DataSheet { name: "H100", f32: 67e12, bf16: 989e12 },
+    DataSheet { name: "H200", f32: 67e12, bf16: 989e12 },
+    DataSheet { name: "L40S", f32: 91.6e12, bf16: 362e12 },
+    DataSheet { name: "L4", f32: 30.3e12, bf16: 121e12 },
+    DataSheet { name: "RTX 4090", f32: 82.6e12, bf16: 165.2e12 },
+    DataSheet { name: "RTX 3090", f32: 35.6e12, bf16: 71e12 },
+];
+
+/// The data sheet of the GPU that `choice` names, if this machine has GPUs of one kind and that kind is known.
+pub(super) fn data_sheet(choice: DeviceChoice) -> Option<DataSheet> {
+    // Only CUDA's devices are certain to be those of NVIDIA's driver.
+    let may_be_cuda = matches!(choice, DeviceChoice::Cuda(_) | DeviceChoice::Auto);
+    let folders = fs::read_dir("/proc/driver/nvidia/gpus").ok().filter(|_| may_be_cuda)?;
+    let mut names: Vec<String> = folders.flatten().filter_map(|folder| model(&fs::read_to_string(folder.path().join("information")).ok()?)).collect();
+    names.sort();
+    names.dedup();
+    match names.as_slice() {
+        [name] => sheet_of(name),
+        _ => None,
+    }
+}
+
+/// The name in a file of the driver: `Model: NVIDIA H100 80GB HBM3`.
+fn model(information: &str) -> Option<String> {
+    information.lines().find_map(|line| line.strip_prefix("Model:")).map(|name| name.trim().to_owned())
+}
+
+fn sheet_of(name: &str) -> Option<DataSheet> {
+    let words = |text: &str| text.split([' ', '-']).map(str::to_owned).collect::<Vec<_>>();
+    let has_all = |sheet: &DataSheet| words(sheet.name).iter().all(|word| words(name).contains(word));
+    KNOWN.into_iter().find(has_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_driver_are_recognised() {
+        let table = [
+            ("NVIDIA A100-SXM4-80GB", Some("A100")),
+            ("NVIDIA H100 80GB HBM3", Some("H100")),
+            ("NVIDIA H100 PCIe", Some("H100 PCIe")),
+            ("NVIDIA H200", Some("H200")),
+            ("NVIDIA L40S", Some("L40S")),
+            ("NVIDIA L4", Some("L4")),
+            ("NVIDIA GeForce RTX 4090", Some("RTX 4090")),
+            ("NVIDIA GeForce RTX 3090", Some("RTX 3090")),
+            ("NVIDIA GeForce RTX 3080", None),
+            ("NVIDIA L40", None),
+        ];
+        for (name, expected) in table {
+            assert_eq!(sheet_of(name).map(|sheet| sheet.name), expected, "{name}");
+        }
+        assert_eq!(model("Model: \t\t NVIDIA L4\nIRQ: 5\n").as_deref(), Some("NVIDIA L4"));
+    }
+}

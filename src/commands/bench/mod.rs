@@ -1,0 +1,78 @@
+//! `patchtui bench`: speed and memory, measured without a run. What is measured and how: `docs/bench.md`.
+//!
+//! Knows how to measure and how to tell; what a step is, the engine knows. Start at [`bench`], then at the file that is named like
+//! the subcommand.
+
+mod train;
+
+mod document;
+mod lines;
+
+mod against;
+mod against_lines;
+mod reference;
+mod scratch;
+
+mod cpu;
+mod gpu;
+mod peak_memory;
+
+mod eval;
+mod prepare;
+
+use serde::Serialize;
+
+use crate::cli::{BenchArgs, BenchCommand};
+use crate::commands::CommandError;
+use crate::report::print;
+use crate::run::sanitize;
+
+/// Measures what the command line asks for. Returns the exit code.
+///
+/// # Errors
+/// When the configuration has no valid plan, the device fails, or the program to compare with is not there.
+pub fn bench(args: BenchArgs) -> Result<u8, CommandError> {
+    match (args.command, args.train) {
+        (Some(BenchCommand::Prepare(args)), _) => prepare::prepare(&args),
+        (Some(BenchCommand::Eval(args)), _) => eval::eval(&args),
+        (Some(BenchCommand::Train(args)), _) | (None, Some(args)) => train::train(&args),
+        (None, None) => Err(CommandError::usage("there is nothing to measure", "name a configuration, like: patchtui bench demo")),
+    }
+}
+
+/// Prints a document as JSON.
+fn print_json(document: &impl Serialize) -> Result<(), CommandError> {
+    let text =
+        serde_json::to_string_pretty(document).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))?;
+    print(&sanitize::json(&format!("{text}\n")));
+    Ok(())
+}
+
+/// The middle one of `values`, or the mean of the two in the middle; NaN if there are none.
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// `1 step`, `12 steps`.
+fn counted(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]).to_bits(), 2.5_f64.to_bits());
+        assert!(median([]).is_nan());
+    }
+}

@@ -1,0 +1,141 @@
+//! `patchtui bench prepare`: how fast text becomes tokens. Start at [`prepare`].
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf, absolute};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::{BenchPrepareArgs, ConfigArgs};
+use crate::commands::bench::cpu::Cpu;
+use crate::commands::bench::document::FORMAT_VERSION;
+use crate::commands::bench::lines::folded;
+use crate::commands::bench::scratch::ScratchFolder;
+use crate::commands::bench::{counted, print_json};
+use crate::commands::{CommandError, load_config};
+use crate::config::{Count, RunConfig, Share, TextSource};
+use crate::data::grammar::Grammar;
+use crate::data::{PrepareRequest, find_files, prepare as prepare_text};
+use crate::report::{format, print};
+use crate::run::sanitize_line;
+
+/// Held out, since every text is divided; it is tokenized all the same.
+const HELD_OUT: f64 = 0.01;
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct PrepareDocument {
+    /// Version of this format.
+    format_version: u32,
+    /// `prepare`.
+    bench: &'static str,
+    patchtui: &'static str,
+    config: String,
+    /// `demo`, `bytes`, or the path of a file.
+    tokenizer: String,
+    threads: usize,
+    /// Null where the system does not say.
+    cpu: Option<String>,
+    /// Where the text is from: `files` or `grammar`.
+    source: &'static str,
+    files: u64,
+    documents: u64,
+    /// Of text, without the quotes of records.
+    text_bytes: u64,
+    tokens: u64,
+    /// Reading, tokenizing and writing; the text is generated before.
+    seconds: f64,
+    bytes_per_second: f64,
+    tokens_per_second: f64,
+}
+
+/// Tokenizes a text and says how long that took. Returns the exit code.
+///
+/// # Errors
+/// When text or tokenizer cannot be used.
+pub(super) fn prepare(args: &BenchPrepareArgs) -> Result<u8, CommandError> {
+    let config_args = ConfigArgs { config: args.config.clone().unwrap_or_else(|| "demo".into()), sets: args.sets.clone() };
+    let mut config = load_config(&config_args)?.config;
+    let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
+    built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
+    let scratch = ScratchFolder::new()?;
+    let source = choose_text(args, &mut config, scratch.path())?;
+    let cache = scratch.path().join("cache");
+    let request = PrepareRequest { data: &config.data, seed: config.seed, generated_tokens: 0, block_tokens: 1, cache: &cache };
+    let started = Instant::now();
+    let prepared = prepare_text(&request, &mut |_, _, _| ControlFlow::Continue(()))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let tokens = prepared.train.len() + prepared.validation.len();
+    let document = PrepareDocument {
+        format_version: FORMAT_VERSION,
+        bench: "prepare",
+        patchtui: env!("CARGO_PKG_VERSION"),
+        config: config.name.clone(),
+        tokenizer: config.data.tokenizer.clone(),
+        threads: rayon::current_num_threads(),
+        cpu: Cpu::of_this_machine().model,
+        source,
+        files: prepared.report.files,
+        documents: prepared.report.documents,
+        text_bytes: prepared.report.text_bytes,
+        tokens,
+        seconds,
+        bytes_per_second: prepared.report.text_bytes as f64 / seconds,
+        tokens_per_second: tokens as f64 / seconds,
+    };
+    if args.json {
+        print_json(&document)?;
+    } else {
+        print(&text(&document));
+    }
+    Ok(0)
+}
+
+/// Lets `config` read the files that were asked for, its own, or new ones in `scratch`; says which kind.
+fn choose_text(args: &BenchPrepareArgs, config: &mut RunConfig, scratch: &Path) -> Result<&'static str, CommandError> {
+    let (mut files, source) = match config.data.source() {
+        _ if !args.texts.is_empty() => (args.texts.clone(), "files"),
+        TextSource::Files(files) => (files.to_vec(), "files"),
+        TextSource::Generated(_) => (vec![generated(args, config, scratch)?], "grammar"),
+    };
+    for file in &mut files {
+        *file = absolute(&*file).map_err(|error| CommandError::io(file, &error))?;
+    }
+    find_files(&files)?;
+    let data = &mut config.data;
+    (data.files, data.generator) = (Some(files), None);
+    let share = Share::new(HELD_OUT).map_err(|message| CommandError::failed(message, "this is a bug in patchtui: please report it"))?;
+    (data.validation_files, data.validation_share) = (None, Some(share));
+    Ok(source)
+}
+
+/// Writes as many bytes of stories as were asked for, one record for each.
+fn generated(args: &BenchPrepareArgs, config: &RunConfig, folder: &Path) -> Result<PathBuf, CommandError> {
+    let bytes = args.bytes.parse::<Count>().map_err(|message| CommandError::usage(message, "use --bytes 16M"))?;
+    let path = folder.join("stories.jsonl");
+    let io = |error: std::io::Error| CommandError::io(&path, &error);
+    let mut file = BufWriter::new(File::create(&path).map_err(io)?);
+    let mut written = 0;
+    for story in Grammar::built_in().documents(config.seed) {
+        written += story.len() as u64;
+        writeln!(file, "{}", json!({ &config.data.text_field: story })).map_err(io)?;
+        if written >= bytes.0 {
+            break;
+        }
+    }
+    file.into_inner().map_err(|error| io(error.into_error()))?.sync_all().map_err(io)?;
+    Ok(path)
+}
+
+fn text(document: &PrepareDocument) -> String {
+    let PrepareDocument { tokenizer, source, .. } = document;
+    let what = format!("{} of text from {source}, tokenizer {tokenizer}, {}", format::bytes(document.text_bytes), counted(document.threads, "thread"));
+    let mut lines = folded("bench", &what);
+    lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));
+    lines.extend(folded("tokens", &format!("{} in {}", format::count(document.tokens), format::duration(document.seconds))));
+    lines.extend(folded("speed", &format!("{}/s, {} tok/s", format::bytes(document.bytes_per_second as u64), format::rate(document.tokens_per_second))));
+    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
+}

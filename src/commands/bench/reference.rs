@@ -1,0 +1,261 @@
+//! The same steps in `PyTorch`: `assets/bench/reference_step.py` in a Python that has torch.
+//!
+//! A request goes in as JSON, a report comes out as JSON. Knows no clock of its own. Start at [`Reference::run`].
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::ReferenceMode;
+use crate::commands::CommandError;
+use crate::config::{OptimizerState, RunConfig};
+use crate::plan::{RunPlan, StagePlan};
+use crate::run::format::shell_word;
+
+/// The script, which the program carries with it.
+const SCRIPT: &str = include_str!("../../../assets/bench/reference_step.py");
+/// Exit codes of the script.
+const NO_TORCH: i32 = 3;
+const CANNOT: i32 = 4;
+
+/// A Python that takes steps.
+#[derive(Debug)]
+pub(super) struct Reference {
+    python: PathBuf,
+    script: PathBuf,
+}
+
+/// What the script is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Request {
+    model: Sizes,
+    optimizer: Rule,
+    /// In their order: weights, and if they are kept moments, go from one to the next.
+    stages: Vec<Stage>,
+    recompute: bool,
+    threads: usize,
+    /// As torch calls it.
+    device: String,
+    mode: &'static str,
+    warmup: usize,
+    steps: usize,
+    /// A safetensors file; random weights without it.
+    weights: Option<PathBuf>,
+    /// A file of ids, little-endian; random ones without it.
+    tokens: Option<PathBuf>,
+    num_tokens: u64,
+    token_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Sizes {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    rope_theta: f64,
+    rms_norm_eps: f64,
+    initializer_range: f64,
+    tie_word_embeddings: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Rule {
+    betas: [f64; 2],
+    epsilon: f64,
+    weight_decay: f64,
+    gradient_clip: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Stage {
+    /// Counted from 1.
+    #[serde(rename = "stage")]
+    number: usize,
+    patch_size: usize,
+    context_length: usize,
+    micro_batch_size: usize,
+    num_micro_batches: usize,
+    learning_rate: f64,
+    resets_moments: bool,
+}
+
+/// What the script measured.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct ReferenceReport {
+    /// Threads that torch used.
+    pub(super) threads: usize,
+    /// All weights, a tied table counted once.
+    pub(super) num_parameters: u64,
+    /// Of the whole process, or of torch's allocator on a GPU.
+    pub(super) peak_memory_bytes: Option<u64>,
+    pub(super) stages: Vec<ReferenceStage>,
+}
+
+/// One stage of a report.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct ReferenceStage {
+    /// Of each measured step.
+    pub(super) step_seconds: Vec<f64>,
+    /// Of each step, warm-up included.
+    pub(super) losses: Vec<f64>,
+    pub(super) forward_seconds: f64,
+    pub(super) backward_seconds: f64,
+    pub(super) optimizer_seconds: f64,
+    /// Counted by the script from its own weights.
+    pub(super) flops_per_position: f64,
+}
+
+/// Versions of what computes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Versions {
+    pub(super) torch: String,
+    pub(super) python: String,
+}
+
+impl Reference {
+    /// Puts the script into `folder` for `python`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn new(python: &Path, folder: &Path) -> Result<Self, CommandError> {
+        let script = folder.join("reference_step.py");
+        fs::write(&script, SCRIPT).map_err(|error| CommandError::io(&script, &error))?;
+        Ok(Self { python: python.to_owned(), script })
+    }
+
+    /// Asks which versions there are, before anything is measured.
+    ///
+    /// # Errors
+    /// When there is no such Python, or it has no torch.
+    pub(super) fn versions(&self) -> Result<Versions, CommandError> {
+        self.ask("null")
+    }
+
+    /// Takes the steps.
+    ///
+    /// # Errors
+    /// When the script fails.
+    pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, CommandError> {
+        let request = serde_json::to_string(request).map_err(|error| CommandError::failed(error.to_string(), "name a folder in UTF-8 in TMPDIR"))?;
+        self.ask(&request)
+    }
+
+    fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, CommandError> {
+        let output = self.output(request).map_err(|error| self.not_started(&error))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let reason = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim();
+        let python = self.python.display();
+        match output.status.code() {
+            Some(0) => {}
+            Some(NO_TORCH) => {
+                let typed = shell_word(&self.python.to_string_lossy());
+                let hint = format!("type: {typed} -m pip install torch; or name a Python that has it with --python PATH");
+                return Err(CommandError::usage(format!("{python} has no torch: {reason}"), hint));
+            }
+            Some(CANNOT) => return Err(CommandError::usage(reason, "name another Python with --python PATH, or use --device cpu")),
+            _ => return Err(CommandError::failed(format!("the step in PyTorch failed: {reason}"), "name another Python with --python PATH")),
+        }
+        let broken = |error: serde_json::Error| CommandError::failed(format!("{python} answers with something else: {error}"), "use --python PATH");
+        serde_json::from_slice(&output.stdout).map_err(broken)
+    }
+
+    fn output(&self, request: &str) -> std::io::Result<Output> {
+        let mut command = Command::new(&self.python);
+        command.arg(&self.script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Who does not read it has ended, and says why.
+            let _ = stdin.write_all(request.as_bytes());
+        }
+        child.wait_with_output()
+    }
+
+    fn not_started(&self, error: &std::io::Error) -> CommandError {
+        let python = self.python.display();
+        let message = match error.kind() {
+            ErrorKind::NotFound => format!("there is no Python {python}"),
+            _ => format!("{python} cannot be started: {error}"),
+        };
+        CommandError::usage(message, "name a Python that has torch with --python PATH")
+    }
+}
+
+impl Request {
+    /// The steps of the stages `idxs` as this program takes them.
+    pub(super) fn new(config: &RunConfig, plan: &RunPlan, idxs: &[usize], computing: Computing<'_>) -> Self {
+        let (model, optimizer) = (&plan.model, &config.optimizer);
+        Self {
+            model: Sizes {
+                vocab_size: model.vocab_size,
+                hidden_size: model.hidden_size,
+                intermediate_size: model.intermediate_size,
+                num_hidden_layers: model.num_hidden_layers,
+                num_attention_heads: model.num_attention_heads,
+                num_key_value_heads: model.num_key_value_heads,
+                rope_theta: model.rope_theta,
+                rms_norm_eps: model.rms_norm_eps,
+                initializer_range: model.initializer_range,
+                tie_word_embeddings: model.tie_word_embeddings,
+            },
+            optimizer: Rule {
+                betas: optimizer.betas,
+                epsilon: optimizer.epsilon,
+                weight_decay: optimizer.weight_decay,
+                gradient_clip: optimizer.gradient_clip,
+            },
+            stages: idxs.iter().map(|idx| stage(*idx, &plan.stages[*idx])).collect(),
+            recompute: config.training.recompute,
+            threads: computing.threads,
+            device: computing.device.to_owned(),
+            mode: match computing.mode {
+                ReferenceMode::Eager => "eager",
+                ReferenceMode::Compile => "compile",
+                ReferenceMode::Bf16 => "bf16",
+            },
+            warmup: computing.warmup,
+            steps: computing.steps,
+            weights: None,
+            tokens: None,
+            num_tokens: 0,
+            token_bytes: if model.vocab_size <= 1 << 16 { 2 } else { 4 },
+        }
+    }
+
+    /// The same with first weights and ids from these files.
+    ///
+    /// # Errors
+    /// When the ids are not there.
+    pub(super) fn with_input(self, weights: PathBuf, tokens: PathBuf) -> Result<Self, CommandError> {
+        let bytes = fs::metadata(&tokens).map_err(|error| CommandError::io(&tokens, &error))?.len();
+        Ok(Self { num_tokens: bytes / self.token_bytes, weights: Some(weights), tokens: Some(tokens), ..self })
+    }
+}
+
+/// How the script computes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Computing<'a> {
+    pub(super) threads: usize,
+    /// As torch calls it.
+    pub(super) device: &'a str,
+    pub(super) mode: ReferenceMode,
+    pub(super) warmup: usize,
+    pub(super) steps: usize,
+}
+
+fn stage(idx: usize, stage: &StagePlan) -> Stage {
+    Stage {
+        number: idx + 1,
+        patch_size: stage.patch_size.get(),
+        context_length: stage.context_length,
+        micro_batch_size: stage.micro_batch_size,
+        num_micro_batches: stage.num_micro_batches,
+        learning_rate: stage.schedule.peak,
+        resets_moments: stage.optimizer_state == OptimizerState::Reset,
+    }
+}

@@ -1,0 +1,180 @@
+//! `patchtui bench train`: what a step of each stage takes.
+//!
+//! Start at [`train`]; its JSON is described in `document.rs`, its table is made in `lines.rs`.
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use crate::cli::BenchTrainArgs;
+use crate::commands::bench::cpu::Cpu;
+use crate::commands::bench::document::{CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument, TrainDocument};
+use crate::commands::bench::gpu::data_sheet;
+use crate::commands::bench::peak_memory::PeakMemory;
+use crate::commands::bench::scratch::ScratchFolder;
+use crate::commands::bench::{against, counted, lines, print_json};
+use crate::commands::capacity::check_memory;
+use crate::commands::machine::available_memory;
+use crate::commands::model::choose_device;
+use crate::commands::plan::{plan_before_preparation, tokenizer_if_there};
+use crate::commands::{CommandError, load_config};
+use crate::config::{Count, DeviceChoice, RunConfig};
+use crate::data::random_tokens;
+use crate::engine::device::ComputeDevice;
+use crate::engine::instruction_set::{matmul_instructions, vector_instructions};
+use crate::engine::matmul_peak::{MatmulPeak, measure_matmul_peak};
+use crate::engine::tensor_file::write_tensors;
+use crate::engine::{BenchSteps, EngineError, StepBench};
+use crate::plan::{PlanError, RunPlan};
+use crate::report::{print, tell};
+
+/// Steps of a run whose own budget says nothing here, so many that no stage is empty.
+const PLANNED_STEPS: u64 = 1_000_000;
+/// The same that is measured and skipped if the command line does not say.
+const MEASURED: usize = 10;
+const WARMUP: usize = 3;
+/// Steps whose losses are compared.
+const CHECKED: usize = 4;
+/// First weights and tokens, in the folder that keeps the input.
+pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
+pub(super) const TOKENS_FILE: &str = "tokens";
+
+/// What is to be measured.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) config: RunConfig,
+    pub(super) plan: RunPlan,
+    /// Stages that are measured: the first of each shape, or the one that was asked for.
+    pub(super) stages: Vec<usize>,
+    pub(super) steps: BenchSteps,
+}
+
+/// Measures training steps, alone or against another program. Returns the exit code.
+///
+/// # Errors
+/// When the configuration has no valid plan, does not fit, or the device fails.
+pub(super) fn train(args: &BenchTrainArgs) -> Result<u8, CommandError> {
+    let planned = Planned::new(args)?;
+    if args.against.is_some() {
+        return against::against(args, &planned);
+    }
+    let document = measure(args, &planned)?;
+    if args.json {
+        print_json(&document)?;
+    } else {
+        print(&lines::train_text(&document));
+    }
+    Ok(0)
+}
+
+impl Planned {
+    fn new(args: &BenchTrainArgs) -> Result<Self, CommandError> {
+        let (config, plan) = plan_steps(&args.config, args.device.as_deref())?;
+        let stages = match args.stage.map(NonZeroUsize::get) {
+            None => {
+                let mut stages = plan.first_stages_alike();
+                stages.sort_unstable();
+                stages.dedup();
+                stages
+            }
+            Some(stage) if stage <= plan.stages.len() => vec![stage - 1],
+            Some(stage) => {
+                let message = format!("there is no stage {stage}: {} has {}", config.name, counted(plan.stages.len(), "stage"));
+                return Err(CommandError::usage(message, format!("use --stage {} or less", plan.stages.len())));
+            }
+        };
+        let (warmup, measured) = if args.check { (0, CHECKED) } else { (WARMUP, MEASURED) };
+        let steps = BenchSteps { warmup: args.warmup.unwrap_or(warmup), measured: args.steps.map_or(measured, usize::from) };
+        Ok(Self { config, plan, stages, steps })
+    }
+}
+
+/// A configuration and its plan, with a budget that leaves no stage empty and files that need not be there.
+///
+/// # Errors
+/// When there is no such configuration, or it has no valid plan.
+pub(super) fn plan_steps(args: &crate::cli::ConfigArgs, device: Option<&str>) -> Result<(RunConfig, RunPlan), CommandError> {
+    let mut config = load_config(args)?.config;
+    if let Some(device) = device {
+        config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    }
+    let mut assumptions = Vec::new();
+    let tokenizer = tokenizer_if_there(&config, &mut assumptions)?;
+    let training = &mut config.training;
+    (training.tokens, training.positions, training.epochs) = (None, None, None);
+    training.steps = Some(Count(PLANNED_STEPS));
+    let mut plan = plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
+    plan.warnings = assumptions;
+    Ok((config, plan))
+}
+
+/// Gives all that computes in this process as many threads as the configuration says, and warns or fails if memory is short.
+///
+/// # Errors
+/// When the device is not there, or the network cannot fit.
+pub(super) fn prepare_device(config: &RunConfig, plan: &mut RunPlan) -> Result<ComputeDevice, CommandError> {
+    let device = choose_device(Some(&config.device.to_string()))?;
+    let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
+    built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
+    if let Some(available) = available_memory().filter(|_| device.is_cpu) {
+        plan.warnings.extend(check_memory(config, plan, available)?);
+    }
+    Ok(device)
+}
+
+fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, CommandError> {
+    let Planned { config, stages, steps, .. } = planned;
+    let mut plan = planned.plan.clone();
+    let device = prepare_device(config, &mut plan)?;
+    let scratch = ScratchFolder::new()?;
+    let folder = args.keep_input.as_deref().unwrap_or(scratch.path());
+    let stream = random_tokens(&folder.join(TOKENS_FILE), plan.model.vocab_size, StepBench::tokens_needed(&plan, *steps), config.seed)?;
+    let mut bench = StepBench::new(device.clone(), config, &plan, stream)?;
+    if args.keep_input.is_some() {
+        write_tensors(&folder.join(WEIGHTS_FILE), bench.weights()).map_err(EngineError::from)?;
+    } else {
+        // What is mapped stays, also if this is killed.
+        let _ = fs::remove_file(folder.join(TOKENS_FILE));
+    }
+    let before = measure_matmul_peak(&bench.workers)?;
+    let mut documents = Vec::new();
+    for &idx in stages {
+        let stage = &plan.stages[idx];
+        if !args.json {
+            tell(&format!(
+                "stage {}, K = {}: {} of {} tokens",
+                idx + 1,
+                stage.patch_size,
+                counted(steps.warmup + steps.measured, "step"),
+                stage.tokens_per_step
+            ));
+        }
+        let memory = PeakMemory::start();
+        let times = bench.time_steps(stage, *steps)?;
+        documents.push(StageDocument::new(idx, stage, &times, memory.read(&device), config.training.recompute));
+    }
+    let peak = faster(before, measure_matmul_peak(&bench.workers)?);
+    let sheet = if device.is_cpu { None } else { data_sheet(config.device) };
+    let peaks = Peaks { matmul: peak.flops_per_second, data_sheet: sheet };
+    let token_speed = documents.iter().rev().find(|stage| stage.patch_size == 1).map(|stage| stage.tokens_per_second);
+    let cpu = Cpu::of_this_machine();
+    Ok(TrainDocument {
+        format_version: FORMAT_VERSION,
+        bench: "train".into(),
+        patchtui: env!("CARGO_PKG_VERSION").into(),
+        config: config.name.clone(),
+        device: device.description,
+        threads: rayon::current_num_threads(),
+        cpu: CpuDocument { model: cpu.model, flags: cpu.flags, kernels: vector_instructions().into(), matmul: matmul_instructions().into() },
+        num_parameters: plan.num_parameters,
+        warmup_steps: steps.warmup,
+        measured_steps: steps.measured,
+        matmul_peak: MatmulDocument { size: peak.size, flops_per_second: peak.flops_per_second },
+        data_sheet: sheet.map(|sheet| DataSheetDocument { gpu: sheet.name.into(), f32_flops_per_second: sheet.f32, bf16_flops_per_second: sheet.bf16 }),
+        stages: documents.into_iter().map(|stage| stage.compared(peaks, token_speed)).collect(),
+        warnings: plan.warnings,
+    })
+}
+
+fn faster(a: MatmulPeak, b: MatmulPeak) -> MatmulPeak {
+    if a.flops_per_second >= b.flops_per_second { a } else { b }
+}

@@ -1,0 +1,236 @@
+//! Times steps as a run takes them: the same micro-batches, sums, clip and update through the same threads, on random weights.
+//!
+//! Knows a plan and a stream of ids; neither run directory nor listener. Start at [`StepBench::time_steps`].
+
+use std::ops::AddAssign;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+
+use crate::config::{OptimizerState, RunConfig};
+use crate::data::{BlockOrder, Loader, TokenStream};
+use crate::engine::device::ComputeDevice;
+use crate::engine::error::EngineError;
+use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::named_tensor::NamedTensor;
+use crate::engine::ops::positions::Positions;
+use crate::engine::optimizer::AdamW;
+use crate::engine::step::{StepInput, StepPart, StepWatch};
+use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
+use crate::engine::train::learner::{Learner, UpdateRule};
+use crate::engine::workers::Workers;
+use crate::plan::{RunPlan, StagePlan};
+use crate::run::StopFlag;
+
+/// Takes steps that no run needs.
+#[derive(Debug)]
+pub struct StepBench {
+    /// The device and the threads that compute.
+    pub workers: Workers,
+    learner: Learner,
+    loader: Loader,
+    recompute: bool,
+    /// Steps taken in all stages.
+    step: u64,
+}
+
+/// Which steps to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BenchSteps {
+    /// Steps before the measured ones, which pay for page faults, compiling and tuning.
+    pub warmup: usize,
+    /// Steps that are measured.
+    pub measured: usize,
+}
+
+/// What the steps of a stage took.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StageTimes {
+    /// Duration of each measured step.
+    pub steps: Vec<Duration>,
+    /// What the parts took in all of `split`.
+    pub parts: PartTimes,
+    /// Duration of all steps that were split into parts.
+    pub split: Duration,
+    /// Loss of every step, warm-up included: nats per scored token, before the update.
+    pub losses: Vec<f64>,
+}
+
+/// Time of one step or of several, by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartTimes {
+    /// Reading ids and making a batch of them.
+    pub data: Duration,
+    /// As [`StepPart::Forward`].
+    pub forward: Duration,
+    /// As [`StepPart::Head`].
+    pub head: Duration,
+    /// As [`StepPart::Backward`].
+    pub backward: Duration,
+    /// Norm of the gradients, clip and update.
+    pub optimizer: Duration,
+}
+
+/// One step.
+struct StepTime {
+    whole: Duration,
+    parts: PartTimes,
+    loss: f64,
+}
+
+impl StepBench {
+    /// Random weights, drawn with the configuration's seed, that learn from `stream` on `device`.
+    ///
+    /// # Errors
+    /// When the system cannot start threads.
+    pub fn new(device: ComputeDevice, config: &RunConfig, plan: &RunPlan, stream: TokenStream) -> Result<Self, EngineError> {
+        let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
+        let order = BlockOrder::new(stream.len(), plan.block_tokens, config.seed, false);
+        Ok(Self {
+            learner: Learner::new(model, AdamW::new(config.optimizer.clone()), device.is_cpu),
+            workers: Workers::start(device, StopFlag::default())?,
+            loader: Loader::new(stream, order),
+            recompute: config.training.recompute,
+            step: 0,
+        })
+    }
+
+    /// Tokens that a stream needs so that no stage of `plan` reads any of them twice in its `steps`.
+    #[must_use]
+    pub fn tokens_needed(plan: &RunPlan, steps: BenchSteps) -> u64 {
+        let passes = if steps.measured == 0 { 1 } else { 2 };
+        let most = plan.stages.iter().map(|stage| stage.tokens_per_step).max().unwrap_or(1);
+        (most * (steps.warmup + passes * steps.measured) as u64).next_multiple_of(plan.block_tokens)
+    }
+
+    /// The weights as they are now.
+    #[must_use]
+    pub fn weights(&self) -> Vec<NamedTensor> {
+        self.learner.model().weights().cloned().collect()
+    }
+
+    /// Takes the warm-up and the measured steps of `stage`, at its highest learning rate, from the beginning of the stream.
+    ///
+    /// On a GPU the host does not wait inside of a measured step, as in a run; to tell the parts apart, as many steps more are
+    /// taken, in which it waits for each part.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn time_steps(&mut self, stage: &StagePlan, steps: BenchSteps) -> Result<StageTimes, EngineError> {
+        let shared = self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
+        let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: self.recompute };
+        let is_cpu = self.workers.device.is_cpu;
+        let mut times = StageTimes::default();
+        for idx in 0..steps.warmup + steps.measured {
+            let time = self.take_step(stage, &input, idx, is_cpu)?;
+            times.losses.push(time.loss);
+            if idx < steps.warmup {
+                continue;
+            }
+            times.steps.push(time.whole);
+            if is_cpu {
+                times.add_parts(&time);
+            }
+        }
+        if !is_cpu {
+            for idx in 0..steps.measured {
+                let time = self.take_step(stage, &input, steps.warmup + steps.measured + idx, true)?;
+                times.add_parts(&time);
+            }
+        }
+        Ok(times)
+    }
+
+    /// Takes the step `idx` of a stage, split into parts or in one go.
+    fn take_step(&mut self, stage: &StagePlan, input: &StepInput, idx: usize, is_split: bool) -> Result<StepTime, EngineError> {
+        let waits_for = (is_split && !self.workers.device.is_cpu).then(|| self.workers.device.device.clone());
+        let text = StepText { loader: &self.loader, data_position: idx as u64 * stage.tokens_per_step, stage };
+        let started = Instant::now();
+        let (mut parts, mut sum) = (PartTimes::default(), Accumulation::default());
+        while !sum.is_complete(stage) {
+            let begun = Instant::now();
+            let batch = text.upload(&text.tokens(sum.num_micro_batches), &self.workers);
+            wait_for(waits_for.as_ref());
+            let mut ended = Instant::now();
+            parts.data += ended - begun;
+            let (sender, heard) = mpsc::channel();
+            let with = Computing { workers: &self.workers, model: self.learner.model(), input };
+            let is_added = sum.add(with, batch, Marks { heard: sender, waits_for: waits_for.clone() });
+            assert!(is_added, "nobody stops a measurement");
+            for (part, at) in heard.try_iter() {
+                *parts.of(part) += at - ended;
+                ended = at;
+            }
+        }
+        let begun = Instant::now();
+        self.step += 1;
+        let resets_moments = idx == 0 && stage.optimizer_state == OptimizerState::Reset;
+        let rule = UpdateRule { step: self.step, learning_rate: stage.schedule.peak, resets_moments };
+        let measured = self.learner.update(sum.finish(input), rule)?;
+        self.workers.device.device.sync()?;
+        parts.optimizer = begun.elapsed();
+        let whole = started.elapsed();
+        let loss = measured.read()?.loss;
+        self.learner.check_poison(self.step)?;
+        Ok(StepTime { whole, parts, loss })
+    }
+}
+
+/// Notes when each part has ended.
+struct Marks {
+    heard: Sender<(StepPart, Instant)>,
+    waits_for: Option<Device>,
+}
+
+impl StepWatch for Marks {
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn ended(&self, part: StepPart) {
+        wait_for(self.waits_for.as_ref());
+        // The step that listens outlives the micro-batch.
+        let _ = self.heard.send((part, Instant::now()));
+    }
+}
+
+/// Waits until a GPU has computed what was queued; its failure is found by whoever reads a number.
+fn wait_for(device: Option<&Device>) {
+    if let Some(device) = device {
+        let _ = device.sync();
+    }
+}
+
+impl StageTimes {
+    fn add_parts(&mut self, step: &StepTime) {
+        self.parts += step.parts;
+        self.split += step.whole;
+    }
+}
+
+impl PartTimes {
+    fn of(&mut self, part: StepPart) -> &mut Duration {
+        match part {
+            StepPart::Forward => &mut self.forward,
+            StepPart::Head => &mut self.head,
+            StepPart::Backward => &mut self.backward,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        self.data + self.forward + self.head + self.backward + self.optimizer
+    }
+}
+
+impl AddAssign for PartTimes {
+    fn add_assign(&mut self, other: Self) {
+        self.data += other.data;
+        self.forward += other.forward;
+        self.head += other.head;
+        self.backward += other.backward;
+        self.optimizer += other.optimizer;
+    }
+}
