@@ -62,6 +62,8 @@ pub enum Command {
     Activations(ActivationsArgs),
     /// Continues prompts with a trained model.
     Generate(GenerateArgs),
+    /// Examines this machine: what a run would use, and why one would not start.
+    Doctor(DoctorArgs),
     /// Shows configuration keys and their values.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -79,6 +81,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
+    /// Asks the drivers for GPUs; started by whoever wants to know.
+    #[command(hide = true)]
+    ProbeDevices,
     /// The process behind a run; started by `run`.
     #[command(hide = true)]
     Engine {
@@ -150,14 +155,14 @@ pub struct PlanArgs {
 
 /// Arguments of `bench`. `bench CONFIG` is short for `bench train CONFIG`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
     /// What to measure.
     #[command(subcommand)]
     pub command: Option<BenchCommand>,
     /// Without a subcommand: training steps.
     #[command(flatten)]
-    pub train: Option<BenchTrainArgs>,
+    pub train: BenchTrainArgs,
 }
 
 /// Subcommands of `bench`.
@@ -179,9 +184,12 @@ pub enum BenchCommand {
 /// Arguments of `bench train`.
 #[derive(Debug, Args)]
 pub struct BenchTrainArgs {
-    /// Configuration whose steps are taken; its text is not read.
-    #[command(flatten)]
-    pub config: ConfigArgs,
+    /// Configuration whose steps are taken, a TOML file or the name of a built-in one; its text is not read.
+    // Not required here, since `bench eval` has none before its own.
+    pub config: Option<String>,
+    /// Sets one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
@@ -267,6 +275,23 @@ pub struct BenchEvalArgs {
     /// How often the evaluation is repeated.
     #[arg(long, value_name = "N", default_value = "3")]
     pub rounds: NonZeroUsize,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Device that must work: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Also compares every operation on the device, forward and backward, with the CPU, on the shapes of CONFIG (demo if left out).
+    #[arg(long, value_name = "CONFIG", num_args = 0..=1, default_missing_value = "demo")]
+    pub check: Option<String>,
+    /// Sets one key of CONFIG; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "check")]
+    pub sets: Vec<String>,
     /// One JSON document instead of lines.
     #[arg(long)]
     pub json: bool,

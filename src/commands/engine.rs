@@ -58,7 +58,9 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
 /// Whether the CPU computes.
 #[cfg(feature = "engine")]
 fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
-    Ok(crate::engine::device::find_device(config.device)?.is_cpu)
+    let device = crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+    device.check_precision(config.training.precision)?;
+    Ok(device.is_cpu)
 }
 
 #[cfg(not(feature = "engine"))]
@@ -88,7 +90,10 @@ fn token_cache(directory: &RunDirectory) -> PathBuf {
 #[cfg(feature = "engine")]
 mod with_burn {
     use super::{CommandError, Foreground, RunDirectory, token_cache};
+    use crate::commands::devices::resolve;
     use crate::engine::allocator::keep_freed_memory;
+    use crate::engine::faults::log_panics;
+    use crate::engine::self_check::Cache;
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
     use crate::report::{Json, Plain, stdout};
@@ -100,12 +105,15 @@ mod with_burn {
     /// When the run's files cannot be used.
     pub fn run(directory: &RunDirectory, lock: RunLock, foreground: Option<Foreground>) -> Result<u8, CommandError> {
         keep_freed_memory();
+        log_panics(directory.engine_log());
         // Messages of libraries go to the process's standard error: in the background that is engine.log.
         let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
-        let config = engine_config(directory)?;
+        let mut config = engine_config(directory)?;
+        let (device, device_reason) = resolve(config.device)?;
+        config.device = device;
         let face = foreground.map(face);
         let setup = EngineSetup { directory: directory.clone(), lock, on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
-        let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory) };
+        let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory), checks: Cache::of_user(), device_reason };
         Ok(run_engine(setup, move |inbox, events| execute(job, inbox, &events))?)
     }
 

@@ -127,6 +127,13 @@ impl From<crate::engine::device::DeviceError> for CommandError {
 }
 
 #[cfg(feature = "engine")]
+impl From<crate::engine::device::PrecisionError> for CommandError {
+    fn from(error: crate::engine::device::PrecisionError) -> Self {
+        Self::usage(error.to_string(), error.hint())
+    }
+}
+
+#[cfg(feature = "engine")]
 impl From<crate::engine::OpenError> for CommandError {
     fn from(error: crate::engine::OpenError) -> Self {
         Self::usage(error.to_string(), error.hint())
@@ -136,9 +143,10 @@ impl From<crate::engine::OpenError> for CommandError {
 #[cfg(feature = "engine")]
 impl From<crate::engine::EngineError> for CommandError {
     fn from(error: crate::engine::EngineError) -> Self {
-        let hint = match error {
-            crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)",
-            _ => "try it again with --device cpu",
+        let hint = match &error {
+            crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)".to_owned(),
+            crate::engine::EngineError::WrongDevice(failure) => failure.hint(),
+            _ => "try it again with --device cpu".to_owned(),
         };
         Self::failed(error.to_string(), hint)
     }

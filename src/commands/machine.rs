@@ -24,6 +24,12 @@ pub fn available_memory() -> Option<u64> {
     [with_swap, below(Resource::As, "VmSize:"), below(Resource::Data, "VmData:")].into_iter().flatten().min()
 }
 
+/// Bytes of memory that the machine has; `None` if unknown.
+#[must_use]
+pub fn total_memory() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:")
+}
+
 /// The value of a line like `MemAvailable:   24000 kB`, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -8,8 +8,13 @@ pub mod attach;
 #[cfg(feature = "engine")]
 pub mod bench;
 pub mod capacity;
+#[cfg(feature = "engine")]
+pub mod check;
 pub mod config;
 pub mod ctl;
+pub mod devices;
+pub mod doctor;
+pub mod doctor_lines;
 pub mod engine;
 mod error;
 #[cfg(feature = "engine")]
@@ -21,14 +26,17 @@ pub mod generate;
 pub mod home;
 #[cfg(feature = "engine")]
 pub mod import;
+pub mod logout;
 pub mod machine;
 #[cfg(feature = "engine")]
 pub mod model;
 pub mod plan;
 pub mod plan_document;
 pub mod plan_lines;
+pub mod processor;
 pub mod run;
 pub mod runs;
+pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
@@ -114,6 +122,12 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Import { directory, to }) => import::run(&directory, to.as_deref()),
         #[cfg(not(feature = "engine"))]
         Some(Command::Export(_) | Command::Import { .. }) => Err(engine::no_engine()),
+        Some(Command::Doctor(args)) => doctor::doctor(&args, &runs.folder),
+        Some(Command::ProbeDevices) => {
+            #[cfg(feature = "engine")]
+            devices::answer();
+            Ok(0)
+        }
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
             // Whoever judged the directory holds its lock and hands it on.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::commands::devices::resolve;
 use crate::commands::{CommandError, Runs};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
@@ -25,7 +26,7 @@ pub fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, Command
 pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError> {
     keep_freed_memory();
     let choice = device.unwrap_or("auto").parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
-    Ok(find_device(choice)?)
+    Ok(find_device(resolve(choice)?.0)?)
 }
 
 /// Opens what `checkpoint` names on `device`; says which newer checkpoints cannot be used.

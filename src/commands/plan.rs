@@ -122,7 +122,9 @@ fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
 
 #[cfg(feature = "engine")]
 fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
-    Ok(crate::engine::device::find_device(config.device)?.is_cpu)
+    let device = crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+    device.check_precision(config.training.precision)?;
+    Ok(device.is_cpu)
 }
 
 #[cfg(not(feature = "engine"))]
@@ -134,14 +136,14 @@ fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
 /// Tokens per second of each stage on this device, if this build can measure it and it does not take long.
 #[cfg(feature = "engine")]
 fn stage_speeds(config: &RunConfig, plan: &RunPlan) -> Result<Vec<f64>, CommandError> {
-    let device = crate::engine::device::find_device(config.device)?;
+    let device = crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
     let trial_flops = plan.stages.iter().map(|stage| (stage.micro_batch_size * stage.context_length) as f64 * stage.flops_per_position);
     let is_long = device.is_cpu && trial_flops.fold(0.0, f64::max) > MOST_TRIAL_FLOPS;
     if plan.num_parameters > MOST_MEASURED || is_long {
         return Ok(Vec::new());
     }
     crate::engine::allocator::keep_freed_memory();
-    crate::engine::measure_speeds(plan, config.training.recompute, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
+    crate::engine::measure_speeds(plan, &config.training, &device).map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))
 }
 
 #[cfg(not(feature = "engine"))]

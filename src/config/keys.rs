@@ -122,7 +122,13 @@ pub const KEYS: &[Key] = &[
         "Compute activations again in the backward pass instead of keeping them: less memory, more time, the same numbers.",
     )
     .default("false"),
-    key("training.precision", ValueKind::Word(&["f32"]), "Number format of the computation.").default("\"f32\"").identity(),
+    key(
+        "training.precision",
+        ValueKind::Word(&["f32", "bf16"]),
+        "Number format of the products: \"f32\", or \"bf16\" on CUDA; weights, moments, norms, logits and losses are always f32.",
+    )
+    .default("\"f32\"")
+    .identity(),
     key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.")
         .example("\"11h30m\""),
     // stages

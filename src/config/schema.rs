@@ -194,6 +194,8 @@ pub enum Budget {
 pub enum Precision {
     /// Single precision.
     F32,
+    /// Products of 16-bit numbers with 8-bit mantissas, on GPUs that have them; sums, norms, logits and losses stay f32.
+    Bf16,
 }
 
 /// A stretch of training with one patch size.

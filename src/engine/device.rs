@@ -1,9 +1,12 @@
 //! Finds the device that computes. The only module that knows the backends.
+//!
+//! Listing or opening a GPU calls its driver, which may hang or kill the process: `commands/devices.rs` does that in a process of
+//! its own first. Start at [`find_device`].
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use thiserror::Error;
 
-use crate::config::DeviceChoice;
+use crate::config::{DeviceChoice, Precision};
 
 /// A device that this build supports and this machine has.
 #[derive(Debug, Clone)]
@@ -37,6 +40,32 @@ pub enum DeviceError {
     },
 }
 
+/// Why a device cannot compute in bf16.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PrecisionError {
+    /// The CPU could, for no gain.
+    #[error("training.precision = \"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time")]
+    Cpu,
+    /// The GPU only stores it.
+    #[error("{device} does not compute in bf16: {reason}")]
+    Gpu {
+        /// The device.
+        device: String,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl PrecisionError {
+    /// What the user can type next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Cpu => "use training.precision = \"f32\", or --device cuda".into(),
+            Self::Gpu { .. } => "use training.precision = \"f32\"".into(),
+        }
+    }
+}
+
 impl DeviceError {
     /// What the user can type next.
     pub fn hint(&self) -> String {
@@ -46,6 +75,54 @@ impl DeviceError {
             Self::NotFound { found, .. } => format!("the highest index is {}; --device auto picks a device", found - 1),
         }
     }
+}
+
+/// The kinds of devices that this build can use, the one that is tried first at the beginning.
+pub const BUILT_IN: &[&str] = &[
+    #[cfg(feature = "cuda")]
+    "cuda",
+    #[cfg(feature = "wgpu")]
+    "wgpu",
+    "cpu",
+];
+
+/// Whether shaders go through SPIR-V, which a software driver was seen to compute wrong, and not through WGSL.
+pub const USES_SPIRV: bool = cfg!(feature = "vulkan");
+
+/// What a GPU says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The part, what its kernels are compiled for, and the driver where that is known; text from outside.
+    pub description: String,
+    /// Whether it is a card, and not a program on the CPU that pretends to be one.
+    pub is_card: bool,
+    /// Whether it computes in bf16.
+    pub has_bf16: bool,
+}
+
+/// The name of the CPU's instruction set for which kernels were chosen.
+pub fn host_kernels() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    return match pulp::Arch::new() {
+        pulp::Arch::V4(_) => "AVX-512",
+        pulp::Arch::V3(_) => "AVX2",
+        _ => "SSE2 (the least that every x86-64 CPU has)",
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    "the least that every CPU of this kind has"
+}
+
+/// Every GPU that the drivers list, in the order of [`BUILT_IN`]. Opens none.
+pub fn list_gpus() -> Vec<DeviceChoice> {
+    #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(unused_mut, reason = "this build knows no GPU"))]
+    let mut found = Vec::new();
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    prepare_gpus();
+    #[cfg(feature = "cuda")]
+    found.extend((0..Device::enumerate(burn::tensor::DeviceType::Cuda).len()).map(|index| DeviceChoice::Cuda(Some(index))));
+    #[cfg(feature = "wgpu")]
+    found.extend((0..Device::enumerate(burn::tensor::DeviceType::Wgpu).len()).map(|index| DeviceChoice::Wgpu(Some(index))));
+    found
 }
 
 /// Finds the device that `choice` names. Opens nothing on a GPU: drivers only list their devices.
@@ -61,12 +138,69 @@ pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     }
 }
 
+impl ComputeDevice {
+    /// Whether it computes in `precision`; opens a GPU.
+    ///
+    /// # Errors
+    /// With the reason if it does not.
+    pub fn check_precision(&self, precision: Precision) -> Result<(), PrecisionError> {
+        let device = self.description.clone();
+        match precision {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 if self.is_cpu => Err(PrecisionError::Cpu),
+            Precision::Bf16 if device.starts_with("wgpu") => {
+                Err(PrecisionError::Gpu { device, reason: "through wgpu it is a format to store numbers in, not to compute in" })
+            }
+            Precision::Bf16 if self.device.supports_dtype(DType::BF16) => Ok(()),
+            Precision::Bf16 => Err(PrecisionError::Gpu { device, reason: "it is older than the Ampere generation" }),
+        }
+    }
+
+    /// Bytes that Burn's allocator holds on the device: in use, and reserved; `None` where it does not say.
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        self.device.memory_pool_usage().map(|usage| (usage.bytes_in_use, usage.bytes_reserved))
+    }
+
+    /// What a GPU says about itself; opens it. `None` for the CPU.
+    pub fn identity(&self) -> Option<Identity> {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        if let Some(identity) = self.device.identity() {
+            let driver = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+            let driver = driver.lines().next().filter(|_| self.description.starts_with("cuda")).unwrap_or_default();
+            let description = [identity.name.as_str(), identity.fingerprint.as_str(), driver].into_iter().filter(|part| !part.is_empty());
+            return Some(Identity {
+                description: description.collect::<Vec<_>>().join(", "),
+                is_card: identity.physical.is_some(),
+                has_bf16: self.device.supports_dtype(DType::BF16),
+            });
+        }
+        None
+    }
+}
+
 fn cpu() -> ComputeDevice {
     ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true }
 }
 
+/// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a shape pays for them; to be called
+/// before a GPU is used. Variables of the environment that start with CUBECL change it, files in the current folder do not.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn prepare_gpus() {
+    use burn::cubecl::config::cache::CacheConfig;
+    use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    let mut config = CubeClRuntimeConfig::default();
+    config.compilation.cache = true;
+    config.environment.path =
+        crate::engine::self_check::cache::user_cache().map_or(CacheConfig::Global, |folder| CacheConfig::Directory(folder.join("kernels")));
+    // Weights and moments have the same few sizes for a whole run.
+    config.memory.persistent_memory = burn::cubecl::config::memory::PersistentMemory::SizeMatch;
+    // False if it was set before, with the same content.
+    let _ = CubeClRuntimeConfig::try_set(config.override_from_env());
+}
+
 #[cfg(feature = "cuda")]
 fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
+    prepare_gpus();
     // Enumerating only loads the driver; using a missing device would panic on the device's own thread.
     let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
     let index = index.unwrap_or(0);
@@ -84,8 +218,8 @@ fn cuda(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, D
 
 #[cfg(feature = "wgpu")]
 fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
-    // Without burn's feature `vulkan`: shaders that go through SPIR-V computed wrong matrix products on software Vulkan, those in
-    // WGSL did not.
+    // Without burn's feature `vulkan` shaders are WGSL. Through SPIR-V they computed wrong matrix products on software Vulkan.
+    prepare_gpus();
     let found = Device::enumerate(burn::tensor::DeviceType::Wgpu).into_vec();
     let missing = || DeviceError::NotFound { device: choice.to_string(), found: found.len() };
     let device = match index {

@@ -4,8 +4,9 @@ use burn::tensor::ExecutionError;
 use thiserror::Error;
 
 use crate::data::DataError;
-use crate::engine::device::DeviceError;
+use crate::engine::device::{DeviceError, PrecisionError};
 use crate::engine::open::OpenError;
+use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::run::format::shell_word;
@@ -18,6 +19,12 @@ pub enum EngineError {
     /// The requested device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The device does not compute in the precision that the run asks for.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
+    /// The device computes wrong.
+    #[error(transparent)]
+    WrongDevice(#[from] Failure),
     /// The text cannot be prepared.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -36,6 +43,12 @@ pub enum EngineError {
     /// A computation failed on the device.
     #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
+    /// As [`Self::Execution`], where the device answers with a panic.
+    #[error("the device failed: {reason}")]
+    DevicePanic {
+        /// What it said, in one line.
+        reason: String,
+    },
     /// A document of an evaluation task does not fit the model, or its file is broken.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -93,6 +106,8 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Device(error) => error.hint(),
+            Self::Precision(error) => error.hint(),
+            Self::WrongDevice(failure) => failure.hint(),
             Self::Data(error) => error.hint(),
             Self::Plan(error) => error.hint(),
             // The run reads texts as long as its context; there is no flag for it.
@@ -101,9 +116,11 @@ impl EngineError {
             }
             Self::Task(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
+            Self::Tensors(TensorFileError::Device { problem, .. }) => device_hint(problem, false),
             Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
             Self::InitialWeights(error) => error.hint(),
-            Self::Execution(_) => "if it ran out of memory, lower training.micro_batch_size; then resume with: patchtui resume RUN".into(),
+            Self::Execution(error) => device_hint(&device_reason(error), error.is_device_poisoned()),
+            Self::DevicePanic { reason } => device_hint(reason, false),
             Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
@@ -118,6 +135,20 @@ impl EngineError {
     pub fn trouble(&self, run: &str) -> Trouble {
         Trouble { message: self.to_string(), hint: self.hint().map(|hint| hint.replace("resume RUN", &format!("resume {}", shell_word(run)))) }
     }
+}
+
+/// What to do about a device that failed for `reason`; the last checkpoint is intact in any case.
+fn device_hint(reason: &str, is_poisoned: bool) -> String {
+    let reason = reason.to_ascii_lowercase();
+    let names = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if names(&["memory", "alloc", "oom", "buffer size"]) {
+        let smaller = "patchtui run CONFIG --set training.micro_batch_size=1 --resume";
+        return format!("a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint: {smaller}");
+    }
+    if is_poisoned || names(&["lost", "poison", "does not answer", "illegal address", "driver"]) {
+        return "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume RUN".into();
+    }
+    "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower training.micro_batch_size or use --device cpu".into()
 }
 
 /// The message of the device in one line: Burn puts it on lines of its own under a heading.
@@ -135,6 +166,9 @@ mod tests {
     use super::*;
     use crate::engine::tensor_file::TensorFileError;
 
+    const PRECISION: &str =
+        "training.precision = \"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time";
+
     fn denied() -> io::Error {
         io::Error::from(io::ErrorKind::PermissionDenied)
     }
@@ -146,7 +180,6 @@ mod tests {
         let path = PathBuf::from("run/file");
         let io = TensorFileError::Io { path: path.clone(), source: denied() };
         let damaged = TensorFileError::Damaged { path: path.clone(), problem: "it has no tensor a.weight".into() };
-        let device = TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
         let not_found = |found| DeviceError::NotFound { device: "cuda:3".into(), found };
         let table: Vec<(EngineError, &str, &str)> = vec![
             (
@@ -158,12 +191,6 @@ mod tests {
             (not_found(2).into(), "device \"cuda:3\" was not found: this machine has 2 of that kind", "the highest index is 1; --device auto picks a device"),
             (io.into(), "checkpoint: run/file: permission denied", disk),
             (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", disk),
-            (device.into(), "checkpoint: cannot read a.weight from the device: out of memory", disk),
-            (
-                ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
-                "the device failed: out of memory; while allocating 4 GB",
-                "if it ran out of memory, lower training.micro_batch_size; then resume with: patchtui resume 'my books'",
-            ),
             (
                 EngineError::Thread(denied()),
                 "cannot start a thread: permission denied",
@@ -206,11 +233,51 @@ mod tests {
             ),
             (EngineError::Io { path: "run/plan.json".into(), source: denied() }, "run/plan.json: permission denied", disk),
         ];
+        check(table);
+    }
+
+    fn check(table: Vec<(EngineError, &str, &str)>) {
         for (error, message, hint) in table {
             let Trouble { message: found, hint: found_hint } = error.trouble("my books");
             assert_eq!(found, message, "{error:?}");
             assert_eq!(found_hint.as_deref(), Some(hint), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_device_that_fails_leads_to_the_last_checkpoint() {
+        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint: \
+                      patchtui run CONFIG --set training.micro_batch_size=1 --resume";
+        let device = TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
+        let failure = Failure { device: "wgpu".into(), operation: "linear".into(), output: "rows, 8 x 4 to 4".into(), difference: 1.0, tolerance: 4e-3 };
+        check(vec![
+            (
+                failure.into(),
+                "wgpu computes wrong: \"linear\" (rows, 8 x 4 to 4) differs from the CPU by 1.00e0 of its largest value, which is more than 4e-3",
+                if crate::engine::device::USES_SPIRV {
+                    "use --device cpu, or try a build whose shaders do not go through SPIR-V (cargo build --release --features wgpu)"
+                } else {
+                    "use --device cpu, or try another version of the GPU driver"
+                },
+            ),
+            (PrecisionError::Cpu.into(), PRECISION, "use training.precision = \"f32\", or --device cuda"),
+            (device.into(), "checkpoint: cannot read a.weight from the device: out of memory", memory),
+            (
+                ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
+                "the device failed: out of memory; while allocating 4 GB",
+                memory,
+            ),
+            (
+                EngineError::DevicePanic { reason: "parent device is lost".into() },
+                "the device failed: parent device is lost",
+                "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+            ),
+            (
+                EngineError::DevicePanic { reason: "unknown kernel".into() },
+                "the device failed: unknown kernel",
+                "resume from the last checkpoint with: patchtui resume 'my books'; if it fails again, lower training.micro_batch_size or use --device cpu",
+            ),
+        ]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use crate::engine::batch::Batch;
 use crate::engine::gradients::Gradients;
 use crate::engine::model::{LayerSaved, LlamaForCausalLM, SharedInput};
+use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::head;
 
 /// What the micro-batches of a step have in common.
@@ -59,7 +60,9 @@ impl<F: Fn() -> bool> StepWatch for F {
 /// `None` if `watch` says that the micro-batch is to be given up; the gradients are useless then.
 pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, watch: &dyn StepWatch, gradients: &mut Gradients) -> Option<Tensor<1>> {
     let (trunk, shared) = (&model.model, &input.shared);
-    let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size); // [N, D]
+    // Table, norms, head and loss are f32; between them activations have the number format of the products.
+    let dtype = trunk.product_type();
+    let mut rows = to_type(trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size), dtype); // [N, D]
     let mut kept = Vec::with_capacity(trunk.layers.len());
     for layer in &trunk.layers {
         if watch.is_stopped() {
@@ -70,12 +73,12 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, wa
         kept.push(input.map_or(Kept::Activations(saved), Kept::Input));
         rows = out;
     }
-    let (rows, norm) = trunk.norm.forward(rows);
+    let (rows, norm) = trunk.norm.forward(wide(rows));
     watch.ended(StepPart::Forward);
     let head = head::forward_backward(&rows, &model.head().values, &batch.targets, input.scale, gradients.take(model.head()));
     gradients.put(model.head(), head.d_weight);
     watch.ended(StepPart::Head);
-    let mut d_rows = trunk.norm.backward(norm, head.d_rows, None, gradients); // [N, D]
+    let mut d_rows = to_type(trunk.norm.backward(norm, head.d_rows, None, gradients), dtype); // [N, D]
     for (layer, kept) in trunk.layers.iter().zip(kept).rev() {
         if watch.is_stopped() {
             return None;
@@ -86,7 +89,7 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, wa
         };
         d_rows = layer.backward(saved, shared, d_rows, gradients);
     }
-    trunk.embed_tokens.backward(batch.ids.clone(), batch.patch_size, d_rows, gradients);
+    trunk.embed_tokens.backward(batch.ids.clone(), batch.patch_size, wide(d_rows), gradients);
     watch.ended(StepPart::Backward);
     Some(head.loss_sum)
 }

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::TrainingConfig;
 use crate::engine::batch::Batch;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
+use crate::engine::faults::guarded;
 use crate::engine::gradients::Gradients;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::scalar::read;
@@ -77,8 +79,10 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
 ///
 /// # Errors
 /// When the device fails.
-pub fn measure_speeds(plan: &RunPlan, recompute: bool, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
+pub fn measure_speeds(plan: &RunPlan, training: &TrainingConfig, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device);
+    let model = model.in_precision(training.precision);
     let workers = Workers::start(device.clone(), StopFlag::default())?;
-    Ok(try_shapes(&workers, plan, &model, Trial { recompute, limit: PLAN_TRIAL_LIMIT })?.unwrap_or_default())
+    let trial = Trial { recompute: training.recompute, limit: PLAN_TRIAL_LIMIT };
+    guarded(device.is_cpu, || Ok(try_shapes(&workers, plan, &model, trial)?.unwrap_or_default()))
 }

@@ -266,7 +266,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("training.context_length = 1", "a.toml:3: training.context_length = 1, expected an integer from 2 to 16777216", ""),
     ("training.micro_batch_size = 0", "a.toml:3: training.micro_batch_size = 0, expected an integer from 1 to 1048576", ""),
     ("training.max_walltime = 3", "a.toml:3: training.max_walltime = 3, expected a duration, like \"11h30m\", \"90m\" or \"2d\"", ""),
-    ("training.precision = \"f16\"", "a.toml:3: training.precision = \"f16\", expected one of [\"f32\"]", ""),
+    ("training.precision = \"f16\"", "a.toml:3: training.precision = \"f16\", expected one of [\"f32\", \"bf16\"]", ""),
     ("model.num_hidden_layers = 0", "a.toml:3: model.num_hidden_layers = 0, expected an integer from 1 to 4096", ""),
     ("optimizer = 3", "a.toml:3: optimizer = 3, expected a table: [optimizer]", ""),
     ("optimizer.learning_rate = 0", "a.toml:3: optimizer.learning_rate = 0, expected a number greater than 0", ""),

@@ -11,6 +11,7 @@ mod checkpoints;
 mod config;
 mod control;
 mod data;
+mod doctor;
 mod engine_process;
 mod errors;
 #[cfg(feature = "engine")]

@@ -117,3 +117,15 @@ fn the_paper_s_runs_are_planned_without_their_files_and_not_started() {
     assert!(errors.contains("tokenizer.json does not exist"), "{errors}");
     assert!(is_empty(&folder));
 }
+
+#[test]
+fn bf16_on_the_cpu_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&["plan", "demo"][..], &["run", "demo", "--no-tui"][..]] {
+        let (code, out, errors) = patchtui(folder.path(), None, &[command, &["--device", "cpu", "--set", "training.precision=bf16"]].concat());
+        assert_eq!((code, out.as_str()), (2, ""), "{errors}");
+        assert!(errors.contains("\"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32"), "{errors}");
+        assert!(errors.contains("hint: use training.precision = \"f32\", or --device cuda"), "{errors}");
+    }
+    assert!(is_empty(&folder));
+}

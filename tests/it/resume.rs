@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use patchtui::config::{LoadRequest, RunConfig, load};
+use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
 use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunEnd, RunEvent, command_channel};
 
@@ -39,7 +40,7 @@ pub(crate) fn train(config: RunConfig, directory: &Path, answer: impl Fn(&RunEve
     let (commands, inbox) = command_channel();
     let (sender, receiver) = mpsc::channel();
     let cache = directory.parent().unwrap().join("tokens");
-    let job = Job { config, directory: directory.to_owned(), cache };
+    let job = Job { config, directory: directory.to_owned(), cache, checks: Cache::none(), device_reason: None };
     fs::create_dir_all(directory).unwrap();
     let trainer = std::thread::spawn(move || execute(job, inbox, &EventSender::new(sender)));
     let mut events = Vec::new();

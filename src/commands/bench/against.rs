@@ -227,13 +227,13 @@ impl<'a> Contestants<'a> {
     /// Measures in a process of its own: one stage or all; its input stays in `keep_input`.
     fn our_turn(&self, stage: Option<usize>, keep_input: Option<&Path>) -> Result<TrainDocument, CommandError> {
         let program = env::current_exe().map_err(|error| CommandError::failed(format!("cannot find this program: {error}"), "start it by its full path"))?;
-        let (config, steps) = (&self.args.config, self.planned.steps);
+        let steps = self.planned.steps;
         let mut command = Command::new(program);
         command.args(["bench", "train", "--json", "--device", &self.device]);
         command.args(["--steps", &steps.measured.to_string(), "--warmup", &steps.warmup.to_string()]);
         command.args(stage.map(|idx| format!("--stage={}", idx + 1)));
         command.args(keep_input.map(|_| "--keep-input")).args(keep_input);
-        command.args(config.sets.iter().map(|set| format!("--set={set}"))).arg("--").arg(&config.config);
+        command.args(self.args.sets.iter().map(|set| format!("--set={set}"))).arg("--").args(&self.args.config);
         let output = command.stdin(Stdio::null()).output();
         let output = output.map_err(|error| CommandError::failed(format!("cannot start this program: {error}"), "raise the limit on processes (ulimit -u)"))?;
         if !output.status.success() {

@@ -32,11 +32,11 @@ use crate::run::sanitize;
 /// # Errors
 /// When the configuration has no valid plan, the device fails, or the program to compare with is not there.
 pub fn bench(args: BenchArgs) -> Result<u8, CommandError> {
-    match (args.command, args.train) {
-        (Some(BenchCommand::Prepare(args)), _) => prepare::prepare(&args),
-        (Some(BenchCommand::Eval(args)), _) => eval::eval(&args),
-        (Some(BenchCommand::Train(args)), _) | (None, Some(args)) => train::train(&args),
-        (None, None) => Err(CommandError::usage("there is nothing to measure", "name a configuration, like: patchtui bench demo")),
+    match args.command {
+        Some(BenchCommand::Prepare(args)) => prepare::prepare(&args),
+        Some(BenchCommand::Eval(args)) => eval::eval(&args),
+        Some(BenchCommand::Train(args)) => train::train(&args),
+        None => train::train(&args.train),
     }
 }
 

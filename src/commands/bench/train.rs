@@ -5,7 +5,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
-use crate::cli::BenchTrainArgs;
+use crate::cli::{BenchTrainArgs, ConfigArgs};
 use crate::commands::bench::cpu::Cpu;
 use crate::commands::bench::document::{CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument, TrainDocument};
 use crate::commands::bench::gpu::data_sheet;
@@ -68,7 +68,9 @@ pub(super) fn train(args: &BenchTrainArgs) -> Result<u8, CommandError> {
 
 impl Planned {
     fn new(args: &BenchTrainArgs) -> Result<Self, CommandError> {
-        let (config, plan) = plan_steps(&args.config, args.device.as_deref())?;
+        let nothing = || CommandError::usage("there is nothing to measure", "name a configuration, like: patchtui bench demo");
+        let named = ConfigArgs { config: args.config.clone().ok_or_else(nothing)?, sets: args.sets.clone() };
+        let (config, plan) = plan_steps(&named, args.device.as_deref())?;
         let stages = match args.stage.map(NonZeroUsize::get) {
             None => {
                 let mut stages = plan.first_stages_alike();
@@ -92,7 +94,7 @@ impl Planned {
 ///
 /// # Errors
 /// When there is no such configuration, or it has no valid plan.
-pub(super) fn plan_steps(args: &crate::cli::ConfigArgs, device: Option<&str>) -> Result<(RunConfig, RunPlan), CommandError> {
+pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>) -> Result<(RunConfig, RunPlan), CommandError> {
     let mut config = load_config(args)?.config;
     if let Some(device) = device {
         config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;

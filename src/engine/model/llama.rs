@@ -4,8 +4,9 @@
 //! its weights to a sum and returns the gradient of its input. Fields and weights have Hugging Face's names.
 //! Axes: `B` sequences, `T` positions, `N = B * T`, `D` hidden, `F` intermediate, `H` width of a head, `V` vocabulary.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
+use crate::config::Precision;
 use crate::engine::gradients::Gradients;
 use crate::engine::kernels::{self, on_host};
 use crate::engine::model::{Embedding, Linear, RmsNorm};
@@ -159,7 +160,28 @@ impl LlamaForCausalLM {
     }
 }
 
+impl LlamaForCausalLM {
+    /// A copy that computes its products in `precision`; in f32 it is the same network. Only the weights of the layers' products
+    /// are narrower: table, norms and head stay f32, and so do all gradients of weights.
+    #[must_use]
+    pub fn in_precision(&self, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => self.clone(),
+            Precision::Bf16 => {
+                let is_product = |name: &str| name.contains(".self_attn.") || name.contains(".mlp.");
+                let narrow = |weight: NamedTensor| NamedTensor { values: weight.values.cast(DType::BF16), ..weight };
+                self.clone().map(&mut |weight| if is_product(&weight.name) { narrow(weight) } else { weight })
+            }
+        }
+    }
+}
+
 impl LlamaModel {
+    /// Number format of the products of the layers, and of the activations between them.
+    pub fn product_type(&self) -> DType {
+        self.layers.first().map_or(DType::F32, |layer| layer.self_attn.q_proj.weight.values.dtype())
+    }
+
     /// What the layers share at `positions`.
     pub fn shared_input(&self, positions: Positions) -> SharedInput {
         let device = self.norm.weight.values.device();

@@ -7,7 +7,7 @@ use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, DType, Device, Tensor};
 
 use super::*;
-use crate::config::PatchSize;
+use crate::config::{PatchSize, Precision};
 use crate::engine::batch::Batch;
 use crate::engine::gradients::Gradients;
 use crate::engine::named_tensor::NamedTensor;
@@ -161,5 +161,35 @@ fn a_stop_is_seen_before_each_layer() {
     assert_eq!(run_until(usize::MAX), (true, 6), "three layers, forwards and backwards");
     for limit in 0..6 {
         assert_eq!(run_until(limit), (false, limit + 1));
+    }
+}
+
+#[test]
+fn a_step_in_bf16_has_the_loss_and_gradients_of_f32_up_to_its_rounding() {
+    // Roundings of 2^-9 on the way of a number through two layers and back: ten in each direction and layer.
+    const PATH: f32 = 40.0;
+    let model = network(2);
+    for k in [1, 2] {
+        let tokens: Vec<u32> = (0..(SEQUENCES * LENGTH * k) as u32).map(|idx| idx * 7 % 19).collect();
+        let batch = Batch::new(&tokens, SEQUENCES, PatchSize::new(k as u64).unwrap(), &Device::flex());
+        let step = |precision: Precision| {
+            let model = model.in_precision(precision);
+            let input = StepInput { shared: model.model.shared_input(batch.positions()), scale: 1.0 / batch.num_targets as f64, recompute: k == 2 };
+            let mut gradients = Gradients::default();
+            let loss = micro_step(&model, &batch, &input, &|| false, &mut gradients).unwrap().into_scalar::<f32>();
+            // A second micro-batch adds to sums that are there.
+            micro_step(&model, &batch, &input, &|| false, &mut gradients).unwrap();
+            (loss, gradients.0)
+        };
+        let ((expected_loss, expected), (loss, found)) = (step(Precision::F32), step(Precision::Bf16));
+        let of_loss = (loss - expected_loss).abs() / expected_loss;
+        assert!(of_loss > 0.0 && of_loss < 5e-3, "K = {k}: the loss differs by {of_loss:e}");
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (name, gradient) in found {
+            assert_eq!(gradient.dtype(), DType::F32, "{name}: sums of gradients stay in f32");
+            let length = |tensor: Tensor<2>| tensor.square().sum().sqrt().into_scalar::<f32>();
+            let difference = length(gradient - expected[&name].clone()) / length(expected[&name].clone());
+            assert!(difference < PATH * 2.0_f32.powi(-9), "K = {k}: the gradient of {name} differs by {difference:e}");
+        }
     }
 }

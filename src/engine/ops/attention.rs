@@ -12,11 +12,19 @@
 //! Query heads that share a key head are rows of one product, so keys and values are never repeated.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, DType, Tensor};
 
 use crate::engine::kernels::{self, on_host};
+use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
+
+/// Scores of a chunk, at most: 128 MB in f32, which also keeps a buffer within what every GPU can bind.
+const MOST_SCORES: usize = 1 << 25;
+/// Queries of a chunk, at most.
+const MOST_QUERIES: usize = 512;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
@@ -47,14 +55,16 @@ pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions
         let out = kernels::attention::forward(&queries, &keys, &values, positions);
         return (out, Saved { queries, keys, values });
     }
-    let [_, _, groups, head_dim] = keys.dims();
-    let scaled_queries = queries.clone().mul_scalar((head_dim as f64).powf(-0.5));
+    if queries.dtype() == DType::BF16 && positions == Positions::of_sequence(positions.queries) {
+        return (fused(&queries, &keys, &values), Saved { queries, keys, values });
+    }
+    let groups = keys.dims()[2];
     let mut outs = Vec::new();
-    for chunk in positions.chunks(ATTENTION_QUERIES) {
+    for chunk in positions.chunks(chunk_queries(&queries, positions)) {
         let first = chunk.start - positions.start;
-        let rows = group_rows(scaled_queries.clone().narrow(1, first, chunk.queries), groups);
+        let rows = group_rows(queries.clone().narrow(1, first, chunk.queries), groups);
         let weights = weights(rows, head_major(&keys, chunk.keys), chunk);
-        let mixed = weights.matmul(head_major(&values, chunk.keys)); // [B, groups, rows, H]
+        let mixed = to_type(weights, values.dtype()).matmul(head_major(&values, chunk.keys)); // [B, groups, rows, H]
         outs.push(ungroup_rows(mixed, chunk.queries));
     }
     let out = Tensor::cat(outs, 1); // [B, queries, heads, H]
@@ -68,31 +78,60 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputG
         let [d_queries, d_keys, d_values] = kernels::attention::backward(&queries, &keys, &values, positions, d_out);
         return InputGradients { d_queries, d_keys, d_values };
     }
-    let [_, _, groups, head_dim] = keys.dims();
-    let scaled_queries = queries.mul_scalar((head_dim as f64).powf(-0.5));
+    let ([_, _, groups, head_dim], dtype) = (keys.dims(), queries.dtype());
     let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
     let mut d_queries = Vec::new();
     // From the last chunk to the first, so that the gradients of ever fewer keys are unfinished.
-    for chunk in positions.chunks(ATTENTION_QUERIES).rev() {
+    for chunk in positions.chunks(chunk_queries(&queries, positions)).rev() {
         let rows_of = |tensor: &Tensor<4>| group_rows(tensor.clone().narrow(1, chunk.start - positions.start, chunk.queries), groups);
-        let (queries, d_mixed) = (rows_of(&scaled_queries), rows_of(d_out)); // [B, groups, rows, H]
+        let (queries, d_mixed) = (rows_of(&queries), rows_of(d_out)); // [B, groups, rows, H]
         let (keys, values) = (head_major(&keys, chunk.keys), head_major(&values, chunk.keys)); // [B, groups, keys, H]
         let weights = weights(queries.clone(), keys.clone(), chunk); // [B, groups, rows, keys]
-        d_values = d_values.add(weights.clone().transpose().matmul(d_mixed.clone()), chunk.start);
-        let d_weights = d_mixed.matmul(values.transpose()); // [B, groups, rows, keys]
+        d_values = d_values.add(wide(to_type(weights.clone(), dtype).transpose().matmul(d_mixed.clone())), chunk.start);
+        let d_weights = wide(d_mixed.matmul(values.transpose())); // [B, groups, rows, keys]
         let delta = (weights.clone() * d_weights.clone()).sum_dim(3); // [B, groups, rows, 1]
-        let d_scores = (d_weights - delta) * weights;
-        d_keys = d_keys.add(d_scores.clone().transpose().matmul(queries), chunk.start);
+        let d_scores = ((d_weights - delta) * weights).mul_scalar(scale(head_dim));
+        let d_scores = to_type(d_scores, dtype); // times the scale, so that both products below are complete
+        d_keys = d_keys.add(wide(d_scores.clone().transpose().matmul(queries)), chunk.start);
         d_queries.push(ungroup_rows(d_scores.matmul(keys), chunk.queries));
     }
     d_queries.reverse();
-    let d_queries = Tensor::cat(d_queries, 1).mul_scalar((head_dim as f64).powf(-0.5));
-    InputGradients { d_queries, d_keys: d_keys.finish(), d_values: d_values.finish() }
+    InputGradients { d_queries: Tensor::cat(d_queries, 1), d_keys: to_type(d_keys.finish(), dtype), d_values: to_type(d_values.finish(), dtype) }
 }
 
-/// Attention weights of one chunk. `rows`: `[B, groups, rows, H]`, `keys`: `[B, groups, keys, H]`. Returns `[B, groups, rows, keys]`.
+/// Factor of the scores of heads of width `head_dim`.
+fn scale(head_dim: usize) -> f64 {
+    (head_dim as f64).powf(-0.5)
+}
+
+/// Queries of a chunk: as many as keep its scores within [`MOST_SCORES`], since a GPU wants few large products.
+fn chunk_queries(queries: &Tensor<4>, positions: Positions) -> usize {
+    let [b, _, heads, _] = queries.dims();
+    (MOST_SCORES / (b * heads * positions.keys).max(1)).clamp(ATTENTION_QUERIES, MOST_QUERIES) / ATTENTION_QUERIES * ATTENTION_QUERIES
+}
+
+/// Attention over whole sequences as one operation of Burn, which on a GPU has tensor cores and keeps no scores. Without a mask and
+/// with its own scale: anything else makes it fall back to scores of all queries at once (burn-cubecl 0.22.1). Only for 16 bits,
+/// since it multiplies in 16 bits whatever it is given.
+fn fused(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
+    let [b, t, heads, head_dim] = queries.dims();
+    let groups = keys.dims()[2];
+    // It wants as many key heads as query heads.
+    let repeated = |tensor: &Tensor<4>| {
+        let tensor = tensor.clone().swap_dims(1, 2); // [B, groups, T, H]
+        if heads == groups {
+            return tensor;
+        }
+        tensor.unsqueeze_dim::<5>(2).expand([b, groups, heads / groups, t, head_dim]).reshape([b, heads, t, head_dim])
+    };
+    let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: true };
+    attention(queries.clone().swap_dims(1, 2), repeated(keys), repeated(values), None, None, options).swap_dims(1, 2)
+}
+
+/// Attention weights of one chunk, in f32 or wider. `rows`: `[B, groups, rows, H]`, `keys`: `[B, groups, keys, H]`. Returns `[B, groups, rows, keys]`.
 fn weights(rows: Tensor<4>, keys: Tensor<4>, chunk: Positions) -> Tensor<4> {
-    let scores = rows.matmul(keys.transpose());
+    let scale = scale(keys.dims()[3]);
+    let scores = wide(rows.matmul(keys.transpose())).mul_scalar(scale);
     softmax(hide_future(scores, chunk), 3)
 }
 
@@ -142,7 +181,7 @@ struct SumOverChunks {
 
 impl SumOverChunks {
     fn new(like: &Tensor<4>) -> Self {
-        Self { finished: like.zeros_like(), open: None }
+        Self { finished: wide(like.zeros_like()), open: None }
     }
 
     /// Adds a chunk's `part`, `[B, groups, keys, H]`; the next chunk has `remaining` keys.
@@ -216,13 +255,19 @@ mod tests {
         for dtype in dtypes() {
             for (heads, groups) in [(3, 3), (4, 2), (3, 1)] {
                 // One query, less than a chunk, whole chunks, a short last chunk; then queries after a cache, with unused keys behind.
-                for length in [1, 5, 2 * ATTENTION_QUERIES, 2 * ATTENTION_QUERIES + 3] {
+                for length in [1, 5, MOST_QUERIES, MOST_QUERIES + 3] {
                     check(dtype, heads, groups, Positions::of_sequence(length));
                 }
                 check(dtype, heads, groups, Positions { start: 7, queries: 1, keys: 8 });
                 check(dtype, heads, groups, Positions { start: 9, queries: ATTENTION_QUERIES + 2, keys: ATTENTION_QUERIES + 20 });
             }
         }
+    }
+
+    #[test]
+    fn chunks_are_as_large_as_memory_allows() {
+        let of = |b, heads, keys| chunk_queries(&Tensor::zeros([b, 1, heads, 1], &burn::tensor::Device::flex()), Positions::of_sequence(keys));
+        assert_eq!([of(1, 2, 16), of(8, 16, 2048), of(2, 16, 2048), of(64, 64, 8192)], [512, 128, 512, 64]);
     }
 
     #[test]

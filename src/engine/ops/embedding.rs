@@ -41,7 +41,11 @@ pub fn backward(sum: Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize, d_ou
             .expand([num_patches, k, hidden_size])
             .reshape([num_patches * k, hidden_size]) // [N * K, D]
     };
-    sum.select_assign(0, ids, d_tokens, IndexingUpdateOp::Add)
+    // Not `select_assign`, which on a GPU walks through all tokens one after the other in each column (burn-cubecl 0.22.1); this adds
+    // them in parallel, in an order that is not fixed.
+    let [num_tokens, hidden_size] = d_tokens.dims();
+    let rows = ids.reshape([num_tokens, 1]).expand([num_tokens, hidden_size]);
+    sum.scatter(0, rows, d_tokens, IndexingUpdateOp::Add)
 }
 
 #[cfg(test)]

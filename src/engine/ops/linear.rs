@@ -7,6 +7,7 @@
 use burn::tensor::Tensor;
 
 use crate::engine::kernels::{self, on_host};
+use crate::engine::ops::format::wide;
 
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
@@ -24,19 +25,20 @@ pub struct Sums {
     pub d_weight: Option<Tensor<2>>,
 }
 
-/// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it. Returns `[N, out]`.
+/// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it, in the same number format. Returns `[N, out]`.
 pub fn forward(rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
     let out = if on_host(&rows) { kernels::linear::forward(&rows, weight) } else { rows.clone().matmul(weight.clone().transpose()) }; // [N, out]
     (out, Saved { rows })
 }
 
 /// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`, each added to what is in
-/// `sums`, if there is something.
+/// `sums`, if there is something; the latter is never narrower than f32.
 pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, sums: Sums) -> (Tensor<2>, Tensor<2>) {
     if on_host(&d_out) {
         return (kernels::linear::d_rows(weight, &d_out, sums.d_rows), kernels::linear::d_weight(&saved.rows, &d_out, sums.d_weight));
     }
-    let d_weight = d_out.clone().transpose().matmul(saved.rows); // [out, in]
+    // Sums over micro-batches stay in f32.
+    let d_weight = wide(d_out.clone().transpose().matmul(saved.rows)); // [out, in]
     let d_rows = d_out.matmul(weight.clone()); // [N, in]
     let plus = |sum: Option<Tensor<2>>, part: Tensor<2>| match sum {
         Some(sum) => sum + part,

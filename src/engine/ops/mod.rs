@@ -11,6 +11,7 @@
 
 pub mod attention;
 pub mod embedding;
+pub mod format;
 pub mod head;
 pub mod linear;
 pub mod positions;

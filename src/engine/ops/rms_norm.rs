@@ -7,6 +7,7 @@
 use burn::tensor::Tensor;
 
 use crate::engine::kernels::{self, on_host};
+use crate::engine::ops::format::{to_type, wide};
 
 /// What the backward pass needs.
 #[derive(Debug, Clone)]
@@ -23,10 +24,11 @@ pub fn forward(rows: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>,
         let (out, inverse_rms) = kernels::rms_norm::forward(&rows, weight, epsilon);
         return (out, Saved { rows, inverse_rms });
     }
-    let mean_square = rows.clone().square().mean_dim(1); // [N, 1]
+    let values = wide(rows.clone());
+    let mean_square = values.clone().square().mean_dim(1); // [N, 1]
     let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip(); // [N, 1]
-    let out = rows.clone() * inverse_rms.clone() * weight.clone(); // [N, D]
-    (out, Saved { rows, inverse_rms })
+    let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
+    (to_type(out, rows.dtype()), Saved { rows, inverse_rms })
 }
 
 /// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input on its way around the norm, if there is one. Returns the
@@ -36,6 +38,8 @@ pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, around: Opti
     if on_host(&rows) {
         return kernels::rms_norm::backward(rows, inverse_rms, weight, d_out, around);
     }
+    let dtype = rows.dtype();
+    let (rows, d_out) = (wide(rows), wide(d_out));
     let normalized = rows * inverse_rms.clone(); // [N, D]
     let width = weight.dims()[1] as f64;
     let products = normalized.clone() * d_out.clone(); // [N, D]
@@ -44,10 +48,10 @@ pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, around: Opti
     let d_weight = products.sum_dim(0); // [1, D]
     let d_rows = (d_out * weight.clone() - normalized * mean) * inverse_rms; // [N, D]
     let d_rows = match around {
-        Some(around) => d_rows + around,
+        Some(around) => d_rows + wide(around),
         None => d_rows,
     };
-    (d_rows, d_weight)
+    (to_type(d_rows, dtype), d_weight)
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 //! y2 = x2 cos + x1 sin        dx2 =  dy2 cos - dy1 sin
 //! ```
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::engine::kernels::{self, on_host};
+use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::positions::Positions;
 
 /// Cosines and sines of the angles of some positions.
@@ -43,6 +44,12 @@ impl Angles {
         };
         Self { cos: table(f32::cos), sin: table(f32::sin) }
     }
+
+    /// The same angles in another number format.
+    #[must_use]
+    pub fn in_type(self, dtype: DType) -> Self {
+        if self.cos.dtype() == dtype { self } else { Self { cos: self.cos.cast(dtype), sin: self.sin.cast(dtype) } }
+    }
 }
 
 /// Turns `heads`, `[B, T, heads, H]`, by the `angles` of its T positions.
@@ -50,11 +57,12 @@ pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
     if on_host(&heads) {
         return kernels::rotary::turn(heads, &angles.cos, &angles.sin, 1.0);
     }
-    let (first, second) = halves(heads);
+    let dtype = heads.dtype();
+    let (first, second) = halves(wide(heads));
     let (cos, sin) = (&angles.cos, &angles.sin);
     let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
     let turned_second = second * cos.clone() + first * sin.clone();
-    Tensor::cat(vec![turned_first, turned_second], 3) // [B, T, heads, H]
+    to_type(Tensor::cat(vec![turned_first, turned_second], 3), dtype) // [B, T, heads, H]
 }
 
 /// Turns the gradient back. `d_out`: `[B, T, heads, H]`.
@@ -62,11 +70,12 @@ pub fn backward(d_out: Tensor<4>, angles: &Angles) -> Tensor<4> {
     if on_host(&d_out) {
         return kernels::rotary::turn(d_out, &angles.cos, &angles.sin, -1.0);
     }
-    let (first, second) = halves(d_out);
+    let dtype = d_out.dtype();
+    let (first, second) = halves(wide(d_out));
     let (cos, sin) = (&angles.cos, &angles.sin);
     let d_first = first.clone() * cos.clone() + second.clone() * sin.clone();
     let d_second = second * cos.clone() - first * sin.clone();
-    Tensor::cat(vec![d_first, d_second], 3) // [B, T, heads, H]
+    to_type(Tensor::cat(vec![d_first, d_second], 3), dtype) // [B, T, heads, H]
 }
 
 /// `[B, T, heads, H/2]` each.

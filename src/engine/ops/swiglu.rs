@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
 use crate::engine::kernels::{self, on_host};
+use crate::engine::ops::format::{to_type, wide};
 
 /// What the backward pass needs, all `[N, F]`.
 #[derive(Debug, Clone)]
@@ -18,8 +19,12 @@ pub struct Saved {
 
 /// `gate`, `up`: `[N, F]`. Returns `[N, F]`.
 pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> (Tensor<2>, Saved) {
-    let out = if on_host(&gate) { kernels::swiglu::forward(&gate, &up) } else { gate.clone() * sigmoid(gate.clone()) * up.clone() };
-    (out, Saved { gate, up })
+    if on_host(&gate) {
+        return (kernels::swiglu::forward(&gate, &up), Saved { gate, up });
+    }
+    let values = wide(gate.clone());
+    let out = values.clone() * sigmoid(values) * wide(up.clone());
+    (to_type(out, gate.dtype()), Saved { gate, up })
 }
 
 /// `d_out`: `[N, F]`. Returns the gradients of gate and up, `[N, F]` each.
@@ -28,11 +33,13 @@ pub fn backward(saved: Saved, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     if on_host(&gate) {
         return kernels::swiglu::backward(gate, up, d_out);
     }
+    let dtype = gate.dtype();
+    let [gate, up, d_out] = [gate, up, d_out].map(wide);
     let sigmoid = sigmoid(gate.clone());
     let activated = gate * sigmoid.clone();
     let d_up = d_out.clone() * activated.clone();
     let slope = activated.clone() - activated * sigmoid.clone() + sigmoid;
-    (d_out * up * slope, d_up)
+    (to_type(d_out * up * slope, dtype), to_type(d_up, dtype))
 }
 
 #[cfg(test)]

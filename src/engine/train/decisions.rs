@@ -1,6 +1,6 @@
 //! The decisions of this run where paper and code leave a choice: lines of the start header.
 
-use crate::config::{ActivationTensor, OptimizerState, RunConfig};
+use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
 use crate::plan::RunPlan;
 use crate::run::Decision;
@@ -8,8 +8,8 @@ use crate::run::Decision;
 /// Digits of a hash that are enough to tell two apart.
 const HASH_DIGITS: usize = 16;
 
-/// The decisions of a run, most important first.
-pub(super) fn decisions(facts: &RunFacts) -> Vec<Decision> {
+/// The decisions of a run, most important first. `device_reason`: why this device, if nobody named it.
+pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<Decision> {
     let (config, plan) = (&facts.config, &facts.plan);
     let stages = &plan.stages;
     let lines = [
@@ -34,7 +34,7 @@ pub(super) fn decisions(facts: &RunFacts) -> Vec<Decision> {
         ),
         ("documents", documents(config)),
         ("order", order(config, plan)),
-        ("precision", "f32 weights, moments and arithmetic".to_owned()),
+        ("precision", precision(config.training.precision).to_owned()),
         ("evaluation", format!("always token by token (K = 1), sequences of {} tokens, the first token of each unscored", config.training.context_length)),
         ("activations", activations(config)),
     ];
@@ -43,7 +43,15 @@ pub(super) fn decisions(facts: &RunFacts) -> Vec<Decision> {
         let hash = hash.get(..HASH_DIGITS).unwrap_or(hash);
         ("start", format!("the trained weights of {} (blake3 {hash}) instead of random ones; moments and Adam's count at zero", path.display()))
     });
-    lines.into_iter().chain(start).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+    let device = device_reason.map(|reason| ("device", reason.to_owned()));
+    lines.into_iter().chain(start).chain(device).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+}
+
+fn precision(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32 weights, moments and arithmetic",
+        Precision::Bf16 => "bf16 products and activations of the layers; f32 weights, moments, gradient sums, norms, softmax, head and loss; evaluation in f32",
+    }
 }
 
 fn switch(plan: &RunPlan) -> String {

@@ -9,6 +9,8 @@ use crate::config::{Budget, RunConfig, TextSource};
 use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepare};
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
+use crate::engine::faults::guarded;
+use crate::engine::self_check::{self, Cache, shapes};
 use crate::engine::train::decisions::decisions;
 use crate::engine::train::facts::RunFacts;
 use crate::engine::train::measure::MeasuredText;
@@ -39,6 +41,10 @@ pub struct Job {
     pub directory: PathBuf,
     /// Where prepared text is kept for this and other runs.
     pub cache: PathBuf,
+    /// Devices that passed their check before.
+    pub checks: Cache,
+    /// Why this device, if the configuration did not name one.
+    pub device_reason: Option<String>,
 }
 
 impl Job {
@@ -52,9 +58,14 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let (checkpoints, name) = (job.checkpoints(), job.config.name.clone());
     let reached = || checkpoints.newest_claimed();
     match begin(job, inbox, events) {
-        Ok(Some(mut trainer)) => match trainer.train() {
+        Ok(Some(mut trainer)) => match guarded(trainer.is_on_cpu(), || trainer.train()) {
             Ok(outcome) => trainer.end_of_run(outcome, None),
-            Err(error) => trainer.end_of_run(Outcome::Failed, Some(error.trouble(&name))),
+            Err(error) => {
+                if matches!(error, EngineError::DevicePanic { .. }) {
+                    trainer.leave_device();
+                }
+                trainer.end_of_run(Outcome::Failed, Some(error.trouble(&name)))
+            }
         },
         Ok(None) => end_before_training(reached(), Outcome::Interrupted, None),
         Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble(&name))),
@@ -69,11 +80,13 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     }
     use_threads(job.config.threads, events);
     let device = find_device(job.config.device)?;
-    begin_on(device, started, job, inbox, events)
+    device.check_precision(job.config.training.precision)?;
+    guarded(device.is_cpu, || begin_on(device.clone(), started, job, inbox, events))
 }
 
 /// As [`begin`], on a device that was found.
 pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
+    let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
         tokenizer_vocab_size: prepared.tokenizer.vocab_size(),
@@ -112,7 +125,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         device: workers.device.description.clone(),
         threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
-        decisions: decisions(&facts),
+        decisions: decisions(&facts, device_reason.as_deref()),
         plan: plan.into(),
     })));
     plan.warnings.iter().cloned().for_each(warn);
@@ -124,7 +137,12 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     if prepared.validation.len().min(config.evaluation.max_tokens.0) < config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
-    let Some(tokens_per_second) = try_stages(&workers, plan, &start.model, config.training.recompute)? else { return Ok(None) };
+    if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
+        return Ok(None);
+    }
+    let Some(tokens_per_second) = try_stages(&workers, plan, &start.model.in_precision(config.training.precision), config.training.recompute)? else {
+        return Ok(None);
+    };
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
     let tasks = Suite::load(&facts.config.tasks.names, facts.config.tasks.data.as_deref(), facts.config.tasks.limit)?;
     let equipment = Equipment {
@@ -137,6 +155,17 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         started,
     };
     Ok(Some(Trainer::new(equipment, inbox, start)))
+}
+
+/// Compares the device with the CPU, unless it has passed before; returns false if the run was told to end meanwhile.
+fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &Cache, events: &EventSender) -> Result<bool, EngineError> {
+    let mut progress = |done: usize, all: usize| {
+        let activity = "comparing the device with the CPU".to_owned();
+        events.send(RunEvent::Progress(Progress { activity, done: done as u64, total: Some(all as u64) }));
+        !workers.stop.is_raised()
+    };
+    let Some(report) = self_check::check(&workers.device, &shapes(plan, config.training.precision), checks, &mut progress)? else { return Ok(false) };
+    report.failure().map_or(Ok(true), |failure| Err(failure.into()))
 }
 
 /// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.

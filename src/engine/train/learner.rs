@@ -2,8 +2,11 @@
 //!
 //! Knows gradients; not where they come from, and nothing of stages, files or listeners. Start at [`Learner::update`].
 
+use std::mem::{forget, take};
+
 use burn::tensor::{Bool, Tensor};
 
+use crate::config::Precision;
 use crate::engine::error::EngineError;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::{AdamW, Update};
@@ -15,6 +18,9 @@ use crate::engine::train::accumulate::StepGradients;
 pub(super) struct Learner {
     /// `None` only while it is updated, so that no second copy of the weights is held.
     model: Option<LlamaForCausalLM>,
+    precision: Precision,
+    /// A copy whose products are narrower, made after each update; `None` in f32.
+    narrow: Option<LlamaForCausalLM>,
     optimizer: AdamW,
     /// Whether the host computes, so that reading a number costs nothing.
     is_cpu: bool,
@@ -55,7 +61,18 @@ pub(super) struct StepNumbers {
 impl Learner {
     /// Goes on with `model` and `optimizer`.
     pub(super) fn new(model: LlamaForCausalLM, optimizer: AdamW, is_cpu: bool) -> Self {
-        Self { model: Some(model), optimizer, is_cpu, poisoned: None }
+        Self { model: Some(model), precision: Precision::F32, narrow: None, optimizer, is_cpu, poisoned: None }
+    }
+
+    /// The same, with gradients computed in `precision`; weights and moments are always f32.
+    pub(super) fn in_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self.narrow_again();
+        self
+    }
+
+    fn narrow_again(&mut self) {
+        self.narrow = (self.precision != Precision::F32).then(|| self.model().in_precision(self.precision));
     }
 
     /// One clip and one step of the optimizer.
@@ -70,7 +87,9 @@ impl Learner {
         if rule.resets_moments {
             self.optimizer.reset();
         }
+        self.narrow = None;
         self.model = self.model.take().map(|model| self.optimizer.step(model, step.gradients, &update));
+        self.narrow_again();
         Ok(measured)
     }
 
@@ -91,6 +110,17 @@ impl Learner {
         let Some(flag) = &self.poisoned else { return Ok(()) };
         let is_poisoned = flag.clone().try_into_data()?.iter::<bool>().any(|is_true| is_true);
         if is_poisoned { Err(EngineError::Poisoned { step }) } else { Ok(()) }
+    }
+
+    /// Forgets all tensors without giving their memory back: on a device that is lost, that could panic once more or never return.
+    /// Nothing but the end of the run may follow.
+    pub(super) fn leak(&mut self) {
+        forget((self.model.take(), self.narrow.take(), take(&mut self.optimizer.moments), self.poisoned.take()));
+    }
+
+    /// The model as gradients are computed with it.
+    pub(super) fn computing(&self) -> &LlamaForCausalLM {
+        self.narrow.as_ref().unwrap_or_else(|| self.model())
     }
 
     /// The model.
@@ -114,6 +144,7 @@ impl Learner {
     /// Changes the weights without an update.
     pub(super) fn change_model(&mut self, change: impl FnOnce(LlamaForCausalLM) -> LlamaForCausalLM) {
         self.model = self.model.take().map(change);
+        self.narrow_again();
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::checkpoint::{load_model, load_optimizer};
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::AdamW;
+use crate::engine::self_check::Cache;
 use crate::engine::train::job::{Job, begin_on};
 use crate::engine::train::measure::MeasuredText;
 use crate::engine::train::prompts::prompts;
@@ -74,7 +75,7 @@ fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trai
     let device = ComputeDevice { is_cpu, ..find_device(DeviceChoice::Cpu).unwrap() };
     let (_, inbox) = command_channel();
     let (sender, events) = mpsc::channel();
-    let job = Job { config, directory, cache: folder.join("tokens") };
+    let job = Job { config, directory, cache: folder.join("tokens"), checks: Cache::none(), device_reason: None };
     (begin_on(device, Instant::now(), job, inbox, &EventSender::new(sender)).unwrap().unwrap(), events)
 }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::config::OptimizerState;
 use crate::data::Loader;
 use crate::engine::error::EngineError;
+use crate::engine::faults::unreported;
 use crate::engine::ops::positions::Positions;
 use crate::engine::step::StepInput;
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
@@ -23,9 +24,10 @@ use crate::engine::train::start::Start;
 use crate::engine::train::wall_time::{StepTime, WallTime};
 use crate::engine::workers::Workers;
 use crate::plan::StagePlan;
+use crate::run::format;
 use crate::run::{
     CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome, RunEnd, RunEvent, StageLedger, StageStart, StepMetrics,
-    StopLevel, Trouble,
+    StopLevel, Trouble, Warning,
 };
 
 /// Trains one run.
@@ -71,7 +73,7 @@ impl Trainer {
         let workers = Rc::new(workers);
         let measuring = Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
         Self {
-            learner: Learner::new(model, optimizer, workers.device.is_cpu),
+            learner: Learner::new(model, optimizer, workers.device.is_cpu).in_precision(facts.config.training.precision),
             measuring: if reached.has_measured { measuring.complete_at(reached.step) } else { measuring },
             saving: Saving::new(Arc::clone(&facts), checkpoints, events.clone(), inbox.stop_flag().clone()),
             steering: Steering::new(inbox, events.clone(), WallTime::of(&facts, started, &reached)),
@@ -92,6 +94,16 @@ impl Trainer {
         let result = self.train_stages();
         self.steering.answer_at_the_end(self.step, &result);
         Ok(result?.outcome())
+    }
+
+    /// Whether the CPU computes.
+    pub(super) fn is_on_cpu(&self) -> bool {
+        self.workers.device.is_cpu
+    }
+
+    /// Gives up what is on a device that does not answer any more.
+    pub(super) fn leave_device(&mut self) {
+        self.learner.leak();
     }
 
     /// What the run says at its end.
@@ -153,7 +165,7 @@ impl Trainer {
             if !self.obey(idx, stage)? {
                 return Ok(None);
             }
-            let with = Computing { workers: &self.workers, model: self.learner.model(), input };
+            let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
             let text = StepText { loader: &self.loader, data_position, stage };
             if !sum.add_next(with, text, &mut self.clock) {
                 // A step that is not complete is dropped.
@@ -189,6 +201,10 @@ impl Trainer {
         self.clock.rest();
         numbers.check_finite(self.step)?;
         self.learner.check_poison(self.step)?;
+        if let Some(reason) = unreported().filter(|_| !self.is_on_cpu()) {
+            let message = format!("a thread of the device panicked: {reason}; what it computed may be wrong, and engine.log says more");
+            self.events.send(RunEvent::Warning(Warning { message }));
+        }
         let lap = self.clock.lap(idx);
         let cost = plan.cost_after(self.step);
         let position = self.data_position(stage) - stage.tokens_per_step;
@@ -229,6 +245,7 @@ impl Trainer {
         }
         if ends {
             self.events.send(RunEvent::StageCompleted(self.ledger(idx, stage)));
+            self.log_device_memory(stage);
         }
         if self.step == self.facts.plan.steps {
             // There is no later try, and a run without its last checkpoint is not complete.
@@ -241,6 +258,14 @@ impl Trainer {
             self.save(idx, ends);
         }
         Ok(true)
+    }
+
+    /// What Burn holds on a GPU, for whoever wonders whether a larger micro-batch would fit.
+    fn log_device_memory(&self, stage: &StagePlan) {
+        if let Some((used, reserved)) = self.workers.device.memory().filter(|_| !self.is_on_cpu()) {
+            let (used, reserved) = (format::bytes(used), format::bytes(reserved));
+            tracing::info!("device memory after the stage of K = {}: {used} in use, {reserved} reserved", stage.patch_size);
+        }
     }
 
     /// Cost and duration of stage `idx`.

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Builds the release program, strips and compresses it, and says what it needs.
+#
+#   docs/release.sh [--features LIST] [--glibc VERSION] [--out FOLDER] [--binary FILE]
+#
+#   --features LIST   cargo features besides the default ones, like wgpu or wgpu,cuda
+#   --glibc VERSION   links against this glibc, with cargo-zigbuild (cargo install cargo-zigbuild; pip install ziglang);
+#                     without it the program needs at least what this machine's libraries ask for, which is said at the end
+#   --out FOLDER      where the archive goes; dist if left out
+#   --binary FILE     packs this program instead of building one
+#
+# The archive holds the program, the README and the licences, if they are there. Fails if it is larger than 40 MB.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+limit=$((40 * 1000 * 1000))
+features="" glibc="" out="dist" binary=""
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --features) features="$2"; shift 2 ;;
+        --glibc) glibc="$2"; shift 2 ;;
+        --out) out="$2"; shift 2 ;;
+        --binary) binary="$2"; shift 2 ;;
+        *) echo "release.sh: unknown argument $1 (see the head of this file)" >&2; exit 2 ;;
+    esac
+done
+
+target="$(uname -m)-unknown-linux-gnu"
+if [ -z "$binary" ]; then
+    folder="${CARGO_TARGET_DIR:-target}"
+    if [ -n "$glibc" ]; then
+        cargo zigbuild --release --locked --bin patchtui --target "$target.$glibc" ${features:+--features "$features"}
+        binary="$folder/$target/release/patchtui"
+    else
+        cargo build --release --locked --bin patchtui ${features:+--features "$features"}
+        binary="$folder/release/patchtui"
+    fi
+fi
+
+version="$("$binary" --version | cut -d' ' -f2)"
+name="patchtui-$version-$target${features:+-${features//,/-}}"
+stage="$(mktemp -d)"
+trap 'rm -rf "$stage"' EXIT
+mkdir -p "$out" "$stage/$name"
+cp "$binary" "$stage/$name/patchtui"
+strip "$stage/$name/patchtui"
+for file in README.md LICENSE LICENSE-MIT LICENSE-APACHE docs/gpu-proof.sh; do
+    [ -e "$file" ] && cp "$file" "$stage/$name/"
+done
+# The same bytes for the same program: no names, no times, a fixed order.
+archive="$out/$name.tar.xz"
+tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --directory "$stage" "$name" | xz -9e --threads=1 > "$archive.tmp"
+mv "$archive.tmp" "$archive"
+(cd "$out" && sha256sum "$name.tar.xz" > "$name.tar.xz.sha256")
+
+size="$(stat --format=%s "$archive")"
+stripped="$(stat --format=%s "$stage/$name/patchtui")"
+needs="$(objdump --dynamic-syms "$stage/$name/patchtui" | grep --only-matching 'GLIBC_[0-9.]*' | sort --version-sort --unique | tail -1)"
+libraries="$(objdump --private-headers "$stage/$name/patchtui" | awk '/NEEDED/ { printf "%s%s", separator, $2; separator = ", " }')"
+echo "program   $((stripped / 1000000)).$((stripped / 100000 % 10)) MB, stripped"
+echo "archive   $archive: $((size / 1000000)).$((size / 100000 % 10)) MB (at most 40)"
+echo "glibc     ${needs#GLIBC_} or later"
+echo "libraries $libraries"
+if [ "$size" -gt "$limit" ]; then
+    echo "release.sh: the archive is larger than 40 MB" >&2
+    exit 1
+fi

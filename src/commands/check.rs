@@ -1,0 +1,31 @@
+//! The comparison of a device with the CPU that `patchtui doctor --check` makes, on the shapes of a configuration.
+//!
+//! Needs no text: a tokenizer that is not there stands for a vocabulary as large as the paper's. Start at [`check_device`].
+
+use crate::cli::ConfigArgs;
+use crate::commands::devices::resolve;
+use crate::commands::plan::plan_before_preparation;
+use crate::commands::{CommandError, load_config};
+use crate::config::DeviceChoice;
+use crate::data::Tokenizer;
+use crate::engine::device::find_device;
+use crate::engine::faults::guarded;
+use crate::engine::self_check::{Cache, Report, check, shapes};
+use crate::plan::PlanError;
+use crate::report::tell;
+
+/// Compares `choice` with the CPU, whatever was remembered.
+///
+/// # Errors
+/// When the configuration has no plan, or the device is not there or fails.
+pub fn check_device(config: &str, sets: &[String], choice: DeviceChoice) -> Result<Report, CommandError> {
+    let config = load_config(&ConfigArgs { config: config.to_owned(), sets: sets.to_vec() })?.config;
+    let tokenizer = Tokenizer::load(&config.data.tokenizer).ok();
+    let plan = plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
+    let device = find_device(resolve(choice)?.0)?;
+    tell(&format!("comparing {} with {} ...", device.description, if device.is_cpu { "double precision" } else { "the CPU" }));
+    device.check_precision(config.training.precision)?;
+    let shapes = shapes(&plan, config.training.precision);
+    let report = guarded(device.is_cpu, || check(&device, &shapes, &Cache::none(), &mut |_, _| true))?;
+    report.ok_or_else(|| CommandError::failed("the check was not made", "try it again"))
+}

@@ -1,0 +1,274 @@
+//! `patchtui doctor`: what this machine is, what a run would use, and why one would not work.
+//!
+//! Changes nothing but a private folder for sockets, and never fails: what cannot be found out is said. Start at [`doctor`]; the
+//! lines for people are made in `doctor_lines.rs`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::cli::DoctorArgs;
+use crate::commands::CommandError;
+use crate::commands::devices::{Chosen, Probe};
+use crate::commands::doctor_lines::lines;
+use crate::commands::logout::Logout;
+use crate::commands::machine::{available_memory, total_memory};
+use crate::commands::processor::Processor;
+use crate::commands::storage::Storage;
+use crate::config::DeviceChoice;
+use crate::control::socket_path;
+use crate::report::{format, print};
+use crate::run::{RunDirectory, sanitize};
+use crate::tui::{Markers, Theme};
+
+/// Less free disk than this holds hardly a checkpoint of the demo.
+const LITTLE_DISK: u64 = 1 << 30;
+/// The demo needs about half of this.
+const LITTLE_MEMORY: u64 = 512 << 20;
+
+/// What was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Findings {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Whether a run can start here.
+    pub can_run: bool,
+    /// What keeps a run from starting.
+    pub problems: Vec<Advice>,
+    /// What may surprise later.
+    pub notes: Vec<Advice>,
+    /// The CPU.
+    pub processor: Processor,
+    /// The instruction set for which kernels were chosen; `None` without an engine.
+    pub kernels: Option<&'static str>,
+    /// Memory in bytes.
+    pub memory: Memory,
+    /// Where runs are kept.
+    pub disk: Storage,
+    /// What can compute.
+    pub devices: Devices,
+    /// Whether a run survives its session.
+    pub logout: Logout,
+    /// Where engines listen.
+    pub sockets: Sockets,
+    /// What the screen looks like.
+    pub terminal: Terminal,
+    /// What became of the comparison with the CPU, if it was asked for.
+    #[cfg(feature = "engine")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<crate::engine::self_check::Report>,
+}
+
+/// A sentence and what to do about it; neither has a full stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// What was found.
+    pub message: String,
+    /// What to type or change.
+    pub hint: String,
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What this process can still allocate, limits included.
+    pub available: Option<u64>,
+    /// What the machine has.
+    pub total: Option<u64>,
+}
+
+/// What can compute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Devices {
+    /// Kinds of devices in this build; empty without an engine.
+    pub built_in: Vec<&'static str>,
+    /// What the drivers say.
+    #[serde(flatten)]
+    pub probe: Probe,
+    /// What `--device auto` takes; `None` without an engine.
+    pub auto: Option<Chosen>,
+}
+
+/// Where engines listen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sockets {
+    /// The private folder.
+    pub folder: Option<PathBuf>,
+    /// Why it cannot be used; sockets are then in the run directories.
+    pub problem: Option<String>,
+}
+
+/// What the screen looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Terminal {
+    /// Whether the standard output is one.
+    pub is_terminal: bool,
+    /// The value of TERM.
+    pub term: Option<String>,
+    /// Whether colours are used.
+    pub is_coloured: bool,
+    /// Whether lines are drawn with braille dots, and not with ASCII.
+    pub has_braille: bool,
+}
+
+/// Examines this machine and prints what was found. Returns 0 if a run can start, and else 1.
+///
+/// # Errors
+/// When the arguments name something that does not exist.
+pub fn doctor(args: &DoctorArgs, runs_dir: &Path) -> Result<u8, CommandError> {
+    let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
+    let choice = choice.map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    let mut findings = examine(runs_dir);
+    findings.look_at(choice);
+    findings.check(args, choice)?;
+    findings.can_run = findings.problems.is_empty();
+    if args.json {
+        let document = serde_json::to_string_pretty(&findings).map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
+        print(&(sanitize::json(&document).into_owned() + "\n"));
+    } else {
+        print(&lines(&findings));
+    }
+    Ok(u8::from(!findings.can_run))
+}
+
+/// Looks at everything.
+fn examine(runs_dir: &Path) -> Findings {
+    let theme = Theme::from_env();
+    let built_in = built_in();
+    let probe = Probe::of_this_machine(&built_in);
+    let auto = (!built_in.is_empty()).then(|| probe.choose(&built_in));
+    let mut findings = Findings {
+        version: env!("CARGO_PKG_VERSION"),
+        can_run: false,
+        problems: Vec::new(),
+        notes: Vec::new(),
+        processor: Processor::of_this_machine(),
+        #[cfg(feature = "engine")]
+        kernels: Some(crate::engine::device::host_kernels()),
+        #[cfg(not(feature = "engine"))]
+        kernels: None,
+        memory: Memory { available: available_memory(), total: total_memory() },
+        disk: Storage::of(runs_dir),
+        devices: Devices { built_in, probe, auto },
+        logout: Logout::of_this_process(),
+        sockets: Sockets::of(runs_dir),
+        terminal: Terminal {
+            is_terminal: std::io::stdout().is_terminal(),
+            term: std::env::var("TERM").ok().filter(|term| !term.is_empty()),
+            is_coloured: theme.is_coloured,
+            has_braille: theme.markers == Markers::Braille,
+        },
+        #[cfg(feature = "engine")]
+        check: None,
+    };
+    findings.judge();
+    findings
+}
+
+#[cfg(feature = "engine")]
+fn built_in() -> Vec<&'static str> {
+    crate::engine::device::BUILT_IN.to_vec()
+}
+
+#[cfg(not(feature = "engine"))]
+fn built_in() -> Vec<&'static str> {
+    Vec::new()
+}
+
+impl Sockets {
+    fn of(runs_dir: &Path) -> Self {
+        match socket_path(&RunDirectory::new(runs_dir.join("doctor"))) {
+            Ok(path) => Self { folder: path.parent().map(Path::to_owned), problem: None },
+            Err(error) => Self { folder: None, problem: Some(error.to_string()) },
+        }
+    }
+}
+
+impl Findings {
+    fn problem(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Advice { message: message.into(), hint: hint.into() });
+    }
+
+    fn note(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.notes.push(Advice { message: message.into(), hint: hint.into() });
+    }
+
+    /// Says what is wrong with what was found.
+    fn judge(&mut self) {
+        if self.devices.built_in.is_empty() {
+            self.problem("this patchtui was built without its engine: it can watch and steer runs, not compute", "build it without --no-default-features");
+        }
+        if let Some(problem) = self.disk.problem.clone() {
+            self.problem(problem, "choose another folder: --runs-dir DIR, or PATCHTUI_RUNS_DIR");
+        }
+        if let Some(free) = self.disk.free.filter(|free| *free < LITTLE_DISK) {
+            self.note(format!("only {} are free for runs", format::bytes(free)), "see what a run will write: patchtui plan CONFIG");
+        }
+        if let Some(kind) = self.disk.network {
+            self.note(format!("runs would be kept on {kind}, whose locks may not hold between machines"), "keep them on a local disk: --runs-dir DIR");
+        }
+        if let Some(available) = self.memory.available.filter(|available| *available < LITTLE_MEMORY) {
+            self.note(format!("only {} of memory are available", format::bytes(available)), "see what a run needs: patchtui plan CONFIG");
+        }
+        if let Some(problem) = self.devices.probe.problem.clone() {
+            self.note(problem, "check the GPU driver; the CPU works without it");
+        }
+        if !self.logout.survives {
+            let hint = self.logout.hint.clone().unwrap_or_default();
+            self.note(format!("a run does not survive: {}", self.logout.reason), hint);
+        }
+        if let Some(problem) = self.sockets.problem.clone() {
+            self.note(format!("{problem}; engines listen in their run directories instead"), "set PATCHTUI_SOCKET_DIR to a folder of your own");
+        }
+    }
+}
+
+#[cfg(feature = "engine")]
+mod with_engine {
+    use super::{Advice, CommandError, DeviceChoice, DoctorArgs, Findings};
+    use crate::commands::check::check_device;
+    use crate::engine::device::find_device;
+
+    impl Findings {
+        /// Says what is wrong with the device that was asked for.
+        pub(super) fn look_at(&mut self, choice: DeviceChoice) {
+            let (objection, found) = (self.devices.probe.objection(choice), find_device_unless_auto(choice));
+            match (objection, found) {
+                (Some(problem), _) => self.problem(format!("device \"{choice}\" cannot be used: {problem}"), "check the GPU driver, or use --device cpu"),
+                (None, Some(advice)) => self.problems.push(advice),
+                (None, None) => {}
+            }
+        }
+
+        /// Compares the device that was asked for with the CPU, if that was asked for.
+        pub(super) fn check(&mut self, args: &DoctorArgs, choice: DeviceChoice) -> Result<(), CommandError> {
+            let Some(config) = args.check.as_ref().filter(|_| self.problems.is_empty()) else { return Ok(()) };
+            let choice = match (&self.devices.auto, choice) {
+                (Some(chosen), DeviceChoice::Auto) => chosen.device.parse().unwrap_or(DeviceChoice::Cpu),
+                (_, named) => named,
+            };
+            let report = check_device(config, &args.sets, choice)?;
+            self.problems.extend(report.failure().map(|failure| Advice { message: failure.to_string(), hint: failure.hint() }));
+            self.check = Some(report);
+            Ok(())
+        }
+    }
+
+    /// Why the device does not exist; drivers were asked before, in a process of their own.
+    fn find_device_unless_auto(choice: DeviceChoice) -> Option<Advice> {
+        let named = Some(choice).filter(|choice| *choice != DeviceChoice::Auto)?;
+        find_device(named).err().map(|error| Advice { message: error.to_string(), hint: error.hint() })
+    }
+}
+
+#[cfg(not(feature = "engine"))]
+impl Findings {
+    #[expect(clippy::unused_self, reason = "the same signature as with the engine, whose absence is a problem already")]
+    fn look_at(&mut self, _choice: DeviceChoice) {}
+
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
+    fn check(&mut self, _args: &DoctorArgs, _choice: DeviceChoice) -> Result<(), CommandError> {
+        Ok(())
+    }
+}

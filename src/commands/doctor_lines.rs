@@ -1,0 +1,157 @@
+//! What `patchtui doctor` found, as lines for people: at most 80 columns, no colours, nothing that depends on the terminal.
+//!
+//! Start at [`lines`].
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::commands::doctor::{Advice, Findings};
+use crate::report::format;
+use crate::run::sanitize_line;
+
+/// Columns of a line.
+const WIDTH: usize = 80;
+/// Columns of the labels, with what stands before and after them.
+const INDENT: usize = 13;
+
+/// The whole report.
+#[must_use]
+pub fn lines(found: &Findings) -> String {
+    let mut text = format!("patchtui {}\n", found.version);
+    machine(found, &mut text);
+    devices(found, &mut text);
+    session(found, &mut text);
+    #[cfg(feature = "engine")]
+    if let Some(report) = &found.check {
+        check(report, &mut text);
+    }
+    for note in &found.notes {
+        advice("note", note, &mut text);
+    }
+    for problem in &found.problems {
+        advice("problem", problem, &mut text);
+    }
+    let verdict = if found.can_run { "A run can start here: patchtui run demo" } else { "A run cannot start here." };
+    text + "\n" + verdict + "\n"
+}
+
+fn machine(found: &Findings, text: &mut String) {
+    text.push_str("\nmachine\n");
+    let processor = &found.processor;
+    let cores = processor.cores.map_or(String::new(), |cores| format!(", {cores} core{}", plural(cores)));
+    let threads = format!(", {} thread{} usable", processor.usable_threads, plural(processor.usable_threads));
+    row("processor", &format!("{}{cores}{threads}", processor.model.as_deref().unwrap_or("unknown")), text);
+    row("vectors", &format!("{}; kernels: {}", processor.vectors(), found.kernels.unwrap_or("none, this build has no engine")), text);
+    let memory = match (found.memory.available, found.memory.total) {
+        (Some(available), Some(total)) => format!("{} available of {}", format::bytes(available), format::bytes(total)),
+        (Some(available), None) => format!("{} available", format::bytes(available)),
+        (None, _) => "unknown".to_owned(),
+    };
+    row("memory", &memory, text);
+    let network = found.disk.network.map_or(String::new(), |kind| format!(" ({kind})"));
+    let free = found.disk.free.map_or_else(|| "unknown".to_owned(), format::bytes);
+    row("disk", &format!("{free} free{network} for {}", found.disk.folder.display()), text);
+}
+
+fn devices(found: &Findings, text: &mut String) {
+    text.push_str("\ndevices\n");
+    let devices = &found.devices;
+    row("built in", &if devices.built_in.is_empty() { "none".to_owned() } else { devices.built_in.join(", ") }, text);
+    for gpu in &devices.probe.gpus {
+        let what = gpu.opened.as_ref().map_or_else(
+            || "listed, but could not be opened".to_owned(),
+            |opened| format!("{}{}", opened.description, if opened.has_bf16 { "; f32, bf16" } else { "; f32" }),
+        );
+        row(&gpu.name, &what, text);
+    }
+    if let Some(auto) = &devices.auto {
+        row("auto", &format!("{}: {}", auto.device, auto.reason), text);
+    }
+}
+
+fn session(found: &Findings, text: &mut String) {
+    text.push_str("\nsession\n");
+    let linger = found.logout.linger.map_or("", |linger| if linger { "; Linger=yes" } else { "; Linger=no" });
+    let outcome = if found.logout.survives { "runs go on" } else { "runs end" };
+    row("logout", &format!("{outcome}: {}{linger}", found.logout.reason), text);
+    let folder = found.sockets.folder.as_ref().map_or_else(|| "in the run directories".to_owned(), |folder| folder.display().to_string());
+    row("sockets", &folder, text);
+    let terminal = &found.terminal;
+    let colours = if terminal.is_coloured { "colours" } else { "no colours" };
+    let dots = if terminal.has_braille { "braille" } else { "ASCII" };
+    let term = if terminal.is_terminal { terminal.term.as_deref().unwrap_or("TERM is not set") } else { "the output is no terminal" };
+    row("terminal", &format!("{term}; {colours}, {dots}"), text);
+}
+
+#[cfg(feature = "engine")]
+fn check(report: &crate::engine::self_check::Report, text: &mut String) {
+    use std::fmt::Write;
+    let _ = writeln!(text, "\nchecked: {}", sanitize_line(&report.subject()));
+    for line in report.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn row(label: &str, what: &str, text: &mut String) {
+    push_wrapped(&format!("  {label:<width$} ", width = INDENT - 3), what, INDENT, text);
+}
+
+fn advice(kind: &str, advice: &Advice, text: &mut String) {
+    text.push('\n');
+    push_wrapped(&format!("{kind}: "), &advice.message, kind.len() + 2, text);
+    push_wrapped(&format!("{:>width$}: ", "hint", width = kind.len()), &advice.hint, kind.len() + 2, text);
+}
+
+/// Adds `words` after `head`, broken between words, with `indent` spaces before every further line; a word that is longer than a
+/// line is left whole, since it is a path to be copied.
+fn push_wrapped(head: &str, words: &str, indent: usize, text: &mut String) {
+    let words = sanitize_line(words);
+    let mut line = head.to_owned();
+    let mut is_empty = true;
+    for word in words.split_whitespace() {
+        if !is_empty && line.width() + 1 + word.width() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = " ".repeat(indent);
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        let mut text = String::new();
+        row("label", &"words and ".repeat(20), &mut text);
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.width() <= WIDTH), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with(&" ".repeat(INDENT)) && !line.starts_with(&" ".repeat(INDENT + 1))), "{text}");
+    }
+
+    #[test]
+    fn a_path_stays_whole() {
+        let mut text = String::new();
+        let path = "/a/long/folder".repeat(10);
+        row("disk", &format!("1 GB free for {path}"), &mut text);
+        assert!(text.contains(&path), "{text}");
+    }
+
+    #[test]
+    fn text_from_outside_is_made_harmless() {
+        let mut text = String::new();
+        row("processor", "bad\u{1b}[2Jname", &mut text);
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}

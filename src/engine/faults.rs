@@ -1,0 +1,122 @@
+//! Panics: none reaches the terminal, and one over a GPU ends the run with a message instead of a report of a bug.
+//!
+//! Burn answers a lost or broken device partly with errors and partly with panics, on the thread that asks and on one of the
+//! device's own. Start at [`log_panics`] and [`guarded`].
+
+use std::any::Any;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::engine::error::EngineError;
+use crate::run::files::append_regular;
+
+/// The first panic of another thread than the trainer's and its helpers', which says more than what the trainer then hears.
+static FIRST_ELSEWHERE: Mutex<Option<String>> = Mutex::new(None);
+/// Whether [`unreported`] has returned it.
+static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+
+/// Threads that are ours; those of devices have other names or none.
+const OURS: [&str; 6] = ["main", "trainer", "compute", "store", "control", "face"];
+
+/// Writes every panic of this process to the file `log` from now on, and nothing to the standard error stream.
+pub fn log_panics(log: PathBuf) {
+    set_hook(Box::new(move |info| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let message = words(info.payload()).unwrap_or("no reason was given");
+        if !OURS.contains(&name) {
+            remember(message);
+        }
+        let place = info.location().map_or_else(String::new, ToString::to_string);
+        if let Ok(mut file) = append_regular(&log) {
+            let _ = writeln!(file, "panic in thread {name} at {place}: {message}");
+        }
+    }));
+}
+
+fn remember(message: &str) {
+    if let Ok(mut first) = FIRST_ELSEWHERE.lock() {
+        first.get_or_insert_with(|| message.to_owned());
+    }
+}
+
+/// The first panic of a thread that is not ours, once. Burn goes on after some of them, with memory that was never written.
+pub fn unreported() -> Option<String> {
+    let first = FIRST_ELSEWHERE.lock().ok()?.clone()?;
+    (!IS_REPORTED.swap(true, Ordering::Relaxed)).then_some(first)
+}
+
+/// Runs `work`, which computes on the CPU or on another device; what that device does not survive is an error.
+///
+/// # Errors
+/// What `work` returns; [`EngineError::DevicePanic`] if it panicked over another device than the CPU.
+///
+/// # Panics
+/// When it panicked over the CPU: that is a bug, and is reported as one.
+pub fn guarded<T>(is_cpu: bool, work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(panic) if is_cpu => resume_unwind(panic),
+        Err(panic) => Err(EngineError::DevicePanic { reason: reason(&*panic, FIRST_ELSEWHERE.lock().ok().and_then(|first| first.clone())) }),
+    }
+}
+
+/// What to tell of a panic; `elsewhere` is the first one of a device's own thread.
+fn reason(panic: &(dyn Any + Send), elsewhere: Option<String>) -> String {
+    let said = words(panic).unwrap_or("no reason was given");
+    // What the trainer hears when the device's thread is gone.
+    let is_echo = said.contains("RecvError") || said.contains("SendError");
+    let text = match (is_echo, elsewhere) {
+        (true, Some(first)) => first,
+        (true, None) => "its driver does not answer any more".to_owned(),
+        (false, _) => said.to_owned(),
+    };
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+fn words(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_over_a_gpu_is_an_error_with_its_reason() {
+        let error = guarded::<()>(false, || panic!("Out of memory\n   on device 0")).unwrap_err();
+        assert_eq!(error.to_string(), "the device failed: Out of memory; on device 0");
+        assert!(error.hint().unwrap().contains("training.micro_batch_size"), "{:?}", error.hint());
+        assert!(matches!(guarded(false, || Ok(7)), Ok(7)));
+        let error = guarded::<()>(false, || Err(EngineError::Poisoned { step: 1 })).unwrap_err();
+        assert!(matches!(error, EngineError::Poisoned { step: 1 }));
+    }
+
+    #[test]
+    fn a_panic_over_the_cpu_stays_a_bug() {
+        let panic = catch_unwind(|| guarded::<()>(true, || panic!("out of range"))).unwrap_err();
+        assert_eq!(words(&*panic), Some("out of range"));
+    }
+
+    #[test]
+    fn a_panic_of_a_foreign_thread_is_told_once() {
+        assert_eq!(unreported(), None);
+        remember("device lost");
+        remember("and then the rest");
+        assert_eq!([unreported(), unreported()], [Some("device lost".to_owned()), None]);
+    }
+
+    #[test]
+    fn the_echo_of_a_dead_device_is_replaced_by_what_killed_it() {
+        let echo: Box<dyn Any + Send> = Box::new("called `Result::unwrap()` on an `Err` value: RecvError".to_owned());
+        assert_eq!(reason(&*echo, Some("device lost".into())), "device lost");
+        assert_eq!(reason(&*echo, None), "its driver does not answer any more");
+        let own: Box<dyn Any + Send> = Box::new("shape mismatch");
+        assert_eq!(reason(&*own, Some("device lost".into())), "shape mismatch");
+        assert_eq!(reason(&*(Box::new(3) as Box<dyn Any + Send>), None), "no reason was given");
+    }
+}

@@ -1,0 +1,74 @@
+//! Numbers that every side of a comparison reads: the same on all devices, drawn from a fixed generator.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use half::bf16;
+
+use crate::config::Precision;
+
+/// A device, and the number formats in which it computes.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Burn's device.
+    pub device: Device,
+    /// Format of activations, and of the weights of products.
+    pub narrow: DType,
+    /// Format of everything else: tables, norms, logits, losses, sums of gradients.
+    pub wide: DType,
+}
+
+impl Place {
+    /// A device that computes in f32 but for what `precision` makes narrower.
+    pub fn new(device: Device, precision: Precision) -> Self {
+        let narrow = match precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        };
+        Self { device, narrow, wide: DType::F32 }
+    }
+
+    /// The CPU in double precision, where Burn's own operations compute: what the kernels of the CPU are compared with.
+    pub fn double() -> Self {
+        Self { device: Device::flex(), narrow: DType::F64, wide: DType::F64 }
+    }
+
+    /// Values for `dims` between `-size` and `size`, in the wide format.
+    pub fn wide<const D: usize>(&self, dims: [usize; D], seed: u64, size: f32) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(numbers(dims.iter().product(), seed, size), dims), (&self.device, self.wide))
+    }
+
+    /// The same in the narrow format of this place. With `precision` bf16 all places get the same rounded values, so that what
+    /// is compared is the computation and not the rounding of its input.
+    pub fn narrow<const D: usize>(&self, dims: [usize; D], seed: u64, with: (f32, Precision)) -> Tensor<D> {
+        let (size, precision) = with;
+        let mut values = numbers(dims.iter().product(), seed, size);
+        if precision == Precision::Bf16 {
+            for value in &mut values {
+                *value = bf16::from_f32(*value).to_f32();
+            }
+        }
+        Tensor::from_data(TensorData::new(values, dims), (&self.device, self.narrow))
+    }
+
+    /// Ids below `limit`.
+    pub fn ids<const D: usize>(&self, dims: [usize; D], seed: u64, limit: usize) -> Tensor<D, Int> {
+        let ids: Vec<i32> = numbers(dims.iter().product(), seed, 0.5).iter().map(|x| (((x + 0.5) * limit as f32) as i32).min(limit as i32 - 1)).collect();
+        Tensor::from_data(TensorData::new(ids, dims), &self.device)
+    }
+
+    /// 1 for most targets, and 0 for every fifth.
+    pub fn mask(&self, dims: [usize; 2]) -> Tensor<2> {
+        let mask: Vec<f32> = (0..dims[0] * dims[1]).map(|idx| f32::from(u8::from(idx % 5 != 4))).collect();
+        Tensor::from_data(TensorData::new(mask, dims), (&self.device, self.wide))
+    }
+}
+
+/// Numbers between `-size` and `size` that look random (`SplitMix64`).
+pub(super) fn numbers(count: usize, seed: u64, size: f32) -> Vec<f32> {
+    let number = |idx: u64| {
+        let mut bits = (idx + (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((bits >> 40) as f32 / (1 << 23) as f32 - 1.0) * size
+    };
+    (0..count as u64).map(number).collect()
+}
