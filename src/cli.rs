@@ -173,7 +173,7 @@ pub enum BenchCommand {
     /// Weights and tokens are random, and no run is written; all else is what a run computes: micro-batches, their sum, clip and
     /// update. Printed is the median step after the warm-up; its parts are those of all measured steps, scaled to it. The peak is
     /// the fastest product of two large f32 matrices, measured before and after. Operations are 6 per weight and position plus
-    /// attention, as in `patchtui plan`. On a GPU the parts come from further steps, in which the host waits for each part.
+    /// attention, as the plan counts them. On a GPU the parts come from further steps, in which the host waits for each part.
     Train(BenchTrainArgs),
     /// Times how fast text becomes tokens.
     Prepare(BenchPrepareArgs),

@@ -197,7 +197,7 @@ impl<'a> Contestants<'a> {
 
     fn check(&self) -> Result<CheckDocument, CommandError> {
         let folder = self.scratch.path();
-        self.say("patchtui takes its steps");
+        self.say("taking the steps here");
         let ours = self.our_turn(self.args.stage.map(|stage| stage.get() - 1), Some(folder))?;
         self.say("PyTorch takes them");
         let request = self.request(&self.planned.stages, ours.threads).with_input(folder.join(WEIGHTS_FILE), folder.join(TOKENS_FILE))?;
@@ -239,7 +239,7 @@ impl<'a> Contestants<'a> {
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             let after = |label: &str| errors.lines().find_map(|line| line.trim_start().strip_prefix(label)).map(|text| text.trim().to_owned());
-            let message = after("error:").unwrap_or_else(|| format!("patchtui itself ended with {}", output.status));
+            let message = after("error:").unwrap_or_else(|| format!("the process that takes the steps ended with {}", output.status));
             let exit_code = output.status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code == 2).unwrap_or(1);
             return Err(CommandError { message, hint: after("hint:"), exit_code });
         }
