@@ -145,7 +145,7 @@ fn examine(runs_dir: &Path) -> Findings {
         notes: Vec::new(),
         processor: Processor::of_this_machine(),
         #[cfg(feature = "engine")]
-        kernels: Some(crate::engine::device::host_kernels()),
+        kernels: Some(crate::engine::instruction_set::vector_instructions()),
         #[cfg(not(feature = "engine"))]
         kernels: None,
         memory: Memory { available: available_memory(), total: total_memory() },

@@ -100,18 +100,6 @@ pub struct Identity {
     pub has_bf16: bool,
 }
 
-/// The name of the CPU's instruction set for which kernels were chosen.
-pub fn host_kernels() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    return match pulp::Arch::new() {
-        pulp::Arch::V4(_) => "AVX-512",
-        pulp::Arch::V3(_) => "AVX2",
-        _ => "SSE2 (the least that every x86-64 CPU has)",
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    "the least that every CPU of this kind has"
-}
-
 /// Every GPU that the drivers list, in the order of [`BUILT_IN`]. Opens none.
 pub fn list_gpus() -> Vec<DeviceChoice> {
     #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(unused_mut, reason = "this build knows no GPU"))]

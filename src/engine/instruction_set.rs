@@ -1,4 +1,4 @@
-//! Which instructions the kernels on the CPU were compiled for that they use on this one.
+//! Which vector instructions the kernels on the CPU use here: they are compiled for several instruction sets.
 
 /// The vector instructions of our own loops, chosen when the program starts.
 #[must_use]

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use crate::cli::BenchEvalArgs;
 use crate::commands::CommandError;
-use crate::commands::bench::cpu::Cpu;
 use crate::commands::bench::document::FORMAT_VERSION;
 use crate::commands::bench::lines::{folded, milliseconds};
 use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{plan_steps, prepare_device};
 use crate::commands::bench::{counted, median, print_json};
+use crate::commands::processor::Processor;
 use crate::data::random_tokens;
 use crate::engine::evaluate::{Validation, token_loss};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
@@ -93,7 +93,7 @@ pub(super) fn eval(args: &BenchEvalArgs) -> Result<u8, CommandError> {
         config: config.name.clone(),
         device: device.description,
         threads: rayon::current_num_threads(),
-        cpu: Cpu::of_this_machine().model,
+        cpu: Processor::of_this_machine().model,
         num_parameters: plan.num_parameters,
         context_length,
         batch_size: config.training.micro_batch_size,

@@ -13,7 +13,6 @@ mod against_lines;
 mod reference;
 mod scratch;
 
-mod cpu;
 mod gpu;
 mod peak_memory;
 

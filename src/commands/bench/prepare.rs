@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::{BenchPrepareArgs, ConfigArgs};
-use crate::commands::bench::cpu::Cpu;
 use crate::commands::bench::document::FORMAT_VERSION;
 use crate::commands::bench::lines::folded;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::{counted, print_json};
+use crate::commands::processor::Processor;
 use crate::commands::{CommandError, load_config};
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
@@ -76,7 +76,7 @@ pub(super) fn prepare(args: &BenchPrepareArgs) -> Result<u8, CommandError> {
         config: config.name.clone(),
         tokenizer: config.data.tokenizer.clone(),
         threads: rayon::current_num_threads(),
-        cpu: Cpu::of_this_machine().model,
+        cpu: Processor::of_this_machine().model,
         source,
         files: prepared.report.files,
         documents: prepared.report.documents,

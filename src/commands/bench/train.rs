@@ -6,7 +6,6 @@ use std::fs;
 use std::num::NonZeroUsize;
 
 use crate::cli::{BenchTrainArgs, ConfigArgs};
-use crate::commands::bench::cpu::Cpu;
 use crate::commands::bench::document::{CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument, TrainDocument};
 use crate::commands::bench::gpu::data_sheet;
 use crate::commands::bench::peak_memory::PeakMemory;
@@ -16,6 +15,7 @@ use crate::commands::capacity::check_memory;
 use crate::commands::machine::available_memory;
 use crate::commands::model::choose_device;
 use crate::commands::plan::{plan_before_preparation, tokenizer_if_there};
+use crate::commands::processor::Processor;
 use crate::commands::{CommandError, load_config};
 use crate::config::{Count, DeviceChoice, RunConfig};
 use crate::data::random_tokens;
@@ -158,7 +158,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
     let sheet = if device.is_cpu { None } else { data_sheet(config.device) };
     let peaks = Peaks { matmul: peak.flops_per_second, data_sheet: sheet };
     let token_speed = documents.iter().rev().find(|stage| stage.patch_size == 1).map(|stage| stage.tokens_per_second);
-    let cpu = Cpu::of_this_machine();
+    let cpu = Processor::of_this_machine();
     Ok(TrainDocument {
         format_version: FORMAT_VERSION,
         bench: "train".into(),
@@ -166,7 +166,12 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
         config: config.name.clone(),
         device: device.description,
         threads: rayon::current_num_threads(),
-        cpu: CpuDocument { model: cpu.model, flags: cpu.flags, kernels: vector_instructions().into(), matmul: matmul_instructions().into() },
+        cpu: CpuDocument {
+            model: cpu.model,
+            flags: cpu.features.into_iter().map(str::to_owned).collect(),
+            kernels: vector_instructions().into(),
+            matmul: matmul_instructions().into(),
+        },
         num_parameters: plan.num_parameters,
         warmup_steps: steps.warmup,
         measured_steps: steps.measured,
