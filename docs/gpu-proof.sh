@@ -37,6 +37,12 @@ case "$device" in cuda*) default_precision=bf16 ;; *) default_precision=f32 ;; e
 precision="${precision:-$default_precision}"
 micro_batch="${micro_batch:-$([ -n "$small" ] && echo 4 || echo 8)}"
 mkdir -p "$out" && cd "$out" || exit 1
+# Only what an earlier call has written is removed.
+if [ -n "$(ls -A .)" ] && [ ! -e .gpu-proof ]; then
+    echo "gpu-proof.sh: $out is not empty: name a new folder with --out" >&2
+    exit 2
+fi
+touch .gpu-proof
 rm -rf runs ./*.json ./*.jsonl ./*.log ./*.txt result.md
 # Nothing outside of this folder, so that every kernel is compiled and every check is made here.
 export PATCHTUI_RUNS_DIR="$PWD/runs" XDG_STATE_HOME="$PWD/state" XDG_CACHE_HOME="$PWD/cache" NO_COLOR=1
@@ -62,6 +68,12 @@ has_time() {
     [ $((SECONDS + $2)) -le "$seconds" ] && return 0
     report "$1" "left out" "no time left: $SECONDS of $seconds s are used, it takes about $2"
     return 1
+}
+
+# left LIMIT: LIMIT, or the seconds that are left if those are fewer.
+left() {
+    local rest=$((seconds > SECONDS ? seconds - SECONDS : 1))
+    echo $((rest < $1 ? rest : $1))
 }
 
 # last_words FILE: what a program complained about, in one line.
@@ -99,7 +111,7 @@ speed=(demo "${sizes[@]}" --set "training.context_length=$context" --set "model.
 # train NAME SECONDS ARGUMENTS...: a run in the foreground with a time limit. Leaves NAME.jsonl, NAME.log and runs/NAME.
 train() {
     local name="$1" limit="$2"; shift 2
-    timeout --kill-after=10 "$limit" "$binary" run "$@" --name "$name" --json > "$name.jsonl" 2> "$name.log" < /dev/null
+    timeout --kill-after=10 "$(left "$limit")" "$binary" run "$@" --name "$name" --json > "$name.jsonl" 2> "$name.log" < /dev/null
 }
 
 # --- parts ---------------------------------------------------------------------------------------------------------------------
@@ -117,7 +129,7 @@ find_devices() {
 # Every operation, forward and backward, against the CPU: in f32 on the demo's shapes, and on those of the speed measurement.
 check_operations() {
     local part="$1"; shift
-    if timeout 300 "$binary" doctor --device "$device" --check "$@" --json > "check.json" 2> check.log; then
+    if timeout "$(left 300)" "$binary" doctor --device "$device" --check "$@" --json > "check.json" 2> check.log; then
         report "$part" ok "$(grep -c '"operation":' check.json) comparisons; furthest: $(furthest check.json)" "\"check\": $(sed -n '/^  "check"/,$p' check.json | sed '1s/^ *"check": //;$d' | tr -d '\n')"
     else
         report "$part" FAILED "$(sed -n 's/^ *"message": "\(.*\)",$/\1/p' check.json 2>/dev/null | head -1)$(last_words check.log)"
@@ -161,7 +173,7 @@ kill_and_resume() {
     done
     kill -KILL "$process" 2>/dev/null; wait "$process" 2>/dev/null
     local killed_at; killed_at="$(numbers runs/killed/metrics.jsonl step 2>/dev/null | tail -1)"
-    if ! timeout 200 "$binary" resume killed --json > resumed.jsonl 2> resumed.log < /dev/null; then
+    if ! timeout "$(left 200)" "$binary" resume killed --json > resumed.jsonl 2> resumed.log < /dev/null; then
         report "kill and resume" FAILED "killed after step ${killed_at:-0}: $(last_words resumed.log)"
         return
     fi
@@ -183,7 +195,7 @@ peak_flops() {
     [ "$precision" = bf16 ] || return
     case "$name" in
         *H200*|*"H100 NVL"*|*H100*PCIe*) case "$name" in *H200*) echo 989e12 ;; *NVL*) echo 835e12 ;; *) echo 756e12 ;; esac ;;
-        *H100*) echo 989e12 ;; *A100*) echo 312e12 ;; *B200*) echo 2250e12 ;; *L40S*) echo 362e12 ;; *L4*) echo 121e12 ;;
+        *H100*) echo 989e12 ;; *A100*) echo 312e12 ;; *B200*) echo 2250e12 ;; *L40S*) echo 362e12 ;; *L40*) echo 181e12 ;; *L4*) echo 121e12 ;;
         *4090*) echo 165e12 ;; *3090*) echo 71e12 ;; *A6000*) echo 155e12 ;;
     esac
 }
@@ -236,7 +248,7 @@ compare_with_pytorch() {
     fi
     local hidden=1024 inner=2752 layers=24 heads=16 vocabulary=32000
     [ -n "$small" ] && hidden=64 inner=176 layers=2 heads=4 vocabulary=1152
-    "$python" - "$target" "$precision" "$context" "$micro_batch" "$hidden" "$inner" "$layers" "$heads" "$vocabulary" "$small" > pytorch.txt 2> pytorch.log << 'PYTHON'
+    timeout --kill-after=10 "$(left 600)" "$python" - "$target" "$precision" "$context" "$micro_batch" "$hidden" "$inner" "$layers" "$heads" "$vocabulary" "$small" > pytorch.txt 2> pytorch.log << 'PYTHON'
 import sys, time, torch
 from torch import nn
 from torch.nn import functional as F

@@ -11,6 +11,8 @@
 #
 # The archive holds the program, the README and the licences, if they are there. Fails if it is larger than 40 MB.
 set -euo pipefail
+# Paths on the command line are those of the caller.
+here="$PWD"
 cd "$(dirname "$0")/.."
 
 limit=$((40 * 1000 * 1000))
@@ -19,8 +21,8 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --features) features="$2"; shift 2 ;;
         --glibc) glibc="$2"; shift 2 ;;
-        --out) out="$2"; shift 2 ;;
-        --binary) binary="$2"; shift 2 ;;
+        --out) out="$(cd "$here" && realpath -m "$2")"; shift 2 ;;
+        --binary) binary="$(cd "$here" && realpath "$2")"; shift 2 ;;
         *) echo "release.sh: unknown argument $1 (see the head of this file)" >&2; exit 2 ;;
     esac
 done

@@ -56,13 +56,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Measures speed and memory: training steps on random weights, alone or against `PyTorch`; tokenizing; evaluating.
+    /// Measures speed and memory: training steps on random weights, alone or against PyTorch; tokenizing; evaluating.
     Bench(BenchArgs),
     /// Measures which share of each layer's neurons is strongly active on a text, as in figure 8 of the paper.
     Activations(ActivationsArgs),
     /// Continues prompts with a trained model.
     Generate(GenerateArgs),
-    /// Examines this machine: what a run would use, and why one would not start.
+    /// Checks this machine: what a run would use, and what would keep it from starting.
     Doctor(DoctorArgs),
     /// Shows configuration keys and their values.
     #[command(subcommand)]
@@ -229,11 +229,11 @@ pub struct BenchTrainArgs {
 /// Programs to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Against {
-    /// `PyTorch`.
+    /// PyTorch.
     Pytorch,
 }
 
-/// How `PyTorch` computes.
+/// How PyTorch computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReferenceMode {
     /// Operation by operation, in f32.

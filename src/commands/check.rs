@@ -7,7 +7,7 @@ use crate::commands::devices::resolve;
 use crate::commands::plan::plan_before_preparation;
 use crate::commands::{CommandError, load_config};
 use crate::config::DeviceChoice;
-use crate::data::Tokenizer;
+use crate::data::{DataError, Tokenizer};
 use crate::engine::device::find_device;
 use crate::engine::faults::guarded;
 use crate::engine::self_check::{Cache, Report, check, shapes};
@@ -20,7 +20,11 @@ use crate::report::tell;
 /// When the configuration has no plan, or the device is not there or fails.
 pub fn check_device(config: &str, sets: &[String], choice: DeviceChoice) -> Result<Report, CommandError> {
     let config = load_config(&ConfigArgs { config: config.to_owned(), sets: sets.to_vec() })?.config;
-    let tokenizer = Tokenizer::load(&config.data.tokenizer).ok();
+    let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
+        Ok(tokenizer) => Some(tokenizer),
+        Err(DataError::NoTokenizerFile { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
     let plan = plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
     let device = find_device(resolve(choice)?.0)?;
     tell(&format!("comparing {} with {} ...", device.description, if device.is_cpu { "double precision" } else { "the CPU" }));

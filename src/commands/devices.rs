@@ -115,7 +115,8 @@ impl Probe {
         }
         if status.is_none() {
             let _ = child.kill();
-            let _ = child.wait();
+            // Not awaited here: a process that is stuck in a driver does not even die of this.
+            thread::spawn(move || child.wait());
         }
         probe.problem = probe.trouble(status, limit);
         probe
@@ -154,7 +155,7 @@ impl Probe {
         let reason = match (has_gpus(built_in), &self.problem, self.gpus.first()) {
             (false, ..) => "this build has no GPU support".to_owned(),
             (true, Some(problem), _) => problem.clone(),
-            (true, None, Some(gpu)) => format!("{} is no card: a program imitates it on the CPU", gpu.name),
+            (true, None, Some(gpu)) => format!("{} is not a real GPU: software on the CPU imitates one", gpu.name),
             (true, None, None) => {
                 format!("no driver lists a GPU ({} asked)", built_in.iter().filter(|kind| **kind != "cpu").copied().collect::<Vec<_>>().join(" and "))
             }

@@ -203,13 +203,13 @@ impl Findings {
             self.problem(problem, "choose another folder: --runs-dir DIR, or PATCHTUI_RUNS_DIR");
         }
         if let Some(free) = self.disk.free.filter(|free| *free < LITTLE_DISK) {
-            self.note(format!("only {} are free for runs", format::bytes(free)), "see what a run will write: patchtui plan CONFIG");
+            self.note(format!("only {} of disk space is free for runs", format::bytes(free)), "see what a run will write: patchtui plan CONFIG");
         }
         if let Some(kind) = self.disk.network {
             self.note(format!("runs would be kept on {kind}, whose locks may not hold between machines"), "keep them on a local disk: --runs-dir DIR");
         }
         if let Some(available) = self.memory.available.filter(|available| *available < LITTLE_MEMORY) {
-            self.note(format!("only {} of memory are available", format::bytes(available)), "see what a run needs: patchtui plan CONFIG");
+            self.note(format!("only {} of memory is available", format::bytes(available)), "see what a run needs: patchtui plan CONFIG");
         }
         if let Some(problem) = self.devices.probe.problem.clone() {
             self.note(problem, "check the GPU driver; the CPU works without it");

@@ -78,7 +78,7 @@ fn session(found: &Findings, text: &mut String) {
     let terminal = &found.terminal;
     let colours = if terminal.is_coloured { "colours" } else { "no colours" };
     let dots = if terminal.has_braille { "braille" } else { "ASCII" };
-    let term = if terminal.is_terminal { terminal.term.as_deref().unwrap_or("TERM is not set") } else { "the output is no terminal" };
+    let term = if terminal.is_terminal { terminal.term.as_deref().unwrap_or("TERM is not set") } else { "output is not a terminal" };
     row("terminal", &format!("{term}; {colours}, {dots}"), text);
 }
 

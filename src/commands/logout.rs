@@ -60,7 +60,7 @@ impl Logout {
         let yes = |reason: &str| Self { survives: true, reason: reason.to_owned(), hint: None, linger: found.has_systemd.then_some(found.has_linger) };
         let no = |reason: String, hint: String| Self { survives: false, reason, hint: Some(hint), ..yes("") };
         if let Some(job) = &found.batch_job {
-            let advice = "checkpoint.on_usr1 = \"stop\" and a signal from the batch system before its limit save the run; then resume it in the next job";
+            let advice = "have the batch system send SIGUSR1 before its limit (checkpoint.on_usr1 = \"stop\"), then resume the run in the next job";
             return no(format!("it ends with {job}"), advice.to_owned());
         }
         if !found.has_systemd {

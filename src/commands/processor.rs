@@ -54,7 +54,7 @@ impl Processor {
             () if has("avx512f") => "AVX-512",
             () if has("avx2") && has("fma") => "AVX2",
             () if has("asimd") => "NEON",
-            () => "none beyond the least",
+            () => "baseline only",
         }
     }
 }
@@ -72,7 +72,7 @@ mod tests {
         let found = Processor::read(&text);
         assert_eq!(found, Processor { model: Some("Some CPU @ 2GHz".into()), cores: Some(2), usable_threads: 0, features: vec!["fma", "avx2", "avx512f"] });
         assert_eq!(found.vectors(), "AVX-512");
-        assert_eq!(Processor::read(&core(0, 0, "sse4_2")).vectors(), "none beyond the least");
+        assert_eq!(Processor::read(&core(0, 0, "sse4_2")).vectors(), "baseline only");
     }
 
     #[test]

@@ -173,7 +173,12 @@ pub const KEYS: &[Key] = &[
         "Steps between token-level (K = 1) evaluations, in every stage; \"auto\" means 20 per run. Also done at the end of each stage.",
     )
     .default("\"auto\""),
-    key("evaluation.max_tokens", ValueKind::Count, "Validation tokens per evaluation, at most.").default("\"256k\""),
+    key(
+        "evaluation.max_tokens",
+        ValueKind::TokenLimit,
+        "Validation tokens per evaluation, at most; \"auto\" means up to 256k, and fewer in a short run, so that evaluations take about 1 % of its work.",
+    )
+    .default("\"auto\""),
     key("activations.every_steps", ValueKind::Cadence, "Steps between measurements of how many neurons are activated; \"auto\" means 20 per run.")
         .default("\"auto\""),
     key("activations.threshold", POSITIVE, "A neuron counts as activated when its absolute value is greater than this.").default("0.5"),

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use toml::Value;
 
-use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};
+use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, TokenLimit, WallTime};
 
 /// What the value of a key may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +36,8 @@ pub enum ValueKind {
     PatchSize,
     /// A [`Cadence`].
     Cadence,
+    /// A [`TokenLimit`].
+    TokenLimit,
     /// A [`Cadence`] that is not "never".
     CadenceWithoutNever,
     /// A [`DeviceChoice`].
@@ -88,6 +90,7 @@ impl ValueKind {
             Self::Share => "a share greater than 0 and at most 1, like 0.5 or \"2/3\"".into(),
             Self::PatchSize => format!("a patch size from 1 to {}", PatchSize::MAX),
             Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
+            Self::TokenLimit => "a number of tokens like 8192 or \"256k\", or \"auto\"".into(),
             Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
             Self::Device => "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into(),
             Self::WallTime => "a duration, like \"11h30m\", \"90m\" or \"2d\"".into(),
@@ -112,6 +115,7 @@ impl ValueKind {
             Self::Share => parse::<Share>(value).is_some(),
             Self::PatchSize => parse::<PatchSize>(value).is_some(),
             Self::Cadence => parse::<Cadence>(value).is_some(),
+            Self::TokenLimit => parse::<TokenLimit>(value).is_some(),
             Self::CadenceWithoutNever => parse::<Cadence>(value).is_some_and(|cadence| cadence != Cadence::Never),
             Self::Device => parse::<DeviceChoice>(value).is_some(),
             Self::WallTime => parse::<WallTime>(value).is_some(),

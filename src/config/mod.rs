@@ -41,4 +41,4 @@ pub use schema::{
 pub use template::template;
 pub use threshold::ActivationThreshold;
 pub use toml_line::toml_line;
-pub use values::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};
+pub use values::{Cadence, Count, DeviceChoice, PatchSize, Share, TokenLimit, WallTime};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, WallTime};
+use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, TokenLimit, WallTime};
 
 /// Everything that determines a run, after defaults, presets, files and `--set` are merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -301,7 +301,7 @@ pub struct EvaluationConfig {
     /// How often; stage ends are always included.
     pub every_steps: Cadence,
     /// Validation tokens that are read each time, at most.
-    pub max_tokens: Count,
+    pub max_tokens: TokenLimit,
 }
 
 /// Share of strongly activated neurons per layer, on a fixed probe batch.

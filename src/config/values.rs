@@ -33,6 +33,15 @@ pub enum Cadence {
     Never,
 }
 
+/// How many tokens are read at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenLimit {
+    /// The plan chooses a number that suits the length of the run.
+    Auto,
+    /// This many.
+    AtMost(Count),
+}
+
 /// Requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -199,6 +208,26 @@ impl FromStr for WallTime {
     }
 }
 
+impl FromStr for TokenLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse().map(Self::AtMost).map_err(|_| format!("{text:?} is not a number of tokens: write one like 8192 or \"256k\", or \"auto\""))
+    }
+}
+
+impl fmt::Display for TokenLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::AtMost(tokens) => write!(f, "{}", tokens.0),
+        }
+    }
+}
+
 impl fmt::Display for Cadence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -298,13 +327,25 @@ impl<'de> Deserialize<'de> for PatchSize {
     }
 }
 
+/// A value that is written as a number or as text, and read from its text.
+fn parsed<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let text = match NumberOrText::deserialize(deserializer)? {
+        NumberOrText::Integer(value) => value.to_string(),
+        NumberOrText::Float(value) => value.to_string(),
+        NumberOrText::Text(text) => text,
+    };
+    text.parse().map_err(D::Error::custom)
+}
+
 impl<'de> Deserialize<'de> for Cadence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Integer(value) => value.to_string().parse().map_err(D::Error::custom),
-            NumberOrText::Float(value) => value.to_string().parse().map_err(D::Error::custom),
-            NumberOrText::Text(text) => text.parse().map_err(D::Error::custom),
-        }
+        parsed(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer)
     }
 }
 
@@ -343,6 +384,15 @@ impl Serialize for Cadence {
         match self {
             Self::Every(steps) => serializer.serialize_u64(steps.get()),
             Self::Auto | Self::Never => serializer.collect_str(self),
+        }
+    }
+}
+
+impl Serialize for TokenLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::AtMost(tokens) => tokens.serialize(serializer),
+            Self::Auto => serializer.collect_str(self),
         }
     }
 }

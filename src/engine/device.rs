@@ -60,7 +60,8 @@ impl PrecisionError {
     /// What the user can type next.
     pub fn hint(&self) -> String {
         match self {
-            Self::Cpu => "use training.precision = \"f32\", or --device cuda".into(),
+            Self::Cpu if cfg!(feature = "cuda") => "use training.precision = \"f32\", or --device cuda".into(),
+            Self::Cpu => "use training.precision = \"f32\"; bf16 needs an NVIDIA GPU and a build with --features cuda".into(),
             Self::Gpu { .. } => "use training.precision = \"f32\"".into(),
         }
     }
@@ -98,6 +99,8 @@ pub struct Identity {
     pub is_card: bool,
     /// Whether it computes in bf16.
     pub has_bf16: bool,
+    /// Whether the description tells one version of the driver from another; through wgpu it does not.
+    pub names_driver: bool,
 }
 
 /// Every GPU that the drivers list, in the order of [`BUILT_IN`]. Opens none.
@@ -159,7 +162,8 @@ impl ComputeDevice {
             return Some(Identity {
                 description: description.collect::<Vec<_>>().join(", "),
                 is_card: identity.physical.is_some(),
-                has_bf16: self.device.supports_dtype(DType::BF16),
+                has_bf16: self.check_precision(Precision::Bf16).is_ok(),
+                names_driver: !driver.is_empty(),
             });
         }
         None

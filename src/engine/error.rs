@@ -133,20 +133,33 @@ impl EngineError {
 
     /// The error as the last event of the run named `run` reports it.
     pub fn trouble(&self, run: &str) -> Trouble {
-        Trouble { message: self.to_string(), hint: self.hint().map(|hint| hint.replace("resume RUN", &format!("resume {}", shell_word(run)))) }
+        Trouble { message: self.to_string(), hint: self.hint().map(|hint| named(&hint, run)) }
     }
+}
+
+/// `hint` with the name of the run where it stands for one.
+fn named(hint: &str, run: &str) -> String {
+    let word = shell_word(run);
+    hint.replace("resume RUN", &format!("resume {word}")).replace("--name RUN", &format!("--name {word}"))
 }
 
 /// What to do about a device that failed for `reason`; the last checkpoint is intact in any case.
 fn device_hint(reason: &str, is_poisoned: bool) -> String {
     let reason = reason.to_ascii_lowercase();
     let names = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    if names(&["memory", "alloc", "oom", "buffer size"]) {
-        let smaller = "patchtui run CONFIG --set training.micro_batch_size=1 --resume";
-        return format!("a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint: {smaller}");
+    let ask_driver = || "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume RUN".into();
+    // An illegal access names memory, and running out of it names the driver: neither is about the other.
+    if is_poisoned || names(&["illegal", "poison", "lost", "does not answer"]) {
+        return ask_driver();
     }
-    if is_poisoned || names(&["lost", "poison", "does not answer", "illegal address", "driver"]) {
-        return "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume RUN".into();
+    if names(&["out of memory", "out_of_memory", "outofmemory", "alloc", "too big", "buffer size"]) {
+        let smaller = "patchtui run CONFIG --name RUN --set training.micro_batch_size=1 --resume";
+        return format!(
+            "a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint, with the same other --set: {smaller}"
+        );
+    }
+    if names(&["driver"]) {
+        return ask_driver();
     }
     "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower training.micro_batch_size or use --device cpu".into()
 }
@@ -253,14 +266,14 @@ mod tests {
         check(vec![
             (
                 failure.into(),
-                "wgpu computes wrong: \"linear\" (rows, 8 x 4 to 4) differs from the CPU by 1.00e0 of its largest value, which is more than 4e-3",
+                "wgpu computes wrong results: \"linear\" (rows, 8 x 4 to 4) differs from the CPU by 1.00e0 of its largest value, which is more than 4e-3",
                 if crate::engine::device::USES_SPIRV {
                     "use --device cpu, or try a build whose shaders do not go through SPIR-V (cargo build --release --features wgpu)"
                 } else {
                     "use --device cpu, or try another version of the GPU driver"
                 },
             ),
-            (PrecisionError::Cpu.into(), PRECISION, "use training.precision = \"f32\", or --device cuda"),
+            (PrecisionError::Cpu.into(), PRECISION, &PrecisionError::Cpu.hint()),
             (device.into(), "checkpoint: cannot read a.weight from the device: out of memory", memory),
             (
                 ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),

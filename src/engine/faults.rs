@@ -5,49 +5,58 @@
 
 use std::any::Any;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::engine::error::EngineError;
 use crate::run::files::append_regular;
 
 /// The first panic of another thread than the trainer's and its helpers', which says more than what the trainer then hears.
-static FIRST_ELSEWHERE: Mutex<Option<String>> = Mutex::new(None);
-/// Whether [`unreported`] has returned it.
-static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+static ELSEWHERE: FirstPanic = FirstPanic(Mutex::new(None));
 
 /// Threads that are ours; those of devices have other names or none.
 const OURS: [&str; 6] = ["main", "trainer", "compute", "store", "control", "face"];
 
-/// Writes every panic of this process to the file `log` from now on, and nothing to the standard error stream.
+/// Writes every panic of this process to the file `log` from now on, and to the standard error stream only what ends the process.
 pub fn log_panics(log: PathBuf) {
+    let print = take_hook();
     set_hook(Box::new(move |info| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
         let message = words(info.payload()).unwrap_or("no reason was given");
         if !OURS.contains(&name) {
-            remember(message);
+            ELSEWHERE.remember(message);
         }
         let place = info.location().map_or_else(String::new, ToString::to_string);
         if let Ok(mut file) = append_regular(&log) {
             let _ = writeln!(file, "panic in thread {name} at {place}: {message}");
         }
+        if name == "main" {
+            print(info);
+        }
     }));
 }
 
-fn remember(message: &str) {
-    if let Ok(mut first) = FIRST_ELSEWHERE.lock() {
-        first.get_or_insert_with(|| message.to_owned());
-    }
+/// The first panic of a thread that is not ours.
+pub fn unreported() -> Option<String> {
+    ELSEWHERE.message()
 }
 
-/// The first panic of a thread that is not ours, once. Burn goes on after some of them, with memory that was never written.
-pub fn unreported() -> Option<String> {
-    let first = FIRST_ELSEWHERE.lock().ok()?.clone()?;
-    (!IS_REPORTED.swap(true, Ordering::Relaxed)).then_some(first)
+/// What the first of several panics said.
+struct FirstPanic(Mutex<Option<String>>);
+
+impl FirstPanic {
+    fn remember(&self, message: &str) {
+        if let Ok(mut first) = self.0.lock() {
+            first.get_or_insert_with(|| message.to_owned());
+        }
+    }
+
+    fn message(&self) -> Option<String> {
+        self.0.lock().ok()?.clone()
+    }
 }
 
 /// Runs `work`, which computes on the CPU or on another device; what that device does not survive is an error.
@@ -61,7 +70,7 @@ pub fn guarded<T>(is_cpu: bool, work: impl FnOnce() -> Result<T, EngineError>) -
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
         Err(panic) if is_cpu => resume_unwind(panic),
-        Err(panic) => Err(EngineError::DevicePanic { reason: reason(&*panic, FIRST_ELSEWHERE.lock().ok().and_then(|first| first.clone())) }),
+        Err(panic) => Err(EngineError::DevicePanic { reason: reason(&*panic, ELSEWHERE.message()) }),
     }
 }
 
@@ -103,11 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_a_foreign_thread_is_told_once() {
-        assert_eq!(unreported(), None);
-        remember("device lost");
-        remember("and then the rest");
-        assert_eq!([unreported(), unreported()], [Some("device lost".to_owned()), None]);
+    fn the_first_panic_of_a_foreign_thread_is_kept() {
+        let elsewhere = FirstPanic(Mutex::new(None));
+        assert_eq!(elsewhere.message(), None);
+        elsewhere.remember("device lost");
+        elsewhere.remember("and then the rest");
+        assert_eq!(elsewhere.message().as_deref(), Some("device lost"));
     }
 
     #[test]

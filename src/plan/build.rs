@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig};
+use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig, TokenLimit};
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
 /// What is known about the text before training.
@@ -41,6 +41,8 @@ pub struct RunPlan {
     pub entropy_rate: Option<f64>,
     /// How often reports, evaluations, samples and checkpoints are due.
     pub cadences: Cadences,
+    /// Validation tokens of an evaluation, at most.
+    pub evaluation_tokens: u64,
     /// Peak memory.
     pub memory: Memory,
     /// Warnings for the user.
@@ -65,10 +67,12 @@ impl RunPlan {
         if let Some(train_tokens) = corpus.train_tokens {
             warn_about_corpus(train_tokens, block_tokens, cost.tokens, &mut warnings)?;
         }
+        let cadences = cadences(config, steps, corpus.device_is_cpu);
         Ok(Self {
             num_parameters: model.num_parameters(),
             token_level_flops: cost.tokens as f64 * model.flops_per_position(config.training.context_length),
-            cadences: cadences(config, steps, corpus.device_is_cpu),
+            evaluation_tokens: evaluation_tokens(config, &cadences, cost.positions, steps),
+            cadences,
             train_tokens: corpus.train_tokens,
             entropy_rate: corpus.entropy_rate,
             model,
@@ -312,6 +316,25 @@ fn cadences(config: &RunConfig, steps: u64, device_is_cpu: bool) -> Cadences {
         samples: part(config.samples.every_steps, 10),
         tasks: if config.tasks.names.is_empty() { None } else { part(config.tasks.every_steps, 4) },
         checkpoint: part(config.checkpoint.every_steps, 10),
+    }
+}
+
+/// Tokens of an evaluation: by default so few that all evaluations together take about 1 % of the run's work.
+fn evaluation_tokens(config: &RunConfig, cadences: &Cadences, positions: u64, steps: u64) -> u64 {
+    /// More make the loss hardly any more certain.
+    const MOST: u64 = 256_000;
+    /// With fewer sequences the loss says too little.
+    const LEAST_SEQUENCES: u64 = 8;
+    /// A forward pass is a third of a training step's work on a position.
+    const SHARE: f64 = 0.01 * 3.0;
+    match config.evaluation.max_tokens {
+        TokenLimit::AtMost(tokens) => tokens.0,
+        TokenLimit::Auto => {
+            let evaluations = cadences.evaluation.map_or(0, |every| steps / every) + config.stages.len() as u64;
+            let context_length = config.training.context_length as u64;
+            let affordable = (positions as f64 * SHARE / evaluations as f64) as u64 / context_length;
+            (affordable.max(LEAST_SEQUENCES) * context_length).min(MOST.max(context_length))
+        }
     }
 }
 

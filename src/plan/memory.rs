@@ -124,7 +124,7 @@ impl MemoryNeed {
         let shapes: BTreeSet<(usize, usize, usize)> = plan.stages.iter().map(|stage| shape_within(stage, limit)).collect();
         let of_stages = shapes.into_iter().map(|shape| training(plan, config.training.recompute, shape));
         let widest = of_stages.reduce(Self::wider).unwrap_or(Self { least: 0, expected: 0 });
-        widest.wider(evaluation(&plan.model, config, limit))
+        widest.wider(evaluation(plan, config, limit))
     }
 
     fn wider(self, other: Self) -> Self {
@@ -154,9 +154,10 @@ fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_mic
 }
 
 /// Evaluations hold weights and moments, no gradients, and one layer at a time.
-fn evaluation(model: &ModelShape, config: &RunConfig, limit: usize) -> MemoryNeed {
+fn evaluation(plan: &RunPlan, config: &RunConfig, limit: usize) -> MemoryNeed {
+    let model = &plan.model;
     let context_length = config.training.context_length;
-    let available = usize::try_from(config.evaluation.max_tokens.0).unwrap_or(usize::MAX) / context_length.max(1);
+    let available = usize::try_from(plan.evaluation_tokens).unwrap_or(usize::MAX) / context_length.max(1);
     let sequences = config.training.micro_batch_size.min(limit).min(available).max(1);
     let micro = model.micro_batch(sequences, context_length, true);
     need(3.0 * model.num_parameters() as f64 + micro.rows * model.hidden_size as f64 + micro.layer.max(micro.head))

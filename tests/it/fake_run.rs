@@ -57,6 +57,7 @@ pub(crate) fn plan() -> RunPlan {
         block_tokens: 256,
         train_tokens: Some(100_000),
         entropy_rate: Some(1.25),
+        evaluation_tokens: 8192,
         cadences: Cadences { report: 1, evaluation: Some(2), activations: Some(2), samples: Some(4), tasks: None, checkpoint: Some(2) },
         warnings: vec!["160 of 100000 training tokens are never read".into()],
     }

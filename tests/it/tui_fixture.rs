@@ -55,6 +55,7 @@ pub(crate) fn plan() -> RunPlan {
         block_tokens: 1024,
         train_tokens: Some(4_000_000),
         entropy_rate: Some(1.926),
+        evaluation_tokens: 8192,
         cadences: Cadences { report: 1, evaluation: Some(9), activations: Some(9), samples: Some(18), tasks: None, checkpoint: Some(60) },
         warnings: Vec::new(),
     }

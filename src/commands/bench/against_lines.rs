@@ -30,7 +30,7 @@ pub(super) fn check_text(document: &CheckDocument) -> String {
     let judged = match (document.tolerance, document.is_within) {
         (Some(tolerance), Some(true)) => format!("not more than {tolerance:e}: both compute the same"),
         (Some(tolerance), _) => format!("more than {tolerance:e}: they do not compute the same"),
-        (None, _) => "not judged, since bf16 rounds differently".to_owned(),
+        (None, _) => "not judged: bf16 and the matrix units of GPUs round differently".to_owned(),
     };
     lines.push(String::new());
     lines.extend(folded("largest", &format!("difference {:.2e} nats, {judged}", document.largest_difference)));

@@ -61,7 +61,7 @@ pub(super) fn eval(args: &BenchEvalArgs) -> Result<u8, CommandError> {
     let (config, mut plan) = plan_steps(&args.config, args.device.as_deref())?;
     let device = prepare_device(&config, &mut plan)?;
     let context_length = config.training.context_length;
-    let sequences = (config.evaluation.max_tokens.0 / context_length as u64).max(1);
+    let sequences = (plan.evaluation_tokens / context_length as u64).max(1);
     let tokens = sequences * context_length as u64;
     let scratch = ScratchFolder::new()?;
     let path = scratch.path().join("tokens");

@@ -17,9 +17,10 @@ pub(super) struct DataSheet {
 
 /// The first whose name is part of the driver's. Source: NVIDIA's data sheets of the A100, H100, H200, L4 and L40S, and its
 /// whitepapers of the architectures Ampere (GA102) and Ada (AD102).
-const KNOWN: [DataSheet; 8] = [
+const KNOWN: [DataSheet; 9] = [
     DataSheet { name: "A100", f32: 19.5e12, bf16: 312e12 },
     DataSheet { name: "H100 PCIe", f32: 51e12, bf16: 756e12 },
+    DataSheet { name: "H100 NVL", f32: 60e12, bf16: 835e12 },
     DataSheet { name: "H100", f32: 67e12, bf16: 989e12 },
     DataSheet { name: "H200", f32: 67e12, bf16: 989e12 },
     DataSheet { name: "L40S", f32: 91.6e12, bf16: 362e12 },

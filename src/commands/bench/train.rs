@@ -115,6 +115,7 @@ pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>) -> Result<(Run
 /// When the device is not there, or the network cannot fit.
 pub(super) fn prepare_device(config: &RunConfig, plan: &mut RunPlan) -> Result<ComputeDevice, CommandError> {
     let device = choose_device(Some(&config.device.to_string()))?;
+    device.check_precision(config.training.precision).map_err(EngineError::from)?;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {
@@ -134,7 +135,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
     if args.keep_input.is_some() {
         write_tensors(&folder.join(WEIGHTS_FILE), bench.weights()).map_err(EngineError::from)?;
     } else {
-        // What is mapped stays, also if this is killed.
+        // What is mapped stays readable, and nothing large is left behind if this is killed.
         let _ = fs::remove_file(folder.join(TOKENS_FILE));
     }
     let before = measure_matmul_peak(&bench.workers)?;

@@ -39,6 +39,7 @@ impl<'a> Matrix<'a> {
 
     /// Its rows one after the other in memory of their own.
     pub(super) fn to_rows(self) -> Vec<f32> {
+        assert!(self.column_stride == 1 && self.factor.to_bits() == 1.0_f32.to_bits(), "rows lie in order, and a copy has no factor");
         let mut values = Vec::with_capacity(self.rows * self.columns);
         (0..self.rows).for_each(|row| values.extend_from_slice(self.row(row)));
         values

@@ -29,6 +29,7 @@ pub(super) fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matr
 pub(super) fn transposed(matrix: Matrix<'_>) -> Vec<f32> {
     /// Rows and columns that are moved together, through registers.
     const BLOCK: usize = 8;
+    assert!(matrix.column_stride == 1 && matrix.factor.to_bits() == 1.0_f32.to_bits(), "rows lie in order, and a copy has no factor");
     let (rows, columns) = (matrix.rows, matrix.columns);
     let mut out = vec![0.0; rows * columns];
     let (whole_rows, whole_columns) = (rows - rows % BLOCK, columns - columns % BLOCK);

@@ -36,7 +36,11 @@ impl Side {
 /// When the device fails, which is not the same as computing wrong: that is in the report.
 pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Report>, EngineError> {
     let precision = shapes.first().map_or(Precision::F32, |shape| shape.precision);
-    let identity = device.identity().map_or_else(String::new, |identity| identity.description);
+    let identity = device.identity();
+    let nothing = Cache::none();
+    // Another driver may compute otherwise: a check is remembered only if the driver is known.
+    let cache = if device.is_cpu || identity.as_ref().is_some_and(|identity| identity.names_driver) { cache } else { &nothing };
+    let identity = identity.map_or_else(String::new, |identity| identity.description);
     let key = cache.key(&device.description, &identity, shapes);
     if let Some(report) = cache.passed(&key) {
         return Ok(Some(report));

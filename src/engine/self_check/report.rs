@@ -51,7 +51,7 @@ pub struct Report {
 /// A device computes wrong.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error(
-    "{device} computes wrong: \"{operation}\" ({output}) differs from the CPU by {difference:.2e} of its largest value, which is more than {tolerance:.0e}"
+    "{device} computes wrong results: \"{operation}\" ({output}) differs from the CPU by {difference:.2e} of its largest value, which is more than {tolerance:.0e}"
 )]
 pub struct Failure {
     /// The device.

@@ -84,7 +84,7 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
         let failure = compared(&host(), &lying(name, lie), &[shape(1, Precision::F32)]).failure().expect(name);
         assert_eq!((failure.operation.as_str(), failure.output.as_str()), (name, output));
         let message = failure.to_string();
-        assert!(message.starts_with(&format!("test:0 computes wrong: \"{name}\" ({output}) differs from the CPU by ")), "{message}");
+        assert!(message.starts_with(&format!("test:0 computes wrong results: \"{name}\" ({output}) differs from the CPU by ")), "{message}");
         assert!(failure.hint().starts_with("use --device cpu, or try "), "{}", failure.hint());
     }
 }

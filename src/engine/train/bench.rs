@@ -88,7 +88,7 @@ impl StepBench {
         let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
         let order = BlockOrder::new(stream.len(), plan.block_tokens, config.seed, false);
         Ok(Self {
-            learner: Learner::new(model, AdamW::new(config.optimizer.clone()), device.is_cpu),
+            learner: Learner::new(model, AdamW::new(config.optimizer.clone()), device.is_cpu).in_precision(config.training.precision),
             workers: Workers::start(device, StopFlag::default())?,
             loader: Loader::new(stream, order),
             recompute: config.training.recompute,
@@ -155,7 +155,7 @@ impl StepBench {
             let mut ended = Instant::now();
             parts.data += ended - begun;
             let (sender, heard) = mpsc::channel();
-            let with = Computing { workers: &self.workers, model: self.learner.model(), input };
+            let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
             let is_added = sum.add(with, batch, Marks { heard: sender, waits_for: waits_for.clone() });
             assert!(is_added, "nobody stops a measurement");
             for (part, at) in heard.try_iter() {

@@ -35,7 +35,13 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
         ("documents", documents(config)),
         ("order", order(config, plan)),
         ("precision", precision(config.training.precision).to_owned()),
-        ("evaluation", format!("always token by token (K = 1), sequences of {} tokens, the first token of each unscored", config.training.context_length)),
+        (
+            "evaluation",
+            format!(
+                "always token by token (K = 1), sequences of {} tokens, the first token of each unscored; at most {} tokens each time",
+                config.training.context_length, plan.evaluation_tokens
+            ),
+        ),
         ("activations", activations(config)),
     ];
     let start = config.model.init_from.as_ref().map(|path| {

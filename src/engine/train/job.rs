@@ -61,7 +61,8 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
         Ok(Some(mut trainer)) => match guarded(trainer.is_on_cpu(), || trainer.train()) {
             Ok(outcome) => trainer.end_of_run(outcome, None),
             Err(error) => {
-                if matches!(error, EngineError::DevicePanic { .. }) {
+                // Whatever failed: what lies on a device that is gone is not to be touched again.
+                if !trainer.is_on_cpu() {
                     trainer.leave_device();
                 }
                 trainer.end_of_run(Outcome::Failed, Some(error.trouble(&name)))
@@ -134,7 +135,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         warn(format!("{checkpoint}: the run resumes, but its results will not be bit-identical"));
     }
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
-    if prepared.validation.len().min(config.evaluation.max_tokens.0) < config.training.context_length as u64 {
+    if prepared.validation.len().min(plan.evaluation_tokens) < config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
     if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {

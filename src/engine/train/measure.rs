@@ -105,7 +105,7 @@ impl Measuring {
         let config = &self.facts.config;
         let validation = Validation {
             stream: &self.text.validation,
-            max_tokens: config.evaluation.max_tokens.0,
+            max_tokens: self.facts.plan.evaluation_tokens,
             batch_size: config.training.micro_batch_size,
             context_length: config.training.context_length,
         };

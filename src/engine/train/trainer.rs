@@ -27,7 +27,7 @@ use crate::plan::StagePlan;
 use crate::run::format;
 use crate::run::{
     CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome, RunEnd, RunEvent, StageLedger, StageStart, StepMetrics,
-    StopLevel, Trouble, Warning,
+    StopLevel, Trouble,
 };
 
 /// Trains one run.
@@ -201,9 +201,9 @@ impl Trainer {
         self.clock.rest();
         numbers.check_finite(self.step)?;
         self.learner.check_poison(self.step)?;
-        if let Some(reason) = unreported().filter(|_| !self.is_on_cpu()) {
-            let message = format!("a thread of the device panicked: {reason}; what it computed may be wrong, and engine.log says more");
-            self.events.send(RunEvent::Warning(Warning { message }));
+        // Burn goes on after some panics of a device's own thread, with memory that was never written.
+        if let Some(reason) = (!self.is_on_cpu()).then(unreported).flatten() {
+            return Err(EngineError::DevicePanic { reason });
         }
         let lap = self.clock.lap(idx);
         let cost = plan.cost_after(self.step);
