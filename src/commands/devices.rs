@@ -257,7 +257,7 @@ mod tests {
     fn a_gpu_that_the_cpu_imitates_is_not_taken_unasked() {
         let found = patient(&format!("echo '{{\"listed\":\"wgpu:0\"}}'; echo '{SOFTWARE}'"));
         let chosen = found.choose(ALL);
-        assert_eq!((chosen.device.as_str(), chosen.reason.as_str()), ("cpu", "wgpu:0 is no card: a program imitates it on the CPU"));
+        assert_eq!((chosen.device.as_str(), chosen.reason.as_str()), ("cpu", "wgpu:0 is not a real GPU: software on the CPU imitates one"));
         assert_eq!(found.objection(DeviceChoice::Wgpu(Some(0))), None);
     }
 

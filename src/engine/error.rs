@@ -259,8 +259,8 @@ mod tests {
 
     #[test]
     fn a_device_that_fails_leads_to_the_last_checkpoint() {
-        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint: \
-                      patchtui run CONFIG --set training.micro_batch_size=1 --resume";
+        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint, with the same other --set: \
+                      patchtui run CONFIG --name 'my books' --set training.micro_batch_size=1 --resume";
         let device = TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
         let failure = Failure { device: "wgpu".into(), operation: "linear".into(), output: "rows, 8 x 4 to 4".into(), difference: 1.0, tolerance: 4e-3 };
         check(vec![
@@ -284,6 +284,16 @@ mod tests {
                 EngineError::DevicePanic { reason: "parent device is lost".into() },
                 "the device failed: parent device is lost",
                 "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+            ),
+            (
+                EngineError::DevicePanic { reason: "an illegal memory access was encountered".into() },
+                "the device failed: an illegal memory access was encountered",
+                "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+            ),
+            (
+                EngineError::DevicePanic { reason: "DriverError(CUDA_ERROR_OUT_OF_MEMORY)".into() },
+                "the device failed: DriverError(CUDA_ERROR_OUT_OF_MEMORY)",
+                memory,
             ),
             (
                 EngineError::DevicePanic { reason: "unknown kernel".into() },
