@@ -125,7 +125,12 @@ fn bf16_on_the_cpu_is_refused_with_its_reason() {
         let (code, out, errors) = patchtui(folder.path(), None, &[command, &["--device", "cpu", "--set", "training.precision=bf16"]].concat());
         assert_eq!((code, out.as_str()), (2, ""), "{errors}");
         assert!(errors.contains("\"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32"), "{errors}");
-        assert!(errors.contains("hint: use training.precision = \"f32\""), "{errors}");
+        let hint = if cfg!(feature = "cuda") {
+            "hint: use training.precision = \"f32\", or --device cuda\n"
+        } else {
+            "hint: use training.precision = \"f32\"; bf16 needs an NVIDIA GPU and a build with --features cuda\n"
+        };
+        assert!(errors.contains(hint), "{errors}");
     }
     assert!(is_empty(&folder));
 }

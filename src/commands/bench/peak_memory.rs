@@ -30,7 +30,7 @@ impl PeakMemory {
     /// The peak since then.
     pub(super) fn read(&self, device: &ComputeDevice) -> Peak {
         if !device.is_cpu {
-            let bytes = device.device.memory_pool_usage().map(|usage| usage.bytes_reserved);
+            let bytes = device.memory().map(|(_, reserved)| reserved);
             return Peak { bytes, source: "reserved in the device's memory pool" };
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
