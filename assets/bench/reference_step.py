@@ -229,6 +229,9 @@ def main():
     if device.type == "cuda" and not torch.cuda.is_available():
         print("this torch finds no CUDA device", file=sys.stderr)
         sys.exit(4)
+    if device.type == "cuda":
+        # patchtui's products of f32 matrices have this format there too.
+        torch.set_float32_matmul_precision("high")
     size = request["model"]
     model = Llama(size, request["recompute"]).to(device)
     if request["weights"]:
