@@ -79,6 +79,12 @@ left() {
 # last_words FILE: what a program complained about, in one line.
 last_words() { grep -h -v '^$' "$1" 2>/dev/null | tail -2 | tr '\n"|\\' "  '//" | cut -c1-300; }
 
+# reason NAME: why a run failed: the error that it reported, or else what it complained about.
+reason() {
+    local message; message="$(grep '"type":"run_finished"' "$1.jsonl" 2>/dev/null | sed -n 's/.*"error":{"message":"\([^"]*\)".*/\1/p' | tail -1)"
+    echo "${message:-$(last_words "$1.log")}"
+}
+
 # numbers FILE KEY: the value of KEY in each line of a file of JSON lines.
 numbers() { grep -o "\"$2\":[^,}]*" "$1" | cut -d: -f2-; }
 
@@ -87,10 +93,12 @@ value() { sed -n "s/^ *\"$2\": \"\{0,1\}\(.*[^,\"]\)\"\{0,1\},\{0,1\}$/\1/p" "$1
 
 # --- configurations ------------------------------------------------------------------------------------------------------------
 
-# Twenty steps over both stages, on the demo's text, small enough for any CPU.
+# Twenty steps over both stages, on the demo's text, small enough for any CPU; a GPU that a CPU imitates needs minutes even so.
+step_tokens=4096
+case "$small$device" in yeswgpu*) step_tokens=1024 ;; esac
 tiny=(demo --set model.hidden_size=64 --set model.intermediate_size=176 --set model.num_hidden_layers=2 --set model.num_attention_heads=4
-    --set model.num_key_value_heads=2 --set training.steps=20 --set training.tokens_per_step=4096 --set training.context_length=64
-    --set training.micro_batch_size=8 --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]' --set schedule.warmup_steps=2
+    --set model.num_key_value_heads=2 --set training.steps=20 --set "training.tokens_per_step=$step_tokens" --set training.context_length=64
+    --set training.micro_batch_size=$((step_tokens / 512)) --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]' --set schedule.warmup_steps=2
     --set optimizer.learning_rate=3e-3 --set report.every_steps=1 --set evaluation.max_tokens=4k --set evaluation.every_steps=never
     --set activations.every_steps=never --set samples.every_steps=never)
 
@@ -147,8 +155,8 @@ furthest() {
 # The same twenty steps on the device and on the CPU: the losses must be the same up to rounding.
 compare_losses() {
     local limit="1e-2"; [ "$device" = cpu ] && limit=0
-    train parity-cpu 120 "${tiny[@]}" --device cpu || { report parity FAILED "on the CPU: $(last_words parity-cpu.log)"; return; }
-    train parity-device 200 "${tiny[@]}" --device "$device" || { report parity FAILED "$(last_words parity-device.log)"; return; }
+    train parity-cpu 120 "${tiny[@]}" --device cpu || { report parity FAILED "on the CPU: $(reason parity-cpu)"; return; }
+    train parity-device 200 "${tiny[@]}" --device "$device" || { report parity FAILED "$(reason parity-device)"; return; }
     local worst
     worst="$(paste <(numbers runs/parity-cpu/metrics.jsonl loss) <(numbers runs/parity-device/metrics.jsonl loss) |
         awk '{ difference = $1 > $2 ? $1 - $2 : $2 - $1; if (difference > worst) worst = difference; count += ($1 + 0 > 0 && $2 + 0 > 0) } END { printf "%d %.2e", count, worst }')"
@@ -174,7 +182,7 @@ kill_and_resume() {
     kill -KILL "$process" 2>/dev/null; wait "$process" 2>/dev/null
     local killed_at; killed_at="$(numbers runs/killed/metrics.jsonl step 2>/dev/null | tail -1)"
     if ! timeout "$(left 200)" "$binary" resume killed --json > resumed.jsonl 2> resumed.log < /dev/null; then
-        report "kill and resume" FAILED "killed after step ${killed_at:-0}: $(last_words resumed.log)"
+        report "kill and resume" FAILED "killed after step ${killed_at:-0}: $(reason resumed)"
         return
     fi
     local resumed_from found expected difference

@@ -98,6 +98,10 @@ mod with_burn {
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
     use crate::report::{Json, Plain, stdout};
     use crate::run::{RunIndex, RunLock};
+    use tracing::Level;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
 
     /// Trains the run in this process until it ends, in the background if `foreground` is `None`. Returns the exit code.
     ///
@@ -106,8 +110,7 @@ mod with_burn {
     pub fn run(directory: &RunDirectory, lock: RunLock, foreground: Option<Foreground>) -> Result<u8, CommandError> {
         keep_freed_memory();
         log_panics(directory.engine_log());
-        // Messages of libraries go to the process's standard error: in the background that is engine.log.
-        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+        log_messages();
         let mut config = engine_config(directory)?;
         let (device, device_reason) = resolve(config.device)?;
         config.device = device;
@@ -115,6 +118,14 @@ mod with_burn {
         let setup = EngineSetup { directory: directory.clone(), lock, on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
         let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory), checks: Cache::of_user(), device_reason };
         Ok(run_engine(setup, move |inbox, events| execute(job, inbox, &events))?)
+    }
+
+    /// Messages go to the process's standard error: in the background that is engine.log. Of libraries only warnings: the GPU's tell
+    /// of every kernel that they tune.
+    fn log_messages() {
+        let levels = Targets::new().with_default(Level::WARN).with_target("patchtui", Level::INFO);
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let _ = tracing_subscriber::registry().with(lines).with(levels).try_init();
     }
 
     fn face(foreground: Foreground) -> Face {
