@@ -4,6 +4,9 @@ use std::marker::PhantomData;
 
 use gemm::Parallelism;
 
+use super::rows::for_each;
+use super::team::threads;
+
 /// A matrix in a slice. Either its rows or its columns lie in order.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -52,6 +55,12 @@ impl<'a> Matrix<'a> {
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, factor }
     }
 
+    /// Cuts it into matrices of `height` rows, the last one of what is left.
+    pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
+        let part = |first: usize| Self { values: &self.values[first * self.row_stride..], rows: height.min(self.rows - first), ..self };
+        (0..self.rows).step_by(height).map(part).collect()
+    }
+
     /// The matrix times `factor`; nothing is computed yet.
     #[must_use]
     pub fn times(self, factor: f32) -> Self {
@@ -88,6 +97,13 @@ impl<'a> MatrixMut<'a> {
         let Self { start, rows, columns, row_stride, owner } = self;
         let part = |first: usize| Self { start: start.wrapping_add(first), rows, columns: width.min(columns - first), row_stride, owner };
         (0..columns).step_by(width).map(part).collect()
+    }
+
+    /// Cuts it into matrices of `height` rows, the last one of what is left.
+    pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
+        let Self { start, rows, columns, row_stride, owner } = self;
+        let part = |first: usize| Self { start: start.wrapping_add(first * row_stride), rows: height.min(rows - first), columns, row_stride, owner };
+        (0..rows).step_by(height).map(part).collect()
     }
 
     /// The rows `first..first + rows`, as long as they are used.
@@ -138,11 +154,20 @@ pub enum Old {
     Kept,
 }
 
-/// `out = a b`, or `out += a b`, on all threads.
+/// Multiplications of values that are worth another thread.
+const WORTH_A_THREAD: usize = 1 << 18;
+
+/// `gemm` adds the terms of results of up to so many rows and columns in another order than those of larger ones.
+const SMALL: usize = 64;
+
+/// And those of results of less rows or columns than this.
+const NARROW: usize = 16;
+
+/// `out = a b`, or `out += a b`, on all threads: rows or columns of the result in parts, two for each thread, so that a thread that
+/// is held up has less to do. No sum is divided, so that the number of threads changes no value.
 ///
 /// # Panics
 /// When the shapes do not fit.
-#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
 pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
     assert!(
         out.rows == a.rows && out.columns == b.columns && a.columns == b.rows,
@@ -154,10 +179,46 @@ pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>)
         b.rows,
         b.columns
     );
+    multiply_on(threads(), out, old, a, b);
+}
+
+/// [`multiply`] for a number of threads.
+fn multiply_on(threads: usize, out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
+    let Some(size) = part_size(out, a.columns, threads) else { return multiply_part(out, old, a, b) };
+    let out = out.rows(0, out.rows);
+    if out.rows >= out.columns {
+        let parts = out.split_rows(size).into_iter().zip(a.split_rows(size)).collect();
+        for_each(parts, |(mut out, a): (MatrixMut<'_>, Matrix<'_>)| multiply_part(&mut out, old, a, b));
+    } else {
+        let parts = out.split_columns(size).into_iter().zip(b.transposed().split_rows(size)).collect();
+        for_each(parts, |(mut out, b): (MatrixMut<'_>, Matrix<'_>)| multiply_part(&mut out, old, a, b.transposed()));
+    }
+}
+
+/// How many rows, or columns if there are more of them, a part of `out` has; `None` if it is better not divided.
+fn part_size(out: &MatrixMut<'_>, terms: usize, threads: usize) -> Option<usize> {
+    let (longer, shorter) = (out.rows.max(out.columns), out.rows.min(out.columns));
+    let worth = out.rows * out.columns * terms / WORTH_A_THREAD;
+    let parts = if threads == 1 || shorter < NARROW { 1 } else { (2 * threads).min(worth).min(longer / (2 * SMALL)) };
+    if parts <= 1 {
+        return None;
+    }
+    let mut size = longer.div_ceil(parts).next_multiple_of(NARROW);
+    // The last part must not be small either.
+    while (1..=SMALL).contains(&(longer % size)) {
+        size += NARROW;
+    }
+    Some(size)
+}
+
+/// `out = a b`, or `out += a b`, by the calling thread. The shapes fit.
+#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
+fn multiply_part(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
+    debug_assert_eq!((out.rows, out.columns, a.columns), (a.rows, b.columns, b.rows));
     let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
     // SAFETY: the views hold strides with which every element lies inside of the slices that they were made of (checked when
-    // they were made; columns are a part of rows), the shapes fit (checked above), and `out`, borrowed for change, shares no
-    // value with the two others.
+    // they were made; rows and columns of a view are a part of it), the shapes fit (the caller checked), and `out`, borrowed for
+    // change, shares no value with the two others.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -178,7 +239,7 @@ pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>)
             false,
             false,
             false,
-            Parallelism::Rayon(0),
+            Parallelism::None,
         );
     }
 }
@@ -219,6 +280,22 @@ mod tests {
             multiply(&mut MatrixMut::new(&mut out, rows, columns), old, left, right);
             // All numbers are small multiples of 1/64: the sums are exact in any order.
             prop_assert_eq!(out, expected);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// A run may go on with another number of threads, and must then compute the same.
+        #[test]
+        fn the_number_of_parts_changes_no_bit(rows in 16..400_usize, depth in 1..1400_usize, columns in 16..400_usize, threads in 2..9_usize, layout in 0..4_u8) {
+            // Sums of thirds are rounded, so that another order of the terms gives another sum.
+            let [a, b] = [(rows * depth, 1), (depth * columns, 2)].map(|(count, seed)| values(count, seed).iter().map(|value| value / 3.0).collect::<Vec<_>>());
+            let left = if layout & 1 > 0 { Matrix::new(&a, depth, rows).transposed() } else { Matrix::new(&a, rows, depth) };
+            let right = if layout & 2 > 0 { Matrix::new(&b, columns, depth).transposed() } else { Matrix::new(&b, depth, columns) };
+            let (mut whole, mut parts) = (values(rows * columns, 3), values(rows * columns, 3));
+            multiply_part(&mut MatrixMut::new(&mut whole, rows, columns), Old::Kept, left, right);
+            multiply_on(threads, &mut MatrixMut::new(&mut parts, rows, columns), Old::Kept, left, right);
+            prop_assert_eq!(whole, parts);
         }
     }
 

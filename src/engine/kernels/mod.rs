@@ -20,6 +20,7 @@ mod rows;
 mod small;
 mod sum;
 pub mod swiglu;
+mod team;
 mod vector;
 
 pub use host::on_host;
