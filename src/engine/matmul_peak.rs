@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Distribution, Tensor};
 
 use crate::engine::error::EngineError;
-use crate::engine::kernels::matmul::{Matrix, MatrixMut, Old, multiply};
+use crate::engine::kernels::matmul::{self, Matrix, MatrixMut, Old};
 use crate::engine::workers::Workers;
 
 /// The first size that is tried.
@@ -88,7 +88,7 @@ impl Product {
                     let HostMatrices { size, a, b, out } = &mut *taken;
                     let begun = Instant::now();
                     let (a, b) = (Matrix::new(a, *size, *size), Matrix::new(b, *size, *size));
-                    multiply(&mut MatrixMut::new(out, *size, *size), Old::Replaced, a, b);
+                    matmul::compute([matmul::Product { out: MatrixMut::new(out, *size, *size), old: Old::Replaced, a, b }]);
                     (begun.elapsed(), taken)
                 });
                 let Some((time, taken)) = timed else { return Ok(Duration::ZERO) };

@@ -67,7 +67,8 @@ impl RunPlan {
         if let Some(train_tokens) = corpus.train_tokens {
             warn_about_corpus(train_tokens, block_tokens, cost.tokens, &mut warnings)?;
         }
-        let cadences = cadences(config, steps, corpus.device_is_cpu);
+        let checkpoints = affordable_checkpoints(cost.flops, model.num_parameters(), corpus.device_is_cpu);
+        let cadences = cadences(config, steps, checkpoints, corpus.device_is_cpu);
         Ok(Self {
             num_parameters: model.num_parameters(),
             token_level_flops: cost.tokens as f64 * model.flops_per_position(config.training.context_length),
@@ -294,7 +295,7 @@ fn warn_about_corpus(train_tokens: u64, block_tokens: u64, tokens: u64, warnings
     Ok(())
 }
 
-fn cadences(config: &RunConfig, steps: u64, device_is_cpu: bool) -> Cadences {
+fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_is_cpu: bool) -> Cadences {
     let part = |cadence: Cadence, parts: u64| match cadence {
         Cadence::Auto => Some((steps / parts).max(1)),
         Cadence::Every(every) => Some(every.get()),
@@ -315,18 +316,31 @@ fn cadences(config: &RunConfig, steps: u64, device_is_cpu: bool) -> Cadences {
         activations: part(config.activations.every_steps, 20),
         samples: part(config.samples.every_steps, 10),
         tasks: if config.tasks.names.is_empty() { None } else { part(config.tasks.every_steps, 4) },
-        checkpoint: part(config.checkpoint.every_steps, 10),
+        checkpoint: part(config.checkpoint.every_steps, affordable_checkpoints.clamp(1, 10)),
     }
 }
 
-/// Tokens of an evaluation: by default so few that all evaluations together take about 1 % of the run's work.
+/// How many checkpoints take about half a percent of a run's time. The speeds are guesses: a run is planned before it is measured.
+fn affordable_checkpoints(flops: f64, num_parameters: u64, device_is_cpu: bool) -> u64 {
+    const SHARE: f64 = 0.005;
+    /// Weights and two moments, in f32.
+    const BYTES_PER_PARAMETER: f64 = 12.0;
+    const BYTES_PER_SECOND: f64 = 400e6;
+    /// The disk confirms file after file, however small they are.
+    const LEAST_SECONDS: f64 = 0.05;
+    let flops_per_second = if device_is_cpu { 1e11 } else { 1e14 };
+    let of_checkpoint = LEAST_SECONDS + num_parameters as f64 * BYTES_PER_PARAMETER / BYTES_PER_SECOND;
+    (flops / flops_per_second * SHARE / of_checkpoint) as u64
+}
+
+/// Tokens of an evaluation: by default so few that all evaluations together take about 0.7 % of the run's work.
 fn evaluation_tokens(config: &RunConfig, cadences: &Cadences, positions: u64, steps: u64) -> u64 {
     /// More make the loss hardly any more certain.
     const MOST: u64 = 256_000;
     /// With fewer sequences the loss says too little.
     const LEAST_SEQUENCES: u64 = 8;
     /// A forward pass is a third of a training step's work on a position.
-    const SHARE: f64 = 0.01 * 3.0;
+    const SHARE: f64 = 0.007 * 3.0;
     match config.evaluation.max_tokens {
         TokenLimit::AtMost(tokens) => tokens.0,
         TokenLimit::Auto => {

@@ -425,7 +425,7 @@ fn stages_of_one_shape_are_measured_once() {
 }
 
 #[test]
-fn evaluations_take_one_percent_of_the_run_unless_it_is_very_short_or_very_long() {
+fn evaluations_take_less_than_a_percent_of_the_run_unless_it_is_very_short_or_very_long() {
     let tokens = |sets: &[&str]| {
         let sets: Vec<&str> = ["evaluation.every_steps=auto", "evaluation.max_tokens=auto"].iter().chain(sets).copied().collect();
         let plan = plan(&sets);
@@ -433,7 +433,7 @@ fn evaluations_take_one_percent_of_the_run_unless_it_is_very_short_or_very_long(
         (plan.evaluation_tokens, (plan.evaluation_tokens * evaluations) as f64 / 3.0 / plan.cost.positions as f64)
     };
     let (of_medium, share) = tokens(&["training.tokens=100M"]);
-    assert!((0.0095..=0.01).contains(&share), "{of_medium} tokens are {share} of the work");
+    assert!((0.0065..=0.007).contains(&share), "{of_medium} tokens are {share} of the work");
     assert_eq!(tokens(&["training.tokens=100k"]).0, 8 * 64);
     assert_eq!(tokens(&["training.tokens=100B"]).0, 256_000);
     assert_eq!(tokens(&["training.tokens=100k", "evaluation.max_tokens=5k"]).0, 5000);

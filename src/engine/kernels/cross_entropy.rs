@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::host::{Floats, buffer, ids, tensor};
-use super::matmul::{Matrix, MatrixMut, Old, multiply};
+use super::matmul::{Matrix, MatrixMut, Old, Product, compute};
 use super::rows::for_each;
 use super::vector::{best, log_sum_exp, softmax};
 use crate::engine::ops::head::{HeadStep, Targets};
@@ -45,9 +45,10 @@ pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets,
         let rows = logits.chunks_exact_mut(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
         for_each(rows, |(idx, (logits, losses)): (usize, (&mut [f32], &mut [f32]))| head.differentiate(first + idx, logits, losses, scale as f32));
         let d_logits = Matrix::new(logits, count, head.vocabulary);
-        multiply(&mut MatrixMut::new(d_rows, count, width), Old::Replaced, d_logits, head.weight());
-        let mut d_weight = MatrixMut::new(&mut d_weight, head.vocabulary, width);
-        multiply(&mut d_weight, old, d_logits.transposed(), head.rows(first, count));
+        compute([
+            Product { out: MatrixMut::new(d_rows, count, width), old: Old::Replaced, a: d_logits, b: head.weight() },
+            Product { out: MatrixMut::new(&mut d_weight, head.vocabulary, width), old, a: d_logits.transposed(), b: head.rows(first, count) },
+        ]);
         old = Old::Kept;
     }
     let loss_sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
@@ -88,8 +89,8 @@ impl Head {
     /// The logits of `count` rows from `first` on, in `room`.
     fn logits<'a>(&self, room: &'a mut [f32], first: usize, count: usize) -> &'a mut [f32] {
         let room = &mut room[..count * self.vocabulary];
-        let mut out = MatrixMut::new(room, count, self.vocabulary);
-        multiply(&mut out, Old::Replaced, self.rows(first, count), self.weight().transposed());
+        let out = MatrixMut::new(room, count, self.vocabulary);
+        compute([Product { out, old: Old::Replaced, a: self.rows(first, count), b: self.weight().transposed() }]);
         room
     }
 

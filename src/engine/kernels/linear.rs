@@ -3,33 +3,35 @@
 use burn::tensor::Tensor;
 
 use super::host::{Floats, tensor};
-use super::matmul::{Matrix, MatrixMut, Old, multiply, product};
+use super::matmul::{Matrix, sums};
 
-/// `rows W^T`.
-pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-    let ([n, width], [out_width, _]) = (rows.dims(), weight.dims());
-    let (rows, weight) = (Floats::of(rows.clone()), Floats::of(weight.clone()));
-    sum_with(None, [n, out_width], Matrix::new(rows.values(), n, width), Matrix::new(weight.values(), out_width, width).transposed())
+/// `rows W^T` for each of `weights`.
+pub fn forward<const N: usize>(rows: &Tensor<2>, weights: [&Tensor<2>; N]) -> [Tensor<2>; N] {
+    let (rows, weights) = (Whole::of(rows), weights.map(Whole::of));
+    let mut products = sums(weights.each_ref().map(|weight| (None, rows.matrix(), weight.matrix().transposed())));
+    std::array::from_fn(|idx| tensor(std::mem::take(&mut products[idx]), [rows.dims[0], weights[idx].dims[0]]))
 }
 
-/// `sum + d_out W`.
-pub fn d_rows(weight: &Tensor<2>, d_out: &Tensor<2>, sum: Option<Tensor<2>>) -> Tensor<2> {
-    let ([out_width, width], [n, _]) = (weight.dims(), d_out.dims());
-    let (weight, d_out) = (Floats::of(weight.clone()), Floats::of(d_out.clone()));
-    sum_with(sum, [n, width], Matrix::new(d_out.values(), n, out_width), Matrix::new(weight.values(), out_width, width))
+/// The gradients of the rows, `d_out W`, and of the weight, `d_out^T rows`, added to `d_rows` and `d_weight`.
+pub fn backward(rows: &Tensor<2>, weight: &Tensor<2>, d_out: &Tensor<2>, d_rows: Option<Tensor<2>>, d_weight: Option<Tensor<2>>) -> (Tensor<2>, Tensor<2>) {
+    let [rows, weight, d_out] = [rows, weight, d_out].map(Whole::of);
+    let [d_rows, d_weight] = [d_rows, d_weight].map(|sum| sum.map(|sum| Floats::of(sum).into_vec()));
+    let [d_rows, d_weight] = sums([(d_rows, d_out.matrix(), weight.matrix()), (d_weight, d_out.matrix().transposed(), rows.matrix())]);
+    (tensor(d_rows, rows.dims), tensor(d_weight, weight.dims))
 }
 
-/// `sum + d_out^T rows`.
-pub fn d_weight(rows: &Tensor<2>, d_out: &Tensor<2>, sum: Option<Tensor<2>>) -> Tensor<2> {
-    let ([n, width], [_, out_width]) = (rows.dims(), d_out.dims());
-    let (rows, d_out) = (Floats::of(rows.clone()), Floats::of(d_out.clone()));
-    sum_with(sum, [out_width, width], Matrix::new(d_out.values(), n, out_width).transposed(), Matrix::new(rows.values(), n, width))
+/// The values of a tensor and their shape.
+struct Whole {
+    values: Floats,
+    dims: [usize; 2],
 }
 
-/// `sum + a b`.
-fn sum_with(sum: Option<Tensor<2>>, [rows, columns]: [usize; 2], a: Matrix<'_>, b: Matrix<'_>) -> Tensor<2> {
-    let Some(sum) = sum else { return tensor(product(a, b), [rows, columns]) };
-    let mut out = Floats::of(sum).into_vec();
-    multiply(&mut MatrixMut::new(&mut out, rows, columns), Old::Kept, a, b);
-    tensor(out, [rows, columns])
+impl Whole {
+    fn of(tensor: &Tensor<2>) -> Self {
+        Self { values: Floats::of(tensor.clone()), dims: tensor.dims() }
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(self.values.values(), self.dims[0], self.dims[1])
+    }
 }

@@ -128,23 +128,6 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// `a b` in new memory, `[rows of a, columns of b]`, on all threads.
-///
-/// # Panics
-/// When the shapes do not fit, or there is nothing to add.
-#[expect(unsafe_code, reason = "large memory is not cleared before all of it is written")]
-pub fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
-    assert!(a.columns > 0, "a product has terms");
-    let length = a.rows * b.columns;
-    let mut values = Vec::with_capacity(length);
-    let mut out = MatrixMut { start: values.as_mut_ptr(), rows: a.rows, columns: b.columns, row_stride: b.columns, owner: PhantomData };
-    multiply(&mut out, Old::Replaced, a, b);
-    // SAFETY: `out` is all of the first `length` values, and a product whose old values are replaced writes each of them without
-    // reading it.
-    unsafe { values.set_len(length) };
-    values
-}
-
 /// What becomes of the values that were in the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Old {
@@ -154,8 +137,56 @@ pub enum Old {
     Kept,
 }
 
-/// Multiplications of values that are worth another thread.
-const WORTH_A_THREAD: usize = 1 << 18;
+/// A product and the place of its result: `out = a b`, or `out += a b`.
+pub struct Product<'a> {
+    /// The result.
+    pub out: MatrixMut<'a>,
+    /// What becomes of its values.
+    pub old: Old,
+    /// The left factor.
+    pub a: Matrix<'a>,
+    /// The right factor.
+    pub b: Matrix<'a>,
+}
+
+/// Computes `products`, which do not read each other's results, on all threads: each in parts of its result. No sum is divided,
+/// so that the number of threads changes no value.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn compute<const N: usize>(products: [Product<'_>; N]) {
+    let threads = threads();
+    for_each(products.into_iter().flat_map(|product| product.split(threads)).collect(), Product::compute);
+}
+
+/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`: in the memory of the sum, or in new memory if there is none.
+///
+/// # Panics
+/// When the shapes do not fit, or there is nothing to add.
+#[expect(unsafe_code, reason = "large memory is not cleared before all of it is written")]
+pub fn sums<const N: usize>(terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); N]) -> [Vec<f32>; N] {
+    let mut results = terms.map(|(sum, a, b)| {
+        assert!(a.columns > 0, "a product has terms");
+        let length = a.rows * b.columns;
+        let old = if sum.is_some() { Old::Kept } else { Old::Replaced };
+        let values = sum.unwrap_or_else(|| Vec::with_capacity(length));
+        assert!(old == Old::Replaced || values.len() == length, "{} values for {} x {}", values.len(), a.rows, b.columns);
+        (values, old, a, b)
+    });
+    compute(results.each_mut().map(|(values, old, a, b)| {
+        let out = MatrixMut { start: values.as_mut_ptr(), rows: a.rows, columns: b.columns, row_stride: b.columns, owner: PhantomData };
+        Product { out, old: *old, a: *a, b: *b }
+    }));
+    results.map(|(mut values, _, a, b)| {
+        // SAFETY: the result of the product was all of these values, which there is room for, and a product whose old values are
+        // replaced writes each of them without reading it.
+        unsafe { values.set_len(a.rows * b.columns) };
+        values
+    })
+}
+
+/// Multiplications that are worth another part.
+const WORTH_A_PART: usize = 1 << 18;
 
 /// `gemm` adds the terms of results of up to so many rows and columns in another order than those of larger ones.
 const SMALL: usize = 64;
@@ -163,85 +194,92 @@ const SMALL: usize = 64;
 /// And those of results of less rows or columns than this.
 const NARROW: usize = 16;
 
-/// `out = a b`, or `out += a b`, on all threads: rows or columns of the result in parts, two for each thread, so that a thread that
-/// is held up has less to do. No sum is divided, so that the number of threads changes no value.
+/// Rows, and columns, that `gemm` computes together, or a multiple of them.
+const TILE: [usize; 2] = [48, 64];
+
+impl Product<'_> {
+    /// Cuts it into parts, some for each of `threads`, so that one that is held up has less to do. The terms of a sum are added in
+    /// the same order as in the whole.
+    fn split(self, threads: usize) -> Vec<Self> {
+        let Self { out, old, a, b } = self;
+        let shapes = (out.rows, out.columns, a.columns) == (a.rows, b.columns, b.rows);
+        assert!(shapes, "{}x{} = {}x{} times {}x{}", out.rows, out.columns, a.rows, a.columns, b.rows, b.columns);
+        let [height, width] = part_size([out.rows, out.columns], a.columns, a.column_stride == 1, threads);
+        let columns = b.transposed().split_rows(width);
+        let row_parts = out.split_rows(height).into_iter().zip(a.split_rows(height));
+        let parts = row_parts.flat_map(|(out, a)| {
+            let outs = out.split_columns(width).into_iter();
+            outs.zip(&columns).map(move |(out, b)| Self { out, old, a, b: b.transposed() })
+        });
+        parts.collect()
+    }
+
+    /// Computes it, by the calling thread. The shapes fit.
+    #[expect(unsafe_code, reason = "the gemm crate takes pointers")]
+    fn compute(self) {
+        let Self { out, old, a, b } = self;
+        let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
+        // SAFETY: the views hold strides with which every element lies inside of the slices that they were made of (checked when
+        // they were made; a part of rows or columns lies inside of the whole), the shapes fit (checked when the product was split),
+        // and `out`, which nobody else has, shares no value with the two others.
+        unsafe {
+            gemm::gemm(
+                out.rows,
+                out.columns,
+                a.columns,
+                out.start,
+                1,
+                step(out.row_stride),
+                keep,
+                a.values.as_ptr(),
+                step(a.column_stride),
+                step(a.row_stride),
+                b.values.as_ptr(),
+                step(b.column_stride),
+                step(b.row_stride),
+                1.0,
+                a.factor * b.factor,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    }
+}
+
+/// Rows and columns of a part of a product whose sums have `terms`.
 ///
-/// # Panics
-/// When the shapes do not fit.
-pub fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
-    assert!(
-        out.rows == a.rows && out.columns == b.columns && a.columns == b.rows,
-        "{}x{} = {}x{} times {}x{}",
-        out.rows,
-        out.columns,
-        a.rows,
-        a.columns,
-        b.rows,
-        b.columns
-    );
-    multiply_on(threads(), out, old, a, b);
+/// Each part arranges anew what it reads of the two factors. What comes from `b` is the larger effort, so columns are cut first
+/// if the rows of `a` lie in order; if its columns do, then what comes from `a` is. (Measured in docs/results/speed.md.)
+fn part_size([rows, columns]: [usize; 2], terms: usize, rows_lie_in_order: bool, threads: usize) -> [usize; 2] {
+    let most = rows * columns * terms / WORTH_A_PART;
+    if threads == 1 || most <= 1 || rows.min(columns) < NARROW {
+        return [rows, columns];
+    }
+    // A part that is small on both sides would be one of those that `gemm` treats in another way.
+    let least_columns = if rows > SMALL { NARROW } else { SMALL + 1 };
+    let limits = [rows / (2 * TILE[0]), columns / TILE[1].max(2 * least_columns)];
+    let first = usize::from(rows_lie_in_order);
+    let wanted = if rows_lie_in_order { 4 * threads } else { 2 * threads };
+    let mut parts = [1, 1];
+    parts[first] = wanted.min(most).min(limits[first]).max(1);
+    if parts[first] < threads {
+        parts[1 - first] = wanted.min(most).div_ceil(parts[first]).min(limits[1 - first]).max(1);
+    }
+    [part_length(rows, parts[0], TILE[0], SMALL + 1), part_length(columns, parts[1], TILE[1], least_columns)]
 }
 
-/// [`multiply`] for a number of threads.
-fn multiply_on(threads: usize, out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
-    let Some(size) = part_size(out, a.columns, threads) else { return multiply_part(out, old, a, b) };
-    let out = out.rows(0, out.rows);
-    if out.rows >= out.columns {
-        let parts = out.split_rows(size).into_iter().zip(a.split_rows(size)).collect();
-        for_each(parts, |(mut out, a): (MatrixMut<'_>, Matrix<'_>)| multiply_part(&mut out, old, a, b));
-    } else {
-        let parts = out.split_columns(size).into_iter().zip(b.transposed().split_rows(size)).collect();
-        for_each(parts, |(mut out, b): (MatrixMut<'_>, Matrix<'_>)| multiply_part(&mut out, old, a, b.transposed()));
+/// The length of about `parts` parts, a multiple of `tile`, whose last one has `least` at least.
+fn part_length(length: usize, parts: usize, tile: usize, least: usize) -> usize {
+    if parts == 1 {
+        return length;
     }
-}
-
-/// How many rows, or columns if there are more of them, a part of `out` has; `None` if it is better not divided.
-fn part_size(out: &MatrixMut<'_>, terms: usize, threads: usize) -> Option<usize> {
-    let (longer, shorter) = (out.rows.max(out.columns), out.rows.min(out.columns));
-    let worth = out.rows * out.columns * terms / WORTH_A_THREAD;
-    let parts = if threads == 1 || shorter < NARROW { 1 } else { (2 * threads).min(worth).min(longer / (2 * SMALL)) };
-    if parts <= 1 {
-        return None;
+    let mut part = length.div_ceil(parts).next_multiple_of(tile);
+    while (1..least).contains(&(length % part)) {
+        part += tile;
     }
-    let mut size = longer.div_ceil(parts).next_multiple_of(NARROW);
-    // The last part must not be small either.
-    while (1..=SMALL).contains(&(longer % size)) {
-        size += NARROW;
-    }
-    Some(size)
-}
-
-/// `out = a b`, or `out += a b`, by the calling thread. The shapes fit.
-#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
-fn multiply_part(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
-    debug_assert_eq!((out.rows, out.columns, a.columns), (a.rows, b.columns, b.rows));
-    let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
-    // SAFETY: the views hold strides with which every element lies inside of the slices that they were made of (checked when
-    // they were made; rows and columns of a view are a part of it), the shapes fit (the caller checked), and `out`, borrowed for
-    // change, shares no value with the two others.
-    unsafe {
-        gemm::gemm(
-            out.rows,
-            out.columns,
-            a.columns,
-            out.start,
-            1,
-            step(out.row_stride),
-            keep,
-            a.values.as_ptr(),
-            step(a.column_stride),
-            step(a.row_stride),
-            b.values.as_ptr(),
-            step(b.column_stride),
-            step(b.row_stride),
-            1.0,
-            a.factor * b.factor,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    part
 }
 
 #[cfg(test)]
@@ -275,9 +313,9 @@ mod tests {
             let old = if kept { Old::Kept } else { Old::Replaced };
             let left = Matrix::strided(&a, rows, depth, depth + gap).times(0.5);
             if !kept {
-                prop_assert_eq!(&product(left, right), &expected);
+                prop_assert_eq!(&sums([(None, left, right)])[0], &expected);
             }
-            multiply(&mut MatrixMut::new(&mut out, rows, columns), old, left, right);
+            compute([Product { out: MatrixMut::new(&mut out, rows, columns), old, a: left, b: right }]);
             // All numbers are small multiples of 1/64: the sums are exact in any order.
             prop_assert_eq!(out, expected);
         }
@@ -287,15 +325,16 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         /// A run may go on with another number of threads, and must then compute the same.
         #[test]
-        fn the_number_of_parts_changes_no_bit(rows in 16..400_usize, depth in 1..1400_usize, columns in 16..400_usize, threads in 2..9_usize, layout in 0..4_u8) {
+        fn the_number_of_parts_changes_no_bit(rows in 1..400_usize, depth in 1..1400_usize, columns in 1..400_usize, threads in 2..20_usize, layout in 0..4_u8) {
             // Sums of thirds are rounded, so that another order of the terms gives another sum.
             let [a, b] = [(rows * depth, 1), (depth * columns, 2)].map(|(count, seed)| values(count, seed).iter().map(|value| value / 3.0).collect::<Vec<_>>());
             let left = if layout & 1 > 0 { Matrix::new(&a, depth, rows).transposed() } else { Matrix::new(&a, rows, depth) };
             let right = if layout & 2 > 0 { Matrix::new(&b, columns, depth).transposed() } else { Matrix::new(&b, depth, columns) };
-            let (mut whole, mut parts) = (values(rows * columns, 3), values(rows * columns, 3));
-            multiply_part(&mut MatrixMut::new(&mut whole, rows, columns), Old::Kept, left, right);
-            multiply_on(threads, &mut MatrixMut::new(&mut parts, rows, columns), Old::Kept, left, right);
-            prop_assert_eq!(whole, parts);
+            let (mut whole, mut cut) = (values(rows * columns, 3), values(rows * columns, 3));
+            let product = |out| Product { out: MatrixMut::new(out, rows, columns), old: Old::Kept, a: left, b: right };
+            product(&mut whole).compute();
+            product(&mut cut).split(threads).into_iter().for_each(Product::compute);
+            prop_assert_eq!(whole, cut);
         }
     }
 
@@ -318,6 +357,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "1x1 = 1x2 times 3x1")]
     fn shapes_must_fit() {
-        multiply(&mut MatrixMut::new(&mut [0.0], 1, 1), Old::Replaced, Matrix::new(&[0.0; 2], 1, 2), Matrix::new(&[0.0; 3], 3, 1));
+        let out = &mut [0.0];
+        compute([Product { out: MatrixMut::new(out, 1, 1), old: Old::Replaced, a: Matrix::new(&[0.0; 2], 1, 2), b: Matrix::new(&[0.0; 3], 3, 1) }]);
     }
 }

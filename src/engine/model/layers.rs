@@ -41,6 +41,11 @@ impl Linear {
         linear::forward(rows, &self.weight.values)
     }
 
+    /// [`Self::forward`] of each of `layers` for the same input.
+    pub fn forward_each<const N: usize>(layers: [&Self; N], rows: Tensor<2>) -> ([Tensor<2>; N], linear::Saved) {
+        linear::forward_each(rows, layers.map(|layer| &layer.weight.values))
+    }
+
     /// `d_out`: `[N, out]`. Returns `[N, in]`, with `d_rows` added, the gradient of the same input through another product.
     pub fn backward(&self, saved: linear::Saved, d_out: Tensor<2>, d_rows: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
         let sums = linear::Sums { d_rows, d_weight: gradients.take(&self.weight) };

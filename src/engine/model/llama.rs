@@ -245,9 +245,8 @@ impl DecoderLayer {
 
     fn project(&self, rows: Tensor<2>, shared: &SharedInput) -> Projection {
         let (normed, norm) = self.input_layernorm.forward(rows);
-        let (queries, input) = self.self_attn.q_proj.forward(normed.clone());
-        let (keys, _) = self.self_attn.k_proj.forward(normed.clone());
-        let (values, _) = self.self_attn.v_proj.forward(normed);
+        let attn = &self.self_attn;
+        let ([queries, keys, values], input) = Linear::forward_each([&attn.q_proj, &attn.k_proj, &attn.v_proj], normed);
         let heads = Heads {
             queries: rotary::forward(split_heads(queries, shared), &shared.angles),
             keys: rotary::forward(split_heads(keys, shared), &shared.angles),
@@ -273,8 +272,7 @@ impl DecoderLayer {
     /// Norm and feed-forward block, without the residual. `rows`: `[N, D]`. Returns the same shape.
     pub fn feed(&self, rows: Tensor<2>) -> (Tensor<2>, FeedSaved) {
         let (normed, norm) = self.post_attention_layernorm.forward(rows);
-        let (gate, projected) = self.mlp.gate_proj.forward(normed.clone()); // [N, F]
-        let (up, _) = self.mlp.up_proj.forward(normed); // [N, F]
+        let ([gate, up], projected) = Linear::forward_each([&self.mlp.gate_proj, &self.mlp.up_proj], normed); // [N, F] each
         let (activated, swiglu) = swiglu::forward(gate, up); // [N, F]
         let (out, down_proj) = self.mlp.down_proj.forward(activated); // [N, D]
         (out, FeedSaved { norm, projected, swiglu, down_proj })

@@ -27,15 +27,22 @@ pub struct Sums {
 
 /// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it, in the same number format. Returns `[N, out]`.
 pub fn forward(rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
-    let out = if on_host(&rows) { kernels::linear::forward(&rows, weight) } else { rows.clone().matmul(weight.clone().transpose()) }; // [N, out]
-    (out, Saved { rows })
+    let ([out], saved) = forward_each(rows, [weight]);
+    (out, saved)
+}
+
+/// [`forward`] with each of `weights`, which the CPU computes together.
+pub fn forward_each<const N: usize>(rows: Tensor<2>, weights: [&Tensor<2>; N]) -> ([Tensor<2>; N], Saved) {
+    let composed = |weight: &Tensor<2>| rows.clone().matmul(weight.clone().transpose()); // [N, out]
+    let outs = if on_host(&rows) { kernels::linear::forward(&rows, weights) } else { weights.map(composed) };
+    (outs, Saved { rows })
 }
 
 /// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`, each added to what is in
 /// `sums`, if there is something; the latter is never narrower than f32.
 pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, sums: Sums) -> (Tensor<2>, Tensor<2>) {
     if on_host(&d_out) {
-        return (kernels::linear::d_rows(weight, &d_out, sums.d_rows), kernels::linear::d_weight(&saved.rows, &d_out, sums.d_weight));
+        return kernels::linear::backward(&saved.rows, weight, &d_out, sums.d_rows, sums.d_weight);
     }
     // Sums over micro-batches stay in f32.
     let d_weight = wide(d_out.clone().transpose().matmul(saved.rows)); // [out, in]
@@ -62,6 +69,10 @@ mod tests {
             let (more_d_rows, more_d_weight) = backward(saved, &weight, d_out.clone(), sums);
             assert_same("d_rows and the sum before", more_d_rows, d_rows.clone() + rows.clone());
             assert_same("d_weight and the sum before", more_d_weight, d_weight.clone() + weight.clone());
+
+            let ([first, second], _) = forward_each(rows.clone(), [&weight, &(weight.clone() * 2.0)]);
+            assert_same("the first of two", first, out.clone());
+            assert_same("the second of two", second, out.clone() * 2.0);
 
             let (rows, weight) = (recorded(&rows), recorded(&weight));
             let expected = rows.clone().matmul(weight.clone().transpose());
