@@ -149,15 +149,26 @@ pub struct Product<'a> {
     pub b: Matrix<'a>,
 }
 
-/// Computes `products`, which do not read each other's results, on all threads: each in parts of its result. No sum is divided,
-/// so that the number of threads changes no value.
+/// Computes `products`, which do not read each other's results, on all threads: each in parts of its rows or columns. No sum is
+/// divided, so that the number of threads changes no value.
 ///
 /// # Panics
 /// When the shapes do not fit.
 pub fn compute<const N: usize>(products: [Product<'_>; N]) {
     let threads = threads();
-    for_each(products.into_iter().flat_map(|product| product.split(threads)).collect(), Product::compute);
+    let mut parts: Vec<(usize, Product<'_>)> = Vec::new();
+    for product in products {
+        let product = product.split(threads);
+        let count = product.len();
+        parts.extend(product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, part)));
+    }
+    // The first parts of each first: a thread's share of the list is then its share of the rows of each.
+    parts.sort_by_key(|(position, _)| *position);
+    for_each(parts, |(_, part)| part.compute());
 }
+
+/// The end of a list of parts, for positions in lists of different lengths.
+const SCALE: usize = 1 << 16;
 
 /// `sum + a b` for each of `terms`, `[rows of a, columns of b]`: in the memory of the sum, or in new memory if there is none.
 ///
@@ -194,24 +205,30 @@ const SMALL: usize = 64;
 /// And those of results of less rows or columns than this.
 const NARROW: usize = 16;
 
-/// Rows, and columns, that `gemm` computes together, or a multiple of them.
-const TILE: [usize; 2] = [48, 64];
-
 impl Product<'_> {
-    /// Cuts it into parts, some for each of `threads`, so that one that is held up has less to do. The terms of a sum are added in
+    /// Cuts it into parts, two for each of `threads`, so that one that is held up has less to do. The terms of a sum are added in
     /// the same order as in the whole.
     fn split(self, threads: usize) -> Vec<Self> {
         let Self { out, old, a, b } = self;
         let shapes = (out.rows, out.columns, a.columns) == (a.rows, b.columns, b.rows);
         assert!(shapes, "{}x{} = {}x{} times {}x{}", out.rows, out.columns, a.rows, a.columns, b.rows, b.columns);
-        let [height, width] = part_size([out.rows, out.columns], a.columns, a.column_stride == 1, threads);
-        let columns = b.transposed().split_rows(width);
-        let row_parts = out.split_rows(height).into_iter().zip(a.split_rows(height));
-        let parts = row_parts.flat_map(|(out, a)| {
-            let outs = out.split_columns(width).into_iter();
-            outs.zip(&columns).map(move |(out, b)| Self { out, old, a, b: b.transposed() })
-        });
-        parts.collect()
+        let (longer, shorter) = (out.rows.max(out.columns), out.rows.min(out.columns));
+        let worth = out.rows * out.columns * a.columns / WORTH_A_PART;
+        let parts = if threads == 1 || shorter < NARROW { 1 } else { (2 * threads).min(worth).min(longer / (2 * SMALL)) };
+        if parts <= 1 {
+            return vec![Self { out, old, a, b }];
+        }
+        let mut size = longer.div_ceil(parts).next_multiple_of(NARROW);
+        // The last part must not be small either.
+        while (1..=SMALL).contains(&(longer % size)) {
+            size += NARROW;
+        }
+        if out.rows >= out.columns {
+            out.split_rows(size).into_iter().zip(a.split_rows(size)).map(|(out, a)| Self { out, old, a, b }).collect()
+        } else {
+            let parts = out.split_columns(size).into_iter().zip(b.transposed().split_rows(size));
+            parts.map(|(out, b)| Self { out, old, a, b: b.transposed() }).collect()
+        }
     }
 
     /// Computes it, by the calling thread. The shapes fit.
@@ -246,40 +263,6 @@ impl Product<'_> {
             );
         }
     }
-}
-
-/// Rows and columns of a part of a product whose sums have `terms`.
-///
-/// Each part arranges anew what it reads of the two factors. What comes from `b` is the larger effort, so columns are cut first
-/// if the rows of `a` lie in order; if its columns do, then what comes from `a` is. (Measured in docs/results/speed.md.)
-fn part_size([rows, columns]: [usize; 2], terms: usize, rows_lie_in_order: bool, threads: usize) -> [usize; 2] {
-    let most = rows * columns * terms / WORTH_A_PART;
-    if threads == 1 || most <= 1 || rows.min(columns) < NARROW {
-        return [rows, columns];
-    }
-    // A part that is small on both sides would be one of those that `gemm` treats in another way.
-    let least_columns = if rows > SMALL { NARROW } else { SMALL + 1 };
-    let limits = [rows / (2 * TILE[0]), columns / TILE[1].max(2 * least_columns)];
-    let first = usize::from(rows_lie_in_order);
-    let wanted = if rows_lie_in_order { 4 * threads } else { 2 * threads };
-    let mut parts = [1, 1];
-    parts[first] = wanted.min(most).min(limits[first]).max(1);
-    if parts[first] < threads {
-        parts[1 - first] = wanted.min(most).div_ceil(parts[first]).min(limits[1 - first]).max(1);
-    }
-    [part_length(rows, parts[0], TILE[0], SMALL + 1), part_length(columns, parts[1], TILE[1], least_columns)]
-}
-
-/// The length of about `parts` parts, a multiple of `tile`, whose last one has `least` at least.
-fn part_length(length: usize, parts: usize, tile: usize, least: usize) -> usize {
-    if parts == 1 {
-        return length;
-    }
-    let mut part = length.div_ceil(parts).next_multiple_of(tile);
-    while (1..least).contains(&(length % part)) {
-        part += tile;
-    }
-    part
 }
 
 #[cfg(test)]

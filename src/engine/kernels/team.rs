@@ -51,8 +51,8 @@ struct Shared {
     calls: Line,
     /// The helpers that are at work, and [`OPEN`] while others may join them.
     gate: Line,
-    /// The next number to be worked on.
-    next: Line,
+    /// The next number of each thread's share of the work.
+    next: Vec<Line>,
     call: RwLock<Option<Call>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Which helpers sleep, or are about to.
@@ -74,7 +74,7 @@ impl Team {
             is_busy: AtomicBool::new(false),
             calls: Line::default(),
             gate: Line::default(),
-            next: Line::default(),
+            next: (0..=helpers).map(|_| Line::default()).collect(),
             call: RwLock::default(),
             panic: Mutex::default(),
             asleep,
@@ -99,7 +99,9 @@ impl Team {
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
         let call = Call { work, count };
         *shared.call.write().unwrap_or_else(PoisonError::into_inner) = Some(call);
-        shared.next.0.store(0, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(call.first(thread, shared.next.len()), Ordering::Relaxed);
+        }
         shared.gate.0.store(OPEN, Ordering::Release);
         // Sequentially consistent, as is what a helper does before it sleeps: one of the two sees what the other has done.
         shared.calls.0.fetch_add(1, Ordering::SeqCst);
@@ -108,7 +110,7 @@ impl Team {
                 helper.unpark();
             }
         }
-        shared.work_on(call);
+        shared.work_on(0, call);
         shared.gate.0.fetch_and(!OPEN, Ordering::AcqRel);
         let mut looks = 0;
         while shared.gate.0.load(Ordering::Acquire) != 0 {
@@ -131,7 +133,7 @@ impl Shared {
             let enter = |gate| (gate & OPEN != 0).then_some(gate + 1);
             if self.gate.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, enter).is_ok() {
                 let call = *self.call.read().unwrap_or_else(PoisonError::into_inner);
-                self.work_on(call.expect("a call is written before the gate opens"));
+                self.work_on(number + 1, call.expect("a call is written before the gate opens"));
                 self.gate.0.fetch_sub(1, Ordering::AcqRel);
             }
         }
@@ -158,21 +160,32 @@ impl Shared {
         calls
     }
 
-    /// Takes numbers until none is left. The first panic is kept, and ends the call.
-    fn work_on(&self, call: Call) {
+    /// Takes the numbers of its own share, then those that the others have not begun. The first panic is kept, and ends the call.
+    fn work_on(&self, thread: usize, call: Call) {
+        let threads = self.next.len();
         let work = || {
-            loop {
-                let number = self.next.0.fetch_add(1, Ordering::Relaxed);
-                if number >= call.count {
-                    break;
+            for share in (thread..threads).chain(0..thread) {
+                let end = call.first(share + 1, threads);
+                loop {
+                    let number = self.next[share].0.fetch_add(1, Ordering::Relaxed);
+                    if number >= end {
+                        break;
+                    }
+                    (call.work)(number);
                 }
-                (call.work)(number);
             }
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-            self.next.0.store(call.count, Ordering::Relaxed);
+            self.next.iter().for_each(|next| next.0.store(call.count, Ordering::Relaxed));
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
         }
+    }
+}
+
+impl Call {
+    /// Where a thread's share begins: the same thread works on the same rows in kernel after kernel, and finds them in its cache.
+    fn first(&self, thread: usize, threads: usize) -> usize {
+        self.count * thread / threads
     }
 }
 
