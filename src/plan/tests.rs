@@ -310,12 +310,30 @@ fn cadences_are_shares_of_the_run_unless_they_are_given() {
     let auto = ["evaluation.every_steps=auto", "activations.every_steps=auto", "samples.every_steps=auto", "checkpoint.every_steps=auto"];
     let of_run = |steps: &str| plan(&[&auto[..], &[steps]].concat()).cadences;
     let long = of_run("training.steps=1000");
-    assert_eq!((long.report, long.evaluation, long.activations, long.samples, long.checkpoint), (1, Some(50), Some(50), Some(100), Some(100)));
+    assert_eq!((long.report, long.evaluation, long.activations, long.samples), (1, Some(50), Some(50), Some(100)));
     assert_eq!(of_run("training.steps=3").evaluation, Some(1), "a short run does not miss its own cadence");
     let given = plan(&["evaluation.every_steps=7", "samples.every_steps=never", "report.every_steps=3"]).cadences;
     assert_eq!((given.report, given.evaluation, given.samples), (3, Some(7), None));
     let on_gpu = Corpus { device_is_cpu: false, ..corpus(1_000_000) };
     assert_eq!(RunPlan::new(&config(&[]), &on_gpu).unwrap().cadences.report, 10);
+}
+
+#[test]
+fn a_short_run_saves_as_often_as_half_a_percent_of_its_time_allows() {
+    let of_run = |steps: &str| plan(&["checkpoint.every_steps=auto", steps]);
+    let (short, medium, long) = (of_run("training.steps=50"), of_run("training.steps=500"), of_run("training.steps=1M"));
+    assert_eq!(short.cadences.checkpoint, Some(50), "not even one more than at the ends of stages");
+    assert_eq!(long.cadences.checkpoint, Some(100_000), "never more than ten");
+    // A guess: at 100 GFLOP/s and 400 MB/s, with 50 ms for the disk to answer.
+    let seconds = medium.cost.flops / 1e11;
+    let of_checkpoint = 0.05 + 12.0 * medium.num_parameters as f64 / 400e6;
+    let saves = (medium.steps / medium.cadences.checkpoint.unwrap()) as f64;
+    assert!(
+        (1.0..10.0).contains(&saves) && saves * of_checkpoint <= 0.005 * seconds && (saves + 1.0) * of_checkpoint > 0.005 * seconds,
+        "{saves} in {seconds} s"
+    );
+    let on_gpu = RunPlan::new(&config(&["checkpoint.every_steps=auto", "training.steps=500"]), &Corpus { device_is_cpu: false, ..corpus(1 << 40) }).unwrap();
+    assert_eq!(on_gpu.cadences.checkpoint, Some(500), "a GPU is faster, a disk is not");
 }
 
 #[test]

@@ -21,8 +21,9 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tenso
     for (chunk, losses) in losses.chunks_mut(LOSS_ROWS * head.k).enumerate() {
         let first = chunk * LOSS_ROWS;
         let logits = head.logits(&mut logits, first, losses.len() / head.k);
-        let rows = logits.chunks_exact(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
+        let rows = logits.chunks_exact(head.stride).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
         for_each(rows, |(idx, (logits, losses)): (usize, (&[f32], &mut [f32]))| {
+            let logits = &logits[..head.vocabulary];
             let log_sum = best!(log_sum_exp(logits));
             head.write_losses(first + idx, log_sum, |id| logits[id], losses);
         });
@@ -42,9 +43,11 @@ pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets,
     for (chunk, (losses, d_rows)) in losses.chunks_mut(HEAD_ROWS * head.k).zip(d_rows.chunks_mut(HEAD_ROWS * width)).enumerate() {
         let (first, count) = (chunk * HEAD_ROWS, losses.len() / head.k);
         let logits = head.logits(&mut logits, first, count);
-        let rows = logits.chunks_exact_mut(head.vocabulary).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
-        for_each(rows, |(idx, (logits, losses)): (usize, (&mut [f32], &mut [f32]))| head.differentiate(first + idx, logits, losses, scale as f32));
-        let d_logits = Matrix::new(logits, count, head.vocabulary);
+        let rows = logits.chunks_exact_mut(head.stride).zip(losses.chunks_exact_mut(head.k)).enumerate().collect();
+        for_each(rows, |(idx, (logits, losses)): (usize, (&mut [f32], &mut [f32]))| {
+            head.differentiate(first + idx, &mut logits[..head.vocabulary], losses, scale as f32);
+        });
+        let d_logits = Matrix::strided(logits, count, head.vocabulary, head.stride);
         compute([
             Product { out: MatrixMut::new(d_rows, count, width), old: Old::Replaced, a: d_logits, b: head.weight() },
             Product { out: MatrixMut::new(&mut d_weight, head.vocabulary, width), old, a: d_logits.transposed(), b: head.rows(first, count) },
@@ -64,14 +67,22 @@ struct Head {
     num_rows: usize,
     width: usize,
     vocabulary: usize,
+    /// Values from one row of logits to the next.
+    stride: usize,
     k: usize,
 }
+
+/// Values of a cache line.
+const LINE: usize = 16;
 
 impl Head {
     fn new(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Self {
         let ([num_rows, width], [vocabulary, _], [_, k]) = (rows.dims(), weight.dims(), targets.mask.dims());
         let (rows, weight, mask) = (Floats::of(rows.clone()), Floats::of(weight.clone()), Floats::of(targets.mask.clone()));
-        Self { rows, weight, mask, ids: ids(targets.ids.clone()), num_rows, width, vocabulary, k }
+        // An odd number of cache lines: with a power of two, a column of logits would lie in a few sets of the cache and push itself
+        // out of it while the weight's gradient is computed.
+        let stride = (vocabulary.div_ceil(LINE) | 1) * LINE;
+        Self { rows, weight, mask, ids: ids(targets.ids.clone()), num_rows, width, vocabulary, stride, k }
     }
 
     fn weight(&self) -> Matrix<'_> {
@@ -83,13 +94,13 @@ impl Head {
     }
 
     fn logits_buffer(&self, rows: usize) -> Vec<f32> {
-        buffer(rows.min(self.num_rows) * self.vocabulary)
+        buffer(rows.min(self.num_rows) * self.stride)
     }
 
     /// The logits of `count` rows from `first` on, in `room`.
     fn logits<'a>(&self, room: &'a mut [f32], first: usize, count: usize) -> &'a mut [f32] {
-        let room = &mut room[..count * self.vocabulary];
-        let out = MatrixMut::new(room, count, self.vocabulary);
+        let room = &mut room[..count * self.stride];
+        let out = MatrixMut::strided(room, count, self.vocabulary, self.stride);
         compute([Product { out, old: Old::Replaced, a: self.rows(first, count), b: self.weight().transposed() }]);
         room
     }

@@ -1,8 +1,12 @@
 //! From a tensor to the slice of memory behind it, and back.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use super::rows::for_each;
 
 /// Whether `tensor` is one for these kernels: f32 in the memory of this process.
 pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> bool {
@@ -50,10 +54,19 @@ pub(super) fn ids<const D: usize>(tensor: Tensor<D, Int>) -> Vec<u32> {
     tensor.into_data().iter::<i64>().map(|id| id as u32).collect()
 }
 
-/// A vector of `length` values that a kernel is about to write, all of them.
+/// Values that are cleared together.
+const BLOCK: usize = 8192;
+
+/// A vector of `length` zeros that a kernel is about to write.
 ///
-/// They are zero: memory without content would need a promise of every kernel. It is cheap, since
-/// memory that was freed before stays in the process.
+/// Cleared although all of it is written, since memory without content would need a promise of every kernel; by all threads, so
+/// that each finds its part in its cache.
+#[expect(unsafe_code, reason = "the standard library clears memory on one thread only")]
 pub(super) fn buffer(length: usize) -> Vec<f32> {
-    vec![0.0; length]
+    let mut values = Vec::with_capacity(length);
+    let blocks = values.spare_capacity_mut()[..length].chunks_mut(BLOCK).collect();
+    for_each(blocks, |block: &mut [MaybeUninit<f32>]| block.fill(MaybeUninit::new(0.0)));
+    // SAFETY: the blocks were the first `length` values, which there is room for, and each was filled.
+    unsafe { values.set_len(length) };
+    values
 }

@@ -92,6 +92,15 @@ impl<'a> MatrixMut<'a> {
         Self { start: values.as_mut_ptr(), rows, columns, row_stride: columns, owner: PhantomData }
     }
 
+    /// Rows of `columns` values that begin every `row_stride` values.
+    ///
+    /// # Panics
+    /// When the last row ends behind `values`, or rows overlap.
+    pub(super) fn strided(values: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(columns <= row_stride && rows * row_stride <= values.len(), "{rows} x {columns} in {} values", values.len());
+        Self { start: values.as_mut_ptr(), rows, columns, row_stride, owner: PhantomData }
+    }
+
     /// Cuts it into matrices of `width` columns, the last one of what is left.
     pub fn split_columns(self, width: usize) -> Vec<Self> {
         let Self { start, rows, columns, row_stride, owner } = self;

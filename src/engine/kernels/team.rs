@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, Thread};
 
-/// How often a helper looks for work before it falls asleep: some milliseconds, longer than what lies between two kernels.
-const LOOKS: usize = 100_000;
+/// How often a helper looks for work before it falls asleep: about a millisecond, longer than what lies between two kernels.
+const LOOKS: usize = 20_000;
 
 /// Calls `work` for each number below `count`, on all threads; for a single one here, as well as when the threads are at work
 /// already.

@@ -42,7 +42,10 @@ pub(super) fn dispatch<R>(loops: impl FnOnce() -> R) -> R {
     ARCH.dispatch(Loops(loops))
 }
 
-/// The exponential function: relative error below 2e-7, 0 below -87.3, NaN for NaN.
+/// Just above -125.5 ln(2): below, the power of two that [`exp`] multiplies with would be too small for a normal number.
+const LEAST_EXPONENT: f32 = -86.989;
+
+/// The exponential function: relative error below 2e-7, 0 below [`LEAST_EXPONENT`], NaN for NaN.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // 2^n e^r with n an integer and |r| <= ln(2) / 2. Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
@@ -50,7 +53,7 @@ pub(super) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x > 88.722_8 { 88.722_8 } else { x };
-    let clamped = if clamped < -87.336_5 { -87.336_5 } else { clamped };
+    let clamped = if clamped < LEAST_EXPONENT { LEAST_EXPONENT } else { clamped };
     let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = clamped - n * LN_2_HIGH - n * LN_2_LOW;
@@ -65,7 +68,7 @@ pub(super) fn exp(x: f32) -> f32 {
     // 2^(n - 1) and twice that, since 2^128 is not a number.
     let bits = (shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(126)) << 23;
     let value = power * f32::from_bits(bits) * 2.0;
-    if x < -87.336_5 {
+    if x < LEAST_EXPONENT {
         0.0
     } else if x > 88.722_8 {
         f32::INFINITY
@@ -165,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_exponential_is_that_of_f64(x in -87.0_f32..88.0) {
+        fn the_exponential_is_that_of_f64(x in LEAST_EXPONENT..88.0) {
             let expected = f64::from(x).exp();
             for found in [exp(x), best!(exp(x))] {
                 prop_assert!((f64::from(found) / expected - 1.0).abs() < 2e-7, "{x}: {found} instead of {expected}");
@@ -182,6 +185,8 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_exponential() {
+        assert!((f64::from(exp(LEAST_EXPONENT)) / f64::from(LEAST_EXPONENT).exp() - 1.0).abs() < 2e-7);
+        assert_eq!(exp(-86.99), 0.0, "not half of it right");
         assert_eq!([exp(f32::NEG_INFINITY), exp(-100.0), exp(0.0), exp(100.0), exp(f32::INFINITY)], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
         assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
         assert_eq!([sigmoid(f32::NEG_INFINITY), sigmoid(0.0), sigmoid(f32::INFINITY)], [0.0, 0.5, 1.0]);
