@@ -112,9 +112,10 @@ impl Team {
         }
         shared.work_on(0, call);
         shared.gate.0.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut looks = 0;
+        let mut look = 0;
         while shared.gate.0.load(Ordering::Acquire) != 0 {
-            wait_a_moment(&mut looks);
+            wait_a_moment(look);
+            look += 1;
         }
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared.is_busy.store(false, Ordering::Release);
@@ -141,12 +142,12 @@ impl Shared {
 
     /// Returns the number of a call after `seen`.
     fn wait_for_call(&self, number: usize, seen: usize, looks: usize) -> usize {
-        for _ in 0..looks {
+        for look in 0..looks {
             let calls = self.calls.0.load(Ordering::Acquire);
             if calls != seen {
                 return calls;
             }
-            spin_loop();
+            wait_a_moment(look);
         }
         self.asleep[number].store(true, Ordering::SeqCst);
         let calls = loop {
@@ -189,10 +190,13 @@ impl Call {
     }
 }
 
-/// Waits for another thread that is at work: awake first, then leaving the processor to whoever needs it.
-fn wait_a_moment(looks: &mut usize) {
-    *looks += 1;
-    if *looks < LOOKS { spin_loop() } else { thread::yield_now() }
+/// Looks between which the processor is offered to others: some microseconds.
+const PATIENCE: usize = 64;
+
+/// Waits before the next look. Where more threads want to work than there are processors, another run's among them, the one that
+/// waits must not keep the one that works from it.
+fn wait_a_moment(look: usize) {
+    if look % PATIENCE == PATIENCE - 1 { thread::yield_now() } else { spin_loop() }
 }
 
 #[cfg(test)]
