@@ -4,8 +4,9 @@
 //! what GPUs get and what the tests compare the kernels with. A kernel passes over its data once, all threads take part, and
 //! loops are compiled for several instruction sets, of which the best is chosen when the program runs ([`vector::best`]).
 //!
-//! Results do not depend on the number of threads: rows are cut into blocks of a size that depends on the shape alone
-//! ([`rows`]), a block is computed by one thread, and sums over blocks are added in the order of the blocks.
+//! Results do not depend on the number of threads ([`team`]): rows are cut into blocks of a size that depends on the shape alone
+//! ([`rows`]), a block is computed by one thread, and sums over blocks are added in the order of the blocks. Products are cut
+//! into as many parts as the threads need, but no sum of theirs is ([`matmul`]).
 
 pub mod adamw;
 pub mod attention;
