@@ -211,11 +211,11 @@ const WORTH_A_PART: usize = 1 << 18;
 /// `gemm` adds the terms of results of up to so many rows and columns in another order than those of larger ones.
 const SMALL: usize = 64;
 
-/// And those of results of less rows or columns than this.
+/// And those of results of fewer rows or columns than this.
 const NARROW: usize = 16;
 
 impl Product<'_> {
-    /// Cuts it into parts, two for each of `threads`, so that one that is held up has less to do. The terms of a sum are added in
+    /// Cuts it into parts, two for each of `threads`, so that a thread that is held up has less to do. The terms of a sum are added in
     /// the same order as in the whole.
     fn split(self, threads: usize) -> Vec<Self> {
         let Self { out, old, a, b } = self;
