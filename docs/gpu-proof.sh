@@ -79,10 +79,13 @@ left() {
 # last_words FILE: what a program complained about, in one line.
 last_words() { grep -h -v '^$' "$1" 2>/dev/null | tail -2 | tr '\n"|\\' "  '//" | cut -c1-300; }
 
+# message: the text of the first "message" in a document, on one line or on many, with its quotes as apostrophes.
+message() { sed -n 's/.*"message": *"\(\([^"\\]\|\\.\)*\)".*/\1/p' | head -1 | sed "s/\\\\\"/'/g"; }
+
 # reason NAME: why a run failed: the error that it reported, or else what it complained about.
 reason() {
-    local message; message="$(grep '"type":"run_finished"' "$1.jsonl" 2>/dev/null | sed -n 's/.*"error":{"message":"\([^"]*\)".*/\1/p' | tail -1)"
-    echo "${message:-$(last_words "$1.log")}"
+    local why; why="$(grep '"type":"run_finished"' "$1.jsonl" 2>/dev/null | tail -1 | message)"
+    echo "${why:-$(last_words "$1.log")}"
 }
 
 # numbers FILE KEY: the value of KEY in each line of a file of JSON lines.
@@ -129,7 +132,7 @@ find_devices() {
         name="$(sed -n 's/^ *"description": "\(.*\)",*$/\1/p' doctor.json | head -1)"
         report devices ok "$(value doctor.json model); ${name:-no GPU was opened}" "\"doctor\": $(tr -d '\n' < doctor.json)"
     else
-        report devices FAILED "$device cannot be used: $(sed -n 's/^ *"message": "\(.*\)",$/\1/p' doctor.json | head -1)"
+        report devices FAILED "$device cannot be used: $(message < doctor.json)"
         finish
     fi
 }
@@ -140,7 +143,8 @@ check_operations() {
     if timeout "$(left 300)" "$binary" doctor --device "$device" --check "$@" --json > "check.json" 2> check.log; then
         report "$part" ok "$(grep -c '"operation":' check.json) comparisons; furthest: $(furthest check.json)" "\"check\": $(sed -n '/^  "check"/,$p' check.json | sed '1s/^ *"check": //;$d' | tr -d '\n')"
     else
-        report "$part" FAILED "$(sed -n 's/^ *"message": "\(.*\)",$/\1/p' check.json 2>/dev/null | head -1)$(last_words check.log)"
+        local why; why="$(message < check.json)"
+        report "$part" FAILED "${why:-$(last_words check.log)}"
     fi
     mv check.json "${part// /-}.json" 2>/dev/null
 }
@@ -228,7 +232,7 @@ measure_speed() {
     train speed 400 "${speed[@]}" --device "$device"; status=$?
     [ -n "$watcher" ] && kill "$watcher" 2> /dev/null && wait "$watcher" 2> /dev/null
     if [ "$status" -ne 0 ]; then
-        report speed FAILED "exit code $status: $(last_words speed.log)"
+        report speed FAILED "exit code $status: $(reason speed)"
         return
     fi
     local memory stage; memory="$(sort -n memory.txt 2>/dev/null | tail -1)"

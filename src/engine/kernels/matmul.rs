@@ -1,11 +1,14 @@
-//! Products of matrices: views of slices, and the `gemm` crate behind one safe function.
+//! Products of matrices: views of slices, and one safe function for what computes them, which is [`tiles`](super::tiles) for most
+//! large ones and the `gemm` crate for the others.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use gemm::Parallelism;
 
 use super::rows::for_each;
 use super::team::threads;
+use super::tiles;
 
 /// A matrix in a slice. Either its rows or its columns lie in order.
 #[derive(Clone, Copy)]
@@ -53,6 +56,12 @@ impl<'a> Matrix<'a> {
     pub fn transposed(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride, factor } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, factor }
+    }
+
+    /// A part of it.
+    pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let values = &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
+        Self { values, rows: rows.len(), columns: columns.len(), ..self }
     }
 
     /// Cuts it into matrices of `height` rows, the last one of what is left.
@@ -124,6 +133,11 @@ impl<'a> MatrixMut<'a> {
         MatrixMut { start: self.start.wrapping_add(first * self.row_stride), rows, owner: PhantomData, ..*self }
     }
 
+    /// The value at a row and a column, and the distance from row to row.
+    pub(super) fn start_of(&mut self, row: usize, column: usize) -> (*mut f32, usize) {
+        (self.start.wrapping_add(row * self.row_stride + column), self.row_stride)
+    }
+
     /// One row.
     ///
     /// # Panics
@@ -165,15 +179,16 @@ pub struct Product<'a> {
 /// When the shapes do not fit.
 pub fn compute<const N: usize>(products: [Product<'_>; N]) {
     let threads = threads();
-    let mut parts: Vec<(usize, Product<'_>)> = Vec::new();
+    let mut parts = Vec::new();
     for product in products {
+        let compute = product.kernel();
         let product = product.split(threads);
         let count = product.len();
-        parts.extend(product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, part)));
+        parts.extend(product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, compute, part)));
     }
     // The first parts of each first: a thread's share of the list is then its share of the rows of each.
-    parts.sort_by_key(|(position, _)| *position);
-    for_each(parts, |(_, part)| part.compute());
+    parts.sort_by_key(|(position, ..)| *position);
+    for_each(parts, |(_, compute, part)| compute(part));
 }
 
 /// The end of a list of parts, for positions in lists of different lengths.
@@ -218,15 +233,20 @@ impl Product<'_> {
     /// Cuts it into parts, two for each of `threads`, so that a thread that is held up has less to do. The terms of a sum are added in
     /// the same order as in the whole.
     fn split(self, threads: usize) -> Vec<Self> {
-        let Self { out, old, a, b } = self;
+        let Self { out, a, b, .. } = &self;
         let shapes = (out.rows, out.columns, a.columns) == (a.rows, b.columns, b.rows);
         assert!(shapes, "{}x{} = {}x{} times {}x{}", out.rows, out.columns, a.rows, a.columns, b.rows, b.columns);
         let (longer, shorter) = (out.rows.max(out.columns), out.rows.min(out.columns));
         let worth = out.rows * out.columns * a.columns / WORTH_A_PART;
-        let parts = if threads == 1 || shorter < NARROW { 1 } else { (2 * threads).min(worth).min(longer / (2 * SMALL)) };
-        if parts <= 1 {
-            return vec![Self { out, old, a, b }];
+        let parts = if threads == 1 { 1 } else { (2 * threads).min(worth) };
+        if tiles::pays(&self) {
+            return tiles::split(self, parts.max(1));
         }
+        let parts = if shorter < NARROW { 1 } else { parts.min(longer / (2 * SMALL)) };
+        if parts <= 1 {
+            return vec![self];
+        }
+        let Self { out, old, a, b } = self;
         let mut size = longer.div_ceil(parts).next_multiple_of(NARROW);
         // The last part must not be small either.
         while (1..=SMALL).contains(&(longer % size)) {
@@ -238,6 +258,11 @@ impl Product<'_> {
             let parts = out.split_columns(size).into_iter().zip(b.transposed().split_rows(size));
             parts.map(|(out, b)| Self { out, old, a, b: b.transposed() }).collect()
         }
+    }
+
+    /// What computes it, or its parts, which may be smaller: their size must change no value.
+    fn kernel(&self) -> for<'p> fn(Product<'p>) {
+        if tiles::pays(self) { tiles::compute } else { |product| product.compute() }
     }
 
     /// Computes it, by the calling thread. The shapes fit.
@@ -324,9 +349,11 @@ mod tests {
             let right = if layout & 2 > 0 { Matrix::new(&b, columns, depth).transposed() } else { Matrix::new(&b, depth, columns) };
             let (mut whole, mut cut) = (values(rows * columns, 3), values(rows * columns, 3));
             let product = |out| Product { out: MatrixMut::new(out, rows, columns), old: Old::Kept, a: left, b: right };
-            product(&mut whole).compute();
-            product(&mut cut).split(threads).into_iter().for_each(Product::compute);
-            prop_assert_eq!(whole, cut);
+            let whole_product = product(&mut whole);
+            let compute = whole_product.kernel();
+            compute(whole_product);
+            product(&mut cut).split(threads).into_iter().for_each(compute);
+            prop_assert!(whole == cut);
         }
     }
 

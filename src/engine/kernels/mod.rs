@@ -22,6 +22,7 @@ mod small;
 mod sum;
 pub mod swiglu;
 mod team;
+mod tiles;
 mod vector;
 
 pub use host::on_host;
