@@ -17,6 +17,9 @@ pub struct ComputeDevice {
     pub description: String,
     /// Whether the host computes, so that reading a number costs nothing.
     pub is_cpu: bool,
+    /// The same device as CubeCL knows it, if it is one of wgpu.
+    #[cfg(feature = "wgpu")]
+    wgpu: Option<burn::cubecl::Device>,
 }
 
 /// Why a device cannot be used.
@@ -152,6 +155,31 @@ impl ComputeDevice {
         self.device.memory_pool_usage().map(|usage| (usage.bytes_in_use, usage.bytes_reserved))
     }
 
+    /// Keeps Burn from measuring how fast the memory of a wgpu device is before it chooses kernels; opens it. Does nothing to others.
+    ///
+    /// The measurement takes two buffers of up to a gigabyte. Where they do not fit, wgpu answers with a panic on the device's own
+    /// thread, which cannot be told from one that made a result wrong. Without it a few more kernels are tried out.
+    pub fn spare_memory(&self) {
+        #[cfg(feature = "wgpu")]
+        if let Some(device) = &self.wgpu {
+            use burn::cubecl::throughput::{MemoryAccess, MemorySpec, ThroughputCache, ThroughputKey, ThroughputMode, ThroughputValue, working_set_sweep};
+            /// More than any buffer has.
+            const MOST_BYTES: u64 = 1 << 40;
+            let client = device.client();
+            let cache = ThroughputCache::get_for_device(client.name(), client.properties());
+            let mut known = cache.lock();
+            for access in [MemoryAccess::Copy, MemoryAccess::Read, MemoryAccess::Write] {
+                for bytes in working_set_sweep(MOST_BYTES) {
+                    let key = ThroughputKey { mode: ThroughputMode::Memory(MemorySpec::new(access, bytes)) };
+                    if known.get(&key).is_none() {
+                        // What stands for a speed that cannot be measured.
+                        known.insert(key, ThroughputValue::ZERO);
+                    }
+                }
+            }
+        }
+    }
+
     /// What a GPU says about itself; opens it. `None` for the CPU.
     pub fn identity(&self) -> Option<Identity> {
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -171,7 +199,13 @@ impl ComputeDevice {
 }
 
 fn cpu() -> ComputeDevice {
-    ComputeDevice { device: Device::flex(), description: "cpu".into(), is_cpu: true }
+    ComputeDevice {
+        device: Device::flex(),
+        description: "cpu".into(),
+        is_cpu: true,
+        #[cfg(feature = "wgpu")]
+        wgpu: None,
+    }
 }
 
 /// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a shape pays for them; to be called
@@ -200,7 +234,13 @@ fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, De
         return Err(DeviceError::NotFound { device: choice.to_string(), found });
     }
     let device = Device::new(burn_cuda::CudaDevice::new(index));
-    Ok(ComputeDevice { device, description: format!("cuda:{index}"), is_cpu: false })
+    Ok(ComputeDevice {
+        device,
+        description: format!("cuda:{index}"),
+        is_cpu: false,
+        #[cfg(feature = "wgpu")]
+        wgpu: None,
+    })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -212,16 +252,17 @@ fn cuda(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, D
 fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     // Without burn's feature `vulkan` shaders are WGSL. Through SPIR-V they computed wrong matrix products on software Vulkan.
     prepare_gpus();
-    let found = Device::enumerate(burn::tensor::DeviceType::Wgpu).into_vec();
+    let is_wgpu = |device: &burn::cubecl::Device| device.runtime() == burn::cubecl::RuntimeId::Wgpu;
+    let found: Vec<_> = burn::cubecl::Device::enumerate_all().into_iter().filter(is_wgpu).collect();
     let missing = || DeviceError::NotFound { device: choice.to_string(), found: found.len() };
     let device = match index {
         Some(index) => found.get(index).cloned().ok_or_else(missing)?,
         None if found.is_empty() => return Err(missing()),
         // The driver's own default: a discrete GPU before an integrated one before software.
-        None => Device::new(burn_wgpu::WgpuDevice::default()),
+        None => burn_wgpu::WgpuDevice::default().into(),
     };
     let description = index.map_or_else(|| "wgpu".to_owned(), |index| format!("wgpu:{index}"));
-    Ok(ComputeDevice { device, description, is_cpu: false })
+    Ok(ComputeDevice { device: Device::new(device.clone()), description, is_cpu: false, wgpu: Some(device) })
 }
 
 #[cfg(not(feature = "wgpu"))]

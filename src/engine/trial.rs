@@ -84,5 +84,8 @@ pub fn measure_speeds(plan: &RunPlan, training: &TrainingConfig, device: &Comput
     let model = model.in_precision(training.precision);
     let workers = Workers::start(device.clone(), StopFlag::default())?;
     let trial = Trial { recompute: training.recompute, limit: PLAN_TRIAL_LIMIT };
-    guarded(device.is_cpu, || Ok(try_shapes(&workers, plan, &model, trial)?.unwrap_or_default()))
+    guarded(device.is_cpu, || {
+        device.spare_memory();
+        Ok(try_shapes(&workers, plan, &model, trial)?.unwrap_or_default())
+    })
 }

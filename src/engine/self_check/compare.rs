@@ -36,6 +36,7 @@ impl Side {
 /// When the device fails, which is not the same as computing wrong: that is in the report.
 pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Report>, EngineError> {
     let precision = shapes.first().map_or(Precision::F32, |shape| shape.precision);
+    device.spare_memory();
     let identity = device.identity();
     let nothing = Cache::none();
     // Another driver may compute otherwise: a check is remembered only if the driver is known.
