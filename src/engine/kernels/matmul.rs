@@ -59,7 +59,11 @@ impl<'a> Matrix<'a> {
     }
 
     /// A part of it.
+    ///
+    /// # Panics
+    /// When there are not as many rows or columns.
     pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && columns.end <= self.columns, "{rows:?} x {columns:?} of {} x {}", self.rows, self.columns);
         let values = &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
         Self { values, rows: rows.len(), columns: columns.len(), ..self }
     }

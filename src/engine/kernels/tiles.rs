@@ -182,8 +182,8 @@ impl Block<'_, '_> {
         let (kernel, step) = (self.tiles.kernel(columns.len(), rows.len()), |stride: usize| isize::try_from(stride).expect("slices are shorter"));
         let (start, row_stride) = self.out.start_of(rows.start, columns.start);
         // SAFETY: this CPU has the instructions (`Tiles::here`). The kernel reads `width` values of each term of the panel, as many values
-        // of `left` as there are rows, and reads and writes the rows and columns of the tile, all of which exist as was just checked;
-        // `out`, which nobody else has, shares no value with the others.
+        // of `left` as there are rows, and reads and writes the rows and columns of the tile, all of which exist: that was just checked, and
+        // for `left`, a block of a matrix, when that was made; `out`, which nobody else has, shares no value with the others.
         unsafe {
             kernel(
                 columns.len(),
