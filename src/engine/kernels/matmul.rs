@@ -224,6 +224,9 @@ pub fn sums<const N: usize>(terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); 
     })
 }
 
+/// Parts for each thread, so that a thread that is held up has less to do.
+pub(super) const PARTS_PER_THREAD: usize = 2;
+
 /// Multiplications that are worth another part.
 const WORTH_A_PART: usize = 1 << 18;
 
@@ -234,15 +237,14 @@ const SMALL: usize = 64;
 const NARROW: usize = 16;
 
 impl Product<'_> {
-    /// Cuts it into parts, two for each of `threads`, so that a thread that is held up has less to do. The terms of a sum are added in
-    /// the same order as in the whole.
+    /// Cuts it into parts for so many threads. The terms of a sum are added in the same order as in the whole.
     fn split(self, threads: usize) -> Vec<Self> {
         let Self { out, a, b, .. } = &self;
         let shapes = (out.rows, out.columns, a.columns) == (a.rows, b.columns, b.rows);
         assert!(shapes, "{}x{} = {}x{} times {}x{}", out.rows, out.columns, a.rows, a.columns, b.rows, b.columns);
         let (longer, shorter) = (out.rows.max(out.columns), out.rows.min(out.columns));
         let worth = out.rows * out.columns * a.columns / WORTH_A_PART;
-        let parts = if threads == 1 { 1 } else { (2 * threads).min(worth) };
+        let parts = if threads == 1 { 1 } else { (PARTS_PER_THREAD * threads).min(worth) };
         if tiles::pays(&self) {
             return tiles::split(self, parts.max(1));
         }

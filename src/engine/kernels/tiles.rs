@@ -5,38 +5,50 @@
 //!            ┌───┬───┬───┐                             panel and its column of `a` are loaded once for each term; what they are
 //!   a        │   │   │   │ terms                       loaded for are as many multiplications as the tile has values.
 //!  ┌─────┐   ├───┼───┼───┤
-//!  │  ─  │   │   │   │   │                             At most `TERMS` terms are summed in the registers before the tile is written,
+//!  │  ─  │   │   │   │   │                             A few hundred terms are summed in the registers before the tile is written,
 //!  ├─────┤   └───┴───┴───┘                             so that some panels stay in the second cache while the rows of `a`
 //!  │     │   ┌───┬───┬───┐                             pass by.
 //!  └─────┘   │ ─ │   │   │ out: tiles
 //!            └───┴───┴───┘
 //! ```
 //!
-//! The tiles are those of the `gemm` crate. What differs is how `b` is brought into the order in which a tile reads it. The crate copies
-//! all of `b` for each part of the rows, and a transposed `b` value by value, where the values of a column push each other out of the
-//! cache if rows are a power of two long. Here a column is copied once, or once per thread, and a transposed `b` block by block.
-//! Products whose `a` would have to be copied as well, the gradients of weights, are left to the crate: it is not slower there.
+//! The tiles are those of the `gemm` crate. What differs is how matrices are brought into the order in which a tile reads them. The
+//! crate copies all of `b` for each part of the rows, and a transposed `b` value by value, where the values of a column push each other
+//! out of the cache if rows are a power of two long. Here a column is copied once, or once per thread, and a transposed `b` block by
+//! block. `a` is copied as well where it is transposed, as it is for the gradients of weights: what copies cost then decides how
+//! the result is cut.
 //!
-//! A value is the sum over its terms in their order, in chunks of at most [`TERMS`] that depend on the number of terms alone: neither
-//! tiles nor threads change it.
+//! A value is the sum over its terms in their order, in chunks whose size depends on the number of terms and the order of `a` alone:
+//! neither tiles nor threads change it.
 
 #![expect(clippy::inline_always, reason = "only what is compiled into the closure of `best` knows the instruction set")]
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::thread::LocalKey;
 
 #[cfg(target_arch = "x86_64")]
 use gemm_f32::microkernel;
 
-use super::matmul::{Matrix, MatrixMut, Old, Product};
+use super::matmul::{Matrix, MatrixMut, Old, PARTS_PER_THREAD, Product};
 use super::vector::best;
 
-/// Terms that are summed in registers, at most.
-const TERMS: usize = 512;
+/// What is computed between two copies, at most.
+struct Blocks {
+    /// Terms that are summed in registers.
+    terms: usize,
+    /// Columns whose panels are used together.
+    columns: usize,
+    /// Rows whose groups are used together.
+    rows: usize,
+}
+
+/// Where the rows of `a` are read in place. The panels are half a megabyte.
+const IN_PLACE: Blocks = Blocks { terms: 512, columns: 256, rows: usize::MAX };
+/// Where they are copied, and so should be used for many columns. The panels are a megabyte.
+const COPIED: Blocks = Blocks { terms: 256, columns: 1024, rows: 120 };
 /// Values of a cache line.
 const LINE: usize = 16;
-/// Columns that are used together: half a megabyte.
-const COLUMNS: usize = 256;
 /// Rows of a tile.
 const ROWS: usize = 6;
 /// Rows and columns of a part, at least.
@@ -112,15 +124,25 @@ impl Tiles {
 /// Whether `product` is one for this module.
 pub(super) fn pays(product: &Product<'_>) -> bool {
     let Product { out, a, .. } = product;
-    a.column_stride == 1 && out.rows.min(out.columns).min(a.columns) >= LEAST && Tiles::here().is_some()
+    out.rows.min(out.columns).min(a.columns) >= LEAST && Tiles::here().is_some()
 }
 
 /// Cuts the result of `product`, for which it [`pays`], into about `parts`, each of which copies what it needs.
 pub(super) fn split(product: Product<'_>, parts: usize) -> Vec<Product<'_>> {
     let Product { out, old, a, b } = product;
     let (rows, columns) = (out.rows, out.columns);
-    // Where there are many rows each thread takes some of them, which it finds in its cache afterwards; then all copy every column.
-    let across = if rows >= 4 * columns { 2 } else { parts };
+    let (parts, across) = if is_copied(a) {
+        // One for each thread, since more would copy more: parts side by side copy the same rows, parts one below the other the same
+        // columns. A value of a row takes about twice as long.
+        let parts = parts.div_ceil(PARTS_PER_THREAD);
+        let cost = |across: &usize| 2 * across * rows + parts.div_ceil(*across) * columns;
+        (parts, (1..=parts).min_by_key(cost).unwrap_or(1))
+    } else if rows >= 4 * columns {
+        // Where there are many rows each thread takes some of them, which it finds in its cache afterwards; then all copy every column.
+        (parts, 2)
+    } else {
+        (parts, parts)
+    };
     let across = across.min(parts).min(columns / LEAST_COLUMNS).max(1);
     let down = parts.div_ceil(across).min(rows / LEAST_ROWS).max(1);
     let (height, width) = (rows.div_ceil(down).next_multiple_of(ROWS), columns.div_ceil(across).next_multiple_of(LINE));
@@ -133,6 +155,11 @@ pub(super) fn split(product: Product<'_>, parts: usize) -> Vec<Product<'_>> {
     found
 }
 
+/// Whether the rows of `a` have to be copied: a tile reads them term by term.
+fn is_copied(a: Matrix<'_>) -> bool {
+    a.column_stride != 1
+}
+
 /// Computes `product`, for which it [`pays`] or of which it is a part, by the calling thread.
 ///
 /// # Panics
@@ -140,20 +167,27 @@ pub(super) fn split(product: Product<'_>, parts: usize) -> Vec<Product<'_>> {
 pub(super) fn compute(product: Product<'_>) {
     let tiles = Tiles::here().expect("the caller asked whether it pays");
     let Product { mut out, old, a, b } = product;
-    let (rows, columns_of_b) = (out.rows, b.transposed());
-    let chunk = a.columns.div_ceil(a.columns.div_ceil(TERMS));
-    let mut room = Room::new(chunk * COLUMNS.min(out.columns.next_multiple_of(tiles.lanes())));
+    let (b, is_copied) = (b.transposed(), is_copied(a));
+    let most = if is_copied { COPIED } else { IN_PLACE };
+    let chunk = a.columns.div_ceil(a.columns.div_ceil(most.terms));
+    let held = most.columns.min(out.columns.next_multiple_of(tiles.lanes()));
+    let together = most.rows.min(out.rows.next_multiple_of(ROWS));
+    let mut panels = Room::new(&PANELS, chunk * held);
+    let mut groups = Room::new(&GROUPS, if is_copied { together / ROWS * distance(chunk) } else { 0 });
     for terms in ranges(0..a.columns, chunk) {
         let old = if terms.start == 0 { old } else { Old::Kept };
-        for columns in ranges(0..out.columns, COLUMNS) {
-            tiles.copy(columns_of_b.block(columns.clone(), terms.clone()), room.values());
-            let mut block = Block { tiles, out: &mut out, old, factor: a.factor * b.factor };
-            for rows in ranges(0..rows, ROWS) {
-                let left = a.block(rows.clone(), terms.clone());
-                for tile in ranges(columns.clone(), tiles.width()) {
-                    let panel = &room.values()[(tile.start - columns.start) * terms.len()..];
-                    block.tile(left, panel, (rows.clone(), tile));
-                }
+        for columns in ranges(0..out.columns, held) {
+            tiles.copy(b.block(columns.clone(), terms.clone()), panels.values_mut());
+            for rows in ranges(0..out.rows, together) {
+                let a = a.block(rows.clone(), terms.clone());
+                let left = if is_copied {
+                    best!(copy_groups(a, groups.values_mut()));
+                    Left::Groups(groups.values(), terms.len())
+                } else {
+                    Left::Rows(a)
+                };
+                let mut block = Block { tiles, out: &mut out, old, factor: a.factor * b.factor };
+                block.compute(left, panels.values(), (rows, columns.clone()));
             }
         }
     }
@@ -162,6 +196,24 @@ pub(super) fn compute(product: Product<'_>) {
 /// Cuts `range` into ranges of `size`, the last one of what is left.
 fn ranges(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
+}
+
+/// Rows of `a`, for a chunk of terms.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    Rows(Matrix<'a>),
+    /// Copied into groups, and the number of their terms.
+    Groups(&'a [f32], usize),
+}
+
+impl<'a> Left<'a> {
+    /// Those of a tile, which begins with the row `first`.
+    fn tile(self, first: usize) -> Matrix<'a> {
+        match self {
+            Left::Rows(a) => a.block(first..a.rows.min(first + ROWS), 0..a.columns),
+            Left::Groups(values, terms) => Matrix::new(&values[first / ROWS * distance(terms)..], terms, ROWS).transposed(),
+        }
+    }
 }
 
 /// Tiles that are computed in the same way.
@@ -173,6 +225,17 @@ struct Block<'a, 'b> {
 }
 
 impl Block<'_, '_> {
+    /// Computes the tiles of some rows and columns, whose rows of `a` and panels are given.
+    fn compute(&mut self, left: Left<'_>, panels: &[f32], (rows, columns): (Range<usize>, Range<usize>)) {
+        for tile_rows in ranges(rows.clone(), ROWS) {
+            let left = left.tile(tile_rows.start - rows.start);
+            for tile_columns in ranges(columns.clone(), self.tiles.width()) {
+                let panel = &panels[(tile_columns.start - columns.start) * left.columns..];
+                self.tile(left, panel, (tile_rows.clone(), tile_columns));
+            }
+        }
+    }
+
     /// Computes a tile from rows of `a` and a panel.
     #[expect(unsafe_code, reason = "the kernels of the gemm crate take pointers")]
     fn tile(&mut self, left: Matrix<'_>, panel: &[f32], (rows, columns): (Range<usize>, Range<usize>)) {
@@ -205,6 +268,39 @@ impl Block<'_, '_> {
                 false,
                 std::ptr::null(),
             );
+        }
+    }
+}
+
+/// From group to group of so many terms: an odd number of cache lines, so that groups do not push each other out of the cache.
+fn distance(terms: usize) -> usize {
+    (terms * ROWS).next_multiple_of(2 * LINE) + LINE
+}
+
+/// Copies the rows of `lines`, whose values of a term lie one after the other, into groups of [`ROWS`]: for each term the values of the
+/// rows, one after the other. The last group may have fewer rows, behind which the values are those of earlier products.
+#[inline(always)]
+fn copy_groups(lines: Matrix<'_>, place: &mut [f32]) {
+    /// Groups that are copied together.
+    const TOGETHER: usize = 8;
+    /// A vector: the values behind a group's rows are overwritten by its next term, which is faster than to copy just six.
+    const VECTOR: usize = 8;
+    const READ: usize = (TOGETHER - 1) * ROWS + VECTOR;
+    let mut groups = place.chunks_exact_mut(distance(lines.columns));
+    let readable = lines.values.len() - (lines.columns - 1) * lines.column_stride;
+    let whole = lines.rows.min(readable.saturating_sub(VECTOR - ROWS)) / (TOGETHER * ROWS) * (TOGETHER * ROWS);
+    for first in (0..whole).step_by(TOGETHER * ROWS) {
+        let mut groups: [&mut [f32]; TOGETHER] = std::array::from_fn(|_| groups.next().expect("there is room for the rows"));
+        for term in 0..lines.columns {
+            let line = lines.values[term * lines.column_stride + first..].first_chunk::<READ>().expect("all that is readable was counted");
+            for (number, group) in groups.iter_mut().enumerate() {
+                group[term * ROWS..][..VECTOR].copy_from_slice(&line[number * ROWS..][..VECTOR]);
+            }
+        }
+    }
+    for (rows, group) in ranges(whole..lines.rows, ROWS).zip(groups) {
+        for (term, values) in group.as_chunks_mut::<ROWS>().0[..lines.columns].iter_mut().enumerate() {
+            values[..rows.len()].copy_from_slice(&lines.values[term * lines.column_stride..][rows.clone()]);
         }
     }
 }
@@ -278,33 +374,40 @@ fn turn(lines: Matrix<'_>, width: usize, panel: &mut [f32]) {
 
 thread_local! {
     /// The memory of the product before, so that it is neither asked for nor cleared again.
-    static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static GROUPS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Memory for panels, which begins with a cache line.
+/// Memory for copies, which begins with a cache line.
 struct Room {
     memory: Vec<f32>,
     first: usize,
+    /// Where the memory is kept until the next product.
+    keeper: &'static LocalKey<Cell<Vec<f32>>>,
 }
 
 impl Room {
-    fn new(length: usize) -> Self {
-        let mut memory = MEMORY.take();
+    fn new(keeper: &'static LocalKey<Cell<Vec<f32>>>, length: usize) -> Self {
+        let mut memory = keeper.take();
         if memory.len() < length + LINE {
             memory.resize(length + LINE, 0.0);
         }
         let first = memory.as_ptr().align_offset(LINE * size_of::<f32>());
-        Self { memory, first }
+        Self { memory, first, keeper }
     }
 
-    fn values(&mut self) -> &mut [f32] {
+    fn values(&self) -> &[f32] {
+        &self.memory[self.first..]
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
         &mut self.memory[self.first..]
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        MEMORY.set(std::mem::take(&mut self.memory));
+        self.keeper.set(std::mem::take(&mut self.memory));
     }
 }
 
@@ -315,12 +418,12 @@ mod tests {
     use super::super::matmul::testing::values;
     use super::*;
 
-    /// `out + 0.5 a b` of thirds, in `parts` parts, and the same in f64. `turned`: whether the columns of `b` lie in order.
-    fn computed([rows, columns, terms]: [usize; 3], turned: bool, parts: usize) -> (Vec<f32>, Vec<f64>) {
+    /// `out + 0.5 a b` of thirds, in `parts` parts, and the same in f64. `turned`: whether `a` and `b` are transposed.
+    fn computed([rows, columns, terms]: [usize; 3], turned: [bool; 2], parts: usize) -> (Vec<f32>, Vec<f64>) {
         // Sums of thirds are rounded, so that another order of the terms gives another sum.
         let [a, b] = [(rows * terms, 1), (terms * columns, 2)].map(|(count, seed)| values(count, seed).iter().map(|value| value / 3.0).collect::<Vec<_>>());
-        let left = Matrix::new(&a, rows, terms);
-        let right = if turned { Matrix::new(&b, columns, terms).transposed() } else { Matrix::new(&b, terms, columns) };
+        let matrix = |values, rows, columns, turned| if turned { Matrix::new(values, columns, rows).transposed() } else { Matrix::new(values, rows, columns) };
+        let (left, right) = (matrix(&a, rows, terms, turned[0]), matrix(&b, terms, columns, turned[1]));
         let mut out = values(rows * columns, 3);
         let value = |matrix: Matrix<'_>, row: usize, column: usize| f64::from(matrix.values[row * matrix.row_stride + column * matrix.column_stride]);
         let expected = |(idx, old): (usize, &f32)| {
@@ -342,7 +445,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn the_number_of_parts_changes_no_bit(
-            rows in 1..600_usize, columns in 1..300_usize, terms in 1..1400_usize, turned in any::<bool>(), parts in 2..20_usize,
+            rows in 1..600_usize, columns in 1..300_usize, terms in 1..1400_usize, turned in any::<[bool; 2]>(), parts in 2..20_usize,
         ) {
             let shape = [rows, columns, terms];
             let (whole, expected) = computed(shape, turned, 1);
