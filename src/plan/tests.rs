@@ -324,8 +324,8 @@ fn a_short_run_saves_as_often_as_half_a_percent_of_its_time_allows() {
     let (short, medium, long) = (of_run("training.steps=50"), of_run("training.steps=500"), of_run("training.steps=1M"));
     assert_eq!(short.cadences.checkpoint, Some(50), "not even one more than at the ends of stages");
     assert_eq!(long.cadences.checkpoint, Some(100_000), "never more than ten");
-    // A guess: at 100 GFLOP/s and 400 MB/s, with 50 ms for the disk to answer.
-    let seconds = medium.cost.flops / 1e11;
+    // A guess: at 150 GFLOP/s and 400 MB/s, with 50 ms for the disk to answer.
+    let seconds = medium.cost.flops / 1.5e11;
     let of_checkpoint = 0.05 + 12.0 * medium.num_parameters as f64 / 400e6;
     let saves = (medium.steps / medium.cadences.checkpoint.unwrap()) as f64;
     assert!(

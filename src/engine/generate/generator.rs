@@ -7,6 +7,7 @@ use crate::data::Random;
 use crate::engine::generate::Sampling;
 use crate::engine::generate::cache::KeyValueCache;
 use crate::engine::model::{Heads, LlamaForCausalLM};
+use crate::engine::ops::linear;
 
 /// Tokens of a prompt that are read at once: bounds the memory of a long prompt.
 const PROMPT_ROWS: usize = 256;
@@ -121,7 +122,7 @@ impl Generator {
         for idx in open {
             sequences[*idx].cache.advance(1);
         }
-        let logits = hidden.matmul(self.model.head().values.clone().transpose()); // [open, V]
+        let (logits, _) = linear::forward(hidden, &self.model.head().values); // [open, V]
         Ok(logits.try_into_data()?.iter::<f32>().collect())
     }
 

@@ -1,5 +1,5 @@
-//! Products of matrices: views of slices, and one safe function for what computes them, which is [`tiles`](super::tiles) for most
-//! large ones and the `gemm` crate for the others.
+//! Products of matrices: views of slices, and one safe function for what computes them, which is [`tiles`](super::tiles) for
+//! large ones, sums over rows for results of a few rows, and the `gemm` crate for the others.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -9,6 +9,7 @@ use gemm::Parallelism;
 use super::rows::for_each;
 use super::team::threads;
 use super::tiles;
+use super::vector::{best, sum};
 
 /// A matrix in a slice. Either its rows or its columns lie in order.
 #[derive(Clone, Copy)]
@@ -236,6 +237,10 @@ const SMALL: usize = 64;
 /// And those of results of fewer rows or columns than this.
 const NARROW: usize = 16;
 
+/// Results of up to so many rows are computed value by value, as in a network that reads one token of each of a few texts:
+/// bringing all of `b` into another order would take longer.
+const FEW: usize = 8;
+
 impl Product<'_> {
     /// Cuts it into parts for so many threads. The terms of a sum are added in the same order as in the whole.
     fn split(self, threads: usize) -> Vec<Self> {
@@ -247,6 +252,10 @@ impl Product<'_> {
         let parts = if threads == 1 { 1 } else { (PARTS_PER_THREAD * threads).min(worth) };
         if tiles::pays(&self) {
             return tiles::split(self, parts.max(1));
+        }
+        if self.has_few_rows() {
+            let width = self.out.columns.div_ceil(parts.clamp(1, threads));
+            return self.split_columns(width);
         }
         let parts = if shorter < NARROW { 1 } else { parts.min(longer / (2 * SMALL)) };
         if parts <= 1 {
@@ -261,14 +270,47 @@ impl Product<'_> {
         if out.rows >= out.columns {
             out.split_rows(size).into_iter().zip(a.split_rows(size)).map(|(out, a)| Self { out, old, a, b }).collect()
         } else {
-            let parts = out.split_columns(size).into_iter().zip(b.transposed().split_rows(size));
-            parts.map(|(out, b)| Self { out, old, a, b: b.transposed() }).collect()
+            Self { out, old, a, b }.split_columns(size)
         }
+    }
+
+    /// Cuts it into parts of `width` columns.
+    fn split_columns(self, width: usize) -> Vec<Self> {
+        let Self { out, old, a, b } = self;
+        let parts = out.split_columns(width).into_iter().zip(b.transposed().split_rows(width));
+        parts.map(|(out, b)| Self { out, old, a, b: b.transposed() }).collect()
+    }
+
+    /// Whether a value of it is worth a sum of its own: few rows, and what is summed lies in order.
+    fn has_few_rows(&self) -> bool {
+        self.out.rows <= FEW && self.a.column_stride == 1 && self.b.row_stride == 1
     }
 
     /// What computes it, or its parts, which may be smaller: their size must change no value.
     fn kernel(&self) -> for<'p> fn(Product<'p>) {
-        if tiles::pays(self) { tiles::compute } else { |product| product.compute() }
+        if tiles::pays(self) {
+            tiles::compute
+        } else if self.has_few_rows() {
+            |product| best!(product.compute_each())
+        } else {
+            |product| product.compute()
+        }
+    }
+
+    /// Computes it value by value, by the calling thread.
+    #[expect(clippy::inline_always, reason = "only what is compiled into the closure of `best` knows the instruction set")]
+    #[expect(unsafe_code, reason = "a result that is replaced may be memory that nobody has written yet")]
+    #[inline(always)]
+    fn compute_each(self) {
+        let Self { mut out, old, a, b } = self;
+        for (column, weights) in (0..out.columns).map(|column| (column, b.transposed().row(column))) {
+            for row in 0..out.rows {
+                let value = a.factor * b.factor * sum([a.row(row), weights], |[x, weight]| x * weight);
+                let place = out.start_of(row, column).0;
+                // SAFETY: there is such a row and such a column, and nobody else has `out`; what is added to was written before.
+                unsafe { place.write(if old == Old::Kept { *place + value } else { value }) };
+            }
+        }
     }
 
     /// Computes it, by the calling thread. The shapes fit.
@@ -348,7 +390,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         /// A run may go on with another number of threads, and must then compute the same.
         #[test]
-        fn the_number_of_parts_changes_no_bit(rows in 1..400_usize, depth in 1..1400_usize, columns in 1..400_usize, threads in 2..20_usize, layout in 0..4_u8) {
+        fn the_number_of_parts_changes_no_bit(rows in prop_oneof![1..=FEW, 1..400_usize], depth in 1..1400_usize, columns in 1..400_usize, threads in 2..20_usize, layout in 0..4_u8) {
             // Sums of thirds are rounded, so that another order of the terms gives another sum.
             let [a, b] = [(rows * depth, 1), (depth * columns, 2)].map(|(count, seed)| values(count, seed).iter().map(|value| value / 3.0).collect::<Vec<_>>());
             let left = if layout & 1 > 0 { Matrix::new(&a, depth, rows).transposed() } else { Matrix::new(&a, rows, depth) };
