@@ -139,6 +139,6 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<St
         ("threads", old.threads != config.threads),
         ("device", old.device != config.device),
     ];
-    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run resumes, but its results will not be bit-identical");
+    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run resumes, but its results may not be bit-identical");
     Ok(inexact.iter().filter(|(_, changed)| *changed).map(warning).collect())
 }

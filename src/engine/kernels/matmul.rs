@@ -239,7 +239,7 @@ const NARROW: usize = 16;
 
 /// Results of up to so many rows are computed value by value, as in a network that reads one token of each of a few texts:
 /// bringing all of `b` into another order would take longer.
-const FEW: usize = 8;
+const FEW: usize = 4;
 
 impl Product<'_> {
     /// Cuts it into parts for so many threads. The terms of a sum are added in the same order as in the whole.

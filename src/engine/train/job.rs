@@ -132,7 +132,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     plan.warnings.iter().cloned().for_each(warn);
     if start.is_inexact {
         let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
-        warn(format!("{checkpoint}: the run resumes, but its results will not be bit-identical"));
+        warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
     }
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
     if prepared.validation.len().min(plan.evaluation_tokens) < config.training.context_length as u64 {
