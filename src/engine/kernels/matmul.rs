@@ -299,7 +299,7 @@ impl Product<'_> {
 
     /// Computes it value by value, by the calling thread.
     #[expect(clippy::inline_always, reason = "only what is compiled into the closure of `best` knows the instruction set")]
-    #[expect(unsafe_code, reason = "a result that is replaced may be memory that nobody has written yet")]
+    #[expect(unsafe_code, reason = "the old values may be uninitialised memory")]
     #[inline(always)]
     fn compute_each(self) {
         let Self { mut out, old, a, b } = self;

@@ -292,7 +292,7 @@ fn copy_groups(lines: Matrix<'_>, place: &mut [f32]) {
     for first in (0..whole).step_by(TOGETHER * ROWS) {
         let mut groups: [&mut [f32]; TOGETHER] = std::array::from_fn(|_| groups.next().expect("there is room for the rows"));
         for term in 0..lines.columns {
-            let line = lines.values[term * lines.column_stride + first..].first_chunk::<READ>().expect("all that is readable was counted");
+            let line = lines.values[term * lines.column_stride + first..].first_chunk::<READ>().expect("a line of whole groups ends inside of the values");
             for (number, group) in groups.iter_mut().enumerate() {
                 group[term * ROWS..][..VECTOR].copy_from_slice(&line[number * ROWS..][..VECTOR]);
             }
