@@ -193,7 +193,7 @@ pub struct BenchTrainArgs {
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Steps of each stage that are measured; 10 if left out, 4 with --check.
+    /// Steps of each stage that are measured, in each round; 10 if left out, 4 with --check.
     #[arg(long, value_name = "N")]
     pub steps: Option<NonZeroUsize>,
     /// Steps before them; 3 if left out, none with --check.
@@ -211,8 +211,9 @@ pub struct BenchTrainArgs {
     /// A Python that has torch; python3 if left out.
     #[arg(long, value_name = "PATH", requires = "against")]
     pub python: Option<PathBuf>,
-    /// How often both take their turn; 3 if left out.
-    #[arg(long, value_name = "N", requires = "against", conflicts_with = "check")]
+    /// How often the stages take their turn, or with --against both programs; 1 if left out, 3 with --against. The speed against
+    /// K = 1 is then the median of the rounds.
+    #[arg(long, value_name = "N", conflicts_with = "check")]
     pub rounds: Option<NonZeroUsize>,
     /// Compares the losses of the first steps, from the same weights and tokens, instead of times; fails if they differ by more
     /// than 1e-4.

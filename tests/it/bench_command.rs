@@ -93,6 +93,26 @@ fn the_parts_of_a_step_add_up_and_rates_are_quotients() {
 }
 
 #[test]
+fn stages_in_turn_are_compared_round_by_round() {
+    let bench = Bench::new();
+    let document = json(tiny(&bench, &["demo", "--json", "--device", "cpu", "--steps", "1", "--warmup", "1", "--rounds", "3"]));
+    assert_eq!(document["rounds"], 3);
+    let stages = document["stages"].as_array().unwrap();
+    let numbers = |stage: &Value, key: &str| stage[key].as_array().unwrap().iter().map(number).collect::<Vec<_>>();
+    for stage in stages {
+        assert_eq!(numbers(stage, "losses").len(), 6, "each round warms up");
+        let speeds = numbers(stage, "round_tokens_per_second");
+        assert_eq!(speeds.len(), 3);
+        for (speed, seconds) in speeds.iter().zip(numbers(stage, "all_step_seconds")) {
+            assert_near("a round's speed", *speed, 128.0 / seconds);
+        }
+        let mut ratios: Vec<f64> = speeds.iter().zip(numbers(&stages[1], "round_tokens_per_second")).map(|(ours, single)| ours / single).collect();
+        ratios.sort_by(f64::total_cmp);
+        assert_near("ratio", number(&stage["speed_to_token_stage"]), ratios[1]);
+    }
+}
+
+#[test]
 fn the_documents_keep_their_shapes() {
     let bench = Bench::new();
     let train = json(tiny(&bench, &["train", "demo", "--json", "--device", "cpu", "--steps", "1", "--warmup", "0"]));

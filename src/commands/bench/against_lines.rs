@@ -1,7 +1,7 @@
 //! Two programs side by side, as lines that people read: at most 80 columns wide.
 
 use crate::commands::bench::against::{CheckDocument, CheckStage, Contest, RaceDocument, RaceStage};
-use crate::commands::bench::lines::{cpu_lines, folded};
+use crate::commands::bench::lines::{cpu_lines, folded, steps_text};
 use crate::commands::bench::{counted, median};
 use crate::report::format;
 use crate::run::sanitize_line;
@@ -10,8 +10,7 @@ use crate::run::sanitize_line;
 pub(super) fn race_text(document: &RaceDocument) -> String {
     let rounds = document.stages.first().map_or(0, |stage| stage.rounds.len());
     let contest = &document.contest;
-    let steps = format!("{} in turn, {} after {} of warm-up each", counted(rounds, "round"), counted(contest.measured_steps, "step"), contest.warmup_steps);
-    let mut lines = contest_lines(contest, &steps);
+    let mut lines = contest_lines(contest, &steps_text(rounds, contest.measured_steps, contest.warmup_steps));
     for stage in &document.stages {
         lines.push(String::new());
         lines.extend(race_lines(stage));

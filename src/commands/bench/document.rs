@@ -1,5 +1,7 @@
 //! The JSON of `patchtui bench train --json`: a format of its own. Keys are only ever added. Start at [`TrainDocument`].
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::commands::bench::gpu::DataSheet;
@@ -29,9 +31,11 @@ pub(super) struct TrainDocument {
     pub(super) cpu: CpuDocument,
     /// All weights, a tied table counted once.
     pub(super) num_parameters: u64,
-    /// Steps of each stage before the measured ones.
+    /// How often the stages took their turn.
+    pub(super) rounds: usize,
+    /// Steps of each stage before the measured ones, in each round.
     pub(super) warmup_steps: usize,
-    /// Steps of each stage that were measured.
+    /// Steps of each stage that were measured in each round.
     pub(super) measured_steps: usize,
     /// The fastest product of two square f32 matrices on the device, before and after the stages.
     pub(super) matmul_peak: MatmulDocument,
@@ -90,6 +94,8 @@ pub(super) struct StageDocument {
     /// Parts of the median step, which add up to it: what they took in all measured steps, scaled.
     pub(super) parts: PartsDocument,
     pub(super) tokens_per_second: f64,
+    /// Of the median step of each round.
+    pub(super) round_tokens_per_second: Vec<f64>,
     pub(super) positions_per_second: f64,
     /// Operations of a step: 6 for each weight of a matrix product and position, and attention.
     pub(super) flops_per_step: f64,
@@ -104,7 +110,8 @@ pub(super) struct StageDocument {
     pub(super) peak_memory_bytes: Option<u64>,
     /// How the peak was got.
     pub(super) peak_memory_source: String,
-    /// `tokens_per_second` against those of the last measured stage with single tokens; null without one.
+    /// Tokens per second against those of the last measured stage with single tokens, the median of the rounds; null without
+    /// such a stage.
     pub(super) speed_to_token_stage: Option<f64>,
     /// Loss of each step from the first on, in nats per scored token, before its update.
     pub(super) losses: Vec<f64>,
@@ -137,11 +144,17 @@ pub(super) struct Peaks {
 }
 
 impl StageDocument {
-    /// Describes the stage `idx`, whose steps took `times`.
-    pub(super) fn new(idx: usize, stage: &StagePlan, times: &StageTimes, memory: Peak, recompute: bool) -> Self {
-        let all: Vec<f64> = times.steps.iter().map(std::time::Duration::as_secs_f64).collect();
-        let step_seconds = median(all.iter().copied());
+    /// Describes the stage `idx`, whose steps took `rounds`.
+    pub(super) fn new(idx: usize, stage: &StagePlan, rounds: Vec<StageTimes>, memory: Peak, recompute: bool) -> Self {
         let cost = stage.cost(1);
+        let speed = |round: &StageTimes| cost.tokens as f64 / median(round.steps.iter().map(Duration::as_secs_f64));
+        let round_tokens_per_second = rounds.iter().map(speed).collect();
+        let mut times = StageTimes::default();
+        for round in rounds {
+            times += round;
+        }
+        let all: Vec<f64> = times.steps.iter().map(Duration::as_secs_f64).collect();
+        let step_seconds = median(all.iter().copied());
         Self {
             stage: idx + 1,
             patch_size: stage.patch_size.get(),
@@ -151,9 +164,10 @@ impl StageDocument {
             num_micro_batches: stage.num_micro_batches,
             recompute,
             step_seconds,
-            parts: PartsDocument::new(times, step_seconds),
+            parts: PartsDocument::new(&times, step_seconds),
             all_step_seconds: all,
             tokens_per_second: cost.tokens as f64 / step_seconds,
+            round_tokens_per_second,
             positions_per_second: cost.positions as f64 / step_seconds,
             flops_per_step: cost.flops,
             flops_per_second: cost.flops / step_seconds,
@@ -163,17 +177,18 @@ impl StageDocument {
             peak_memory_bytes: memory.bytes,
             peak_memory_source: memory.source.to_owned(),
             speed_to_token_stage: None,
-            losses: times.losses.clone(),
+            losses: times.losses,
         }
     }
 
-    /// The same, compared with `peaks`, and with the stage of single tokens that makes `token_speed` tokens per second.
-    pub(super) fn compared(self, peaks: Peaks, token_speed: Option<f64>) -> Self {
+    /// The same, compared with `peaks`, and with the stage of single tokens, whose speed was `token_speeds` in the same rounds.
+    pub(super) fn compared(self, peaks: Peaks, token_speeds: Option<&[f64]>) -> Self {
+        let speeds = self.round_tokens_per_second.iter();
         Self {
             share_of_matmul_peak: self.flops_per_second / peaks.matmul,
             mfu_f32: peaks.data_sheet.map(|sheet| self.flops_per_second / sheet.f32),
             mfu_bf16: peaks.data_sheet.map(|sheet| self.flops_per_second / sheet.bf16),
-            speed_to_token_stage: token_speed.map(|speed| self.tokens_per_second / speed),
+            speed_to_token_stage: token_speeds.map(|token_speeds| median(speeds.zip(token_speeds).map(|(speed, token_speed)| speed / token_speed))),
             ..self
         }
     }
@@ -182,7 +197,7 @@ impl StageDocument {
 impl PartsDocument {
     fn new(times: &StageTimes, step_seconds: f64) -> Self {
         let scale = step_seconds / times.split.as_secs_f64();
-        let scaled = |part: std::time::Duration| part.as_secs_f64() * scale;
+        let scaled = |part: Duration| part.as_secs_f64() * scale;
         let parts = &times.parts;
         Self {
             data_seconds: scaled(parts.data),

@@ -32,7 +32,7 @@ pub(super) fn train_text(document: &TrainDocument) -> String {
 }
 
 fn head_lines(document: &TrainDocument) -> Vec<String> {
-    let steps = format!("{} after {} of warm-up", counted(document.measured_steps, "step"), document.warmup_steps);
+    let steps = steps_text(document.rounds, document.measured_steps, document.warmup_steps);
     let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
     let mut lines = folded("bench", &format!("{}, {} parameters, on {computing}; {steps}", document.config, format::count(document.num_parameters)));
     lines.extend(cpu_lines(&document.cpu));
@@ -44,6 +44,12 @@ fn head_lines(document: &TrainDocument) -> Vec<String> {
         lines.extend(folded("sheet", &format!("{}: {single}/s in f32, {half}/s in bf16", sheet.gpu)));
     }
     lines
+}
+
+/// Which steps were measured.
+pub(super) fn steps_text(rounds: usize, measured: usize, warmup: usize) -> String {
+    let steps = format!("{} after {warmup} of warm-up", counted(measured, "step"));
+    if rounds == 1 { steps } else { format!("{} in turn, {steps} each", counted(rounds, "round")) }
 }
 
 /// The CPU, and what the kernels make of it.

@@ -24,7 +24,7 @@ use crate::engine::instruction_set::{matmul_instructions, vector_instructions};
 use crate::engine::matmul_peak::{MatmulPeak, measure_matmul_peak};
 use crate::engine::tensor_file::write_tensors;
 use crate::engine::{BenchSteps, EngineError, StepBench};
-use crate::plan::{PlanError, RunPlan};
+use crate::plan::{PlanError, RunPlan, StagePlan};
 use crate::report::{print, tell};
 
 /// Steps of a run whose own budget says nothing here, so many that no stage is empty.
@@ -139,26 +139,28 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
         let _ = fs::remove_file(folder.join(TOKENS_FILE));
     }
     let before = measure_matmul_peak(&bench.workers)?;
-    let mut documents = Vec::new();
-    for &idx in stages {
-        let stage = &plan.stages[idx];
-        if !args.json {
-            tell(&format!(
-                "stage {}, K = {}: {} of {} tokens",
-                idx + 1,
-                stage.patch_size,
-                counted(steps.warmup + steps.measured, "step"),
-                stage.tokens_per_step
-            ));
+    let rounds = args.rounds.map_or(1, usize::from);
+    let mut times = vec![Vec::new(); stages.len()];
+    let mut memory = Vec::new();
+    for round in 0..rounds {
+        for (times, &idx) in times.iter_mut().zip(stages) {
+            let stage = &plan.stages[idx];
+            if !args.json {
+                tell(&progress_line(idx, stage, *steps, (rounds > 1).then_some(round)));
+            }
+            // Later rounds find their memory as they left it: giving it back would slow their first steps down.
+            let measurement = (round == 0).then(PeakMemory::start);
+            times.push(bench.time_steps(stage, *steps)?);
+            memory.extend(measurement.map(|measurement| measurement.read(&device)));
         }
-        let memory = PeakMemory::start();
-        let times = bench.time_steps(stage, *steps)?;
-        documents.push(StageDocument::new(idx, stage, &times, memory.read(&device), config.training.recompute));
     }
+    let described = stages.iter().zip(times).zip(memory);
+    let documents: Vec<StageDocument> =
+        described.map(|((&idx, times), memory)| StageDocument::new(idx, &plan.stages[idx], times, memory, config.training.recompute)).collect();
     let peak = faster(before, measure_matmul_peak(&bench.workers)?);
     let sheet = if device.is_cpu { None } else { data_sheet(config.device) };
     let peaks = Peaks { matmul: peak.flops_per_second, data_sheet: sheet };
-    let token_speed = documents.iter().rev().find(|stage| stage.patch_size == 1).map(|stage| stage.tokens_per_second);
+    let token_speeds = documents.iter().rev().find(|stage| stage.patch_size == 1).map(|stage| stage.round_tokens_per_second.clone());
     let cpu = Processor::of_this_machine();
     Ok(TrainDocument {
         format_version: FORMAT_VERSION,
@@ -174,13 +176,21 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
             matmul: matmul_instructions().into(),
         },
         num_parameters: plan.num_parameters,
+        rounds,
         warmup_steps: steps.warmup,
         measured_steps: steps.measured,
         matmul_peak: MatmulDocument { size: peak.size, flops_per_second: peak.flops_per_second },
         data_sheet: sheet.map(|sheet| DataSheetDocument { gpu: sheet.name.into(), f32_flops_per_second: sheet.f32, bf16_flops_per_second: sheet.bf16 }),
-        stages: documents.into_iter().map(|stage| stage.compared(peaks, token_speed)).collect(),
+        stages: documents.into_iter().map(|stage| stage.compared(peaks, token_speeds.as_deref())).collect(),
         warnings: plan.warnings,
     })
+}
+
+/// What is about to be measured, in which round if there are several.
+fn progress_line(idx: usize, stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
+    let round = round.map_or_else(String::new, |round| format!("round {}, ", round + 1));
+    let steps = counted(steps.warmup + steps.measured, "step");
+    format!("{round}stage {}, K = {}: {steps} of {} tokens", idx + 1, stage.patch_size, stage.tokens_per_step)
 }
 
 fn faster(a: MatmulPeak, b: MatmulPeak) -> MatmulPeak {

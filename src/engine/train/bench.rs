@@ -202,6 +202,15 @@ fn wait_for(device: Option<&Device>) {
     }
 }
 
+impl AddAssign for StageTimes {
+    fn add_assign(&mut self, later: Self) {
+        self.steps.extend(later.steps);
+        self.parts += later.parts;
+        self.split += later.split;
+        self.losses.extend(later.losses);
+    }
+}
+
 impl StageTimes {
     fn add_parts(&mut self, step: &StepTime) {
         self.parts += step.parts;
