@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::host::{Floats, tensor};
 use super::rows::for_each;
-use super::vector::best;
+use super::vector::{best, settled};
 
 /// Values of a block.
 const BLOCK: usize = 16_384;
@@ -40,8 +40,9 @@ pub fn update(parameter: Tensor<2>, exp_avg: Tensor<2>, exp_avg_sq: Tensor<2>, g
         best!({
             for (((parameter, mean), square), gradient) in parameter.iter_mut().zip(exp_avg).zip(exp_avg_sq).zip(gradient) {
                 let gradient = gradient * rule.clip;
-                *mean = *mean * beta1 + gradient * (1.0 - beta1);
-                *square = *square * beta2 + gradient * gradient * (1.0 - beta2);
+                // The moments of a token that no longer occurs shrink with every step.
+                *mean = settled(*mean * beta1 + gradient * (1.0 - beta1), f32::MIN_POSITIVE);
+                *square = settled(*square * beta2 + gradient * gradient * (1.0 - beta2), f32::MIN_POSITIVE);
                 let root = square.sqrt() / rule.root_bias + rule.epsilon;
                 *parameter = *parameter * rule.decay - *mean / root * rule.step_size;
             }

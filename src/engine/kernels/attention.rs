@@ -9,9 +9,12 @@ use super::host::{Floats, buffer, tensor};
 use super::matmul::{Matrix, MatrixMut, Old};
 use super::rows::for_each;
 use super::small::{multiply, transposed};
-use super::vector::{best, softmax, sum};
+use super::vector::{TINY, best, settled, softmax, sum};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
+
+/// Smaller weights of attention are zero: of a row's sum, which is 1, an f32 holds seven digits.
+const LEAST_WEIGHT: f32 = 1e-20;
 
 /// Sizes of the four axes.
 #[derive(Clone, Copy)]
@@ -135,14 +138,18 @@ impl Job<'_> {
                 multiply(&mut MatrixMut::new(d_weights, count, length), Old::Replaced, d_out, sizes.first_keys(&turned_values, chunk));
                 slopes(weights, d_weights, length);
                 let d_scores = Matrix::new(d_weights, count, length).times(sizes.scale());
-                multiply(&mut d_queries.rows(first, count), Old::Replaced, d_scores, Matrix::new(&keys, length, sizes.width));
+                let mut d_queries = d_queries.rows(first, count);
+                multiply(&mut d_queries, Old::Replaced, d_scores, Matrix::new(&keys, length, sizes.width));
+                for row in 0..count {
+                    best!(d_queries.row(row).iter_mut().for_each(|value| *value = settled(*value, TINY)));
+                }
                 let sums = &mut MatrixMut::new(&mut key_sums, sizes.keys, sizes.width);
                 multiply(&mut sums.rows(0, length), Old::Kept, d_scores.transposed(), queries);
             }
         }
         for (target, sums) in [(&mut d_keys, key_sums), (&mut d_values, value_sums)] {
             for (row, sum) in sums.chunks_exact(sizes.width).enumerate() {
-                target.row(row).copy_from_slice(sum);
+                best!(target.row(row).iter_mut().zip(sum).for_each(|(target, sum)| *target = settled(*sum, TINY)));
             }
         }
     }
@@ -158,6 +165,9 @@ fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Pos
         for (idx, row) in weights.chunks_exact_mut(chunk.keys).enumerate() {
             let (past, future) = row.split_at_mut(chunk.keys - chunk.queries + idx + 1);
             softmax(past);
+            for weight in past.iter_mut() {
+                *weight = settled(*weight, LEAST_WEIGHT);
+            }
             future.fill(0.0);
         }
     });
@@ -169,7 +179,7 @@ fn slopes(weights: &[f32], d_weights: &mut [f32], length: usize) {
         for (row, d_row) in weights.chunks_exact(length).zip(d_weights.chunks_exact_mut(length)) {
             let delta = sum([row, d_row], |[weight, d]| weight * d);
             for (d, weight) in d_row.iter_mut().zip(row) {
-                *d = weight * (*d - delta);
+                *d = settled(weight * (*d - delta), TINY);
             }
         }
     });

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::host::{Floats, buffer, ids, tensor};
 use super::matmul::{Matrix, MatrixMut, Old, Product, compute};
 use super::rows::for_each;
-use super::vector::{best, log_sum_exp, softmax};
+use super::vector::{TINY, best, log_sum_exp, settled, softmax};
 use crate::engine::ops::head::{HeadStep, Targets};
 use crate::plan::HEAD_ROWS;
 
@@ -124,7 +124,7 @@ impl Head {
             *loss = (log_sum - *loss) * mask;
         }
         let factor = mask.iter().sum::<f32>() * scale;
-        best!(logits.iter_mut().for_each(|value| *value *= factor));
+        best!(logits.iter_mut().for_each(|value| *value = settled(*value * factor, TINY)));
         for (id, mask) in ids.iter().zip(mask) {
             logits[*id as usize] -= mask * scale;
         }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::host::{Floats, buffer, tensor};
 use super::rows::for_each;
-use super::vector::{best, sigmoid};
+use super::vector::{TINY, best, settled, sigmoid};
 
 /// Values of a block.
 const BLOCK: usize = 8192;
@@ -18,7 +18,7 @@ pub fn forward(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
     for_each(blocks, |((gate, up), out): ((&[f32], &[f32]), &mut [f32])| {
         best!({
             for ((gate, up), out) in gate.iter().zip(up).zip(out) {
-                *out = gate * sigmoid(*gate) * up;
+                *out = settled(gate * sigmoid(*gate) * up, TINY);
             }
         });
     });
@@ -35,8 +35,8 @@ pub fn backward(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>,
             for ((gate, up), d_out) in gate.iter_mut().zip(up).zip(d_out) {
                 let sigmoid = sigmoid(*gate);
                 let activated = *gate * sigmoid;
-                *gate = d_out * *up * (activated - activated * sigmoid + sigmoid);
-                *up = d_out * activated;
+                *gate = settled(d_out * *up * (activated - activated * sigmoid + sigmoid), TINY);
+                *up = settled(d_out * activated, TINY);
             }
         });
     });

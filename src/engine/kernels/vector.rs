@@ -83,6 +83,19 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// Numbers that are nearer to zero than this are zero where a kernel writes factors of later products.
+pub(super) const TINY: f32 = 1e-30;
+
+/// `x`, or 0 if it is nearer to zero than `least`.
+///
+/// An operation whose operand or result is not 0 but below 1.2e-38 (a subnormal number) takes a CPU a hundred times as long as
+/// others. A network with saturated gates or attention makes millions of them, and its steps took up to 2.3 times as long
+/// (docs/results/speed.md).
+#[inline(always)]
+pub(super) fn settled(x: f32, least: f32) -> f32 {
+    if x.abs() < least { 0.0 } else { x }
+}
+
 /// The sum of `term` of each column of `N` rows of equal length, in the order that depends on the length alone.
 #[inline(always)]
 pub(super) fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {

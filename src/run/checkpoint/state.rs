@@ -79,8 +79,8 @@ impl TrainerState {
 
     /// Version of the arithmetic of today. Another order of additions is another version: it follows the same run, but not to
     /// the last bit. 1 recorded the forward pass; 2 had backward passes of its own; 3 has kernels, and one order for all numbers of
-    /// threads; 4 adds the terms of large gradients of weights in chunks of its own.
-    pub const ARITHMETIC: u32 = 4;
+    /// threads; 4 adds the terms of large gradients of weights in chunks of its own; 5 takes factors of products below 1e-30 for zero.
+    pub const ARITHMETIC: u32 = 5;
 
     /// What differs from `expected`, the state that the plan has after the same number of updates; causes before consequences.
     ///
