@@ -106,9 +106,15 @@ pub struct ConfigArgs {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Configuration to run.
-    #[command(flatten)]
-    pub config: ConfigArgs,
+    /// A TOML file, or the name of a built-in configuration, like `demo` [default with --from: that run's own].
+    #[arg(required_unless_present = "from")]
+    pub config: Option<String>,
+    /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Fork a new run from a checkpoint, with its weights, optimizer state and position, and with any keys changed.
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
+    pub from: Option<String>,
     /// Name of the run, instead of the configuration's.
     #[arg(long)]
     pub name: Option<String>,

@@ -9,9 +9,7 @@ use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest};
 use crate::plan::block_tokens;
-#[cfg(feature = "engine")]
-use crate::run::Checkpoints;
-use crate::run::RunDirectory;
+use crate::run::{Checkpoints, RunDirectory};
 use crate::tasks::Suite;
 
 #[cfg(feature = "engine")]
@@ -43,12 +41,14 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
     if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
         warnings.extend(check_memory(config, plan, available)?);
     }
+    let trained_on = Checkpoints::new(directory, 0).newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
     let request = PrepareRequest {
         data: &config.data,
         seed: config.seed,
         generated_tokens: plan.map_or(0, |plan| plan.cost.tokens),
         block_tokens: block_tokens(config)?,
         cache: &token_cache(directory),
+        trained_on: trained_on.as_deref(),
     };
     warnings.extend(inputs.check_sizes(&request)?);
     Suite::load(&config.tasks.names, config.tasks.data.as_deref(), config.tasks.limit)?;

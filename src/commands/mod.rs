@@ -40,7 +40,7 @@ pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb};
@@ -79,8 +79,9 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
     let runs = Runs::of_user(cli.runs_dir);
     match cli.command {
         None if cli.no_tui => {
-            let config = ConfigArgs { config: cli.config.unwrap_or_else(|| "demo".into()), sets: Vec::new() };
-            run::run(&RunArgs { config, name: None, device: None, no_tui: true, json: false, resume: false }, &runs.folder)
+            let config = Some(cli.config.unwrap_or_else(|| "demo".into()));
+            let args = RunArgs { config, sets: Vec::new(), from: None, name: None, device: None, no_tui: true, json: false, resume: false };
+            run::run(&args, &runs)
         }
         None => match cli.config {
             None => home::home(runs),
@@ -88,7 +89,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
                 Err(CommandError::usage(format!("{word:?} is not a subcommand"), format!("patchtui run {word}, or patchtui --help for all subcommands")))
             }
         },
-        Some(Command::Run(args)) => run::run(&args, &runs.folder),
+        Some(Command::Run(args)) => run::run(&args, &runs),
         Some(Command::Resume(args)) => run::resume(&args, &runs),
         Some(Command::Plan(args)) => plan::plan(&args),
         Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
@@ -143,6 +144,15 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
 pub fn sender_name(face: &str) -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
     user.map_or_else(|| face.to_owned(), |user| format!("{face} of {user}"))
+}
+
+/// Finds what `checkpoint` names: a directory as it is, else the run of that name, from any folder.
+///
+/// # Errors
+/// When there is neither.
+fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
+    let path = Path::new(checkpoint);
+    if path.is_dir() { Ok(path.to_owned()) } else { Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()) }
 }
 
 /// Loads the configuration that the command line names.

@@ -1,23 +1,12 @@
 //! From the CHECKPOINT of a command line to a model on a device that computes.
 
-use std::path::{Path, PathBuf};
-
 use crate::commands::devices::resolve;
-use crate::commands::{CommandError, Runs};
+use crate::commands::{CommandError, Runs, find_checkpoint};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::warn;
-
-/// Finds what `checkpoint` names: a directory as it is, else the run of that name, from any folder.
-///
-/// # Errors
-/// When there is neither.
-pub fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
-    let path = Path::new(checkpoint);
-    if path.is_dir() { Ok(path.to_owned()) } else { Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()) }
-}
 
 /// Finds the device that `--device` names, the default if it is left out.
 ///

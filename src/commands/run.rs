@@ -3,19 +3,19 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 
-use crate::cli::{ResumeArgs, RunArgs};
+use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;
-use crate::commands::{CommandError, Runs, attach, engine, load_config};
+use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
 use crate::host::{Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing, run_config, spawn_engine};
-use crate::run::{RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
+use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
 
 /// Runs a configuration. Returns the exit code.
 ///
 /// # Errors
 /// When the run cannot be started; nothing was written then.
-pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
-    let mut config = load_config(&args.config)?.config;
+pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let mut config = requested_config(args, runs)?;
     if let Some(device) = &args.device {
         config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
@@ -24,9 +24,38 @@ pub fn run(args: &RunArgs, runs_dir: &Path) -> Result<u8, CommandError> {
         config.name.clone_from(name);
     }
     let foreground = foreground(args.no_tui, args.json);
-    let wish = Wish { name: &config.name, is_explicit: args.name.is_some(), resume: args.resume };
-    let claimed = claim(wish, runs_dir)?;
+    if args.from.is_some() && args.name.is_none() {
+        config.name = free_name(&config.name, &runs.folder);
+    }
+    let wish = Wish { name: &config.name, is_explicit: args.name.is_some() || args.from.is_some(), resume: args.resume };
+    let claimed = claim(wish, &runs.folder)?;
     go_on(claimed, config, foreground)
+}
+
+/// The configuration that the command line asks for.
+fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandError> {
+    let mut named = ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
+    if let Some(checkpoint) = &args.from {
+        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?).map_err(|error| CommandError::failed(error.to_string(), error.hint()))?;
+        let set = |key: &str, path: &Path| format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()));
+        if args.config.is_none() {
+            named.config = found.run.config().to_string_lossy().into_owned();
+            // Both may be gone; the run has its own copy of the tokenizer, and the checkpoint has the weights.
+            named.sets.insert(0, "model.init_from=default".into());
+            if found.run.tokenizer().is_file() {
+                named.sets.insert(0, set("data.tokenizer", &found.run.tokenizer()));
+            }
+        }
+        named.sets.push(set("training.fork_from", &found.checkpoint.path));
+    }
+    Ok(load_config(&named)?.config)
+}
+
+/// `name`, with the first number behind it under which there is no run in `folder`.
+fn free_name(name: &str, folder: &Path) -> String {
+    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !RunDirectory::new(folder.join(name)).is_run()).expect("there are more numbers than runs")
 }
 
 /// Resumes an unfinished run, wherever it is. Returns the exit code.

@@ -10,7 +10,7 @@ use crate::config::keys::{ALTERNATIVES, KEYS};
 use crate::config::layers::Layer;
 
 /// Keys that may be absent, because something else supplies the value or nothing does.
-const OPTIONAL: [&str; 5] = ["model.init_from", "model.vocab_size", "data.block_tokens", "training.max_walltime", "tasks.data"];
+const OPTIONAL: [&str; 6] = ["model.init_from", "model.vocab_size", "data.block_tokens", "training.max_walltime", "training.fork_from", "tasks.data"];
 
 /// Checks that every key that needs a value has one.
 pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {

@@ -131,6 +131,21 @@ pub const KEYS: &[Key] = &[
     .identity(),
     key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.")
         .example("\"11h30m\""),
+    key(
+        "training.fork_from",
+        ValueKind::Directory,
+        "Continue from this checkpoint of another run: weights, optimizer state and position. Set by `patchtui run --from`; the plan must \
+         have read as many tokens by that step.",
+    )
+    .example("\"runs/books/checkpoints/step-00001000\"")
+    .identity(),
+    key(
+        "training.audit_every",
+        STEPS,
+        "Steps between two audits, which compute one micro-batch twice and warn if the results differ, as on faulty hardware; 0 disables them. \
+         Needs memory for a second set of gradients.",
+    )
+    .default("0"),
     // stages
     key("stages", ValueKind::Stages, "The stages in order: patches first, single tokens after.")
         .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
@@ -234,6 +249,12 @@ impl Key {
     #[must_use]
     pub fn section(&self) -> &'static str {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// Whether a run resumes with another value, but not necessarily to the same bits.
+    #[must_use]
+    pub fn is_inexact(&self) -> bool {
+        matches!(self.path, "threads" | "device" | "training.micro_batch_size" | "stages[].micro_batch_size")
     }
 
     /// The key without its section.

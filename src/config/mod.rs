@@ -28,7 +28,7 @@ mod toml_line;
 
 pub use error::{ConfigError, Origin};
 pub use hugging_face::{CONFIG_FILE, LlamaConfig, LlamaConfigError};
-pub use identity::{IdentityChange, flat_values, identity_changes};
+pub use identity::{IdentityChange, RecordedConfig, config_texts, flat_values, identity_changes, inexact_changes, recorded_config, trained_config};
 pub use keys::{ALTERNATIVES, KEYS, Key};
 pub use kind::{Range, ValueKind, is_plain_name};
 pub use load::{BUILT_IN, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, to_toml};

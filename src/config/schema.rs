@@ -173,6 +173,12 @@ pub struct TrainingConfig {
     /// The run stops with a checkpoint before this much time has passed since it started or resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_walltime: Option<WallTime>,
+    /// Checkpoint that the run continues from: weights, optimizer state and position. Absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_from: Option<PathBuf>,
+    /// Steps between two audits, which compute a micro-batch twice and compare the results; 0: none.
+    #[serde(default)]
+    pub audit_every: u64,
 }
 
 /// The one budget that is set.

@@ -1,9 +1,10 @@
 //! Prepared tokens on disk, keyed by everything they were made from.
 //!
 //! `<cache>/<key>/` holds a manifest and one file of ids per stream. The key hashes everything that determines the ids: options,
-//! tokenizer, and path, size and time of change of each file (or grammar, seed and length), so a folder is never stale, only
-//! absent or broken. It is built under a temporary name, synced and renamed; a folder is used only if its manifest can be read
-//! and its files have the sizes stated there, and is rebuilt otherwise.
+//! tokenizer, and path, size and times of change of each file (or grammar, seed and length), so a folder is never stale, only
+//! absent or broken. It is built under a temporary name, synced and renamed; a folder is used only if its manifest matches its
+//! own hash and its files have the sizes stated there, and is rebuilt otherwise. The content of the files is checked against
+//! the manifest's hashes when it is read (`stream.rs`).
 
 use std::fs::{self, File};
 use std::io;
@@ -13,11 +14,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::stream::TokenWidth;
+use crate::data::stream::StreamOutline;
 use crate::data::{DataError, PrepareReport, TokenStream};
 
 /// Raised whenever the same text and options would make other files.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 /// A half-built folder untouched for this long was left behind by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_hours(24);
@@ -27,12 +28,20 @@ const LEFT_BEHIND: Duration = Duration::from_hours(24);
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     format_version: u32,
-    pub(crate) width: TokenWidth,
-    /// Tokens of each stream.
-    pub(crate) tokens: Vec<u64>,
+    /// Each stream's file.
+    pub(crate) streams: Vec<StreamOutline>,
     /// Hash of all ids and of the tokenizer.
     pub(crate) fingerprint: String,
     pub(crate) report: PrepareReport,
+}
+
+/// Content of `manifest.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    manifest: Manifest,
+    /// Hash of the manifest as compact JSON.
+    blake3: String,
 }
 
 /// Prepared streams.
@@ -50,8 +59,20 @@ pub(crate) struct Building {
 }
 
 impl Manifest {
-    pub(crate) fn new(width: TokenWidth, tokens: Vec<u64>, fingerprint: String, report: PrepareReport) -> Self {
-        Self { format_version: FORMAT_VERSION, width, tokens, fingerprint, report }
+    pub(crate) fn new(streams: Vec<StreamOutline>, fingerprint: String, report: PrepareReport) -> Self {
+        Self { format_version: FORMAT_VERSION, streams, fingerprint, report }
+    }
+
+    /// Reads the manifest in `folder`; `None` if it is absent or not what was written.
+    fn read(folder: &Path) -> Option<Self> {
+        let sealed: Sealed = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+        let is_whole = sealed.manifest.hash() == sealed.blake3 && sealed.manifest.format_version == FORMAT_VERSION;
+        (is_whole && !sealed.manifest.streams.is_empty()).then_some(sealed.manifest)
+    }
+
+    fn hash(&self) -> String {
+        // Serialising to memory fails only for types that JSON does not have.
+        blake3::hash(&serde_json::to_vec(self).unwrap_or_default()).to_hex().to_string()
     }
 }
 
@@ -63,15 +84,19 @@ pub(crate) fn key(parts: &impl Serialize) -> String {
     blake3::hash(&bytes).to_hex()[..32].to_owned()
 }
 
-/// Opens a complete folder; `None` if it is absent or broken.
-pub(crate) fn open(folder: &Path) -> Option<Cached> {
-    let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
-    if manifest.format_version != FORMAT_VERSION || manifest.tokens.is_empty() {
-        return None;
-    }
-    let open = |(index, tokens): (usize, &u64)| TokenStream::open(&folder.join(stream_name(index)), manifest.width, *tokens).ok().flatten();
-    let streams = manifest.tokens.iter().enumerate().map(open).collect::<Option<_>>()?;
+/// Opens a complete folder of ids below `vocab_size`; `None` if it is absent or broken.
+pub(crate) fn open(folder: &Path, vocab_size: usize) -> Option<Cached> {
+    let manifest = Manifest::read(folder)?;
+    let open = |(index, outline): (usize, &StreamOutline)| TokenStream::open(&folder.join(stream_name(index)), outline, vocab_size).ok().flatten();
+    let streams = manifest.streams.iter().enumerate().map(open).collect::<Option<_>>()?;
     Some(Cached { streams, manifest })
+}
+
+/// Opens the complete folder in `cache` whose ids have `fingerprint`, whatever its text is by now.
+pub(crate) fn find(cache: &Path, fingerprint: &str, vocab_size: usize) -> Option<Cached> {
+    let folders = fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path());
+    let mut fitting = folders.filter(|folder| Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint));
+    fitting.find_map(|folder| open(&folder, vocab_size))
 }
 
 impl Building {
@@ -96,16 +121,17 @@ impl Building {
     }
 
     /// Makes the folder valid, in one step.
-    pub(crate) fn publish(self, manifest: &Manifest) -> Result<Cached, DataError> {
+    pub(crate) fn publish(self, manifest: Manifest, vocab_size: usize) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);
-        let text = serde_json::to_vec_pretty(manifest).map_err(|error| DataError::writing(&path, 0, error.into()))?;
+        let sealed = Sealed { blake3: manifest.hash(), manifest };
+        let text = serde_json::to_vec_pretty(&sealed).map_err(|error| DataError::writing(&path, 0, error.into()))?;
         let needed = text.len() as u64;
         let written = fs::write(&path, text).and_then(|()| sync(&path)).and_then(|()| sync(&self.folder));
         written.map_err(|error| DataError::writing(&path, needed, error))?;
         let failed = |error| DataError::writing(&self.target, needed, error);
         if let Err(error) = fs::rename(&self.folder, &self.target) {
             // Another process may have built the same folder in the meantime; only a broken folder is replaced.
-            if let Some(cached) = open(&self.target) {
+            if let Some(cached) = open(&self.target, vocab_size) {
                 return Ok(cached);
             }
             match error.kind() {
@@ -117,7 +143,7 @@ impl Building {
         if let Some(cache) = self.target.parent() {
             sync(cache).map_err(failed)?;
         }
-        open(&self.target).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
+        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::data::stream::{TokenWidth, TokenWriter};
+use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, Tokenizer};
 
@@ -58,8 +58,8 @@ impl<'a> Encoder<'a> {
         self.writer.expected_bytes = (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
     }
 
-    /// Writes the rest, syncs everything to disk, and returns the number of tokens.
-    pub(crate) fn finish(mut self) -> Result<u64, DataError> {
+    /// Writes the rest, syncs everything to disk, and returns what was written.
+    pub(crate) fn finish(mut self) -> Result<StreamOutline, DataError> {
         self.flush()?;
         self.writer.finish()
     }

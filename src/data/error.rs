@@ -192,6 +192,14 @@ pub enum DataError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// A file of prepared tokens does not hold what was written.
+    #[error("prepared tokens {}: {problem}", .path.display())]
+    DamagedTokens {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A stop was requested.
     #[error("preparing the text was interrupted")]
     Interrupted,
@@ -236,6 +244,9 @@ impl DataError {
             Self::Exists { .. } => "choose another name with --output, or add --force to replace it".into(),
             Self::VocabularyTooSmall { minimum, .. } => format!("use --vocab-size {} or more", minimum.max(&1024)),
             Self::TooMuchText { .. } => "name fewer files; a sample of the text is enough to train a tokenizer".into(),
+            Self::DamagedTokens { path, .. } => {
+                format!("check the disk, then remove the tokens, which prepares them again: rm -r {}", quoted(path.parent().unwrap_or(path)))
+            }
             Self::Interrupted => "run the same command again".into(),
         }
     }
@@ -245,7 +256,7 @@ impl DataError {
     pub fn is_user_error(&self) -> bool {
         match self {
             Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::DiskFull { .. } | Self::Unwritable { .. } | Self::Interrupted => false,
+            Self::DiskFull { .. } | Self::Unwritable { .. } | Self::DamagedTokens { .. } | Self::Interrupted => false,
             _ => true,
         }
     }

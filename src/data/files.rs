@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, FileType};
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +33,8 @@ pub struct SourceFile {
     pub bytes: u64,
     /// When it was last changed, in nanoseconds since 1970.
     pub modified_nanos: u128,
+    /// When its content, name or rights were last changed, in nanoseconds since 1970; unlike the other time, no program can set it.
+    pub changed_nanos: i128,
 }
 
 /// Finds the files that match `patterns`, each once, sorted within a pattern.
@@ -81,7 +83,8 @@ impl SourceFile {
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let modified_nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
-        Ok(Self { path, format, bytes: metadata.len(), modified_nanos })
+        let changed_nanos = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+        Ok(Self { path, format, bytes: metadata.len(), modified_nanos, changed_nanos })
     }
 
     /// Checks the start of the file.

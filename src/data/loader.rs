@@ -1,6 +1,6 @@
 //! Reads sequences in the order of the run.
 
-use crate::data::{BlockOrder, TokenStream};
+use crate::data::{BlockOrder, DataError, TokenStream};
 
 /// A stream together with the order in which it is read.
 #[derive(Debug, Clone)]
@@ -20,12 +20,15 @@ impl Loader {
 
     /// Fills `out` with the sequence that the run reads after `position_tokens` others.
     ///
+    /// # Errors
+    /// As [`TokenStream::read`].
+    ///
     /// # Panics
     /// If the sequence would leave its block: the plan cuts blocks into whole sequences.
-    pub fn read(&self, position_tokens: u64, out: &mut [u32]) {
+    pub fn read(&self, position_tokens: u64, out: &mut [u32]) -> Result<(), DataError> {
         let place = self.order.place(position_tokens);
         let block_tokens = self.order.block_tokens();
         assert!(place.part_offset_tokens + out.len() as u64 <= block_tokens, "a sequence of {} tokens at {place:?} leaves its block", out.len());
-        self.stream.read(place.block * block_tokens + place.part_offset_tokens, out);
+        self.stream.read(place.block * block_tokens + place.part_offset_tokens, out)
     }
 }

@@ -25,8 +25,8 @@ pub fn random_tokens(path: &Path, vocab_size: usize, tokens: u64, seed: u64) -> 
         let ids: Vec<u32> = (start..tokens.min(start + PIECE)).map(|_| random.below(vocab_size as u64) as u32).collect();
         writer.write(&ids)?;
     }
-    writer.finish()?;
-    let opened = TokenStream::open(path, width, tokens).and_then(|stream| stream.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+    let outline = writer.finish()?;
+    let opened = TokenStream::open(path, &outline, vocab_size).and_then(|stream| stream.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
     opened.map_err(|error| DataError::writing(path, 0, error))
 }
 
@@ -40,7 +40,7 @@ mod tests {
         for vocab_size in [7, 100_000] {
             let draw = |seed| {
                 let mut ids = vec![0; 70_000];
-                random_tokens(&folder.path().join("tokens"), vocab_size, 70_000, seed).unwrap().read(0, &mut ids);
+                random_tokens(&folder.path().join("tokens"), vocab_size, 70_000, seed).unwrap().read(0, &mut ids).unwrap();
                 ids
             };
             let ids = draw(1);

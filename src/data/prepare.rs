@@ -12,9 +12,13 @@ use crate::data::cache::{self, Building, Cached, Manifest};
 use crate::data::encode::Encoder;
 use crate::data::error::bytes_in_words;
 use crate::data::grammar::Grammar;
-use crate::data::stream::{TokenWidth, TokenWriter};
+use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, SourceFile, TextFormat, TokenStream, Tokenizer, find_files};
+
+/// Prepared tokens of at most this many bytes are checked whole before the first step, which takes some seconds; the blocks of
+/// larger files when they are read for the first time.
+const CHECKED_AT_START: u64 = 4 << 30;
 
 /// Progress callback: activity, amount done, total if known. Breaking it interrupts the work.
 pub type Watch<'a> = dyn FnMut(&str, u64, Option<u64>) -> ControlFlow<()> + 'a;
@@ -32,6 +36,9 @@ pub struct PrepareRequest<'a> {
     pub block_tokens: u64,
     /// Folder of prepared tokens; created if absent.
     pub cache: &'a Path,
+    /// Fingerprint of the tokens that a run was trained on, if there is one: they are used where they are found, even if the
+    /// text has changed since.
+    pub trained_on: Option<&'a str>,
 }
 
 /// Tokens ready to be read.
@@ -51,6 +58,8 @@ pub struct Prepared {
     pub report: PrepareReport,
     /// Whether the tokens came from the cache.
     pub is_reused: bool,
+    /// Whether the text has changed since the run's tokens were prepared from it.
+    pub text_has_changed: bool,
 }
 
 /// Counts of what was read, training and validation together.
@@ -82,12 +91,14 @@ pub struct PrepareReport {
 /// half-done is left behind, and the next call starts over.
 pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
     let inputs = Inputs::find(request.data)?;
-    let folder = request.cache.join(inputs.key(request));
-    let (cached, is_reused) = match cache::open(&folder) {
-        Some(cached) => (cached, true),
-        None => (inputs.build(request, &folder, watch)?, false),
+    let (cached, origin) = match inputs.find_prepared(request) {
+        Some(found) => found,
+        None => (inputs.build(request, watch)?, Origin::New),
     };
     let Cached { mut streams, manifest } = cached;
+    if origin != Origin::New {
+        check_content(&streams, watch)?;
+    }
     let (train, validation) = match (request.data.validation(), streams.pop(), streams.pop()) {
         (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation),
         (ValidationSource::Share(share), Some(text), None) => inputs.split(request, share.get(), &text)?,
@@ -100,7 +111,19 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
         TextSource::Generated(TextGenerator::Grammar) => Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?,
     };
     let Manifest { fingerprint, report, .. } = manifest;
-    Ok(Prepared { train, validation, fingerprint, tokenizer: inputs.tokenizer, entropy_rate, report, is_reused })
+    let (is_reused, text_has_changed) = (origin != Origin::New, origin == Origin::OlderText);
+    Ok(Prepared { train, validation, fingerprint, tokenizer: inputs.tokenizer, entropy_rate, report, is_reused, text_has_changed })
+}
+
+/// Where prepared tokens come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// From the text, just now.
+    New,
+    /// From the text as it is, prepared before.
+    Cache,
+    /// From the text as it was when the run began.
+    OlderText,
 }
 
 /// What a configuration names, found and opened, before any text is read in full.
@@ -124,12 +147,14 @@ struct KeyParts<'a> {
     text_field: &'a str,
     max_document_words: u64,
     max_bad_records: f64,
-    /// Path as bytes, size, time of change.
-    train_files: Option<Vec<(&'a [u8], u64, u128)>>,
-    validation_files: Option<Vec<(&'a [u8], u64, u128)>>,
+    train_files: Option<Vec<KeyFile<'a>>>,
+    validation_files: Option<Vec<KeyFile<'a>>>,
     /// Grammar, seed, tokens.
     generated: Option<(&'a str, u64, u64)>,
 }
+
+/// Path as bytes, size, times of change of content and of the file itself.
+type KeyFile<'a> = (&'a [u8], u64, u128, i128);
 
 impl<'a> Inputs<'a> {
     /// Checks what can be checked without reading everything: the tokenizer loads, every file exists and begins with text.
@@ -167,7 +192,7 @@ impl<'a> Inputs<'a> {
     /// When the tokens cannot fit, or the text is certainly too short. Nothing was written then.
     pub fn check_sizes(&self, request: &PrepareRequest<'_>) -> Result<Option<String>, DataError> {
         self.check_lengths(request.block_tokens)?;
-        if cache::open(&request.cache.join(self.key(request))).is_some() {
+        if self.find_prepared(request).is_some() {
             return Ok(None);
         }
         let Some(free) = free_bytes(request.cache) else { return Ok(None) };
@@ -222,9 +247,25 @@ impl<'a> Inputs<'a> {
         Some(files.iter().map(of_file).fold(0, u64::saturating_add))
     }
 
+    /// The tokens of the text as it is now, or as it was when the run began.
+    fn find_prepared(&self, request: &PrepareRequest<'_>) -> Option<(Cached, Origin)> {
+        let vocab_size = self.tokenizer.vocab_size();
+        if let Some(cached) = cache::open(&self.folder(request), vocab_size) {
+            return Some((cached, Origin::Cache));
+        }
+        let older = cache::find(request.cache, request.trained_on?, vocab_size)?;
+        let num_streams = 1 + usize::from(self.validation_files.is_some());
+        (older.streams.len() == num_streams).then_some((older, Origin::OlderText))
+    }
+
+    /// Where the tokens of the text belong in the cache.
+    fn folder(&self, request: &PrepareRequest<'_>) -> PathBuf {
+        request.cache.join(self.key(request))
+    }
+
     fn key(&self, request: &PrepareRequest<'_>) -> String {
-        fn listed(files: &[SourceFile]) -> Vec<(&[u8], u64, u128)> {
-            files.iter().map(|file| (file.path.as_os_str().as_encoded_bytes(), file.bytes, file.modified_nanos)).collect()
+        fn listed(files: &[SourceFile]) -> Vec<KeyFile<'_>> {
+            files.iter().map(|file| (file.path.as_os_str().as_encoded_bytes(), file.bytes, file.modified_nanos, file.changed_nanos)).collect()
         }
         let generated = self.train_files.is_none().then(|| (Grammar::built_in().fingerprint(), request.seed, self.generated_tokens(request)));
         cache::key(&KeyParts {
@@ -240,9 +281,9 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    fn build(&self, request: &PrepareRequest<'_>, folder: &Path, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
+    fn build(&self, request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
         self.check_sizes(request)?;
-        let building = Building::start(folder)?;
+        let building = Building::start(&self.folder(request))?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.tokenizer.fingerprint().as_bytes());
         let mut reader = DocumentReader::new(DocumentOptions {
@@ -251,7 +292,7 @@ impl<'a> Inputs<'a> {
             max_bad_records: self.config.max_bad_records,
         });
         let mut report = PrepareReport::default();
-        let mut tokens = Vec::new();
+        let mut streams = Vec::new();
         let width = TokenWidth::of(self.tokenizer.vocab_size());
         for (index, files) in [&self.train_files, &self.validation_files].into_iter().enumerate() {
             if index == 1 && files.is_none() {
@@ -259,7 +300,7 @@ impl<'a> Inputs<'a> {
             }
             let writer = TokenWriter::create(&building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
-            tokens.push(match files {
+            streams.push(match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
                 None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
             });
@@ -267,11 +308,11 @@ impl<'a> Inputs<'a> {
         }
         report.add(reader.finish()?);
         // A stream without a token would be taken for broken.
-        if tokens.contains(&0) {
-            let part = if tokens[0] == 0 { "training" } else { "validation" };
+        if streams.iter().any(|stream| stream.tokens == 0) {
+            let part = if streams[0].tokens == 0 { "training" } else { "validation" };
             return Err(DataError::TooLittleText { part, tokens: 0, needed: request.block_tokens, block_tokens: request.block_tokens });
         }
-        building.publish(&Manifest::new(width, tokens, hasher.finalize().to_hex().to_string(), report))
+        building.publish(Manifest::new(streams, hasher.finalize().to_hex().to_string(), report), self.tokenizer.vocab_size())
     }
 
     /// Tokens of a generated stream: whole training blocks, then the validation text if it is not read from files.
@@ -316,7 +357,7 @@ fn usable_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
     Ok(files)
 }
 
-fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: Encoder<'_>, watch: &mut Watch<'_>) -> Result<u64, DataError> {
+fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: Encoder<'_>, watch: &mut Watch<'_>) -> Result<StreamOutline, DataError> {
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let mut before = 0;
     for file in files {
@@ -335,7 +376,7 @@ fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: En
     encoder.finish()
 }
 
-fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareReport, watch: &mut Watch<'_>) -> Result<u64, DataError> {
+fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareReport, watch: &mut Watch<'_>) -> Result<StreamOutline, DataError> {
     let mut encoder = encoder.with_limit(tokens);
     for document in Grammar::built_in().documents(seed) {
         report.documents += 1;
@@ -348,6 +389,14 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
         }
     }
     encoder.finish()
+}
+
+/// Compares prepared tokens with their hashes before anything is trained on them, unless that would take minutes.
+fn check_content(streams: &[TokenStream], watch: &mut Watch<'_>) -> Result<(), DataError> {
+    for stream in streams.iter().filter(|stream| stream.bytes() <= CHECKED_AT_START) {
+        stream.check_all(&mut |done, total| watch("checking prepared tokens", done, Some(total)))?;
+    }
+    Ok(())
 }
 
 fn report_progress(watch: &mut Watch<'_>, activity: &str, done: u64, total: u64) -> Result<(), DataError> {
@@ -408,7 +457,7 @@ mod tests {
             shuffle: true,
             block_tokens: None,
         };
-        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache") };
+        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache"), trained_on: None };
         let inputs = Inputs::find(&config).unwrap();
         // 1002 tokens of two bytes, and a twentieth on top.
         assert_eq!(inputs.check_space(&request, 2104).unwrap(), None);

@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::OptimizerConfig;
+use crate::config::{OptimizerConfig, RecordedConfig};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
@@ -26,6 +26,8 @@ pub struct Snapshot<'a> {
     pub active_seconds: Vec<f64>,
     /// Whether pruning keeps it.
     pub permanent: bool,
+    /// Configuration of the run.
+    pub config: RecordedConfig,
 }
 
 /// Saves `snapshot` after the lines of all `events` so far. Returns whether something was written.
@@ -42,6 +44,7 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
         active_seconds: snapshot.active_seconds,
         permanent: snapshot.permanent,
         tensor_bytes,
+        config: snapshot.config,
         write_tensors: &mut |name, path| {
             let tensors = if name == MODEL_FILE { weights.take() } else { moments.take() };
             write_tensors(path, tensors.unwrap_or_default()).map_err(Into::into)

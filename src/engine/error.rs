@@ -10,7 +10,7 @@ use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::run::format::shell_word;
-use crate::run::{CheckpointError, Difference, Rejected, Trouble};
+use crate::run::{CheckpointError, Difference, FindCheckpointError, Rejected, Trouble};
 use crate::tasks::TaskError;
 
 /// Why a run failed.
@@ -40,6 +40,9 @@ pub enum EngineError {
     /// The weights to start from cannot be read.
     #[error("model.init_from: {0}")]
     InitialWeights(Box<OpenError>),
+    /// The checkpoint to continue from cannot be used.
+    #[error("training.fork_from: {0}")]
+    Fork(#[from] ForkError),
     /// A computation failed on the device.
     #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
@@ -101,6 +104,54 @@ pub enum EngineError {
     },
 }
 
+/// Why a run cannot continue from the checkpoint of another one.
+#[derive(Debug, Error)]
+pub enum ForkError {
+    /// There is no valid checkpoint.
+    #[error(transparent)]
+    Find(FindCheckpointError),
+    /// The network or its vocabulary is another one.
+    #[error("the checkpoint has another {section} than this configuration")]
+    OtherNetwork {
+        /// `model` or `data.tokenizer`.
+        section: &'static str,
+    },
+    /// Nothing is left to train.
+    #[error("the checkpoint is at step {step}, and the plan ends at step {steps}")]
+    PlanEnds {
+        /// Step of the checkpoint.
+        step: u64,
+        /// Steps of the plan.
+        steps: u64,
+    },
+    /// The plan reads more or fewer tokens before that step than the checkpoint has seen.
+    #[error("the checkpoint has read {found} tokens by step {step}, but this plan reads {planned}")]
+    OtherTokens {
+        /// Step of the checkpoint.
+        step: u64,
+        /// Tokens that it has read.
+        found: u64,
+        /// Tokens that the plan reads up to there.
+        planned: u64,
+    },
+}
+
+impl ForkError {
+    /// What the user can type or change next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Find(error) => error.hint(),
+            Self::OtherNetwork { section } => {
+                format!("keep {section} as it was: run --from without a configuration takes everything from the checkpoint's run")
+            }
+            Self::PlanEnds { .. } => "raise the budget: training.tokens, positions, epochs or steps".into(),
+            Self::OtherTokens { .. } => {
+                "keep training.tokens_per_step as it was before that step, or start a new run from the weights alone with model.init_from".into()
+            }
+        }
+    }
+}
+
 impl EngineError {
     /// What the user can type or change next; `RUN` stands for the run's name.
     pub fn hint(&self) -> Option<String> {
@@ -119,6 +170,7 @@ impl EngineError {
             Self::Tensors(TensorFileError::Device { problem, .. }) => device_hint(problem, false),
             Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
             Self::InitialWeights(error) => error.hint(),
+            Self::Fork(error) => error.hint(),
             Self::Execution(error) => device_hint(&device_reason(error), error.is_device_poisoned()),
             Self::DevicePanic { reason } => device_hint(reason, false),
             Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),

@@ -43,7 +43,7 @@ impl Validation<'_> {
 /// Evaluates `model` on at least one consecutive sequence; `None` if the run is to end. `progress` hears sequences done and in all.
 ///
 /// # Errors
-/// When the device fails.
+/// When the device fails, or the text cannot be read.
 pub fn token_loss(
     workers: &Workers,
     model: &LlamaForCausalLM,
@@ -58,7 +58,7 @@ pub fn token_loss(
     for start in (0..num_sequences).step_by(validation.batch_size) {
         let end = num_sequences.min(start + validation.batch_size);
         let mut tokens = vec![0; (end - start) * length];
-        validation.stream.read((start * length) as u64, &mut tokens);
+        validation.stream.read((start * length) as u64, &mut tokens)?;
         let batch = Batch::new(&tokens, end - start, PatchSize::ONE, &device);
         targets += batch.num_targets;
         let model = model.clone();

@@ -70,7 +70,9 @@ impl HostError {
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
             Self::Exists { .. } => "add --resume to continue it, or choose another --name".into(),
             Self::NoRun { .. } => "list all runs with: patchtui runs".into(),
-            Self::OtherRun { .. } => "leave the change out, or start a new run with --name".into(),
+            Self::OtherRun { directory, .. } => {
+                format!("undo the change, or fork a new run with it: patchtui run --from {}", shell_word(&directory.name()))
+            }
             Self::Config(error) => error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into()),
             Self::Lock(error) => error.hint(),
             Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space".into(),

@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::config::{RunConfig, identity_changes, load_resolved, to_toml};
+use crate::config::{RecordedConfig, RunConfig, config_texts, identity_changes, inexact_changes, load_resolved, to_toml, trained_config};
 use crate::data::{TOKENIZER_COMPANIONS, Tokenizer};
 use crate::host::{ClaimedRun, HostError};
 use crate::run::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
-use crate::run::{RunDirectory, RunIndex, RunLock, replace_file};
+use crate::run::{Checkpoints, RunDirectory, RunIndex, RunLock, replace_file};
 
 impl ClaimedRun {
     /// Prepares the directory for an engine of `config`, after `check` has accepted it.
@@ -128,17 +128,22 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<St
     if !directory.config().is_file() {
         return Ok(Vec::new());
     }
-    let old = run_config(directory)?;
-    let mut changes = identity_changes(&old, config).into_iter();
+    let (old, new) = (original_config(directory)?, config_texts(config));
+    let mut changes = identity_changes(&old, &new).into_iter();
     if let Some(first) = changes.next() {
         return Err(HostError::OtherRun { directory: directory.clone(), first, more: changes.count() });
     }
-    let micro_batches = |config: &RunConfig| config.stages.iter().map(|stage| stage.micro_batch_size).collect::<Vec<_>>();
-    let inexact = [
-        ("training.micro_batch_size", old.training.micro_batch_size != config.training.micro_batch_size || micro_batches(&old) != micro_batches(config)),
-        ("threads", old.threads != config.threads),
-        ("device", old.device != config.device),
-    ];
-    let warning = |(key, _): &(&str, bool)| format!("{key} has changed: the run resumes, but its results may not be bit-identical");
-    Ok(inexact.iter().filter(|(_, changed)| *changed).map(warning).collect())
+    let warning = |key: String| format!("{key} has changed: the run resumes, but its results may not be bit-identical");
+    Ok(inexact_changes(&old, &new).into_iter().map(warning).collect())
+}
+
+/// The configuration that the run was trained with: what its newest checkpoint recorded, since config.toml can be edited.
+fn original_config(directory: &RunDirectory) -> Result<RecordedConfig, HostError> {
+    let file = run_config(directory)?;
+    let recorded = Checkpoints::new(directory, 0).newest_claimed().map(|checkpoint| checkpoint.manifest.config);
+    Ok(match recorded.filter(|recorded| !recorded.is_empty()) {
+        Some(recorded) => trained_config(recorded, &file),
+        // Nothing was saved yet, or by a version that did not record it.
+        None => config_texts(&file),
+    })
 }

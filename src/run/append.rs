@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::run::files::{append_regular, is_same};
-use crate::run::{Disk, LineFile, Operation, RunDirectory};
+use crate::run::files::{append_regular, is_same, open_regular};
+use crate::run::{Disk, FileEntry, LineFile, LineHashes, Operation, RunDirectory};
 
 /// Lines that wait for the disk, per file; at some hundred bytes each this is tens of megabytes.
 const MAX_WAITING: usize = 100_000;
@@ -63,6 +63,8 @@ struct Appender {
     file: Option<File>,
     /// Bytes of whole lines.
     end: u64,
+    /// Over these bytes.
+    hasher: blake3::Hasher,
     waiting: VecDeque<String>,
     dropped: u64,
     /// Whether lines were written that may not be on the disk yet.
@@ -136,6 +138,14 @@ impl RunLog {
         }
     }
 
+    /// Size and hash of each file, whose lines are all written.
+    #[must_use]
+    pub fn hashes(&self) -> LineHashes {
+        let entry = |file: &Appender| FileEntry { bytes: file.hasher.count(), blake3: file.hasher.finalize().to_hex().to_string() };
+        let name = |file: &Appender| file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.files.iter().map(|file| (name(file), entry(file))).collect()
+    }
+
     /// Syncs everything to disk.
     ///
     /// # Errors
@@ -160,7 +170,7 @@ impl RunLog {
 
 impl Appender {
     fn new(path: PathBuf) -> Self {
-        Self { path, file: None, end: 0, waiting: VecDeque::new(), dropped: 0, is_dirty: false }
+        Self { path, file: None, end: 0, hasher: blake3::Hasher::new(), waiting: VecDeque::new(), dropped: 0, is_dirty: false }
     }
 
     fn push(&mut self, line: String) {
@@ -172,11 +182,11 @@ impl Appender {
     }
 
     fn flush(&mut self, disk: &Disk) -> io::Result<()> {
+        if self.file.is_none() && !self.waiting.is_empty() {
+            self.reopen()?;
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
         while let Some(line) = self.waiting.front() {
-            if self.file.is_none() {
-                open_at_line_end(&self.path).map(|(file, end, _)| (self.file, self.end) = (Some(file), end))?;
-            }
-            let Some(file) = &mut self.file else { return Ok(()) };
             // One write(2) unless the disk takes only a part; trying the rest then gives the real reason.
             self.is_dirty = true;
             if let Err(error) = disk.before(Operation::Append, &self.path).and_then(|()| file.write_all(line.as_bytes())) {
@@ -186,6 +196,7 @@ impl Appender {
                 return Err(error);
             }
             self.end += line.len() as u64;
+            self.hasher.update(line.as_bytes());
             self.waiting.pop_front();
         }
         Ok(())
@@ -193,7 +204,9 @@ impl Appender {
 
     fn reopen(&mut self) -> io::Result<bool> {
         let (file, end, torn) = open_at_line_end(&self.path)?;
-        (self.file, self.end) = (Some(file), end);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(open_regular(&self.path)?.take(end))?;
+        (self.file, self.end, self.hasher) = (Some(file), end, hasher);
         Ok(torn)
     }
 }

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PatchSize;
+use crate::run::LineHashes;
 use crate::run::{PlanOutline, RunCommand, number};
 
 /// Version of the lines in a run directory and of the records on the socket.
@@ -473,7 +474,7 @@ pub(crate) enum StoreMessage {
     /// Store and publish an event.
     Event(Box<RunEvent>),
     /// Sync everything so far to disk and reply with the result.
-    Sync(Sender<io::Result<()>>),
+    Sync(Sender<io::Result<LineHashes>>),
 }
 
 impl EventSender {
@@ -500,12 +501,12 @@ impl EventSender {
     ///
     /// # Errors
     /// When the disk refuses them. A store that is gone is no error: losing the lines must not cost the weights as well.
-    pub fn sync_lines(&self) -> io::Result<()> {
-        let EventTarget::Store(channel) = &self.0 else { return Ok(()) };
+    pub fn sync_lines(&self) -> io::Result<LineHashes> {
+        let EventTarget::Store(channel) = &self.0 else { return Ok(LineHashes::new()) };
         let (reply, answer) = mpsc::channel();
         if channel.send(StoreMessage::Sync(reply)).is_err() {
-            return Ok(());
+            return Ok(LineHashes::new());
         }
-        answer.recv().unwrap_or(Ok(()))
+        answer.recv().unwrap_or_else(|_| Ok(LineHashes::new()))
     }
 }

@@ -25,8 +25,8 @@ mod summary;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
-    Checkpoint, CheckpointError, Checkpoints, DataOrder, Difference, FileEntry, FindCheckpointError, FoundCheckpoint, MODEL_FILE, Manifest, NewCheckpoint,
-    OPTIMIZER_FILE, Rejected, TrainerState,
+    Checkpoint, CheckpointError, Checkpoints, DataOrder, Difference, FileEntry, FindCheckpointError, Fork, FoundCheckpoint, LineHashes, MODEL_FILE, Manifest,
+    NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
 };
 pub use command::{COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::RunDirectory;

@@ -157,7 +157,7 @@ impl Store {
                 }
                 Ok(StoreMessage::Sync(reply)) => {
                     self.flush();
-                    let _ = reply.send(self.log.sync());
+                    let _ = reply.send(self.log.sync().map(|()| self.log.hashes()));
                 }
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use patchtui::run::{Checkpoint, CheckpointError, Checkpoints, Disk, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Operation, RunDirectory, TrainerState};
+use patchtui::config::RecordedConfig;
+use patchtui::run::{
+    Checkpoint, CheckpointError, Checkpoints, Disk, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Operation, RunDirectory, TrainerState,
+};
 use serde_json::{Value, json};
 
 use crate::fake_run::patch_size;
@@ -21,6 +24,7 @@ struct Bench {
 fn state(step: u64) -> TrainerState {
     TrainerState {
         initial_weights: None,
+        fork: None,
         format_version: TrainerState::FORMAT_VERSION,
         step,
         stage: 0,
@@ -88,7 +92,8 @@ fn save(checkpoints: &Checkpoints, step: u64, permanent: bool) -> Result<(Checkp
         permanent,
         tensor_bytes: 64,
         write_tensors: &mut |name, path| fs::write(path, format!("{name} of step {step}")).map_err(Into::into),
-        sync_lines: &|| Ok(()),
+        config: RecordedConfig::new(),
+        sync_lines: &|| Ok(LineHashes::new()),
         stop: &|| false,
     })
 }
@@ -111,9 +116,10 @@ fn a_save_brings_everything_to_the_disk_in_the_order_that_makes_a_crash_harmless
         permanent: false,
         tensor_bytes: 64,
         write_tensors: &mut |_, path| fs::write(path, "tensors").map_err(Into::into),
+        config: RecordedConfig::new(),
         sync_lines: &|| {
             lines.lock().unwrap().push("lines".into());
-            Ok(())
+            Ok(LineHashes::new())
         },
         stop: &|| false,
     };
@@ -236,6 +242,7 @@ fn lines_that_are_not_on_the_disk_keep_a_checkpoint_from_becoming_valid() {
         permanent: false,
         tensor_bytes: 64,
         write_tensors: &mut |_, _| panic!("tensors are written after the lines"),
+        config: RecordedConfig::new(),
         sync_lines: &|| Err(io::ErrorKind::StorageFull.into()),
         stop: &|| false,
     };

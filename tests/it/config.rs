@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use patchtui::commands::config::{show, show_json, template};
-use patchtui::config::{self, Budget, ConfigError, KEYS, LoadRequest, LoadedConfig, Origin, RunConfig, TextSource, ValidationSource, ValueKind};
+use patchtui::config::{
+    self, Budget, ConfigError, IdentityChange, KEYS, LoadRequest, LoadedConfig, Origin, RunConfig, TextSource, ValidationSource, ValueKind,
+};
 use patchtui::plan::{Corpus, RunPlan};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -462,6 +464,23 @@ fn show_is_a_configuration_with_the_place_of_every_value() {
     assert_eq!(json["origins"]["training.tokens"], serde_json::json!({ "type": "file", "path": "a.toml", "line": 2 }));
 }
 
+fn changes(old: &RunConfig, new: &RunConfig) -> Vec<IdentityChange> {
+    config::identity_changes(&config::config_texts(old), &config::config_texts(new))
+}
+
+#[test]
+fn a_key_that_an_older_version_did_not_record_has_its_default() {
+    let new = config::recorded_config(&demo(&[]).unwrap().config);
+    let mut old = new.clone();
+    for key in ["optimizer.weight_decay", "data.add_eos"] {
+        old.remove(key).unwrap();
+    }
+    assert_eq!(config::identity_changes(&old, &new), []);
+    let other = config::recorded_config(&demo(&["optimizer.weight_decay=0.2"]).unwrap().config);
+    let keys: Vec<String> = config::identity_changes(&old, &other).into_iter().map(|change| change.key).collect();
+    assert_eq!(keys, ["optimizer.weight_decay"]);
+}
+
 #[test]
 fn changes_that_make_another_run_are_found() {
     let old = demo(&["training.tokens=3M"]).unwrap().config;
@@ -486,13 +505,13 @@ fn changes_that_make_another_run_are_found() {
         ("stages=[{patch_size=4,share=\"2/3\"},{patch_size=1,optimizer_state=\"keep\"}]", "stages[1].optimizer_state"),
     ];
     for (set, key) in refused {
-        let changes = config::identity_changes(&old, &demo(&["training.tokens=3M", set]).unwrap().config);
+        let changes = changes(&old, &demo(&["training.tokens=3M", set]).unwrap().config);
         assert_eq!(changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>(), [key], "{set}");
     }
-    let other_budget = config::identity_changes(&old, &demo(&["training.steps=9"]).unwrap().config);
+    let other_budget = changes(&old, &demo(&["training.steps=9"]).unwrap().config);
     let shown: Vec<_> = other_budget.iter().map(|change| (change.key.as_str(), change.old.as_str(), change.new.as_str())).collect();
     assert_eq!(shown, [("training.steps", "not set", "9"), ("training.tokens", "3000000", "not set")]);
-    let one_stage = config::identity_changes(&old, &demo(&["training.tokens=3M", "stages=[{patch_size=4,share=\"2/3\"}]"]).unwrap().config);
+    let one_stage = changes(&old, &demo(&["training.tokens=3M", "stages=[{patch_size=4,share=\"2/3\"}]"]).unwrap().config);
     assert!(one_stage.iter().any(|change| change.key == "stages[1].patch_size" && change.new == "not set"), "{one_stage:?}");
 }
 
@@ -520,7 +539,7 @@ fn changes_of_speed_and_looks_are_the_same_run() {
         let sets = if set.starts_with("data.files") { vec![set] } else { vec!["data.files=a.txt", set] };
         let new = demo(&sets).unwrap().config;
         assert_ne!(new, old, "{set} changes something");
-        assert_eq!(config::identity_changes(&old, &new), [], "{set}");
+        assert_eq!(changes(&old, &new), [], "{set}");
     }
 }
 
@@ -607,7 +626,7 @@ proptest! {
     fn what_is_written_is_read_back_exactly(sets in any_sets()) {
         let loaded = config::load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/home") }).unwrap();
         prop_assert_eq!(read_back(&loaded.config).unwrap(), loaded.config.clone());
-        prop_assert!(config::identity_changes(&loaded.config, &read_back(&loaded.config).unwrap()).is_empty());
+        prop_assert!(changes(&loaded.config, &read_back(&loaded.config).unwrap()).is_empty());
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Workplace {
     }
 
     fn request<'a>(data: &'a DataConfig, cache: &'a Path) -> PrepareRequest<'a> {
-        PrepareRequest { data, seed: 1, generated_tokens: 10_000, block_tokens: 8, cache }
+        PrepareRequest { data, seed: 1, generated_tokens: 10_000, block_tokens: 8, cache, trained_on: None }
     }
 
     fn prepare(&self, data: &DataConfig) -> Result<Prepared, DataError> {
@@ -74,7 +74,7 @@ impl Workplace {
 
 fn all(stream: &TokenStream) -> Vec<u32> {
     let mut ids = vec![0; stream.len() as usize];
-    stream.read(0, &mut ids);
+    stream.read(0, &mut ids).unwrap();
     ids
 }
 
@@ -354,7 +354,7 @@ fn every_patch_size_reads_the_same_tokens_in_the_same_order() {
     let epoch = loader.order.blocks_per_epoch() * 96;
     let read = |sequence: usize| {
         let mut ids = vec![0; 2 * epoch as usize];
-        ids.chunks_mut(sequence).enumerate().for_each(|(index, out)| loader.read((index * sequence) as u64, out));
+        ids.chunks_mut(sequence).enumerate().for_each(|(index, out)| loader.read((index * sequence) as u64, out).unwrap());
         ids
     };
     let whole = read(96);

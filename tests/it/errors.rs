@@ -289,6 +289,11 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "the files hold 3.0 GB, but a tokenizer can be trained on at most 2.1 GB",
             "name fewer files; a sample of the text is enough to train a tokenizer",
         ),
+        (
+            DataError::DamagedTokens { path: "/runs/.tokens/1f/text.tokens".into(), problem: "block 3 (tokens 0 to 9) is not what was written".into() },
+            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) is not what was written",
+            "check the disk, then remove the tokens, which prepares them again: rm -r /runs/.tokens/1f",
+        ),
         (DataError::Interrupted, "preparing the text was interrupted", "run the same command again"),
     ]
 }
@@ -317,7 +322,8 @@ fn number_of_data_error(error: &DataError) -> usize {
         DataError::Exists { .. } => 19,
         DataError::VocabularyTooSmall { .. } => 20,
         DataError::TooMuchText { .. } => 21,
-        DataError::Interrupted => 22,
+        DataError::DamagedTokens { .. } => 22,
+        DataError::Interrupted => 23,
     }
 }
 
@@ -370,6 +376,6 @@ fn every_error_of_the_plan_is_said_in_words() {
 #[test]
 fn every_error_of_the_data_is_said_in_words() {
     let table: Vec<_> = reading_errors().into_iter().chain(other_data_errors()).collect();
-    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 23);
+    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 24);
     check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
 }

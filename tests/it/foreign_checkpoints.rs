@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use patchtui::config::RecordedConfig;
 use patchtui::engine::named_tensor::{NamedTensor, matrix_dims};
 use patchtui::engine::tensor_file::{TensorFile, write_tensors};
 use patchtui::run::{
-    Checkpoint, Checkpoints, DataOrder, MODEL_FILE, ModelOutline, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
-    TrainerState,
+    Checkpoint, Checkpoints, DataOrder, LineHashes, MODEL_FILE, ModelOutline, NewCheckpoint, OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd,
+    RunEvent, TrainerState,
 };
 
 use crate::resume::{tiny_config, train};
@@ -50,7 +51,8 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &P
         permanent: manifest.permanent,
         tensor_bytes: 0,
         write_tensors: &mut |name, path| Ok(fs::copy(scratch.path().join(name), path).map(|_| ())?),
-        sync_lines: &|| Ok(()),
+        config: RecordedConfig::new(),
+        sync_lines: &|| Ok(LineHashes::new()),
         stop: &|| false,
     };
     checkpoints.save(new).unwrap();

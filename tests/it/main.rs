@@ -41,6 +41,8 @@ mod run_errors;
 mod run_files;
 mod sanitize;
 #[cfg(feature = "engine")]
+mod silent_changes;
+#[cfg(feature = "engine")]
 mod starts;
 #[cfg(feature = "engine")]
 mod steering;

@@ -72,7 +72,7 @@ fn checkpoints(directory: &Path) -> Vec<String> {
 }
 
 /// Every file of the newest checkpoint but the manifest, which holds times.
-fn final_bytes(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn final_bytes(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let newest = fs::read_dir(directory.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
     let files = fs::read_dir(newest).unwrap().map(|entry| entry.unwrap().path());
     let named = files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()));

@@ -17,5 +17,6 @@ mod tests;
 pub use cache::Cache;
 pub use compare::{Side, check, compare};
 pub use inputs::Place;
+pub use operations::step_tolerance;
 pub use report::{Checked, Failure, Report};
 pub use shapes::{Shape, shapes};

@@ -60,6 +60,11 @@ impl Tolerance {
     }
 }
 
+/// How far the results of a whole step may differ between two computations on the same GPU, relative to the largest value.
+pub fn step_tolerance(precision: Precision) -> f64 {
+    DIFFERENCES.of(precision)
+}
+
 /// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no switch (burn.md 5): 0.05 % for each
 /// product.
 const PRODUCTS: Tolerance = Tolerance { f32: 4e-3, bf16: 3e-2 };

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
-use crate::data::Loader;
+use crate::data::{DataError, Loader};
 use crate::engine::batch::Batch;
 use crate::engine::gradients::Gradients;
 use crate::engine::model::LlamaForCausalLM;
@@ -64,15 +64,18 @@ impl Accumulation {
     }
 
     /// Computes the next micro-batch of `text` and adds it; returns false if the run is to end.
-    pub(super) fn add_next(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> bool {
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    pub(super) fn add_next(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> Result<bool, DataError> {
         clock.run();
         let waiting = Instant::now();
-        let tokens = text.tokens(self.num_micro_batches);
+        let tokens = text.tokens(self.num_micro_batches)?;
         clock.count_data_wait(waiting.elapsed());
         let (batch, stop) = (text.upload(&tokens, with.workers), with.workers.stop.clone());
         let is_added = self.add(with, batch, move || stop.is_raised());
         clock.rest();
-        is_added
+        Ok(is_added)
     }
 
     /// Computes `batch`, the next micro-batch, under `watch` and adds it; returns false if it was given up.
@@ -89,6 +92,12 @@ impl Accumulation {
         true
     }
 
+    /// The loss, `[1, 1]`, and the gradient of every weight, with their names.
+    pub(super) fn results(&self) -> impl Iterator<Item = (String, Tensor<2>)> {
+        let loss = self.loss.iter().map(|loss| ("loss".to_owned(), loss.clone().reshape([1, 1])));
+        loss.chain(self.gradients.0.iter().map(|(name, gradient)| (format!("gradient of {name}"), gradient.clone())))
+    }
+
     /// The complete sum as the update needs it.
     pub(super) fn finish(self, input: &StepInput) -> StepGradients {
         let loss = self.loss.expect("an update has at least one micro-batch");
@@ -98,14 +107,17 @@ impl Accumulation {
 
 impl StepText<'_> {
     /// The sequences of micro-batch `idx`, one after another.
-    pub(super) fn tokens(&self, idx: usize) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(super) fn tokens(&self, idx: usize) -> Result<Vec<u32>, DataError> {
         let sequence = self.stage.sequence_tokens();
         let mut tokens = vec![0; self.stage.micro_batch_size * sequence];
         let start = self.data_position + (idx * tokens.len()) as u64;
         for (idx, out) in tokens.chunks_mut(sequence).enumerate() {
-            self.loader.read(start + (idx * sequence) as u64, out);
+            self.loader.read(start + (idx * sequence) as u64, out)?;
         }
-        tokens
+        Ok(tokens)
     }
 
     /// The same on the device.

@@ -150,7 +150,7 @@ impl StepBench {
         let (mut parts, mut sum) = (PartTimes::default(), Accumulation::default());
         while !sum.is_complete(stage) {
             let begun = Instant::now();
-            let batch = text.upload(&text.tokens(sum.num_micro_batches), &self.workers);
+            let batch = text.upload(&text.tokens(sum.num_micro_batches)?, &self.workers);
             wait_for(waits_for.as_ref());
             let mut ended = Instant::now();
             parts.data += ended - begun;

@@ -49,8 +49,9 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
         let hash = hash.get(..HASH_DIGITS).unwrap_or(hash);
         ("start", format!("the trained weights of {} (blake3 {hash}) instead of random ones; moments and Adam's count at zero", path.display()))
     });
+    let fork = facts.fork.get().map(|fork| ("fork", format!("weights, optimizer state and position of step {} of the run {}", fork.step, fork.run)));
     let device = device_reason.map(|reason| ("device", reason.to_owned()));
-    lines.into_iter().chain(start).chain(device).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+    lines.into_iter().chain(start).chain(fork).chain(device).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
 }
 
 fn precision(precision: Precision) -> &'static str {

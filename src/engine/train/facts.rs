@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use crate::config::{OptimizerState, RunConfig};
+use crate::config::{OptimizerState, RunConfig, identity_changes, recorded_config};
 use crate::data::BlockOrder;
 use crate::plan::RunPlan;
-use crate::run::{Checkpoint, DataOrder, Difference, ModelOutline, TrainerState};
+use crate::run::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
 
 /// What does not change while a run trains.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct RunFacts {
     pub(super) tokenizer: String,
     /// Hash of the weights that the run started from, if they were not random; known once they, or a checkpoint, were read.
     pub(super) initial_weights: OnceLock<String>,
+    /// Where the run was forked from another one; known once that, or a checkpoint of this run, was read.
+    pub(super) fork: OnceLock<Fork>,
 }
 
 /// A place in a run, between two updates.
@@ -34,8 +36,13 @@ pub(super) struct Place {
 }
 
 impl RunFacts {
-    /// The state of this run after `step` updates; all of it follows from the plan.
+    /// The state of this run after `step` updates; all of it follows from the plan and the fork.
     pub(super) fn state_after(&self, step: u64) -> TrainerState {
+        self.state_of_fork(step, self.fork.get())
+    }
+
+    /// The same if the run began at `fork`.
+    fn state_of_fork(&self, step: u64, fork: Option<&Fork>) -> TrainerState {
         let plan = &self.plan;
         // At a switch, what is saved belongs to the stage of the last update.
         let idx = plan.stage_idx_after(step.saturating_sub(1));
@@ -49,7 +56,7 @@ impl RunFacts {
             stage: idx,
             stage_step,
             patch_size: stage.patch_size,
-            optimizer_count: self.optimizer_count_after(idx, stage_step),
+            optimizer_count: self.optimizer_count_after(idx, step, fork),
             tokens: plan.cost_after(step).tokens,
             data_position,
             cursor: [place.epoch, place.block, place.part_offset_tokens],
@@ -65,14 +72,21 @@ impl RunFacts {
             }),
             initial_weights: self.initial_weights.get().cloned(),
             arithmetic: TrainerState::ARITHMETIC,
+            fork: fork.cloned(),
         }
     }
 
-    /// Updates since the moments were zero: those of this stage, and of the stages before it that handed their moments on.
-    fn optimizer_count_after(&self, idx: usize, stage_step: u64) -> u64 {
+    /// Updates since the moments were zero, after `step` updates in stage `idx`: those of this stage, of the stages before it
+    /// that handed their moments on, and those that a fork brought along.
+    fn optimizer_count_after(&self, idx: usize, step: u64, fork: Option<&Fork>) -> u64 {
         let stages = &self.plan.stages;
         let kept = stages[..=idx].iter().skip(1).rev().take_while(|stage| stage.optimizer_state == OptimizerState::Keep).count();
-        stage_step + stages[idx - kept..idx].iter().map(|stage| stage.steps).sum::<u64>()
+        let reset_at = stages[idx - kept].first_step;
+        match fork {
+            // The first stage resets nothing.
+            Some(fork) if reset_at < fork.step || idx == kept => fork.optimizer_count + (step - fork.step),
+            _ => step - reset_at,
+        }
     }
 
     /// Values of `checkpoint` that contradict this run; empty if it belongs to it.
@@ -87,7 +101,12 @@ impl RunFacts {
         if timed != stages {
             return difference("number of stages in active_seconds", timed, stages);
         }
-        let mut expected = self.state_after(state.step);
+        if let Some(change) = identity_changes(&checkpoint.manifest.config, &recorded_config(&self.config)).into_iter().next()
+            && !checkpoint.manifest.config.is_empty()
+        {
+            return vec![Difference { what: change.key, found: change.old, expected: change.new }];
+        }
+        let mut expected = self.state_of_fork(state.step, state.fork.as_ref().filter(|fork| fork.step <= state.step));
         let ends_stage = self.plan.stages.iter().any(|stage| stage.last_step() == state.step);
         if ends_stage && state.optimizer_count == 0 {
             // Saved after the next stage had reset the moments and before its first update.

@@ -105,6 +105,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         config: job.config,
         plan,
         initial_weights: OnceLock::new(),
+        fork: OnceLock::new(),
     });
     let workers = Workers::start(device, inbox.stop_flag().clone())?;
     let find = {
@@ -130,9 +131,15 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         plan: plan.into(),
     })));
     plan.warnings.iter().cloned().for_each(warn);
+    if prepared.text_has_changed {
+        warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
+    }
     if start.is_inexact {
         let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
+    }
+    for file in &start.changed_lines {
+        warn(format!("{file} was changed after the checkpoint of step {} was saved: its lines are not what this run wrote", start.reached.step));
     }
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
     if prepared.validation.len().min(plan.evaluation_tokens) < config.training.context_length as u64 {
@@ -173,9 +180,17 @@ fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
     let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
+    let trained_on = job.checkpoints().newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
     let (job, events, stop) = (job.clone(), events.clone(), inbox.stop_flag().clone());
     let prepared = run_unless_stopped(inbox.stop_flag(), PREPARATION_GRACE, move || {
-        let request = PrepareRequest { data: &job.config.data, seed: job.config.seed, generated_tokens, block_tokens, cache: &job.cache };
+        let request = PrepareRequest {
+            data: &job.config.data,
+            seed: job.config.seed,
+            generated_tokens,
+            block_tokens,
+            cache: &job.cache,
+            trained_on: trained_on.as_deref(),
+        };
         prepare(&request, &mut |activity: &str, done: u64, total: Option<u64>| {
             events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
             if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

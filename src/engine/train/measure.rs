@@ -137,7 +137,7 @@ impl Measuring {
             return Ok(Measurement::NoText);
         }
         let mut tokens = vec![0; num_sequences * sequence];
-        self.text.validation.read(0, &mut tokens);
+        self.text.validation.read(0, &mut tokens)?;
         let device = &self.workers.device.device;
         let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
         let (model, config) = (model.clone(), self.facts.config.activations.clone());

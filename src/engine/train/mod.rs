@@ -6,6 +6,7 @@
 mod trainer;
 
 mod accumulate;
+mod audit;
 mod bench;
 mod clock;
 mod learner;

@@ -34,7 +34,7 @@ pub(super) fn prompts(config: &RunConfig, text: &MeasuredText) -> Result<Vec<Sam
         TextSource::Generated(_) => STORY_PROMPTS.iter().map(|text| written(text)).collect(),
         TextSource::Files(_) => {
             let mut ids = vec![0; PROMPT_TOKENS.min(validation.len() as usize)];
-            validation.read(0, &mut ids);
+            validation.read(0, &mut ids)?;
             let SamplePrompt { ids, text } = whole_characters(tokenizer, &ids);
             let bos = bos.filter(|bos| ids.first() != Some(bos));
             Ok(vec![SamplePrompt { ids: bos.into_iter().chain(ids).collect(), text }])

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::recorded_config;
 use crate::engine::checkpoint::{Snapshot, save};
 use crate::engine::error::EngineError;
 use crate::engine::train::facts::RunFacts;
@@ -58,8 +59,14 @@ impl Saving {
         learner.check_poison(point.step)?;
         let started = Instant::now();
         let state = TrainerState { optimizer_count: learner.optimizer().count, has_measured: point.has_measured, ..self.facts.state_after(point.step) };
-        let snapshot =
-            Snapshot { model: learner.model(), optimizer: learner.optimizer(), state, active_seconds: point.active_seconds, permanent: point.permanent };
+        let snapshot = Snapshot {
+            model: learner.model(),
+            optimizer: learner.optimizer(),
+            state,
+            active_seconds: point.active_seconds,
+            permanent: point.permanent,
+            config: recorded_config(&self.facts.config),
+        };
         let (checkpoint, is_new) = save(&self.checkpoints, snapshot, &self.events, &self.stop)?;
         let info = CheckpointInfo {
             step: point.step,

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use crate::engine::checkpoint::load_optimizer;
 use crate::engine::device::ComputeDevice;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, ForkError};
 use crate::engine::hugging_face::HuggingFaceError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::{ModelFiles, OpenError, read_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::run::{Checkpoint, Checkpoints, Rejected, StopFlag, TrainerState};
+use crate::run::{Checkpoint, Checkpoints, Fork, FoundCheckpoint, Rejected, StopFlag, TrainerState};
 
 /// What training starts from.
 pub(super) struct Start {
@@ -23,6 +23,8 @@ pub(super) struct Start {
     pub(super) resumed_from: Option<u64>,
     /// Whether that checkpoint was computed in another order than this version computes.
     pub(super) is_inexact: bool,
+    /// Files of lines that are not what they were when that checkpoint was written.
+    pub(super) changed_lines: Vec<String>,
     /// Where training is.
     pub(super) reached: Reached,
 }
@@ -54,7 +56,7 @@ impl Start {
         let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => Ok((Self::from_checkpoint(&checkpoint, facts, device)?, rejected)),
-            (None, None) if rejected.is_empty() => Ok((Self::anew(facts, device)?, rejected)),
+            (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
             // To begin again would throw away what was trained, for a reason that only the user knows.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
             (None, Some((at_step, difference))) if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") => {
@@ -62,6 +64,27 @@ impl Start {
             }
             (None, Some((at_step, difference))) => Err(EngineError::OtherRun { step: at_step, difference }),
         }
+    }
+
+    /// The start of a run that has not saved anything yet.
+    fn first(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+        match &facts.config.training.fork_from {
+            Some(path) => Self::fork(path, facts, device),
+            None => Self::anew(facts, device),
+        }
+    }
+
+    /// Begins at the checkpoint of another run. What is due at that step is measured again: the new run is complete by itself.
+    fn fork(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+        let FoundCheckpoint { checkpoint, run, .. } = FoundCheckpoint::at(path).map_err(ForkError::Find)?;
+        let fork = Fork { run: run.name(), step: checkpoint.state.step, optimizer_count: checkpoint.state.optimizer_count };
+        check_fork(&checkpoint.state, facts)?;
+        facts.fork.get_or_init(|| fork);
+        let start = Self::from_checkpoint(&checkpoint, facts, device)?;
+        let mut active_seconds = checkpoint.manifest.active_seconds;
+        active_seconds.resize(facts.plan.stages.len(), 0.0);
+        let reached = Reached { active_seconds, has_measured: false, ..start.reached };
+        Ok(Self { resumed_from: None, changed_lines: Vec::new(), reached, ..start })
     }
 
     fn anew(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
@@ -73,7 +96,7 @@ impl Start {
             model
         };
         let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
-        Ok(Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, reached })
+        Ok(Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, changed_lines: Vec::new(), reached })
     }
 
     fn from_checkpoint(checkpoint: &Checkpoint, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
@@ -83,9 +106,39 @@ impl Start {
         if let Some(hash) = &state.initial_weights {
             facts.initial_weights.get_or_init(|| hash.clone());
         }
+        if let Some(fork) = &state.fork {
+            facts.fork.get_or_init(|| fork.clone());
+        }
         let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
-        Ok(Self { model, optimizer, resumed_from: Some(state.step), is_inexact: state.arithmetic != TrainerState::ARITHMETIC, reached })
+        Ok(Self {
+            model,
+            optimizer,
+            resumed_from: Some(state.step),
+            is_inexact: state.arithmetic != TrainerState::ARITHMETIC,
+            changed_lines: checkpoint.run().map_or_else(Vec::new, |run| checkpoint.manifest.changed_lines(run)),
+            reached,
+        })
     }
+}
+
+/// Refuses a fork whose past the plan of this run does not have.
+fn check_fork(state: &TrainerState, facts: &RunFacts) -> Result<(), ForkError> {
+    let step = state.step;
+    if step >= facts.plan.steps {
+        return Err(ForkError::PlanEnds { step, steps: facts.plan.steps });
+    }
+    let expected = facts.state_after(step);
+    let past = [
+        state.model.as_ref().zip(expected.model.as_ref()).is_some_and(|(found, planned)| found != planned).then_some("model"),
+        state.tokenizer.as_ref().zip(expected.tokenizer.as_ref()).is_some_and(|(found, planned)| found != planned).then_some("data.tokenizer"),
+    ];
+    if let Some(section) = past.into_iter().flatten().next() {
+        return Err(ForkError::OtherNetwork { section });
+    }
+    if state.tokens != expected.tokens {
+        return Err(ForkError::OtherTokens { step, found: state.tokens, planned: expected.tokens });
+    }
+    Ok(())
 }
 
 /// The weights in the directory `path`, and their hash for the checkpoints of this run.

@@ -162,13 +162,39 @@ fn a_cpu_fails_at_the_poisoned_step_itself() {
 }
 
 #[test]
+fn an_audit_finds_a_single_wrong_weight_and_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut trainer, _events) = trainer(folder.path(), &text(), true, 1);
+    assert_eq!(trainer.audit_of_first_step(&mut |_| {}), None);
+    let mismatch = trainer.audit_of_first_step(&mut |learner| {
+        learner.change_model(|mut model| {
+            let [rows, columns] = model.model.embed_tokens.weight.values.dims();
+            let mut factors = vec![1.0_f32; rows * columns];
+            factors[usize::from(b'q') * columns] = 1.0 + f32::EPSILON;
+            let factors = Tensor::from_data(TensorData::new(factors, [rows, columns]), &model.model.embed_tokens.weight.values.device());
+            model.model.embed_tokens.weight.values = model.model.embed_tokens.weight.values * factors;
+            model
+        });
+    });
+    let text = mismatch.expect("the second computation used another weight");
+    assert!(text.contains("computed twice, its ") && text.contains("of the largest value"), "{text}");
+}
+
+#[test]
 fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
     // Wherever the validation text and the prompt are cut, one of these begins and one ends inside a character.
     for shift in 0..4 {
         let folder = tempfile::tempdir().unwrap();
         let text = "x".repeat(shift) + &"漢😀é".repeat(500);
         let config = config(folder.path(), text.as_bytes(), 1);
-        let request = PrepareRequest { data: &config.data, seed: config.seed, generated_tokens: 0, block_tokens: 16, cache: &folder.path().join("tokens") };
+        let request = PrepareRequest {
+            data: &config.data,
+            seed: config.seed,
+            generated_tokens: 0,
+            block_tokens: 16,
+            cache: &folder.path().join("tokens"),
+            trained_on: None,
+        };
         let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
         let measured = MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer, tasks: Suite::default() };
         let prompts = prompts(&config, &measured).unwrap();

@@ -14,6 +14,7 @@ use crate::engine::faults::unreported;
 use crate::engine::ops::positions::Positions;
 use crate::engine::step::StepInput;
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
+use crate::engine::train::audit::{Mismatch, audit};
 use crate::engine::train::clock::Clock;
 use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::learner::{Learner, Measured, UpdateRule};
@@ -27,7 +28,7 @@ use crate::plan::StagePlan;
 use crate::run::format;
 use crate::run::{
     CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome, RunEnd, RunEvent, StageLedger, StageStart, StepMetrics,
-    StopLevel, Trouble,
+    StopLevel, Trouble, Warning,
 };
 
 /// Trains one run.
@@ -167,9 +168,13 @@ impl Trainer {
             }
             let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
             let text = StepText { loader: &self.loader, data_position, stage };
-            if !sum.add_next(with, text, &mut self.clock) {
+            if !sum.add_next(with, text, &mut self.clock)? {
                 // A step that is not complete is dropped.
                 return Ok(None);
+            }
+            if sum.num_micro_batches == 1 && self.is_audit_due() {
+                let mismatch = audit(&sum, with, text, self.facts.config.training.precision)?;
+                self.warn_of_mismatch(mismatch);
             }
         }
         self.clock.run();
@@ -183,6 +188,19 @@ impl Trainer {
         self.clock.rest();
         self.clock.count_step();
         Ok(Some(measured))
+    }
+
+    /// Whether the step that is being taken is computed twice.
+    fn is_audit_due(&self) -> bool {
+        let every = self.facts.config.training.audit_every;
+        every > 0 && (self.step + 1).is_multiple_of(every)
+    }
+
+    fn warn_of_mismatch(&self, mismatch: Option<Mismatch>) {
+        if let Some(mismatch) = mismatch {
+            let message = format!("audit of step {}: a micro-batch was {mismatch}: this hardware may compute wrong results", self.step + 1);
+            self.events.send(RunEvent::Warning(Warning { message }));
+        }
     }
 
     /// Where the next update begins in the order of the data.
@@ -366,6 +384,22 @@ impl Trainer {
     /// What is known about its run.
     pub(super) fn facts(&self) -> &RunFacts {
         &self.facts
+    }
+
+    /// Computes the first micro-batch, lets `break_it` change what learns, and audits; returns what the warning would say.
+    pub(super) fn audit_of_first_step(&mut self, break_it: &mut dyn FnMut(&mut Learner)) -> Option<String> {
+        let facts = Arc::clone(&self.facts);
+        let stage = &facts.plan.stages[0];
+        let shared = self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
+        let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: false };
+        let text = StepText { loader: &self.loader, data_position: 0, stage };
+        let mut first = Accumulation::default();
+        let with = Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
+        first.add_next(with, text, &mut self.clock).expect("the text is readable");
+        break_it(&mut self.learner);
+        let with = Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
+        let mismatch = audit(&first, with, text, facts.config.training.precision).expect("the CPU computes");
+        mismatch.map(|mismatch| mismatch.to_string())
     }
 
     /// What learns, for a test to look at and to break.

@@ -7,8 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::RecordedConfig;
 use crate::run::checkpoint::manifest::describe;
-use crate::run::checkpoint::{Checkpoint, CheckpointError, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::checkpoint::{Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::is_same;
 use crate::run::{Disk, Operation, RunDirectory};
 
@@ -42,8 +43,10 @@ pub struct NewCheckpoint<'a> {
     pub tensor_bytes: u64,
     /// Writes one of the two files of tensors, by its name, at a path.
     pub write_tensors: &'a mut dyn FnMut(&'static str, &Path) -> Result<(), TensorError>,
-    /// Returns when every line of the run up to this step is on the disk.
-    pub sync_lines: &'a dyn Fn() -> io::Result<()>,
+    /// Configuration of the run, to be recorded.
+    pub config: RecordedConfig,
+    /// Returns when every line of the run up to this step is on the disk, with their hashes.
+    pub sync_lines: &'a dyn Fn() -> io::Result<LineHashes>,
     /// Whether the run was told to end without a checkpoint.
     pub stop: &'a dyn Fn() -> bool,
 }
@@ -164,7 +167,7 @@ impl Checkpoints {
 
     fn write(&self, scratch: &Path, path: &Path, new: NewCheckpoint<'_>) -> Result<Checkpoint, CheckpointError> {
         let at = CheckpointError::at;
-        (new.sync_lines)().map_err(CheckpointError::Lines)?;
+        let lines = (new.sync_lines)().map_err(CheckpointError::Lines)?;
         self.disk.remove_folder(scratch).map_err(at(scratch))?;
         let (needed, free) = (SMALL_FILES_BYTES + new.tensor_bytes, self.free_bytes()?);
         if free < needed {
@@ -200,6 +203,8 @@ impl Checkpoints {
             active_seconds: new.active_seconds,
             data_fingerprint: new.state.data_fingerprint.clone(),
             files,
+            config: new.config,
+            lines,
         };
         let file = scratch.join(MANIFEST_FILE);
         self.write_json(&file, manifest.to_json())?;

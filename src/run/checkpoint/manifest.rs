@@ -1,13 +1,13 @@
 //! `manifest.json`: written last, it lists a checkpoint's files with their hashes, and holds a hash of itself.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::PatchSize;
+use crate::config::{PatchSize, RecordedConfig};
 use crate::run::checkpoint::{CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::{open_regular, read_small};
 
@@ -38,7 +38,16 @@ pub struct Manifest {
     pub data_fingerprint: String,
     /// Size and hash of every other file.
     pub files: BTreeMap<String, FileEntry>,
+    /// Configuration that trained it, as TOML text by key; empty in checkpoints of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: RecordedConfig,
+    /// Size and hash of the lines that the run had written before, by file; empty in checkpoints of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lines: LineHashes,
 }
+
+/// Size and hash of the first bytes of each file of lines.
+pub type LineHashes = BTreeMap<String, FileEntry>;
 
 /// Size and hash of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +114,13 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The files of lines in `run` whose first bytes are not what they were when the checkpoint was written.
+    #[must_use]
+    pub fn changed_lines(&self, run: &Path) -> Vec<String> {
+        let is_unchanged = |(name, written): &(&String, &FileEntry)| hash_start(&run.join(name), written.bytes).is_ok_and(|found| found == written.blake3);
+        self.lines.iter().filter(|entry| !is_unchanged(entry)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Bytes of all files that it lists.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -134,6 +150,12 @@ impl Checkpoint {
             }
         }
         Self::read_claims(path)
+    }
+
+    /// The directory of its run.
+    #[must_use]
+    pub fn run(&self) -> Option<&Path> {
+        self.path.parent()?.parent()
     }
 
     /// The checkpoint in `path` by its own claims; its tensors are not checked.
@@ -176,6 +198,13 @@ pub(super) fn describe(path: &Path, stop: &dyn Fn() -> bool) -> Result<FileEntry
         }
     }
     Ok(FileEntry { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// Hash of the first `bytes` bytes of the file at `path`, or of all of them if there are fewer.
+fn hash_start(path: &Path, bytes: u64) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(open_regular(path)?.take(bytes))?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn read_state(folder: &Path) -> Result<TrainerState, CheckpointError> {

@@ -12,8 +12,8 @@ mod state;
 pub use error::CheckpointError;
 pub use find::{FindCheckpointError, FoundCheckpoint};
 pub use folder::{Checkpoints, NewCheckpoint, Rejected};
-pub use manifest::{Checkpoint, FileEntry, Manifest};
-pub use state::{DataOrder, Difference, TrainerState};
+pub use manifest::{Checkpoint, FileEntry, LineHashes, Manifest};
+pub use state::{DataOrder, Difference, Fork, TrainerState};
 
 /// Weights, by Hugging Face's names.
 pub const MODEL_FILE: &str = "model.safetensors";
