@@ -134,13 +134,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     if prepared.text_has_changed {
         warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
     }
-    if start.is_inexact {
-        let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
-        warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
-    }
-    for file in &start.changed_lines {
-        warn(format!("{file} was changed after the checkpoint of step {} was saved: its lines are not what this run wrote", start.reached.step));
-    }
+    warn_about_start(&start, &warn);
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
     if prepared.validation.len().min(plan.evaluation_tokens) < config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
@@ -232,6 +226,17 @@ fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     let file = PlanFile { format_version: FORMAT_VERSION, plan: plan.into() };
     let text = serde_json::to_string_pretty(&file).map_err(|error| io(error.into()))?;
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
+}
+
+/// Warns about what a resume cannot make good.
+fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
+    if start.is_inexact {
+        let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
+        warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
+    }
+    for file in &start.changed_lines {
+        warn(format!("{file} was changed after the checkpoint of step {} was saved: its lines are not what this run wrote", start.reached.step));
+    }
 }
 
 /// Warns early if the disk will be full later.
