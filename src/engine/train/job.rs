@@ -19,15 +19,12 @@ use crate::engine::train::trainer::{Equipment, Trainer};
 use crate::engine::train::wall_time::first_deadline;
 use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
-use crate::plan::{Corpus, RunPlan, block_tokens};
+use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
+    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
     TrialSteps, Trouble, Warning, replace_file,
 };
 use crate::tasks::Suite;
-
-/// Training tokens that a generator makes when the budget does not say how many are read.
-const GENERATED_TOKENS: u64 = 2_000_000;
 
 /// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
@@ -129,7 +126,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         decisions: decisions(&facts, device_reason.as_deref()),
         plan: plan.into(),
     })));
-    plan.warnings.iter().cloned().for_each(warn);
+    report_remarks(plan, events);
     if start.is_inexact {
         let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
@@ -144,6 +141,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     let Some(tokens_per_second) = try_stages(&workers, plan, &start.model.in_precision(config.training.precision), config.training.recompute)? else {
         return Ok(None);
     };
+    walltime_warning(&facts, &start, &tokens_per_second).into_iter().for_each(warn);
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
     let tasks = Suite::load(&facts.config.tasks.names, facts.config.tasks.data.as_deref(), facts.config.tasks.limit)?;
     let equipment = Equipment {
@@ -217,6 +215,19 @@ fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     let file = PlanFile { format_version: FORMAT_VERSION, plan: plan.into() };
     let text = serde_json::to_string_pretty(&file).map_err(|error| io(error.into()))?;
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
+}
+
+/// What the plan tells the user.
+fn report_remarks(plan: &RunPlan, events: &EventSender) {
+    let warnings = plan.warnings.iter().cloned().map(|message| RunEvent::Warning(Warning { message }));
+    let notes = plan.notes.iter().cloned().map(|message| RunEvent::Note(Note { message }));
+    warnings.chain(notes).for_each(|event| events.send(event));
+}
+
+/// What to say about a wall-time limit that is shorter than the run; an attempt that resumes is meant to be one of several.
+fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) -> Option<String> {
+    let limit = facts.config.training.max_walltime.filter(|_| start.resumed_from.is_none())?;
+    facts.plan.walltime_warning(limit.0, tokens_per_second)
 }
 
 /// Warns early if the disk will be full later.
