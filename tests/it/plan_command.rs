@@ -175,7 +175,7 @@ fn a_run_says_what_its_plan_says_and_tells_notes_from_warnings() {
     let events = fs::read_to_string(folder.path().join("runs/demo/events.jsonl")).unwrap();
     assert!(events.contains("{\"type\":\"note\",\"message\":\"dropped "), "{events}");
     let limited = ["run", "demo", "--no-tui", "--name", "limited", "--set", "training.max_walltime=2s", "--set", "training.tokens=100M"];
-    let (code, out, errors) = patchtui(folder.path(), None, &limited);
+    let (code, out, errors) = patchtui(folder.path(), None, &[&limited[..], &text[..6]].concat());
     assert_eq!(code, 75, "{errors}");
     let warning = "warning: training.max_walltime is shorter than the run: it would stop in stage 1 of 2 (K = 4), at about step";
     assert!(out.contains(warning), "{out}");
