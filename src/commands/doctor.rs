@@ -13,7 +13,7 @@ use crate::commands::CommandError;
 use crate::commands::devices::{Chosen, Probe};
 use crate::commands::doctor_lines::lines;
 use crate::commands::logout::Logout;
-use crate::commands::machine::{available_memory, total_memory};
+use crate::commands::machine::Memory;
 use crate::commands::processor::Processor;
 use crate::commands::storage::Storage;
 use crate::config::DeviceChoice;
@@ -67,15 +67,6 @@ pub struct Advice {
     pub message: String,
     /// What to type or change.
     pub hint: String,
-}
-
-/// Memory in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Memory {
-    /// What this process can still allocate, limits included.
-    pub available: Option<u64>,
-    /// What the machine has.
-    pub total: Option<u64>,
 }
 
 /// What can compute.
@@ -148,7 +139,7 @@ fn examine(runs_dir: &Path) -> Findings {
         kernels: Some(crate::engine::instruction_set::vector_instructions()),
         #[cfg(not(feature = "engine"))]
         kernels: None,
-        memory: Memory { available: available_memory(), total: total_memory() },
+        memory: Memory::of_this_machine(),
         disk: Storage::of(runs_dir),
         devices: Devices { built_in, probe, auto },
         logout: Logout::of_this_process(),

@@ -5,6 +5,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use crate::commands::doctor::{Advice, Findings};
+use crate::commands::machine::Memory;
 use crate::report::format;
 use crate::run::sanitize_line;
 
@@ -41,15 +42,21 @@ fn machine(found: &Findings, text: &mut String) {
     let threads = format!(", {} thread{} usable", processor.usable_threads, plural(processor.usable_threads));
     row("processor", &format!("{}{cores}{threads}", processor.model.as_deref().unwrap_or("unknown")), text);
     row("vectors", &format!("{}; kernels: {}", processor.vectors(), found.kernels.unwrap_or("none, this build has no engine")), text);
-    let memory = match (found.memory.available, found.memory.total) {
-        (Some(available), Some(total)) => format!("{} available of {}", format::bytes(available), format::bytes(total)),
-        (Some(available), None) => format!("{} available", format::bytes(available)),
-        (None, _) => "unknown".to_owned(),
-    };
-    row("memory", &memory, text);
+    row("memory", &memory(&found.memory), text);
     let network = found.disk.network.map_or(String::new(), |kind| format!(" ({kind})"));
     let free = found.disk.free.map_or_else(|| "unknown".to_owned(), format::bytes);
     row("disk", &format!("{free} free{network} for {}", found.disk.folder.display()), text);
+}
+
+/// `24.9 GB available of 25.3 GB, and 11.5 GB of swap`.
+fn memory(memory: &Memory) -> String {
+    let Some(available) = memory.available else { return "unknown".to_owned() };
+    let swap = memory.swap.unwrap_or(0);
+    let total = memory.total.map_or_else(String::new, |total| format!(" of {}", format::bytes(total)));
+    let and_swap = if swap > 0 { format!(", and {} of swap", format::bytes(swap)) } else { String::new() };
+    let limit = memory.limit.filter(|limit| memory.total.is_none_or(|total| *limit < total));
+    let limit = limit.map_or_else(String::new, |limit| format!("; control group limit {}", format::bytes(limit)));
+    format!("{} available{total}{and_swap}{limit}", format::bytes(available - swap))
 }
 
 fn devices(found: &Findings, text: &mut String) {
@@ -138,6 +145,16 @@ mod tests {
         row("label", &"words and ".repeat(20), &mut text);
         assert!(text.lines().count() > 2 && text.lines().all(|line| line.width() <= WIDTH), "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with(&" ".repeat(INDENT)) && !line.starts_with(&" ".repeat(INDENT + 1))), "{text}");
+    }
+
+    #[test]
+    fn no_more_memory_is_available_than_there_is() {
+        let gb = |gigabytes: u64| Some(gigabytes * 1_000_000_000);
+        let all = Memory { available: gb(36), swap: gb(11), limit: None, total: gb(26) };
+        assert_eq!(memory(&all), "25.0 GB available of 26.0 GB, and 11.0 GB of swap");
+        assert_eq!(memory(&Memory { swap: gb(0), available: gb(25), ..all }), "25.0 GB available of 26.0 GB");
+        assert_eq!(memory(&Memory { swap: gb(0), available: gb(3), limit: gb(4), ..all }), "3.00 GB available of 26.0 GB; control group limit 4.00 GB");
+        assert_eq!(memory(&Memory { available: None, ..all }), "unknown");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Resu
 }
 
 /// Where prepared text is kept for all runs of a folder.
-fn token_cache(directory: &RunDirectory) -> PathBuf {
+pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
     directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
 }
 

@@ -1,33 +1,60 @@
 //! Memory that this machine has available for a run.
 //!
-//! Reads `/proc`, control groups and resource limits; what cannot be read counts as unlimited. Start at [`available_memory`].
+//! Reads `/proc`, control groups and resource limits; what cannot be read counts as unlimited. Start at [`Memory::of_this_machine`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
 
-/// Bytes that this process can still allocate: the least of what the machine, its control groups and its resource limits
-/// leave. `None` if nothing is known.
-#[must_use]
-pub fn available_memory() -> Option<u64> {
-    let read = |path: &Path| fs::read_to_string(path).ok();
-    let meminfo = read(Path::new("/proc/meminfo")).unwrap_or_default();
-    let swap = kilobytes(&meminfo, "SwapFree:").unwrap_or(0);
-    let machine = kilobytes(&meminfo, "MemAvailable:");
-    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
-    let group = group_folders(&groups).iter().filter_map(|folder| group_headroom(folder, &read)).min();
-    // What does not fit into memory may still fit into swap: slow, but not impossible.
-    let with_swap = [machine, group].into_iter().flatten().min().map(|bytes| bytes.saturating_add(swap));
-    let status = read(Path::new("/proc/self/status")).unwrap_or_default();
-    let below = |limit: Resource, used: &str| getrlimit(limit).current.map(|limit| limit.saturating_sub(kilobytes(&status, used).unwrap_or(0)));
-    [with_swap, below(Resource::As, "VmSize:"), below(Resource::Data, "VmData:")].into_iter().flatten().min()
+/// Memory of this machine, in bytes; `None` where nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What this process can still allocate, swap and limits included.
+    pub available: Option<u64>,
+    /// The part of it that is swap: slow, but not impossible.
+    pub swap: Option<u64>,
+    /// The lowest limit of the control groups that hold this process.
+    pub limit: Option<u64>,
+    /// What the machine has, without swap.
+    pub total: Option<u64>,
 }
 
-/// Bytes of memory that the machine has; `None` if unknown.
+/// Bytes that this process can still allocate. `None` if nothing is known.
 #[must_use]
-pub fn total_memory() -> Option<u64> {
-    kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:")
+pub fn available_memory() -> Option<u64> {
+    Memory::of_this_machine().available
+}
+
+impl Memory {
+    /// The least of what the machine, the control groups and the resource limits of this process leave.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let read = |path: &Path| fs::read_to_string(path).ok();
+        let status = read(Path::new("/proc/self/status")).unwrap_or_default();
+        let below = |limit: Resource, used: &str| getrlimit(limit).current.map(|limit| limit.saturating_sub(kilobytes(&status, used).unwrap_or(0)));
+        let most = [below(Resource::As, "VmSize:"), below(Resource::Data, "VmData:")].into_iter().flatten().min();
+        Self::of(most, &read)
+    }
+
+    /// As `read` shows it; resource limits leave at `most` so many bytes.
+    fn of(most: Option<u64>, read: &dyn Fn(&Path) -> Option<String>) -> Self {
+        let meminfo = read(Path::new("/proc/meminfo")).unwrap_or_default();
+        let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+        let groups: Vec<Group> = group_folders(&groups).iter().filter_map(|folder| Group::read(folder, read)).collect();
+        let least = |of_machine: Option<u64>, of_group: fn(&Group) -> Option<u64>| groups.iter().filter_map(of_group).chain(of_machine).min();
+        let memory = least(kilobytes(&meminfo, "MemAvailable:"), |group| group.memory);
+        let swap = least(Some(kilobytes(&meminfo, "SwapFree:").unwrap_or(0)), |group| group.swap);
+        let with_swap = memory.map(|memory| memory.saturating_add(swap.unwrap_or(0)));
+        let available = [with_swap, most].into_iter().flatten().min();
+        Self {
+            available,
+            swap: available.zip(memory).map(|(available, memory)| available.saturating_sub(memory)),
+            limit: least(None, |group| group.limit),
+            total: kilobytes(&meminfo, "MemTotal:"),
+        }
+    }
 }
 
 /// The value of a line like `MemAvailable:   24000 kB`, in bytes.
@@ -54,15 +81,35 @@ fn group_folders(groups: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// What the limit of one control group (version 2 or 1) leaves; memory that only caches files does not count as used.
-fn group_headroom(folder: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
-    let number = |name: &str| read(&folder.join(name))?.trim().parse::<u64>().ok();
-    let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
-    let used = number("memory.current").or_else(|| number("memory.usage_in_bytes")).unwrap_or(0);
-    let statistics = read(&folder.join("memory.stat")).unwrap_or_default();
-    let statistic = |name: &str| statistics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok());
-    let cached: u64 = ["inactive_file", "active_file"].iter().filter_map(|name| statistic(&format!("total_{name}")).or_else(|| statistic(name))).sum();
-    Some(limit.saturating_sub(used.saturating_sub(cached)))
+/// What one control group (version 2 or 1) allows, in bytes; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Group {
+    /// Its memory limit.
+    limit: Option<u64>,
+    /// What that leaves; memory that only caches files does not count as used.
+    memory: Option<u64>,
+    /// Swap that it may still use.
+    swap: Option<u64>,
+}
+
+impl Group {
+    /// Version 1 writes numbers like this where there is no limit.
+    const UNLIMITED: u64 = 1 << 60;
+
+    fn read(folder: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<Self> {
+        let number = |name: &str| read(&folder.join(name))?.trim().parse::<u64>().ok().filter(|number| *number < Self::UNLIMITED);
+        let statistics = read(&folder.join("memory.stat")).unwrap_or_default();
+        let statistic = |name: &str| statistics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok());
+        let cached: u64 = ["inactive_file", "active_file"].iter().filter_map(|name| statistic(&format!("total_{name}")).or_else(|| statistic(name))).sum();
+        let left = |limit: u64, used: Option<u64>| limit.saturating_sub(used.unwrap_or(0).saturating_sub(cached));
+        let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"));
+        let memory = limit.map(|limit| left(limit, number("memory.current").or_else(|| number("memory.usage_in_bytes"))));
+        let own_swap = number("memory.swap.max").map(|limit| limit.saturating_sub(number("memory.swap.current").unwrap_or(0)));
+        // Version 1 limits memory and swap together.
+        let together = number("memory.memsw.limit_in_bytes").map(|limit| left(limit, number("memory.memsw.usage_in_bytes")));
+        let swap = own_swap.or_else(|| Some(together?.saturating_sub(memory?)));
+        (limit.is_some() || swap.is_some()).then_some(Self { limit, memory, swap })
+    }
 }
 
 #[cfg(test)]
@@ -88,10 +135,7 @@ mod tests {
 
     #[test]
     fn a_group_leaves_its_limit_less_what_is_used_and_cannot_be_dropped() {
-        let headroom = |files: &[(&str, &str)]| {
-            let read = |path: &Path| files.iter().find(|(name, _)| path.ends_with(name)).map(|(_, text)| (*text).to_owned());
-            group_headroom(Path::new("/group"), &read)
-        };
+        let headroom = |files: &[(&str, &str)]| Group::read(Path::new("/group"), &reader(files)).and_then(|group| group.memory);
         let version_2 = [("memory.max", "1000\n"), ("memory.current", "600\n"), ("memory.stat", "anon 300\ninactive_file 100\nactive_file 50\n")];
         assert_eq!(headroom(&version_2), Some(550));
         let version_1 = [
@@ -103,6 +147,36 @@ mod tests {
         assert_eq!(headroom(&[("memory.max", "max\n")]), None, "no limit");
         assert_eq!(headroom(&[]), None, "no such group");
         assert_eq!(headroom(&[("memory.max", "100"), ("memory.current", "600")]), Some(0));
+    }
+
+    /// Files by the end of their paths.
+    fn reader<'a>(files: &'a [(&'a str, &'a str)]) -> impl Fn(&Path) -> Option<String> + 'a {
+        |path| files.iter().find(|(name, _)| path.ends_with(name)).map(|(_, text)| (*text).to_owned())
+    }
+
+    #[test]
+    fn the_swap_of_the_machine_counts_as_far_as_the_group_may_use_it() {
+        const MACHINE: [(&str, &str); 2] =
+            [("meminfo", "MemTotal: 25 kB\nMemAvailable: 24 kB\nSwapFree: 11 kB\n"), ("self/cgroup", "0::/job\n4:memory:/job\n")];
+        let found = |files: &[(&str, &str)], most: Option<u64>| {
+            let memory = Memory::of(most, &reader(&[&MACHINE[..], files].concat()));
+            [memory.available, memory.swap, memory.limit, memory.total].map(|bytes| bytes.map(|bytes| bytes / 1024))
+        };
+        assert_eq!(found(&[], None), [Some(35), Some(11), None, Some(25)]);
+        assert_eq!(found(&[("memory.swap.max", "0")], None), [Some(24), Some(0), None, Some(25)], "a group without swap");
+        assert_eq!(found(&[("memory.swap.max", "max")], None), [Some(35), Some(11), None, Some(25)]);
+        let both = [("memory.max", "8192"), ("memory.current", "2048"), ("memory.swap.max", "4096"), ("memory.swap.current", "1024")];
+        assert_eq!(found(&both, None), [Some(9), Some(3), Some(8), Some(25)]);
+        let version_1 = [
+            ("memory.limit_in_bytes", "8192"),
+            ("memory.usage_in_bytes", "2048"),
+            ("memory.memsw.limit_in_bytes", "9216"),
+            ("memory.memsw.usage_in_bytes", "2048"),
+        ];
+        assert_eq!(found(&version_1, None), [Some(7), Some(1), Some(8), Some(25)], "memory and swap together");
+        let unlimited = [("memory.limit_in_bytes", "9223372036854771712"), ("memory.memsw.limit_in_bytes", "9223372036854771712")];
+        assert_eq!(found(&unlimited, None), [Some(35), Some(11), None, Some(25)]);
+        assert_eq!(found(&[], Some(10 * 1024)), [Some(10), Some(0), None, Some(25)], "a limit of the process");
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub mod machine;
 pub mod model;
 pub mod plan;
 pub mod plan_document;
+pub mod plan_inputs;
 pub mod plan_lines;
+pub mod plan_speed;
 pub mod processor;
 pub mod run;
 pub mod runs;
@@ -91,7 +93,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         },
         Some(Command::Run(args)) => run::run(&args, &runs),
         Some(Command::Resume(args)) => run::resume(&args, &runs),
-        Some(Command::Plan(args)) => plan::plan(&args),
+        Some(Command::Plan(args)) => plan::plan(&args, &runs),
         Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
         Some(Command::View { run }) => view::view(&attach::find(run.as_deref(), &runs)?),
         Some(Command::Ctl(args)) => ctl_command(&args, &runs),

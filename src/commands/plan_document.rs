@@ -5,8 +5,9 @@
 use serde::Serialize;
 
 use crate::commands::CommandError;
+use crate::commands::plan_speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
-use crate::plan::{MemoryNeed, RunPlan, StagePlan};
+use crate::plan::{MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
 
 /// Increased when a key changes its meaning or goes away.
 const FORMAT_VERSION: u32 = 1;
@@ -22,6 +23,10 @@ pub struct PlanDocument {
     plan: Planned,
     /// Tokens per second of each stage on this device; empty if it was not measured.
     tokens_per_second: Vec<f64>,
+    /// How that was measured; null if it was not.
+    speed: Option<Speed>,
+    /// Seconds of all training steps; null if no speed was measured.
+    seconds: Option<Seconds>,
     /// Cost against token-level training on the same tokens: 0.5 is half.
     relative_cost: f64,
 }
@@ -43,7 +48,44 @@ struct Planned {
     entropy_rate: Option<f64>,
     cadences: Cadences,
     memory: Bytes,
+    /// Training tokens read per weight.
+    tokens_per_parameter: f64,
+    /// Tokens of the training text, estimated from a sample; null if it is missing, or is generated as needed.
+    train_tokens: Option<u64>,
+    /// Passes over it.
+    epochs: Option<f64>,
     warnings: Vec<String>,
+    /// What is good to know.
+    notes: Vec<String>,
+}
+
+/// How the speed of the stages was measured, on random tokens.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Speed {
+    /// What was measured instead and scaled up by its operations, like `"1 of 24 layers"`; null: the network of the plan.
+    scaled_from: Option<String>,
+    stages: Vec<StageTimes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct StageTimes {
+    /// Tokens per second: median, slowest and fastest repetition.
+    median: f64,
+    slowest: f64,
+    fastest: f64,
+    /// 0: computed from the speed of the first stage.
+    repetitions: usize,
+    /// Whether the last three repetitions agree within 5 percent.
+    is_stable: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Seconds {
+    expected: f64,
+    /// At the fastest measured speed.
+    least: f64,
+    /// At the slowest measured speed.
+    most: f64,
 }
 
 /// Sizes under the names of Hugging Face's `config.json`.
@@ -126,12 +168,45 @@ struct Bytes {
 }
 
 impl PlanDocument {
-    /// Describes `plan`, with the measured `speeds` of its stages or none.
+    /// Describes `plan`, with what was measured of its speed.
     #[must_use]
-    pub fn new(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Self {
+    pub fn new(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Self {
+        let seconds = plan.seconds(&measured.speeds).map(|RunSeconds { expected, least, most }| Seconds { expected, least, most });
+        Self {
+            format_version: FORMAT_VERSION,
+            name: config.name.clone(),
+            plan: Planned::new(config, plan),
+            tokens_per_second: measured.tokens_per_second(),
+            speed: seconds.is_some().then(|| Speed::new(measured)),
+            seconds,
+            relative_cost: plan.relative_cost(),
+        }
+    }
+
+    /// The document as text.
+    ///
+    /// # Errors
+    /// Never: all keys are text and all values are plain.
+    pub fn to_json(&self) -> Result<String, CommandError> {
+        serde_json::to_string_pretty(self).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))
+    }
+}
+
+impl Speed {
+    fn new(measured: &Measured) -> Self {
+        let times = |speed: &StageSpeed| {
+            let StageSpeed { median, slowest, fastest, repetitions, is_stable } = *speed;
+            StageTimes { median, slowest, fastest, repetitions, is_stable }
+        };
+        Self { scaled_from: measured.scaled_from.clone(), stages: measured.speeds.iter().map(times).collect() }
+    }
+}
+
+impl Planned {
+    fn new(config: &RunConfig, plan: &RunPlan) -> Self {
         let need = MemoryNeed::new(plan, config);
         let (model, memory, cadences) = (&plan.model, &plan.memory, &plan.cadences);
-        let planned = Planned {
+        Self {
             model: Model {
                 vocab_size: model.vocab_size,
                 hidden_size: model.hidden_size,
@@ -164,23 +239,12 @@ impl PlanDocument {
                 cpu_least: need.least,
                 cpu_expected: need.expected,
             },
+            tokens_per_parameter: plan.tokens_per_parameter(),
+            train_tokens: plan.train_tokens,
+            epochs: plan.epochs(),
             warnings: plan.warnings.clone(),
-        };
-        Self {
-            format_version: FORMAT_VERSION,
-            name: config.name.clone(),
-            plan: planned,
-            tokens_per_second: speeds.to_vec(),
-            relative_cost: plan.relative_cost(),
+            notes: plan.notes.clone(),
         }
-    }
-
-    /// The document as text.
-    ///
-    /// # Errors
-    /// Never: all keys are text and all values are plain.
-    pub fn to_json(&self) -> Result<String, CommandError> {
-        serde_json::to_string_pretty(self).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))
     }
 }
 
@@ -222,6 +286,8 @@ mod tests {
         let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
         let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: Some(1.25), device_is_cpu: true };
         let plan = RunPlan::new(&config, &corpus).unwrap();
-        insta::assert_snapshot!(PlanDocument::new(&config, &plan, &[1000.0, 250.0]).to_json().unwrap());
+        let speed = |median: f64| StageSpeed { median, slowest: median / 2.0, fastest: 2.0 * median, repetitions: 4, is_stable: true };
+        let measured = Measured { speeds: vec![speed(1000.0), speed(250.0)], scaled_from: None };
+        insta::assert_snapshot!(PlanDocument::new(&config, &plan, &measured).to_json().unwrap());
     }
 }

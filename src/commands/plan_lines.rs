@@ -1,8 +1,10 @@
 //! A plan as lines that people read.
 
-use crate::config::{OptimizerState, RunConfig, ScheduleKind};
-use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan};
+use crate::commands::plan_speed::Measured;
+use crate::config::{OptimizerState, RunConfig, ScheduleKind, TextSource};
+use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
 use crate::report::format;
+use crate::report::format::counted;
 
 /// More stages than this are not all listed.
 const MOST_LISTED: usize = 10;
@@ -10,38 +12,44 @@ const MOST_LISTED: usize = 10;
 const FIRST: usize = 7;
 const LAST: usize = 2;
 
-/// The plan of a configuration; `speeds` are the tokens per second of its stages, or nothing.
+/// The plan of a configuration, with what was `measured` of its speed.
 #[must_use]
-pub fn lines(config: &RunConfig, plan: &RunPlan, speeds: &[f64]) -> Vec<String> {
-    let mut lines = vec![model_line(plan), run_line(plan)];
+pub fn lines(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Vec<String> {
+    let mut lines = vec![model_line(plan), run_line(plan), text_line(config, plan)];
     lines.push(format!("cost     {:.3} of token-level training on the same tokens", plan.relative_cost()));
+    lines.push(time_line(plan, measured));
     let (first, last) = shown(plan.stages.len());
     for (idx, stage) in plan.stages.iter().enumerate() {
         if idx < first || idx >= last {
-            lines.extend(stage_lines(idx, stage, speeds.get(idx).copied()));
+            lines.extend(stage_lines(idx, stage, measured.speeds.get(idx)));
         } else if idx == first {
             lines.push(format!("         ... {} more (stages {} to {last}); --json lists them all", last - first, first + 1));
         }
     }
     lines.push(format!(
-        "memory   {} for weights, gradients and moments, about {} for the activations of a micro-batch; on the CPU about {} in all",
+        "memory   {} for weights, gradients and optimizer state, about {} for the activations of a micro-batch; about {} in total on the CPU",
         format::bytes(plan.memory.state),
         format::bytes(plan.memory.activations),
         format::bytes(MemoryNeed::new(plan, config).expected)
     ));
-    lines.push(format!("disk     {} per checkpoint, the newest {} and one per stage are kept", format::bytes(plan.memory.checkpoint), config.checkpoint.keep));
+    lines.push(format!("disk     {} per checkpoint; keeps the newest {} and one per stage", format::bytes(plan.memory.checkpoint), config.checkpoint.keep));
     if let Some(rate) = plan.entropy_rate {
-        lines.push(format!("text     true entropy rate {rate:.4} nats per token: no model can get below it"));
+        lines.push(format!("floor    the text's true entropy rate is {rate:.4} nats per token: no model can do better"));
     }
-    let (first, last) = shown(plan.warnings.len());
-    for (idx, warning) in plan.warnings.iter().enumerate() {
-        if idx < first || idx >= last {
-            lines.push(format!("warning  {warning}"));
-        } else if idx == first {
-            lines.push(format!("         ... {} more warnings like these; --json lists them all", last - first));
-        }
-    }
+    lines.extend(listed("warning", &plan.warnings));
+    lines.extend(listed("note", &plan.notes));
     lines
+}
+
+/// Warnings or notes, of a long list the first and the last.
+fn listed(kind: &str, texts: &[String]) -> Vec<String> {
+    let (first, last) = shown(texts.len());
+    let line = |(idx, text): (usize, &String)| match idx {
+        idx if idx < first || idx >= last => Some(format!("{kind:<8} {text}")),
+        idx if idx == first => Some(format!("         ... {} more {kind}s like these; --json lists them all", last - first)),
+        _ => None,
+    };
+    texts.iter().enumerate().filter_map(line).collect()
 }
 
 /// Which entries of a list of `length` are shown: those before the first number, and from the second on.
@@ -52,12 +60,12 @@ fn shown(length: usize) -> (usize, usize) {
 fn model_line(plan: &RunPlan) -> String {
     let model = &plan.model;
     format!(
-        "model    {} parameters: {}, hidden {}, intermediate {}, {} ({} for keys and values), vocabulary {}",
+        "model    {} parameters: {}, hidden {}, FFN {}, {} ({} KV), vocabulary {}",
         format::count(plan.num_parameters),
         counted(model.num_hidden_layers as u64, "layer"),
         model.hidden_size,
         model.intermediate_size,
-        counted(model.num_attention_heads as u64, "head"),
+        counted(model.num_attention_heads as u64, "attention head"),
         model.num_key_value_heads,
         model.vocab_size
     )
@@ -65,17 +73,53 @@ fn model_line(plan: &RunPlan) -> String {
 
 fn run_line(plan: &RunPlan) -> String {
     format!(
-        "run      {}, {} tokens, {} positions, {}",
+        "run      {}, {} tokens ({} per parameter), {} positions, {}",
         counted(plan.steps, "step"),
         format::count(plan.cost.tokens),
+        per_parameter(plan.tokens_per_parameter()),
         format::count(plan.cost.positions),
         format::flops(plan.cost.flops)
     )
 }
 
-fn stage_lines(idx: usize, stage: &StagePlan, speed: Option<f64>) -> [String; 2] {
+/// `975`, `2.53`, `2e-4`.
+fn per_parameter(tokens: f64) -> String {
+    match tokens {
+        tokens if tokens >= 1000.0 => format::rate(tokens),
+        tokens if tokens >= 0.1 => format::significant(tokens),
+        tokens => format!("{tokens:.0e}"),
+    }
+}
+
+/// How often the training text is read.
+fn text_line(config: &RunConfig, plan: &RunPlan) -> String {
+    let epochs = plan.train_tokens.zip(plan.epochs()).map(|(tokens, epochs)| format!("{epochs:.2} epochs of {} training tokens", format::count(tokens)));
+    let text = match (config.data.source(), epochs) {
+        (TextSource::Generated(_), None) => "generated for this run: every token is read once".to_owned(),
+        (TextSource::Generated(_), Some(epochs)) => format!("{epochs}, generated for this run"),
+        (TextSource::Files(_), Some(epochs)) => format!("about {epochs}, estimated from the first bytes of the files"),
+        (TextSource::Files(_), None) => "number of training tokens unknown".to_owned(),
+    };
+    format!("text     {text}")
+}
+
+/// How long all steps take, and how that is known.
+fn time_line(plan: &RunPlan, measured: &Measured) -> String {
+    let Some(seconds) = plan.seconds(&measured.speeds) else { return "time     not measured".to_owned() };
+    let is_stable = measured.speeds.iter().all(|speed| speed.is_stable);
+    let [least, expected, most] = [seconds.least, seconds.expected, seconds.most].map(format::duration);
+    let time = if is_stable || least == most { format!("about {expected}") } else { format!("{least} to {most}") };
+    let repetitions = measured.speeds.iter().map(|speed| speed.repetitions);
+    let (fewest, most) = (repetitions.clone().filter(|count| *count > 0).min().unwrap_or(0), repetitions.max().unwrap_or(0));
+    let count = if fewest == most { counted(most as u64, "repetition") } else { format!("{fewest} to {most} repetitions") };
+    let quality = if is_stable { "stable within 5 %" } else { "not stable: the machine may be busy" };
+    let scaled = measured.scaled_from.as_ref().map_or_else(String::new, |from| format!(", scaled up from {from}"));
+    format!("time     {time} for the training steps, without evaluations and checkpoints; measured on random tokens, {count} per stage, {quality}{scaled}")
+}
+
+fn stage_lines(idx: usize, stage: &StagePlan, speed: Option<&StageSpeed>) -> [String; 2] {
     let cost = stage.cost(stage.steps);
-    let time = speed.map_or_else(String::new, |speed| format!(", {} at {} tok/s", format::duration(cost.tokens as f64 / speed), format::rate(speed)));
+    let time = speed.map_or_else(String::new, |speed| format!(", {}", stage_time(cost.tokens as f64, speed)));
     let work = format!(
         "stage {}  K = {}: {} of {} tokens ({} of {} positions, {} at a time), {}{time}",
         idx + 1,
@@ -88,10 +132,19 @@ fn stage_lines(idx: usize, stage: &StagePlan, speed: Option<f64>) -> [String; 2]
         format::flops(cost.flops)
     );
     let moments = match stage.optimizer_state {
-        OptimizerState::Keep if idx > 0 => "moments are kept",
-        OptimizerState::Keep | OptimizerState::Reset => "moments start at zero",
+        OptimizerState::Keep if idx > 0 => "optimizer state kept",
+        OptimizerState::Keep | OptimizerState::Reset => "optimizer state reset",
     };
     [work, format!("         {}; {moments}", schedule_in_words(&stage.schedule))]
+}
+
+/// `1m 30s at 20.0k tok/s`, or a range of both.
+fn stage_time(tokens: f64, speed: &StageSpeed) -> String {
+    let [slow, median, fast] = [speed.slowest, speed.median, speed.fastest].map(|speed| (format::duration(tokens / speed), format::rate(speed)));
+    if speed.is_stable || slow == fast {
+        return format!("{} at {} tok/s", median.0, median.1);
+    }
+    format!("{} to {} at {} to {} tok/s", fast.0, slow.0, slow.1, fast.1)
 }
 
 /// `learning rate 3e-4 after 12 warm-up steps, then cosine to 0`.
@@ -110,14 +163,9 @@ fn schedule_in_words(schedule: &Schedule) -> String {
     format!("learning rate {peak} {start}, {then}")
 }
 
-/// As people type it: `3e-4`, `0`.
+/// As people type it: `3e-4`, `0.01`, `0`.
 fn rate_in_words(rate: f64) -> String {
-    if rate == 0.0 { "0".into() } else { format!("{rate:e}") }
-}
-
-/// `1 step`, `12 steps`.
-fn counted(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+    if rate == 0.0 || rate >= 0.01 { format!("{rate}") } else { format!("{rate:e}") }
 }
 
 #[cfg(test)]
@@ -132,7 +180,9 @@ mod tests {
         let sets: Vec<String> = ["threads=2"].iter().chain(sets).map(ToString::to_string).collect();
         let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
         let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None, device_is_cpu: true };
-        lines(&config, &RunPlan::new(&config, &corpus).unwrap(), speeds).join("\n")
+        let speed = |median: &f64| StageSpeed { median: *median, slowest: 0.8 * median, fastest: 1.25 * median, repetitions: 4, is_stable: *median > 1000.0 };
+        let measured = Measured { speeds: speeds.iter().map(speed).collect(), scaled_from: None };
+        lines(&config, &RunPlan::new(&config, &corpus).unwrap(), &measured).join("\n")
     }
 
     #[test]
@@ -141,14 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn a_speed_that_is_not_stable_is_a_range() {
+        let text = text(&["training.steps=300"], &[20_000.0, 500.0]);
+        assert!(text.contains(" tok/s\n") && text.contains(" at 400 to 625 tok/s\n"), "{text}");
+        assert!(text.lines().any(|line| line.starts_with("time     ") && line.contains(" to ") && line.contains("not stable")), "{text}");
+    }
+
+    #[test]
     fn schedules_are_said_in_words() {
         let table = [
-            (&["schedule.warmup_steps=0"] as &[&str], "learning rate 3e-3 from the start, then cosine to 0; moments start at zero"),
+            (&["schedule.warmup_steps=0"] as &[&str], "learning rate 3e-3 from the start, then cosine to 0; optimizer state reset"),
             (&["schedule.warmup_steps=1", "schedule.kind=linear"], "learning rate 3e-3 after 1 warm-up step, then linear to 0;"),
             (&["schedule.warmup_steps=12", "schedule.min_learning_rate=1e-5"], "learning rate 3e-3 after 12 warm-up steps, then cosine to 1e-5;"),
             (&["schedule.warmup_steps=0", "schedule.kind=constant"], "learning rate 3e-3 from the start, then constant;"),
+            (&["optimizer.learning_rate=3"], "learning rate 3 after 9 warm-up steps"),
+            (&["training.steps=1", "stages=[{patch_size=1}]"], "1 step, 4.10k tokens (4e-3 per parameter)"),
             (&["training.steps=300", "schedule.kind=wsd"], "then constant, and linear to 0 over the last 20 steps;"),
-            (&["stages=[{patch_size=4,share=0.5},{patch_size=1,optimizer_state=\"keep\"}]"], "; moments are kept"),
+            (&["stages=[{patch_size=4,share=0.5},{patch_size=1,optimizer_state=\"keep\"}]"], "; optimizer state kept"),
             (
                 &["training.steps=2", "stages=[{patch_size=4,share=0.5},{patch_size=1}]"],
                 "K = 1: 1 step of 4096 tokens (64 sequences of 64 positions, 8 at a time)",

@@ -134,7 +134,7 @@ pub const KEYS: &[Key] = &[
     key(
         "training.fork_from",
         ValueKind::Directory,
-        "Continue from this checkpoint of another run: weights, optimizer state and position. Set by `patchtui run --from`; the plan must \
+        "Continue from this checkpoint of another run: weights, optimizer state and position. Set by `patchtui run --from CHECKPOINT`; the plan must \
          have read as many tokens by that step.",
     )
     .example("\"runs/books/checkpoints/step-00001000\"")

@@ -37,4 +37,3 @@ pub mod workers;
 pub use error::EngineError;
 pub use open::{LoadedModel, ModelFiles, OpenError, Origin};
 pub use train::{BenchSteps, Job, PartTimes, StageTimes, StepBench, execute};
-pub use trial::measure_speeds;

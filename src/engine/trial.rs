@@ -3,43 +3,26 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::TrainingConfig;
 use crate::engine::batch::Batch;
-use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
-use crate::engine::faults::guarded;
 use crate::engine::gradients::Gradients;
-use crate::engine::model::{LlamaForCausalLM, random_weights};
+use crate::engine::model::LlamaForCausalLM;
 use crate::engine::scalar::read;
 use crate::engine::step::{StepInput, micro_step};
 use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
-use crate::run::StopFlag;
 
 /// After this long no other shape is tried before training.
 const TRIAL_LIMIT: Duration = Duration::from_mins(2);
-/// The same for a plan on paper.
-const PLAN_TRIAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Tokens per second of each stage, without the optimizer's update; `None` if the run is to end.
+/// Tokens per second of each stage, without the optimizer's update; `None` if the run is to end. With `recompute`, layers compute
+/// their activations again in the backward pass.
+///
+/// Tries each shape of micro-batches once; when the limit is over, the speeds of the rest follow from their operations per token.
 ///
 /// # Errors
 /// When the device fails.
 pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, recompute: bool) -> Result<Option<Vec<f64>>, EngineError> {
-    try_shapes(workers, plan, model, Trial { recompute, limit: TRIAL_LIMIT })
-}
-
-/// How shapes are tried.
-#[derive(Clone, Copy)]
-struct Trial {
-    /// As in [`StepInput`].
-    recompute: bool,
-    /// After this long no other shape is tried.
-    limit: Duration,
-}
-
-/// Tries each shape of micro-batches once; when the limit is over, the speeds of the rest follow from their operations per token.
-fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial: Trial) -> Result<Option<Vec<f64>>, EngineError> {
     let device = &workers.device;
     let begun = Instant::now();
     let alike = plan.first_stages_alike();
@@ -50,7 +33,7 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
             speeds.push(*speed);
             continue;
         }
-        if idx > 0 && begun.elapsed() > trial.limit {
+        if idx > 0 && begun.elapsed() > TRIAL_LIMIT {
             speeds.push(speeds[0] * flops_per_token(0) / flops_per_token(idx));
             continue;
         }
@@ -61,7 +44,7 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
             let started = Instant::now();
             let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
             let scale = 1.0 / batch.num_targets.max(1) as f64;
-            let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute: trial.recompute };
+            let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
             let (model, mut gradients) = (model.clone(), Gradients::default());
             let job = move || micro_step(&model, &batch, &input, &|| false, &mut gradients).map(|loss| (loss, gradients.norm()));
             let Some((loss, norm)) = workers.run(job).flatten() else { return Ok(None) };
@@ -73,19 +56,4 @@ fn try_shapes(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, trial
         speeds.push(tokens.len() as f64 / seconds);
     }
     Ok(Some(speeds))
-}
-
-/// Tokens per second of each stage of a plan that is not being trained, with random weights.
-///
-/// # Errors
-/// When the device fails.
-pub fn measure_speeds(plan: &RunPlan, training: &TrainingConfig, device: &ComputeDevice) -> Result<Vec<f64>, EngineError> {
-    let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(0, &plan.model), &device.device);
-    let model = model.in_precision(training.precision);
-    let workers = Workers::start(device.clone(), StopFlag::default())?;
-    let trial = Trial { recompute: training.recompute, limit: PLAN_TRIAL_LIMIT };
-    guarded(device.is_cpu, || {
-        device.spare_memory();
-        Ok(try_shapes(&workers, plan, &model, trial)?.unwrap_or_default())
-    })
 }

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig, TokenLimit};
+use crate::plan::fit::fit;
+use crate::plan::remarks::Remarks;
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
+
+/// Training tokens that a generator makes when the budget does not say how many are read: one counted in epochs.
+pub const GENERATED_TOKENS: u64 = 2_000_000;
 
 /// What is known about the text before training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,8 +50,10 @@ pub struct RunPlan {
     pub evaluation_tokens: u64,
     /// Peak memory.
     pub memory: Memory,
-    /// Warnings for the user.
+    /// What the user should act on.
     pub warnings: Vec<String>,
+    /// What is good to know.
+    pub notes: Vec<String>,
 }
 
 impl RunPlan {
@@ -58,14 +65,15 @@ impl RunPlan {
         let model = ModelShape::new(&config.model, vocab_size(config, corpus)?);
         let block_tokens = block_tokens(config)?;
         check_sequences(config)?;
-        let mut warnings = Vec::new();
-        let stages = stages(config, corpus, &model, block_tokens, &mut warnings)?;
+        let mut remarks = Remarks::default();
+        let stages = stages(config, corpus, &model, block_tokens, &mut remarks.warnings)?;
+        remarks.on_stages(config, &stages);
         let steps = stages.last().map_or(0, StagePlan::last_step);
         let cost = stages.iter().fold(Cost::default(), |sum, stage| sum.plus(stage.cost(stage.steps)));
         let widest = |stage: &StagePlan| model.memory(stage.micro_batch_size, stage.context_length, config.training.recompute);
         let memory = stages.iter().map(widest).max_by_key(|m| m.activations).unwrap_or_else(|| model.memory(0, 0, false));
         if let Some(train_tokens) = corpus.train_tokens {
-            warn_about_corpus(train_tokens, block_tokens, cost.tokens, &mut warnings)?;
+            remarks.on_corpus([train_tokens, usable_tokens(train_tokens, block_tokens), block_tokens], cost.tokens)?;
         }
         let checkpoints = affordable_checkpoints(cost.flops, model.num_parameters(), corpus.device_is_cpu);
         let cadences = cadences(config, steps, checkpoints, corpus.device_is_cpu);
@@ -82,7 +90,8 @@ impl RunPlan {
             cost,
             block_tokens,
             memory,
-            warnings,
+            warnings: remarks.warnings,
+            notes: remarks.notes,
         })
     }
 
@@ -111,6 +120,12 @@ impl RunPlan {
     #[must_use]
     pub fn relative_cost(&self) -> f64 {
         self.cost.flops / self.token_level_flops
+    }
+
+    /// Tokens read per weight.
+    #[must_use]
+    pub fn tokens_per_parameter(&self) -> f64 {
+        self.cost.tokens as f64 / self.num_parameters as f64
     }
 
     /// Passes over the training text, if its length is known.
@@ -257,7 +272,7 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
             tokens_per_step: per_step,
             micro_batch_size,
             num_micro_batches: sequences / micro_batch_size,
-            schedule: schedule(config, stage, steps, idx, warnings),
+            schedule: fit(&schedule(config, stage, steps), idx + 1, warnings),
             optimizer_state: stage.optimizer_state,
             flops_per_position: model.flops_per_position(context_length),
         });
@@ -265,34 +280,17 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
     Ok(plans)
 }
 
-fn schedule(config: &RunConfig, stage: &StageConfig, steps: u64, idx: usize, warnings: &mut Vec<String>) -> Schedule {
+fn schedule(config: &RunConfig, stage: &StageConfig, steps: u64) -> Schedule {
     let share = |share: f64| (share * steps as f64).round() as u64;
-    let asked = stage.warmup_steps.or(config.schedule.warmup_steps).unwrap_or_else(|| share(config.schedule.warmup_share.map_or(0.0, Share::get)));
-    if asked > steps {
-        warnings.push(format!("the warm-up of stage {} was shortened from {asked} to {steps}, the number of its steps", idx + 1));
-    }
+    let warmup_share = config.schedule.warmup_share.map_or(0.0, Share::get);
     Schedule {
         kind: config.schedule.kind,
         peak: stage.learning_rate.unwrap_or(config.optimizer.learning_rate),
         minimum: config.schedule.min_learning_rate,
-        warmup_steps: asked.min(steps),
+        warmup_steps: stage.warmup_steps.or(config.schedule.warmup_steps).unwrap_or_else(|| share(warmup_share)),
         decay_steps: if config.schedule.kind == ScheduleKind::Wsd { share(config.schedule.decay_share.get()) } else { 0 },
         steps,
     }
-}
-
-fn warn_about_corpus(train_tokens: u64, block_tokens: u64, tokens: u64, warnings: &mut Vec<String>) -> Result<(), PlanError> {
-    let usable = usable_tokens(train_tokens, block_tokens);
-    if usable == 0 {
-        return Err(PlanError::CorpusTooSmall { tokens: train_tokens, block_tokens });
-    }
-    if usable < train_tokens {
-        warnings.push(format!("the last {} of {train_tokens} training tokens are not read: they do not fill a block of {block_tokens}", train_tokens - usable));
-    }
-    if tokens > usable {
-        warnings.push(format!("the budget covers the training text {:.2} times", tokens as f64 / usable as f64));
-    }
-    Ok(())
 }
 
 fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_is_cpu: bool) -> Cadences {

@@ -37,8 +37,8 @@ pub enum PlanError {
         /// Number of stages without a share.
         count: usize,
     },
-    /// A stage would get no step.
-    #[error("stage {stage} gets no optimizer step: the run has {steps} step{} of {tokens_per_step} tokens", if *.steps == 1 { "" } else { "s" })]
+    /// A stage would have no steps.
+    #[error("stage {stage} would have no steps: the run has {steps} step{} of {tokens_per_step} tokens", if *.steps == 1 { "" } else { "s" })]
     EmptyStage {
         /// Stage, counted from 1.
         stage: usize,
@@ -102,20 +102,20 @@ impl PlanError {
                 let above = below + common;
                 if below == 0 { format!("use training.tokens_per_step = {above}") } else { format!("use training.tokens_per_step = {below} or {above}") }
             }
-            Self::Shares { .. } => "leave out the share of one stage: it then takes the rest".into(),
+            Self::Shares { .. } => "remove the share of one stage: it then takes the rest".into(),
             Self::SeveralRests { .. } => "give every stage but one a share, like share = \"2/3\"".into(),
             Self::EmptyStage { tokens_per_step, .. } => {
                 format!("raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below {tokens_per_step}")
             }
             Self::ContextTooLong { context_length, .. } => format!("lower context_length, or set model.max_position_embeddings = {context_length}"),
             Self::VocabularyTooSmall { tokenizer, .. } => {
-                format!("leave model.vocab_size out, or set it to {} (the next multiple of 64)", tokenizer.next_multiple_of(64))
+                format!("remove model.vocab_size, or set it to {} (the next multiple of 64)", tokenizer.next_multiple_of(64))
             }
             Self::CorpusTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
             Self::UnevenBlock { block_tokens, common } => format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common)),
             Self::BlockTooLarge => "use patch sizes that divide one another, like 8, 4, 2, 1".into(),
             Self::BudgetTooLarge => "lower the budget: training.tokens, positions, epochs or steps".into(),
-            Self::CorpusUnknown => "give the budget as training.tokens, or start the run: it prepares the text first".into(),
+            Self::CorpusUnknown => "set training.tokens instead, or start the run: it prepares the text first".into(),
         }
     }
 }

@@ -4,16 +4,21 @@
 
 mod build;
 mod cost;
+mod duration;
 mod error;
+mod fit;
 mod memory;
+mod remarks;
 mod schedule;
 mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Corpus, RunPlan, block_tokens};
+pub use build::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 pub use cost::{Cost, ModelShape};
+pub use duration::{Reached, RunSeconds, StageSpeed};
 pub use error::PlanError;
+pub use fit::counted;
 pub use memory::{ATTENTION_QUERIES, HEAD_ROWS, Memory, MemoryNeed};
 pub use schedule::Schedule;
 pub use stage::{Cadences, StagePlan};

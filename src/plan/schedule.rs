@@ -1,6 +1,7 @@
 //! The learning rate as a pure function of the step inside a stage.
 //!
-//! The values are those of Hugging Face's schedules: the first update of a stage with a warm-up has rate 0.
+//! The values are those of Hugging Face's schedules: the first update of a stage with a warm-up has rate 0. The parts of a
+//! schedule must fit into its stage, which `fit.rs` takes care of.
 
 use std::f64::consts::PI;
 

@@ -1,9 +1,10 @@
 //! The arithmetic of plans, against numbers worked out by hand or given by the paper.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::{LoadRequest, RunConfig, ScheduleKind, load};
-use crate::plan::{Corpus, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule};
+use crate::plan::{Corpus, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule, StageSpeed};
 
 /// A text of `train_tokens` tokens, read by a tokenizer of 500.
 fn corpus(train_tokens: u64) -> Corpus {
@@ -68,10 +69,11 @@ fn every_budget_leads_to_the_same_run() {
     assert_eq!(by_epochs.steps, 600);
     assert_eq!(by_epochs.epochs(), Some(6.0));
     assert_eq!(RunPlan::new(&config(&["training.epochs=0.5"]), &text).unwrap().steps, 50);
-    assert_eq!(
-        by_epochs.warnings,
-        ["the last 100 of 409700 training tokens are not read: they do not fill a block of 256", "the budget covers the training text 6.00 times"]
-    );
+    assert_eq!(by_epochs.warnings, [] as [&str; 0]);
+    let notes = ["dropped 100 trailing training tokens of 409700 (incomplete block of 256)", "the run takes 6.00 epochs of the training text"];
+    assert_eq!(by_epochs.notes, notes);
+    let one_more = RunPlan::new(&config(&["training.steps=10"]), &corpus(409_601)).unwrap();
+    assert_eq!(one_more.notes, ["dropped 1 trailing training token of 409601 (incomplete block of 256)"]);
     let unknown = Corpus { train_tokens: None, ..text };
     assert_eq!(RunPlan::new(&config(&["training.epochs=6"]), &unknown), Err(PlanError::CorpusUnknown));
     assert_eq!(RunPlan::new(&config(&["training.steps=600"]), &unknown).unwrap().epochs(), None);
@@ -160,12 +162,12 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         (
             stages("[{patch_size=4,share=0.5},{patch_size=1,share=0.6}]"),
             "the shares of the stages add up to 1.1000, not to 1",
-            "leave out the share of one stage: it then takes the rest",
+            "remove the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4,share=1.0},{patch_size=1}]"),
             "the shares of the stages add up to 1.0000, so nothing is left for the stage without a share",
-            "leave out the share of one stage: it then takes the rest",
+            "remove the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4},{patch_size=1}]"),
@@ -174,13 +176,13 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         ),
         (
             "training.tokens=4100".to_owned(),
-            "stage 2 gets no optimizer step: the run has 1 step of 4096 tokens",
+            "stage 2 would have no steps: the run has 1 step of 4096 tokens",
             "raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below 4096",
         ),
         (
             "model.vocab_size=499".to_owned(),
             "model.vocab_size = 499 is too small: the tokenizer has 500 tokens",
-            "leave model.vocab_size out, or set it to 512 (the next multiple of 64)",
+            "remove model.vocab_size, or set it to 512 (the next multiple of 64)",
         ),
     ];
     for (set, message, hint) in table {
@@ -235,18 +237,118 @@ fn the_other_schedules_fall_in_straight_lines_or_not_at_all() {
 #[test]
 fn every_stage_has_a_schedule_of_its_own() {
     let plan =
-        plan(&["training.steps=300", "schedule.kind=wsd", "schedule.warmup_share=0.1", "optimizer.learning_rate=0.25", "schedule.min_learning_rate=0.05"]);
-    let expected = |steps, warmup_steps, decay_steps| Schedule { kind: ScheduleKind::Wsd, peak: 0.25, minimum: 0.05, warmup_steps, decay_steps, steps };
+        plan(&["training.steps=300", "schedule.kind=wsd", "schedule.warmup_share=0.1", "optimizer.learning_rate=0.025", "schedule.min_learning_rate=0.005"]);
+    let expected = |steps, warmup_steps, decay_steps| Schedule { kind: ScheduleKind::Wsd, peak: 0.025, minimum: 0.005, warmup_steps, decay_steps, steps };
     assert_eq!(plan.stages[0].schedule, expected(200, 20, 20));
     assert_eq!(plan.stages[1].schedule, expected(100, 10, 10));
     assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
 }
 
+/// Warnings of a run whose parts are set by `sets`.
+fn warnings(sets: &[&str]) -> Vec<String> {
+    plan(sets).warnings
+}
+
 #[test]
-fn a_warm_up_longer_than_its_stage_is_cut_with_a_warning() {
-    let plan = plan(&["training.steps=30", "schedule.warmup_steps=15"]);
-    assert_eq!([0, 1].map(|idx| plan.stages[idx].schedule.warmup_steps), [15, 10]);
-    assert_eq!(plan.warnings, ["the warm-up of stage 2 was shortened from 15 to 10, the number of its steps"]);
+fn a_warm_up_that_takes_its_whole_stage_is_a_warning() {
+    let longer = plan(&["training.steps=30", "schedule.warmup_steps=15"]);
+    assert_eq!([0, 1].map(|idx| longer.stages[idx].schedule.warmup_steps), [15, 10]);
+    let cut = "stage 2: the warm-up is cut from 15 to 10 steps and takes the whole stage: the learning rate never reaches its peak";
+    assert_eq!(longer.warnings, [cut]);
+    let exact = "stage 2: the warm-up of 10 steps takes the whole stage: the learning rate never reaches its peak";
+    assert_eq!(warnings(&["training.steps=30", "schedule.warmup_steps=10"]), [exact]);
+    let own = "stages=[{patch_size=4,share=\"2/3\"},{patch_size=1,warmup_steps=10}]";
+    assert_eq!(warnings(&["training.steps=30", own]), [exact], "a stage's own warm-up likewise");
+    let all_but_one = "stage 2: the warm-up takes 9 of 10 steps: the learning rate never decays";
+    assert_eq!(warnings(&["training.steps=30", "schedule.warmup_steps=9"]), [all_but_one]);
+    assert_eq!(warnings(&["training.steps=30", "schedule.warmup_steps=9", "schedule.kind=constant"]), [""; 0]);
+    assert_eq!(warnings(&["training.steps=30", "schedule.warmup_steps=8"]), [""; 0]);
+}
+
+#[test]
+fn a_warm_up_and_a_decay_that_overlap_leave_no_jump() {
+    let overlapping = |warmup: u64, decay: &str| {
+        let stage = format!("stages=[{{patch_size=1,warmup_steps={warmup}}}]");
+        plan(&["training.steps=20", "schedule.kind=wsd", &format!("schedule.decay_share={decay}"), "optimizer.learning_rate=0.01", &stage])
+    };
+    let plan = overlapping(10, "0.8");
+    assert_eq!(plan.warnings, ["stage 1: warm-up (10 steps) and decay (16 steps) overlap in 20 steps: the decay is cut to 10 steps"]);
+    for (warmup, decay) in [(10, "0.8"), (1, "1.0"), (19, "0.5"), (20, "0.5"), (0, "1.0"), (15, "0.25")] {
+        let schedule = &overlapping(warmup, decay).stages[0].schedule;
+        let rates: Vec<f64> = (0..20).map(|completed| schedule.learning_rate(completed)).collect();
+        let steepest = 0.01 / 20.0_f64.min(schedule.decay_steps.min(warmup).max(1) as f64) + 1e-12;
+        assert!(rates.windows(2).all(|pair| (pair[1] - pair[0]).abs() <= steepest), "{warmup} {decay}: {rates:?}");
+        // Up to the peak, then down: nothing else.
+        let top = rates.iter().copied().fold(0.0, f64::max);
+        let first = rates.iter().position(|rate| rate.to_bits() == top.to_bits()).unwrap();
+        assert!(rates[..=first].is_sorted() && rates[first..].iter().rev().is_sorted(), "{warmup} {decay}: {rates:?}");
+    }
+    assert_eq!(overlapping(15, "0.25").warnings, [""; 0], "they fit");
+    assert_eq!(overlapping(0, "0.05").warnings, ["stage 1: the decay of 1 step out of 20 is too short: the learning rate never decays"]);
+}
+
+#[test]
+fn a_stage_of_one_step_learns() {
+    let stages = "stages=[{patch_size=4,share=0.9},{patch_size=1}]";
+    for kind in ["cosine", "linear", "constant", "wsd"] {
+        let kind = format!("schedule.kind={kind}");
+        let plan = plan(&["training.steps=10", &kind, stages, "schedule.warmup_steps=3", "optimizer.learning_rate=0.01"]);
+        let last = &plan.stages[1].schedule;
+        assert_eq!((last.steps, last.learning_rate(0).to_bits()), (1, 0.01_f64.to_bits()), "{kind}");
+        let words = "stage 2: no warm-up, because the stage has 1 step and a warm-up starts with a learning rate of 0";
+        assert_eq!(plan.warnings.last().map(String::as_str), Some(words), "{kind}");
+    }
+    // Half of a step is rounded up to a step.
+    assert!(plan(&["training.steps=10", stages, "schedule.warmup_share=0.5"]).stages[1].schedule.learning_rate(0) > 0.0);
+}
+
+#[test]
+fn fitting_changes_no_schedule_whose_parts_fit() {
+    for kind in [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::Constant, ScheduleKind::Wsd] {
+        for steps in 2..30 {
+            for warmup_steps in 0..steps {
+                for decay_steps in 0..=steps - warmup_steps {
+                    let schedule = Schedule { kind, peak: 0.8, minimum: 0.0, warmup_steps, decay_steps, steps };
+                    assert_eq!(crate::plan::fit::fit(&schedule, 1, &mut Vec::new()), schedule);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_ends_with_patches_is_a_warning() {
+    let expected = |patch_size| {
+        format!("the last stage trains on patches (K = {patch_size}): the result is unusable as a token-level LM; add a stage with patch_size = 1")
+    };
+    assert_eq!(warnings(&["training.steps=30", "stages=[{patch_size=4}]"]), [expected(4)]);
+    assert_eq!(warnings(&["training.steps=30", "stages=[{patch_size=1,share=0.5},{patch_size=2}]"]), [expected(2)]);
+}
+
+#[test]
+fn a_learning_rate_that_no_transformer_trains_with_is_a_warning() {
+    let high = |key: &str, rate: &str| format!("{key} = {rate} is far above what AdamW trains with (1e-4 to 1e-2): expect the loss to diverge");
+    assert_eq!(warnings(&["optimizer.learning_rate=3"]), [high("optimizer.learning_rate", "3.0")]);
+    let own = "stages=[{patch_size=4,share=0.5,learning_rate=3.0},{patch_size=1,learning_rate=1e-3}]";
+    assert_eq!(warnings(&[own, "optimizer.learning_rate=3"]), [high("stages[0].learning_rate", "3.0")], "no stage has the run's rate");
+    assert_eq!(warnings(&["optimizer.learning_rate=0.03"]), [""; 0]);
+}
+
+#[test]
+fn a_run_ends_where_its_time_is_over() {
+    let plan = plan(&["training.steps=30"]);
+    let speeds = [40_960.0, 4096.0];
+    // Twenty steps at ten a second, then ten at one a second.
+    let reached = |seconds: u64| plan.reached_in(Duration::from_secs(seconds), &speeds).map(|reached| (reached.stage_idx, reached.step));
+    assert_eq!([0, 1, 2, 7, 12].map(reached), [Some((0, 0)), Some((0, 10)), Some((1, 20)), Some((1, 25)), None]);
+    let warning = plan.walltime_warning(Duration::from_secs(7), &speeds).unwrap();
+    let expected = "training.max_walltime is shorter than the run: it would stop in stage 2 of 2 (K = 1), at about step 25 of 30; resume it to complete it";
+    assert_eq!(warning, expected);
+    assert_eq!(plan.walltime_warning(Duration::from_secs(13), &speeds), None);
+    let speed = |median: f64| StageSpeed { median, slowest: median / 2.0, fastest: median * 2.0, repetitions: 3, is_stable: true };
+    let seconds = plan.seconds(&speeds.map(speed)).unwrap();
+    assert_eq!([seconds.least, seconds.expected, seconds.most].map(|seconds| seconds.round() as u64), [6, 12, 24]);
+    assert_eq!(plan.seconds(&[]), None);
 }
 
 #[test]

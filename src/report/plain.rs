@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, duration, flops, learning_rate, loss, next_commands, norm, perplexity, rate, shell_word, small};
+use crate::report::format::{bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, perplexity, rate, shell_word, small};
 use crate::run::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, TaskScores,
     log_text, sanitize_line, task_scores_text,
@@ -41,6 +41,7 @@ impl Plain {
             RunEvent::TasksScored(scores) => self.show_scores(scores),
             RunEvent::CheckpointSaved(checkpoint) => self.show_checkpoint(checkpoint),
             RunEvent::RunFinished(end) => self.show_end(end),
+            RunEvent::Note(note) => self.line(&format!("note: {}", note.message)),
             RunEvent::CommandAccepted(_) | RunEvent::TrialStepsTaken(_) => {}
             event => self.show_message(event),
         }
@@ -172,7 +173,7 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
     };
     let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} above the entropy floor of {}", loss(nats - floor), loss(floor)));
     let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}{}", loss(nats), above(nats)));
-    let mut lines = vec![format!("{what}: {} steps, {} tokens in {}{token_loss}", end.step, count(end.tokens), duration(end.active_seconds))];
+    let mut lines = vec![format!("{what}: {}, {} tokens in {}{token_loss}", counted(end.step, "step"), count(end.tokens), duration(end.active_seconds))];
     let mut entry = |label: &str, text: &str| lines.push(format!("  {label:<10} {text}"));
     if let Some(trouble) = &end.error {
         entry("error", &trouble.message);

@@ -67,8 +67,10 @@ pub enum RunEvent {
     CommandFailed(CommandNote),
     /// All steps of a stage are done.
     StageCompleted(StageLedger),
-    /// Something that the user should know.
+    /// Something that the user should act on.
     Warning(Warning),
+    /// Something that is good to know. Programs that do not know this kind of event ignore it.
+    Note(Note),
     /// The run ended.
     RunFinished(RunEnd),
     /// An event of a newer version, ignored.
@@ -380,10 +382,17 @@ pub struct StageLedger {
     pub tokens_per_second: f64,
 }
 
-/// Something that the user should know.
+/// Something that the user should act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// The warning in one line.
+    pub message: String,
+}
+
+/// Something that is good to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The note in one line.
     pub message: String,
 }
 

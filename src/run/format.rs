@@ -2,6 +2,8 @@
 //!
 //! Knows numbers and text; never their meaning. Start at [`count`].
 
+pub use crate::plan::counted;
+
 /// A number of things with three significant digits: `950`, `12.4k`, `3.10M`.
 #[must_use]
 pub fn count(number: u64) -> String {

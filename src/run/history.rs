@@ -226,6 +226,7 @@ impl History {
             | RunEvent::CommandDone(_)
             | RunEvent::CommandFailed(_)
             | RunEvent::Warning(_)
+            | RunEvent::Note(_)
             | RunEvent::Unknown => {}
             RunEvent::TasksScored(scores) => {
                 self.progress = None;
@@ -289,9 +290,10 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         RunEvent::CommandDone(note) => (Info, format!("{}{} done: {}", note.command, note.times(), note.message)),
         RunEvent::CommandFailed(note) => (Error, format!("{}{} failed: {}", note.command, note.times(), note.message)),
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
+        RunEvent::Note(note) => (Info, note.message.clone()),
         RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
             (Some(trouble), _) => (Error, format!("the run failed at step {}: {}", end.step, trouble.message)),
-            (None, Outcome::Completed) => (Info, format!("the run is complete: {} steps, {} tokens", end.step, format::count(end.tokens))),
+            (None, Outcome::Completed) => (Info, format!("the run is complete: {}, {} tokens", format::counted(end.step, "step"), format::count(end.tokens))),
             (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
             (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
         },

@@ -33,8 +33,8 @@ pub use directory::RunDirectory;
 pub use disk::{Disk, Operation};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
-    LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore, TaskScores, TrialSteps,
-    Trouble, Warning,
+    LayerActivation, Note, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore, TaskScores,
+    TrialSteps, Trouble, Warning,
 };
 pub use files::replace_file;
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text, task_scores_text};
@@ -49,4 +49,4 @@ pub use series::{Bounds, Series, Spread};
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};
 pub use summary::{CurrentStage, RunState, RunSummary, changed_at};
 
-pub(crate) use read::read_events;
+pub(crate) use read::{read_events, read_kinds};

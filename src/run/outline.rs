@@ -45,8 +45,10 @@ pub struct PlanOutline {
     pub cadences: CadenceOutline,
     /// Memory and disk that are needed.
     pub memory: MemoryOutline,
-    /// Warnings for the user.
+    /// What the user should act on.
     pub warnings: Vec<String>,
+    /// What is good to know; older runs list it among the warnings.
+    pub notes: Vec<String>,
 }
 
 /// The sizes of a network, by the names of Hugging Face's `config.json`.
@@ -245,6 +247,7 @@ impl From<&RunPlan> for PlanOutline {
             cadences: (&plan.cadences).into(),
             memory: MemoryOutline { state: plan.memory.state, activations: plan.memory.activations, checkpoint: plan.memory.checkpoint },
             warnings: plan.warnings.clone(),
+            notes: plan.notes.clone(),
         }
     }
 }

@@ -59,10 +59,15 @@ impl History {
 }
 
 /// Hands every record of `directory` to `each`, ordered by `seq` over all files.
-pub fn read_records(directory: &RunDirectory, mut each: impl FnMut(Record)) -> io::Result<ReadReport> {
+pub fn read_records(directory: &RunDirectory, each: impl FnMut(Record)) -> io::Result<ReadReport> {
+    read_kinds(directory, &LineFile::ALL, each)
+}
+
+/// The same for the files of some kinds only.
+pub(crate) fn read_kinds(directory: &RunDirectory, kinds: &[LineFile], mut each: impl FnMut(Record)) -> io::Result<ReadReport> {
     let mut report = ReadReport::default();
     let mut readers = Vec::new();
-    for kind in LineFile::ALL {
+    for &kind in kinds {
         let mut reader = LineReader::open(kind, directory)?;
         reader.advance(&mut report)?;
         readers.push(reader);
@@ -93,14 +98,8 @@ pub fn last_record(kind: LineFile, directory: &RunDirectory) -> Option<Record> {
 /// The history from `events.jsonl` alone, which stays small even in the longest run.
 pub(crate) fn read_events(directory: &RunDirectory) -> io::Result<History> {
     let mut history = History::default();
-    let mut reader = LineReader::open(LineFile::Events, directory)?;
-    loop {
-        reader.advance(&mut ReadReport::default())?;
-        match reader.next.take() {
-            Some(record) => history.apply(&record),
-            None => return Ok(history),
-        }
-    }
+    read_kinds(directory, &[LineFile::Events], |record| history.apply(&record))?;
+    Ok(history)
 }
 
 impl ReadReport {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::PatchSize;
-use crate::run::{ControlState, History, LineFile, Outcome, RunDirectory, RunEvent, is_alive, last_activity, last_record, read_events};
+use crate::run::{ControlState, History, LineFile, Outcome, RunDirectory, RunEvent, is_alive, last_activity, last_record, read_events, read_kinds};
 
 /// Whether a run is alive, and if not, how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,7 +46,7 @@ pub struct RunSummary {
     pub steps: Option<u64>,
     /// The stage that it is in or has ended in, once a plan is known.
     pub stage: Option<CurrentStage>,
-    /// The newest token-level (K = 1) loss in nats per token.
+    /// The newest token-level (K = 1) loss in nats per token, of a step that no later attempt has undone.
     #[serde(with = "crate::run::number::option")]
     pub token_loss: Option<f64>,
     /// Bytes on disk.
@@ -66,19 +66,36 @@ pub struct CurrentStage {
     pub patch_size: PatchSize,
 }
 
+/// What the files say that stay short even in a long run: events, and evaluations.
+struct ShortFiles {
+    /// Without the steps and evaluations that a later attempt has undone.
+    history: History,
+    /// The newest attempt that has got as far as a model; 0 if there is none.
+    started_attempt: u32,
+}
+
+impl ShortFiles {
+    fn read(directory: &RunDirectory) -> io::Result<Self> {
+        let mut found = Self { history: History::default(), started_attempt: 0 };
+        read_kinds(directory, &[LineFile::Events, LineFile::Evals], |record| {
+            if matches!(record.event, RunEvent::RunStarted(_)) {
+                found.started_attempt = record.attempt;
+            }
+            found.history.apply(&record);
+        })?;
+        Ok(found)
+    }
+}
+
 impl RunSummary {
     /// Reads the summary of the run in `directory`.
     pub fn read(directory: &RunDirectory) -> io::Result<Self> {
-        let history = read_events(directory)?;
+        let ShortFiles { history, started_attempt } = ShortFiles::read(directory)?;
         let resumed_from = history.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
         let step = match last_record(LineFile::Metrics, directory).map(|record| (record.attempt, record.event)) {
-            Some((attempt, RunEvent::StepCompleted(metrics))) if attempt == history.attempt => metrics.step,
-            // The newest attempt has reported no step yet; what earlier ones did beyond its start does not count.
+            Some((attempt, RunEvent::StepCompleted(metrics))) if attempt >= started_attempt => metrics.step,
+            // The newest attempt has reported no step yet; what earlier ones did beyond its start is undone.
             _ => resumed_from,
-        };
-        let token_loss = match last_record(LineFile::Evals, directory).map(|record| record.event) {
-            Some(RunEvent::Evaluated(evaluation)) => Some(evaluation.token_loss),
-            _ => None,
         };
         let step = history.end.as_ref().map_or(step, |end| end.step.max(step));
         Ok(Self {
@@ -87,7 +104,7 @@ impl RunSummary {
             step,
             stage: current_stage(&history, step),
             steps: history.header.as_ref().map(|header| header.plan.steps),
-            token_loss,
+            token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
             bytes: directory.size(),
             changed_at: changed_at(directory),
             directory: directory.clone(),

@@ -124,7 +124,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         (
             PlanError::Shares { sum: 1.5, all_given: true },
             "the shares of the stages add up to 1.5000, not to 1",
-            "leave out the share of one stage: it then takes the rest",
+            "remove the share of one stage: it then takes the rest",
         ),
         (
             PlanError::SeveralRests { count: 2 },
@@ -133,7 +133,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         ),
         (
             PlanError::EmptyStage { stage: 2, steps: 1, tokens_per_step: 4096 },
-            "stage 2 gets no optimizer step: the run has 1 step of 4096 tokens",
+            "stage 2 would have no steps: the run has 1 step of 4096 tokens",
             "raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below 4096",
         ),
         (
@@ -144,7 +144,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         (
             PlanError::VocabularyTooSmall { vocab_size: 10, tokenizer: 100 },
             "model.vocab_size = 10 is too small: the tokenizer has 100 tokens",
-            "leave model.vocab_size out, or set it to 128 (the next multiple of 64)",
+            "remove model.vocab_size, or set it to 128 (the next multiple of 64)",
         ),
         (
             PlanError::CorpusTooSmall { tokens: 5, block_tokens: 8 },
@@ -165,7 +165,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         (
             PlanError::CorpusUnknown,
             "training.epochs needs the number of tokens in the text, which is only known once the text has been prepared",
-            "give the budget as training.tokens, or start the run: it prepares the text first",
+            "set training.tokens instead, or start the run: it prepares the text first",
         ),
     ]
 }

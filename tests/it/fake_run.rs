@@ -60,6 +60,7 @@ pub(crate) fn plan() -> RunPlan {
         evaluation_tokens: 8192,
         cadences: Cadences { report: 1, evaluation: Some(2), activations: Some(2), samples: Some(4), tasks: None, checkpoint: Some(2) },
         warnings: vec!["160 of 100000 training tokens are never read".into()],
+        notes: Vec::new(),
     }
 }
 

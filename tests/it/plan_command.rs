@@ -4,8 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::program::{Bench, signal, until};
 
 /// A network of a thousand billion weights.
 const HUGE: [&str; 4] = ["--set", "model.hidden_size=1048576", "--set", "training.tokens=80k"];
@@ -107,15 +110,79 @@ fn fifty_stages_of_two_shapes_are_timed_twice() {
 #[test]
 fn the_paper_s_runs_are_planned_without_their_files_and_not_started() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, text, errors) = patchtui(folder.path(), None, &["plan", "paper-370m"]);
+    let (code, text, errors) = patchtui(folder.path(), None, &["plan", "paper-370m", "--set", "training.max_walltime=1h"]);
     assert_eq!((code, errors.as_str()), (0, ""));
     assert!(text.contains("369M parameters") && text.contains("vocabulary 32000"), "{text}");
     assert!(text.contains("tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)"), "{text}");
-    assert!(text.contains("matches no text file: the plan does not need it"), "{text}");
+    assert!(text.contains("*.jsonl") && text.contains(": a run needs it"), "{text}");
+    if !text.contains("this machine cannot train it") {
+        assert!(text.contains("measured on random tokens") && text.contains(" of 24 layers"), "{text}");
+        assert!(text.contains("training.max_walltime is shorter than the run: it would stop in stage 1 of 2 (K = 4)"), "{text}");
+    }
     let (code, _, errors) = patchtui(folder.path(), None, &["run", "paper-370m", "--no-tui"]);
     assert_eq!(code, 2);
     assert!(errors.contains("tokenizer.json does not exist"), "{errors}");
     assert!(is_empty(&folder));
+}
+
+#[test]
+fn a_plan_whose_text_is_missing_or_too_short_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["plan", "demo", "--set", "data.files=absent.txt", "--set", "training.steps=20"];
+    let (code, text, errors) = patchtui(folder.path(), None, &arguments);
+    assert_eq!(code, 2, "{errors}");
+    assert!(text.contains("run      20 steps") && text.contains("measured on random tokens"), "{text}");
+    assert!(errors.contains("absent.txt") && errors.contains("hint: "), "{errors}");
+    let (code, text, _) = patchtui(folder.path(), None, &[&arguments[..], &["--json"]].concat());
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert!(code == 2 && document["plan"]["warnings"][0].as_str().unwrap().contains("absent.txt"), "{text}");
+    assert!(is_empty(&folder));
+    fs::write(folder.path().join("short.txt"), "a few words").unwrap();
+    let (code, text, errors) = patchtui(folder.path(), None, &["plan", "demo", "--set", "data.files=short.txt"]);
+    assert_eq!((code, text.as_str()), (2, ""));
+    assert!(errors.contains("at most"), "{errors}");
+    let (code, _, errors) = patchtui(folder.path(), None, &["plan", "demo", "--set", "tasks.names=[\"piqa\"]", "--set", "tasks.data=absent"]);
+    assert!(code == 2 && errors.contains("absent"), "{errors}");
+}
+
+#[test]
+fn a_plan_gives_the_time_the_epochs_and_the_tokens_per_parameter() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("text.txt"), "The cat sat on the mat. ".repeat(2000)).unwrap();
+    let sets = ["--set", "data.files=text.txt", "--set", "data.tokenizer=bytes", "--set", "data.validation_share=0.25", "--set", "training.epochs=2"];
+    let (code, text, errors) = patchtui(folder.path(), None, &[&["plan", "demo", "--device", "cpu", "--json"], &sets[..]].concat());
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let number = |pointer: &str| document.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {text}"));
+    // 48,000 bytes and a BOS token, in whole blocks of 256, 17 steps of 4096 tokens for two epochs.
+    assert!((number("/plan/train_tokens") - 35_840.0).abs() < 1.0 && (number("/plan/epochs") - 17.0 * 4096.0 / 35_840.0).abs() < 1e-9, "{text}");
+    assert!((number("/plan/tokens_per_parameter") - number("/plan/cost/tokens") / number("/plan/num_parameters")).abs() < 1e-9);
+    let steps = |stage: usize| number(&format!("/plan/stages/{stage}/cost/tokens")) / number(&format!("/tokens_per_second/{stage}"));
+    assert!((number("/seconds/expected") - steps(0) - steps(1)).abs() < 1e-6 && number("/seconds/least") <= number("/seconds/most"));
+    assert!(number("/speed/stages/0/repetitions") >= 2.0 && document["speed"]["scaled_from"].is_null());
+    let (_, text, _) = patchtui(folder.path(), None, &[&["plan", "demo", "--device", "cpu"], &sets[..]].concat());
+    assert!(text.contains("text     about 1.94 epochs of 35.8k training tokens, estimated") && text.contains("note     the run takes 1.94 epochs"), "{text}");
+    assert!(text.contains("\ntime     ") && text.contains(" per parameter), "), "{text}");
+    let (_, text, _) = patchtui(folder.path(), None, &[&["plan", "demo", "--set", "training.max_walltime=1s"], &sets[..6]].concat());
+    assert!(text.contains("warning  training.max_walltime is shorter than the run: it would stop in stage 1 of 2 (K = 4), at about step"), "{text}");
+}
+
+#[test]
+fn a_run_says_what_its_plan_says_and_tells_notes_from_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("text.txt"), "The cat sat on the mat. ".repeat(200)).unwrap();
+    let text = ["--set", "data.files=text.txt", "--set", "data.tokenizer=bytes", "--set", "data.validation_share=0.25", "--set", "training.steps=2"];
+    let (code, out, errors) = patchtui(folder.path(), None, &[&["run", "demo", "--no-tui", "--device", "cpu"], &text[..]].concat());
+    assert_eq!(code, 0, "{errors}");
+    assert!(out.contains("\nnote: dropped ") && out.contains("\nnote: the run takes ") && !out.contains("warning: "), "{out}");
+    let events = fs::read_to_string(folder.path().join("runs/demo/events.jsonl")).unwrap();
+    assert!(events.contains("{\"type\":\"note\",\"message\":\"dropped "), "{events}");
+    let bench = Bench::new();
+    fs::copy(folder.path().join("text.txt"), bench.path().join("text.txt")).unwrap();
+    let limited = ["run", "demo", "--json", "--name", "limited", "--set", "training.max_walltime=1h", "--set", "training.tokens=100B"];
+    let warning = "training.max_walltime is shorter than the run: it would stop in stage 1 of 2 (K = 4), at about step";
+    let is_warned = |record: &Value| record["event"]["message"].as_str().is_some_and(|message| message.contains(warning));
+    until(bench.patchtui(&[&limited[..], &text[..6]].concat()), is_warned, |child| signal(child, Signal::KILL));
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(crate) fn output(mut command: Command) -> (i32, String, String) {
 }
 
 /// Lets the program run until it has said `wanted`, then hands it to `then`.
-fn until(mut command: Command, wanted: impl Fn(&Value) -> bool, then: impl FnOnce(&Child)) -> i32 {
+pub(crate) fn until(mut command: Command, wanted: impl Fn(&Value) -> bool, then: impl FnOnce(&Child)) -> i32 {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let found = lines.by_ref().any(|line| serde_json::from_str(&line.unwrap()).is_ok_and(|record| wanted(&record)));
@@ -81,7 +81,7 @@ fn until(mut command: Command, wanted: impl Fn(&Value) -> bool, then: impl FnOnc
     child.wait().unwrap().code().unwrap_or(-1)
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use patchtui::run::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Disk, DiskChange, Evaluation, EventSender, History,
-    LayerActivation, LineFile, MomentsOutline, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState,
-    RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TrialSteps, Trouble, Warning, decode, encode, encode_event, read_records,
+    LayerActivation, LineFile, MomentsOutline, Note, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog,
+    RunState, RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TaskScores, TrialSteps, Trouble, Warning, decode, encode, encode_event,
+    read_records,
 };
 use proptest::prelude::*;
 use proptest::strategy::Union;
@@ -72,7 +73,7 @@ fn any_measurement() -> impl Strategy<Value = RunEvent> {
 }
 
 fn any_note() -> impl Strategy<Value = RunEvent> {
-    (any::<u64>(), any_number(), any_text(), any::<bool>(), 0..11_u8).prop_map(|(step, number, text, flag, which)| {
+    (any::<u64>(), any_number(), any_text(), any::<bool>(), 0..12_u8).prop_map(|(step, number, text, flag, which)| {
         let note = CommandNote {
             id: text.clone(),
             command: RunCommand::Checkpoint,
@@ -94,6 +95,7 @@ fn any_note() -> impl Strategy<Value = RunEvent> {
             7 => RunEvent::CommandDone(note),
             8 => RunEvent::CommandFailed(note),
             9 => RunEvent::Warning(Warning { message: text }),
+            10 => RunEvent::Note(Note { message: text }),
             _ => RunEvent::RunFinished(RunEnd {
                 outcome: Outcome::Failed,
                 step,
@@ -403,6 +405,29 @@ fn a_disk_that_fills_up_tears_no_line_and_loses_none() {
     // 200 lines fit into 64 KiB only in part: what fits is there, the rest still waits.
     let written = fs::read_to_string(run.metrics()).unwrap();
     assert!(written.len() > 20 * 1024 && written.ends_with('\n') && lines.concat().starts_with(&written));
+}
+
+#[test]
+fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let summary = || RunSummary::read(&run).map(|summary| (summary.step, summary.token_loss)).unwrap();
+    let first = [header(run.path(), None), step(1), evaluation(1, 5.5), step(2), evaluation(2, 5.0), step(3), evaluation(3, 4.5)];
+    attempt(&run, |events| first.into_iter().for_each(|event| events.send(event)));
+    assert_eq!(summary(), (3, Some(4.5)));
+    // An attempt that prepares its text has undone nothing yet.
+    attempt(&run, |events| events.send(RunEvent::Progress(Progress { activity: "reading text".into(), done: 0, total: None })));
+    assert_eq!(summary(), (3, Some(4.5)));
+    attempt(&run, |events| events.send(header(run.path(), Some(2))));
+    assert_eq!(summary(), (2, Some(5.0)));
+    // The last line of evals.jsonl may be about tasks, or come from an attempt before the last.
+    let scores = RunEvent::TasksScored(TaskScores { step: 2, stage: 0, tokens: 2048, scores: Vec::new(), seconds: 1.0 });
+    attempt(&run, |events| [header(run.path(), Some(2)), scores, step(3)].into_iter().for_each(|event| events.send(event)));
+    assert_eq!(summary(), (3, Some(5.0)));
+    attempt(&run, |events| events.send(header(run.path(), Some(1))));
+    assert_eq!(summary(), (1, Some(5.5)));
+    attempt(&run, |events| events.send(header(run.path(), None)));
+    assert_eq!(summary(), (0, None));
 }
 
 #[test]

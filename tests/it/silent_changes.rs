@@ -41,7 +41,7 @@ impl Stopped {
     }
 
     fn config(&self, sets: &[&str]) -> RunConfig {
-        let files = format!("data.files=[{:?}]", self.text());
+        let files = format!("data.files=[{:?}]", self.text().to_str().unwrap());
         let sets: Vec<&str> = [files.as_str()].into_iter().chain(TEXT_SETS).chain(sets.iter().copied()).collect();
         tiny_config(&sets)
     }
@@ -228,6 +228,11 @@ fn train_run(sets: &[&str], directory: &Path) {
     fs::write(directory.join("config.toml"), to_toml(&tiny_config(sets))).unwrap();
 }
 
+/// The key that forks the run in `directory` at `step`.
+fn fork_from(directory: &Path, step: u64) -> String {
+    format!("training.fork_from={:?}", directory.join(format!("checkpoints/step-{step:08}")).to_str().unwrap())
+}
+
 /// The tensors of the newest checkpoint, without what says which run it is of.
 fn tensors(run: &Path) -> Vec<Vec<u8>> {
     let bytes = final_bytes(run);
@@ -243,7 +248,7 @@ fn a_fork_with_nothing_changed_ends_where_the_original_does_even_if_it_is_killed
     // Inside the first stage, at the switch, and inside the second stage.
     for step in [4, 6, 7] {
         let directory = folder.path().join(format!("fork-{step}"));
-        let from = format!("training.fork_from={:?}", whole.join(format!("checkpoints/step-{step:08}")));
+        let from = fork_from(&whole, step);
         let sets = [sets[0], sets[1], &from];
         let kill = |event: &RunEvent| matches!(event, RunEvent::StepCompleted(completed) if completed.step == 8).then_some(RunCommand::Kill);
         let (end, events) = train(tiny_config(&sets), &directory, kill);
@@ -261,7 +266,7 @@ fn a_fork_that_does_not_fit_says_what_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
     train_run(&[], &whole);
-    let from = format!("training.fork_from={:?}", whole.join("checkpoints/step-00000006"));
+    let from = fork_from(&whole, 6);
     let cases = [
         ("model.hidden_size=64", "the checkpoint has another model than this configuration"),
         ("training.tokens=2048", "the checkpoint is at step 6, and the plan ends at step 4"),

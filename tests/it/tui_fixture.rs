@@ -58,6 +58,7 @@ pub(crate) fn plan() -> RunPlan {
         evaluation_tokens: 8192,
         cadences: Cadences { report: 1, evaluation: Some(9), activations: Some(9), samples: Some(18), tasks: None, checkpoint: Some(60) },
         warnings: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

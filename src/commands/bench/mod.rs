@@ -11,7 +11,7 @@ mod lines;
 mod against;
 mod against_lines;
 mod reference;
-mod scratch;
+pub(super) mod scratch;
 
 mod gpu;
 mod peak_memory;

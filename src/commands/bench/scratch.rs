@@ -17,14 +17,14 @@ const PREFIX: &str = "patchtui-bench-";
 
 /// A new folder among the temporary ones that only this user can enter; it goes away with its owner.
 #[derive(Debug)]
-pub(super) struct ScratchFolder(PathBuf);
+pub(in crate::commands) struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
     /// Creates it.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(super) fn new() -> Result<Self, CommandError> {
+    pub(in crate::commands) fn new() -> Result<Self, CommandError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans(&env::temp_dir());
         let name = format!("{PREFIX}{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -35,7 +35,7 @@ impl ScratchFolder {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::commands) fn path(&self) -> &Path {
         &self.0
     }
 }

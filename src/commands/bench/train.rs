@@ -14,7 +14,8 @@ use crate::commands::bench::{against, counted, lines, print_json};
 use crate::commands::capacity::check_memory;
 use crate::commands::machine::available_memory;
 use crate::commands::model::choose_device;
-use crate::commands::plan::{plan_before_preparation, tokenizer_if_there};
+use crate::commands::plan::plan_before_preparation;
+use crate::commands::plan_inputs::PlanInputs;
 use crate::commands::processor::Processor;
 use crate::commands::{CommandError, load_config};
 use crate::config::{Count, DeviceChoice, RunConfig};
@@ -99,13 +100,12 @@ pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>) -> Result<(Run
     if let Some(device) = device {
         config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
-    let mut assumptions = Vec::new();
-    let tokenizer = tokenizer_if_there(&config, &mut assumptions)?;
+    let inputs = PlanInputs::find(&config)?;
     let training = &mut config.training;
     (training.tokens, training.positions, training.epochs) = (None, None, None);
     training.steps = Some(Count(PLANNED_STEPS));
-    let mut plan = plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
-    plan.warnings = assumptions;
+    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
+    plan.warnings = inputs.assumptions();
     Ok((config, plan))
 }
 

@@ -230,7 +230,13 @@ impl PartTimes {
     /// All of them.
     #[must_use]
     pub fn sum(&self) -> Duration {
-        self.data + self.forward + self.head + self.backward + self.optimizer
+        self.micro_batches() + self.optimizer
+    }
+
+    /// All that is done for each micro-batch.
+    #[must_use]
+    pub fn micro_batches(&self) -> Duration {
+        self.data + self.forward + self.head + self.backward
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
-use crate::plan::RunPlan;
+use crate::plan::{RunPlan, counted};
 use crate::run::Decision;
 
 /// Digits of a hash that are enough to tell two apart.
@@ -67,7 +67,7 @@ fn switch(plan: &RunPlan) -> String {
             OptimizerState::Reset => "moments and Adam's count reset",
             OptimizerState::Keep => "moments and Adam's count kept",
         };
-        format!("before stage {}: {moments}, learning rate restarted with {} warm-up steps", idx + 1, stage.schedule.warmup_steps)
+        format!("before stage {}: {moments}, learning rate restarted, {}", idx + 1, counted(stage.schedule.warmup_steps, "warm-up step"))
     });
     let text = switches.collect::<Vec<_>>().join("; ");
     if text.is_empty() { "none: one stage".to_owned() } else { text }

@@ -19,15 +19,12 @@ use crate::engine::train::trainer::{Equipment, Trainer};
 use crate::engine::train::wall_time::first_deadline;
 use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
-use crate::plan::{Corpus, RunPlan, block_tokens};
+use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
+    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
     TrialSteps, Trouble, Warning, replace_file,
 };
 use crate::tasks::Suite;
-
-/// Training tokens that a generator makes when the budget does not say how many are read.
-const GENERATED_TOKENS: u64 = 2_000_000;
 
 /// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
@@ -130,21 +127,20 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         decisions: decisions(&facts, device_reason.as_deref()),
         plan: plan.into(),
     })));
-    plan.warnings.iter().cloned().for_each(warn);
+    report_remarks(plan, events);
     if prepared.text_has_changed {
         warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
     }
     warn_about_start(&start, &warn);
+    warn_about_validation(prepared.validation.len(), &facts, &warn);
     warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
-    if prepared.validation.len().min(plan.evaluation_tokens) < config.training.context_length as u64 {
-        warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
-    }
     if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
         return Ok(None);
     }
     let Some(tokens_per_second) = try_stages(&workers, plan, &start.model.in_precision(config.training.precision), config.training.recompute)? else {
         return Ok(None);
     };
+    walltime_warning(&facts, &start, &tokens_per_second).into_iter().for_each(warn);
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
     let tasks = Suite::load(&facts.config.tasks.names, facts.config.tasks.data.as_deref(), facts.config.tasks.limit)?;
     let equipment = Equipment {
@@ -236,6 +232,26 @@ fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     }
     for file in &start.changed_lines {
         warn(format!("{file} was changed after the checkpoint of step {} was saved: its lines are not what this run wrote", start.reached.step));
+    }
+}
+
+/// What the plan tells the user.
+fn report_remarks(plan: &RunPlan, events: &EventSender) {
+    let warnings = plan.warnings.iter().cloned().map(|message| RunEvent::Warning(Warning { message }));
+    let notes = plan.notes.iter().cloned().map(|message| RunEvent::Note(Note { message }));
+    warnings.chain(notes).for_each(|event| events.send(event));
+}
+
+/// What to say about a wall-time limit that is shorter than the run; an attempt that resumes is meant to be one of several.
+fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) -> Option<String> {
+    let limit = facts.config.training.max_walltime.filter(|_| start.resumed_from.is_none())?;
+    facts.plan.walltime_warning(limit.0, tokens_per_second)
+}
+
+/// Warns if the main curve will have no points.
+fn warn_about_validation(validation_tokens: u64, facts: &RunFacts, warn: &dyn Fn(String)) {
+    if validation_tokens.min(facts.plan.evaluation_tokens) < facts.config.training.context_length as u64 {
+        warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<
     rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
     rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level training", format::flops(plan.cost.flops), plan.relative_cost())));
     rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
+    rows.extend(plan.notes.iter().map(|note| ("note".to_owned(), sanitize::line(note))));
     rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));
     rows.iter().flat_map(|(label, text)| fact(theme, label, text, width)).collect()
 }
@@ -82,12 +83,17 @@ fn waiting(run: &RunScreen) -> String {
 
 fn stage_text(idx: usize, stage: &StageOutline) -> String {
     let cost = stage.cost(stage.steps);
-    let (steps, tokens) = (format::grouped(stage.steps), format::count(cost.tokens));
+    let (steps, tokens) = (grouped_steps(stage.steps), format::count(cost.tokens));
     let moments = match stage.optimizer_state {
         MomentsOutline::Reset if idx > 0 => ", moments reset",
         MomentsOutline::Keep if idx > 0 => ", moments kept",
         MomentsOutline::Reset | MomentsOutline::Keep | MomentsOutline::Unknown => "",
     };
     let peak = format::learning_rate(stage.schedule.peak);
-    format!("K = {}, {steps} steps, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)
+    format!("K = {}, {steps}, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)
+}
+
+/// `1 step`, `12 345 steps`.
+fn grouped_steps(steps: u64) -> String {
+    if steps == 1 { "1 step".to_owned() } else { format!("{} steps", format::grouped(steps)) }
 }

@@ -1,0 +1,148 @@
+//! The text and the tokenizer of a plan: what is there, what is missing, and what is assumed instead.
+//!
+//! A plan can be made without either; whether that is all right is for the caller to say. Start at [`PlanInputs::find`].
+
+use std::collections::BTreeMap;
+
+use crate::commands::CommandError;
+use crate::config::{Origin, RunConfig};
+use crate::data::{DataError, Inputs, Tokenizer, estimate_train_tokens, find_files};
+
+/// Vocabulary of a missing tokenizer, when `model.vocab_size` does not say: that of LLaMA-2, as in the paper.
+const ASSUMED_VOCAB_SIZE: usize = 32_000;
+
+/// What a plan needs of the files that a configuration names.
+#[derive(Debug)]
+pub struct PlanInputs {
+    /// The tokenizer, if it is there.
+    pub tokenizer: Option<Tokenizer>,
+    /// Training tokens of text files, estimated; `None` if the text is generated or missing.
+    pub train_tokens: Option<u64>,
+    /// What is missing.
+    pub missing: Vec<Missing>,
+}
+
+/// A file that is not there.
+#[derive(Debug)]
+pub struct Missing {
+    /// The key that names it.
+    pub key: &'static str,
+    /// What a run would say.
+    pub error: DataError,
+    /// What the plan does without it.
+    pub instead: String,
+}
+
+impl PlanInputs {
+    /// Looks for the files of `config`.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be used.
+    pub fn find(config: &RunConfig) -> Result<Self, DataError> {
+        match Inputs::find(&config.data) {
+            Ok(inputs) => {
+                let train_tokens = estimate_train_tokens(&config.data, inputs.tokenizer())?;
+                return Ok(Self { tokenizer: Some(inputs.tokenizer().clone()), train_tokens, missing: Vec::new() });
+            }
+            Err(DataError::NoTokenizerFile { .. } | DataError::NothingMatches { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut missing = Vec::new();
+        let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
+            Ok(tokenizer) => Some(tokenizer),
+            Err(error @ DataError::NoTokenizerFile { .. }) => {
+                let source = if config.model.vocab_size.is_some() { "model.vocab_size" } else { "the paper's" };
+                let instead = format!("this plan assumes a vocabulary of {} tokens ({source})", assumed_vocab_size(config));
+                missing.push(Missing { key: "data.tokenizer", error, instead });
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let patterns = [("data.files", config.data.files.as_deref()), ("data.validation_files", config.data.validation_files.as_deref())];
+        for (key, patterns) in patterns {
+            match patterns.map(find_files) {
+                None | Some(Ok(_)) => {}
+                Some(Err(error @ DataError::NothingMatches { .. })) => missing.push(Missing { key, error, instead: "a run needs it".into() }),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(Self { tokenizer, train_tokens: None, missing })
+    }
+
+    /// What is missing and what is assumed instead, in words.
+    #[must_use]
+    pub fn assumptions(&self) -> Vec<String> {
+        self.missing.iter().map(|missing| format!("{}: {}", missing.error, missing.instead)).collect()
+    }
+
+    /// The first missing file that the user has named; what a built-in configuration names is an example.
+    #[must_use]
+    pub fn first_named_by_user(self, origins: &BTreeMap<String, Origin>) -> Option<CommandError> {
+        let is_example = |key: &str| {
+            let origin = origins.iter().find(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('[')));
+            matches!(origin, Some((_, Origin::BuiltIn { .. } | Origin::Default)))
+        };
+        self.missing.into_iter().find(|missing| !is_example(missing.key)).map(|missing| missing.error.into())
+    }
+}
+
+/// The vocabulary that a plan assumes without a tokenizer.
+#[must_use]
+pub fn assumed_vocab_size(config: &RunConfig) -> usize {
+    config.model.vocab_size.unwrap_or(ASSUMED_VOCAB_SIZE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::commands::plan::plan_before_preparation;
+    use crate::config::{BUILT_IN, LoadRequest, LoadedConfig, load};
+
+    fn loaded(source: &str, sets: &[&str]) -> LoadedConfig {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        load(&LoadRequest { source, sets: &sets, current_dir: Path::new("/nowhere") }).unwrap()
+    }
+
+    #[test]
+    fn every_built_in_configuration_is_planned_without_its_files() {
+        // Without its weights, `continue` has no sizes.
+        for (name, _) in BUILT_IN.into_iter().filter(|(name, _)| *name != "continue") {
+            let LoadedConfig { config, origins } = loaded(name, &[]);
+            let inputs = PlanInputs::find(&config).unwrap();
+            let plan = plan_before_preparation(&config, inputs.tokenizer.as_ref()).unwrap().unwrap();
+            assert!(plan.steps > 0, "{name}");
+            if name == "demo" {
+                assert_eq!(inputs.assumptions(), Vec::<String>::new());
+                continue;
+            }
+            assert_eq!(plan.model.vocab_size, 32_000, "{name}");
+            let tokenizer = "tokenizer file /nowhere/tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)";
+            let [first, second] = inputs.assumptions().try_into().unwrap();
+            assert!(first == tokenizer && second.contains("/nowhere/data/*.jsonl") && second.ends_with(": a run needs it"), "{first}\n{second}");
+            assert!(inputs.first_named_by_user(&origins).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_missing_tokenizer_without_a_vocabulary_is_taken_for_the_paper_s() {
+        let LoadedConfig { config, origins } = loaded("demo", &["data.tokenizer=absent.json"]);
+        let inputs = PlanInputs::find(&config).unwrap();
+        assert!(inputs.tokenizer.is_none());
+        let plan = plan_before_preparation(&config, None).unwrap().unwrap();
+        assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
+        let expected = "tokenizer file /nowhere/absent.json does not exist: this plan assumes a vocabulary of 32000 tokens (the paper's)";
+        assert_eq!(inputs.assumptions(), [expected]);
+        assert_eq!(inputs.first_named_by_user(&origins).unwrap().exit_code, 2);
+    }
+
+    #[test]
+    fn text_that_the_user_names_must_be_there() {
+        for sets in [&["data.files=absent.txt"][..], &["data.files=['absent/*.jsonl']"], &["data.validation_files=['absent.txt']"]] {
+            let LoadedConfig { config, origins } = loaded("demo", sets);
+            let error = PlanInputs::find(&config).unwrap().first_named_by_user(&origins).unwrap();
+            assert!(error.exit_code == 2 && error.message.contains("/nowhere/absent"), "{sets:?}: {error}");
+        }
+    }
+}

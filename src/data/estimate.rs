@@ -1,0 +1,101 @@
+//! How many tokens a text has, estimated from its first bytes: for plans that are made before the text is prepared.
+//!
+//! Writes nothing. Start at [`estimate_train_tokens`].
+
+use crate::config::{DataConfig, TextSource, ValidationSource};
+use crate::data::{DataError, DocumentOptions, DocumentReader, SourceFile, Tokenizer, find_files};
+
+/// Files that are looked into, spread over the list.
+const MOST_FILES: usize = 4;
+/// Bytes that are read of each.
+const MOST_BYTES: u64 = 512 << 10;
+
+/// Some bytes of the text and the tokens in them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Piece {
+    bytes: u64,
+    tokens: u64,
+}
+
+/// About how many training tokens the text files of `config` have; `None` for generated text, and where nothing could be read.
+///
+/// # Errors
+/// When a file is missing or cannot be read as text.
+pub fn estimate_train_tokens(config: &DataConfig, tokenizer: &Tokenizer) -> Result<Option<u64>, DataError> {
+    let TextSource::Files(patterns) = config.source() else { return Ok(None) };
+    let files = find_files(patterns)?;
+    let mut sample = Piece::default();
+    for file in spread(&files) {
+        let piece = piece_of(file, config, tokenizer)?;
+        sample = Piece { bytes: sample.bytes + piece.bytes, tokens: sample.tokens + piece.tokens };
+    }
+    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    let tokens = sample.tokens as f64 * bytes as f64 / sample.bytes as f64;
+    let training_share = match config.validation() {
+        ValidationSource::Files(_) => 1.0,
+        ValidationSource::Share(share) => 1.0 - share.get(),
+    };
+    Ok((sample.bytes > 0).then_some((tokens * training_share) as u64))
+}
+
+/// At most [`MOST_FILES`] of `files`, at equal distances.
+fn spread(files: &[SourceFile]) -> impl Iterator<Item = &SourceFile> {
+    let count = files.len().min(MOST_FILES);
+    (0..count).map(move |idx| &files[idx * files.len() / count])
+}
+
+/// The first bytes of `file`, or all of them if they are few.
+fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Result<Piece, DataError> {
+    let special_tokens = u64::from(config.add_bos) + u64::from(config.add_eos);
+    let mut reader = DocumentReader::new(DocumentOptions {
+        text_field: config.text_field.clone(),
+        max_document_words: config.max_document_words.0,
+        max_bad_records: config.max_bad_records,
+    });
+    let (mut read, mut tokens, mut whole) = (0, 0, Piece::default());
+    let mut count = |text: String, bytes: u64| {
+        // Files are read in large buffers: only where one ends are bytes and tokens known of the same text.
+        if bytes > read {
+            whole = Piece { bytes: read, tokens };
+            read = bytes;
+        }
+        if read > MOST_BYTES && whole.bytes > 0 {
+            return Err(DataError::Interrupted);
+        }
+        tokens += special_tokens + tokenizer.encode(&text)?.len() as u64;
+        Ok(())
+    };
+    match reader.read(file, &mut count) {
+        Ok(()) => Ok(Piece { bytes: file.bytes, tokens }),
+        Err(DataError::Interrupted) => Ok(whole),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{LoadRequest, load};
+
+    #[test]
+    fn a_short_text_is_counted_and_a_long_one_estimated() {
+        let folder = tempfile::tempdir().unwrap();
+        let estimate = |files: &str| {
+            let sets = [format!("data.files=[{files}]"), "data.tokenizer=bytes".into(), "data.validation_share=0.5".into()];
+            let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: folder.path() }).unwrap().config;
+            estimate_train_tokens(&config.data, &Tokenizer::load("bytes").unwrap()).unwrap()
+        };
+        fs::write(folder.path().join("short.txt"), "x".repeat(999)).unwrap();
+        assert_eq!(estimate("'short.txt'"), Some(500), "999 bytes and a BOS token, half of them for validation");
+        // A token per letter of the text, a fifth of each line.
+        let record = format!("{{\"text\": \"{}\", \"more\": \"{}\"}}\n", "x".repeat(200), "y".repeat(778));
+        assert_eq!(record.len(), 1003);
+        fs::write(folder.path().join("long.jsonl"), record.repeat(5000)).unwrap();
+        let estimated = estimate("'long.jsonl'").unwrap() as f64;
+        assert!((estimated / (5000.0 * 201.0 / 2.0) - 1.0).abs() < 0.01, "{estimated}");
+        assert!(!Path::new(&folder.path().join(".tokens")).exists());
+    }
+}
