@@ -15,9 +15,11 @@ mod inbox;
 mod index;
 mod lines;
 mod lock;
+mod measured;
 pub(crate) mod number;
 mod outline;
 mod read;
+mod remove;
 pub mod sanitize;
 mod series;
 mod store;
@@ -25,8 +27,8 @@ mod summary;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
-    Checkpoint, CheckpointError, Checkpoints, DataOrder, Difference, FileEntry, FindCheckpointError, FoundCheckpoint, MODEL_FILE, Manifest, NewCheckpoint,
-    OPTIMIZER_FILE, Rejected, TrainerState,
+    Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, Choice, DataOrder, Difference, FileEntry, FindCheckpointError, FoundCheckpoint, KeepRule,
+    ListedCheckpoint, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
 };
 pub use command::{COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::RunDirectory;
@@ -41,9 +43,11 @@ pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text,
 pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
-pub use lock::{EngineInfo, LockError, LockFileState, RunLock, is_alive};
+pub use lock::{EngineInfo, Liveness, LockError, LockFileState, RunLock, is_alive};
+pub use measured::MeasuredStep;
 pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};
+pub use remove::{Removal, RemoveError};
 pub use sanitize::line as sanitize_line;
 pub use series::{Bounds, Series, Spread};
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};

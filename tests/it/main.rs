@@ -44,6 +44,7 @@ mod sanitize;
 mod starts;
 #[cfg(feature = "engine")]
 mod steering;
+mod storage_commands;
 mod task_files;
 mod tasks;
 mod tokenizer;

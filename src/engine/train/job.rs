@@ -49,7 +49,7 @@ pub struct Job {
 
 impl Job {
     fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep)
+        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep).keeping_best(self.config.checkpoint.keep_best)
     }
 }
 
@@ -134,7 +134,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
     }
-    warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
+    warn_about_room(&checkpoints, config.checkpoint.keep + usize::from(config.checkpoint.keep_best), plan, events);
     if prepared.validation.len().min(plan.evaluation_tokens) < config.training.context_length as u64 {
         warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }

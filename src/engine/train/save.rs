@@ -31,6 +31,8 @@ pub(super) struct SavePoint {
     pub(super) has_measured: bool,
     /// Time in steps of each stage so far, in seconds.
     pub(super) active_seconds: Vec<f64>,
+    /// The token-level loss of this step, if it was measured.
+    pub(super) token_loss: Option<f64>,
     /// Whether pruning keeps it.
     pub(super) permanent: bool,
 }
@@ -58,8 +60,14 @@ impl Saving {
         learner.check_poison(point.step)?;
         let started = Instant::now();
         let state = TrainerState { optimizer_count: learner.optimizer().count, has_measured: point.has_measured, ..self.facts.state_after(point.step) };
-        let snapshot =
-            Snapshot { model: learner.model(), optimizer: learner.optimizer(), state, active_seconds: point.active_seconds, permanent: point.permanent };
+        let snapshot = Snapshot {
+            model: learner.model(),
+            optimizer: learner.optimizer(),
+            state,
+            active_seconds: point.active_seconds,
+            token_loss: point.token_loss,
+            permanent: point.permanent,
+        };
         let (checkpoint, is_new) = save(&self.checkpoints, snapshot, &self.events, &self.stop)?;
         let info = CheckpointInfo {
             step: point.step,
