@@ -50,12 +50,11 @@ pub enum Command {
     Ctl(CtlArgs),
     /// Evaluates a model on tasks and texts, with the numbers that lm-eval gives for the same weights.
     Eval(EvalArgs),
-    /// Lists runs with their state.
-    Runs {
-        /// One JSON document instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
+    /// List runs with their state, or remove some.
+    Runs(RunsArgs),
+    /// List, verify or delete the checkpoints of a run.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Measures speed and memory: training steps on random weights, alone or against PyTorch; tokenizing; evaluating.
     Bench(BenchArgs),
     /// Measures which share of each layer's neurons is strongly active on a text, as in figure 8 of the paper.
@@ -456,6 +455,95 @@ pub enum Dtype {
     Bf16,
     /// IEEE half precision.
     F16,
+}
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RunsArgs {
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// What to do instead of listing them.
+    #[command(subcommand)]
+    pub command: Option<RunsCommand>,
+}
+
+/// Subcommands of `runs`.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// Remove runs with all their files, after a question. Refuses a running run.
+    Rm(RemoveArgs),
+}
+
+/// Arguments of `runs rm`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Names or directories of runs.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// Remove without a question.
+    #[arg(long)]
+    pub yes: bool,
+    /// Also remove files in the run's directory that patchtui did not write.
+    #[arg(long)]
+    pub all_files: bool,
+}
+
+/// Subcommands of `checkpoint`.
+#[derive(Debug, Subcommand)]
+pub enum CheckpointCommand {
+    /// List checkpoints with step, stage, token loss, size and state; check names and sizes only.
+    Ls {
+        /// Name or directory of a run.
+        run: String,
+        /// Print one JSON document instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every byte of every checkpoint; exit with 1 if one is not valid.
+    Verify {
+        /// Name or directory of a run.
+        run: String,
+        /// Print one JSON document instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete all but the newest periodic checkpoints.
+    ///
+    /// Keeps permanent checkpoints (ends of stages), the one with the lowest token loss, and always the newest valid one. Also removes what
+    /// interrupted saves left behind. Refuses a running run, which prunes its own checkpoints.
+    Prune(PruneArgs),
+}
+
+/// Arguments of `checkpoint prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Name or directory of a run.
+    pub run: String,
+    /// Newest valid periodic checkpoints to keep [default: the run's checkpoint.keep].
+    #[arg(long, value_name = "N")]
+    pub keep: Option<NonZeroUsize>,
+    /// Also delete these if they are not among the newest; separated by commas.
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
+    pub also: Vec<AlsoPrune>,
+    /// Show what would be deleted, and delete nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Checkpoints that `checkpoint prune` keeps unless asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AlsoPrune {
+    /// Ends of stages and of the run.
+    Permanent,
+    /// The lowest token loss.
+    Best,
+    /// Checkpoints that are not valid.
+    Damaged,
 }
 
 /// Arguments of `ctl`.

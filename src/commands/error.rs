@@ -97,7 +97,7 @@ impl From<LockError> for CommandError {
         let hint = error.hint();
         match error {
             LockError::Alive { .. } => Self::usage(error.to_string(), hint),
-            LockError::Io { .. } => Self::failed(error.to_string(), hint),
+            LockError::NoLocks { .. } | LockError::Io { .. } => Self::failed(error.to_string(), hint),
         }
     }
 }

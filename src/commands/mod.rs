@@ -10,6 +10,7 @@ pub mod bench;
 pub mod capacity;
 #[cfg(feature = "engine")]
 pub mod check;
+pub mod checkpoint;
 pub mod config;
 pub mod ctl;
 pub mod devices;
@@ -36,6 +37,7 @@ pub mod plan_inputs;
 pub mod plan_lines;
 pub mod plan_speed;
 pub mod processor;
+pub mod remove;
 pub mod run;
 pub mod runs;
 pub mod storage;
@@ -45,7 +47,7 @@ pub mod view;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb};
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load};
 use crate::report::print;
@@ -109,10 +111,14 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Activations(args)) => activations::activations(&args, &runs),
         #[cfg(not(feature = "engine"))]
         Some(Command::Activations(_)) => Err(engine::no_engine()),
-        Some(Command::Runs { json }) => {
-            runs::list(&runs, json);
-            Ok(0)
-        }
+        Some(Command::Runs(args)) => match &args.command {
+            Some(RunsCommand::Rm(args)) => remove::remove(args, &runs),
+            None => {
+                runs::list(&runs, args.json);
+                Ok(0)
+            }
+        },
+        Some(Command::Checkpoint(command)) => checkpoint::checkpoint(&command, &runs),
         #[cfg(feature = "engine")]
         Some(Command::Generate(args)) => generate::generate(&args, &runs),
         #[cfg(not(feature = "engine"))]

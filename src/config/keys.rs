@@ -224,6 +224,12 @@ pub const KEYS: &[Key] = &[
         "Periodic checkpoints to keep, at least 2; those at stage ends and at the end of the run are always kept.",
     )
     .default("3"),
+    key(
+        "checkpoint.keep_best",
+        ValueKind::Flag,
+        "Keep the checkpoint with the lowest token loss as well. Only checkpoints at steps with an evaluation count, so checkpoint.every_steps should be a multiple of evaluation.every_steps.",
+    )
+    .default("true"),
     key("checkpoint.on_usr1", ValueKind::Word(&["continue", "stop"]), "What SIGUSR1 does after saving a checkpoint: \"continue\" or \"stop\" the run.")
         .default("\"continue\""),
 ];

@@ -374,8 +374,16 @@ pub struct CheckpointConfig {
     pub every_steps: Cadence,
     /// Periodic checkpoints to keep, at least 2; those of stage ends are always kept.
     pub keep: usize,
+    /// Whether the checkpoint with the lowest token-level loss is kept as well.
+    #[serde(default = "keep_best")]
+    pub keep_best: bool,
     /// What SIGUSR1 does after saving a checkpoint.
     pub on_usr1: OnUsr1,
+}
+
+/// Runs of versions that did not know the key keep their best checkpoint from now on.
+fn keep_best() -> bool {
+    true
 }
 
 /// What SIGUSR1 does after saving a checkpoint.

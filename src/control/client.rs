@@ -9,7 +9,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use crate::control::{ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame};
-use crate::run::{EngineInfo, RunDirectory, is_alive};
+use crate::run::{EngineInfo, Liveness, RunDirectory, is_alive};
 
 /// How long an engine may take to greet; its control thread does nothing slow.
 pub(crate) const GREETING: Duration = Duration::from_secs(3);
@@ -43,10 +43,13 @@ impl Connection {
     /// Connects to the engine of `directory` and greets it as `sender`; waits at most `patience` for the answer.
     pub(crate) async fn open(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Self, ControlError> {
         let name = directory.name();
-        if !is_alive(directory) {
-            return Err(ControlError::NotAlive { name });
-        }
-        let Some(info) = EngineInfo::read(directory) else { return Err(ControlError::NotListening { name }) };
+        let liveness = Liveness::of(directory);
+        let info = match (liveness, EngineInfo::read(directory)) {
+            (Liveness::Gone, _) => return Err(ControlError::NotAlive { name }),
+            (Liveness::Unknown, None) => return Err(ControlError::NoLocks { name }),
+            (Liveness::Alive, None) => return Err(ControlError::NotListening { name }),
+            (_, Some(info)) => info,
+        };
         let pid = info.pid;
         let unresponsive = || ControlError::Unresponsive { name: name.clone(), pid, waited: patience };
         let Some(socket) = info.socket.clone() else {
@@ -60,6 +63,7 @@ impl Connection {
             Ok(Err(source)) => {
                 return Err(match info.other_machine() {
                     Some(host) => ControlError::OtherMachine { name, host: host.to_owned() },
+                    None if liveness == Liveness::Unknown => ControlError::NoLocks { name },
                     None => ControlError::Connect { name, socket, pid, source },
                 });
             }

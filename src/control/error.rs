@@ -120,6 +120,12 @@ pub enum ControlError {
         /// How it ended, if known.
         reason: Option<String>,
     },
+    /// Neither the lock nor the socket tells whether there is an engine.
+    #[error("cannot tell whether the run {name:?} is running: its file system has no file locks, and no engine answers")]
+    NoLocks {
+        /// Name of the run.
+        name: String,
+    },
     /// The folder of the socket is not safe to use.
     #[error("cannot use the socket folder {path}: {problem}")]
     SocketFolder {
@@ -174,6 +180,7 @@ impl ControlError {
     pub fn hint(&self) -> String {
         match self {
             Self::NotAlive { name } => format!("view it with: patchtui view {name}; resume it with: patchtui resume {name}"),
+            Self::NoLocks { name } => format!("view its files with: patchtui view {name}"),
             Self::OtherMachine { name, host } => format!("attach on that machine: ssh -t {host} patchtui attach {name}"),
             Self::NotListening { .. } | Self::Closed | Self::Silent(_) => "try again in a moment".into(),
             Self::SignalsOnly { pid, .. } => format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"),

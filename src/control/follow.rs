@@ -10,8 +10,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::control::link::read_history;
-use crate::control::{EngineLink, Feed};
-use crate::run::{LineFile, RunDirectory, is_alive};
+use crate::control::{ControlError, EngineLink, Feed};
+use crate::run::{LineFile, Liveness, RunDirectory};
 
 /// Reading may take at most one part in this many of the time.
 const SHARE: u32 = 10;
@@ -49,25 +49,35 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
     let mut seen = None;
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
+    let mut has_end = false;
     loop {
-        let (lengths, is_locked) = lengths(&directory).await;
+        let (lengths, liveness) = lengths(&directory).await;
         let is_new = seen != Some(lengths);
         if is_new && seen.is_some() {
             grew_at = Some(Instant::now());
         }
-        let is_live = is_locked || grew_at.is_some_and(|at| at.elapsed() < pace.still);
+        let is_live = liveness == Liveness::Alive || grew_at.is_some_and(|at| at.elapsed() < pace.still);
+        // Without locks, a run that has not reported its end may still be running on another machine.
+        let is_unknown = |has_end: bool| liveness == Liveness::Unknown && !has_end;
         let begun = Instant::now();
         let next = if is_new || is_live != was_live {
-            match read_history(&directory).await {
+            let read = read_history(&directory).await.inspect(|history| has_end = history.end.is_some());
+            match read {
                 Ok(history) if is_live => Some(Feed::Snapshot(Box::new(history))),
+                Ok(history) if is_unknown(has_end) => Some(Feed::Snapshot(Box::new(history))),
                 Ok(history) => Some(Feed::Ended { history: Box::new(history) }),
                 Err(error) => Some(Feed::Lost { reason: error.to_string(), retry_seconds: pace.period.as_secs_f64() }),
             }
+        } else if is_live {
+            Some(Feed::Heartbeat)
+        } else if is_unknown(has_end) {
+            let reason = ControlError::NoLocks { name: directory.name() }.to_string();
+            Some(Feed::Lost { reason, retry_seconds: pace.period.as_secs_f64() })
         } else {
-            is_live.then_some(Feed::Heartbeat)
+            None
         };
         // What could not be read is tried again.
-        seen = Some(lengths).filter(|_| !matches!(next, Some(Feed::Lost { .. })));
+        seen = Some(lengths).filter(|_| is_unknown(has_end) || !matches!(next, Some(Feed::Lost { .. })));
         was_live = is_live;
         let took = begun.elapsed();
         if let Some(next) = next
@@ -82,14 +92,14 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
     }
 }
 
-/// The lengths of the run's files, and whether an engine of this machine holds its lock.
-async fn lengths(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], bool) {
+/// The lengths of the run's files, and what its lock says.
+async fn lengths(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], Liveness) {
     let directory = directory.clone();
     let look = move || {
         let length = |file: LineFile| std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len());
-        (LineFile::ALL.map(length), is_alive(&directory))
+        (LineFile::ALL.map(length), Liveness::of(&directory))
     };
-    spawn_blocking(look).await.unwrap_or_default()
+    spawn_blocking(look).await.unwrap_or(([0; LineFile::ALL.len()], Liveness::Unknown))
 }
 
 #[cfg(test)]
@@ -104,6 +114,24 @@ mod tests {
         let event = RunEvent::Warning(Warning { message: format!("line {seq}") });
         let line = encode(&Record { seq, at: "2026-03-01T10:00:00Z".into(), attempt: 1, event }).unwrap();
         File::options().create(true).append(true).open(run.events()).unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_run_whose_lock_tells_nothing_is_not_taken_for_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("mounted")).unwrap();
+        say(&run, 1);
+        // It cannot be opened, as on a file system that refuses locks.
+        std::os::unix::fs::symlink("lock", run.lock()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
+        runtime.block_on(async {
+            let mut link = follow_at(pace, run.clone());
+            let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("its files can be read") };
+            assert_eq!(history.last_seq, 1);
+            let Some(Feed::Lost { reason, .. }) = link.feed.recv().await else { panic!("nobody knows whether it runs") };
+            assert!(reason.contains("its file system has no file locks"), "{reason}");
+        });
     }
 
     #[test]

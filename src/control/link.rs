@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::control::client::{Connection, GREETING};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
-use crate::run::{History, Record, RunCommand, RunDirectory, RunEvent, is_alive};
+use crate::run::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent, is_alive};
 
 /// Messages that the screen may lag behind before the connection waits for it and the engine sends a new snapshot.
 const FEED: usize = 1024;
@@ -126,10 +126,16 @@ impl Link {
                 // That is no lost connection.
                 wait_until_gone(&self.directory).await;
             }
-            let reason = if is_alive(&self.directory) {
+            let liveness = Liveness::of(&self.directory);
+            let reason = if liveness == Liveness::Alive {
                 error.to_string()
             } else {
                 match read_history(&self.directory).await {
+                    // Nothing says that it has ended.
+                    Ok(history) if liveness == Liveness::Unknown && history.end.is_none() => {
+                        let _ = self.feed.send(Feed::Snapshot(Box::new(history))).await;
+                        error.to_string()
+                    }
                     Ok(history) => return drop(self.feed.send(Feed::Ended { history: Box::new(history) }).await),
                     Err(error) => error.to_string(),
                 }

@@ -24,6 +24,8 @@ pub struct Snapshot<'a> {
     pub state: TrainerState,
     /// Time in steps of each stage so far, in seconds.
     pub active_seconds: Vec<f64>,
+    /// The token-level loss of this step, if it was measured.
+    pub token_loss: Option<f64>,
     /// Whether pruning keeps it.
     pub permanent: bool,
     /// Configuration of the run.
@@ -42,6 +44,7 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
     checkpoints.save(NewCheckpoint {
         state: snapshot.state,
         active_seconds: snapshot.active_seconds,
+        token_loss: snapshot.token_loss,
         permanent: snapshot.permanent,
         tensor_bytes,
         config: snapshot.config,

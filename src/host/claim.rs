@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::HostError;
 use crate::run::files::create_directory;
-use crate::run::{LockError, RunDirectory, RunLock, RunState, is_alive};
+use crate::run::{Liveness, LockError, RunDirectory, RunLock, RunState, is_alive};
 
 /// How often a directory is created again that another start has just removed.
 const TRIES: usize = 5;
@@ -69,6 +69,7 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     }
     let claimed = match ClaimedRun::lock(newest.clone()) {
         Err(HostError::Alive { .. }) if !wish.resume => return Ok(Claim::Alive(newest)),
+        Err(_) if is_complete_for_good(&newest) => return if wish.resume { Ok(Claim::Completed(newest)) } else { claim_directory(next, false) },
         locked => locked?,
     };
     match (claimed.state()?, wish.resume) {
@@ -87,7 +88,12 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
 /// # Errors
 /// As [`claim`]; also when an engine works there.
 pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, HostError> {
-    let claimed = ClaimedRun::lock(directory)?;
+    let claimed = match ClaimedRun::lock(directory.clone()) {
+        Err(_) if is_complete_for_good(&directory) => {
+            return if resume { Ok(Claim::Completed(directory)) } else { Err(HostError::Exists { directory, state: RunState::Completed }) };
+        }
+        locked => locked?,
+    };
     match (claimed.state()?, resume) {
         (Some(RunState::Completed), true) => Ok(Claim::Completed(claimed.directory.clone())),
         (None, _) | (Some(_), true) => Ok(Claim::Ready(claimed)),
@@ -149,6 +155,12 @@ impl ClaimedRun {
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Whether the run in `directory`, which could not be locked, is complete and nobody works on it. Its disk may be read-only; nothing
+/// is written to a complete run, so its state can be told without the lock.
+fn is_complete_for_good(directory: &RunDirectory) -> bool {
+    directory.is_run() && Liveness::of(directory) != Liveness::Alive && RunState::at_rest(directory).is_ok_and(|state| state == RunState::Completed)
 }
 
 /// The folders on the way to `path` that do not exist, outermost first, `path` itself included.

@@ -82,6 +82,6 @@ impl HostError {
     /// Whether the request is invalid, as opposed to a failure of the system.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Lock(LockError::Io { .. }) | Self::Io { .. })
+        !matches!(self, Self::Lock(LockError::NoLocks { .. } | LockError::Io { .. }) | Self::Io { .. })
     }
 }

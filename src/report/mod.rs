@@ -4,6 +4,7 @@
 //! errors. Start at [`Plain`].
 
 mod activations;
+mod checkpoints;
 pub mod figure;
 mod json;
 mod output;
@@ -13,6 +14,7 @@ mod table;
 
 pub use crate::run::format;
 pub use activations::{ActivationReport, LayerNumbers, ModelNumbers};
+pub use checkpoints::checkpoints_table;
 pub use json::Json;
 pub use output::{Output, complain, print, stdout, tell, warn};
 pub use plain::{Plain, end_text};

@@ -58,6 +58,7 @@ fn state_word(state: RunState) -> &'static str {
         RunState::Interrupted => "interrupted",
         RunState::Failed => "failed",
         RunState::Crashed => "crashed",
+        RunState::Unknown => "unknown",
         RunState::New => "new",
     }
 }

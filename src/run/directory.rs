@@ -6,6 +6,26 @@ use std::path::{Path, PathBuf};
 
 use crate::run::files::create_directory;
 
+/// Everything that a run writes into its directory, apart from files that are being written.
+const OWN_NAMES: [&str; 16] = [
+    "config.toml",
+    "plan.json",
+    "events.jsonl",
+    "metrics.jsonl",
+    "evals.jsonl",
+    "activations.jsonl",
+    "samples.jsonl",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "checkpoints",
+    "engine.json",
+    "engine.log",
+    "engine.sock",
+    "lock",
+    "tensorboard",
+];
+
 /// The directory of one run; the only place that knows the names inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunDirectory {
@@ -122,6 +142,12 @@ impl RunDirectory {
         self.path.join("lock")
     }
 
+    /// Whether a run writes a file or folder of this `name` into its directory.
+    #[must_use]
+    pub fn owns(name: &str) -> bool {
+        OWN_NAMES.contains(&name) || name.ends_with(".tmp")
+    }
+
     /// Bytes of all files below the directory; unreadable files count as 0.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -129,7 +155,8 @@ impl RunDirectory {
     }
 }
 
-fn size_below(folder: &Path) -> u64 {
+/// Bytes of all files below `folder`; links are not followed, and unreadable files count as 0.
+pub(super) fn size_below(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let size_of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => size_below(&entry.path()),

@@ -214,7 +214,7 @@ impl History {
             }
             RunEvent::CheckpointSaved(checkpoint) => push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step),
             RunEvent::ControlChanged(change) => self.control = change.state,
-            RunEvent::StageCompleted(ledger) => self.ledgers.push(ledger.clone()),
+            RunEvent::StageCompleted(ledger) => push_newest(&mut self.ledgers, ledger, |ledger| ledger.step),
             RunEvent::RunFinished(end) => {
                 self.control = ControlState::Finished;
                 self.progress = None;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::run::files::read_small;
+use crate::run::remove::is_being_removed;
 use crate::run::{RunDirectory, is_alive, replace_file};
 
 /// The index of one user.
@@ -91,6 +92,14 @@ impl RunIndex {
         fs::create_dir_all(folder)?;
         let entry = serde_json::to_vec(&Entry { path: directory.path().to_path_buf() })?;
         replace_file(&folder.join(format!("{}.json", directory.id())), &entry)
+    }
+
+    /// Forgets `directory`; a run that was not remembered is no error.
+    pub fn forget(&self, directory: &RunDirectory) {
+        if let Some(folder) = &self.folder {
+            // What stays is forgotten by the next reader, since the run is gone.
+            let _ = fs::remove_file(folder.join(format!("{}.json", directory.id())));
+        }
     }
 
     /// All remembered runs that exist now.
@@ -181,7 +190,8 @@ fn listed(paths: &[PathBuf]) -> String {
 
 fn runs_in(runs_dir: &Path) -> Vec<RunDirectory> {
     let Ok(entries) = fs::read_dir(runs_dir) else { return Vec::new() };
-    entries.flatten().map(|entry| RunDirectory::new(entry.path())).filter(RunDirectory::is_run).collect()
+    let folders = entries.flatten().map(|entry| entry.path()).filter(|path| !is_being_removed(path));
+    folders.map(RunDirectory::new).filter(RunDirectory::is_run).collect()
 }
 
 #[cfg(test)]

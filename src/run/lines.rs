@@ -5,6 +5,10 @@
 //! live watchers only: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
 //! files therefore take gaps in `seq` as normal.
 //!
+//! A file may hold a measurement of a step twice: a command can request one again, and a kill between a measurement and its
+//! checkpoint makes the next attempt repeat it. Lines beyond the step that a later `run_started` resumes from (`resumed_from`; all lines
+//! if it is null) are superseded; of two lines for the same step, readers keep the last one.
+//!
 //! A line is read by its type. A flat line without one has the type of its file. A type that this version does not know is
 //! [`RunEvent::Unknown`], not a broken line, and unknown fields are ignored.
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -29,6 +30,17 @@ pub struct RunLock {
     file: Option<File>,
     /// The run directory, held open, so that another one of the same name is recognised.
     directory: Option<File>,
+}
+
+/// Whether an engine works on a run, as far as the lock tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// An engine holds the lock.
+    Alive,
+    /// No engine holds it.
+    Gone,
+    /// It cannot be told: the file system has no locks, or the lock file cannot be opened.
+    Unknown,
 }
 
 /// State of the lock file and its directory.
@@ -74,6 +86,14 @@ pub enum LockError {
         /// Process id of the other engine, if already known.
         pid: Option<u32>,
     },
+    /// The file system has no locks.
+    #[error("the file system of {path} does not support file locks (flock), which keep two engines out of one run: {source}")]
+    NoLocks {
+        /// The lock file.
+        path: PathBuf,
+        /// Operating system error.
+        source: io::Error,
+    },
     /// The lock file cannot be used.
     #[error("cannot lock {path}: {source}")]
     Io {
@@ -85,12 +105,20 @@ pub enum LockError {
 }
 
 impl LockError {
+    /// Locking the lock file of `directory` failed, and not because another process has it.
+    fn of_failure(directory: &RunDirectory, source: io::Error) -> Self {
+        let path = directory.lock();
+        let no_locks = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK, Errno::INVAL];
+        if Errno::from_io_error(&source).is_some_and(|errno| no_locks.contains(&errno)) { Self::NoLocks { path, source } } else { Self::Io { path, source } }
+    }
+
     /// What to type next.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
             Self::Alive { name, .. } => format!("watch it with: patchtui attach {}", shell_word(name)),
-            Self::Io { .. } => "check that the run directory is writable and that its file system supports locks".into(),
+            Self::NoLocks { .. } => "keep runs on a disk that has locks: --runs-dir DIR (NFS: mount it without nolock)".into(),
+            Self::Io { .. } => "check that the run directory is writable".into(),
         }
     }
 }
@@ -113,7 +141,7 @@ impl RunLock {
                     }
                 }
                 Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_TRIES),
-                Err(TryLockError::Error(source)) => return Err(io_error(source)),
+                Err(TryLockError::Error(source)) => return Err(LockError::of_failure(directory, source)),
             }
         }
         let pid = EngineInfo::read(directory).map(|info| info.pid);
@@ -140,7 +168,7 @@ impl RunLock {
                 drop(lock.into_file());
                 return Err(LockError::Alive { name: directory.name(), pid: None });
             }
-            Err(TryLockError::Error(source)) => return Err(io_error(source)),
+            Err(TryLockError::Error(source)) => return Err(LockError::of_failure(directory, source)),
         }
         let null = File::open("/dev/null").map_err(io_error)?;
         rustix::stdio::dup2_stdin(&null).map_err(|error| io_error(error.into()))?;
@@ -187,17 +215,35 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Whether an engine runs `directory` at this moment.
+/// Whether an engine runs `directory` at this moment; false if that cannot be told.
 #[must_use]
 pub fn is_alive(directory: &RunDirectory) -> bool {
-    let Ok(file) = open_regular(&directory.lock()) else { return false };
-    match file.try_lock_shared() {
-        Ok(()) => {
+    Liveness::of(directory) == Liveness::Alive
+}
+
+impl Liveness {
+    /// What the lock of `directory` says at this moment.
+    #[must_use]
+    pub fn of(directory: &RunDirectory) -> Self {
+        let file = match open_regular(&directory.lock()) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Self::Gone,
+            Err(_) => return Self::Unknown,
+        };
+        let found = Self::of_attempt(&file.try_lock_shared());
+        if found == Self::Gone {
             let _ = file.unlock();
-            false
         }
-        Err(TryLockError::WouldBlock) => true,
-        Err(TryLockError::Error(_)) => false,
+        found
+    }
+
+    /// What an attempt to take the lock says.
+    fn of_attempt(attempt: &Result<(), TryLockError>) -> Self {
+        match attempt {
+            Ok(()) => Self::Gone,
+            Err(TryLockError::WouldBlock) => Self::Alive,
+            Err(TryLockError::Error(_)) => Self::Unknown,
+        }
     }
 }
 
@@ -275,6 +321,21 @@ mod tests {
         drop(lock);
         assert!(!is_alive(&run));
         RunLock::acquire(&run).unwrap();
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_named_and_its_runs_are_not_taken_for_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::create(folder.path().join("books")).unwrap();
+        for errno in [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK] {
+            assert_eq!(Liveness::of_attempt(&Err(TryLockError::Error(errno.into()))), Liveness::Unknown);
+            let error = LockError::of_failure(&run, errno.into());
+            assert!(error.to_string().contains("does not support file locks (flock)") && error.hint().contains("--runs-dir"), "{error}");
+        }
+        assert!(matches!(LockError::of_failure(&run, Errno::IO.into()), LockError::Io { .. }));
+        // A lock file that cannot be opened tells nothing either.
+        std::os::unix::fs::symlink("lock", run.lock()).unwrap();
+        assert_eq!((Liveness::of(&run), is_alive(&run)), (Liveness::Unknown, false));
     }
 
     #[test]

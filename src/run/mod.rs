@@ -1,6 +1,7 @@
 //! The data of a run: events ([`RunEvent`]), commands ([`RunCommand`]) and a directory of plain files.
 //!
-//! Knows plain data and files; never tensors, sockets or screens. Start at [`Record`], then [`History`].
+//! Knows plain data and files; never tensors, sockets or screens. Which lines count after a resume, and that a measurement may be in a
+//! file twice, is on the page of `lines.rs`. Start at [`Record`], then [`History`].
 
 mod append;
 mod checkpoint;
@@ -15,9 +16,11 @@ mod inbox;
 mod index;
 mod lines;
 mod lock;
+mod measured;
 pub(crate) mod number;
 mod outline;
 mod read;
+mod remove;
 pub mod sanitize;
 mod series;
 mod store;
@@ -25,8 +28,8 @@ mod summary;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
-    Checkpoint, CheckpointError, Checkpoints, DataOrder, Difference, FileEntry, FindCheckpointError, Fork, FoundCheckpoint, LineHashes, MODEL_FILE, Manifest,
-    NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
+    Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, Choice, DataOrder, Difference, FileEntry, FindCheckpointError, Fork, FoundCheckpoint,
+    KeepRule, LineHashes, ListedCheckpoint, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
 };
 pub use command::{COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::RunDirectory;
@@ -41,9 +44,11 @@ pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text,
 pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
-pub use lock::{EngineInfo, LockError, LockFileState, RunLock, is_alive};
+pub use lock::{EngineInfo, Liveness, LockError, LockFileState, RunLock, is_alive};
+pub use measured::MeasuredStep;
 pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};
+pub use remove::{Removal, RemoveError};
 pub use sanitize::line as sanitize_line;
 pub use series::{Bounds, Series, Spread};
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};

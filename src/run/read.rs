@@ -63,12 +63,12 @@ pub fn read_records(directory: &RunDirectory, each: impl FnMut(Record)) -> io::R
     read_kinds(directory, &LineFile::ALL, each)
 }
 
-/// The same for the files of some kinds only.
+/// The same, for the files of some `kinds` only.
 pub(crate) fn read_kinds(directory: &RunDirectory, kinds: &[LineFile], mut each: impl FnMut(Record)) -> io::Result<ReadReport> {
     let mut report = ReadReport::default();
     let mut readers = Vec::new();
-    for &kind in kinds {
-        let mut reader = LineReader::open(kind, directory)?;
+    for kind in kinds {
+        let mut reader = LineReader::open(*kind, directory)?;
         reader.advance(&mut report)?;
         readers.push(reader);
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::PatchSize;
-use crate::run::{ControlState, History, LineFile, Outcome, RunDirectory, RunEvent, is_alive, last_activity, last_record, read_events, read_kinds};
+use crate::run::{ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity, last_record, read_events, read_kinds};
 
 /// Whether a run is alive, and if not, how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -26,6 +26,8 @@ pub enum RunState {
     Failed,
     /// The engine is gone without reporting why: killed, out of memory, power cut.
     Crashed,
+    /// It has not reported its end, and its lock does not tell whether an engine works on it.
+    Unknown,
     /// No engine has reported anything yet.
     New,
 }
@@ -129,7 +131,16 @@ impl RunState {
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
             Self::Crashed => "crashed",
+            Self::Unknown => "running or crashed; its file system has no locks to tell",
             Self::New => "not started",
+        }
+    }
+
+    /// The state of a run whose lock tells nothing.
+    fn of_unknown(history: &History) -> Self {
+        match Self::of_ended(history) {
+            Self::Crashed => Self::Unknown,
+            reported => reported,
         }
     }
 
@@ -154,8 +165,10 @@ pub fn changed_at(directory: &RunDirectory) -> Option<String> {
 }
 
 fn state(directory: &RunDirectory, history: &History) -> RunState {
-    if !is_alive(directory) {
-        return RunState::of_ended(history);
+    match Liveness::of(directory) {
+        Liveness::Alive => {}
+        Liveness::Gone => return RunState::of_ended(history),
+        Liveness::Unknown => return RunState::of_unknown(history),
     }
     if history.control == ControlState::Paused { RunState::Paused } else { RunState::Alive }
 }

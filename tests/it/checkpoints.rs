@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use patchtui::config::RecordedConfig;
 use patchtui::run::{
-    Checkpoint, CheckpointError, Checkpoints, Disk, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Operation, RunDirectory, TrainerState,
+    Checkpoint, CheckpointError, Checkpoints, Choice, Disk, KeepRule, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Operation, RunDirectory,
+    TrainerState,
 };
 use serde_json::{Value, json};
 
@@ -86,9 +87,14 @@ impl Bench {
 }
 
 fn save(checkpoints: &Checkpoints, step: u64, permanent: bool) -> Result<(Checkpoint, bool), CheckpointError> {
+    save_measured(checkpoints, step, permanent, None)
+}
+
+fn save_measured(checkpoints: &Checkpoints, step: u64, permanent: bool, token_loss: Option<f64>) -> Result<(Checkpoint, bool), CheckpointError> {
     checkpoints.save(NewCheckpoint {
         state: state(step),
         active_seconds: vec![0.5, 0.0],
+        token_loss,
         permanent,
         tensor_bytes: 64,
         write_tensors: &mut |name, path| fs::write(path, format!("{name} of step {step}")).map_err(Into::into),
@@ -113,6 +119,7 @@ fn a_save_brings_everything_to_the_disk_in_the_order_that_makes_a_crash_harmless
     let new = NewCheckpoint {
         state: state(4),
         active_seconds: vec![0.5],
+        token_loss: None,
         permanent: false,
         tensor_bytes: 64,
         write_tensors: &mut |_, path| fs::write(path, "tensors").map_err(Into::into),
@@ -239,6 +246,7 @@ fn lines_that_are_not_on_the_disk_keep_a_checkpoint_from_becoming_valid() {
     let new = NewCheckpoint {
         state: state(4),
         active_seconds: vec![0.5],
+        token_loss: None,
         permanent: false,
         tensor_bytes: 64,
         write_tensors: &mut |_, _| panic!("tensors are written after the lines"),
@@ -269,6 +277,90 @@ fn pruning_leaves_the_newest_and_the_permanent_ones() {
         save(&bench.checkpoints(), step, step == 2).unwrap();
     }
     assert_eq!(bench.names(), ["step-00000002", "step-00000005", "step-00000006"]);
+}
+
+#[test]
+fn pruning_keeps_the_checkpoint_with_the_lowest_token_loss_through_crashes_and_fallbacks() {
+    let losses = [(1, 5.0), (2, 3.0), (3, 3.0), (4, f64::NAN), (5, 4.0), (6, 4.5)];
+    let bench = Bench::new();
+    let checkpoints = || bench.checkpoints().keeping_best(true);
+    for (step, loss) in losses {
+        save_measured(&checkpoints(), step, false, Some(loss)).unwrap();
+    }
+    // Of equal ones the earlier, which no kill between two saves can change.
+    assert_eq!(bench.names(), ["step-00000002", "step-00000005", "step-00000006"]);
+    save_measured(&checkpoints(), 7, false, None).unwrap();
+    assert_eq!(bench.names(), ["step-00000002", "step-00000006", "step-00000007"]);
+    let best: Vec<u64> = bench.checkpoints().list().unwrap().iter().filter(|listed| listed.is_best).map(|listed| listed.step).collect();
+    assert_eq!(best, [2]);
+    // What is broken is not the best.
+    fs::write(bench.path(2).join(MODEL_FILE), "").unwrap();
+    save_measured(&checkpoints(), 8, false, Some(4.1)).unwrap();
+    assert_eq!(bench.names(), ["step-00000007", "step-00000008"]);
+    // Without the wish, it is one like any other.
+    save_measured(&bench.checkpoints(), 9, false, Some(9.0)).unwrap();
+    save_measured(&bench.checkpoints(), 10, false, Some(9.0)).unwrap();
+    assert_eq!(bench.names(), ["step-00000009", "step-00000010"]);
+}
+
+#[test]
+fn a_token_loss_that_becomes_known_is_added_and_never_lost() {
+    let bench = Bench::new();
+    assert!(bench.save(4).unwrap().1);
+    assert!(save_measured(&bench.checkpoints(), 4, false, Some(2.5)).unwrap().1);
+    let (saved, is_new) = bench.save(4).unwrap();
+    assert!(!is_new && saved.manifest.token_loss == Some(2.5));
+    let (saved, is_new) = save(&bench.checkpoints(), 4, true).unwrap();
+    assert!(is_new && saved.manifest.token_loss == Some(2.5));
+}
+
+#[test]
+fn a_crash_after_a_save_and_before_its_pruning_is_made_up_for_by_the_next_save() {
+    let bench = Bench::new();
+    let generous = Checkpoints::new(&bench.run, 100);
+    for step in [2, 4, 6] {
+        save(&generous, step, false).unwrap();
+    }
+    // The run resumes from its last checkpoint, and saves it again.
+    assert!(!bench.save(6).unwrap().1);
+    assert_eq!(bench.names(), ["step-00000004", "step-00000006"]);
+}
+
+/// What pruning by hand chooses, newest first.
+fn chosen(bench: &Bench, rule: &KeepRule) -> Vec<(u64, Choice)> {
+    bench.checkpoints().choose(rule).unwrap().into_iter().map(|(listed, choice)| (listed.step, choice)).collect()
+}
+
+#[test]
+fn pruning_by_hand_checks_what_it_keeps_and_never_deletes_the_only_valid_checkpoint() {
+    let bench = Bench::new();
+    let all = Checkpoints::new(&bench.run, 100);
+    for (step, permanent, loss) in [(1, false, None), (2, true, None), (3, false, Some(1.5)), (4, false, None), (5, false, None), (6, false, None)] {
+        save_measured(&all, step, permanent, loss).unwrap();
+    }
+    fs::create_dir(bench.path(9).with_extension("tmp")).unwrap();
+    // One flipped byte, which only reading shows.
+    fs::write(bench.path(6).join(MODEL_FILE), "model.safetensors of step 7").unwrap();
+    let rule = KeepRule { keep: 1, ..KeepRule::default() };
+    let expected = [
+        (9, Choice::DeleteUnfinished),
+        (6, Choice::NotValid),
+        (5, Choice::Newest),
+        (4, Choice::DeleteOld),
+        (3, Choice::Best),
+        (2, Choice::Permanent),
+        (1, Choice::DeleteOld),
+    ];
+    assert_eq!(chosen(&bench, &rule), expected);
+    let asked = KeepRule { keep: 0, prunes_permanent: true, prunes_best: true, prunes_damaged: true };
+    let deleted: Vec<u64> = chosen(&bench, &asked).into_iter().filter(|(_, choice)| choice.deletes()).map(|(step, _)| step).collect();
+    assert_eq!(deleted, [9, 6, 4, 3, 2, 1], "the newest valid one is always kept");
+    for step in [1, 2, 3, 4, 6] {
+        bench.checkpoints().delete(&bench.path(step)).unwrap();
+    }
+    bench.checkpoints().delete(&bench.path(9).with_extension("tmp")).unwrap();
+    assert_eq!(bench.names(), ["step-00000005"]);
+    assert_eq!(bench.newest().0, Some(5));
 }
 
 /// Changes one thing of the newest of two checkpoints; it must be refused with these words, and the older one found.

@@ -450,6 +450,7 @@ fn every_error_says_what_is_wrong_and_what_to_type() {
     let mut errors: Vec<ControlError> = frames.into_iter().map(ControlError::Frame).collect();
     errors.extend([
         ControlError::NotAlive { name: name() },
+        ControlError::NoLocks { name: name() },
         ControlError::OtherMachine { name: name(), host: "node7".into() },
         ControlError::NotListening { name: name() },
         ControlError::SignalsOnly { name: name(), pid: 12 },

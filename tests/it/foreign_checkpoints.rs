@@ -48,6 +48,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &P
     let new = NewCheckpoint {
         state,
         active_seconds: manifest.active_seconds,
+        token_loss: None,
         permanent: manifest.permanent,
         tensor_bytes: 0,
         write_tensors: &mut |name, path| Ok(fs::copy(scratch.path().join(name), path).map(|_| ())?),

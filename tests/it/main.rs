@@ -46,6 +46,7 @@ mod silent_changes;
 mod starts;
 #[cfg(feature = "engine")]
 mod steering;
+mod storage_commands;
 mod task_files;
 mod tasks;
 mod tokenizer;

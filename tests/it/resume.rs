@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use patchtui::config::{LoadRequest, RunConfig, load};
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
-use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunEnd, RunEvent, command_channel};
+use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunDirectory, RunEnd, RunEvent, Store, command_channel};
 
 use crate::program::{Bench, output};
 
@@ -163,6 +163,85 @@ fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
         let evaluated: Vec<u64> = history.evaluations.iter().map(|evaluation| evaluation.step).collect();
         assert_eq!(evaluated, MEASURED_STEPS.into_iter().filter(|measured| *measured >= step).collect::<Vec<_>>(), "stopped at {step}");
     }
+}
+
+/// As [`train`], with the files that a run leaves behind.
+fn train_with_files(config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand> + Send + 'static) -> RunEnd {
+    let mut store = Store::open(&RunDirectory::create(directory).unwrap()).unwrap();
+    let (commands, inbox) = command_channel();
+    store.report_to(Box::new(move |record| {
+        if let Some(command) = answer(&record.event) {
+            commands.send(CommandEnvelope { id: "1".into(), command, from: "test".into() });
+        }
+    }));
+    let (events, handle) = store.start().unwrap();
+    let cache = directory.parent().unwrap().join("tokens");
+    let job = Job { config, directory: directory.to_owned(), cache, checks: Cache::none(), device_reason: None };
+    let end = std::thread::scope(|scope| scope.spawn(|| execute(job, inbox, &events)).join().unwrap());
+    events.send(RunEvent::RunFinished(end.clone()));
+    handle.join().unwrap();
+    end
+}
+
+/// The steps of all lines of a file, and the samples as text.
+fn measured_lines(directory: &Path) -> [Vec<String>; 3] {
+    ["evals.jsonl", "activations.jsonl", "samples.jsonl"].map(|name| {
+        let text = fs::read_to_string(directory.join(name)).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| format!("{} {}{}", line["step"], line["token_loss"], line["text"])).collect()
+    })
+}
+
+#[test]
+fn what_was_measured_before_a_stop_is_not_measured_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let end = train_with_files(tiny_config(&SHORT_SAMPLES), &whole, |_| None);
+    let (expected, lines) = (final_bytes(&whole), measured_lines(&whole));
+    for step in MEASURED_STEPS {
+        let directory = folder.path().join(format!("stop-{step}"));
+        // First with samples that never end, so that the stop comes after evaluation and activations, and before the samples.
+        let config = move |reached: bool| tiny_config(if reached { &ENDLESS_SAMPLES } else { &SHORT_SAMPLES });
+        if let Some(before) = step.checked_sub(1) {
+            train_with_files(config(false), &directory, move |event| {
+                matches!(event, RunEvent::StepCompleted(done) if done.step == before).then_some(RunCommand::Stop)
+            });
+        }
+        let stopped = train_with_files(config(true), &directory, move |event| {
+            matches!(event, RunEvent::ActivationsMeasured(measured) if measured.step == step).then_some(RunCommand::Stop)
+        });
+        assert_eq!((stopped.outcome, stopped.step), (Outcome::Stopped, step), "{:?}", stopped.error);
+        let resumed = train_with_files(config(false), &directory, |_| None);
+        assert_eq!((resumed.outcome, resumed.token_loss), (Outcome::Completed, end.token_loss), "stopped at {step}");
+        assert!(final_bytes(&directory) == expected, "stopped at {step}: the final checkpoint differs");
+        assert_eq!(measured_lines(&directory), lines, "stopped at {step}");
+    }
+}
+
+#[test]
+fn the_best_checkpoint_is_kept_and_is_the_same_after_stops() {
+    // So large a rate that the loss soon rises: the best checkpoint is not among the newest.
+    let sets = ["optimizer.learning_rate=1.0", "evaluation.every_steps=1", "checkpoint.every_steps=1", "checkpoint.keep=2", "stages=[{patch_size=1}]"];
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    train_with_files(tiny_config(&sets), &whole, |_| None);
+    let losses: Vec<f64> = measured_lines(&whole)[0].iter().map(|line| line.split(' ').nth(1).unwrap().trim_end_matches("null").parse().unwrap()).collect();
+    let best = (0..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
+    assert!(best < 7, "{losses:?}");
+    let expected = checkpoints(&whole);
+    assert!(expected.contains(&format!("step-{best:08}")), "{expected:?}, {losses:?}");
+    for stop in [1, 4, 8] {
+        let directory = folder.path().join(format!("stopped-{stop}"));
+        train_with_files(tiny_config(&sets), &directory, move |event| {
+            matches!(event, RunEvent::StepCompleted(done) if done.step == stop).then_some(RunCommand::Stop)
+        });
+        train_with_files(tiny_config(&sets), &directory, |_| None);
+        assert_eq!(checkpoints(&directory), expected, "stopped at {stop}");
+        assert!(final_bytes(&directory) == final_bytes(&whole), "stopped at {stop}");
+    }
+    let without = folder.path().join("without");
+    train_with_files(tiny_config(&[&sets[..], &["checkpoint.keep_best=false"]].concat()), &without, |_| None);
+    assert!(!checkpoints(&without).contains(&format!("step-{best:08}")), "{:?}", checkpoints(&without));
 }
 
 #[test]

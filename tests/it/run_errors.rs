@@ -79,6 +79,7 @@ impl Named for LockError {
     fn variant(&self) -> &'static str {
         match self {
             Self::Alive { .. } => "LockError::Alive",
+            Self::NoLocks { .. } => "LockError::NoLocks",
             Self::Io { .. } => "LockError::Io",
         }
     }
@@ -178,7 +179,8 @@ fn every_error_of_a_run_says_what_is_wrong_and_what_to_type() {
     ];
     let line =
         [LineError::NotARecord(serde_json::from_str::<u32>("{").unwrap_err()), LineError::Newer { found: 9 }, LineError::Beyond { seq: u64::MAX, attempt: 1 }];
-    let locks = [lock(), LockError::Alive { name: "books".into(), pid: None }, LockError::Io { path: path(), source: denied() }];
+    let no_locks = LockError::NoLocks { path: path(), source: io::Error::from_raw_os_error(95) };
+    let locks = [lock(), LockError::Alive { name: "books".into(), pid: None }, no_locks, LockError::Io { path: path(), source: denied() }];
     let all = [rows(&host_errors()), rows(&launch), rows(&start), rows(&locks), rows(&store), rows(&checkpoint), rows(&line)].concat();
     insta::assert_snapshot!(all);
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use patchtui::run::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Disk, DiskChange, Evaluation, EventSender, History,
-    LayerActivation, LineFile, MomentsOutline, Note, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog,
-    RunState, RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TaskScores, TrialSteps, Trouble, Warning, decode, encode, encode_event,
+    LayerActivation, LineFile, MeasuredStep, MomentsOutline, Note, Operation, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock,
+    RunLog, RunState, RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TaskScores, TrialSteps, Trouble, Warning, decode, encode, encode_event,
     read_records,
 };
 use proptest::prelude::*;
@@ -428,6 +428,43 @@ fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
     assert_eq!(summary(), (1, Some(5.5)));
     attempt(&run, |events| events.send(header(run.path(), None)));
     assert_eq!(summary(), (0, None));
+}
+
+#[test]
+fn what_was_measured_before_a_stop_is_known_and_what_a_resume_superseded_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let sample = |step: u64, prompt: &str| RunEvent::Sampled(Sample { step, stage: 0, tokens: 0, prompt: prompt.into(), text: String::new() });
+    let measured = || MeasuredStep::read(&run, 3).unwrap();
+    assert_eq!(measured(), MeasuredStep::default());
+    // Killed beyond step 3; the next attempt resumes from step 2 and is stopped in the middle of the measurements of step 3.
+    let send = |events: Vec<RunEvent>| attempt(&run, |sender| events.into_iter().for_each(|event| sender.send(event)));
+    send(vec![header(run.path(), None), evaluation(3, 5.5), sample(3, "a"), step(4), evaluation(4, 4.0)]);
+    assert_eq!(measured(), MeasuredStep { token_loss: Some(5.5), prompts: vec!["a".into()], ..MeasuredStep::default() });
+    send(vec![header(run.path(), Some(2))]);
+    assert_eq!(measured(), MeasuredStep::default());
+    send(vec![header(run.path(), Some(2)), evaluation(3, 5.25)]);
+    let expected = MeasuredStep { token_loss: Some(5.25), ..MeasuredStep::default() };
+    assert_eq!(measured(), expected);
+    // The next attempt is killed between measurement and checkpoint.
+    send(vec![header(run.path(), Some(3)), sample(3, "a")]);
+    assert_eq!(measured(), MeasuredStep { prompts: vec!["a".into()], ..expected });
+    send(vec![header(run.path(), None)]);
+    assert_eq!(measured(), MeasuredStep::default());
+}
+
+#[test]
+fn a_run_whose_lock_tells_nothing_is_never_said_to_have_crashed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_in(folder.path());
+    let state = || RunSummary::read(&run).unwrap().state;
+    attempt(&run, |events| [header(run.path(), None), step(1)].into_iter().for_each(|event| events.send(event)));
+    assert_eq!(state(), RunState::Crashed);
+    // A lock file that cannot be opened stands for a file system that refuses locks.
+    std::os::unix::fs::symlink("lock", run.lock()).unwrap();
+    assert_eq!(state(), RunState::Unknown);
+    attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));
+    assert_eq!(state(), RunState::Completed);
 }
 
 #[test]

@@ -210,3 +210,19 @@ fn a_run_keeps_its_tokenizer_and_goes_on_without_the_file() {
     let copy = fs::read(bench.run_dir("demo").join("tokenizer.json")).unwrap();
     assert_eq!(trainer["tokenizer"].as_str(), Some(blake3::hash(&copy).to_hex().as_str()));
 }
+
+#[test]
+fn a_complete_run_that_cannot_be_locked_is_said_to_be_complete() {
+    let bench = Bench::new();
+    assert_eq!(finish(bench.tiny(&[]).spawn().unwrap()).0, 0);
+    let lock = bench.run_dir("demo").join("lock");
+    fs::remove_file(&lock).unwrap();
+    // As on a read-only disk, it cannot be opened for writing; root can write to files that are only protected.
+    fs::create_dir(&lock).unwrap();
+    for mut command in [bench.tiny(&["--resume"]), bench.tiny(&["--name", "demo", "--resume"]), bench.patchtui(&["resume", "demo"])] {
+        let (code, errors) = finish(command.spawn().unwrap());
+        assert!(code == 0 && errors.contains("demo is complete: there is nothing to resume"), "{code}: {errors}");
+    }
+    let (code, errors) = finish(bench.tiny(&["--name", "demo"]).spawn().unwrap());
+    assert!(code == 2 && errors.contains("exists (completed)"), "{code}: {errors}");
+}

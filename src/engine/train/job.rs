@@ -46,7 +46,7 @@ pub struct Job {
 
 impl Job {
     fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep)
+        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep).keeping_best(self.config.checkpoint.keep_best)
     }
 }
 
@@ -133,7 +133,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     }
     warn_about_start(&start, &warn);
     warn_about_validation(prepared.validation.len(), &facts, &warn);
-    warn_about_room(&checkpoints, config.checkpoint.keep, plan, events);
+    warn_about_room(&checkpoints, config.checkpoint.keep + usize::from(config.checkpoint.keep_best), plan, events);
     if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
         return Ok(None);
     }

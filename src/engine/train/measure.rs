@@ -17,8 +17,9 @@ use crate::engine::probe::layer_activations;
 use crate::engine::score::Scorer;
 use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::prompts::prompts;
+use crate::engine::train::start::Reached;
 use crate::engine::workers::Workers;
-use crate::run::{Activations, Evaluation, EventSender, Progress, RunEvent, Sample, TaskScore, TaskScores, Warning};
+use crate::run::{Activations, Evaluation, EventSender, MeasuredStep, Progress, RunEvent, Sample, TaskScore, TaskScores, Warning};
 use crate::tasks::{Encoder, EvaluateError, Suite, SuiteScore};
 
 /// Sequences of the activation probe.
@@ -35,7 +36,10 @@ pub(super) struct Measuring {
     workers: Rc<Workers>,
     text: MeasuredText,
     events: EventSender,
-    last_token_loss: Option<f64>,
+    /// The newest token-level loss, and its step.
+    last_token_loss: Option<(u64, f64)>,
+    /// What an earlier attempt has measured of the step that this one resumes from, and that step.
+    taken_over: Option<(u64, MeasuredStep)>,
     /// The newest step of which nothing that was due was left out.
     complete_at: Option<u64>,
 }
@@ -65,12 +69,18 @@ pub(super) enum Measurement<T> {
 impl Measuring {
     /// Measurements on `text`; nothing was measured yet.
     pub(super) fn new(facts: Arc<RunFacts>, workers: Rc<Workers>, text: MeasuredText, events: EventSender) -> Self {
-        Self { facts, workers, text, events, last_token_loss: None, complete_at: None }
+        Self { facts, workers, text, events, last_token_loss: None, taken_over: None, complete_at: None }
     }
 
-    /// The same, where an earlier attempt has made everything that was due after `step` updates.
-    pub(super) fn complete_at(self, step: u64) -> Self {
-        Self { complete_at: Some(step), ..self }
+    /// The same, where earlier attempts have measured what `reached` says.
+    pub(super) fn resumed_at(self, reached: &Reached) -> Self {
+        let step = reached.step;
+        Self {
+            last_token_loss: reached.token_loss.map(|loss| (step, loss)),
+            taken_over: Some((step, reached.measured.clone())),
+            complete_at: reached.has_measured.then_some(step),
+            ..self
+        }
     }
 
     /// Whether everything that was due after `step` updates was measured; a stop may have come in between.
@@ -78,12 +88,18 @@ impl Measuring {
         self.complete_at == Some(step)
     }
 
-    /// The newest token-level loss of this attempt.
+    /// The newest token-level loss.
     pub(super) fn last_token_loss(&self) -> Option<f64> {
-        self.last_token_loss
+        self.last_token_loss.map(|(_, loss)| loss)
     }
 
-    /// Makes the measurements that are due, or all of them if `always`: at the start and at the end of a stage.
+    /// The token-level loss after exactly `step` updates, if it was measured.
+    pub(super) fn token_loss_at(&self, step: u64) -> Option<f64> {
+        self.last_token_loss.filter(|(measured, _)| *measured == step).map(|(_, loss)| loss)
+    }
+
+    /// Makes the measurements that are due, or all of them if `always`: at the start and at the end of a stage. Those that an earlier
+    /// attempt has made of this step are not repeated.
     ///
     /// Returns whether none of them was left out because the run is to end.
     pub(super) fn measure_due(&mut self, model: &LlamaForCausalLM, place: Place, always: bool) -> Result<bool, EngineError> {
@@ -91,10 +107,11 @@ impl Measuring {
         let is_due = |every: Option<u64>| every.is_some_and(|every| always || place.step.is_multiple_of(every));
         let (evaluation, activations, samples) = (is_due(cadences.evaluation), is_due(cadences.activations), is_due(cadences.samples));
         let tasks = is_due(cadences.tasks);
-        let is_complete = (!evaluation || self.token_loss(model, place)? != Measurement::LeftOut)
-            && (!activations || self.activations(model, place)? != Measurement::LeftOut)
-            && (!samples || self.samples(model, place)? != Measurement::LeftOut)
-            && (!tasks || self.tasks(model, place)? != Measurement::LeftOut);
+        let known = self.taken_over.take().filter(|(step, _)| *step == place.step).map(|(_, measured)| measured).unwrap_or_default();
+        let is_complete = (!evaluation || known.token_loss.is_some() || self.token_loss(model, place)? != Measurement::LeftOut)
+            && (!activations || known.activations || self.activations(model, place)? != Measurement::LeftOut)
+            && (!samples || self.samples_except(model, place, known.prompts)? != Measurement::LeftOut)
+            && (!tasks || known.tasks || self.tasks(model, place)? != Measurement::LeftOut);
         self.complete_at = is_complete.then_some(place.step);
         Ok(is_complete)
     }
@@ -114,7 +131,7 @@ impl Measuring {
         }
         let mut progress = self.progress("evaluation");
         let Some(loss) = token_loss(&self.workers, model, &validation, &mut progress)? else { return Ok(Measurement::LeftOut) };
-        self.last_token_loss = Some(loss.mean);
+        self.last_token_loss = Some((place.step, loss.mean));
         self.events.send(RunEvent::Evaluated(Evaluation {
             step: place.step,
             stage: place.stage_idx,
@@ -157,11 +174,21 @@ impl Measuring {
 
     /// Continues the prompts, token by token; a stop does not wait for it.
     pub(super) fn samples(&self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<()>, EngineError> {
+        self.samples_except(model, place, Vec::new())
+    }
+
+    /// The same, but reports only continuations of prompts that are not among the `known` ones.
+    fn samples_except(&self, model: &LlamaForCausalLM, place: Place, mut known: Vec<String>) -> Result<Measurement<()>, EngineError> {
         let (config, tokenizer) = (&self.facts.config, &self.text.tokenizer);
         let (usable, empty): (Vec<_>, Vec<_>) = prompts(config, &self.text)?.into_iter().partition(|prompt| !prompt.ids.is_empty());
         if !empty.is_empty() {
             let message = "an empty prompt cannot be continued without a begin-of-text token".to_owned();
             self.events.send(RunEvent::Warning(Warning { message }));
+        }
+        let mut is_new = |prompt: &str| known.iter().position(|other| other == prompt).map(|idx| known.swap_remove(idx)).is_none();
+        let is_new: Vec<bool> = usable.iter().map(|prompt| is_new(&prompt.text)).collect();
+        if !usable.is_empty() && !is_new.contains(&true) {
+            return Ok(Measurement::Made(()));
         }
         let job = {
             let generator = Generator { model: model.clone(), context_length: config.training.context_length, device: self.workers.device.device.clone() };
@@ -182,7 +209,8 @@ impl Measuring {
         if self.workers.stop.is_raised() {
             return Ok(Measurement::LeftOut);
         }
-        for (prompt, new) in usable.into_iter().zip(continuations) {
+        // All prompts are continued together, as without the stop, and only the missing ones are reported.
+        for ((prompt, new), _) in usable.into_iter().zip(continuations).zip(is_new).filter(|(_, is_new)| *is_new) {
             let text = continuation(tokenizer, &prompt.ids, &new.ids);
             self.events.send(RunEvent::Sampled(Sample { step: place.step, stage: place.stage_idx, tokens: self.tokens_at(place), prompt: prompt.text, text }));
         }

@@ -32,6 +32,8 @@ pub(super) struct SavePoint {
     pub(super) has_measured: bool,
     /// Time in steps of each stage so far, in seconds.
     pub(super) active_seconds: Vec<f64>,
+    /// The token-level loss of this step, if it was measured.
+    pub(super) token_loss: Option<f64>,
     /// Whether pruning keeps it.
     pub(super) permanent: bool,
 }
@@ -64,6 +66,7 @@ impl Saving {
             optimizer: learner.optimizer(),
             state,
             active_seconds: point.active_seconds,
+            token_loss: point.token_loss,
             permanent: point.permanent,
             config: recorded_config(&self.facts.config),
         };

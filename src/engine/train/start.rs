@@ -11,7 +11,7 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::{ModelFiles, OpenError, read_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::run::{Checkpoint, Checkpoints, Fork, FoundCheckpoint, Rejected, StopFlag, TrainerState};
+use crate::run::{Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory, StopFlag, TrainerState};
 
 /// What training starts from.
 pub(super) struct Start {
@@ -38,6 +38,10 @@ pub(super) struct Reached {
     pub(super) active_seconds: Vec<f64>,
     /// Whether everything that was due after the last update was measured.
     pub(super) has_measured: bool,
+    /// Otherwise, what was measured before a stop came.
+    pub(super) measured: MeasuredStep,
+    /// The token-level loss after the last update, if it was measured.
+    pub(super) token_loss: Option<f64>,
 }
 
 impl Start {
@@ -55,7 +59,11 @@ impl Start {
         };
         let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
-            (Some(checkpoint), _) => Ok((Self::from_checkpoint(&checkpoint, facts, device)?, rejected)),
+            (Some(checkpoint), _) => {
+                let mut start = Self::from_checkpoint(&checkpoint, facts, device)?;
+                start.reached.add_measurements(&RunDirectory::new(checkpoints.run()));
+                Ok((start, rejected))
+            }
             (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
             // To begin again would throw away what was trained, for a reason that only the user knows.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
@@ -83,7 +91,8 @@ impl Start {
         let start = Self::from_checkpoint(&checkpoint, facts, device)?;
         let mut active_seconds = checkpoint.manifest.active_seconds;
         active_seconds.resize(facts.plan.stages.len(), 0.0);
-        let reached = Reached { active_seconds, has_measured: false, ..start.reached };
+        // Its loss was measured on another text, perhaps.
+        let reached = Reached { active_seconds, has_measured: false, token_loss: None, ..start.reached };
         Ok(Self { resumed_from: None, changed_lines: Vec::new(), reached, ..start })
     }
 
@@ -95,7 +104,8 @@ impl Start {
             let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
             model
         };
-        let reached = Reached { step: 0, active_seconds: vec![0.0; facts.plan.stages.len()], has_measured: false };
+        let active_seconds = vec![0.0; facts.plan.stages.len()];
+        let reached = Reached { step: 0, active_seconds, has_measured: false, measured: MeasuredStep::default(), token_loss: None };
         Ok(Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, changed_lines: Vec::new(), reached })
     }
 
@@ -109,7 +119,13 @@ impl Start {
         if let Some(fork) = &state.fork {
             facts.fork.get_or_init(|| fork.clone());
         }
-        let reached = Reached { step: state.step, has_measured: state.has_measured, active_seconds: checkpoint.manifest.active_seconds.clone() };
+        let reached = Reached {
+            step: state.step,
+            has_measured: state.has_measured,
+            active_seconds: checkpoint.manifest.active_seconds.clone(),
+            measured: MeasuredStep::default(),
+            token_loss: checkpoint.manifest.token_loss,
+        };
         Ok(Self {
             model,
             optimizer,
@@ -118,6 +134,16 @@ impl Start {
             changed_lines: checkpoint.run().map_or_else(Vec::new, |run| checkpoint.manifest.changed_lines(run)),
             reached,
         })
+    }
+}
+
+impl Reached {
+    /// Adds what the files of the run say about measurements that a stop cut short; what cannot be read is measured again.
+    fn add_measurements(&mut self, directory: &RunDirectory) {
+        if !self.has_measured {
+            self.measured = MeasuredStep::read(directory, self.step).unwrap_or_default();
+            self.token_loss = self.measured.token_loss.or(self.token_loss);
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl Trainer {
         let measuring = Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
         Self {
             learner: Learner::new(model, optimizer, workers.device.is_cpu).in_precision(facts.config.training.precision),
-            measuring: if reached.has_measured { measuring.complete_at(reached.step) } else { measuring },
+            measuring: measuring.resumed_at(&reached),
             saving: Saving::new(Arc::clone(&facts), checkpoints, events.clone(), inbox.stop_flag().clone()),
             steering: Steering::new(inbox, events.clone(), WallTime::of(&facts, started, &reached)),
             step: reached.step,
@@ -313,7 +313,8 @@ impl Trainer {
     /// Saves the state after the last completed update.
     fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
         let has_measured = self.measuring.has_measured(self.step);
-        let point = SavePoint { step: self.step, has_measured, active_seconds: self.clock.stages(idx), permanent };
+        let token_loss = self.measuring.token_loss_at(self.step);
+        let point = SavePoint { step: self.step, has_measured, active_seconds: self.clock.stages(idx), token_loss, permanent };
         let Saved { info, is_new } = self.saving.save(&self.learner, point)?;
         if is_new {
             self.steering.count_save(&info);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::run::RunDirectory;
-use crate::run::checkpoint::folder::step_of;
+use crate::run::checkpoint::name::step_of;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected};
 use crate::run::format::shell_word;
 

@@ -1,4 +1,4 @@
-//! The checkpoints of a run: the order of writing one, finding the newest valid one, pruning.
+//! The checkpoints of a run: the order of writing one, finding the newest valid one.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::config::RecordedConfig;
 use crate::run::checkpoint::manifest::describe;
+use crate::run::checkpoint::name::{name_of, step_of};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::is_same;
 use crate::run::{Disk, Operation, RunDirectory};
@@ -24,8 +25,9 @@ pub struct Checkpoints {
     /// The run directory, held open: its inode belongs to nothing else as long as this run lives, so another directory of the same
     /// name is recognised, and nothing is written into it.
     opened: Option<Arc<File>>,
-    keep: usize,
-    disk: Disk,
+    pub(super) keep: usize,
+    pub(super) keep_best: bool,
+    pub(super) disk: Disk,
 }
 
 /// Why tensors could not be written.
@@ -37,6 +39,8 @@ pub struct NewCheckpoint<'a> {
     pub state: TrainerState,
     /// Time in steps of each stage so far, in seconds.
     pub active_seconds: Vec<f64>,
+    /// Token-level loss of exactly this step, if it was measured.
+    pub token_loss: Option<f64>,
     /// Whether pruning keeps it.
     pub permanent: bool,
     /// Bytes of both files of tensors.
@@ -65,7 +69,19 @@ impl Checkpoints {
     #[must_use]
     pub fn new(directory: &RunDirectory, keep: usize) -> Self {
         let run = directory.path().to_owned();
-        Self { opened: File::open(&run).ok().map(Arc::new), folder: directory.checkpoints(), run, keep, disk: Disk::default() }
+        Self { opened: File::open(&run).ok().map(Arc::new), folder: directory.checkpoints(), run, keep, keep_best: false, disk: Disk::default() }
+    }
+
+    /// The same, where pruning keeps the checkpoint with the lowest token loss as well, if `keep_best`.
+    #[must_use]
+    pub fn keeping_best(self, keep_best: bool) -> Self {
+        Self { keep_best, ..self }
+    }
+
+    /// The run's directory.
+    #[must_use]
+    pub fn run(&self) -> &Path {
+        &self.run
     }
 
     /// The same on a file system that can fail.
@@ -83,25 +99,32 @@ impl Checkpoints {
     /// When the device or the disk fails. Earlier checkpoints are untouched then, and nothing half-written stays.
     pub fn save(&self, mut new: NewCheckpoint<'_>) -> Result<(Checkpoint, bool), CheckpointError> {
         self.check_identity()?;
-        let path = self.folder.join(format!("step-{:08}", new.state.step));
+        let path = self.folder.join(name_of(new.state.step));
         if path.exists()
             && let Ok(existing) = self.verify(&path, new.stop)
         {
-            if existing.state == new.state && (existing.manifest.permanent || !new.permanent) {
+            let says_all = (existing.manifest.permanent || !new.permanent) && (existing.manifest.token_loss.is_some() || new.token_loss.is_none());
+            if existing.state == new.state && says_all {
+                self.prune_quietly(existing.manifest.step);
                 return Ok((existing, false));
             }
             new.permanent |= existing.manifest.permanent;
+            new.token_loss = new.token_loss.or(existing.manifest.token_loss);
         }
         let scratch = path.with_extension("tmp");
         let checkpoint = self.write(&scratch, &path, new).inspect_err(|_| {
             // Leftovers of a failed save only take space that the next attempt needs.
             let _ = self.disk.remove_folder(&scratch);
         })?;
-        if let Err(error) = self.prune(checkpoint.manifest.step) {
-            // The new checkpoint is valid whether or not an old one could be removed.
+        self.prune_quietly(checkpoint.manifest.step);
+        Ok((checkpoint, true))
+    }
+
+    /// Prunes after a save; that is valid whether or not an old checkpoint can be removed.
+    fn prune_quietly(&self, newest: u64) {
+        if let Err(error) = self.prune(newest) {
             tracing::warn!("an old checkpoint could not be removed: {error}");
         }
-        Ok((checkpoint, true))
     }
 
     /// The newest checkpoint that matches its manifest in every byte and passes `accepts`, and the newer ones that do not.
@@ -146,13 +169,7 @@ impl Checkpoints {
     /// # Errors
     /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
-        let manifest = Manifest::read(path)?;
-        if step_of(path) != Some(manifest.step) {
-            return Err(CheckpointError::damaged(
-                &path.join(MANIFEST_FILE),
-                format!("it is for step {}, which does not match its directory's name", manifest.step),
-            ));
-        }
+        Manifest::read(path)?.check_name(path)?;
         Checkpoint::read(path, stop)
     }
 
@@ -201,6 +218,7 @@ impl Checkpoints {
             permanent: new.permanent,
             created_at: jiff::Timestamp::now().to_string(),
             active_seconds: new.active_seconds,
+            token_loss: new.token_loss.filter(|loss| loss.is_finite()),
             data_fingerprint: new.state.data_fingerprint.clone(),
             files,
             config: new.config,
@@ -236,22 +254,7 @@ impl Checkpoints {
         if is_same(self.opened.as_deref(), &self.run).unwrap_or(false) { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
     }
 
-    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
-    /// left behind. Later steps are from before a fallback; training will write them again.
-    fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
-        let candidates = self.candidates()?;
-        let is_periodic = |path: &&PathBuf| Manifest::read(path).is_ok_and(|manifest| !manifest.permanent && manifest.step <= newest);
-        let old = candidates.iter().filter(is_periodic).skip(self.keep);
-        // A deletion that never ended; what cannot be looked at is left alone.
-        let has_no_manifest = |path: &&PathBuf| matches!(fs::symlink_metadata(path.join(MANIFEST_FILE)), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        let broken = candidates.iter().filter(has_no_manifest);
-        for path in old.chain(broken).cloned().chain(self.directories("tmp")?) {
-            self.disk.remove_folder(&path).map_err(CheckpointError::at(&path))?;
-        }
-        Ok(())
-    }
-
-    fn directories(&self, extension: &str) -> Result<Vec<PathBuf>, CheckpointError> {
+    pub(super) fn directories(&self, extension: &str) -> Result<Vec<PathBuf>, CheckpointError> {
         let at = CheckpointError::at(&self.folder);
         let listing = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -266,10 +269,4 @@ impl Checkpoints {
         found.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
         Ok(found)
     }
-}
-
-/// The step in a checkpoint's name: `step-00001000`, with or without an extension.
-pub(super) fn step_of(path: &Path) -> Option<u64> {
-    let digits = path.file_stem()?.to_str()?.strip_prefix("step-")?;
-    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }

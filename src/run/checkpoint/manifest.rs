@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::{PatchSize, RecordedConfig};
+use crate::run::checkpoint::name::step_of;
 use crate::run::checkpoint::{CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::{open_regular, read_small};
 
@@ -34,6 +35,9 @@ pub struct Manifest {
     pub created_at: String,
     /// Time in steps of each stage so far, in seconds.
     pub active_seconds: Vec<f64>,
+    /// Token-level loss of exactly this step in nats per token, if it was measured. Pruning keeps the checkpoint with the lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_loss: Option<f64>,
     /// Fingerprint of the token stream.
     pub data_fingerprint: String,
     /// Size and hash of every other file.
@@ -121,6 +125,27 @@ impl Manifest {
         self.lines.iter().filter(|entry| !is_unchanged(entry)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Checks that it is for the step in the name of `folder`, its directory.
+    pub(super) fn check_name(&self, folder: &Path) -> Result<(), CheckpointError> {
+        if step_of(folder) == Some(self.step) {
+            return Ok(());
+        }
+        let problem = format!("it is for step {}, which does not match its directory's name", self.step);
+        Err(CheckpointError::damaged(&folder.join(MANIFEST_FILE), problem))
+    }
+
+    /// Checks that the files in `folder` have the lengths that it lists; their content is not read.
+    fn check_lengths(&self, folder: &Path) -> Result<(), CheckpointError> {
+        for (name, expected) in &self.files {
+            let file = folder.join(name);
+            let found = open_regular(&file).and_then(|file| file.metadata()).map_err(CheckpointError::at(&file))?.len();
+            if found != expected.bytes {
+                return Err(CheckpointError::damaged(&file, format!("it has {found} bytes instead of {}", expected.bytes)));
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of all files that it lists.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -135,14 +160,8 @@ impl Checkpoint {
     /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn read(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, CheckpointError> {
         let manifest = Manifest::read(path)?;
-        for (name, expected) in &manifest.files {
-            let file = path.join(name);
-            // The length is checked first, so that a truncated file is found without reading the others.
-            let found = open_regular(&file).and_then(|file| file.metadata()).map_err(CheckpointError::at(&file))?.len();
-            if found != expected.bytes {
-                return Err(CheckpointError::damaged(&file, format!("it has {found} bytes instead of {}", expected.bytes)));
-            }
-        }
+        // The lengths are checked first, so that a truncated file is found without reading the others.
+        manifest.check_lengths(path)?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
             if describe(&file, stop)?.blake3 != expected.blake3 {
@@ -156,6 +175,17 @@ impl Checkpoint {
     #[must_use]
     pub fn run(&self) -> Option<&Path> {
         self.path.parent()?.parent()
+    }
+
+    /// The checkpoint in `path`, checked as far as possible without reading its tensors: names, lengths, and what its small files say.
+    ///
+    /// # Errors
+    /// With the reason.
+    pub(super) fn read_quickly(path: &Path) -> Result<Self, CheckpointError> {
+        let checkpoint = Self::read_claims(path)?;
+        checkpoint.manifest.check_name(path)?;
+        checkpoint.manifest.check_lengths(path)?;
+        Ok(checkpoint)
     }
 
     /// The checkpoint in `path` by its own claims; its tensors are not checked.

@@ -6,13 +6,18 @@
 mod error;
 mod find;
 mod folder;
+mod list;
 mod manifest;
+mod name;
+mod prune;
 mod state;
 
 pub use error::CheckpointError;
 pub use find::{FindCheckpointError, FoundCheckpoint};
 pub use folder::{Checkpoints, NewCheckpoint, Rejected};
+pub use list::{CheckpointProblem, ListedCheckpoint};
 pub use manifest::{Checkpoint, FileEntry, LineHashes, Manifest};
+pub use prune::{Choice, KeepRule};
 pub use state::{DataOrder, Difference, Fork, TrainerState};
 
 /// Weights, by Hugging Face's names.

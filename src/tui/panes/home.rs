@@ -262,6 +262,7 @@ fn state(theme: Theme, state: RunState) -> (String, Style) {
         RunState::Interrupted => ("\u{25a0}", "#", "interrupted", Role::Warn),
         RunState::Failed => ("\u{2716}", "x", "failed", Role::Bad),
         RunState::Crashed => ("\u{2716}", "x", "crashed", Role::Bad),
+        RunState::Unknown => ("?", "?", "unknown", Role::Warn),
         RunState::New => ("\u{25cb}", "o", "new", Role::Dim),
     };
     (format!("{} {word}", theme.glyph(fancy, plain)), theme.style(role))

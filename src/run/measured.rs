@@ -1,0 +1,49 @@
+//! What earlier attempts have already measured after the step that a run resumes from.
+//!
+//! A stop does not wait for measurements, so a checkpoint may be saved after some of those that are due at its step and before the
+//! others. The attempt that resumes makes only the others. Start at [`MeasuredStep::read`].
+
+use std::io;
+
+use crate::run::read::read_kinds;
+use crate::run::{LineFile, Record, RunDirectory, RunEvent};
+
+/// The files that hold measurements, and the one that says which of their lines a resume has superseded.
+const FILES: [LineFile; 4] = [LineFile::Events, LineFile::Evals, LineFile::Activations, LineFile::Samples];
+
+/// The measurements of one step that count: none that a later attempt has superseded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MeasuredStep {
+    /// Token-level loss in nats per token.
+    pub token_loss: Option<f64>,
+    /// Whether activation rates were measured.
+    pub activations: bool,
+    /// Prompts that were continued, one entry per line.
+    pub prompts: Vec<String>,
+    /// Whether evaluation tasks were scored.
+    pub tasks: bool,
+}
+
+impl MeasuredStep {
+    /// Reads what the files of `directory` hold about the model after `step` updates.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(directory: &RunDirectory, step: u64) -> io::Result<Self> {
+        let mut found = Self::default();
+        read_kinds(directory, &FILES, |record| found.apply(step, record))?;
+        Ok(found)
+    }
+
+    fn apply(&mut self, step: u64, record: Record) {
+        match record.event {
+            // An attempt supersedes everything beyond the step that it resumes from, or everything if it starts over.
+            RunEvent::RunStarted(header) if header.resumed_from.is_none_or(|from| from < step) => *self = Self::default(),
+            RunEvent::Evaluated(evaluation) if evaluation.step == step => self.token_loss = Some(evaluation.token_loss),
+            RunEvent::ActivationsMeasured(activations) if activations.step == step => self.activations = true,
+            RunEvent::Sampled(sample) if sample.step == step => self.prompts.push(sample.prompt),
+            RunEvent::TasksScored(scores) if scores.step == step => self.tasks = true,
+            _ => {}
+        }
+    }
+}
