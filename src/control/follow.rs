@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Sender};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::control::link::read_history;
+use crate::control::files::{Signs, look, read_history};
 use crate::control::{EngineLink, Feed};
-use crate::run::{LineFile, RunDirectory, is_alive};
+use crate::run::RunDirectory;
 
 /// Reading may take at most one part in this many of the time.
 const SHARE: u32 = 10;
@@ -50,7 +49,7 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
     loop {
-        let (lengths, is_locked) = lengths(&directory).await;
+        let Signs { lengths, is_locked } = look(&directory).await;
         let is_new = seen != Some(lengths);
         if is_new && seen.is_some() {
             grew_at = Some(Instant::now());
@@ -80,16 +79,6 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
             () = feed.closed() => return,
         }
     }
-}
-
-/// The lengths of the run's files, and whether an engine of this machine holds its lock.
-async fn lengths(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], bool) {
-    let directory = directory.clone();
-    let look = move || {
-        let length = |file: LineFile| std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len());
-        (LineFile::ALL.map(length), is_alive(&directory))
-    };
-    spawn_blocking(look).await.unwrap_or_default()
 }
 
 #[cfg(test)]
