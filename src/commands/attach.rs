@@ -1,4 +1,4 @@
-//! `patchtui attach`: finds a run and shows it until the user leaves.
+//! `patchtui attach`: finds a run and shows it until the user detaches.
 
 use std::io;
 
@@ -6,10 +6,11 @@ use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{check_reachable, connect};
 use crate::report::format::shell_word;
 use crate::report::{end_text, print};
+use crate::run::terminal::screen_problem;
 use crate::run::{RunDirectory, sanitize_line};
 use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 
-/// Finds the run `run`; without a name the newest that is alive, or else the newest.
+/// Finds the run `run`; without a name the newest that is running, or else the newest.
 pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError> {
     Ok(match run {
         Some(text) => runs.index.find(text, &runs.folder)?,
@@ -17,11 +18,15 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
     })
 }
 
-/// Shows `directory` on the terminal until the user leaves. Returns the exit code: 0 on leaving a live run, else the run's.
+/// Shows `directory` on the terminal until the user detaches. Returns the exit code: 0 after detaching, else the run's.
 ///
 /// # Errors
-/// When the run listens to signals only, or the terminal cannot be used.
+/// When no screen can be shown here, the run listens to signals only, or the terminal fails.
 pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
+    // Before anything is asked of the engine.
+    if let Some(problem) = screen_problem() {
+        return Err(terminal_error(directory, &io::Error::new(io::ErrorKind::Unsupported, problem)));
+    }
     check_reachable(directory)?;
     let (name, link) = (directory.name(), || connect(directory.clone(), sender_name("keyboard")));
     let exit = show(|| Opening::Run { name, access: Access::Steer, link: link() }).map_err(|error| terminal_error(directory, &error))?;
@@ -48,10 +53,19 @@ pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
     exit
 }
 
-/// The terminal cannot be used.
+/// The screen of a run cannot be shown: because of what the terminal is, or because it failed.
 pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> CommandError {
     let status = format!("patchtui ctl {} status", shell_word(&directory.name()));
-    CommandError::failed(format!("cannot use the terminal: {error}"), format!("the run is not affected; try: {status}"))
+    match error.kind() {
+        io::ErrorKind::Unsupported => no_screen(&error.to_string(), &format!("print the state of the run with: {status}")),
+        _ => CommandError::failed(format!("cannot use the terminal: {error}"), format!("the run is not affected; print its state with: {status}")),
+    }
+}
+
+/// What a screen needs and does not find here.
+pub(crate) fn no_screen(problem: &str, instead: &str) -> CommandError {
+    let message = format!("cannot show a screen: {problem}");
+    CommandError::usage(message, format!("use a terminal and set TERM to its type, e.g. TERM=xterm-256color; or {instead}"))
 }
 
 /// The engine's process has ended without a last event.

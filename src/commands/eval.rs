@@ -16,6 +16,7 @@ use crate::engine::device::ComputeDevice;
 use crate::engine::score::Scorer;
 use crate::engine::workers::Workers;
 use crate::report::{ComparedRow, Output, ScoreRow, comparison_table, format, print, scores_table};
+use crate::run::terminal::{cut, window_size};
 use crate::run::{StopFlag, replace_file, sanitize, sanitize_line};
 use crate::tasks::{
     Encoder, EvaluateError, GroupResult, LoadOptions, LoadedTask, Metric, PaperRow, Progress, PublishedRow, Selection, Task, TaskFiles, TaskResult, evaluate,
@@ -133,8 +134,9 @@ impl ProgressLine {
         if self.is_terminal {
             let seconds = self.started.elapsed().as_secs_f64();
             let left = format::duration(seconds / progress.share - seconds);
-            let line = format!("\r\x1b[K{}: {:.0} %, {} of {}, ETA {left}", self.task, 100.0 * progress.share, progress.done, progress.total);
-            self.out.write(&line);
+            let line = format!("{}: {:.0} %, {} of {}, ETA {left}", self.task, 100.0 * progress.share, progress.done, progress.total);
+            let columns = window_size(io::stderr()).map_or(80, |(columns, _)| usize::from(columns));
+            self.out.write(&format!("\r\x1b[K{}", cut(&line, columns.saturating_sub(1))));
         }
     }
 

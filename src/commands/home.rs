@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::ConfigArgs;
-use crate::commands::attach::show;
+use crate::commands::attach::{no_screen, show};
 use crate::commands::run::{launch, ready};
 use crate::commands::runs::{list, summaries_since};
 use crate::commands::{CommandError, Runs, load_config, sender_name};
@@ -15,16 +15,22 @@ use crate::host::{Claim, HostError, Wish, claim, claim_directory, claim_existing
 use crate::run::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
-/// Shows the list of runs until the user leaves; without a terminal, prints it. Returns the exit code.
+/// What to do where the list cannot be shown on a screen.
+const INSTEAD: &str = "list the runs with: patchtui runs";
+
+/// Shows the list of runs until the user quits; without a terminal, prints it. Returns the exit code.
 ///
 /// # Errors
-/// When the terminal cannot be used.
+/// When the terminal cannot show a screen, or it fails.
 pub fn home(runs: Runs) -> Result<u8, CommandError> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         list(&runs, false);
         return Ok(0);
     }
-    let broken = |error: io::Error| CommandError::failed(format!("cannot use the terminal: {error}"), "list the runs without a screen: patchtui runs");
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::Unsupported => no_screen(&error.to_string(), INSTEAD),
+        _ => CommandError::failed(format!("cannot use the terminal: {error}"), INSTEAD),
+    };
     show(|| Opening::Home(actions(runs))).map_err(broken)?;
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `patchtui run` and `patchtui resume`: claim a directory, check everything that can be checked, start the engine.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Write};
 use std::path::Path;
 
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
@@ -8,6 +8,7 @@ use crate::commands::engine::Foreground;
 use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
 use crate::host::{Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing, run_config, spawn_engine};
+use crate::run::terminal::screen_problem;
 use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
 
 /// Runs a configuration. Returns the exit code.
@@ -136,9 +137,9 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// Without a terminal, or on request, the engine works in the foreground.
+/// Where no screen can be shown, or on request, the engine runs in the foreground.
 fn foreground(no_tui: bool, json: bool) -> Option<Foreground> {
-    let is_headless = no_tui || json || !io::stdout().is_terminal() || !io::stdin().is_terminal();
+    let is_headless = no_tui || json || screen_problem().is_some();
     is_headless.then_some(if json { Foreground::Json } else { Foreground::Plain })
 }
 

@@ -1,4 +1,4 @@
-//! `patchtui view`: shows a run from its files alone, whether or not it is alive.
+//! `patchtui view`: shows a run from its files alone, whether or not it is running.
 
 use std::io::{self, IsTerminal};
 
@@ -9,10 +9,10 @@ use crate::report::{print, status_text};
 use crate::run::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
 
-/// Shows `directory` until the user leaves; without a terminal, prints its status. Returns the exit code.
+/// Shows `directory` until the user quits; without a terminal, prints its status. Returns the exit code.
 ///
 /// # Errors
-/// When the files cannot be read or the terminal cannot be used.
+/// When the files cannot be read, the terminal cannot show a screen, or it fails.
 pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let name = directory.name();

@@ -13,13 +13,13 @@ use crate::run::RunCommand;
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// No engine is alive.
-    #[error("the run {name:?} is not alive")]
+    #[error("the run {name:?} is not running")]
     NotAlive {
         /// Name of the run.
         name: String,
     },
     /// The engine is alive on a machine that this one has no socket to.
-    #[error("the run {name:?} is alive on another machine ({host})")]
+    #[error("the run {name:?} is running on another machine ({host})")]
     OtherMachine {
         /// Name of the run.
         name: String,

@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Sender};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::control::link::read_history;
+use crate::control::files::{Signs, look, read_history};
 use crate::control::{ControlError, EngineLink, Feed};
-use crate::run::{LineFile, Liveness, RunDirectory};
+use crate::run::{Liveness, RunDirectory};
 
 /// Reading may take at most one part in this many of the time.
 const SHARE: u32 = 10;
@@ -51,7 +50,7 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
     let mut was_live = true;
     let mut has_end = false;
     loop {
-        let (lengths, liveness) = lengths(&directory).await;
+        let Signs { lengths, liveness } = look(&directory).await;
         let is_new = seen != Some(lengths);
         if is_new && seen.is_some() {
             grew_at = Some(Instant::now());
@@ -90,16 +89,6 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
             () = feed.closed() => return,
         }
     }
-}
-
-/// The lengths of the run's files, and what its lock says.
-async fn lengths(directory: &RunDirectory) -> ([u64; LineFile::ALL.len()], Liveness) {
-    let directory = directory.clone();
-    let look = move || {
-        let length = |file: LineFile| std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len());
-        (LineFile::ALL.map(length), Liveness::of(&directory))
-    };
-    spawn_blocking(look).await.unwrap_or(([0; LineFile::ALL.len()], Liveness::Unknown))
 }
 
 #[cfg(test)]

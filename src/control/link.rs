@@ -1,21 +1,21 @@
 //! A client's link to an engine: records come in, commands go out, reconnecting happens automatically.
+//!
+//! The link belongs to the run and not to one engine: after an engine has ended, the link waits for the next one.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::control::client::{Connection, GREETING};
+use crate::control::files::{look, read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
-use crate::run::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent, is_alive};
+use crate::run::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent};
 
 /// Messages that the screen may lag behind before the connection waits for it and the engine sends a new snapshot.
 const FEED: usize = 1024;
-/// How often to check whether a process that announced its end is gone.
-const GONE_YET: Duration = Duration::from_millis(20);
-/// How long it may take to be gone.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How often to check whether a run that has ended was resumed.
+const RESUMED_YET: Duration = Duration::from_secs(1);
 
 /// A message to a client.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct Patience {
     pub first_retry: Duration,
     /// Longest wait between two retries.
     pub last_retry: Duration,
+    /// How often to check whether a run that has ended was resumed.
+    pub resumed_yet: Duration,
 }
 
 struct Link {
@@ -74,14 +76,14 @@ struct Link {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(5), first_retry: Duration::from_millis(250), last_retry: Duration::from_secs(5) }
+        Self { silence: Duration::from_secs(5), first_retry: Duration::from_millis(250), last_retry: Duration::from_secs(5), resumed_yet: RESUMED_YET }
     }
 }
 
-/// Attaches to the engine of `directory` as `sender`, and stays attached until it ends or the feed is dropped.
+/// Attaches to the engine of `directory` as `sender`, and to the engine that resumes the run later, until the feed is dropped.
 ///
-/// Must be called inside a tokio runtime. An engine that is not alive is a feed of one [`Feed::Ended`]. A command that is sent
-/// while the connection is lost is delivered when it is back.
+/// Must be called inside a tokio runtime. A run without an engine is a [`Feed::Ended`]. A command that is sent while the
+/// connection is lost is delivered when it is back; one that is sent after the end is dropped.
 #[must_use]
 pub fn connect(directory: RunDirectory, sender: String) -> EngineLink {
     connect_with(directory, sender, Patience::default())
@@ -97,28 +99,18 @@ pub fn connect_with(directory: RunDirectory, sender: String, patience: Patience)
     EngineLink { feed: feed_end, commands: commands_end }
 }
 
-/// Reads the files of a run without blocking the runtime.
-pub(crate) async fn read_history(directory: &RunDirectory) -> Result<History, ControlError> {
-    let (directory, name) = (directory.clone(), directory.name());
-    let read = spawn_blocking(move || History::read(&directory)).await;
-    let files_error = |source| ControlError::Files { name, source };
-    match read {
-        Ok(Ok((history, _))) => Ok(history),
-        Ok(Err(source)) => Err(files_error(source)),
-        Err(error) => Err(files_error(std::io::Error::other(error))),
-    }
-}
-
-/// Waits for the process to exit, shortly after it has reported the end of its run.
-pub(crate) async fn wait_until_gone(directory: &RunDirectory) {
-    let limit = Instant::now() + GOODBYE;
-    while is_alive(directory) && Instant::now() < limit {
-        sleep(GONE_YET).await;
-    }
+/// What follows when no engine of this machine holds the lock.
+enum After {
+    /// Another engine runs.
+    Engine,
+    /// Nobody reads the feed any more.
+    Nothing,
+    /// The lock says nothing; the engine may run elsewhere.
+    Unknown,
 }
 
 impl Link {
-    /// Connects again and again until the run ends or nobody listens to the feed.
+    /// Connects again and again until nobody listens to the feed.
     async fn run(mut self) {
         loop {
             let Err(error) = self.connect_once().await else { return };
@@ -130,13 +122,10 @@ impl Link {
             let reason = if liveness == Liveness::Alive {
                 error.to_string()
             } else {
-                match read_history(&self.directory).await {
-                    // Nothing says that it has ended.
-                    Ok(history) if liveness == Liveness::Unknown && history.end.is_none() => {
-                        let _ = self.feed.send(Feed::Snapshot(Box::new(history))).await;
-                        error.to_string()
-                    }
-                    Ok(history) => return drop(self.feed.send(Feed::Ended { history: Box::new(history) }).await),
+                match self.after_the_engine(liveness).await {
+                    Ok(After::Engine) => continue,
+                    Ok(After::Nothing) => return,
+                    Ok(After::Unknown) => error.to_string(),
                     Err(error) => error.to_string(),
                 }
             };
@@ -150,6 +139,52 @@ impl Link {
             }
             self.retry = (self.retry * 2).min(self.patience.last_retry);
         }
+    }
+
+    /// What follows when no engine of this machine holds the lock.
+    async fn after_the_engine(&mut self, liveness: Liveness) -> Result<After, ControlError> {
+        if liveness == Liveness::Unknown {
+            let history = read_history(&self.directory).await?;
+            if history.end.is_none() {
+                // Nothing says that it has ended.
+                let _ = self.feed.send(Feed::Snapshot(Box::new(history))).await;
+                return Ok(After::Unknown);
+            }
+        }
+        Ok(if self.wait_for_next_engine().await? { After::Engine } else { After::Nothing })
+    }
+
+    /// Reports the end of the engine, then waits until another one runs. Returns whether the feed is still read.
+    ///
+    /// The run may also be resumed on another machine that shares its files: its engine cannot be reached from here, but what it
+    /// writes is shown.
+    async fn wait_for_next_engine(&mut self) -> Result<bool, ControlError> {
+        let mut seen = look(&self.directory).await;
+        let ended = Feed::Ended { history: Box::new(read_history(&self.directory).await?) };
+        let mut is_open = self.feed.send(ended).await.is_ok();
+        while is_open && seen.liveness != Liveness::Alive {
+            tokio::select! {
+                () = sleep(self.patience.resumed_yet) => {}
+                () = self.feed.closed() => return Ok(false),
+            }
+            // The screen sends nothing while it shows the end.
+            while self.commands.try_recv().is_ok() {}
+            let now = look(&self.directory).await;
+            if now.lengths != seen.lengths && now.liveness != Liveness::Alive {
+                is_open = self.show_from_afar().await?;
+            }
+            seen = now;
+        }
+        (self.has_finished, self.unsent, self.retry) = (false, None, self.patience.first_retry);
+        Ok(is_open)
+    }
+
+    /// Shows what an engine on another machine has written. Returns whether the feed is still read.
+    async fn show_from_afar(&self) -> Result<bool, ControlError> {
+        let history = Box::new(read_history(&self.directory).await?);
+        let reason = "the run continues on another machine; attach there to control it".to_owned();
+        let lost = Feed::Lost { reason, retry_seconds: self.patience.resumed_yet.as_secs_f64() };
+        Ok(self.feed.send(Feed::Snapshot(history)).await.is_ok() && self.feed.send(lost).await.is_ok())
     }
 
     /// Exchanges messages until the feed is dropped.

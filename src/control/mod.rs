@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod files;
 mod follow;
 mod link;
 mod protocol;
@@ -13,6 +14,7 @@ mod serve;
 mod server;
 mod signals;
 mod socket;
+mod strangers;
 
 use std::time::Duration;
 

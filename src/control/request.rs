@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::control::client::{Connection, GREETING, new_command_id};
-use crate::control::link::{read_history, wait_until_gone};
+use crate::control::files::{read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, FrameError, ServerMessage};
-use crate::run::{CommandNote, ControlState, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, is_alive};
+use crate::run::{CommandNote, ControlState, EngineInfo, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, is_alive};
 
 /// Without even a heartbeat for this long, the engine counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -17,6 +17,10 @@ const STATUS_GREETING: Duration = Duration::from_millis(1400);
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
 /// How often a command is sent again after a connection that broke; the engine knows it by its id.
 const RETRIES: u32 = 3;
+/// How long an engine may take from its lock to its socket; a tenth of a second is usual.
+const STARTING: Duration = Duration::from_secs(30);
+/// Time between two attempts to reach an engine that is starting.
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// Time before a command is sent again.
 const BEFORE_RETRY: Duration = Duration::from_millis(100);
 
@@ -45,6 +49,8 @@ struct Pending<'a> {
     directory: &'a RunDirectory,
     command: RunCommand,
     id: String,
+    /// Whether a connection was there to send it over.
+    was_sent: bool,
     /// Whether the engine accepted it.
     accepted: bool,
     /// Whether the run had begun to train, so that a stop has something to save.
@@ -57,7 +63,7 @@ struct Pending<'a> {
 /// Returns the answer of the engine. Blocks; must not be called inside an async runtime.
 ///
 /// # Errors
-/// When no engine is alive, when it cannot do it, or when it does not answer in time; then it may still do it.
+/// When no engine is running, when it cannot do it, or when it does not answer in time; then it may still do it.
 pub fn request(directory: &RunDirectory, request: Request<'_>) -> Result<CommandNote, ControlError> {
     ask(directory, request, false)
 }
@@ -67,12 +73,12 @@ pub fn request(directory: &RunDirectory, request: Request<'_>) -> Result<Command
 /// Blocks; must not be called inside an async runtime.
 ///
 /// # Errors
-/// When no engine is alive or it does not answer in time; then it may still do it.
+/// When no engine is running or it does not answer in time; then it may still do it.
 pub fn request_without_waiting(directory: &RunDirectory, request: Request<'_>) -> Result<CommandNote, ControlError> {
     ask(directory, request, true)
 }
 
-/// The state of the run in `directory`: from its engine if it is alive and answers, else from its files.
+/// The state of the run in `directory`: from its engine if it is running and answers, else from its files.
 ///
 /// Blocks; must not be called inside an async runtime.
 pub fn status(directory: &RunDirectory, sender: &str) -> Result<Status, ControlError> {
@@ -100,7 +106,7 @@ fn block_on<T>(future: impl Future<Output = Result<T, ControlError>>) -> Result<
 }
 
 async fn snapshot(directory: &RunDirectory, sender: &str) -> Result<History, ControlError> {
-    let mut connection = Connection::open(directory, sender, STATUS_GREETING).await?;
+    let mut connection = open_once_it_listens(directory, sender, STATUS_GREETING).await?;
     connection.send(&ClientMessage::Status).await?;
     loop {
         if let ServerMessage::Snapshot(history) = connection.receive(STATUS_LIMIT).await? {
@@ -109,12 +115,35 @@ async fn snapshot(directory: &RunDirectory, sender: &str) -> Result<History, Con
     }
 }
 
+/// Connects as [`Connection::open`] does, and waits for an engine that has the lock and does not listen yet.
+async fn open_once_it_listens(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Connection, ControlError> {
+    let limit = Instant::now() + STARTING;
+    loop {
+        match Connection::open(directory, sender, patience).await {
+            Err(error) if Instant::now() < limit && is_starting(directory, &error) => tokio::time::sleep(BETWEEN_TRIES).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether the engine of `directory` is starting: it has not written `engine.json`, or only the one before it has.
+fn is_starting(directory: &RunDirectory, error: &ControlError) -> bool {
+    match error {
+        ControlError::NotListening { .. } => true,
+        ControlError::Connect { .. } | ControlError::SignalsOnly { .. } => {
+            is_alive(directory) && EngineInfo::read(directory).is_none_or(|info| info.is_of_ended_process())
+        }
+        _ => false,
+    }
+}
+
 fn ask(directory: &RunDirectory, request: Request<'_>, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
     let Request { command, sender, limit } = request;
-    let mut pending = Pending { directory, command, id: new_command_id(), accepted: false, has_begun: false };
+    let mut pending = Pending { directory, command, id: new_command_id(), was_sent: false, accepted: false, has_begun: false };
     block_on(async {
         match timeout(limit, pending.send_until_answered(sender, accepted_is_enough)).await {
             Ok(answer) => answer,
+            Err(_) if !pending.was_sent => Err(ControlError::NotListening { name: directory.name() }),
             Err(_) => Err(ControlError::NoAnswer { name: directory.name(), command, limit, accepted: pending.accepted }),
         }
     })
@@ -138,7 +167,8 @@ impl Pending<'_> {
     }
 
     async fn send_once(&mut self, sender: &str, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
-        let mut connection = Connection::open(self.directory, sender, GREETING).await?;
+        let mut connection = open_once_it_listens(self.directory, sender, GREETING).await?;
+        self.was_sent = true;
         // First the records, so that the answer is among them.
         connection.send(&ClientMessage::Attach).await?;
         connection.send(&ClientMessage::Command { id: self.id.clone(), command: self.command }).await?;

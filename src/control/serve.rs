@@ -9,15 +9,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, broadcast, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::control::protocol::{MAX_CLIENT_FRAME, MAX_ID};
+use crate::control::strangers::{ConnectionLimits, Greeted};
 use crate::control::{ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame};
 use crate::run::{CommandEnvelope, CommandSender};
 
-/// How long a client may take to greet.
-const GREETING: Duration = Duration::from_secs(5);
 /// How long a client may leave its end unread before it is disconnected; it can come back.
 const STUCK: Duration = Duration::from_secs(10);
 /// Characters of a sender's name that are kept.
@@ -29,6 +28,9 @@ pub(crate) struct ServerHandle {
     pub(crate) snapshots: mpsc::Sender<oneshot::Sender<SnapshotReply>>,
     pub(crate) commands: CommandSender,
     pub(crate) run: String,
+    pub(crate) limits: ConnectionLimits,
+    /// A place for every client that has greeted.
+    pub(crate) places: Arc<Semaphore>,
 }
 
 /// Everything so far, and what comes after it.
@@ -57,6 +59,8 @@ struct ClientTask {
     /// A command that has no place in the queue yet. Nothing more is read until it has one: that is what slows a client that
     /// sends too fast.
     waiting: Option<WaitingCommand>,
+    /// Held while the client is connected.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 struct WaitingCommand {
@@ -66,7 +70,7 @@ struct WaitingCommand {
 }
 
 /// Serves one client until it leaves, violates the protocol, or the run is over; no other client is affected.
-pub(crate) async fn serve(stream: UnixStream, server: ServerHandle) {
+pub(crate) async fn serve(stream: UnixStream, server: ServerHandle, greeted: Greeted) {
     let Ok(peer) = stream.peer_cred() else { return };
     // The folder is private already; this holds even if somebody opened it.
     if peer.uid() != rustix::process::getuid().as_raw() {
@@ -74,9 +78,12 @@ pub(crate) async fn serve(stream: UnixStream, server: ServerHandle) {
     }
     let (read, writer) = stream.into_split();
     let reader = FrameReader::with_limit(read, MAX_CLIENT_FRAME);
-    let mut client = ClientTask { reader, writer, server, from: String::new(), updates: None, waiting: None };
+    let mut client = ClientTask { reader, writer, server, from: String::new(), updates: None, waiting: None, place: None };
     let result = match client.greet(peer.pid()).await {
-        Ok(true) => client.run().await,
+        Ok(true) => {
+            greeted.set();
+            client.run().await
+        }
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
@@ -90,7 +97,7 @@ impl ClientTask {
     async fn greet(&mut self, pid: Option<i32>) -> Result<bool, FrameError> {
         let hello = Hello::from_here(format!("engine of {}", self.server.run));
         self.send_if_there(&ServerMessage::Hello(hello)).await?;
-        let Ok(first) = timeout(GREETING, self.reader.next()).await else { return Ok(false) };
+        let Ok(first) = timeout(self.server.limits.greeting, self.reader.next()).await else { return Ok(false) };
         let Some(ClientMessage::Hello(hello)) = first? else {
             return self.refuse("the first message must be a greeting").await;
         };
@@ -98,6 +105,10 @@ impl ClientTask {
             // Seen from the client, the other side is this engine.
             return self.refuse(&format!("this engine does not understand the client: {error}")).await;
         }
+        let Ok(place) = Arc::clone(&self.server.places).try_acquire_owned() else {
+            return self.refuse(&format!("{} clients are connected to this run; close one of them", self.server.limits.clients)).await;
+        };
+        self.place = Some(place);
         let name: String = hello.sender.chars().take(SENDER_LENGTH).collect();
         self.from = match pid {
             Some(pid) => format!("{name} (pid {pid})"),
@@ -109,12 +120,19 @@ impl ClientTask {
     async fn run(&mut self) -> Result<(), FrameError> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let idle = self.server.limits.idle;
+        let mut leaves_at = Instant::now() + idle;
         loop {
             tokio::select! {
                 message = self.reader.next(), if self.waiting.is_none() => match message? {
-                    Some(message) => if !self.handle(message).await? { return Ok(()) },
+                    Some(message) => {
+                        if !self.handle(message).await? { return Ok(()) }
+                        leaves_at = Instant::now() + idle;
+                    }
                     None => return Ok(()),
                 },
+                // A client that gets records may listen in silence.
+                () = sleep_until(leaves_at), if self.updates.is_none() && self.waiting.is_none() => return Ok(()),
                 slot = slot(&mut self.waiting) => self.pass_on(slot),
                 update = next_update(self.updates.as_mut()) => match update.as_deref() {
                     Ok(Update::Record(bytes)) => self.write(bytes).await?,
@@ -205,5 +223,104 @@ async fn next_update(updates: Option<&mut broadcast::Receiver<Arc<Update>>>) -> 
     match updates {
         Some(updates) => updates.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::control::strangers::Strangers;
+    use crate::run::command_channel;
+
+    const LIMITS: ConnectionLimits = ConnectionLimits { greeting: Duration::from_millis(20), idle: Duration::from_millis(20), strangers: 3, clients: 2 };
+
+    fn handle(limits: ConnectionLimits) -> ServerHandle {
+        let places = Arc::new(Semaphore::new(limits.clients));
+        ServerHandle { snapshots: mpsc::channel(1).0, commands: command_channel().0, run: "books".into(), limits, places }
+    }
+
+    fn in_time<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { timeout(Duration::from_mins(1), test).await.expect("the connection stays open") })
+    }
+
+    /// What the engine says until it closes the connection.
+    async fn said(mut client: UnixStream) -> String {
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    async fn hello(client: &mut UnixStream) {
+        client.write_all(&frame(&ClientMessage::Hello(Hello::from_here("test"))).unwrap()).await.unwrap();
+    }
+
+    #[test]
+    fn a_client_that_says_nothing_is_sent_away_before_and_after_its_greeting() {
+        in_time(async {
+            for greets in [false, true] {
+                let (mut client, server) = UnixStream::pair().unwrap();
+                if greets {
+                    hello(&mut client).await;
+                }
+                tokio::join!(serve(server, handle(LIMITS), Greeted::default()), said(client));
+            }
+        });
+    }
+
+    #[test]
+    fn one_client_too_many_is_told_so_and_the_others_stay() {
+        in_time(async {
+            let handle = handle(ConnectionLimits { idle: Duration::MAX / 4, ..LIMITS });
+            let mut tasks = JoinSet::new();
+            let mut stays = Vec::new();
+            for _ in 0..LIMITS.clients {
+                let (mut client, server) = UnixStream::pair().unwrap();
+                hello(&mut client).await;
+                tasks.spawn(serve(server, handle.clone(), Greeted::default()));
+                stays.push(client);
+            }
+            while handle.places.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let (mut client, server) = UnixStream::pair().unwrap();
+            hello(&mut client).await;
+            let ((), said) = tokio::join!(serve(server, handle.clone(), Greeted::default()), said(client));
+            assert!(said.contains("2 clients are connected"), "{said}");
+            drop(stays);
+            while tasks.join_next().await.is_some() {}
+            assert_eq!(handle.places.available_permits(), LIMITS.clients);
+        });
+    }
+
+    #[test]
+    fn a_stranger_gives_its_place_to_the_next_one_and_a_client_does_not() {
+        in_time(async {
+            let handle = handle(ConnectionLimits { greeting: Duration::MAX / 4, idle: Duration::MAX / 4, ..LIMITS });
+            let (mut tasks, mut strangers, mut ends) = (JoinSet::new(), Strangers::default(), Vec::new());
+            for idx in 0..10 {
+                let (mut client, server) = UnixStream::pair().unwrap();
+                if idx == 0 {
+                    hello(&mut client).await;
+                }
+                ends.push(client);
+                let greeted = Greeted::default();
+                let task = tasks.spawn(serve(server, handle.clone(), greeted.clone()));
+                if idx == 0 {
+                    while handle.places.available_permits() == LIMITS.clients {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                strangers.add(task, greeted, LIMITS.strangers);
+            }
+            // Nine strangers for three places: six were sent away.
+            for _ in 0..6 {
+                assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
+            }
+            assert_eq!((tasks.len(), handle.places.available_permits()), (4, LIMITS.clients - 1));
+        });
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -20,6 +20,7 @@ use crate::config::OnUsr1;
 use crate::control::serve::{ServerHandle, SnapshotReply, Update, serve};
 use crate::control::signals::{SignalRequest, Signals};
 use crate::control::socket::{BoundSocket, listen};
+use crate::control::strangers::{ConnectionLimits, Greeted, Strangers};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
 use crate::run::{CommandSender, EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning};
 
@@ -66,6 +67,7 @@ struct ServerLoop {
     snapshots: mpsc::Receiver<oneshot::Sender<SnapshotReply>>,
     handle: ServerHandle,
     clients: JoinSet<()>,
+    strangers: Strangers,
     is_unreachable: bool,
 }
 
@@ -179,7 +181,9 @@ impl ServerLoop {
             Err(error) => (None, Err(error)),
         };
         let (request, snapshots) = mpsc::channel(16);
-        let handle = ServerHandle { snapshots: request, commands: setup.commands.clone(), run };
+        let limits = ConnectionLimits::default();
+        let places = Arc::new(Semaphore::new(limits.clients));
+        let handle = ServerHandle { snapshots: request, commands: setup.commands.clone(), run, limits, places };
         let server = Self {
             history: std::mem::take(&mut setup.subscription.history),
             setup,
@@ -189,6 +193,7 @@ impl ServerLoop {
             snapshots,
             handle,
             clients: JoinSet::new(),
+            strangers: Strangers::default(),
             is_unreachable: false,
         };
         Ok((server, listening))
@@ -203,7 +208,7 @@ impl ServerLoop {
                     Some(record) => self.show(&record).await,
                     None => break,
                 },
-                stream = accept(self.socket.as_ref()) => drop(self.clients.spawn(serve(stream, self.handle.clone()))),
+                stream = accept(self.socket.as_ref()) => self.welcome(stream),
                 Some(request) = self.snapshots.recv() => self.reply(request),
                 Some(_) = self.clients.join_next() => {}
                 request = Signals::next(&mut self.signals) => self.handle_signal(request),
@@ -215,6 +220,12 @@ impl ServerLoop {
             self.show(&record).await;
         }
         self.drain().await;
+    }
+
+    fn welcome(&mut self, stream: UnixStream) {
+        let greeted = Greeted::default();
+        let task = self.clients.spawn(serve(stream, self.handle.clone(), greeted.clone()));
+        self.strangers.add(task, greeted, self.handle.limits.strangers);
     }
 
     /// Lets clients read what they were sent, for a moment.

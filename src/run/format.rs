@@ -137,12 +137,6 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// The time of day of an RFC 3339 time, or an empty string if it is not one.
-#[must_use]
-pub fn clock(at: &str) -> &str {
-    at.get(11..19).filter(|clock| clock.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')).unwrap_or("")
-}
-
 /// A word for a POSIX shell, quoted if it needs to be.
 #[must_use]
 pub fn shell_word(word: &str) -> String {
@@ -232,13 +226,6 @@ mod tests {
         for (seconds, text) in cases {
             assert_eq!(duration(seconds), text, "{seconds}");
         }
-    }
-
-    #[test]
-    fn a_broken_time_shows_nothing() {
-        assert_eq!(clock("2026-01-02T03:04:05Z"), "03:04:05");
-        assert_eq!(clock("2026-01-02T\u{e9}\u{e9}\u{e9}\u{e9}"), "");
-        assert_eq!(clock(""), "");
     }
 
     #[test]

@@ -207,10 +207,7 @@ impl History {
             RunEvent::ActivationsMeasured(activations) => push_newest(&mut self.activations, activations, |activations| activations.step),
             RunEvent::Sampled(sample) => {
                 self.progress = None;
-                self.samples.push_back(sample.clone());
-                if self.samples.len() > SAMPLES {
-                    self.samples.pop_front();
-                }
+                self.apply_sample(sample);
             }
             RunEvent::CheckpointSaved(checkpoint) => push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step),
             RunEvent::ControlChanged(change) => self.control = change.state,
@@ -232,6 +229,18 @@ impl History {
                 self.progress = None;
                 push_newest(&mut self.task_scores, scores, |scores| scores.step);
             }
+        }
+    }
+
+    /// Appends, replacing a sample of the same step and prompt: a resumed run repeats what a stop cut short.
+    fn apply_sample(&mut self, sample: &Sample) {
+        let mut same_step = self.samples.iter_mut().rev().take_while(|known| known.step == sample.step);
+        match same_step.find(|known| known.prompt == sample.prompt) {
+            Some(known) => known.clone_from(sample),
+            None => self.samples.push_back(sample.clone()),
+        }
+        if self.samples.len() > SAMPLES {
+            self.samples.pop_front();
         }
     }
 

@@ -263,7 +263,7 @@ impl EngineInfo {
         Self {
             format_version: FORMAT_VERSION,
             pid: std::process::id(),
-            start_time: start_time(),
+            start_time: start_time(std::process::id()),
             boot_id: system_line("/proc/sys/kernel/random/boot_id"),
             host: system_line("/proc/sys/kernel/hostname").unwrap_or_default(),
             socket: socket.into(),
@@ -285,6 +285,12 @@ impl EngineInfo {
         serde_json::from_slice(&read_small(&directory.engine_json()).ok()?).ok()
     }
 
+    /// Whether the process that this describes was one of this machine and has ended, even if another has its id by now.
+    #[must_use]
+    pub fn is_of_ended_process(&self) -> bool {
+        self.other_machine().is_none() && self.start_time.is_some() && start_time(self.pid) != self.start_time
+    }
+
     /// The machine of the engine, if it is another one than this.
     #[must_use]
     pub fn other_machine(&self) -> Option<&str> {
@@ -298,9 +304,9 @@ fn system_line(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Field 22 of `/proc/self/stat`; the name in field 2 may hold spaces and brackets, so counting starts after the last bracket.
-fn start_time() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets, so counting starts after the last bracket.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 

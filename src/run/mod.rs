@@ -25,6 +25,7 @@ pub mod sanitize;
 mod series;
 mod store;
 mod summary;
+pub mod terminal;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{

@@ -105,10 +105,18 @@ impl Writer {
 }
 
 /// Hands the harmless pieces of `raw` to `take`, in order.
+///
+/// Terminals disagree on how wide an emoji with a variation selector, a skin tone or a joiner is, and a screen that counts
+/// other columns than its terminal is torn. Without these every terminal shows the same plain emoji.
 fn feed(raw: &str, mut take: impl FnMut(Piece)) {
     let mut chars = raw.chars().peekable();
+    let mut is_after_wide = false;
     while let Some(char) = chars.next() {
+        let was_wide = std::mem::replace(&mut is_after_wide, is_wide(char));
         match char {
+            '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => is_after_wide = was_wide,
+            '\u{200d}' if chars.peek().is_some_and(|next| is_wide(*next)) => {}
+            '\u{1f3fb}'..='\u{1f3ff}' if was_wide => {}
             '\x1b' => skip_escape(&mut chars),
             '\u{9b}' => skip_control_sequence(&mut chars),
             '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut chars),
@@ -119,6 +127,11 @@ fn feed(raw: &str, mut take: impl FnMut(Piece)) {
             char => take(Piece::Char(char)),
         }
     }
+}
+
+/// Whether `char` takes two columns, like an emoji or a Chinese character.
+fn is_wide(char: char) -> bool {
+    char.width() == Some(2)
 }
 
 /// Controls, bidirectional overrides and marks, and the invisible tag characters.

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use crossterm::event::KeyEvent;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::control::Feed;
 use crate::run::{RunCommand, RunDirectory, RunSummary};
 use crate::tui::home_screen::HomeScreen;
 use crate::tui::run_screen::{Access, RunScreen};
+use crate::tui::theme::Background;
 
 /// The state of the client.
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ pub struct App {
     /// What is shown.
     pub screen: Screen,
     ids: CommandIds,
+    zone: TimeZone,
 }
 
 /// What is shown.
@@ -50,6 +53,8 @@ pub enum Msg {
     Resized,
     /// The list of runs was read.
     Runs(RunList),
+    /// The terminal reported its background.
+    Background(Background),
     /// Starting or resuming a run has succeeded or failed.
     Opened(Result<RunDirectory, Refusal>),
 }
@@ -123,13 +128,23 @@ impl App {
     /// A client of one run, as the client of this number.
     #[must_use]
     pub fn of_run(run: RunScreen, client: u64) -> Self {
-        Self { screen: Screen::Run(Box::new(run), None), ids: CommandIds::new(client) }
+        let zone = run.zone.clone();
+        Self { screen: Screen::Run(Box::new(run), None), ids: CommandIds::new(client), zone }
     }
 
     /// A client that begins with the list of runs, as the client of this number.
     #[must_use]
     pub fn of_home(home: HomeScreen, client: u64) -> Self {
-        Self { screen: Screen::Home(Box::new(home)), ids: CommandIds::new(client) }
+        Self { screen: Screen::Home(Box::new(home)), ids: CommandIds::new(client), zone: TimeZone::UTC }
+    }
+
+    /// The same client with the times of its logs in `zone`.
+    #[must_use]
+    pub fn in_zone(mut self, zone: TimeZone) -> Self {
+        if let Screen::Run(run, _) = &mut self.screen {
+            run.zone = zone.clone();
+        }
+        Self { zone, ..self }
     }
 
     /// Changes the state by `msg` and returns the effects to perform.
@@ -161,6 +176,7 @@ impl App {
             (Screen::Home(home), Effect::Listen(directory, access)) => {
                 let mut run = RunScreen::new(directory.name(), access, home.theme);
                 (run.is_from_home, run.now, run.last_message) = (true, home.now, home.now);
+                run.zone = self.zone.clone();
                 self.screen = Screen::Run(Box::new(run), Some(home.clone()));
                 vec![Effect::Listen(directory, access)]
             }

@@ -4,11 +4,12 @@
 //! drawn at once, records a few times a second.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use ratatui::Terminal;
 use ratatui::layout::Size;
 use rustix::io::Errno;
@@ -19,11 +20,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::control::{EngineLink, Feed};
+use crate::run::terminal::{screen_problem, window_size};
 use crate::run::{RunDirectory, RunEnd, RunSummary};
 use crate::tui::app::{App, Effect, Msg, Refusal, RunList, Screen};
 use crate::tui::home_screen::HomeScreen;
 use crate::tui::run_screen::{Access, LinkState, RunScreen};
-use crate::tui::terminal::{ENTER, FrameWriter, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, release, retake, stop_self};
+use crate::tui::terminal::{
+    ASK_BACKGROUND, ENTER, FrameWriter, Input, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, has_shell, release, retake, stop,
+};
 use crate::tui::{Theme, view};
 
 /// Records that are folded in before keys are checked again.
@@ -36,6 +40,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub struct TuiOptions {
     /// Colours and glyphs.
     pub theme: Theme,
+    /// Whether to ask the terminal for its background, without waiting for an answer.
+    pub asks_background: bool,
+    /// Time zone of the log.
+    pub zone: TimeZone,
     /// The least time between two frames that only show new records.
     pub frame_interval: Duration,
 }
@@ -139,10 +147,13 @@ impl Default for TuiOptions {
 }
 
 impl TuiOptions {
-    /// Theme from the environment, at most 10 frames a second.
+    /// Theme and time zone from the environment, at most 10 frames a second.
     #[must_use]
     pub fn new() -> Self {
-        Self { theme: Theme::from_env(), frame_interval: Duration::from_millis(100) }
+        let theme = Theme::from_env();
+        // The Linux console has no such question, and would show it.
+        let asks_background = theme.is_coloured && std::env::var("TERM").is_ok_and(|term| term != "linux");
+        Self { theme, asks_background, zone: TimeZone::system(), frame_interval: Duration::from_millis(100) }
     }
 }
 
@@ -151,10 +162,10 @@ impl TuiOptions {
 /// Ends the process with code 0 when the terminal hangs up: nobody is left to read anything.
 ///
 /// # Errors
-/// When standard input or output is not a terminal, or the terminal fails.
+/// With the kind `Unsupported` where no screen can be shown ([`screen_problem`]); or when the terminal fails.
 pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
-    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "standard input and output must be a terminal"));
+    if let Some(problem) = screen_problem() {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
     }
     // Colours are left out by the theme: crossterm's own way of obeying NO_COLOR wipes bold and dim as well.
     crossterm::style::force_color_output(true);
@@ -163,8 +174,12 @@ pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
     let _guard = TerminalGuard::hold()?;
     let mut input = InputThread::start()?;
     writer.send(ENTER.to_vec());
+    if options.asks_background {
+        writer.send(ASK_BACKGROUND.to_vec());
+    }
     let now = Instant::now();
     let (app, link, actions) = opened(opening, options.theme);
+    let app = app.in_zone(options.zone);
     let mut client = Client {
         app,
         link,
@@ -220,13 +235,17 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                 biased;
                 sent = signals.next() => match sent {
                     ReceivedSignal::HangUp | ReceivedSignal::Leave => return Ok(()),
-                    ReceivedSignal::Suspend => vec![Effect::Suspend],
+                    // The group was sent this signal too, or the sender means this process only.
+                    ReceivedSignal::Suspend => {
+                        self.suspend(false).await?;
+                        Vec::new()
+                    }
                     ReceivedSignal::Continued => self.resume()?,
                     ReceivedSignal::Resized => self.on(Msg::Resized, Duration::ZERO),
                 },
-                key = input.keys.recv() => {
-                    let key = key.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
-                    self.on(Msg::Key(key), Duration::ZERO)
+                received = input.received.recv() => match received.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))? {
+                    Input::Key(key) => self.on(Msg::Key(key), Duration::ZERO),
+                    Input::Background(background) => self.on(Msg::Background(background), Duration::ZERO),
                 },
                 result = self.writer.written(), if !self.writer.is_idle() => {
                     result?;
@@ -253,7 +272,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                 // A closed channel means that the link has ended, which the feed reports.
                 Effect::Send { id, command } => drop(self.link.as_ref().map(|link| link.commands.send((id, command)))),
                 Effect::Detach => return Ok(true),
-                Effect::Suspend => self.suspend().await?,
+                Effect::Suspend => self.suspend(true).await?,
                 Effect::Redraw => self.redraw()?,
                 Effect::Listen(directory, access) => self.link = self.actions.as_ref().map(|actions| (actions.listen)(&directory, access)),
                 Effect::Unlisten => self.link = None,
@@ -310,11 +329,16 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         Ok(())
     }
 
-    /// Gives the terminal back and stops this process. The signal may act after the call, so only SIGCONT ends the suspension.
-    async fn suspend(&mut self) -> io::Result<()> {
+    /// Gives the terminal back and stops this process, and the rest of its group if `with_group`; does nothing where no shell
+    /// could continue it. The signal may act after the call, so only SIGCONT ends the suspension.
+    async fn suspend(&mut self, with_group: bool) -> io::Result<()> {
+        // The signal to the group comes back here.
+        if self.is_suspended || !has_shell() {
+            return Ok(());
+        }
         self.leave().await;
         self.is_suspended = true;
-        stop_self()
+        stop(with_group)
     }
 
     fn resume(&mut self) -> io::Result<Vec<Effect>> {
@@ -375,8 +399,8 @@ fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EIO) || error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Columns and lines of standard output, by one system call.
+/// Columns and lines of standard output.
 fn terminal_size() -> io::Result<Size> {
-    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout())?;
-    Ok(Size { width: size.ws_col, height: size.ws_row })
+    let (width, height) = window_size(rustix::stdio::stdout())?;
+    Ok(Size { width, height })
 }

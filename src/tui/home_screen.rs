@@ -12,6 +12,7 @@ use crate::tui::app::{Effect, Msg, Refusal, RunList};
 use crate::tui::keys::{Action, Jump, ScreenKind, action_of, bindings};
 use crate::tui::run_screen::{Access, scrolled};
 use crate::tui::theme::Theme;
+use crate::tui::typing::Typing;
 
 /// How often the list is read.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -39,6 +40,9 @@ pub struct HomeScreen {
     is_reading: bool,
     /// When the last reading began or ended.
     read_at: Option<Duration>,
+    typing: Typing,
+    /// When the input line was opened.
+    asked_at: Duration,
 }
 
 /// A question or message below the list.
@@ -58,7 +62,18 @@ impl HomeScreen {
     /// A list that has not been read yet.
     #[must_use]
     pub fn new(theme: Theme) -> Self {
-        Self { list: None, selected: 0, prompt: Prompt::None, help: None, theme, now: Duration::ZERO, is_reading: false, read_at: None }
+        Self {
+            list: None,
+            selected: 0,
+            prompt: Prompt::None,
+            help: None,
+            theme,
+            now: Duration::ZERO,
+            is_reading: false,
+            read_at: None,
+            typing: Typing::default(),
+            asked_at: Duration::ZERO,
+        }
     }
 
     /// The runs, as far as they are known.
@@ -100,6 +115,7 @@ impl HomeScreen {
                 return if was_asked { vec![Effect::Listen(directory, Access::Steer)] } else { Vec::new() };
             }
             Msg::Opened(Err(refusal)) => self.prompt = Prompt::Refused(refusal),
+            Msg::Background(background) => self.theme.background = background,
             Msg::Key(_) | Msg::Feed(_) | Msg::Resized => {}
         }
         Vec::new()
@@ -109,7 +125,14 @@ impl HomeScreen {
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
-        Some(if self.is_reading { next_second } else { self.read_at.map_or(self.now, |at| at + REFRESH) })
+        let list = if self.is_reading { next_second } else { self.read_at.map_or(self.now, |at| at + REFRESH) };
+        let question = (matches!(self.prompt, Prompt::Start(_)) && !self.can_confirm()).then(|| self.typing.quiet_at()).flatten();
+        Some(question.map_or(list, |question| list.min(question)))
+    }
+
+    /// Whether Enter starts what was typed: not within the burst of keys that opened the input line.
+    pub(crate) fn can_confirm(&self) -> bool {
+        self.typing.would_begin_after(self.asked_at, self.now)
     }
 
     fn on_list(&mut self, list: RunList) {
@@ -122,7 +145,8 @@ impl HomeScreen {
     }
 
     fn on_key(&mut self, event: KeyEvent) -> Vec<Effect> {
-        let action = action_of(ScreenKind::Home, event);
+        let is_alone = self.typing.note(self.now);
+        let action = action_of(ScreenKind::Home, event).filter(|action| is_alone || !action.is_command());
         match (action, &self.prompt, self.help) {
             (Some(Action::Redraw), ..) => return vec![Effect::Redraw],
             (Some(Action::Suspend), ..) => return vec![Effect::Suspend],
@@ -142,10 +166,14 @@ impl HomeScreen {
         match action {
             Action::Open => return self.open(),
             Action::Resume if !is_busy => return self.resume(),
-            Action::Start if !is_busy => self.prompt = Prompt::Start(String::new()),
+            Action::Start if !is_busy => {
+                self.prompt = Prompt::Start(String::new());
+                self.asked_at = self.now;
+            }
             Action::Select(jump) => self.jump(jump),
             Action::Back if !is_busy => self.prompt = Prompt::None,
             Action::ToggleMarkers => self.theme.toggle_markers(),
+            Action::ToggleBackground => self.theme.toggle_background(),
             // The others are handled before, or belong to another screen.
             _ => {}
         }
@@ -192,7 +220,7 @@ impl HomeScreen {
             (KeyCode::Char('u'), KeyModifiers::CONTROL) => line.clear(),
             (KeyCode::Char(char), KeyModifiers::NONE) if line.chars().count() < LONGEST => line.push(char),
             (KeyCode::Backspace, _) => drop(line.pop()),
-            (KeyCode::Enter, _) => {
+            (KeyCode::Enter, _) if self.typing.began_after(self.asked_at) => {
                 let config = if line.trim().is_empty() { "demo".to_owned() } else { line.trim().to_owned() };
                 self.prompt = Prompt::Busy(format!("starting {config}"));
                 return vec![Effect::Start(config)];

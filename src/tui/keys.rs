@@ -22,11 +22,11 @@ pub enum Action {
     Checkpoint,
     /// Measure the token-level loss now.
     Evaluate,
-    /// Continue the prompts now.
+    /// Generate samples now.
     Sample,
     /// Ask whether to stop.
     Stop,
-    /// Leave; the run continues.
+    /// Detach from the run, or quit; runs continue.
     Detach,
     /// Show the keys.
     Help,
@@ -52,7 +52,9 @@ pub enum Action {
     ToggleStrip,
     /// Braille or ASCII.
     ToggleMarkers,
-    /// Draw everything again.
+    /// Colours for a dark or a light background.
+    ToggleBackground,
+    /// Redraw the screen.
     Redraw,
     /// Suspend this client.
     Suspend,
@@ -114,15 +116,15 @@ pub const BINDINGS: &[Binding] = &[
     key(HOME, &[(KeyCode::Enter, NONE)], Action::Open, "Enter", "open the selected run").hint("Enter", "open"),
     key(HOME, &[(KeyCode::Char('r'), NONE)], Action::Resume, "r", "resume the selected run").hint("r", "resume"),
     key(HOME, &[(KeyCode::Char('n'), NONE)], Action::Start, "n", "start a new run").hint("n", "new"),
-    key(HOME, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the runs continue").hint("q", "leave"),
-    key(RUN, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave; the run continues").hint("q", "detach"),
-    key(VIEW, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "leave").hint("q", "leave"),
+    key(HOME, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "quit; runs continue").hint("q", "quit"),
+    key(RUN, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "detach; the run continues").hint("q", "detach"),
+    key(VIEW, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "quit").hint("q", "quit"),
     key(RUN, &[(KeyCode::Char(' '), NONE)], Action::TogglePause, "space", "pause or resume").hint("space", "pause"),
     key(RUN, &[(KeyCode::Char('c'), NONE)], Action::Checkpoint, "c", "save a checkpoint now").hint("c", "checkpoint"),
     key(RUN, &[(KeyCode::Char('S'), NONE)], Action::Stop, "S", "stop after a checkpoint (asks first)").hint("S", "stop"),
     key(ALL, &[(KeyCode::Char('?'), NONE), (KeyCode::F(1), NONE)], Action::Help, "?, F1", "show or hide these keys").hint("?", "help"),
     key(RUN, &[(KeyCode::Char('e'), NONE)], Action::Evaluate, "e", "measure the token loss now").hint("e", "evaluate"),
-    key(RUN, &[(KeyCode::Char('g'), NONE)], Action::Sample, "g", "continue the prompts now").hint("g", "sample"),
+    key(RUN, &[(KeyCode::Char('g'), NONE)], Action::Sample, "g", "generate samples now").hint("g", "sample"),
     key(SHOWN, &[(KeyCode::Char('z'), NONE), (KeyCode::Enter, NONE)], Action::Zoom, "z, Enter", "show the focused pane alone, or all").hint("z", "zoom"),
     key(SHOWN, &[(KeyCode::Tab, NONE)], Action::NextPane, "Tab", "focus the next pane").hint("Tab", "pane"),
     key(SHOWN, &[(KeyCode::BackTab, NONE)], Action::PreviousPane, "Shift-Tab", "focus the previous pane"),
@@ -132,8 +134,8 @@ pub const BINDINGS: &[Binding] = &[
     key(SHOWN, &[(KeyCode::Char('4'), NONE)], Action::Focus(3), "", ""),
     key(SHOWN, &[(KeyCode::Char('5'), NONE)], Action::Focus(4), "", ""),
     key(SHOWN, &[(KeyCode::Char('l'), NONE)], Action::ZoomLog, "l", "show the log alone, or all").hint("l", "log"),
-    key(SHOWN, &[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)], Action::ScrollUp, "Up, PageUp", "scroll the log or this help up"),
-    key(SHOWN, &[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)], Action::ScrollDown, "Down, PageDown", "scroll the log or this help down"),
+    key(SHOWN, &[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)], Action::ScrollUp, "Up, PageUp", "scroll the log or these keys up"),
+    key(SHOWN, &[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)], Action::ScrollDown, "Down, PageDown", "scroll the log or these keys down"),
     key(SHOWN, &[(KeyCode::Char('a'), NONE)], Action::ToggleStrip, "a", "activation strip: rate or mean |x|").hint("a", "rate/mean"),
     key(SHOWN, &[(KeyCode::Char('i'), NONE)], Action::About, "i", "plan and decisions of this run").hint("i", "about"),
     key(HOME, &[(KeyCode::Up, NONE), (KeyCode::Char('k'), NONE)], Action::Select(Jump::Up), "Up, k", "select the run above"),
@@ -143,7 +145,8 @@ pub const BINDINGS: &[Binding] = &[
     key(HOME, &[(KeyCode::Home, NONE)], Action::Select(Jump::First), "Home", "select the first run"),
     key(HOME, &[(KeyCode::End, NONE)], Action::Select(Jump::Last), "End", "select the last run"),
     key(ALL, &[(KeyCode::Char('M'), NONE)], Action::ToggleMarkers, "M", "draw with Braille dots or ASCII"),
-    key(ALL, &[(KeyCode::Char('l'), CTRL)], Action::Redraw, "Ctrl-L", "draw everything again"),
+    key(ALL, &[(KeyCode::Char('t'), NONE)], Action::ToggleBackground, "t", "colors for a dark or light background"),
+    key(ALL, &[(KeyCode::Char('l'), CTRL)], Action::Redraw, "Ctrl-L", "redraw the screen"),
     key(RUN, &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client; the run continues"),
     key(&[ScreenKind::Home, ScreenKind::View], &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client"),
     key(ALL, &[(KeyCode::Esc, NONE)], Action::Back, "Esc", "close what is open"),
@@ -167,6 +170,20 @@ pub fn action_of(screen: ScreenKind, event: KeyEvent) -> Option<Action> {
 
 const fn key(screens: &'static [ScreenKind], keys: &'static [(KeyCode, KeyModifiers)], action: Action, label: &'static str, help: &'static str) -> Binding {
     Binding { screens, keys, action, hint: None, label, help }
+}
+
+impl Action {
+    /// Whether it commands a run or starts one; text that arrives in one piece never does.
+    #[must_use]
+    pub fn is_command(self) -> bool {
+        self.steers() || matches!(self, Self::Resume | Self::Start)
+    }
+
+    /// Whether it commands the run that is shown.
+    #[must_use]
+    pub fn steers(self) -> bool {
+        matches!(self, Self::TogglePause | Self::Checkpoint | Self::Evaluate | Self::Sample | Self::Stop)
+    }
 }
 
 impl Binding {
@@ -202,8 +219,7 @@ mod tests {
 
     #[test]
     fn a_run_that_is_only_read_has_no_keys_that_steer() {
-        let steers = |action| matches!(action, Action::TogglePause | Action::Checkpoint | Action::Evaluate | Action::Sample | Action::Stop);
-        assert!(!bindings(ScreenKind::View).any(|binding| steers(binding.action)));
-        assert_eq!(bindings(ScreenKind::Run).filter(|binding| steers(binding.action)).count(), 5);
+        assert!(!bindings(ScreenKind::View).any(|binding| binding.action.is_command()));
+        assert_eq!(bindings(ScreenKind::Run).filter(|binding| binding.action.steers()).count(), 5);
     }
 }

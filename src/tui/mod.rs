@@ -14,6 +14,7 @@ mod run_screen;
 mod screen;
 mod terminal;
 mod theme;
+mod typing;
 
 pub use app::{App, CommandIds, Effect, Msg, Refusal, RunList, Screen};
 pub use chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_domain, nice_ticks};
@@ -23,4 +24,4 @@ pub use keys::{Action, BINDINGS, Binding, Jump, ScreenKind, action_of, bindings}
 pub use run_screen::{Access, LinkState, Notice, NoticePhase, Overlay, Pane, RunScreen};
 pub use screen::{view, view_text};
 pub use terminal::{FRAME_BEGIN, FRAME_END, KeyParser, ScreenBackend};
-pub use theme::{Markers, Theme};
+pub use theme::{Background, Markers, Theme};

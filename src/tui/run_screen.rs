@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent};
+use jiff::tz::TimeZone;
 
 use crate::control::Feed;
 use crate::run::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
 use crate::tui::app::{CommandIds, Effect, Msg};
 use crate::tui::keys::{Action, ScreenKind, action_of, bindings};
 use crate::tui::theme::Theme;
+use crate::tui::typing::Typing;
 
 /// How long a finished command is shown.
 const NOTICE_DONE: Duration = Duration::from_secs(8);
@@ -51,8 +53,13 @@ pub struct RunScreen {
     pub now: Duration,
     /// When the last message of the engine arrived.
     pub last_message: Duration,
+    /// Time zone of the log.
+    pub zone: TimeZone,
     /// Commands that wait for the first message of the engine.
     held: Vec<Effect>,
+    typing: Typing,
+    /// When the question whether to stop was asked.
+    asked_at: Duration,
 }
 
 /// What can be done with the run that is shown.
@@ -110,13 +117,11 @@ pub enum Pane {
     Log,
 }
 
-/// A command with its outcome.
+/// A command of this client with its outcome; those of others are lines of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Requested command.
     pub command: RunCommand,
-    /// Name of the sender, if it was not this client.
-    pub from: Option<String>,
     /// Id of the command in the engine's records.
     id: String,
     /// Outcome so far.
@@ -168,7 +173,10 @@ impl RunScreen {
             notice: None,
             now: Duration::ZERO,
             last_message: Duration::ZERO,
+            zone: TimeZone::UTC,
             held: Vec::new(),
+            typing: Typing::default(),
+            asked_at: Duration::ZERO,
         }
     }
 
@@ -184,6 +192,10 @@ impl RunScreen {
                 }
                 Vec::new()
             }
+            Msg::Background(background) => {
+                self.theme.background = background;
+                Vec::new()
+            }
             Msg::Resized | Msg::Runs(_) | Msg::Opened(_) => Vec::new(),
         }
     }
@@ -195,7 +207,8 @@ impl RunScreen {
         let countdown = matches!(self.link, LinkState::Lost { .. }).then_some(next_second);
         let silence = self.can_fall_silent().then(|| if self.silent_for().is_some() { next_second } else { self.last_message + SILENCE });
         let notice = self.notice.as_ref().and_then(Notice::ends_at);
-        [countdown, silence, notice].into_iter().flatten().min()
+        let question = (self.overlay == Overlay::ConfirmStop && !self.can_confirm()).then(|| self.typing.quiet_at()).flatten();
+        [countdown, silence, notice, question].into_iter().flatten().min()
     }
 
     /// For how long a running engine has been silent, if that is longer than usual.
@@ -215,13 +228,19 @@ impl RunScreen {
         self.link == LinkState::Live && matches!(self.history.control, ControlState::Running | ControlState::Pausing | ControlState::Stopping)
     }
 
+    /// Whether Enter confirms the open question: not within the burst of keys that opened it.
+    pub(crate) fn can_confirm(&self) -> bool {
+        self.typing.would_begin_after(self.asked_at, self.now)
+    }
+
     fn on_key(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
-        let action = action_of(self.kind(), event);
+        let is_alone = self.typing.note(self.now);
+        let action = action_of(self.kind(), event).filter(|action| is_alone || !action.is_command());
         match (self.overlay, action) {
             (_, Some(Action::Detach)) => vec![Effect::Detach],
             (_, Some(Action::Redraw)) => vec![Effect::Redraw],
             (_, Some(Action::Suspend)) => vec![Effect::Suspend],
-            (Overlay::ConfirmStop, _) => self.on_answer(event, ids),
+            (Overlay::ConfirmStop, action) => self.on_answer(event, action, ids),
             (Overlay::Help(_), Some(Action::Help)) | (Overlay::Help(_) | Overlay::About, Some(Action::Back)) | (Overlay::About, Some(Action::About)) => {
                 self.overlay = Overlay::None;
                 Vec::new()
@@ -239,22 +258,18 @@ impl RunScreen {
         }
     }
 
-    /// The answer to "stop the run?"; anything that is neither yes nor no is ignored.
-    fn on_answer(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
-        match (event.code, action_of(self.kind(), event)) {
-            (KeyCode::Char('y' | 'Y') | KeyCode::Enter, _) => {
+    /// The answer to "stop the run?": only Enter confirms, and every other key cancels, so that typed text never does.
+    fn on_answer(&mut self, event: KeyEvent, action: Option<Action>, ids: &mut CommandIds) -> Vec<Effect> {
+        match (event.code, action) {
+            (KeyCode::Enter, _) if !self.typing.began_after(self.asked_at) => Vec::new(),
+            (KeyCode::Enter, _) => {
                 self.overlay = Overlay::None;
                 self.send(RunCommand::Stop, ids)
             }
-            (KeyCode::Char('n' | 'N') | KeyCode::Esc, _) => {
-                self.overlay = Overlay::None;
+            (_, action) => {
+                self.overlay = if action == Some(Action::Help) { Overlay::Help(0) } else { Overlay::None };
                 Vec::new()
             }
-            (_, Some(Action::Help)) => {
-                self.overlay = Overlay::Help(0);
-                Vec::new()
-            }
-            _ => Vec::new(),
         }
     }
 
@@ -267,7 +282,10 @@ impl RunScreen {
             Action::Evaluate => return self.send(RunCommand::Evaluate, ids),
             Action::Sample => return self.send(RunCommand::Sample, ids),
             Action::Stop if self.is_over() => return self.send(RunCommand::Stop, ids),
-            Action::Stop => self.overlay = Overlay::ConfirmStop,
+            Action::Stop => {
+                self.overlay = Overlay::ConfirmStop;
+                self.asked_at = self.now;
+            }
             Action::About => self.overlay = Overlay::About,
             Action::ZoomLog => {
                 self.is_zoomed = !(self.is_zoomed && self.focus == Pane::Log);
@@ -290,6 +308,7 @@ impl RunScreen {
             }
             Action::ToggleStrip => self.shows_mean = !self.shows_mean,
             Action::ToggleMarkers => self.theme.toggle_markers(),
+            Action::ToggleBackground => self.theme.toggle_background(),
             // The others are handled before, or belong to another screen.
             _ => {}
         }
@@ -324,7 +343,7 @@ impl RunScreen {
                 (NoticePhase::Sent, Vec::new())
             }
         };
-        self.notice = Some(Notice { command, from: None, id, phase, since: self.now });
+        self.notice = Some(Notice { command, id, phase, since: self.now });
         effects
     }
 
@@ -349,6 +368,8 @@ impl RunScreen {
                 if self.overlay == Overlay::ConfirmStop {
                     self.overlay = Overlay::None;
                 }
+                // No answer will come any more.
+                self.notice.take_if(|notice| matches!(notice.phase, NoticePhase::Accepted(_)));
             }
         }
         self.release_held()
@@ -394,12 +415,11 @@ impl RunScreen {
     }
 
     fn on_note(&mut self, note: &CommandNote, phase: NoticePhase, ids: &CommandIds) {
-        // This client's last command is shown until it is answered, whatever others send.
-        if self.notice.as_ref().is_some_and(|notice| notice.waits_at(self.now) && notice.id != note.id) {
-            return;
+        // This client's last command is shown until it is answered.
+        let is_covered = self.notice.as_ref().is_some_and(|notice| notice.waits_at(self.now) && notice.id != note.id);
+        if ids.is_own(&note.id) && !is_covered {
+            self.notice = Some(Notice { command: note.command, id: note.id.clone(), phase, since: self.now });
         }
-        let from = (!ids.is_own(&note.id)).then(|| note.from.clone());
-        self.notice = Some(Notice { command: note.command, from, id: note.id.clone(), phase, since: self.now });
     }
 
     pub(crate) fn kind(&self) -> ScreenKind {
@@ -411,9 +431,9 @@ impl RunScreen {
 }
 
 impl Notice {
-    /// Whether this client's own command is still waiting for its first answer.
+    /// Whether the command is still waiting for its first answer.
     fn waits_at(&self, now: Duration) -> bool {
-        self.from.is_none() && self.phase == NoticePhase::Sent && now.saturating_sub(self.since) < SILENCE
+        self.phase == NoticePhase::Sent && now.saturating_sub(self.since) < SILENCE
     }
 
     fn ends_at(&self) -> Option<Duration> {

@@ -54,7 +54,7 @@ fn view_run(run: &RunScreen, area: Rect, buf: &mut Buffer) {
 /// The screen of a run as text, `width` by `height`, without colours.
 #[must_use]
 pub fn view_text(history: &History, width: u16, height: u16) -> String {
-    let mut run = RunScreen::new(String::new(), Access::Steer, Theme { markers: Markers::Braille, is_coloured: false });
+    let mut run = RunScreen::new(String::new(), Access::Steer, Theme::plain(Markers::Braille));
     run.link = LinkState::Live;
     run.history = history.clone();
     text_of(&run, width, height)

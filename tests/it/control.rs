@@ -33,7 +33,10 @@ struct FakeEngine {
 
 impl FakeEngine {
     fn start(run: &RunDirectory) -> Self {
-        let lock = RunLock::acquire(run).unwrap();
+        Self::start_with(run, RunLock::acquire(run).unwrap())
+    }
+
+    fn start_with(run: &RunDirectory, lock: RunLock) -> Self {
         let mut store = Store::open(run).unwrap();
         let subscription = store.subscribe();
         let (events, handle) = store.start().unwrap();
@@ -206,7 +209,7 @@ fn a_request_waits_for_its_own_answer() {
     assert_eq!(refused.to_string(), "sample failed: there are no prompts");
     drop(engine);
     let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
-    assert_eq!(late.to_string(), "the run \"books\" is not alive");
+    assert_eq!(late.to_string(), "the run \"books\" is not running");
     assert_eq!(late.hint(), "view it with: patchtui view books; resume it with: patchtui resume books");
 }
 
@@ -655,8 +658,63 @@ fn a_run_that_is_not_alive_is_what_its_files_say() {
         let mut client = Client::attach(&run, "late");
         let Feed::Ended { history } = client.hear().await else { panic!("not ended") };
         assert_eq!(history.steps.len(), 2);
-        assert!(client.link.feed.recv().await.is_none());
+        assert!(client.link.feed.try_recv().is_err());
     });
+}
+
+#[test]
+fn a_client_of_a_run_that_was_killed_follows_it_where_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let mut engine = FakeEngine::start(&run);
+    engine.take_steps(1..=2);
+    let patience = Patience { first_retry: Duration::from_millis(10), resumed_yet: Duration::from_millis(10), ..Patience::default() };
+    in_time(async {
+        let mut client = Client { link: connect_with(run.clone(), "test".into(), patience), history: History::default() };
+        client.hear_until(|history| history.step() == 2).await;
+        // A killed engine says nothing at the end.
+        drop(engine.store.take());
+        tokio::task::spawn_blocking(move || drop(engine)).await.unwrap();
+        while !matches!(client.hear().await, Feed::Ended { .. }) {}
+        assert_eq!(client.history.end, None);
+        let again = FakeEngine::start(&run);
+        while !matches!(client.hear().await, Feed::Snapshot(_)) {}
+        client.link.commands.send(("test-1".into(), RunCommand::Checkpoint)).unwrap();
+        client.hear_answer("checkpoint of step 3").await;
+        assert_eq!(client.history.attempt, 2);
+        tokio::task::spawn_blocking(move || drop(again)).await.unwrap();
+        while !matches!(client.hear().await, Feed::Ended { .. }) {}
+        // On a machine that shares the files but not the lock.
+        let mut log = std::fs::File::options().append(true).open(run.events()).unwrap();
+        let mut later = record(1000, header(run.path(), None));
+        later.attempt = 3;
+        log.write_all(patchtui::run::encode(&later).unwrap().as_bytes()).unwrap();
+        while !matches!(client.hear().await, Feed::Lost { reason, .. } if reason.contains("another machine")) {}
+        assert_eq!(client.history.attempt, 3);
+    });
+}
+
+#[test]
+fn a_request_waits_for_an_engine_that_is_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    // The run is resumed: the file of the engine before is still there, and its process is gone.
+    let mut gone = EngineInfo::of_this_process(folder.path().join("gone.sock"), PROTOCOL);
+    gone.start_time = gone.start_time.map(|ticks| ticks + 1);
+    for is_resumed in [false, true] {
+        let lock = RunLock::acquire(&run).unwrap();
+        if is_resumed {
+            gone.write(&run).unwrap();
+        }
+        let asked = run.clone();
+        let (sender, answer) = std::sync::mpsc::channel();
+        let asking = thread::spawn(move || sender.send(ask(&asked, RunCommand::Checkpoint)).unwrap());
+        // It does not give up while nobody listens.
+        assert!(answer.recv_timeout(Duration::from_millis(100)).is_err());
+        let _engine = FakeEngine::start_with(&run, lock);
+        assert_eq!(answer.recv_timeout(LIMIT).unwrap().unwrap(), "checkpoint of step 3");
+        asking.join().unwrap();
+    }
 }
 
 #[test]

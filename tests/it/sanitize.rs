@@ -3,6 +3,7 @@
 use patchtui::run::sanitize;
 use patchtui::run::sanitize::{LINE_LIMIT, PLACEHOLDER, line, text};
 use proptest::prelude::*;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 fn is_dangerous(char: char) -> bool {
     char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{e0000}'..='\u{e007f}')
@@ -25,12 +26,26 @@ fn escape_sequences_are_gone_as_a_whole_and_controls_are_shown() {
         ("\u{202e}gpj.exe", "\u{fffd}gpj.exe"),
         ("a\tb\r\nc\nd", "a b c d"),
         ("progress 1 %\rprogress 2 %", "progress 1 %\u{fffd}progress 2 %"),
-        ("\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{200d}\u{1f4bb}", "\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{200d}\u{1f4bb}"),
+        ("\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{200d}\u{1f4bb}", "\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{1f4bb}"),
+        ("\u{2764}\u{fe0f} 1\u{fe0f}\u{20e3} \u{263a}\u{fe0e} \u{845b}\u{e0100}", "\u{2764} 1\u{20e3} \u{263a} \u{845b}"),
+        ("\u{1f44d}\u{1f3fd} \u{1f3fd}", "\u{1f44d} \u{1f3fd}"),
+        ("\u{915}\u{94d}\u{200d}\u{937}", "\u{915}\u{94d}\u{200d}\u{937}"),
         ("\x1b[", ""),
         ("\x1b", ""),
     ];
     for (raw, safe) in cases {
         assert_eq!(line(raw), safe, "{raw:?}");
+    }
+}
+
+/// A terminal adds up the widths of characters; the screen asks for the width of the whole text.
+#[test]
+fn the_width_of_safe_text_is_the_sum_of_its_characters() {
+    let emoji =
+        ["\u{2764}\u{fe0f}", "\u{1f469}\u{200d}\u{1f4bb}", "\u{1f44d}\u{1f3fd}", "1\u{fe0f}\u{20e3}", "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}", "\u{23f8}\u{fe0f}"];
+    for raw in emoji {
+        let safe = line(raw);
+        assert_eq!(safe.width(), safe.chars().filter_map(UnicodeWidthChar::width).sum::<usize>(), "{}", safe.escape_unicode());
     }
 }
 

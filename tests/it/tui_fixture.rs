@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
@@ -274,6 +275,9 @@ pub(crate) fn note(command: RunCommand, message: &str) -> CommandNote {
 /// The process id that the client has in tests.
 pub(crate) const CLIENT: u64 = 12;
 
+/// The time from one key of a person to the next.
+pub(crate) const PAUSE: Duration = Duration::from_millis(60);
+
 /// A client that shows one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Client(pub(crate) App);
@@ -283,7 +287,11 @@ impl Client {
         Self(App::of_run(RunScreen::new("demo".into(), access, theme), CLIENT))
     }
 
+    /// Updates the client; before a key, a person pauses.
     pub(crate) fn update(&mut self, msg: Msg) -> Vec<Effect> {
+        if matches!(msg, Msg::Key(_)) {
+            self.0.update(Msg::Clock(self.now + PAUSE));
+        }
         self.0.update(msg)
     }
 }
@@ -306,7 +314,7 @@ impl DerefMut for Client {
 
 /// A client without colours that has heard `story`.
 pub(crate) fn app(story: &Story) -> Client {
-    let mut client = Client::new(Access::Steer, Theme { markers: Markers::Braille, is_coloured: false });
+    let mut client = Client::new(Access::Steer, Theme::plain(Markers::Braille));
     client.update(Msg::Feed(patchtui::control::Feed::Snapshot(Box::new(story.history()))));
     client
 }

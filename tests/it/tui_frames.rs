@@ -57,7 +57,7 @@ fn clearing_asks_the_terminal_nothing() {
 
 #[test]
 fn the_bytes_show_the_screen_and_stay_few() {
-    let theme = Theme { markers: Markers::Braille, is_coloured: true };
+    let theme = Theme { is_coloured: true, ..Theme::plain(Markers::Braille) };
     let records = Story::done().records;
     let mut app = Client::new(Access::Steer, theme);
     let (mut terminal, mut parser) = (terminal(), vt100::Parser::new(SIZE.height.try_into().unwrap(), SIZE.width.try_into().unwrap(), 0));

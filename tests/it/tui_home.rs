@@ -12,7 +12,7 @@ use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
 use ratatui::style::Color;
 
-use crate::tui_fixture::{CLIENT, Story};
+use crate::tui_fixture::{CLIENT, PAUSE, Story};
 
 const SIZES: [(u16, u16); 3] = [(120, 40), (80, 24), (40, 12)];
 
@@ -53,7 +53,7 @@ fn list(runs: Vec<RunSummary>) -> Msg {
 }
 
 fn home_of(runs: Vec<RunSummary>) -> App {
-    let mut app = App::of_home(HomeScreen::new(Theme { markers: Markers::Braille, is_coloured: false }), CLIENT);
+    let mut app = App::of_home(HomeScreen::new(Theme::plain(Markers::Braille)), CLIENT);
     assert_eq!(app.update(Msg::Clock(Duration::ZERO)), [Effect::List]);
     app.update(list(runs));
     app
@@ -64,7 +64,13 @@ fn home(app: &mut App) -> &mut HomeScreen {
     home
 }
 
+/// Presses a key after a pause, like a person.
 fn press(app: &mut App, code: KeyCode) -> Vec<Effect> {
+    let now = match &app.screen {
+        Screen::Home(home) => home.now,
+        Screen::Run(run, _) => run.now,
+    };
+    app.update(Msg::Clock(now + PAUSE));
     app.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)))
 }
 
@@ -115,7 +121,7 @@ fn list_without_runs() {
 
 #[test]
 fn list_before_it_was_read() {
-    let app = App::of_home(HomeScreen::new(Theme { markers: Markers::Braille, is_coloured: false }), CLIENT);
+    let app = App::of_home(HomeScreen::new(Theme::plain(Markers::Braille)), CLIENT);
     insta::assert_snapshot!("reading_80x24", screen(&app, 80, 24));
 }
 
@@ -161,7 +167,7 @@ fn list_in_ascii_and_without_colour() {
 #[test]
 fn a_window_too_small_for_a_table_has_one_line() {
     let text = screen(&home_of(runs()), 23, 5);
-    assert_eq!(text.trim_end(), "8 runs, 2 alive");
+    assert_eq!(text.trim_end(), "8 runs, 2 running");
 }
 
 #[test]
@@ -218,7 +224,7 @@ fn enter_attaches_to_what_is_alive_and_views_the_rest_and_q_leads_back() {
     let mut app = home_of(runs());
     assert_eq!(press(&mut app, KeyCode::Enter), [Effect::Listen(directory("demo-2"), Access::Steer)]);
     app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
-    assert!(screen(&app, 80, 24).contains("token loss (K = 1)") && screen(&app, 80, 24).contains("q back"));
+    assert!(screen(&app, 80, 24).contains("token loss (K = 1)") && screen(&app, 80, 24).contains("q detach"));
     press(&mut app, KeyCode::Char('M'));
     assert_eq!(press(&mut app, KeyCode::Char('q')), [Effect::Unlisten]);
     assert_eq!(home(&mut app).theme.markers, Markers::Ascii);
@@ -274,6 +280,32 @@ fn what_to_start_is_typed_and_corrected() {
 }
 
 #[test]
+fn pasted_text_starts_nothing() {
+    let mut app = home_of(runs());
+    let paste = |app: &mut App, text: &str| {
+        text.chars()
+            .flat_map(|char| {
+                let code = if char == '\n' { KeyCode::Enter } else { KeyCode::Char(char) };
+                app.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(paste(&mut app, "new\n"), []);
+    assert_eq!(home(&mut app).prompt, Prompt::Start("ew".into()), "the text opened the line and did not start what it says");
+    assert!(!screen(&app, 80, 24).contains("Enter start"));
+    app.update(Msg::Clock(PAUSE));
+    assert!(screen(&app, 80, 24).contains("Enter start"));
+    press(&mut app, KeyCode::Esc);
+    // Text that is pasted into the open line may end with its Enter.
+    press(&mut app, KeyCode::Char('n'));
+    app.update(Msg::Clock(Duration::from_millis(500)));
+    assert_eq!(paste(&mut app, "books.toml\n"), [Effect::Start("books.toml".into())]);
+    app.update(Msg::Opened(Err(refusal())));
+    press(&mut app, KeyCode::End);
+    assert_eq!(paste(&mut app, "r"), [], "part of the burst of the key before");
+}
+
+#[test]
 fn the_list_is_read_once_a_second_and_never_twice_at_a_time() {
     let mut app = home_of(runs());
     assert_eq!(app.update(Msg::Clock(Duration::from_millis(900))), []);
@@ -284,7 +316,7 @@ fn the_list_is_read_once_a_second_and_never_twice_at_a_time() {
     assert_eq!(press(&mut app, KeyCode::Down), []);
     app.update(list(runs()));
     assert!(!screen(&app, 80, 24).contains("slow"));
-    assert_eq!(app.update(Msg::Clock(Duration::from_secs(8))), [Effect::List]);
+    assert_eq!(app.update(Msg::Clock(Duration::from_secs(9))), [Effect::List]);
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! From the terminal's bytes to keys.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use patchtui::tui::KeyParser;
+use patchtui::tui::{Background, KeyParser};
 use proptest::prelude::*;
 
 fn key(code: KeyCode) -> KeyEvent {
@@ -14,7 +14,7 @@ fn ctrl(char: char) -> KeyEvent {
 
 #[test]
 fn bytes_become_keys() {
-    let cases: [(&[u8], Vec<KeyEvent>); 14] = [
+    let cases: [(&[u8], Vec<KeyEvent>); 17] = [
         (b"qS ?", vec![key(KeyCode::Char('q')), key(KeyCode::Char('S')), key(KeyCode::Char(' ')), key(KeyCode::Char('?'))]),
         (b"\r\t\x7f", vec![key(KeyCode::Enter), key(KeyCode::Tab), key(KeyCode::Backspace)]),
         (b"\x03\x0c\x1a", vec![ctrl('c'), ctrl('l'), ctrl('z')]),
@@ -29,6 +29,9 @@ fn bytes_become_keys() {
         (b"\x1b[?1;2c\x1b[24;80Rq", vec![key(KeyCode::Char('q'))]),
         (b"\x1b[200~Sy\x03q\x1b[A\x1b[201~c", vec![key(KeyCode::Char('c'))]),
         (b"\x1b[12\x1b[A", vec![key(KeyCode::Up)]),
+        (b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\c\x1b]0;title\x07q", vec![key(KeyCode::Char('c')), key(KeyCode::Char('q'))]),
+        (b"\x1bP1$r0m\x1b\\q\x1b_ok\x1b\\", vec![key(KeyCode::Char('q'))]),
+        (b"\x1b]11;rgb\x1b[A", vec![key(KeyCode::Up)]),
     ];
     for (bytes, keys) in cases {
         assert_eq!(KeyParser::default().feed(bytes), keys, "{}", bytes.escape_ascii());
@@ -37,6 +40,28 @@ fn bytes_become_keys() {
         let one_by_one = bytes.iter().flat_map(|byte| parser.feed(&[*byte])).collect::<Vec<_>>();
         assert_eq!(one_by_one, keys, "{}", bytes.escape_ascii());
     }
+}
+
+#[test]
+fn the_answer_to_the_question_for_the_background_is_read_and_is_no_key() {
+    let cases = [
+        ("\x1b]11;rgb:ffff/ffff/ffff\x1b\\", Some(Background::Light)),
+        ("\x1b]11;rgb:fd/f6/e3\x07", Some(Background::Light)),
+        ("\x1b]11;rgb:0000/2b2b/3636\x07", Some(Background::Dark)),
+        ("\x1b]11;rgba:ffff/ffff/ffff/ffff\x07", Some(Background::Light)),
+        ("\x1b]11;rgb:ffff/ffff\x07", None),
+        ("\x1b]11;rgb:zz/1/1\x07", None),
+        ("\x1b]10;rgb:ffff/ffff/ffff\x07", None),
+        ("\x1b]11;white\x07", None),
+    ];
+    for (answer, background) in cases {
+        let mut parser = KeyParser::default();
+        let keys = answer.bytes().flat_map(|byte| parser.feed(&[byte])).collect::<Vec<_>>();
+        assert_eq!((keys, parser.take_background(), parser.take_background()), (vec![], background, None), "{answer:?}");
+    }
+    // An answer that is cut off is no text either.
+    let mut parser = KeyParser::default();
+    assert_eq!((parser.feed(b"\x1b]11;rgb:ffff/S"), parser.flush()), (vec![], None));
 }
 
 #[test]

@@ -29,13 +29,21 @@ fn bench() -> tempfile::TempDir {
     folder
 }
 
-fn on_a_terminal(bench: &Path, arguments: &[&str]) -> Session {
+fn client(bench: &Path, arguments: &[&str]) -> CommandBuilder {
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_patchtui"));
     command.args(arguments);
     command.cwd(bench);
     command.env("XDG_STATE_HOME", bench.join("state"));
     command.env_remove("PATCHTUI_RUNS_DIR");
-    Session::of(command)
+    command
+}
+
+fn on_a_terminal(bench: &Path, arguments: &[&str]) -> Session {
+    Session::of(client(bench, arguments))
+}
+
+fn with_term(bench: &Path, arguments: &[&str], term: &str) -> Session {
+    Session::sized(client(bench, arguments), (24, 80), term)
 }
 
 fn output(bench: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -49,15 +57,16 @@ fn output(bench: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 fn runs_are_listed_viewed_and_left_again() {
     let bench = bench();
     let mut screen = on_a_terminal(bench.path(), &[]);
-    screen.wait_for_text("2 runs, 0 alive");
+    screen.wait_for_text("2 runs, 0 running");
     screen.wait_for_text("crashed");
     screen.press(b"\r");
-    screen.wait_for_text("read from its files");
+    screen.wait_for_text("read from files");
     screen.press(b"q");
-    screen.wait_for_text("2 runs, 0 alive");
+    screen.wait_for_text("2 runs, 0 running");
     // What cannot be started is said on the screen, which stays.
-    screen.press(b"nabsent.toml\r");
-    screen.wait_for_text("absent.toml");
+    screen.press_until(b"n", "Enter start");
+    screen.press(b"absent.toml\r");
+    screen.wait_for_text("no built-in configuration");
     screen.wait_for_text("Enter view");
     screen.press(b"\x1b[200~q\n\x1b[201~");
     screen.press(b"q");
@@ -67,13 +76,55 @@ fn runs_are_listed_viewed_and_left_again() {
 #[test]
 fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
     let bench = bench();
-    for (name, state) in [("whole", "finished"), ("killed", "crashed"), ("runs/killed", "patchtui resume")] {
+    for (name, state) in [("whole", "completed"), ("killed", "crashed"), ("runs/killed", "patchtui resume")] {
         let mut screen = on_a_terminal(bench.path(), &["view", name]);
         screen.wait_for_text(state);
         screen.press(b" cS");
         screen.press(b"q");
         assert_eq!(screen.ended().0.exit_code(), 0, "{name}");
     }
+}
+
+#[test]
+fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
+    let bench = bench();
+    for (term, problem) in [("dumb", "TERM=dumb"), ("", "TERM is not set")] {
+        for (arguments, instead) in
+            [(&["view", "whole"][..], "patchtui ctl whole status"), (&["attach", "whole"], "patchtui ctl whole status"), (&[], "patchtui runs")]
+        {
+            let mut screen = with_term(bench.path(), arguments, term);
+            screen.wait_for_text(problem);
+            screen.wait_for_text("TERM=xterm-256color");
+            screen.wait_for_text(instead);
+            let status = screen.ended().0;
+            assert_eq!(status.exit_code(), 2, "{term:?} {arguments:?}");
+            assert!(!screen.has_escapes(), "{arguments:?}");
+        }
+    }
+    let (code, _, errors) = output(bench.path(), &["attach", "whole"]);
+    assert!(code == Some(2) && errors.contains("not a terminal"), "{errors}");
+}
+
+#[test]
+fn a_terminal_that_reports_no_size_gets_the_usual_one() {
+    let bench = bench();
+    let mut screen = Session::sized(client(bench.path(), &["view", "whole"]), (0, 0), "xterm-256color");
+    screen.wait_for_text("token loss (K = 1)");
+    screen.wait_for_text("q quit");
+    screen.press(b"q");
+    assert_eq!(screen.ended().0.exit_code(), 0);
+}
+
+#[test]
+fn a_terminal_that_answers_with_white_gets_colors_for_white() {
+    let bench = bench();
+    let mut screen = on_a_terminal(bench.path(), &["view", "whole"]);
+    screen.wait_for_text("token loss (K = 1)");
+    assert!(screen.has_sent(b"\x1b]11;?\x1b\\") && screen.has_color(74) && !screen.has_color(25));
+    screen.press(b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\");
+    screen.wait_for_color(25);
+    screen.press(b"q");
+    assert_eq!(screen.ended().0.exit_code(), 0);
 }
 
 #[test]

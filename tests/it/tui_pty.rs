@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use patchtui::control::{EngineLink, Feed};
 use patchtui::tui::{Access, Opening, TuiExit, TuiOptions, run};
 use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::tui_fixture::Story;
 
@@ -87,11 +87,18 @@ impl Session {
     }
 
     /// Starts `command` on a terminal of 80 by 24.
-    pub(crate) fn of(mut command: CommandBuilder) -> Self {
-        let pair = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
-        command.env("TERM", "xterm-256color");
+    pub(crate) fn of(command: CommandBuilder) -> Self {
+        Self::sized(command, (24, 80), "xterm-256color")
+    }
+
+    /// Starts `command` on a terminal of 80 by 24 that reports `rows` and `cols`, and is of the type `term`.
+    pub(crate) fn sized(mut command: CommandBuilder, (rows, cols): (u16, u16), term: &str) -> Self {
+        let pair = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
+        command.env("TERM", term);
         command.env("LC_ALL", "C.UTF-8");
-        command.env_remove("NO_COLOR");
+        for name in ["NO_COLOR", "COLORFGBG", "COLUMNS", "LINES"] {
+            command.env_remove(name);
+        }
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();
@@ -131,6 +138,41 @@ impl Session {
         }
     }
 
+    /// Presses a key that may come too soon after another one, until it has worked.
+    pub(crate) fn press_until(&mut self, key: &[u8], text: &str) {
+        let deadline = Instant::now() + LIMIT;
+        self.press(key);
+        while !self.parser.screen().contents().contains(text) {
+            match self.output.recv_timeout(Duration::from_millis(500)) {
+                Ok(chunk) => {
+                    self.parser.process(&chunk);
+                    self.raw.extend(chunk);
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => self.press(key),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no {text} on\n{}", self.parser.screen().contents()),
+            }
+        }
+    }
+
+    /// Whether the program has sent any escape sequence.
+    pub(crate) fn has_escapes(&self) -> bool {
+        self.raw.contains(&0x1b)
+    }
+
+    /// Whether the program has sent `bytes`.
+    pub(crate) fn has_sent(&self, bytes: &[u8]) -> bool {
+        self.raw.windows(bytes.len()).any(|window| window == bytes)
+    }
+
+    /// Whether a cell of the screen has this colour.
+    pub(crate) fn has_color(&self, index: u8) -> bool {
+        has_color(self.parser.screen(), index)
+    }
+
+    pub(crate) fn wait_for_color(&mut self, index: u8) {
+        self.wait_for("such a color", |screen| has_color(screen, index));
+    }
+
     pub(crate) fn wait_for_text(&mut self, text: &str) {
         self.wait_for(text, |screen| screen.contents().contains(text));
     }
@@ -166,6 +208,11 @@ impl Session {
     }
 }
 
+fn has_color(screen: &vt100::Screen, index: u8) -> bool {
+    let (rows, cols) = screen.size();
+    (0..rows.get()).any(|row| (0..cols.get()).any(|col| screen.cell(row, col).is_some_and(|cell| cell.fgcolor() == vt100::Color::Idx(index))))
+}
+
 #[test]
 fn q_leaves_and_gives_the_terminal_back() {
     let mut session = Session::start();
@@ -184,15 +231,24 @@ fn q_leaves_and_gives_the_terminal_back() {
 fn keys_become_commands_and_pasted_text_does_not() {
     let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
-    session.press(b"\x1b[200~Syq\x1b[201~");
+    session.press(b"\x1b[200~S\ryq\x1b[201~");
     session.press(b"c");
     session.wait_for_text("checkpoint sent");
-    session.press(b"S");
-    session.wait_for_text("stop the run?");
-    session.press(b"y");
+    session.press_until(b"S", "Enter  stop");
+    session.press(b"\r");
     session.wait_for_text("stop sent");
     session.press(b"\x03");
     session.wait_for_text("left detached sent [checkpoint stop]");
+}
+
+#[test]
+fn text_without_paste_marks_does_not_stop_a_run() {
+    let mut session = Session::start();
+    session.wait_for_text("token loss (K = 1)");
+    session.press(b"xS\ryS\ry c\r");
+    session.press_until(b"?", "show or hide these keys");
+    session.press(b"q");
+    session.wait_for_text("left detached sent []");
 }
 
 #[test]
@@ -218,19 +274,48 @@ fn a_closed_terminal_ends_the_client_within_a_second() {
     }
 }
 
+/// An interactive shell on a terminal, and a command that shows a client.
+fn shell() -> (Session, String) {
+    let mut command = CommandBuilder::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]);
+    command.env("PS1", "ready> ");
+    command.env(ROLE, PRINTS);
+    let client = std::env::current_exe().unwrap();
+    (Session::of(command), format!("{} --exact tui_pty::client_process --nocapture --test-threads=1", client.display()))
+}
+
 #[test]
 fn a_suspended_client_comes_back() {
+    let (mut session, client) = shell();
+    session.wait_for_text("ready>");
+    // A script that waits for the client stops with it, or its shell would wait for ever.
+    for command in [client.clone(), format!("bash -c '{client}; true'")] {
+        session.press(format!("clear; {command}\r").as_bytes());
+        session.wait_for("the client", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
+        session.press(b"\x1a");
+        session.wait_for("a prompt", |screen| {
+            !screen.alternate_screen() && !screen.hide_cursor() && screen.contents().contains("Stopped") && screen.contents().trim_end().ends_with("ready>")
+        });
+        session.press(b"fg\r");
+        session.wait_for("the run again", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
+        session.press(b"q");
+        session.wait_for("the client's last word", |screen| {
+            !screen.alternate_screen() && screen.contents().contains("left detached sent []") && screen.contents().trim_end().ends_with("ready>")
+        });
+    }
+    session.press(b"exit\r");
+    assert!(session.ended().0.success());
+}
+
+#[test]
+fn where_no_shell_waits_a_client_does_not_stop() {
     let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
     session.press(b"\x1a");
-    session.wait_for("the usual screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
-    let pid = Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap();
-    // Blocks until the client has really stopped; only then can it be continued.
-    waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
-    kill_process(pid, Signal::CONT).unwrap();
-    session.wait_for("the run again", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
+    kill_process(Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap(), Signal::TSTP).unwrap();
+    session.press_until(b"?", "show or hide these keys");
     session.press(b"q");
-    session.wait_for_text("left detached");
+    session.wait_for_text("left detached sent []");
     assert!(session.ended().0.success());
 }
 
@@ -265,8 +350,13 @@ fn a_terminal_that_takes_no_bytes_is_left_all_the_same() {
     let (tell, told) = channel();
     thread::spawn(move || while listener.accept().is_ok() && tell.send(()).is_ok() {});
     for key in [b"c", b"e"] {
+        // A key that comes too soon after another one is taken for text.
+        let deadline = Instant::now() + LIMIT;
         session.press(key);
-        told.recv_timeout(LIMIT).unwrap();
+        while told.recv_timeout(Duration::from_millis(500)).is_err() {
+            assert!(Instant::now() < deadline, "no key is heard");
+            session.press(key);
+        }
     }
     session.press(b"q");
     let (status, waited) = session.ended();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
 use patchtui::run::{CommandNote, ControlState, RunCommand, RunEvent};
-use patchtui::tui::{Access, Action, BINDINGS, Effect, Markers, Msg, Overlay, ScreenKind, Theme, action_of, bindings, view};
+use patchtui::tui::{Access, Action, BINDINGS, Background, Effect, Markers, Msg, Overlay, ScreenKind, Theme, action_of, bindings, view};
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -46,8 +46,8 @@ fn last_line(app: &Client) -> String {
 }
 
 #[test]
-fn a_stop_needs_a_yes() {
-    for (answer, is_sent) in [(KeyCode::Char('y'), true), (KeyCode::Enter, true), (KeyCode::Char('n'), false), (KeyCode::Esc, false)] {
+fn a_stop_needs_enter() {
+    for (answer, is_sent) in [(KeyCode::Enter, true), (KeyCode::Char('y'), false), (KeyCode::Char('n'), false), (KeyCode::Esc, false)] {
         let mut app = app(&Story::after(66));
         assert_eq!(press(&mut app, 'S'), []);
         assert_eq!(app.overlay, Overlay::ConfirmStop);
@@ -88,12 +88,77 @@ fn a_command_is_followed_from_asked_to_done() {
 }
 
 #[test]
-fn a_command_of_somebody_else_is_shown_with_its_sender() {
+fn a_command_of_somebody_else_is_a_line_of_the_log_and_hides_no_key() {
     let mut story = Story::after(66);
     let mut app = app(&story);
-    story.tell(RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")));
-    app.update(Msg::Feed(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
-    assert!(last_line(&app).starts_with("checkpoint (keyboard of alice (pid 12)) sent \u{2192} failed"), "{}", last_line(&app));
+    tell(&mut app, &mut story, RunEvent::CommandAccepted(note(RunCommand::Checkpoint, "")));
+    tell(&mut app, &mut story, RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")));
+    assert!(last_line(&app).starts_with("q detach"), "{}", last_line(&app));
+    let screen = text(&app, 120, 40);
+    assert!(screen.contains("checkpoint requested by keyboard of alice (pid 12)") && screen.contains("checkpoint failed: the disk is full"), "{screen}");
+}
+
+/// Sends `typed` to the client in one piece, as pasted or mistyped text arrives.
+fn paste(app: &mut Client, typed: &str) -> Vec<Effect> {
+    let code = |char| if char == '\n' { KeyCode::Enter } else { KeyCode::Char(char) };
+    typed.chars().flat_map(|char| app.0.update(key(code(char)))).collect()
+}
+
+#[test]
+fn text_in_one_piece_never_acts_as_a_run_of_keys() {
+    for typed in ["Sy\n", "S\n", "SSS\n\n", "Stop it\nyes\n", "xS\n", "xc ge"] {
+        let mut app = app(&Story::after(66));
+        assert_eq!(paste(&mut app, typed), [], "{typed:?}");
+        // Nor does more text that follows at once.
+        assert_eq!(paste(&mut app, "\n\n"), [], "{typed:?}");
+    }
+    let mut app = app(&Story::after(66));
+    press(&mut app, 'S');
+    assert!(!text(&app, 80, 24).contains("Enter  stop"));
+    let ready = app.0.next_wake().unwrap();
+    assert_eq!(app.0.update(key(KeyCode::Enter)), []);
+    app.update(Msg::Clock(2 * ready));
+    assert!(text(&app, 80, 24).contains("Enter  stop"));
+    // A burst that begins after the question: only Enter itself answers.
+    assert_eq!((paste(&mut app, "y\n"), app.overlay), (vec![], Overlay::None));
+    press(&mut app, 'S');
+    app.update(Msg::Clock(4 * ready));
+    assert_eq!(paste(&mut app, "\n"), [sent(1, RunCommand::Stop)]);
+}
+
+#[test]
+fn a_command_that_was_accepted_is_forgotten_with_its_engine() {
+    let mut story = Story::after(66);
+    let mut app = app(&story);
+    press(&mut app, 'c');
+    tell(&mut app, &mut story, RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")));
+    app.update(Msg::Feed(Feed::Ended { history: Box::new(story.history()) }));
+    assert!(last_line(&app).starts_with("q quit"), "{}", last_line(&app));
+    assert!(text(&app, 80, 24).contains("crashed"));
+    app.update(Msg::Feed(Feed::Snapshot(Box::new(story.history()))));
+    assert!(text(&app, 80, 24).contains("running") && last_line(&app).starts_with("q detach"), "{}", last_line(&app));
+}
+
+/// A stop right after a measurement makes the resumed run measure again, and both are in the files.
+#[test]
+fn a_measurement_made_twice_around_a_stop_is_shown_once() {
+    let mut story = Story::after(72);
+    let once = story.history();
+    let sampled = story.records.iter().filter(|record| matches!(&record.event, RunEvent::Sampled(sample) if sample.step == 72)).cloned().collect::<Vec<_>>();
+    assert_eq!(sampled.len(), 2);
+    for record in sampled {
+        story.tell(record.event);
+    }
+    assert_eq!(story.history().samples, once.samples);
+}
+
+#[test]
+fn colors_follow_the_terminal_and_the_key() {
+    let mut app = app(&Story::after(66));
+    app.update(Msg::Background(Background::Light));
+    assert_eq!(app.theme.background, Background::Light);
+    press(&mut app, 't');
+    assert_eq!(app.theme.background, Background::Dark);
 }
 
 #[test]
@@ -120,7 +185,7 @@ fn a_late_answer_to_an_earlier_command_is_still_ones_own() {
 
 /// A client whose engine has not said anything yet.
 fn waiting() -> Client {
-    Client::new(Access::Steer, Theme { markers: Markers::Braille, is_coloured: false })
+    Client::new(Access::Steer, Theme::plain(Markers::Braille))
 }
 
 #[test]
@@ -152,12 +217,12 @@ fn commands_that_waited_are_refused_when_there_is_no_engine() {
 
 #[test]
 fn a_run_that_is_only_read_sends_nothing() {
-    let mut app = Client::new(Access::Read, Theme { markers: Markers::Braille, is_coloured: false });
+    let mut app = Client::new(Access::Read, Theme::plain(Markers::Braille));
     app.update(Msg::Feed(Feed::Ended { history: Box::new(Story::after(66).history()) }));
     for code in [' ', 'c', 'S', 'e', 'g'] {
         assert_eq!(press(&mut app, code), []);
     }
-    assert_eq!((app.overlay, last_line(&app).starts_with("read from its files   q leave   ? help")), (Overlay::None, true), "{}", last_line(&app));
+    assert_eq!((app.overlay, last_line(&app).starts_with("read from files   q quit   ? help")), (Overlay::None, true), "{}", last_line(&app));
     assert!(!text(&app, 80, 24).contains("not sent"));
     assert_eq!(press(&mut app, 'q'), [Effect::Detach]);
 }
@@ -242,10 +307,10 @@ proptest! {
         for msg in messages {
             let was_asked = app.overlay == Overlay::ConfirmStop;
             let action = if let Msg::Key(event) = &msg { action_of(ScreenKind::Run, *event) } else { None };
-            let is_yes = matches!(&msg, Msg::Key(event) if matches!(event.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter));
+            let is_yes = matches!(&msg, Msg::Key(event) if event.code == KeyCode::Enter);
             let effects = app.update(msg);
             if effects.iter().any(|effect| matches!(effect, Effect::Send { command: RunCommand::Stop, .. })) {
-                prop_assert!(was_asked && is_yes, "a stop without a yes");
+                prop_assert!(was_asked && is_yes, "a stop without Enter");
             }
             let is_killed = effects.iter().any(|effect| matches!(effect, Effect::Send { command: RunCommand::Kill, .. }));
             prop_assert!(!is_killed);

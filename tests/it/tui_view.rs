@@ -9,7 +9,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Color;
 
-use crate::tui_fixture::{Client, Story, app};
+use crate::tui_fixture::{Client, PAUSE, Story, app};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (40, 12)];
 
@@ -90,6 +90,7 @@ fn overlays_lie_over_the_screen() {
     for (name, code) in [("help", '?'), ("about", 'i'), ("confirm", 'S')] {
         app.overlay = Overlay::None;
         press(&mut app, KeyCode::Char(code));
+        app.update(Msg::Clock(app.now + PAUSE));
         check(name, &app);
     }
 }
@@ -124,7 +125,7 @@ fn ascii_screens_are_ascii() {
 fn no_color_means_no_color() {
     let mut app = app(&Story::after(160));
     assert!(draw(&app, 120, 40).content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
-    app.theme = Theme { markers: Markers::Braille, is_coloured: true };
+    app.theme = Theme { is_coloured: true, ..Theme::plain(Markers::Braille) };
     assert!(draw(&app, 120, 40).content.iter().any(|cell| cell.fg != Color::Reset));
 }
 

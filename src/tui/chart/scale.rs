@@ -5,6 +5,11 @@ use crate::run::Spread;
 /// Pieces of the y axis of a curve: fine enough to use the height, coarse enough to stay put.
 pub(crate) const PIECES: usize = 10;
 
+/// The least range of values that differ, as a share of the largest: three decimals of a usual loss tell its ticks apart.
+const LEAST_SPAN: f64 = 1e-3;
+/// The range around values that are all the same, as a share of them.
+const FLAT_SPAN: f64 = 0.1;
+
 /// A range of values, `lo < hi`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Domain {
@@ -38,8 +43,8 @@ pub fn nice_domain(lo: f64, hi: f64, pieces: usize) -> Domain {
     if !lo.is_finite() || !hi.is_finite() || (hi - lo).is_infinite() {
         return Domain { lo: 0.0, hi: 1.0 };
     }
-    // A flat line still needs a range, and one that floating-point numbers of its size can tell apart.
-    let least = lo.abs().max(hi.abs()).max(1e-3) * 1e-6;
+    // One point, or a flat line, still needs a range, and differences beyond the digits of a label are no reason for a narrow one.
+    let least = lo.abs().max(hi.abs()).max(1e-3) * if lo < hi { LEAST_SPAN } else { FLAT_SPAN };
     let step = nice_step((hi - lo).max(least), pieces);
     let (mut low, mut high) = ((lo / step).floor() * step, (hi / step).ceil() * step);
     if low >= high {
@@ -96,18 +101,27 @@ mod tests {
 
     #[test]
     fn domains_are_round_and_hold_the_values() {
-        for (lo, hi, want) in [(1.93, 6.4, (1.0, 7.0)), (3.214, 3.267, (3.21, 3.27)), (0.0, 3.1e6, (0.0, 4e6)), (5.0, 5.0, (4.999_999, 5.000_005))] {
+        for (lo, hi, want) in [(1.93, 6.4, (1.0, 7.0)), (3.214, 3.267, (3.21, 3.27)), (0.0, 3.1e6, (0.0, 4e6)), (5.0, 5.0, (4.9, 5.1))] {
             let domain = nice_domain(lo, hi, 6);
             assert!(domain.lo <= lo && domain.hi >= hi && domain.lo < domain.hi, "{lo} {hi} {domain:?}");
-            if lo < hi {
-                assert!((domain.lo - want.0).abs() < 1e-9 && (domain.hi - want.1).abs() < 1e-9, "{lo} {hi} {domain:?}");
-            }
+            assert!((domain.lo - want.0).abs() < 1e-9 && (domain.hi - want.1).abs() < 1e-9, "{lo} {hi} {domain:?}");
         }
     }
 
     #[test]
     fn a_slightly_larger_value_keeps_the_domain() {
         assert_eq!(nice_domain(2.0, 6.41, 6), nice_domain(2.03, 6.83, 6));
+    }
+
+    #[test]
+    fn the_axis_of_one_point_has_the_digits_of_a_loss() {
+        for (lo, hi) in [(8.339_191_5, 8.339_191_5), (8.339_191, 8.339_192), (2.0, 2.0), (0.031_4, 0.031_4), (1234.5, 1234.5)] {
+            let domain = nice_domain(lo, hi, PIECES);
+            let ticks = nice_ticks(domain, 4);
+            let labels = ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>();
+            assert!(domain.lo <= lo && hi <= domain.hi && labels.len() >= 2, "{domain:?} {labels:?}");
+            assert!(labels.iter().all(|label| label.len() <= 6), "{labels:?}");
+        }
     }
 
     #[test]

@@ -85,8 +85,8 @@ fn stage_text(idx: usize, stage: &StageOutline) -> String {
     let cost = stage.cost(stage.steps);
     let (steps, tokens) = (grouped_steps(stage.steps), format::count(cost.tokens));
     let moments = match stage.optimizer_state {
-        MomentsOutline::Reset if idx > 0 => ", moments reset",
-        MomentsOutline::Keep if idx > 0 => ", moments kept",
+        MomentsOutline::Reset if idx > 0 => ", optimizer state reset",
+        MomentsOutline::Keep if idx > 0 => ", optimizer state kept",
         MomentsOutline::Reset | MomentsOutline::Keep | MomentsOutline::Unknown => "",
     };
     let peak = format::learning_rate(stage.schedule.peak);

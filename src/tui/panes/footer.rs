@@ -23,14 +23,13 @@ impl Widget for Footer<'_> {
         let is_held = matches!(run.history.control, ControlState::Pausing | ControlState::Paused);
         let hint = |binding: &Binding| {
             let (key, hint) = binding.hint?;
-            let steers = matches!(binding.action, Action::TogglePause | Action::Checkpoint | Action::Stop | Action::Evaluate | Action::Sample);
-            if is_over && steers {
+            if is_over && binding.action.steers() {
                 return None;
             }
             Some(match binding.action {
                 Action::TogglePause if is_held => (key, "resume"),
-                Action::Detach if run.is_from_home => (key, "back"),
-                Action::Detach if is_over => (key, "leave"),
+                Action::Detach if run.is_from_home && (is_over || run.access == Access::Read) => (key, "close"),
+                Action::Detach if is_over => (key, "quit"),
                 _ => (key, hint),
             })
         };
@@ -62,10 +61,10 @@ pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl I
     }
 }
 
-/// The newest command, or why the engine is not connected.
+/// The newest command of this client, or why the engine is not connected.
 fn message(run: &RunScreen) -> Option<Line<'static>> {
     match (&run.notice, &run.link) {
-        (None, LinkState::Live | LinkState::Ended) if run.access == Access::Read => Some(Line::styled("read from its files", run.theme.style(Role::Dim))),
+        (None, LinkState::Live | LinkState::Ended) if run.access == Access::Read => Some(Line::styled("read from files", run.theme.style(Role::Dim))),
         (Some(notice), _) => Some(notice_line(run, notice)),
         (None, LinkState::Lost { reason, .. }) => Some(Line::styled(sanitize::line(reason), run.theme.style(Role::Warn))),
         (None, LinkState::Waiting | LinkState::Live | LinkState::Ended) => None,
@@ -81,8 +80,7 @@ fn notice_line(run: &RunScreen, notice: &Notice) -> Line<'static> {
         NoticePhase::Done(message) => (format!("sent{arrow}accepted{arrow}done{}", detail(message)), Role::Good),
         NoticePhase::Failed(message) => (format!("sent{arrow}failed{}", detail(message)), Role::Bad),
     };
-    let by = notice.from.as_ref().map_or_else(String::new, |from| format!(" ({})", sanitize::line(from)));
-    Line::from(vec![Span::styled(format!("{}{by} ", notice.command), run.theme.style(Role::Strong)), Span::styled(text, run.theme.style(role))])
+    Line::from(vec![Span::styled(format!("{} ", notice.command), run.theme.style(Role::Strong)), Span::styled(text, run.theme.style(role))])
 }
 
 fn detail(message: &str) -> String {

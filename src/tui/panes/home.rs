@@ -142,12 +142,12 @@ impl Widget for HomePane<'_> {
 /// How many runs there are.
 fn count_text(home: &HomeScreen) -> String {
     let runs = home.runs();
-    let alive = runs.iter().filter(|run| is_alive(run)).count();
+    let running = runs.iter().filter(|run| is_alive(run)).count();
     match (&home.list, runs.len()) {
         (None, _) => "reading the list of runs".into(),
         (Some(_), 0) => "no runs yet".into(),
-        (Some(_), 1) => format!("1 run, {alive} alive"),
-        (Some(_), count) => format!("{count} runs, {alive} alive"),
+        (Some(_), 1) => format!("1 run, {running} running"),
+        (Some(_), count) => format!("{count} runs, {running} running"),
     }
 }
 
@@ -255,7 +255,7 @@ fn age(run: &RunSummary, now: Timestamp) -> Option<f64> {
 
 fn state(theme: Theme, state: RunState) -> (String, Style) {
     let (fancy, plain, word, role) = match state {
-        RunState::Alive => ("\u{25cf}", "*", "alive", Role::Good),
+        RunState::Alive => ("\u{25cf}", "*", "running", Role::Good),
         RunState::Paused => ("\u{2016}", "=", "paused", Role::Warn),
         RunState::Completed => ("\u{2714}", "*", "completed", Role::Plain),
         RunState::Stopped => ("\u{25a0}", "#", "stopped", Role::Plain),
@@ -324,7 +324,8 @@ fn typed_lines(theme: Theme, typed: &str, width: usize) -> Vec<Line<'static>> {
 
 fn draw_keys(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     if matches!(home.prompt, Prompt::Start(_)) {
-        draw_footer(home.theme, None, [("Enter", "start"), ("Esc", "cancel")].into_iter(), area, buf);
+        let confirms = home.can_confirm().then_some(("Enter", "start"));
+        draw_footer(home.theme, None, confirms.into_iter().chain([("Esc", "cancel")]), area, buf);
         return;
     }
     let selected = home.selected_run();

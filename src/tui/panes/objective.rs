@@ -39,7 +39,7 @@ impl Widget for ObjectivePane<'_> {
         layers.push(Layer { points: Points::Series(steps, current), y: None, style: run.theme.style(Role::Objective) });
         // The grey curve is named where it ends; the title names the current one.
         let switches = switches(run).into_iter().map(|switch| Switch {
-            before: if is_second && !switch.before.is_empty() { format!("{}, own range", switch.before) } else { String::new() },
+            before: if is_second && !switch.before.is_empty() { format!("{} (own axis)", switch.before) } else { String::new() },
             after: String::new(),
             ..switch
         });
@@ -55,7 +55,7 @@ fn range(steps: &Series, piece: &Range<usize>) -> Option<(Domain, Option<f64>)> 
 
 fn name(run: &RunScreen, stage: usize) -> String {
     match run.history.header.as_ref().and_then(|header| header.plan.stages.get(stage)) {
-        Some(plan) if plan.patch_size.get() > 1 => format!("next-bag loss (K = {})", plan.patch_size),
+        Some(plan) if plan.patch_size.get() > 1 => format!("next-patch loss (K = {})", plan.patch_size),
         Some(_) => "train loss (K = 1)".into(),
         None => "objective".into(),
     }

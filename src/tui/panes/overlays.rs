@@ -108,10 +108,12 @@ fn about_lines(run: &RunScreen, width: usize) -> Vec<Line<'static>> {
 
 fn confirm_lines(run: &RunScreen) -> Vec<Line<'static>> {
     let key = run.theme.style(Role::Key);
+    // Shown once it works: text that arrives in one piece with the key that asked must not answer.
+    let (enter, stop) = if run.can_confirm() { ("Enter", "  stop      ") } else { ("     ", "            ") };
     vec![
-        Line::raw(format!("{} saves a checkpoint and ends.", shortened(&sanitize::line(run.run_name()), 30))),
-        Line::raw("It can be resumed later. To leave it running, press q."),
+        Line::raw(format!("{} saves a checkpoint and stops.", shortened(&sanitize::line(run.run_name()), 30))),
+        Line::raw("You can resume it later. To keep it running, detach with q."),
         Line::default(),
-        Line::from(vec![Span::styled("y, Enter", key), Span::raw("  stop      "), Span::styled("n, Esc", key), Span::raw("  cancel")]),
+        Line::from(vec![Span::styled(enter, key), Span::raw(stop), Span::styled("any other key", key), Span::raw("  cancel")]),
     ]
 }

@@ -63,7 +63,7 @@ pub(crate) fn number_items(run: &RunScreen) -> Vec<Item<'static>> {
     }
     let Some(step) = &run.history.last_step else { return items };
     let is_patch_stage = step.patch_size.get() > 1;
-    let name = if is_patch_stage { format!("next-bag K={}", step.patch_size) } else { "train".to_owned() };
+    let name = if is_patch_stage { format!("next-patch K={}", step.patch_size) } else { "train".to_owned() };
     let role = if step.loss.is_finite() { Role::Objective } else { Role::Bad };
     let mut spans = labelled(run, &name, format::loss(step.loss));
     spans[1] = spans[1].clone().style(run.theme.style(role));
@@ -118,7 +118,7 @@ pub(crate) fn state(run: &RunScreen) -> Span<'static> {
 fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) {
     if let Some(end) = &run.history.end {
         return match end.outcome {
-            Outcome::Completed => ("\u{2714}", "*", "finished".to_owned(), Role::Good),
+            Outcome::Completed => ("\u{2714}", "*", "completed".to_owned(), Role::Good),
             Outcome::Stopped => ("\u{25a0}", "#", "stopped".to_owned(), Role::Warn),
             Outcome::Interrupted => ("\u{25a0}", "#", "interrupted".to_owned(), Role::Warn),
             Outcome::Failed => ("\u{2716}", "x", "failed".to_owned(), Role::Bad),

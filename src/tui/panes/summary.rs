@@ -17,14 +17,14 @@ impl Widget for SummaryPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let run = self.0;
         let name = vec![Span::styled("summary", run.theme.style(Role::Strong))];
-        let inner = titled(run.theme, name, Line::styled("q leaves", run.theme.style(Role::Dim)), area, buf);
+        let inner = titled(run.theme, name, Line::styled("q quits", run.theme.style(Role::Dim)), area, buf);
         let space = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
         let mut lines = match &run.history.end {
             Some(end) => headline(run, end),
             None => {
                 vec![
                     Line::styled(
-                        "The engine's process ended without reporting why: it was killed or ran out of memory. Its checkpoints remain.",
+                        "The engine ended without reporting why: it was killed or ran out of memory. Its checkpoints remain.",
                         run.theme.style(Role::Bad),
                     ),
                     Line::raw(resume_hint(run)),
@@ -39,7 +39,7 @@ impl Widget for SummaryPane<'_> {
 /// How it ended, with the error or a hint to resume.
 fn headline(run: &RunScreen, end: &RunEnd) -> Vec<Line<'static>> {
     let (role, word) = match end.outcome {
-        Outcome::Completed => (Role::Good, "complete"),
+        Outcome::Completed => (Role::Good, "completed"),
         Outcome::Stopped => (Role::Warn, "stopped with a checkpoint"),
         Outcome::Interrupted => (Role::Warn, "interrupted without a checkpoint"),
         Outcome::Failed => (Role::Bad, "failed"),
@@ -69,7 +69,7 @@ fn rows(run: &RunScreen) -> Vec<(String, String)> {
     if let Some(loss) = run.history.end.as_ref().and_then(|end| end.token_loss) {
         let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
         let above = floor.map_or_else(String::new, |floor| format!(", {} nats above the entropy floor", format::loss(loss - floor)));
-        rows.push(("K = 1 loss".to_owned(), format!("{}, perplexity {}{above}", format::loss(loss), format::perplexity(loss.exp()))));
+        rows.push(("token loss".to_owned(), format!("{}, perplexity {}{above}", format::loss(loss), format::perplexity(loss.exp()))));
     }
     for ledger in &run.history.ledgers {
         let (tokens, time) = (format::count(ledger.tokens), format::duration(ledger.active_seconds));

@@ -6,12 +6,13 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
-use rustix::process::{Signal, getpid, kill_process};
 
 use crate::tui::terminal::Tty;
 
 /// Takes the screen: the alternate one, cleared, without a cursor; pasted text comes marked, so that it is not taken for keys.
 pub(crate) const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[2J";
+/// Asks for the color of the background. Nothing waits for the answer, and a terminal that does not know the question ignores it.
+pub(crate) const ASK_BACKGROUND: &[u8] = b"\x1b]11;?\x1b\\";
 /// Undoes [`ENTER`] and a frame that was cut.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
 
@@ -59,11 +60,6 @@ impl Drop for TerminalGuard {
     fn drop(&mut self) {
         give_back();
     }
-}
-
-/// Stops this process, and this process only, until it is continued.
-pub(crate) fn stop_self() -> io::Result<()> {
-    Ok(kill_process(getpid(), Signal::STOP)?)
 }
 
 /// Restores screen and mode, once.

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::tui::Background;
 use crate::tui::terminal::KeyParser;
 
 /// How often to check for a hang-up, in case poll(2) does not report it.
@@ -20,11 +21,20 @@ const WATCH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// What poll(2) reports for a terminal that is gone.
 const GONE: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
 
+/// What the terminal sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// A key.
+    Key(KeyEvent),
+    /// The answer to [`ASK_BACKGROUND`](crate::tui::terminal::ASK_BACKGROUND).
+    Background(Background),
+}
+
 /// Reads keys until dropped.
 #[derive(Debug)]
 pub(crate) struct InputThread {
-    /// Keys, or why there will be none.
-    pub(crate) keys: UnboundedReceiver<io::Result<KeyEvent>>,
+    /// Keys and answers, or why there will be none.
+    pub(crate) received: UnboundedReceiver<io::Result<Input>>,
     /// The threads hold the other end and leave when this one is closed.
     _alive: UnixStream,
 }
@@ -34,19 +44,19 @@ impl InputThread {
     pub(crate) fn start() -> io::Result<Self> {
         let (alive, for_input) = UnixStream::pair()?;
         let for_watchdog = for_input.try_clone()?;
-        let (sender, keys) = unbounded_channel();
+        let (sender, received) = unbounded_channel();
         thread::Builder::new().name("tui-input".into()).spawn(move || {
             if let Err(error) = read_keys(&for_input, &sender) {
                 let _ = sender.send(Err(error));
             }
         })?;
         thread::Builder::new().name("tui-watchdog".into()).spawn(move || watch(&for_watchdog))?;
-        Ok(Self { keys, _alive: alive })
+        Ok(Self { received, _alive: alive })
     }
 }
 
 /// Sends keys until the receiver is gone.
-fn read_keys(alive: &UnixStream, keys: &UnboundedSender<io::Result<KeyEvent>>) -> io::Result<()> {
+fn read_keys(alive: &UnixStream, sender: &UnboundedSender<io::Result<Input>>) -> io::Result<()> {
     let mut parser = KeyParser::default();
     let mut bytes = [0; 1024];
     loop {
@@ -59,15 +69,16 @@ fn read_keys(alive: &UnixStream, keys: &UnboundedSender<io::Result<KeyEvent>>) -
         };
         exit_if_gone(&fds[0]);
         let typed = match (ready, fds[0].revents().contains(PollFlags::IN)) {
-            (0, _) => parser.flush().into_iter().collect(),
+            (0, _) => parser.flush().into_iter().collect::<Vec<_>>(),
             (_, true) => {
                 let count = read(&mut bytes)?;
                 parser.feed(&bytes[..count])
             }
             (_, false) => return Ok(()),
         };
-        for key in typed {
-            if keys.send(Ok(key)).is_err() {
+        let answer = parser.take_background().map(Input::Background);
+        for input in answer.into_iter().chain(typed.into_iter().map(Input::Key)) {
+            if sender.send(Ok(input)).is_err() {
                 return Ok(());
             }
         }

@@ -2,14 +2,18 @@
 //!
 //! crossterm's own reader loses a key that comes together with a new window size, and spins forever once the terminal is hung
 //! up. The client needs few keys, so it reads them itself and takes from crossterm only the names of keys. Bytes that mean
-//! nothing here are dropped; pasted text is dropped on purpose, since it is not meant as keys.
+//! nothing here are dropped; pasted text and answers of the terminal are dropped on purpose, since they are not meant as keys.
 
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use crate::tui::Background;
+
 /// No sequence that means anything is longer.
 const LONGEST: usize = 32;
+/// The same for a control string, like the answer to a question for a color.
+const LONGEST_STRING: usize = 4096;
 const ESCAPE: u8 = 0x1b;
 
 /// Collects bytes until they are a key.
@@ -18,6 +22,8 @@ pub struct KeyParser {
     /// The beginning of a key.
     pending: Vec<u8>,
     is_pasting: bool,
+    /// The background that the terminal has reported, until it is taken.
+    background: Option<Background>,
 }
 
 /// What the pending bytes are.
@@ -28,6 +34,8 @@ enum Parsed {
     Key(usize, Option<KeyEvent>),
     /// This many bytes begin or end pasted text.
     Paste(usize, bool),
+    /// This many bytes are a control string, which may report the background.
+    String(usize, Option<Background>),
 }
 
 impl KeyParser {
@@ -37,11 +45,16 @@ impl KeyParser {
         let mut keys = Vec::new();
         while !self.pending.is_empty() {
             let (used, key) = match parse(&self.pending) {
-                Parsed::Incomplete if self.pending.len() <= LONGEST => break,
+                Parsed::Incomplete if self.pending.len() <= longest(&self.pending) => break,
+                Parsed::Incomplete if is_string(&self.pending) => (self.pending.len(), None),
                 Parsed::Incomplete => (1, None),
                 Parsed::Key(used, key) => (used, key),
                 Parsed::Paste(used, begins) => {
                     self.is_pasting = begins;
+                    (used, None)
+                }
+                Parsed::String(used, background) => {
+                    self.background = background.or(self.background);
                     (used, None)
                 }
             };
@@ -51,12 +64,19 @@ impl KeyParser {
         keys
     }
 
+    /// The background that the terminal has reported since the last call.
+    pub fn take_background(&mut self) -> Option<Background> {
+        self.background.take()
+    }
+
     /// How long to wait for more bytes before [`KeyParser::flush`]; `None` if none are expected.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         match (self.is_pasting, self.pending.is_empty()) {
             // A slow line may cut pasted text, and what follows must not be taken for keys.
             (true, _) => Some(Duration::from_secs(2)),
+            // So may the answer of the terminal be; two bytes alone are a key with Alt.
+            (false, false) if self.pending.len() > 2 && is_string(&self.pending) => Some(Duration::from_secs(1)),
             (false, false) => Some(Duration::from_millis(50)),
             (false, true) => None,
         }
@@ -79,12 +99,49 @@ fn parse(bytes: &[u8]) -> Parsed {
         [ESCAPE, b'[', b'[', rest @ ..] => rest.first().map_or(Parsed::Incomplete, |last| plain(4, (*last == b'A').then_some(KeyCode::F(1)))),
         [ESCAPE, b'[', rest @ ..] => parse_control_sequence(rest),
         [ESCAPE, b'O', last, ..] => plain(3, letter_key(*last)),
+        [ESCAPE, b']' | b'P' | b'_' | b'^', rest @ ..] => parse_string(rest),
         [ESCAPE, rest @ ..] => match parse_char(rest) {
             Parsed::Key(used, key) => Parsed::Key(used + 1, key.map(|key| KeyEvent::new(key.code, key.modifiers | KeyModifiers::ALT))),
             other => other,
         },
         bytes => parse_char(bytes),
     }
+}
+
+/// How long the beginning of what `pending` begins with may be.
+fn longest(pending: &[u8]) -> usize {
+    if is_string(pending) { LONGEST_STRING } else { LONGEST }
+}
+
+/// Whether `pending` begins a control string: OSC, DCS, APC or PM.
+fn is_string(pending: &[u8]) -> bool {
+    matches!(pending, [ESCAPE, b']' | b'P' | b'_' | b'^', ..])
+}
+
+/// What follows `ESC ]` and the like, up to BEL or `ESC \`.
+fn parse_string(rest: &[u8]) -> Parsed {
+    match rest.iter().position(|byte| matches!(*byte, ESCAPE | 0x07)) {
+        None => Parsed::Incomplete,
+        Some(end) if rest[end] == ESCAPE => match rest.get(end + 1) {
+            None => Parsed::Incomplete,
+            Some(b'\\') => Parsed::String(end + 4, reported_background(&rest[..end])),
+            // Another escape sequence begins, so the string has ended without a terminator.
+            Some(_) => Parsed::String(end + 2, None),
+        },
+        Some(end) => Parsed::String(end + 3, reported_background(&rest[..end])),
+    }
+}
+
+/// The background in an answer like `11;rgb:ffff/ffff/ffff`, with one to four hexadecimal digits for each part.
+fn reported_background(answer: &[u8]) -> Option<Background> {
+    let color = std::str::from_utf8(answer).ok()?.strip_prefix("11;rgb")?.trim_start_matches('a').strip_prefix(':')?;
+    let part = |digits: &str| {
+        let value = u32::from_str_radix(digits, 16).ok()?;
+        (1..=4).contains(&digits.len()).then(|| f64::from(value) / f64::from(16u32.pow(digits.len() as u32) - 1))
+    };
+    let mut parts = color.split('/').map(part);
+    let rgb = [parts.next()??, parts.next()??, parts.next()??];
+    Some(Background::of_rgb(rgb))
 }
 
 /// What follows `ESC [`.
