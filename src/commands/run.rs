@@ -1,7 +1,6 @@
 //! `patchtui run` and `patchtui resume`: claim a directory, check everything that can be checked, start the engine.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::Path;
 
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;
@@ -48,7 +47,7 @@ fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandErr
         }
         named.sets.push(set("training.fork_from", &found.checkpoint.path));
     }
-    Ok(load_config(&named)?.config)
+    Ok(load_config(&named, runs)?.config)
 }
 
 /// `name`, with the first number behind it under which there is no run in `folder`.

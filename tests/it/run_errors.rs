@@ -34,6 +34,7 @@ impl Named for HostError {
         match self {
             Self::Alive { .. } => "HostError::Alive",
             Self::Exists { .. } => "HostError::Exists",
+            Self::Occupied { .. } => "HostError::Occupied",
             Self::NoRun { .. } => "HostError::NoRun",
             Self::OtherRun { .. } => "HostError::OtherRun",
             Self::Config(_) => "HostError::Config",
@@ -137,6 +138,7 @@ fn host_errors() -> Vec<HostError> {
         HostError::Exists { directory: run(), state: RunState::Completed },
         HostError::Exists { directory: run(), state: RunState::Crashed },
         HostError::NoRun { path: path() },
+        HostError::Occupied { path: path() },
         HostError::OtherRun { directory: run(), first: change.clone(), more: 0 },
         HostError::OtherRun { directory: run(), first: change, more: 2 },
         HostError::Config(ConfigError::Unreadable { path: path(), error: denied() }),

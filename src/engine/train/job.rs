@@ -87,7 +87,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
-        tokenizer_vocab_size: prepared.tokenizer.vocab_size(),
+        tokenizer_vocab_size: prepared.tokenizer.rows_for(job.config.model.vocab_size),
         train_tokens: Some(prepared.train.len()),
         entropy_rate: prepared.entropy_rate,
         device_is_cpu: device.is_cpu,
