@@ -160,7 +160,9 @@ impl Tokenizer {
     /// Rows that an embedding table needs at least, where it is said to have `rows`: the padding token may lie beyond it.
     #[must_use]
     pub fn rows_for(&self, rows: Option<usize>) -> usize {
-        let is_pad_beyond = |rows: &usize| rows + 1 == self.vocab_size && self.pad.is_some_and(|pad| pad as usize == *rows);
+        // Some tokenizers pad with a token that texts do need.
+        let pad = self.pad.filter(|_| self.pad != self.bos && self.pad != self.eos);
+        let is_pad_beyond = |rows: &usize| rows + 1 == self.vocab_size && pad.is_some_and(|pad| pad as usize == *rows);
         rows.filter(is_pad_beyond).unwrap_or(self.vocab_size)
     }
 

@@ -93,11 +93,13 @@ fn newest_and_next(name: &str, runs_dir: &Path) -> (RunDirectory, RunDirectory) 
 
 /// Whether the folder is somebody's who knows nothing of runs, like the texts of `books.toml` in `books`.
 fn is_occupied(directory: &RunDirectory) -> bool {
-    if directory.is_run() || directory.lock().exists() {
+    // A start that died early leaves one of these, or a half file.
+    if directory.is_run() || directory.lock().exists() || directory.checkpoints().exists() {
         return false;
     }
-    let Ok(mut entries) = fs::read_dir(directory.path()) else { return false };
-    entries.any(|entry| entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with('.')))
+    let Ok(entries) = fs::read_dir(directory.path()) else { return false };
+    let is_foreign = |name: &str| !name.starts_with('.') && !name.ends_with(".tmp");
+    entries.flatten().any(|entry| is_foreign(&entry.file_name().to_string_lossy()))
 }
 
 /// Locks `directory` and decides what may be done with it: resume if `resume`, else begin.
