@@ -92,7 +92,7 @@ impl<'a> Question<'a> {
         }
         let tokens = num_sequences as u64 * input.sequence_tokens() as u64;
         tell(&format!("{run}{of_step}: reading {} tokens of {} at K = {patch_size}", grouped(tokens), self.args.text.display()));
-        let measured = study(workers, &loaded.model, &input).map_err(|error| CommandError::failed(error.to_string(), "use --device cpu"))?;
+        let measured = study(workers, &loaded.model, &input)?;
         // Nothing raises the flag of these workers.
         let layers = measured.unwrap_or_default().into_iter().enumerate().map(|(idx, layer)| LayerNumbers {
             layer: idx + 1,

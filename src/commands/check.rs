@@ -5,7 +5,7 @@
 use crate::cli::ConfigArgs;
 use crate::commands::devices::resolve;
 use crate::commands::plan::plan_before_preparation;
-use crate::commands::{CommandError, load_config};
+use crate::commands::{CommandError, Runs, load_config};
 use crate::config::DeviceChoice;
 use crate::data::{DataError, Tokenizer};
 use crate::engine::device::find_device;
@@ -18,8 +18,8 @@ use crate::report::tell;
 ///
 /// # Errors
 /// When the configuration has no plan, or the device is not there or fails.
-pub fn check_device(config: &str, sets: &[String], choice: DeviceChoice) -> Result<Report, CommandError> {
-    let config = load_config(&ConfigArgs { config: config.to_owned(), sets: sets.to_vec() })?.config;
+pub fn check_device(config: &ConfigArgs, choice: DeviceChoice, runs: &Runs) -> Result<Report, CommandError> {
+    let config = load_config(config, runs)?.config;
     let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
         Ok(tokenizer) => Some(tokenizer),
         Err(DataError::NoTokenizerFile { .. }) => None,

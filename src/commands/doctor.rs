@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
-use crate::commands::CommandError;
 use crate::commands::devices::{Chosen, Probe};
 use crate::commands::doctor_lines::lines;
 use crate::commands::logout::Logout;
 use crate::commands::machine::Memory;
 use crate::commands::processor::Processor;
 use crate::commands::storage::Storage;
+use crate::commands::{CommandError, Runs};
 use crate::config::DeviceChoice;
 use crate::control::socket_path;
 use crate::report::{format, print};
@@ -107,12 +107,12 @@ pub struct Terminal {
 ///
 /// # Errors
 /// When the arguments name something that does not exist.
-pub fn doctor(args: &DoctorArgs, runs_dir: &Path) -> Result<u8, CommandError> {
+pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
     let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
     let choice = choice.map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
-    let mut findings = examine(runs_dir);
+    let mut findings = examine(&runs.folder);
     findings.look_at(choice);
-    findings.check(args, choice)?;
+    findings.check(args, choice, runs)?;
     findings.can_run = findings.problems.is_empty();
     if args.json {
         let document = serde_json::to_string_pretty(&findings).map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
@@ -217,7 +217,8 @@ impl Findings {
 
 #[cfg(feature = "engine")]
 mod with_engine {
-    use super::{Advice, CommandError, DeviceChoice, DoctorArgs, Findings};
+    use super::{Advice, CommandError, DeviceChoice, DoctorArgs, Findings, Runs};
+    use crate::cli::ConfigArgs;
     use crate::commands::check::check_device;
     use crate::engine::device::find_device;
 
@@ -233,13 +234,13 @@ mod with_engine {
         }
 
         /// Compares the device that was asked for with the CPU, if that was asked for.
-        pub(super) fn check(&mut self, args: &DoctorArgs, choice: DeviceChoice) -> Result<(), CommandError> {
+        pub(super) fn check(&mut self, args: &DoctorArgs, choice: DeviceChoice, runs: &Runs) -> Result<(), CommandError> {
             let Some(config) = args.check.as_ref().filter(|_| self.problems.is_empty()) else { return Ok(()) };
             let choice = match (&self.devices.auto, choice) {
                 (Some(chosen), DeviceChoice::Auto) => chosen.device.parse().unwrap_or(DeviceChoice::Cpu),
                 (_, named) => named,
             };
-            let report = check_device(config, &args.sets, choice)?;
+            let report = check_device(&ConfigArgs { config: config.clone(), sets: args.sets.clone() }, choice, runs)?;
             self.problems.extend(report.failure().map(|failure| Advice { message: failure.to_string(), hint: failure.hint() }));
             self.check = Some(report);
             Ok(())
@@ -259,7 +260,7 @@ impl Findings {
     fn look_at(&mut self, _choice: DeviceChoice) {}
 
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
-    fn check(&mut self, _args: &DoctorArgs, _choice: DeviceChoice) -> Result<(), CommandError> {
+    fn check(&mut self, _args: &DoctorArgs, _choice: DeviceChoice, _runs: &Runs) -> Result<(), CommandError> {
         Ok(())
     }
 }

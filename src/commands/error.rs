@@ -136,7 +136,7 @@ impl From<crate::engine::device::PrecisionError> for CommandError {
 #[cfg(feature = "engine")]
 impl From<crate::engine::OpenError> for CommandError {
     fn from(error: crate::engine::OpenError) -> Self {
-        Self::usage(error.to_string(), error.hint())
+        if error.is_broken_model() { Self::failed(error.to_string(), error.hint()) } else { Self::usage(error.to_string(), error.hint()) }
     }
 }
 
@@ -146,6 +146,7 @@ impl From<crate::engine::EngineError> for CommandError {
         let hint = match &error {
             crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)".to_owned(),
             crate::engine::EngineError::WrongDevice(failure) => failure.hint(),
+            crate::engine::EngineError::NonFinitePrediction => error.hint().unwrap_or_default(),
             _ => "try it again with --device cpu".to_owned(),
         };
         Self::failed(error.to_string(), hint)

@@ -34,8 +34,7 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.files.context_length) {
         warn(&format!("a prompt has {longest} tokens, but the model reads {} at once: only the end of the prompt is read", loaded.files.context_length));
     }
-    let ends = loaded.files.tokenizer.ends_of_text();
-    let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &ends, sampling };
+    let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
     let generator = Generator { model: loaded.model.clone(), context_length: loaded.files.context_length, device: device.device };
     let replies = prompts.iter().map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops)).collect();
     let mut face = Face { args, texts: &texts, replies, parts: vec![String::new(); texts.len()], out: stdout(), is_terminal: io::stdout().is_terminal() };

@@ -1,7 +1,6 @@
 //! `patchtui` alone: the list of runs, from which runs are watched, resumed and started.
 
 use std::io::{self, IsTerminal};
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::ConfigArgs;
@@ -36,11 +35,11 @@ pub fn home(runs: Runs) -> Result<u8, CommandError> {
 }
 
 fn actions(runs: Runs) -> HomeActions {
-    let folder = runs.folder.clone();
+    let runs_to_start = runs.clone();
     HomeActions {
         list: Arc::new(move |known| summaries_since(known, &runs)),
         resume: Arc::new(|directory| resume(directory).map_err(refusal)),
-        start: Arc::new(move |config| start(config, &folder).map_err(refusal)),
+        start: Arc::new(move |config| start(config, &runs_to_start).map_err(refusal)),
         listen: Arc::new(|directory, access| match access {
             Access::Steer => connect(directory.clone(), sender_name("keyboard")),
             Access::Read => follow(directory.clone()),
@@ -64,9 +63,9 @@ fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
 }
 
 /// Starts a configuration under the first name that is free; one whose run is alive is attached to.
-fn start(config: &str, runs_dir: &Path) -> Result<RunDirectory, CommandError> {
-    let config = load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() })?.config;
-    match claim(Wish { name: &config.name, is_explicit: false, resume: false }, runs_dir)? {
+fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
+    let config = load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() }, runs)?.config;
+    match claim(Wish { name: &config.name, is_explicit: false, resume: false }, &runs.folder)? {
         Claim::Alive(directory) => Ok(directory),
         Claim::Unfinished { new, .. } => begin(claim_directory(new, false)?, config),
         claimed => begin(claimed, config),

@@ -4,10 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::commands::CommandError;
+use crate::commands::{CommandError, Runs};
 use crate::engine::hugging_face::weight_dims;
-use crate::engine::{ModelFiles, Origin};
+use crate::engine::{ModelFiles, OpenError, Origin};
 use crate::report::{format, print, tell, warn};
+use crate::run::RunDirectory;
 
 /// Longest sequence of the configuration, in positions: what fits into the memory of an ordinary machine.
 const MOST_POSITIONS: usize = 2048;
@@ -20,10 +21,11 @@ const SEQUENCES: usize = 16;
 ///
 /// # Errors
 /// When something in the directory cannot be used, or the file exists or cannot be written.
-pub fn run(source: &Path, to: Option<&Path>) -> Result<u8, CommandError> {
-    let model = ModelFiles::find(source)?;
+pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandError> {
+    let run = source.to_str().map_or(Ok(None), |text| runs.named(text))?;
+    let model = ModelFiles::find(run.as_ref().map_or(source, RunDirectory::path))?;
     if !matches!(model.origin, Origin::HuggingFace { .. }) {
-        let hint = "nothing has to be imported: write its path into model.init_from of a configuration";
+        let hint = "nothing has to be imported: set model.init_from to its name or path in a configuration";
         return Err(CommandError::usage(format!("{} is a run or a checkpoint of one", source.display()), hint));
     }
     describe(&model)?;
@@ -49,11 +51,7 @@ pub fn run(source: &Path, to: Option<&Path>) -> Result<u8, CommandError> {
 fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     let mut weights = model.weights()?;
     for (name, dims) in weight_dims(&model.shape) {
-        let values = weights.read(&name, &dims).map_err(crate::engine::OpenError::from)?;
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            let hint = "its training had diverged: use an earlier checkpoint of it";
-            return Err(CommandError::usage(format!("{}: {name} holds {value}", model.origin.path().display()), hint));
-        }
+        weights.read(&name, &dims).map_err(OpenError::from)?;
     }
     let shape = &model.shape;
     let head = if shape.tie_word_embeddings { ", tied" } else { "" };
@@ -68,8 +66,8 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     ));
     let begins = if model.add_bos { "texts begin with a begin-of-text token" } else { "no begin-of-text token" };
     tell(&format!("tokenizer of {} tokens, {begins}", model.tokenizer.vocab_size()));
-    if model.patch_size.get() > 1 {
-        warn(&format!("it is a model of patches of {} tokens: its training was not finished", model.patch_size));
+    if let Some(stage) = model.patch_stage() {
+        warn(&stage.to_string());
     }
     Ok(())
 }
@@ -101,10 +99,10 @@ add_bos = {add_bos}
 [training]
 tokens = \"100M\"                     # total of all stages
 tokens_per_step = {tokens_per_step}
-context_length = {context_length}              # positions: so many patches first, so many tokens later
+context_length = {context_length}              # positions: patches in stage 1, tokens in stage 2
 micro_batch_size = 1                # more is faster and needs more memory
 
-# Patches spend a quarter of the operations per token; the share of the last stage makes it a model of tokens again.
+# A patch stage costs a quarter of the operations per token; the last stage turns it back into a token-level LM.
 [[stages]]
 patch_size = {PATCH_SIZE}
 share = \"1/2\"
@@ -117,7 +115,7 @@ optimizer_state = \"reset\"
 learning_rate = 1e-4                # lower than for new weights, so that what was learned is not washed out
 
 [schedule]
-warmup_share = 0.05                 # the moments begin at zero
+warmup_share = 0.05                 # the optimizer state is reset
 "
     ))
 }

@@ -49,9 +49,9 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
-use crate::config::{LoadRequest, LoadedConfig, load};
+use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
 use crate::report::print;
-use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
+use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
 
 pub use error::CommandError;
 
@@ -72,6 +72,21 @@ impl Runs {
     #[must_use]
     pub fn of_user(folder: PathBuf) -> Self {
         Self { folder, index: RunIndex::of_user() }
+    }
+
+    /// The run that `text` names, also beside a file or folder of that name; a text with a slash is a path and names none.
+    ///
+    /// # Errors
+    /// When several runs fit equally well.
+    pub fn named(&self, text: &str) -> Result<Option<RunDirectory>, FindError> {
+        if text.contains('/') {
+            return Ok(None);
+        }
+        match self.index.find(text, &self.folder) {
+            Ok(run) => Ok(Some(run)),
+            Err(error @ FindError::Ambiguous { .. }) => Err(error),
+            Err(FindError::NotARun { .. } | FindError::Unknown { .. } | FindError::NoRuns) => Ok(None),
+        }
     }
 }
 
@@ -104,7 +119,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         #[cfg(not(feature = "engine"))]
         Some(Command::Eval(_)) => Err(engine::no_engine()),
         #[cfg(feature = "engine")]
-        Some(Command::Bench(args)) => bench::bench(args),
+        Some(Command::Bench(args)) => bench::bench(args, &runs),
         #[cfg(not(feature = "engine"))]
         Some(Command::Bench(_)) => Err(engine::no_engine()),
         #[cfg(feature = "engine")]
@@ -123,15 +138,15 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Generate(args)) => generate::generate(&args, &runs),
         #[cfg(not(feature = "engine"))]
         Some(Command::Generate(_)) => Err(engine::no_engine()),
-        Some(Command::Config(command)) => config_command(command),
+        Some(Command::Config(command)) => config_command(command, &runs),
         Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
         #[cfg(feature = "engine")]
         Some(Command::Export(args)) => export::run(&args, &runs),
         #[cfg(feature = "engine")]
-        Some(Command::Import { directory, to }) => import::run(&directory, to.as_deref()),
+        Some(Command::Import { directory, to }) => import::run(&directory, to.as_deref(), &runs),
         #[cfg(not(feature = "engine"))]
         Some(Command::Export(_) | Command::Import { .. }) => Err(engine::no_engine()),
-        Some(Command::Doctor(args)) => doctor::doctor(&args, &runs.folder),
+        Some(Command::Doctor(args)) => doctor::doctor(&args, &runs),
         Some(Command::ProbeDevices) => {
             #[cfg(feature = "engine")]
             devices::answer();
@@ -154,20 +169,28 @@ pub fn sender_name(face: &str) -> String {
     user.map_or_else(|| face.to_owned(), |user| format!("{face} of {user}"))
 }
 
-/// Finds what `checkpoint` names: a directory as it is, else the run of that name, from any folder.
+/// Finds what `checkpoint` names: the run of that name, from any folder and also beside a file or folder of it, or else a directory.
 ///
 /// # Errors
 /// When there is neither.
 fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
     let path = Path::new(checkpoint);
-    if path.is_dir() { Ok(path.to_owned()) } else { Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()) }
+    match runs.named(checkpoint)? {
+        Some(run) => Ok(run.path().to_owned()),
+        None if path.is_dir() => Ok(path.to_owned()),
+        None => Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()),
+    }
 }
 
 /// Loads the configuration that the command line names.
-fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, CommandError> {
+fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandError> {
     let current_dir =
         std::env::current_dir().map_err(|error| CommandError::failed(format!("cannot use the current folder: {error}"), "cd to a folder that exists"))?;
-    Ok(load(&LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir })?)
+    let find_run = |name: &str| {
+        let found = runs.named(name).map_err(|error| format!("{error}; {}", error.hint()))?;
+        Ok(found.map(|run| run.path().to_owned()))
+    };
+    Ok(load_with_runs(&LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir }, &find_run)?)
 }
 
 fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
@@ -186,10 +209,10 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
     Ok(0)
 }
 
-fn config_command(command: ConfigCommand) -> Result<u8, CommandError> {
+fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, CommandError> {
     match command {
-        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config)?)),
-        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config)?)))),
+        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config, runs)?)),
+        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config, runs)?)))),
         ConfigCommand::Template => print(&config::template()),
     }
     Ok(0)

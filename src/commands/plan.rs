@@ -27,7 +27,7 @@ use crate::tasks::Suite;
 /// # Errors
 /// When the configuration has no valid plan, and when a run could not be started from it.
 pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
-    let LoadedConfig { mut config, origins } = load_config(&args.config)?;
+    let LoadedConfig { mut config, origins } = load_config(&args.config, runs)?;
     if let Some(device) = &args.device {
         config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
@@ -100,7 +100,7 @@ fn corpus(config: &RunConfig, tokenizer: Option<&Tokenizer>, train_tokens: Optio
         (TextSource::Generated(_), None) | (TextSource::Files(_), _) => None,
     };
     Ok(Corpus {
-        tokenizer_vocab_size: tokenizer.map_or_else(|| assumed_vocab_size(config), Tokenizer::vocab_size),
+        tokenizer_vocab_size: tokenizer.map_or_else(|| assumed_vocab_size(config), |tokenizer| tokenizer.rows_for(config.model.vocab_size)),
         train_tokens,
         entropy_rate,
         device_is_cpu: matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu),

@@ -49,14 +49,14 @@ fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandErr
         }
         named.sets.push(set("training.fork_from", &found.checkpoint.path));
     }
-    Ok(load_config(&named)?.config)
+    Ok(load_config(&named, runs)?.config)
 }
 
-/// `name`, with the first number behind it under which there is no run in `folder`.
+/// `name`, with the first number behind it under which `folder` has nothing yet.
 fn free_name(name: &str, folder: &Path) -> String {
     let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.to_owned()).chain(numbered);
-    names.find(|name| !RunDirectory::new(folder.join(name)).is_run()).expect("there are more numbers than runs")
+    names.find(|name| !folder.join(name).exists()).expect("there are more numbers than runs")
 }
 
 /// Resumes an unfinished run, wherever it is. Returns the exit code.

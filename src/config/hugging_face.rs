@@ -46,6 +46,8 @@ pub struct LlamaConfig {
     pub tie_word_embeddings: bool,
     /// K of the stage that the weights come from; 1 if nothing is said.
     pub patch_size: PatchSize,
+    /// Tokens that end a text; empty if nothing is said.
+    pub eos_token_ids: Vec<u32>,
 }
 
 /// Why a `config.json` does not lead to a network.
@@ -118,6 +120,7 @@ impl LlamaConfig {
             initializer_range: fields.positive("initializer_range", 0.02)?,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?,
             patch_size: fields.patch_size()?,
+            eos_token_ids: token_ids("eos_token_id", fields.optional("eos_token_id"))?,
         };
         config.check_heads(fields.optional("head_dim"))?;
         Ok(config)
@@ -223,6 +226,21 @@ impl Fields {
         let size = value.as_u64().and_then(|size| PatchSize::new(size).ok());
         size.ok_or_else(|| format!("patch_size = {value}, expected a patch size from 1 to {}", PatchSize::MAX))
     }
+}
+
+/// The token ids that `value` of `key` lists: one, several or none. Some files write -1 for none.
+///
+/// # Errors
+/// When it is something else, in words.
+pub fn token_ids(key: &str, value: Option<&Value>) -> Result<Vec<u32>, String> {
+    let items = match value {
+        None | Some(Value::Null) => &[],
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(single) => std::slice::from_ref(single),
+    };
+    let wrong = |item: &Value| format!("{key} has {item}, expected token ids");
+    let ids = items.iter().map(|item| item.as_i64().ok_or_else(|| wrong(item))).collect::<Result<Vec<_>, _>>()?;
+    Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
 }
 
 fn positive(key: &str, value: &Value) -> Result<f64, String> {

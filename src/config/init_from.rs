@@ -1,6 +1,6 @@
 //! What follows from `model.init_from`: the sizes of the network that a run starts from, and its tokenizer.
 //!
-//! Reads the small files of a Hugging Face directory, of a run or of a checkpoint; never weights. Start at [`layer_of`].
+//! Reads the small files of a Hugging Face directory, of a run or of a checkpoint; never weights. Start at [`weights_of`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use toml::Value;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::hugging_face::{CONFIG_FILE, LlamaConfig};
 use crate::config::layers::{Layer, Leaf};
-use crate::config::load::load_resolved;
+use crate::config::load::{FindRun, load_resolved};
 
 /// A run's plan, which has the sizes of its network, and its own copy of its tokenizer, unless that is built in.
 const PLAN_FILE: &str = "plan.json";
@@ -19,36 +19,124 @@ const TOKENIZER_FILE: &str = "tokenizer.json";
 const FREE: [&str; 2] = ["model.max_position_embeddings", "model.initializer_range"];
 
 /// The key itself.
-pub(crate) const KEY: &str = "model.init_from";
+const KEY: &str = "model.init_from";
+/// Keys that must fit the longest sequence of the weights.
+const CONTEXT: &str = "training.context_length";
+const STEP: &str = "training.tokens_per_step";
+
+/// What is known about the weights to start from.
+pub(crate) struct InitialWeights {
+    /// Their sizes and their tokenizer, as values of keys.
+    pub(crate) layer: Layer,
+    /// Tokens that they were trained to read at once.
+    context_length: usize,
+    origin: Origin,
+}
+
+/// Lets `model.init_from` lead to a run if it names one instead of a path; `config_name` is the name of the configuration.
+///
+/// # Errors
+/// When several runs have the name.
+pub(crate) fn follow_name(explicit: &mut Layer, config_name: &str, find_run: FindRun<'_>) -> Result<(), ConfigError> {
+    let own = explicit.leaves.get("name").and_then(|leaf| leaf.value.as_str()).unwrap_or(config_name).to_owned();
+    let Some(leaf) = explicit.leaves.get_mut(KEY) else { return Ok(()) };
+    let (Some(name), Some(path)) = (&leaf.name, leaf.value.as_str().map(PathBuf::from)) else { return Ok(()) };
+    // A run that is resumed exists by now: it must go on to mean the model that its configuration named when it did not.
+    if *name == own && path.join(CONFIG_FILE).is_file() {
+        return Ok(());
+    }
+    let error = |problem: String| ConfigError::InitFrom { origin: leaf.origin.clone(), path: path.clone(), problem };
+    if let Some(run) = find_run(name).map_err(error)? {
+        let text = run.into_os_string().into_string().map_err(|run| error(format!("{} is not UTF-8", run.display())))?;
+        leaf.value = Value::String(text);
+    }
+    Ok(())
+}
 
 /// What follows from the directory that `explicit` names, if it names one.
 ///
 /// # Errors
 /// When the directory says no sizes, and when `explicit` says others.
-pub(crate) fn layer_of(explicit: &Layer) -> Result<Option<Layer>, ConfigError> {
-    let Some(Leaf { value: Value::String(path), origin }) = explicit.leaves.get(KEY) else { return Ok(None) };
+pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, ConfigError> {
+    let Some(Leaf { value: Value::String(path), origin, .. }) = explicit.leaves.get(KEY) else { return Ok(None) };
     let path = PathBuf::from(path);
-    let (sizes, tokenizer) = read(&path).map_err(|problem| ConfigError::InitFrom { origin: origin.clone(), path: path.clone(), problem })?;
+    let found = read(&path).map_err(|problem| ConfigError::InitFrom { origin: origin.clone(), path: path.clone(), problem })?;
     let mut layer = Layer::default();
     let own = Origin::InitFrom { path: path.clone() };
-    let values = sizes_of(&sizes).into_iter().chain(tokenizer.map(|tokenizer| ("data.tokenizer", Value::String(tokenizer))));
+    let values = sizes_of(&found.sizes).into_iter().chain(found.tokenizer.map(|tokenizer| ("data.tokenizer", Value::String(tokenizer))));
     for (key, value) in values {
         if let Some(other) = explicit.leaves.get(key).filter(|leaf| leaf.value != value && key.starts_with("model.") && !FREE.contains(&key)) {
             let (origin, found, expected) = (other.origin.clone(), other.value.to_string(), value.to_string());
             return Err(ConfigError::OtherSize { origin, key, found, expected, path });
         }
-        layer.leaves.insert(key.to_owned(), Leaf { value, origin: own.clone() });
+        layer.leaves.insert(key.to_owned(), Leaf::new(value, own.clone()));
     }
-    Ok(Some(layer))
+    Ok(Some(InitialWeights { layer, context_length: found.context_length, origin: own }))
 }
 
-/// Sizes and tokenizer of the network in the directory `path`.
-fn read(path: &Path) -> Result<(LlamaConfig, Option<String>), String> {
+impl InitialWeights {
+    /// Shortens the sequences of `merged` to what the weights can read, where they come from the program and not from the user.
+    ///
+    /// A built-in configuration follows the context of the weights; a default only has to be possible.
+    pub(crate) fn shorten_sequences(&self, merged: &mut Layer) {
+        let Some(longest) = whole(merged, "model.max_position_embeddings") else { return };
+        let limit = match merged.leaves.get(CONTEXT).map(|leaf| &leaf.origin) {
+            Some(Origin::BuiltIn { .. }) => longest.min(self.context_length as u64),
+            Some(Origin::Default) => longest,
+            _ => return,
+        };
+        if whole(merged, CONTEXT).is_none_or(|context| context <= limit) {
+            return;
+        }
+        self.put(merged, CONTEXT, limit);
+        let is_chosen = |leaf: &Leaf| !matches!(leaf.origin, Origin::BuiltIn { .. } | Origin::Default);
+        if merged.leaves.get(STEP).is_some_and(is_chosen) {
+            return;
+        }
+        let sequence = |idx: usize| {
+            let context = whole(merged, &format!("stages[{idx}].context_length")).unwrap_or(limit);
+            Some(context * whole(merged, &format!("stages[{idx}].patch_size"))?)
+        };
+        let common = (0..merged.num_stages()).filter_map(sequence).try_fold(1, lcm);
+        if let (Some(common), Some(tokens)) = (common, whole(merged, STEP)) {
+            self.put(merged, STEP, (tokens / common).max(1) * common);
+        }
+    }
+
+    fn put(&self, merged: &mut Layer, key: &str, value: u64) {
+        merged.leaves.insert(key.to_owned(), Leaf::new(Value::Integer(value.cast_signed()), self.origin.clone()));
+    }
+}
+
+/// The whole number that `key` has.
+fn whole(layer: &Layer, key: &str) -> Option<u64> {
+    layer.leaves.get(key).and_then(|leaf| leaf.value.as_integer()).and_then(|whole| u64::try_from(whole).ok())
+}
+
+/// The least common multiple, unless it is absurd.
+fn lcm(a: u64, b: u64) -> Option<u64> {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x.max(1)).checked_mul(b).filter(|common| i64::try_from(*common).is_ok())
+}
+
+/// What the small files of a model say.
+struct Found {
+    sizes: LlamaConfig,
+    tokenizer: Option<String>,
+    context_length: usize,
+}
+
+/// Sizes, tokenizer and context of the network in the directory `path`.
+fn read(path: &Path) -> Result<Found, String> {
     let is_run = |folder: &Path| folder.join("config.toml").is_file();
     if path.join(CONFIG_FILE).exists() && !is_run(path) {
         let tokenizer = path.join(TOKENIZER_FILE);
         let sizes = LlamaConfig::read(&path.join(CONFIG_FILE)).map_err(|error| error.to_string())?;
-        return Ok((sizes, tokenizer.exists().then(|| tokenizer.to_string_lossy().into_owned())));
+        let tokenizer = tokenizer.exists().then(|| tokenizer.to_string_lossy().into_owned());
+        return Ok(Found { context_length: sizes.max_position_embeddings, sizes, tokenizer });
     }
     // A checkpoint lies in a folder of its run.
     let run = [Some(path), path.parent().and_then(Path::parent)].into_iter().flatten().find(|folder| is_run(folder));
@@ -57,13 +145,11 @@ fn read(path: &Path) -> Result<(LlamaConfig, Option<String>), String> {
         return Err(format!("{} {what}", path.display()));
     };
     let sizes = LlamaConfig::of_plan(&run.join(PLAN_FILE)).map_err(|error| error.to_string())?;
+    let config = load_resolved(&run.join("config.toml")).map_err(|error| error.to_string())?;
     let copy = run.join(TOKENIZER_FILE);
-    let tokenizer = if copy.is_file() {
-        copy.to_string_lossy().into_owned()
-    } else {
-        load_resolved(&run.join("config.toml")).map_err(|error| error.to_string())?.data.tokenizer
-    };
-    Ok((sizes, Some(tokenizer)))
+    let context_length = config.token_context_length(usize::MAX);
+    let tokenizer = if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer };
+    Ok(Found { sizes, tokenizer: Some(tokenizer), context_length })
 }
 
 fn sizes_of(sizes: &LlamaConfig) -> [(&'static str, Value); 11] {

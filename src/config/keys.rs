@@ -52,9 +52,9 @@ pub const KEYS: &[Key] = &[
     key("model.preset", ValueKind::Word(&PRESET_NAMES), "Named sizes; the keys below override individual sizes.").default("\"demo\""),
     key(
         "model.init_from",
-        ValueKind::Directory,
-        "Start from trained weights instead of random ones: a LLaMA in Hugging Face's format, a run or a checkpoint, relative to this file. \
-         Sizes and tokenizer are then those of the weights.",
+        ValueKind::Model,
+        "Start from trained weights instead of random ones: the name of a run, or the path of a run, of a checkpoint or of a LLaMA in Hugging \
+         Face's format, relative to this file. Sizes and tokenizer are then those of the weights. A path with a slash is never a run's name.",
     )
     .example("\"Llama-2-7b-hf\"")
     .identity(),

@@ -48,6 +48,8 @@ pub enum ValueKind {
     Paths,
     /// A directory.
     Directory,
+    /// A run's name, or the directory of a model.
+    Model,
     /// A word or the path of a tokenizer.json.
     Tokenizer,
     /// The list of stages.
@@ -96,6 +98,7 @@ impl ValueKind {
             Self::WallTime => "a duration, like \"11h30m\", \"90m\" or \"2d\"".into(),
             Self::Paths => "a list of paths, like [\"text.txt\"]".into(),
             Self::Directory => "the path of a directory".into(),
+            Self::Model => "the name of a run, or the path of a directory".into(),
             Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizer.json".into(),
             Self::Stages => "a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]".into(),
         }
@@ -121,7 +124,7 @@ impl ValueKind {
             Self::WallTime => parse::<WallTime>(value).is_some(),
             Self::Texts => return list(value, |text| Some(text.to_owned())),
             Self::Paths => return list(value, |path| absolute(path, folder)).filter(|list| list.as_array().is_some_and(|paths| !paths.is_empty())),
-            Self::Directory => return absolute(value.as_str()?, folder).map(Value::String),
+            Self::Directory | Self::Model => return absolute(value.as_str()?, folder).map(Value::String),
             Self::Tokenizer => return tokenizer(value.as_str()?, folder).map(Value::String),
             Self::Stages => false,
         };

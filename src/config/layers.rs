@@ -29,6 +29,8 @@ const MAX_STAGES: usize = 1000;
 pub(crate) struct Leaf {
     pub(crate) value: Value,
     pub(crate) origin: Origin,
+    /// What was written in the place of a path, if it may be the name of a run.
+    pub(crate) name: Option<String>,
 }
 
 /// The values of one source, or of several merged ones. Stages are written `stages[0].share`.
@@ -56,6 +58,12 @@ pub(crate) struct ParsedDocument {
     pub(crate) extends: Option<(String, Origin)>,
 }
 
+impl Leaf {
+    pub(crate) fn new(value: Value, origin: Origin) -> Self {
+        Self { value, origin, name: None }
+    }
+}
+
 impl Layer {
     /// The defaults of all keys.
     pub(crate) fn defaults() -> Result<Self, ConfigError> {
@@ -67,7 +75,7 @@ impl Layer {
     /// The sizes of a preset.
     pub(crate) fn preset(preset: &Preset) -> Self {
         let origin = Origin::Preset { name: preset.name.to_owned() };
-        let leaf = |(key, size): (&str, u32)| (key.to_owned(), Leaf { value: Value::Integer(size.into()), origin: origin.clone() });
+        let leaf = |(key, size): (&str, u32)| (key.to_owned(), Leaf::new(Value::Integer(size.into()), origin.clone()));
         Self { leaves: preset.values().map(leaf).collect(), ..Self::default() }
     }
 
@@ -252,7 +260,8 @@ impl LayerReader<'_> {
                 let plain = plain(value.clone());
                 let kept = plain.as_ref().and_then(|plain| key.kind.read(plain, self.document.folder));
                 let kept = kept.ok_or_else(|| wrong(path, origin.clone(), found(value.get_ref()), &key.kind.expected()))?;
-                self.layer.leaves.insert(path.to_owned(), Leaf { value: kept, origin: origin.clone() });
+                let name = plain.as_ref().and_then(Value::as_str).filter(|text| key.kind == ValueKind::Model && !text.contains('/'));
+                self.layer.leaves.insert(path.to_owned(), Leaf { name: name.map(str::to_owned), ..Leaf::new(kept, origin.clone()) });
                 Ok(())
             }
             (Found::Section, DeValue::Table(table)) => self.table(path, table),

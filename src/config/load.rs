@@ -41,6 +41,9 @@ pub struct LoadRequest<'a> {
     pub current_dir: &'a Path,
 }
 
+/// Finds the directory of the run of a name; an error if several runs have it.
+pub type FindRun<'a> = &'a dyn Fn(&str) -> Result<Option<PathBuf>, String>;
+
 /// A configuration, and where each of its values comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedConfig {
@@ -56,19 +59,28 @@ pub struct LoadedConfig {
 /// When a file cannot be read, when a key or a value is wrong, and when the values do not fit together. The error names the
 /// location, its hint the fix.
 pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
+    load_with_runs(request, &|_| Ok(None))
+}
+
+/// The same, where `model.init_from` may be the name of a run.
+///
+/// # Errors
+/// As [`load`]; also when several runs have that name.
+pub fn load_with_runs(request: &LoadRequest<'_>, find_run: FindRun<'_>) -> Result<LoadedConfig, ConfigError> {
     let place = ConfigSource::find(request.source, Path::new(""), request.current_dir);
     let file = read_with_bases(&place, None, request.current_dir, &mut Vec::new())?;
-    let explicit = Layer::from_sets(request.sets, request.current_dir)?.put_over(file);
+    let mut explicit = Layer::from_sets(request.sets, request.current_dir)?.put_over(file);
+    init_from::follow_name(&mut explicit, &place.stem(), find_run)?;
     let preset = preset_of(&explicit)?;
     let mut below = Layer::preset(preset).put_over(Layer::defaults()?);
     put_default(&mut below, "name", Value::String(place.stem()));
     if let Some(heads) = explicit.leaves.get("model.num_attention_heads") {
         put_default(&mut below, "model.num_key_value_heads", heads.value.clone());
     }
-    if let Some(of_weights) = init_from::layer_of(&explicit)? {
-        below = of_weights.put_over(below);
-    }
-    resolve(explicit.put_over(below))
+    let Some(weights) = init_from::weights_of(&explicit)? else { return resolve(explicit.put_over(below)) };
+    let mut merged = explicit.put_over(weights.layer.clone().put_over(below));
+    weights.shorten_sequences(&mut merged);
+    resolve(merged)
 }
 
 /// Reads the configuration of a run directory back, which holds every key.
@@ -105,12 +117,17 @@ enum ConfigSource {
 }
 
 impl ConfigSource {
-    /// A built-in name wins over a file of that name, which `./name` still reaches.
+    /// A built-in name wins over a file of that name, which `./name` still reaches. Where `books` is no file, `books.toml` may be one.
     fn find(source: &str, shown_folder: &Path, folder: &Path) -> Self {
-        match BUILT_IN.iter().find(|(name, _)| *name == source) {
-            Some((name, text)) => Self::BuiltIn { name, text },
-            None => Self::File { shown: clean_path(Path::new(source), shown_folder), absolute: clean_path(Path::new(source), folder) },
+        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == source) {
+            return Self::BuiltIn { name, text };
         }
+        let file = |source: &str| (clean_path(Path::new(source), shown_folder), clean_path(Path::new(source), folder));
+        let (shown, absolute) = file(source);
+        let with_ending = file(&format!("{source}.toml"));
+        let is_short = (absolute.is_dir() || !absolute.exists()) && with_ending.1.is_file();
+        let (shown, absolute) = if is_short { with_ending } else { (shown, absolute) };
+        Self::File { shown, absolute }
     }
 
     fn read(&self, asked_by: Option<&Origin>, folder: &Path) -> Result<ParsedDocument, ConfigError> {
@@ -204,7 +221,7 @@ fn preset_of(explicit: &Layer) -> Result<&'static Preset, ConfigError> {
 }
 
 fn put_default(layer: &mut Layer, key: &str, value: Value) {
-    layer.leaves.insert(key.to_owned(), Leaf { value, origin: Origin::Default });
+    layer.leaves.insert(key.to_owned(), Leaf::new(value, Origin::Default));
 }
 
 /// Checks that the values of `layer` fit together, and makes them a configuration.

@@ -27,11 +27,11 @@ mod template;
 mod toml_line;
 
 pub use error::{ConfigError, Origin};
-pub use hugging_face::{CONFIG_FILE, LlamaConfig, LlamaConfigError};
+pub use hugging_face::{CONFIG_FILE, LlamaConfig, LlamaConfigError, token_ids};
 pub use identity::{IdentityChange, RecordedConfig, config_texts, flat_values, identity_changes, inexact_changes, recorded_config, trained_config};
 pub use keys::{ALTERNATIVES, KEYS, Key};
 pub use kind::{Range, ValueKind, is_plain_name};
-pub use load::{BUILT_IN, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, to_toml};
+pub use load::{BUILT_IN, FindRun, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, load_with_runs, to_toml};
 pub use presets::{PRESETS, Preset};
 pub use schema::{
     ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, OnUsr1, OptimizerConfig, OptimizerState,

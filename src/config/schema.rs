@@ -396,6 +396,19 @@ pub enum OnUsr1 {
     Stop,
 }
 
+impl RunConfig {
+    /// Tokens that a model which has reached stage `reached` (from 0) was trained to read at once.
+    ///
+    /// A stage of patches says nothing about tokens: until it is over, those of the last stage of single tokens count.
+    #[must_use]
+    pub fn token_context_length(&self, reached: usize) -> usize {
+        let is_of_tokens = |stage: &&StageConfig| stage.patch_size == PatchSize::ONE;
+        let own = self.stages.get(reached).filter(is_of_tokens);
+        let stage = own.or_else(|| self.stages.iter().rev().find(is_of_tokens)).or(self.stages.last());
+        stage.and_then(|stage| stage.context_length).unwrap_or(self.training.context_length)
+    }
+}
+
 impl DataConfig {
     /// Where the text comes from.
     ///

@@ -32,6 +32,7 @@ pub(crate) enum Said {
 pub(crate) struct SpecialNames {
     pub(crate) bos: Said,
     pub(crate) eos: Said,
+    pub(crate) pad: Said,
     /// Whether a text that is encoded with special tokens begins with the first of them.
     pub(crate) add_bos: Option<bool>,
 }
@@ -54,6 +55,7 @@ impl SpecialNames {
             let fields: Map<String, Value> = serde_json::from_str(&text).map_err(|error| problem(format!("is not a JSON object: {error}")))?;
             names.bos = names.bos.or(&fields, "bos_token");
             names.eos = names.eos.or(&fields, "eos_token");
+            names.pad = names.pad.or(&fields, "pad_token");
             names.add_bos = names.add_bos.or_else(|| fields.get("add_bos_token").and_then(Value::as_bool));
         }
         Ok(names)

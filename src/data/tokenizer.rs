@@ -22,6 +22,9 @@ const BOS_NAMES: [&str; 6] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftex
 /// Tokens that end a text, in order of preference.
 const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"];
 
+/// Tokens that fill up shorter texts of a batch, in order of preference.
+const PAD_NAMES: [&str; 4] = ["<pad>", "[PAD]", "<|pad|>", "<PAD>"];
+
 /// The two bytes of `"bytes"` that never occur in UTF-8, used for begin and end of text.
 const BYTE_BOS: u32 = 0xFE;
 const BYTE_EOS: u32 = 0xFF;
@@ -38,6 +41,9 @@ pub struct Tokenizer {
     vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
+    pad: Option<u32>,
+    /// Rows of the embedding table, if it has none for the padding token.
+    table: Option<usize>,
     adds_bos: bool,
     fingerprint: String,
 }
@@ -79,7 +85,17 @@ impl Tokenizer {
 
     fn bytes() -> Self {
         let fingerprint = blake3::hash(b"bytes").to_hex().to_string();
-        Self { choice: "bytes".into(), encoding: Encoding::Bytes, vocab_size: 256, bos: Some(BYTE_BOS), eos: Some(BYTE_EOS), adds_bos: true, fingerprint }
+        Self {
+            choice: "bytes".into(),
+            encoding: Encoding::Bytes,
+            vocab_size: 256,
+            bos: Some(BYTE_BOS),
+            eos: Some(BYTE_EOS),
+            pad: None,
+            table: None,
+            adds_bos: true,
+            fingerprint,
+        }
     }
 
     /// Builds a tokenizer from the text of a tokenizer file.
@@ -105,6 +121,8 @@ impl Tokenizer {
             vocab_size: largest_id + 1,
             bos,
             eos,
+            pad: first_known(&PAD_NAMES),
+            table: None,
             adds_bos,
             fingerprint: blake3::hash(json.as_bytes()).to_hex().to_string(),
             encoding: Encoding::File { model: Arc::new(model), json: json.into() },
@@ -121,9 +139,31 @@ impl Tokenizer {
         };
         let first = first_of_empty(model);
         let (bos, eos) = (id(&names.bos, self.bos), id(&names.eos, self.eos));
+        self.pad = id(&names.pad, self.pad);
         (self.bos, self.eos) = (bos, eos);
         self.adds_bos = bos.is_some() && names.add_bos.unwrap_or(first == bos);
         self
+    }
+
+    /// The same for a network whose embedding table has `rows` rows.
+    ///
+    /// A padding token that was added after training has the first id beyond the table, which no text needs: as in transformers, such
+    /// a tokenizer can be used, and only a text that spells the token cannot be encoded.
+    #[must_use]
+    pub fn of_table(mut self, rows: usize) -> Self {
+        if self.rows_for(Some(rows)) < self.vocab_size {
+            (self.vocab_size, self.table) = (rows, Some(rows));
+        }
+        self
+    }
+
+    /// Rows that an embedding table needs at least, where it is said to have `rows`: the padding token may lie beyond it.
+    #[must_use]
+    pub fn rows_for(&self, rows: Option<usize>) -> usize {
+        // Some tokenizers pad with a token that texts do need.
+        let pad = self.pad.filter(|_| self.pad != self.bos && self.pad != self.eos);
+        let is_pad_beyond = |rows: &usize| rows + 1 == self.vocab_size && pad.is_some_and(|pad| pad as usize == *rows);
+        rows.filter(is_pad_beyond).unwrap_or(self.vocab_size)
     }
 
     /// Number of ids, special ones included: every id is smaller.
@@ -149,9 +189,16 @@ impl Tokenizer {
         match &self.encoding {
             Encoding::Bytes => Ok(text.bytes().map(u32::from).collect()),
             Encoding::File { model, .. } => match model.encode_fast(text, false) {
-                Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+                Ok(encoding) => self.within_table(encoding.get_ids().to_vec()),
                 Err(error) => Err(DataError::Encode { reason: error.to_string() }),
             },
+        }
+    }
+
+    fn within_table(&self, ids: Vec<u32>) -> Result<Vec<u32>, DataError> {
+        match self.table.filter(|rows| ids.iter().any(|id| *id as usize >= *rows)) {
+            Some(rows) => Err(DataError::Encode { reason: format!("it has the padding token, but the model has only {rows} rows and none for it") }),
+            None => Ok(ids),
         }
     }
 

@@ -68,7 +68,7 @@ impl StudyInput<'_> {
 /// Measures every layer of `model` on at least one sequence; `None` if the run is to end.
 ///
 /// # Errors
-/// When the device fails.
+/// When the device fails, or an activation is not finite.
 pub fn study(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>) -> Result<Option<Vec<LayerActivity>>, EngineError> {
     let num_layers = model.model.layers.len();
     let thresholds = match input.threshold {
@@ -79,6 +79,9 @@ pub fn study(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>
         },
     };
     let Some(tallies) = count(workers, model, input, &thresholds)? else { return Ok(None) };
+    if !tallies.iter().all(|tally| tally.mean_abs().is_finite()) {
+        return Err(EngineError::NonFinitePrediction);
+    }
     Ok(Some(tallies.iter().zip(thresholds).map(|(tally, threshold)| tally.activity(threshold)).collect()))
 }
 

@@ -60,10 +60,10 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
 /// The weights of `checkpoint`, on `device`.
 ///
 /// # Errors
-/// When a tensor is missing or has a shape that does not fit `shape`.
+/// When a tensor is missing, has a shape that does not fit `shape`, or holds a number that no network can compute with.
 pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) -> Result<LlamaForCausalLM, TensorFileError> {
     let mut file = TensorFile::open(&checkpoint.path.join(MODEL_FILE))?;
-    LlamaForCausalLM::new(shape, &mut |name, dims| file.read(name, dims), device)
+    LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), device)
 }
 
 /// The optimizer of `checkpoint`, with its moments on `device`.

@@ -68,6 +68,9 @@ pub enum EngineError {
         /// The number itself: NaN or an infinity.
         value: f64,
     },
+    /// A network predicts something that is not finite, though its weights are.
+    #[error("the network's predictions are not finite")]
+    NonFinitePrediction,
     /// As [`Self::NonFinite`], noticed later, on a device that the host does not wait for.
     #[error("a loss or gradient norm was not finite at or before step {step}; every update from there on was skipped")]
     Poisoned {
@@ -168,12 +171,20 @@ impl EngineError {
             Self::Task(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
             Self::Tensors(TensorFileError::Device { problem, .. }) => device_hint(problem, false),
+            Self::Tensors(TensorFileError::Unusable { .. }) => {
+                "the run had diverged when it saved this checkpoint: remove its folder to resume from an earlier one with: patchtui resume RUN".into()
+            }
             Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
             Self::InitialWeights(error) => error.hint(),
             Self::Fork(error) => error.hint(),
             Self::Execution(error) => device_hint(&device_reason(error), error.is_device_poisoned()),
             Self::DevicePanic { reason } => device_hint(reason, false),
             Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),
+            // No update was made before the first loss.
+            Self::NonFinite { step: 1, .. } => {
+                "the initial weights cause this: under another --name, start from other weights (model.init_from) or lower model.initializer_range".into()
+            }
+            Self::NonFinitePrediction => "its weights are damaged or its training diverged: use another copy or an earlier checkpoint".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
                 "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
             }
@@ -265,6 +276,21 @@ mod tests {
                 EngineError::NonFinite { what: "gradient norm", step: 3, value: f64::INFINITY },
                 "the gradient norm of step 3 is inf; its update was skipped",
                 diverged,
+            ),
+            (
+                EngineError::NonFinite { what: "loss", step: 1, value: f64::NAN },
+                "the loss of step 1 is NaN; its update was skipped",
+                "the initial weights cause this: under another --name, start from other weights (model.init_from) or lower model.initializer_range",
+            ),
+            (
+                EngineError::NonFinitePrediction,
+                "the network's predictions are not finite",
+                "its weights are damaged or its training diverged: use another copy or an earlier checkpoint",
+            ),
+            (
+                TensorFileError::Unusable { path: path.clone(), tensor: "a.weight".into(), value: f32::NAN }.into(),
+                "checkpoint: run/file: a.weight holds NaN",
+                "the run had diverged when it saved this checkpoint: remove its folder to resume from an earlier one with: patchtui resume 'my books'",
             ),
             (
                 EngineError::Poisoned { step: 40 },

@@ -24,6 +24,7 @@ pub mod named_tensor;
 mod open;
 pub mod ops;
 pub mod optimizer;
+mod patch_stage;
 pub mod probe;
 mod scalar;
 pub mod score;
@@ -36,4 +37,5 @@ pub mod workers;
 
 pub use error::EngineError;
 pub use open::{LoadedModel, ModelFiles, OpenError, Origin};
+pub use patch_stage::PatchStage;
 pub use train::{BenchSteps, Job, PartTimes, StageTimes, StepBench, execute};

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::config::{CONFIG_FILE, ConfigError, LlamaConfig, PatchSize, RunConfig, load_resolved};
 use crate::data::{DataError, Tokenizer};
 use crate::engine::checkpoint::load_model;
-use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, WeightFiles};
+use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, WeightFiles, end_tokens};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
 use crate::plan::ModelShape;
@@ -36,6 +36,8 @@ pub struct ModelFiles {
     pub tokenizer: Tokenizer,
     /// Length of the sequences that it was trained on at token level; more than that it has never seen at once.
     pub context_length: usize,
+    /// Tokens that end a generated text, in ascending order.
+    pub ends: Vec<u32>,
     /// Whether the texts that it was trained on begin with the begin-of-text token, so that prompts must, too.
     pub add_bos: bool,
     /// K of the stage that the weights come from; only at 1 is it a model of single tokens.
@@ -149,8 +151,18 @@ impl OpenError {
             Self::NoConfig { .. } | Self::Config(_) => "restore the run's config.toml from a copy".into(),
             Self::NoShape { .. } => "restore the run's plan.json from a copy".into(),
             Self::Tokenizer(_) | Self::OtherTokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
+            Self::Weights(TensorFileError::Unusable { .. }) => "its training had diverged: name an earlier checkpoint of the run".into(),
             Self::Weights(_) => "restore the checkpoint from a copy".into(),
             Self::HuggingFace(error) => error.hint(),
+        }
+    }
+
+    /// Whether the model itself is broken, as opposed to what was named or how it was put together.
+    pub fn is_broken_model(&self) -> bool {
+        match self {
+            Self::Weights(error) => matches!(error, TensorFileError::Unusable { .. }),
+            Self::HuggingFace(error) => error.is_broken_model(),
+            _ => false,
         }
     }
 }
@@ -183,11 +195,12 @@ impl ModelFiles {
         let path = run.config();
         let config = if path.is_file() { load_resolved(&path)? } else { return Err(OpenError::NoConfig { path }) };
         let shape = shape_of(checkpoint, run)?;
-        let tokenizer = tokenizer_of(checkpoint, run, &config, &shape)?;
+        let tokenizer = tokenizer_of(checkpoint, run, &config, &shape)?.of_table(shape.vocab_size);
         Ok(Self {
             shape,
+            ends: all_ends(&tokenizer, Vec::new()),
             tokenizer,
-            context_length: config.training.context_length,
+            context_length: config.token_context_length(checkpoint.state.stage),
             add_bos: config.data.add_bos,
             patch_size: checkpoint.state.patch_size,
             origin: Origin::Checkpoint(Box::new(found)),
@@ -201,11 +214,13 @@ impl ModelFiles {
             return Err(HuggingFaceError::NoTokenizer { path: file }.into());
         }
         let tokenizer = Tokenizer::load(&file.to_string_lossy())?;
+        let tokenizer = tokenizer.of_table(config.vocab_size);
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(HuggingFaceError::TokenizerTooLarge { path: file, largest: tokenizer.vocab_size() - 1, rows: config.vocab_size }.into());
         }
         Ok(Self {
             shape: ModelShape::from(&config),
+            ends: all_ends(&tokenizer, end_tokens(path, &config)?),
             context_length: config.max_position_embeddings,
             add_bos: tokenizer.adds_bos(),
             patch_size: config.patch_size,
@@ -254,6 +269,14 @@ pub(super) fn read_weights(checkpoint: &Checkpoint, shape: &ModelShape, device: 
     // Every weight of the network was there; there must not be others, of layers that the shape does not know.
     let expected = shape.num_parameters();
     if found == expected { Ok(model) } else { Err(TensorFileError::Damaged { path, problem: format!("it has {found} weights instead of {expected}") }) }
+}
+
+/// The tokens that end a text according to the tokenizer, and those that the directory names besides.
+fn all_ends(tokenizer: &Tokenizer, mut ends: Vec<u32>) -> Vec<u32> {
+    ends.extend(tokenizer.ends_of_text());
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 /// The sizes of the network: of the checkpoint itself, or of the run's plan where an older version did not write them there.

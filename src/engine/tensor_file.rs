@@ -22,6 +22,8 @@ use crate::run::files::open_regular;
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes that are converted at once, a multiple of every number's size: only the result needs the memory of a whole tensor.
 const PIECE_BYTES: usize = 1 << 20;
+/// The square root of the largest f32: the norms square what they read, so no network computes with a larger weight.
+const LARGEST_WEIGHT: f32 = 1.844_674_3e19;
 
 /// Why named tensors could not be written or read.
 #[derive(Debug, Error)]
@@ -41,6 +43,16 @@ pub enum TensorFileError {
         path: PathBuf,
         /// Description of the damage.
         problem: String,
+    },
+    /// A tensor holds a number that no computation survives.
+    #[error("{}: {tensor} holds {value:?}{}", path.display(), if value.is_finite() { ", which is too large to compute with" } else { "" })]
+    Unusable {
+        /// Path of the file.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// The first such number.
+        value: f32,
     },
     /// A tensor could not be copied from the device.
     #[error("cannot read {name} from the device: {problem}")]
@@ -163,8 +175,21 @@ impl TensorFile {
     /// Reads the tensor `name`, which must have shape `dims`, in row-major order.
     ///
     /// # Errors
-    /// As [`TensorFile::check`], and when the file cannot be read.
+    /// As [`TensorFile::check`], when the file cannot be read, and when a number is not finite.
     pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
+        self.read_up_to(f32::MAX, name, dims)
+    }
+
+    /// Reads the tensor `name` as [`TensorFile::read`] does, of a network that is to compute with it.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`], and when a number is so large that its square is infinite.
+    pub fn read_weight(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
+        self.read_up_to(LARGEST_WEIGHT, name, dims)
+    }
+
+    /// Reads a tensor whose numbers all lie between `-limit` and `limit`.
+    fn read_up_to(&mut self, limit: f32, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
         let (format, start, bytes) = self.find(name, dims)?;
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -180,7 +205,10 @@ impl TensorFile {
             decode(piece, format, &mut values);
             left -= piece.len();
         }
-        Ok(values)
+        match values.iter().find(|value| value.is_nan() || value.abs() > limit) {
+            Some(value) => Err(TensorFileError::Unusable { path: self.path.clone(), tensor: name.to_owned(), value: *value }),
+            None => Ok(values),
+        }
     }
 
     /// Format, first byte in the data and number of bytes.

@@ -59,14 +59,7 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     if wish.is_explicit {
         return claim_directory(RunDirectory::new(runs_dir.join(wish.name)), wish.resume);
     }
-    let mut newest = RunDirectory::new(runs_dir.join(wish.name));
-    let mut next = newest.clone();
-    for number in 2_u32.. {
-        if !next.is_run() {
-            break;
-        }
-        newest = std::mem::replace(&mut next, RunDirectory::new(runs_dir.join(format!("{}-{number}", wish.name))));
-    }
+    let (newest, next) = newest_and_next(wish.name, runs_dir);
     let claimed = match ClaimedRun::lock(newest.clone()) {
         Err(HostError::Alive { .. }) if !wish.resume => return Ok(Claim::Alive(newest)),
         Err(_) if is_complete_for_good(&newest) => return if wish.resume { Ok(Claim::Completed(newest)) } else { claim_directory(next, false) },
@@ -83,11 +76,41 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     }
 }
 
+/// The newest of the runs `name`, `name-2`, `name-3` and so on, and the first directory that is free; the same if there is no run.
+fn newest_and_next(name: &str, runs_dir: &Path) -> (RunDirectory, RunDirectory) {
+    let mut newest = None;
+    let mut next = RunDirectory::new(runs_dir.join(name));
+    for number in 2_u32.. {
+        let is_run = next.is_run();
+        if !is_run && !is_occupied(&next) {
+            break;
+        }
+        let following = RunDirectory::new(runs_dir.join(format!("{name}-{number}")));
+        let passed = std::mem::replace(&mut next, following);
+        newest = if is_run { Some(passed) } else { newest };
+    }
+    (newest.unwrap_or_else(|| next.clone()), next)
+}
+
+/// Whether the folder is somebody's who knows nothing of runs, like the texts of `books.toml` in `books`.
+fn is_occupied(directory: &RunDirectory) -> bool {
+    // A start that died early leaves one of these, or a half file.
+    if directory.is_run() || directory.lock().exists() || directory.checkpoints().exists() {
+        return false;
+    }
+    let Ok(entries) = fs::read_dir(directory.path()) else { return false };
+    let is_foreign = |name: &str| !name.starts_with('.') && !name.ends_with(".tmp");
+    entries.flatten().any(|entry| is_foreign(&entry.file_name().to_string_lossy()))
+}
+
 /// Locks `directory` and decides what may be done with it: resume if `resume`, else begin.
 ///
 /// # Errors
-/// As [`claim`]; also when an engine works there.
+/// As [`claim`]; also when an engine works there, and when the folder holds something else than a run.
 pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, HostError> {
+    if is_occupied(&directory) {
+        return Err(HostError::Occupied { path: directory.path().to_owned() });
+    }
     let claimed = match ClaimedRun::lock(directory.clone()) {
         Err(_) if is_complete_for_good(&directory) => {
             return if resume { Ok(Claim::Completed(directory)) } else { Err(HostError::Exists { directory, state: RunState::Completed }) };

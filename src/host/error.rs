@@ -26,6 +26,12 @@ pub enum HostError {
         /// How it ended.
         state: RunState,
     },
+    /// The folder that the run would have holds something else.
+    #[error("{} is not a run directory, but not empty either", path.display())]
+    Occupied {
+        /// Path of the folder.
+        path: PathBuf,
+    },
     /// There is no run to resume.
     #[error("{} is not a run directory", path.display())]
     NoRun {
@@ -69,6 +75,7 @@ impl HostError {
             Self::Alive { directory } => format!("watch it with: patchtui attach {}", shell_word(&directory.name())),
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
             Self::Exists { .. } => "add --resume to continue it, or choose another --name".into(),
+            Self::Occupied { .. } => "choose another --name or another --runs-dir".into(),
             Self::NoRun { .. } => "list all runs with: patchtui runs".into(),
             Self::OtherRun { directory, .. } => {
                 format!("undo the change, or fork a new run with it: patchtui run --from {}", shell_word(&directory.name()))

@@ -411,7 +411,7 @@ fn an_export_that_is_refused_leaves_nothing() {
     let out = folder.join("out");
     let patches = |model: &mut ModelFiles| model.patch_size = PatchSize::new(4).unwrap();
     let error = attempt(&patches, &request(&out)).unwrap_err();
-    assert_eq!(error.to_string(), "books/step-00000007 is a model of patches: its weights come from a stage with patch size 4");
+    assert_eq!(error.to_string(), "books/step-00000007: training stopped in the patch stage (K = 4)");
     assert!(error.hint().contains("--allow-patch-stage") && error.is_user_error());
     fs::create_dir(folder.join("full")).unwrap();
     fs::write(folder.join("full/a"), "").unwrap();

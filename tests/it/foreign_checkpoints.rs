@@ -13,6 +13,7 @@ use patchtui::run::{
     RunEvent, TrainerState,
 };
 
+use crate::models::poison;
 use crate::resume::{tiny_config, train};
 
 /// Trains to the stop after step 4, lets `change` loose on the run, and returns how going on ended.
@@ -114,6 +115,19 @@ fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
     edit("it has no tensor lm_head.weight.exp_avg_sq", |shapes| drop(shapes.remove("lm_head.weight.exp_avg_sq")));
     edit("model.norm.weight.exp_avg has shape [31] instead of [32]", |shapes| drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31])));
     edit("moments instead of", |shapes| drop(shapes.insert("extra.exp_avg".into(), vec![4])));
+}
+
+/// Every byte is what was written: only the numbers tell.
+#[test]
+fn weights_and_moments_of_a_run_that_had_diverged_are_named() {
+    for (file, tensor) in [(MODEL_FILE, "model.norm.weight"), (OPTIMIZER_FILE, "model.norm.weight.exp_avg")] {
+        let (end, _) = going_on_after(|checkpoints| {
+            rewrite(&checkpoints.join("step-00000004"), |_, _, folder| poison(&folder.join(file), tensor, f32::NAN, false));
+        });
+        let error = end.error.unwrap();
+        assert!(end.outcome == Outcome::Failed && error.message.ends_with(&format!("{file}: {tensor} holds NaN")), "{}", error.message);
+        assert!(error.hint.unwrap().starts_with("the run had diverged when it saved this checkpoint"));
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ mod generate;
 #[cfg(feature = "engine")]
 mod golden;
 #[cfg(feature = "engine")]
+mod models;
+#[cfg(feature = "engine")]
 mod open;
 mod plain_lines;
 #[cfg(feature = "engine")]

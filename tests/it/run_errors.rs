@@ -34,6 +34,7 @@ impl Named for HostError {
         match self {
             Self::Alive { .. } => "HostError::Alive",
             Self::Exists { .. } => "HostError::Exists",
+            Self::Occupied { .. } => "HostError::Occupied",
             Self::NoRun { .. } => "HostError::NoRun",
             Self::OtherRun { .. } => "HostError::OtherRun",
             Self::Config(_) => "HostError::Config",
@@ -138,6 +139,7 @@ fn host_errors() -> Vec<HostError> {
         HostError::Exists { directory: run(), state: RunState::Completed },
         HostError::Exists { directory: run(), state: RunState::Crashed },
         HostError::NoRun { path: path() },
+        HostError::Occupied { path: path() },
         HostError::OtherRun { directory: run(), first: change.clone(), more: 0 },
         HostError::OtherRun { directory: run(), first: change, more: 2 },
         HostError::Config(ConfigError::Unreadable { path: path(), error: denied() }),
@@ -188,7 +190,7 @@ fn every_error_of_a_run_says_what_is_wrong_and_what_to_type() {
 #[test]
 fn what_the_user_asked_for_wrongly_exits_2_and_what_broke_exits_1() {
     let codes: Vec<u8> = host_errors().into_iter().map(|error| CommandError::from(error).exit_code).collect();
-    assert_eq!(codes, [2, 2, 2, 2, 2, 2, 2, 1, 1]);
+    assert_eq!(codes, [2, 2, 2, 2, 2, 2, 2, 2, 1, 1]);
     let died = |code: i32| LaunchError::Died { status: ExitStatus::from_raw(code << 8), tail: Vec::new(), log: path() };
     assert_eq!([died(2), died(1)].map(|error| CommandError::from(error).exit_code), [2, 1]);
     let start = [StartError::Lock(LockError::Alive { name: "books".into(), pid: None }), StartError::Thread(denied())];

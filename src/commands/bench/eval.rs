@@ -6,7 +6,6 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::cli::BenchEvalArgs;
-use crate::commands::CommandError;
 use crate::commands::bench::document::FORMAT_VERSION;
 use crate::commands::bench::lines::{folded, milliseconds};
 use crate::commands::bench::peak_memory::PeakMemory;
@@ -14,6 +13,7 @@ use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{plan_steps, prepare_device};
 use crate::commands::bench::{counted, median, print_json};
 use crate::commands::processor::Processor;
+use crate::commands::{CommandError, Runs};
 use crate::data::random_tokens;
 use crate::engine::evaluate::{Validation, token_loss};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
@@ -57,8 +57,8 @@ struct EvalDocument {
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn eval(args: &BenchEvalArgs) -> Result<u8, CommandError> {
-    let (config, mut plan) = plan_steps(&args.config, args.device.as_deref())?;
+pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let (config, mut plan) = plan_steps(&args.config, args.device.as_deref(), runs)?;
     let device = prepare_device(&config, &mut plan)?;
     let context_length = config.training.context_length;
     let sequences = (plan.evaluation_tokens / context_length as u64).max(1);

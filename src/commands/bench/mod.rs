@@ -22,7 +22,7 @@ mod prepare;
 use serde::Serialize;
 
 use crate::cli::{BenchArgs, BenchCommand};
-use crate::commands::CommandError;
+use crate::commands::{CommandError, Runs};
 use crate::report::print;
 use crate::run::sanitize;
 
@@ -30,12 +30,12 @@ use crate::run::sanitize;
 ///
 /// # Errors
 /// When the configuration has no valid plan, the device fails, or the program to compare with is not there.
-pub fn bench(args: BenchArgs) -> Result<u8, CommandError> {
+pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, CommandError> {
     match args.command {
-        Some(BenchCommand::Prepare(args)) => prepare::prepare(&args),
-        Some(BenchCommand::Eval(args)) => eval::eval(&args),
-        Some(BenchCommand::Train(args)) => train::train(&args),
-        None => train::train(&args.train),
+        Some(BenchCommand::Prepare(args)) => prepare::prepare(&args, runs),
+        Some(BenchCommand::Eval(args)) => eval::eval(&args, runs),
+        Some(BenchCommand::Train(args)) => train::train(&args, runs),
+        None => train::train(&args.train, runs),
     }
 }
 

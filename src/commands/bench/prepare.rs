@@ -15,7 +15,7 @@ use crate::commands::bench::lines::folded;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::{counted, print_json};
 use crate::commands::processor::Processor;
-use crate::commands::{CommandError, load_config};
+use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{PrepareRequest, find_files, prepare as prepare_text};
@@ -56,9 +56,9 @@ struct PrepareDocument {
 ///
 /// # Errors
 /// When text or tokenizer cannot be used.
-pub(super) fn prepare(args: &BenchPrepareArgs) -> Result<u8, CommandError> {
+pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, CommandError> {
     let config_args = ConfigArgs { config: args.config.clone().unwrap_or_else(|| "demo".into()), sets: args.sets.clone() };
-    let mut config = load_config(&config_args)?.config;
+    let mut config = load_config(&config_args, runs)?.config;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
     let scratch = ScratchFolder::new()?;

@@ -17,7 +17,7 @@ use crate::commands::model::choose_device;
 use crate::commands::plan::plan_before_preparation;
 use crate::commands::plan_inputs::PlanInputs;
 use crate::commands::processor::Processor;
-use crate::commands::{CommandError, load_config};
+use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Count, DeviceChoice, RunConfig};
 use crate::data::random_tokens;
 use crate::engine::device::ComputeDevice;
@@ -53,8 +53,8 @@ pub(super) struct Planned {
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn train(args: &BenchTrainArgs) -> Result<u8, CommandError> {
-    let planned = Planned::new(args)?;
+pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, CommandError> {
+    let planned = Planned::new(args, runs)?;
     if args.against.is_some() {
         return against::against(args, &planned);
     }
@@ -68,10 +68,10 @@ pub(super) fn train(args: &BenchTrainArgs) -> Result<u8, CommandError> {
 }
 
 impl Planned {
-    fn new(args: &BenchTrainArgs) -> Result<Self, CommandError> {
+    fn new(args: &BenchTrainArgs, runs: &Runs) -> Result<Self, CommandError> {
         let nothing = || CommandError::usage("there is nothing to measure", "name a configuration, like: patchtui bench demo");
         let named = ConfigArgs { config: args.config.clone().ok_or_else(nothing)?, sets: args.sets.clone() };
-        let (config, plan) = plan_steps(&named, args.device.as_deref())?;
+        let (config, plan) = plan_steps(&named, args.device.as_deref(), runs)?;
         let stages = match args.stage.map(NonZeroUsize::get) {
             None => {
                 let mut stages = plan.first_stages_alike();
@@ -95,8 +95,8 @@ impl Planned {
 ///
 /// # Errors
 /// When there is no such configuration, or it has no valid plan.
-pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>) -> Result<(RunConfig, RunPlan), CommandError> {
-    let mut config = load_config(args)?.config;
+pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>, runs: &Runs) -> Result<(RunConfig, RunPlan), CommandError> {
+    let mut config = load_config(args, runs)?.config;
     if let Some(device) = device {
         config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }

@@ -1,9 +1,10 @@
 //! The loop: read, choose, read what was chosen. Several prompts advance together, one row each.
 
-use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::config::PatchSize;
 use crate::data::Random;
+use crate::engine::error::EngineError;
 use crate::engine::generate::Sampling;
 use crate::engine::generate::cache::KeyValueCache;
 use crate::engine::model::{Heads, LlamaForCausalLM};
@@ -59,17 +60,20 @@ impl Generator {
     /// Continues `prompts`, each of at least one token. `heard` is told the index of a prompt and each new token of it.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the device fails, or the network predicts something that is not finite.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
         rules: &GenerationRules<'_>,
         heard: &mut dyn FnMut(usize, u32) -> Verdict,
-    ) -> Result<Vec<Continuation>, ExecutionError> {
+    ) -> Result<Vec<Continuation>, EngineError> {
         let mut sequences: Vec<Sequence> = (0..).zip(prompts).map(|(idx, prompt)| self.begin(idx, prompt, rules)).collect();
         let mut open: Vec<usize> = (0..sequences.len()).filter(|_| rules.max_new_tokens > 0).collect();
         while !open.is_empty() {
             let logits = self.next_logits(&mut sequences, &open)?;
+            if !logits.iter().all(|logit| logit.is_finite()) {
+                return Err(EngineError::NonFinitePrediction);
+            }
             let vocab_size = logits.len() / open.len();
             let mut still_open = Vec::with_capacity(open.len());
             for (mut logits, idx) in logits.chunks(vocab_size).map(<[f32]>::to_vec).zip(open) {
@@ -103,7 +107,7 @@ impl Generator {
     }
 
     /// Reads the newest token of each open sequence. Returns the logits after it, one row of V after the other.
-    fn next_logits(&self, sequences: &mut [Sequence], open: &[usize]) -> Result<Vec<f32>, ExecutionError> {
+    fn next_logits(&self, sequences: &mut [Sequence], open: &[usize]) -> Result<Vec<f32>, EngineError> {
         for idx in open {
             self.read_up_to_last(&mut sequences[*idx]);
         }

@@ -59,12 +59,25 @@ pub enum HuggingFaceError {
         /// What is missing, too much or different.
         problem: String,
     },
+    /// `generation_config.json` does not say how a text ends.
+    #[error("{}: {problem}", path.display())]
+    Generation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file of tensors cannot be read.
     #[error(transparent)]
     Tensors(#[from] TensorFileError),
 }
 
 impl HuggingFaceError {
+    /// Whether the weights are broken, as opposed to what was named or how it was put together.
+    pub fn is_broken_model(&self) -> bool {
+        matches!(self, Self::Tensors(TensorFileError::Unusable { .. }))
+    }
+
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
@@ -75,6 +88,10 @@ impl HuggingFaceError {
             Self::NoTokenizer { .. } => "save a fast tokenizer there: AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)".into(),
             Self::TokenizerTooLarge { .. } => "use the tokenizer that the model was trained with, or add rows with resize_token_embeddings".into(),
             Self::Config(LlamaConfigError::Io { .. }) | Self::NoWeights { .. } => "name a directory that save_pretrained has written".into(),
+            Self::Tensors(TensorFileError::Unusable { .. }) => {
+                "its training had diverged, or its file is damaged: use another copy or an earlier checkpoint".into()
+            }
+            Self::Generation { .. } => "remove the file, or save it again with transformers".into(),
             Self::Index { .. } | Self::OtherTensors { .. } | Self::Tensors(_) => "download or save the directory again".into(),
         }
     }

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::config::{CONFIG_FILE, PatchSize};
+use crate::config::CONFIG_FILE;
 use crate::engine::hugging_face::shards::{write_text, write_weights};
 use crate::engine::hugging_face::tokenizer_files::TokenizerFiles;
-use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, weight_dims};
-use crate::engine::open::{ModelFiles, OpenError, Origin};
+use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError, TOKENIZER_FILE, weight_dims};
+use crate::engine::open::{ModelFiles, OpenError};
+use crate::engine::patch_stage::PatchStage;
 use crate::engine::tensor_header::NumberFormat;
-use crate::run::PlanFile;
-use crate::run::files::{create_directory, read_small, sync_directory};
+use crate::run::files::{create_directory, sync_directory};
 
 /// The format that this version of `transformers` introduced, and that all since then read.
 const TRANSFORMERS_VERSION: &str = "4.34.0";
@@ -58,12 +58,12 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// The model has not been trained on single tokens to the end.
-    #[error("{model} is a model of patches: {reason}")]
+    #[error("{model}: {stage}")]
     PatchStage {
         /// Its short name.
         model: String,
         /// Which stage it is in.
-        reason: String,
+        stage: PatchStage,
     },
     /// A weight does not fit the number format.
     #[error("{tensor} holds {value:?}, which {format} cannot hold")]
@@ -102,10 +102,7 @@ impl ExportError {
     pub fn hint(&self) -> String {
         match self {
             Self::Exists { .. } | Self::NoName { .. } => "give --to a directory that does not exist yet".into(),
-            Self::PatchStage { .. } => {
-                "finish the run first; to export it as it is, add --allow-patch-stage, and feed it averaged patches: as a model of tokens it is of no use"
-                    .into()
-            }
+            Self::PatchStage { .. } => "finish the run first, or add --allow-patch-stage to export it as it is: it is unusable as a token-level LM".into(),
             Self::Overflow { .. } => "use --dtype bf16 or --dtype f32".into(),
             Self::Tokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
             Self::Weights(error) => error.hint(),
@@ -116,7 +113,12 @@ impl ExportError {
 
     /// Whether another request would do.
     pub fn is_user_error(&self) -> bool {
-        !matches!(self, Self::Io { .. })
+        match self {
+            Self::Io { .. } => false,
+            Self::Open(error) => !error.is_broken_model(),
+            Self::Weights(error) => !error.is_broken_model(),
+            _ => true,
+        }
     }
 
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
@@ -130,9 +132,9 @@ impl ExportError {
 /// # Errors
 /// With the reason; nothing is left of an attempt that failed.
 pub fn export(model: &ModelFiles, request: &ExportRequest<'_>) -> Result<ExportReport, ExportError> {
-    let patch_stage = patch_stage(model);
-    if let Some(reason) = patch_stage.as_ref().filter(|_| !request.allow_patch_stage) {
-        return Err(ExportError::PatchStage { model: model.origin.name(), reason: reason.clone() });
+    let patch_stage = model.patch_stage();
+    if let Some(stage) = patch_stage.filter(|_| !request.allow_patch_stage) {
+        return Err(ExportError::PatchStage { model: model.origin.name(), stage });
     }
     let to = request.to;
     let is_free = match fs::read_dir(to) {
@@ -166,7 +168,7 @@ fn write_into(folder: &Path, model: &ModelFiles, request: &ExportRequest<'_>, is
     write_text(&folder.join(TOKENIZER_FILE), &tokenizer.tokenizer)?;
     let documents = [
         (CONFIG_FILE, config_json(model, request.format, is_patch_stage)),
-        ("generation_config.json", generation_json(model)),
+        (GENERATION_FILE, generation_json(model)),
         ("tokenizer_config.json", tokenizer.config),
         ("special_tokens_map.json", tokenizer.special_tokens),
     ];
@@ -220,22 +222,9 @@ fn config_json(model: &ModelFiles, format: NumberFormat, is_patch_stage: bool) -
 }
 
 fn generation_json(model: &ModelFiles) -> Value {
-    let ends = model.tokenizer.ends_of_text();
     json!({
         "bos_token_id": model.tokenizer.bos(),
-        "eos_token_id": if ends.is_empty() { Value::Null } else { ends.into() },
+        "eos_token_id": if model.ends.is_empty() { Value::Null } else { model.ends.clone().into() },
         "transformers_version": TRANSFORMERS_VERSION,
     })
-}
-
-/// Why `model` is not yet a model of single tokens, if it is not.
-fn patch_stage(model: &ModelFiles) -> Option<String> {
-    if model.patch_size != PatchSize::ONE {
-        return Some(format!("its weights come from a stage with patch size {}", model.patch_size));
-    }
-    let Origin::Checkpoint(found) = &model.origin else { return None };
-    let plan = read_small(&found.run.plan()).ok().and_then(|bytes| serde_json::from_slice::<PlanFile>(&bytes).ok())?.plan;
-    let last = plan.stages.iter().rposition(|stage| stage.patch_size == PatchSize::ONE)?;
-    let reached = found.checkpoint.state.stage;
-    (reached < last).then(|| format!("its run is in stage {}, and its last stage of single tokens, {}, has not begun", reached + 1, last + 1))
 }

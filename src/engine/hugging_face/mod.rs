@@ -5,6 +5,7 @@
 
 mod error;
 mod export;
+mod generation;
 mod names;
 mod shards;
 mod tokenizer_files;
@@ -12,6 +13,7 @@ mod weights;
 
 pub use error::HuggingFaceError;
 pub use export::{ExportError, ExportReport, ExportRequest, export};
+pub use generation::end_tokens;
 pub use names::weight_dims;
 pub use weights::WeightFiles;
 
@@ -19,5 +21,7 @@ pub use weights::WeightFiles;
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Which of several files has which tensor.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// How text is generated.
+pub const GENERATION_FILE: &str = "generation_config.json";
 /// The tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";

@@ -20,13 +20,24 @@ const IGNORED_ENDING: &str = ".rotary_emb.inv_freq";
 const TABLE: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
+/// What `PyTorch` puts into the names of tensors of a module that was compiled or distributed and saved without being unwrapped.
+const WRAPPERS: [&str; 4] = ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
 /// Files that hold weights, opened.
 #[derive(Debug)]
 pub struct WeightFiles {
     path: PathBuf,
     files: Vec<TensorFile>,
-    /// The file of each tensor.
-    places: BTreeMap<String, usize>,
+    /// Where each tensor is, by its name without wrappers.
+    places: BTreeMap<String, Place>,
+}
+
+/// Where a tensor is.
+#[derive(Debug)]
+struct Place {
+    file: usize,
+    /// Its name there.
+    name: String,
 }
 
 /// `model.safetensors.index.json`.
@@ -74,7 +85,7 @@ impl WeightFiles {
         let files = names.iter().map(|name| TensorFile::open(&path.join(name))).collect::<Result<Vec<_>, _>>()?;
         let found = Self::of_files(path, files)?;
         for (tensor, file) in &weight_map {
-            if found.places.get(tensor).is_none_or(|idx| found.files[*idx].path() != path.join(file)) {
+            if found.places.get(&unwrapped(tensor)).is_none_or(|place| found.files[place.file].path() != path.join(file)) {
                 return Err(problem(format!("{tensor} is not in {file}")));
             }
         }
@@ -85,8 +96,13 @@ impl WeightFiles {
         let mut places = BTreeMap::new();
         for (idx, file) in files.iter().enumerate() {
             for name in file.names() {
-                if places.insert(name.clone(), idx).is_some() {
-                    return Err(HuggingFaceError::OtherTensors { path: path.to_owned(), problem: format!("two of its files have a tensor {name}") });
+                if let Some(other) = places.insert(unwrapped(name), Place { file: idx, name: name.clone() }) {
+                    let problem = if other.file == idx {
+                        format!("{} and {name} are the same tensor", other.name)
+                    } else {
+                        format!("two of its files have a tensor {name}")
+                    };
+                    return Err(HuggingFaceError::OtherTensors { path: path.to_owned(), problem });
                 }
             }
         }
@@ -100,7 +116,8 @@ impl WeightFiles {
     pub fn check(&mut self, shape: &ModelShape) -> Result<(), HuggingFaceError> {
         let expected = weight_dims(shape);
         for (name, dims) in &expected {
-            self.file_of(name)?.check(name, dims)?;
+            let place = self.place_of(name)?;
+            self.files[place.file].check(&place.name, dims)?;
         }
         let expected: BTreeSet<&String> = expected.iter().map(|(name, _)| name).collect();
         let is_tied_head = |name: &str| shape.tie_word_embeddings && name == HEAD;
@@ -122,10 +139,10 @@ impl WeightFiles {
     /// Reads the tensor `name`, which must have shape `dims`.
     ///
     /// # Errors
-    /// When it is missing, has another shape, or cannot be read.
+    /// When it is missing, has another shape, cannot be read, or holds a number that no network can compute with.
     pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, HuggingFaceError> {
         match self.places.get(name) {
-            Some(idx) => Ok(self.files[*idx].read(name, dims)?),
+            Some(place) => Ok(self.files[place.file].read_weight(&place.name, dims)?),
             None => Err(self.missing(name)),
         }
     }
@@ -140,8 +157,8 @@ impl WeightFiles {
         self.files.len()
     }
 
-    fn file_of(&self, name: &str) -> Result<&TensorFile, HuggingFaceError> {
-        self.places.get(name).map(|idx| &self.files[*idx]).ok_or_else(|| self.missing(name))
+    fn place_of(&self, name: &str) -> Result<&Place, HuggingFaceError> {
+        self.places.get(name).ok_or_else(|| self.missing(name))
     }
 
     fn missing(&self, name: &str) -> HuggingFaceError {
@@ -151,6 +168,12 @@ impl WeightFiles {
     fn other(&self, problem: String) -> HuggingFaceError {
         HuggingFaceError::OtherTensors { path: self.path.clone(), problem }
     }
+}
+
+/// The name of a tensor without what wraps its modules: `_orig_mod.model.norm.weight` is `model.norm.weight`.
+fn unwrapped(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    parts.join(".")
 }
 
 /// Whether `name` is one plain file name, which cannot lead out of its directory.

@@ -17,7 +17,8 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>
         best!({
             for ((row, out), inverse) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(inverse_rms) {
                 let mean_square = sum([row], |[x]| x * x) / width as f32;
-                *inverse = 1.0 / (mean_square + epsilon as f32).sqrt();
+                // Of an infinite mean square this would be 0, and the row of zeros would pass for a healthy one.
+                *inverse = if mean_square.is_finite() { 1.0 / (mean_square + epsilon as f32).sqrt() } else { f32::NAN };
                 for ((out, x), w) in out.iter_mut().zip(row).zip(weight) {
                     *out = x * *inverse * w;
                 }

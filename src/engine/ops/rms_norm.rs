@@ -26,7 +26,9 @@ pub fn forward(rows: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>,
     }
     let values = wide(rows.clone());
     let mean_square = values.clone().square().mean_dim(1); // [N, 1]
-    let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip(); // [N, 1]
+    // Of an infinite mean square the inverse would be 0, and the row of zeros would pass for a healthy one: this is NaN then, else 0.
+    let overflow = mean_square.clone().sub(mean_square.clone()); // [N, 1]
+    let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip() + overflow; // [N, 1]
     let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
     (to_type(out, rows.dtype()), Saved { rows, inverse_rms })
 }
@@ -58,6 +60,17 @@ pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, around: Opti
 mod tests {
     use super::*;
     use crate::engine::ops::testing::{assert_same, dtypes, noise, recorded};
+
+    #[test]
+    fn a_row_whose_squares_overflow_is_not_taken_for_zeros() {
+        for (dtype, huge) in dtypes().into_iter().zip([3e38, 1e200]) {
+            let rows = noise([3, 6], 1, dtype);
+            let rows = rows.clone().slice_assign([1..2, 0..6], rows.narrow(0, 1, 1).mul_scalar(huge));
+            let (out, _) = forward(rows, &noise([1, 6], 2, dtype), 1e-6);
+            let values: Vec<f64> = out.to_data().iter::<f64>().collect();
+            assert_eq!(values.chunks(6).map(|row| row.iter().all(|value| value.is_finite())).collect::<Vec<_>>(), [true, false, true], "{dtype:?}");
+        }
+    }
 
     #[test]
     fn gradients_are_those_that_burn_derives() {

@@ -87,7 +87,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
-        tokenizer_vocab_size: prepared.tokenizer.vocab_size(),
+        tokenizer_vocab_size: prepared.tokenizer.rows_for(job.config.model.vocab_size),
         train_tokens: Some(prepared.train.len()),
         entropy_rate: prepared.entropy_rate,
         device_is_cpu: device.is_cpu,
@@ -200,7 +200,8 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
         (TextSource::Generated(_), Budget::Epochs(_)) => Ok(GENERATED_TOKENS),
         (TextSource::Generated(_), _) => {
             let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-            let corpus = Corpus { tokenizer_vocab_size: tokenizer.vocab_size(), train_tokens: None, entropy_rate: None, device_is_cpu: true };
+            let corpus =
+                Corpus { tokenizer_vocab_size: tokenizer.rows_for(config.model.vocab_size), train_tokens: None, entropy_rate: None, device_is_cpu: true };
             Ok(RunPlan::new(config, &corpus)?.cost.tokens)
         }
     }

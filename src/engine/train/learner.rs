@@ -95,8 +95,11 @@ impl Learner {
 
     /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
     fn guard(&mut self, measured: &Measured, step: u64) -> Result<Option<Tensor<1, Bool>>, EngineError> {
-        if self.is_cpu {
+        // On a GPU, too, the first numbers are read: they tell weights that were never usable from training that diverged.
+        if self.is_cpu || step == 1 {
             measured.read()?.check_finite(step)?;
+        }
+        if self.is_cpu {
             return Ok(None);
         }
         let broken = (measured.loss.clone() + measured.norm.clone()).is_finite().bool_not();

@@ -205,7 +205,15 @@ impl Measuring {
                 })
             }
         };
-        let Some(continuations) = self.workers.run(job).transpose()? else { return Ok(Measurement::LeftOut) };
+        let continuations = match self.workers.run(job).transpose() {
+            // The next update says why, and ends the run.
+            Err(error @ EngineError::NonFinitePrediction) => {
+                self.events.send(RunEvent::Warning(Warning { message: format!("no samples were generated: {error}") }));
+                return Ok(Measurement::Made(()));
+            }
+            continuations => continuations?,
+        };
+        let Some(continuations) = continuations else { return Ok(Measurement::LeftOut) };
         if self.workers.stop.is_raised() {
             return Ok(Measurement::LeftOut);
         }

@@ -83,9 +83,10 @@ fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trai
 fn poison(trainer: &mut Trainer) {
     trainer.learner().change_model(|mut model| {
         let table = &mut model.model.embed_tokens.weight.values;
-        let nan = Tensor::<2>::full([1, table.dims()[1]], f32::NAN, &table.device());
+        // A weight that is saved and loaded, and whose squares add up to infinity.
+        let huge = Tensor::<2>::full([1, table.dims()[1]], 1.8e19, &table.device());
         let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
-        *table = table.clone().select_assign(0, row, nan, burn::tensor::IndexingUpdateOp::Add);
+        *table = table.clone().select_assign(0, row, huge, burn::tensor::IndexingUpdateOp::Add);
         model
     });
 }

@@ -1,0 +1,31 @@
+//! Which tokens end a text: `generation_config.json`, or else `config.json`, says so, as `transformers` reads them.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::config::{LlamaConfig, token_ids};
+use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError};
+use crate::run::files::read_small;
+
+/// The tokens that the directory at `path` names as the ends of a text; `config` is its `config.json`.
+///
+/// Ids without a row in the embedding table are never generated, and are not returned.
+///
+/// # Errors
+/// When `generation_config.json` is there and cannot be read, or names something that is no token id.
+pub fn end_tokens(path: &Path, config: &LlamaConfig) -> Result<Vec<u32>, HuggingFaceError> {
+    let path = path.join(GENERATION_FILE);
+    let problem = |problem: String| HuggingFaceError::Generation { path: path.clone(), problem };
+    let named = match read_small(&path) {
+        Ok(bytes) => {
+            let fields: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| problem(format!("it is not a JSON object: {error}")))?;
+            token_ids("eos_token_id", fields.get("eos_token_id")).map_err(problem)?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(problem(error.to_string())),
+    };
+    let ends = if named.is_empty() { config.eos_token_ids.clone() } else { named };
+    Ok(ends.into_iter().filter(|id| (*id as usize) < config.vocab_size).collect())
+}
