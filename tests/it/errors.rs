@@ -392,6 +392,6 @@ fn every_error_of_the_plan_is_said_in_words() {
 #[test]
 fn every_error_of_the_data_is_said_in_words() {
     let table: Vec<_> = reading_errors().into_iter().chain(other_data_errors()).collect();
-    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 24);
+    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 25);
     check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
 }
