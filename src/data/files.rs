@@ -166,7 +166,7 @@ fn other_than_a_file(kind: FileType) -> Option<&'static str> {
 
 /// Whether bytes are anything but text with a fault: more than one in a hundred is zero.
 fn is_binary(head: &[u8]) -> bool {
-    let zeros = head.iter().filter(|byte| **byte == 0).count();
+    let zeros: usize = head.iter().map(|byte| usize::from(*byte == 0)).sum();
     zeros > 8 && zeros * 100 > head.len()
 }
 

@@ -115,7 +115,7 @@ impl<'a> Joiner<'a> {
                 return Ok(Pending { text: next.piece.text, ids: next.ids, skip, target: None });
             }
             if before.text.len() >= MAX_JOINED_BYTES {
-                return self.cut(before, next);
+                return self.cut(&before, &next);
             }
             // Twice as much each time, so that a text without a seam is encoded about twice in all.
             before.target = Some((2 * before.text.len()).min(MAX_JOINED_BYTES));
@@ -135,7 +135,7 @@ impl<'a> Joiner<'a> {
     }
 
     /// Cuts in the middle of the window.
-    fn cut(&mut self, before: Pending, next: EncodedPiece) -> Result<Pending, DataError> {
+    fn cut(&mut self, before: &Pending, next: &EncodedPiece) -> Result<Pending, DataError> {
         self.hard_cuts += 1;
         let middle = next.piece.text.floor_char_boundary(next.piece.overlap / 2);
         let end = before.text.len() - (next.piece.overlap - middle);

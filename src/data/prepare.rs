@@ -345,12 +345,12 @@ impl<'a> Inputs<'a> {
             }
             let writer = TokenWriter::create(&building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
-            let encoded = match files {
+            let outcome = match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
                 None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
             };
             report.files += files.as_ref().map_or(0, Vec::len) as u64;
-            streams.push(report.add_encoded(encoded));
+            streams.push(report.add_encoded(outcome));
         }
         report.add(reader.finish()?);
         self.check_losses(&report.losses)?;
@@ -543,7 +543,15 @@ mod tests {
             shuffle: true,
             block_tokens: None,
         };
-        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache"), trained_on: None, rules: TextRules::Current };
+        let request = PrepareRequest {
+            data: &config,
+            seed: 1,
+            generated_tokens: 0,
+            block_tokens: 8,
+            cache: Path::new("/cache"),
+            trained_on: None,
+            rules: TextRules::Current,
+        };
         let inputs = Inputs::find(&config).unwrap();
         // 1002 tokens of two bytes, and a twentieth on top.
         assert_eq!(inputs.check_space(&request, 2104).unwrap(), None);

@@ -173,8 +173,9 @@ fn a_folder_s_other_files_are_passed_over_and_named() {
     fs::create_dir(&folder).unwrap();
     let texts = [("a.txt", "some text"), ("b.ndjson", "{\"text\": \"of records\"}"), ("e.txt", "")];
     let others = ["README.md", "requirements.txt", "dataset_info.json", "c.jsonl.xz", "t.csv", "u.csv", "Makefile", "x.zip"];
-    texts.iter().for_each(|(name, content)| fs::write(folder.join(name), content).unwrap());
-    others.iter().for_each(|name| fs::write(folder.join(name), "other text").unwrap());
+    for (name, content) in texts.into_iter().chain(others.map(|name| (name, "other text"))) {
+        fs::write(folder.join(name), content).unwrap();
+    }
     fs::write(folder.join("mine.json"), WITH_MARKS).unwrap();
     let prepared = work.prepare(&work.config(&["d"])).unwrap();
     let ids = [all(&prepared.train), all(&prepared.validation)].concat();

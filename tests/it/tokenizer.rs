@@ -126,7 +126,8 @@ fn the_paper_s_test_set_has_335_748_llama_tokens() {
         shuffle: false,
         block_tokens: None,
     };
-    let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 2048, cache: cache.path(), trained_on: None, rules: TextRules::Current };
+    let request =
+        PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 2048, cache: cache.path(), trained_on: None, rules: TextRules::Current };
     let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(prepared.train.len() + prepared.validation.len(), 335_748);
     assert_eq!(prepared.report.documents, 62);

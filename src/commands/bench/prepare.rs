@@ -64,7 +64,15 @@ pub(super) fn prepare(args: &BenchPrepareArgs) -> Result<u8, CommandError> {
     let scratch = ScratchFolder::new()?;
     let source = choose_text(args, &mut config, scratch.path())?;
     let cache = scratch.path().join("cache");
-    let request = PrepareRequest { data: &config.data, seed: config.seed, generated_tokens: 0, block_tokens: 1, cache: &cache, trained_on: None, rules: TextRules::Current };
+    let request = PrepareRequest {
+        data: &config.data,
+        seed: config.seed,
+        generated_tokens: 0,
+        block_tokens: 1,
+        cache: &cache,
+        trained_on: None,
+        rules: TextRules::Current,
+    };
     let started = Instant::now();
     let prepared = prepare_text(&request, &mut |_, _, _| ControlFlow::Continue(()))?;
     let seconds = started.elapsed().as_secs_f64();

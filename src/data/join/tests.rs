@@ -127,7 +127,9 @@ fn bpe(extra: &Value) -> Tokenizer {
     };
     add("<unk>".into());
     characters().into_iter().chain(['\u{2581}', '\u{120}', '\u{10a}']).for_each(|character| add(character.to_string()));
-    merges.iter().for_each(|merge| add(merge.replace(' ', "")));
+    for merge in merges {
+        add(merge.replace(' ', ""));
+    }
     let mut json =
         json!({ "version": "1.0", "added_tokens": [], "model": { "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "vocab": vocab, "merges": merges } });
     for (key, value) in extra.as_object().unwrap() {

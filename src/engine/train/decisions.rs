@@ -9,9 +9,7 @@ use crate::run::Decision;
 const HASH_DIGITS: usize = 16;
 
 /// The decisions of a run, most important first. `device_reason`: why this device, if nobody named it.
-///
-/// `text_notes` say what was passed over or changed when the text was read.
-pub(super) fn decisions(facts: &RunFacts, text_notes: &[String], device_reason: Option<&str>) -> Vec<Decision> {
+pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<Decision> {
     let (config, plan) = (&facts.config, &facts.plan);
     let stages = &plan.stages;
     let lines = [
@@ -53,8 +51,7 @@ pub(super) fn decisions(facts: &RunFacts, text_notes: &[String], device_reason: 
     });
     let fork = facts.fork.get().map(|fork| ("fork", format!("weights, optimizer state and position of step {} of the run {}", fork.step, fork.run)));
     let device = device_reason.map(|reason| ("device", reason.to_owned()));
-    let text = text_notes.iter().map(|note| ("text", note.clone()));
-    lines.into_iter().chain(text).chain(start).chain(fork).chain(device).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+    lines.into_iter().chain(start).chain(fork).chain(device).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
 }
 
 fn precision(precision: Precision) -> &'static str {
@@ -79,7 +76,7 @@ fn switch(plan: &RunPlan) -> String {
 fn documents(config: &RunConfig) -> String {
     let mark = |on: bool, name: &str| format!("{name} {}", if on { "on" } else { "off" });
     format!(
-        "{}, {}; packed into one stream, patches and sequences straddle documents, no document mask; tokenized in parts above {} words, with the tokens of the whole document",
+        "{}, {}; packed into one stream, patches and sequences straddle documents, no document mask; tokenized in parts above {} words",
         mark(config.data.add_bos, "BOS"),
         mark(config.data.add_eos, "EOS"),
         config.data.max_document_words.0

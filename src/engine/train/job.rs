@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
-use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
+use crate::data::{BlockOrder, Loader, PrepareReport, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::faults::guarded;
@@ -125,11 +125,10 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         device: workers.device.description.clone(),
         threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
-        decisions: decisions(&facts, &prepared.report.notes, device_reason.as_deref()),
+        decisions: decisions(&facts, device_reason.as_deref()),
         plan: plan.into(),
     })));
-    report_remarks(plan, events);
-    prepared.report.warnings().into_iter().for_each(warn);
+    report_remarks(plan, &prepared.report, events);
     if prepared.text_has_changed {
         warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
     }
@@ -239,10 +238,10 @@ fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     }
 }
 
-/// What the plan tells the user.
-fn report_remarks(plan: &RunPlan, events: &EventSender) {
-    let warnings = plan.warnings.iter().cloned().map(|message| RunEvent::Warning(Warning { message }));
-    let notes = plan.notes.iter().cloned().map(|message| RunEvent::Note(Note { message }));
+/// What plan and text tell the user.
+fn report_remarks(plan: &RunPlan, text: &PrepareReport, events: &EventSender) {
+    let warnings = plan.warnings.iter().cloned().chain(text.warnings()).map(|message| RunEvent::Warning(Warning { message }));
+    let notes = plan.notes.iter().chain(&text.notes).cloned().map(|message| RunEvent::Note(Note { message }));
     warnings.chain(notes).for_each(|event| events.send(event));
 }
 
