@@ -7,7 +7,7 @@ use crate::commands::capacity::check_memory;
 use crate::commands::machine::available_memory;
 use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
-use crate::data::{Inputs, PrepareRequest};
+use crate::data::{Inputs, PrepareRequest, TextRules};
 use crate::plan::block_tokens;
 use crate::run::{Checkpoints, RunDirectory};
 use crate::tasks::Suite;
@@ -35,7 +35,8 @@ pub enum Foreground {
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
     let is_cpu = check_device(config)?;
     check_initial_weights(config, directory)?;
-    let inputs = Inputs::find(&config.data)?;
+    let rules = Checkpoints::new(directory, 0).text_rules().and_then(TextRules::of_version).unwrap_or_default();
+    let inputs = Inputs::find_by(&config.data, rules)?;
     let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
     let mut warnings = Vec::new();
     if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
@@ -49,6 +50,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
         block_tokens: block_tokens(config)?,
         cache: &token_cache(directory),
         trained_on: trained_on.as_deref(),
+        rules,
     };
     warnings.extend(inputs.check_sizes(&request)?);
     Suite::load(&config.tasks.names, config.tasks.data.as_deref(), config.tasks.limit)?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::GenerateArgs;
 use crate::commands::model::{choose_device, open_model};
 use crate::commands::{CommandError, Runs};
-use crate::data::GrowingText;
+use crate::data::{GrowingText, TextFault, text_of_bytes};
 use crate::engine::generate::{Continuation, GenerationRules, Generator, Sampling, Verdict};
 use crate::engine::{EngineError, LoadedModel};
 use crate::report::{Output, stdout, warn};
@@ -67,8 +67,12 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
 /// The texts to continue: those of the command line, of a file, or the standard input.
 fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
     if let Some(path) = &args.prompt_file {
-        let text =
-            if path == Path::new("-") { read_stdin()? } else { fs::read_to_string(path).map_err(|error| unreadable(&path.display().to_string(), &error))? };
+        let text = if path == Path::new("-") {
+            read_stdin()?
+        } else {
+            let name = path.display().to_string();
+            text_of(&name, &fs::read(path).map_err(|error| unreadable(&name, &error))?)?
+        };
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let is_json = path.extension().is_some_and(|ending| ending == "jsonl");
         let prompts = lines.map(|(idx, line)| if is_json { json_prompt(path, idx + 1, line) } else { Ok(line.to_owned()) }).collect::<Result<Vec<_>, _>>()?;
@@ -89,9 +93,17 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
 }
 
 fn read_stdin() -> Result<String, CommandError> {
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map_err(|error| unreadable("the standard input", &error))?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable("the standard input", &error))?;
+    text_of("the standard input", &bytes)
+}
+
+/// The text of a file of prompts, read as the text of training is.
+fn text_of(what: &str, bytes: &[u8]) -> Result<String, CommandError> {
+    text_of_bytes(bytes).map_err(|(offset, fault)| {
+        let hint = if fault == TextFault::NotUtf8 { "prompts are UTF-8 text" } else { "convert it first: iconv -f UTF-16 -t UTF-8" };
+        CommandError::usage(format!("{what} cannot be read: {fault} at byte {offset}"), hint)
+    })
 }
 
 fn unreadable(what: &str, error: &io::Error) -> CommandError {

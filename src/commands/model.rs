@@ -6,7 +6,7 @@ use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::{LoadedModel, ModelFiles, Origin};
-use crate::report::warn;
+use crate::report::{tell, warn};
 
 /// Finds the device that `--device` names, the default if it is left out.
 ///
@@ -25,6 +25,7 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
 pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Result<LoadedModel, CommandError> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
     warn_about_rejected(&loaded.files.origin);
+    loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));
     Ok(loaded)
 }
 
@@ -35,6 +36,7 @@ pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Resu
 pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, CommandError> {
     let found = ModelFiles::find(&find_checkpoint(checkpoint, runs)?)?;
     warn_about_rejected(&found.origin);
+    found.tokenizer.notes().iter().for_each(|note| tell(note));
     Ok(found)
 }
 

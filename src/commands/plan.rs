@@ -13,7 +13,7 @@ use crate::commands::plan_lines::lines;
 use crate::commands::plan_speed::{Measured, measure};
 use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Budget, DeviceChoice, LoadedConfig, RunConfig, TextSource};
-use crate::data::{Inputs, PrepareRequest, Tokenizer, grammar::Grammar};
+use crate::data::{Inputs, PrepareRequest, TextRules, Tokenizer, grammar::Grammar};
 use crate::plan::{Corpus, GENERATED_TOKENS, PlanError, RunPlan, block_tokens};
 use crate::report::print;
 use crate::run::{RunDirectory, sanitize, sanitize_line};
@@ -73,6 +73,7 @@ fn check_text(config: &RunConfig, plan: &RunPlan, directory: &RunDirectory) -> R
         block_tokens: plan.block_tokens,
         cache: &token_cache(directory),
         trained_on: None,
+        rules: TextRules::Current,
     };
     let warning = Inputs::find(&config.data)?.check_sizes(&request)?;
     Suite::load(&config.tasks.names, config.tasks.data.as_deref(), config.tasks.limit)?;

@@ -254,5 +254,9 @@ fn read_limited(path: &Path) -> io::Result<String> {
     }
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if read as u64 > MAX_BYTES { Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than such a file can be")) } else { Ok(text) }
+    if read as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than such a file can be"));
+    }
+    // Some editors put a byte order mark in front.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

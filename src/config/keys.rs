@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = &[
     key("data.text_field", ValueKind::Text, "Field of a JSON record that holds the text.").default("\"text\"").identity(),
     key("data.add_bos", ValueKind::Flag, "Put a begin-of-text token before each document.").default("true").identity(),
     key("data.add_eos", ValueKind::Flag, "Put an end-of-text token after each document.").default("false").identity(),
-    key("data.max_document_words", ValueKind::Count, "Documents with more words are split; no text is lost.").default("10000").identity(),
+    key("data.max_document_words", ValueKind::Count, "Documents with more words are tokenized in parts; the tokens are those of the whole document.").default("10000").identity(),
     key(
         "data.max_bad_records",
         ValueKind::Number(Range::Fraction),
@@ -98,6 +98,12 @@ pub const KEYS: &[Key] = &[
     )
     .default("0.01")
     .identity(),
+    key(
+        "data.max_lost_text",
+        ValueKind::Number(Range::Fraction),
+        "Largest share of text that the tokenizer loses: dropped characters, unknown tokens, control tokens spelled in the text. With more, preparing the text fails.",
+    )
+    .default("0.05"),
     key("data.shuffle", ValueKind::Flag, "Read the blocks of the text in random order, reshuffled in each epoch.").default("true").identity(),
     key(
         "data.block_tokens",

@@ -106,15 +106,23 @@ pub struct DataConfig {
     pub add_bos: bool,
     /// Put an end-of-text token after each document.
     pub add_eos: bool,
-    /// Longer documents are split, without losing a byte.
+    /// Longer documents are tokenized in parts; the ids are those of the whole document.
     pub max_document_words: Count,
     /// Largest share of broken records; they are skipped and reported. Above it preparation fails; 0 allows none.
     pub max_bad_records: f64,
+    /// Largest share of text that the tokenizer loses; above it preparation fails.
+    #[serde(default = "default_max_lost_text")]
+    pub max_lost_text: f64,
     /// Whether blocks are read in a random order.
     pub shuffle: bool,
     /// Tokens of a block of the data order; absent: the smallest that all stages can cut up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_tokens: Option<Count>,
+}
+
+/// Runs of older versions did not say it.
+fn default_max_lost_text() -> f64 {
+    0.05
 }
 
 /// Generator of synthetic text.

@@ -3,6 +3,9 @@
 //! Knows plain text, JSON records and where to cut a long document; never tokens. A file is streamed: memory holds one record
 //! or a few pieces. Start at [`DocumentReader::read`].
 
+mod json;
+mod split;
+
 use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
@@ -10,13 +13,15 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::DeserializeSeed;
 use serde_json::Value;
 
-use crate::data::{DataError, SourceFile, TextFault, TextFormat};
+use crate::data::documents::json::{Elements, Lenient, first_visible, is_spread, parse, skip_byte_order_mark, without_place};
+use crate::data::documents::split::{Pieces, Splitter};
+use crate::data::text::TextDecoder;
+use crate::data::{DataError, SourceFile, TextFormat, TextRules};
 
-/// A word of this many bytes is taken for text without spaces, and a piece never holds more bytes per word on average.
-const MAX_BYTES_PER_WORD: u64 = 64;
+pub use split::Piece;
 
 /// How files are split into documents.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +32,10 @@ pub struct DocumentOptions {
     pub max_document_words: u64,
     /// Share of broken records that is skipped; 0 means that the first one is an error.
     pub max_bad_records: f64,
+    /// Bytes that two pieces share on each side of the cut between them; with 0 each piece is a document of its own.
+    pub reach: usize,
+    /// Rules by which a file is read.
+    pub rules: TextRules,
 }
 
 /// A record without usable text.
@@ -59,16 +68,40 @@ pub struct ReadReport {
     pub empty_records: u64,
     /// The first record without usable text.
     pub first_bad_record: Option<BadRecord>,
+    /// Carriage returns of text files that were read as line feeds.
+    pub carriage_returns: u64,
+    /// Text files that had some.
+    pub files_with_carriage_returns: u64,
 }
 
 /// Receives pieces of documents in order, with the number of bytes of the file that were read so far.
-pub(crate) type PieceSink<'a> = dyn FnMut(String, u64) -> Result<(), DataError> + 'a;
+pub(crate) type PieceSink<'a> = dyn FnMut(Piece, u64) -> Result<(), DataError> + 'a;
 
 /// Reads documents out of files and counts records, documents and bytes.
 #[derive(Debug)]
 pub struct DocumentReader {
     options: DocumentOptions,
     report: ReadReport,
+}
+
+impl ReadReport {
+    /// What was skipped or changed, one sentence each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(first) = &self.first_bad_record {
+            notes.push(format!("skipped {} of {} records as unusable; the first is {first}", self.bad_records, self.records));
+        }
+        if self.empty_records > 0 {
+            notes.push(format!("skipped {} of {} records without text", self.empty_records, self.records));
+        }
+        if self.carriage_returns > 0 {
+            let files = self.files_with_carriage_returns;
+            let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
+            notes.push(format!("read {} carriage returns of {files} as line feeds, as Python's text mode does", self.carriage_returns));
+        }
+        notes
+    }
 }
 
 impl DocumentReader {
@@ -89,16 +122,26 @@ impl DocumentReader {
         let mut sink = |piece| sink(piece, bytes.get());
         match file.format {
             TextFormat::Plain => self.read_plain(&file.path, &mut reader, &mut sink),
+            TextFormat::JsonLines if self.is_spread(file)? => self.read_spread(&file.path, &mut reader, &mut sink),
             TextFormat::JsonLines => self.read_lines(&file.path, &mut reader, &mut sink),
             TextFormat::Json => {
                 skip_byte_order_mark(&mut reader).map_err(|error| DataError::reading(&file.path, error))?;
                 match first_visible(&mut reader) {
                     Ok(Some(b'[')) => self.read_array(&file.path, &mut reader, &mut sink),
+                    Ok(_) if self.is_spread(file)? => self.read_spread(&file.path, &mut reader, &mut sink),
                     Ok(_) => self.read_lines(&file.path, &mut reader, &mut sink),
                     Err(error) => Err(DataError::reading(&file.path, error)),
                 }
             }
         }
+    }
+
+    fn is_current(&self) -> bool {
+        self.options.rules > TextRules::First
+    }
+
+    fn is_spread(&self, file: &SourceFile) -> Result<bool, DataError> {
+        Ok(self.is_current() && is_spread(&file.path)?)
     }
 
     /// Counts of what was read so far.
@@ -121,37 +164,23 @@ impl DocumentReader {
         }
     }
 
-    fn read_plain(&mut self, path: &Path, reader: &mut impl Read, sink: &mut dyn FnMut(String) -> Result<(), DataError>) -> Result<(), DataError> {
-        let mut splitter = Splitter::new(self.options.max_document_words);
+    fn read_plain(&mut self, path: &Path, reader: &mut impl Read, sink: &mut Pieces<'_>) -> Result<(), DataError> {
+        let (mut splitter, mut decoder) = (self.splitter(), TextDecoder::new(self.options.rules));
         let mut chunk = Vec::new();
-        // Bytes before `chunk`.
-        let mut offset = 0;
         loop {
             let read = reader.by_ref().take(1 << 18).read_to_end(&mut chunk).map_err(|error| DataError::reading(path, error))?;
-            let not_text = |at: usize, fault| DataError::NotText { path: path.to_owned(), offset: offset + at as u64, fault };
-            let (text, rest) = match std::str::from_utf8(&chunk) {
-                Ok(text) => (text, 0),
-                // A chunk may end inside a character, the file may not.
-                Err(error) if error.error_len().is_none() && read > 0 => {
-                    let valid = error.valid_up_to();
-                    (std::str::from_utf8(&chunk[..valid]).unwrap_or_default(), chunk.len() - valid)
-                }
-                Err(error) => return Err(not_text(error.valid_up_to(), TextFault::NotUtf8)),
-            };
-            if let Some(at) = text.bytes().position(|byte| byte == 0) {
-                return Err(not_text(at, TextFault::Nul));
-            }
-            splitter.push(text, sink)?;
-            offset += text.len() as u64;
-            chunk.drain(..chunk.len() - rest);
+            let not_text = |(offset, fault)| DataError::NotText { path: path.to_owned(), offset: offset as u64, fault };
+            splitter.push(&decoder.decode(&mut chunk, read == 0).map_err(not_text)?, sink)?;
             if read == 0 {
                 break;
             }
         }
+        self.report.carriage_returns += decoder.carriage_returns;
+        self.report.files_with_carriage_returns += u64::from(decoder.carriage_returns > 0);
         self.end_document(splitter, sink)
     }
 
-    fn read_lines(&mut self, path: &Path, reader: &mut impl BufRead, sink: &mut dyn FnMut(String) -> Result<(), DataError>) -> Result<(), DataError> {
+    fn read_lines(&mut self, path: &Path, reader: &mut impl BufRead, sink: &mut Pieces<'_>) -> Result<(), DataError> {
         skip_byte_order_mark(reader).map_err(|error| DataError::reading(path, error))?;
         let mut line = Vec::new();
         for number in 1.. {
@@ -162,13 +191,15 @@ impl DocumentReader {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let text = serde_json::from_slice(&line).map_err(|error| without_place(&error)).and_then(|record| self.text_of(record));
+            let text = parse(&line, self.is_current()).and_then(|record| self.text_of(record));
             self.take_record(text, sink, |reason| BadRecord { path: path.to_owned(), record: number, is_line: true, reason })?;
         }
         Ok(())
     }
 
-    fn read_array(&mut self, path: &Path, reader: &mut impl BufRead, sink: &mut dyn FnMut(String) -> Result<(), DataError>) -> Result<(), DataError> {
+    fn read_array(&mut self, path: &Path, reader: &mut impl Read, sink: &mut Pieces<'_>) -> Result<(), DataError> {
+        // The first rules took a file with NaN for broken, and so no run has one.
+        let reader = BufReader::new(Lenient::new(reader));
         let mut failure = None;
         let mut number = 0;
         let mut take = |record: Value| {
@@ -181,11 +212,23 @@ impl DocumentReader {
         match (failure, read) {
             (Some(failure), _) => Err(failure),
             (None, Ok(())) => Ok(()),
-            (None, Err(error)) if error.is_io() => Err(DataError::reading(path, error.into())),
-            (None, Err(error)) => {
-                Err(DataError::BrokenJson { path: path.to_owned(), line: error.line(), column: error.column(), reason: without_place(&error) })
-            }
+            (None, Err(error)) => Err(broken_json(path, error)),
         }
+    }
+
+    /// Reads records that are spread over several lines each.
+    fn read_spread(&mut self, path: &Path, reader: &mut impl BufRead, sink: &mut Pieces<'_>) -> Result<(), DataError> {
+        skip_byte_order_mark(reader).map_err(|error| DataError::reading(path, error))?;
+        let records = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(reader))).into_iter::<Value>();
+        for (number, record) in (1..).zip(records) {
+            let text = self.text_of(record.map_err(|error| broken_json(path, error))?);
+            self.take_record(text, sink, |reason| BadRecord { path: path.to_owned(), record: number, is_line: false, reason })?;
+        }
+        Ok(())
+    }
+
+    fn splitter(&self) -> Splitter {
+        Splitter::new(self.options.max_document_words, self.options.reach)
     }
 
     /// The text of one record, or what is wrong with it.
@@ -205,12 +248,7 @@ impl DocumentReader {
         }
     }
 
-    fn take_record(
-        &mut self,
-        text: Result<String, String>,
-        sink: &mut dyn FnMut(String) -> Result<(), DataError>,
-        bad_record: impl FnOnce(String) -> BadRecord,
-    ) -> Result<(), DataError> {
+    fn take_record(&mut self, text: Result<String, String>, sink: &mut Pieces<'_>, bad_record: impl FnOnce(String) -> BadRecord) -> Result<(), DataError> {
         self.report.records += 1;
         match text {
             Ok(text) if text.is_empty() => {
@@ -218,7 +256,7 @@ impl DocumentReader {
                 Ok(())
             }
             Ok(text) => {
-                let mut splitter = Splitter::new(self.options.max_document_words);
+                let mut splitter = self.splitter();
                 splitter.push(&text, sink)?;
                 self.end_document(splitter, sink)
             }
@@ -232,9 +270,9 @@ impl DocumentReader {
         }
     }
 
-    fn end_document(&mut self, mut splitter: Splitter, sink: &mut dyn FnMut(String) -> Result<(), DataError>) -> Result<(), DataError> {
+    fn end_document(&mut self, mut splitter: Splitter, sink: &mut Pieces<'_>) -> Result<(), DataError> {
         splitter.finish(sink)?;
-        self.report.documents += 1;
+        self.report.documents += u64::from(splitter.bytes > 0);
         self.report.split_documents += u64::from(splitter.pieces > 1);
         self.report.text_bytes += splitter.bytes;
         Ok(())
@@ -246,74 +284,6 @@ impl fmt::Display for BadRecord {
         let Self { path, record, is_line, reason } = self;
         let path = path.display();
         if *is_line { write!(f, "{path}:{record}: {reason}") } else { write!(f, "{path}, record {record}: {reason}") }
-    }
-}
-
-/// Cuts a document into pieces of at most `max_words` words; the pieces together are the document.
-struct Splitter {
-    max_words: u64,
-    max_bytes: usize,
-    /// Text not passed on yet, and how much of it was scanned.
-    buffer: String,
-    scanned: usize,
-    /// Words begun in the buffer before `scanned`.
-    words: u64,
-    in_word: bool,
-    /// Where the last white space before `scanned` begins.
-    gap: usize,
-    pieces: u64,
-    bytes: u64,
-}
-
-impl Splitter {
-    fn new(max_words: u64) -> Self {
-        let max_words = max_words.max(1);
-        let max_bytes = usize::try_from(max_words.saturating_mul(MAX_BYTES_PER_WORD)).unwrap_or(usize::MAX);
-        Self { max_words, max_bytes, buffer: String::new(), scanned: 0, words: 0, in_word: false, gap: 0, pieces: 0, bytes: 0 }
-    }
-
-    /// Takes the next part of the document and passes on the pieces that are complete.
-    ///
-    /// A cut is made before the white space in front of the next word, since byte-level vocabularies know words with their space.
-    fn push(&mut self, text: &str, sink: &mut dyn FnMut(String) -> Result<(), DataError>) -> Result<(), DataError> {
-        let before = self.scanned;
-        self.buffer.push_str(text);
-        self.bytes += text.len() as u64;
-        let mut start = 0;
-        for (at, c) in self.buffer[before..].char_indices() {
-            let at = before + at;
-            let begins_word = !c.is_whitespace() && !self.in_word;
-            let cut = if begins_word && self.words == self.max_words {
-                Some(self.gap)
-            } else if at - start >= self.max_bytes {
-                Some(at)
-            } else {
-                None
-            };
-            if let Some(cut) = cut {
-                sink(self.buffer[start..cut].to_owned())?;
-                self.pieces += 1;
-                start = cut;
-                self.words = u64::from(self.in_word && !c.is_whitespace());
-            }
-            if c.is_whitespace() {
-                self.gap = at;
-            }
-            self.words += u64::from(begins_word);
-            self.in_word = !c.is_whitespace();
-        }
-        self.buffer.drain(..start);
-        self.scanned = self.buffer.len();
-        self.gap = self.gap.saturating_sub(start);
-        Ok(())
-    }
-
-    fn finish(&mut self, sink: &mut dyn FnMut(String) -> Result<(), DataError>) -> Result<(), DataError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        self.pieces += 1;
-        sink(std::mem::take(&mut self.buffer))
     }
 }
 
@@ -331,65 +301,11 @@ impl Read for Counted {
     }
 }
 
-/// Passes on the elements of a JSON array one by one.
-struct Elements<'a> {
-    take: &'a mut dyn FnMut(Value) -> Result<(), DataError>,
-    /// Error of `take`, which ends the reading.
-    failure: &'a mut Option<DataError>,
-}
-
-impl<'de> DeserializeSeed<'de> for Elements<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+fn broken_json(path: &Path, error: serde_json::Error) -> DataError {
+    if error.is_io() {
+        return DataError::reading(path, error.into());
     }
-}
-
-impl<'de> Visitor<'de> for Elements<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
-        while let Some(record) = array.next_element()? {
-            if let Err(failure) = (self.take)(record) {
-                *self.failure = Some(failure);
-                return Err(A::Error::custom("stopped"));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn skip_byte_order_mark(reader: &mut impl BufRead) -> io::Result<()> {
-    if reader.fill_buf()?.starts_with(b"\xEF\xBB\xBF") {
-        reader.consume(3);
-    }
-    Ok(())
-}
-
-/// The first byte that is not white space, which stays in the reader.
-fn first_visible(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
-    loop {
-        let buffer = reader.fill_buf()?;
-        let blank = buffer.iter().take_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n').count();
-        match buffer.get(blank) {
-            // Line breaks are left where they are, so that lines keep their numbers.
-            Some(b'\n') => return Ok(buffer.trim_ascii_start().first().copied()),
-            Some(byte) => return Ok(Some(*byte)),
-            None if buffer.is_empty() => return Ok(None),
-            None => reader.consume(blank),
-        }
-    }
-}
-
-/// The message of a JSON error; without its position, which the caller reports.
-fn without_place(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    message.rsplit_once(" at line ").map_or(message.clone(), |(message, _)| message.to_owned())
+    DataError::BrokenJson { path: path.to_owned(), line: error.line(), column: error.column(), reason: without_place(&error) }
 }
 
 fn kind(value: &Value) -> &'static str {

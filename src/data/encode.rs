@@ -1,7 +1,12 @@
 //! Encodes pieces of text into a file of token ids, on all cores, in the order of the text.
+//!
+//! The pieces of a document get the ids of the whole document, and one beginning and end. Start at [`Encoder::push`].
 
 use rayon::prelude::*;
 
+use crate::data::documents::Piece;
+use crate::data::join::{EncodedPiece, Joiner};
+use crate::data::losses::Losses;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, Tokenizer};
@@ -14,20 +19,32 @@ const BATCH_PIECES: usize = 1024;
 /// Encodes pieces of text and writes their tokens.
 pub(crate) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    special_tokens: SpecialTokens,
+    joiner: Joiner<'a>,
     writer: TokenWriter,
     /// Over all ids, 32 bits each.
     hasher: &'a mut blake3::Hasher,
-    batch: Vec<String>,
+    batch: Vec<Piece>,
     batch_bytes: usize,
     /// Tokens after which no more are written.
     limit: u64,
 }
 
+/// What was encoded into a file.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// The file.
+    pub(crate) stream: StreamOutline,
+    /// What the tokenizer lost.
+    pub(crate) losses: Losses,
+    /// Cuts where the ids may be others than those of the whole document.
+    pub(crate) hard_cuts: u64,
+}
+
 impl<'a> Encoder<'a> {
     /// Writes to `writer` and adds the ids to `hasher`.
     pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens, writer: TokenWriter, hasher: &'a mut blake3::Hasher) -> Self {
-        Self { tokenizer, special_tokens, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX }
+        let joiner = Joiner::new(tokenizer, special_tokens);
+        Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX }
     }
 
     /// Writes `tokens` and not one more.
@@ -38,8 +55,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Takes a piece; returns whether this filled a batch, which is then written.
-    pub(crate) fn push(&mut self, piece: String) -> Result<bool, DataError> {
-        self.batch_bytes += piece.len();
+    pub(crate) fn push(&mut self, piece: Piece) -> Result<bool, DataError> {
+        self.batch_bytes += piece.text.len();
         self.batch.push(piece);
         let is_full = self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_PIECES;
         if is_full {
@@ -58,10 +75,11 @@ impl<'a> Encoder<'a> {
         self.writer.expected_bytes = (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
     }
 
-    /// Writes the rest, syncs everything to disk, and returns what was written.
-    pub(crate) fn finish(mut self) -> Result<StreamOutline, DataError> {
+    /// Writes the rest, syncs everything to disk, and returns what was encoded.
+    pub(crate) fn finish(mut self) -> Result<Encoded, DataError> {
         self.flush()?;
-        self.writer.finish()
+        let Joiner { losses, hard_cuts, .. } = self.joiner;
+        Ok(Encoded { stream: self.writer.finish()?, losses, hard_cuts })
     }
 
     fn width(&self) -> TokenWidth {
@@ -69,21 +87,24 @@ impl<'a> Encoder<'a> {
     }
 
     fn flush(&mut self) -> Result<(), DataError> {
-        let (tokenizer, special_tokens) = (self.tokenizer, self.special_tokens);
-        let encode = |piece: &String| -> Result<Vec<u32>, DataError> {
-            let ids = tokenizer.encode(piece)?;
-            Ok(special_tokens.bos.into_iter().chain(ids).chain(special_tokens.eos).collect())
+        let tokenizer = self.tokenizer;
+        let encode = |piece: Piece| -> Result<(EncodedPiece, Losses), DataError> {
+            let encoded = EncodedPiece::new(tokenizer, piece)?;
+            let dropped = tokenizer.dropped(encoded.own_text());
+            Ok((encoded, dropped))
         };
-        let encoded: Vec<Vec<u32>> = self.batch.par_iter().map(encode).collect::<Result<_, _>>()?;
-        self.batch.clear();
+        let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        for ids in encoded {
-            let left = self.limit - self.tokens();
-            let ids = &ids[..ids.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            self.hasher.update(&bytes);
-            self.writer.write(ids)?;
+        let encoded: Vec<_> = batch.into_par_iter().map(encode).collect::<Result<_, _>>()?;
+        for (piece, dropped) in encoded {
+            self.joiner.losses.add(dropped);
+            self.joiner.push(piece)?;
         }
-        Ok(())
+        let ids = self.joiner.take_ready();
+        let left = usize::try_from(self.limit - self.tokens()).unwrap_or(usize::MAX);
+        let ids = &ids[..ids.len().min(left)];
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        self.hasher.update(&bytes);
+        self.writer.write(ids)
     }
 }

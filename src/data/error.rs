@@ -11,10 +11,12 @@ use crate::data::BadRecord;
 #[derive(Debug, Error)]
 pub enum DataError {
     /// A file, folder or pattern of the configuration leads to no text.
-    #[error("{} matches no text file", .pattern.display())]
+    #[error("{} matches no text file{}", .pattern.display(), in_brackets(.passed_over))]
     NothingMatches {
         /// Pattern as written.
         pattern: PathBuf,
+        /// What was found instead, one sentence per kind.
+        passed_over: Vec<String>,
     },
     /// The operating system refuses to read.
     #[error("{} cannot be read: {source}", .path.display())]
@@ -39,7 +41,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A file that holds something other than UTF-8 text.
-    #[error("{} is not text: {fault} at byte {offset}", .path.display())]
+    #[error("{} {}", .path.display(), fault_in_words(*.fault, *.offset))]
     NotText {
         /// Path of the file.
         path: PathBuf,
@@ -77,6 +79,16 @@ pub enum DataError {
         limit: f64,
         /// The first broken one.
         first: BadRecord,
+    },
+    /// The tokenizer has no tokens for too much of the text.
+    #[error("{what}: {:.1} % is more than data.max_lost_text = {limit} allows", 100.0 * .share)]
+    TextLost {
+        /// What was lost, in words.
+        what: String,
+        /// Its share.
+        share: f64,
+        /// The share that is allowed.
+        limit: f64,
     },
     /// A file changed while it was read.
     #[error("{} changed while it was being read", .path.display())]
@@ -214,6 +226,12 @@ pub enum TextFault {
     /// A sequence of bytes that is not valid UTF-8.
     #[error("bytes that are not UTF-8")]
     NotUtf8,
+    /// Text in another encoding, known by its byte order mark or its zeros.
+    #[error("UTF-16")]
+    Utf16,
+    /// Text in another encoding, known by its byte order mark.
+    #[error("UTF-32")]
+    Utf32,
 }
 
 impl DataError {
@@ -221,17 +239,21 @@ impl DataError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
+            Self::NothingMatches { passed_over, .. } if !passed_over.is_empty() => {
+                "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files".into()
+            }
             Self::NothingMatches { .. } => {
-                "check the path; folders are searched for .txt, .md, .jsonl and .json files, and patterns may use *, ? and **".into()
+                "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **".into()
             }
             Self::NotRegularFile { .. } => "copy its text into a file, and name that in data.files".into(),
             Self::Unreadable { path, .. } => format!("try: ls -l {}", quoted(path)),
-            Self::EmptyFile { .. } => "remove it, or leave it out of data.files".into(),
-            Self::NotText { fault: TextFault::Nul, .. } => "leave it out of data.files, which takes only text".into(),
-            Self::NotText { path, .. } => format!("convert it: iconv -f LATIN1 -t UTF-8 {0} > {0}.utf8", quoted(path)),
+            Self::EmptyFile { .. } => "name a file that has text".into(),
+            Self::NotText { fault: TextFault::Nul, .. } => "remove it from data.files, which takes only text".into(),
+            Self::NotText { path, fault, .. } => conversion(path, *fault),
             Self::UnsupportedFormat { path } => unsupported_hint(path),
             Self::BrokenJson { .. } => "a .json file holds one array, or one object per line".into(),
             Self::TooManyBadRecords { .. } => "repair the file, check data.text_field, or raise data.max_bad_records".into(),
+            Self::TextLost { .. } => "use another data.tokenizer, train one on this text (patchtui tokenizer train), or raise data.max_lost_text".into(),
             Self::FileChanged { .. } => "wait until nothing writes to it, then start again".into(),
             Self::SharedFile { .. } => "leave it out of data.files, or use data.validation_share instead of data.validation_files".into(),
             Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
@@ -275,13 +297,35 @@ impl DataError {
     }
 }
 
+fn fault_in_words(fault: TextFault, offset: u64) -> String {
+    match fault {
+        TextFault::Nul | TextFault::NotUtf8 => format!("is not UTF-8 text: {fault} at byte {offset}"),
+        TextFault::Utf16 | TextFault::Utf32 => format!("is {fault} text, not UTF-8"),
+    }
+}
+
+/// How to turn a file into UTF-8, under a name that is read.
+fn conversion(path: &Path, fault: TextFault) -> String {
+    let encoding = match fault {
+        TextFault::Utf16 => "UTF-16",
+        TextFault::Utf32 => "UTF-32",
+        TextFault::Nul | TextFault::NotUtf8 => "LATIN1",
+    };
+    let ending = path.extension().map_or_else(|| "txt".into(), |ending| ending.to_string_lossy().into_owned());
+    format!("convert it: iconv -f {encoding} -t UTF-8 {} > {}", quoted(path), quoted(&path.with_extension(format!("utf8.{ending}"))))
+}
+
+fn in_brackets(notes: &[String]) -> String {
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
+}
+
 fn unsupported_hint(path: &Path) -> String {
     let unpacked = path.with_extension("");
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("zst") => format!("this version reads text and JSON lines; unpack it: zstd -d {} -o {}", quoted(path), quoted(&unpacked)),
         Some("gz") => format!("this version reads text and JSON lines; unpack it: gunzip -k {}", quoted(path)),
         Some("parquet") => "this version reads text and JSON lines; convert it to .jsonl first".into(),
-        _ => "file names must end in .txt, .md, .jsonl or .json; rename the file if it is in one of these formats".into(),
+        _ => "file names must end in .txt, .md, .jsonl, .ndjson or .json; rename the file if it is in one of these formats".into(),
     }
 }
 

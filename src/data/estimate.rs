@@ -3,7 +3,7 @@
 //! Writes nothing. Start at [`estimate_train_tokens`].
 
 use crate::config::{DataConfig, TextSource, ValidationSource};
-use crate::data::{DataError, DocumentOptions, DocumentReader, SourceFile, Tokenizer, find_files};
+use crate::data::{self, DataError, DocumentOptions, DocumentReader, SourceFile, TextRules, Tokenizer, find_files};
 
 /// Files that are looked into, spread over the list.
 const MOST_FILES: usize = 4;
@@ -51,9 +51,11 @@ fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Re
         text_field: config.text_field.clone(),
         max_document_words: config.max_document_words.0,
         max_bad_records: config.max_bad_records,
+        reach: 0,
+        rules: TextRules::Current,
     });
     let (mut read, mut tokens, mut whole) = (0, 0, Piece::default());
-    let mut count = |text: String, bytes: u64| {
+    let mut count = |part: data::Piece, bytes: u64| {
         // Files are read in large buffers: only where one ends are bytes and tokens known of the same text.
         if bytes > read {
             whole = Piece { bytes: read, tokens };
@@ -62,7 +64,7 @@ fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Re
         if read > MOST_BYTES && whole.bytes > 0 {
             return Err(DataError::Interrupted);
         }
-        tokens += special_tokens + tokenizer.encode(&text)?.len() as u64;
+        tokens += special_tokens + tokenizer.encode(&part.text)?.len() as u64;
         Ok(())
     };
     match reader.read(file, &mut count) {

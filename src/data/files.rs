@@ -9,7 +9,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::data::{DataError, TextFault};
+use crate::data::passed_over::{Reason, is_tokenizer_file, reason_by_name, shown_ending};
+use crate::data::text::utf_16;
+use crate::data::{DataError, PassedOver, TextFault, TextRules};
+
+/// Bytes that are read to judge a file.
+const HEAD_BYTES: u64 = 1 << 16;
 
 /// How a file holds its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,15 @@ pub struct SourceFile {
     pub changed_nanos: i128,
 }
 
+/// Text files, and the files beside them that are not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct FoundFiles {
+    /// Text files, each once.
+    pub files: Vec<SourceFile>,
+    /// Files of folders and patterns that are no text.
+    pub passed_over: PassedOver,
+}
+
 /// Finds the files that match `patterns`, each once, sorted within a pattern.
 ///
 /// A pattern is a file, a folder (searched for text files, hidden ones left out), or a path with `*`, `?` and `**`.
@@ -44,18 +58,27 @@ pub struct SourceFile {
 /// # Errors
 /// When a pattern matches nothing, or a file in an unsupported format.
 pub fn find_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
-    let mut found = Vec::new();
+    find_text(patterns, TextRules::Current).map(|found| found.files)
+}
+
+/// The same by `rules`, with what was passed over.
+///
+/// # Errors
+/// As [`find_files`].
+pub(crate) fn find_text(patterns: &[PathBuf], rules: TextRules) -> Result<FoundFiles, DataError> {
+    let mut found = FoundFiles::default();
     let mut seen = HashSet::new();
     for pattern in patterns {
-        let mut paths = matching(pattern)?;
+        let Matches { mut paths, passed_over } = matching(pattern, rules)?;
         paths.sort();
         if paths.is_empty() {
-            return Err(DataError::NothingMatches { pattern: pattern.clone() });
+            return Err(DataError::NothingMatches { pattern: pattern.clone(), passed_over: passed_over.notes() });
         }
+        found.passed_over.extend(passed_over);
         for path in paths {
             let file = SourceFile::new(&path)?;
             if seen.insert(file.path.clone()) {
-                found.push(file);
+                found.files.push(file);
             }
         }
     }
@@ -66,10 +89,15 @@ impl TextFormat {
     fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "txt" | "md" => Some(Self::Plain),
-            "jsonl" => Some(Self::JsonLines),
+            "jsonl" | "ndjson" | "jsonlines" => Some(Self::JsonLines),
             "json" => Some(Self::Json),
             _ => None,
         }
+    }
+
+    /// The same by the first rules, which knew fewer names.
+    fn of_first_rules(path: &Path) -> Option<Self> {
+        Self::of(path).filter(|_| path.extension().is_none_or(|ending| !["ndjson", "jsonlines"].iter().any(|new| ending.eq_ignore_ascii_case(new))))
     }
 }
 
@@ -90,11 +118,10 @@ impl SourceFile {
     /// Checks the start of the file.
     ///
     /// # Errors
-    /// When it cannot be read, is empty, or does not begin with text.
-    pub(crate) fn check(&self) -> Result<(), DataError> {
-        let unreadable = |error| DataError::reading(&self.path, error);
-        let mut head = Vec::new();
-        File::open(&self.path).map_err(unreadable)?.take(1 << 16).read_to_end(&mut head).map_err(unreadable)?;
+    /// When it cannot be read, is empty, or does not begin with text. Bytes that break a record of JSON are left to the reader, which
+    /// treats them alike everywhere in the file.
+    pub(crate) fn check(&self, rules: TextRules) -> Result<(), DataError> {
+        let head = self.head()?;
         if head.is_empty() {
             return Err(DataError::EmptyFile { path: self.path.clone() });
         }
@@ -104,10 +131,20 @@ impl SourceFile {
             _ => None,
         };
         let nul = head.iter().position(|byte| *byte == 0).map(|offset| (offset, TextFault::Nul));
-        match nul.or(fault) {
+        let is_left_to_reader = self.format != TextFormat::Plain && rules > TextRules::First && !is_binary(&head);
+        let wide = utf_16(&head).map(|fault| (0, fault));
+        match wide.or(nul.or(fault).filter(|_| !is_left_to_reader)) {
             Some((offset, fault)) => Err(DataError::NotText { path: self.path.clone(), offset: offset as u64, fault }),
             None => Ok(()),
         }
+    }
+
+    /// The first bytes.
+    fn head(&self) -> Result<Vec<u8>, DataError> {
+        let unreadable = |error| DataError::reading(&self.path, error);
+        let mut head = Vec::new();
+        File::open(&self.path).map_err(unreadable)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+        Ok(head)
     }
 
     /// Whether size and time of change are still the same.
@@ -127,25 +164,71 @@ fn other_than_a_file(kind: FileType) -> Option<&'static str> {
     table.into_iter().find(|(is, _)| *is).map(|(_, what)| what)
 }
 
-fn matching(pattern: &Path) -> Result<Vec<PathBuf>, DataError> {
+/// Whether bytes are anything but text with a fault: more than one in a hundred is zero.
+fn is_binary(head: &[u8]) -> bool {
+    let zeros: usize = head.iter().map(|byte| usize::from(*byte == 0)).sum();
+    zeros > 8 && zeros * 100 > head.len()
+}
+
+/// What a pattern leads to.
+#[derive(Default)]
+struct Matches {
+    paths: Vec<PathBuf>,
+    passed_over: PassedOver,
+}
+
+impl Matches {
+    /// Takes a file that the pattern does not spell out, unless it is no text.
+    fn take(&mut self, path: PathBuf) {
+        match reason_against(&path) {
+            Some(reason) => self.passed_over.add(&path, reason),
+            None => self.paths.push(path),
+        }
+    }
+}
+
+/// Why a file that is not named is no text, if so. A compressed text would be missed: that it is not supported is an error later.
+fn reason_against(path: &Path) -> Option<Reason> {
+    let format = TextFormat::of(path);
+    if format.is_none() && !is_packed_text(path) {
+        return Some(Reason::Ending(shown_ending(path)));
+    }
+    let by_name = reason_by_name(path);
+    if by_name.is_some() || format != Some(TextFormat::Json) {
+        return by_name;
+    }
+    let file = SourceFile::new(path).ok()?;
+    is_tokenizer_file(&file.head().ok()?).then_some(Reason::Tokenizer)
+}
+
+fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
+    let mut found = Matches::default();
     let metadata = match fs::metadata(pattern) {
         Ok(metadata) => metadata,
-        Err(_) if has_wildcard(pattern) => return Ok(expand(pattern)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(_) if has_wildcard(pattern) => {
+            match rules {
+                TextRules::First => found.paths = expand(pattern),
+                // A pattern asks for the endings that it names, so that another one is an error as for a file.
+                TextRules::Current => expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
+                    Some(Reason::Ending(_)) | None => found.paths.push(path),
+                    Some(reason) => found.passed_over.add(&path, reason),
+                }),
+            }
+            return Ok(found);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
         Err(error) => return Err(DataError::reading(pattern, error)),
     };
     if !metadata.is_dir() {
-        return Ok(vec![pattern.to_owned()]);
+        found.paths.push(pattern.to_owned());
+        return Ok(found);
     }
-    let mut paths = Vec::new();
-    // A compressed file in a folder is text that would be missed silently; other files are ignored.
-    let is_ours = |path: &Path| TextFormat::of(path).is_some() || is_packed_text(path);
-    walk(pattern, &mut HashSet::new(), &mut |path| {
-        if is_ours(path) {
-            paths.push(path.to_owned());
-        }
+    walk(pattern, &mut HashSet::new(), &mut |path| match rules {
+        TextRules::First if TextFormat::of_first_rules(path).is_some() || is_packed_text(path) => found.paths.push(path.to_owned()),
+        TextRules::First => {}
+        TextRules::Current => found.take(path.to_owned()),
     })?;
-    Ok(paths)
+    Ok(found)
 }
 
 fn is_packed_text(path: &Path) -> bool {
@@ -328,7 +411,7 @@ mod tests {
         let check = |content: &[u8]| {
             let path = root.path().join("file.txt");
             fs::write(&path, content).unwrap();
-            find_files(&[path]).unwrap()[0].check()
+            find_files(&[path]).unwrap()[0].check(TextRules::Current)
         };
         assert!(check("caf\u{e9}".as_bytes()).is_ok());
         assert!(matches!(check(b""), Err(DataError::EmptyFile { .. })));

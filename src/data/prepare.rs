@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{DataConfig, TextGenerator, TextSource, ValidationSource};
 use crate::data::cache::{self, Building, Cached, Manifest};
-use crate::data::encode::Encoder;
+use crate::data::documents::Piece;
+use crate::data::encode::{Encoded, Encoder};
 use crate::data::error::bytes_in_words;
+use crate::data::files::{FoundFiles, find_text};
 use crate::data::grammar::Grammar;
+use crate::data::join::REACH;
+use crate::data::passed_over::Reason;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
-use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, SourceFile, TextFormat, TokenStream, Tokenizer, find_files};
+use crate::data::{DataError, DocumentOptions, DocumentReader, Losses, PassedOver, ReadReport, SourceFile, TextFormat, TextRules, TokenStream, Tokenizer};
 
 /// Prepared tokens of at most this many bytes are checked whole before the first step, which takes some seconds; the blocks of
 /// larger files when they are read for the first time.
@@ -39,6 +43,8 @@ pub struct PrepareRequest<'a> {
     /// Fingerprint of the tokens that a run was trained on, if there is one: they are used where they are found, even if the
     /// text has changed since.
     pub trained_on: Option<&'a str>,
+    /// Rules by which files become documents: a run that resumes keeps those that it was started with.
+    pub rules: TextRules,
 }
 
 /// Tokens ready to be read.
@@ -60,6 +66,8 @@ pub struct Prepared {
     pub is_reused: bool,
     /// Whether the text has changed since the run's tokens were prepared from it.
     pub text_has_changed: bool,
+    /// Rules by which the files became documents.
+    pub rules: TextRules,
 }
 
 /// Counts of what was read, training and validation together.
@@ -82,6 +90,18 @@ pub struct PrepareReport {
     pub first_bad_record: Option<String>,
     /// Records that were skipped because their text is empty.
     pub empty_records: u64,
+    /// Files of folders and patterns that were not read.
+    #[serde(default)]
+    pub passed_over: PassedOver,
+    /// What the tokenizer lost.
+    #[serde(default)]
+    pub losses: Losses,
+    /// Cuts of long documents where the ids may be others than those of the whole document.
+    #[serde(default)]
+    pub hard_cuts: u64,
+    /// What was passed over, skipped or changed, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Prepares the training and validation tokens, or finds them prepared.
@@ -90,7 +110,7 @@ pub struct PrepareReport {
 /// When the text cannot be used or the tokens cannot be written; [`DataError::Interrupted`] when `watch` breaks. Nothing
 /// half-done is left behind, and the next call starts over.
 pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
-    let inputs = Inputs::find(request.data)?;
+    let inputs = Inputs::find_by(request.data, request.rules)?;
     let (cached, origin) = match inputs.find_prepared(request) {
         Some(found) => found,
         None => (inputs.build(request, watch)?, Origin::New),
@@ -110,9 +130,11 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
         TextSource::Files(_) => None,
         TextSource::Generated(TextGenerator::Grammar) => Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?,
     };
-    let Manifest { fingerprint, report, .. } = manifest;
+    let Manifest { fingerprint, mut report, .. } = manifest;
+    report.notes.extend_from_slice(inputs.tokenizer.notes());
     let (is_reused, text_has_changed) = (origin != Origin::New, origin == Origin::OlderText);
-    Ok(Prepared { train, validation, fingerprint, tokenizer: inputs.tokenizer, entropy_rate, report, is_reused, text_has_changed })
+    let (tokenizer, rules) = (inputs.tokenizer, request.rules);
+    Ok(Prepared { train, validation, fingerprint, tokenizer, entropy_rate, report, is_reused, text_has_changed, rules })
 }
 
 /// Where prepared tokens come from.
@@ -130,8 +152,10 @@ enum Origin {
 #[derive(Debug)]
 pub struct Inputs<'a> {
     config: &'a DataConfig,
+    rules: TextRules,
     tokenizer: Tokenizer,
     special_tokens: SpecialTokens,
+    passed_over: PassedOver,
     /// `None` for generated text.
     train_files: Option<Vec<SourceFile>>,
     /// `None` if a share of the training text is used.
@@ -142,6 +166,9 @@ pub struct Inputs<'a> {
 #[derive(Serialize)]
 struct KeyParts<'a> {
     tokenizer: &'a str,
+    /// The ids that begin and end documents: files beside the tokenizer name them.
+    special_tokens: [Option<u32>; 2],
+    rules: u32,
     add_bos: bool,
     add_eos: bool,
     text_field: &'a str,
@@ -162,21 +189,35 @@ impl<'a> Inputs<'a> {
     /// # Errors
     /// The first thing that would stop [`prepare`].
     pub fn find(config: &'a DataConfig) -> Result<Self, DataError> {
+        Self::find_by(config, TextRules::Current)
+    }
+
+    /// As [`Self::find`], by the rules of a run that exists.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn find_by(config: &'a DataConfig, rules: TextRules) -> Result<Self, DataError> {
         let tokenizer = Tokenizer::load(&config.tokenizer)?;
         let special_tokens = tokenizer.special_tokens(config)?;
+        let mut passed_over = PassedOver::default();
+        let mut usable = |patterns: &[PathBuf]| -> Result<_, DataError> {
+            let found = usable_files(patterns, rules)?;
+            passed_over.extend(found.passed_over);
+            Ok(Some(found.files))
+        };
         let train_files = match config.source() {
-            TextSource::Files(patterns) => Some(usable_files(patterns)?),
+            TextSource::Files(patterns) => usable(patterns)?,
             TextSource::Generated(TextGenerator::Grammar) => None,
         };
         let validation_files = match config.validation() {
-            ValidationSource::Files(patterns) => Some(usable_files(patterns)?),
+            ValidationSource::Files(patterns) => usable(patterns)?,
             ValidationSource::Share(_) => None,
         };
         let is_trained_on = |file: &&SourceFile| train_files.iter().flatten().any(|other| other.path == file.path);
         if let Some(shared) = validation_files.iter().flatten().find(is_trained_on) {
             return Err(DataError::SharedFile { path: shared.path.clone() });
         }
-        Ok(Self { config, tokenizer, special_tokens, train_files, validation_files })
+        Ok(Self { config, rules, tokenizer, special_tokens, passed_over, train_files, validation_files })
     }
 
     /// The tokenizer, loaded.
@@ -270,6 +311,8 @@ impl<'a> Inputs<'a> {
         let generated = self.train_files.is_none().then(|| (Grammar::built_in().fingerprint(), request.seed, self.generated_tokens(request)));
         cache::key(&KeyParts {
             tokenizer: self.tokenizer.fingerprint(),
+            special_tokens: [self.special_tokens.bos, self.special_tokens.eos],
+            rules: self.rules.version(),
             add_bos: self.config.add_bos,
             add_eos: self.config.add_eos,
             text_field: &self.config.text_field,
@@ -290,8 +333,10 @@ impl<'a> Inputs<'a> {
             text_field: self.config.text_field.clone(),
             max_document_words: self.config.max_document_words.0,
             max_bad_records: self.config.max_bad_records,
+            reach: if self.rules > TextRules::First { REACH } else { 0 },
+            rules: self.rules,
         });
-        let mut report = PrepareReport::default();
+        let mut report = PrepareReport { passed_over: self.passed_over.clone(), ..PrepareReport::default() };
         let mut streams = Vec::new();
         let width = TokenWidth::of(self.tokenizer.vocab_size());
         for (index, files) in [&self.train_files, &self.validation_files].into_iter().enumerate() {
@@ -300,19 +345,28 @@ impl<'a> Inputs<'a> {
             }
             let writer = TokenWriter::create(&building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
-            streams.push(match files {
+            let outcome = match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
                 None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
-            });
+            };
             report.files += files.as_ref().map_or(0, Vec::len) as u64;
+            streams.push(report.add_encoded(outcome));
         }
         report.add(reader.finish()?);
+        self.check_losses(&report.losses)?;
         // A stream without a token would be taken for broken.
         if streams.iter().any(|stream| stream.tokens == 0) {
             let part = if streams[0].tokens == 0 { "training" } else { "validation" };
             return Err(DataError::TooLittleText { part, tokens: 0, needed: request.block_tokens, block_tokens: request.block_tokens });
         }
         building.publish(Manifest::new(streams, hasher.finalize().to_hex().to_string(), report), self.tokenizer.vocab_size())
+    }
+
+    /// Refuses text of which the tokenizer loses too much; a run that exists keeps its text.
+    fn check_losses(&self, losses: &Losses) -> Result<(), DataError> {
+        let (share, what) = losses.worst();
+        let limit = self.config.max_lost_text;
+        if share <= limit || self.rules == TextRules::First { Ok(()) } else { Err(DataError::TextLost { what, share, limit }) }
     }
 
     /// Tokens of a generated stream: whole training blocks, then the validation text if it is not read from files.
@@ -347,17 +401,48 @@ impl PrepareReport {
         self.records += read.records;
         self.bad_records += read.bad_records;
         self.empty_records += read.empty_records;
+        self.notes = [self.passed_over.notes(), read.notes()].concat();
         self.first_bad_record = read.first_bad_record.map(|bad| bad.to_string());
+    }
+
+    /// What the tokens lack of the text, one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let cuts = self.hard_cuts;
+        let cut = (cuts > 0).then(|| format!("long documents have {cuts} cuts where their tokens may differ from those of the whole document"));
+        self.losses.notes().into_iter().chain(cut).collect()
+    }
+
+    /// Adds what was encoded into one file, and returns the outline of the file.
+    fn add_encoded(&mut self, encoded: Encoded) -> StreamOutline {
+        self.losses.add(encoded.losses);
+        self.hard_cuts += encoded.hard_cuts;
+        encoded.stream
     }
 }
 
-fn usable_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
-    let files = find_files(patterns)?;
-    files.iter().try_for_each(SourceFile::check)?;
-    Ok(files)
+/// The text files of `patterns`. Empty ones are passed over if others have text.
+fn usable_files(patterns: &[PathBuf], rules: TextRules) -> Result<FoundFiles, DataError> {
+    let FoundFiles { files, mut passed_over } = find_text(patterns, rules)?;
+    let mut usable = Vec::new();
+    let mut first_empty = None;
+    for file in files {
+        match file.check(rules) {
+            Ok(()) => usable.push(file),
+            Err(error @ DataError::EmptyFile { .. }) if rules > TextRules::First => {
+                passed_over.add(&file.path, Reason::Empty);
+                first_empty.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match first_empty.filter(|_| usable.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(FoundFiles { files: usable, passed_over }),
+    }
 }
 
-fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: Encoder<'_>, watch: &mut Watch<'_>) -> Result<StreamOutline, DataError> {
+fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: Encoder<'_>, watch: &mut Watch<'_>) -> Result<Encoded, DataError> {
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let mut before = 0;
     for file in files {
@@ -376,12 +461,12 @@ fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: En
     encoder.finish()
 }
 
-fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareReport, watch: &mut Watch<'_>) -> Result<StreamOutline, DataError> {
+fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareReport, watch: &mut Watch<'_>) -> Result<Encoded, DataError> {
     let mut encoder = encoder.with_limit(tokens);
     for document in Grammar::built_in().documents(seed) {
         report.documents += 1;
         report.text_bytes += document.len() as u64;
-        if encoder.push(document)? {
+        if encoder.push(Piece::whole(document))? {
             report_progress(watch, "generating text", encoder.tokens(), tokens)?;
             if encoder.tokens() >= tokens {
                 break;
@@ -454,10 +539,19 @@ mod tests {
             add_eos: false,
             max_document_words: Count(10_000),
             max_bad_records: 0.0,
+            max_lost_text: 0.05,
             shuffle: true,
             block_tokens: None,
         };
-        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: Path::new("/cache"), trained_on: None };
+        let request = PrepareRequest {
+            data: &config,
+            seed: 1,
+            generated_tokens: 0,
+            block_tokens: 8,
+            cache: Path::new("/cache"),
+            trained_on: None,
+            rules: TextRules::Current,
+        };
         let inputs = Inputs::find(&config).unwrap();
         // 1002 tokens of two bytes, and a twentieth on top.
         assert_eq!(inputs.check_space(&request, 2104).unwrap(), None);

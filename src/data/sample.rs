@@ -4,10 +4,12 @@
 
 use std::path::Path;
 
-use crate::data::{DataError, DocumentOptions, DocumentReader, Tokenizer, find_files};
+use crate::data::join::{EncodedPiece, Joiner, REACH};
+use crate::data::tokenizer::SpecialTokens;
+use crate::data::{DataError, DocumentOptions, DocumentReader, Piece, TextRules, Tokenizer, find_files};
 
-/// Longer documents are cut here, as in training by default, so that each piece begins as the network knows it.
-const MAX_DOCUMENT_WORDS: u64 = 10_000;
+/// Text that is encoded at once.
+const MAX_PIECE_WORDS: u64 = 10_000;
 
 /// At most `most` tokens of the documents of `file`: plain text, or JSON records with a field `text`.
 ///
@@ -17,16 +19,19 @@ const MAX_DOCUMENT_WORDS: u64 = 10_000;
 /// When the file is missing, empty, or no text.
 pub fn first_tokens(file: &Path, tokenizer: &Tokenizer, bos: Option<u32>, most: usize) -> Result<Vec<u32>, DataError> {
     let files = find_files(&[file.to_owned()])?;
-    let mut reader = DocumentReader::new(DocumentOptions { text_field: "text".into(), max_document_words: MAX_DOCUMENT_WORDS, max_bad_records: 0.0 });
+    let options =
+        DocumentOptions { text_field: "text".into(), max_document_words: MAX_PIECE_WORDS, max_bad_records: 0.0, reach: REACH, rules: TextRules::Current };
+    let mut reader = DocumentReader::new(options);
+    let mut joiner = Joiner::new(tokenizer, SpecialTokens { bos, eos: None });
     let mut tokens: Vec<u32> = Vec::new();
-    let mut take = |piece: String, _: u64| {
-        tokens.extend(bos);
-        tokens.extend(tokenizer.encode(&piece)?);
+    let mut take = |piece: Piece, _: u64| {
+        joiner.push(EncodedPiece::new(tokenizer, piece)?)?;
+        tokens.extend(joiner.take_ready());
         // The only way to end the reading early.
         if tokens.len() < most { Ok(()) } else { Err(DataError::Interrupted) }
     };
     for file in &files {
-        file.check()?;
+        file.check(TextRules::Current)?;
         match reader.read(file, &mut take) {
             Ok(()) => {}
             Err(DataError::Interrupted) => break,

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::data::text::without_mark;
+
 /// Files beside a `tokenizer.json` that name its special tokens; the first that says something is believed.
 pub const TOKENIZER_COMPANIONS: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 
@@ -52,7 +54,7 @@ impl SpecialNames {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(problem(format!("cannot be read: {error}"))),
             };
-            let fields: Map<String, Value> = serde_json::from_str(&text).map_err(|error| problem(format!("is not a JSON object: {error}")))?;
+            let fields: Map<String, Value> = serde_json::from_str(without_mark(&text)).map_err(|error| problem(format!("is not a JSON object: {error}")))?;
             names.bos = names.bos.or(&fields, "bos_token");
             names.eos = names.eos.or(&fields, "eos_token");
             names.pad = names.pad.or(&fields, "pad_token");

@@ -3,16 +3,19 @@
 //! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`. Never adds special tokens
 //! by itself; documents get theirs from [`crate::data::prepare`].
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::Tokenizer as HuggingFace;
+use tokenizers::{ModelWrapper, Tokenizer as HuggingFace};
 
 use crate::config::DataConfig;
 use crate::data::DataError;
+use crate::data::losses::{LossTable, Losses};
 use crate::data::special_names::{Said, SpecialNames};
+use crate::data::text::without_mark;
+use crate::data::tokenizer_file::{TokenizerFile, reason_against_growth};
 
 /// The built-in demo vocabulary: a byte-level BPE, trained by `patchtui tokenizer train` from the built-in grammar's text.
 const DEMO: &str = include_str!("../../assets/demo-tokenizer.json");
@@ -28,6 +31,9 @@ const PAD_NAMES: [&str; 4] = ["<pad>", "[PAD]", "<|pad|>", "<PAD>"];
 /// The two bytes of `"bytes"` that never occur in UTF-8, used for begin and end of text.
 const BYTE_BOS: u32 = 0xFE;
 const BYTE_EOS: u32 = 0xFF;
+
+/// The largest known tokenizer files have some tens of megabytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Embedding rows that a vocabulary may need for each token it has, and how many on top, before its ids are considered broken.
 const ROWS_PER_TOKEN: usize = 16;
@@ -46,6 +52,12 @@ pub struct Tokenizer {
     table: Option<usize>,
     adds_bos: bool,
     fingerprint: String,
+    /// What it can lose of a text.
+    losses: Arc<LossTable>,
+    /// How many times as long its normalizer can make a text.
+    growth: f64,
+    /// What of its file is not followed, in sentences.
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,10 +87,14 @@ impl Tokenizer {
                 if !metadata.is_file() {
                     return Err(bad("it is not a regular file".into()));
                 }
-                let bytes = fs::read(path).map_err(|error| bad(error.to_string()))?;
+                if metadata.len() > MAX_FILE_BYTES {
+                    return Err(bad(format!("it has {} bytes, more than any tokenizer", metadata.len())));
+                }
+                let mut bytes = Vec::new();
+                File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)).map_err(|error| bad(error.to_string()))?;
                 let json = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
                 let names = SpecialNames::beside(Path::new(path)).map_err(bad)?;
-                Self::from_json(path, &json).map(|tokenizer| tokenizer.with_names(&names))
+                Self::from_json(path, without_mark(&json)).map(|tokenizer| tokenizer.with_names(&names))
             }
         }
     }
@@ -95,16 +111,21 @@ impl Tokenizer {
             table: None,
             adds_bos: true,
             fingerprint,
+            losses: Arc::default(),
+            growth: 1.0,
+            notes: Vec::new(),
         }
     }
 
     /// Builds a tokenizer from the text of a tokenizer file.
     pub(crate) fn from_json(choice: &str, json: &str) -> Result<Self, DataError> {
         let bad = |reason: String| DataError::BadTokenizer { choice: choice.to_owned(), reason };
+        let file = TokenizerFile::read(json).map_err(bad)?;
         let mut model: HuggingFace = json.parse().map_err(|error: tokenizers::Error| bad(error.to_string()))?;
         // A file may carry the truncation and padding of the model it was saved with; a corpus is never cut or padded here.
         model.with_truncation(None).map_err(|error| bad(error.to_string()))?;
         model.with_padding(None);
+        let notes = switch_off_dropout(&mut model).into_iter().collect();
         let ids = model.get_vocab(true);
         let Some(largest_id) = ids.values().max().map(|id| *id as usize) else {
             return Err(bad("its vocabulary is empty".into()));
@@ -116,6 +137,7 @@ impl Tokenizer {
         let first_known = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
         let (bos, eos) = (first_known(&BOS_NAMES), first_known(&EOS_NAMES));
         let adds_bos = bos.is_some() && first_of_empty(&model) == bos;
+        let unknown = file.model.unk_id.or_else(|| model.token_to_id(file.model.unk_token.as_deref()?));
         Ok(Self {
             choice: choice.to_owned(),
             vocab_size: largest_id + 1,
@@ -125,6 +147,9 @@ impl Tokenizer {
             table: None,
             adds_bos,
             fingerprint: blake3::hash(json.as_bytes()).to_hex().to_string(),
+            losses: Arc::new(LossTable::of(&model, largest_id + 1, unknown, [bos, eos])),
+            growth: file.growth(),
+            notes,
             encoding: Encoding::File { model: Arc::new(model), json: json.into() },
         })
     }
@@ -188,11 +213,35 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         match &self.encoding {
             Encoding::Bytes => Ok(text.bytes().map(u32::from).collect()),
-            Encoding::File { model, .. } => match model.encode_fast(text, false) {
-                Ok(encoding) => self.within_table(encoding.get_ids().to_vec()),
-                Err(error) => Err(DataError::Encode { reason: error.to_string() }),
-            },
+            Encoding::File { model, .. } => {
+                if let Some(reason) = reason_against_growth(self.growth, text.len()) {
+                    return Err(DataError::Encode { reason });
+                }
+                match model.encode_fast(text, false) {
+                    Ok(encoding) => self.within_table(encoding.get_ids().to_vec()),
+                    Err(error) => Err(DataError::Encode { reason: error.to_string() }),
+                }
+            }
         }
+    }
+
+    /// The characters of `text` that it drops.
+    pub(crate) fn dropped(&self, text: &str) -> Losses {
+        match &self.encoding {
+            Encoding::Bytes => Losses::default(),
+            Encoding::File { model, .. } => Losses::of_text(&self.losses, model, text),
+        }
+    }
+
+    /// What it can lose.
+    pub(crate) fn losses(&self) -> &LossTable {
+        &self.losses
+    }
+
+    /// What of its file is not followed, one sentence each: nothing that makes ids random is.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn within_table(&self, ids: Vec<u32>) -> Result<Vec<u32>, DataError> {
@@ -262,7 +311,7 @@ impl Tokenizer {
         }
     }
 
-    /// A hash of everything that determines the ids, in hexadecimal.
+    /// A hash of its file, in hexadecimal. Which of its tokens begin and end a text is in files beside it: see [`Self::bos`].
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -298,6 +347,16 @@ impl Tokenizer {
             eos: wanted(config.add_eos, self.eos, "end-of-text", "data.add_eos")?,
         })
     }
+}
+
+/// Makes the merges of a BPE certain, so that a text has one encoding; says so if they were not.
+fn switch_off_dropout(model: &mut HuggingFace) -> Option<String> {
+    let ModelWrapper::BPE(bpe) = model.get_model() else { return None };
+    let dropout = bpe.dropout.filter(|dropout| *dropout > 0.0)?;
+    let mut certain = bpe.clone();
+    certain.dropout = None;
+    model.with_model(certain);
+    Some(format!("switched off dropout = {dropout} of the tokenizer file: the same text always gets the same tokens"))
 }
 
 /// What the empty text begins with when special tokens are added.

@@ -16,7 +16,8 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
-use crate::data::{DataError, DocumentOptions, DocumentReader, ReadReport, find_files};
+use crate::data::files::{FoundFiles, find_text};
+use crate::data::{DataError, DocumentOptions, DocumentReader, Piece, ReadReport, TextRules};
 
 /// The tokens that begin and end a text, and their ids.
 const SPECIAL: [&str; 2] = ["<s>", "</s>"];
@@ -55,6 +56,8 @@ pub struct TrainTokenizerReport {
     pub text_bytes: u64,
     /// Broken records skipped.
     pub bad_records: u64,
+    /// What was passed over, skipped or changed, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Trains a vocabulary on files and writes it; the same text gives the same file.
@@ -65,12 +68,13 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizer
     if !request.force && request.output.exists() {
         return Err(DataError::Exists { path: request.output.clone() });
     }
-    let files = find_files(&request.files)?;
+    let FoundFiles { files, passed_over } = find_text(&request.files, TextRules::Current)?;
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     if bytes > MAX_BYTES {
         return Err(DataError::TooMuchText { bytes, limit: MAX_BYTES });
     }
-    let options = DocumentOptions { text_field: request.text_field.clone(), max_document_words: PIECE_WORDS, max_bad_records: 0.01 };
+    let options =
+        DocumentOptions { text_field: request.text_field.clone(), max_document_words: PIECE_WORDS, max_bad_records: 0.01, reach: 0, rules: TextRules::Current };
     // The trainer pulls its text and the reader pushes it, so they meet at a channel, which also keeps memory small.
     let (sender, receiver) = sync_channel(64);
     let (vocabulary, report) = thread::scope(|scope| {
@@ -97,6 +101,7 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizer
         documents: report.documents,
         text_bytes: report.text_bytes,
         bad_records: report.bad_records,
+        notes: [passed_over.notes(), report.notes()].concat(),
     })
 }
 
@@ -140,8 +145,8 @@ pub fn train_vocabulary(texts: impl IntoIterator<Item = String, IntoIter: Send>,
 }
 
 /// Sends a piece to the trainer; a trainer that is gone has failed and reports why itself.
-fn send_piece(sender: &SyncSender<String>, piece: String) -> Result<(), DataError> {
-    sender.send(piece).map_err(|_| DataError::Interrupted)
+fn send_piece(sender: &SyncSender<String>, piece: Piece) -> Result<(), DataError> {
+    sender.send(piece.text).map_err(|_| DataError::Interrupted)
 }
 
 fn joined(result: thread::Result<Result<ReadReport, DataError>>) -> Result<ReadReport, DataError> {

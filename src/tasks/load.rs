@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::{DataError, DocumentOptions, DocumentReader, find_files};
+use crate::data::{DataError, DocumentOptions, DocumentReader, TextRules, find_files};
 use crate::tasks::cleaning::detokenize_wikitext;
 use crate::tasks::find::{Split, find_file};
 use crate::tasks::mmlu_rows::{self, MmluRows};
@@ -193,11 +193,12 @@ fn read_labels(path: &Path) -> Result<Vec<usize>, TaskError> {
 /// Reads text of any kind: each text file and each record is one document.
 fn read_text_files(path: &Path) -> Result<Vec<Text>, TaskError> {
     let mut texts = Vec::new();
-    let options = DocumentOptions { text_field: "text".into(), max_document_words: u64::MAX, max_bad_records: 0.0 };
+    let (max_document_words, rules) = (u64::MAX, TextRules::Current);
+    let options = DocumentOptions { text_field: "text".into(), max_document_words, max_bad_records: 0.0, reach: 0, rules };
     let mut reader = DocumentReader::new(options);
     for file in find_files(&[path.to_owned()])? {
-        reader.read(&file, &mut |text, _| {
-            texts.push(Text::new(text, None));
+        reader.read(&file, &mut |piece, _| {
+            texts.push(Text::new(piece.text, None));
             Ok(())
         })?;
     }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use patchtui::config::{Count, DataConfig, Share, TextGenerator};
-use patchtui::data::{BlockOrder, DataError, Inputs, Loader, PrepareRequest, Prepared, TokenStream, Tokenizer, prepare};
+use patchtui::data::{BlockOrder, DataError, Inputs, Loader, PrepareRequest, Prepared, TextRules, TokenStream, Tokenizer, prepare};
 use tempfile::TempDir;
 
 const BOS: u32 = 0xFE;
@@ -25,6 +25,7 @@ fn config() -> DataConfig {
         add_eos: false,
         max_document_words: Count(10_000),
         max_bad_records: 0.0,
+        max_lost_text: 0.05,
         shuffle: true,
         block_tokens: None,
     }
@@ -58,7 +59,7 @@ impl Workplace {
     }
 
     fn request<'a>(data: &'a DataConfig, cache: &'a Path) -> PrepareRequest<'a> {
-        PrepareRequest { data, seed: 1, generated_tokens: 10_000, block_tokens: 8, cache, trained_on: None }
+        PrepareRequest { data, seed: 1, generated_tokens: 10_000, block_tokens: 8, cache, trained_on: None, rules: TextRules::Current }
     }
 
     fn prepare(&self, data: &DataConfig) -> Result<Prepared, DataError> {
@@ -98,14 +99,134 @@ fn documents_follow_one_another_with_their_special_tokens() {
 }
 
 #[test]
-fn a_long_document_is_cut_and_loses_nothing() {
-    let text = "word ".repeat(100);
+fn a_long_document_has_one_beginning_and_one_end() {
+    let text = "word ".repeat(20_000);
     let work = Workplace::new(&[("a.txt", &text)]);
-    let prepared = work.prepare(&DataConfig { max_document_words: Count(30), ..work.config(&["a.txt"]) }).unwrap();
+    let data = DataConfig { max_document_words: Count(30), add_eos: true, ..work.config(&["a.txt"]) };
+    let prepared = work.prepare(&data).unwrap();
     let ids = [all(&prepared.train), all(&prepared.validation)].concat();
-    assert_eq!(ids.iter().filter(|id| **id == BOS).count(), 4);
-    assert_eq!(prepared.tokenizer.decode(&ids), text);
+    assert_eq!(ids, [vec![BOS], bytes(&text), vec![EOS]].concat());
     assert_eq!(prepared.report.split_documents, 1);
+    let cache = work.path("cache");
+    let first = PrepareRequest { rules: TextRules::First, ..Workplace::request(&data, &cache) };
+    let first = prepare(&first, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+    let old_ids = [all(&first.train), all(&first.validation)].concat();
+    assert_eq!(old_ids.iter().filter(|id| **id == BOS).count(), 667, "a run that exists keeps a beginning per piece");
+    assert_ne!(first.fingerprint, prepared.fingerprint);
+}
+
+#[test]
+fn another_bos_token_beside_the_tokenizer_gives_other_ids() {
+    let text = "abc ab ".repeat(10);
+    let work = Workplace::new(&[("a.txt", &text), ("t.json", WITH_MARKS)]);
+    let data = DataConfig { tokenizer: work.path("t.json").display().to_string(), ..work.config(&["a.txt"]) };
+    assert_eq!(all(&work.prepare(&data).unwrap().train)[0], 1);
+    fs::write(work.path("tokenizer_config.json"), "\u{feff}{\"bos_token\": \"</s>\"}").unwrap();
+    let other = work.prepare(&data).unwrap();
+    assert_eq!((all(&other.train)[0], other.is_reused), (2, false));
+    assert_eq!(work.cached().len(), 2);
+}
+
+/// A BPE over six letters, with the special tokens of `LLaMA` and no unknown one.
+const WITH_MARKS: &str = r#"{"version":"1.0","truncation":null,"added_tokens":[
+    {"id":1,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true},
+    {"id":2,"content":"</s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
+    "model":{"type":"BPE","dropout":null,"unk_token":null,"vocab":{"<pad>":0,"<s>":1,"</s>":2,"a":3,"b":4,"c":5," ":6,"ab":7,"abc":8},"merges":["a b","ab c"]}}"#;
+
+#[test]
+fn dropout_of_a_tokenizer_file_is_switched_off_and_said() {
+    let random = WITH_MARKS.replace("\"dropout\":null", "\"dropout\":0.5");
+    let text = "abc ".repeat(500);
+    let work = Workplace::new(&[("a.txt", &text), ("t.json", WITH_MARKS), ("u.json", &random)]);
+    let with = |name: &str| work.prepare(&DataConfig { tokenizer: work.path(name).display().to_string(), ..work.config(&["a.txt"]) }).unwrap();
+    let (certain, random) = (with("t.json"), with("u.json"));
+    assert_eq!(all(&certain.train), all(&random.train));
+    assert_eq!(certain.report.notes, Vec::<String>::new());
+    assert_eq!(random.report.notes, ["switched off dropout = 0.5 of the tokenizer file: the same text always gets the same tokens"]);
+    assert_eq!(with("u.json").report.notes.len(), 1, "from the cache as well");
+}
+
+#[test]
+fn what_a_tokenizer_loses_is_counted_and_refused_above_a_share() {
+    let lossy = format!("{}\u{e9}\u{4e2d}<s>", "abc ab ".repeat(30));
+    let work = Workplace::new(&[("a.txt", &lossy), ("b.txt", "na\u{ef}ve \u{6f22}\u{5b57} abc"), ("t.json", WITH_MARKS)]);
+    let data = |name: &str, limit: f64| DataConfig { max_lost_text: limit, tokenizer: work.path("t.json").display().to_string(), ..work.config(&[name]) };
+    let report = work.prepare(&data("a.txt", 0.05)).unwrap().report;
+    assert_eq!((report.losses.dropped_characters, report.losses.characters, report.losses.control_tokens), (2, 212, 1));
+    let warnings = report.warnings();
+    assert!(warnings[0].starts_with("the tokenizer has no token for 2 of 212 characters") && warnings[0].contains("'\u{e9}', '\u{4e2d}'"), "{warnings:?}");
+    assert!(warnings[1].contains("1 of 121 tokens are control tokens"), "{warnings:?}");
+    let error = work.prepare(&data("b.txt", 0.05)).unwrap_err();
+    assert!(matches!(&error, DataError::TextLost { what, .. } if what.contains("6 of 12 characters")), "{error}");
+    assert_eq!(work.cached().len(), 1, "nothing is left of it");
+    let unknown = WITH_MARKS.replace("\"unk_token\":null", "\"unk_token\":\"<pad>\"");
+    fs::write(work.path("t.json"), unknown).unwrap();
+    let report = work.prepare(&data("a.txt", 0.05)).unwrap().report;
+    assert_eq!((report.losses.unknown_tokens, report.losses.dropped_characters), (2, 0));
+    assert!(matches!(work.prepare(&data("b.txt", 0.05)), Err(DataError::TextLost { .. })));
+}
+
+#[test]
+fn a_folder_s_other_files_are_passed_over_and_named() {
+    let work = Workplace::new(&[]);
+    let folder = work.path("d");
+    fs::create_dir(&folder).unwrap();
+    let texts = [("a.txt", "some text"), ("b.ndjson", "{\"text\": \"of records\"}"), ("e.txt", "")];
+    let others = ["README.md", "requirements.txt", "dataset_info.json", "c.jsonl.xz", "t.csv", "u.csv", "Makefile", "x.zip"];
+    for (name, content) in texts.into_iter().chain(others.map(|name| (name, "other text"))) {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    fs::write(folder.join("mine.json"), WITH_MARKS).unwrap();
+    let prepared = work.prepare(&work.config(&["d"])).unwrap();
+    let ids = [all(&prepared.train), all(&prepared.validation)].concat();
+    assert_eq!(ids, [vec![BOS], bytes("some text"), vec![BOS], bytes("of records")].concat());
+    assert_eq!(
+        prepared.report.notes,
+        [
+            "passed over 1 file whose name has no ending (Makefile)",
+            "passed over 3 files that describe data or programs (README.md, dataset_info.json, requirements.txt); to train on one, name it in data.files",
+            "passed over 1 .jsonl.xz file (c.jsonl.xz)",
+            "passed over 1 tokenizer file (mine.json)",
+            "passed over 2 .csv files (t.csv, u.csv)",
+            "passed over 1 .zip file (x.zip)",
+            "passed over 1 empty file (e.txt)",
+        ]
+    );
+    let named = work.prepare(&work.config(&["d/README.md", "d/requirements.txt"])).unwrap();
+    assert_eq!((named.report.files, named.report.notes.len()), (2, 0), "what is named is read");
+    fs::remove_file(folder.join("a.txt")).unwrap();
+    fs::remove_file(folder.join("b.ndjson")).unwrap();
+    fs::remove_file(folder.join("e.txt")).unwrap();
+    let error = work.prepare(&work.config(&["d"])).unwrap_err();
+    assert!(error.to_string().contains("c.jsonl.xz") && error.hint().contains("name a file itself"), "{error}");
+}
+
+#[test]
+fn utf_16_is_named_with_the_command_that_converts_it() {
+    let work = Workplace::new(&[]);
+    let wide: Vec<u8> = "\u{feff}some text".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for name in ["a.txt", "a.jsonl"] {
+        fs::write(work.path(name), &wide).unwrap();
+        let error = work.prepare(&work.config(&[name])).unwrap_err();
+        assert!(error.to_string().ends_with("is UTF-16 text, not UTF-8"), "{error}");
+        assert!(error.hint().starts_with("convert it: iconv -f UTF-16 -t UTF-8 "), "{}", error.hint());
+    }
+}
+
+#[test]
+fn a_tokenizer_that_would_exhaust_memory_is_refused_in_words() {
+    let work = Workplace::new(&[("a.txt", "some text that is long enough")]);
+    let with = |change: &str| {
+        fs::write(work.path("t.json"), WITH_MARKS.replace("\"model\"", &format!("{change},\"model\""))).unwrap();
+        Tokenizer::load(work.path("t.json").to_str().unwrap()).and_then(|tokenizer| tokenizer.encode("eee"))
+    };
+    let replace = format!(r#"{{"type":"Replace","pattern":{{"String":"e"}},"content":"{}"}}"#, "e".repeat(1000));
+    let sequence = format!(r#""normalizer":{{"type":"Sequence","normalizers":[{replace},{replace},{replace}]}}"#);
+    let error = with(&sequence).unwrap_err();
+    assert!(error.to_string().contains("1000000000 times as long"), "{error}");
+    let regex = format!(r#""pre_tokenizer":{{"type":"Split","pattern":{{"Regex":"{}"}},"behavior":"Isolated","invert":false}}"#, "a".repeat(10_000_000));
+    let error = with(&regex).unwrap_err();
+    assert!(error.to_string().contains("10000000 bytes"), "{error}");
 }
 
 #[test]

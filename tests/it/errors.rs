@@ -192,9 +192,14 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     let bad = BadRecord { path: "/d/a.jsonl".into(), record: 2, is_line: true, reason: "no field \"text\"".into() };
     vec![
         (
-            DataError::NothingMatches { pattern: "/d/*.txt".into() },
+            DataError::NothingMatches { pattern: "/d/*.txt".into(), passed_over: Vec::new() },
             "/d/*.txt matches no text file",
-            "check the path; folders are searched for .txt, .md, .jsonl and .json files, and patterns may use *, ? and **",
+            "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **",
+        ),
+        (
+            DataError::NothingMatches { pattern: "/d".into(), passed_over: vec!["passed over 1 .csv file (a.csv)".into()] },
+            "/d matches no text file (passed over 1 .csv file (a.csv))",
+            "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files",
         ),
         (DataError::Unreadable { path: path(), source: io::Error::other("no luck") }, "/d/a b.txt cannot be read: no luck", "try: ls -l '/d/a b.txt'"),
         (
@@ -202,21 +207,31 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "/d/a b.txt is a pipe, not a regular file",
             "copy its text into a file, and name that in data.files",
         ),
-        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "remove it, or leave it out of data.files"),
+        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "name a file that has text"),
         (
             DataError::NotText { path: path(), offset: 3, fault: TextFault::Nul },
-            "/d/a b.txt is not text: a NUL byte at byte 3",
-            "leave it out of data.files, which takes only text",
+            "/d/a b.txt is not UTF-8 text: a NUL byte at byte 3",
+            "remove it from data.files, which takes only text",
         ),
         (
             DataError::NotText { path: "/d/a.txt".into(), offset: 3, fault: TextFault::NotUtf8 },
-            "/d/a.txt is not text: bytes that are not UTF-8 at byte 3",
-            "convert it: iconv -f LATIN1 -t UTF-8 /d/a.txt > /d/a.txt.utf8",
+            "/d/a.txt is not UTF-8 text: bytes that are not UTF-8 at byte 3",
+            "convert it: iconv -f LATIN1 -t UTF-8 /d/a.txt > /d/a.utf8.txt",
+        ),
+        (
+            DataError::NotText { path: "/d/a.txt".into(), offset: 0, fault: TextFault::Utf16 },
+            "/d/a.txt is UTF-16 text, not UTF-8",
+            "convert it: iconv -f UTF-16 -t UTF-8 /d/a.txt > /d/a.utf8.txt",
+        ),
+        (
+            DataError::TextLost { what: "7 of 10 tokens are the tokenizer's unknown token".into(), share: 0.7, limit: 0.05 },
+            "7 of 10 tokens are the tokenizer's unknown token: 70.0 % is more than data.max_lost_text = 0.05 allows",
+            "use another data.tokenizer, train one on this text (patchtui tokenizer train), or raise data.max_lost_text",
         ),
         (
             DataError::UnsupportedFormat { path: "/d/a.pdf".into() },
             "/d/a.pdf is in a format that patchtui cannot read",
-            "file names must end in .txt, .md, .jsonl or .json; rename the file if it is in one of these formats",
+            "file names must end in .txt, .md, .jsonl, .ndjson or .json; rename the file if it is in one of these formats",
         ),
         (
             DataError::BrokenJson { path: "/d/a.json".into(), line: 1, column: 2, reason: "EOF".into() },
@@ -324,6 +339,7 @@ fn number_of_data_error(error: &DataError) -> usize {
         DataError::TooMuchText { .. } => 21,
         DataError::DamagedTokens { .. } => 22,
         DataError::Interrupted => 23,
+        DataError::TextLost { .. } => 24,
     }
 }
 
@@ -376,6 +392,6 @@ fn every_error_of_the_plan_is_said_in_words() {
 #[test]
 fn every_error_of_the_data_is_said_in_words() {
     let table: Vec<_> = reading_errors().into_iter().chain(other_data_errors()).collect();
-    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 24);
+    check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 25);
     check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
 }

@@ -210,7 +210,9 @@ fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
 fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
     let bench = Bench::new();
     let mut command = bench.patchtui(&["run", "demo", "--name", "tiny", "--no-tui"]);
-    TINY.iter().for_each(|set| drop(command.args(["--set", set])));
+    for set in TINY {
+        command.args(["--set", set]);
+    }
     assert_eq!(output(command).0, 0);
     fs::write(bench.path().join("text.txt"), "Once upon a time there was a fox. ".repeat(400)).unwrap();
     let tries: [&[&str]; 5] = [

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use patchtui::config::{Count, DataConfig, Share};
 use patchtui::data::grammar::Grammar;
-use patchtui::data::{DataError, PrepareRequest, Tokenizer, TrainTokenizerRequest, prepare, train_tokenizer, train_vocabulary};
+use patchtui::data::{DataError, PrepareRequest, TextRules, Tokenizer, TrainTokenizerRequest, prepare, train_tokenizer, train_vocabulary};
 use serde_json::Value;
 
 /// Seed, number of stories and size that the built-in vocabulary was made with.
@@ -122,10 +122,12 @@ fn the_paper_s_test_set_has_335_748_llama_tokens() {
         add_eos: false,
         max_document_words: Count(1_000_000),
         max_bad_records: 0.0,
+        max_lost_text: 0.05,
         shuffle: false,
         block_tokens: None,
     };
-    let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 2048, cache: cache.path(), trained_on: None };
+    let request =
+        PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 2048, cache: cache.path(), trained_on: None, rules: TextRules::Current };
     let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(prepared.train.len() + prepared.validation.len(), 335_748);
     assert_eq!(prepared.report.documents, 62);

@@ -18,7 +18,7 @@ use crate::commands::processor::Processor;
 use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
-use crate::data::{PrepareRequest, find_files, prepare as prepare_text};
+use crate::data::{PrepareRequest, TextRules, find_files, prepare as prepare_text};
 use crate::report::{format, print};
 use crate::run::sanitize_line;
 
@@ -64,7 +64,15 @@ pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Comman
     let scratch = ScratchFolder::new()?;
     let source = choose_text(args, &mut config, scratch.path())?;
     let cache = scratch.path().join("cache");
-    let request = PrepareRequest { data: &config.data, seed: config.seed, generated_tokens: 0, block_tokens: 1, cache: &cache, trained_on: None };
+    let request = PrepareRequest {
+        data: &config.data,
+        seed: config.seed,
+        generated_tokens: 0,
+        block_tokens: 1,
+        cache: &cache,
+        trained_on: None,
+        rules: TextRules::Current,
+    };
     let started = Instant::now();
     let prepared = prepare_text(&request, &mut |_, _, _| ControlFlow::Continue(()))?;
     let seconds = started.elapsed().as_secs_f64();

@@ -3,10 +3,10 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::data::find_files;
+use crate::data::{TextFault, find_files};
 
 fn options(max_bad_records: f64) -> DocumentOptions {
-    DocumentOptions { text_field: "text".into(), max_document_words: 10_000, max_bad_records }
+    DocumentOptions { text_field: "text".into(), max_document_words: 10_000, max_bad_records, reach: 0, rules: TextRules::Current }
 }
 
 /// Reads one file of `content` and returns its pieces.
@@ -17,14 +17,14 @@ fn pieces(name: &str, content: &[u8], options: DocumentOptions) -> Result<(Vec<S
     let mut reader = DocumentReader::new(options);
     let mut pieces = Vec::new();
     reader.read(&find_files(&[path]).unwrap()[0], &mut |piece, _| {
-        pieces.push(piece);
+        pieces.push(piece.text);
         Ok(())
     })?;
     reader.finish().map(|report| (pieces, report))
 }
 
-fn split(text: &str, max_words: u64, chunk: usize) -> Vec<String> {
-    let mut splitter = Splitter::new(max_words);
+fn split_with(text: &str, max_words: u64, reach: usize, chunk: usize) -> Vec<Piece> {
+    let mut splitter = Splitter::new(max_words, reach);
     let mut pieces = Vec::new();
     let mut sink = |piece| {
         pieces.push(piece);
@@ -34,6 +34,10 @@ fn split(text: &str, max_words: u64, chunk: usize) -> Vec<String> {
     chars.chunks(chunk).for_each(|part| splitter.push(&part.iter().collect::<String>(), &mut sink).unwrap());
     splitter.finish(&mut sink).unwrap();
     pieces
+}
+
+fn split(text: &str, max_words: u64, chunk: usize) -> Vec<String> {
+    split_with(text, max_words, 0, chunk).into_iter().map(|piece| piece.text).collect()
 }
 
 #[test]
@@ -52,6 +56,56 @@ fn every_format_gives_its_documents() {
     check("a.json", "\u{feff}[\"a\"]", &["a"]);
     check("a.json", "[]", &[]);
     check("a.jsonl", "{\"text\": \"\"}\n{\"text\": \"b\"}", &["b"]);
+    check("a.ndjson", "{\"text\": \"a\"}\n", &["a"]);
+    check("a.jsonlines", "{\"text\": \"a\"}\n", &["a"]);
+    check("a.txt", "\u{feff}one\r\ntwo\r\n", &["one\ntwo\n"]);
+    check("a.txt", "\u{feff}", &[]);
+}
+
+#[test]
+fn records_of_other_programs_are_read() {
+    let check = |name: &str, content: &str, expected: &[&str]| {
+        let (pieces, report) = pieces(name, content.as_bytes(), options(0.0)).unwrap();
+        assert_eq!(pieces, expected, "{name}: {content}");
+        assert_eq!(report.bad_records, 0);
+    };
+    check("a.jsonl", "{\"score\": NaN, \"text\": \"NaN \\\" Infinity\", \"x\": [-Infinity, Infinity]}\n{\"text\": \"b\"}", &["NaN \" Infinity", "b"]);
+    check("a.json", "[{\"score\": NaN, \"text\": \"a\"}, {\"text\": \"NaN\", \"s\": -Infinity}]", &["a", "NaN"]);
+    check("a.json", "{\n  \"score\": NaN,\n  \"text\": \"a\"\n}\n", &["a"]);
+    check("a.jsonl", "\u{feff}\n{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n", &["a", "b"]);
+    let long = format!("[{{\"text\": \"{}\", \"score\": NaN}}, \"b\"]", "x".repeat(20_000));
+    check("a.json", &long, &["x".repeat(20_000).as_str(), "b"]);
+    let error = pieces("a.jsonl", b"{\"score\": Nan, \"text\": \"a\"}", options(0.0)).unwrap_err();
+    assert!(error.to_string().contains("a.jsonl:1: "), "{error}");
+    let error = pieces("a.jsonl", b"{\"text\": NaN}", options(0.0)).unwrap_err();
+    assert!(error.to_string().contains("is a number, not a string"), "{error}");
+}
+
+#[test]
+fn a_bad_byte_breaks_one_record_wherever_it_is() {
+    let good = "{\"text\": \"a good record\"}\n".repeat(4000).into_bytes();
+    for line in [3, 3900] {
+        let mut content = good.clone();
+        content[(line - 1) * (good.len() / 4000) + 12] = 0xFF;
+        let (found, report) = pieces("a.jsonl", &content, options(0.01)).unwrap();
+        assert_eq!((found.len(), report.bad_records), (3999, 1));
+        let bad = report.first_bad_record.unwrap();
+        assert_eq!((bad.record, bad.reason.as_str()), (line as u64, "byte 13 of the line is not UTF-8"));
+        let error = pieces("a.jsonl", &content, options(0.0)).unwrap_err();
+        assert!(matches!(error, DataError::TooManyBadRecords { .. }), "{error}");
+    }
+}
+
+#[test]
+fn carriage_returns_are_counted_and_said() {
+    let content = format!("\u{feff}{}", "a line\r\n".repeat(100_000));
+    let (found, report) = pieces("a.txt", content.as_bytes(), options(0.0)).unwrap();
+    assert_eq!(found.concat(), "a line\n".repeat(100_000));
+    assert_eq!((report.carriage_returns, report.files_with_carriage_returns), (100_000, 1));
+    assert_eq!(report.notes(), ["read 100000 carriage returns of 1 file as line feeds, as Python's text mode does"]);
+    let first = DocumentOptions { rules: TextRules::First, ..options(0.0) };
+    let (found, report) = pieces("a.txt", content.as_bytes(), first).unwrap();
+    assert_eq!((found.concat(), report.notes()), (content, Vec::<String>::new()), "a run that exists keeps its text");
 }
 
 #[test]
@@ -134,5 +188,19 @@ proptest! {
         prop_assert_eq!(found.concat(), text.clone());
         prop_assert!(found.iter().all(|piece| piece.split_whitespace().count() as u64 <= max_words));
         prop_assert_eq!(&found, &split(&text, max_words, 1000), "cuts do not depend on how the text arrives");
+    }
+
+    #[test]
+    fn pieces_that_overlap_make_the_document_once(text in "[ab\u{e9} \n]{0,600}", max_words in 1_u64..20, reach in 1_usize..12, chunk in 1_usize..50) {
+        let found = split_with(&text, max_words, reach, chunk);
+        let mut joined = String::new();
+        for (idx, piece) in found.iter().enumerate() {
+            prop_assert!(joined.ends_with(&piece.text[..piece.overlap]));
+            prop_assert_eq!((piece.is_first, piece.is_last), (idx == 0, idx + 1 == found.len()));
+            prop_assert!(idx == 0 || piece.overlap >= 2 * reach - 2);
+            joined.push_str(&piece.text[piece.overlap..]);
+        }
+        prop_assert_eq!(joined, text.clone());
+        prop_assert_eq!(&found, &split_with(&text, max_words, reach, 1000), "cuts do not depend on how the text arrives");
     }
 }

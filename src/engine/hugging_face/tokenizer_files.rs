@@ -40,6 +40,11 @@ impl TokenizerFiles {
             is_changed |= json.get(key).is_some_and(|value| !value.is_null());
             json[key] = Value::Null;
         }
+        // Nor are merges dropped at random: transformers would.
+        if let Some(dropout) = json["model"].get_mut("dropout").filter(|dropout| !dropout.is_null()) {
+            *dropout = Value::Null;
+            is_changed = true;
+        }
         if add_bos != tokenizer.template_adds_bos() || is_bytes {
             let marks = bos.as_deref().zip(tokenizer.bos()).filter(|_| add_bos);
             let old = json["post_processor"].take();

@@ -76,7 +76,7 @@ fn switch(plan: &RunPlan) -> String {
 fn documents(config: &RunConfig) -> String {
     let mark = |on: bool, name: &str| format!("{name} {}", if on { "on" } else { "off" });
     format!(
-        "{}, {}; packed into one stream, patches and sequences straddle documents, no document mask; split above {} words",
+        "{}, {}; packed into one stream, patches and sequences straddle documents, no document mask; tokenized in parts above {} words",
         mark(config.data.add_bos, "BOS"),
         mark(config.data.add_eos, "EOS"),
         config.data.max_document_words.0

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::config::{OptimizerState, RunConfig, identity_changes, recorded_config};
-use crate::data::BlockOrder;
+use crate::data::{BlockOrder, TextRules};
 use crate::plan::RunPlan;
 use crate::run::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
 
@@ -16,6 +16,8 @@ pub(super) struct RunFacts {
     pub(super) plan: RunPlan,
     /// Order in which the text is read.
     pub(super) order: BlockOrder,
+    /// Rules by which files became documents.
+    pub(super) text_rules: TextRules,
     /// Fingerprint of the token stream.
     pub(super) data_fingerprint: String,
     /// Hash of the tokenizer.
@@ -69,6 +71,7 @@ impl RunFacts {
                 block_tokens: self.order.block_tokens(),
                 blocks_per_epoch: self.order.blocks_per_epoch(),
                 shuffle: self.config.data.shuffle,
+                text_rules: self.text_rules.version(),
             }),
             initial_weights: self.initial_weights.get().cloned(),
             arithmetic: TrainerState::ARITHMETIC,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
-use crate::data::{BlockOrder, Loader, PrepareRequest, Prepared, Tokenizer, prepare};
+use crate::data::{BlockOrder, Loader, PrepareReport, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::faults::guarded;
@@ -97,6 +97,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     let checkpoints = job.checkpoints();
     let facts = Arc::new(RunFacts {
         order: BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle),
+        text_rules: prepared.rules,
         data_fingerprint: prepared.fingerprint,
         tokenizer: prepared.tokenizer.fingerprint().to_owned(),
         config: job.config,
@@ -127,7 +128,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         decisions: decisions(&facts, device_reason.as_deref()),
         plan: plan.into(),
     })));
-    report_remarks(plan, events);
+    report_remarks(plan, &prepared.report, events);
     if prepared.text_has_changed {
         warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
     }
@@ -170,6 +171,7 @@ fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
     let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
+    let rules = job.checkpoints().text_rules().and_then(TextRules::of_version).unwrap_or_default();
     let trained_on = job.checkpoints().newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
     let (job, events, stop) = (job.clone(), events.clone(), inbox.stop_flag().clone());
     let prepared = run_unless_stopped(inbox.stop_flag(), PREPARATION_GRACE, move || {
@@ -180,6 +182,7 @@ fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option
             block_tokens,
             cache: &job.cache,
             trained_on: trained_on.as_deref(),
+            rules,
         };
         prepare(&request, &mut |activity: &str, done: u64, total: Option<u64>| {
             events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
@@ -236,10 +239,10 @@ fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     }
 }
 
-/// What the plan tells the user.
-fn report_remarks(plan: &RunPlan, events: &EventSender) {
-    let warnings = plan.warnings.iter().cloned().map(|message| RunEvent::Warning(Warning { message }));
-    let notes = plan.notes.iter().cloned().map(|message| RunEvent::Note(Note { message }));
+/// What plan and text tell the user.
+fn report_remarks(plan: &RunPlan, text: &PrepareReport, events: &EventSender) {
+    let warnings = plan.warnings.iter().cloned().chain(text.warnings()).map(|message| RunEvent::Warning(Warning { message }));
+    let notes = plan.notes.iter().chain(&text.notes).cloned().map(|message| RunEvent::Note(Note { message }));
     warnings.chain(notes).for_each(|event| events.send(event));
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::config::{DeviceChoice, LoadRequest, RunConfig, load};
-use crate::data::{PrepareRequest, prepare};
+use crate::data::{PrepareRequest, TextRules, prepare};
 use crate::engine::EngineError;
 use crate::engine::checkpoint::{load_model, load_optimizer};
 use crate::engine::device::{ComputeDevice, find_device};
@@ -195,6 +195,7 @@ fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
             block_tokens: 16,
             cache: &folder.path().join("tokens"),
             trained_on: None,
+            rules: TextRules::Current,
         };
         let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
         let measured = MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer, tasks: Suite::default() };

@@ -156,6 +156,14 @@ impl Checkpoints {
         self.candidates().ok()?.into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
     }
 
+    /// Version of the rules by which the run's files became documents; `None` if it has no checkpoint.
+    #[must_use]
+    pub fn text_rules(&self) -> Option<u32> {
+        let state = self.newest_claimed()?.state;
+        // Versions that did not record the order of the data had the first rules.
+        Some(state.data_order.map_or(1, |order| order.text_rules))
+    }
+
     /// Directories with a checkpoint's name, newest first.
     ///
     /// # Errors

@@ -74,6 +74,9 @@ pub struct DataOrder {
     pub blocks_per_epoch: u64,
     /// Whether the blocks are shuffled in each pass.
     pub shuffle: bool,
+    /// Version of the rules by which files became documents.
+    #[serde(default = "first_text_rules")]
+    pub text_rules: u32,
 }
 
 /// A value of a checkpoint that contradicts the run's plan.
@@ -109,6 +112,10 @@ impl TrainerState {
         found.sort_by_key(|difference| CAUSES.iter().position(|cause| difference.what.starts_with(cause)).unwrap_or(CAUSES.len()));
         found
     }
+}
+
+fn first_text_rules() -> u32 {
+    1
 }
 
 fn first_arithmetic() -> u32 {

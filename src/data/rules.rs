@@ -1,0 +1,31 @@
+//! Which version of the rules turns files into documents and tokens.
+//!
+//! A run keeps the rules it was started with: others would give it other tokens halfway. Start at [`TextRules`].
+
+/// Rules by which files become documents and tokens; a checkpoint records their version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum TextRules {
+    /// Version 1, of patchtui 0.3 and before: byte order marks and carriage returns are text, each piece of a long document begins and
+    /// ends like a document, and a folder's README is read.
+    First,
+    /// Version 2: a long document has one beginning and one end, and the ids of the whole text.
+    #[default]
+    Current,
+}
+
+impl TextRules {
+    /// The number that checkpoints and cache keys hold.
+    #[must_use]
+    pub fn version(self) -> u32 {
+        match self {
+            Self::First => 1,
+            Self::Current => 2,
+        }
+    }
+
+    /// The rules of a version; `None` for those of a newer program.
+    #[must_use]
+    pub fn of_version(version: u32) -> Option<Self> {
+        [Self::First, Self::Current].into_iter().find(|rules| rules.version() == version)
+    }
+}

@@ -1,0 +1,131 @@
+//! What a `tokenizer.json` says beside its vocabulary, and the parts of it that could exhaust memory.
+//!
+//! Start at [`TokenizerFile::read`].
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The longest regular expression of known tokenizers has some hundred bytes; compiling one takes a hundred times its size.
+const MAX_REGEX_BYTES: usize = 64 << 10;
+/// A normalizer that makes a text so many times as long at most is used for any text: those of known tokenizers do.
+const USUAL_GROWTH: f64 = 16.0;
+/// Another one is used as long as a normalized text cannot become longer than this.
+const MAX_GROWN_BYTES: f64 = 16e6;
+
+/// The parts of a `tokenizer.json` that are judged before it is loaded.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct TokenizerFile {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    #[serde(default)]
+    pub(crate) model: ModelFields,
+}
+
+/// The fields of its model that are not the vocabulary.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct ModelFields {
+    /// The token that stands for unknown text.
+    #[serde(default)]
+    pub(crate) unk_token: Option<String>,
+    /// The same by its id.
+    #[serde(default)]
+    pub(crate) unk_id: Option<u32>,
+}
+
+impl TokenizerFile {
+    /// Reads and judges the file's text. What is not as it must be is left to the tokenizer's own loader, which says so.
+    ///
+    /// # Errors
+    /// When a regular expression is too long to be compiled.
+    pub(crate) fn read(json: &str) -> Result<Self, String> {
+        let file: Self = serde_json::from_str(json).unwrap_or_default();
+        let longest = [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder].map(longest_regex).into_iter().max();
+        match longest.filter(|longest| *longest > MAX_REGEX_BYTES) {
+            Some(longest) => Err(format!("a regular expression in it has {longest} bytes, more than {MAX_REGEX_BYTES}")),
+            None => Ok(file),
+        }
+    }
+
+    /// How many times as long a text can become by normalizing it.
+    pub(crate) fn growth(&self) -> f64 {
+        growth(&self.normalizer)
+    }
+}
+
+/// Why a text of `bytes` must not be given to a normalizer of this `growth`, if so.
+pub(crate) fn reason_against_growth(growth: f64, bytes: usize) -> Option<String> {
+    let grown = growth * bytes as f64;
+    let is_bounded = growth <= USUAL_GROWTH || grown <= MAX_GROWN_BYTES;
+    (!is_bounded).then(|| format!("its normalizer can make a text {growth:.0} times as long, here {bytes} bytes to {grown:.0}"))
+}
+
+fn longest_regex(part: &Value) -> usize {
+    match part {
+        Value::Object(fields) => {
+            let own = fields.get("Regex").and_then(Value::as_str).map_or(0, str::len);
+            fields.values().map(longest_regex).max().unwrap_or(0).max(own)
+        }
+        Value::Array(parts) => parts.iter().map(longest_regex).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn growth(normalizer: &Value) -> f64 {
+    let length = |value: &Value| value.as_str().map_or(0, str::len) as f64;
+    let factor = match normalizer["type"].as_str() {
+        Some("Sequence") => normalizer["normalizers"].as_array().into_iter().flatten().map(growth).product(),
+        Some("Replace") => {
+            // A regular expression may match nothing, and so between any two characters.
+            let matched = length(&normalizer["pattern"]["String"]).max(1.0);
+            let inserted = f64::from(u8::from(normalizer["pattern"]["Regex"].is_string()));
+            length(&normalizer["content"]) / matched + inserted
+        }
+        // Each part of a text between added tokens gets one.
+        Some("Prepend") => length(&normalizer["prepend"]),
+        _ => 1.0,
+    };
+    f64::max(factor, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(normalizer: &Value) -> TokenizerFile {
+        TokenizerFile::read(&json!({ "normalizer": normalizer, "model": { "vocab": {} } }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_growth_of_a_text_is_bounded_by_the_normalizers_it_goes_through() {
+        let replace = |pattern: &str, content: &str| json!({ "type": "Replace", "pattern": { "String": pattern }, "content": content });
+        let check = |normalizer: Value, expected: f64| assert!((read(&normalizer).growth() - expected).abs() < 1e-9, "{normalizer}");
+        check(Value::Null, 1.0);
+        check(json!({ "type": "NFC" }), 1.0);
+        check(replace(" ", "\u{2581}"), 3.0);
+        check(replace("``", "\""), 1.0);
+        let thousand = replace("e", &"e".repeat(1000));
+        check(json!({ "type": "Sequence", "normalizers": [thousand, { "type": "Lowercase" }, thousand] }), 1e6);
+        check(json!({ "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": "\u{2581}" }), 4.0);
+        assert_eq!(reason_against_growth(3.0, usize::MAX), None, "LLaMA-2's normalizer is used for any text");
+        assert_eq!(reason_against_growth(1000.0, 1000), None);
+        assert!(reason_against_growth(1e9, 4).unwrap().contains("1000000000 times"));
+    }
+
+    #[test]
+    fn a_regular_expression_without_end_is_refused_wherever_it_is() {
+        let long = "a".repeat(1 << 20);
+        for part in ["normalizer", "pre_tokenizer", "decoder"] {
+            let nested = json!({ part: { "type": "Sequence", "pretokenizers": [{ "type": "Split", "pattern": { "Regex": long } }] } });
+            let refusal = TokenizerFile::read(&nested.to_string()).unwrap_err();
+            assert!(refusal.contains("1048576 bytes"), "{refusal}");
+        }
+    }
+}
