@@ -21,7 +21,7 @@ use crate::tui::{Access, HomeActions, Opening, Refusal};
 /// When the terminal cannot be used.
 pub fn home(runs: Runs) -> Result<u8, CommandError> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        list(&runs, false);
+        list(&runs, false)?;
         return Ok(0);
     }
     let broken = |error: io::Error| CommandError::failed(format!("cannot use the terminal: {error}"), "list the runs without a screen: patchtui runs");

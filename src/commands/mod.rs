@@ -20,6 +20,8 @@ mod error;
 #[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
+mod eval_results;
+#[cfg(feature = "engine")]
 pub mod export;
 #[cfg(feature = "engine")]
 pub mod generate;
@@ -42,6 +44,7 @@ pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,7 +52,7 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Verb
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load};
 use crate::report::print;
-use crate::run::{RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
+use crate::run::{ResultFile, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
 
 pub use error::CommandError;
 
@@ -110,7 +113,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         #[cfg(not(feature = "engine"))]
         Some(Command::Activations(_)) => Err(engine::no_engine()),
         Some(Command::Runs { json }) => {
-            runs::list(&runs, json);
+            runs::list(&runs, json)?;
             Ok(0)
         }
         #[cfg(feature = "engine")]
@@ -157,6 +160,26 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandErro
     if path.is_dir() { Ok(path.to_owned()) } else { Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()) }
 }
 
+/// Tries the path of a result before it is computed.
+///
+/// # Errors
+/// When nothing can be written there.
+pub(crate) fn check_result_path(path: &Path) -> Result<(), CommandError> {
+    ResultFile::open(path).map(drop).map_err(|error| result_path_error(path, &error))
+}
+
+/// Why a result cannot be written at `path`.
+fn result_path_error(path: &Path, error: &io::Error) -> CommandError {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match error.kind() {
+        io::ErrorKind::IsADirectory => CommandError::usage(format!("{} is a folder", path.display()), "name a file"),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !folder.is_dir() => {
+            CommandError::usage(format!("{} is not a folder", folder.display()), "create it first, or name a file in another folder")
+        }
+        _ => CommandError::io(path, error),
+    }
+}
+
 /// Loads the configuration that the command line names.
 fn load_config(args: &ConfigArgs) -> Result<LoadedConfig, CommandError> {
     let current_dir =
@@ -182,9 +205,9 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
 
 fn config_command(command: ConfigCommand) -> Result<u8, CommandError> {
     match command {
-        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config)?)),
-        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config)?)))),
-        ConfigCommand::Template => print(&config::template()),
+        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config)?))?,
+        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config)?))))?,
+        ConfigCommand::Template => print(&config::template())?,
     }
     Ok(0)
 }

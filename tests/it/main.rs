@@ -28,6 +28,8 @@ mod generate;
 mod golden;
 #[cfg(feature = "engine")]
 mod open;
+#[cfg(feature = "engine")]
+mod outputs;
 mod plain_lines;
 #[cfg(feature = "engine")]
 mod plan_command;

@@ -89,7 +89,7 @@ pub(super) fn prepare(args: &BenchPrepareArgs) -> Result<u8, CommandError> {
     if args.json {
         print_json(&document)?;
     } else {
-        print(&text(&document));
+        print(&text(&document))?;
     }
     Ok(0)
 }

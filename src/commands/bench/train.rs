@@ -62,7 +62,7 @@ pub(super) fn train(args: &BenchTrainArgs) -> Result<u8, CommandError> {
     if args.json {
         print_json(&document)?;
     } else {
-        print(&lines::train_text(&document));
+        print(&lines::train_text(&document))?;
     }
     Ok(0)
 }
