@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::{ActivationsArgs, TensorChoice};
 use crate::commands::model::{choose_device, open_model};
-use crate::commands::{CommandError, Runs};
+use crate::commands::{CommandError, Runs, check_result_path};
 use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize};
 use crate::data::first_tokens;
 use crate::engine::LoadedModel;
@@ -42,17 +42,19 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
     }
     let text = args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
     let report = ActivationReport { tensor: question.tensor, threshold: question.threshold, text, models };
-    if args.json {
+    let printed = if args.json {
         let json = report.to_json().map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
-        print(&sanitize::json(&json));
+        print(&sanitize::json(&json))
     } else {
-        print(&report.table());
-    }
+        print(&report.table())
+    };
     let chart = report.figure();
     for path in &args.figure {
         chart.write(path)?;
         tell(&format!("the figure is in {}", path.display()));
     }
+    // A figure is written whether or not the table could be printed.
+    printed?;
     Ok(0)
 }
 
@@ -128,9 +130,5 @@ impl<'a> Question<'a> {
 /// Refuses before anything is computed what could not be written afterwards.
 fn check_figure(path: &Path) -> Result<(), CommandError> {
     FigureFormat::of(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder.filter(|folder| !folder.is_dir()) {
-        Some(folder) => Err(CommandError::usage(format!("{} is not a folder", folder.display()), "create it first, or name a file in another folder")),
-        None => Ok(()),
-    }
+    check_result_path(path)
 }

@@ -33,11 +33,11 @@ pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
     match exit {
         TuiExit::Left | TuiExit::Detached => {
             let again = format!("patchtui attach {}", shell_word(&directory.name()));
-            print(&(sanitize_line(&format!("{} continues in the background. Reattach with: {again}", directory.name())) + "\n"));
+            print(&(sanitize_line(&format!("{} continues in the background. Reattach with: {again}", directory.name())) + "\n"))?;
             Ok(0)
         }
         TuiExit::RunEnded(end) => {
-            print(&end_text(Some(directory.path()), None, &end));
+            print(&end_text(Some(directory.path()), None, &end))?;
             Ok(end.outcome.exit_code())
         }
         TuiExit::EngineGone => Err(engine_gone(directory)),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::{AlsoPrune, CheckpointCommand, PruneArgs};
 use crate::commands::{CommandError, Runs};
 use crate::host::run_config;
-use crate::report::{checkpoints_table, format, print, tell};
+use crate::report::{OutputError, checkpoints_table, format, print, tell};
 use crate::run::format::shell_word;
 use crate::run::{CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory, RunLock, sanitize, sanitize_line};
 
@@ -31,11 +31,11 @@ pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, Comman
 fn ls(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
     let listed = Checkpoints::new(directory, 0).list()?;
     if json {
-        print_json(&json!({ "run": directory.name(), "checkpoints": listed.iter().map(document).collect::<Vec<_>>() }));
+        print_json(&json!({ "run": directory.name(), "checkpoints": listed.iter().map(document).collect::<Vec<_>>() }))?;
     } else if listed.is_empty() {
         tell(&no_checkpoints(directory));
     } else {
-        print(&checkpoints_table(&listed, Timestamp::now()));
+        print(&checkpoints_table(&listed, Timestamp::now()))?;
         tell(&format!("Names and sizes were checked; check every byte with: patchtui checkpoint verify {}", shell_word(&directory.name())));
     }
     Ok(0)
@@ -57,12 +57,12 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
         let name = file_name(&path);
         match (json, problem) {
             (true, problem) => documents.push(json!({ "name": name, "path": path.to_string_lossy(), "valid": problem.is_none(), "problem": problem })),
-            (false, None) => print(&format!("{name}  valid\n")),
-            (false, Some(problem)) => print(&(sanitize_line(&format!("{name}  not valid: {problem}")) + "\n")),
+            (false, None) => print(&format!("{name}  valid\n"))?,
+            (false, Some(problem)) => print(&(sanitize_line(&format!("{name}  not valid: {problem}")) + "\n"))?,
         }
     }
     if json {
-        print_json(&json!({ "run": directory.name(), "valid": is_valid, "checkpoints": documents }));
+        print_json(&json!({ "run": directory.name(), "valid": is_valid, "checkpoints": documents }))?;
     } else if num_checked == 0 {
         tell(&no_checkpoints(directory));
     }
@@ -85,9 +85,9 @@ fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError>
     let freed = chosen.iter().filter(|(_, choice)| choice.deletes()).map(|(checkpoint, _)| checkpoint.bytes).sum();
     if args.json {
         let documents: Vec<_> = chosen.iter().map(|(checkpoint, choice)| pruned_document(checkpoint, *choice)).collect();
-        print_json(&json!({ "run": directory.name(), "dry_run": args.dry_run, "keep": keep, "freed_bytes": freed, "checkpoints": documents }));
+        print_json(&json!({ "run": directory.name(), "dry_run": args.dry_run, "keep": keep, "freed_bytes": freed, "checkpoints": documents }))?;
     } else {
-        print(&pruned_lines(&chosen, args.dry_run, freed));
+        print(&pruned_lines(&chosen, args.dry_run, freed))?;
     }
     Ok(0)
 }
@@ -151,8 +151,8 @@ fn file_name(path: &Path) -> String {
     sanitize_line(&path.file_name().unwrap_or_default().to_string_lossy()).into()
 }
 
-fn print_json(document: &Value) {
-    print(&(sanitize::json(&document.to_string()).into_owned() + "\n"));
+fn print_json(document: &Value) -> Result<(), OutputError> {
+    print(&(sanitize::json(&document.to_string()).into_owned() + "\n"))
 }
 
 impl From<CheckpointError> for CommandError {

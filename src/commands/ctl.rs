@@ -46,7 +46,7 @@ pub struct CtlRequest<'a> {
 
 /// Sends a request to a run and prints the answer.
 pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), CommandError> {
-    print(&answer(asked, runs)?);
+    print(&answer(asked, runs)?)?;
     Ok(())
 }
 

@@ -116,9 +116,9 @@ pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
     findings.can_run = findings.problems.is_empty();
     if args.json {
         let document = serde_json::to_string_pretty(&findings).map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
-        print(&(sanitize::json(&document).into_owned() + "\n"));
+        print(&(sanitize::json(&document).into_owned() + "\n"))?;
     } else {
-        print(&lines(&findings));
+        print(&lines(&findings))?;
     }
     Ok(u8::from(!findings.can_run))
 }

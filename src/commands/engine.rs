@@ -123,10 +123,10 @@ mod with_burn {
     }
 
     /// Messages go to the process's standard error: in the background that is engine.log. Of libraries only warnings: the GPU's tell
-    /// of every kernel that they tune.
+    /// of every kernel that they tune. A full disk behind standard error is no reason to stop: nothing is printed about it.
     fn log_messages() {
         let levels = Targets::new().with_default(Level::WARN).with_target("patchtui", Level::INFO);
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
         let _ = tracing_subscriber::registry().with(lines).with(levels).try_init();
     }
 

@@ -9,6 +9,7 @@ use crate::control::ControlError;
 use crate::data::DataError;
 use crate::host::StartError;
 use crate::plan::PlanError;
+use crate::report::OutputError;
 use crate::report::figure::FigureError;
 use crate::run::{FindError, LockError};
 use crate::tasks::TaskError;
@@ -79,6 +80,12 @@ impl From<TaskError> for CommandError {
     }
 }
 
+impl From<OutputError> for CommandError {
+    fn from(error: OutputError) -> Self {
+        Self::failed(error.to_string(), error.hint())
+    }
+}
+
 impl From<FigureError> for CommandError {
     fn from(error: FigureError) -> Self {
         let exit_code = if matches!(error, FigureError::UnknownEnding { .. }) { USAGE } else { FAILED };
@@ -143,6 +150,9 @@ impl From<crate::engine::OpenError> for CommandError {
 #[cfg(feature = "engine")]
 impl From<crate::engine::EngineError> for CommandError {
     fn from(error: crate::engine::EngineError) -> Self {
+        if let crate::engine::EngineError::Precision(error) = error {
+            return error.into();
+        }
         let hint = match &error {
             crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)".to_owned(),
             crate::engine::EngineError::WrongDevice(failure) => failure.hint(),

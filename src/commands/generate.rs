@@ -13,9 +13,9 @@ use crate::cli::GenerateArgs;
 use crate::commands::model::{choose_device, open_model};
 use crate::commands::{CommandError, Runs};
 use crate::data::{GrowingText, TextFault, text_of_bytes};
-use crate::engine::generate::{Continuation, GenerationRules, Generator, Sampling, Verdict};
+use crate::engine::generate::{Continuation, GenerationRules, Generator, Heard, Sampling, Verdict};
 use crate::engine::{EngineError, LoadedModel};
-use crate::report::{Output, stdout, warn};
+use crate::report::{Output, OutputError, reader_is_gone, stderr, stdout, warn};
 use crate::run::{COMPUTE_STACK, sanitize, sanitize_line};
 
 /// Continues the prompts of the command line. Returns the exit code.
@@ -37,11 +37,26 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
     let generator = Generator { model: loaded.model.clone(), context_length: loaded.files.context_length, device: device.device };
     let replies = prompts.iter().map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops)).collect();
-    let mut face = Face { args, texts: &texts, replies, parts: vec![String::new(); texts.len()], out: stdout(), is_terminal: io::stdout().is_terminal() };
-    let continuations = on_large_stack(|| generator.generate(&prompts, &rules, &mut |idx, id| face.hear(idx, id)))?;
-    face.finish(&prompts, &continuations);
-    let is_news = |(continuation, prompt): (&Continuation, &Vec<u32>)| continuation.has_slid && prompt.len() <= loaded.files.context_length;
-    if continuations.iter().zip(&prompts).any(is_news) {
+    let mut face = Face {
+        args,
+        texts: &texts,
+        prompts: &prompts,
+        replies,
+        parts: vec![String::new(); texts.len()],
+        continuations: vec![None; texts.len()],
+        num_shown: 0,
+        out: stdout(),
+        lost: None,
+        is_terminal: io::stdout().is_terminal(),
+    };
+    on_large_stack(|| generator.generate_each(&prompts, &rules, &mut |idx, heard| face.hear(idx, heard)))?;
+    if let Some(error) = face.lost {
+        return Err(error.into());
+    }
+    let is_news = |(continuation, prompt): (&Option<Continuation>, &Vec<u32>)| {
+        continuation.as_ref().is_some_and(|continuation| continuation.has_slid && prompt.len() <= loaded.files.context_length)
+    };
+    if face.continuations.iter().zip(&prompts).any(is_news) {
         warn(&format!("a text outgrew the {} tokens that the model reads at once: it continued from the newer part", loaded.files.context_length));
     }
     Ok(0)
@@ -145,22 +160,45 @@ fn on_large_stack<T: Send, E: Send + Into<EngineError>>(job: impl FnOnce() -> Re
     })
 }
 
-/// Shows continuations: the only one while it grows, several one after the other at the end.
+/// Shows continuations: the only one while it grows, several one after the other, each as soon as those before it are finished.
 struct Face<'a> {
     args: &'a GenerateArgs,
     texts: &'a [String],
+    prompts: &'a [Vec<u32>],
     replies: Vec<GrowingText<'a>>,
     /// The text of each continuation so far.
     parts: Vec<String>,
+    /// What is finished.
+    continuations: Vec<Option<Continuation>>,
+    /// Continuations that were shown, the first ones.
+    num_shown: usize,
     out: Output,
+    /// Why the output was lost.
+    lost: Option<OutputError>,
     is_terminal: bool,
 }
 
 impl Face<'_> {
-    fn hear(&mut self, idx: usize, id: u32) -> Verdict {
-        let piece = self.replies[idx].push(id);
-        self.show(idx, &piece);
-        if self.replies[idx].is_stopped() { Verdict::EndPrompt } else { Verdict::GoOn }
+    fn hear(&mut self, idx: usize, heard: Heard) -> Verdict {
+        match heard {
+            Heard::Token(id) => {
+                let piece = self.replies[idx].push(id);
+                self.show(idx, &piece);
+            }
+            Heard::End(continuation) => {
+                let rest = self.replies[idx].finish();
+                self.show(idx, &rest);
+                self.continuations[idx] = Some(continuation);
+                self.show_finished();
+            }
+        }
+        if !self.out.is_open() || reader_is_gone() {
+            Verdict::EndAll
+        } else if self.replies[idx].is_stopped() {
+            Verdict::EndPrompt
+        } else {
+            Verdict::GoOn
+        }
     }
 
     fn show(&mut self, idx: usize, piece: &str) {
@@ -172,33 +210,39 @@ impl Face<'_> {
 
     /// A pipe gets the text as it is, a terminal without what could control it.
     fn write(&mut self, text: &str) {
-        if self.is_terminal { self.out.write(&sanitize::text(text)) } else { self.out.write(text) }
+        let written = if self.is_terminal { self.out.write(&sanitize::text(text)) } else { self.out.write(text) };
+        self.lost = self.lost.take().or(written.err());
     }
 
-    fn finish(&mut self, prompts: &[Vec<u32>], continuations: &[Continuation]) {
-        for (idx, (prompt, continuation)) in prompts.iter().zip(continuations).enumerate() {
-            let rest = self.replies[idx].finish();
-            self.show(idx, &rest);
+    /// Shows what is finished, in the order of the prompts.
+    fn show_finished(&mut self) {
+        while let Some(continuation) = self.continuations.get(self.num_shown).and_then(Option::as_ref) {
+            let idx = self.num_shown;
             let text = std::mem::take(&mut self.parts[idx]);
             if self.args.json {
-                let end = if self.replies[idx].is_stopped() {
-                    "stop"
-                } else if continuation.ids.len() == self.args.max_new_tokens {
-                    "length"
-                } else {
-                    "end_of_text"
-                };
-                let record = json!({
-                    "prompt": self.texts[idx], "text": text, "ids": continuation.ids, "end": end,
-                    "num_prompt_tokens": prompt.len(), "num_new_tokens": continuation.ids.len(), "has_slid": continuation.has_slid,
-                });
-                self.out.write(&(sanitize::json(&record.to_string()).into_owned() + "\n"));
+                let record = self.record(idx, &text, continuation);
+                self.write(&(sanitize::json(&record.to_string()).into_owned() + "\n"));
             } else if self.texts.len() == 1 {
-                self.out.write("\n");
+                self.write("\n");
             } else {
-                Output::new(Box::new(io::stderr())).write(&format!("[{}] {}\n", idx + 1, sanitize_line(&self.texts[idx])));
+                stderr().try_write(&format!("[{}] {}\n", idx + 1, sanitize_line(&self.texts[idx])));
                 self.write(&(text + "\n"));
             }
+            self.num_shown += 1;
         }
+    }
+
+    fn record(&self, idx: usize, text: &str, continuation: &Continuation) -> Value {
+        let end = if self.replies[idx].is_stopped() {
+            "stop"
+        } else if continuation.ids.len() == self.args.max_new_tokens {
+            "length"
+        } else {
+            "end_of_text"
+        };
+        json!({
+            "prompt": self.texts[idx], "text": text, "ids": continuation.ids, "end": end,
+            "num_prompt_tokens": self.prompts[idx].len(), "num_new_tokens": continuation.ids.len(), "has_slid": continuation.has_slid,
+        })
     }
 }

@@ -23,7 +23,7 @@ const INSTEAD: &str = "list the runs with: patchtui runs";
 /// When the terminal cannot show a screen, or it fails.
 pub fn home(runs: Runs) -> Result<u8, CommandError> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        list(&runs, false);
+        list(&runs, false)?;
         return Ok(0);
     }
     let broken = |error: io::Error| match error.kind() {

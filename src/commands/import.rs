@@ -1,14 +1,13 @@
 //! `patchtui import`: checks a directory in Hugging Face's format, and writes a configuration that continues its training.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use crate::commands::{CommandError, Runs};
 use crate::engine::hugging_face::weight_dims;
 use crate::engine::{ModelFiles, OpenError, Origin};
 use crate::report::{format, print, tell, warn};
-use crate::run::RunDirectory;
+use crate::run::{ResultFile, RunDirectory};
 
 /// Longest sequence of the configuration, in positions: what fits into the memory of an ordinary machine.
 const MOST_POSITIONS: usize = 2048;
@@ -28,15 +27,13 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandE
         let hint = "nothing has to be imported: set model.init_from to its name or path in a configuration";
         return Err(CommandError::usage(format!("{} is a run or a checkpoint of one", source.display()), hint));
     }
+    let file = to.map(|path| ResultFile::open_new(path).map(|file| (path, file)).map_err(|error| cannot_write(path, &error))).transpose()?;
     describe(&model)?;
     let text = configuration(&model)?;
-    match to {
-        None => print(&text),
-        Some(path) => {
-            write_new(path, &text).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => CommandError::usage(format!("{} exists", path.display()), "give --to a file that does not exist yet"),
-                _ => CommandError::io(path, &error),
-            })?;
+    match file {
+        None => print(&text)?,
+        Some((path, mut file)) => {
+            file.append(text.as_bytes()).map_err(|error| cannot_write(path, &error))?;
             tell(&format!(
                 "{} continues its training: set data.files there, then patchtui run {}",
                 path.display(),
@@ -120,11 +117,9 @@ warmup_share = 0.05                 # the optimizer state is reset
     ))
 }
 
-/// Writes a file that does not exist yet, whole or not at all.
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
-        // Only our own half file is removed.
-        let _ = fs::remove_file(path);
-    })
+fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => CommandError::usage(format!("{} exists", path.display()), "give --to a file that does not exist yet"),
+        _ => CommandError::io(path, error),
+    }
 }

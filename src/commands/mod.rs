@@ -21,6 +21,8 @@ mod error;
 #[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
+mod eval_results;
+#[cfg(feature = "engine")]
 pub mod export;
 #[cfg(feature = "engine")]
 pub mod generate;
@@ -44,6 +46,7 @@ pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,7 +54,7 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Runs
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
 use crate::report::print;
-use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
+use crate::run::{FindError, ResultFile, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
 
 pub use error::CommandError;
 
@@ -129,7 +132,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Runs(args)) => match &args.command {
             Some(RunsCommand::Rm(args)) => remove::remove(args, &runs),
             None => {
-                runs::list(&runs, args.json);
+                runs::list(&runs, args.json)?;
                 Ok(0)
             }
         },
@@ -182,6 +185,26 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandErro
     }
 }
 
+/// Tries the path of a result before it is computed.
+///
+/// # Errors
+/// When nothing can be written there.
+pub(crate) fn check_result_path(path: &Path) -> Result<(), CommandError> {
+    ResultFile::open(path).map(drop).map_err(|error| result_path_error(path, &error))
+}
+
+/// Why a result cannot be written at `path`.
+fn result_path_error(path: &Path, error: &io::Error) -> CommandError {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match error.kind() {
+        io::ErrorKind::IsADirectory => CommandError::usage(format!("{} is a folder", path.display()), "name a file"),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !folder.is_dir() => {
+            CommandError::usage(format!("{} is not a folder", folder.display()), "create it first, or name a file in another folder")
+        }
+        _ => CommandError::io(path, error),
+    }
+}
+
 /// Loads the configuration that the command line names.
 fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandError> {
     let current_dir =
@@ -211,9 +234,9 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
 
 fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, CommandError> {
     match command {
-        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config, runs)?)),
-        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config, runs)?)))),
-        ConfigCommand::Template => print(&config::template()),
+        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config, runs)?))?,
+        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config, runs)?))))?,
+        ConfigCommand::Template => print(&config::template())?,
     }
     Ok(0)
 }

@@ -47,7 +47,7 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
     } else {
         lines(&config, &plan, &measured).iter().map(|line| sanitize_line(line)).collect::<Vec<_>>().join("\n")
     };
-    print(&(text + "\n"));
+    print(&(text + "\n"))?;
     inputs.first_named_by_user(&origins).map_or(Ok(0), Err)
 }
 

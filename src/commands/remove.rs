@@ -30,7 +30,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
         removals.push(removal);
     }
     if !args.yes && !ask(&lines)? {
-        print("nothing was removed\n");
+        print("nothing was removed\n")?;
         return Ok(0);
     }
     for (removal, line) in removals.into_iter().zip(lines) {
@@ -41,7 +41,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
         if name.is_symlink() && !name.exists() {
             let _ = fs::remove_file(name);
         }
-        print(&(sanitize_line(&format!("removed {line}")) + "\n"));
+        print(&(sanitize_line(&format!("removed {line}")) + "\n"))?;
         for (link, target) in links {
             warn(&format!("{} was a link to {}, which was not removed", link.display(), target.display()));
         }

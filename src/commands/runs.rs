@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::commands::Runs;
-use crate::report::{print, runs_table};
+use crate::report::{OutputError, print, runs_table};
 use crate::run::{RunDirectory, RunState, RunSummary, changed_at, is_alive, sanitize};
 
 /// All runs with their state, those that are alive first, then newest first; runs that cannot be read are left out.
@@ -29,11 +29,14 @@ fn read_if_changed(run: &RunDirectory, known: &[RunSummary]) -> Option<RunSummar
 }
 
 /// Prints all runs, as a table or as one JSON array.
-pub fn list(runs: &Runs, json: bool) {
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn list(runs: &Runs, json: bool) -> Result<(), OutputError> {
     let summaries = summaries(runs);
     if json {
-        print(&(sanitize::json(&serde_json::json!(summaries).to_string()).into_owned() + "\n"));
+        print(&(sanitize::json(&serde_json::json!(summaries).to_string()).into_owned() + "\n"))
     } else {
-        print(&runs_table(&summaries, Timestamp::now()));
+        print(&runs_table(&summaries, Timestamp::now()))
     }
 }

@@ -21,7 +21,7 @@ pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
         let files_error = |error: io::Error| CommandError::io(directory.path(), &error);
         let summary = RunSummary::read(directory).map_err(files_error)?;
         let (history, _) = History::read(directory).map_err(files_error)?;
-        print(&status_text(&summary, &history, None));
+        print(&status_text(&summary, &history, None))?;
     }
     Ok(0)
 }

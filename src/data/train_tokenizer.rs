@@ -1,10 +1,8 @@
 //! Trains a byte-level BPE vocabulary on text files.
 //!
-//! Knows documents and the tokenizer file; never token streams or models. Start at [`train_tokenizer`].
+//! Knows documents and the text of the tokenizer file, which the caller writes; never token streams or models. Start at [`train_tokenizer`].
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
@@ -28,26 +26,20 @@ const MAX_BYTES: u64 = i32::MAX as u64;
 /// Pieces are short, so that all cores have some.
 const PIECE_WORDS: u64 = 1000;
 
-/// Input, size and output of training a tokenizer.
+/// Input and size of training a tokenizer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainTokenizerRequest {
     /// Text files, folders and patterns.
     pub files: Vec<PathBuf>,
     /// Tokens of the vocabulary, special ones included.
     pub vocab_size: usize,
-    /// Where to write the tokenizer file.
-    pub output: PathBuf,
     /// Field of a JSON record that holds the text.
     pub text_field: String,
-    /// Whether a file that is already there is replaced.
-    pub force: bool,
 }
 
 /// Result of training a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TrainTokenizerReport {
-    /// Where the tokenizer file is.
-    pub output: PathBuf,
     /// Tokens of the vocabulary; fewer than requested if the text has no more pairs to join.
     pub vocab_size: usize,
     /// Documents read.
@@ -60,14 +52,11 @@ pub struct TrainTokenizerReport {
     pub notes: Vec<String>,
 }
 
-/// Trains a vocabulary on files and writes it; the same text gives the same file.
+/// Trains a vocabulary on files; the same text gives the same vocabulary.
 ///
 /// # Errors
-/// When the text cannot be read, or the output exists or cannot be written; then nothing has changed on disk.
-pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizerReport, DataError> {
-    if !request.force && request.output.exists() {
-        return Err(DataError::Exists { path: request.output.clone() });
-    }
+/// When the text cannot be read.
+pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<(Vocabulary, TrainTokenizerReport), DataError> {
     let FoundFiles { files, passed_over } = find_text(&request.files, TextRules::Current)?;
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     if bytes > MAX_BYTES {
@@ -85,7 +74,7 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizer
         });
         match reading {
             Ok(reading) => (train_vocabulary(receiver, request.vocab_size), joined(reading.join())),
-            Err(error) => (Err(DataError::writing(&request.output, 0, error)), Ok(ReadReport::default())),
+            Err(error) => (Err(DataError::Encode { reason: error.to_string() }), Ok(ReadReport::default())),
         }
     });
     let (vocabulary, report) = match (vocabulary, report) {
@@ -94,15 +83,14 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<TrainTokenizer
         (Err(error), Err(DataError::Interrupted)) | (_, Err(error)) => return Err(error),
         (vocabulary, Ok(report)) => (vocabulary?, report),
     };
-    write_whole(&request.output, vocabulary.json.as_bytes())?;
-    Ok(TrainTokenizerReport {
-        output: request.output.clone(),
+    let report = TrainTokenizerReport {
         vocab_size: vocabulary.size,
         documents: report.documents,
         text_bytes: report.text_bytes,
         bad_records: report.bad_records,
         notes: [passed_over.notes(), report.notes()].concat(),
-    })
+    };
+    Ok((vocabulary, report))
 }
 
 /// A trained vocabulary.
@@ -151,22 +139,4 @@ fn send_piece(sender: &SyncSender<String>, piece: Piece) -> Result<(), DataError
 
 fn joined(result: thread::Result<Result<ReadReport, DataError>>) -> Result<ReadReport, DataError> {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Replaces a file atomically: readers see the old content or the complete new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let failed = |error: io::Error| DataError::writing(path, bytes.len() as u64, error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = folder.join(name);
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
 }

@@ -20,7 +20,7 @@ impl Json {
     pub fn show(&mut self, record: &Record) {
         // Only a path that is not UTF-8 has no JSON; the store warns about it.
         if let Ok(line) = encode_event(record) {
-            self.out.write(&sanitize::json(&line));
+            self.out.write_or_warn(&sanitize::json(&line));
         }
     }
 }

@@ -1,33 +1,93 @@
-//! Output streams that ignore errors once nobody reads them any more.
+//! Output streams: a reader that has gone is no failure, anything else that cannot be written is one.
+//!
+//! Results go to the standard output with [`print`], and a result that is lost is an error. Messages on the standard error
+//! stream are best effort: that they are lost never changes a result or an exit code.
 
 use std::fmt;
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use thiserror::Error;
+
 use crate::run::sanitize;
 
-/// A stream of whole lines that gives up silently: on a closed pipe, on a terminal that hung up.
-pub struct Output(Option<Box<dyn Write + Send>>);
+/// A result could not be written to the standard output.
+#[derive(Debug, Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct OutputError(#[from] io::Error);
+
+impl OutputError {
+    /// What to type next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        "check that the disk has space, or redirect the output elsewhere"
+    }
+}
+
+/// A stream of text that is flushed with every write, and that takes nothing more after the first failure.
+pub struct Output(State);
+
+enum State {
+    Open(Box<dyn Write + Send>),
+    /// Nobody reads it any more.
+    Closed,
+    /// A write failed, and the writer was told.
+    Failed,
+}
 
 impl Output {
     /// Writes to `stream`.
     #[must_use]
     pub fn new(stream: Box<dyn Write + Send>) -> Self {
-        Self(Some(stream))
+        Self(State::Open(stream))
     }
 
-    /// Writes `text` and flushes it.
-    pub fn write(&mut self, text: &str) {
-        let Some(stream) = &mut self.0 else { return };
-        if stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_err() {
-            // What has hung up does not come back.
-            self.0 = None;
+    /// Writes `text` and flushes it; does nothing if nobody reads the stream any more.
+    ///
+    /// # Errors
+    /// When the stream fails, the first time only.
+    pub fn write(&mut self, text: &str) -> Result<(), OutputError> {
+        let State::Open(stream) = &mut self.0 else { return Ok(()) };
+        match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.0 = State::Closed;
+                Ok(())
+            }
+            Err(error) => {
+                self.0 = State::Failed;
+                Err(error.into())
+            }
         }
+    }
+
+    /// Writes lines of a run that trains on whether or not they are read: a failure is one warning.
+    pub fn write_or_warn(&mut self, text: &str) {
+        if let Err(error) = self.write(text) {
+            warn(&format!("{error}; the run continues, and its files hold everything"));
+        }
+    }
+
+    /// Writes what may be lost: progress and messages.
+    pub fn try_write(&mut self, text: &str) {
+        // The stream for complaints is the one that failed.
+        let _ = self.write(text);
+    }
+
+    /// Whether what is written still arrives somewhere.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.0, State::Open(_))
     }
 }
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Output(open)" } else { "Output(closed)" })
+        f.write_str(match self.0 {
+            State::Open(_) => "Output(open)",
+            State::Closed => "Output(closed)",
+            State::Failed => "Output(failed)",
+        })
     }
 }
 
@@ -37,26 +97,85 @@ pub fn stdout() -> Output {
     Output::new(Box::new(io::stdout()))
 }
 
+/// The standard error stream.
+#[must_use]
+pub fn stderr() -> Output {
+    Output::new(Box::new(io::stderr()))
+}
+
 /// Writes `text` to the standard output.
-pub fn print(text: &str) {
-    stdout().write(text);
+///
+/// # Errors
+/// When it cannot be written, unless its reader has gone.
+pub fn print(text: &str) -> Result<(), OutputError> {
+    stdout().write(text)
+}
+
+/// Prints what the parser of the command line answers: help and version as results, errors as messages.
+///
+/// # Errors
+/// When standard output cannot be written, unless its reader has gone.
+pub fn print_help(answer: &clap::Error) -> Result<(), OutputError> {
+    match answer.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if !answer.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the standard output is a pipe that nobody reads any more: a command that only prints can stop computing.
+#[must_use]
+pub fn reader_is_gone() -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) && fds[0].revents().contains(PollFlags::ERR)
 }
 
 /// Writes an error and its hint to the standard error stream, sanitised.
 pub fn complain(message: &str, hint: Option<&str>) {
-    let mut stderr = Output::new(Box::new(io::stderr()));
-    stderr.write(&format!("error: {}\n", sanitize::text(message)));
+    let mut stderr = stderr();
+    stderr.try_write(&format!("error: {}\n", sanitize::text(message)));
     if let Some(hint) = hint {
-        stderr.write(&format!(" hint: {}\n", sanitize::text(hint)));
+        stderr.try_write(&format!(" hint: {}\n", sanitize::text(hint)));
     }
 }
 
 /// Writes what a person wants to know, and no program reads, to the standard error stream, sanitised.
 pub fn tell(text: &str) {
-    Output::new(Box::new(io::stderr())).write(&format!("{}\n", sanitize::text(text)));
+    stderr().try_write(&format!("{}\n", sanitize::text(text)));
 }
 
 /// Writes a warning to the standard error stream, sanitised.
 pub fn warn(message: &str) {
-    Output::new(Box::new(io::stderr())).write(&format!("warning: {}\n", sanitize::text(message)));
+    stderr().try_write(&format!("warning: {}\n", sanitize::text(message)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails every write in the same way.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_a_closed_pipe_is_silent_and_every_other_failure_is_told_once() {
+        let mut closed = Output::new(Box::new(Failing(io::ErrorKind::BrokenPipe)));
+        closed.write("text").unwrap();
+        assert!(!closed.is_open());
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            let mut failing = Output::new(Box::new(Failing(kind)));
+            failing.write("text").unwrap_err();
+            failing.write("more").unwrap();
+            assert!(!failing.is_open());
+        }
+    }
 }

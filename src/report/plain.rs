@@ -51,7 +51,7 @@ impl Plain {
     fn line(&mut self, text: &str) {
         let mut line = sanitize_line(text.trim_end());
         line.push('\n');
-        self.out.write(&line);
+        self.out.write_or_warn(&line);
     }
 
     fn entry(&mut self, label: &str, text: &str) {

@@ -20,13 +20,21 @@ pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
 
 /// Rows as lines, with their cells in columns.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| unicode_width::UnicodeWidthStr::width(row[column].as_str())).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+    in_columns(rows, std::array::from_fn(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)))
+}
+
+/// Cells that a text takes on a terminal.
+pub(super) fn width(text: &str) -> usize {
+    unicode_width::UnicodeWidthStr::width(text)
+}
+
+/// Rows as lines, with their cells in columns of these widths at least.
+pub(super) fn in_columns<const N: usize>(rows: &[[String; N]], widths: [usize; N]) -> String {
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let padding = width - unicode_width::UnicodeWidthStr::width(cell.as_str());
+        for (cell, column) in row.iter().zip(widths) {
+            let padding = column.saturating_sub(width(cell));
             line += cell;
             line += &" ".repeat(padding + 2);
         }

@@ -135,6 +135,16 @@ pub enum TaskError {
         /// `"context"` or `"continuation"`.
         part: &'static str,
     },
+    /// The network's answer is no number.
+    #[error("{task}, document {doc_id}: the network's log-probability is {value}")]
+    NotFinite {
+        /// Name of the task.
+        task: String,
+        /// Number of the document, counted from 0.
+        doc_id: usize,
+        /// What it is instead.
+        value: f64,
+    },
     /// The tokenizer has no token that could stand before a text.
     #[error("the tokenizer has no token that {purpose}")]
     NoSpecialToken {
@@ -174,7 +184,8 @@ impl TaskError {
             Self::NoSubject { .. } => "use the file of all subjects, or name the subjects that it has, like mmlu_anatomy".into(),
             Self::TooFewExamples { found, .. } => format!("use --num-fewshot {found} or less"),
             Self::NoExamples { .. } => "leave out --num-fewshot, or evaluate mmlu in a command of its own".into(),
-            Self::ContinuationTooLong { .. } => "use a larger --max-length if the network was trained on it; lm-eval refuses this document, too".into(),
+            Self::ContinuationTooLong { .. } => "evaluate a network with a longer context, or leave this task out; lm-eval refuses this document, too".into(),
+            Self::NotFinite { .. } => "the weights are damaged or their training diverged: use an earlier checkpoint".into(),
             Self::NoTokens { .. } => "lm-eval refuses this document, too; use a tokenizer that gives every text a token".into(),
             Self::NoSpecialToken { .. } => "use a network whose tokenizer has one, like <s> or </s>".into(),
             Self::TextTooShort { .. } => "use a longer text or a smaller --max-length".into(),
@@ -188,6 +199,7 @@ impl TaskError {
         match self {
             Self::Unreadable { source, .. } => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData),
             Self::Data(error) => error.is_user_error(),
+            Self::NotFinite { .. } => false,
             _ => true,
         }
     }

@@ -63,20 +63,20 @@ pub fn evaluate<S: Score>(
     scorer: &mut S,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<TaskResult>, EvaluateError<S::Error>> {
+    let name = task.task.name();
     let measured = match &task.documents {
         Documents::Questions(questions) => {
-            let name = task.task.name();
             let encode = |doc_id: usize| questions[doc_id].requests().iter().map(|request| encoder.scored(request, &name, doc_id)).collect();
-            let answers = ask(questions.len(), &encode, scorer, progress)?;
+            let answers = ask(&name, questions.len(), &encode, scorer, progress)?;
             answers.map(|answers| Measured::of_answers(questions.iter().zip(answers).map(|(question, answer)| judged(question, answer.sums))))
         }
         Documents::Texts(texts) if task.task == Task::WikitextPaper => {
             let (blocks, length) = paper_blocks(texts, encoder)?;
-            let answers = ask(blocks.len(), &|idx| Ok(vec![blocks[idx].clone()]), scorer, progress)?;
+            let answers = ask(&name, blocks.len(), &|idx| Ok(vec![blocks[idx].clone()]), scorer, progress)?;
             answers.map(|answers| Measured::of_blocks(answers.into_iter().flat_map(|answer| answer.sums), length - 1))
         }
         Documents::Texts(texts) => {
-            let answers = ask(texts.len(), &|idx| encoder.rolling(&texts[idx].text), scorer, progress)?;
+            let answers = ask(&name, texts.len(), &|idx| encoder.rolling(&texts[idx].text), scorer, progress)?;
             answers.map(|answers| {
                 let num_tokens = answers.iter().map(|answer| answer.num_scored).sum();
                 let sums = answers.iter().map(|answer| answer.sums.iter().sum());
@@ -85,6 +85,23 @@ pub fn evaluate<S: Score>(
         }
     };
     Ok(measured.map(|measured| TaskResult::new(task, measured)))
+}
+
+/// Finds out whether a network can be asked about every document of `task`, before any of them is computed.
+///
+/// # Errors
+/// With the first document that does not fit.
+pub fn check_fit(task: &LoadedTask, encoder: &Encoder<'_>) -> Result<(), TaskError> {
+    match &task.documents {
+        Documents::Questions(questions) => {
+            let name = task.task.name();
+            let check = |(doc_id, question): (usize, &Question)| question.requests().iter().find_map(|request| encoder.scored(request, &name, doc_id).err());
+            questions.par_iter().enumerate().find_map_first(check).map_or(Ok(()), Err)
+        }
+        Documents::Texts(texts) if task.task == Task::WikitextPaper => paper_blocks(texts, encoder).map(drop),
+        // Texts of any length fit; only a tokenizer without special tokens does not.
+        Documents::Texts(_) => encoder.rolling("").map(drop),
+    }
 }
 
 fn judged(question: &Question, log_likelihoods: Vec<f64>) -> Answer {
@@ -115,7 +132,15 @@ struct Said {
 type Encode<'a> = dyn Fn(usize) -> Result<Vec<Scored>, TaskError> + Sync + 'a;
 
 /// Asks `scorer` about `total` documents in order; the requests of one of them stay together unless they are very many.
-fn ask<S: Score>(total: usize, encode: &Encode<'_>, scorer: &mut S, progress: &mut dyn FnMut(Progress)) -> Result<Option<Vec<Said>>, EvaluateError<S::Error>> {
+///
+/// An answer that is not finite ends it: it would be counted as a choice like any other.
+fn ask<S: Score>(
+    task: &str,
+    total: usize,
+    encode: &Encode<'_>,
+    scorer: &mut S,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Vec<Said>>, EvaluateError<S::Error>> {
     let mut said = vec![Said::default(); total];
     for start in (0..total).step_by(DOCUMENTS_AT_ONCE) {
         let end = total.min(start + DOCUMENTS_AT_ONCE);
@@ -128,6 +153,9 @@ fn ask<S: Score>(total: usize, encode: &Encode<'_>, scorer: &mut S, progress: &m
             let Some(sums) = scorer.score(&requests[from..to]).map_err(EvaluateError::Score)? else { return Ok(None) };
             assert_eq!(sums.len(), to - from, "a scorer answers every request");
             for ((request, (idx, _)), sum) in requests[from..to].iter().zip(&owners[from..to]).zip(sums) {
+                if !sum.is_finite() {
+                    return Err(TaskError::NotFinite { task: task.into(), doc_id: start + idx, value: sum }.into());
+                }
                 said[start + idx].sums.push(sum);
                 said[start + idx].num_scored += request.num_scored as u64;
             }

@@ -27,7 +27,7 @@ pub use catalog::{Selection, Task};
 pub use cleaning::{clean_hellaswag, detokenize_wikitext};
 pub use encoder::Encoder;
 pub use error::TaskError;
-pub use evaluate::{EvaluateError, Progress, Score, evaluate};
+pub use evaluate::{EvaluateError, Progress, Score, check_fit, evaluate};
 pub use json::{results_document, sample_lines};
 pub use load::{Documents, LoadOptions, LoadedTask, TaskFiles, Text};
 pub use mmlu::{GROUPS, Group};

@@ -67,6 +67,13 @@ impl Question {
         }
     }
 
+    /// Choices there are.
+    #[must_use]
+    pub fn num_choices(&self) -> usize {
+        let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) = &self.prompt;
+        choices.len()
+    }
+
     /// Judges the log-likelihoods of the requests, natural logarithms. The first of equal choices counts.
     #[must_use]
     pub fn judge(&self, log_likelihoods: &[f64]) -> Judgement {

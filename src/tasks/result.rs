@@ -5,7 +5,7 @@
 use std::f64::consts::LN_2;
 
 use crate::tasks::mmlu::Group;
-use crate::tasks::{Judgement, LoadedTask, Task, Text};
+use crate::tasks::{Documents, Judgement, LoadedTask, Task, Text};
 
 /// A measured number.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +45,8 @@ pub struct TaskResult {
     pub num_available: usize,
     /// Worked examples before each question.
     pub num_fewshot: usize,
+    /// Share of right answers that random choices give, where there are choices.
+    pub chance: Option<f64>,
     /// Answers in the order of the documents; in the paper's perplexity, of the blocks.
     pub answers: Vec<Answer>,
 }
@@ -58,6 +60,10 @@ pub struct GroupResult {
     pub metrics: Vec<Metric>,
     /// Documents that were evaluated.
     pub num_documents: usize,
+    /// Worked examples before each question.
+    pub num_fewshot: usize,
+    /// Share of right answers that random choices give.
+    pub chance: Option<f64>,
 }
 
 /// Answers, and what follows from them.
@@ -72,7 +78,11 @@ impl TaskResult {
         let Measured { mut metrics, answers } = measured;
         metrics.retain(|metric| metric.name != "acc_norm" || task.task.has_acc_norm());
         let num_documents = task.documents.len();
-        Self { task: task.task.clone(), metrics, num_documents, num_available: task.num_available, num_fewshot: task.num_fewshot, answers }
+        let chance = match &task.documents {
+            Documents::Questions(questions) => Some(mean(&questions.iter().map(|question| 1.0 / question.num_choices() as f64).collect::<Vec<_>>())),
+            Documents::Texts(_) => None,
+        };
+        Self { task: task.task.clone(), metrics, num_documents, num_available: task.num_available, num_fewshot: task.num_fewshot, chance, answers }
     }
 
     /// The value of a metric.
@@ -87,16 +97,22 @@ impl GroupResult {
     #[must_use]
     pub fn new(group: &'static Group, results: &[TaskResult]) -> Option<Self> {
         let is_part = |result: &&TaskResult| matches!(&result.task, Task::Mmlu(subject) if group.contains(subject));
+        let num_fewshot = results.iter().find(is_part)?.num_fewshot;
+        let chances = results.iter().filter(is_part).map(|result| result.chance.map(|chance| chance * result.num_documents as f64));
+        let chance = chances.sum::<Option<f64>>();
         let parts: Vec<(f64, Metric)> = results.iter().filter(is_part).map(|result| (result.num_documents as f64, result.metrics[0])).collect();
         let total: f64 = parts.iter().map(|(size, _)| size).sum();
-        if parts.is_empty() {
-            return None;
-        }
         let value = parts.iter().map(|(size, acc)| size * acc.value).sum::<f64>() / total;
         // The pooled variance of the parts; a part of one document has none.
         let squares = parts.iter().map(|(size, acc)| acc.stderr.map(|stderr| (size - 1.0) * stderr * stderr * size)).sum::<Option<f64>>();
         let stderr = squares.map(|squares| (squares / (total - parts.len() as f64) / total).sqrt());
-        Some(Self { group, metrics: vec![Metric { name: "acc", value, stderr }], num_documents: total as usize })
+        Some(Self {
+            group,
+            metrics: vec![Metric { name: "acc", value, stderr }],
+            num_documents: total as usize,
+            num_fewshot,
+            chance: chance.map(|chance| chance / total),
+        })
     }
 }
 

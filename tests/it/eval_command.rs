@@ -89,8 +89,9 @@ fn a_table_is_for_people() {
     let output = eval(fixture.run().path(), files.path(), &["--task-data", ".", "--tasks", "piqa"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let lines: Vec<_> = text(&output.stdout).lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    assert_eq!(lines[0], ["TASK", "DOCUMENTS", "METRIC", "VALUE", "STDERR"]);
-    assert_eq!((&lines[1][..3], &lines[2][0]), (&["piqa".to_owned(), "5".into(), "acc".into()][..], &"acc_norm".to_owned()));
+    assert!(text(&output.stdout).lines().next().unwrap().contains("K = 1, at most 16 tokens at once, without BOS, cpu"), "{}", text(&output.stdout));
+    assert_eq!(lines[2], ["TASK", "DOCUMENTS", "SHOTS", "METRIC", "VALUE", "STDERR", "CHANCE"]);
+    assert_eq!((&lines[3][..4], &lines[4][0]), (&["piqa".to_owned(), "5".into(), "0".into(), "acc".into()][..], &"acc_norm".to_owned()));
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn what_cannot_be_evaluated_is_refused_with_a_hint_and_leaves_nothing() {
         (&["--tasks", "mmlu", "--task-data", "."], "has no document of the subject abstract_algebra", "mmlu_anatomy"),
         (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no examples", "--num-fewshot"),
         (&["--tasks", "text:none.txt"], "none.txt matches no text file", "check the path"),
-        (&["--tasks", "text:own.txt", "-o", "none/samples.jsonl"], "there is no folder none", "--output"),
+        (&["--tasks", "text:own.txt", "-o", "none/samples.jsonl"], "none is not a folder", "another folder"),
         (&["--tasks", "mmlu_anatomy", "--task-data", ".", "--num-fewshot", "1"], "has no file for the dev part of mmlu_anatomy", "dev/SUBJECT_dev.csv"),
     ];
     for (arguments, message, hint) in table {

@@ -10,7 +10,7 @@ use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, DeviceChoic
 use patchtui::engine::batch::Batch;
 use patchtui::engine::device::find_device;
 use patchtui::engine::evaluate::token_losses;
-use patchtui::engine::generate::{Continuation, GenerationRules, Generator, Sampling, Verdict};
+use patchtui::engine::generate::{Continuation, GenerationRules, Generator, Heard, Sampling, Verdict};
 use patchtui::engine::gradients::Gradients;
 use patchtui::engine::model::{LlamaForCausalLM, random_weights};
 use patchtui::engine::ops::positions::Positions;
@@ -328,6 +328,20 @@ fn prompts_that_advance_together_do_not_change_one_another() {
     let found = generator.generate(&prompts, &greedy(40, &ends), &mut hear).unwrap();
     assert_eq!(found, expected);
     assert_eq!(heard, found.into_iter().map(|continuation| continuation.ids).collect::<Vec<_>>());
+    // More prompts than advance together: the first ones are finished before the last ones begin, and all are as alone.
+    let many: Vec<_> = prompts.iter().cycle().take(150).cloned().collect();
+    let (mut ended, mut begun) = (vec![None; many.len()], Vec::new());
+    let mut hear = |idx: usize, heard| {
+        match heard {
+            Heard::Token(_) if ended[idx].is_none() => begun.push((idx, ended.iter().flatten().count())),
+            Heard::Token(id) => panic!("{id} after the end"),
+            Heard::End(continuation) => ended[idx] = Some(continuation),
+        }
+        Verdict::GoOn
+    };
+    generator.generate_each(&many, &greedy(40, &ends), &mut hear).unwrap();
+    assert!(ended.iter().zip(expected.iter().cycle()).all(|(found, expected)| found.as_ref() == Some(expected)));
+    assert!(begun.iter().find(|(idx, _)| *idx == 149).is_some_and(|(_, finished)| *finished > 0));
 }
 
 #[test]

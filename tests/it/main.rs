@@ -30,6 +30,8 @@ mod golden;
 mod models;
 #[cfg(feature = "engine")]
 mod open;
+#[cfg(feature = "engine")]
+mod outputs;
 mod plain_lines;
 #[cfg(feature = "engine")]
 mod plan_command;

@@ -5,6 +5,7 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use patchtui::config::{Count, DataConfig, Share};
 use patchtui::data::grammar::Grammar;
@@ -49,28 +50,29 @@ fn training_on_files_writes_a_tokenizer_that_loads() {
     let text = "the cat sat on the mat and the hat ".repeat(50);
     fs::write(path("a.txt"), &text).unwrap();
     fs::write(path("b.jsonl"), "{\"body\": \"caf\u{e9} and the\"}\n").unwrap();
-    let request = TrainTokenizerRequest {
-        files: vec![path("a.txt"), path("b.jsonl")],
-        vocab_size: 270,
-        output: path("out/tokenizer.json"),
-        text_field: "body".into(),
-        force: false,
-    };
-    let report = train_tokenizer(&request).unwrap();
+    let request = TrainTokenizerRequest { files: vec![path("a.txt"), path("b.jsonl")], vocab_size: 270, text_field: "body".into() };
+    let (vocabulary, report) = train_tokenizer(&request).unwrap();
     assert_eq!((report.vocab_size, report.documents), (270, 2));
-    let tokenizer = Tokenizer::load(request.output.to_str().unwrap()).unwrap();
+    let output = path("out/tokenizer.json");
+    let train = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
+        command.args(["tokenizer", "train", "a.txt", "b.jsonl", "--text-field", "body", "--output", "out/tokenizer.json"]);
+        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap().status.code()
+    };
+    assert_eq!(train(&["--vocab-size", "270"]), Some(0));
+    assert_eq!(fs::read_to_string(&output).unwrap(), vocabulary.json, "the same text gives the same file");
+    let tokenizer = Tokenizer::load(output.to_str().unwrap()).unwrap();
     assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (270, Some(0), Some(1)));
     let ids = tokenizer.encode(&text).unwrap();
     assert!(ids.len() * 2 < text.len() && tokenizer.decode(&ids) == text);
-    let first = fs::read(&request.output).unwrap();
-    assert!(matches!(train_tokenizer(&request), Err(DataError::Exists { .. })));
-    train_tokenizer(&TrainTokenizerRequest { force: true, ..request.clone() }).unwrap();
-    assert_eq!(fs::read(&request.output).unwrap(), first, "the same text gives the same file");
-    let small = TrainTokenizerRequest { vocab_size: 257, force: true, ..request.clone() };
+    assert_eq!(train(&["--vocab-size", "280"]), Some(2), "it exists");
+    assert_eq!(train(&["--vocab-size", "257", "--force"]), Some(2));
+    let small = TrainTokenizerRequest { vocab_size: 257, ..request.clone() };
     assert!(matches!(train_tokenizer(&small), Err(DataError::VocabularyTooSmall { minimum: 258, .. })));
     fs::write(path("b.jsonl"), "{\"text\": \"no body\"}\n").unwrap();
-    assert!(matches!(train_tokenizer(&TrainTokenizerRequest { force: true, ..request.clone() }), Err(DataError::TooManyBadRecords { .. })));
-    assert_eq!(fs::read(&request.output).unwrap(), first, "a failure changes nothing");
+    assert!(matches!(train_tokenizer(&request), Err(DataError::TooManyBadRecords { .. })));
+    assert_eq!(train(&["--vocab-size", "280", "--force"]), Some(2));
+    assert_eq!(fs::read_to_string(&output).unwrap(), vocabulary.json, "a failure changes nothing");
     assert_eq!(fs::read_dir(path("out")).unwrap().count(), 1, "no temporary file is left");
 }
 

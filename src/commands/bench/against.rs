@@ -151,7 +151,7 @@ pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, Co
         if args.json {
             print_json(&document)?;
         } else {
-            print(&check_text(&document));
+            print(&check_text(&document))?;
         }
         return Ok(u8::from(document.is_within == Some(false)));
     }
@@ -159,7 +159,7 @@ pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, Co
     if args.json {
         print_json(&document)?;
     } else {
-        print(&race_text(&document));
+        print(&race_text(&document))?;
     }
     Ok(0)
 }

@@ -108,7 +108,7 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
     if args.json {
         print_json(&document)?;
     } else {
-        print(&text(&document));
+        print(&text(&document))?;
     }
     Ok(0)
 }

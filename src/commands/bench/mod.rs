@@ -43,8 +43,7 @@ pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, CommandError> {
 fn print_json(document: &impl Serialize) -> Result<(), CommandError> {
     let text =
         serde_json::to_string_pretty(document).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))?;
-    print(&sanitize::json(&format!("{text}\n")));
-    Ok(())
+    Ok(print(&sanitize::json(&format!("{text}\n")))?)
 }
 
 /// The middle one of `values`, or the mean of the two in the middle; NaN if there are none.

@@ -97,7 +97,7 @@ pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Comman
     if args.json {
         print_json(&document)?;
     } else {
-        print(&text(&document));
+        print(&text(&document))?;
     }
     Ok(0)
 }

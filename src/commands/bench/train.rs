@@ -62,7 +62,7 @@ pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, CommandErr
     if args.json {
         print_json(&document)?;
     } else {
-        print(&lines::train_text(&document));
+        print(&lines::train_text(&document))?;
     }
     Ok(0)
 }
@@ -115,7 +115,7 @@ pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>, runs: &Runs) -
 /// When the device is not there, or the network cannot fit.
 pub(super) fn prepare_device(config: &RunConfig, plan: &mut RunPlan) -> Result<ComputeDevice, CommandError> {
     let device = choose_device(Some(&config.device.to_string()))?;
-    device.check_precision(config.training.precision).map_err(EngineError::from)?;
+    device.check_precision(config.training.precision)?;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {

@@ -12,6 +12,8 @@ use crate::engine::ops::linear;
 
 /// Tokens of a prompt that are read at once: bounds the memory of a long prompt.
 const PROMPT_ROWS: usize = 256;
+/// Prompts that advance together: bounds the memory of many prompts, and lets the first ones finish early.
+const PROMPTS_AT_ONCE: usize = 64;
 
 /// Continues prompts.
 #[derive(Debug, Clone)]
@@ -37,12 +39,21 @@ pub struct GenerationRules<'a> {
 }
 
 /// What came after a prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Continuation {
     /// The new tokens.
     pub ids: Vec<u32>,
     /// Whether the beginning of the text was forgotten, since all of it is longer than the context.
     pub has_slid: bool,
+}
+
+/// What the caller hears of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A new token.
+    Token(u32),
+    /// The prompt is finished; the verdict on it is ignored.
+    End(Continuation),
 }
 
 /// What the caller says to a new token.
@@ -67,64 +78,103 @@ impl Generator {
         rules: &GenerationRules<'_>,
         heard: &mut dyn FnMut(usize, u32) -> Verdict,
     ) -> Result<Vec<Continuation>, EngineError> {
-        let mut sequences: Vec<Sequence> = (0..).zip(prompts).map(|(idx, prompt)| self.begin(idx, prompt, rules)).collect();
-        let mut open: Vec<usize> = (0..sequences.len()).filter(|_| rules.max_new_tokens > 0).collect();
-        while !open.is_empty() {
-            let logits = self.next_logits(&mut sequences, &open)?;
+        let mut continuations = vec![Continuation::default(); prompts.len()];
+        self.generate_each(prompts, rules, &mut |idx, news| match news {
+            Heard::Token(id) => heard(idx, id),
+            Heard::End(continuation) => {
+                continuations[idx] = continuation;
+                Verdict::GoOn
+            }
+        })?;
+        Ok(continuations)
+    }
+
+    /// The same, where `heard` is told each continuation as soon as it is finished. A limited number of prompts advance
+    /// together: the next one begins when one is finished.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn generate_each(&self, prompts: &[Vec<u32>], rules: &GenerationRules<'_>, heard: &mut dyn FnMut(usize, Heard) -> Verdict) -> Result<(), EngineError> {
+        let mut waiting = prompts.iter().enumerate().map(|(idx, prompt)| self.begin(idx, prompt, rules));
+        if rules.max_new_tokens == 0 {
+            for mut sequence in waiting {
+                heard(sequence.idx, Heard::End(sequence.finish()));
+            }
+            return Ok(());
+        }
+        let mut open: Vec<Sequence> = Vec::new();
+        loop {
+            let free = PROMPTS_AT_ONCE - open.len();
+            open.extend(waiting.by_ref().take(free));
+            if open.is_empty() {
+                return Ok(());
+            }
+            let logits = self.next_logits(&mut open)?;
             if !logits.iter().all(|logit| logit.is_finite()) {
                 return Err(EngineError::NonFinitePrediction);
             }
             let vocab_size = logits.len() / open.len();
-            let mut still_open = Vec::with_capacity(open.len());
-            for (mut logits, idx) in logits.chunks(vocab_size).map(<[f32]>::to_vec).zip(open) {
-                let sequence = &mut sequences[idx];
+            let mut advanced = open.drain(..).enumerate();
+            let mut still_open = Vec::new();
+            while let Some((row, mut sequence)) = advanced.next() {
+                let mut logits = logits[row * vocab_size..][..vocab_size].to_vec();
                 let next = rules.sampling.choose(&mut logits, &sequence.tokens, &mut sequence.random);
-                if rules.ends.contains(&next) {
-                    continue;
-                }
-                sequence.tokens.push(next);
-                match heard(idx, next) {
-                    Verdict::EndAll => return Ok(finish(sequences)),
-                    Verdict::GoOn if sequence.num_new() < rules.max_new_tokens => still_open.push(idx),
-                    Verdict::GoOn | Verdict::EndPrompt => {}
+                let verdict = if rules.ends.contains(&next) {
+                    Verdict::EndPrompt
+                } else {
+                    sequence.tokens.push(next);
+                    heard(sequence.idx, Heard::Token(next))
+                };
+                match verdict {
+                    Verdict::GoOn if sequence.num_new() < rules.max_new_tokens => still_open.push(sequence),
+                    Verdict::GoOn | Verdict::EndPrompt => {
+                        heard(sequence.idx, Heard::End(sequence.finish()));
+                    }
+                    Verdict::EndAll => {
+                        for mut rest in still_open.into_iter().chain([sequence]).chain(advanced.map(|(_, sequence)| sequence)) {
+                            heard(rest.idx, Heard::End(rest.finish()));
+                        }
+                        return Ok(());
+                    }
                 }
             }
+            drop(advanced);
             open = still_open;
         }
-        Ok(finish(sequences))
     }
 
-    fn begin(&self, idx: u64, prompt: &[u32], rules: &GenerationRules<'_>) -> Sequence {
+    fn begin(&self, idx: usize, prompt: &[u32], rules: &GenerationRules<'_>) -> Sequence {
         let capacity = self.context_length.min(prompt.len() + rules.max_new_tokens);
         Sequence {
+            idx,
             tokens: prompt.to_vec(),
             prompt_length: prompt.len(),
             cache: KeyValueCache::new(self.model.model.layers.len(), capacity),
             capacity,
-            random: Random::new(rules.sampling.seed, idx),
+            random: Random::new(rules.sampling.seed, idx as u64),
             has_slid: prompt.len() > self.context_length,
         }
     }
 
     /// Reads the newest token of each open sequence. Returns the logits after it, one row of V after the other.
-    fn next_logits(&self, sequences: &mut [Sequence], open: &[usize]) -> Result<Vec<f32>, EngineError> {
-        for idx in open {
-            self.read_up_to_last(&mut sequences[*idx]);
+    fn next_logits(&self, open: &mut [Sequence]) -> Result<Vec<f32>, EngineError> {
+        for sequence in open.iter_mut() {
+            self.read_up_to_last(sequence);
         }
-        let newest: Vec<u32> = open.iter().map(|idx| sequences[*idx].newest()).collect();
-        let positions: Vec<usize> = open.iter().map(|idx| sequences[*idx].cache.length()).collect();
+        let newest: Vec<u32> = open.iter().map(Sequence::newest).collect();
+        let positions: Vec<usize> = open.iter().map(|sequence| sequence.cache.length()).collect();
         let trunk = &self.model.model;
         let shared = trunk.shared_input_at(&positions);
         let hidden = trunk.infer(self.embed(&newest), &shared, &mut |layer_idx, heads| {
             let row = |tensor: &Tensor<4>, row: usize| tensor.clone().narrow(1, row, 1);
-            let mixed = open.iter().enumerate().map(|(number, idx)| {
+            let mixed = open.iter_mut().enumerate().map(|(number, sequence)| {
                 let heads = Heads { queries: row(&heads.queries, number), keys: row(&heads.keys, number), values: row(&heads.values, number) };
-                sequences[*idx].cache.mix(layer_idx, heads)
+                sequence.cache.mix(layer_idx, heads)
             });
             Tensor::cat(mixed.collect(), 1)
         });
-        for idx in open {
-            sequences[*idx].cache.advance(1);
+        for sequence in open.iter_mut() {
+            sequence.cache.advance(1);
         }
         let (logits, _) = linear::forward(hidden, &self.model.head().values); // [open, V]
         Ok(logits.try_into_data()?.iter::<f32>().collect())
@@ -163,6 +213,8 @@ impl Generator {
 /// A prompt on its way.
 #[derive(Debug)]
 struct Sequence {
+    /// Number of the prompt.
+    idx: usize,
     /// Prompt and continuation.
     tokens: Vec<u32>,
     prompt_length: usize,
@@ -180,9 +232,8 @@ impl Sequence {
     fn num_new(&self) -> usize {
         self.tokens.len() - self.prompt_length
     }
-}
 
-fn finish(sequences: Vec<Sequence>) -> Vec<Continuation> {
-    let finish = |mut sequence: Sequence| Continuation { ids: sequence.tokens.split_off(sequence.prompt_length), has_slid: sequence.has_slid };
-    sequences.into_iter().map(finish).collect()
+    fn finish(&mut self) -> Continuation {
+        Continuation { ids: self.tokens.split_off(self.prompt_length), has_slid: self.has_slid }
+    }
 }

@@ -6,5 +6,5 @@ mod cache;
 mod generator;
 mod sampling;
 
-pub use generator::{Continuation, GenerationRules, Generator, Verdict};
+pub use generator::{Continuation, GenerationRules, Generator, Heard, Verdict};
 pub use sampling::Sampling;

@@ -10,7 +10,7 @@ use resvg::usvg::{Options, Tree};
 use thiserror::Error;
 
 use crate::report::figure::LineChart;
-use crate::run::replace_file;
+use crate::run::write_result;
 
 /// A part of `DejaVu Sans`; its licence stands beside it.
 const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");
@@ -81,7 +81,8 @@ impl FigureFormat {
 }
 
 impl LineChart {
-    /// Writes the chart to `path`, in the format that its ending names; an existing file is replaced.
+    /// Writes the chart to `path`, in the format that its ending names; an existing file is replaced, a device or
+    /// a pipe written through.
     ///
     /// # Errors
     /// When the ending is unknown or the file cannot be written; an existing file then stays as it is.
@@ -90,9 +91,7 @@ impl LineChart {
             FigureFormat::Svg => self.to_svg().into_bytes(),
             FigureFormat::Png => self.to_png()?,
         };
-        // A bare name has no folder that could be synced.
-        let written = std::path::absolute(path).and_then(|path| replace_file(&path, &bytes));
-        written.map_err(|source| FigureError::Io { path: path.to_owned(), source })
+        write_result(path, &bytes).map_err(|source| FigureError::Io { path: path.to_owned(), source })
     }
 
     /// The chart as a PNG image.

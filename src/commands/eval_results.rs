@@ -1,0 +1,221 @@
+//! Where the results of `patchtui eval` go: each finished task to the table and to the file of samples at once, all of them to
+//! the document at the end. What was computed is never lost because one of the places cannot be written.
+//!
+//! Start at [`Results`].
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::EvalArgs;
+use crate::commands::{CommandError, result_path_error};
+use crate::engine::LoadedModel;
+use crate::engine::device::ComputeDevice;
+use crate::report::{ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout};
+use crate::run::{ResultFile, RunDirectory, sanitize, sanitize_line};
+use crate::tasks::{Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows, results_document, sample_lines};
+
+/// What is evaluated, and how: the same for all tasks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) args: &'a EvalArgs,
+    pub(super) model: &'a LoadedModel,
+    /// Tokens that the model reads at once.
+    pub(super) max_length: usize,
+    pub(super) device: &'a ComputeDevice,
+}
+
+/// The results so far, and where they go.
+pub(super) struct Results<'a> {
+    subject: Subject<'a>,
+    table: ScoresTable,
+    tasks: Vec<TaskResult>,
+    out: Output,
+    samples: Option<Samples<'a>>,
+    /// The first place that could not be written.
+    lost: Option<CommandError>,
+}
+
+/// The file of `--output`.
+pub(super) struct Samples<'a> {
+    path: &'a Path,
+    file: ResultFile,
+}
+
+impl<'a> Samples<'a> {
+    /// Tries the path before anything is computed.
+    pub(super) fn open(path: &'a Path) -> Result<Self, CommandError> {
+        let file = ResultFile::open(path).map_err(|error| result_path_error(path, &error))?;
+        Ok(Self { path, file })
+    }
+}
+
+impl<'a> Results<'a> {
+    /// Prints what the table is about; `tasks` will follow.
+    pub(super) fn new(subject: Subject<'a>, selection: &Selection, samples: Option<Samples<'a>>) -> Self {
+        let names = selection.tasks.iter().map(|task| task.name()).chain(selection.groups.iter().map(|group| group.name.to_owned()));
+        let table = ScoresTable::new(names);
+        let mut results = Self { subject, table, tasks: Vec::new(), out: stdout(), samples, lost: None };
+        if !subject.args.json {
+            let head = sanitize_line(&subject.title()) + "\n\n" + &results.table.head();
+            results.print(&head);
+        }
+        results
+    }
+
+    /// Takes the result of a finished task.
+    pub(super) fn add(&mut self, task: &LoadedTask, result: TaskResult) {
+        if !self.subject.args.json {
+            let rows = task_rows(&result);
+            self.print(&self.table.rows(&rows));
+        }
+        // Once a part is lost, later ones would hide that.
+        if let Some(mut samples) = self.samples.take() {
+            match samples.file.append(sample_lines(task, &result).as_bytes()) {
+                Ok(()) => self.samples = Some(samples),
+                Err(error) => self.lose(CommandError::io(samples.path, &error)),
+            }
+        }
+        self.tasks.push(result);
+    }
+
+    /// Whether nothing that is computed from now on would reach anybody.
+    pub(super) fn are_unwanted(&self) -> bool {
+        self.samples.is_none() && (!self.out.is_open() || reader_is_gone())
+    }
+
+    /// Prints what follows from all tasks together.
+    ///
+    /// # Errors
+    /// With the first place that could not be written.
+    pub(super) fn finish(mut self, selection: &Selection) -> Result<(), CommandError> {
+        // A group of which a task has failed has no result.
+        let is_whole = |group: &&'static Group| {
+            let of_group = |task: &Task| matches!(task, Task::Mmlu(subject) if group.contains(subject));
+            selection.tasks.iter().filter(|task| of_group(task)).count() == self.tasks.iter().filter(|result| of_group(&result.task)).count()
+        };
+        let groups: Vec<GroupResult> = selection.groups.iter().copied().filter(is_whole).filter_map(|group| GroupResult::new(group, &self.tasks)).collect();
+        let paper = if selection.is_paper() { PaperRow::new(&self.tasks, &groups) } else { None };
+        let text = if self.subject.args.json {
+            sanitize::json(&format!("{:#}\n", self.document(&groups, paper.as_ref()))).into_owned()
+        } else {
+            let rows: Vec<ScoreRow> = groups.iter().flat_map(group_rows).collect();
+            self.table.rows(&rows) + &paper.map(|row| self.comparison(&row)).unwrap_or_default()
+        };
+        self.print(&text);
+        self.lost.map_or(Ok(()), Err)
+    }
+
+    fn print(&mut self, text: &str) {
+        if let Err(error) = self.out.write(text) {
+            self.lose(error.into());
+        }
+    }
+
+    /// Says at once what could not be written, since computing continues.
+    fn lose(&mut self, error: CommandError) {
+        complain(&error.message, error.hint.as_deref());
+        self.lost.get_or_insert(CommandError::failed("a result could not be written", "see the error above"));
+    }
+
+    fn comparison(&self, row: &PaperRow) -> String {
+        let label = if self.subject.args.limit.is_some() { "this network, first documents only" } else { "this network" };
+        let this = ComparedRow { label: label.into(), values: numbers(row) };
+        let published = published_rows(&self.subject.model.files.shape).iter();
+        let published = published.map(|published| ComparedRow { label: published.label.into(), values: numbers(&published.row) });
+        let table = comparison_table(row.columns().map(|(head, _)| head), &std::iter::once(this).chain(published).collect::<Vec<_>>());
+        format!("\n{table}perplexity of WikiText-103 and percent of right answers without examples: acc of MMLU and WinoGrande, acc_norm of the others\n")
+    }
+
+    fn document(&self, groups: &[GroupResult], paper: Option<&PaperRow>) -> Value {
+        let mut document = results_document(&self.tasks, groups, self.subject.config());
+        let of_tasks = self.tasks.iter().filter_map(|result| Some((result.task.name(), json!(result.chance?))));
+        let of_groups = groups.iter().filter_map(|group| Some((group.group.name.to_owned(), json!(group.chance?))));
+        document["chance"] = Value::Object(of_tasks.chain(of_groups).collect::<Map<_, _>>());
+        document["warnings"] = json!(self.subject.warning().into_iter().collect::<Vec<_>>());
+        if let Some(row) = paper {
+            let row_json = |row: &PaperRow| -> Value { row.columns().into_iter().map(|(head, value)| (head.to_owned(), json!(value))).collect() };
+            let published = published_rows(&self.subject.model.files.shape).iter();
+            let published: Vec<Value> = published.map(|published| json!({ "label": published.label, "row": row_json(&published.row) })).collect();
+            document["paper"] = json!({ "row": row_json(row), "published": published });
+        }
+        document
+    }
+}
+
+impl Subject<'_> {
+    /// What makes these numbers incomparable with those of other models, if anything does.
+    pub(super) fn warning(&self) -> Option<String> {
+        let patch_size = self.model.files.patch_size.get();
+        (patch_size > 1).then(|| {
+            format!(
+                "this checkpoint is from a patch stage (K = {patch_size}), and tasks are scored token by token: its numbers say little before the last stage"
+            )
+        })
+    }
+
+    fn step(&self) -> Option<u64> {
+        self.model.files.origin.checkpoint().map(|checkpoint| checkpoint.state.step)
+    }
+
+    /// The model and what holds for all rows of the table.
+    fn title(&self) -> String {
+        let files = &self.model.files;
+        let name = files.origin.run().map_or_else(|| files.origin.name(), RunDirectory::name);
+        let step = self.step().map_or_else(String::new, |step| format!(", step {step}"));
+        let stage = if files.patch_size.get() > 1 { " (patch stage: not comparable)" } else { "" };
+        let bos = if self.args.add_bos { "with BOS" } else { "without BOS" };
+        format!("{name}{step}, K = {}{stage}, at most {} tokens at once, {bos}, {}", files.patch_size, self.max_length, self.device.description)
+    }
+
+    fn config(&self) -> Value {
+        let files = &self.model.files;
+        json!({
+            "model": "patchtui",
+            "model_args": {
+                "checkpoint": files.origin.path().to_string_lossy(),
+                "step": self.step(),
+                "patch_size": files.patch_size.get(),
+                "add_bos_token": self.args.add_bos,
+            },
+            "max_length": self.max_length,
+            "batch_tokens": self.args.batch_tokens,
+            "device": self.device.description,
+            "limit": self.args.limit,
+            "patchtui_version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+}
+
+/// The rows of a task.
+fn task_rows(result: &TaskResult) -> Vec<ScoreRow> {
+    let name = result.task.name();
+    let row = |metric: &Metric| ScoreRow {
+        task: name.clone(),
+        num_documents: result.num_documents as u64,
+        num_fewshot: result.num_fewshot as u64,
+        metric: metric.name,
+        value: metric.value,
+        stderr: metric.stderr,
+        chance: result.chance,
+    };
+    result.metrics.iter().map(row).collect()
+}
+
+/// The rows of a group of tasks.
+fn group_rows(result: &GroupResult) -> Vec<ScoreRow> {
+    let row = |metric: &Metric| ScoreRow {
+        task: result.group.name.into(),
+        num_documents: result.num_documents as u64,
+        num_fewshot: result.num_fewshot as u64,
+        metric: metric.name,
+        value: metric.value,
+        stderr: metric.stderr,
+        chance: result.chance,
+    };
+    result.metrics.iter().map(row).collect()
+}
+
+fn numbers(row: &PaperRow) -> [f64; 8] {
+    row.columns().map(|(_, number)| number)
+}
