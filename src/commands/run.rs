@@ -1,6 +1,7 @@
 //! `patchtui run` and `patchtui resume`: claim a directory, check everything that can be checked, start the engine.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
 
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;

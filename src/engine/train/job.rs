@@ -200,7 +200,8 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
         (TextSource::Generated(_), Budget::Epochs(_)) => Ok(GENERATED_TOKENS),
         (TextSource::Generated(_), _) => {
             let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-            let corpus = Corpus { tokenizer_vocab_size: tokenizer.vocab_size(), train_tokens: None, entropy_rate: None, device_is_cpu: true };
+            let corpus =
+                Corpus { tokenizer_vocab_size: tokenizer.rows_for(config.model.vocab_size), train_tokens: None, entropy_rate: None, device_is_cpu: true };
             Ok(RunPlan::new(config, &corpus)?.cost.tokens)
         }
     }
