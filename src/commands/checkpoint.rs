@@ -1,6 +1,8 @@
 //! `patchtui checkpoint`: lists, verifies and prunes the checkpoints of a run.
 
+use std::fmt::Write;
 use std::io;
+use std::num::NonZero;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -70,7 +72,7 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
 }
 
 fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError> {
-    let keep = args.keep.map_or_else(|| run_config(directory).map_or(KEEP, |config| config.checkpoint.keep), |keep| keep.get());
+    let keep = args.keep.map_or_else(|| run_config(directory).map_or(KEEP, |config| config.checkpoint.keep), NonZero::get);
     let also = |what| args.also.contains(&what);
     let rule = KeepRule { keep, prunes_permanent: also(AlsoPrune::Permanent), prunes_best: also(AlsoPrune::Best), prunes_damaged: also(AlsoPrune::Damaged) };
     // The engine prunes after every save by the run's own rule; two that prune at once could leave too few.
@@ -98,7 +100,7 @@ fn pruned_lines(chosen: &[(ListedCheckpoint, Choice)], dry_run: bool, freed: u64
     let mut text = String::new();
     for (checkpoint, choice) in chosen {
         let done = if choice.deletes() { delete } else { "kept" };
-        text += &format!("{done}  {}  {}  ({})\n", file_name(&checkpoint.path), format::bytes(checkpoint.bytes), choice.reason());
+        let _ = writeln!(text, "{done}  {}  {}  ({})", file_name(&checkpoint.path), format::bytes(checkpoint.bytes), choice.reason());
     }
     let deleted = chosen.iter().filter(|(_, choice)| choice.deletes()).count();
     text + &format!("{free} {} in {deleted} of {} checkpoints\n", format::bytes(freed), chosen.len())
@@ -148,7 +150,7 @@ fn no_checkpoints(directory: &RunDirectory) -> String {
 }
 
 fn file_name(path: &Path) -> String {
-    sanitize_line(&path.file_name().unwrap_or_default().to_string_lossy()).into()
+    sanitize_line(&path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 fn print_json(document: &Value) -> Result<(), OutputError> {

@@ -53,7 +53,7 @@ impl<'a> Samples<'a> {
 impl<'a> Results<'a> {
     /// Prints what the table is about; `tasks` will follow.
     pub(super) fn new(subject: Subject<'a>, selection: &Selection, samples: Option<Samples<'a>>) -> Self {
-        let names = selection.tasks.iter().map(|task| task.name()).chain(selection.groups.iter().map(|group| group.name.to_owned()));
+        let names = selection.tasks.iter().map(Task::name).chain(selection.groups.iter().map(|group| group.name.to_owned()));
         let table = ScoresTable::new(names);
         let mut results = Self { subject, table, tasks: Vec::new(), out: stdout(), samples, lost: None };
         if !subject.args.json {
@@ -73,7 +73,7 @@ impl<'a> Results<'a> {
         if let Some(mut samples) = self.samples.take() {
             match samples.file.append(sample_lines(task, &result).as_bytes()) {
                 Ok(()) => self.samples = Some(samples),
-                Err(error) => self.lose(CommandError::io(samples.path, &error)),
+                Err(error) => self.lose(&CommandError::io(samples.path, &error)),
             }
         }
         self.tasks.push(result);
@@ -108,12 +108,12 @@ impl<'a> Results<'a> {
 
     fn print(&mut self, text: &str) {
         if let Err(error) = self.out.write(text) {
-            self.lose(error.into());
+            self.lose(&error.into());
         }
     }
 
     /// Says at once what could not be written, since computing continues.
-    fn lose(&mut self, error: CommandError) {
+    fn lose(&mut self, error: &CommandError) {
         complain(&error.message, error.hint.as_deref());
         self.lost.get_or_insert(CommandError::failed("a result could not be written", "see the error above"));
     }

@@ -34,7 +34,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
         return Ok(0);
     }
     for (removal, line) in removals.into_iter().zip(lines) {
-        let links = removal.links().to_vec();
+        let followed = removal.links().to_vec();
         let name = runs.folder.join(removal.directory().name());
         removal.finish(&runs.index)?;
         // The folder of runs may have held a link to the run, which names nothing any more.
@@ -42,7 +42,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
             let _ = fs::remove_file(name);
         }
         print(&(sanitize_line(&format!("removed {line}")) + "\n"))?;
-        for (link, target) in links {
+        for (link, target) in followed {
             warn(&format!("{} was a link to {}, which was not removed", link.display(), target.display()));
         }
     }

@@ -278,21 +278,6 @@ mod tests {
                 diverged,
             ),
             (
-                EngineError::NonFinite { what: "loss", step: 1, value: f64::NAN },
-                "the loss of step 1 is NaN; its update was skipped",
-                "the initial weights cause this: under another --name, start from other weights (model.init_from) or lower model.initializer_range",
-            ),
-            (
-                EngineError::NonFinitePrediction,
-                "the network's predictions are not finite",
-                "its weights are damaged or its training diverged: use another copy or an earlier checkpoint",
-            ),
-            (
-                TensorFileError::Unusable { path: path.clone(), tensor: "a.weight".into(), value: f32::NAN }.into(),
-                "checkpoint: run/file: a.weight holds NaN",
-                "the run had diverged when it saved this checkpoint: remove its folder to resume from an earlier one with: patchtui resume 'my books'",
-            ),
-            (
                 EngineError::Poisoned { step: 40 },
                 "a loss or gradient norm was not finite at or before step 40; every update from there on was skipped",
                 diverged,
@@ -333,6 +318,28 @@ mod tests {
             assert_eq!(found, message, "{error:?}");
             assert_eq!(found_hint.as_deref(), Some(hint), "{error:?}");
         }
+    }
+
+    #[test]
+    fn weights_that_were_never_usable_are_not_blamed_on_the_learning_rate() {
+        let path = PathBuf::from("run/file");
+        check(vec![
+            (
+                EngineError::NonFinite { what: "loss", step: 1, value: f64::NAN },
+                "the loss of step 1 is NaN; its update was skipped",
+                "the initial weights cause this: under another --name, start from other weights (model.init_from) or lower model.initializer_range",
+            ),
+            (
+                EngineError::NonFinitePrediction,
+                "the network's predictions are not finite",
+                "its weights are damaged or its training diverged: use another copy or an earlier checkpoint",
+            ),
+            (
+                TensorFileError::Unusable { path: path.clone(), tensor: "a.weight".into(), value: f32::NAN }.into(),
+                "checkpoint: run/file: a.weight holds NaN",
+                "the run had diverged when it saved this checkpoint: remove its folder to resume from an earlier one with: patchtui resume 'my books'",
+            ),
+        ]);
     }
 
     #[test]

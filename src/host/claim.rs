@@ -2,6 +2,7 @@
 //!
 //! A directory is inspected only by whoever holds its lock, so that two starts of one name cannot both find it free.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -99,8 +100,12 @@ fn is_occupied(directory: &RunDirectory) -> bool {
         return false;
     }
     let Ok(entries) = fs::read_dir(directory.path()) else { return false };
-    let is_foreign = |name: &str| !name.starts_with('.') && !name.ends_with(".tmp");
-    entries.flatten().any(|entry| is_foreign(&entry.file_name().to_string_lossy()))
+    let is_foreign = |path: &Path| path.extension().is_none_or(|ending| ending != "tmp") && !path.file_name().is_some_and(is_hidden);
+    entries.flatten().any(|entry| is_foreign(&entry.path()))
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 /// Locks `directory` and decides what may be done with it: resume if `resume`, else begin.

@@ -28,6 +28,6 @@ fn row(checkpoint: &ListedCheckpoint, now: Timestamp) -> [String; 8] {
         if kept.is_empty() { absent() } else { kept.join(", ") },
         bytes(checkpoint.bytes),
         age.map_or_else(absent, |seconds| format!("{} ago", duration(seconds.max(0.0).round()))),
-        checkpoint.problem.as_ref().map_or_else(|| "valid".into(), |problem| sanitize_line(&format!("not valid: {problem}")).into()),
+        checkpoint.problem.as_ref().map_or_else(|| "valid".into(), |problem| sanitize_line(&format!("not valid: {problem}"))),
     ]
 }

@@ -145,7 +145,7 @@ impl RunDirectory {
     /// Whether a run writes a file or folder of this `name` into its directory.
     #[must_use]
     pub fn owns(name: &str) -> bool {
-        OWN_NAMES.contains(&name) || name.ends_with(".tmp")
+        OWN_NAMES.contains(&name) || Path::new(name).extension().is_some_and(|extension| extension == "tmp")
     }
 
     /// Bytes of all files below the directory; unreadable files count as 0.

@@ -168,9 +168,9 @@ fn names_of_a_compiled_or_distributed_module_are_read() {
             header.as_object().unwrap().iter().map(|(name, entry)| (if name == "__metadata__" { name.clone() } else { rename(name) }, entry.clone())).collect(),
         )
     };
-    let renames: [&dyn Fn(&str) -> String; 3] =
+    let wrappings: [&dyn Fn(&str) -> String; 3] =
         [&|name| format!("_orig_mod.{name}"), &|name| format!("module._orig_mod.{name}"), &|name| name.replace("layers.0.", "layers.0._orig_mod.")];
-    for rename in renames {
+    for rename in wrappings {
         write_parts(&file, &renamed(rename), &data);
         assert_eq!(output(bench.patchtui(&["generate", "hf", "--prompt", "Once", "--max-new-tokens", "8"])), expected);
         assert_eq!(output(bench.patchtui(&["import", "hf"])).0, 0);
@@ -210,9 +210,7 @@ fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
 fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
     let bench = Bench::new();
     let mut command = bench.patchtui(&["run", "demo", "--name", "tiny", "--no-tui"]);
-    for set in TINY {
-        command.args(["--set", set]);
-    }
+    command.args(TINY.iter().flat_map(|set| ["--set", set]));
     assert_eq!(output(command).0, 0);
     fs::write(bench.path().join("text.txt"), "Once upon a time there was a fox. ".repeat(400)).unwrap();
     let tries: [&[&str]; 5] = [
@@ -225,9 +223,9 @@ fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
     for obstacle in ["folder", "file"] {
         let path = bench.path().join("tiny");
         if obstacle == "folder" {
-            fs::create_dir(&path).unwrap()
+            fs::create_dir(&path).unwrap();
         } else {
-            fs::write(&path, "").unwrap()
+            fs::write(&path, "").unwrap();
         }
         for arguments in tries {
             let (code, stdout, stderr) = output(bench.patchtui(arguments));

@@ -117,7 +117,7 @@ fn generating_ends_when_nobody_reads_and_shows_each_text_when_it_is_finished() {
     child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 
-    let prompts: String = (0..200).map(|idx| format!("Once {idx}\n")).collect();
+    let prompts = (0..200).map(|idx| format!("Once {idx}")).collect::<Vec<_>>().join("\n");
     fs::write(bench.path().join("prompts.txt"), prompts).unwrap();
     let many = ["generate", &run, "--prompt-file", "prompts.txt", "--max-new-tokens", "6", "--device", "cpu", "--json"];
     let mut child = bench.patchtui(&many).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
