@@ -62,8 +62,8 @@ fn a_result_on_a_full_disk_is_a_failure_and_a_reader_that_left_is_none() {
 #[test]
 fn a_run_whose_lines_are_lost_trains_to_the_end_and_warns_once() {
     let bench = Bench::new();
-    for json in [&[][..], &["--json"]] {
-        let mut command = bench.patchtui(&[&["run", "demo", "--name", "tiny", "--no-tui"], json].concat());
+    for (name, json) in [("lines", &[][..]), ("records", &["--json"])] {
+        let mut command = bench.patchtui(&[&["run", "demo", "--name", name, "--no-tui"], json].concat());
         for set in TINY {
             command.args(["--set", set]);
         }

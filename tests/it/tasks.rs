@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use patchtui::data::Tokenizer;
 use patchtui::tasks::{
-    Documents, Encoder, GROUPS, GroupResult, LoadOptions, LoadedTask, Progress, Request, Score, Scored, Selection, TaskFiles, TaskResult, clean_hellaswag,
-    detokenize_wikitext, evaluate, results_document, sample_lines,
+    Documents, Encoder, EvaluateError, GROUPS, GroupResult, LoadOptions, LoadedTask, Progress, Request, Score, Scored, Selection, TaskError, TaskFiles,
+    TaskResult, clean_hellaswag, detokenize_wikitext, evaluate, results_document, sample_lines,
 };
 use serde_json::{Value, json};
 
@@ -264,16 +264,22 @@ fn samples_say_what_was_asked_and_answered() {
     let [task] = &load(folder.path(), "piqa", LoadOptions::default())[..] else { panic!() };
     let encoder_tokenizer = Tokenizer::load("bytes").unwrap();
     let encoder = Encoder::new(&encoder_tokenizer, false, 64).unwrap();
-    let result = evaluate(task, &encoder, &mut Listed(vec![-3.0, f64::NEG_INFINITY].into_iter()), &mut |_| ()).unwrap().unwrap();
+    let answered = |answers: [f64; 2]| evaluate(task, &encoder, &mut Listed(answers.to_vec().into_iter()), &mut |_| ());
+    let result = answered([-3.0, -30.0]).unwrap().unwrap();
     let context = "Question: g\nAnswer:";
     let expected = json!({ "task": "piqa", "doc_id": 0, "gold": 1, "requests": [
         { "context": context, "continuation": " short", "log_likelihood": -3.0 },
-        { "context": context, "continuation": " a longer one", "log_likelihood": "-inf" },
+        { "context": context, "continuation": " a longer one", "log_likelihood": -30.0 },
     ], "acc": 0.0, "acc_norm": 0.0 });
     assert_eq!(sample_lines(task, &result), format!("{expected}\n"));
     let document = results_document(&[result], &[], json!({ "model": "m" }));
     assert_eq!(document["results"]["piqa"]["acc_stderr,none"], "N/A");
     assert_eq!(document["config"]["model"], "m");
+    // What is not finite would be judged like any other choice.
+    for broken in [f64::NEG_INFINITY, f64::INFINITY, f64::NAN] {
+        let error = answered([-3.0, broken]).unwrap_err();
+        assert!(matches!(error, EvaluateError::Task(TaskError::NotFinite { doc_id: 0, .. })), "{error}");
+    }
 }
 
 /// Counts what it is asked, and gives each id the same probability.
