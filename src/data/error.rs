@@ -253,7 +253,7 @@ impl DataError {
             Self::UnsupportedFormat { path } => unsupported_hint(path),
             Self::BrokenJson { .. } => "a .json file holds one array, or one object per line".into(),
             Self::TooManyBadRecords { .. } => "repair the file, check data.text_field, or raise data.max_bad_records".into(),
-            Self::TextLost { .. } => "use another data.tokenizer, train one on this text (patchtui tokenizer train), or raise data.max_lost_text".into(),
+            Self::TextLost { .. } => "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text".into(),
             Self::FileChanged { .. } => "wait until nothing writes to it, then start again".into(),
             Self::SharedFile { .. } => "leave it out of data.files, or use data.validation_share instead of data.validation_files".into(),
             Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),

@@ -226,7 +226,7 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
         (
             DataError::TextLost { what: "7 of 10 tokens are the tokenizer's unknown token".into(), share: 0.7, limit: 0.05 },
             "7 of 10 tokens are the tokenizer's unknown token: 70.0 % is more than data.max_lost_text = 0.05 allows",
-            "use another data.tokenizer, train one on this text (patchtui tokenizer train), or raise data.max_lost_text",
+            "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text",
         ),
         (
             DataError::UnsupportedFormat { path: "/d/a.pdf".into() },

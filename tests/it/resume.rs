@@ -221,7 +221,14 @@ fn what_was_measured_before_a_stop_is_not_measured_again() {
 #[test]
 fn the_best_checkpoint_is_kept_and_is_the_same_after_stops() {
     // So large a rate that the loss soon rises: the best checkpoint is not among the newest.
-    let sets = ["optimizer.learning_rate=1.0", "evaluation.every_steps=1", "checkpoint.every_steps=1", "checkpoint.keep=2", "stages=[{patch_size=1}]"];
+    let sets = [
+        "optimizer.learning_rate=1.0",
+        "schedule.kind=constant",
+        "evaluation.every_steps=1",
+        "checkpoint.every_steps=1",
+        "checkpoint.keep=2",
+        "stages=[{patch_size=1}]",
+    ];
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
     train_with_files(tiny_config(&sets), &whole, |_| None);
