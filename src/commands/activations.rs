@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::cli::{ActivationsArgs, TensorChoice};
 use crate::commands::model::{choose_device, open_model};
-use crate::commands::{CommandError, Runs, check_result_path};
+use crate::commands::result_path::check_result_path;
+use crate::commands::{CommandError, Runs};
 use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize};
 use crate::data::first_tokens;
 use crate::engine::LoadedModel;

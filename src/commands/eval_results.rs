@@ -8,7 +8,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::cli::EvalArgs;
-use crate::commands::{CommandError, result_path_error};
+use crate::commands::CommandError;
+use crate::commands::result_path::result_path_error;
 use crate::engine::LoadedModel;
 use crate::engine::device::ComputeDevice;
 use crate::report::{ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout};

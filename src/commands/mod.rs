@@ -40,13 +40,14 @@ pub mod plan_lines;
 pub mod plan_speed;
 pub mod processor;
 pub mod remove;
+#[cfg(feature = "engine")]
+mod result_path;
 pub mod run;
 pub mod runs;
 pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Runs
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
 use crate::report::print;
-use crate::run::{FindError, ResultFile, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
+use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
 
 pub use error::CommandError;
 
@@ -182,26 +183,6 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandErro
         Some(run) => Ok(run.path().to_owned()),
         None if path.is_dir() => Ok(path.to_owned()),
         None => Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()),
-    }
-}
-
-/// Tries the path of a result before it is computed.
-///
-/// # Errors
-/// When nothing can be written there.
-pub(crate) fn check_result_path(path: &Path) -> Result<(), CommandError> {
-    ResultFile::open(path).map(drop).map_err(|error| result_path_error(path, &error))
-}
-
-/// Why a result cannot be written at `path`.
-fn result_path_error(path: &Path, error: &io::Error) -> CommandError {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match error.kind() {
-        io::ErrorKind::IsADirectory => CommandError::usage(format!("{} is a folder", path.display()), "name a file"),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !folder.is_dir() => {
-            CommandError::usage(format!("{} is not a folder", folder.display()), "create it first, or name a file in another folder")
-        }
-        _ => CommandError::io(path, error),
     }
 }
 

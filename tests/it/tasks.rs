@@ -264,7 +264,7 @@ fn samples_say_what_was_asked_and_answered() {
     let [task] = &load(folder.path(), "piqa", LoadOptions::default())[..] else { panic!() };
     let encoder_tokenizer = Tokenizer::load("bytes").unwrap();
     let encoder = Encoder::new(&encoder_tokenizer, false, 64).unwrap();
-    let answered = |answers: [f64; 2]| evaluate(task, &encoder, &mut Listed(answers.to_vec().into_iter()), &mut |_| ());
+    let answered = |answers: [f64; 2]| evaluate(task, &encoder, &mut Listed(Vec::from(answers).into_iter()), &mut |_| ());
     let result = answered([-3.0, -30.0]).unwrap().unwrap();
     let context = "Question: g\nAnswer:";
     let expected = json!({ "task": "piqa", "doc_id": 0, "gold": 1, "requests": [
