@@ -183,7 +183,7 @@ pub fn answer() {
     use crate::engine::device::{find_device, list_gpus};
     let say = |line: &ProbeLine| {
         if let Ok(text) = serde_json::to_string(line) {
-            // Whoever asked notices what is missing.
+            // The parent process notices a missing answer.
             let _ = crate::report::print(&(text + "\n"));
         }
     };

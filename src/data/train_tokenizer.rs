@@ -1,6 +1,6 @@
 //! Trains a byte-level BPE vocabulary on text files.
 //!
-//! Knows documents and the text of the tokenizer file, which the caller writes; never token streams or models. Start at [`train_tokenizer`].
+//! Returns the text of the tokenizer file, which the caller writes. Start at [`train_tokenizer`].
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -1,6 +1,6 @@
 //! Results of evaluations as tables for people.
 //!
-//! Knows names and numbers; never how they were measured. Start at [`ScoresTable`].
+//! Takes names and numbers as they were measured. Start at [`ScoresTable`].
 
 use crate::report::format::grouped;
 use crate::report::table::{aligned, in_columns, width};

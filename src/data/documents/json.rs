@@ -1,6 +1,6 @@
 //! JSON records as they are found in the wild: with Python's `NaN`, and with one object over several lines.
 //!
-//! Knows bytes and JSON values; never documents. Start at [`parse`] and [`Lenient`].
+//! Works on bytes and JSON values. Start at [`parse`] and [`Lenient`].
 
 use std::fmt;
 use std::fs::File;

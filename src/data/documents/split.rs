@@ -1,6 +1,6 @@
 //! Cuts a long document into pieces that overlap, so that the ids of the pieces can be joined to those of the whole.
 //!
-//! Knows words and bytes; never tokens. Start at [`Splitter::push`].
+//! Works on words and bytes. Start at [`Splitter::push`].
 
 use crate::data::DataError;
 
