@@ -35,7 +35,7 @@ pub enum Foreground {
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
     let is_cpu = check_device(config)?;
     check_initial_weights(config, directory)?;
-    let rules = Checkpoints::new(directory, 0).text_rules().and_then(TextRules::of_version).unwrap_or_default();
+    let rules = Checkpoints::new(directory, 0).text_rules(config.training.fork_from.as_deref()).and_then(TextRules::of_version).unwrap_or_default();
     let inputs = Inputs::find_by(&config.data, rules)?;
     let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
     let mut warnings = Vec::new();

@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
     key("data.generator", ValueKind::Word(&["grammar"]), "Text that the program generates: English-like stories from a seeded grammar. Alternative to files.")
         .example("\"grammar\"")
         .identity(),
-    key("data.validation_share", ValueKind::Share, "Share of the text, taken from its end, held out for evaluation. Alternative to validation_files.")
+    key("data.validation_share", ValueKind::Share, "Share of the text held out for evaluation: documents chosen across all files, the same for every run on this text. Alternative to validation_files.")
         .default("0.01")
         .identity(),
     key("data.validation_files", ValueKind::Paths, "Text held out for evaluation. Alternative to validation_share.").example("[\"validation.txt\"]"),
@@ -197,7 +197,7 @@ pub const KEYS: &[Key] = &[
     key(
         "evaluation.max_tokens",
         ValueKind::TokenLimit,
-        "Validation tokens per evaluation, at most; \"auto\" means up to 256k, and fewer in a short run, so that evaluations take about 0.7 % of its work.",
+        "Validation tokens per evaluation, at most; \"auto\" means up to 256k, and fewer in a short run, so that evaluations take about 0.7 % of its work. The evaluation after the last step reads all validation tokens.",
     )
     .default("\"auto\""),
     key("activations.every_steps", ValueKind::Cadence, "Steps between measurements of how many neurons are activated; \"auto\" means 20 per run.")

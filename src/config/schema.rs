@@ -92,7 +92,7 @@ pub struct DataConfig {
     /// Generator of synthetic text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<TextGenerator>,
-    /// Share of the token stream's tail held out for evaluation. Exactly one of this and `validation_files` is set.
+    /// Share of the text held out for evaluation. Exactly one of this and `validation_files` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<Share>,
     /// Text held out for evaluation, absolute paths.

@@ -1,6 +1,6 @@
 //! Prepared tokens on disk, keyed by everything they were made from.
 //!
-//! `<cache>/<key>/` holds a manifest and one file of ids per stream. The key hashes everything that determines the ids: options,
+//! `<cache>/<key>/` holds a manifest, one file of ids per stream, and a table of the documents if some are held out. The key hashes everything that determines the ids: options,
 //! tokenizer, and path, size and times of change of each file (or grammar, seed and length), so a folder is never stale, only
 //! absent or broken. It is built under a temporary name, synced and renamed; a folder is used only if its manifest matches its
 //! own hash and its files have the sizes stated there, and is rebuilt otherwise. The content of the files is checked against
@@ -20,6 +20,7 @@ use crate::data::{DataError, PrepareReport, TokenStream};
 /// Raised whenever the same text and options would make other files.
 const FORMAT_VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
+const DOCUMENTS: &str = "text.documents";
 /// A half-built folder untouched for this long was left behind by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
@@ -30,6 +31,9 @@ pub(crate) struct Manifest {
     format_version: u32,
     /// Each stream's file.
     pub(crate) streams: Vec<StreamOutline>,
+    /// The table of the documents of the first stream, if a share of them may be held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    documents: Option<StreamOutline>,
     /// Hash of all ids and of the tokenizer.
     pub(crate) fingerprint: String,
     pub(crate) report: PrepareReport,
@@ -48,6 +52,8 @@ struct Sealed {
 #[derive(Debug)]
 pub(crate) struct Cached {
     pub(crate) streams: Vec<TokenStream>,
+    /// The table of the documents of the first stream.
+    pub(crate) documents: Option<TokenStream>,
     pub(crate) manifest: Manifest,
 }
 
@@ -59,8 +65,8 @@ pub(crate) struct Building {
 }
 
 impl Manifest {
-    pub(crate) fn new(streams: Vec<StreamOutline>, fingerprint: String, report: PrepareReport) -> Self {
-        Self { format_version: FORMAT_VERSION, streams, fingerprint, report }
+    pub(crate) fn new(streams: Vec<StreamOutline>, documents: Option<StreamOutline>, fingerprint: String, report: PrepareReport) -> Self {
+        Self { format_version: FORMAT_VERSION, streams, documents, fingerprint, report }
     }
 
     /// Reads the manifest in `folder`; `None` if it is absent or not what was written.
@@ -87,9 +93,14 @@ pub(crate) fn key(parts: &impl Serialize) -> String {
 /// Opens a complete folder of ids below `vocab_size`; `None` if it is absent or broken.
 pub(crate) fn open(folder: &Path, vocab_size: usize) -> Option<Cached> {
     let manifest = Manifest::read(folder)?;
-    let open = |(index, outline): (usize, &StreamOutline)| TokenStream::open(&folder.join(stream_name(index)), outline, vocab_size).ok().flatten();
-    let streams = manifest.streams.iter().enumerate().map(open).collect::<Option<_>>()?;
-    Some(Cached { streams, manifest })
+    let open = |name: &str, outline: &StreamOutline, vocab_size| TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten();
+    let streams = (0..).zip(&manifest.streams).map(|(index, outline)| open(stream_name(index), outline, vocab_size)).collect::<Option<_>>()?;
+    // Its numbers are no ids.
+    let documents = match &manifest.documents {
+        Some(outline) => Some(open(DOCUMENTS, outline, usize::MAX)?),
+        None => None,
+    };
+    Some(Cached { streams, documents, manifest })
 }
 
 /// Opens the complete folder in `cache` whose ids have `fingerprint`, whatever its text is by now.
@@ -118,6 +129,11 @@ impl Building {
     /// Where stream number `index` is to be written.
     pub(crate) fn stream_path(&self, index: usize) -> PathBuf {
         self.folder.join(stream_name(index))
+    }
+
+    /// Where the table of the documents is to be written.
+    pub(crate) fn documents_path(&self) -> PathBuf {
+        self.folder.join(DOCUMENTS)
     }
 
     /// Makes the folder valid, in one step.

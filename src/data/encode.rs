@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use crate::data::documents::Piece;
+use crate::data::held_out::DocumentEntry;
 use crate::data::join::{EncodedPiece, Joiner};
 use crate::data::losses::Losses;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
@@ -27,6 +28,17 @@ pub(crate) struct Encoder<'a> {
     batch_bytes: usize,
     /// Tokens after which no more are written.
     limit: u64,
+    documents: Documents,
+}
+
+/// The documents that were written.
+#[derive(Debug, Default)]
+struct Documents {
+    complete: Vec<DocumentEntry>,
+    /// Tokens of the one that is not complete.
+    tokens: u64,
+    /// Of its ids, 32 bits each.
+    hasher: blake3::Hasher,
 }
 
 /// What was encoded into a file.
@@ -38,13 +50,43 @@ pub(crate) struct Encoded {
     pub(crate) losses: Losses,
     /// Cuts where the ids may be others than those of the whole document.
     pub(crate) hard_cuts: u64,
+    /// The documents of the text, in order.
+    pub(crate) documents: Vec<DocumentEntry>,
+}
+
+impl Documents {
+    /// Takes the next ids, among which documents end at `ends`.
+    fn push(&mut self, ids: &[u32], ends: &[usize]) {
+        let mut from = 0;
+        for end in ends {
+            self.extend(&ids[from..*end]);
+            from = *end;
+            self.end();
+        }
+        self.extend(&ids[from..]);
+    }
+
+    fn extend(&mut self, ids: &[u32]) {
+        self.tokens += ids.len() as u64;
+        self.hasher.update(&little_endian(ids));
+    }
+
+    fn end(&mut self) {
+        if self.tokens > 0 {
+            let hash = self.hasher.finalize();
+            let (halves, _) = hash.as_bytes().as_chunks::<8>();
+            self.complete.push(DocumentEntry { tokens: self.tokens, hash: u64::from_le_bytes(halves[0]) });
+        }
+        self.tokens = 0;
+        self.hasher.reset();
+    }
 }
 
 impl<'a> Encoder<'a> {
     /// Writes to `writer` and adds the ids to `hasher`.
     pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens, writer: TokenWriter, hasher: &'a mut blake3::Hasher) -> Self {
         let joiner = Joiner::new(tokenizer, special_tokens);
-        Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX }
+        Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX, documents: Documents::default() }
     }
 
     /// Writes `tokens` and not one more.
@@ -79,7 +121,7 @@ impl<'a> Encoder<'a> {
     pub(crate) fn finish(mut self) -> Result<Encoded, DataError> {
         self.flush()?;
         let Joiner { losses, hard_cuts, .. } = self.joiner;
-        Ok(Encoded { stream: self.writer.finish()?, losses, hard_cuts })
+        Ok(Encoded { stream: self.writer.finish()?, losses, hard_cuts, documents: self.documents.complete })
     }
 
     fn width(&self) -> TokenWidth {
@@ -100,11 +142,15 @@ impl<'a> Encoder<'a> {
             self.joiner.losses.add(dropped);
             self.joiner.push(piece)?;
         }
-        let ids = self.joiner.take_ready();
+        let (ids, ends) = self.joiner.take_ready_documents();
+        self.documents.push(&ids, &ends);
         let left = usize::try_from(self.limit - self.tokens()).unwrap_or(usize::MAX);
         let ids = &ids[..ids.len().min(left)];
-        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        self.hasher.update(&bytes);
+        self.hasher.update(&little_endian(ids));
         self.writer.write(ids)
     }
+}
+
+fn little_endian(ids: &[u32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }

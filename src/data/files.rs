@@ -209,7 +209,7 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
             match rules {
                 TextRules::First => found.paths = expand(pattern),
                 // A pattern asks for the endings that it names, so that another one is an error as for a file.
-                TextRules::Current => expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
+                TextRules::Second | TextRules::Current => expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
                     Some(Reason::Ending(_)) | None => found.paths.push(path),
                     Some(reason) => found.passed_over.add(&path, reason),
                 }),
@@ -226,7 +226,7 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
     walk(pattern, &mut HashSet::new(), &mut |path| match rules {
         TextRules::First if TextFormat::of_first_rules(path).is_some() || is_packed_text(path) => found.paths.push(path.to_owned()),
         TextRules::First => {}
-        TextRules::Current => found.take(path.to_owned()),
+        TextRules::Second | TextRules::Current => found.take(path.to_owned()),
     })?;
     Ok(found)
 }

@@ -51,6 +51,8 @@ pub(crate) struct Joiner<'a> {
     pending: Option<Pending>,
     /// Ids that nothing can change any more.
     ready: Vec<u32>,
+    /// Where documents end among them.
+    ends: Vec<usize>,
     /// What the tokenizer lost.
     pub(crate) losses: Losses,
     /// Cuts where the ids may be others than those of the whole document.
@@ -79,7 +81,7 @@ struct Seam {
 
 impl<'a> Joiner<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens) -> Self {
-        Self { tokenizer, special_tokens, pending: None, ready: Vec::new(), losses: Losses::default(), hard_cuts: 0 }
+        Self { tokenizer, special_tokens, pending: None, ready: Vec::new(), ends: Vec::new(), losses: Losses::default(), hard_cuts: 0 }
     }
 
     /// Takes the next piece.
@@ -99,12 +101,18 @@ impl<'a> Joiner<'a> {
         let whole = self.settle(pending)?;
         self.give(&whole.ids[whole.skip.min(whole.ids.len())..]);
         self.ready.extend(self.special_tokens.eos);
+        self.ends.push(self.ready.len());
         Ok(())
     }
 
     /// Takes out what is ready.
     pub(crate) fn take_ready(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.ready)
+        self.take_ready_documents().0
+    }
+
+    /// Takes out what is ready, and where documents end in it.
+    pub(crate) fn take_ready_documents(&mut self) -> (Vec<u32>, Vec<usize>) {
+        (std::mem::take(&mut self.ready), std::mem::take(&mut self.ends))
     }
 
     fn join(&mut self, mut before: Pending, next: EncodedPiece) -> Result<Pending, DataError> {

@@ -2,7 +2,7 @@
 //!
 //! Start at [`prepare`]; what can be refused before anything is written is in [`Inputs`].
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use crate::data::encode::{Encoded, Encoder};
 use crate::data::error::bytes_in_words;
 use crate::data::files::{FoundFiles, find_text};
 use crate::data::grammar::Grammar;
+use crate::data::held_out::{HeldOut, hold_out, read_table, write_table};
 use crate::data::join::REACH;
 use crate::data::passed_over::Reason;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
@@ -68,6 +69,17 @@ pub struct Prepared {
     pub text_has_changed: bool,
     /// Rules by which the files became documents.
     pub rules: TextRules,
+    /// What was held out for validation, if it was chosen among documents.
+    pub held_out: Option<HeldOut>,
+}
+
+impl Prepared {
+    /// The file of prepared tokens and the ranges of it that are validation text, in the order in which they are read; `None` if the
+    /// validation text has files of its own.
+    #[must_use]
+    pub fn held_out_ranges(&self) -> Option<(&Path, Vec<Range<u64>>)> {
+        (self.train.path() == self.validation.path()).then(|| (self.validation.path(), self.validation.ranges()))
+    }
 }
 
 /// Counts of what was read, training and validation together.
@@ -115,13 +127,13 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
         Some(found) => found,
         None => (inputs.build(request, watch)?, Origin::New),
     };
-    let Cached { mut streams, manifest } = cached;
+    let Cached { mut streams, documents, manifest } = cached;
     if origin != Origin::New {
         check_content(&streams, watch)?;
     }
-    let (train, validation) = match (request.data.validation(), streams.pop(), streams.pop()) {
-        (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation),
-        (ValidationSource::Share(share), Some(text), None) => inputs.split(request, share.get(), &text)?,
+    let (train, validation, held_out) = match (request.data.validation(), streams.pop(), streams.pop()) {
+        (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation, None),
+        (ValidationSource::Share(share), Some(text), None) => inputs.split(request, share.get(), &text, documents.as_ref())?,
         _ => unreachable!("a folder of the cache has the streams that its key implies"),
     };
     check_length("training", &train, request)?;
@@ -134,7 +146,7 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
     report.notes.extend_from_slice(inputs.tokenizer.notes());
     let (is_reused, text_has_changed) = (origin != Origin::New, origin == Origin::OlderText);
     let (tokenizer, rules) = (inputs.tokenizer, request.rules);
-    Ok(Prepared { train, validation, fingerprint, tokenizer, entropy_rate, report, is_reused, text_has_changed, rules })
+    Ok(Prepared { train, validation, fingerprint, tokenizer, entropy_rate, report, is_reused, text_has_changed, rules, held_out })
 }
 
 /// Where prepared tokens come from.
@@ -338,6 +350,7 @@ impl<'a> Inputs<'a> {
         });
         let mut report = PrepareReport { passed_over: self.passed_over.clone(), ..PrepareReport::default() };
         let mut streams = Vec::new();
+        let mut documents = None;
         let width = TokenWidth::of(self.tokenizer.vocab_size());
         for (index, files) in [&self.train_files, &self.validation_files].into_iter().enumerate() {
             if index == 1 && files.is_none() {
@@ -345,11 +358,14 @@ impl<'a> Inputs<'a> {
             }
             let writer = TokenWriter::create(&building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
-            let outcome = match files {
+            let mut outcome = match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
                 None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
             };
             report.files += files.as_ref().map_or(0, Vec::len) as u64;
+            if self.holds_out_documents() {
+                documents = Some(std::mem::take(&mut outcome.documents));
+            }
             streams.push(report.add_encoded(outcome));
         }
         report.add(reader.finish()?);
@@ -359,7 +375,21 @@ impl<'a> Inputs<'a> {
             let part = if streams[0].tokens == 0 { "training" } else { "validation" };
             return Err(DataError::TooLittleText { part, tokens: 0, needed: request.block_tokens, block_tokens: request.block_tokens });
         }
-        building.publish(Manifest::new(streams, hasher.finalize().to_hex().to_string(), report), self.tokenizer.vocab_size())
+        let documents = match documents {
+            Some(documents) => Some(write_table(&building.documents_path(), &documents)?),
+            None => None,
+        };
+        // The same ids in other documents are split into other parts.
+        for hash in documents.iter().flat_map(|table| &table.block_hashes) {
+            hasher.update(hash.as_bytes());
+        }
+        let manifest = Manifest::new(streams, documents, hasher.finalize().to_hex().to_string(), report);
+        building.publish(manifest, self.tokenizer.vocab_size())
+    }
+
+    /// Whether a share of the text is held out by documents; generated text is the same everywhere, and so its end serves.
+    fn holds_out_documents(&self) -> bool {
+        self.rules > TextRules::Second && self.train_files.is_some() && self.validation_files.is_none()
     }
 
     /// Refuses text of which the tokenizer loses too much; a run that exists keeps its text.
@@ -378,8 +408,14 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// Cuts the validation tokens off the tail.
-    fn split(&self, request: &PrepareRequest<'_>, share: f64, text: &TokenStream) -> Result<(TokenStream, TokenStream), DataError> {
+    /// Training and validation tokens of one text: documents held out of it if their table is known, else its end.
+    fn split(
+        &self,
+        request: &PrepareRequest<'_>,
+        share: f64,
+        text: &TokenStream,
+        documents: Option<&TokenStream>,
+    ) -> Result<(TokenStream, TokenStream, Option<HeldOut>), DataError> {
         let validation = match self.train_files {
             Some(_) => share_of(share, text.len(), request.block_tokens),
             None => share_of(share, generated_training_tokens(request), request.block_tokens),
@@ -388,8 +424,12 @@ impl<'a> Inputs<'a> {
         if text.len() < needed {
             return Err(DataError::TooLittleText { part: "whole", tokens: text.len(), needed, block_tokens: request.block_tokens });
         }
-        let train = text.len() - validation;
-        Ok((text.slice(0..train), text.slice(train..text.len())))
+        let Some(documents) = documents else {
+            let train = text.len() - validation;
+            return Ok((text.slice(0..train), text.slice(train..text.len()), None));
+        };
+        let split = hold_out(&read_table(documents, text.len())?, validation);
+        Ok((text.select(&split.train), text.select(&split.validation), Some(split.chosen)))
     }
 }
 

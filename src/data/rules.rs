@@ -8,7 +8,10 @@ pub enum TextRules {
     /// Version 1, of patchtui 0.3 and before: byte order marks and carriage returns are text, each piece of a long document begins and
     /// ends like a document, and a folder's README is read.
     First,
-    /// Version 2: a long document has one beginning and one end, and the ids of the whole text.
+    /// Version 2: a long document has one beginning and one end, and the ids of the whole text. A share held out for validation is the end
+    /// of the text.
+    Second,
+    /// Version 3: what is held out is chosen among the documents of all files.
     #[default]
     Current,
 }
@@ -19,13 +22,14 @@ impl TextRules {
     pub fn version(self) -> u32 {
         match self {
             Self::First => 1,
-            Self::Current => 2,
+            Self::Second => 2,
+            Self::Current => 3,
         }
     }
 
     /// The rules of a version; `None` for those of a newer program.
     #[must_use]
     pub fn of_version(version: u32) -> Option<Self> {
-        [Self::First, Self::Current].into_iter().find(|rules| rules.version() == version)
+        [Self::First, Self::Second, Self::Current].into_iter().find(|rules| rules.version() == version)
     }
 }

@@ -42,12 +42,25 @@ pub(crate) struct StreamOutline {
     pub(crate) block_hashes: Vec<String>,
 }
 
-/// A range of token ids on disk; cheap to clone and to slice.
+/// Token ids on disk: a file, or ranges of it one after another. Cheap to clone and to slice.
 #[derive(Debug, Clone)]
 pub struct TokenStream {
     file: Arc<TokenFile>,
-    /// In tokens.
+    /// What the whole stream is made of; none is empty.
+    parts: Arc<[Part]>,
+    /// The part of the whole stream that this one is, in tokens.
     range: Range<u64>,
+}
+
+/// A range of the file.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Where it begins in the stream.
+    start: u64,
+    /// Where it begins in the file.
+    in_file: u64,
+    /// Its length.
+    tokens: u64,
 }
 
 #[derive(Debug)]
@@ -106,7 +119,8 @@ impl TokenStream {
         }
         let is_checked = outline.block_hashes.iter().map(|_| AtomicBool::new(false)).collect();
         let file = TokenFile { path: path.to_owned(), file, outline: outline.clone(), vocab_size, is_checked };
-        Ok(Some(Self { range: 0..outline.tokens, file: Arc::new(file) }))
+        let whole = Part { start: 0, in_file: 0, tokens: outline.tokens };
+        Ok(Some(Self { range: 0..outline.tokens, parts: Arc::new([whole]), file: Arc::new(file) }))
     }
 
     /// Number of tokens.
@@ -129,7 +143,48 @@ impl TokenStream {
     pub fn slice(&self, range: Range<u64>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len(), "{range:?} is not inside a stream of {} tokens", self.len());
         let first = self.range.start;
-        Self { file: Arc::clone(&self.file), range: first + range.start..first + range.end }
+        Self { file: Arc::clone(&self.file), parts: Arc::clone(&self.parts), range: first + range.start..first + range.end }
+    }
+
+    /// The tokens of `ranges` one after another, each counted from the start of the file, without copying them.
+    ///
+    /// # Panics
+    /// If a range leaves the file.
+    pub(crate) fn select(&self, ranges: &[Range<u64>]) -> Self {
+        let mut start = 0;
+        let mut part = |range: &Range<u64>| {
+            assert!(range.end <= self.file.outline.tokens, "{range:?} is not inside a file of {} tokens", self.file.outline.tokens);
+            let part = Part { start, in_file: range.start, tokens: range.end - range.start };
+            start += part.tokens;
+            part
+        };
+        let parts: Arc<[Part]> = ranges.iter().filter(|range| !range.is_empty()).map(&mut part).collect();
+        Self { file: Arc::clone(&self.file), parts, range: 0..start }
+    }
+
+    /// The ranges of the file that this stream reads, in its order.
+    pub(crate) fn ranges(&self) -> Vec<Range<u64>> {
+        self.file_ranges(&self.range).collect()
+    }
+
+    /// The ranges of the file that hold `range` of the whole stream.
+    fn file_ranges(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<'_> {
+        let Range { start, end } = *range;
+        let first = self.parts.partition_point(|part| part.start + part.tokens <= start);
+        self.parts[first..].iter().take_while(move |part| part.start < end).map(move |part| {
+            let from = start.max(part.start) - part.start;
+            let to = end.min(part.start + part.tokens) - part.start;
+            part.in_file + from..part.in_file + to
+        })
+    }
+
+    /// The file of the ids.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    pub(crate) fn damaged(&self, problem: String) -> DataError {
+        self.file.damaged(problem)
     }
 
     /// Fills `out` with the tokens from `start` on.
@@ -142,10 +197,14 @@ impl TokenStream {
     pub fn read(&self, start: u64, out: &mut [u32]) -> Result<(), DataError> {
         let end = start + out.len() as u64;
         assert!(end <= self.len(), "tokens {start}..{end} are not inside a stream of {} tokens", self.len());
-        let range = self.range.start + start..self.range.start + end;
-        let blocks = self.file.blocks_of(&range);
-        blocks.into_iter().try_for_each(|block| self.file.check(block))?;
-        self.file.read(&range, out)
+        let mut out = out;
+        for range in self.file_ranges(&(self.range.start + start..self.range.start + end)) {
+            self.file.blocks_of(&range).try_for_each(|block| self.file.check(block))?;
+            let (now, later) = out.split_at_mut((range.end - range.start) as usize);
+            self.file.read(&range, now)?;
+            out = later;
+        }
+        Ok(())
     }
 
     /// Compares every block that this stream touches with its hash, on all cores; `watch` hears bytes done and in all.
@@ -153,7 +212,9 @@ impl TokenStream {
     /// # Errors
     /// As [`Self::read`]; [`DataError::Interrupted`] when `watch` breaks.
     pub(crate) fn check_all(&self, watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<(), DataError> {
-        let blocks: Vec<usize> = self.file.blocks_of(&self.range).collect();
+        let mut blocks: Vec<usize> = self.file_ranges(&self.range).flat_map(|range| self.file.blocks_of(&range)).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
         let total = self.bytes();
         let mut done = 0;
         for blocks in blocks.chunks(BLOCKS_AT_ONCE) {
@@ -333,6 +394,29 @@ mod tests {
             tail.read(1, &mut out[..1]).unwrap();
             assert_eq!(out[0], 7);
         }
+    }
+
+    /// Every range of a stream of ranges, against a copy in memory.
+    #[test]
+    fn ranges_of_a_file_are_read_one_after_another() {
+        let ids: Vec<u32> = (0..100).collect();
+        let (_folder, path, outline) = written(TokenWidth::U16, &ids);
+        let ranges = [40..55, 3..4, 7..7, 60..100, 0..3];
+        let stream = opened(&path, &outline).select(&ranges);
+        let expected: Vec<u32> = ranges.iter().cloned().flatten().map(|at| at as u32).collect();
+        assert_eq!(stream.len(), expected.len() as u64);
+        for start in 0..expected.len() {
+            for end in start..=expected.len() {
+                let mut out = vec![0; end - start];
+                stream.read(start as u64, &mut out).unwrap();
+                assert_eq!(out, expected[start..end]);
+                let sliced = stream.slice(start as u64..end as u64);
+                sliced.read(0, &mut out).unwrap();
+                assert_eq!(out, expected[start..end]);
+                assert_eq!(sliced.ranges().into_iter().flatten().map(|at| at as u32).collect::<Vec<_>>(), out);
+            }
+        }
+        stream.check_all(&mut |_, _| ControlFlow::Continue(())).unwrap();
     }
 
     #[test]

@@ -267,6 +267,14 @@ impl Tokenizer {
         }
     }
 
+    /// Bytes of the text of `ids`, also where they end inside a character.
+    pub(crate) fn decoded_bytes(&self, ids: &[u32]) -> u64 {
+        match &self.encoding {
+            Encoding::Bytes => ids.iter().filter(|id| **id < BYTE_BOS).count() as u64,
+            Encoding::File { .. } => self.decode(ids).len() as u64,
+        }
+    }
+
     /// The token that begins a text.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {

@@ -1,5 +1,7 @@
 //! Token-level (K = 1) loss on the validation text: the main curve, measured the same way in every stage.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 
 use crate::config::PatchSize;
@@ -8,16 +10,14 @@ use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::ops::head;
-use crate::engine::scalar::read;
+use crate::engine::scalar::read_all;
 use crate::engine::workers::Workers;
 
 /// Input of an evaluation.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Validation<'a> {
     /// The validation text.
     pub stream: &'a TokenStream,
-    /// Tokens that are read, at most.
-    pub max_tokens: u64,
     /// Sequences per forward pass.
     pub batch_size: usize,
     /// Positions per sequence (T).
@@ -29,46 +29,62 @@ pub struct Validation<'a> {
 pub struct TokenLoss {
     /// Nats per scored token.
     pub mean: f64,
+    /// Standard error of the mean in nats, from the spread over sequences: tokens of one sequence are not independent. `None` for one
+    /// sequence.
+    pub standard_error: Option<f64>,
     /// Tokens that were scored.
     pub targets: u64,
 }
 
 impl Validation<'_> {
-    /// Whole sequences of T tokens that are evaluated.
-    pub fn num_sequences(&self) -> usize {
-        (self.stream.len().min(self.max_tokens) / self.context_length as u64) as usize
+    /// Whole sequences of T tokens in the first `max_tokens` tokens of the text.
+    pub fn num_sequences(&self, max_tokens: u64) -> usize {
+        (self.stream.len().min(max_tokens) / self.context_length as u64) as usize
+    }
+
+    /// Scored tokens of a sequence: nothing predicts its first one.
+    pub fn targets_per_sequence(&self) -> u64 {
+        self.context_length as u64 - 1
     }
 }
 
-/// Evaluates `model` on at least one consecutive sequence; `None` if the run is to end. `progress` hears sequences done and in all.
+impl TokenLoss {
+    /// The loss over sequences of `targets_per_sequence` scored tokens, whose losses add up to `sums`.
+    pub fn of_sequences(sums: &[f64], targets_per_sequence: u64) -> Self {
+        let (count, targets) = (sums.len() as f64, targets_per_sequence as f64);
+        let mean = sums.iter().sum::<f64>() / count / targets;
+        let squares: f64 = sums.iter().map(|sum| (sum / targets - mean).powi(2)).sum();
+        let standard_error = (sums.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt());
+        Self { mean, standard_error, targets: sums.len() as u64 * targets_per_sequence }
+    }
+}
+
+/// The summed loss of each of `sequences`, in nats; `None` if the run is to end. `progress` hears how many are done.
 ///
 /// # Errors
 /// When the device fails, or the text cannot be read.
-pub fn token_loss(
+pub fn sequence_losses(
     workers: &Workers,
     model: &LlamaForCausalLM,
     validation: &Validation<'_>,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Option<TokenLoss>, EngineError> {
+    sequences: Range<usize>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Vec<f64>>, EngineError> {
     let length = validation.context_length;
-    let num_sequences = validation.num_sequences();
     let device = model.head().values.device();
-    let mut sum = Tensor::<1>::zeros([1], &device);
-    let (mut total, mut targets) = (0.0, 0);
-    for start in (0..num_sequences).step_by(validation.batch_size) {
-        let end = num_sequences.min(start + validation.batch_size);
-        let mut tokens = vec![0; (end - start) * length];
+    let mut sums = Vec::with_capacity(sequences.len());
+    for start in sequences.clone().step_by(validation.batch_size) {
+        let num_sequences = validation.batch_size.min(sequences.end - start);
+        let mut tokens = vec![0; num_sequences * length];
         validation.stream.read((start * length) as u64, &mut tokens)?;
-        let batch = Batch::new(&tokens, end - start, PatchSize::ONE, &device);
-        targets += batch.num_targets;
+        let batch = Batch::new(&tokens, num_sequences, PatchSize::ONE, &device);
         let model = model.clone();
-        let Some(loss) = workers.run(move || head::sum(token_losses(&model, &batch))) else { return Ok(None) };
-        sum = sum + loss;
+        let Some(losses) = workers.run(move || head::sums(token_losses(&model, &batch), num_sequences)) else { return Ok(None) };
         // Waits for a GPU, so that a stop never finds a whole evaluation queued there.
-        total = read(&sum)?;
-        progress(end as u64, num_sequences as u64);
+        sums.extend(read_all(&losses)?);
+        progress(sums.len() as u64);
     }
-    Ok(Some(TokenLoss { mean: total / targets as f64, targets }))
+    Ok(Some(sums))
 }
 
 /// Losses of all targets of `batch`, `[N, K]`, 0 where nothing is scored.
@@ -76,4 +92,19 @@ pub fn token_losses(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
     let embedded = model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
     let hidden = model.model.forward(embedded, batch.positions());
     head::forward(&hidden, &model.head().values, &batch.targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against a calculation by hand: sequence means 1, 2 and 6, of 4 targets each.
+    #[test]
+    fn the_standard_error_is_that_of_the_mean_over_sequences() {
+        let found = TokenLoss::of_sequences(&[4.0, 8.0, 24.0], 4);
+        assert_eq!((found.mean, found.targets), (3.0, 12));
+        // Sample variance (4 + 1 + 9) / 2 = 7; divided by 3 sequences.
+        assert!((found.standard_error.unwrap() - (7.0_f64 / 3.0).sqrt()).abs() < 1e-12);
+        assert_eq!(TokenLoss::of_sequences(&[8.0], 4), TokenLoss { mean: 2.0, standard_error: None, targets: 4 });
+    }
 }

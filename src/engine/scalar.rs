@@ -1,4 +1,4 @@
-//! Single numbers from the device.
+//! Numbers from the device.
 
 use burn::tensor::Tensor;
 
@@ -6,6 +6,10 @@ use crate::engine::error::EngineError;
 
 /// The one number of a `[1]` tensor; waits for the device.
 pub(super) fn read(number: &Tensor<1>) -> Result<f64, EngineError> {
-    let data = number.clone().try_into_data()?;
-    Ok(data.iter::<f64>().next().unwrap_or(f64::NAN))
+    Ok(read_all(number)?.first().copied().unwrap_or(f64::NAN))
+}
+
+/// All numbers of a tensor; waits for the device.
+pub(super) fn read_all(numbers: &Tensor<1>) -> Result<Vec<f64>, EngineError> {
+    Ok(numbers.clone().try_into_data()?.iter::<f64>().collect())
 }

@@ -225,6 +225,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         tokens: last.map_or(0, |step| step.tokens),
         active_seconds: last.map_or(0.0, |step| step.active_seconds),
         token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
+        whole: history.whole_loss(),
         error: Some(Trouble {
             message: format!("the trainer panicked: {}", text.unwrap_or("no reason was given")),
             hint: Some(format!(

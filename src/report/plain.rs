@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, perplexity, rate, shell_word, small};
+use crate::report::format::{bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, rate, shell_word, small};
 use crate::run::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, TaskScores,
-    log_text, sanitize_line, task_scores_text,
+    evaluated_tokens, log_text, loss_text, sanitize_line, task_scores_text, whole_tokens,
 };
 
 /// Writes a run as lines of text.
@@ -116,9 +116,12 @@ impl Plain {
 
     fn show_evaluation(&mut self, evaluation: &Evaluation) {
         let place = self.place("eval", evaluation.step);
-        let (nats, perplexity) = (loss(evaluation.token_loss), perplexity(evaluation.perplexity));
-        let effort = format!("{} tokens in {}", count(evaluation.targets), duration(evaluation.seconds));
-        self.line(&format!("{place}  token loss {nats}  perplexity {perplexity}  ({effort})"));
+        let (found, read, took) = (loss_text(&evaluation.measured()), evaluated_tokens(evaluation), duration(evaluation.seconds));
+        self.line(&format!("{place}  token loss {found}  ({read} in {took})"));
+        if let Some(whole) = &evaluation.whole {
+            let place = self.place("final", evaluation.step);
+            self.line(&format!("{place}  token loss {}  ({})", loss_text(whole), whole_tokens(whole)));
+        }
     }
 
     fn show_activations(&mut self, activations: &Activations) {
@@ -172,7 +175,11 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
         Outcome::Failed => "failed",
     };
     let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} above the entropy floor of {}", loss(nats - floor), loss(floor)));
-    let token_loss = end.token_loss.map_or(String::new(), |nats| format!(", token loss {}{}", loss(nats), above(nats)));
+    let token_loss = match (&end.whole, end.token_loss) {
+        (Some(whole), _) => format!(", token loss {}{}", loss_text(whole), above(whole.token_loss)),
+        (None, Some(nats)) => format!(", token loss {}{}", loss(nats), above(nats)),
+        (None, None) => String::new(),
+    };
     let mut lines = vec![format!("{what}: {}, {} tokens in {}{token_loss}", counted(end.step, "step"), count(end.tokens), duration(end.active_seconds))];
     let mut entry = |label: &str, text: &str| lines.push(format!("  {label:<10} {text}"));
     if let Some(trouble) = &end.error {

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use crate::report::format::{bytes, count, duration, loss, perplexity, rate};
-use crate::run::{History, RunState, RunSummary, control_word, sanitize_line};
+use crate::report::format::{bytes, count, duration, loss, loss_with_error, rate};
+use crate::run::{History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, sanitize_line, whole_tokens};
 
 /// The runs as a table for people, `now` being the moment that ages are counted from.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     if runs.is_empty() {
         return "there are no runs yet; start one with: patchtui run demo\n".into();
     }
-    let head = ["NAME", "STATE", "STEP", "TOKEN LOSS", "SIZE", "CHANGED", "PATH"].map(str::to_owned);
+    let head = ["NAME", "STATE", "STEP", "TOKEN LOSS", "BITS/BYTE", "SIZE", "CHANGED", "PATH"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(runs.iter().map(|run| row(run, now))).collect();
     aligned(&rows)
 }
@@ -44,13 +44,14 @@ pub(super) fn in_columns<const N: usize>(rows: &[[String; N]], widths: [usize; N
     text
 }
 
-fn row(run: &RunSummary, now: Timestamp) -> [String; 7] {
+fn row(run: &RunSummary, now: Timestamp) -> [String; 8] {
     let age = run.changed_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok()).map(|at| now.duration_since(at).as_secs_f64());
     [
         sanitize_line(&run.name),
         state_word(run.state).into(),
         run.steps.map_or_else(|| run.step.to_string(), |steps| format!("{}/{steps}", run.step)),
-        run.token_loss.map_or_else(|| "-".into(), loss),
+        run.token_loss.map_or_else(|| "-".into(), |nats| loss_with_error(nats, run.standard_error)),
+        run.bits_per_byte.map_or_else(|| "-".into(), loss),
         bytes(run.bytes),
         age.map_or_else(|| "-".into(), |seconds| format!("{} ago", duration(seconds.max(0.0).round()))),
         sanitize_line(&run.directory.path().to_string_lossy()),
@@ -98,7 +99,10 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         entry("loss", format!("{} (K = {})", loss(last.loss), last.patch_size));
     }
     if let Some(evaluation) = history.evaluations.last() {
-        entry("token loss", format!("{}, perplexity {} at step {}", loss(evaluation.token_loss), perplexity(evaluation.perplexity), evaluation.step));
+        entry("token loss", format!("{} at step {} ({})", loss_text(&evaluation.measured()), evaluation.step, evaluated_tokens(evaluation)));
+    }
+    if let Some(whole) = history.whole_loss() {
+        entry("final loss", format!("{} ({})", loss_text(&whole), whole_tokens(&whole)));
     }
     // The speed at the last message of an engine says nothing about now.
     if let (None, Some(speed)) = (problem, history.tokens_per_second()) {

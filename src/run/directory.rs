@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::run::files::create_directory;
 
 /// Everything that a run writes into its directory, apart from files that are being written.
-const OWN_NAMES: [&str; 16] = [
+const OWN_NAMES: [&str; 17] = [
     "config.toml",
     "plan.json",
+    "held_out.json",
     "events.jsonl",
     "metrics.jsonl",
     "evals.jsonl",
@@ -74,6 +75,12 @@ impl RunDirectory {
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.path.join("plan.json")
+    }
+
+    /// Which tokens of the prepared text are held out for validation.
+    #[must_use]
+    pub fn held_out(&self) -> PathBuf {
+        self.path.join("held_out.json")
     }
 
     /// One line per event that has no file of its own.

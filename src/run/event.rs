@@ -198,11 +198,39 @@ pub struct Evaluation {
     /// exp(`token_loss`).
     #[serde(with = "number")]
     pub perplexity: f64,
+    /// Standard error of `token_loss` over sequences, in nats per token.
+    #[serde(with = "number::option", default, skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
+    /// The loss in bits per byte of text, which models with other tokenizers can be compared by.
+    #[serde(with = "number::option", default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
     /// Tokens that were scored.
     pub targets: u64,
+    /// Tokens that an evaluation of the whole validation text scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_targets: Option<u64>,
+    /// At the end of a run: the loss on the whole validation text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<MeasuredLoss>,
     /// Duration in seconds.
     #[serde(with = "number")]
     pub seconds: f64,
+}
+
+/// A token-level (K = 1) loss with what is needed to compare it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredLoss {
+    /// Nats per token.
+    #[serde(with = "number")]
+    pub token_loss: f64,
+    /// Standard error of `token_loss` over sequences, in nats per token; `None` for one sequence, and in old runs.
+    #[serde(with = "number::option")]
+    pub standard_error: Option<f64>,
+    /// Bits per byte of text; `None` if the tokens stand for no text, and in old runs.
+    #[serde(with = "number::option")]
+    pub bits_per_byte: Option<f64>,
+    /// Tokens that were scored.
+    pub targets: u64,
 }
 
 /// Activation rates of all layers on the fixed probe batch, at the stage's K.
@@ -425,6 +453,9 @@ pub struct RunEnd {
     /// The last token-level loss, in nats per token, if any was measured.
     #[serde(with = "number::option", default)]
     pub token_loss: Option<f64>,
+    /// The loss on the whole validation text, if the run got to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<MeasuredLoss>,
     /// The error, if one ended the run.
     pub error: Option<Trouble>,
 }
@@ -436,6 +467,15 @@ pub struct Trouble {
     pub message: String,
     /// What the user can type next.
     pub hint: Option<String>,
+}
+
+impl Evaluation {
+    /// The loss on the tokens that every evaluation of the run reads.
+    #[must_use]
+    pub fn measured(&self) -> MeasuredLoss {
+        let Self { token_loss, standard_error, bits_per_byte, targets, .. } = *self;
+        MeasuredLoss { token_loss, standard_error, bits_per_byte, targets }
+    }
 }
 
 impl CommandNote {

@@ -74,6 +74,12 @@ pub fn loss(nats: f64) -> String {
     }
 }
 
+/// A loss in nats with its standard error, if that is known: `4.099 ± 0.012`.
+#[must_use]
+pub fn loss_with_error(nats: f64, standard_error: Option<f64>) -> String {
+    standard_error.map_or_else(|| loss(nats), |error| format!("{} \u{b1} {}", loss(nats), loss(error)))
+}
+
 /// A perplexity: three significant digits.
 #[must_use]
 pub fn perplexity(value: f64) -> String {

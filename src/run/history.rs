@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::run::{
-    Activations, CheckpointInfo, ControlState, Evaluation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics,
-    TaskScore, TaskScores, format,
+    Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger,
+    StepMetrics, TaskScore, TaskScores, format,
 };
 
 /// Log lines that are kept for the screen; the files keep them all.
@@ -143,6 +143,18 @@ impl History {
     pub fn step(&self) -> u64 {
         let resumed_from = self.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
         self.last_step.as_ref().map_or(resumed_from, |step| step.step)
+    }
+
+    /// The token-level loss on the whole validation text, if the run got to its end.
+    #[must_use]
+    pub fn whole_loss(&self) -> Option<MeasuredLoss> {
+        self.end.as_ref().and_then(|end| end.whole).or_else(|| self.evaluations.last()?.whole)
+    }
+
+    /// The token-level loss to compare the run by: that on the whole validation text, else the newest one.
+    #[must_use]
+    pub fn newest_loss(&self) -> Option<MeasuredLoss> {
+        self.whole_loss().or_else(|| self.evaluations.last().map(Evaluation::measured))
     }
 
     /// Tokens per second over the newest reporting steps of the current stage.

@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::run::read::read_kinds;
-use crate::run::{LineFile, Record, RunDirectory, RunEvent};
+use crate::run::{LineFile, MeasuredLoss, Record, RunDirectory, RunEvent};
 
 /// The files that hold measurements, and the one that says which of their lines a resume has superseded.
 const FILES: [LineFile; 4] = [LineFile::Events, LineFile::Evals, LineFile::Activations, LineFile::Samples];
@@ -16,6 +16,8 @@ const FILES: [LineFile; 4] = [LineFile::Events, LineFile::Evals, LineFile::Activ
 pub struct MeasuredStep {
     /// Token-level loss in nats per token.
     pub token_loss: Option<f64>,
+    /// The loss on the whole validation text.
+    pub whole: Option<MeasuredLoss>,
     /// Whether activation rates were measured.
     pub activations: bool,
     /// Prompts that were continued, one entry per line.
@@ -39,7 +41,10 @@ impl MeasuredStep {
         match record.event {
             // An attempt supersedes everything beyond the step that it resumes from, or everything if it starts over.
             RunEvent::RunStarted(header) if header.resumed_from.is_none_or(|from| from < step) => *self = Self::default(),
-            RunEvent::Evaluated(evaluation) if evaluation.step == step => self.token_loss = Some(evaluation.token_loss),
+            RunEvent::Evaluated(evaluation) if evaluation.step == step => {
+                self.token_loss = Some(evaluation.token_loss);
+                self.whole = evaluation.whole.or(self.whole);
+            }
             RunEvent::ActivationsMeasured(activations) if activations.step == step => self.activations = true,
             RunEvent::Sampled(sample) if sample.step == step => self.prompts.push(sample.prompt),
             RunEvent::TasksScored(scores) if scores.step == step => self.tasks = true,

@@ -16,6 +16,7 @@ mod inbox;
 mod index;
 mod lines;
 mod lock;
+mod loss_text;
 mod measured;
 pub(crate) mod number;
 mod outline;
@@ -38,8 +39,8 @@ pub use directory::RunDirectory;
 pub use disk::{Disk, Operation};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
-    LayerActivation, Note, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore, TaskScores,
-    TrialSteps, Trouble, Warning,
+    LayerActivation, MeasuredLoss, Note, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore,
+    TaskScores, TrialSteps, Trouble, Warning,
 };
 pub use files::replace_file;
 pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text, task_scores_text};
@@ -47,6 +48,7 @@ pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, Liveness, LockError, LockFileState, RunLock, is_alive};
+pub use loss_text::{evaluated_tokens, loss_text, whole_tokens};
 pub use measured::MeasuredStep;
 pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile, PlanOutline, ScheduleOutline, StageOutline};
 pub use read::{BadLine, ReadReport, last_record, read_records};

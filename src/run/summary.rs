@@ -48,9 +48,18 @@ pub struct RunSummary {
     pub steps: Option<u64>,
     /// The stage that it is in or has ended in, once a plan is known.
     pub stage: Option<CurrentStage>,
-    /// The newest token-level (K = 1) loss in nats per token, of a step that no later attempt has undone.
+    /// The token-level (K = 1) loss in nats per token: on the whole validation text if the run got to its end, else the newest one, of a
+    /// step that no later attempt has undone.
     #[serde(with = "crate::run::number::option")]
     pub token_loss: Option<f64>,
+    /// Its standard error over sequences, in nats per token.
+    #[serde(with = "crate::run::number::option")]
+    pub standard_error: Option<f64>,
+    /// The same loss in bits per byte of text.
+    #[serde(with = "crate::run::number::option")]
+    pub bits_per_byte: Option<f64>,
+    /// Whether it was measured on the whole validation text.
+    pub on_whole_validation_text: bool,
     /// Bytes on disk.
     pub bytes: u64,
     /// When something last happened, RFC 3339 in UTC.
@@ -100,13 +109,17 @@ impl RunSummary {
             _ => resumed_from,
         };
         let step = history.end.as_ref().map_or(step, |end| end.step.max(step));
+        let loss = history.newest_loss();
         Ok(Self {
             name: directory.name(),
             state: state(directory, &history),
             step,
             stage: current_stage(&history, step),
             steps: history.header.as_ref().map(|header| header.plan.steps),
-            token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
+            token_loss: loss.map(|loss| loss.token_loss),
+            standard_error: loss.and_then(|loss| loss.standard_error),
+            bits_per_byte: loss.and_then(|loss| loss.bits_per_byte),
+            on_whole_validation_text: history.whole_loss().is_some(),
             bytes: directory.size(),
             changed_at: changed_at(directory),
             directory: directory.clone(),

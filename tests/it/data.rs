@@ -79,6 +79,21 @@ fn all(stream: &TokenStream) -> Vec<u32> {
     ids
 }
 
+/// All tokens in the order of the text, whichever of them are held out.
+fn in_order(prepared: &Prepared) -> Vec<u32> {
+    let (_, held_out) = prepared.held_out_ranges().unwrap();
+    let mut train = all(&prepared.train).into_iter();
+    let mut validation: Vec<_> = held_out.into_iter().flatten().zip(all(&prepared.validation)).collect();
+    validation.sort_unstable();
+    let mut ids = Vec::new();
+    for (at, id) in validation {
+        ids.extend(train.by_ref().take(at as usize - ids.len()));
+        ids.push(id);
+    }
+    ids.extend(train);
+    ids
+}
+
 fn bytes(text: &str) -> Vec<u32> {
     text.bytes().map(u32::from).collect()
 }
@@ -92,10 +107,57 @@ fn documents_follow_one_another_with_their_special_tokens() {
     for text in ["one", "two", "second file"] {
         expected.extend([vec![BOS], bytes(text), vec![EOS]].concat());
     }
-    assert_eq!([all(&prepared.train), all(&prepared.validation)].concat(), expected);
+    assert_eq!(in_order(&prepared), expected);
     assert_eq!(prepared.validation.len(), 8, "a share of 0.1 is less than a block");
     assert_eq!((prepared.report.files, prepared.report.documents, prepared.report.text_bytes), (2, 3, 17));
     assert_eq!(prepared.entropy_rate, None);
+}
+
+/// Records of `texts`, one a line.
+fn records(texts: impl Iterator<Item = String>) -> String {
+    texts.map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect()
+}
+
+#[test]
+fn validation_text_is_whole_documents_of_all_files_and_the_same_for_every_seed() {
+    let texts = |from: u32, to: u32| (from..to).map(|number| format!("document {number}"));
+    let work = Workplace::new(&[("a.jsonl", &records(texts(1000, 1500))), ("b.jsonl", &records(texts(1500, 2000)))]);
+    let data = work.config(&["a.jsonl", "b.jsonl"]);
+    let prepared = work.prepare(&data).unwrap();
+    // 14 bytes of text and a BOS token each.
+    assert_eq!((prepared.train.len(), prepared.validation.len()), (13_500, 1500));
+    assert_eq!(prepared.held_out.unwrap().note(), "held out 100 documents for validation (1500 tokens)");
+    let held_out = all(&prepared.validation);
+    let numbers: Vec<String> = held_out.split(|id| *id == BOS).skip(1).map(|ids| ids.iter().map(|id| *id as u8 as char).collect()).collect();
+    assert!(numbers.iter().all(|text| text.len() == 14 && text.starts_with("document 1")), "{numbers:?}");
+    let of_first_file = numbers.iter().filter(|text| text.as_str() < "document 1500").count();
+    assert!((30..=70).contains(&of_first_file), "{of_first_file} of 100");
+    let cache = work.path("cache");
+    let again = |request: &PrepareRequest<'_>| prepare(request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+    let other_seed = again(&PrepareRequest { seed: 2, block_tokens: 16, ..Workplace::request(&data, &cache) });
+    assert_eq!((all(&other_seed.validation), other_seed.is_reused), (held_out.clone(), true));
+    // More of it is held out of the same prepared tokens, and what was held out before still is.
+    let more = DataConfig { validation_share: Some(Share::new(0.3).unwrap()), ..data.clone() };
+    let more = work.prepare(&more).unwrap();
+    assert!(more.is_reused && all(&more.validation).starts_with(&held_out));
+    // Where files are added, the documents of the others stay on their side, but for the last one.
+    fs::write(work.path("0.jsonl"), records(texts(2000, 2100))).unwrap();
+    let grown = work.prepare(&work.config(&["0.jsonl", "a.jsonl", "b.jsonl"])).unwrap();
+    let grown: Vec<_> = all(&grown.validation).split(|id| *id == BOS).map(<[u32]>::to_vec).collect();
+    let kept = held_out.split(|id| *id == BOS).filter(|document| grown.contains(&document.to_vec())).count();
+    assert!(kept >= 90, "{kept} of 100");
+}
+
+#[test]
+fn runs_that_exist_keep_the_end_of_the_text_as_validation_text() {
+    let work = Workplace::new(&[("a.jsonl", &records((0..200).map(|number| format!("document {number:03}"))))]);
+    let (data, cache) = (work.config(&["a.jsonl"]), work.path("cache"));
+    for rules in [TextRules::First, TextRules::Second] {
+        let request = PrepareRequest { rules, ..Workplace::request(&data, &cache) };
+        let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+        let last: Vec<u32> = (180..200).flat_map(|number| [vec![BOS], bytes(&format!("document {number:03}"))].concat()).collect();
+        assert_eq!((all(&prepared.validation), prepared.held_out), (last, None), "{rules:?}");
+    }
 }
 
 #[test]
@@ -104,13 +166,13 @@ fn a_long_document_has_one_beginning_and_one_end() {
     let work = Workplace::new(&[("a.txt", &text)]);
     let data = DataConfig { max_document_words: Count(30), add_eos: true, ..work.config(&["a.txt"]) };
     let prepared = work.prepare(&data).unwrap();
-    let ids = [all(&prepared.train), all(&prepared.validation)].concat();
+    let ids = in_order(&prepared);
     assert_eq!(ids, [vec![BOS], bytes(&text), vec![EOS]].concat());
     assert_eq!(prepared.report.split_documents, 1);
     let cache = work.path("cache");
     let first = PrepareRequest { rules: TextRules::First, ..Workplace::request(&data, &cache) };
     let first = prepare(&first, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-    let old_ids = [all(&first.train), all(&first.validation)].concat();
+    let old_ids = in_order(&first);
     assert_eq!(old_ids.iter().filter(|id| **id == BOS).count(), 667, "a run that exists keeps a beginning per piece");
     assert_ne!(first.fingerprint, prepared.fingerprint);
 }
@@ -120,10 +182,10 @@ fn another_bos_token_beside_the_tokenizer_gives_other_ids() {
     let text = "abc ab ".repeat(10);
     let work = Workplace::new(&[("a.txt", &text), ("t.json", WITH_MARKS)]);
     let data = DataConfig { tokenizer: work.path("t.json").display().to_string(), ..work.config(&["a.txt"]) };
-    assert_eq!(all(&work.prepare(&data).unwrap().train)[0], 1);
+    assert_eq!(in_order(&work.prepare(&data).unwrap())[0], 1);
     fs::write(work.path("tokenizer_config.json"), "\u{feff}{\"bos_token\": \"</s>\"}").unwrap();
     let other = work.prepare(&data).unwrap();
-    assert_eq!((all(&other.train)[0], other.is_reused), (2, false));
+    assert_eq!((in_order(&other)[0], other.is_reused), (2, false));
     assert_eq!(work.cached().len(), 2);
 }
 
@@ -178,7 +240,7 @@ fn a_folder_s_other_files_are_passed_over_and_named() {
     }
     fs::write(folder.join("mine.json"), WITH_MARKS).unwrap();
     let prepared = work.prepare(&work.config(&["d"])).unwrap();
-    let ids = [all(&prepared.train), all(&prepared.validation)].concat();
+    let ids = in_order(&prepared);
     assert_eq!(ids, [vec![BOS], bytes("some text"), vec![BOS], bytes("of records")].concat());
     assert_eq!(
         prepared.report.notes,

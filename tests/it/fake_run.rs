@@ -5,8 +5,8 @@ use std::path::Path;
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, Memory, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
-    Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation, LayerActivation, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader,
-    Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
+    Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent,
+    RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
 };
 
 /// Updates of the run: the first four at K = 4, the others at K = 1.
@@ -100,7 +100,24 @@ pub(crate) fn evaluation(step: u64, token_loss: f64) -> RunEvent {
     let stage = usize::from(step > SWITCH);
     let patch_size = patch_size(if stage == 0 { 4 } else { 1 });
     let tokens = step * TOKENS_PER_STEP;
-    RunEvent::Evaluated(Evaluation { step, stage, patch_size, tokens, token_loss, perplexity: token_loss.exp(), targets: 256_000, seconds: 1.25 })
+    RunEvent::Evaluated(Evaluation {
+        step,
+        stage,
+        patch_size,
+        tokens,
+        token_loss,
+        perplexity: token_loss.exp(),
+        standard_error: Some(0.02),
+        bits_per_byte: Some(token_loss / 3.0),
+        targets: 256_000,
+        all_targets: Some(1_000_000),
+        whole: (step == STEPS).then_some(whole_loss(token_loss)),
+        seconds: 1.25,
+    })
+}
+
+pub(crate) fn whole_loss(token_loss: f64) -> MeasuredLoss {
+    MeasuredLoss { token_loss: token_loss + 0.25, standard_error: Some(0.01), bits_per_byte: Some((token_loss + 0.25) / 3.0), targets: 1_000_000 }
 }
 
 pub(crate) fn checkpoint(step: u64) -> RunEvent {
@@ -114,7 +131,7 @@ pub(crate) fn checkpoint(step: u64) -> RunEvent {
 }
 
 pub(crate) fn end(outcome: Outcome, step: u64) -> RunEnd {
-    RunEnd { outcome, step, tokens: step * TOKENS_PER_STEP, active_seconds: 0.5 * step as f64, token_loss: Some(4.5), error: None }
+    RunEnd { outcome, step, tokens: step * TOKENS_PER_STEP, active_seconds: 0.5 * step as f64, token_loss: Some(4.5), whole: None, error: None }
 }
 
 /// What a whole run says, in order.

@@ -110,6 +110,9 @@ fn summary(name: &str, state: RunState, steps: Option<u64>) -> RunSummary {
         steps,
         stage: None,
         token_loss: steps.map(|_| 4.5),
+        standard_error: None,
+        bits_per_byte: None,
+        on_whole_validation_text: false,
         bytes: 3_600_000,
         changed_at: Some("2026-03-01T10:00:00Z".into()),
     }

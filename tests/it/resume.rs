@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use patchtui::config::{LoadRequest, RunConfig, load};
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
-use patchtui::run::{CommandEnvelope, EventSender, History, Outcome, Record, RunCommand, RunDirectory, RunEnd, RunEvent, Store, command_channel};
+use patchtui::run::{CommandEnvelope, Evaluation, EventSender, History, Outcome, Record, RunCommand, RunDirectory, RunEnd, RunEvent, Store, command_channel};
 
 use crate::program::{Bench, output};
 
@@ -212,10 +212,40 @@ fn what_was_measured_before_a_stop_is_not_measured_again() {
         });
         assert_eq!((stopped.outcome, stopped.step), (Outcome::Stopped, step), "{:?}", stopped.error);
         let resumed = train_with_files(config(false), &directory, |_| None);
-        assert_eq!((resumed.outcome, resumed.token_loss), (Outcome::Completed, end.token_loss), "stopped at {step}");
+        assert_eq!((resumed.outcome, resumed.token_loss, resumed.whole), (Outcome::Completed, end.token_loss, end.whole), "stopped at {step}");
         assert!(final_bytes(&directory) == expected, "stopped at {step}: the final checkpoint differs");
         assert_eq!(measured_lines(&directory), lines, "stopped at {step}");
     }
+}
+
+/// The newest evaluation among `events`.
+fn last_evaluation(events: &[RunEvent]) -> Evaluation {
+    let evaluation = |event: &RunEvent| if let RunEvent::Evaluated(evaluation) = event { Some(evaluation.clone()) } else { None };
+    events.iter().rev().find_map(evaluation).unwrap()
+}
+
+#[test]
+fn the_last_evaluation_is_of_the_whole_validation_text_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, sets: &[&str]| train(tiny_config(sets), &folder.path().join(name), |_| None);
+    let (end, events) = run("some", &["evaluation.max_tokens=64"]);
+    let (all_end, all_events) = run("all", &["evaluation.max_tokens='1M'"]);
+    let (last, all) = (last_evaluation(&events), last_evaluation(&all_events));
+    let whole = last.whole.unwrap();
+    assert!(last.targets < whole.targets && last.all_targets == Some(whole.targets), "{last:?}");
+    assert_eq!((end.whole, all_end.whole, all.whole, end.token_loss), (last.whole, all.whole, Some(all.measured()), Some(last.token_loss)));
+    // The same text in other batches.
+    let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
+    close(whole.token_loss, all.token_loss);
+    close(whole.standard_error.unwrap(), all.standard_error.unwrap());
+    close(whole.bits_per_byte.unwrap(), all.bits_per_byte.unwrap());
+    assert!(whole.standard_error.unwrap() > 0.0);
+    // A token of the demo's text stands for several bytes.
+    let bytes_per_token = whole.token_loss / std::f64::consts::LN_2 / whole.bits_per_byte.unwrap();
+    assert!((2.0..6.0).contains(&bytes_per_token), "{bytes_per_token}");
+    // Others before it read what they may, and say how much that is of the whole.
+    let earlier = events.iter().filter(|event| matches!(event, RunEvent::Evaluated(evaluation) if evaluation.whole.is_some())).count();
+    assert_eq!(earlier, 1);
 }
 
 #[test]

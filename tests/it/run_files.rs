@@ -16,7 +16,7 @@ use patchtui::run::{
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
-use crate::fake_run::{evaluation, header, patch_size, record, step, whole_run};
+use crate::fake_run::{evaluation, header, patch_size, record, step, whole_loss, whole_run};
 
 fn any_number() -> impl Strategy<Value = f64> {
     prop_oneof![6 => proptest::num::f64::ANY, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)]
@@ -53,7 +53,20 @@ fn any_measurement() -> impl Strategy<Value = RunEvent> {
     (any::<u64>(), any_number(), layers, any_text(), 0..5_u8).prop_map(|(step, number, layers, text, which)| {
         let (stage, patch_size, tokens) = (1, patch_size(4), step);
         match which {
-            0 => RunEvent::Evaluated(Evaluation { step, stage, patch_size, tokens, token_loss: number, perplexity: number, targets: step, seconds: number }),
+            0 => RunEvent::Evaluated(Evaluation {
+                step,
+                stage,
+                patch_size,
+                tokens,
+                token_loss: number,
+                perplexity: number,
+                standard_error: (step % 2 == 0).then_some(number),
+                bits_per_byte: (step % 3 == 0).then_some(number),
+                targets: step,
+                all_targets: (step % 5 == 0).then_some(step),
+                whole: (step % 7 == 0).then_some(whole_loss(number)),
+                seconds: number,
+            }),
             1 => RunEvent::ActivationsMeasured(Activations { step, stage, patch_size, tokens, threshold: number, layers }),
             2 => RunEvent::Sampled(Sample { step, stage, tokens, prompt: text.clone(), text }),
             3 => RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![number, 1.0] }),
@@ -102,6 +115,7 @@ fn any_note() -> impl Strategy<Value = RunEvent> {
                 tokens: step,
                 active_seconds: number,
                 token_loss: flag.then_some(number),
+                whole: flag.then_some(whole_loss(number)),
                 error: Some(Trouble { message: text.clone(), hint: flag.then_some(text) }),
             }),
         }
@@ -483,5 +497,8 @@ fn a_checkpointed_run_that_is_killed_counts_as_crashed() {
     assert_eq!(state(), RunState::Crashed);
     attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));
     let summary = RunSummary::read(&run).unwrap();
-    assert_eq!((summary.state, summary.step, summary.steps, summary.token_loss), (RunState::Completed, 6, Some(6), Some(4.5)));
+    let whole = whole_loss(4.5);
+    assert_eq!((summary.state, summary.step, summary.steps), (RunState::Completed, 6, Some(6)));
+    assert_eq!((summary.token_loss, summary.standard_error, summary.bits_per_byte), (Some(whole.token_loss), whole.standard_error, whole.bits_per_byte));
+    assert!(summary.on_whole_validation_text);
 }

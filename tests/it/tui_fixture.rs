@@ -7,8 +7,8 @@ use std::time::Duration;
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
-    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, Outcome, Progress, Record,
-    RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
+    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, MeasuredLoss, Outcome, Progress,
+    Record, RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
 };
 use patchtui::tui::{Access, App, Effect, Markers, Msg, RunScreen, Screen, Theme};
 
@@ -134,6 +134,12 @@ impl Story {
             tokens: STEPS * 16_384,
             active_seconds: 108.4,
             token_loss: Some(token_loss(STEPS)),
+            whole: Some(MeasuredLoss {
+                token_loss: token_loss(STEPS) + 0.01,
+                standard_error: Some(0.012),
+                bits_per_byte: Some((token_loss(STEPS) + 0.01) / 2.6),
+                targets: 120_000,
+            }),
             error: None,
         }));
         story
@@ -148,6 +154,7 @@ impl Story {
             tokens: 140 * 16_384,
             active_seconds: 70.0,
             token_loss: Some(token_loss(135)),
+            whole: None,
             error: Some(Trouble {
                 message: "the loss of step 141 is not a number".into(),
                 hint: Some("lower optimizer.learning_rate and run with --resume".into()),
@@ -216,7 +223,11 @@ impl Story {
                 tokens,
                 token_loss,
                 perplexity: token_loss.exp(),
+                standard_error: Some(0.024),
+                bits_per_byte: Some(token_loss / 2.6),
                 targets: 30_000,
+                all_targets: Some(120_000),
+                whole: None,
                 seconds: 0.4,
             }));
             let layers = (0..4).map(|layer| activation(step, layer)).collect();

@@ -29,6 +29,9 @@ fn summary(name: &str, state: RunState, step: u64, steps: Option<u64>, minutes_a
         steps,
         stage: current,
         token_loss: (step > 0).then(|| 6.0 - 4.0 * step as f64 / steps.unwrap_or(1) as f64),
+        standard_error: None,
+        bits_per_byte: None,
+        on_whole_validation_text: false,
         bytes: 3_600_000,
         changed_at: Some(at.to_string()),
     }

@@ -15,7 +15,7 @@ use crate::commands::bench::{counted, median, print_json};
 use crate::commands::processor::Processor;
 use crate::commands::{CommandError, Runs};
 use crate::data::random_tokens;
-use crate::engine::evaluate::{Validation, token_loss};
+use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
 use crate::report::{format, print, tell};
@@ -70,7 +70,7 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
     let _ = fs::remove_file(&path);
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
     let workers = Workers::start(device.clone(), StopFlag::default())?;
-    let validation = Validation { stream: &stream, max_tokens: tokens, batch_size: config.training.micro_batch_size, context_length };
+    let validation = Validation { stream: &stream, batch_size: config.training.micro_batch_size, context_length };
     let memory = PeakMemory::start();
     let (mut all_seconds, mut loss) = (Vec::new(), f64::NAN);
     for round in 0..=args.rounds.get() {
@@ -78,8 +78,8 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
             tell(&format!("evaluation {round} of {}", args.rounds));
         }
         let started = Instant::now();
-        let found = token_loss(&workers, &model, &validation, &mut |_, _| {})?;
-        loss = found.map_or(f64::NAN, |found| found.mean);
+        let sums = sequence_losses(&workers, &model, &validation, 0..sequences as usize, &mut |_| {})?;
+        loss = sums.map_or(f64::NAN, |sums| TokenLoss::of_sequences(&sums, validation.targets_per_sequence()).mean);
         // The first pays for page faults, compiling and tuning.
         if round > 0 {
             all_seconds.push(started.elapsed().as_secs_f64());

@@ -76,6 +76,12 @@ pub fn sum(losses: Tensor<2>) -> Tensor<1> {
     losses.sum_dim(1).sum_dim(0).reshape([1])
 }
 
+/// Sums of the losses of `num_groups` groups of equally many consecutive rows: `[num_groups]`, in the order of [`sum`].
+pub fn sums(losses: Tensor<2>, num_groups: usize) -> Tensor<1> {
+    let rows = losses.dims()[0] / num_groups;
+    losses.sum_dim(1).reshape([num_groups, rows]).sum_dim(1).reshape([num_groups])
+}
+
 /// Cuts rows and targets into chunks.
 fn chunks(rows: &Tensor<2>, targets: &Targets) -> impl Iterator<Item = (Tensor<2>, Targets)> {
     let num_rows = rows.dims()[0];

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
-use crate::data::{BlockOrder, Loader, PrepareReport, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
+use crate::data::{BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::faults::guarded;
@@ -22,12 +22,15 @@ use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::run::{
     Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
-    TrialSteps, Trouble, Warning, replace_file,
+    TrialSteps, Trouble, Warning, format, replace_file,
 };
 use crate::tasks::Suite;
 
 /// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
+
+/// A final evaluation that takes a greater share of the run's work than this is mentioned.
+const MAX_FINAL_SHARE: f64 = 0.05;
 
 /// A run to train.
 #[derive(Debug, Clone)]
@@ -94,11 +97,12 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     };
     let plan = RunPlan::new(&job.config, &corpus)?;
     write_plan(&job, &plan)?;
+    write_held_out(&job, &prepared)?;
     let checkpoints = job.checkpoints();
     let facts = Arc::new(RunFacts {
         order: BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle),
         text_rules: prepared.rules,
-        data_fingerprint: prepared.fingerprint,
+        data_fingerprint: prepared.fingerprint.clone(),
         tokenizer: prepared.tokenizer.fingerprint().to_owned(),
         config: job.config,
         plan,
@@ -128,12 +132,8 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         decisions: decisions(&facts, device_reason.as_deref()),
         plan: plan.into(),
     })));
-    report_remarks(plan, &prepared.report, events);
-    if prepared.text_has_changed {
-        warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
-    }
+    report_remarks(&facts, &prepared, events);
     warn_about_start(&start, &warn);
-    warn_about_validation(prepared.validation.len(), &facts, &warn);
     warn_about_room(&checkpoints, config.checkpoint.keep + usize::from(config.checkpoint.keep_best), plan, events);
     if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
         return Ok(None);
@@ -171,7 +171,7 @@ fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
     let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
-    let rules = job.checkpoints().text_rules().and_then(TextRules::of_version).unwrap_or_default();
+    let rules = job.checkpoints().text_rules(job.config.training.fork_from.as_deref()).and_then(TextRules::of_version).unwrap_or_default();
     let trained_on = job.checkpoints().newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
     let (job, events, stop) = (job.clone(), events.clone(), inbox.stop_flag().clone());
     let prepared = run_unless_stopped(inbox.stop_flag(), PREPARATION_GRACE, move || {
@@ -228,6 +228,15 @@ fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
 }
 
+/// Writes which tokens are held out for validation, so that other programs can read the same text in the same way.
+fn write_held_out(job: &Job, prepared: &Prepared) -> Result<(), EngineError> {
+    let Some((tokens, ranges)) = prepared.held_out_ranges() else { return Ok(()) };
+    let path = RunDirectory::new(&job.directory).held_out();
+    let ranges: Vec<[u64; 2]> = ranges.into_iter().map(|range| [range.start, range.end]).collect();
+    let file = serde_json::json!({ "format_version": FORMAT_VERSION, "tokens": tokens.to_string_lossy(), "validation": ranges });
+    replace_file(&path, format!("{file}\n").as_bytes()).map_err(|source| EngineError::Io { path: path.display().to_string(), source })
+}
+
 /// Warns about what a resume cannot make good.
 fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     if start.is_inexact {
@@ -240,10 +249,20 @@ fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
 }
 
 /// What plan and text tell the user.
-fn report_remarks(plan: &RunPlan, text: &PrepareReport, events: &EventSender) {
-    let warnings = plan.warnings.iter().cloned().chain(text.warnings()).map(|message| RunEvent::Warning(Warning { message }));
-    let notes = plan.notes.iter().chain(&text.notes).cloned().map(|message| RunEvent::Note(Note { message }));
-    warnings.chain(notes).for_each(|event| events.send(event));
+fn report_remarks(facts: &RunFacts, text: &Prepared, events: &EventSender) {
+    let (plan, validation_tokens) = (&facts.plan, text.validation.len());
+    let changed = "the text has changed since this run began: the run continues with the tokens that were prepared then";
+    let changed = text.text_has_changed.then(|| changed.to_owned());
+    let warnings = plan.warnings.iter().cloned().chain(text.report.warnings()).chain(changed).chain(warning_about_validation(validation_tokens, facts));
+    let notes = plan
+        .notes
+        .iter()
+        .chain(&text.report.notes)
+        .cloned()
+        .chain(text.held_out.map(HeldOut::note))
+        .chain(note_about_final_evaluation(validation_tokens, facts));
+    warnings.for_each(|message| events.send(RunEvent::Warning(Warning { message })));
+    notes.for_each(|message| events.send(RunEvent::Note(Note { message })));
 }
 
 /// What to say about a wall-time limit that is shorter than the run; an attempt that resumes is meant to be one of several.
@@ -252,11 +271,24 @@ fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) 
     facts.plan.walltime_warning(limit.0, tokens_per_second)
 }
 
-/// Warns if the main curve will have no points.
-fn warn_about_validation(validation_tokens: u64, facts: &RunFacts, warn: &dyn Fn(String)) {
-    if validation_tokens.min(facts.plan.evaluation_tokens) < facts.config.training.context_length as u64 {
-        warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
-    }
+/// What to say if the main curve will have no points.
+fn warning_about_validation(validation_tokens: u64, facts: &RunFacts) -> Option<String> {
+    let is_short = validation_tokens.min(facts.plan.evaluation_tokens) < facts.config.training.context_length as u64;
+    is_short.then(|| "the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned())
+}
+
+/// What to say about a final evaluation that is a good part of the run.
+fn note_about_final_evaluation(validation_tokens: u64, facts: &RunFacts) -> Option<String> {
+    facts.plan.cadences.evaluation?;
+    // A position of training costs about three of an evaluation.
+    let share = validation_tokens as f64 / (3.0 * facts.plan.cost.positions as f64);
+    let tokens = format::count(validation_tokens);
+    (share > MAX_FINAL_SHARE).then(|| {
+        format!(
+            "the final evaluation reads all {tokens} validation tokens, about {:.0} % of this run's work; a smaller data.validation_share shortens it",
+            100.0 * share
+        )
+    })
 }
 
 /// Warns early if the disk will be full later.
@@ -280,6 +312,7 @@ fn end_before_training(reached: Option<Checkpoint>, outcome: Outcome, error: Opt
         tokens: state.map_or(0, |state| state.tokens),
         active_seconds: manifest.map_or(0.0, |manifest| manifest.active_seconds.iter().sum()),
         token_loss: None,
+        whole: None,
         error,
     }
 }

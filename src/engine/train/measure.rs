@@ -3,14 +3,16 @@
 //! Is given the network and the place in the run, and says by events what it found; knows no commands and no updates. A stop
 //! does not wait for any measurement; the attempt that resumes makes up for those left out. Start at [`Measuring::measure_due`].
 
+use std::collections::BTreeMap;
+use std::f64::consts::LN_2;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::data::{TokenStream, Tokenizer, continuation};
+use crate::data::{TokenStream, Tokenizer, continuation, text_bytes};
 use crate::engine::batch::Batch;
 use crate::engine::error::EngineError;
-use crate::engine::evaluate::{Validation, token_loss};
+use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::probe::layer_activations;
@@ -19,7 +21,7 @@ use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::start::Reached;
 use crate::engine::workers::Workers;
-use crate::run::{Activations, Evaluation, EventSender, MeasuredStep, Progress, RunEvent, Sample, TaskScore, TaskScores, Warning};
+use crate::run::{Activations, Evaluation, EventSender, MeasuredLoss, MeasuredStep, Progress, RunEvent, Sample, TaskScore, TaskScores, Warning};
 use crate::tasks::{Encoder, EvaluateError, Suite, SuiteScore};
 
 /// Sequences of the activation probe.
@@ -38,6 +40,10 @@ pub(super) struct Measuring {
     events: EventSender,
     /// The newest token-level loss, and its step.
     last_token_loss: Option<(u64, f64)>,
+    /// The loss on the whole validation text, once the last step is measured.
+    whole_loss: Option<MeasuredLoss>,
+    /// Bytes of text in the first tokens of the validation text, for each number of tokens that was asked for.
+    text_bytes: BTreeMap<u64, u64>,
     /// What an earlier attempt has measured of the step that this one resumes from, and that step.
     taken_over: Option<(u64, MeasuredStep)>,
     /// The newest step of which nothing that was due was left out.
@@ -69,7 +75,7 @@ pub(super) enum Measurement<T> {
 impl Measuring {
     /// Measurements on `text`; nothing was measured yet.
     pub(super) fn new(facts: Arc<RunFacts>, workers: Rc<Workers>, text: MeasuredText, events: EventSender) -> Self {
-        Self { facts, workers, text, events, last_token_loss: None, taken_over: None, complete_at: None }
+        Self { facts, workers, text, events, last_token_loss: None, whole_loss: None, text_bytes: BTreeMap::new(), taken_over: None, complete_at: None }
     }
 
     /// The same, where earlier attempts have measured what `reached` says.
@@ -77,6 +83,7 @@ impl Measuring {
         let step = reached.step;
         Self {
             last_token_loss: reached.token_loss.map(|loss| (step, loss)),
+            whole_loss: reached.measured.whole,
             taken_over: Some((step, reached.measured.clone())),
             complete_at: reached.has_measured.then_some(step),
             ..self
@@ -116,21 +123,39 @@ impl Measuring {
         Ok(is_complete)
     }
 
-    /// Measures the token-level loss.
+    /// The loss on the whole validation text, once the last step is measured.
+    pub(super) fn whole_loss(&self) -> Option<MeasuredLoss> {
+        self.whole_loss
+    }
+
+    /// Measures the token-level loss: on the first tokens of the validation text, which are the same each time, and after the last step on
+    /// all of it as well.
     pub(super) fn token_loss(&mut self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<f64>, EngineError> {
         let started = Instant::now();
-        let config = &self.facts.config;
-        let validation = Validation {
-            stream: &self.text.validation,
-            max_tokens: self.facts.plan.evaluation_tokens,
-            batch_size: config.training.micro_batch_size,
-            context_length: config.training.context_length,
-        };
-        if validation.num_sequences() == 0 {
+        let (config, plan) = (&self.facts.config, &self.facts.plan);
+        let stream = self.text.validation.clone();
+        let validation = Validation { stream: &stream, batch_size: config.training.micro_batch_size, context_length: config.training.context_length };
+        let (first, all) = (validation.num_sequences(plan.evaluation_tokens), validation.num_sequences(u64::MAX));
+        if first == 0 {
             return Ok(Measurement::NoText);
         }
+        let is_end = place.step == plan.steps;
+        let total = if is_end { all } else { first };
         let mut progress = self.progress("evaluation");
-        let Some(loss) = token_loss(&self.workers, model, &validation, &mut progress)? else { return Ok(Measurement::LeftOut) };
+        let mut sums = Vec::new();
+        // In two parts, so that the first sequences are measured as in every other evaluation.
+        for part in [0..first, first..total] {
+            let mut progress = |done| progress(part.start as u64 + done, total as u64);
+            let Some(more) = sequence_losses(&self.workers, model, &validation, part.clone(), &mut progress)? else { return Ok(Measurement::LeftOut) };
+            sums.extend(more);
+        }
+        let measured = |sums: &[f64]| TokenLoss::of_sequences(sums, validation.targets_per_sequence());
+        let loss = measured(&sums[..first]);
+        let bits_per_byte = self.bits_per_byte(loss, first)?;
+        if is_end {
+            let TokenLoss { mean, standard_error, targets } = measured(&sums);
+            self.whole_loss = Some(MeasuredLoss { token_loss: mean, standard_error, bits_per_byte: self.bits_per_byte(measured(&sums), all)?, targets });
+        }
         self.last_token_loss = Some((place.step, loss.mean));
         self.events.send(RunEvent::Evaluated(Evaluation {
             step: place.step,
@@ -139,10 +164,25 @@ impl Measuring {
             tokens: self.tokens_at(place),
             token_loss: loss.mean,
             perplexity: loss.mean.exp(),
+            standard_error: loss.standard_error,
+            bits_per_byte,
             targets: loss.targets,
+            all_targets: Some(all as u64 * validation.targets_per_sequence()),
+            whole: self.whole_loss.filter(|_| is_end),
             seconds: started.elapsed().as_secs_f64(),
         }));
         Ok(Measurement::Made(loss.mean))
+    }
+
+    /// `loss` over the first `num_sequences` sequences in bits per byte of their text; `None` if they hold none.
+    fn bits_per_byte(&mut self, loss: TokenLoss, num_sequences: usize) -> Result<Option<f64>, EngineError> {
+        let tokens = (num_sequences * self.facts.config.training.context_length) as u64;
+        let bytes = match self.text_bytes.get(&tokens) {
+            Some(bytes) => *bytes,
+            None => text_bytes(&self.text.validation, tokens, &self.text.tokenizer)?,
+        };
+        self.text_bytes.insert(tokens, bytes);
+        Ok((bytes > 0).then(|| loss.mean / LN_2 * tokens as f64 / bytes as f64))
     }
 
     /// Measures activation rates on the first validation text, cut as the stage cuts it.

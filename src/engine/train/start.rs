@@ -61,7 +61,7 @@ impl Start {
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => {
                 let mut start = Self::from_checkpoint(&checkpoint, facts, device)?;
-                start.reached.add_measurements(&RunDirectory::new(checkpoints.run()));
+                start.reached.add_measurements(&RunDirectory::new(checkpoints.run()), facts.plan.steps);
                 Ok((start, rejected))
             }
             (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
@@ -138,9 +138,10 @@ impl Start {
 }
 
 impl Reached {
-    /// Adds what the files of the run say about measurements that a stop cut short; what cannot be read is measured again.
-    fn add_measurements(&mut self, directory: &RunDirectory) {
-        if !self.has_measured {
+    /// Adds what the files of the run say about measurements that a stop cut short, or that the end of the run at `steps` reports; what
+    /// cannot be read is measured again.
+    fn add_measurements(&mut self, directory: &RunDirectory, steps: u64) {
+        if !self.has_measured || self.step == steps {
             self.measured = MeasuredStep::read(directory, self.step).unwrap_or_default();
             self.token_loss = self.measured.token_loss.or(self.token_loss);
         }

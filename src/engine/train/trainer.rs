@@ -115,6 +115,7 @@ impl Trainer {
             tokens: self.facts.plan.cost_after(self.step).tokens,
             active_seconds: self.clock.total_seconds(),
             token_loss: self.measuring.last_token_loss(),
+            whole: self.measuring.whole_loss(),
             error,
         }
     }

@@ -156,10 +156,11 @@ impl Checkpoints {
         self.candidates().ok()?.into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
     }
 
-    /// Version of the rules by which the run's files became documents; `None` if it has no checkpoint.
+    /// Version of the rules by which the run's files became documents; before its first checkpoint that of the checkpoint it was forked
+    /// from, so that a fork reads the same text. `None` if there is neither.
     #[must_use]
-    pub fn text_rules(&self) -> Option<u32> {
-        let state = self.newest_claimed()?.state;
+    pub fn text_rules(&self, fork_from: Option<&Path>) -> Option<u32> {
+        let state = self.newest_claimed().or_else(|| Checkpoint::read_claims(fork_from?).ok())?.state;
         // Versions that did not record the order of the data had the first rules.
         Some(state.data_order.map_or(1, |order| order.text_rules))
     }

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Outcome, RunEnd, format, sanitize, task_scores_text};
+use crate::run::{Outcome, RunEnd, format, loss_text, sanitize, task_scores_text, whole_tokens};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
 use crate::tui::theme::Role;
@@ -66,10 +66,17 @@ fn resume_hint(run: &RunScreen) -> String {
 /// Loss, stages, newest checkpoint.
 fn rows(run: &RunScreen) -> Vec<(String, String)> {
     let mut rows = Vec::new();
-    if let Some(loss) = run.history.end.as_ref().and_then(|end| end.token_loss) {
-        let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let above = floor.map_or_else(String::new, |floor| format!(", {} nats above the entropy floor", format::loss(loss - floor)));
-        rows.push(("token loss".to_owned(), format!("{}, perplexity {}{above}", format::loss(loss), format::perplexity(loss.exp()))));
+    let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
+    let above = |nats: f64| floor.map_or_else(String::new, |floor| format!(", {} nats above the entropy floor", format::loss(nats - floor)));
+    match (run.history.whole_loss(), run.history.end.as_ref().and_then(|end| end.token_loss)) {
+        (Some(whole), _) => {
+            let text = format!("{}{} ({})", loss_text(&whole), above(whole.token_loss), whole_tokens(&whole));
+            rows.push(("final loss".to_owned(), text.replace('\u{b1}', run.theme.glyph("\u{b1}", "+-"))));
+        }
+        (None, Some(nats)) => {
+            rows.push(("token loss".to_owned(), format!("{}, perplexity {}{}", format::loss(nats), format::perplexity(nats.exp()), above(nats))));
+        }
+        (None, None) => {}
     }
     for ledger in &run.history.ledgers {
         let (tokens, time) = (format::count(ledger.tokens), format::duration(ledger.active_seconds));

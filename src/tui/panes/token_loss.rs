@@ -17,7 +17,7 @@ pub(crate) struct TokenLossPane<'a>(pub(crate) &'a RunScreen);
 impl Widget for TokenLossPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let run = self.0;
-        let title = Title { text: "token loss (K = 1), validation text".into(), info: newest(run) };
+        let title = Title { text: format!("token loss (K = 1), {}", text(run)), info: newest(run) };
         let inner = framed(run, Pane::TokenLoss, title, area, buf);
         let evaluations = &run.history.evaluations;
         let entropy_rate = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
@@ -31,6 +31,15 @@ impl Widget for TokenLossPane<'_> {
         let layers = vec![Layer { points: Points::Few(points), y: None, style: run.theme.style(Role::TokenLoss) }];
         let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate))));
         Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }.render(inner, buf);
+    }
+}
+
+/// What it is measured on.
+fn text(run: &RunScreen) -> String {
+    let part = run.history.evaluations.last().and_then(|evaluation| Some((evaluation.targets, evaluation.all_targets?)));
+    match part.filter(|(targets, all)| targets < all) {
+        Some((targets, all)) => format!("{} of {} validation tokens", format::short_count(targets as f64), format::short_count(all as f64)),
+        None => "validation text".to_owned(),
     }
 }
 
