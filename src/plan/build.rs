@@ -77,6 +77,7 @@ impl RunPlan {
         }
         let checkpoints = affordable_checkpoints(cost.flops, model.num_parameters(), corpus.device_is_cpu);
         let cadences = cadences(config, steps, checkpoints, corpus.device_is_cpu);
+        remarks.on_cadences(config, &cadences);
         Ok(Self {
             num_parameters: model.num_parameters(),
             token_level_flops: cost.tokens as f64 * model.flops_per_position(config.training.context_length),
@@ -299,6 +300,10 @@ fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_
         Cadence::Every(every) => Some(every.get()),
         Cadence::Never => None,
     };
+    let evaluation = part(config.evaluation.every_steps, 20);
+    let checkpoint = part(config.checkpoint.every_steps, affordable_checkpoints.clamp(1, 10));
+    // The best checkpoint is found among those whose loss is measured.
+    let is_free = config.checkpoint.keep_best && config.checkpoint.every_steps == Cadence::Auto;
     Cadences {
         report: match config.report.every_steps {
             Cadence::Every(every) => every.get(),
@@ -310,11 +315,14 @@ fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_
                 }
             }
         },
-        evaluation: part(config.evaluation.every_steps, 20),
+        evaluation,
         activations: part(config.activations.every_steps, 20),
         samples: part(config.samples.every_steps, 10),
         tasks: if config.tasks.names.is_empty() { None } else { part(config.tasks.every_steps, 4) },
-        checkpoint: part(config.checkpoint.every_steps, affordable_checkpoints.clamp(1, 10)),
+        checkpoint: match (checkpoint, evaluation) {
+            (Some(every), Some(evaluation)) if is_free => Some(every.next_multiple_of(evaluation)),
+            _ => checkpoint,
+        },
     }
 }
 

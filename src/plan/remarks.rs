@@ -1,7 +1,7 @@
 //! What a plan tells the user besides its numbers: warnings, which should be acted on, and notes, which are good to know.
 
 use crate::config::RunConfig;
-use crate::plan::{PlanError, StagePlan, counted};
+use crate::plan::{Cadences, PlanError, StagePlan, counted};
 
 /// From this learning rate on, a step of `AdamW` moves each weight by several times its size: weights start with a standard
 /// deviation of 0.02 (`model.initializer_range`). The rates of the paper and of its follow-ups lie between 1e-4 and 1e-2.
@@ -30,6 +30,16 @@ impl Remarks {
             config.stages.iter().any(|stage| stage.learning_rate.is_none()).then(|| ("optimizer.learning_rate".to_owned(), config.optimizer.learning_rate));
         for (key, rate) in of_run.into_iter().chain(own).filter(|(_, rate)| *rate >= HIGH_LEARNING_RATE) {
             self.warnings.push(format!("{key} = {rate:?} is far above what AdamW trains with (1e-4 to 1e-2): expect the loss to diverge"));
+        }
+    }
+
+    /// Remarks about what happens between steps.
+    pub(super) fn on_cadences(&mut self, config: &RunConfig, cadences: &Cadences) {
+        if let (true, Some(save), Some(evaluation)) = (config.checkpoint.keep_best, cadences.checkpoint, cadences.evaluation)
+            && !save.is_multiple_of(evaluation)
+        {
+            let keys = format!("checkpoint.every_steps = {save} is not a multiple of evaluation.every_steps = {evaluation}");
+            self.notes.push(format!("checkpoint.keep_best compares only checkpoints of evaluated steps: {keys}"));
         }
     }
 

@@ -421,8 +421,25 @@ fn cadences_are_shares_of_the_run_unless_they_are_given() {
 }
 
 #[test]
+fn the_best_checkpoint_is_looked_for_among_evaluated_steps() {
+    let with = |sets: &[&str]| plan(&[&["training.steps=20000", "checkpoint.every_steps=auto"], sets].concat());
+    for evaluation in [300, 1000, 7000] {
+        let plan = with(&[&format!("evaluation.every_steps={evaluation}")]);
+        assert_eq!(plan.cadences.checkpoint.unwrap() % evaluation, 0);
+        assert_eq!(plan.notes, Vec::<String>::new());
+    }
+    let given = with(&["checkpoint.every_steps=200", "evaluation.every_steps=300"]);
+    assert_eq!(given.cadences.checkpoint, Some(200));
+    let note =
+        "checkpoint.keep_best compares only checkpoints of evaluated steps: checkpoint.every_steps = 200 is not a multiple of evaluation.every_steps = 300";
+    assert_eq!(given.notes, [note]);
+    let off = with(&["checkpoint.every_steps=200", "evaluation.every_steps=300", "checkpoint.keep_best=false"]);
+    assert_eq!(off.notes, Vec::<String>::new());
+}
+
+#[test]
 fn a_short_run_saves_as_often_as_half_a_percent_of_its_time_allows() {
-    let of_run = |steps: &str| plan(&["checkpoint.every_steps=auto", steps]);
+    let of_run = |steps: &str| plan(&["checkpoint.every_steps=auto", "checkpoint.keep_best=false", steps]);
     let (short, medium, long) = (of_run("training.steps=50"), of_run("training.steps=500"), of_run("training.steps=1M"));
     assert_eq!(short.cadences.checkpoint, Some(50), "not even one more than at the ends of stages");
     assert_eq!(long.cadences.checkpoint, Some(100_000), "never more than ten");
