@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Proves, or disproves, that patchtui trains on a GPU: one call of at most ten minutes on a machine that has nothing but a driver.
+# Proves or disproves that patchtui trains on a GPU, in one call of at most ten minutes. The machine needs only a driver.
 #
 #   docs/gpu-proof.sh PATCHTUI [--device cuda] [--precision bf16] [--out FOLDER] [--small] [--seconds 600] [--micro-batch N] [--steps N]
 #
-#   PATCHTUI            the program, built anywhere (docs/release.sh)
-#   --device NAME       cuda, cuda:N, wgpu, wgpu:N or cpu; cuda if left out
-#   --precision FORMAT  of the speed measurement: bf16 on CUDA, f32 elsewhere, if left out
-#   --out FOLDER        where runs and results go; gpu-proof if left out
-#   --small             tiny networks instead of 370M: for the CPU, for software GPUs, and for a test of this script
-#   --seconds N         time for everything; what does not fit is left out, and the result says so
-#   --micro-batch N     sequences at once in the speed measurement; 8 if left out, 4 with --small
-#   --steps N           steps of the speed measurement, half of them in each stage; 16 if left out, 8 at least
+#   PATCHTUI            the binary, built on any machine (docs/release.sh)
+#   --device NAME       cuda, cuda:N, wgpu, wgpu:N or cpu [default: cuda]
+#   --precision FORMAT  number format of the speed measurement [default: bf16 on CUDA, else f32]
+#   --out FOLDER        folder for runs and results [default: gpu-proof]
+#   --small             tiny networks instead of 370M: for CPUs, software GPUs and the test of this script
+#   --seconds N         total time limit; parts that do not fit are skipped, and the result says so [default: 600]
+#   --micro-batch N     sequences per forward pass in the speed measurement [default: 8, or 4 with --small]
+#   --steps N           steps of the speed measurement, half of them per stage; at least 8 [default: 16]
 #
-# Needs bash, coreutils, awk and the program. Python with PyTorch, and nvidia-smi, are used where they are. Writes result.json and
-# result.md. Exits with 0 if nothing failed, also if something was left out, and else with 1.
+# Needs bash, coreutils, awk and the binary; uses Python with PyTorch, and nvidia-smi, if present. Writes result.json and
+# result.md. Exits with 0 if nothing failed, even if parts were skipped, otherwise with 1.
 set -uo pipefail
 
 device=cuda precision="" out=gpu-proof small="" seconds=600 micro_batch="" binary="" steps=16
@@ -37,66 +37,66 @@ case "$device" in cuda*) default_precision=bf16 ;; *) default_precision=f32 ;; e
 precision="${precision:-$default_precision}"
 micro_batch="${micro_batch:-$([ -n "$small" ] && echo 4 || echo 8)}"
 mkdir -p "$out" && cd "$out" || exit 1
-# Only what an earlier call has written is removed.
+# Remove only what an earlier call wrote.
 if [ -n "$(ls -A .)" ] && [ ! -e .gpu-proof ]; then
     echo "gpu-proof.sh: $out is not empty: name a new folder with --out" >&2
     exit 2
 fi
 touch .gpu-proof
 rm -rf runs ./*.json ./*.jsonl ./*.log ./*.txt result.md
-# Nothing outside of this folder, so that every kernel is compiled and every check is made here.
+# No cache outside of this folder: every kernel is compiled, and every check runs, here.
 export PATCHTUI_RUNS_DIR="$PWD/runs" XDG_STATE_HOME="$PWD/state" XDG_CACHE_HOME="$PWD/cache" NO_COLOR=1
-# Whatever still runs when this script ends, for whatever reason.
+# Kill what still runs when this script exits, for any reason.
 trap 'jobs -p | xargs --no-run-if-empty kill 2> /dev/null' EXIT
 SECONDS=0
-failed="" left_out="" json="" table=""
+failed="" skipped="" json="" table=""
 
 # --- results -------------------------------------------------------------------------------------------------------------------
 
-# report PART VERDICT WORDS [JSON]: a line of the table, and a member of the document.
+# report PART VERDICT WORDS [JSON]: adds a row to the table and a member to the JSON document.
 report() {
     local part="$1" verdict="$2" words="$3" members="${4:-}" id
     id="${part// = /}"
     printf '%-28s %-8s %s\n' "$part" "$verdict" "$words"
     table+="| $part | $verdict | $words |"$'\n'
     json+="${json:+,}$(printf '\n  "%s": {"verdict": "%s", "words": "%s"%s}' "${id// /_}" "$verdict" "${words//\"/\'}" "${members:+, $members}")"
-    case "$verdict" in FAILED) failed=yes ;; "left out") left_out+="${left_out:+, }$part" ;; esac
+    case "$verdict" in FAILED) failed=yes ;; "skipped") skipped+="${skipped:+, }$part" ;; esac
 }
 
-# has_time PART NEEDED: whether a part that takes about NEEDED seconds still fits; says so if not.
+# has_time PART NEEDED: succeeds if a part of about NEEDED seconds still fits; otherwise reports it as skipped.
 has_time() {
     [ $((SECONDS + $2)) -le "$seconds" ] && return 0
-    report "$1" "left out" "no time left: $SECONDS of $seconds s are used, it takes about $2"
+    report "$1" "skipped" "no time left: $SECONDS of $seconds s are used, it takes about $2 s"
     return 1
 }
 
-# left LIMIT: LIMIT, or the seconds that are left if those are fewer.
+# left LIMIT: prints LIMIT or the remaining seconds, whichever is less.
 left() {
     local rest=$((seconds > SECONDS ? seconds - SECONDS : 1))
     echo $((rest < $1 ? rest : $1))
 }
 
-# last_words FILE: what a program complained about, in one line.
+# last_words FILE: prints the last error lines of a log as one line.
 last_words() { grep -h -v '^$' "$1" 2>/dev/null | tail -2 | tr '\n"|\\' "  '//" | cut -c1-300; }
 
-# message: the text of the first "message" in a document, on one line or on many, with its quotes as apostrophes.
+# message: prints the first "message" of a JSON document, compact or indented, with quotes as apostrophes.
 message() { sed -n 's/.*"message": *"\(\([^"\\]\|\\.\)*\)".*/\1/p' | head -1 | sed "s/\\\\\"/'/g"; }
 
-# reason NAME: why a run failed: the error that it reported, or else what it complained about.
+# reason NAME: prints why a run failed: the error it reported, or else the end of its log.
 reason() {
     local why; why="$(grep '"type":"run_finished"' "$1.jsonl" 2>/dev/null | tail -1 | message)"
     echo "${why:-$(last_words "$1.log")}"
 }
 
-# numbers FILE KEY: the value of KEY in each line of a file of JSON lines.
+# numbers FILE KEY: prints the value of KEY in each line of a JSONL file.
 numbers() { grep -o "\"$2\":[^,}]*" "$1" | cut -d: -f2-; }
 
-# value FILE KEY: the first value of KEY in an indented document.
+# value FILE KEY: prints the first value of KEY in an indented JSON document.
 value() { sed -n "s/^ *\"$2\": \"\{0,1\}\(.*[^,\"]\)\"\{0,1\},\{0,1\}$/\1/p" "$1" | head -1; }
 
 # --- configurations ------------------------------------------------------------------------------------------------------------
 
-# Twenty steps over both stages, on the demo's text, small enough for any CPU; a GPU that a CPU imitates needs minutes even so.
+# Twenty steps over both stages on the demo's text, small enough for any CPU; a software GPU still needs minutes.
 step_tokens=4096
 case "$small$device" in yeswgpu*) step_tokens=1024 ;; esac
 tiny=(demo --set model.hidden_size=64 --set model.intermediate_size=176 --set model.num_hidden_layers=2 --set model.num_attention_heads=4
@@ -105,7 +105,7 @@ tiny=(demo --set model.hidden_size=64 --set model.intermediate_size=176 --set mo
     --set optimizer.learning_rate=3e-3 --set report.every_steps=1 --set evaluation.max_tokens=4k --set evaluation.every_steps=never
     --set activations.every_steps=never --set samples.every_steps=never)
 
-# What is timed: no evaluation, no samples, checkpoints only where a stage ends.
+# The timed run: no evaluations, no samples, checkpoints only at the end of a stage.
 if [ -n "$small" ]; then
     sizes=(--set model.hidden_size=64 --set model.intermediate_size=176 --set model.num_hidden_layers=2 --set model.num_attention_heads=4)
     context=64
@@ -119,7 +119,7 @@ speed=(demo "${sizes[@]}" --set "training.context_length=$context" --set "model.
     --set evaluation.every_steps=never --set evaluation.max_tokens=1 --set activations.every_steps=never --set samples.every_steps=never
     --set checkpoint.every_steps=never --set data.validation_share=0.05)
 
-# train NAME SECONDS ARGUMENTS...: a run in the foreground with a time limit. Leaves NAME.jsonl, NAME.log and runs/NAME.
+# train NAME SECONDS ARGUMENTS...: trains in the foreground with a time limit. Writes NAME.jsonl, NAME.log and runs/NAME.
 train() {
     local name="$1" limit="$2"; shift 2
     timeout --kill-after=10 "$(left "$limit")" "$binary" run "$@" --name "$name" --json > "$name.jsonl" 2> "$name.log" < /dev/null
@@ -137,7 +137,7 @@ find_devices() {
     fi
 }
 
-# Every operation, forward and backward, against the CPU: in f32 on the demo's shapes, and on those of the speed measurement.
+# Compares every operation, forward and backward, with the CPU: in f32 on the demo's shapes, and on those of the speed measurement.
 check_operations() {
     local part="$1"; shift
     if timeout "$(left 300)" "$binary" doctor --device "$device" --check "$@" --json > "check.json" 2> check.log; then
@@ -149,14 +149,14 @@ check_operations() {
     mv check.json "${part// /-}.json" 2>/dev/null
 }
 
-# furthest FILE: the operation that uses most of its tolerance.
+# furthest FILE: prints the operation that uses most of its tolerance.
 furthest() {
     awk '/"operation":/ { gsub(/^ *"operation": "|",$/, ""); operation = $0 } /"difference":/ { gsub(/[^0-9.e-]/, "", $2); difference = $2 }
         /"tolerance":/ { gsub(/[^0-9.e-]/, "", $2); if (difference / $2 >= most) { most = difference / $2; what = sprintf("%s %.1e of %.0e", operation, difference, $2) } }
         END { print what }' "$1"
 }
 
-# The same twenty steps on the device and on the CPU: the losses must be the same up to rounding.
+# Takes the same twenty steps on the device and on the CPU; the losses must be equal up to rounding.
 compare_losses() {
     local limit="1e-2"; [ "$device" = cpu ] && limit=0
     train parity-cpu 120 "${tiny[@]}" --device cpu || { report parity FAILED "on the CPU: $(reason parity-cpu)"; return; }
@@ -172,12 +172,12 @@ compare_losses() {
     fi
 }
 
-# A run that is killed between two checkpoints and resumed ends where an undisturbed one ends.
+# Kills a run between two checkpoints and resumes it; it must end where an uninterrupted run ends.
 kill_and_resume() {
     local config=("${tiny[@]}" --set checkpoint.every_steps=4 --device "$device") process waited=0
     "$binary" run "${config[@]}" --name killed --json > killed.jsonl 2> killed.log < /dev/null &
     process=$!
-    # At the earliest after step 6, when the checkpoint of step 4 is complete.
+    # Wait for step 6: by then the checkpoint of step 4 is complete.
     until [ "$(grep -c '"step"' runs/killed/metrics.jsonl 2>/dev/null || true)" -ge 6 ] 2>/dev/null; do
         kill -0 "$process" 2>/dev/null || break
         waited=$((waited + 1)); [ "$waited" -gt 6000 ] && break
@@ -193,7 +193,7 @@ kill_and_resume() {
     resumed_from="$(grep -o '"resumed_from":[0-9]*' resumed.jsonl | head -1 | cut -d: -f2)"
     found="$(numbers runs/killed/metrics.jsonl loss | tail -1)"; expected="$(numbers runs/parity-device/metrics.jsonl loss | tail -1)"
     difference="$(awk -v a="$found" -v b="$expected" 'BEGIN { printf "%.2e", (a > b ? a - b : b - a) }')"
-    local words="killed after step ${killed_at:-0}, resumed from step ${resumed_from:-0}; last loss $found, undisturbed $expected"
+    local words="killed after step ${killed_at:-0}, resumed from step ${resumed_from:-0}; last loss $found, uninterrupted $expected"
     local limit="1e-2"; [ "$device" = cpu ] && limit=0
     if awk -v difference="$difference" -v limit="$limit" -v a="$found" -v b="$expected" 'BEGIN { exit !(a + 0 > 0 && b + 0 > 0 && difference <= limit) }'; then
         report "kill and resume" ok "$words" "\"killed_after\": ${killed_at:-0}, \"resumed_from\": ${resumed_from:-0}, \"difference\": $difference"
@@ -202,7 +202,7 @@ kill_and_resume() {
     fi
 }
 
-# peak_flops: what the data sheet promises of dense bf16, or nothing if the card is not known. In f32 no share of it is reported.
+# peak_flops: prints the data sheet's dense bf16 peak, or nothing for an unknown GPU or in f32.
 peak_flops() {
     [ "$precision" = bf16 ] || return
     case "$name" in
@@ -212,7 +212,7 @@ peak_flops() {
     esac
 }
 
-# Reads lines of metrics; prints tokens and operations per second of those after the third.
+# Reads metrics lines; prints tokens/s and FLOP/s over the lines after the third.
 rates='
     function field(key,   rest) { rest = $0; sub(".*\"" key "\":", "", rest); sub(/[,}].*/, "", rest); return rest + 0 }
     {
@@ -222,8 +222,7 @@ rates='
     }
     END { if (time > 0) printf "%.0f %.4g\n", done / time, worked / time; else print "0 0" }'
 
-# Tokens per second of both stages. The steps of a stage after its third count: compiling and tuning are over then. To be replaced by
-# the program's own measurement where it has one; what follows reads only the variables that are set here.
+# Measures tokens/s of both stages. Only steps after the third of a stage count, when kernels are compiled and tuned.
 measure_speed() {
     local watcher="" status
     if command -v nvidia-smi > /dev/null && [ "${device%%:*}" != cpu ]; then
@@ -247,15 +246,15 @@ measure_speed() {
         report "speed K = $k" ok "$tokens_per_second tokens/s, $(awk -v a="$flops" 'BEGIN { printf "%.4g", a / 1e12 }') TFLOP/s$share, $precision, context $context, $micro_batch sequences at once" \
             "\"tokens_per_second\": $tokens_per_second, \"flops_per_second\": $flops, \"precision\": \"$precision\", \"context\": $context, \"micro_batch\": $micro_batch${peak:+, \"peak_flops\": $peak}"
     done
-    report memory ok "${memory:+$memory MiB at most by nvidia-smi; }${burn:-nothing is known of the pools of Burn}" "\"nvidia_smi_mib\": ${memory:-null}"
+    report memory ok "${memory:+$memory MiB at most by nvidia-smi; }${burn:-memory of the Burn pools is unknown}" "\"nvidia_smi_mib\": ${memory:-null}"
 }
 
-# The same network in PyTorch: compiled, bf16 autocast, scaled-dot-product attention, fused AdamW; patches are mean embeddings.
+# Trains the same network in PyTorch: compiled, bf16 autocast, scaled-dot-product attention, fused AdamW; patches are mean embeddings.
 compare_with_pytorch() {
     local python; python="$(command -v python3 || true)"
     local target=cpu; [ "${device%%:*}" = cpu ] || target=cuda
     if [ -z "$python" ] || ! "$python" -c "import torch, sys; sys.exit(0 if '$target' == 'cpu' or torch.cuda.is_available() else 1)" 2> /dev/null; then
-        report pytorch "left out" "no Python with PyTorch for $target here"
+        report pytorch "skipped" "no Python with PyTorch for $target here"
         return
     fi
     local hidden=1024 inner=2752 layers=24 heads=16 vocabulary=32000
@@ -348,7 +347,7 @@ PYTHON
     done < pytorch.txt
 }
 
-# finish: writes both results, and ends.
+# finish: writes both results and exits.
 finish() {
     local verdict="passed"; [ -n "$failed" ] && verdict="FAILED"
     {
@@ -358,7 +357,7 @@ finish() {
     } > result.json.tmp && mv result.json.tmp result.json
     {
         printf '# %s on %s: %s\n\n' "$("$binary" --version)" "$device" "$verdict"
-        printf '%s, %d s%s%s.\n\n' "$(date -u +%Y-%m-%d)" "$SECONDS" "$([ -n "$small" ] && echo ', tiny networks')" "${left_out:+; left out: $left_out}"
+        printf '%s, %d s%s%s.\n\n' "$(date -u +%Y-%m-%d)" "$SECONDS" "$([ -n "$small" ] && echo ', tiny networks')" "${skipped:+; skipped: $skipped}"
         printf '| part | verdict | result |\n|---|---|---|\n%s' "$table"
     } > result.md.tmp && mv result.md.tmp result.md
     echo "$verdict after $SECONDS s: $PWD/result.md, $PWD/result.json"

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Builds the release program, strips and compresses it, and says what it needs.
+# Builds the release binary, strips and compresses it, and prints its requirements.
 #
 #   docs/release.sh [--features LIST] [--glibc VERSION] [--out FOLDER] [--binary FILE]
 #
-#   --features LIST   cargo features besides the default ones, like wgpu or wgpu,cuda
-#   --glibc VERSION   links against this glibc, with cargo-zigbuild (cargo install cargo-zigbuild; pip install ziglang);
-#                     without it the program needs at least what this machine's libraries ask for, which is said at the end
-#   --out FOLDER      where the archive goes; dist if left out
-#   --binary FILE     packs this program instead of building one
+#   --features LIST   extra cargo features, such as wgpu or wgpu,cuda
+#   --glibc VERSION   link against this glibc with cargo-zigbuild (cargo install cargo-zigbuild; pip install ziglang)
+#                     [default: this machine's; the required version is printed at the end]
+#   --out FOLDER      output folder of the archive [default: dist]
+#   --binary FILE     pack this binary instead of building one
 #
-# The archive holds the program, the README and the licences, if they are there. Fails if it is larger than 40 MB.
+# The archive contains the binary, the README, the licenses and gpu-proof.sh. Fails if it is larger than 40 MB.
 set -euo pipefail
-# Paths on the command line are those of the caller.
+# Paths on the command line are relative to the caller's folder.
 here="$PWD"
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
         --glibc) glibc="$2"; shift 2 ;;
         --out) out="$(cd "$here" && realpath -m "$2")"; shift 2 ;;
         --binary) binary="$(cd "$here" && realpath "$2")"; shift 2 ;;
-        *) echo "release.sh: unknown argument $1 (see the head of this file)" >&2; exit 2 ;;
+        *) echo "release.sh: unknown argument $1 (see the top of this file)" >&2; exit 2 ;;
     esac
 done
 
@@ -49,7 +49,7 @@ strip "$stage/$name/patchtui"
 for file in README.md LICENSE LICENSE-MIT LICENSE-APACHE docs/gpu-proof.sh; do
     [ -e "$file" ] && cp "$file" "$stage/$name/"
 done
-# The same bytes for the same program: no names, no times, a fixed order.
+# Reproducible: no user names, no times, a fixed order.
 archive="$out/$name.tar.xz"
 tar --create --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --directory "$stage" "$name" | xz -9e --threads=1 > "$archive.tmp"
 mv "$archive.tmp" "$archive"
@@ -59,7 +59,7 @@ size="$(stat --format=%s "$archive")"
 stripped="$(stat --format=%s "$stage/$name/patchtui")"
 needs="$(objdump --dynamic-syms "$stage/$name/patchtui" | grep --only-matching 'GLIBC_[0-9.]*' | sort --version-sort --unique | tail -1)"
 libraries="$(objdump --private-headers "$stage/$name/patchtui" | awk '/NEEDED/ { printf "%s%s", separator, $2; separator = ", " }')"
-echo "program   $((stripped / 1000000)).$((stripped / 100000 % 10)) MB, stripped"
+echo "binary    $((stripped / 1000000)).$((stripped / 100000 % 10)) MB, stripped"
 echo "archive   $archive: $((size / 1000000)).$((size / 100000 % 10)) MB (at most 40)"
 echo "glibc     ${needs#GLIBC_} or later"
 echo "libraries $libraries"

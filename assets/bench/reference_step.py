@@ -1,10 +1,10 @@
-"""Takes the training steps that patchtui takes, in PyTorch, and prints what they took as one line of JSON.
+"""Takes the training steps of patchtui in PyTorch and prints their cost as one line of JSON.
 
-Reads a request from the standard input: sizes, stages, optimizer, threads and mode (src/commands/bench/reference.rs); null
-asks for the versions alone. A LLaMA as transformers has it; a patch is the mean of its K embeddings, and each position predicts the K tokens of the next
-patch, the mean of whose K losses counts (arXiv 2407.12665).
+Reads a request from standard input: sizes, stages, optimizer, threads and mode (src/commands/bench/reference.rs);
+null asks for the versions only. The model is the LLaMA of transformers. A patch is the mean of its K embeddings; each
+position predicts the K tokens of the next patch, and its loss is the mean of the K losses (arXiv 2407.12665).
 
-Exit codes: 3 without torch, 4 if this torch cannot do what is asked for.
+Exit codes: 3 without torch, 4 if this torch does not support the request.
 """
 
 import json
@@ -83,7 +83,7 @@ class Trunk(nn.Module):
 
 
 class Llama(nn.Module):
-    """The loss of sequences; parameters have the names of transformers."""
+    """A model that returns the loss of sequences; its parameters are named as in transformers."""
 
     def __init__(self, size, recompute):
         super().__init__()
@@ -117,7 +117,7 @@ def angles(size, length, device):
 
 
 def load_weights(model, path):
-    """Fills `model` from a safetensors file, which is a length, a header in JSON, and the bytes of the tensors."""
+    """Loads `model` from a safetensors file: a length, a JSON header, and the bytes of the tensors."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -135,7 +135,7 @@ def load_weights(model, path):
 
 
 class Tokens:
-    """Ids of every step: those of a file, or random ones."""
+    """Token ids of every step, from a file or random."""
 
     def __init__(self, request, device):
         self.vocab_size, self.device, self.ids = request["model"]["vocab_size"], device, None
@@ -165,7 +165,7 @@ def wait(device):
 
 
 def time_stage(stage, request, model, optimizer, tokens):
-    """Duration, loss and parts of each step."""
+    """Takes the steps; returns duration, loss and parts of each."""
     device, mode = torch.device(request["device"]), request["mode"]
     cos, sin = angles(request["model"], stage["context_length"], device)
     network = torch.compile(model) if mode == "compile" else model
@@ -198,7 +198,7 @@ def time_stage(stage, request, model, optimizer, tokens):
 
 
 def flops_per_position(model, size, stage):
-    """6 for each weight of a matrix product, and attention."""
+    """FLOPs per position: 6 per matrix weight, plus attention."""
     matrices = sum(weight.numel() for weight in model.parameters() if weight.dim() == 2)
     if not size["tie_word_embeddings"]:
         matrices -= model.model.embed_tokens.weight.numel()
@@ -230,7 +230,7 @@ def main():
         print("this torch finds no CUDA device", file=sys.stderr)
         sys.exit(4)
     if device.type == "cuda":
-        # patchtui's products of f32 matrices have this format there too.
+        # patchtui's f32 matrix products use TF32 there too.
         torch.set_float32_matmul_precision("high")
     size = request["model"]
     model = Llama(size, request["recompute"]).to(device)
