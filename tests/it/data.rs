@@ -36,12 +36,12 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
 }
 
 /// A folder with files, and a cache beside it.
-struct Workplace {
+pub(crate) struct Workplace {
     folder: TempDir,
 }
 
 impl Workplace {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let workplace = Self { folder };
         for (name, content) in files {
@@ -50,15 +50,15 @@ impl Workplace {
         workplace
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn config(&self, files: &[&str]) -> DataConfig {
+    pub(crate) fn config(&self, files: &[&str]) -> DataConfig {
         DataConfig { files: Some(files.iter().map(|name| self.path(name)).collect()), ..config() }
     }
 
-    fn request<'a>(data: &'a DataConfig, cache: &'a Path) -> PrepareRequest<'a> {
+    pub(crate) fn request<'a>(data: &'a DataConfig, cache: &'a Path) -> PrepareRequest<'a> {
         PrepareRequest { data, seed: 1, generated_tokens: 10_000, block_tokens: 8, cache, trained_on: None, rules: TextRules::Current }
     }
 
@@ -96,6 +96,28 @@ fn documents_follow_one_another_with_their_special_tokens() {
     assert_eq!(prepared.validation.len(), 8, "a share of 0.1 is less than a block");
     assert_eq!((prepared.report.files, prepared.report.documents, prepared.report.text_bytes), (2, 3, 17));
     assert_eq!(prepared.entropy_rate, None);
+}
+
+/// Bug report 1.
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let text = "The cat saw a dog, and said nothing.";
+    let work = Workplace::new(&[("a.txt", text), ("b.txt", &format!("\u{feff}{text}"))]);
+    let ids = |name: &str| all(&work.prepare(&work.config(&[name])).unwrap().train);
+    assert_eq!(ids("b.txt"), ids("a.txt"));
+}
+
+/// Bug report 11.
+#[test]
+fn a_tokenizer_inside_of_the_data_folder_is_passed_over_and_named() {
+    let work = Workplace::new(&[]);
+    fs::create_dir(work.path("d")).unwrap();
+    fs::write(work.path("d/a.txt"), "abc ab ".repeat(10)).unwrap();
+    fs::write(work.path("d/tokenizer.json"), WITH_MARKS).unwrap();
+    let data = DataConfig { tokenizer: work.path("d/tokenizer.json").display().to_string(), ..work.config(&["d"]) };
+    let report = work.prepare(&data).unwrap().report;
+    assert_eq!((report.files, report.documents), (1, 1));
+    assert!(report.notes.len() == 1 && report.notes[0].contains("tokenizer.json"), "{:?}", report.notes);
 }
 
 #[test]

@@ -183,6 +183,31 @@ fn names_of_a_compiled_or_distributed_module_are_read() {
     assert!(code == 2 && stderr.contains("are the same tensor"), "{stderr}");
 }
 
+/// Bug report 1, in the files of a model and of a task.
+#[test]
+fn byte_order_marks_in_front_of_files_change_nothing() {
+    let bench = exported();
+    let model = ModelFiles::find(&bench.path().join("hf")).unwrap();
+    let shards = bench.path().join("shards");
+    export(&model, &ExportRequest { to: &shards, format: NumberFormat::F32, max_shard_bytes: 4096, allow_patch_stage: false }).unwrap();
+    let ends = ModelFiles::find(&shards).unwrap().ends;
+    let answers = || {
+        let (code, text, errors) = output(bench.patchtui(&["generate", "shards", "--prompt", "Once", "--max-new-tokens", "8", "--json"]));
+        assert_eq!(code, 0, "{errors}");
+        let (code, scores, errors) = output(bench.patchtui(&["eval", "shards", "--tasks", "text:text.txt", "--json"]));
+        assert_eq!(code, 0, "{errors}");
+        (text, serde_json::from_str::<Value>(&scores).unwrap()["results"].clone())
+    };
+    let expected = answers();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json", "../text.txt"] {
+        let path = shards.join(name);
+        let whole = fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        fs::write(&path, [b"\xEF\xBB\xBF", whole.as_slice()].concat()).unwrap();
+        assert_eq!(answers(), expected, "{name}");
+    }
+    assert_eq!(ModelFiles::find(&shards).unwrap().ends, ends);
+}
+
 /// A padding token that was added after training has no row; no text needs one.
 #[test]
 fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
