@@ -48,7 +48,7 @@ fn nonsense(text: &str) -> Option<&str> {
 
 /// What the program shows of the run `demo`.
 fn looks(bench: &Bench, time_zone: Option<&str>) -> Vec<String> {
-    let commands: [&[&str]; 5] = [&["runs"], &["view", "demo"], &["ctl", "demo", "status"], &["checkpoint", "list", "demo"], &["runs", "--json"]];
+    let commands: [&[&str]; 5] = [&["runs"], &["view", "demo"], &["ctl", "demo", "status"], &["checkpoint", "ls", "demo"], &["runs", "--json"]];
     let look = |arguments: &&[&str]| {
         let mut command: Command = bench.patchtui(arguments);
         time_zone.map(|zone| command.env("TZ", zone));

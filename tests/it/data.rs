@@ -137,6 +137,7 @@ fn a_long_document_has_one_beginning_and_one_end() {
     assert_ne!(first.fingerprint, prepared.fingerprint);
 }
 
+/// Bug report 2.
 #[test]
 fn another_bos_token_beside_the_tokenizer_gives_other_ids() {
     let text = "abc ab ".repeat(10);
@@ -155,6 +156,7 @@ const WITH_MARKS: &str = r#"{"version":"1.0","truncation":null,"added_tokens":[
     {"id":2,"content":"</s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
     "model":{"type":"BPE","dropout":null,"unk_token":null,"vocab":{"<pad>":0,"<s>":1,"</s>":2,"a":3,"b":4,"c":5," ":6,"ab":7,"abc":8},"merges":["a b","ab c"]}}"#;
 
+/// Bug report 5.
 #[test]
 fn dropout_of_a_tokenizer_file_is_switched_off_and_said() {
     let random = WITH_MARKS.replace("\"dropout\":null", "\"dropout\":0.5");
@@ -168,6 +170,7 @@ fn dropout_of_a_tokenizer_file_is_switched_off_and_said() {
     assert_eq!(with("u.json").report.notes.len(), 1, "from the cache as well");
 }
 
+/// Bug report 4.
 #[test]
 fn what_a_tokenizer_loses_is_counted_and_refused_above_a_share() {
     let lossy = format!("{}\u{e9}\u{4e2d}<s>", "abc ab ".repeat(30));
@@ -188,6 +191,7 @@ fn what_a_tokenizer_loses_is_counted_and_refused_above_a_share() {
     assert!(matches!(work.prepare(&data("b.txt", 0.05)), Err(DataError::TextLost { .. })));
 }
 
+/// Bug reports 8 and 10.
 #[test]
 fn a_folder_s_other_files_are_passed_over_and_named() {
     let work = Workplace::new(&[]);

@@ -74,6 +74,7 @@ fn uses() -> Vec<Vec<&'static str>> {
     ]
 }
 
+/// Bug report 13.
 #[test]
 fn weights_that_nothing_can_be_computed_with_are_refused_by_every_command() {
     for (tensor, value, words) in [
@@ -110,6 +111,7 @@ fn weights_that_overflow_on_the_way_give_an_error_and_no_text_or_score() {
     }
 }
 
+/// Bug report 12.
 #[test]
 fn the_context_of_a_model_is_that_of_its_last_token_stage() {
     let folder = tempfile::tempdir().unwrap();
@@ -231,6 +233,7 @@ fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
     assert_eq!((tokenizer.rows_for(Some(256)), tokenizer.rows_for(Some(255)), tokenizer.rows_for(None)), (256, 257, 257));
 }
 
+/// Bug report 22.
 #[test]
 fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
     let bench = Bench::new();

@@ -21,6 +21,7 @@ fn on_a_full_device(mut command: Command) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// Bug report 17.
 #[test]
 fn a_result_on_a_full_disk_is_a_failure_and_a_reader_that_left_is_none() {
     let bench = Bench::new();
@@ -73,6 +74,7 @@ fn a_run_whose_lines_are_lost_trains_to_the_end_and_warns_once() {
     }
 }
 
+/// Bug report 14.
 #[test]
 fn finished_tasks_are_printed_and_written_although_another_one_is_impossible() {
     let fixture = Fixture::copy("format-2");
@@ -106,6 +108,7 @@ fn finished_tasks_are_printed_and_written_although_another_one_is_impossible() {
     assert!(stdout.contains("K = 1") && stdout.contains("without BOS") && stdout.contains("SHOTS") && stdout.contains("0.5000\n"), "{stdout}");
 }
 
+/// Bug report 18.
 #[test]
 fn generating_ends_when_nobody_reads_and_shows_each_text_when_it_is_finished() {
     let bench = Bench::new();

@@ -49,13 +49,17 @@ struct State {
     safe_bytes: HashMap<u64, u64>,
     /// Files and folders whose name is not safe, by inode.
     unnamed: HashSet<u64>,
+    /// Files with their content of the last image, so that no two images in a row are the same.
+    last: Vec<(PathBuf, blake3::Hash)>,
+    /// Whether images are taken before this operation and those that follow.
+    begins: Box<dyn FnMut(Operation, &Path) -> bool + Send>,
     /// Paths that the last operations may have made.
     new: Vec<PathBuf>,
 }
 
 impl PowerCuts {
-    /// Watches `folder`, and the disk to write to.
-    pub(crate) fn of(folder: &Path, unsynced: Unsynced) -> (Self, Disk) {
+    /// Watches `folder`, and the disk to write to. There are images from the first operation on that `begins` is true for.
+    pub(crate) fn of(folder: &Path, unsynced: Unsynced, begins: impl FnMut(Operation, &Path) -> bool + Send + 'static) -> (Self, Disk) {
         let images = tempfile::tempdir().unwrap();
         let state = State {
             watched: folder.to_owned(),
@@ -64,6 +68,8 @@ impl PowerCuts {
             taken: Vec::new(),
             safe_bytes: HashMap::new(),
             unnamed: HashSet::new(),
+            last: Vec::new(),
+            begins: Box::new(begins),
             new: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
@@ -75,7 +81,7 @@ impl PowerCuts {
         (Self { _images: images, state }, disk)
     }
 
-    /// All images, with one of what is there when everything is done.
+    /// All images that differ, with one of what is there when everything is done.
     pub(crate) fn images(&self) -> Vec<Image> {
         let mut state = self.state.lock().unwrap();
         state.take("the end".into());
@@ -85,7 +91,10 @@ impl PowerCuts {
 
 impl State {
     fn see(&mut self, operation: Operation, path: &Path) {
-        self.take(format!("{operation:?} {}", path.strip_prefix(&self.watched).unwrap_or(path).display()));
+        self.find_new();
+        if !self.taken.is_empty() || (self.begins)(operation, path) {
+            self.take(format!("{operation:?} {}", path.strip_prefix(&self.watched).unwrap_or(path).display()));
+        }
         match operation {
             Operation::CreateFolder => self.new.push(path.to_owned()),
             Operation::Write if path.exists() => drop(self.safe_bytes.entry(inode(path)).or_insert(0)),
@@ -103,7 +112,8 @@ impl State {
         }
     }
 
-    fn take(&mut self, name: String) {
+    /// Learns the inodes of what the last operations have made.
+    fn find_new(&mut self) {
         for path in std::mem::take(&mut self.new) {
             if let Ok(metadata) = fs::metadata(&path) {
                 self.unnamed.insert(metadata.ino());
@@ -112,13 +122,24 @@ impl State {
                 }
             }
         }
+    }
+
+    fn take(&mut self, name: String) {
+        self.find_new();
         let folder = self.images.join(self.taken.len().to_string());
         if self.watched.is_dir() {
             self.copy_folder(&self.watched, &folder);
         } else {
             fs::create_dir(&folder).unwrap();
         }
-        self.taken.push(Image { name, folder });
+        let mut content = Vec::new();
+        hash_below(&folder, &folder, &mut content);
+        if self.taken.is_empty() || content != self.last {
+            self.last = content;
+            self.taken.push(Image { name, folder });
+        } else {
+            fs::remove_dir_all(folder).unwrap();
+        }
     }
 
     fn copy_folder(&self, from: &Path, to: &Path) {
@@ -154,17 +175,31 @@ impl State {
     }
 }
 
+/// All files and folders below `folder`, relative to `root`, with hashes of their content.
+fn hash_below(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, blake3::Hash)>) {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let content = if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
+        found.push((path.strip_prefix(root).unwrap().to_owned(), blake3::hash(&content)));
+        if path.is_dir() {
+            hash_below(root, &path, found);
+        }
+    }
+}
+
 fn inode(path: &Path) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
 
-/// A disk that is gone from operation number `nth` on, and the number of operations that were asked for.
-pub(crate) fn dead_from(nth: usize, error: io::ErrorKind) -> (Disk, Arc<AtomicUsize>) {
+/// A disk that is gone from the `nth` operation on that `counts`, and the number of those that were asked for.
+pub(crate) fn dead_from(nth: usize, error: io::ErrorKind, counts: impl Fn(&Path) -> bool + Send + Sync + 'static) -> (Disk, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let seen = count.clone();
     let disk = Disk::with_gate(move |operation, path| {
-        let number = seen.fetch_add(1, Ordering::Relaxed);
-        if number < nth {
+        let number = if counts(path) { seen.fetch_add(1, Ordering::Relaxed) } else { seen.load(Ordering::Relaxed) };
+        // What does not count works as long as nothing has failed.
+        if number < nth || (number == nth && !counts(path)) {
             return Ok(());
         }
         if number == nth && operation == Operation::Write && !path.exists() {

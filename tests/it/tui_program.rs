@@ -85,6 +85,7 @@ fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
     }
 }
 
+/// Bug report 19.
 #[test]
 fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
     let bench = bench();
