@@ -32,13 +32,14 @@
 //! | module | what it is for | may import |
 //! |---|---|---|
 //! | [`config`] | the configuration: every key documented, unknown keys refused | - |
+//! | [`disk`] | durable writes to files, which tests can make fail | - |
 //! | [`plan`] | the plan that follows from it: pure arithmetic, no files, no clock | config |
-//! | [`data`] | text to token files to blocks of ids, tokenizers and their training; never tensors | config, plan |
+//! | [`data`] | text to token files to blocks of ids, tokenizers and their training; never tensors | config, disk, plan |
 //! | [`tasks`] | evaluation tasks: prompts, pairs of ids, scores; never a model | config, plan, data |
-//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | config, plan |
+//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | config, disk, plan |
 //! | [`control`] | socket, protocol, signals | config, plan, run |
 //! | [`host`] | from a configuration to a live engine: directory, lock, process | config, plan, data, run, control |
-//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, plan, data, tasks, run |
+//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, disk, plan, data, tasks, run |
 //! | [`report`] | output without a screen: plain lines, JSON lines, tables | config, plan, run, control, host |
 //! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control, host |
 //! | [`commands`] | one file per subcommand: wiring only | all |
@@ -60,6 +61,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod data;
+pub mod disk;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod host;

@@ -93,6 +93,7 @@ pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
 mod with_burn {
     use super::{CommandError, Foreground, RunDirectory, token_cache};
     use crate::commands::devices::resolve;
+    use crate::disk::Disk;
     use crate::engine::allocator::keep_freed_memory;
     use crate::engine::faults::log_panics;
     use crate::engine::self_check::Cache;
@@ -118,7 +119,14 @@ mod with_burn {
         config.device = device;
         let face = foreground.map(face);
         let setup = EngineSetup { directory: directory.clone(), lock, on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
-        let job = Job { config, directory: directory.path().to_owned(), cache: token_cache(directory), checks: Cache::of_user(), device_reason };
+        let job = Job {
+            config,
+            directory: directory.path().to_owned(),
+            cache: token_cache(directory),
+            checks: Cache::of_user(),
+            device_reason,
+            disk: Disk::default(),
+        };
         Ok(run_engine(setup, move |inbox, events| execute(job, inbox, &events))?)
     }
 

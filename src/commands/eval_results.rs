@@ -190,31 +190,28 @@ impl Subject<'_> {
 
 /// The rows of a task.
 fn task_rows(result: &TaskResult) -> Vec<ScoreRow> {
-    let name = result.task.name();
-    let row = |metric: &Metric| ScoreRow {
-        task: name.clone(),
-        num_documents: result.num_documents as u64,
-        num_fewshot: result.num_fewshot as u64,
-        metric: metric.name,
-        value: metric.value,
-        stderr: metric.stderr,
-        chance: result.chance,
-    };
-    result.metrics.iter().map(row).collect()
+    let TaskResult { num_documents, num_fewshot, chance, metrics, .. } = result;
+    score_rows(&result.task.name(), [*num_documents, *num_fewshot], *chance, metrics)
 }
 
 /// The rows of a group of tasks.
 fn group_rows(result: &GroupResult) -> Vec<ScoreRow> {
+    let GroupResult { num_documents, num_fewshot, chance, metrics, .. } = result;
+    score_rows(result.group.name, [*num_documents, *num_fewshot], *chance, metrics)
+}
+
+/// A row for each metric of what is called `task`; all have the same numbers of documents and of shots.
+fn score_rows(task: &str, [num_documents, num_fewshot]: [usize; 2], chance: Option<f64>, metrics: &[Metric]) -> Vec<ScoreRow> {
     let row = |metric: &Metric| ScoreRow {
-        task: result.group.name.into(),
-        num_documents: result.num_documents as u64,
-        num_fewshot: result.num_fewshot as u64,
+        task: task.to_owned(),
+        num_documents: num_documents as u64,
+        num_fewshot: num_fewshot as u64,
         metric: metric.name,
         value: metric.value,
         stderr: metric.stderr,
-        chance: result.chance,
+        chance,
     };
-    result.metrics.iter().map(row).collect()
+    metrics.iter().map(row).collect()
 }
 
 fn numbers(row: &PaperRow) -> [f64; 8] {

@@ -6,7 +6,8 @@
 //! own hash and its files have the sizes stated there, and is rebuilt otherwise. The content of the files is checked against
 //! the manifest's hashes when it is read (`stream.rs`).
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +17,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::stream::StreamOutline;
 use crate::data::{DataError, PrepareReport, TokenStream};
+use crate::disk::Disk;
 
 /// Raised whenever the same text and options would make other files.
 const FORMAT_VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
+<<<<<<< HEAD
 const DOCUMENTS: &str = "text.documents";
+=======
+/// Follows the name that a half-built folder will have.
+const HALF_BUILT: &str = ".tmp-";
+>>>>>>> h/cases
 /// A half-built folder untouched for this long was left behind by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
@@ -62,6 +69,7 @@ pub(crate) struct Cached {
 pub(crate) struct Building {
     folder: PathBuf,
     target: PathBuf,
+    disk: Disk,
 }
 
 impl Manifest {
@@ -105,25 +113,27 @@ pub(crate) fn open(folder: &Path, vocab_size: usize) -> Option<Cached> {
 
 /// Opens the complete folder in `cache` whose ids have `fingerprint`, whatever its text is by now.
 pub(crate) fn find(cache: &Path, fingerprint: &str, vocab_size: usize) -> Option<Cached> {
-    let folders = fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path());
+    // A half-built folder can hold everything already; but who builds it may still give it up.
+    let is_published = |name: &OsStr| !name.to_string_lossy().contains(HALF_BUILT);
+    let folders = fs::read_dir(cache).ok()?.flatten().filter(|entry| is_published(&entry.file_name())).map(|entry| entry.path());
     let mut fitting = folders.filter(|folder| Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint));
     fitting.find_map(|folder| open(&folder, vocab_size))
 }
 
 impl Building {
     /// Starts a folder that will become `target`, and removes leftovers of dead processes.
-    pub(crate) fn start(target: &Path) -> Result<Self, DataError> {
+    pub(crate) fn start(target: &Path, disk: &Disk) -> Result<Self, DataError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let cache = target.parent().unwrap_or(target);
-        fs::create_dir_all(cache).map_err(|error| DataError::writing(cache, 0, error))?;
+        disk.create_folders(cache).map_err(|error| DataError::writing(cache, 0, error))?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        sweep(cache, &format!("{name}.tmp-"));
+        sweep(cache, &format!("{name}{HALF_BUILT}"));
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let folder = cache.join(format!("{name}.tmp-{}-{count}", std::process::id()));
+        let folder = cache.join(format!("{name}{HALF_BUILT}{}-{count}", std::process::id()));
         // A process with the same id may have died here.
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).map_err(|error| DataError::writing(&folder, 0, error))?;
-        Ok(Self { folder, target: target.to_owned() })
+        let _ = disk.remove_folder(&folder);
+        disk.create_folder(&folder).map_err(|error| DataError::writing(&folder, 0, error))?;
+        Ok(Self { folder, target: target.to_owned(), disk: disk.clone() })
     }
 
     /// Where stream number `index` is to be written.
@@ -142,10 +152,11 @@ impl Building {
         let sealed = Sealed { blake3: manifest.hash(), manifest };
         let text = serde_json::to_vec_pretty(&sealed).map_err(|error| DataError::writing(&path, 0, error.into()))?;
         let needed = text.len() as u64;
-        let written = fs::write(&path, text).and_then(|()| sync(&path)).and_then(|()| sync(&self.folder));
+        let disk = &self.disk;
+        let written = disk.write(&path, &text).and_then(|()| disk.sync(&path)).and_then(|()| disk.sync(&self.folder));
         written.map_err(|error| DataError::writing(&path, needed, error))?;
         let failed = |error| DataError::writing(&self.target, needed, error);
-        if let Err(error) = fs::rename(&self.folder, &self.target) {
+        if let Err(error) = disk.rename(&self.folder, &self.target) {
             // Another process may have built the same folder in the meantime; only a broken folder is replaced.
             if let Some(cached) = open(&self.target, vocab_size) {
                 return Ok(cached);
@@ -154,10 +165,10 @@ impl Building {
                 io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {}
                 _ => return Err(failed(error)),
             }
-            fs::remove_dir_all(&self.target).and_then(|()| fs::rename(&self.folder, &self.target)).map_err(failed)?;
+            disk.remove_folder(&self.target).and_then(|()| disk.rename(&self.folder, &self.target)).map_err(failed)?;
         }
         if let Some(cache) = self.target.parent() {
-            sync(cache).map_err(failed)?;
+            disk.sync(cache).map_err(failed)?;
         }
         open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
     }
@@ -166,16 +177,12 @@ impl Building {
 impl Drop for Building {
     fn drop(&mut self) {
         // After publishing there is nothing under this name any more.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.disk.remove_folder(&self.folder);
     }
 }
 
 fn stream_name(index: usize) -> &'static str {
     if index == 0 { "text.tokens" } else { "validation.tokens" }
-}
-
-fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Removes old half-built folders; those that cannot be removed are left alone.

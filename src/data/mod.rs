@@ -40,13 +40,17 @@ pub use losses::Losses;
 pub use noise::random_tokens;
 pub use order::{BlockOrder, BlockPlace};
 pub use passed_over::{PassedOver, PassedOverGroup, Reason};
-pub use prepare::{Inputs, PrepareReport, PrepareRequest, Prepared, Watch, prepare};
+pub use prepare::{Inputs, PrepareReport, PrepareRequest, Prepared, Watch, prepare, prepare_on};
 pub use rules::TextRules;
 pub use sample::first_tokens;
 pub use special_names::TOKENIZER_COMPANIONS;
 pub use stream::TokenStream;
+<<<<<<< HEAD
 pub use text::{text_of_bytes, without_mark};
 pub use text_bytes::text_bytes;
+=======
+pub use text::{bytes_without_mark, text_of_bytes, without_mark};
+>>>>>>> h/cases
 pub use tokenizer::Tokenizer;
 pub use train_tokenizer::{TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary};
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::data::random::Random;
 use crate::data::stream::{TokenWidth, TokenWriter};
 use crate::data::{DataError, TokenStream};
+use crate::disk::Disk;
 
 /// Ids that are drawn at once.
 const PIECE: u64 = 1 << 16;
@@ -18,7 +19,7 @@ const PIECE: u64 = 1 << 16;
 /// When it cannot be written.
 pub fn random_tokens(path: &Path, vocab_size: usize, tokens: u64, seed: u64) -> Result<TokenStream, DataError> {
     let width = TokenWidth::of(vocab_size);
-    let mut writer = TokenWriter::create(path, width)?;
+    let mut writer = TokenWriter::create(&Disk::default(), path, width)?;
     writer.expected_bytes = tokens * width.bytes();
     let mut random = Random::new(seed, 0);
     for start in (0..tokens).step_by(PIECE as usize) {

@@ -20,6 +20,7 @@ use crate::data::passed_over::Reason;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, DocumentOptions, DocumentReader, Losses, PassedOver, ReadReport, SourceFile, TextFormat, TextRules, TokenStream, Tokenizer};
+use crate::disk::Disk;
 
 /// Prepared tokens of at most this many bytes are checked whole before the first step, which takes some seconds; the blocks of
 /// larger files when they are read for the first time.
@@ -122,10 +123,18 @@ pub struct PrepareReport {
 /// When the text cannot be used or the tokens cannot be written; [`DataError::Interrupted`] when `watch` breaks. Nothing
 /// half-done is left behind, and the next call starts over.
 pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
+    prepare_on(&Disk::default(), request, watch)
+}
+
+/// As [`prepare`], on a file system that can fail.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_on(disk: &Disk, request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
     let inputs = Inputs::find_by(request.data, request.rules)?;
     let (cached, origin) = match inputs.find_prepared(request) {
         Some(found) => found,
-        None => (inputs.build(request, watch)?, Origin::New),
+        None => (inputs.build(disk, request, watch)?, Origin::New),
     };
     let Cached { mut streams, documents, manifest } = cached;
     if origin != Origin::New {
@@ -336,9 +345,9 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    fn build(&self, request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
+    fn build(&self, disk: &Disk, request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
         self.check_sizes(request)?;
-        let building = Building::start(&self.folder(request))?;
+        let building = Building::start(&self.folder(request), disk)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.tokenizer.fingerprint().as_bytes());
         let mut reader = DocumentReader::new(DocumentOptions {
@@ -356,7 +365,7 @@ impl<'a> Inputs<'a> {
             if index == 1 && files.is_none() {
                 continue;
             }
-            let writer = TokenWriter::create(&building.stream_path(index), width)?;
+            let writer = TokenWriter::create(disk, &building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
             let mut outcome = match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
+use crate::disk::{Disk, DiskFile};
 
 /// Bytes that one hash covers: small enough that the first read of a block costs about a millisecond.
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -286,7 +287,7 @@ impl TokenFile {
 #[derive(Debug)]
 pub(crate) struct TokenWriter {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<DiskFile>,
     outline: StreamOutline,
     /// Of the block that is not complete yet.
     hasher: blake3::Hasher,
@@ -295,8 +296,8 @@ pub(crate) struct TokenWriter {
 }
 
 impl TokenWriter {
-    pub(crate) fn create(path: &Path, width: TokenWidth) -> Result<Self, DataError> {
-        let file = File::create(path).map_err(|error| DataError::writing(path, 0, error))?;
+    pub(crate) fn create(disk: &Disk, path: &Path, width: TokenWidth) -> Result<Self, DataError> {
+        let file = disk.create_file(path).map_err(|error| DataError::writing(path, 0, error))?;
         let outline = StreamOutline { width, tokens: 0, block_hashes: Vec::new() };
         Ok(Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file), outline, hasher: blake3::Hasher::new(), expected_bytes: 0 })
     }
@@ -319,7 +320,7 @@ impl TokenWriter {
 
     /// Syncs everything to disk and returns what was written.
     pub(crate) fn finish(mut self) -> Result<StreamOutline, DataError> {
-        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync());
         synced.map_err(|error| self.write_error(error))?;
         if self.hasher.count() > 0 {
             self.end_block();
@@ -358,7 +359,7 @@ mod tests {
     fn written(width: TokenWidth, ids: &[u32]) -> (tempfile::TempDir, PathBuf, StreamOutline) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
-        let mut writer = TokenWriter::create(&path, width).unwrap();
+        let mut writer = TokenWriter::create(&Disk::default(), &path, width).unwrap();
         writer.write(ids).unwrap();
         let outline = writer.finish().unwrap();
         assert_eq!(outline.tokens, ids.len() as u64);
@@ -425,7 +426,7 @@ mod tests {
         assert_eq!(outline.block_hashes.len(), 4);
         let mut ids = vec![0; outline.tokens as usize];
         opened(&path, &outline).read(0, &mut ids).unwrap();
-        let mut writer = TokenWriter::create(&path.with_extension("again"), TokenWidth::U32).unwrap();
+        let mut writer = TokenWriter::create(&Disk::default(), &path.with_extension("again"), TokenWidth::U32).unwrap();
         ids.chunks(777).for_each(|ids| writer.write(ids).unwrap());
         assert_eq!(writer.finish().unwrap(), outline);
     }
@@ -495,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_named_with_the_room_it_takes() {
-        let mut writer = TokenWriter::create(Path::new("/dev/full"), TokenWidth::U16).unwrap();
+        let mut writer = TokenWriter::create(&Disk::default(), Path::new("/dev/full"), TokenWidth::U16).unwrap();
         writer.expected_bytes = 123_456_789;
         writer.write(&[1; 10]).unwrap();
         let error = writer.finish().unwrap_err();

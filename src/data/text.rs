@@ -25,6 +25,12 @@ pub fn text_of_bytes(bytes: &[u8]) -> Result<String, (usize, TextFault)> {
     Ok(with_line_feeds(without_mark(text)).unwrap_or_else(|| without_mark(text).to_owned()))
 }
 
+/// `bytes` without the byte order mark at their start.
+#[must_use]
+pub fn bytes_without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
+}
+
 /// `text` without the byte order mark at its start.
 #[must_use]
 pub fn without_mark(text: &str) -> &str {

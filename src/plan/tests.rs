@@ -249,6 +249,7 @@ fn warnings(sets: &[&str]) -> Vec<String> {
     plan(sets).warnings
 }
 
+/// Bug report 16.
 #[test]
 fn a_warm_up_that_takes_its_whole_stage_is_a_warning() {
     let longer = plan(&["training.steps=30", "schedule.warmup_steps=15"]);
@@ -265,6 +266,7 @@ fn a_warm_up_that_takes_its_whole_stage_is_a_warning() {
     assert_eq!(warnings(&["training.steps=30", "schedule.warmup_steps=8"]), [""; 0]);
 }
 
+/// Bug report 15.
 #[test]
 fn a_warm_up_and_a_decay_that_overlap_leave_no_jump() {
     let overlapping = |warmup: u64, decay: &str| {
@@ -287,6 +289,7 @@ fn a_warm_up_and_a_decay_that_overlap_leave_no_jump() {
     assert_eq!(overlapping(0, "0.05").warnings, ["stage 1: the decay of 1 step out of 20 is too short: the learning rate never decays"]);
 }
 
+/// Bug report 16.
 #[test]
 fn a_stage_of_one_step_learns() {
     let stages = "stages=[{patch_size=4,share=0.9},{patch_size=1}]";

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::disk::{Disk, Operation};
 use crate::run::files::{append_regular, is_same, open_regular};
-use crate::run::{Disk, FileEntry, LineFile, LineHashes, Operation, RunDirectory};
+use crate::run::{FileEntry, LineFile, LineHashes, RunDirectory};
 
 /// Lines that wait for the disk, per file; at some hundred bytes each this is tens of megabytes.
 const MAX_WAITING: usize = 100_000;

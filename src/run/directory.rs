@@ -173,6 +173,14 @@ pub(super) fn size_below(folder: &Path) -> u64 {
     entries.flatten().map(size_of).sum()
 }
 
+/// A run directory as `RunDirectory::is_run` wants it, for tests.
+#[cfg(test)]
+pub(super) fn run_at(path: &Path) -> RunDirectory {
+    let run = RunDirectory::create(path).unwrap();
+    fs::write(run.config(), "").unwrap();
+    run
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -197,12 +197,7 @@ fn runs_in(runs_dir: &Path) -> Vec<RunDirectory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run_at(path: &Path) -> RunDirectory {
-        let run = RunDirectory::create(path).unwrap();
-        fs::write(run.config(), "").unwrap();
-        run
-    }
+    use crate::run::directory::run_at;
 
     #[test]
     fn a_run_is_found_by_path_by_name_and_from_anywhere() {

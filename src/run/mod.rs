@@ -7,7 +7,6 @@ mod append;
 mod checkpoint;
 mod command;
 mod directory;
-mod disk;
 mod event;
 pub mod files;
 pub mod format;
@@ -36,7 +35,6 @@ pub use checkpoint::{
 };
 pub use command::{COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
 pub use directory::RunDirectory;
-pub use disk::{Disk, Operation};
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
     LayerActivation, MeasuredLoss, Note, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore,

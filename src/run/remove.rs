@@ -150,12 +150,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    fn run_at(path: &Path) -> RunDirectory {
-        let run = RunDirectory::create(path).unwrap();
-        fs::write(run.config(), "").unwrap();
-        run
-    }
+    use crate::run::directory::run_at;
 
     #[test]
     fn a_run_is_removed_with_its_entry_and_what_links_name_stays() {

@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::mpsc as mailbox;
 
+use crate::disk::Disk;
 use crate::run::event::StoreMessage;
-use crate::run::{Disk, DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
+use crate::run::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
 
 /// Records that a listener may lag behind before it misses some.
 const MAILBOX: usize = 8192;

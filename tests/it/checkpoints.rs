@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use patchtui::config::RecordedConfig;
+use patchtui::disk::{Disk, Operation};
 use patchtui::run::{
-    Checkpoint, CheckpointError, Checkpoints, Choice, Disk, KeepRule, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, Operation, RunDirectory,
-    TrainerState,
+    Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
 };
 use serde_json::{Value, json};
 

@@ -647,6 +647,23 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
     while !matches!(good.hear().expect("the good client was sent away"), ServerMessage::Record(record) if matches!(record.event, RunEvent::StepCompleted(_))) {}
 }
 
+/// A stranger needs a place, and one that says nothing loses it to the next.
+#[test]
+fn hundreds_of_silent_connections_keep_no_client_out_and_stop_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = new_run(&folder);
+    let engine = FakeEngine::start(&run);
+    let mut good = RawClient::attach(&run);
+    let mut silent: Vec<RawClient> = (0..300).map(|_| RawClient::connect(&run)).collect();
+    engine.take_steps([1]);
+    while !matches!(good.hear().expect("the good client was sent away"), ServerMessage::Record(record) if matches!(record.event, RunEvent::StepCompleted(_))) {}
+    assert_eq!(ask(&run, RunCommand::Checkpoint).unwrap(), "checkpoint of step 3");
+    // The oldest were disconnected to make room: their streams have ended.
+    for (number, stranger) in silent.iter_mut().take(200).enumerate() {
+        assert!(stranger.0.read_to_end(&mut Vec::new()).is_ok(), "stranger {number} still has a place");
+    }
+}
+
 #[test]
 fn a_run_that_is_not_alive_is_what_its_files_say() {
     let folder = tempfile::tempdir().unwrap();

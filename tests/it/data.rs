@@ -36,12 +36,12 @@ fn check(config: &DataConfig) -> Result<(), DataError> {
 }
 
 /// A folder with files, and a cache beside it.
-struct Workplace {
+pub(crate) struct Workplace {
     folder: TempDir,
 }
 
 impl Workplace {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let workplace = Self { folder };
         for (name, content) in files {
@@ -50,15 +50,15 @@ impl Workplace {
         workplace
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn config(&self, files: &[&str]) -> DataConfig {
+    pub(crate) fn config(&self, files: &[&str]) -> DataConfig {
         DataConfig { files: Some(files.iter().map(|name| self.path(name)).collect()), ..config() }
     }
 
-    fn request<'a>(data: &'a DataConfig, cache: &'a Path) -> PrepareRequest<'a> {
+    pub(crate) fn request<'a>(data: &'a DataConfig, cache: &'a Path) -> PrepareRequest<'a> {
         PrepareRequest { data, seed: 1, generated_tokens: 10_000, block_tokens: 8, cache, trained_on: None, rules: TextRules::Current }
     }
 
@@ -160,6 +160,28 @@ fn runs_that_exist_keep_the_end_of_the_text_as_validation_text() {
     }
 }
 
+/// Bug report 1.
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let text = "The cat saw a dog, and said nothing.";
+    let work = Workplace::new(&[("a.txt", text), ("b.txt", &format!("\u{feff}{text}"))]);
+    let ids = |name: &str| all(&work.prepare(&work.config(&[name])).unwrap().train);
+    assert_eq!(ids("b.txt"), ids("a.txt"));
+}
+
+/// Bug report 11.
+#[test]
+fn a_tokenizer_inside_of_the_data_folder_is_passed_over_and_named() {
+    let work = Workplace::new(&[]);
+    fs::create_dir(work.path("d")).unwrap();
+    fs::write(work.path("d/a.txt"), "abc ab ".repeat(10)).unwrap();
+    fs::write(work.path("d/tokenizer.json"), WITH_MARKS).unwrap();
+    let data = DataConfig { tokenizer: work.path("d/tokenizer.json").display().to_string(), ..work.config(&["d"]) };
+    let report = work.prepare(&data).unwrap().report;
+    assert_eq!((report.files, report.documents), (1, 1));
+    assert!(report.notes.len() == 1 && report.notes[0].contains("tokenizer.json"), "{:?}", report.notes);
+}
+
 #[test]
 fn a_long_document_has_one_beginning_and_one_end() {
     let text = "word ".repeat(20_000);
@@ -177,6 +199,7 @@ fn a_long_document_has_one_beginning_and_one_end() {
     assert_ne!(first.fingerprint, prepared.fingerprint);
 }
 
+/// Bug report 2.
 #[test]
 fn another_bos_token_beside_the_tokenizer_gives_other_ids() {
     let text = "abc ab ".repeat(10);
@@ -195,6 +218,7 @@ const WITH_MARKS: &str = r#"{"version":"1.0","truncation":null,"added_tokens":[
     {"id":2,"content":"</s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
     "model":{"type":"BPE","dropout":null,"unk_token":null,"vocab":{"<pad>":0,"<s>":1,"</s>":2,"a":3,"b":4,"c":5," ":6,"ab":7,"abc":8},"merges":["a b","ab c"]}}"#;
 
+/// Bug report 5.
 #[test]
 fn dropout_of_a_tokenizer_file_is_switched_off_and_said() {
     let random = WITH_MARKS.replace("\"dropout\":null", "\"dropout\":0.5");
@@ -208,6 +232,7 @@ fn dropout_of_a_tokenizer_file_is_switched_off_and_said() {
     assert_eq!(with("u.json").report.notes.len(), 1, "from the cache as well");
 }
 
+/// Bug report 4.
 #[test]
 fn what_a_tokenizer_loses_is_counted_and_refused_above_a_share() {
     let lossy = format!("{}\u{e9}\u{4e2d}<s>", "abc ab ".repeat(30));
@@ -228,6 +253,7 @@ fn what_a_tokenizer_loses_is_counted_and_refused_above_a_share() {
     assert!(matches!(work.prepare(&data("b.txt", 0.05)), Err(DataError::TextLost { .. })));
 }
 
+/// Bug reports 8 and 10.
 #[test]
 fn a_folder_s_other_files_are_passed_over_and_named() {
     let work = Workplace::new(&[]);

@@ -137,3 +137,19 @@ fn what_cannot_be_continued_is_refused() {
     let (code, _, stderr) = output(generate(&bench, &["--prompt", "a", "--top-k", "5"]));
     assert!(code == 2 && stderr.contains("--temperature"), "{stderr}");
 }
+
+/// Bug report 1.
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_prompt() {
+    let bench = trained();
+    let expected = text(generate(&bench, &["--prompt", "Once upon"]));
+    fs::write(bench.path().join("prompts.txt"), "\u{feff}Once upon\n").unwrap();
+    fs::write(bench.path().join("prompts.jsonl"), "\u{feff}{\"prompt\": \"Once upon\"}\n").unwrap();
+    for file in ["prompts.txt", "prompts.jsonl"] {
+        assert_eq!(text(generate(&bench, &["--prompt-file", file])), expected, "{file}");
+    }
+    assert_eq!(with_input(generate(&bench, &[]), "\u{feff}Once upon\n"), expected);
+    assert_eq!(with_input(generate(&bench, &["--prompt-file", "-"]), "\u{feff}Once upon\n"), expected);
+    let marked = text(generate(&bench, &["--prompt", "\u{feff}Once upon"]));
+    assert_ne!(marked, expected, "inside of a text it is a character like others");
+}

@@ -8,8 +8,11 @@ mod architecture;
 #[cfg(feature = "engine")]
 mod bench_command;
 mod checkpoints;
+#[cfg(feature = "engine")]
+mod clock;
 mod config;
 mod control;
+mod crashes;
 mod data;
 mod doctor;
 mod engine_process;
@@ -27,6 +30,8 @@ mod generate;
 #[cfg(feature = "engine")]
 mod golden;
 #[cfg(feature = "engine")]
+mod kills;
+#[cfg(feature = "engine")]
 mod models;
 #[cfg(feature = "engine")]
 mod open;
@@ -35,10 +40,13 @@ mod outputs;
 mod plain_lines;
 #[cfg(feature = "engine")]
 mod plan_command;
+mod power;
 #[cfg(feature = "engine")]
 mod program;
 #[cfg(feature = "engine")]
 mod reference;
+#[cfg(feature = "engine")]
+mod reliability_script;
 #[cfg(feature = "engine")]
 mod resume;
 mod run_errors;

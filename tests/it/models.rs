@@ -74,6 +74,7 @@ fn uses() -> Vec<Vec<&'static str>> {
     ]
 }
 
+/// Bug report 13.
 #[test]
 fn weights_that_nothing_can_be_computed_with_are_refused_by_every_command() {
     for (tensor, value, words) in [
@@ -110,6 +111,7 @@ fn weights_that_overflow_on_the_way_give_an_error_and_no_text_or_score() {
     }
 }
 
+/// Bug report 12.
 #[test]
 fn the_context_of_a_model_is_that_of_its_last_token_stage() {
     let folder = tempfile::tempdir().unwrap();
@@ -183,6 +185,31 @@ fn names_of_a_compiled_or_distributed_module_are_read() {
     assert!(code == 2 && stderr.contains("are the same tensor"), "{stderr}");
 }
 
+/// Bug report 1, in the files of a model and of a task.
+#[test]
+fn byte_order_marks_in_front_of_files_change_nothing() {
+    let bench = exported();
+    let model = ModelFiles::find(&bench.path().join("hf")).unwrap();
+    let shards = bench.path().join("shards");
+    export(&model, &ExportRequest { to: &shards, format: NumberFormat::F32, max_shard_bytes: 4096, allow_patch_stage: false }).unwrap();
+    let ends = ModelFiles::find(&shards).unwrap().ends;
+    let answers = || {
+        let (code, text, errors) = output(bench.patchtui(&["generate", "shards", "--prompt", "Once", "--max-new-tokens", "8", "--json"]));
+        assert_eq!(code, 0, "{errors}");
+        let (code, scores, errors) = output(bench.patchtui(&["eval", "shards", "--tasks", "text:text.txt", "--json"]));
+        assert_eq!(code, 0, "{errors}");
+        (text, serde_json::from_str::<Value>(&scores).unwrap()["results"].clone())
+    };
+    let expected = answers();
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json", "../text.txt"] {
+        let path = shards.join(name);
+        let whole = fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        fs::write(&path, [b"\xEF\xBB\xBF", whole.as_slice()].concat()).unwrap();
+        assert_eq!(answers(), expected, "{name}");
+    }
+    assert_eq!(ModelFiles::find(&shards).unwrap().ends, ends);
+}
+
 /// A padding token that was added after training has no row; no text needs one.
 #[test]
 fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
@@ -206,6 +233,7 @@ fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
     assert_eq!((tokenizer.rows_for(Some(256)), tokenizer.rows_for(Some(255)), tokenizer.rows_for(None)), (256, 257, 257));
 }
 
+/// Bug report 22.
 #[test]
 fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
     let bench = Bench::new();

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::formats::Fixture;
-use crate::program::{Bench, output};
-use crate::resume::TINY;
+use crate::program::{Bench, metrics, output};
+use crate::resume::{TINY, final_bytes};
 
 fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
@@ -21,6 +21,7 @@ fn on_a_full_device(mut command: Command) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// Bug report 17.
 #[test]
 fn a_result_on_a_full_disk_is_a_failure_and_a_reader_that_left_is_none() {
     let bench = Bench::new();
@@ -73,6 +74,7 @@ fn a_run_whose_lines_are_lost_trains_to_the_end_and_warns_once() {
     }
 }
 
+/// Bug report 14.
 #[test]
 fn finished_tasks_are_printed_and_written_although_another_one_is_impossible() {
     let fixture = Fixture::copy("format-2");
@@ -106,6 +108,7 @@ fn finished_tasks_are_printed_and_written_although_another_one_is_impossible() {
     assert!(stdout.contains("K = 1") && stdout.contains("without BOS") && stdout.contains("SHOTS") && stdout.contains("0.5000\n"), "{stdout}");
 }
 
+/// Bug report 18.
 #[test]
 fn generating_ends_when_nobody_reads_and_shows_each_text_when_it_is_finished() {
     let bench = Bench::new();
@@ -132,4 +135,32 @@ fn bench_hints_at_the_precision_that_was_typed() {
     let bench = Bench::new();
     let (code, _, stderr) = output(bench.patchtui(&["bench", "demo", "--device", "cpu", "--set", "training.precision=bf16"]));
     assert!(code == 2 && stderr.contains("training.precision = \"f32\""), "{code} {stderr}");
+}
+
+#[test]
+fn closed_outputs_end_no_command_in_a_panic_and_change_no_run() {
+    let bench = Bench::new();
+    let closed = |arguments: &[&str]| {
+        let mut shell = Command::new("sh");
+        let program = bench.patchtui(arguments);
+        // All three numbers are free for the first files that the program opens.
+        shell.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]).arg(program.get_program()).args(program.get_args()).current_dir(bench.path());
+        shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("PATCHTUI_RUNS_DIR");
+        shell.status().unwrap().code()
+    };
+    let train = |name: &str, json: bool| {
+        let sets = TINY.iter().flat_map(|set| ["--set", set]);
+        closed(&["run", "demo", "--no-tui", "--name", name].into_iter().chain(sets).chain(json.then_some("--json")).collect::<Vec<_>>())
+    };
+    assert_eq!(output(bench.tiny(&["--name", "open"])).0, 0);
+    for (name, json) in [("lines", false), ("records", true)] {
+        assert_eq!(train(name, json), Some(0), "{name}");
+        assert!(final_bytes(&bench.run_dir(name)) == final_bytes(&bench.run_dir("open")), "{name}");
+        assert_eq!(metrics(&bench.run_dir(name)), metrics(&bench.run_dir("open")), "{name}");
+    }
+    let commands: [&[&str]; 6] = [&["runs"], &["ctl", "open", "status"], &["config", "template"], &["plan", "demo"], &["view", "open"], &["--nonsense"]];
+    for arguments in commands {
+        let code = closed(arguments);
+        assert!(matches!(code, Some(0..=2)), "{arguments:?}: {code:?}");
+    }
 }

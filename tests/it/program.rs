@@ -11,7 +11,7 @@ use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::resume::TINY;
+use crate::resume::{TINY, final_bytes};
 use crate::tui_pty::Session;
 
 /// A folder to work in, with a state folder of its own.
@@ -40,7 +40,7 @@ impl Bench {
         command
     }
 
-    fn tiny(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn tiny(&self, arguments: &[&str]) -> Command {
         let mut command = self.patchtui(&["run", "demo", "--json"]);
         for set in TINY {
             command.args(["--set", set]);
@@ -85,20 +85,12 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-fn completed_step(record: &Value, step: u64) -> bool {
+pub(crate) fn completed_step(record: &Value, step: u64) -> bool {
     record["event"]["type"] == "step_completed" && record["event"]["step"] == step
 }
 
-/// Every file of the newest checkpoint but the manifest, which holds times.
-fn final_bytes(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let newest = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
-    let files = fs::read_dir(newest).unwrap().map(|entry| entry.unwrap().path());
-    let named = files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()));
-    named.filter(|(name, _)| name != "manifest.json").collect()
-}
-
 /// The last line of each step, without what is allowed to differ.
-fn metrics(run: &Path) -> BTreeMap<u64, Value> {
+pub(crate) fn metrics(run: &Path) -> BTreeMap<u64, Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let mut steps = BTreeMap::new();
     for line in text.lines() {
@@ -341,7 +333,7 @@ fn on_a_terminal(bench: &Bench, arguments: &[&str]) -> Session {
 }
 
 /// The tiny network on a short text, with more steps than any test waits for.
-fn endless() -> Vec<&'static str> {
+pub(crate) fn endless() -> Vec<&'static str> {
     let sets = TINY.into_iter().filter(|set| !set.starts_with("training.tokens=") && !set.starts_with("checkpoint"));
     let mut arguments = vec!["run", "demo"];
     arguments.extend(sets.chain(["data.files=text.txt", "training.steps=1M", "checkpoint.every_steps=1000"]).flat_map(|set| ["--set", set]));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use patchtui::config::{LoadRequest, RunConfig, load};
+use patchtui::disk::Disk;
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
 use patchtui::run::{CommandEnvelope, Evaluation, EventSender, History, Outcome, Record, RunCommand, RunDirectory, RunEnd, RunEvent, Store, command_channel};
@@ -35,12 +36,17 @@ pub(crate) fn tiny_config(sets: &[&str]) -> RunConfig {
     load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config
 }
 
+/// A run in `directory`, with prepared text beside it.
+pub(crate) fn job(config: RunConfig, directory: &Path) -> Job {
+    let cache = directory.parent().unwrap().join("tokens");
+    Job { config, directory: directory.to_owned(), cache, checks: Cache::none(), device_reason: None, disk: Disk::default() }
+}
+
 /// Trains until the end, or until the answer to an event is a command.
 pub(crate) fn train(config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand>) -> (RunEnd, Vec<RunEvent>) {
     let (commands, inbox) = command_channel();
     let (sender, receiver) = mpsc::channel();
-    let cache = directory.parent().unwrap().join("tokens");
-    let job = Job { config, directory: directory.to_owned(), cache, checks: Cache::none(), device_reason: None };
+    let job = job(config, directory);
     fs::create_dir_all(directory).unwrap();
     let trainer = std::thread::spawn(move || execute(job, inbox, &EventSender::new(sender)));
     let mut events = Vec::new();
@@ -167,7 +173,12 @@ fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
 
 /// As [`train`], with the files that a run leaves behind.
 fn train_with_files(config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand> + Send + 'static) -> RunEnd {
-    let mut store = Store::open(&RunDirectory::create(directory).unwrap()).unwrap();
+    train_on(Disk::default(), config, directory, answer)
+}
+
+/// As [`train_with_files`], where everything is written to `disk`.
+pub(crate) fn train_on(disk: Disk, config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand> + Send + 'static) -> RunEnd {
+    let mut store = Store::open_on(&RunDirectory::create(directory).unwrap(), disk.clone()).unwrap();
     let (commands, inbox) = command_channel();
     store.report_to(Box::new(move |record| {
         if let Some(command) = answer(&record.event) {
@@ -175,8 +186,7 @@ fn train_with_files(config: RunConfig, directory: &Path, answer: impl Fn(&RunEve
         }
     }));
     let (events, handle) = store.start().unwrap();
-    let cache = directory.parent().unwrap().join("tokens");
-    let job = Job { config, directory: directory.to_owned(), cache, checks: Cache::none(), device_reason: None };
+    let job = Job { disk, ..job(config, directory) };
     let end = std::thread::scope(|scope| scope.spawn(|| execute(job, inbox, &events)).join().unwrap());
     events.send(RunEvent::RunFinished(end.clone()));
     handle.join().unwrap();

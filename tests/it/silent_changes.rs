@@ -212,6 +212,76 @@ fn regression_20_edited_metrics_are_reported_once() {
     assert_eq!(complaints, 1, "{said}");
 }
 
+/// The end of a run decides on what it does not read again: these may change, or vanish, and the bytes are the same.
+#[test]
+fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_attempts() {
+    let expected = {
+        let stopped = Stopped::new();
+        assert_eq!(stopped.resume(&[]).0.outcome, Outcome::Completed);
+        final_bytes(&stopped.run())
+    };
+    type Change = fn(&Stopped);
+    let changes: [(&str, Change); 5] = [
+        ("tokens removed", |stopped| fs::remove_dir_all(stopped.tokens().parent().unwrap()).unwrap()),
+        ("plan.json emptied", |stopped| fs::write(stopped.run().join("plan.json"), "").unwrap()),
+        ("plan.json changed", |stopped| {
+            let plan = fs::read_to_string(stopped.run().join("plan.json")).unwrap();
+            let other = plan.replace("\"steps\": 6", "\"steps\": 1").replace("\"peak\": ", "\"peak\": 9");
+            assert_ne!(plan, other);
+            fs::write(stopped.run().join("plan.json"), other).unwrap();
+        }),
+        ("config.toml emptied", |stopped| fs::write(stopped.run().join("config.toml"), "").unwrap()),
+        ("an old checkpoint changed", |stopped| {
+            change(&stopped.run().join("checkpoints/step-00000002/model.safetensors"), 3000, |bytes| bytes[0] ^= 1);
+        }),
+    ];
+    for (what, change) in changes {
+        let between = Stopped::new();
+        change(&between);
+        let (end, warnings) = between.resume(&[]);
+        assert_eq!((end.outcome, warnings), (Outcome::Completed, Vec::new()), "{what}");
+        assert!(final_bytes(&between.run()) == expected, "{what} between two attempts");
+        let during = Stopped::new();
+        let (end, _) = train(during.config(&[]), &during.run(), |event| {
+            if matches!(event, RunEvent::StepCompleted(step) if step.step == 5) {
+                change(&during);
+            }
+            None
+        });
+        assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);
+        assert!(final_bytes(&during.run()) == expected, "{what} while it trained");
+    }
+}
+
+#[test]
+fn a_tokenizer_of_the_run_that_was_swapped_is_refused() {
+    let bench = Bench::new();
+    fs::write(bench.path().join("text.txt"), TEXT.repeat(300)).unwrap();
+    for (name, size) in [("own.json", "280"), ("other.json", "280")] {
+        // The same size, from another text.
+        let text = if name == "own.json" { TEXT.repeat(20) } else { TEXT.to_uppercase().repeat(20) };
+        fs::write(bench.path().join("sample.txt"), text).unwrap();
+        assert_eq!(output(bench.patchtui(&["tokenizer", "train", "sample.txt", "--vocab-size", size, "--output", name])).0, 0);
+    }
+    let sets = ["--json", "--set", "data.files=text.txt", "--set", "data.tokenizer=own.json", "--set", "model.vocab_size=320"];
+    let mut child = tiny(&bench, &sets).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("\"step\":4,")).unwrap();
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    let own = bench.run_dir("demo").join("tokenizer.json");
+    let original = fs::read(&own).unwrap();
+    fs::copy(bench.path().join("other.json"), &own).unwrap();
+    let (code, said, errors) = output(bench.patchtui(&["resume", "demo", "--no-tui"]));
+    let text = said + &errors;
+    assert!(code == 1 && text.contains("the text or its tokenizer has changed since the checkpoint"), "{code}: {text}");
+    // The original may go, the copy of the run decides.
+    fs::write(&own, original).unwrap();
+    fs::copy(bench.path().join("other.json"), bench.path().join("own.json")).unwrap();
+    let (code, _, errors) = output(bench.patchtui(&["resume", "demo", "--no-tui"]));
+    assert_eq!(code, 0, "{errors}");
+}
+
 /// A headless tiny run.
 fn tiny(bench: &Bench, arguments: &[&str]) -> Command {
     let mut command = bench.patchtui(&["run", "demo", "--no-tui"]);

@@ -5,10 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use patchtui::run::RunDirectory;
+use patchtui::host::{Claim, HostError, Wish, claim};
+use patchtui::run::{RunDirectory, RunIndex};
 use serde_json::Value;
 
-use crate::resume::TINY;
+use crate::resume::{TINY, tiny_config};
 
 /// A folder with its own state, sockets and runs.
 struct Bench(tempfile::TempDir);
@@ -77,6 +78,45 @@ fn of_two_starts_of_one_name_one_wins_and_trains_what_was_written_down() {
         let (said, trained) = bench.seeds(&name);
         assert!(!trained.is_empty() && trained.iter().all(|seed| *seed == said), "config.toml says {said}, trained {trained:?}");
     }
+}
+
+#[test]
+fn of_two_starts_without_a_name_each_trains_what_was_written_down() {
+    let bench = Bench::new();
+    for round in 0..4 {
+        let config = format!("books-{round}x");
+        let start = |seed: &str| bench.tiny(&["--set", &format!("name={config}"), "--set", seed]).spawn().unwrap();
+        let ended = [start("seed=100"), start("seed=5000")].map(finish);
+        let mut codes = ended.each_ref().map(|(code, _)| *code);
+        codes.sort_unstable();
+        // The second is refused while the first trains, and gets the next name once that has ended.
+        assert!(matches!(codes, [0, 0 | 2]), "{ended:?}");
+        for name in [config.clone(), format!("{config}-2")].iter().filter(|name| bench.run_dir(name).exists()) {
+            let (said, trained) = bench.seeds(name);
+            assert!(!trained.is_empty() && trained.iter().all(|seed| *seed == said), "{name}: config.toml says {said}, trained {trained:?}");
+        }
+    }
+}
+
+/// The same race at its narrowest: one start has written its configuration, and its engine has not begun.
+#[test]
+fn a_start_between_the_configuration_and_the_engine_of_another_changes_nothing() {
+    let bench = Bench::new();
+    let runs = bench.0.path().join("runs");
+    let claimed = claim(Wish { name: "books", is_explicit: true, resume: false }, &runs).unwrap();
+    let index = RunIndex::at(bench.0.path().join("state/patchtui/runs"));
+    let Claim::Ready(claimed) = claimed else { panic!("{claimed:?}") };
+    let (directory, lock, _) = claimed.prepare(tiny_config(&["name=books", "seed=7"]), &index, |_, _| Ok::<_, HostError>(Vec::new())).unwrap();
+    let before = fs::read(directory.config()).unwrap();
+    for arguments in [&["--name", "books", "--set", "seed=8"][..], &["--set", "name=books", "--set", "seed=8"], &["--name", "books", "--resume"]] {
+        let (code, errors) = finish(bench.tiny(arguments).spawn().unwrap());
+        assert!(code == 2 && errors.contains("is alive"), "{arguments:?}: {code} {errors}");
+        assert!(fs::read(directory.config()).unwrap() == before && !directory.metrics().exists(), "{arguments:?}");
+    }
+    // Whoever comes when it has given up finds a run of that seed, which has to be resumed.
+    drop(lock);
+    assert_eq!(finish(bench.tiny(&["--name", "books", "--resume", "--set", "seed=7"]).spawn().unwrap()).0, 0);
+    assert_eq!(bench.seeds("books").0, 7);
 }
 
 #[test]

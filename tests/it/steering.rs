@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use patchtui::config::{LoadRequest, load};
+use patchtui::disk::Disk;
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
 use patchtui::run::{CommandEnvelope, CommandNote, CommandSender, ControlState, EventSender, Outcome, RunCommand, RunEnd, RunEvent, command_channel};
@@ -20,7 +21,8 @@ fn train(directory: &Path, sets: &[&str], mut steer: impl FnMut(&RunEvent, &mut 
     let tiny = TINY.iter().filter(|set| !(has_other_budget && set.starts_with("training.tokens=")));
     let sets: Vec<String> = tiny.chain(sets).map(ToString::to_string).collect();
     let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
-    let job = Job { config, directory: directory.join("run"), cache: directory.join("tokens"), checks: Cache::none(), device_reason: None };
+    let job =
+        Job { config, directory: directory.join("run"), cache: directory.join("tokens"), checks: Cache::none(), device_reason: None, disk: Disk::default() };
     fs::create_dir_all(job.directory.join("checkpoints")).unwrap();
     let (commands, inbox) = command_channel();
     let (sender, receiver) = mpsc::channel();

@@ -85,6 +85,7 @@ fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
     }
 }
 
+/// Bug report 19.
 #[test]
 fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
     let bench = bench();
@@ -103,6 +104,18 @@ fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
     }
     let (code, _, errors) = output(bench.path(), &["attach", "whole"]);
     assert!(code == Some(2) && errors.contains("not a terminal"), "{errors}");
+}
+
+/// Bug report 19: what needs a screen says so, what does not prints lines.
+#[cfg(feature = "engine")]
+#[test]
+fn a_run_on_a_terminal_without_a_cursor_prints_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = crate::resume::TINY.iter().flat_map(|set| ["--set", set]);
+    let mut screen = with_term(folder.path(), &["run", "demo"].into_iter().chain(sets).collect::<Vec<_>>(), "dumb");
+    screen.wait_for_text("step   9/9");
+    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert!(!screen.has_escapes());
 }
 
 #[test]

@@ -284,6 +284,7 @@ fn shell() -> (Session, String) {
     (Session::of(command), format!("{} --exact tui_pty::client_process --nocapture --test-threads=1", client.display()))
 }
 
+/// Bug report 20.
 #[test]
 fn a_suspended_client_comes_back() {
     let (mut session, client) = shell();
@@ -307,6 +308,7 @@ fn a_suspended_client_comes_back() {
     assert!(session.ended().0.success());
 }
 
+/// Bug report 21.
 #[test]
 fn where_no_shell_waits_a_client_does_not_stop() {
     let mut session = Session::start();

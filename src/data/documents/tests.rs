@@ -62,6 +62,7 @@ fn every_format_gives_its_documents() {
     check("a.txt", "\u{feff}", &[]);
 }
 
+/// Bug reports 6 and 7.
 #[test]
 fn records_of_other_programs_are_read() {
     let check = |name: &str, content: &str, expected: &[&str]| {
@@ -81,6 +82,7 @@ fn records_of_other_programs_are_read() {
     assert!(error.to_string().contains("is a number, not a string"), "{error}");
 }
 
+/// Bug report 9.
 #[test]
 fn a_bad_byte_breaks_one_record_wherever_it_is() {
     let good = "{\"text\": \"a good record\"}\n".repeat(4000).into_bytes();

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::config::{LlamaConfig, token_ids};
+use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError};
 use crate::run::files::read_small;
 
@@ -20,7 +21,8 @@ pub fn end_tokens(path: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Hugging
     let problem = |problem: String| HuggingFaceError::Generation { path: path.clone(), problem };
     let named = match read_small(&path) {
         Ok(bytes) => {
-            let fields: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| problem(format!("it is not a JSON object: {error}")))?;
+            let fields: Map<String, Value> =
+                serde_json::from_slice(bytes_without_mark(&bytes)).map_err(|error| problem(format!("it is not a JSON object: {error}")))?;
             token_ids("eos_token_id", fields.get("eos_token_id")).map_err(problem)?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{HuggingFaceError, INDEX_FILE, WEIGHTS_FILE, weight_dims};
 use crate::engine::tensor_file::TensorFile;
 use crate::plan::ModelShape;
@@ -74,7 +75,8 @@ impl WeightFiles {
     fn of_shards(path: &Path, index: &Path) -> Result<Self, HuggingFaceError> {
         let problem = |problem: String| HuggingFaceError::Index { path: index.to_owned(), problem };
         let bytes = read_large(index).map_err(|error| problem(error.to_string()))?;
-        let Index { weight_map } = serde_json::from_slice(&bytes).map_err(|error| problem(format!("it has no usable weight_map: {error}")))?;
+        let Index { weight_map } =
+            serde_json::from_slice(bytes_without_mark(&bytes)).map_err(|error| problem(format!("it has no usable weight_map: {error}")))?;
         let names: BTreeSet<&String> = weight_map.values().collect();
         if names.len() > MAX_SHARDS {
             return Err(problem(format!("it names {} files", names.len())));

@@ -6,7 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
+<<<<<<< HEAD
 use crate::data::{BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
+=======
+use crate::data::{BlockOrder, Loader, PrepareReport, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on};
+use crate::disk::Disk;
+>>>>>>> h/cases
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::faults::guarded;
@@ -45,11 +50,13 @@ pub struct Job {
     pub checks: Cache,
     /// Why this device, if the configuration did not name one.
     pub device_reason: Option<String>,
+    /// Where prepared text and checkpoints are written.
+    pub disk: Disk,
 }
 
 impl Job {
     fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep).keeping_best(self.config.checkpoint.keep_best)
+        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep).keeping_best(self.config.checkpoint.keep_best).on(self.disk.clone())
     }
 }
 
@@ -184,7 +191,7 @@ fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option
             trained_on: trained_on.as_deref(),
             rules,
         };
-        prepare(&request, &mut |activity: &str, done: u64, total: Option<u64>| {
+        prepare_on(&job.disk, &request, &mut |activity: &str, done: u64, total: Option<u64>| {
             events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
             if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })

@@ -12,6 +12,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::config::{DeviceChoice, LoadRequest, RunConfig, load};
 use crate::data::{PrepareRequest, TextRules, prepare};
+use crate::disk::Disk;
 use crate::engine::EngineError;
 use crate::engine::checkpoint::{load_model, load_optimizer};
 use crate::engine::device::{ComputeDevice, find_device};
@@ -75,7 +76,7 @@ fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trai
     let device = ComputeDevice { is_cpu, ..find_device(DeviceChoice::Cpu).unwrap() };
     let (_, inbox) = command_channel();
     let (sender, events) = mpsc::channel();
-    let job = Job { config, directory, cache: folder.join("tokens"), checks: Cache::none(), device_reason: None };
+    let job = Job { config, directory, cache: folder.join("tokens"), checks: Cache::none(), device_reason: None, disk: Disk::default() };
     (begin_on(device, Instant::now(), job, inbox, &EventSender::new(sender)).unwrap().unwrap(), events)
 }
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::RecordedConfig;
+use crate::disk::{Disk, Operation};
+use crate::run::RunDirectory;
 use crate::run::checkpoint::manifest::describe;
 use crate::run::checkpoint::name::{name_of, step_of};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::is_same;
-use crate::run::{Disk, Operation, RunDirectory};
 
 /// Generous allowance for the files of a checkpoint apart from its tensors.
 const SMALL_FILES_BYTES: u64 = 1 << 20;

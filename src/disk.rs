@@ -1,12 +1,13 @@
-//! The single place where durable writes of a run can be made to fail in tests.
+//! The single place where durable writes can be made to fail in tests.
 //!
-//! Every write, sync, rename and removal of a save, and every appended line, asks [`Disk::before`] first. In the program that
-//! does nothing; a test hands in a closure that fails an operation, or panics in its place as a power cut would.
+//! Every write, sync, rename and removal of a save or of a preparation of text, and every appended line, asks [`Disk::before`]
+//! first. In the program that does nothing; a test hands in a closure that fails an operation, panics in its place, or looks at
+//! what a power cut would leave there and then.
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file system operation.
@@ -14,7 +15,7 @@ use std::sync::Arc;
 pub enum Operation {
     /// Make a folder.
     CreateFolder,
-    /// Write a whole new file.
+    /// Write a new file, or a piece of one.
     Write,
     /// Append a line.
     Append,
@@ -35,6 +36,14 @@ pub struct Disk {
     gate: Option<Arc<Gate>>,
 }
 
+/// A file that is written piece by piece.
+#[derive(Debug)]
+pub(crate) struct DiskFile {
+    file: File,
+    path: PathBuf,
+    disk: Disk,
+}
+
 impl Disk {
     /// A file system on which `gate` is asked before every operation.
     #[must_use]
@@ -52,6 +61,18 @@ impl Disk {
         fs::create_dir(path)
     }
 
+    /// Makes `path` and its missing parents, whose names need not survive a power cut.
+    pub(crate) fn create_folders(&self, path: &Path) -> io::Result<()> {
+        self.before(Operation::CreateFolder, path)?;
+        fs::create_dir_all(path)
+    }
+
+    /// Makes an empty file in the place of any other, to be written piece by piece.
+    pub(crate) fn create_file(&self, path: &Path) -> io::Result<DiskFile> {
+        self.before(Operation::Write, path)?;
+        Ok(DiskFile { file: File::create(path)?, path: path.to_owned(), disk: self.clone() })
+    }
+
     pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.before(Operation::Write, path)?;
         fs::write(path, bytes)
@@ -60,6 +81,11 @@ impl Disk {
     pub(crate) fn sync(&self, path: &Path) -> io::Result<()> {
         self.before(Operation::Sync, path)?;
         File::open(path)?.sync_all()
+    }
+
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.before(Operation::Rename, to)?;
+        fs::rename(from, to)
     }
 
     /// Gives the folder `from` the name `to`; what had that name has the name `from` then, so that one of the two is always there.
@@ -83,6 +109,24 @@ impl Disk {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+impl DiskFile {
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.disk.before(Operation::Sync, &self.path)?;
+        self.file.sync_all()
+    }
+}
+
+impl Write for DiskFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.disk.before(Operation::Write, &self.path)?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
