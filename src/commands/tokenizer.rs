@@ -13,7 +13,7 @@ use crate::run::files::create_directory;
 /// Runs a tokenizer subcommand. Returns the exit code.
 ///
 /// # Errors
-/// When the text cannot be read, or the tokenizer file cannot be written; then nothing has changed on disk.
+/// When the text cannot be read, or the tokenizer file cannot be written; nothing has changed on disk then.
 pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
     let mut file = open(&output, force).map_err(|error| cannot_write(&output, &error))?;
@@ -25,7 +25,7 @@ pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     Ok(0)
 }
 
-/// Tries the path before the text is read, and creates its folder.
+/// Checks the path before the text is read, and creates its folder.
 fn open(output: &Path, force: bool) -> io::Result<ResultFile> {
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         create_directory(folder)?;

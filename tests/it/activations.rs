@@ -194,7 +194,7 @@ fn the_figure_is_drawn_as_often_as_wanted() {
     let svg = fs::read_to_string(bench.folder().join("a.svg")).unwrap();
     assert!(svg.starts_with("<svg ") && svg.contains("|FFN output| &gt; 0.5"), "{svg}");
     assert_eq!(&fs::read(bench.folder().join("b.PNG")).unwrap()[..4], b"\x89PNG");
-    assert!(talk.contains("the figure is in a.svg\nthe figure is in b.PNG\n"), "{talk}");
+    assert!(talk.contains("wrote a.svg\nwrote b.PNG\n"), "{talk}");
 }
 
 #[test]

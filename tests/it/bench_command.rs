@@ -193,7 +193,7 @@ fn a_python_without_torch_is_told_what_to_install() {
     for (code, exit_code, message, hint) in [
         (3, 2, "has no torch: No module named torch", "-m pip install torch; or name a Python that has it with --python PATH"),
         (1, 1, "the step in PyTorch failed: No module named torch", "--python PATH"),
-        (0, 1, "answers with something else", "--python PATH"),
+        (0, 1, "returned invalid JSON", "--python PATH"),
     ] {
         let python = fake_python(&bench, code);
         let (found, out, errors) = output(bench.patchtui(&["bench", "demo", "--against", "pytorch", "--python", python.to_str().unwrap()]));

@@ -89,7 +89,7 @@ fn a_table_is_for_people() {
     let output = eval(fixture.run().path(), files.path(), &["--task-data", ".", "--tasks", "piqa"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let lines: Vec<_> = text(&output.stdout).lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    assert!(text(&output.stdout).lines().next().unwrap().contains("K = 1, at most 16 tokens at once, without BOS, cpu"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).lines().next().unwrap().contains("K = 1, context 16 tokens, without BOS, cpu"), "{}", text(&output.stdout));
     assert_eq!(lines[2], ["TASK", "DOCUMENTS", "SHOTS", "METRIC", "VALUE", "STDERR", "CHANCE"]);
     assert_eq!((&lines[3][..4], &lines[4][0]), (&["piqa".to_owned(), "5".into(), "0".into(), "acc".into()][..], &"acc_norm".to_owned()));
 }

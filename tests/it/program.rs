@@ -140,7 +140,7 @@ fn sigterm_saves_and_exits_75_and_resume_completes() {
     assert!(errors.contains("--resume"), "{errors}");
     assert_eq!(output(bench.tiny(&["--resume"])).0, 0);
     let (code, _, errors) = output(bench.tiny(&["--resume"]));
-    assert_eq!((code, errors.as_str()), (0, "demo is complete: there is nothing to resume\n"));
+    assert_eq!((code, errors.as_str()), (0, "demo is completed: there is nothing to resume\n"));
 }
 
 #[test]
