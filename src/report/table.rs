@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::report::format::{bytes, count, duration, loss, perplexity, rate};
 use crate::run::{History, RunState, RunSummary, control_word, sanitize_line};
 
-/// The runs as a table for people, `now` being the moment that ages are counted from.
+/// The runs as a table for people; ages are relative to `now`.
 #[must_use]
 pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     if runs.is_empty() {
@@ -18,17 +18,17 @@ pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     aligned(&rows)
 }
 
-/// Rows as lines, with their cells in columns.
+/// Rows as lines with aligned columns.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     in_columns(rows, std::array::from_fn(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)))
 }
 
-/// Cells that a text takes on a terminal.
+/// Columns that a text takes on a terminal.
 pub(super) fn width(text: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(text)
 }
 
-/// Rows as lines, with their cells in columns of these widths at least.
+/// Rows as lines with aligned columns of at least these widths.
 pub(super) fn in_columns<const N: usize>(rows: &[[String; N]], widths: [usize; N]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -71,7 +71,7 @@ fn state_word(state: RunState) -> &'static str {
     }
 }
 
-/// One run as a few lines for people; with the `problem` if the engine did not answer and the files were read instead.
+/// One run as a few lines for people; with the `problem` if the engine did not answer and its files were read instead.
 #[must_use]
 pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str>) -> String {
     let mut text = String::new();
@@ -100,7 +100,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
     if let Some(evaluation) = history.evaluations.last() {
         entry("token loss", format!("{}, perplexity {} at step {}", loss(evaluation.token_loss), perplexity(evaluation.perplexity), evaluation.step));
     }
-    // The speed at the last message of an engine says nothing about now.
+    // The last reported speed of an engine that no longer answers says nothing about the present.
     if let (None, Some(speed)) = (problem, history.tokens_per_second()) {
         entry("speed", format!("{} tok/s", rate(speed)));
     }

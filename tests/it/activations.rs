@@ -190,7 +190,7 @@ fn the_figure_is_drawn_as_often_as_wanted() {
     let bench = Bench::new(&"words ".repeat(100));
     let (code, table, talk) = bench.activations(&["--text", "text.txt", "--figure", "a.svg", "--figure", "b.PNG"]);
     assert_eq!(code, 0, "{talk}");
-    assert!(table.starts_with("Activated neurons per layer: |FFN output| > 0.5\n\nbooks, step 7, K = "), "{table}");
+    assert!(table.starts_with("Active neurons per layer: |FFN output| > 0.5\n\nbooks, step 7, K = "), "{table}");
     let svg = fs::read_to_string(bench.folder().join("a.svg")).unwrap();
     assert!(svg.starts_with("<svg ") && svg.contains("|FFN output| &gt; 0.5"), "{svg}");
     assert_eq!(&fs::read(bench.folder().join("b.PNG")).unwrap()[..4], b"\x89PNG");

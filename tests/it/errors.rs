@@ -28,7 +28,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::NotFound { source_name: "x".into(), asked_by: Some(line(1)), built_in: vec!["demo"] },
             "a.toml:1: there is no configuration file \"x\" and no built-in configuration of that name",
-            "built-in configurations: demo; for a file of your own: patchtui config template > my.toml",
+            "built-in configurations: demo; to write your own: patchtui config template > my.toml",
         ),
         (ConfigError::Unreadable { path: "a.toml".into(), error: io() }, "a.toml cannot be read: no luck", ""),
         (ConfigError::Syntax { origin: line(2), message: "unclosed table".into() }, "a.toml:2: not valid TOML: unclosed table", ""),
@@ -37,7 +37,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
             "a.toml:1: the configuration extends itself: a -> b -> a",
             "remove one of the \"extends\" lines",
         ),
-        (ConfigError::SetWithoutValue { text: "seed".into() }, "--set \"seed\" has no value", "write --set section.key=value, like --set seed=..."),
+        (ConfigError::SetWithoutValue { text: "seed".into() }, "--set \"seed\" has no value", "write --set section.key=value, e.g. --set seed=..."),
         (ConfigError::UnknownKey { origin: Origin::Set, key: "sed".into(), nearest: Some("seed") }, "--set: unknown key \"sed\"", "did you mean \"seed\"?"),
         (
             ConfigError::Value { origin: Origin::Default, key: "seed".into(), found: "x".into(), expected: "a number".into() },
@@ -77,12 +77,12 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::InitFrom { origin: line(6), path: "/w".into(), problem: "/w is not a directory".into() },
             "a.toml:6: model.init_from cannot be used: /w is not a directory",
-            "name a directory of a LLaMA in Hugging Face's format, a run or a checkpoint: --set model.init_from=DIR",
+            "name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set model.init_from=DIR",
         ),
         (
             ConfigError::OtherSize { origin: line(7), key: "model.hidden_size", found: "8".into(), expected: "16".into(), path: "/w".into() },
             "a.toml:7: model.hidden_size = 8, but the weights in /w have 16",
-            "leave model.hidden_size out, or remove model.init_from to start from random weights",
+            "remove model.hidden_size, or remove model.init_from to start from random weights",
         ),
         (
             ConfigError::Unfit { message: "odd".into() },
@@ -129,7 +129,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         (
             PlanError::SeveralRests { count: 2 },
             "2 stages have no share, so it is not clear how to divide the rest among them",
-            "give every stage but one a share, like share = \"2/3\"",
+            "set a share for all stages but one, e.g. share = \"2/3\"",
         ),
         (
             PlanError::EmptyStage { stage: 2, steps: 1, tokens_per_step: 4096 },
@@ -153,13 +153,13 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         ),
         (
             PlanError::UnevenBlock { block_tokens: 1000, common: 256 },
-            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that all stages can cut into sequences",
+            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that is a whole number of sequences in every stage",
             "use data.block_tokens = 1024",
         ),
         (
             PlanError::BlockTooLarge,
-            "the smallest block that all stages can cut into sequences has more than 2^63 tokens",
-            "use patch sizes that divide one another, like 8, 4, 2, 1",
+            "the smallest block that is a whole number of sequences in every stage has more than 2^63 tokens",
+            "use patch sizes that divide one another, e.g. 8, 4, 2, 1",
         ),
         (PlanError::BudgetTooLarge, "the budget is more than 2^63 tokens", "lower the budget: training.tokens, positions, epochs or steps"),
         (

@@ -178,22 +178,22 @@ fn what_this_program_does_not_compute_is_refused_by_name() {
     let table = [
         ("model_type", json!("mistral"), "model_type = \"mistral\" is not supported, only \"llama\""),
         ("architectures", json!(["GPT2LMHeadModel"]), "architectures = [\"GPT2LMHeadModel\"] is not supported, only [\"LlamaForCausalLM\"]"),
-        ("attention_bias", json!(true), "attention_bias = true is not supported: the layers of this program have no biases"),
-        ("mlp_bias", json!(true), "mlp_bias = true is not supported: the layers of this program have no biases"),
+        ("attention_bias", json!(true), "attention_bias = true is not supported: patchtui has no biases"),
+        ("mlp_bias", json!(true), "mlp_bias = true is not supported: patchtui has no biases"),
         ("hidden_act", json!("gelu"), "hidden_act = \"gelu\" is not supported, only \"silu\""),
         ("head_dim", json!(16), "head_dim = 16 is not supported: it must be hidden_size / num_attention_heads = 8"),
         ("partial_rotary_factor", json!(0.5), "partial_rotary_factor = 0.5 is not supported, only 1.0"),
         ("rope_parameters", json!({"partial_rotary_factor": 0.25}), "partial_rotary_factor = 0.25 is not supported, only 1.0"),
-        ("quantization_config", json!({"bits": 4}), "quantization_config is set, and quantised weights are not supported"),
+        ("quantization_config", json!({"bits": 4}), "quantization_config is set, but quantized weights are not supported"),
         (
             "rope_scaling",
             json!({"type": "linear", "factor": 2.0}),
-            "rope_scaling = {\"type\":\"linear\",\"factor\":2.0} is not supported: only rotary embeddings of type \"default\" are",
+            "rope_scaling = {\"type\":\"linear\",\"factor\":2.0} is not supported, only rotary embeddings of type \"default\"",
         ),
         (
             "rope_parameters",
             json!({"rope_type": "llama3"}),
-            "rope_parameters = {\"rope_type\":\"llama3\"} is not supported: only rotary embeddings of type \"default\" are",
+            "rope_parameters = {\"rope_type\":\"llama3\"} is not supported, only rotary embeddings of type \"default\"",
         ),
         ("hidden_size", json!(-64), "hidden_size = -64, expected an integer from 1 to 1048576"),
         ("num_hidden_layers", json!(u64::MAX), "num_hidden_layers = 18446744073709551615, expected an integer from 1 to 4096"),
@@ -207,7 +207,7 @@ fn what_this_program_does_not_compute_is_refused_by_name() {
         assert_eq!(problem(key, value), message);
     }
     let parse = |text: &str| LlamaConfig::parse(text).unwrap_err();
-    assert_eq!(parse("{}"), "it names no architecture: neither model_type nor architectures is there");
+    assert_eq!(parse("{}"), "it names no architecture: it has neither model_type nor architectures");
     assert_eq!(parse("[]"), "it is not a JSON object");
     assert!(parse("{").starts_with("it is not JSON: "));
 }
@@ -502,10 +502,10 @@ fn sizes_come_from_the_weights_and_others_are_refused() {
     assert_eq!(load(&["model.hidden_size=8".into(), "model.max_position_embeddings=64".into()]).unwrap().config.model.max_position_embeddings, 64);
     let error = load(&["model.hidden_size=16".into()]).unwrap_err();
     assert_eq!(error.to_string(), format!("--set: model.hidden_size = 16, but the weights in {} have 8", exported.path.display()));
-    assert_eq!(error.hint().unwrap(), "leave model.hidden_size out, or remove model.init_from to start from random weights");
+    assert_eq!(error.hint().unwrap(), "remove model.hidden_size, or remove model.init_from to start from random weights");
     fs::remove_file(exported.file("config.json")).unwrap();
     let error = load(&[]).unwrap_err().to_string();
-    assert!(error.ends_with("out is neither a Hugging Face directory nor a run nor a checkpoint of one"), "{error}");
+    assert!(error.ends_with("out is neither a Hugging Face directory nor a run nor a checkpoint"), "{error}");
 }
 
 fn patchtui(folder: &Path, arguments: &[&str]) -> Output {
