@@ -258,9 +258,9 @@ pub enum OptimizerState {
 pub struct OptimizerConfig {
     /// Peak learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
-    /// Betas of AdamW.
+    /// Betas of `AdamW`.
     pub betas: [f64; 2],
-    /// Epsilon of AdamW.
+    /// Epsilon of `AdamW`.
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::data::stream::StreamOutline;
 use crate::data::{DataError, PrepareReport, TokenStream};
 
-/// Raised whenever the same text and options would make other files.
+/// Incremented whenever the same text and options would produce different files.
 const FORMAT_VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
-/// A half-built folder untouched for this long was left behind by a process that died.
+/// A half-built folder that is older than this was left behind by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
-/// What a folder of the cache holds.
+/// Content of a cache folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
@@ -63,7 +63,7 @@ impl Manifest {
         Self { format_version: FORMAT_VERSION, streams, fingerprint, report }
     }
 
-    /// Reads the manifest in `folder`; `None` if it is absent or not what was written.
+    /// Reads the manifest in `folder`; `None` if it is absent or damaged.
     fn read(folder: &Path) -> Option<Self> {
         let sealed: Sealed = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
         let is_whole = sealed.manifest.hash() == sealed.blake3 && sealed.manifest.format_version == FORMAT_VERSION;
@@ -109,18 +109,18 @@ impl Building {
         sweep(cache, &format!("{name}.tmp-"));
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let folder = cache.join(format!("{name}.tmp-{}-{count}", std::process::id()));
-        // A process with the same id may have died here.
+        // A dead process with the same id may have left one.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).map_err(|error| DataError::writing(&folder, 0, error))?;
         Ok(Self { folder, target: target.to_owned() })
     }
 
-    /// Where stream number `index` is to be written.
+    /// Path for stream number `index`.
     pub(crate) fn stream_path(&self, index: usize) -> PathBuf {
         self.folder.join(stream_name(index))
     }
 
-    /// Makes the folder valid, in one step.
+    /// Publishes the folder atomically.
     pub(crate) fn publish(self, manifest: Manifest, vocab_size: usize) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);
         let sealed = Sealed { blake3: manifest.hash(), manifest };
@@ -143,13 +143,13 @@ impl Building {
         if let Some(cache) = self.target.parent() {
             sync(cache).map_err(failed)?;
         }
-        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
+        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("the file reads back differently from what was written")))
     }
 }
 
 impl Drop for Building {
     fn drop(&mut self) {
-        // After publishing there is nothing under this name any more.
+        // After publishing, this name no longer exists.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

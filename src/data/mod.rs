@@ -1,6 +1,6 @@
 //! Turns text into streams of token ids on disk, and streams into blocks in a reproducible order.
 //!
-//! Knows files, tokenizers and token ids; never tensors, models or runs. Start at [`prepare`], then [`Loader::read`].
+//! Start at [`prepare`], then [`Loader::read`].
 
 mod cache;
 mod continuation;

@@ -377,7 +377,7 @@ fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
 #[test]
 fn whatever_is_damaged_is_refused_by_name() {
     for step in [json!(5), json!(97), json!(1_000_000_000_000_000_000_u64), json!(-4), json!("4")] {
-        check_refused("manifest.json: its content is not what was written", |bench| bench.edit(4, "manifest.json", |value| value["step"] = step));
+        check_refused("manifest.json: its content does not match its hash", |bench| bench.edit(4, "manifest.json", |value| value["step"] = step));
     }
     check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([])));
     check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true)));

@@ -183,7 +183,7 @@ fn a_folder_s_other_files_are_passed_over_and_named() {
     assert_eq!(
         prepared.report.notes,
         [
-            "passed over 1 file whose name has no ending (Makefile)",
+            "passed over 1 file without an extension (Makefile)",
             "passed over 3 files that describe data or programs (README.md, dataset_info.json, requirements.txt); to train on one, name it in data.files",
             "passed over 1 .jsonl.xz file (c.jsonl.xz)",
             "passed over 1 tokenizer file (mine.json)",

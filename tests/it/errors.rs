@@ -193,25 +193,25 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     vec![
         (
             DataError::NothingMatches { pattern: "/d/*.txt".into(), passed_over: Vec::new() },
-            "/d/*.txt matches no text file",
+            "/d/*.txt: no text files found",
             "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **",
         ),
         (
             DataError::NothingMatches { pattern: "/d".into(), passed_over: vec!["passed over 1 .csv file (a.csv)".into()] },
-            "/d matches no text file (passed over 1 .csv file (a.csv))",
+            "/d: no text files found (passed over 1 .csv file (a.csv))",
             "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files",
         ),
         (DataError::Unreadable { path: path(), source: io::Error::other("no luck") }, "/d/a b.txt cannot be read: no luck", "try: ls -l '/d/a b.txt'"),
         (
             DataError::NotRegularFile { path: path(), what: "a pipe" },
             "/d/a b.txt is a pipe, not a regular file",
-            "copy its text into a file, and name that in data.files",
+            "copy its text into a file and name that file in data.files",
         ),
-        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "name a file that has text"),
+        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "name a file that contains text"),
         (
             DataError::NotText { path: path(), offset: 3, fault: TextFault::Nul },
             "/d/a b.txt is not UTF-8 text: a NUL byte at byte 3",
-            "remove it from data.files, which takes only text",
+            "remove it from data.files, which accepts only text",
         ),
         (
             DataError::NotText { path: "/d/a.txt".into(), offset: 3, fault: TextFault::NotUtf8 },
@@ -224,14 +224,14 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "convert it: iconv -f UTF-16 -t UTF-8 /d/a.txt > /d/a.utf8.txt",
         ),
         (
-            DataError::TextLost { what: "7 of 10 tokens are the tokenizer's unknown token".into(), share: 0.7, limit: 0.05 },
-            "7 of 10 tokens are the tokenizer's unknown token: 70.0 % is more than data.max_lost_text = 0.05 allows",
+            DataError::TextLost { what: "7 of 10 tokens are the unknown token".into(), share: 0.7, limit: 0.05 },
+            "7 of 10 tokens are the unknown token: 70.0 % exceeds data.max_lost_text = 0.05",
             "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text",
         ),
         (
             DataError::UnsupportedFormat { path: "/d/a.pdf".into() },
             "/d/a.pdf is in a format that patchtui cannot read",
-            "file names must end in .txt, .md, .jsonl, .ndjson or .json; rename the file if it is in one of these formats",
+            "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson or .json",
         ),
         (
             DataError::BrokenJson { path: "/d/a.json".into(), line: 1, column: 2, reason: "EOF".into() },
@@ -240,14 +240,14 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
         ),
         (
             DataError::TooManyBadRecords { bad: 2, records: 10, limit: 0.01, first: bad },
-            "2 of 10 records cannot be used, more than data.max_bad_records = 0.01 allows; the first is /d/a.jsonl:2: no field \"text\"",
+            "2 of 10 records cannot be used, more than data.max_bad_records = 0.01 allows; first: /d/a.jsonl:2: no field \"text\"",
             "repair the file, check data.text_field, or raise data.max_bad_records",
         ),
-        (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until nothing writes to it, then start again"),
+        (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until it is no longer being written, then start again"),
         (
             DataError::SharedFile { path: path() },
             "/d/a b.txt is both training and validation text",
-            "leave it out of data.files, or use data.validation_share instead of data.validation_files",
+            "remove it from data.files, or use data.validation_share instead of data.validation_files",
         ),
         (
             DataError::TooLittleText { part: "whole", tokens: 5, needed: 16, block_tokens: 8 },
@@ -273,11 +273,11 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             tokenizer_hint,
         ),
         (
-            DataError::NoSpecialToken { choice: "/t.json".into(), token: "begin-of-text", key: "data.add_bos" },
-            "tokenizer \"/t.json\" has no begin-of-text token, but data.add_bos = true",
+            DataError::NoSpecialToken { choice: "/t.json".into(), token: "BOS", key: "data.add_bos" },
+            "tokenizer \"/t.json\" has no BOS token, but data.add_bos = true",
             "set data.add_bos = false, or choose another data.tokenizer",
         ),
-        (DataError::Encode { reason: "no luck".into() }, "the tokenizer failed on a document: no luck", "try data.tokenizer = \"bytes\", which takes any text"),
+        (DataError::Encode { reason: "no luck".into() }, "the tokenizer failed on a document: no luck", "try data.tokenizer = \"bytes\", which accepts any text"),
         (
             DataError::NoRoom { folder: "/runs/.tokens".into(), needed: 2_100_000_000_000, free: 950 },
             "the prepared tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",
@@ -301,13 +301,13 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
         ),
         (
             DataError::TooMuchText { bytes: 3_000_000_000, limit: 2_147_483_647 },
-            "the files hold 3.0 GB, but a tokenizer can be trained on at most 2.1 GB",
+            "the files have 3.0 GB, but a tokenizer can be trained on at most 2.1 GB",
             "name fewer files; a sample of the text is enough to train a tokenizer",
         ),
         (
-            DataError::DamagedTokens { path: "/runs/.tokens/1f/text.tokens".into(), problem: "block 3 (tokens 0 to 9) is not what was written".into() },
-            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) is not what was written",
-            "check the disk, then remove the tokens, which prepares them again: rm -r /runs/.tokens/1f",
+            DataError::DamagedTokens { path: "/runs/.tokens/1f/text.tokens".into(), problem: "block 3 (tokens 0 to 9) does not match its hash".into() },
+            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) does not match its hash",
+            "check the disk, then remove the tokens so that they are prepared again: rm -r /runs/.tokens/1f",
         ),
         (DataError::Interrupted, "preparing the text was interrupted", "run the same command again"),
     ]

@@ -105,7 +105,7 @@ fn what_cannot_be_evaluated_is_refused_with_a_hint_and_leaves_nothing() {
         (&["--tasks", "winogrande", "--task-data", "."], ". has no file for winogrande", "dev.jsonl"),
         (&["--tasks", "mmlu", "--task-data", "."], "has no document of the subject abstract_algebra", "mmlu_anatomy"),
         (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no examples", "--num-fewshot"),
-        (&["--tasks", "text:none.txt"], "none.txt matches no text file", "check the path"),
+        (&["--tasks", "text:none.txt"], "none.txt: no such file", "check the path"),
         (&["--tasks", "text:own.txt", "-o", "none/samples.jsonl"], "none is not a folder", "another folder"),
         (&["--tasks", "mmlu_anatomy", "--task-data", ".", "--num-fewshot", "1"], "has no file for the dev part of mmlu_anatomy", "dev/SUBJECT_dev.csv"),
     ];

@@ -46,7 +46,7 @@ fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itse
         let older = open(run.path()).unwrap();
         assert_eq!((older.files.origin.checkpoint().unwrap().state.step, older.files.origin.rejected().len()), (6, 1), "{format}");
         assert!(
-            older.files.origin.rejected()[0].reason.contains("model.safetensors: its content is not what was written"),
+            older.files.origin.rejected()[0].reason.contains("model.safetensors: its content does not match its hash"),
             "{:?}",
             older.files.origin.rejected()
         );

@@ -92,7 +92,7 @@ fn regression_20_changed_tokens_are_refused_with_file_and_block() {
         let at = at & !1;
         let flip = |bytes: &mut [u8; 2]| *bytes = (u16::from_le_bytes(*bytes) ^ bit).to_le_bytes();
         change(&tokens, at, flip);
-        stopped.is_refused(&[&tokens.display().to_string(), "block 0", "is not what was written", "rm -r"]);
+        stopped.is_refused(&[&tokens.display().to_string(), "block 0", "does not match its hash", "rm -r"]);
         change(&tokens, at, flip);
     }
     let whole = fs::read(&tokens).unwrap();

@@ -108,7 +108,7 @@ fn verifying_reads_every_byte_and_fails_if_one_is_wrong() {
     assert_eq!((code, text.lines().count(), text.matches("  valid").count()), (0, 4, 4), "{text}");
     fs::write(bench.checkpoint(2).join(MODEL_FILE), "tenfors").unwrap();
     let (code, text, _) = bench.patchtui(&["checkpoint", "verify", "books"]);
-    assert!(code == 1 && text.contains("step-00000002  not valid: ") && text.contains("its content is not what was written"), "{text}");
+    assert!(code == 1 && text.contains("step-00000002  not valid: ") && text.contains("its content does not match its hash"), "{text}");
     assert_eq!(bench.document(&["checkpoint", "verify", "books", "--json"])["valid"], false);
 }
 

@@ -101,7 +101,7 @@ impl Manifest {
         let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8 text".into()))?;
         let is_whole = matches_own_hash(&text);
         if is_whole == Some(false) {
-            return Err(damaged("its content is not what was written".into()));
+            return Err(damaged("its content does not match its hash".into()));
         }
         let manifest: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         match (manifest.format_version, is_whole) {
@@ -165,7 +165,7 @@ impl Checkpoint {
         for (name, expected) in &manifest.files {
             let file = path.join(name);
             if describe(&file, stop)?.blake3 != expected.blake3 {
-                return Err(CheckpointError::damaged(&file, "its content is not what was written"));
+                return Err(CheckpointError::damaged(&file, "its content does not match its hash"));
             }
         }
         Self::read_claims(path)
