@@ -59,7 +59,7 @@ fn row(run: &RunSummary, now: Timestamp) -> [String; 7] {
 
 fn state_word(state: RunState) -> &'static str {
     match state {
-        RunState::Alive => "alive",
+        RunState::Alive => "running",
         RunState::Paused => "paused",
         RunState::Completed => "completed",
         RunState::Stopped => "stopped",
@@ -80,7 +80,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         let _ = writeln!(text, "{label:<12} {}", sanitize_line(&value));
     };
     entry("run", format!("{} ({})", summary.name, summary.directory.path().display()));
-    let doing = if summary.state == RunState::Alive { format!("alive, {}", control_word(history.control)) } else { state_word(summary.state).into() };
+    let doing = if summary.state == RunState::Alive { control_word(history.control).to_owned() } else { state_word(summary.state).into() };
     match problem {
         None => entry("state", doing),
         Some(problem) => {
