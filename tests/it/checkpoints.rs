@@ -392,7 +392,7 @@ fn whatever_is_damaged_is_refused_by_name() {
     check_refused("model.safetensors: it has 0 bytes", |bench| fs::write(bench.path(4).join(MODEL_FILE), "").unwrap());
     check_refused("optimizer.safetensors", |bench| fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap());
     check_refused("manifest.json", |bench| fs::write(bench.path(4).join("manifest.json"), "{").unwrap());
-    check_refused("it is for step 4, which does not match its directory's name", |bench| fs::rename(bench.path(4), bench.path(6)).unwrap());
+    check_refused("it is for step 4, which does not match the name of its directory", |bench| fs::rename(bench.path(4), bench.path(6)).unwrap());
 }
 
 #[test]

@@ -431,7 +431,7 @@ fn a_run_without_a_socket_says_which_signals_it_takes() {
     EngineInfo::of_this_process(None, PROTOCOL).write(&run).unwrap();
     let pid = std::process::id();
     let error = ask(&run, RunCommand::Pause).unwrap_err();
-    assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and listens to signals only"));
+    assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and accepts signals only"));
     assert_eq!(error.hint(), format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"));
     assert!(matches!(check_reachable(&run), Err(ControlError::SignalsOnly { .. })));
     assert!(matches!(status(&run, "ctl").unwrap().problem, Some(ControlError::SignalsOnly { .. })));

@@ -241,7 +241,7 @@ fn sigusr2_puts_a_removed_socket_back() {
     fs::remove_file(&socket).unwrap();
     greet(&engine.run, "test").unwrap_err();
     engine.signal(Signal::USR2);
-    engine.hear("the engine's socket was opened again");
+    engine.hear("the engine's socket was reopened");
     greet(&engine.run, "test").unwrap();
 }
 
@@ -275,7 +275,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     let mut engine = Engine { folder, run, child };
     let lines = BufReader::new(engine.child.stdout.take().unwrap()).lines();
     let pid = engine.child.id();
-    let warned = format!("this run listens to signals only: kill -TERM {pid} stops it with a checkpoint");
+    let warned = format!("this run accepts signals only: kill -TERM {pid} stops it with a checkpoint");
     let mut lines = lines.map(Result::unwrap);
     assert!(lines.any(|line| line.contains(&warned)), "no warning");
     assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
@@ -338,7 +338,7 @@ fn a_stop_whose_checkpoint_cannot_be_saved_has_failed() {
     let failed = ask(&engine.run, RunCommand::Stop).unwrap_err();
     assert_eq!(failed.to_string(), "stop failed: no space left on device");
     let engine = Engine::start("obeys");
-    assert_eq!(ask(&engine.run, RunCommand::Stop).unwrap(), "the run has ended at step 3 with a checkpoint");
+    assert_eq!(ask(&engine.run, RunCommand::Stop).unwrap(), "stopped at step 3 with a checkpoint");
     assert!(!is_alive(&engine.run), "a stop that is done leaves no engine behind");
 }
 

@@ -80,7 +80,7 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
     }
     // The same files under another step's name.
     let (_, events) = going_on_after(|checkpoints| fs::rename(checkpoints.join("step-00000004"), checkpoints.join("step-00000006")).unwrap());
-    assert!(warnings(&events).contains("which does not match its directory's name"), "{}", warnings(&events));
+    assert!(warnings(&events).contains("which does not match the name of its directory"), "{}", warnings(&events));
 }
 
 #[test]

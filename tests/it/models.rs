@@ -303,7 +303,7 @@ fn a_configuration_beside_a_folder_of_its_name_is_found_and_its_run_does_not_go_
     assert_eq!(fs::read_dir(bench.path().join("books")).unwrap().count(), 1);
     assert!(RunDirectory::new(bench.run_dir("books")).is_run() && RunDirectory::new(bench.path().join("books-2")).is_run());
     let (code, _, stderr) = output(bench.patchtui(&["run", "books.toml", "--no-tui", "--runs-dir", ".", "--name", "books"]));
-    assert!(code == 2 && stderr.contains("is not a run directory, but not empty either"), "{stderr}");
+    assert!(code == 2 && stderr.contains("is not empty and not a run directory"), "{stderr}");
     assert_eq!(output(bench.patchtui(&["generate", "books", "--prompt", "Once", "--max-new-tokens", "3"])).0, 0);
     LoadedModel::open(&bench.run_dir("books"), &burn::tensor::Device::flex()).unwrap();
 }

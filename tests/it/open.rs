@@ -105,10 +105,10 @@ fn fails(format: &'static str, change: impl FnOnce(&RunDirectory) -> PathBuf, me
 #[test]
 fn a_path_to_nothing_valid_says_what_is_missing() {
     let list = "list all runs with: patchtui runs";
-    let copy = "restore it from a copy, or name its run, which stands for its newest valid checkpoint";
+    let copy = "restore it from a copy, or name its run to use the newest valid checkpoint";
     fails("format-2", |run| run.path().join("../papers"), "FIXTURE/books/../papers does not exist", list);
-    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint of one", list);
-    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is neither a run nor a checkpoint of one", list);
+    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint", list);
+    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is neither a run nor a checkpoint", list);
     fails(
         "format-2",
         |run| {
@@ -116,7 +116,7 @@ fn a_path_to_nothing_valid_says_what_is_missing() {
             run.path().into()
         },
         "FIXTURE/books has no checkpoint yet",
-        "go on with it until it has saved one: patchtui resume FIXTURE/books",
+        "resume it until it has saved one: patchtui resume FIXTURE/books",
     );
     fails(
         "format-2",
@@ -145,7 +145,7 @@ fn a_path_to_nothing_valid_says_what_is_missing() {
             fs::rename(checkpoint(run, 7), checkpoint(run, 8)).unwrap();
             checkpoint(run, 8)
         },
-        "checkpoint: FIXTURE/books/checkpoints/step-00000008/manifest.json: it is for step 7, which does not match its directory's name",
+        "checkpoint: FIXTURE/books/checkpoints/step-00000008/manifest.json: it is for step 7, which does not match the name of its directory",
         copy,
     );
 }
@@ -159,7 +159,7 @@ fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
             fs::rename(checkpoint(run, 7), &alone).unwrap();
             alone
         },
-        "FIXTURE/books/../step-00000007 lies outside its run, which says how it was trained",
+        "FIXTURE/books/../step-00000007 is outside its run directory, which has its configuration and tokenizer",
         "move it back into checkpoints/ of its run, or copy the whole run instead",
     );
     for format in FORMATS {

@@ -183,7 +183,7 @@ fn a_number_beyond_what_a_run_can_have_is_a_broken_line() {
 #[test]
 fn a_line_of_a_newer_program_is_refused_with_its_version() {
     let line = encode(&record(7, step(3))).unwrap().replace("\"format_version\":1", "\"format_version\":9");
-    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "format version 9 is too new: this program reads up to version 1");
+    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "format version 9 is too new: this version of patchtui reads up to 1");
 }
 
 fn run_in(folder: &Path) -> RunDirectory {

@@ -73,7 +73,7 @@ fn of_two_starts_of_one_name_one_wins_and_trains_what_was_written_down() {
         assert_eq!(codes, [0, 2], "{ended:?}");
         let loser = &ended.iter().find(|(code, _)| *code == 2).unwrap().1;
         // It came while the winner trained, or after it had ended.
-        assert!(loser.contains("is alive") || loser.contains("exists (completed)"), "{loser}");
+        assert!(loser.contains("is already running") || loser.contains("exists (completed)"), "{loser}");
         let (said, trained) = bench.seeds(&name);
         assert!(!trained.is_empty() && trained.iter().all(|seed| *seed == said), "config.toml says {said}, trained {trained:?}");
     }
@@ -125,7 +125,7 @@ fn a_run_whose_directory_is_deleted_fails_and_says_so() {
     assert_eq!(first.wait().unwrap().code(), Some(1));
     let end: Value = serde_json::from_str(&last).unwrap();
     assert_eq!((end["event"]["type"].as_str(), end["event"]["outcome"].as_str()), (Some("run_finished"), Some("failed")), "{last}");
-    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("was deleted, moved or replaced while the run was alive"), "{last}");
+    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("was deleted, moved or replaced during the run"), "{last}");
     assert!(!bench.run_dir("books").exists(), "a run that has lost its directory must not make it again");
 }
 
@@ -140,7 +140,7 @@ fn a_removed_lock_file_is_made_again_and_the_run_goes_on() {
     fs::remove_file(bench.run_dir("books").join("lock")).unwrap();
     lines.find(|line| line.contains("lock file was removed")).unwrap();
     let (code, errors) = finish(bench.endless("books").spawn().unwrap());
-    assert!(code == 2 && errors.contains("is alive"), "{errors}");
+    assert!(code == 2 && errors.contains("is already running"), "{errors}");
     assert_eq!(finish(bench.patchtui(&["ctl", "books", "stop"]).spawn().unwrap()).0, 0);
     lines.for_each(drop);
     assert_eq!(run.wait().unwrap().code(), Some(75));

@@ -122,7 +122,7 @@ fn pruning_says_what_it_would_do_then_does_it_and_leaves_a_running_run_alone() {
     let run = RunDirectory::new(bench.run_path());
     let lock = RunLock::acquire(&run).unwrap();
     let (code, _, error) = bench.patchtui(&["checkpoint", "prune", "books", "--keep", "1"]);
-    assert!(code == 2 && error.contains("is alive") && error.contains("checkpoint.keep"), "{error}");
+    assert!(code == 2 && error.contains("is already running") && error.contains("checkpoint.keep"), "{error}");
     drop(lock);
     let document = bench.document(&["checkpoint", "prune", "books", "--keep", "1", "--json"]);
     assert!(document["freed_bytes"].as_u64().unwrap() > 100, "{document}");
