@@ -101,10 +101,10 @@ fn what_cannot_be_evaluated_is_refused_with_a_hint_and_leaves_nothing() {
     let before = fs::read_dir(files.path()).unwrap().count();
     let table: [(&[&str], &str, &str); 8] = [
         (&["--tasks", "hella_swag"], "there is no task \"hella_swag\"", "did you mean hellaswag?"),
-        (&["--tasks", "piqa"], "piqa needs a folder with its documents", "--task-data"),
+        (&["--tasks", "piqa"], "piqa needs a folder of task files", "--task-data"),
         (&["--tasks", "winogrande", "--task-data", "."], ". has no file for winogrande", "dev.jsonl"),
         (&["--tasks", "mmlu", "--task-data", "."], "has no document of the subject abstract_algebra", "mmlu_anatomy"),
-        (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no examples", "--num-fewshot"),
+        (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no few-shot examples", "--num-fewshot"),
         (&["--tasks", "text:none.txt"], "none.txt: no such file", "check the path"),
         (&["--tasks", "text:own.txt", "-o", "none/samples.jsonl"], "none is not a folder", "another folder"),
         (&["--tasks", "mmlu_anatomy", "--task-data", ".", "--num-fewshot", "1"], "has no file for the dev part of mmlu_anatomy", "dev/SUBJECT_dev.csv"),

@@ -312,7 +312,7 @@ fn the_list_is_read_once_a_second_and_never_twice_at_a_time() {
     assert_eq!(app.next_wake(), Some(Duration::from_secs(1)));
     assert_eq!(app.update(Msg::Clock(Duration::from_secs(1))), [Effect::List]);
     assert_eq!(app.update(Msg::Clock(Duration::from_secs(7))), []);
-    assert!(screen(&app, 80, 24).contains("the list is 6s old: a folder is slow to answer"));
+    assert!(screen(&app, 80, 24).contains("the list is 6s old: a folder is slow to respond"));
     assert_eq!(press(&mut app, KeyCode::Down), []);
     app.update(list(runs()));
     assert!(!screen(&app, 80, 24).contains("slow"));
