@@ -1,4 +1,4 @@
-//! Token-level (K = 1) loss on the validation text: the main curve, measured the same way in every stage.
+//! Token loss (K = 1) on the validation text: the main curve, measured in the same way in every stage.
 
 use burn::tensor::Tensor;
 
@@ -16,7 +16,7 @@ use crate::engine::workers::Workers;
 pub struct Validation<'a> {
     /// The validation text.
     pub stream: &'a TokenStream,
-    /// Tokens that are read, at most.
+    /// Maximum number of tokens.
     pub max_tokens: u64,
     /// Sequences per forward pass.
     pub batch_size: usize,
@@ -24,23 +24,23 @@ pub struct Validation<'a> {
     pub context_length: usize,
 }
 
-/// A finished evaluation.
+/// A completed evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenLoss {
     /// Nats per scored token.
     pub mean: f64,
-    /// Tokens that were scored.
+    /// Tokens scored.
     pub targets: u64,
 }
 
 impl Validation<'_> {
-    /// Whole sequences of T tokens that are evaluated.
+    /// Number of complete sequences of T tokens to evaluate.
     pub fn num_sequences(&self) -> usize {
         (self.stream.len().min(self.max_tokens) / self.context_length as u64) as usize
     }
 }
 
-/// Evaluates `model` on at least one consecutive sequence; `None` if the run is to end. `progress` hears sequences done and in all.
+/// Evaluates `model` on at least one consecutive sequence; `None` if the run should end. `progress` gets sequences done and total.
 ///
 /// # Errors
 /// When the device fails, or the text cannot be read.
@@ -64,7 +64,7 @@ pub fn token_loss(
         let model = model.clone();
         let Some(loss) = workers.run(move || head::sum(token_losses(&model, &batch))) else { return Ok(None) };
         sum = sum + loss;
-        // Waits for a GPU, so that a stop never finds a whole evaluation queued there.
+        // Waits for a GPU, so that a stop never finds a whole evaluation in its queue.
         total = read(&sum)?;
         progress(end as u64, num_sequences as u64);
     }

@@ -1,4 +1,4 @@
-//! From a run directory to a trained model: prepare the text, build or restore the model, try each stage, train.
+//! From a run directory to a trained model: prepare the text, initialize or restore the model, try each stage, train.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::run::{
 };
 use crate::tasks::Suite;
 
-/// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
+/// How long a stop waits for the preparation to remove its partial files, which takes much less unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
 
 /// A run to train.
@@ -36,9 +36,9 @@ pub struct Job {
     pub config: RunConfig,
     /// The run's directory, absolute.
     pub directory: PathBuf,
-    /// Where prepared text is kept for this and other runs.
+    /// Cache of prepared text for this and other runs.
     pub cache: PathBuf,
-    /// Devices that passed their check before.
+    /// Cache of passed device checks.
     pub checks: Cache,
     /// Why this device, if the configuration did not name one.
     pub device_reason: Option<String>,
@@ -50,7 +50,7 @@ impl Job {
     }
 }
 
-/// Trains, from the newest valid checkpoint if there is one. Everything that happens is reported through `events`.
+/// Trains, starting from the newest valid checkpoint if there is one. All results are reported through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let (checkpoints, name) = (job.checkpoints(), job.config.name.clone());
     let reached = || checkpoints.newest_claimed();
@@ -58,7 +58,7 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
         Ok(Some(mut trainer)) => match guarded(trainer.is_on_cpu(), || trainer.train()) {
             Ok(outcome) => trainer.end_of_run(outcome, None),
             Err(error) => {
-                // Whatever failed: what lies on a device that is gone is not to be touched again.
+                // After any failure: tensors on a device that is gone must not be touched again.
                 if !trainer.is_on_cpu() {
                     trainer.leave_device();
                 }
@@ -70,7 +70,7 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     }
 }
 
-/// Everything before the first step; `None` if the run was told to end meanwhile.
+/// Everything before the first step; `None` if the run was told to end in the meantime.
 fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
     if let Some(deadline) = first_deadline(started, &job.config) {
@@ -82,7 +82,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     guarded(device.is_cpu, || begin_on(device.clone(), started, job, inbox, events))
 }
 
-/// As [`begin`], on a device that was found.
+/// As [`begin`], on the given device.
 pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
@@ -130,7 +130,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     })));
     report_remarks(plan, &prepared.report, events);
     if prepared.text_has_changed {
-        warn("the text has changed since this run began: the run continues with the tokens that were prepared then".to_owned());
+        warn("the text has changed since this run began: the run continues with the original tokens".to_owned());
     }
     warn_about_start(&start, &warn);
     warn_about_validation(prepared.validation.len(), &facts, &warn);
@@ -156,7 +156,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     Ok(Some(Trainer::new(equipment, inbox, start)))
 }
 
-/// Compares the device with the CPU, unless it has passed before; returns false if the run was told to end meanwhile.
+/// Compares the device with the CPU, unless a passed check is cached; returns false if the run was told to end in the meantime.
 fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &Cache, events: &EventSender) -> Result<bool, EngineError> {
     let mut progress = |done: usize, all: usize| {
         let activity = "comparing the device with the CPU".to_owned();
@@ -167,7 +167,7 @@ fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &
     report.failure().map_or(Ok(true), |failure| Err(failure.into()))
 }
 
-/// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.
+/// Prepares the tokens; `None` if the run was told to end in the meantime. Uses the cache of other runs.
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
     let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
@@ -196,7 +196,7 @@ fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option
     }
 }
 
-/// Tokens that a generator must make so that none is read twice.
+/// Number of tokens to generate so that none is read twice.
 fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
     match (config.data.source(), config.training.budget()) {
         (TextSource::Files(_), _) => Ok(0),
@@ -210,10 +210,10 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
     }
 }
 
-/// Gives all that computes in this process `threads` threads, as many as the CPU has for 0.
+/// Sets the number of compute threads of this process to `threads`, or to that of the CPU if 0.
 fn use_threads(threads: usize, events: &EventSender) {
     if rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err() {
-        let message = format!("threads = {threads} has no effect: this process already computes with {} threads", rayon::current_num_threads());
+        let message = format!("threads = {threads} has no effect: this process already has {} threads", rayon::current_num_threads());
         if threads != 0 && threads != rayon::current_num_threads() {
             events.send(RunEvent::Warning(Warning { message }));
         }
@@ -228,25 +228,25 @@ fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
 }
 
-/// Warns about what a resume cannot make good.
+/// Warns about differences that a resume cannot undo.
 fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     if start.is_inexact {
-        let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
+        let checkpoint = "the checkpoint was written by a version of patchtui with another order of floating-point sums";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
     }
     for file in &start.changed_lines {
-        warn(format!("{file} was changed after the checkpoint of step {} was saved: its lines are not what this run wrote", start.reached.step));
+        warn(format!("{file} was changed after the checkpoint at step {} was saved: it does not match what this run wrote", start.reached.step));
     }
 }
 
-/// What plan and text tell the user.
+/// The warnings and notes of plan and text.
 fn report_remarks(plan: &RunPlan, text: &PrepareReport, events: &EventSender) {
     let warnings = plan.warnings.iter().cloned().chain(text.warnings()).map(|message| RunEvent::Warning(Warning { message }));
     let notes = plan.notes.iter().chain(&text.notes).cloned().map(|message| RunEvent::Note(Note { message }));
     warnings.chain(notes).for_each(|event| events.send(event));
 }
 
-/// What to say about a wall-time limit that is shorter than the run; an attempt that resumes is meant to be one of several.
+/// The warning about a wall-time limit that is shorter than the run; not on a resume, where several attempts are intended.
 fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) -> Option<String> {
     let limit = facts.config.training.max_walltime.filter(|_| start.resumed_from.is_none())?;
     facts.plan.walltime_warning(limit.0, tokens_per_second)
@@ -255,7 +255,7 @@ fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) 
 /// Warns if the main curve will have no points.
 fn warn_about_validation(validation_tokens: u64, facts: &RunFacts, warn: &dyn Fn(String)) {
     if validation_tokens.min(facts.plan.evaluation_tokens) < facts.config.training.context_length as u64 {
-        warn("the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
+        warn("the token loss will not be measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned());
     }
 }
 
@@ -271,7 +271,7 @@ fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, event
     }
 }
 
-/// The end of an attempt that took no step; earlier ones may have.
+/// The end of an attempt that took no step; earlier attempts may have taken some.
 fn end_before_training(reached: Option<Checkpoint>, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
     let (state, manifest) = reached.map(|checkpoint| (checkpoint.state, checkpoint.manifest)).unzip();
     RunEnd {
