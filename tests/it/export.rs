@@ -225,22 +225,22 @@ fn a_directory_that_lacks_something_says_what() {
     let remove = |name: &'static str| move |exported: &Exported| fs::remove_file(exported.file(name)).unwrap();
     check(&remove("tokenizer.json"), "DIR/tokenizer.json is missing", "save a fast tokenizer there: ");
     check(&remove("config.json"), "DIR is neither a run nor a checkpoint", "list all runs with: patchtui runs");
-    let no_weights = "DIR has no weights: neither model.safetensors nor model.safetensors.index.json is there";
-    check(&remove("model.safetensors"), no_weights, "name a directory that save_pretrained has written");
+    let no_weights = "DIR has no weights: neither model.safetensors nor model.safetensors.index.json exists";
+    check(&remove("model.safetensors"), no_weights, "name a directory written by save_pretrained");
     let pickled = |exported: &Exported| fs::rename(exported.file("model.safetensors"), exported.file("pytorch_model.bin")).unwrap();
-    check(&pickled, "DIR has weights only as pytorch_model.bin, and only safetensors files are read", "convert it: ");
+    check(&pickled, "DIR has weights only as pytorch_model.bin, but only safetensors files are supported", "convert it: ");
     let dims = |exported: &Exported| weight_dims(&ModelFiles::find(&exported.path).unwrap().shape);
     let rewrite = |exported: &Exported, dims: Vec<(String, Vec<usize>)>| write_weights(&exported.file("model.safetensors"), dims, |_, _| 1.0);
     let without_norm = |exported: &Exported| rewrite(exported, dims(exported).into_iter().filter(|(name, _)| name != "model.norm.weight").collect());
-    check(&without_norm, "DIR: the tensor model.norm.weight is missing", again);
+    check(&without_norm, "DIR: tensor model.norm.weight is missing", again);
     let with_bias = |exported: &Exported| rewrite(exported, dims(exported).into_iter().chain([("lm_head.bias".into(), vec![256])]).collect());
-    check(&with_bias, "DIR: there is a tensor lm_head.bias, which the network of config.json does not have", again);
+    check(&with_bias, "DIR: unexpected tensor lm_head.bias: the network of config.json does not have it", again);
     let wider = |exported: &Exported| exported.edit("config.json", |config| config["intermediate_size"] = 24.into());
     check(&wider, "DIR/model.safetensors: model.layers.0.mlp.gate_proj.weight has shape [16, 8] instead of [24, 8]", again);
     let fewer_rows = |exported: &Exported| exported.edit("config.json", |config| config["vocab_size"] = 255.into());
-    check(&fewer_rows, "DIR/tokenizer.json: it has ids up to 255, but vocab_size is 255", "use the tokenizer that the model was trained with");
+    check(&fewer_rows, "DIR/tokenizer.json: it has ids up to 255, but vocab_size is 255", "use the tokenizer of the model");
     let other = |exported: &Exported| exported.edit("config.json", |config| config["model_type"] = "gpt2".into());
-    check(&other, "DIR/config.json: model_type = \"gpt2\" is not supported, only \"llama\"", "models of the LLaMA architecture can be used");
+    check(&other, "DIR/config.json: model_type = \"gpt2\" is not supported, only \"llama\"", "only LLaMA models are supported");
     let no_json = |exported: &Exported| fs::write(exported.file("tokenizer_config.json"), "[").unwrap();
     let message = "tokenizer \"DIR/tokenizer.json\" cannot be used: tokenizer_config.json beside it is not a JSON object: invalid type: sequence, expected a map at line 1 column 0";
     check(&no_json, message, "");
@@ -279,8 +279,8 @@ fn hostile_headers_are_refused_before_anything_is_believed() {
     check(&replace("[0,8192]", "[8192,0]"), "model.embed_tokens.weight claims the bytes from 8192 to 0, but the next free byte is 0");
     check(&replace("[8192,8224]", "[8184,8216]"), "model.layers.0.input_layernorm.weight claims the bytes from 8184 to 8216, but the next free byte is 8192");
     check(&replace("[256,8]", "[4294967296,4294967296,8]"), "model.embed_tokens.weight is F32 [4294967296, 4294967296, 8], which does not fill its 8192 bytes");
-    check(&replace("\"F32\"", "\"I8\""), "model.embed_tokens.weight is I8, and only F32, BF16 and F16 are read");
-    check(&replace("\"F32\"", "\"F8_E4M3\""), "model.embed_tokens.weight is F8_E4M3, and only F32, BF16 and F16 are read");
+    check(&replace("\"F32\"", "\"I8\""), "model.embed_tokens.weight is I8, but only F32, BF16 and F16 are supported");
+    check(&replace("\"F32\"", "\"F8_E4M3\""), "model.embed_tokens.weight is F8_E4M3, but only F32, BF16 and F16 are supported");
     check(
         &replace(table, "\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[256,8],\"data_offsets\":[0,8192]}"),
         "its header cannot be used: two tensors are named model.norm.weight",

@@ -197,7 +197,7 @@ fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
             fs::remove_file(run.config()).unwrap();
             run.path().into()
         },
-        "FIXTURE/books/config.toml is missing, which says how the network was trained",
+        "FIXTURE/books/config.toml is missing: it is the configuration that the model was trained with",
         "restore the run's config.toml from a copy",
     );
 }
@@ -210,7 +210,7 @@ fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
         run.path().to_owned()
     };
     let restore = "restore the run's plan.json from a copy";
-    fails("format-1", remove, "FIXTURE/books/plan.json does not say the sizes of the network: No such file or directory (os error 2)", restore);
+    fails("format-1", remove, "FIXTURE/books/plan.json does not contain the sizes of the network: No such file or directory (os error 2)", restore);
     let newer = Fixture::copy("format-2");
     assert_eq!(step_of(&remove(&newer.run())), 7);
     let replace = |from: &'static str, to: &'static str| {
@@ -222,7 +222,7 @@ fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
         }
     };
     let unknown = replace("\"vocab_size\": 256", "\"vocab_size\": 0");
-    fails("format-1", unknown, "FIXTURE/books/plan.json does not say the sizes of the network: it has no \"model\"", restore);
+    fails("format-1", unknown, "FIXTURE/books/plan.json does not contain the sizes of the network: it has no \"model\"", restore);
     fails(
         "format-1",
         replace("\"num_hidden_layers\": 1", "\"num_hidden_layers\": 0"),

@@ -191,7 +191,7 @@ fn bf16_on_the_cpu_is_refused_with_its_reason() {
     for command in [&["plan", "demo"][..], &["run", "demo", "--no-tui"][..]] {
         let (code, out, errors) = patchtui(folder.path(), None, &[command, &["--device", "cpu", "--set", "training.precision=bf16"]].concat());
         assert_eq!((code, out.as_str()), (2, ""), "{errors}");
-        assert!(errors.contains("\"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32"), "{errors}");
+        assert!(errors.contains("\"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32"), "{errors}");
         let hint = if cfg!(feature = "cuda") {
             "hint: use training.precision = \"f32\", or --device cuda\n"
         } else {

@@ -141,7 +141,7 @@ fn regression_20_a_text_that_changed_without_a_trace_is_prepared_anew_but_not_fo
     File::options().write(true).open(stopped.text()).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
     let (end, warnings) = stopped.resume(&[]);
     assert_eq!(end.outcome, Outcome::Completed);
-    assert_eq!(warnings, ["the text has changed since this run began: the run continues with the tokens that were prepared then"]);
+    assert_eq!(warnings, ["the text has changed since this run began: the run continues with the original tokens"]);
     assert!(final_bytes(&stopped.run()) == expected, "the resumed run read another text");
     let other = stopped.folder.path().join("other");
     train(stopped.config(&[]), &other, |_| None);
@@ -268,7 +268,7 @@ fn a_fork_that_does_not_fit_says_what_does_not() {
     train_run(&[], &whole);
     let from = fork_from(&whole, 6);
     let cases = [
-        ("model.hidden_size=64", "the checkpoint has another model than this configuration"),
+        ("model.hidden_size=64", "model of the checkpoint differs from this configuration"),
         ("training.tokens=2048", "the checkpoint is at step 6, and the plan ends at step 4"),
         ("training.tokens_per_step=256", "the checkpoint has read 3072 tokens by step 6, but this plan reads 1536"),
     ];

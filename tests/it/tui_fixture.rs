@@ -91,7 +91,7 @@ impl Story {
             device: "cpu (AVX-512)".into(),
             threads: 2,
             resumed_from: None,
-            decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "moments and Adam's count are reset at the switch")],
+            decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "optimizer state reset at the switch")],
             plan: (&plan()).into(),
         };
         Self { records: Vec::new(), header }
