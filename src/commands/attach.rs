@@ -44,7 +44,7 @@ pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
     }
 }
 
-/// Runs the screen that `opening` makes, in a runtime of its own, until the user detaches.
+/// Runs the screen that `opening` makes, in its own runtime, until the user detaches.
 pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exit = runtime.block_on(async { tui::run(opening(), TuiOptions::new()).await });

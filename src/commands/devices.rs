@@ -1,4 +1,4 @@
-//! Probes devices in a process of its own, since a broken driver can hang or kill its caller.
+//! Probes devices in a separate process, since a broken driver can hang or kill its caller.
 //!
 //! Returns names and descriptions. A build without GPU support starts no process. Start at [`Probe::of_this_machine`] for the
 //! list of devices, and at [`Probe::choose`] for the one that a run uses.

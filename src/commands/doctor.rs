@@ -247,7 +247,7 @@ mod with_engine {
         }
     }
 
-    /// Why the device does not exist; the drivers were probed before, in a process of their own.
+    /// Why the device does not exist; the drivers were probed before, in a separate process.
     fn find_device_unless_auto(choice: DeviceChoice) -> Option<Advice> {
         let named = Some(choice).filter(|choice| *choice != DeviceChoice::Auto)?;
         find_device(named).err().map(|error| Advice { message: error.to_string(), hint: error.hint() })

@@ -1,4 +1,4 @@
-//! The JSON of `patchtui plan --json`: a format of its own, which stays stable while the planner changes.
+//! The JSON of `patchtui plan --json`: a separate format, which stays stable while the planner changes.
 //!
 //! Keys are only ever added. Start at [`PlanDocument`].
 

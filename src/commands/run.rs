@@ -81,7 +81,7 @@ pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>
     go_on(claimed, config, foreground)
 }
 
-/// Prepares a claimed directory and starts an engine for it in a process of its own; returns when the engine answers.
+/// Prepares a claimed directory and starts an engine for it in a separate process; returns when the engine answers.
 ///
 /// Also returns warnings for the user.
 ///

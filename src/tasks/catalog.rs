@@ -98,7 +98,7 @@ impl fmt::Display for Task {
 pub struct Selection {
     /// Each task once, in the order of the names.
     pub tasks: Vec<Task>,
-    /// Groups of tasks with a result of their own, a parent group after its parts.
+    /// Groups of tasks with their own results, a parent group after its parts.
     pub groups: Vec<&'static Group>,
 }
 

@@ -1,4 +1,4 @@
-//! Configurations: layers, messages, round trips, and the files that ship with the program.
+//! Configurations: layers, messages, round trips, and the built-in files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use patchtui::plan::{Corpus, RunPlan};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-/// The least that a file has to say.
+/// The minimal content of a file.
 const LEAST: &str = "data.generator = \"grammar\"\ntraining.tokens = \"3M\"\n";
 
-/// Enough text for every configuration here, a large vocabulary included.
+/// Enough text for every configuration here, including a large vocabulary.
 const CORPUS: Corpus = Corpus { tokenizer_vocab_size: 32_000, train_tokens: Some(1_000_000_000_000), entropy_rate: None, device_is_cpu: true };
 
 fn load(source: &str, sets: &[&str], current_dir: &Path) -> Result<LoadedConfig, ConfigError> {
@@ -37,7 +37,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// Loads `a.toml`, whose text is `text`.
+/// Loads `a.toml` with the content `text`.
 fn load_text(text: &str, sets: &[&str]) -> Result<LoadedConfig, ConfigError> {
     let folder = folder(&[("a.toml", text)]);
     load("a.toml", sets, folder.path())
@@ -164,7 +164,7 @@ fn values_of_set_are_toml_or_else_text() {
     assert_eq!(demo(&["model={hidden_size=64, num_attention_heads=2}"]).unwrap().config.model.hidden_size, 64);
 }
 
-/// A file that says something about every kind of key.
+/// A file that sets every kind of key.
 const WRITTEN: &str = "name = \"own\"\nextends = \"demo\"\nseed = 9\n[data]\nfiles = [\"x.txt\"]\nvalidation_files = [\"v.txt\"]\n[training]\nsteps = 7\nmax_walltime = \"2h\"\n\
     [optimizer]\nlearning_rate = 0.5\nbetas = [0.5, 0.5]\n[schedule]\nwarmup_steps = 2000\n[model]\npreset = \"paper-370m\"\nhidden_size = 64\nnum_attention_heads = 2\nnum_key_value_heads = 1\n\
     [[stages]]\npatch_size = 8\n";
@@ -172,7 +172,7 @@ const WRITTEN: &str = "name = \"own\"\nextends = \"demo\"\nseed = 9\n[data]\nfil
 #[test]
 fn default_takes_a_key_back_to_its_default() {
     let of = |sets: &[&str]| load_text(WRITTEN, sets).unwrap_or_else(|error| panic!("{sets:?}: {error}"));
-    // The set, a key that it is about, its value, and where that comes from.
+    // The --set, a key that it concerns, its value, and its origin.
     let table: [(&str, &str, &str, &str); 14] = [
         ("seed=default", "seed", "1", "default"),
         ("seed = default", "seed", "1", "default"),
@@ -243,7 +243,7 @@ fn files_may_begin_with_a_mark_and_have_long_line_ends() {
     assert_eq!(loaded.origins["training.steps"], Origin::File { path: "a.toml".into(), line: 3 });
 }
 
-/// Text of `a.toml` behind [`LEAST`] (two lines), the message, and the hint.
+/// Text of `a.toml` after [`LEAST`] (two lines), the message, and the hint.
 const INVALID: &[(&str, &str, &str)] = &[
     ("\nseeed = 1", "a.toml:4: unknown key \"seeed\"", "did you mean \"seed\"?"),
     ("[model]\nhidden = 3\nhiden_size = 3", "a.toml:4: unknown key \"model.hidden\"", "did you mean \"model.hidden_size\"?"),
@@ -535,7 +535,7 @@ fn changes_of_speed_and_looks_are_the_same_run() {
         "stages=[{patch_size=4,share=\"2/3\",micro_batch_size=2},{patch_size=1}]",
     ];
     for set in same {
-        // Where files are not the point, they stay the same.
+        // Keys with paths keep their values here.
         let sets = if set.starts_with("data.files") { vec![set] } else { vec!["data.files=a.txt", set] };
         let new = demo(&sets).unwrap().config;
         assert_ne!(new, old, "{set} changes something");
@@ -549,7 +549,7 @@ fn every_word_and_every_example_of_the_table_is_accepted() {
         let words: &[&str] = if let ValueKind::Word(words) = key.kind { words } else { &[] };
         for value in words.iter().copied().chain(key.example) {
             let set = format!("{}={value}", key.path);
-            // A single key of the sizes may not fit the others, and weights may not be there, but the key must be read.
+            // A single size may not fit the others, and weights may be missing, but the key must be parsed.
             match demo(&[&set]) {
                 Ok(_) | Err(ConfigError::HeadSize { .. } | ConfigError::KeyValueHeads { .. } | ConfigError::InitFrom { .. }) => {}
                 Err(error) => panic!("{set}: {error}"),
@@ -585,7 +585,7 @@ fn extreme_values_are_refused_without_a_panic() {
     assert_eq!(error, patchtui::plan::PlanError::BudgetTooLarge);
 }
 
-/// Settings that people choose, each from a range of values.
+/// Settings as people choose them, each from a range of values.
 fn any_sets() -> impl Strategy<Value = Vec<String>> {
     let positive = 1e-12_f64..1e3;
     let budget = prop_oneof![
@@ -653,7 +653,7 @@ proptest! {
     }
 }
 
-/// Reads each text of `table`; `None` stands for a refusal.
+/// Parses each text of `table`; `None` means that it is refused.
 fn check_values<T: std::str::FromStr, U: PartialEq + std::fmt::Debug>(table: &[(&str, Option<U>)], get: impl Fn(T) -> U) {
     for (text, expected) in table {
         assert_eq!(text.parse::<T>().ok().map(&get), *expected, "{text:?}");
@@ -695,7 +695,7 @@ fn values_are_read_exactly_or_refused() {
     for text in ["auto", "cpu", "wgpu", "wgpu:3", "cuda", "cuda:0"] {
         assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), text);
     }
-    // The word of older configurations.
+    // The word in older configurations.
     for (text, shown) in [("vulkan", "wgpu"), ("vulkan:3", "wgpu:3")] {
         assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), shown);
     }

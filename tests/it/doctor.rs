@@ -1,4 +1,4 @@
-//! `patchtui doctor`: a real process on this machine, and on machines that are worse.
+//! `patchtui doctor`: a real process on this machine, and simulated findings of worse machines.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Every error of the layers below the engine, built and printed: what it says, and that its hint can be typed.
+//! Every error of the layers below the engine, built and printed: its message, and that its hint can be typed.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may fail as loudly as the tests")]
 
@@ -12,7 +12,7 @@ use patchtui::config::{ConfigError, KEYS, Origin};
 use patchtui::data::{BadRecord, DataError, TextFault};
 use patchtui::plan::PlanError;
 
-/// What an error says, and what its hint says.
+/// Message and hint of an error.
 type Row = (String, String, &'static str, &'static str);
 
 /// Files that hints name as examples; they are not keys.
@@ -92,7 +92,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
     ]
 }
 
-/// The place of a variant in the type: a new one must be added here, and then to the table.
+/// The index of a variant in its type: a new variant must be added here, and then to the table.
 fn number_of_config_error(error: &ConfigError) -> usize {
     match error {
         ConfigError::NotFound { .. } => 0,
@@ -186,7 +186,7 @@ fn number_of_plan_error(error: &PlanError) -> usize {
     }
 }
 
-/// Errors about files that are read.
+/// Errors about reading files.
 fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     let path = || PathBuf::from("/d/a b.txt");
     let bad = BadRecord { path: "/d/a.jsonl".into(), record: 2, is_line: true, reason: "no field \"text\"".into() };
@@ -262,7 +262,7 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     ]
 }
 
-/// Errors about tokenizers and about what is written.
+/// Errors about tokenizers and about writing files.
 fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
     let tokenizer_hint = "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json";
     vec![
@@ -343,12 +343,12 @@ fn number_of_data_error(error: &DataError) -> usize {
     }
 }
 
-/// Checks that the numbers of a table's variants are all there are.
+/// Checks that the table has all variants.
 fn check_complete(numbers: impl Iterator<Item = usize>, count: usize) {
     assert_eq!(numbers.collect::<BTreeSet<_>>(), (0..count).collect());
 }
 
-/// Words that look like keys, and flags, in a hint.
+/// Words in a hint that look like keys, and flags.
 fn check_typeable(hint: &str) {
     let flags: BTreeSet<String> = all_flags(&Cli::command());
     for word in hint.split([' ', '\'', '"', '(', ')', ',', ';', ':', '?']) {

@@ -1,4 +1,4 @@
-//! Models out to Hugging Face's format and back in: the same weights, the same ids, and an error for whatever cannot be used.
+//! Export to the Hugging Face format and import from it: the same weights, the same ids, and an error for everything unusable.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::formats::Fixture;
 use crate::resume::{TINY, tiny_config, train};
 
-/// A model of plain bytes, exported.
+/// An exported model of plain bytes.
 struct Exported {
     fixture: Fixture,
     path: PathBuf,
@@ -53,7 +53,7 @@ impl Exported {
         fs::write(self.file(name), value.to_string()).unwrap();
     }
 
-    /// The message and the hint of what opening it gives, with `DIR` for its path.
+    /// Message and hint of opening it, with `DIR` for its path.
     fn complaint(&self) -> (String, String) {
         let error = LoadedModel::open(&self.path, &Device::flex()).unwrap_err();
         let relative = |text: String| text.replace(self.path.to_str().unwrap(), "DIR");
@@ -70,7 +70,7 @@ fn open(path: &Path) -> LoadedModel {
     LoadedModel::open(path, &Device::flex()).unwrap()
 }
 
-/// Writes weights of `shape` as one file; `value` gives the numbers of each tensor by its name.
+/// Writes weights of `shape` as one file; `value` returns the numbers of each tensor by name.
 fn write_weights(path: &Path, dims: Vec<(String, Vec<usize>)>, value: impl Fn(&str, usize) -> f32) {
     let tensor = |(name, dims): (String, Vec<usize>)| {
         let numbers: Vec<f32> = (0..dims.iter().product()).map(|idx| value(&name, idx)).collect();
@@ -95,7 +95,7 @@ fn what_is_exported_opens_with_the_same_weights_bit_for_bit() {
             assert_eq!(index["metadata"]["total_size"], 4 * run.files.shape.num_parameters());
             assert_eq!(index["weight_map"].as_object().unwrap().len(), weight_dims(&run.files.shape).len());
         }
-        // Nothing else is left beside it.
+        // Nothing else remains next to it.
         let beside: Vec<_> = fs::read_dir(exported.path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(beside.iter().all(|name| !name.to_string_lossy().contains("tmp")), "{beside:?}");
     }
@@ -246,7 +246,7 @@ fn a_directory_that_lacks_something_says_what() {
     check(&no_json, message, "");
 }
 
-/// Rewrites the header of the weights; the numbers stay as they are.
+/// Rewrites the header of the weights; the numbers are unchanged.
 fn with_header(exported: &Exported, change: impl FnOnce(String) -> String) {
     let path = exported.file("model.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -421,14 +421,14 @@ fn an_export_that_is_refused_leaves_nothing() {
     let wider = |model: &mut ModelFiles| model.shape.intermediate_size += 1;
     assert!(matches!(attempt(&wider, &request(&out)), Err(ExportError::Open(_))));
     assert_eq!(names(), ["full"]);
-    // A directory that is empty is as good as none; a model of patches says so.
+    // An empty directory is accepted; a model in its patch stage is reported.
     fs::create_dir(&out).unwrap();
     attempt(&patches, &ExportRequest { allow_patch_stage: true, ..request(&out) }).unwrap();
     assert_eq!(open(&out).files.patch_size, PatchSize::new(4).unwrap());
     let finished = folder.join("finished");
     attempt(&keep, &request(&finished)).unwrap();
     assert!(!fs::read_to_string(finished.join("config.json")).unwrap().contains("patch_size"));
-    // Too large for the format.
+    // Out of range of the format.
     let shape = ModelFiles::find(&finished).unwrap().shape;
     write_weights(&finished.join("model.safetensors"), weight_dims(&shape), |name, idx| if name == "model.norm.weight" && idx == 3 { 7e4 } else { 1.0 });
     let half = folder.join("half");
@@ -461,7 +461,7 @@ fn a_run_from_exported_weights_is_the_run_from_the_same_weights_in_memory() {
     let error = export(&ModelFiles::find(&begin).unwrap(), &request(&at("weights"))).unwrap_err();
     assert!(matches!(error, ExportError::PatchStage { .. }), "{error}");
     export(&ModelFiles::find(&begin).unwrap(), &ExportRequest { allow_patch_stage: true, ..request(&at("weights")) }).unwrap();
-    // Another seed for the weights would be another run: only the order of the data follows from it here.
+    // Another seed of the weights would be another run: only the data order depends on it here.
     for (name, from) in [("second", &begin), ("third", &at("weights"))] {
         let set = format!("model.init_from={}", from.display());
         let config = tiny_config(&[&set]);
@@ -473,7 +473,7 @@ fn a_run_from_exported_weights_is_the_run_from_the_same_weights_in_memory() {
         let decision = &header.decisions.last().unwrap();
         assert!(decision.label == "start" && decision.text.starts_with(&format!("the trained weights of {} (blake3 ", from.display())), "{decision:?}");
         if name == "third" {
-            // The weights are in the first checkpoint: a run that goes on needs the directory no more.
+            // The weights are in the first checkpoint: a resumed run does not need the directory any more.
             fs::remove_dir_all(at("weights")).unwrap();
             let (end, more) = train(config, &at(name), |_| None);
             assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
@@ -553,7 +553,7 @@ fn a_run_can_be_named_as_initial_weights() {
     let set = format!("model.init_from={}", fixture.run().path().display());
     let sets: Vec<String> = TINY.iter().filter(|set| !set.starts_with("model.")).map(ToString::to_string).chain([set]).collect();
     let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") });
-    // The demo names its own tokenizer, which has more tokens than the weights have rows; the plan refuses that.
+    // The demo names its own tokenizer, whose vocabulary is larger than that of the weights; the plan refuses that.
     let config = config.unwrap().config;
     assert_eq!((config.model.vocab_size, config.model.hidden_size, config.data.tokenizer.as_str()), (Some(256), 8, "demo"));
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `patchtui generate` as people and scripts use it.
+//! `patchtui generate`, as used by people and scripts.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::program::{Bench, output};
 use crate::resume::TINY;
 
-/// A folder with the finished run `tiny`.
+/// A folder with the completed run `tiny`.
 fn trained() -> Bench {
     let bench = Bench::new();
     let mut command = bench.patchtui(&["run", "demo", "--name", "tiny", "--no-tui"]);
@@ -49,7 +49,7 @@ fn a_prompt_comes_from_the_command_line_a_file_or_the_standard_input() {
     fs::write(bench.path().join("prompts.txt"), "Once upon\n").unwrap();
     assert_eq!(text(generate(&bench, &["--prompt-file", "prompts.txt"])), expected);
     assert_eq!(with_input(generate(&bench, &["--prompt-file", "-"]), "Once upon\n\n"), expected);
-    // A checkpoint and an export are the same model.
+    // A checkpoint and its export are the same model.
     let checkpoints = fs::read_dir(bench.run_dir("tiny").join("checkpoints")).unwrap();
     let newest = checkpoints.map(|entry| entry.unwrap().path()).max().unwrap();
     assert!(bench.patchtui(&["export", "tiny", "--to", "hf"]).stderr(Stdio::null()).status().unwrap().success());
@@ -102,7 +102,7 @@ fn sampling_follows_its_seed() {
 #[test]
 fn a_text_that_outgrows_the_context_says_so() {
     let bench = trained();
-    // The context of this run is 16 positions.
+    // The context length of this run is 16 positions.
     let (code, _, stderr) = output(generate(&bench, &["--prompt", "one two three"]));
     assert_eq!(code, 0);
     assert_eq!(stderr, "warning: context window (16 tokens) exceeded; oldest tokens dropped\n");

@@ -1,4 +1,4 @@
-//! What a path opens as a model, and what it says if it does not.
+//! Which paths open as a model, and the errors for those that do not.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -38,7 +38,7 @@ fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itse
         assert_eq!((loaded.files.tokenizer.choice(), loaded.files.context_length, loaded.files.add_bos), ("bytes", 16, true), "{format}");
         assert_eq!(loaded.files.origin.run(), Some(&run), "{format}");
         assert_eq!(step_of(&checkpoint(&run, 6)), 6, "{format}");
-        // What is written first is newest, as long as it is valid.
+        // Newest by write order, as long as it is valid.
         let model = checkpoint(&run, 7).join(MODEL_FILE);
         let mut bytes = fs::read(&model).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
@@ -91,7 +91,7 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
     assert_eq!(samples, 2);
 }
 
-/// Changes a run of `format`, and opens what `change` returns. `FIXTURE` stands for the folder of the run.
+/// Changes a run of `format`, and opens what `change` returns. `FIXTURE` is a placeholder for the folder of the run.
 fn fails(format: &'static str, change: impl FnOnce(&RunDirectory) -> PathBuf, message: &str, hint: &str) {
     let fixture = Fixture::copy(format);
     let run = fixture.run();
@@ -202,7 +202,7 @@ fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
     );
 }
 
-/// The first format has the sizes of the network in the run's plan only.
+/// In the first format, only the run's plan has the sizes of the network.
 #[test]
 fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
     let remove = |run: &RunDirectory| {

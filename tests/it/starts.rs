@@ -1,4 +1,4 @@
-//! Starting: of two starts of one name one wins, and what it trains is what was written down; a run that loses its directory ends.
+//! Starting: of two starts of one name one wins, and it trains what it has written down; a run that loses its directory ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -45,7 +45,7 @@ impl Bench {
         command
     }
 
-    /// The seed that a run's configuration says, and the seeds that its checkpoints were trained with.
+    /// The seed in a run's configuration, and the seeds of its checkpoints.
     fn seeds(&self, name: &str) -> (u64, Vec<u64>) {
         let config = fs::read_to_string(self.run_dir(name).join("config.toml")).unwrap();
         let said = config.lines().find_map(|line| line.strip_prefix("seed = ")).unwrap().parse().unwrap();
@@ -72,7 +72,7 @@ fn of_two_starts_of_one_name_one_wins_and_trains_what_was_written_down() {
         codes.sort_unstable();
         assert_eq!(codes, [0, 2], "{ended:?}");
         let loser = &ended.iter().find(|(code, _)| *code == 2).unwrap().1;
-        // It came while the winner trained, or after it had ended.
+        // It started while the winner was training, or after it had ended.
         assert!(loser.contains("is already running") || loser.contains("exists (completed)"), "{loser}");
         let (said, trained) = bench.seeds(&name);
         assert!(!trained.is_empty() && trained.iter().all(|seed| *seed == said), "config.toml says {said}, trained {trained:?}");
@@ -89,7 +89,7 @@ fn two_resumes_of_one_run_go_on_once() {
     child.wait().unwrap();
     let resume = || bench.tiny(&["--resume"]).spawn().unwrap();
     let ended = [resume(), resume()].map(finish);
-    // The second may come after the first has completed the run: then there is nothing to do.
+    // The second may start after the first has completed the run: then there is nothing to do.
     assert!(ended.iter().any(|(code, _)| *code == 0) && ended.iter().all(|(code, _)| matches!(code, 0 | 2)), "{ended:?}");
     let metrics = fs::read_to_string(bench.run_dir("demo").join("metrics.jsonl")).unwrap();
     let attempts: Vec<u64> = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["attempt"].as_u64().unwrap()).collect();
@@ -102,7 +102,7 @@ fn a_start_that_is_refused_leaves_nothing_behind() {
     let (code, errors) = finish(bench.tiny(&["--set", "data.files=[\"absent.txt\"]"]).spawn().unwrap());
     assert_eq!(code, 2, "{errors}");
     assert!(!bench.0.path().join("runs").exists());
-    // A run that was there keeps what it has.
+    // An existing run keeps its files.
     assert_eq!(finish(bench.tiny(&[]).spawn().unwrap()).0, 0);
     let (code, errors) = finish(bench.tiny(&["--name", "demo"]).spawn().unwrap());
     assert!(code == 2 && errors.contains("exists (completed)"), "{errors}");
@@ -179,7 +179,7 @@ fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
         let run = bench.run_dir("demo").join(file);
         let kept = fs::read(&run).ok();
         put_pipe(&run);
-        // Whatever they answer, they answer.
+        // Any answer is accepted, but there must be one.
         for arguments in [&["runs"][..], &["ctl", "demo", "status"], &["run", "demo", "--no-tui", "--resume"], &["resume", "demo", "--no-tui"]] {
             let (code, errors) = finish(bench.patchtui(arguments).spawn().unwrap());
             assert!((0..=2).contains(&code) && !errors.contains("panicked"), "{file} {arguments:?}: {code} {errors}");

@@ -1,4 +1,4 @@
-//! `checkpoint ls|verify|prune` and `runs rm`, as a person or a script meets them.
+//! `checkpoint ls|verify|prune` and `runs rm`, as used by people and scripts.
 
 use std::fs;
 use std::path::{Path, PathBuf};

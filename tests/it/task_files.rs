@@ -1,4 +1,4 @@
-//! The forms in which task files are read, and what is said about broken ones.
+//! The supported formats of task files, and the errors for broken ones.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn load_files(name: &str, files: &[(&str, &str)]) -> Result<Vec<Question>, TaskE
     try_load(Some(folder.path()), name, LoadOptions::default())
 }
 
-/// The one question in `files` has these choices, or contexts, and this answer.
+/// The only question in `files` has these choices, or contexts, and this answer.
 fn reads(name: &str, files: &[(&str, &str)], choices: &[&str], gold: usize) {
     let questions = load_files(name, files).unwrap_or_else(|error| panic!("{name} {files:?}: {error}"));
     let (Prompt::Continuations { choices: found, .. } | Prompt::Contexts { contexts: found, .. }) = &questions[0].prompt;
@@ -77,7 +77,7 @@ fn a_limit_is_the_number_of_documents_of_each_task() {
     assert_eq!(counts.iter().map(|task| (task.documents.len(), task.num_available)).collect::<Vec<_>>(), [(2, 3), (1, 1)]);
 }
 
-/// The error that `files` give, without the folder.
+/// The error of `files`, without the folder.
 fn error(name: &str, files: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), files);
@@ -144,7 +144,7 @@ fn a_broken_record_is_named_with_its_line_and_field() {
 #[test]
 fn a_file_that_is_missing_or_not_alone_is_said() {
     assert_eq!(error("piqa", &[("other/valid.jsonl", "")]), "FOLDER has no file for piqa");
-    // A name that says nothing counts only in a folder of the task's name.
+    // A generic name counts only in a folder of the task's name.
     assert_eq!(error("piqa", &[("valid.jsonl", "")]), "FOLDER has no file for piqa");
     assert_eq!(error("mmlu_anatomy", &[("x", "")]), "FOLDER has no file for the test part of mmlu_anatomy");
     let several = [("my_hellaswag_val.jsonl", ""), ("hellaswag_val_1000.jsonl", "")];
@@ -162,7 +162,7 @@ fn a_file_that_is_missing_or_not_alone_is_said() {
     assert_eq!((text.to_string(), text.is_user_error()), ("/nowhere/a.txt: no such file".into(), true));
 }
 
-/// Must not be asked.
+/// Must not be called.
 struct Nobody;
 
 impl patchtui::tasks::Score for Nobody {

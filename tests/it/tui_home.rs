@@ -1,4 +1,4 @@
-//! The list of runs: what it shows at every size, and what its keys do.
+//! The list of runs: its contents at every size, and its keys.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn summary(name: &str, state: RunState, step: u64, steps: Option<u64>, minutes_a
     }
 }
 
-/// One run in every state, and names as they should not be.
+/// A run in every state, and malformed names.
 fn runs() -> Vec<RunSummary> {
     vec![
         summary("demo-2", RunState::Alive, 1240, Some(2000), 0),
@@ -230,7 +230,7 @@ fn enter_attaches_to_what_is_alive_and_views_the_rest_and_q_leads_back() {
     assert_eq!(home(&mut app).theme.markers, Markers::Ascii);
     press(&mut app, KeyCode::End);
     assert_eq!(press(&mut app, KeyCode::Enter), [Effect::Listen(directory("empty"), Access::Read)]);
-    // Esc closes what is open first.
+    // Esc first closes the open overlay.
     press(&mut app, KeyCode::Char('i'));
     assert_eq!(press(&mut app, KeyCode::Esc), []);
     assert_eq!(press(&mut app, KeyCode::Esc), [Effect::Unlisten]);
@@ -296,7 +296,7 @@ fn pasted_text_starts_nothing() {
     app.update(Msg::Clock(PAUSE));
     assert!(screen(&app, 80, 24).contains("Enter start"));
     press(&mut app, KeyCode::Esc);
-    // Text that is pasted into the open line may end with its Enter.
+    // Text pasted into the open line may end with Enter.
     press(&mut app, KeyCode::Char('n'));
     app.update(Msg::Clock(Duration::from_millis(500)));
     assert_eq!(paste(&mut app, "books.toml\n"), [Effect::Start("books.toml".into())]);

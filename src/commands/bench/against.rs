@@ -225,7 +225,7 @@ impl<'a> Contestants<'a> {
         Request::new(&self.planned.config, &self.planned.plan, idxs, computing)
     }
 
-    /// Measures one stage or all in a process of its own; keeps its input in `keep_input`.
+    /// Measures one stage or all in a separate process; keeps its input in `keep_input`.
     fn our_turn(&self, stage: Option<usize>, keep_input: Option<&Path>) -> Result<TrainDocument, CommandError> {
         let program = env::current_exe().map_err(|error| CommandError::failed(format!("cannot find the patchtui executable: {error}"), "start it by its full path"))?;
         let steps = self.planned.steps;

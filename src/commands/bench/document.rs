@@ -1,4 +1,4 @@
-//! The JSON of `patchtui bench train --json`, a format of its own. Keys are only ever added. Start at [`TrainDocument`].
+//! The JSON of `patchtui bench train --json`, a separate format. Keys are only ever added. Start at [`TrainDocument`].
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ pub(super) struct Splitter {
     max_words: u64,
     max_bytes: usize,
     min_bytes: usize,
-    /// Bytes before and after a cut that both pieces hold; with 0 each piece is a document of its own.
+    /// Bytes before and after a cut that both pieces hold; with 0 each piece is a separate document.
     reach: usize,
     /// Text from the start of the next piece on.
     buffer: String,

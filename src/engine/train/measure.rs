@@ -101,7 +101,7 @@ impl Measuring {
     /// Makes the measurements that are due, or all of them if `always`: at the start and at the end of a stage. Those that an earlier
     /// attempt has made of this step are not repeated.
     ///
-    /// Returns whether none of them was left out because the run is to end.
+    /// Returns whether none of them was skipped because the run should end.
     pub(super) fn measure_due(&mut self, model: &LlamaForCausalLM, place: Place, always: bool) -> Result<bool, EngineError> {
         let cadences = &self.facts.plan.cadences;
         let is_due = |every: Option<u64>| every.is_some_and(|every| always || place.step.is_multiple_of(every));

@@ -62,7 +62,7 @@ impl CheckpointError {
         Self::Damaged { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// What to type next; `RUN` stands for the run's name.
+    /// What to type next; `RUN` is a placeholder for the run's name.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
