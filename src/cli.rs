@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Patch-level LLM pre-training in the terminal: launch, watch, steer and resume runs.
 ///
 /// The model first reads patches of K averaged tokens and predicts the next patch, then continues token by token (arXiv
-/// 2407.12665): about half the compute for a comparable model. `patchtui run demo` shows it in three minutes; `patchtui`
+/// 2407.12665), at about half the compute on the same tokens. `patchtui run demo` shows it in three minutes; `patchtui`
 /// without arguments opens the list of runs.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
@@ -51,6 +51,8 @@ pub enum Command {
     /// Evaluate a model on tasks and texts, with the same scores as lm-eval.
     Eval(EvalArgs),
     /// List runs with their state, or remove runs.
+    ///
+    /// Lists the runs in --runs-dir, and the runs that this user has started in other folders.
     Runs(RunsArgs),
     /// List, verify or delete the checkpoints of a run.
     #[command(subcommand)]

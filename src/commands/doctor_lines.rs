@@ -80,7 +80,7 @@ fn session(found: &Findings, text: &mut String) {
     let linger = found.logout.linger.map_or("", |linger| if linger { "; Linger=yes" } else { "; Linger=no" });
     let outcome = if found.logout.survives { "runs survive logout" } else { "runs will not survive logout" };
     row("logout", &format!("{outcome} ({}){linger}", found.logout.reason), text);
-    let folder = found.sockets.folder.as_ref().map_or_else(|| "in the run directories".to_owned(), |folder| folder.display().to_string());
+    let folder = found.sockets.folder.as_ref().map_or_else(|| "in the run directories".to_owned(), |folder| format!("{} (usable)", folder.display()));
     row("sockets", &folder, text);
     let terminal = &found.terminal;
     let colours = if terminal.is_coloured { "colors" } else { "no colors" };

@@ -54,8 +54,7 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     let head = if shape.tie_word_embeddings { ", tied" } else { "" };
     let formats = weights.formats().into_iter().collect::<Vec<_>>().join(" and ");
     let files = if weights.num_files() == 1 { "one file".to_owned() } else { format!("{} files", weights.num_files()) };
-    let groups =
-        if shape.num_key_value_heads == shape.num_attention_heads { String::new() } else { format!(" ({} KV)", shape.num_key_value_heads) };
+    let groups = if shape.num_key_value_heads == shape.num_attention_heads { String::new() } else { format!(" ({} KV)", shape.num_key_value_heads) };
     tell(&format!("LLaMA, {} parameters{head}, {formats} in {files}", format::short_count(shape.num_parameters() as f64)));
     tell(&format!(
         "{} layers, hidden {}, FFN {}, {} heads{groups}, context {}, vocabulary {}",

@@ -69,16 +69,16 @@ impl Logout {
         let is_below = |part: &str, ending: &str| found.group.lines().any(|line| line.split('/').any(|name| name.starts_with(part) && name.ends_with(ending)));
         if is_below("session-", ".scope") {
             if !kills_sessions(&found.settings) {
-                return yes("logind does not kill session processes: KillUserProcesses=no");
+                return yes("logind does not kill session processes, KillUserProcesses=no");
             }
             let hint = "loginctl enable-linger, and start runs in their own scope: systemd-run --user --scope patchtui run CONFIG";
-            return no("logind kills session processes: KillUserProcesses=yes".into(), hint.into());
+            return no("logind kills session processes, KillUserProcesses=yes".into(), hint.into());
         }
         if is_below("user@", ".service") {
             if found.has_linger {
-                return yes("services of this user are kept after logout: Linger=yes");
+                return yes("services of this user are kept after logout");
             }
-            return no(format!("systemd stops the services of {} at logout: Linger=no", user_words(&found.user)), "loginctl enable-linger".into());
+            return no(format!("systemd stops the services of {} at logout", user_words(&found.user)), "loginctl enable-linger".into());
         }
         yes("this process belongs to no login session")
     }

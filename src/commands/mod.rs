@@ -159,8 +159,9 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
             // The process that claimed the directory holds its lock and passes it on.
-            let lock = RunLock::inherit(&directory)?
-                .ok_or_else(|| CommandError::usage("the engine is internal: it needs the run's lock from the command that starts it", "use patchtui run or patchtui resume"))?;
+            let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
+                CommandError::usage("the engine is internal: it needs the run's lock from the command that starts it", "use patchtui run or patchtui resume")
+            })?;
             engine::run(&directory, lock, None)
         }
     }

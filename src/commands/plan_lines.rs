@@ -16,7 +16,7 @@ const LAST: usize = 2;
 #[must_use]
 pub fn lines(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Vec<String> {
     let mut lines = vec![model_line(plan), run_line(plan), text_line(config, plan)];
-    lines.push(format!("cost     {:.3} of token-level training on the same tokens", plan.relative_cost()));
+    lines.push(format!("cost     {:.3} of the compute of token-level training on the same tokens", plan.relative_cost()));
     lines.push(time_line(plan, measured));
     let (first, last) = shown(plan.stages.len());
     for (idx, stage) in plan.stages.iter().enumerate() {
@@ -112,7 +112,7 @@ fn time_line(plan: &RunPlan, measured: &Measured) -> String {
     let repetitions = measured.speeds.iter().map(|speed| speed.repetitions);
     let (fewest, most) = (repetitions.clone().filter(|count| *count > 0).min().unwrap_or(0), repetitions.max().unwrap_or(0));
     let count = if fewest == most { counted(most as u64, "repetition") } else { format!("{fewest} to {most} repetitions") };
-    let quality = if is_stable { "stable within 5 %" } else { "not stable: the machine may be busy" };
+    let quality = if is_stable { "agreeing within 5 %" } else { "not stable: the machine may be busy" };
     let scaled = measured.scaled_from.as_ref().map_or_else(String::new, |from| format!(", scaled up from {from}"));
     format!("time     {time} for the training steps, without evaluations and checkpoints; measured on random tokens, {count} per stage, {quality}{scaled}")
 }

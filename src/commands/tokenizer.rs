@@ -20,7 +20,7 @@ pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let (vocabulary, report) = train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field })?;
     file.append(vocabulary.json.as_bytes()).map_err(|error| CommandError::io(&output, &error))?;
     let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
-    report.notes.iter().for_each(|note| tell(note));
+    report.notes.iter().for_each(|note| tell(&format!("note: {note}")));
     print(&format!("Wrote {}: {} tokens, trained on {documents} documents ({bytes})\n", output.display(), report.vocab_size))?;
     Ok(0)
 }

@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = &[
     key("model.intermediate_size", WIDTH, "Intermediate size of the FFN.").example("352").identity(),
     key("model.num_hidden_layers", ValueKind::Whole(1, 1 << 12), "Number of decoder layers.").example("4").identity(),
     key("model.num_attention_heads", HEADS, "Query heads per layer; hidden_size must divide into heads of even width.").example("4").identity(),
-    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; must divide num_attention_heads. Default: num_attention_heads.").example("4").identity(),
+    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; must divide num_attention_heads, its default.").example("4").identity(),
     key("model.max_position_embeddings", POSITIONS, "Maximum sequence length, in positions.").example("256").identity(),
     key("model.rope_theta", POSITIVE, "Base of the rotary position embedding (RoPE).").default("10000.0").identity(),
     key("model.rms_norm_eps", POSITIVE, "Epsilon of RMSNorm.").default("1e-6").identity(),
@@ -120,7 +120,7 @@ pub const KEYS: &[Key] = &[
     key("training.tokens_per_step", ValueKind::Count, "Tokens per optimizer step, the same in every stage; a multiple of patch_size * context_length.")
         .default("16384")
         .identity(),
-    key("training.context_length", POSITIONS, "Context length: positions per sequence; with patch size K, a sequence has K times as many tokens.").default("256").identity(),
+    key("training.context_length", POSITIONS, "Context length in positions; at patch size K, a sequence has K times as many tokens.").default("256").identity(),
     key("training.micro_batch_size", SEQUENCES, "Maximum number of sequences per forward pass. Affects memory and speed, not the result.").default("8"),
     key(
         "training.recompute",
@@ -171,7 +171,7 @@ pub const KEYS: &[Key] = &[
     key("stages[].tokens_per_step", ValueKind::Count, "Override training.tokens_per_step in this stage.").example("16384").identity(),
     key("stages[].micro_batch_size", SEQUENCES, "Override training.micro_batch_size in this stage.").example("8"),
     // optimizer
-    key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up.").default("3e-4").identity(),
+    key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up; small models train well with more, e.g. 3e-3 in demo.").default("3e-4").identity(),
     key("optimizer.betas", ValueKind::Betas, "Betas of AdamW.").default("[0.9, 0.95]").identity(),
     key("optimizer.epsilon", POSITIVE, "Epsilon of AdamW.").default("1e-8").identity(),
     key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; applies to embeddings, not to norms.").default("0.1").identity(),

@@ -179,7 +179,7 @@ impl ControlError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NotAlive { name } => format!("view it with: patchtui view {name}; resume it with: patchtui resume {name}"),
+            Self::NotAlive { name } => format!("view it with: patchtui view {name}; if it is unfinished, resume it with: patchtui resume {name}"),
             Self::NoLocks { name } => format!("view its files with: patchtui view {name}"),
             Self::OtherMachine { name, host } => format!("attach on that machine: ssh -t {host} patchtui attach {name}"),
             Self::NotListening { .. } | Self::Closed | Self::Silent(_) => "try again in a moment".into(),

@@ -341,10 +341,7 @@ impl Tokenizer {
             (true, Some(id)) => Ok(Some(id)),
             (true, None) => Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key }),
         };
-        Ok(SpecialTokens {
-            bos: wanted(config.add_bos, self.bos, "BOS", "data.add_bos")?,
-            eos: wanted(config.add_eos, self.eos, "EOS", "data.add_eos")?,
-        })
+        Ok(SpecialTokens { bos: wanted(config.add_bos, self.bos, "BOS", "data.add_bos")?, eos: wanted(config.add_eos, self.eos, "EOS", "data.add_eos")? })
     }
 }
 

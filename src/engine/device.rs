@@ -47,7 +47,9 @@ pub enum DeviceError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrecisionError {
     /// The CPU would support it without any benefit.
-    #[error("training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time")]
+    #[error(
+        "training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time"
+    )]
     Cpu,
     /// The GPU only stores it.
     #[error("{device} does not compute in bf16: {reason}")]
@@ -142,9 +144,7 @@ impl ComputeDevice {
         match precision {
             Precision::F32 => Ok(()),
             Precision::Bf16 if self.is_cpu => Err(PrecisionError::Cpu),
-            Precision::Bf16 if device.starts_with("wgpu") => {
-                Err(PrecisionError::Gpu { device, reason: "wgpu stores bf16 but cannot compute in it" })
-            }
+            Precision::Bf16 if device.starts_with("wgpu") => Err(PrecisionError::Gpu { device, reason: "wgpu stores bf16 but cannot compute in it" }),
             Precision::Bf16 if self.device.supports_dtype(DType::BF16) => Ok(()),
             Precision::Bf16 => Err(PrecisionError::Gpu { device, reason: "it is older than Ampere" }),
         }

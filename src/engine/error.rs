@@ -217,9 +217,7 @@ fn device_hint(reason: &str, is_poisoned: bool) -> String {
     }
     if names(&["out of memory", "out_of_memory", "outofmemory", "alloc", "too big", "buffer size"]) {
         let smaller = "patchtui run CONFIG --name RUN --set training.micro_batch_size=1 --resume";
-        return format!(
-            "a smaller micro-batch needs less memory and keeps the tokens per step; resume with it, plus your other --set options: {smaller}"
-        );
+        return format!("a smaller micro-batch needs less memory and keeps the tokens per step; resume with it, plus your other --set options: {smaller}");
     }
     if names(&["driver"]) {
         return ask_driver();

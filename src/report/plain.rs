@@ -66,13 +66,16 @@ impl Plain {
         self.entry("directory", &header.directory.display().to_string());
         let model = &plan.model;
         let parameters = count(plan.num_parameters);
-        self.entry("model", &format!("{parameters} parameters: {} layers, hidden {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size));
+        self.entry(
+            "model",
+            &format!("{parameters} parameters: {} layers, hidden {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size),
+        );
         for (idx, stage) in plan.stages.iter().enumerate() {
             let (first, last, tokens) = (stage.first_step + 1, stage.last_step(), count(stage.steps * stage.tokens_per_step));
             let sequences = format!("{} x {} sequences of {} positions", stage.num_micro_batches, stage.micro_batch_size, stage.context_length);
             self.entry(&format!("stage {}", idx + 1), &format!("K = {}: steps {first} to {last}, {tokens} tokens, {sequences}", stage.patch_size));
         }
-        let relative = format!("{:.2} of token-level training on the same tokens", plan.relative_cost());
+        let relative = format!("{:.2} of the compute of token-level training on the same tokens", plan.relative_cost());
         self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));
         self.entry("memory", &format!("{} and {} per checkpoint", bytes(plan.memory.state + plan.memory.activations), bytes(plan.memory.checkpoint)));
         for decision in &header.decisions {

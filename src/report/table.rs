@@ -108,7 +108,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         entry("time left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
     }
     if let Some(checkpoint) = history.checkpoints.last() {
-        entry("checkpoint", format!("step {}", checkpoint.step));
+        entry("checkpoint", format!("newest at step {}", checkpoint.step));
     }
     if let Some(trouble) = history.end.as_ref().and_then(|end| end.error.as_ref()) {
         entry("error", trouble.message.clone());

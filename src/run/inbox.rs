@@ -115,7 +115,7 @@ impl Inbox {
             match self.channel.recv_timeout(nap) {
                 Ok(waiting) => self.receive(waiting),
                 Err(RecvTimeoutError::Timeout) => {}
-                // There are no senders left, so this call must wait by itself.
+                // There are no senders left: recv_timeout returns at once, so wait here.
                 Err(RecvTimeoutError::Disconnected) => {
                     self.is_abandoned = true;
                     thread::sleep(nap);

@@ -210,7 +210,7 @@ fn a_request_waits_for_its_own_answer() {
     drop(engine);
     let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
     assert_eq!(late.to_string(), "the run \"books\" is not running");
-    assert_eq!(late.hint(), "view it with: patchtui view books; resume it with: patchtui resume books");
+    assert_eq!(late.hint(), "view it with: patchtui view books; if it is unfinished, resume it with: patchtui resume books");
 }
 
 #[test]

@@ -277,7 +277,11 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "tokenizer \"/t.json\" has no BOS token, but data.add_bos = true",
             "set data.add_bos = false, or choose another data.tokenizer",
         ),
-        (DataError::Encode { reason: "no luck".into() }, "the tokenizer failed on a document: no luck", "try data.tokenizer = \"bytes\", which accepts any text"),
+        (
+            DataError::Encode { reason: "no luck".into() },
+            "the tokenizer failed on a document: no luck",
+            "try data.tokenizer = \"bytes\", which accepts any text",
+        ),
         (
             DataError::NoRoom { folder: "/runs/.tokens".into(), needed: 2_100_000_000_000, free: 950 },
             "the prepared tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",

@@ -224,7 +224,11 @@ fn a_directory_that_lacks_something_says_what() {
     };
     let remove = |name: &'static str| move |exported: &Exported| fs::remove_file(exported.file(name)).unwrap();
     check(&remove("tokenizer.json"), "DIR/tokenizer.json is missing", "save a fast tokenizer there: ");
-    check(&remove("config.json"), "DIR is neither a run nor a checkpoint", "list all runs with: patchtui runs");
+    check(
+        &remove("config.json"),
+        "DIR is neither a run nor a checkpoint",
+        "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs",
+    );
     let no_weights = "DIR has no weights: neither model.safetensors nor model.safetensors.index.json exists";
     check(&remove("model.safetensors"), no_weights, "name a directory written by save_pretrained");
     let pickled = |exported: &Exported| fs::rename(exported.file("model.safetensors"), exported.file("pytorch_model.bin")).unwrap();

@@ -104,7 +104,7 @@ fn fails(format: &'static str, change: impl FnOnce(&RunDirectory) -> PathBuf, me
 
 #[test]
 fn a_path_to_nothing_valid_says_what_is_missing() {
-    let list = "list all runs with: patchtui runs";
+    let list = "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs";
     let copy = "restore it from a copy, or name its run to use the newest valid checkpoint";
     fails("format-2", |run| run.path().join("../papers"), "FIXTURE/books/../papers does not exist", list);
     fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint", list);

@@ -64,7 +64,10 @@ fn a_stop_is_done_when_its_checkpoint_is_valid() {
     let done = place(&events, is_done(RunCommand::Stop));
     assert!(accepted < saved && saved < done, "accepted {accepted}, saved {saved}, done {done}");
     let RunEvent::CommandDone(CommandNote { message, seconds, bytes, .. }) = &events[done] else { unreachable!() };
-    assert!(seconds.is_some() && bytes.is_some_and(|bytes| bytes > 1000) && message.starts_with("saved step ") && message.contains(" in checkpoints/step-"), "{message}");
+    assert!(
+        seconds.is_some() && bytes.is_some_and(|bytes| bytes > 1000) && message.starts_with("saved step ") && message.contains(" in checkpoints/step-"),
+        "{message}"
+    );
 }
 
 #[test]

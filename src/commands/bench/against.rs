@@ -227,7 +227,8 @@ impl<'a> Contestants<'a> {
 
     /// Measures one stage or all in a separate process; keeps its input in `keep_input`.
     fn our_turn(&self, stage: Option<usize>, keep_input: Option<&Path>) -> Result<TrainDocument, CommandError> {
-        let program = env::current_exe().map_err(|error| CommandError::failed(format!("cannot find the patchtui executable: {error}"), "start it by its full path"))?;
+        let program =
+            env::current_exe().map_err(|error| CommandError::failed(format!("cannot find the patchtui executable: {error}"), "start it by its full path"))?;
         let steps = self.planned.steps;
         let mut command = Command::new(program);
         command.args(["bench", "train", "--json", "--device", &self.device]);

@@ -102,7 +102,9 @@ impl ExportError {
     pub fn hint(&self) -> String {
         match self {
             Self::Exists { .. } | Self::NoName { .. } => "use a new directory for --to".into(),
-            Self::PatchStage { .. } => "complete the run first, or add --allow-patch-stage to export it as it is: it is unusable as a token-level LM".into(),
+            Self::PatchStage { .. } => {
+                "complete the run first (patchtui resume RUN), or add --allow-patch-stage to export it as it is: it is unusable as a token-level LM".into()
+            }
             Self::Overflow { .. } => "use --dtype bf16 or --dtype f32".into(),
             Self::Tokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
             Self::Weights(error) => error.hint(),

@@ -15,7 +15,7 @@ use crate::run::files::read_tokenizer as read_large;
 
 /// More files than any model has.
 const MAX_SHARDS: usize = 4096;
-/// Tables of RoPE angles saved by old versions; they follow from the sizes.
+/// Tables of rotary angles saved by old versions; they follow from the sizes.
 const IGNORED_ENDING: &str = ".rotary_emb.inv_freq";
 const TABLE: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";

@@ -87,7 +87,7 @@ pub struct SharedInput {
     pub angles: Angles,
 }
 
-/// Queries, keys and values after RoPE.
+/// Queries, keys and values after the rotary embedding.
 #[derive(Debug, Clone)]
 pub struct Heads {
     /// `[B, T, heads, H]`.

@@ -57,7 +57,9 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
 fn precision(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "f32 weights, optimizer state and arithmetic",
-        Precision::Bf16 => "bf16 products and activations of the layers; f32 weights, optimizer state, gradient sums, norms, softmax, head and loss; evaluation in f32",
+        Precision::Bf16 => {
+            "bf16 products and activations of the layers; f32 weights, optimizer state, gradient sums, norms, softmax, head and loss; evaluation in f32"
+        }
     }
 }
 

@@ -64,7 +64,9 @@ impl FindCheckpointError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Missing { .. } | Self::NotACheckpoint { .. } => "list all runs with: patchtui runs".into(),
+            Self::Missing { .. } | Self::NotACheckpoint { .. } => {
+                "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs".into()
+            }
             Self::Outside { .. } => "move it back into checkpoints/ of its run, or copy the whole run instead".into(),
             Self::NothingSaved { run } => format!("resume it until it has saved one: patchtui resume {}", shell_word(&run.to_string_lossy())),
             Self::NoneValid { .. } => "restore a checkpoint from a copy".into(),

@@ -45,7 +45,7 @@ pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<
         ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
     rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
-    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level training", format::flops(plan.cost.flops), plan.relative_cost())));
+    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level compute", format::flops(plan.cost.flops), plan.relative_cost())));
     rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
     rows.extend(plan.notes.iter().map(|note| ("note".to_owned(), sanitize::line(note))));
     rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));
