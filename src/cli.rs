@@ -1,4 +1,4 @@
-//! The command line: clap types and nothing else. Their comments are the help texts.
+//! The command line: clap types only. Their doc comments are the help texts.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Patch-level LLM pre-training in the terminal: launch, watch, steer and resume runs.
 ///
 /// The model first reads patches of K averaged tokens and predicts the next patch, then continues token by token (arXiv
-/// 2407.12665): half the compute, about the same model. `patchtui run demo` shows it in three minutes; `patchtui` alone
-/// lists the runs.
+/// 2407.12665), at about half the compute on the same tokens. `patchtui run demo` shows it in three minutes; `patchtui`
+/// without arguments opens the list of runs.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
-    /// Folder of the runs.
+    /// Folder that holds the runs.
     #[arg(long, global = true, value_name = "DIR", env = "PATCHTUI_RUNS_DIR", default_value = "runs")]
     pub runs_dir: PathBuf,
     /// Without a subcommand: short for `run CONFIG --no-tui`.
     #[arg(long)]
     pub no_tui: bool,
-    /// With --no-tui and without a subcommand: the configuration, `demo` if left out.
+    /// Configuration for --no-tui without a subcommand [default: demo].
     #[arg(value_name = "CONFIG")]
     pub config: Option<String>,
     /// Subcommand.
@@ -30,74 +30,76 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Starts a run in the background and watches it.
+    /// Start a run in the background and attach to it.
     Run(RunArgs),
-    /// Resumes an unfinished run, from any folder, and watches it.
+    /// Resume an unfinished run, from any folder, and attach to it.
     Resume(ResumeArgs),
-    /// Shows the plan of a configuration without training: stages, cost, memory, disk.
+    /// Print the plan of a configuration without training: stages, cost, memory, disk.
     Plan(PlanArgs),
-    /// Watches and steers a run, from any folder.
+    /// Attach to a run, from any folder.
     Attach {
-        /// A run's name or directory; if left out, the newest live run, or else the newest.
+        /// Name or directory of a run [default: the newest running run, else the newest run].
         run: Option<String>,
     },
-    /// Shows a run from its files alone: one that has ended, was copied here, or runs on another machine.
+    /// Show a run from its files: one that has ended, was copied here, or runs on another machine.
     View {
-        /// A run's name or directory; if left out, the newest live run, or else the newest.
+        /// Name or directory of a run [default: the newest running run, else the newest run].
         run: Option<String>,
     },
-    /// Sends a command to a run, like the keys of its screen.
+    /// Send a command to a run, like a key on its screen.
     Ctl(CtlArgs),
-    /// Evaluates a model on tasks and texts, with the numbers that lm-eval gives for the same weights.
+    /// Evaluate a model on tasks and texts, with the same scores as lm-eval.
     Eval(EvalArgs),
-    /// List runs with their state, or remove some.
+    /// List runs with their state, or remove runs.
+    ///
+    /// Lists the runs in --runs-dir, and the runs that this user has started in other folders.
     Runs(RunsArgs),
     /// List, verify or delete the checkpoints of a run.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
-    /// Measures speed and memory: training steps on random weights, alone or against PyTorch; tokenizing; evaluating.
+    /// Benchmark training steps on random weights (alone or against PyTorch), tokenization, or evaluation.
     Bench(BenchArgs),
-    /// Measures which share of each layer's neurons is strongly active on a text, as in figure 8 of the paper.
+    /// Measure the share of active neurons per layer on a text, as in figure 8 of the paper.
     Activations(ActivationsArgs),
-    /// Continues prompts with a trained model.
+    /// Generate text from prompts.
     Generate(GenerateArgs),
-    /// Checks this machine: what a run would use, and what would keep it from starting.
+    /// Check this machine: what a run would use, and what would prevent it from starting.
     Doctor(DoctorArgs),
-    /// Shows configuration keys and their values.
+    /// Show configuration keys and their values.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Trains tokenizers.
+    /// Train a tokenizer.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
-    /// Writes a model as a directory in Hugging Face's format, which transformers and other programs load.
+    /// Export a model to the Hugging Face format, for transformers and other programs.
     Export(ExportArgs),
-    /// Checks a model in Hugging Face's format, and prints a configuration that continues its training.
+    /// Check a Hugging Face model and print a configuration that continues its training.
     Import {
-        /// The directory, with config.json, weights as safetensors, and tokenizer.json.
+        /// Hugging Face directory: config.json, safetensors weights and tokenizer.json.
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// Writes the configuration to this new file instead of the standard output.
+        /// Write the configuration to this new file [default: standard output].
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Asks the drivers for GPUs; started by whoever wants to know.
+    /// Ask the drivers for GPUs (internal).
     #[command(hide = true)]
     ProbeDevices,
-    /// The process behind a run; started by `run`.
+    /// Run the engine of a run (internal; started by `run`).
     #[command(hide = true)]
     Engine {
-        /// The run's directory.
+        /// Run directory.
         #[arg(long)]
         run_dir: PathBuf,
     },
 }
 
-/// A configuration and changes to it.
+/// A configuration and overrides.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// A TOML file, or the name of a built-in configuration, like `demo`.
+    /// TOML file, or name of a built-in configuration, e.g. demo.
     pub config: String,
-    /// Sets one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
+    /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
 }
@@ -105,28 +107,28 @@ pub struct ConfigArgs {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A TOML file, or the name of a built-in configuration, like `demo` [default with --from: that run's own].
+    /// TOML file, or name of a built-in configuration, e.g. demo [default with --from: the configuration of that run].
     #[arg(required_unless_present = "from")]
     pub config: Option<String>,
     /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Fork a new run from a checkpoint, with its weights, optimizer state and position, and with any keys changed.
+    /// Fork a new run from a checkpoint: keep its weights, optimizer state and position, change any keys.
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
     pub from: Option<String>,
-    /// Name of the run, instead of the configuration's.
+    /// Name of the run [default: run.name of the configuration].
     #[arg(long)]
     pub name: Option<String>,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Trains in the foreground and prints lines; the default without a terminal.
+    /// Train in the foreground and print lines; the default without a terminal.
     #[arg(long)]
     pub no_tui: bool,
-    /// Prints the run's events as JSON lines on stdout; implies --no-tui.
+    /// Print events as JSON lines on stdout; implies --no-tui.
     #[arg(long)]
     pub json: bool,
-    /// Resumes the run where it stopped; starts it if there is nothing to resume.
+    /// Resume the run where it stopped; start it if there is nothing to resume.
     #[arg(long)]
     pub resume: bool,
 }
@@ -134,12 +136,12 @@ pub struct RunArgs {
 /// Arguments of `resume`.
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    /// A run's name or directory; the newest unfinished run if left out.
+    /// Name or directory of a run [default: the newest unfinished run].
     pub run: Option<String>,
-    /// Trains in the foreground and prints lines; the default without a terminal.
+    /// Train in the foreground and print lines; the default without a terminal.
     #[arg(long)]
     pub no_tui: bool,
-    /// Prints the run's events as JSON lines on stdout; implies --no-tui.
+    /// Print events as JSON lines on stdout; implies --no-tui.
     #[arg(long)]
     pub json: bool,
 }
@@ -153,7 +155,7 @@ pub struct PlanArgs {
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// One JSON document instead of lines.
+    /// Print one JSON document instead of lines.
     #[arg(long)]
     pub json: bool,
 }
@@ -162,7 +164,7 @@ pub struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
-    /// What to measure.
+    /// What to benchmark.
     #[command(subcommand)]
     pub command: Option<BenchCommand>,
     /// Without a subcommand: training steps.
@@ -173,98 +175,99 @@ pub struct BenchArgs {
 /// Subcommands of `bench`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Times training steps of every stage: parts of a step, tokens per second, share of the peak, memory. The default.
+    /// Benchmark training steps of every stage: time per part, tokens per second, share of the peak, memory (the default).
     ///
-    /// Weights and tokens are random, and no run is written; all else is what a run computes: micro-batches, their sum, clip and
-    /// update. Printed is the median step after the warm-up; its parts are those of all measured steps, scaled to it. The peak is
-    /// the fastest product of two large f32 matrices, measured before and after. Operations are 6 per weight and position plus
-    /// attention, as the plan counts them. On a GPU the parts come from further steps, in which the host waits for each part.
+    /// Uses random weights and tokens and writes no run; everything else is as in a run: micro-batches, gradient accumulation,
+    /// clipping and update. Prints the median step after the warm-up; the times of its parts are averages over all measured
+    /// steps, scaled to the median. The peak is the fastest product of two large f32 matrices, measured before and after.
+    /// Operations are counted as in the plan: 6 per weight and position, plus attention. On a GPU the parts are timed in extra
+    /// steps that synchronize after each part.
     Train(BenchTrainArgs),
-    /// Times how fast text becomes tokens.
+    /// Benchmark tokenization.
     Prepare(BenchPrepareArgs),
-    /// Times the token-level evaluation on random weights.
+    /// Benchmark the token-level evaluation on random weights.
     Eval(BenchEvalArgs),
 }
 
 /// Arguments of `bench train`.
 #[derive(Debug, Args)]
 pub struct BenchTrainArgs {
-    /// Configuration whose steps are taken, a TOML file or the name of a built-in one; its text is not read.
-    // Not required here, since `bench eval` has none before its own.
+    /// TOML file, or name of a built-in configuration; its text is not read.
+    // Not required here, since `bench eval` has no CONFIG before the subcommand.
     pub config: Option<String>,
-    /// Sets one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
+    /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Steps of each stage that are measured, in each round; 10 if left out, 4 with --check.
+    /// Measured steps per stage and round [default: 10; 4 with --check].
     #[arg(long, value_name = "N")]
     pub steps: Option<NonZeroUsize>,
-    /// Steps before them; 3 if left out, none with --check.
+    /// Warm-up steps [default: 3; 0 with --check].
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
-    /// Only this stage, counted from 1.
+    /// Measure only this stage, counted from 1.
     #[arg(long, value_name = "N")]
     pub stage: Option<NonZeroUsize>,
-    /// Takes the same step in another program as well, in turn with this one.
+    /// Alternate with the same step in another framework.
     #[arg(long, value_enum)]
     pub against: Option<Against>,
-    /// How the other program computes; eager if left out.
+    /// Execution mode of the other framework [default: eager].
     #[arg(long, value_enum, requires = "against")]
     pub mode: Option<ReferenceMode>,
-    /// A Python that has torch; python3 if left out.
+    /// Python interpreter that has torch [default: python3].
     #[arg(long, value_name = "PATH", requires = "against")]
     pub python: Option<PathBuf>,
-    /// How often the stages take their turn, or with --against both programs; 1 if left out, 3 with --against. The speed against
-    /// K = 1 is then the median of the rounds.
+    /// Number of rounds over the stages, or with --against over both frameworks [default: 1; 3 with --against]. The speed
+    /// relative to K = 1 is the median of the rounds.
     #[arg(long, value_name = "N", conflicts_with = "check")]
     pub rounds: Option<NonZeroUsize>,
-    /// Compares the losses of the first steps, from the same weights and tokens, instead of times; fails if they differ by more
+    /// Compare the losses of the first steps, from the same weights and tokens, instead of times; fail if they differ by more
     /// than 1e-4.
     #[arg(long, requires = "against")]
     pub check: bool,
-    /// One JSON document instead of a table.
+    /// Print one JSON document instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Leaves the first weights and all tokens in this folder.
+    /// Keep the initial weights and all tokens in this folder.
     #[arg(long, hide = true, value_name = "DIR")]
     pub keep_input: Option<PathBuf>,
 }
 
-/// Programs to compare with.
+/// Frameworks to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Against {
     /// PyTorch.
     Pytorch,
 }
 
-/// How PyTorch computes.
+/// Execution modes of PyTorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReferenceMode {
-    /// Operation by operation, in f32.
+    /// Eager, in f32.
     Eager,
     /// With torch.compile, in f32.
     Compile,
-    /// Operation by operation, under automatic casts to bf16.
+    /// Eager, with autocast to bf16.
     Bf16,
 }
 
 /// Arguments of `bench prepare`.
 #[derive(Debug, Args)]
 pub struct BenchPrepareArgs {
-    /// Configuration whose tokenizer and text are used; `demo`, whose text is generated, if left out.
+    /// Configuration whose tokenizer and text are used [default: demo, with generated text].
     pub config: Option<String>,
-    /// Sets one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
+    /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Reads this text instead of the configuration's; may be repeated.
+    /// Read this text instead of the configuration's; may be repeated.
     #[arg(long = "text", value_name = "FILE")]
     pub texts: Vec<PathBuf>,
-    /// Bytes of text that are generated where there are no files.
+    /// Bytes of text to generate if there are no files.
     #[arg(long, value_name = "COUNT", default_value = "16M")]
     pub bytes: String,
-    /// One JSON document instead of lines.
+    /// Print one JSON document instead of lines.
     #[arg(long)]
     pub json: bool,
 }
@@ -278,10 +281,10 @@ pub struct BenchEvalArgs {
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// How often the evaluation is repeated.
+    /// Number of measured evaluations.
     #[arg(long, value_name = "N", default_value = "3")]
     pub rounds: NonZeroUsize,
-    /// One JSON document instead of lines.
+    /// Print one JSON document instead of lines.
     #[arg(long)]
     pub json: bool,
 }
@@ -292,13 +295,13 @@ pub struct DoctorArgs {
     /// Device that must work: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Also compares every operation on the device, forward and backward, with the CPU, on the shapes of CONFIG (demo if left out).
+    /// Also compare every operation on the device with the CPU, forward and backward, for the shapes of CONFIG [default: demo].
     #[arg(long, value_name = "CONFIG", num_args = 0..=1, default_missing_value = "demo")]
     pub check: Option<String>,
-    /// Sets one key of CONFIG; may be repeated.
+    /// Set one key of CONFIG; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "check")]
     pub sets: Vec<String>,
-    /// One JSON document instead of lines.
+    /// Print one JSON document instead of lines.
     #[arg(long)]
     pub json: bool,
 }
@@ -308,37 +311,37 @@ pub struct DoctorArgs {
 pub struct GenerateArgs {
     /// A run (its newest checkpoint), a checkpoint or a Hugging Face directory.
     pub checkpoint: String,
-    /// Text to continue; may be repeated. Without any prompt, the standard input is one.
+    /// Prompt; may be repeated. Without any prompt, standard input is one prompt.
     #[arg(long = "prompt", value_name = "TEXT")]
     pub prompts: Vec<String>,
-    /// File of prompts, one per line, or one JSON record with "prompt" per line if it ends in .jsonl; `-`: the standard input.
+    /// File of prompts, one per line, or one JSON record with "prompt" per line if it ends in .jsonl; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     pub prompt_file: Option<PathBuf>,
-    /// Tokens to add to each prompt, at most.
+    /// Maximum number of new tokens per prompt.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_new_tokens: usize,
-    /// Draws tokens from the probabilities at this temperature; left out: always the most probable token.
+    /// Sampling temperature [default: greedy decoding].
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// Draws only from the K most probable tokens.
+    /// Sample only from the K most probable tokens.
     #[arg(long, value_name = "K", requires = "temperature")]
     pub top_k: Option<usize>,
-    /// Draws only from the most probable tokens that together have probability P.
+    /// Sample only from the most probable tokens whose probabilities add up to P.
     #[arg(long, value_name = "P", requires = "temperature")]
     pub top_p: Option<f64>,
-    /// Makes tokens that were there before less probable; 1 changes nothing.
+    /// Penalty for tokens already in the text; 1 disables it.
     #[arg(long, value_name = "R", default_value_t = 1.0)]
     pub repetition_penalty: f64,
-    /// Determines what is drawn.
+    /// Sampling seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Ends a continuation before this text; may be repeated.
+    /// Stop before this text; may be repeated.
     #[arg(long = "stop", value_name = "TEXT")]
     pub stops: Vec<String>,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// One JSON record per prompt instead of text.
+    /// Print one JSON record per prompt instead of text.
     #[arg(long)]
     pub json: bool,
 }
@@ -346,36 +349,36 @@ pub struct GenerateArgs {
 /// Arguments of `activations`.
 #[derive(Debug, Args)]
 pub struct ActivationsArgs {
-    /// Runs, which stand for their newest checkpoint, or directories of checkpoints.
+    /// Runs (the newest checkpoint is used) or directories of checkpoints.
     #[arg(required = true, value_name = "CHECKPOINT")]
     pub checkpoints: Vec<String>,
-    /// Text that is read: .txt or .md as one document, .jsonl with a field "text".
+    /// Input text: .txt or .md as one document, .jsonl with a field "text".
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
-    /// Tokens per patch that every checkpoint reads; if left out, each reads the patches of the stage that it was saved in.
+    /// Tokens per patch, for every checkpoint [default: the patch size of the stage it was saved in].
     #[arg(long, value_name = "K", value_delimiter = ',')]
     pub patch_size: Vec<u64>,
-    /// A neuron is activated where |x| is greater: a number, or like 1.5x a multiple of the layer's mean |x|.
+    /// Threshold on |x|: a number, or a multiple of the layer's mean |x|, e.g. 1.5x.
     #[arg(long, value_name = "NUMBER", default_value = "0.5")]
     pub threshold: String,
-    /// Which neurons.
+    /// Neurons to measure.
     #[arg(long, value_enum, default_value = "ffn-output")]
     pub tensor: TensorChoice,
-    /// Tokens that are read, at most.
+    /// Maximum number of tokens to read.
     #[arg(long, value_name = "COUNT", default_value = "64k")]
     pub max_tokens: String,
-    /// Draws the figure into FILE.svg or FILE.png; may be repeated.
+    /// Draw the figure into FILE.svg or FILE.png; may be repeated.
     #[arg(long, value_name = "FILE")]
     pub figure: Vec<PathBuf>,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// One JSON document instead of a table.
+    /// Print one JSON document instead of a table.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Neurons of `activations`.
+/// Neurons that `activations` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TensorChoice {
     /// Output of the feed-forward block before the residual addition.
@@ -387,41 +390,41 @@ pub enum TensorChoice {
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A run, which stands for its newest checkpoint, or the directory of a checkpoint.
+    /// A run (its newest checkpoint is used) or the directory of a checkpoint.
     pub checkpoint: String,
-    /// Tasks, separated by commas: hellaswag, piqa, winogrande, `arc_easy`, `arc_challenge`, mmlu, a group or a subject of it like
-    /// `mmlu_stem` or `mmlu_anatomy`, wikitext-paper (perplexity as in the paper), wikitext (as in lm-eval), text:FILE; or paper for
-    /// the seven that the paper reports.
+    /// Tasks, separated by commas: hellaswag, piqa, winogrande, `arc_easy`, `arc_challenge`, mmlu, one of its groups or
+    /// subjects, e.g. `mmlu_stem` or `mmlu_anatomy`, wikitext-paper (perplexity as in the paper), wikitext (as in lm-eval),
+    /// text:FILE; or paper for the seven tasks of the paper.
     #[arg(long, short, value_name = "NAMES", default_value = "paper")]
     pub tasks: String,
-    /// Folder of the task files, as their publishers name them or as JSON lines.
+    /// Folder of the task files, named as published or as JSON lines.
     #[arg(long, value_name = "DIR")]
     pub task_data: Option<PathBuf>,
-    /// Only the first COUNT documents of each task, and of each subject of mmlu.
+    /// Use only the first COUNT documents of each task, and of each subject of mmlu.
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<NonZeroUsize>,
-    /// Worked examples before each question of mmlu.
+    /// Number of few-shot examples before each mmlu question.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub num_fewshot: usize,
-    /// Puts the begin-of-text token before every text, as lm-eval does since 0.4.9.2; the paper's time did not.
+    /// Prepend the BOS token to every text, as lm-eval has done since 0.4.9.2; the version current at the paper's time did not.
     #[arg(long)]
     pub add_bos: bool,
-    /// Tokens that the model reads at once, if not as many as it was trained to.
+    /// Context length [default: as trained].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..))]
     pub max_length: Option<u32>,
-    /// Tokens that are computed at once, unless one sequence has more.
+    /// Maximum number of tokens per batch, unless one sequence has more.
     #[arg(long, value_name = "COUNT", default_value = "1024")]
     pub batch_tokens: NonZeroUsize,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Threads that compute; as many as there are cores if left out.
+    /// CPU threads [default: number of cores].
     #[arg(long, value_name = "COUNT")]
     pub threads: Option<NonZeroUsize>,
-    /// Writes what was asked about each document, and each answer, as JSON lines to FILE.
+    /// Write per-document requests and responses as JSON lines to FILE.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// One JSON document of lm-eval's shape instead of a table.
+    /// Print one JSON document in the format of lm-eval instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -429,19 +432,19 @@ pub struct EvalArgs {
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A run, which stands for its newest checkpoint, or the directory of a checkpoint or of a model in Hugging Face's format.
+    /// A run (its newest checkpoint is used), or the directory of a checkpoint or of a Hugging Face model.
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: String,
-    /// The new directory.
+    /// Output directory, new or empty.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
     /// Number format of the weights.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
-    /// Largest file of weights; larger models are split.
+    /// Maximum size of a weight file; larger models are split.
     #[arg(long, value_name = "SIZE", default_value = "5GB")]
     pub max_shard_size: String,
-    /// Exports a model of patches, too, whose last stage of single tokens has not begun.
+    /// Allow exporting a model that is still in its patch stage.
     #[arg(long)]
     pub allow_patch_stage: bool,
 }
@@ -451,7 +454,7 @@ pub struct ExportArgs {
 pub enum Dtype {
     /// 32 bits, exactly as trained.
     F32,
-    /// The upper half of an f32.
+    /// bfloat16.
     Bf16,
     /// IEEE half precision.
     F16,
@@ -464,7 +467,7 @@ pub struct RunsArgs {
     /// Print one JSON document instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// What to do instead of listing them.
+    /// What to do instead of listing runs.
     #[command(subcommand)]
     pub command: Option<RunsCommand>,
 }
@@ -472,7 +475,7 @@ pub struct RunsArgs {
 /// Subcommands of `runs`.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
-    /// Remove runs with all their files, after a question. Refuses a running run.
+    /// Remove runs with all their files, after asking. Refuses a running run.
     Rm(RemoveArgs),
 }
 
@@ -482,7 +485,7 @@ pub struct RemoveArgs {
     /// Names or directories of runs.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<String>,
-    /// Remove without a question.
+    /// Remove without asking.
     #[arg(long)]
     pub yes: bool,
     /// Also remove files in the run's directory that patchtui did not write.
@@ -527,7 +530,7 @@ pub struct PruneArgs {
     /// Also delete these if they are not among the newest; separated by commas.
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
     pub also: Vec<AlsoPrune>,
-    /// Show what would be deleted, and delete nothing.
+    /// Show what would be deleted, but delete nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Print one JSON document instead of lines.
@@ -535,7 +538,7 @@ pub struct PruneArgs {
     pub json: bool,
 }
 
-/// Checkpoints that `checkpoint prune` keeps unless asked.
+/// Checkpoints that `checkpoint prune` keeps by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AlsoPrune {
     /// Ends of stages and of the run.
@@ -549,14 +552,14 @@ pub enum AlsoPrune {
 /// Arguments of `ctl`.
 #[derive(Debug, Args)]
 pub struct CtlArgs {
-    /// A run's name or directory.
+    /// Name or directory of a run.
     pub run: String,
-    /// Command for the run.
+    /// Command to send.
     pub verb: Verb,
-    /// Returns when the run has accepted the command, not when it is done.
+    /// Return when the run has accepted the command, without waiting for it to complete.
     #[arg(long)]
     pub no_wait: bool,
-    /// One JSON document instead of a line.
+    /// Print one JSON document instead of a line.
     #[arg(long)]
     pub json: bool,
 }
@@ -564,58 +567,58 @@ pub struct CtlArgs {
 /// Commands for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Verb {
-    /// Report what the run is doing.
+    /// Print the state of the run.
     Status,
-    /// Stop computing until resumed.
+    /// Pause until resumed.
     Pause,
     /// Continue after a pause.
     Resume,
     /// Save a checkpoint now and continue.
     Checkpoint,
-    /// Measure the token-level loss now.
+    /// Measure the token loss (K = 1) now.
     Evaluate,
-    /// Continue the prompts now.
+    /// Generate samples from the prompts now.
     Sample,
-    /// Save a checkpoint and end.
+    /// Save a checkpoint and stop.
     Stop,
-    /// End without saving.
+    /// Stop without saving.
     Kill,
 }
 
 /// Subcommands of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Prints every key with its value and origin.
+    /// Print every key with its value and origin.
     Show {
         /// Configuration to show.
         #[command(flatten)]
         config: ConfigArgs,
-        /// One JSON document instead of lines.
+        /// Print one JSON document instead of lines.
         #[arg(long)]
         json: bool,
     },
-    /// Prints a commented file to start from.
+    /// Print a commented configuration file to start from.
     Template,
 }
 
 /// Subcommands of `tokenizer`.
 #[derive(Debug, Subcommand)]
 pub enum TokenizerCommand {
-    /// Trains a byte-level BPE tokenizer on text files.
+    /// Train a byte-level BPE tokenizer on text files.
     Train {
         /// Text files, folders and glob patterns.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Number of tokens, special ones included.
+        /// Vocabulary size, special tokens included.
         #[arg(long, default_value_t = 32_000)]
         vocab_size: usize,
-        /// Path of the new tokenizer file.
+        /// Output file.
         #[arg(long, short, default_value = "tokenizer.json")]
         output: PathBuf,
         /// Field of a JSON record that holds the text.
         #[arg(long, default_value = "text")]
         text_field: String,
-        /// Replaces an existing file.
+        /// Overwrite an existing file.
         #[arg(long)]
         force: bool,
     },

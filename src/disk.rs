@@ -1,8 +1,8 @@
-//! The single place where durable writes can be made to fail in tests.
+//! The single place where tests can make durable writes fail.
 //!
-//! Every write, sync, rename and removal of a save or of a preparation of text, and every appended line, asks [`Disk::before`]
-//! first. In the program that does nothing; a test hands in a closure that fails an operation, panics in its place, or looks at
-//! what a power cut would leave there and then.
+//! Every write, sync, rename and removal of a save or of a preparation of text, and every appended line, calls [`Disk::before`] first. In
+//! production that does nothing; a test passes a closure that makes an operation fail, panics in its place, or looks at what a power cut
+//! would leave at that moment.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -19,18 +19,18 @@ pub enum Operation {
     Write,
     /// Append a line.
     Append,
-    /// Wait until a file or the names in a folder are on the disk.
+    /// Sync a file or the names in a folder to disk.
     Sync,
-    /// Give a file or a folder its final name.
+    /// Rename a file or a folder to its final name.
     Rename,
     /// Remove a file or a folder.
     Remove,
 }
 
-/// Decides whether an operation on a path goes ahead.
+/// Decides whether an operation on a path may proceed.
 type Gate = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
 
-/// The file system, or one that fails where a test says so.
+/// The file system, with failures injected by a test.
 #[derive(Clone, Default)]
 pub struct Disk {
     gate: Option<Arc<Gate>>,
@@ -45,13 +45,13 @@ pub(crate) struct DiskFile {
 }
 
 impl Disk {
-    /// A file system on which `gate` is asked before every operation.
+    /// A file system that calls `gate` before every operation.
     #[must_use]
     pub fn with_gate(gate: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self { gate: Some(Arc::new(gate)) }
     }
 
-    /// Asks whether `operation` on `path` goes ahead.
+    /// Asks whether `operation` on `path` may proceed.
     pub(crate) fn before(&self, operation: Operation, path: &Path) -> io::Result<()> {
         self.gate.as_ref().map_or(Ok(()), |gate| gate(operation, path))
     }
@@ -88,7 +88,7 @@ impl Disk {
         fs::rename(from, to)
     }
 
-    /// Gives the folder `from` the name `to`; what had that name has the name `from` then, so that one of the two is always there.
+    /// Renames the folder `from` to `to`; an existing `to` is renamed to `from`, so that one of the two always exists.
     pub(crate) fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.before(Operation::Rename, to)?;
         if !to.exists() {

@@ -1,11 +1,11 @@
-//! patchtui: patch-level LLM pre-training that lives in a terminal.
+//! patchtui: patch-level LLM pre-training in the terminal.
 //!
-//! This page is the map of the program. The method is arXiv 2407.12665: a language model first reads patches of K averaged
+//! This page is an overview of the crate. The method is arXiv 2407.12665: a language model first reads patches of K averaged
 //! tokens and predicts the next patch, then continues token by token.
 //!
 //! ```text
 //!  patchtui (client: ratatui)  <---- Unix socket ---->  patchtui engine (own process, own session)
-//!    home and run screen           commands / records     |- trainer thread  (all tensors live here)
+//!    home and run screen           commands / records     |- trainer thread  (owns all tensors)
 //!  patchtui ctl                                           |- store thread    (metrics.jsonl, events.jsonl, ...)
 //!  patchtui run --no-tui = the engine in the foreground   '- control thread  (tokio: socket, signals)
 //!                                                               |
@@ -17,7 +17,7 @@
 //! ```text
 //! config file + --set + defaults -> config::RunConfig -> plan::RunPlan (stages, schedule, cost)
 //! host::claim -> a locked directory -> host::ClaimedRun::prepare -> an engine that holds the lock
-//! text -> data::prepare -> token files (memory-mapped) -> data::Loader -> ids
+//! text -> data::prepare -> token files (checked when read) -> data::Loader -> ids
 //! engine::execute -> run::RunEvent -> run::Store -> metrics.jsonl, events.jsonl, ... (never dropped)
 //!                                       '-> control::Server -> clients (may miss records; they get a new snapshot)
 //! a run, one of its checkpoints or a Hugging Face directory -> engine::LoadedModel (weights, shape, tokenizer)
@@ -27,32 +27,32 @@
 //!
 //! # Who may import whom
 //!
-//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` reads this table and enforces it.
+//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` parses this table and enforces it.
 //!
 //! | module | what it is for | may import |
 //! |---|---|---|
-//! | [`config`] | the configuration: every key documented, unknown keys refused | - |
+//! | [`config`] | the configuration: all keys documented, unknown keys refused | - |
 //! | [`disk`] | durable writes to files, which tests can make fail | - |
-//! | [`plan`] | the plan that follows from it: pure arithmetic, no files, no clock | config |
-//! | [`data`] | text to token files to blocks of ids, tokenizers and their training; never tensors | config, disk, plan |
-//! | [`tasks`] | evaluation tasks: prompts, pairs of ids, scores; never a model | config, plan, data |
+//! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | config |
+//! | [`data`] | text to token files to blocks of ids; tokenizers and their training; no tensors | config, disk, plan |
+//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | config, plan, data |
 //! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | config, disk, plan |
 //! | [`control`] | socket, protocol, signals | config, plan, run |
-//! | [`host`] | from a configuration to a live engine: directory, lock, process | config, plan, data, run, control |
-//! | `engine` | everything that imports Burn: device, network, loss, optimizer, trainer | config, disk, plan, data, tasks, run |
+//! | [`host`] | from a configuration to a running engine: directory, lock, process | config, plan, data, run, control |
+//! | `engine` | everything that uses Burn: device, network, loss, optimizer, trainer | config, disk, plan, data, tasks, run |
 //! | [`report`] | output without a screen: plain lines, JSON lines, tables | config, plan, run, control, host |
 //! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control, host |
 //! | [`commands`] | one file per subcommand: wiring only | all |
 //! | [`cli`] | the command line | - |
 //!
-//! # What must stay absent
+//! # Invariants
 //!
 //! - No tensor outside `engine`, no ratatui outside `tui`, no printing outside `main`, `report` and `commands`.
-//! - `engine` never sees who listens; `plan` does no input or output; only `commands` knows that an engine and a screen exist.
-//! - No type of the planner or the trainer on disk or on the wire: those formats have types of their own, in `run` and `control`.
-//! - No run directory is inspected for a start, or written, without holding its lock.
-//! - No sum on the CPU whose order depends on which thread is faster: a resumed run gives the same bytes.
-//! - No text from outside reaches a terminal without passing through [`run::sanitize`].
+//! - `engine` does not depend on its listeners; `plan` does no I/O; only `commands` combines engine and screen.
+//! - No type of the planner or the trainer on disk or on the wire: those formats have their own types, in `run` and `control`.
+//! - A run directory is inspected for a start, or written, only while holding its lock.
+//! - No sum on the CPU whose order depends on thread timing: a resumed run is byte-identical to an uninterrupted one.
+//! - Untrusted text reaches a terminal only through [`run::sanitize`].
 //!
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.
 

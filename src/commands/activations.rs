@@ -1,6 +1,6 @@
-//! `patchtui activations`: which share of each layer's neurons is strongly active, as in figure 8 of the paper.
+//! `patchtui activations`: the share of active neurons per layer, as in figure 8 of the paper.
 //!
-//! Each model reads the text with its own tokenizer, in sequences of its own length. Start at [`activations`].
+//! Each model reads the text with its own tokenizer, in sequences of its own context length. Start at [`activations`].
 
 use std::path::Path;
 
@@ -18,21 +18,21 @@ use crate::report::format::grouped;
 use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
 use crate::run::{RunDirectory, StopFlag, sanitize};
 
-/// What is measured of every model.
+/// What is measured for every model.
 struct Question<'a> {
     args: &'a ActivationsArgs,
     threshold: ActivationThreshold,
     tensor: ActivationTensor,
     max_tokens: usize,
-    /// The Ks of the command line; none: each model's own.
+    /// Patch sizes of the command line; empty: each model's own.
     patch_sizes: Vec<PatchSize>,
 }
 
 /// Measures the models, prints the numbers and draws the figures. Returns the exit code.
 ///
 /// # Errors
-/// When a model cannot be opened, the text does not fill a sequence of it, or a figure cannot be written; nothing is printed or
-/// written unless every model was measured.
+/// When a model cannot be opened, the text is shorter than one of its sequences, or a figure cannot be written. Prints and
+/// writes nothing unless every model was measured.
 pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandError> {
     let question = Question::new(args)?;
     args.figure.iter().try_for_each(|path| check_figure(path))?;
@@ -44,7 +44,7 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
     let text = args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
     let report = ActivationReport { tensor: question.tensor, threshold: question.threshold, text, models };
     let printed = if args.json {
-        let json = report.to_json().map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
+        let json = report.to_json().map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
         print(&sanitize::json(&json))
     } else {
         print(&report.table())
@@ -52,9 +52,9 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
     let chart = report.figure();
     for path in &args.figure {
         chart.write(path)?;
-        tell(&format!("the figure is in {}", path.display()));
+        tell(&format!("wrote {}", path.display()));
     }
-    // A figure is written whether or not the table could be printed.
+    // Write the figures even if the table could not be printed.
     printed?;
     Ok(0)
 }
@@ -75,7 +75,7 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// Measures one model at each K.
+    /// Measures one model at each patch size.
     fn measure(&self, loaded: &LoadedModel, workers: &Workers) -> Result<Vec<ModelNumbers>, CommandError> {
         let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
         let tokens = first_tokens(&self.args.text, &loaded.files.tokenizer, bos, self.max_tokens)?;
@@ -96,7 +96,7 @@ impl<'a> Question<'a> {
         let tokens = num_sequences as u64 * input.sequence_tokens() as u64;
         tell(&format!("{run}{of_step}: reading {} tokens of {} at K = {patch_size}", grouped(tokens), self.args.text.display()));
         let measured = study(workers, &loaded.model, &input)?;
-        // Nothing raises the flag of these workers.
+        // Nothing sets the stop flag of these workers.
         let layers = measured.unwrap_or_default().into_iter().enumerate().map(|(idx, layer)| LayerNumbers {
             layer: idx + 1,
             threshold: layer.threshold,
@@ -118,17 +118,17 @@ impl<'a> Question<'a> {
 
     fn too_little(&self, input: &StudyInput<'_>, run: &str) -> CommandError {
         let StudyInput { tokens, patch_size, context_length, .. } = input;
-        let sequence = format!("one sequence of {run} has {context_length} patches of {patch_size} = {} tokens", grouped(input.sequence_tokens() as u64));
+        let sequence = format!("one sequence of {run} is {context_length} patches of {patch_size} = {} tokens", grouped(input.sequence_tokens() as u64));
         if tokens.len() == self.max_tokens {
-            CommandError::usage(format!("--max-tokens {} is too little: {sequence}", self.args.max_tokens), "raise --max-tokens, or lower --patch-size")
+            CommandError::usage(format!("--max-tokens {} is too small: {sequence}", self.args.max_tokens), "raise --max-tokens, or lower --patch-size")
         } else {
             let found = grouped(tokens.len() as u64);
-            CommandError::usage(format!("{} has only {found} tokens: {sequence}", self.args.text.display()), "give a longer --text, or lower --patch-size")
+            CommandError::usage(format!("{} has only {found} tokens: {sequence}", self.args.text.display()), "use a longer --text, or lower --patch-size")
         }
     }
 }
 
-/// Refuses before anything is computed what could not be written afterwards.
+/// Checks before computing that the figures can be written afterwards.
 fn check_figure(path: &Path) -> Result<(), CommandError> {
     FigureFormat::of(path)?;
     check_result_path(path)

@@ -10,7 +10,7 @@ use crate::run::terminal::screen_problem;
 use crate::run::{RunDirectory, sanitize_line};
 use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 
-/// Finds the run `run`; without a name the newest that is running, or else the newest.
+/// Finds the run `run`; without a name the newest running run, else the newest run.
 pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError> {
     Ok(match run {
         Some(text) => runs.index.find(text, &runs.folder)?,
@@ -21,9 +21,9 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
 /// Shows `directory` on the terminal until the user detaches. Returns the exit code: 0 after detaching, else the run's.
 ///
 /// # Errors
-/// When no screen can be shown here, the run listens to signals only, or the terminal fails.
+/// When no screen can be shown here, the run accepts signals only, or the terminal fails.
 pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
-    // Before anything is asked of the engine.
+    // Before the engine is asked for anything.
     if let Some(problem) = screen_problem() {
         return Err(terminal_error(directory, &io::Error::new(io::ErrorKind::Unsupported, problem)));
     }
@@ -44,7 +44,7 @@ pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
     }
 }
 
-/// Shows what `opening` makes inside a runtime of its own, until the user leaves.
+/// Runs the screen that `opening` makes, in its own runtime, until the user detaches.
 pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exit = runtime.block_on(async { tui::run(opening(), TuiOptions::new()).await });
@@ -53,7 +53,7 @@ pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
     exit
 }
 
-/// The screen of a run cannot be shown: because of what the terminal is, or because it failed.
+/// The screen of a run cannot be shown: the terminal is unsuitable, or it failed.
 pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> CommandError {
     let status = format!("patchtui ctl {} status", shell_word(&directory.name()));
     match error.kind() {
@@ -62,13 +62,13 @@ pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> Com
     }
 }
 
-/// What a screen needs and does not find here.
+/// The error if the terminal cannot show a screen.
 pub(crate) fn no_screen(problem: &str, instead: &str) -> CommandError {
     let message = format!("cannot show a screen: {problem}");
     CommandError::usage(message, format!("use a terminal and set TERM to its type, e.g. TERM=xterm-256color; or {instead}"))
 }
 
-/// The engine's process has ended without a last event.
+/// The engine's process ended without a last event.
 fn engine_gone(directory: &RunDirectory) -> CommandError {
     let log = directory.engine_log();
     let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);

@@ -1,13 +1,13 @@
 //! Checks whether a run fits on this machine, before anything is allocated or written.
 //!
-//! Refuses only what certainly cannot work; what may fail is a warning. Start at [`check_memory`].
+//! Refuses only what certainly cannot work; warns about what may fail. Start at [`check_memory`].
 
 use crate::commands::CommandError;
 use crate::config::RunConfig;
 use crate::plan::{MemoryNeed, RunPlan};
 use crate::report::format;
 
-/// Checks that training on the CPU fits into `available` bytes. Returns a warning if that is not certain.
+/// Checks that training on the CPU fits into `available` bytes. Returns a warning if that is uncertain.
 ///
 /// # Errors
 /// When it cannot fit.
@@ -27,7 +27,7 @@ pub fn check_memory(config: &RunConfig, plan: &RunPlan, available: u64) -> Resul
         );
         return Err(CommandError::usage(message, hint));
     }
-    Ok(Some(format!("training is expected to need {} of memory, but only {free} is available; if it fails: {hint}", format::bytes(need.expected))))
+    Ok(Some(format!("training will need about {} of memory, but only {free} is available; if it fails: {hint}", format::bytes(need.expected))))
 }
 
 /// What to change so that the run fits.
@@ -38,10 +38,10 @@ fn memory_hint(config: &RunConfig, plan: &RunPlan, available: u64) -> String {
     if MemoryNeed::with_micro_batches(plan, config, 1).least <= available {
         return format!("try training.micro_batch_size = 1{}, or choose smaller sizes under [model]", in_stages(config, 1));
     }
-    "the model is too large for this machine: choose smaller sizes under [model], like model.preset = \"demo\"".into()
+    "the model is too large for this machine: choose smaller sizes under [model], e.g. model.preset = \"demo\"".into()
 }
 
-/// Addition to a hint: a stage may override the micro-batch size, which then has to shrink too.
+/// Suffix of a hint: a stage may override the micro-batch size, which must then shrink too.
 fn in_stages(config: &RunConfig, largest: usize) -> &'static str {
     let is_larger = |size: Option<usize>| size.is_some_and(|size| size > largest);
     if config.stages.iter().any(|stage| is_larger(stage.micro_batch_size)) { ", and no larger value in any stage" } else { "" }
@@ -69,7 +69,7 @@ mod tests {
         let need = MemoryNeed::new(&plan, &config);
         assert_eq!(check_memory(&config, &plan, need.expected).unwrap(), None);
         let warning = check_memory(&config, &plan, need.expected - 1).unwrap().unwrap();
-        assert!(warning.starts_with("training is expected to need") && warning.contains("use training.micro_batch_size = "), "{warning}");
+        assert!(warning.starts_with("training will need about") && warning.contains("use training.micro_batch_size = "), "{warning}");
         assert!(check_memory(&config, &plan, need.least).unwrap().is_some());
         let refusal = check_memory(&config, &plan, need.least - 1).unwrap_err();
         assert_eq!(refusal.exit_code, 2);

@@ -1,6 +1,6 @@
-//! The comparison of a device with the CPU that `patchtui doctor --check` makes, on the shapes of a configuration.
+//! `patchtui doctor --check`: compares a device with the CPU, on the shapes of a configuration.
 //!
-//! Needs no text: a tokenizer that is not there stands for a vocabulary as large as the paper's. Start at [`check_device`].
+//! Needs no text; without the tokenizer it assumes the paper's vocabulary size. Start at [`check_device`].
 
 use crate::cli::ConfigArgs;
 use crate::commands::devices::resolve;
@@ -14,10 +14,10 @@ use crate::engine::self_check::{Cache, Report, check, shapes};
 use crate::plan::PlanError;
 use crate::report::tell;
 
-/// Compares `choice` with the CPU, whatever was remembered.
+/// Compares `choice` with the CPU, ignoring cached results.
 ///
 /// # Errors
-/// When the configuration has no plan, or the device is not there or fails.
+/// When the configuration has no plan, or the device is missing or fails.
 pub fn check_device(config: &ConfigArgs, choice: DeviceChoice, runs: &Runs) -> Result<Report, CommandError> {
     let config = load_config(config, runs)?.config;
     let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
@@ -31,5 +31,5 @@ pub fn check_device(config: &ConfigArgs, choice: DeviceChoice, runs: &Runs) -> R
     device.check_precision(config.training.precision)?;
     let shapes = shapes(&plan, config.training.precision);
     let report = guarded(device.is_cpu, || check(&device, &shapes, &Cache::none(), &mut |_, _| true))?;
-    report.ok_or_else(|| CommandError::failed("the check was not made", "try it again"))
+    report.ok_or_else(|| CommandError::failed("the check did not run", "try again"))
 }

@@ -15,7 +15,7 @@ use crate::report::{OutputError, checkpoints_table, format, print, tell};
 use crate::run::format::shell_word;
 use crate::run::{CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory, RunLock, sanitize, sanitize_line};
 
-/// Periodic checkpoints that are kept if the run's configuration cannot be read.
+/// Periodic checkpoints to keep if the run's configuration cannot be read.
 const KEEP: usize = 3;
 
 /// Runs a subcommand of `checkpoint`. Returns the exit code.
@@ -38,7 +38,7 @@ fn ls(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
         tell(&no_checkpoints(directory));
     } else {
         print(&checkpoints_table(&listed, Timestamp::now()))?;
-        tell(&format!("Names and sizes were checked; check every byte with: patchtui checkpoint verify {}", shell_word(&directory.name())));
+        tell(&format!("Checked names and sizes; to check every byte: patchtui checkpoint verify {}", shell_word(&directory.name())));
     }
     Ok(0)
 }
@@ -50,7 +50,7 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
     for path in checkpoints.candidates()? {
         let problem = match checkpoints.verify(&path, &|| false) {
             Ok(_) => None,
-            // The engine has pruned it meanwhile.
+            // The engine has pruned it in the meantime.
             Err(_) if !path.exists() => continue,
             Err(error) => Some(error.to_string()),
         };
@@ -75,7 +75,7 @@ fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError>
     let keep = args.keep.map_or_else(|| run_config(directory).map_or(KEEP, |config| config.checkpoint.keep), NonZero::get);
     let also = |what| args.also.contains(&what);
     let rule = KeepRule { keep, prunes_permanent: also(AlsoPrune::Permanent), prunes_best: also(AlsoPrune::Best), prunes_damaged: also(AlsoPrune::Damaged) };
-    // The engine prunes after every save by the run's own rule; two that prune at once could leave too few.
+    // The engine prunes after every save by the run's own rule; two concurrent prunes could keep too few.
     let _lock = RunLock::acquire(directory).map_err(|error| running(directory, error))?;
     let checkpoints = Checkpoints::new(directory, keep);
     let chosen = checkpoints.choose(&rule)?;
@@ -94,7 +94,7 @@ fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError>
     Ok(0)
 }
 
-/// What pruning has done, or would do, line by line.
+/// What pruning has deleted or would delete, line by line.
 fn pruned_lines(chosen: &[(ListedCheckpoint, Choice)], dry_run: bool, freed: u64) -> String {
     let (delete, free) = if dry_run { ("would delete", "would free") } else { ("deleted", "freed") };
     let mut text = String::new();

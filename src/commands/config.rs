@@ -4,10 +4,10 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::config::{ALTERNATIVES, KEYS, Key, LoadedConfig, flat_values, toml_line};
 
-/// Comments further to the right than this are put one space behind the value.
+/// Comments beyond this column follow one space after the value.
 const WIDEST_ALIGNED: usize = 60;
 
-/// Every key with its value and, as a comment, where the value comes from; the text is a configuration again.
+/// Every key with its value and, as a comment, its origin; the text is itself a valid configuration.
 #[must_use]
 pub fn show(loaded: &LoadedConfig) -> String {
     let values = flat_values(&loaded.config);
@@ -33,7 +33,7 @@ pub fn show(loaded: &LoadedConfig) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The same for programs: `config` holds the values, `origins` the origin of each key.
+/// The same as JSON: `config` holds the values, `origins` the origin of each key.
 #[must_use]
 pub fn show_json(loaded: &LoadedConfig) -> Json {
     let origins: Map<String, Json> = loaded.origins.iter().map(|(key, origin)| (key.clone(), json!(origin))).collect();
@@ -46,7 +46,7 @@ pub fn template() -> String {
     crate::config::template()
 }
 
-/// Headers of all tables in reading order, with the path that their keys begin with.
+/// Headers of all tables in reading order, with the path prefix of their keys.
 fn sections(num_stages: usize) -> Vec<(String, String)> {
     let mut sections: Vec<(String, String)> = Vec::new();
     for section in KEYS.iter().map(Key::section) {
@@ -62,12 +62,12 @@ fn sections(num_stages: usize) -> Vec<(String, String)> {
     sections
 }
 
-/// The section as the table of keys writes it.
+/// The section as the table of keys names it.
 fn section_in_table(section: &str) -> &str {
     if section.starts_with("stages[") { "stages[]" } else { section }
 }
 
-/// Whether another alternative was chosen, or the stage leaves the key to the run.
+/// Whether another alternative was chosen, or the stage inherits the key from the run.
 fn is_unchosen(key: &Key) -> bool {
     key.section() == "stages[]" || ALTERNATIVES.iter().any(|group| group.contains(&key.path))
 }

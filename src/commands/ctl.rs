@@ -1,4 +1,4 @@
-//! `patchtui ctl`: the commands of the keyboard, for scripts.
+//! `patchtui ctl`: the keyboard commands, for scripts.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum CtlVerb {
 /// How long a script waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Until the command is carried out.
+    /// Until the command is completed.
     UntilDone,
     /// Until the run has accepted the command.
     UntilAccepted,
@@ -38,7 +38,7 @@ pub struct CtlRequest<'a> {
     pub verb: CtlVerb,
     /// When to return.
     pub wait: Wait,
-    /// How long a command may take.
+    /// Time limit of a command.
     pub limit: Duration,
     /// Whether the answer is JSON.
     pub json: bool,
@@ -81,7 +81,7 @@ fn note_json(directory: &RunDirectory, note: &CommandNote) -> Value {
     json!({ "run": directory.name(), "command": note.command, "message": note.message, "step": note.step, "seconds": note.seconds, "bytes": note.bytes })
 }
 
-/// The status for people, beginning with the problem if the engine does not answer.
+/// The status as text, starting with the problem if the engine does not answer.
 fn status_lines(summary: &RunSummary, status: &Status) -> String {
     let Status { history, problem } = status;
     let Some(problem) = problem else { return status_text(summary, history, None) };

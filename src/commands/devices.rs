@@ -1,7 +1,7 @@
-//! Finds devices in a process of its own, since a broken driver can hang or kill whoever asks it.
+//! Probes devices in a separate process, since a broken driver can hang or kill its caller.
 //!
-//! Knows names and descriptions; never a tensor. A build without GPUs asks nobody. Start at [`Probe::of_this_machine`] for what
-//! is there, and at [`Probe::choose`] for what a run takes.
+//! Returns names and descriptions. A build without GPU support starts no process. Start at [`Probe::of_this_machine`] for the
+//! list of devices, and at [`Probe::choose`] for the one that a run uses.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
@@ -17,17 +17,17 @@ use serde::{Deserialize, Serialize};
 use crate::commands::CommandError;
 use crate::config::DeviceChoice;
 
-/// A driver that takes longer is taken for one that hangs; starting one takes a second or two.
+/// A driver that takes longer counts as hung; starting one takes a second or two.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How often the end of the process is looked for once it has closed its output.
+/// Polling interval for the end of the process once it has closed its output.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// A GPU that its driver lists.
+/// A GPU listed by its driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FoundGpu {
-    /// What `--device` calls it, like `cuda:0`.
+    /// Its name for `--device`, e.g. `cuda:0`.
     pub name: String,
-    /// What it says about itself; `None` if it could not be opened.
+    /// Its description; `None` if it could not be opened.
     pub opened: Option<OpenedGpu>,
 }
 
@@ -36,42 +36,42 @@ pub struct FoundGpu {
 pub struct OpenedGpu {
     /// Name, target and driver.
     pub description: String,
-    /// Whether it is a card, and not a program on the CPU that pretends to be one.
+    /// Whether it is real hardware and not a software renderer.
     pub is_card: bool,
-    /// Whether it computes in bf16.
+    /// Whether it supports bf16.
     pub has_bf16: bool,
 }
 
-/// A line of the process that asks the drivers.
+/// A line of output of the probing process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeLine {
-    /// A driver lists this device.
+    /// The driver lists this device.
     Listed(String),
-    /// It was opened.
+    /// The device was opened.
     Opened(String, OpenedGpu),
 }
 
-/// What the drivers answered.
+/// The result of the probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Probe {
     /// GPUs, best first.
     pub gpus: Vec<FoundGpu>,
-    /// Why the answer may be incomplete: the process that asked crashed or hung.
+    /// Why the list may be incomplete: the probing process crashed or hung.
     pub problem: Option<String>,
 }
 
-/// What a run takes, and why.
+/// The device that a run uses, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Chosen {
-    /// What `--device` calls it.
+    /// Its name for `--device`.
     pub device: String,
     /// One sentence without a full stop.
     pub reason: String,
 }
 
 impl Probe {
-    /// Asks the drivers of this machine, for the kinds of devices in `built_in`.
+    /// Probes the drivers of this machine for the kinds of devices in `built_in`.
     #[must_use]
     pub fn of_this_machine(built_in: &[&str]) -> Self {
         if !has_gpus(built_in) {
@@ -83,21 +83,21 @@ impl Probe {
                 command.arg("probe-devices");
                 Self::of(command, LIMIT)
             }
-            Err(error) => Self { gpus: Vec::new(), problem: Some(format!("cannot find this program's file: {error}")) },
+            Err(error) => Self { gpus: Vec::new(), problem: Some(format!("cannot find the patchtui executable: {error}")) },
         }
     }
 
-    /// What `command` says about devices within `limit`.
+    /// The output of `command` within `limit`, parsed.
     #[must_use]
     pub fn of(mut command: Command, limit: Duration) -> Self {
         let mut probe = Self::default();
         let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
             Ok(child) => child,
-            Err(error) => return Self { problem: Some(format!("cannot ask the drivers: {error}")), ..probe },
+            Err(error) => return Self { problem: Some(format!("cannot probe the drivers: {error}")), ..probe },
         };
         let (send, lines) = mpsc::channel();
         if let Some(stdout) = child.stdout.take() {
-            // Ends with the process; what a driver prints besides is not ours.
+            // This thread ends with the process; other lines that a driver prints are ignored.
             thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
         }
         let deadline = Instant::now() + limit;
@@ -115,7 +115,7 @@ impl Probe {
         }
         if status.is_none() {
             let _ = child.kill();
-            // Not awaited here: a process that is stuck in a driver does not even die of this.
+            // Not awaited here: a process stuck in a driver does not even react to SIGKILL.
             thread::spawn(move || child.wait());
         }
         probe.problem = probe.trouble(status, limit);
@@ -134,9 +134,9 @@ impl Probe {
         }
     }
 
-    /// What went wrong in a process that ended with `status`, or did not end within `limit`.
+    /// Why a process failed that ended with `status`, or did not end within `limit`.
     fn trouble(&self, status: Option<ExitStatus>, limit: Duration) -> Option<String> {
-        let at = self.gpus.iter().find(|gpu| gpu.opened.is_none()).map_or_else(|| "was asked for devices".to_owned(), |gpu| format!("opened {}", gpu.name));
+        let at = self.gpus.iter().find(|gpu| gpu.opened.is_none()).map_or_else(|| "listed devices".to_owned(), |gpu| format!("opened {}", gpu.name));
         match status {
             Some(status) if status.success() => None,
             Some(status) => Some(format!("a driver crashed when it {at} ({status})")),
@@ -144,7 +144,7 @@ impl Probe {
         }
     }
 
-    /// What `--device auto` takes: CUDA before wgpu before the CPU, and no GPU that is imitated by the CPU.
+    /// The device of `--device auto`: CUDA before wgpu before the CPU; never a software renderer.
     #[must_use]
     pub fn choose(&self, built_in: &[&str]) -> Chosen {
         let usable = |gpu: &&FoundGpu| gpu.opened.as_ref().is_some_and(|opened| opened.is_card);
@@ -155,15 +155,15 @@ impl Probe {
         let reason = match (has_gpus(built_in), &self.problem, self.gpus.first()) {
             (false, ..) => "this build has no GPU support".to_owned(),
             (true, Some(problem), _) => problem.clone(),
-            (true, None, Some(gpu)) => format!("{} is not a real GPU: software on the CPU imitates one", gpu.name),
+            (true, None, Some(gpu)) => format!("{} is not a real GPU: it is a software renderer", gpu.name),
             (true, None, None) => {
-                format!("no driver lists a GPU ({} asked)", built_in.iter().filter(|kind| **kind != "cpu").copied().collect::<Vec<_>>().join(" and "))
+                format!("no driver lists a GPU (tried {})", built_in.iter().filter(|kind| **kind != "cpu").copied().collect::<Vec<_>>().join(" and "))
             }
         };
         Chosen { device: "cpu".into(), reason }
     }
 
-    /// Why `choice` cannot be used, if the process that asked the drivers has seen that; whether it exists is for the engine.
+    /// Why `choice` cannot be used, if the probe has shown that; whether it exists is for the engine to find out.
     #[must_use]
     pub fn objection(&self, choice: DeviceChoice) -> Option<String> {
         let (kind, index) = match choice {
@@ -177,7 +177,7 @@ impl Probe {
     }
 }
 
-/// Says what the drivers list and what can be opened, line by line: the process behind [`Probe::of_this_machine`].
+/// Prints line by line which devices the drivers list and which can be opened: the process behind [`Probe::of_this_machine`].
 #[cfg(feature = "engine")]
 pub fn answer() {
     use crate::engine::device::{find_device, list_gpus};
@@ -199,10 +199,10 @@ pub fn answer() {
     }
 }
 
-/// The device that `choice` means on this machine, and why if that was not said.
+/// The device that `choice` selects on this machine, and the reason if it was chosen automatically.
 ///
 /// # Errors
-/// When a driver crashed or hung over the one that was asked for.
+/// When a driver crashed or hung on the requested device.
 #[cfg(feature = "engine")]
 pub fn resolve(choice: DeviceChoice) -> Result<(DeviceChoice, Option<String>), CommandError> {
     static PROBE: OnceLock<Probe> = OnceLock::new();
@@ -235,7 +235,7 @@ mod tests {
     const SOFTWARE: &str = r#"{"opened":["wgpu:0",{"description":"SwiftShader","is_card":false,"has_bf16":false}]}"#;
     const ALL: &[&str] = &["cuda", "wgpu", "cpu"];
 
-    /// What a shell script in the place of the asking process says.
+    /// Output of a shell script in place of the probing process.
     fn probe(script: &str, limit: Duration) -> Probe {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
@@ -258,7 +258,7 @@ mod tests {
     fn a_gpu_that_the_cpu_imitates_is_not_taken_unasked() {
         let found = patient(&format!("echo '{{\"listed\":\"wgpu:0\"}}'; echo '{SOFTWARE}'"));
         let chosen = found.choose(ALL);
-        assert_eq!((chosen.device.as_str(), chosen.reason.as_str()), ("cpu", "wgpu:0 is not a real GPU: software on the CPU imitates one"));
+        assert_eq!((chosen.device.as_str(), chosen.reason.as_str()), ("cpu", "wgpu:0 is not a real GPU: it is a software renderer"));
         assert_eq!(found.objection(DeviceChoice::Wgpu(Some(0))), None);
     }
 
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_driver_that_hangs_is_given_up() {
         let found = probe("exec sleep 1000", Duration::from_millis(50));
-        assert_eq!(found.problem.as_deref(), Some("a driver did not answer within 0.05 s when it was asked for devices"));
+        assert_eq!(found.problem.as_deref(), Some("a driver did not answer within 0.05 s when it listed devices"));
         let closed = probe("exec >&-; exec sleep 1000", Duration::from_millis(50));
         assert_eq!(closed.problem, found.problem);
     }
@@ -283,13 +283,13 @@ mod tests {
     #[test]
     fn a_program_that_cannot_be_started_is_a_problem_and_no_panic() {
         let found = Probe::of(Command::new("/nonexistent/program"), LIMIT);
-        assert!(found.problem.unwrap().starts_with("cannot ask the drivers: "));
+        assert!(found.problem.unwrap().starts_with("cannot probe the drivers: "));
     }
 
     #[test]
     fn the_reason_for_the_cpu_says_what_was_looked_for() {
         let nothing = Probe::default();
         assert_eq!(nothing.choose(&["cpu"]).reason, "this build has no GPU support");
-        assert_eq!(nothing.choose(ALL).reason, "no driver lists a GPU (cuda and wgpu asked)");
+        assert_eq!(nothing.choose(ALL).reason, "no driver lists a GPU (tried cuda and wgpu)");
     }
 }

@@ -1,7 +1,7 @@
-//! `patchtui doctor`: what this machine is, what a run would use, and why one would not work.
+//! `patchtui doctor`: describes this machine and what a run would use, and finds what would prevent one.
 //!
-//! Changes nothing but a private folder for sockets, and never fails: what cannot be found out is said. Start at [`doctor`]; the
-//! lines for people are made in `doctor_lines.rs`.
+//! Changes nothing except creating a private folder for sockets, and never fails: what cannot be determined is reported as
+//! such. Start at [`doctor`]; the lines for people are made in `doctor_lines.rs`.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -22,62 +22,62 @@ use crate::report::{format, print};
 use crate::run::{RunDirectory, sanitize};
 use crate::tui::{Markers, Theme};
 
-/// Less free disk than this holds hardly a checkpoint of the demo.
+/// Less free disk than this hardly holds one checkpoint of the demo.
 const LITTLE_DISK: u64 = 1 << 30;
 /// The demo needs about half of this.
 const LITTLE_MEMORY: u64 = 512 << 20;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Findings {
-    /// Version of the program.
+    /// Version of patchtui.
     pub version: &'static str,
-    /// Whether a run can start here.
+    /// Whether a run can start on this machine.
     pub can_run: bool,
-    /// What keeps a run from starting.
+    /// What prevents a run from starting.
     pub problems: Vec<Advice>,
-    /// What may surprise later.
+    /// What may cause trouble later.
     pub notes: Vec<Advice>,
     /// The CPU.
     pub processor: Processor,
-    /// The instruction set for which kernels were chosen; `None` without an engine.
+    /// Instruction set of the kernels; `None` without an engine.
     pub kernels: Option<&'static str>,
     /// Memory in bytes.
     pub memory: Memory,
     /// Where runs are kept.
     pub disk: Storage,
-    /// What can compute.
+    /// Devices.
     pub devices: Devices,
-    /// Whether a run survives its session.
+    /// Whether a run survives logout.
     pub logout: Logout,
     /// Where engines listen.
     pub sockets: Sockets,
-    /// What the screen looks like.
+    /// Properties of the terminal.
     pub terminal: Terminal,
-    /// What became of the comparison with the CPU, if it was asked for.
+    /// Result of the comparison with the CPU, if requested.
     #[cfg(feature = "engine")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<crate::engine::self_check::Report>,
 }
 
-/// A sentence and what to do about it; neither has a full stop.
+/// A finding and what to do about it, both without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
-    /// What was found.
+    /// The finding.
     pub message: String,
     /// What to type or change.
     pub hint: String,
 }
 
-/// What can compute.
+/// Devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Devices {
     /// Kinds of devices in this build; empty without an engine.
     pub built_in: Vec<&'static str>,
-    /// What the drivers say.
+    /// Result of the driver probe.
     #[serde(flatten)]
     pub probe: Probe,
-    /// What `--device auto` takes; `None` without an engine.
+    /// What `--device auto` selects; `None` without an engine.
     pub auto: Option<Chosen>,
 }
 
@@ -90,20 +90,20 @@ pub struct Sockets {
     pub problem: Option<String>,
 }
 
-/// What the screen looks like.
+/// Properties of the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Terminal {
-    /// Whether the standard output is one.
+    /// Whether standard output is a terminal.
     pub is_terminal: bool,
     /// The value of TERM.
     pub term: Option<String>,
     /// Whether colours are used.
     pub is_coloured: bool,
-    /// Whether lines are drawn with braille dots, and not with ASCII.
+    /// Whether charts use braille dots instead of ASCII.
     pub has_braille: bool,
 }
 
-/// Examines this machine and prints what was found. Returns 0 if a run can start, and else 1.
+/// Examines this machine and prints the findings. Returns 0 if a run can start, else 1.
 ///
 /// # Errors
 /// When the arguments name something that does not exist.
@@ -115,7 +115,7 @@ pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
     findings.check(args, choice, runs)?;
     findings.can_run = findings.problems.is_empty();
     if args.json {
-        let document = serde_json::to_string_pretty(&findings).map_err(|error| CommandError::failed(error.to_string(), "leave out --json"))?;
+        let document = serde_json::to_string_pretty(&findings).map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
         print(&(sanitize::json(&document).into_owned() + "\n"))?;
     } else {
         print(&lines(&findings))?;
@@ -123,7 +123,7 @@ pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
     Ok(u8::from(!findings.can_run))
 }
 
-/// Looks at everything.
+/// Examines everything.
 fn examine(runs_dir: &Path) -> Findings {
     let theme = Theme::from_env();
     let built_in = built_in();
@@ -185,10 +185,10 @@ impl Findings {
         self.notes.push(Advice { message: message.into(), hint: hint.into() });
     }
 
-    /// Says what is wrong with what was found.
+    /// Turns the findings into problems and notes.
     fn judge(&mut self) {
         if self.devices.built_in.is_empty() {
-            self.problem("this patchtui was built without its engine: it can watch and steer runs, not compute", "build it without --no-default-features");
+            self.problem("this patchtui was built without its engine: it can attach to runs, but not train", "build it without --no-default-features");
         }
         if let Some(problem) = self.disk.problem.clone() {
             self.problem(problem, "choose another folder: --runs-dir DIR, or PATCHTUI_RUNS_DIR");
@@ -207,7 +207,7 @@ impl Findings {
         }
         if !self.logout.survives {
             let hint = self.logout.hint.clone().unwrap_or_default();
-            self.note(format!("a run does not survive: {}", self.logout.reason), hint);
+            self.note(format!("runs will not survive logout: {}", self.logout.reason), hint);
         }
         if let Some(problem) = self.sockets.problem.clone() {
             self.note(format!("{problem}; engines listen in their run directories instead"), "set PATCHTUI_SOCKET_DIR to a folder of your own");
@@ -223,7 +223,7 @@ mod with_engine {
     use crate::engine::device::find_device;
 
     impl Findings {
-        /// Says what is wrong with the device that was asked for.
+        /// Reports a problem with the requested device.
         pub(super) fn look_at(&mut self, choice: DeviceChoice) {
             let (objection, found) = (self.devices.probe.objection(choice), find_device_unless_auto(choice));
             match (objection, found) {
@@ -233,7 +233,7 @@ mod with_engine {
             }
         }
 
-        /// Compares the device that was asked for with the CPU, if that was asked for.
+        /// Compares the requested device with the CPU, with --check.
         pub(super) fn check(&mut self, args: &DoctorArgs, choice: DeviceChoice, runs: &Runs) -> Result<(), CommandError> {
             let Some(config) = args.check.as_ref().filter(|_| self.problems.is_empty()) else { return Ok(()) };
             let choice = match (&self.devices.auto, choice) {
@@ -247,7 +247,7 @@ mod with_engine {
         }
     }
 
-    /// Why the device does not exist; drivers were asked before, in a process of their own.
+    /// Why the device does not exist; the drivers were probed before, in a separate process.
     fn find_device_unless_auto(choice: DeviceChoice) -> Option<Advice> {
         let named = Some(choice).filter(|choice| *choice != DeviceChoice::Auto)?;
         find_device(named).err().map(|error| Advice { message: error.to_string(), hint: error.hint() })

@@ -1,4 +1,4 @@
-//! What `patchtui doctor` found, as lines for people: at most 80 columns, no colours, nothing that depends on the terminal.
+//! The findings of `patchtui doctor` as lines for people: at most 80 columns, no colors, independent of the terminal.
 //!
 //! Start at [`lines`].
 
@@ -11,7 +11,7 @@ use crate::run::sanitize_line;
 
 /// Columns of a line.
 const WIDTH: usize = 80;
-/// Columns of the labels, with what stands before and after them.
+/// Columns of the labels, including the space around them.
 const INDENT: usize = 13;
 
 /// The whole report.
@@ -31,7 +31,7 @@ pub fn lines(found: &Findings) -> String {
     for problem in &found.problems {
         advice("problem", problem, &mut text);
     }
-    let verdict = if found.can_run { "A run can start here: patchtui run demo" } else { "A run cannot start here." };
+    let verdict = if found.can_run { "Ready to train: patchtui run demo" } else { "Not ready to train." };
     text + "\n" + verdict + "\n"
 }
 
@@ -78,12 +78,12 @@ fn devices(found: &Findings, text: &mut String) {
 fn session(found: &Findings, text: &mut String) {
     text.push_str("\nsession\n");
     let linger = found.logout.linger.map_or("", |linger| if linger { "; Linger=yes" } else { "; Linger=no" });
-    let outcome = if found.logout.survives { "runs go on" } else { "runs end" };
-    row("logout", &format!("{outcome}: {}{linger}", found.logout.reason), text);
-    let folder = found.sockets.folder.as_ref().map_or_else(|| "in the run directories".to_owned(), |folder| folder.display().to_string());
+    let outcome = if found.logout.survives { "runs survive logout" } else { "runs will not survive logout" };
+    row("logout", &format!("{outcome} ({}){linger}", found.logout.reason), text);
+    let folder = found.sockets.folder.as_ref().map_or_else(|| "in the run directories".to_owned(), |folder| format!("{} (usable)", folder.display()));
     row("sockets", &folder, text);
     let terminal = &found.terminal;
-    let colours = if terminal.is_coloured { "colours" } else { "no colours" };
+    let colours = if terminal.is_coloured { "colors" } else { "no colors" };
     let dots = if terminal.has_braille { "braille" } else { "ASCII" };
     let term = if terminal.is_terminal { terminal.term.as_deref().unwrap_or("TERM is not set") } else { "output is not a terminal" };
     row("terminal", &format!("{term}; {colours}, {dots}"), text);
@@ -112,8 +112,8 @@ fn advice(kind: &str, advice: &Advice, text: &mut String) {
     push_wrapped(&format!("{:>width$}: ", "hint", width = kind.len()), &advice.hint, kind.len() + 2, text);
 }
 
-/// Adds `words` after `head`, broken between words, with `indent` spaces before every further line; a word that is longer than a
-/// line is left whole, since it is a path to be copied.
+/// Adds `words` after `head`, wrapped between words, with `indent` spaces before every further line; a word longer than a line
+/// is kept whole, since it is a path to be copied.
 fn push_wrapped(head: &str, words: &str, indent: usize, text: &mut String) {
     let words = sanitize_line(words);
     let mut line = head.to_owned();

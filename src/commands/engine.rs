@@ -1,4 +1,4 @@
-//! Checks a run and starts its engine. The only module that knows that a build may lack the engine.
+//! Checks a run and starts its engine. The only module that handles builds without the engine.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub use with_burn::run;
 #[cfg(not(feature = "engine"))]
 pub use without_burn::{no_engine, run};
 
-/// Output of a run in the foreground.
+/// Output format of a run in the foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreground {
     /// Lines for people on the standard output.
@@ -26,12 +26,12 @@ pub enum Foreground {
     Json,
 }
 
-/// Checks what can be checked before anything is written: text, tokenizer, numbers, device, memory, disk.
+/// Checks everything that can be checked before anything is written: text, tokenizer, numbers, device, memory, disk.
 ///
-/// `directory` is where the run would be. Returns warnings for the user.
+/// `directory` is the future run directory. Returns warnings for the user.
 ///
 /// # Errors
-/// With the first check that fails.
+/// The first check that fails.
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
     let is_cpu = check_device(config)?;
     check_initial_weights(config, directory)?;
@@ -57,7 +57,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
     Ok(warnings)
 }
 
-/// Whether the CPU computes.
+/// Whether the run computes on the CPU.
 #[cfg(feature = "engine")]
 fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
     let device = crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
@@ -70,7 +70,7 @@ fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
     Err(without_burn::no_engine())
 }
 
-/// Checks the weights that a new run starts from; one that has a checkpoint needs them no more.
+/// Checks the initial weights of a new run; a run that has a checkpoint does not need them any more.
 #[cfg(feature = "engine")]
 fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), CommandError> {
     if let Some(path) = config.model.init_from.as_ref().filter(|_| Checkpoints::new(directory, 0).newest_claimed().is_none()) {
@@ -84,7 +84,7 @@ fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Resu
     Err(without_burn::no_engine())
 }
 
-/// Where prepared text is kept for all runs of a folder.
+/// The cache of prepared text that all runs of a folder share.
 pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
     directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
 }
@@ -106,7 +106,7 @@ mod with_burn {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    /// Trains the run in this process until it ends, in the background if `foreground` is `None`. Returns the exit code.
+    /// Trains the run in this process until it ends; in the background if `foreground` is `None`. Returns the exit code.
     ///
     /// # Errors
     /// When the run's files cannot be used.
@@ -130,8 +130,8 @@ mod with_burn {
         Ok(run_engine(setup, move |inbox, events| execute(job, inbox, &events))?)
     }
 
-    /// Messages go to the process's standard error: in the background that is engine.log. Of libraries only warnings: the GPU's tell
-    /// of every kernel that they tune. A full disk behind standard error is no reason to stop: nothing is printed about it.
+    /// Logs go to standard error, which is engine.log in the background. Only warnings of libraries are logged: the GPU
+    /// libraries report every kernel that they tune. If standard error is on a full disk, the run continues without printing.
     fn log_messages() {
         let levels = Targets::new().with_default(Level::WARN).with_target("patchtui", Level::INFO);
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
@@ -165,8 +165,8 @@ mod without_burn {
         Err(no_engine())
     }
 
-    /// This build cannot compute.
+    /// Error of a build without the engine.
     pub fn no_engine() -> CommandError {
-        CommandError::usage("this patchtui was built without its engine: it can watch and steer runs, not compute", "build it without --no-default-features")
+        CommandError::usage("this patchtui was built without its engine: it can attach to runs, but not train", "build it without --no-default-features")
     }
 }

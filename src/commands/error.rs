@@ -1,4 +1,4 @@
-//! The error of a command: a message, a hint, an exit code.
+//! The error of a command: message, hint, exit code.
 
 use std::fmt;
 use std::io;
@@ -157,7 +157,7 @@ impl From<crate::engine::EngineError> for CommandError {
             crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)".to_owned(),
             crate::engine::EngineError::WrongDevice(failure) => failure.hint(),
             crate::engine::EngineError::NonFinitePrediction => error.hint().unwrap_or_default(),
-            _ => "try it again with --device cpu".to_owned(),
+            _ => "try again with --device cpu".to_owned(),
         };
         Self::failed(error.to_string(), hint)
     }

@@ -1,7 +1,7 @@
-//! `patchtui eval`: a model's numbers on tasks and texts.
+//! `patchtui eval`: scores of a model on tasks and texts.
 //!
-//! Every file is read before the model is, and every document is tried before anything is computed, so that a broken one costs
-//! no time. Start at [`eval`].
+//! Reads every file before the model, and encodes every document before computing, so that a broken one is found at once. Start
+//! at [`eval`].
 
 use std::io::{self, IsTerminal};
 use std::time::Instant;
@@ -18,12 +18,12 @@ use crate::run::terminal::{cut, window_size};
 use crate::run::{StopFlag, StopLevel, sanitize_line};
 use crate::tasks::{Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError, TaskFiles, TaskResult, check_fit, evaluate};
 
-/// Evaluates a model and prints its numbers. Returns the exit code.
+/// Evaluates a model and prints its scores. Returns the exit code.
 ///
-/// A task that fails is named; the others are evaluated, printed and written all the same.
+/// A failed task is named; the other tasks are still evaluated, printed and written.
 ///
 /// # Errors
-/// When a task is unknown, a file is broken or missing, or the model cannot be opened; and in the end, when a task has failed.
+/// When a task is unknown, a file is broken or missing, or the model cannot be opened; at the end, if a task has failed.
 pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     let selection = Selection::parse(&args.tasks)?;
     let samples = args.output.as_deref().map(Samples::open).transpose()?;
@@ -68,13 +68,13 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     all_done(&failed, tasks.len())
 }
 
-/// The exit code, when all of `total` tasks were tried and `failed` are the names of some of them.
+/// The exit code after `total` tasks, of which those in `failed` failed.
 fn all_done(failed: &[String], total: usize) -> Result<u8, CommandError> {
     if failed.is_empty() {
         return Ok(0);
     }
     let message = format!("{} of {total} tasks failed: {}", failed.len(), failed.join(", "));
-    Err(CommandError::failed(message, "the errors above say why; the results of the other tasks are complete"))
+    Err(CommandError::failed(message, "see the errors above; the results of the other tasks are complete"))
 }
 
 fn stop_if(is_unwanted: bool, stop: &StopFlag) {
@@ -83,13 +83,13 @@ fn stop_if(is_unwanted: bool, stop: &StopFlag) {
     }
 }
 
-/// Says why a task has no result. Returns its name.
+/// Reports why a task has no result. Returns its name.
 fn say_failed(task: &Task, error: &CommandError) -> String {
     complain(&error.message, error.hint.as_deref());
     task.name()
 }
 
-/// The error of a task, with a hint at `--max-length` only where it helps.
+/// The error of a task; suggests `--max-length` only where it helps.
 fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
     let context_length = subject.model.files.context_length;
     match error {
@@ -110,7 +110,7 @@ fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -
 fn choose_threads(args: &EvalArgs) -> Result<(), CommandError> {
     let Some(threads) = args.threads else { return Ok(()) };
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-    built.map_err(|error| CommandError::failed(format!("cannot compute with {threads} threads: {error}"), "leave out --threads"))
+    built.map_err(|error| CommandError::failed(format!("cannot use {threads} threads: {error}"), "retry without --threads"))
 }
 
 fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandError> {
@@ -119,13 +119,13 @@ fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandErro
         None => Ok(positions),
         Some(length) if length as usize <= positions => Ok(length as usize),
         Some(length) => Err(CommandError::usage(
-            format!("--max-length {length} is more than the {positions} tokens that the model was trained to read at once"),
-            format!("use at most {positions}, or leave it out"),
+            format!("--max-length {length} exceeds the context length of the model ({positions} tokens)"),
+            format!("use at most {positions}, or no --max-length"),
         )),
     }
 }
 
-/// Evaluates a task; `None` if it was told to stop. `heartbeat` is called now and then.
+/// Evaluates a task; `None` if it was stopped. Calls `heartbeat` now and then.
 fn evaluate_task(
     task: &LoadedTask,
     encoder: &Encoder<'_>,
@@ -144,7 +144,7 @@ fn evaluate_task(
     result
 }
 
-/// How far a task is: one line that is written again and again on a terminal; elsewhere a line at the end.
+/// Progress of a task: on a terminal one line that is updated in place, elsewhere one line at the end.
 struct ProgressLine {
     task: String,
     started: Instant,

@@ -1,5 +1,5 @@
-//! Where the results of `patchtui eval` go: each finished task to the table and to the file of samples at once, all of them to
-//! the document at the end. What was computed is never lost because one of the places cannot be written.
+//! Output of `patchtui eval`: each completed task goes to the table and to the samples file at once, all of them to the JSON
+//! document at the end. If one output cannot be written, the others still are.
 //!
 //! Start at [`Results`].
 
@@ -16,24 +16,24 @@ use crate::report::{ComparedRow, Output, ScoreRow, ScoresTable, comparison_table
 use crate::run::{ResultFile, RunDirectory, sanitize, sanitize_line};
 use crate::tasks::{Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows, results_document, sample_lines};
 
-/// What is evaluated, and how: the same for all tasks.
+/// The evaluated model and the settings that all tasks share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) args: &'a EvalArgs,
     pub(super) model: &'a LoadedModel,
-    /// Tokens that the model reads at once.
+    /// Context length.
     pub(super) max_length: usize,
     pub(super) device: &'a ComputeDevice,
 }
 
-/// The results so far, and where they go.
+/// The results so far, and their outputs.
 pub(super) struct Results<'a> {
     subject: Subject<'a>,
     table: ScoresTable,
     tasks: Vec<TaskResult>,
     out: Output,
     samples: Option<Samples<'a>>,
-    /// The first place that could not be written.
+    /// The first output that could not be written.
     lost: Option<CommandError>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// Tries the path before anything is computed.
+    /// Opens the path before anything is computed.
     pub(super) fn open(path: &'a Path) -> Result<Self, CommandError> {
         let file = ResultFile::open(path).map_err(|error| result_path_error(path, &error))?;
         Ok(Self { path, file })
@@ -52,7 +52,7 @@ impl<'a> Samples<'a> {
 }
 
 impl<'a> Results<'a> {
-    /// Prints what the table is about; `tasks` will follow.
+    /// Prints the title of the table; `tasks` will follow.
     pub(super) fn new(subject: Subject<'a>, selection: &Selection, samples: Option<Samples<'a>>) -> Self {
         let names = selection.tasks.iter().map(Task::name).chain(selection.groups.iter().map(|group| group.name.to_owned()));
         let table = ScoresTable::new(names);
@@ -64,13 +64,13 @@ impl<'a> Results<'a> {
         results
     }
 
-    /// Takes the result of a finished task.
+    /// Outputs the result of a completed task.
     pub(super) fn add(&mut self, task: &LoadedTask, result: TaskResult) {
         if !self.subject.args.json {
             let rows = task_rows(&result);
             self.print(&self.table.rows(&rows));
         }
-        // Once a part is lost, later ones would hide that.
+        // After a lost part, later parts would hide the gap.
         if let Some(mut samples) = self.samples.take() {
             match samples.file.append(sample_lines(task, &result).as_bytes()) {
                 Ok(()) => self.samples = Some(samples),
@@ -80,17 +80,17 @@ impl<'a> Results<'a> {
         self.tasks.push(result);
     }
 
-    /// Whether nothing that is computed from now on would reach anybody.
+    /// Whether no output is left that further results could reach.
     pub(super) fn are_unwanted(&self) -> bool {
         self.samples.is_none() && (!self.out.is_open() || reader_is_gone())
     }
 
-    /// Prints what follows from all tasks together.
+    /// Prints what depends on all tasks together.
     ///
     /// # Errors
-    /// With the first place that could not be written.
+    /// The first output that could not be written.
     pub(super) fn finish(mut self, selection: &Selection) -> Result<(), CommandError> {
-        // A group of which a task has failed has no result.
+        // A group with a failed task has no result.
         let is_whole = |group: &&'static Group| {
             let of_group = |task: &Task| matches!(task, Task::Mmlu(subject) if group.contains(subject));
             selection.tasks.iter().filter(|task| of_group(task)).count() == self.tasks.iter().filter(|result| of_group(&result.task)).count()
@@ -113,19 +113,19 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Says at once what could not be written, since computing continues.
+    /// Reports at once what could not be written, since the evaluation continues.
     fn lose(&mut self, error: &CommandError) {
         complain(&error.message, error.hint.as_deref());
         self.lost.get_or_insert(CommandError::failed("a result could not be written", "see the error above"));
     }
 
     fn comparison(&self, row: &PaperRow) -> String {
-        let label = if self.subject.args.limit.is_some() { "this network, first documents only" } else { "this network" };
+        let label = if self.subject.args.limit.is_some() { "this model (subset)" } else { "this model" };
         let this = ComparedRow { label: label.into(), values: numbers(row) };
         let published = published_rows(&self.subject.model.files.shape).iter();
         let published = published.map(|published| ComparedRow { label: published.label.into(), values: numbers(&published.row) });
         let table = comparison_table(row.columns().map(|(head, _)| head), &std::iter::once(this).chain(published).collect::<Vec<_>>());
-        format!("\n{table}perplexity of WikiText-103 and percent of right answers without examples: acc of MMLU and WinoGrande, acc_norm of the others\n")
+        format!("\n{table}WikiText-103 perplexity and zero-shot accuracy (%): acc for MMLU and WinoGrande, acc_norm for the others\n")
     }
 
     fn document(&self, groups: &[GroupResult], paper: Option<&PaperRow>) -> Value {
@@ -145,12 +145,12 @@ impl<'a> Results<'a> {
 }
 
 impl Subject<'_> {
-    /// What makes these numbers incomparable with those of other models, if anything does.
+    /// Why these scores are not comparable with those of other models, if so.
     pub(super) fn warning(&self) -> Option<String> {
         let patch_size = self.model.files.patch_size.get();
         (patch_size > 1).then(|| {
             format!(
-                "this checkpoint is from a patch stage (K = {patch_size}), and tasks are scored token by token: its numbers say little before the last stage"
+                "this checkpoint is from a patch stage (K = {patch_size}), but tasks are scored token by token: its scores mean little before the K = 1 stage"
             )
         })
     }
@@ -159,14 +159,14 @@ impl Subject<'_> {
         self.model.files.origin.checkpoint().map(|checkpoint| checkpoint.state.step)
     }
 
-    /// The model and what holds for all rows of the table.
+    /// The model and the settings that all rows of the table share.
     fn title(&self) -> String {
         let files = &self.model.files;
         let name = files.origin.run().map_or_else(|| files.origin.name(), RunDirectory::name);
         let step = self.step().map_or_else(String::new, |step| format!(", step {step}"));
         let stage = if files.patch_size.get() > 1 { " (patch stage: not comparable)" } else { "" };
         let bos = if self.args.add_bos { "with BOS" } else { "without BOS" };
-        format!("{name}{step}, K = {}{stage}, at most {} tokens at once, {bos}, {}", files.patch_size, self.max_length, self.device.description)
+        format!("{name}{step}, K = {}{stage}, context {} tokens, {bos}, {}", files.patch_size, self.max_length, self.device.description)
     }
 
     fn config(&self) -> Value {

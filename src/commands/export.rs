@@ -1,4 +1,4 @@
-//! `patchtui export`: a model as a directory that other programs load.
+//! `patchtui export`: writes a model in the Hugging Face format.
 
 use crate::cli::{Dtype, ExportArgs};
 use crate::commands::model::find_model;
@@ -8,10 +8,10 @@ use crate::engine::hugging_face::{ExportRequest, export};
 use crate::engine::tensor_header::NumberFormat;
 use crate::report::{format, tell};
 
-/// Exports what the command line names. Returns the exit code.
+/// Exports the model that the command line names. Returns the exit code.
 ///
 /// # Errors
-/// When there is no such model, or the directory cannot be written; nothing is left of it then.
+/// When there is no such model, or the directory cannot be written; a partial directory is removed.
 pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
     let max_shard_bytes = bytes_of(&args.max_shard_size)?;
     let model = find_model(&args.checkpoint, runs)?;
@@ -34,7 +34,7 @@ pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
     Ok(0)
 }
 
-/// Bytes that a text like `5GB`, `500M` or `1000000` names.
+/// Parses a size like `5GB`, `500M` or `1000000` into bytes.
 fn bytes_of(text: &str) -> Result<u64, CommandError> {
     let trimmed = text.trim();
     let number = trimmed.strip_suffix(['B', 'b']).filter(|rest| rest.ends_with(|c: char| c.is_ascii_alphabetic())).unwrap_or(trimmed);

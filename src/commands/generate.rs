@@ -1,4 +1,4 @@
-//! `patchtui generate`: continues prompts with a trained model. Continuations go to the standard output, all else to the other.
+//! `patchtui generate`: generates text from prompts. Texts go to standard output, everything else to standard error.
 //!
 //! Start at [`generate`].
 
@@ -18,21 +18,21 @@ use crate::engine::{EngineError, LoadedModel};
 use crate::report::{Output, OutputError, reader_is_gone, stderr, stdout, warn};
 use crate::run::{COMPUTE_STACK, sanitize, sanitize_line};
 
-/// Continues the prompts of the command line. Returns the exit code.
+/// Generates text from the prompts of the command line. Returns the exit code.
 ///
 /// # Errors
-/// When there is no prompt, a setting makes no sense, or the model cannot be opened.
+/// When there is no prompt, a setting is invalid, or the model cannot be opened.
 pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     let sampling = sampling(args)?;
     if args.stops.iter().any(String::is_empty) {
-        return Err(CommandError::usage("an empty --stop would end every text at once", "leave it out"));
+        return Err(CommandError::usage("--stop must not be empty", "write the text to stop at: --stop TEXT"));
     }
     let texts = prompts(args)?;
     let device = choose_device(args.device.as_deref())?;
     let loaded = open_model(&args.checkpoint, &device, runs)?;
     let prompts = texts.iter().map(|text| encode(text, &loaded)).collect::<Result<Vec<_>, _>>()?;
     if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.files.context_length) {
-        warn(&format!("a prompt has {longest} tokens, but the model reads {} at once: only the end of the prompt is read", loaded.files.context_length));
+        warn(&format!("a prompt has {longest} tokens, but the context window is {}: only the end of the prompt is read", loaded.files.context_length));
     }
     let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
     let generator = Generator { model: loaded.model.clone(), context_length: loaded.files.context_length, device: device.device };
@@ -57,7 +57,7 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
         continuation.as_ref().is_some_and(|continuation| continuation.has_slid && prompt.len() <= loaded.files.context_length)
     };
     if face.continuations.iter().zip(&prompts).any(is_news) {
-        warn(&format!("a text outgrew the {} tokens that the model reads at once: it continued from the newer part", loaded.files.context_length));
+        warn(&format!("context window ({} tokens) exceeded; oldest tokens dropped", loaded.files.context_length));
     }
     Ok(0)
 }
@@ -68,10 +68,10 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
     };
     let (temperature, top_p, penalty) = (args.temperature.unwrap_or(0.0), args.top_p.unwrap_or(1.0), args.repetition_penalty);
     if args.top_k == Some(0) {
-        return Err(CommandError::usage("--top-k 0 leaves no token to draw", "use 1 or more"));
+        return Err(CommandError::usage("--top-k 0 leaves no token to sample", "use 1 or more"));
     }
     Ok(Sampling {
-        temperature: check("temperature", temperature, temperature >= 0.0 && temperature.is_finite(), "a number from 0 on")?,
+        temperature: check("temperature", temperature, temperature >= 0.0 && temperature.is_finite(), "0 or greater")?,
         top_k: args.top_k,
         top_p: check("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "greater than 0 and at most 1")?,
         repetition_penalty: check("repetition-penalty", penalty, penalty > 0.0 && penalty.is_finite(), "greater than 0")?,
@@ -79,7 +79,7 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
     })
 }
 
-/// The texts to continue: those of the command line, of a file, or the standard input.
+/// The prompts: of the command line, of a file, or standard input.
 fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
     if let Some(path) = &args.prompt_file {
         let text = if path == Path::new("-") {
@@ -92,7 +92,7 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
         let is_json = path.extension().is_some_and(|ending| ending == "jsonl");
         let prompts = lines.map(|(idx, line)| if is_json { json_prompt(path, idx + 1, line) } else { Ok(line.to_owned()) }).collect::<Result<Vec<_>, _>>()?;
         if prompts.is_empty() {
-            return Err(CommandError::usage(format!("{} has no prompt", path.display()), "write one prompt per line"));
+            return Err(CommandError::usage(format!("{} contains no prompt", path.display()), "write one prompt per line"));
         }
         return Ok(prompts);
     }
@@ -100,20 +100,20 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
         return Ok(args.prompts.clone());
     }
     if io::stdin().is_terminal() {
-        return Err(CommandError::usage("there is no prompt", "give one with --prompt TEXT, or a file of them with --prompt-file FILE"));
+        return Err(CommandError::usage("there is no prompt", "use --prompt TEXT or --prompt-file FILE"));
     }
     let text = read_stdin()?;
-    // The line break that `echo` and editors put at the end belongs to the file, not to the text.
+    // The trailing line feed that `echo` and editors write belongs to the file, not to the prompt.
     Ok(vec![text.strip_suffix('\n').unwrap_or(&text).to_owned()])
 }
 
 fn read_stdin() -> Result<String, CommandError> {
     let mut bytes = Vec::new();
-    io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable("the standard input", &error))?;
-    text_of("the standard input", &bytes)
+    io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable("standard input", &error))?;
+    text_of("standard input", &bytes)
 }
 
-/// The text of a file of prompts, read as the text of training is.
+/// The text of a prompt file, decoded like training text.
 fn text_of(what: &str, bytes: &[u8]) -> Result<String, CommandError> {
     text_of_bytes(bytes).map_err(|(offset, fault)| {
         let hint = if fault == TextFault::NotUtf8 { "prompts are UTF-8 text" } else { "convert it first: iconv -f UTF-16 -t UTF-8" };
@@ -133,23 +133,23 @@ fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, Co
     prompt.map(str::to_owned).ok_or_else(missing)
 }
 
-/// The ids of a prompt, as the texts of training began.
+/// Token ids of a prompt, with BOS if the training texts had it.
 fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
     let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
     let ids: Vec<u32> = bos.into_iter().chain(loaded.files.tokenizer.encode(text)?).collect();
     if ids.is_empty() {
-        return Err(CommandError::usage("an empty prompt cannot be continued: the model knows no begin-of-text token", "write at least one character"));
+        return Err(CommandError::usage("an empty prompt cannot be continued: the model has no BOS token", "write at least one character"));
     }
     match ids.iter().find(|id| **id as usize >= loaded.files.shape.vocab_size) {
         Some(id) => Err(CommandError::usage(
-            format!("the tokenizer gives id {id}, but the model has {} rows", loaded.files.shape.vocab_size),
+            format!("token id {id} of the tokenizer is outside the vocabulary of the model ({})", loaded.files.shape.vocab_size),
             "use the model's own tokenizer",
         )),
         None => Ok(ids),
     }
 }
 
-/// Runs `job` on a thread that has the stack of the trainer's threads.
+/// Runs `job` on a thread with the stack size of the trainer's threads.
 fn on_large_stack<T: Send, E: Send + Into<EngineError>>(job: impl FnOnce() -> Result<T, E> + Send) -> Result<T, CommandError> {
     thread::scope(|scope| {
         let running = thread::Builder::new().stack_size(COMPUTE_STACK).spawn_scoped(scope, job).map_err(EngineError::Thread)?;
@@ -160,17 +160,17 @@ fn on_large_stack<T: Send, E: Send + Into<EngineError>>(job: impl FnOnce() -> Re
     })
 }
 
-/// Shows continuations: the only one while it grows, several one after the other, each as soon as those before it are finished.
+/// Prints generated texts: a single one as it grows, several one after the other, each as soon as it and all before it are completed.
 struct Face<'a> {
     args: &'a GenerateArgs,
     texts: &'a [String],
     prompts: &'a [Vec<u32>],
     replies: Vec<GrowingText<'a>>,
-    /// The text of each continuation so far.
+    /// Text of each prompt so far.
     parts: Vec<String>,
-    /// What is finished.
+    /// Which texts are completed.
     continuations: Vec<Option<Continuation>>,
-    /// Continuations that were shown, the first ones.
+    /// Number of texts that were printed.
     num_shown: usize,
     out: Output,
     /// Why the output was lost.
@@ -208,13 +208,13 @@ impl Face<'_> {
         }
     }
 
-    /// A pipe gets the text as it is, a terminal without what could control it.
+    /// A pipe gets the text as it is; for a terminal control characters are removed.
     fn write(&mut self, text: &str) {
         let written = if self.is_terminal { self.out.write(&sanitize::text(text)) } else { self.out.write(text) };
         self.lost = self.lost.take().or(written.err());
     }
 
-    /// Shows what is finished, in the order of the prompts.
+    /// Prints completed texts, in the order of the prompts.
     fn show_finished(&mut self) {
         while let Some(continuation) = self.continuations.get(self.num_shown).and_then(Option::as_ref) {
             let idx = self.num_shown;

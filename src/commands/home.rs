@@ -1,4 +1,4 @@
-//! `patchtui` alone: the list of runs, from which runs are watched, resumed and started.
+//! `patchtui` without arguments: the list of runs, to attach to, resume or start one.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::host::{Claim, HostError, Wish, claim, claim_directory, claim_existing
 use crate::run::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
-/// What to do where the list cannot be shown on a screen.
+/// What to do if no screen can be shown.
 const INSTEAD: &str = "list the runs with: patchtui runs";
 
 /// Shows the list of runs until the user quits; without a terminal, prints it. Returns the exit code.
@@ -56,13 +56,13 @@ fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
     match claim_existing(directory) {
         Err(HostError::Alive { directory }) => Ok(directory),
         Ok(Claim::Completed(directory)) => {
-            Err(CommandError::usage(format!("{} is complete: there is nothing to resume", directory.name()), "press n to start a new run"))
+            Err(CommandError::usage(format!("{} is completed: there is nothing to resume", directory.name()), "press n to start a new run"))
         }
         claimed => begin(claimed?, run_config(directory)?),
     }
 }
 
-/// Starts a configuration under the first name that is free; one whose run is alive is attached to.
+/// Starts a configuration under the first free name; attaches to a run that is already running.
 fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
     let config = load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() }, runs)?.config;
     match claim(Wish { name: &config.name, is_explicit: false, resume: false }, &runs.folder)? {
@@ -73,6 +73,6 @@ fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
 }
 
 fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, CommandError> {
-    // The screen of the run comes next and has no place for warnings of its start; whatever cannot work was refused.
+    // The screen of the run follows and has no place for warnings of its start; what cannot work was refused.
     launch(ready(claimed)?, config).map(|(directory, _)| directory)
 }

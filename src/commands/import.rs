@@ -1,4 +1,4 @@
-//! `patchtui import`: checks a directory in Hugging Face's format, and writes a configuration that continues its training.
+//! `patchtui import`: checks a Hugging Face directory and writes a configuration that continues its training.
 
 use std::io;
 use std::path::Path;
@@ -9,23 +9,23 @@ use crate::engine::{ModelFiles, OpenError, Origin};
 use crate::report::{format, print, tell, warn};
 use crate::run::{ResultFile, RunDirectory};
 
-/// Longest sequence of the configuration, in positions: what fits into the memory of an ordinary machine.
+/// Maximum context length of the configuration, in positions: fits into the memory of an ordinary machine.
 const MOST_POSITIONS: usize = 2048;
 /// Patch size of the first stage, as in the paper.
 const PATCH_SIZE: usize = 4;
-/// Sequences of a step, in the first stage.
+/// Sequences per step in the first stage.
 const SEQUENCES: usize = 16;
 
-/// Imports the directory `source`; the configuration goes to the file `to`, or else to the standard output. Returns the exit code.
+/// Imports the directory `source`; writes the configuration to the file `to`, or to standard output. Returns the exit code.
 ///
 /// # Errors
-/// When something in the directory cannot be used, or the file exists or cannot be written.
+/// When the directory cannot be used, or the file exists or cannot be written.
 pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandError> {
     let run = source.to_str().map_or(Ok(None), |text| runs.named(text))?;
     let model = ModelFiles::find(run.as_ref().map_or(source, RunDirectory::path))?;
     if !matches!(model.origin, Origin::HuggingFace { .. }) {
-        let hint = "nothing has to be imported: set model.init_from to its name or path in a configuration";
-        return Err(CommandError::usage(format!("{} is a run or a checkpoint of one", source.display()), hint));
+        let hint = "no import is needed: set model.init_from to its name or path in a configuration";
+        return Err(CommandError::usage(format!("{} is a run or a checkpoint", source.display()), hint));
     }
     let file = to.map(|path| ResultFile::open_new(path).map(|file| (path, file)).map_err(|error| cannot_write(path, &error))).transpose()?;
     describe(&model)?;
@@ -35,7 +35,7 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandE
         Some((path, mut file)) => {
             file.append(text.as_bytes()).map_err(|error| cannot_write(path, &error))?;
             tell(&format!(
-                "{} continues its training: set data.files there, then patchtui run {}",
+                "wrote {}: set data.files there, then continue its training: patchtui run {}",
                 path.display(),
                 format::shell_word(&path.to_string_lossy())
             ));
@@ -44,7 +44,7 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandE
     Ok(0)
 }
 
-/// Reads every tensor, and says what is there.
+/// Reads every tensor and prints a summary.
 fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     let mut weights = model.weights()?;
     for (name, dims) in weight_dims(&model.shape) {
@@ -54,15 +54,14 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     let head = if shape.tie_word_embeddings { ", tied" } else { "" };
     let formats = weights.formats().into_iter().collect::<Vec<_>>().join(" and ");
     let files = if weights.num_files() == 1 { "one file".to_owned() } else { format!("{} files", weights.num_files()) };
-    let groups =
-        if shape.num_key_value_heads == shape.num_attention_heads { String::new() } else { format!(" ({} for keys and values)", shape.num_key_value_heads) };
-    tell(&format!("LLaMA of {} parameters{head}, {formats} in {files}", format::short_count(shape.num_parameters() as f64)));
+    let groups = if shape.num_key_value_heads == shape.num_attention_heads { String::new() } else { format!(" ({} KV)", shape.num_key_value_heads) };
+    tell(&format!("LLaMA, {} parameters{head}, {formats} in {files}", format::short_count(shape.num_parameters() as f64)));
     tell(&format!(
-        "{} layers, width {} ({} inside), {} heads{groups}, {} positions, {} rows of embeddings",
+        "{} layers, hidden {}, FFN {}, {} heads{groups}, context {}, vocabulary {}",
         shape.num_hidden_layers, shape.hidden_size, shape.intermediate_size, shape.num_attention_heads, shape.max_position_embeddings, shape.vocab_size
     ));
-    let begins = if model.add_bos { "texts begin with a begin-of-text token" } else { "no begin-of-text token" };
-    tell(&format!("tokenizer of {} tokens, {begins}", model.tokenizer.vocab_size()));
+    let begins = if model.add_bos { "with BOS" } else { "without BOS" };
+    tell(&format!("tokenizer: {} tokens, {begins}", model.tokenizer.vocab_size()));
     if let Some(stage) = model.patch_stage() {
         warn(&stage.to_string());
     }
@@ -82,11 +81,11 @@ fn configuration(model: &ModelFiles) -> Result<String, CommandError> {
     let add_bos = model.add_bos;
     Ok(format!(
         "\
-# Continues the training of a model, first in patches of {PATCH_SIZE} tokens, then token by token.
-# Set data.files and training.tokens; see what it costs with: patchtui plan FILE
+# Continue training a model, first in patches of {PATCH_SIZE} tokens, then token by token.
+# Set data.files and training.tokens; for the cost: patchtui plan FILE
 
 [model]
-init_from = {directory}    # the weights to start from; their sizes are read from there
+init_from = {directory}    # initial weights; the model's sizes are read from there
 
 [data]
 # files = [\"my-texts/*.jsonl\"]    # text files, folders and patterns, relative to this file
@@ -97,9 +96,9 @@ add_bos = {add_bos}
 tokens = \"100M\"                     # total of all stages
 tokens_per_step = {tokens_per_step}
 context_length = {context_length}              # positions: patches in stage 1, tokens in stage 2
-micro_batch_size = 1                # more is faster and needs more memory
+micro_batch_size = 1                # larger is faster and needs more memory
 
-# A patch stage costs a quarter of the operations per token; the last stage turns it back into a token-level LM.
+# A patch stage costs a quarter of the operations per token; the last stage turns the model back into a token-level LM.
 [[stages]]
 patch_size = {PATCH_SIZE}
 share = \"1/2\"
@@ -109,7 +108,7 @@ patch_size = 1
 optimizer_state = \"reset\"
 
 [optimizer]
-learning_rate = 1e-4                # lower than for new weights, so that what was learned is not washed out
+learning_rate = 1e-4                # lower than for training from scratch, to preserve the pretrained weights
 
 [schedule]
 warmup_share = 0.05                 # the optimizer state is reset
@@ -119,7 +118,7 @@ warmup_share = 0.05                 # the optimizer state is reset
 
 fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => CommandError::usage(format!("{} exists", path.display()), "give --to a file that does not exist yet"),
+        io::ErrorKind::AlreadyExists => CommandError::usage(format!("{} exists", path.display()), "use a new file name for --to"),
         _ => CommandError::io(path, error),
     }
 }

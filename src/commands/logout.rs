@@ -1,38 +1,38 @@
-//! Whether a run survives the end of the session that started it, and what to type if it does not.
+//! Whether a run survives logout, and what to type if it does not.
 //!
-//! An engine is no child of the terminal, but systemd and batch systems end whole groups of processes. Reads control groups and
-//! logind's settings; what cannot be read is taken as it is by default. Start at [`Logout::of_this_process`].
+//! An engine is no child of the terminal, but systemd and batch systems kill whole groups of processes. Reads control groups
+//! and logind's settings; assumes the default for what cannot be read. Start at [`Logout::of_this_process`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Where logind's settings may be, the one that decides last at the end.
+/// Folders of logind's settings; the last one takes precedence.
 const FOLDERS: [&str; 3] = ["/usr/lib/systemd", "/run/systemd", "/etc/systemd"];
 
-/// What becomes of a run when its user logs out.
+/// Whether a run survives when its user logs out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Logout {
-    /// Whether the run goes on.
+    /// Whether the run keeps running.
     pub survives: bool,
     /// Why; no full stop.
     pub reason: String,
-    /// What to type so that it goes on.
+    /// What to type so that it keeps running.
     pub hint: Option<String>,
     /// Whether systemd keeps this user's services after the last logout; `None` without systemd.
     pub linger: Option<bool>,
 }
 
-/// What is known of this process and its machine.
+/// Properties of this process and its machine.
 #[derive(Debug, Clone, Default)]
 struct Circumstances {
-    /// Whether systemd runs this machine.
+    /// Whether this machine runs systemd.
     has_systemd: bool,
     /// The control group of this process.
     group: String,
     has_linger: bool,
-    /// logind's settings, concatenated in the order in which they count.
+    /// logind's settings, concatenated in order of precedence.
     settings: String,
     user: String,
     /// Job of a batch system.
@@ -40,7 +40,7 @@ struct Circumstances {
 }
 
 impl Logout {
-    /// Asks the system.
+    /// Examines this process.
     #[must_use]
     pub fn of_this_process() -> Self {
         let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok()).filter(|value| !value.is_empty());
@@ -61,24 +61,24 @@ impl Logout {
         let no = |reason: String, hint: String| Self { survives: false, reason, hint: Some(hint), ..yes("") };
         if let Some(job) = &found.batch_job {
             let advice = "have the batch system send SIGUSR1 before its limit (checkpoint.on_usr1 = \"stop\"), then resume the run in the next job";
-            return no(format!("it ends with {job}"), advice.to_owned());
+            return no(format!("they end with {job}"), advice.to_owned());
         }
         if !found.has_systemd {
-            return yes("no systemd runs here, and an engine has a session of its own");
+            return yes("own session, no systemd");
         }
         let is_below = |part: &str, ending: &str| found.group.lines().any(|line| line.split('/').any(|name| name.starts_with(part) && name.ends_with(ending)));
         if is_below("session-", ".scope") {
             if !kills_sessions(&found.settings) {
-                return yes("logind leaves the processes of a session alone (KillUserProcesses=no)");
+                return yes("logind does not kill session processes, KillUserProcesses=no");
             }
-            let hint = "loginctl enable-linger, and start runs in a scope of their own: systemd-run --user --scope patchtui run CONFIG";
-            return no("logind ends all processes of a session (KillUserProcesses=yes)".into(), hint.into());
+            let hint = "loginctl enable-linger, and start runs in their own scope: systemd-run --user --scope patchtui run CONFIG";
+            return no("logind kills session processes, KillUserProcesses=yes".into(), hint.into());
         }
         if is_below("user@", ".service") {
             if found.has_linger {
-                return yes("this user's services are kept after the last logout (Linger=yes)");
+                return yes("services of this user are kept after logout");
             }
-            return no(format!("systemd ends the services of {} at the last logout (Linger=no)", user_words(&found.user)), "loginctl enable-linger".into());
+            return no(format!("systemd stops the services of {} at logout", user_words(&found.user)), "loginctl enable-linger".into());
         }
         yes("this process belongs to no login session")
     }
@@ -88,7 +88,7 @@ fn user_words(user: &str) -> &str {
     if user.is_empty() { "this user" } else { user }
 }
 
-/// logind.conf and its additions, in the order in which they count.
+/// logind.conf and its drop-ins, in order of precedence.
 fn logind_settings() -> String {
     let mut files: Vec<PathBuf> = FOLDERS.iter().map(|folder| Path::new(folder).join("logind.conf")).collect();
     for folder in FOLDERS {
@@ -101,7 +101,7 @@ fn logind_settings() -> String {
     files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether logind ends what a session has started. A line that is commented out states the default of this distribution.
+/// Whether logind kills session processes. A commented-out line states the default of this distribution.
 fn kills_sessions(settings: &str) -> bool {
     let last = |prefix: &str| {
         let mut values = settings

@@ -1,4 +1,4 @@
-//! Memory that this machine has available for a run.
+//! Memory available for a run on this machine.
 //!
 //! Reads `/proc`, control groups and resource limits; what cannot be read counts as unlimited. Start at [`Memory::of_this_machine`].
 
@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
-/// Memory of this machine, in bytes; `None` where nothing is known.
+/// Memory of this machine, in bytes; `None` if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// What this process can still allocate, swap and limits included.
+    /// Bytes that this process can still allocate, swap and limits included.
     pub available: Option<u64>,
-    /// The part of it that is swap: slow, but not impossible.
+    /// The part of it that is swap (slow).
     pub swap: Option<u64>,
-    /// The lowest limit of the control groups that hold this process.
+    /// Lowest limit of the control groups of this process.
     pub limit: Option<u64>,
-    /// What the machine has, without swap.
+    /// Total memory of the machine, without swap.
     pub total: Option<u64>,
 }
 
-/// Bytes that this process can still allocate. `None` if nothing is known.
+/// Bytes that this process can still allocate. `None` if unknown.
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     Memory::of_this_machine().available
 }
 
 impl Memory {
-    /// The least of what the machine, the control groups and the resource limits of this process leave.
+    /// The minimum over the machine, the control groups and the resource limits of this process.
     #[must_use]
     pub fn of_this_machine() -> Self {
         let read = |path: &Path| fs::read_to_string(path).ok();
@@ -38,7 +38,7 @@ impl Memory {
         Self::of(most, &read)
     }
 
-    /// As `read` shows it; resource limits leave at `most` so many bytes.
+    /// The memory as read by `read`; resource limits leave at most `most` bytes.
     fn of(most: Option<u64>, read: &dyn Fn(&Path) -> Option<String>) -> Self {
         let meminfo = read(Path::new("/proc/meminfo")).unwrap_or_default();
         let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
@@ -63,7 +63,7 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     value.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kilobytes| kilobytes.saturating_mul(1024))
 }
 
-/// The folders of the memory control groups that hold this process, from the innermost to the root of each hierarchy.
+/// Folders of the memory control groups of this process, from the innermost to the root of each hierarchy.
 fn group_folders(groups: &str) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for line in groups.lines() {
@@ -74,26 +74,26 @@ fn group_folders(groups: &str) -> Vec<PathBuf> {
             list if list.split(',').any(|controller| controller == "memory") => Path::new("/sys/fs/cgroup/memory"),
             _ => continue,
         };
-        // In a container the path may be that of the host, which is not there; the root then is the container's own group.
+        // In a container the path may be that of the host, which does not exist there; the root is then the container's own group.
         let inside = Path::new(path.trim_start_matches('/'));
         folders.extend(inside.ancestors().map(|part| root.join(part)));
     }
     folders
 }
 
-/// What one control group (version 2 or 1) allows, in bytes; `None`: no limit.
+/// Limits of one control group (version 2 or 1), in bytes; `None`: no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Group {
-    /// Its memory limit.
+    /// Memory limit.
     limit: Option<u64>,
-    /// What that leaves; memory that only caches files does not count as used.
+    /// What is left of it; page cache does not count as used.
     memory: Option<u64>,
-    /// Swap that it may still use.
+    /// Swap still available to it.
     swap: Option<u64>,
 }
 
 impl Group {
-    /// Version 1 writes numbers like this where there is no limit.
+    /// Version 1 writes numbers like this if there is no limit.
     const UNLIMITED: u64 = 1 << 60;
 
     fn read(folder: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<Self> {

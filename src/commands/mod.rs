@@ -1,6 +1,6 @@
-//! One file per subcommand: wiring only. The only place that knows that engines, screens and scripts all exist.
+//! One file per subcommand: wiring only. The only module that combines engines, screens and scripts.
 //!
-//! May know every layer, and is known by none but `main`. Start at [`dispatch`], then at the file that is named like the subcommand.
+//! May import every layer; only `main` imports it. Start at [`dispatch`], then at the file named like the subcommand.
 
 #[cfg(feature = "engine")]
 pub mod activations;
@@ -59,7 +59,7 @@ use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitiz
 
 pub use error::CommandError;
 
-/// How long a script waits for a command to be carried out: an evaluation or a large checkpoint takes its time.
+/// How long a script waits for a command to be completed: an evaluation or a large checkpoint takes time.
 const CTL_LIMIT: Duration = Duration::from_mins(10);
 
 /// Where to look for runs.
@@ -67,7 +67,7 @@ const CTL_LIMIT: Duration = Duration::from_mins(10);
 pub struct Runs {
     /// The folder of runs: `--runs-dir`.
     pub folder: PathBuf,
-    /// The index of runs elsewhere.
+    /// Index of runs elsewhere.
     pub index: RunIndex,
 }
 
@@ -78,10 +78,10 @@ impl Runs {
         Self { folder, index: RunIndex::of_user() }
     }
 
-    /// The run that `text` names, also beside a file or folder of that name; a text with a slash is a path and names none.
+    /// The run named `text`, even if a file or folder has that name too; a text with a slash is a path and names no run.
     ///
     /// # Errors
-    /// When several runs fit equally well.
+    /// When several runs match equally well.
     pub fn named(&self, text: &str) -> Result<Option<RunDirectory>, FindError> {
         if text.contains('/') {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Runs {
     }
 }
 
-/// Runs the given subcommand. Returns the exit code.
+/// Runs a subcommand. Returns the exit code.
 ///
 /// # Errors
 /// With a message and a hint for the user.
@@ -158,25 +158,26 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         }
         Some(Command::Engine { run_dir }) => {
             let directory = RunDirectory::new(run_dir);
-            // Whoever judged the directory holds its lock and hands it on.
-            let lock = RunLock::inherit(&directory)?
-                .ok_or_else(|| CommandError::usage("an engine is started by the command that holds the run's lock", "use patchtui run or patchtui resume"))?;
+            // The process that claimed the directory holds its lock and passes it on.
+            let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
+                CommandError::usage("the engine is internal: it needs the run's lock from the command that starts it", "use patchtui run or patchtui resume")
+            })?;
             engine::run(&directory, lock, None)
         }
     }
 }
 
-/// Name of this process as the sender of commands through `face`, like `"keyboard of alice"`.
+/// Name of this process as the sender of commands through `face`, e.g. `"keyboard of alice"`.
 #[must_use]
 pub fn sender_name(face: &str) -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
     user.map_or_else(|| face.to_owned(), |user| format!("{face} of {user}"))
 }
 
-/// Finds what `checkpoint` names: the run of that name, from any folder and also beside a file or folder of it, or else a directory.
+/// Finds what `checkpoint` names: the run of that name, from any folder and even if a file or folder has that name too, else a directory.
 ///
 /// # Errors
-/// When there is neither.
+/// When neither exists.
 fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
     let path = Path::new(checkpoint);
     match runs.named(checkpoint)? {

@@ -1,4 +1,4 @@
-//! From the CHECKPOINT of a command line to a model on a device that computes.
+//! From the CHECKPOINT argument to a model on a device.
 
 use crate::commands::devices::resolve;
 use crate::commands::{CommandError, Runs, find_checkpoint};
@@ -8,7 +8,7 @@ use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::{tell, warn};
 
-/// Finds the device that `--device` names, the default if it is left out.
+/// Finds the device that `--device` names, or the default.
 ///
 /// # Errors
 /// When this build or this machine lacks it.
@@ -18,10 +18,10 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
     Ok(find_device(resolve(choice)?.0)?)
 }
 
-/// Opens what `checkpoint` names on `device`; says which newer checkpoints cannot be used.
+/// Opens what `checkpoint` names on `device`; warns about newer checkpoints that cannot be used.
 ///
 /// # Errors
-/// When nothing valid is there.
+/// When there is no valid checkpoint.
 pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Result<LoadedModel, CommandError> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
     warn_about_rejected(&loaded.files.origin);
@@ -29,7 +29,7 @@ pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Resu
     Ok(loaded)
 }
 
-/// The same without its weights.
+/// The same without the weights.
 ///
 /// # Errors
 /// As [`open_model`].

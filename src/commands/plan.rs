@@ -1,7 +1,7 @@
 //! `patchtui plan`: the plan of a configuration, without training.
 //!
-//! Start at [`plan`]; its JSON is described in `plan_document.rs`, its lines are made in `plan_lines.rs`,
-//! and its speeds are measured in `plan_speed.rs`.
+//! Start at [`plan`]; `plan_document.rs` describes its JSON, `plan_lines.rs` makes its lines, and `plan_speed.rs` measures its
+//! speeds.
 
 use crate::cli::PlanArgs;
 use crate::commands::capacity::check_memory;
@@ -21,11 +21,11 @@ use crate::tasks::Suite;
 
 /// Prints the plan of a configuration. Returns the exit code.
 ///
-/// Works without the files that the configuration names: assumptions in their place are listed among the warnings. Files that
-/// the user has named must be there all the same: without them the plan is printed, and is an error.
+/// Works without the files of a built-in configuration: the assumptions made instead are among the warnings. Files that the
+/// user has named must exist: without them the plan is printed and the command fails.
 ///
 /// # Errors
-/// When the configuration has no valid plan, and when a run could not be started from it.
+/// When the configuration has no valid plan, or a run could not be started from it.
 pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
     let LoadedConfig { mut config, origins } = load_config(&args.config, runs)?;
     if let Some(device) = &args.device {
@@ -51,20 +51,20 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
     inputs.first_named_by_user(&origins).map_or(Ok(0), Err)
 }
 
-/// The plan for the text that was found, whose length is estimated.
+/// The plan for the text that was found, with an estimated length.
 fn plan_of_text(config: &RunConfig, inputs: &PlanInputs) -> Result<RunPlan, CommandError> {
     let block_tokens = block_tokens(config)?;
     let train_tokens = match (config.data.source(), config.training.budget()) {
         (TextSource::Generated(_), Budget::Epochs(_)) => Some(GENERATED_TOKENS.next_multiple_of(block_tokens)),
         (TextSource::Generated(_), _) => None,
-        // An estimate does not say how many tokens the last block lacks.
+        // With an estimate the number of dropped tokens of the last block is unknown.
         (TextSource::Files(_), _) => inputs.train_tokens.map(|tokens| tokens / block_tokens * block_tokens).filter(|tokens| *tokens > 0),
     };
     let corpus = corpus(config, inputs.tokenizer.as_ref(), train_tokens)?;
     Ok(RunPlan::new(config, &corpus)?)
 }
 
-/// Checks of the text and the tasks that `run` makes, too; returns a warning if the tokens may not fit on the disk.
+/// Checks of text and tasks that `run` makes too; returns a warning if the tokens may not fit on the disk.
 fn check_text(config: &RunConfig, plan: &RunPlan, directory: &RunDirectory) -> Result<Option<String>, CommandError> {
     let request = PrepareRequest {
         data: &config.data,
@@ -80,9 +80,9 @@ fn check_text(config: &RunConfig, plan: &RunPlan, directory: &RunDirectory) -> R
     Ok(warning)
 }
 
-/// The plan as far as it is known before the text is prepared; `None` if the budget is counted in its length.
+/// The plan as far as it is known before the text is prepared; `None` if the budget depends on the length of the text.
 ///
-/// Without a `tokenizer` the vocabulary is that of the configuration, or the paper's.
+/// Without a `tokenizer` the vocabulary size is that of the configuration, or the paper's.
 ///
 /// # Errors
 /// When the numbers do not fit together.
@@ -108,7 +108,7 @@ fn corpus(config: &RunConfig, tokenizer: Option<&Tokenizer>, train_tokens: Optio
     })
 }
 
-/// What `run` would say about the memory of this machine.
+/// The memory warning or error of `run` on this machine.
 fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
     match check_memory(config, plan, available_memory()?) {
         Ok(warning) => warning,

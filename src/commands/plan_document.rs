@@ -1,4 +1,4 @@
-//! The JSON of `patchtui plan --json`: a format of its own, which stays stable while the planner changes.
+//! The JSON of `patchtui plan --json`: a separate format, which stays stable while the planner changes.
 //!
 //! Keys are only ever added. Start at [`PlanDocument`].
 
@@ -9,7 +9,7 @@ use crate::commands::plan_speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
 
-/// Increased when a key changes its meaning or goes away.
+/// Incremented when a key is removed or changes its meaning.
 const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
@@ -17,30 +17,30 @@ const FORMAT_VERSION: u32 = 1;
 pub struct PlanDocument {
     /// Version of this format.
     format_version: u32,
-    /// Name that a run would get.
+    /// Name of the run.
     name: String,
-    /// What follows from the configuration.
+    /// Numbers derived from the configuration.
     plan: Planned,
-    /// Tokens per second of each stage on this device; empty if it was not measured.
+    /// Tokens per second of each stage on this device; empty if not measured.
     tokens_per_second: Vec<f64>,
-    /// How that was measured; null if it was not.
+    /// How the speeds were measured; null if they were not.
     speed: Option<Speed>,
     /// Seconds of all training steps; null if no speed was measured.
     seconds: Option<Seconds>,
-    /// Cost against token-level training on the same tokens: 0.5 is half.
+    /// Cost relative to token-level training on the same tokens: 0.5 is half.
     relative_cost: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Planned {
     model: Model,
-    /// All weights, a tied table counted once.
+    /// Parameters; tied embeddings are counted once.
     num_parameters: u64,
     stages: Vec<Stage>,
     /// Optimizer steps of the run.
     steps: u64,
     cost: Work,
-    /// Floating-point operations for the same tokens at token level.
+    /// Floating-point operations of token-level training on the same tokens.
     token_level_flops: f64,
     /// Tokens of a block, the unit of the data order.
     block_tokens: u64,
@@ -48,21 +48,21 @@ struct Planned {
     entropy_rate: Option<f64>,
     cadences: Cadences,
     memory: Bytes,
-    /// Training tokens read per weight.
+    /// Training tokens per parameter.
     tokens_per_parameter: f64,
-    /// Tokens of the training text, estimated from a sample; null if it is missing, or is generated as needed.
+    /// Tokens of the training text, estimated from a sample; null if it is missing or generated on demand.
     train_tokens: Option<u64>,
-    /// Passes over it.
+    /// Passes over the training text.
     epochs: Option<f64>,
     warnings: Vec<String>,
-    /// What is good to know.
+    /// Notes.
     notes: Vec<String>,
 }
 
 /// How the speed of the stages was measured, on random tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Speed {
-    /// What was measured instead and scaled up by its operations, like `"1 of 24 layers"`; null: the network of the plan.
+    /// What was measured instead and scaled up by its operations, e.g. `"1 of 24 layers"`; null: the network of the plan.
     scaled_from: Option<String>,
     stages: Vec<StageTimes>,
 }
@@ -82,9 +82,9 @@ struct StageTimes {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Seconds {
     expected: f64,
-    /// At the fastest measured speed.
+    /// At the highest measured speed.
     least: f64,
-    /// At the slowest measured speed.
+    /// At the lowest measured speed.
     most: f64,
 }
 
@@ -117,7 +117,7 @@ struct Stage {
     micro_batch_size: usize,
     num_micro_batches: usize,
     schedule: Rates,
-    /// Whether the optimizer's moments start at zero in this stage.
+    /// Whether the optimizer state is reset at the start of this stage.
     optimizer_state: OptimizerState,
     cost: Work,
 }
@@ -130,7 +130,7 @@ struct Rates {
     /// Learning rate at the end of the stage.
     minimum: f64,
     warmup_steps: u64,
-    /// Steps with a falling rate at the end of a `wsd` stage, else 0.
+    /// Steps of decay at the end of a `wsd` stage, else 0.
     decay_steps: u64,
 }
 
@@ -142,7 +142,7 @@ struct Work {
     flops: f64,
 }
 
-/// Steps from one to the next; null: never.
+/// Interval in steps; null: never.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Cadences {
     report: u64,
@@ -155,20 +155,20 @@ struct Cadences {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Bytes {
-    /// Weights, gradients and both moments.
+    /// Weights, gradients and optimizer state.
     state: u64,
     /// Activations of one micro-batch, estimated.
     activations: u64,
     /// One checkpoint on disk.
     checkpoint: u64,
-    /// Training on the CPU of this machine: less cannot work.
+    /// Minimum for training on the CPU of this machine.
     cpu_least: u64,
-    /// Training on the CPU of this machine, estimated.
+    /// Estimate for training on the CPU of this machine.
     cpu_expected: u64,
 }
 
 impl PlanDocument {
-    /// Describes `plan`, with what was measured of its speed.
+    /// Describes `plan`, with its measured speeds.
     #[must_use]
     pub fn new(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Self {
         let seconds = plan.seconds(&measured.speeds).map(|RunSeconds { expected, least, most }| Seconds { expected, least, most });
@@ -183,7 +183,7 @@ impl PlanDocument {
         }
     }
 
-    /// The document as text.
+    /// The document as JSON text.
     ///
     /// # Errors
     /// Never: all keys are text and all values are plain.

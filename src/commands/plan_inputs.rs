@@ -1,6 +1,6 @@
-//! The text and the tokenizer of a plan: what is there, what is missing, and what is assumed instead.
+//! The text and the tokenizer of a plan: what exists, what is missing, and what is assumed instead.
 //!
-//! A plan can be made without either; whether that is all right is for the caller to say. Start at [`PlanInputs::find`].
+//! A plan can be made without either; the caller decides whether that is acceptable. Start at [`PlanInputs::find`].
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,28 @@ use crate::commands::CommandError;
 use crate::config::{Origin, RunConfig};
 use crate::data::{DataError, Inputs, Tokenizer, estimate_train_tokens, find_files};
 
-/// Vocabulary of a missing tokenizer, when `model.vocab_size` does not say: that of LLaMA-2, as in the paper.
+/// Vocabulary size without tokenizer and `model.vocab_size`: that of LLaMA-2, as in the paper.
 const ASSUMED_VOCAB_SIZE: usize = 32_000;
 
-/// What a plan needs of the files that a configuration names.
+/// What a plan needs from the files of a configuration.
 #[derive(Debug)]
 pub struct PlanInputs {
-    /// The tokenizer, if it is there.
+    /// The tokenizer, if it exists.
     pub tokenizer: Option<Tokenizer>,
-    /// Training tokens of text files, estimated; `None` if the text is generated or missing.
+    /// Training tokens of the text files, estimated; `None` if the text is generated or missing.
     pub train_tokens: Option<u64>,
     /// What is missing.
     pub missing: Vec<Missing>,
 }
 
-/// A file that is not there.
+/// A missing file.
 #[derive(Debug)]
 pub struct Missing {
     /// The key that names it.
     pub key: &'static str,
-    /// What a run would say.
+    /// The error of a run.
     pub error: DataError,
-    /// What the plan does without it.
+    /// What the plan assumes instead.
     pub instead: String,
 }
 
@@ -37,7 +37,7 @@ impl PlanInputs {
     /// Looks for the files of `config`.
     ///
     /// # Errors
-    /// When a file is there and cannot be used.
+    /// When an existing file cannot be used.
     pub fn find(config: &RunConfig) -> Result<Self, DataError> {
         match Inputs::find(&config.data) {
             Ok(inputs) => {
@@ -51,7 +51,7 @@ impl PlanInputs {
         let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
             Ok(tokenizer) => Some(tokenizer),
             Err(error @ DataError::NoTokenizerFile { .. }) => {
-                let source = if config.model.vocab_size.is_some() { "model.vocab_size" } else { "the paper's" };
+                let source = if config.model.vocab_size.is_some() { "model.vocab_size" } else { "as in the paper" };
                 let instead = format!("this plan assumes a vocabulary of {} tokens ({source})", assumed_vocab_size(config));
                 missing.push(Missing { key: "data.tokenizer", error, instead });
                 None
@@ -69,13 +69,13 @@ impl PlanInputs {
         Ok(Self { tokenizer, train_tokens: None, missing })
     }
 
-    /// What is missing and what is assumed instead, in words.
+    /// The missing files and the assumptions made instead, as text.
     #[must_use]
     pub fn assumptions(&self) -> Vec<String> {
         self.missing.iter().map(|missing| format!("{}: {}", missing.error, missing.instead)).collect()
     }
 
-    /// The first missing file that the user has named; what a built-in configuration names is an example.
+    /// The first missing file that the user has named; files of a built-in configuration are examples.
     #[must_use]
     pub fn first_named_by_user(self, origins: &BTreeMap<String, Origin>) -> Option<CommandError> {
         let is_example = |key: &str| {
@@ -86,7 +86,7 @@ impl PlanInputs {
     }
 }
 
-/// The vocabulary that a plan assumes without a tokenizer.
+/// The vocabulary size that a plan assumes without a tokenizer.
 #[must_use]
 pub fn assumed_vocab_size(config: &RunConfig) -> usize {
     config.model.vocab_size.unwrap_or(ASSUMED_VOCAB_SIZE)
@@ -132,7 +132,7 @@ mod tests {
         assert!(inputs.tokenizer.is_none());
         let plan = plan_before_preparation(&config, None).unwrap().unwrap();
         assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
-        let expected = "tokenizer file /nowhere/absent.json does not exist: this plan assumes a vocabulary of 32000 tokens (the paper's)";
+        let expected = "tokenizer file /nowhere/absent.json does not exist: this plan assumes a vocabulary of 32000 tokens (as in the paper)";
         assert_eq!(inputs.assumptions(), [expected]);
         assert_eq!(inputs.first_named_by_user(&origins).unwrap().exit_code, 2);
     }

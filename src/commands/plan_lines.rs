@@ -1,4 +1,4 @@
-//! A plan as lines that people read.
+//! A plan as lines for people.
 
 use crate::commands::plan_speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind, TextSource};
@@ -6,17 +6,17 @@ use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
 use crate::report::format;
 use crate::report::format::counted;
 
-/// More stages than this are not all listed.
+/// Lists with more stages than this are shortened.
 const MOST_LISTED: usize = 10;
-/// Of a longer list, these many are shown at its start and at its end.
+/// A shortened list shows this many entries at its start and at its end.
 const FIRST: usize = 7;
 const LAST: usize = 2;
 
-/// The plan of a configuration, with what was `measured` of its speed.
+/// The plan of a configuration, with its `measured` speeds.
 #[must_use]
 pub fn lines(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Vec<String> {
     let mut lines = vec![model_line(plan), run_line(plan), text_line(config, plan)];
-    lines.push(format!("cost     {:.3} of token-level training on the same tokens", plan.relative_cost()));
+    lines.push(format!("cost     {:.3} of the compute of token-level training on the same tokens", plan.relative_cost()));
     lines.push(time_line(plan, measured));
     let (first, last) = shown(plan.stages.len());
     for (idx, stage) in plan.stages.iter().enumerate() {
@@ -41,7 +41,7 @@ pub fn lines(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Vec<Str
     lines
 }
 
-/// Warnings or notes, of a long list the first and the last.
+/// Warnings or notes; of a long list the first and the last.
 fn listed(kind: &str, texts: &[String]) -> Vec<String> {
     let (first, last) = shown(texts.len());
     let line = |(idx, text): (usize, &String)| match idx {
@@ -52,7 +52,7 @@ fn listed(kind: &str, texts: &[String]) -> Vec<String> {
     texts.iter().enumerate().filter_map(line).collect()
 }
 
-/// Which entries of a list of `length` are shown: those before the first number, and from the second on.
+/// Which entries of a list of `length` are shown: those before the first number, and from the second number on.
 fn shown(length: usize) -> (usize, usize) {
     if length <= MOST_LISTED { (length, length) } else { (FIRST, length - LAST) }
 }
@@ -95,7 +95,7 @@ fn per_parameter(tokens: f64) -> String {
 fn text_line(config: &RunConfig, plan: &RunPlan) -> String {
     let epochs = plan.train_tokens.zip(plan.epochs()).map(|(tokens, epochs)| format!("{epochs:.2} epochs of {} training tokens", format::count(tokens)));
     let text = match (config.data.source(), epochs) {
-        (TextSource::Generated(_), None) => "generated for this run: every token is read once".to_owned(),
+        (TextSource::Generated(_), None) => "generated for this run, each token is read once".to_owned(),
         (TextSource::Generated(_), Some(epochs)) => format!("{epochs}, generated for this run"),
         (TextSource::Files(_), Some(epochs)) => format!("about {epochs}, estimated from the first bytes of the files"),
         (TextSource::Files(_), None) => "number of training tokens unknown".to_owned(),
@@ -103,7 +103,7 @@ fn text_line(config: &RunConfig, plan: &RunPlan) -> String {
     format!("text     {text}")
 }
 
-/// How long all steps take, and how that is known.
+/// Time for all steps, and how it was measured.
 fn time_line(plan: &RunPlan, measured: &Measured) -> String {
     let Some(seconds) = plan.seconds(&measured.speeds) else { return "time     not measured".to_owned() };
     let is_stable = measured.speeds.iter().all(|speed| speed.is_stable);
@@ -112,7 +112,7 @@ fn time_line(plan: &RunPlan, measured: &Measured) -> String {
     let repetitions = measured.speeds.iter().map(|speed| speed.repetitions);
     let (fewest, most) = (repetitions.clone().filter(|count| *count > 0).min().unwrap_or(0), repetitions.max().unwrap_or(0));
     let count = if fewest == most { counted(most as u64, "repetition") } else { format!("{fewest} to {most} repetitions") };
-    let quality = if is_stable { "stable within 5 %" } else { "not stable: the machine may be busy" };
+    let quality = if is_stable { "agreeing within 5 %" } else { "not stable: the machine may be busy" };
     let scaled = measured.scaled_from.as_ref().map_or_else(String::new, |from| format!(", scaled up from {from}"));
     format!("time     {time} for the training steps, without evaluations and checkpoints; measured on random tokens, {count} per stage, {quality}{scaled}")
 }

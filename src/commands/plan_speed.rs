@@ -1,6 +1,6 @@
-//! The speed of a plan's stages on this device, measured on random tokens until it is stable.
+//! The speed of the stages of a plan on this device, measured on random tokens until it is stable.
 //!
-//! What would take long is measured on a smaller network, or on smaller micro-batches, and scaled up by its operations.
+//! What would take too long is measured on a smaller network or smaller micro-batches and scaled up by its operations.
 //! Start at [`measure`].
 
 use crate::plan::StageSpeed;
@@ -10,12 +10,12 @@ pub use with_burn::measure;
 #[cfg(not(feature = "engine"))]
 pub use without_burn::measure;
 
-/// What was measured; no speeds if nothing was.
+/// The measured speeds; empty if nothing was measured.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measured {
-    /// The speed of each stage.
+    /// Speed of each stage.
     pub speeds: Vec<StageSpeed>,
-    /// What was measured instead of the plan's own network and micro-batches: `"1 of 24 layers"`.
+    /// What was measured instead of the plan's own network and micro-batches, e.g. `"1 of 24 layers"`.
     pub scaled_from: Option<String>,
 }
 
@@ -59,26 +59,26 @@ mod with_burn {
     use crate::engine::{BenchSteps, EngineError, StepBench};
     use crate::plan::{RunPlan, StagePlan, StageSpeed};
 
-    /// Operations of the largest micro-batch that is measured as it is: a second or two. A larger one is measured smaller.
+    /// Operations of the largest micro-batch that is measured at full size: a second or two. A larger one is scaled down.
     const MOST_CPU_FLOPS: f64 = 2e11;
     const MOST_GPU_FLOPS: f64 = 1e14;
-    /// Sequences are not cut below this.
+    /// Minimum sequence length of a scaled-down micro-batch.
     const LEAST_CONTEXT: usize = 64;
-    /// A speed is stable when so many repetitions in a row agree this well.
+    /// A speed is stable when this many repetitions in a row agree this well.
     const AGREEING: usize = 3;
     const TOLERANCE: f64 = 0.05;
-    /// After this long a stage that is not stable has a range; after the other, the stages that are left are computed.
+    /// After the first limit an unstable stage gets a range; after the second, the remaining stages are computed, not measured.
     const STAGE_LIMIT: Duration = Duration::from_secs(5);
     const PLAN_LIMIT: Duration = Duration::from_secs(20);
-    /// Random tokens that are made at most.
+    /// Maximum number of random tokens.
     const MOST_TOKENS: u64 = 1 << 26;
-    /// So that random text does no harm to the weights that it is measured with.
+    /// Keeps the weights finite while they train on random text.
     const LEARNING_RATE: f64 = 1e-6;
 
-    /// Makes a plan smaller; returns whether it could.
+    /// Makes a plan smaller; returns whether that was possible.
     type Cut = fn(&mut RunPlan) -> bool;
 
-    /// Seconds of the parts of a step, one number per repetition.
+    /// Seconds per part of a step, one number per repetition.
     #[derive(Debug, Default)]
     struct Repetitions {
         micro_batches: Vec<f64>,
@@ -99,7 +99,7 @@ mod with_burn {
             return Ok(Measured::default());
         }
         keep_freed_memory();
-        // Fails if this process computes already, with as many threads as it then has.
+        // Fails if this process already has a thread pool; it then keeps its number of threads.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
         let scratch = ScratchFolder::new()?;
         let stream = random_tokens(&scratch.path().join("tokens"), small.model.vocab_size, tokens, config.seed)?;
@@ -111,7 +111,7 @@ mod with_burn {
         Ok(Measured { speeds, scaled_from: difference(plan, &small) })
     }
 
-    /// The speeds of the stages of `plan` from those of the same stages of `small`.
+    /// Speeds of the stages of `plan`, derived from those of the same stages of `small`.
     fn speeds(plan: &RunPlan, small: &RunPlan, mut bench: StepBench) -> Result<Vec<StageSpeed>, EngineError> {
         let begun = Instant::now();
         let flops_per_token = |stage: &StagePlan| stage.flops_per_position / stage.patch_size.get() as f64;
@@ -152,7 +152,7 @@ mod with_burn {
             newest.len() == AGREEING && most - least <= TOLERANCE * least
         }
 
-        /// The speed of `stage`, whose micro-batches take `micro_batch` times as many operations and whose updates `update` times.
+        /// Speed of `stage`, whose micro-batches take `micro_batch` times as many operations and whose updates `update` times as many.
         fn speed(&self, stage: &StagePlan, micro_batch: f64, update: f64) -> StageSpeed {
             let is_stable = self.is_stable();
             let trusted = if is_stable { &self.micro_batches[self.micro_batches.len() - AGREEING..] } else { &self.micro_batches[..] };
@@ -181,8 +181,8 @@ mod with_burn {
         (stage.micro_batch_size * stage.context_length) as f64 * stage.flops_per_position
     }
 
-    /// `plan` with steps of one micro-batch of at most `most` operations, if it can be made so small: with fewer layers, fewer
-    /// sequences, and shorter ones.
+    /// `plan` with steps of one micro-batch of at most `most` operations, if it can be made that small: with fewer layers,
+    /// fewer sequences and shorter sequences.
     fn smaller(plan: &RunPlan, most: f64) -> RunPlan {
         let mut small = plan.clone();
         let is_long = |small: &RunPlan| small.stages.iter().map(micro_batch_flops).fold(0.0, f64::max) > most;
@@ -213,7 +213,7 @@ mod with_burn {
         can
     }
 
-    /// Half of a sequence still divides the blocks of the data.
+    /// Half a sequence still divides the blocks of the data.
     fn halve_contexts(small: &mut RunPlan) -> bool {
         let can_be_halved = |stage: &StagePlan| stage.context_length.is_multiple_of(2) && stage.context_length >= 2 * LEAST_CONTEXT;
         let can = small.stages.iter().any(can_be_halved);
@@ -227,7 +227,7 @@ mod with_burn {
         small.stages.iter_mut().for_each(|stage| stage.flops_per_position = model.flops_per_position(stage.context_length));
     }
 
-    /// What of `plan` is smaller in `small`, in the stage where the most is.
+    /// What is smaller in `small` than in `plan`, in the stage where the difference is largest.
     fn difference(plan: &RunPlan, small: &RunPlan) -> Option<String> {
         let pairs = plan.stages.iter().zip(&small.stages);
         let (stage, small_stage) = pairs.max_by(|a, b| micro_batch_flops(a.0).total_cmp(&micro_batch_flops(b.0)))?;

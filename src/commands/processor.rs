@@ -1,6 +1,6 @@
-//! The CPU of this machine: its name, its cores, its vector instructions.
+//! The CPU of this machine: name, cores, vector instructions.
 //!
-//! Reads `/proc/cpuinfo`; what cannot be read is absent. Start at [`Processor::of_this_machine`].
+//! Reads `/proc/cpuinfo`; what cannot be read is `None`. Start at [`Processor::of_this_machine`].
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,24 +8,24 @@ use std::thread::available_parallelism;
 
 use serde::Serialize;
 
-/// Features that decide how fast matrices are multiplied, as `/proc/cpuinfo` names them; the last of these say most.
+/// Features that decide the speed of matrix products, as `/proc/cpuinfo` names them; later ones matter most.
 const FEATURES: [&str; 13] = ["sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve"];
 
-/// What the CPU is.
+/// The CPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Processor {
-    /// Its name; text from outside.
+    /// Name; untrusted text.
     pub model: Option<String>,
     /// Cores; `None` if unknown.
     pub cores: Option<usize>,
-    /// Threads that this process may use at once, limits of containers and schedulers included.
+    /// Threads that this process may use, limits of containers and schedulers included.
     pub usable_threads: usize,
-    /// Those of its features that matter here.
+    /// The features that matter here.
     pub features: Vec<&'static str>,
 }
 
 impl Processor {
-    /// Asks the system.
+    /// Examines this machine.
     #[must_use]
     pub fn of_this_machine() -> Self {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -44,7 +44,7 @@ impl Processor {
         Self { model, cores, usable_threads: 0, features: FEATURES.into_iter().filter(|feature| flags.contains(feature)).collect() }
     }
 
-    /// The widest vectors, for people.
+    /// The widest vectors, as text.
     #[must_use]
     pub fn vectors(&self) -> &'static str {
         let has = |feature: &str| self.features.contains(&feature);

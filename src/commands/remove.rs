@@ -1,4 +1,4 @@
-//! `patchtui runs rm`: removes runs after a question.
+//! `patchtui runs rm`: removes runs after asking.
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -10,7 +10,7 @@ use crate::run::{LockError, Removal, RemoveError, RunSummary, sanitize_line};
 
 /// Removes runs. Returns the exit code.
 ///
-/// All of them are looked at first: if one cannot be removed, none is.
+/// Checks all of them first: if one cannot be removed, none is.
 ///
 /// # Errors
 /// When one is running or is not a run, or the file system refuses.
@@ -22,7 +22,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
         if removals.iter().any(|removal| *removal.directory() == directory) {
             continue;
         }
-        // Read before it is locked: a lock would make it look alive.
+        // Read before locking: a locked run would look running.
         let summary = RunSummary::read(&directory).map_err(|error| CommandError::io(directory.path(), &error))?;
         let removal = Removal::begin(&directory)?;
         check_others(&removal, args)?;
@@ -30,14 +30,14 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
         removals.push(removal);
     }
     if !args.yes && !ask(&lines)? {
-        print("nothing was removed\n")?;
+        print("nothing removed\n")?;
         return Ok(0);
     }
     for (removal, line) in removals.into_iter().zip(lines) {
         let followed = removal.links().to_vec();
         let name = runs.folder.join(removal.directory().name());
         removal.finish(&runs.index)?;
-        // The folder of runs may have held a link to the run, which names nothing any more.
+        // The folder of runs may have held a link to the run, which is dangling now.
         if name.is_symlink() && !name.exists() {
             let _ = fs::remove_file(name);
         }
@@ -63,9 +63,9 @@ fn check_others(removal: &Removal, args: &RemoveArgs) -> Result<(), CommandError
 /// Asks whether to remove the runs in `lines`.
 fn ask(lines: &[String]) -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
-        return Err(CommandError::usage("the question before removing runs needs a terminal", "add --yes to remove them without a question"));
+        return Err(CommandError::usage("cannot ask for confirmation without a terminal", "add --yes to remove without asking"));
     }
-    let failed = |error: io::Error| CommandError::failed(format!("cannot ask on this terminal: {error}"), "add --yes to remove without a question");
+    let failed = |error: io::Error| CommandError::failed(format!("cannot ask on this terminal: {error}"), "add --yes to remove without asking");
     let mut out = io::stderr();
     for line in lines {
         writeln!(out, "{}", sanitize_line(line)).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The path that a result is written to: tried before the result is computed.
+//! Checks the path of a result before the result is computed.
 
 use std::io;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::commands::CommandError;
 use crate::run::ResultFile;
 
-/// Tries the path of a result before it is computed.
+/// Checks the path of a result before it is computed.
 ///
 /// # Errors
-/// When nothing can be written there.
+/// When no file can be written there.
 pub(crate) fn check_result_path(path: &Path) -> Result<(), CommandError> {
     ResultFile::open(path).map(drop).map_err(|error| result_path_error(path, &error))
 }

@@ -33,7 +33,7 @@ pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
     go_on(claimed, config, foreground)
 }
 
-/// The configuration that the command line asks for.
+/// The configuration that the command line names.
 fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandError> {
     let mut named = ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
     if let Some(checkpoint) = &args.from {
@@ -41,7 +41,7 @@ fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandErr
         let set = |key: &str, path: &Path| format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()));
         if args.config.is_none() {
             named.config = found.run.config().to_string_lossy().into_owned();
-            // Both may be gone; the run has its own copy of the tokenizer, and the checkpoint has the weights.
+            // Both files may be gone; the run has its own copy of the tokenizer, and the checkpoint has the weights.
             named.sets.insert(0, "model.init_from=default".into());
             if found.run.tokenizer().is_file() {
                 named.sets.insert(0, set("data.tokenizer", &found.run.tokenizer()));
@@ -52,7 +52,7 @@ fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandErr
     Ok(load_config(&named, runs)?.config)
 }
 
-/// `name`, with the first number behind it under which `folder` has nothing yet.
+/// `name` with the first numeric suffix that is free in `folder`.
 fn free_name(name: &str, folder: &Path) -> String {
     let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
     let mut names = std::iter::once(name.to_owned()).chain(numbered);
@@ -81,7 +81,7 @@ pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>
     go_on(claimed, config, foreground)
 }
 
-/// Prepares a claimed directory and starts an engine in it, in a process of its own; returns when the engine answers.
+/// Prepares a claimed directory and starts an engine for it in a separate process; returns when the engine answers.
 ///
 /// Also returns warnings for the user.
 ///
@@ -93,7 +93,7 @@ pub fn launch(claimed: ClaimedRun, config: RunConfig) -> Result<(RunDirectory, V
     Ok((directory, warnings))
 }
 
-/// Unwraps a claim that was expected to be ready; somebody else may have been faster.
+/// Unwraps a claim that was expected to be ready; another process may have been faster.
 ///
 /// # Errors
 /// When another process was faster.
@@ -109,7 +109,7 @@ fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> R
     let claimed = match (claimed, foreground) {
         (Claim::Ready(claimed), _) => claimed,
         (Claim::Completed(directory), _) => {
-            let _ = writeln!(io::stderr(), "{} is complete: there is nothing to resume", sanitize_line(&directory.name()));
+            let _ = writeln!(io::stderr(), "{} is completed: there is nothing to resume", sanitize_line(&directory.name()));
             return Ok(0);
         }
         (Claim::Alive(directory), Some(_)) => return Err(HostError::Alive { directory }.into()),
@@ -137,7 +137,7 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// Where no screen can be shown, or on request, the engine runs in the foreground.
+/// If no screen can be shown, or on request, the engine runs in the foreground.
 fn foreground(no_tui: bool, json: bool) -> Option<Foreground> {
     let is_headless = no_tui || json || screen_problem().is_some();
     is_headless.then_some(if json { Foreground::Json } else { Foreground::Plain })
@@ -149,7 +149,7 @@ enum Answer {
     New,
 }
 
-/// Asks what to do about an unfinished run; `None` to quit.
+/// Asks what to do with an unfinished run; `None` to quit.
 fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, CommandError> {
     let io = |error: io::Error| CommandError::io(old.path(), &error);
     let mut out = io::stderr();
@@ -164,7 +164,7 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
     })
 }
 
-/// The newest run that is neither alive nor complete.
+/// The newest run that is neither running nor completed.
 fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
     let is_unfinished =
         |run: &RunDirectory| RunSummary::read(run).is_ok_and(|summary| !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed));

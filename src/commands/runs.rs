@@ -6,13 +6,13 @@ use crate::commands::Runs;
 use crate::report::{OutputError, print, runs_table};
 use crate::run::{RunDirectory, RunState, RunSummary, changed_at, is_alive, sanitize};
 
-/// All runs with their state, those that are alive first, then newest first; runs that cannot be read are left out.
+/// All runs with their state: running runs first, then newest first; skips runs that cannot be read.
 #[must_use]
 pub fn summaries(runs: &Runs) -> Vec<RunSummary> {
     summaries_since(&[], runs)
 }
 
-/// The same, where runs that have ended and are unchanged since `known` was read are taken from there.
+/// The same, but reuses entries of `known` for runs that have ended and are unchanged.
 #[must_use]
 pub fn summaries_since(known: &[RunSummary], runs: &Runs) -> Vec<RunSummary> {
     let mut summaries: Vec<_> = runs.index.all(&runs.folder).iter().filter_map(|run| read_if_changed(run, known)).collect();

@@ -1,4 +1,4 @@
-//! The disk that would hold the runs: whether it can be written, its free space, its kind.
+//! The disk of the runs: whether it is writable, its free space, its file system.
 //!
 //! Creates nothing. Start at [`Storage::of`].
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statfs, statvfs};
 use serde::Serialize;
 
-/// File systems of other machines: their numbers in statfs(2), and their names.
+/// Network file systems: their numbers in statfs(2), and their names.
 const NETWORK: [(i64, &str); 5] = [(0x6969, "NFS"), (0xFF53_4D42, "CIFS"), (0xFE53_4D42, "SMB"), (0x0BD0_0BD0, "Lustre"), (0x4750_4653, "GPFS")];
 
 /// Where runs are kept.
@@ -15,16 +15,16 @@ const NETWORK: [(i64, &str); 5] = [(0x6969, "NFS"), (0xFF53_4D42, "CIFS"), (0xFE
 pub struct Storage {
     /// The folder of runs, absolute.
     pub folder: PathBuf,
-    /// Why it cannot be written; no full stop.
+    /// Why it is not writable; no full stop.
     pub problem: Option<String>,
     /// Bytes that this user can still write there.
     pub free: Option<u64>,
-    /// The kind of a file system of another machine.
+    /// The name of a network file system.
     pub network: Option<&'static str>,
 }
 
 impl Storage {
-    /// Looks at `folder`, or at the first of its parents that exists.
+    /// Examines `folder`, or its nearest parent that exists.
     #[must_use]
     pub fn of(folder: &Path) -> Self {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());

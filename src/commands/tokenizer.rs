@@ -13,19 +13,19 @@ use crate::run::files::create_directory;
 /// Runs a tokenizer subcommand. Returns the exit code.
 ///
 /// # Errors
-/// When the text cannot be read, or the tokenizer file cannot be written; then nothing has changed on disk.
+/// When the text cannot be read, or the tokenizer file cannot be written; nothing has changed on disk then.
 pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
     let mut file = open(&output, force).map_err(|error| cannot_write(&output, &error))?;
     let (vocabulary, report) = train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field })?;
     file.append(vocabulary.json.as_bytes()).map_err(|error| CommandError::io(&output, &error))?;
     let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
-    report.notes.iter().for_each(|note| tell(note));
+    report.notes.iter().for_each(|note| tell(&format!("note: {note}")));
     print(&format!("Wrote {}: {} tokens, trained on {documents} documents ({bytes})\n", output.display(), report.vocab_size))?;
     Ok(0)
 }
 
-/// Tries the path before the text is read, and creates its folder.
+/// Checks the path before the text is read, and creates its folder.
 fn open(output: &Path, force: bool) -> io::Result<ResultFile> {
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         create_directory(folder)?;

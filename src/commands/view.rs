@@ -1,4 +1,4 @@
-//! `patchtui view`: shows a run from its files alone, whether or not it is running.
+//! `patchtui view`: shows a run from its files, whether or not it is running.
 
 use std::io::{self, IsTerminal};
 

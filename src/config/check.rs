@@ -1,6 +1,6 @@
-//! Checks that values of different keys fit together.
+//! Checks that the values of different keys fit together.
 //!
-//! One value at a time is checked in `kind.rs`; what depends on the number of tokens is checked by the plan. Start at [`values_fit`].
+//! Single values are checked in `kind.rs`, and what depends on the number of tokens in the plan. Start at [`values_fit`].
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::config::error::{ConfigError, Origin};
 use crate::config::keys::{ALTERNATIVES, KEYS};
 use crate::config::layers::Layer;
 
-/// Keys that may be absent, because something else supplies the value or nothing does.
+/// Keys that may be absent, because another source supplies the value or because they are off.
 const OPTIONAL: [&str; 6] = ["model.init_from", "model.vocab_size", "data.block_tokens", "training.max_walltime", "training.fork_from", "tasks.data"];
 
 /// Checks that every key that needs a value has one.
@@ -39,7 +39,7 @@ pub(crate) fn values_fit(config: &RunConfig, origins: &BTreeMap<String, Origin>)
     let origin = |keys: &[&str]| written(keys, origins);
     let model = &config.model;
     let (hidden_size, heads, key_value_heads) = (model.hidden_size, model.num_attention_heads, model.num_key_value_heads);
-    // Rotary embeddings turn pairs of numbers, so each head needs an even width.
+    // RoPE rotates pairs of numbers, so the head width must be even.
     if !hidden_size.is_multiple_of(2 * heads) {
         return Err(ConfigError::HeadSize { origin: origin(&["model.num_attention_heads", "model.hidden_size"]), hidden_size, heads });
     }
@@ -66,7 +66,7 @@ fn peaks(config: &RunConfig) -> impl Iterator<Item = (String, f64)> {
     })
 }
 
-/// The first place among those of `keys` that a person wrote, or else that of the first key.
+/// The first origin among those of `keys` that a user wrote, else that of the first key.
 fn written(keys: &[&str], origins: &BTreeMap<String, Origin>) -> Origin {
     let mut places = keys.iter().filter_map(|key| origins.get(*key));
     let is_written = |origin: &&Origin| matches!(origin, Origin::File { .. } | Origin::Set);

@@ -13,17 +13,17 @@ use thiserror::Error;
 pub enum Origin {
     /// Default of the key.
     Default,
-    /// The sizes that belong to `model.preset`.
+    /// The sizes of `model.preset`.
     Preset {
         /// Name of the preset.
         name: String,
     },
-    /// The weights that `model.init_from` names.
+    /// The weights of `model.init_from`.
     InitFrom {
         /// Their directory.
         path: PathBuf,
     },
-    /// A configuration that is part of the program.
+    /// A built-in configuration.
     BuiltIn {
         /// Name of the configuration.
         name: String,
@@ -55,17 +55,17 @@ impl fmt::Display for Origin {
 /// Why a configuration is invalid.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// There is neither a file nor a built-in configuration of this name.
+    /// Neither a file nor a built-in configuration has this name.
     #[error("{}there is no configuration file {source_name:?} and no built-in configuration of that name", prefix(.asked_by.as_ref()))]
     NotFound {
         /// Name or path as given.
         source_name: String,
         /// Location of the `extends` line; `None` if it was named on the command line.
         asked_by: Option<Origin>,
-        /// Names of the built-in configurations, the most similar first.
+        /// Names of the built-in configurations, most similar first.
         built_in: Vec<&'static str>,
     },
-    /// A file is there, but cannot be read.
+    /// An existing file cannot be read.
     #[error("{} cannot be read: {error}", .path.display())]
     Unreadable {
         /// Path as the user wrote it.
@@ -95,7 +95,7 @@ pub enum ConfigError {
         /// Argument of `--set` as written.
         text: String,
     },
-    /// There is no such key.
+    /// Unknown key.
     #[error("{origin}: unknown key {key:?}")]
     UnknownKey {
         /// Location of the key.
@@ -108,7 +108,7 @@ pub enum ConfigError {
     /// A value is of the wrong type or out of range.
     #[error("{origin}: {key} = {found}, expected {expected}")]
     Value {
-        /// Where it is written.
+        /// Location of the value.
         origin: Origin,
         /// Full path of the key.
         key: String,
@@ -117,14 +117,14 @@ pub enum ConfigError {
         /// Allowed values, readable after "expected ".
         expected: String,
     },
-    /// More stages than any run has.
+    /// More stages than allowed.
     #[error("{origin}: {stages} stages, but at most {limit} are allowed")]
     TooManyStages {
-        /// Where the list of stages begins.
+        /// Location of the list of stages.
         origin: Origin,
-        /// How many there are.
+        /// Number of stages.
         stages: usize,
-        /// How many there may be.
+        /// Maximum number of stages.
         limit: usize,
     },
     /// Two keys that exclude each other.
@@ -132,47 +132,47 @@ pub enum ConfigError {
     Alternatives {
         /// One key.
         first: &'static str,
-        /// Where it is written.
+        /// Location of the first key.
         first_origin: Origin,
         /// The other key.
         second: &'static str,
-        /// Where that is written.
+        /// Location of the second key.
         second_origin: Origin,
     },
-    /// A value that nothing else can supply.
+    /// A required value is missing.
     #[error("{}{}", prefix(.origin.as_ref()), none_is_set(.keys))]
     Missing {
-        /// Where it would belong, if that is one place.
+        /// Where the key belongs, if that is a single place.
         origin: Option<Origin>,
-        /// The keys of which one is needed.
+        /// Keys of which one is required.
         keys: Vec<String>,
-        /// Lines that would do.
+        /// Example lines that would fix the error.
         examples: Vec<String>,
     },
-    /// A width that the heads cannot share evenly, with an even part for each.
+    /// The hidden size cannot be divided into heads of even width.
     #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of even width")]
     HeadSize {
-        /// Where the heads come from.
+        /// Location of the number of heads.
         origin: Origin,
-        /// Width of the residual stream.
+        /// Hidden size.
         hidden_size: usize,
         /// Query heads.
         heads: usize,
     },
-    /// Key and value heads that the query heads cannot share evenly.
+    /// The number of query heads is not a multiple of the number of key and value heads.
     #[error("{origin}: model.num_key_value_heads = {key_value_heads} does not divide model.num_attention_heads = {heads}")]
     KeyValueHeads {
-        /// Where the key and value heads come from.
+        /// Location of the number of key and value heads.
         origin: Origin,
         /// Query heads.
         heads: usize,
         /// Key and value heads.
         key_value_heads: usize,
     },
-    /// A learning rate that would rise where it should fall.
+    /// The minimum learning rate is greater than the peak.
     #[error("{origin}: schedule.min_learning_rate = {minimum:?} is greater than {key} = {peak:?}")]
     MinimumAbovePeak {
-        /// Where the minimum comes from.
+        /// Location of the minimum.
         origin: Origin,
         /// Value of `schedule.min_learning_rate`.
         minimum: f64,
@@ -181,20 +181,20 @@ pub enum ConfigError {
         /// Peak learning rate.
         peak: f64,
     },
-    /// A directory of weights that does not say the sizes of a network.
+    /// `model.init_from` names a directory without valid model sizes.
     #[error("{origin}: model.init_from cannot be used: {problem}")]
     InitFrom {
-        /// Where `model.init_from` is written.
+        /// Location of `model.init_from`.
         origin: Origin,
         /// The directory.
         path: PathBuf,
         /// What is wrong.
         problem: String,
     },
-    /// A size that is not that of the weights to start from.
+    /// A size differs from that of the initial weights.
     #[error("{origin}: {key} = {found}, but the weights in {} have {expected}", .path.display())]
     OtherSize {
-        /// Where the size is written.
+        /// Location of the size.
         origin: Origin,
         /// Its key.
         key: &'static str,
@@ -205,7 +205,7 @@ pub enum ConfigError {
         /// The directory of `model.init_from`.
         path: PathBuf,
     },
-    /// Checked values that do not make a configuration: a bug in the program.
+    /// The checked values do not form a configuration: a bug in patchtui.
     #[error("the checked values do not form a configuration: {message}")]
     Unfit {
         /// Message of the deserializer.
@@ -233,15 +233,15 @@ impl ConfigError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { built_in, .. } => {
-                Some(format!("built-in configurations: {}; for a file of your own: patchtui config template > my.toml", built_in.join(", ")))
+                Some(format!("built-in configurations: {}; to write your own: patchtui config template > my.toml", built_in.join(", ")))
             }
             Self::Circle { .. } => Some("remove one of the \"extends\" lines".into()),
             Self::TooManyStages { .. } => Some("merge stages: a run usually has two, sometimes three or four".into()),
             Self::SetWithoutValue { text } => {
-                Some(format!("write --set section.key=value, like --set {}=...", if text.is_empty() { "training.tokens" } else { text }))
+                Some(format!("write --set section.key=value, e.g. --set {}=...", if text.is_empty() { "training.tokens" } else { text }))
             }
             Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => {
-                Some("give all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'".into())
+                Some("set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'".into())
             }
             Self::UnknownKey { nearest: Some(nearest), .. } => Some(match nearest.strip_prefix("stages[].") {
                 Some(word) => format!("did you mean {word:?} in [[stages]]?"),
@@ -258,8 +258,8 @@ impl ConfigError {
                 Some(format!("use model.hidden_size = {}, or change model.num_attention_heads", (hidden_size.max(&1)).next_multiple_of(2 * heads)))
             }
             Self::KeyValueHeads { heads, .. } => Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it")),
-            Self::InitFrom { .. } => Some("name a directory of a LLaMA in Hugging Face's format, a run or a checkpoint: --set model.init_from=DIR".into()),
-            Self::OtherSize { key, .. } => Some(format!("leave {key} out, or remove model.init_from to start from random weights")),
+            Self::InitFrom { .. } => Some("name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set model.init_from=DIR".into()),
+            Self::OtherSize { key, .. } => Some(format!("remove {key}, or remove model.init_from to start from random weights")),
             Self::MinimumAbovePeak { .. } => Some("lower schedule.min_learning_rate".into()),
             Self::Unfit { .. } => Some("this is a bug in patchtui: please report it with the configuration".into()),
         }

@@ -1,6 +1,6 @@
-//! What the `config.json` of a Hugging Face directory says about a `LLaMA` network: sizes, and nothing that this program lacks.
+//! Reads the sizes of a `LLaMA` network from the `config.json` of a Hugging Face directory; refuses what patchtui does not support.
 //!
-//! Reads old and new spellings (transformers 4 and 5) and fills in the defaults of `LlamaConfig`. Never reads weights. Start at
+//! Accepts the spellings of transformers 4 and 5 and fills in the defaults of `LlamaConfig`. Does not read weights. Start at
 //! [`LlamaConfig::read`].
 
 use std::fs::File;
@@ -19,38 +19,38 @@ pub const CONFIG_FILE: &str = "config.json";
 /// A larger file is refused before it is read.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The sizes of a `LLaMA` network, by the names of `config.json`, and how its weights were left.
+/// Sizes of a `LLaMA` network, named as in `config.json`, and the training state of its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaConfig {
-    /// Rows of the embedding table.
+    /// Vocabulary size: rows of the embedding table.
     pub vocab_size: usize,
-    /// Width of the residual stream.
+    /// Hidden size: width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the feed-forward block.
+    /// Intermediate size of the FFN.
     pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
-    /// Query heads per layer; their width is even.
+    /// Query heads per layer; the head width is even.
     pub num_attention_heads: usize,
-    /// Key and value heads per layer; divides the query heads.
+    /// Key and value heads per layer; divides the number of query heads.
     pub num_key_value_heads: usize,
-    /// Longest sequence in positions.
+    /// Maximum sequence length, in positions.
     pub max_position_embeddings: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary position embedding.
     pub rope_theta: f64,
-    /// Added to the mean square in `RMSNorm`.
+    /// Epsilon of `RMSNorm`.
     pub rms_norm_eps: f64,
     /// Standard deviation of initial weights.
     pub initializer_range: f64,
     /// Whether the head shares the embedding table.
     pub tie_word_embeddings: bool,
-    /// K of the stage that the weights come from; 1 if nothing is said.
+    /// Patch size (K) of the stage that the weights come from; 1 if the file has none.
     pub patch_size: PatchSize,
-    /// Tokens that end a text; empty if nothing is said.
+    /// EOS token ids; empty if the file has none.
     pub eos_token_ids: Vec<u32>,
 }
 
-/// Why a `config.json` does not lead to a network.
+/// Why a `config.json` cannot be used.
 #[derive(Debug, Error)]
 pub enum LlamaConfigError {
     /// The file cannot be read.
@@ -61,12 +61,12 @@ pub enum LlamaConfigError {
         /// Operating system error.
         source: io::Error,
     },
-    /// It describes something that this program does not compute, or makes no sense.
+    /// It describes a network that patchtui does not support, or is invalid.
     #[error("{}: {problem}", path.display())]
     Unfit {
         /// Path of the file.
         path: PathBuf,
-        /// What it says.
+        /// What is wrong.
         problem: String,
     },
 }
@@ -75,16 +75,16 @@ impl LlamaConfig {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, or describes another network than a `LLaMA`.
+    /// When the file cannot be read, or does not describe a supported `LLaMA`.
     pub fn read(path: &Path) -> Result<Self, LlamaConfigError> {
         let text = read_limited(path).map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
         Self::parse(&text).map_err(|problem| LlamaConfigError::Unfit { path: path.to_owned(), problem })
     }
 
-    /// Reads the sizes in the plan of a run, which have the same names.
+    /// Reads the sizes from the plan of a run, which uses the same names.
     ///
     /// # Errors
-    /// When it cannot be read, or has no sizes.
+    /// When the plan cannot be read, or has no sizes.
     pub(crate) fn of_plan(path: &Path) -> Result<Self, LlamaConfigError> {
         let text = read_limited(path).map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
         let unfit = |problem: String| LlamaConfigError::Unfit { path: path.to_owned(), problem };
@@ -94,10 +94,10 @@ impl LlamaConfig {
         Self::parse(&Value::Object(model).to_string()).map_err(unfit)
     }
 
-    /// Reads the text of the file.
+    /// Parses the text of the file.
     ///
     /// # Errors
-    /// With what is wrong, in words.
+    /// What is wrong, as text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let fields = match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => Fields(fields),
@@ -143,7 +143,7 @@ impl LlamaConfig {
     }
 }
 
-/// The members of the object.
+/// The keys of the object.
 struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -155,7 +155,7 @@ impl Fields {
     fn check_architecture(&self) -> Result<(), String> {
         let (model_type, architectures) = (self.optional("model_type"), self.optional("architectures"));
         if model_type.is_none() && architectures.is_none() {
-            return Err("it names no architecture: neither model_type nor architectures is there".into());
+            return Err("it names no architecture: it has neither model_type nor architectures".into());
         }
         if let Some(other) = model_type.filter(|name| *name != "llama") {
             return Err(format!("model_type = {other} is not supported, only \"llama\""));
@@ -167,18 +167,18 @@ impl Fields {
         }
     }
 
-    /// What changes the computation in a way that this program does not follow.
+    /// Refuses settings that change the computation in a way that patchtui does not support.
     fn check_unsupported(&self) -> Result<(), String> {
         for key in ["attention_bias", "mlp_bias"] {
             if self.flag(key)? {
-                return Err(format!("{key} = true is not supported: the layers of this program have no biases"));
+                return Err(format!("{key} = true is not supported: patchtui has no biases"));
             }
         }
         if let Some(other) = self.optional("hidden_act").filter(|name| *name != "silu") {
             return Err(format!("hidden_act = {other} is not supported, only \"silu\""));
         }
         if self.optional("quantization_config").is_some() {
-            return Err("quantization_config is set, and quantised weights are not supported".into());
+            return Err("quantization_config is set, but quantized weights are not supported".into());
         }
         let rope = self.optional("rope_parameters");
         for parent in [Some(&Value::Object(self.0.clone())), rope].into_iter().flatten() {
@@ -190,10 +190,10 @@ impl Fields {
             let Some(rope) = self.optional(key) else { continue };
             let Some(fields) = rope.as_object() else { return Err(format!("{key} = {rope} is not an object")) };
             let kind = ["rope_type", "type"].into_iter().find_map(|name| fields.get(name).filter(|kind| !kind.is_null()));
-            // An object of the old key without a type would be scaling of an unknown kind.
+            // An object under the old key without a type would be scaling of an unknown kind.
             let is_default = kind.map_or(key == "rope_parameters", |kind| kind == "default");
             if !is_default {
-                return Err(format!("{key} = {rope} is not supported: only rotary embeddings of type \"default\" are"));
+                return Err(format!("{key} = {rope} is not supported, only rotary embeddings of type \"default\""));
             }
         }
         Ok(())
@@ -228,17 +228,17 @@ impl Fields {
     }
 }
 
-/// The token ids that `value` of `key` lists: one, several or none. Some files write -1 for none.
+/// The token ids in `value` of `key`: one, several or none. Some files write -1 for none.
 ///
 /// # Errors
-/// When it is something else, in words.
+/// What is wrong, as text.
 pub fn token_ids(key: &str, value: Option<&Value>) -> Result<Vec<u32>, String> {
     let items = match value {
         None | Some(Value::Null) => &[],
         Some(Value::Array(items)) => items.as_slice(),
         Some(single) => std::slice::from_ref(single),
     };
-    let wrong = |item: &Value| format!("{key} has {item}, expected token ids");
+    let wrong = |item: &Value| format!("{key} contains {item}, expected token ids");
     let ids = items.iter().map(|item| item.as_i64().ok_or_else(|| wrong(item))).collect::<Result<Vec<_>, _>>()?;
     Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
 }
@@ -255,8 +255,8 @@ fn read_limited(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than such a file can be"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large for a config.json"));
     }
-    // Some editors put a byte order mark in front.
+    // Some editors write a byte order mark at the start.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

@@ -1,7 +1,7 @@
-//! Which configuration changes are refused on resume, because they would turn the run into a different one.
+//! Which configuration changes a resume refuses, because they would turn the run into a different one.
 //!
-//! Compares keys and values only, with those that a checkpoint recorded. Data files, tokenizers and weights may move: their
-//! content is compared by fingerprint in `engine/train/start.rs`.
+//! Compares keys and values only, with those that the checkpoint recorded. Data files, tokenizers and weights may move:
+//! `engine/train/start.rs` compares their content by fingerprint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,32 +21,32 @@ pub struct IdentityChange {
     pub new: String,
 }
 
-/// Values of a configuration as TOML text, by their full paths.
+/// Values of a configuration as TOML text, by full path.
 pub type RecordedConfig = BTreeMap<String, String>;
 
-/// What a checkpoint does not record: the name and the device that the engine resolves, and files whose content its
-/// fingerprints cover, and which may move.
+/// Keys that a checkpoint does not record: the name and the device, which the engine resolves, and files that may move, whose
+/// content is covered by fingerprints.
 const NOT_RECORDED: [&str; 5] = ["name", "device", "data.tokenizer", "model.init_from", "training.fork_from"];
 
-/// The changes from `old` to `new` that a resume refuses, in the order of their keys.
+/// The changes from `old` to `new` that a resume refuses, in the order of the keys.
 #[must_use]
 pub fn identity_changes(old: &RecordedConfig, new: &RecordedConfig) -> Vec<IdentityChange> {
     differences(old, new).filter(|(key, _)| key.is_identity).map(|(_, change)| change).collect()
 }
 
-/// The keys whose change a resume accepts although the numbers may differ in the last bits from then on.
+/// Keys whose change a resume accepts although later numbers may differ in the last bits.
 #[must_use]
 pub fn inexact_changes(old: &RecordedConfig, new: &RecordedConfig) -> Vec<String> {
     differences(old, new).filter(|(key, _)| key.is_inexact()).map(|(_, change)| change.key).collect()
 }
 
-/// The keys of this version whose values differ, in their order.
+/// The keys of this version whose values differ, in order.
 fn differences<'a>(old: &'a RecordedConfig, new: &'a RecordedConfig) -> impl Iterator<Item = (&'static Key, IdentityChange)> + use<'a> {
     let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     paths.into_iter().filter_map(|path| {
         let Found::Key(key) = find(path) else { return None };
         let (before, after) = (old.get(path), new.get(path));
-        // The version that wrote `old` may not have known the key, and behaved as its default says.
+        // The version that wrote `old` may not have had the key; it behaved like the default.
         let is_new_key = || before.is_none() && after.is_some_and(|after| key.default.is_some_and(|default| is_same_value(after, default)));
         let show = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
         (before != after && !is_new_key()).then(|| (key, IdentityChange { key: path.clone(), old: show(before), new: show(after) }))
@@ -59,7 +59,7 @@ fn is_same_value(a: &str, b: &str) -> bool {
     value(a) == value(b)
 }
 
-/// Everything that `config` says.
+/// All values of `config`.
 ///
 /// # Panics
 /// As [`crate::config::to_toml`].
@@ -77,7 +77,7 @@ pub fn recorded_config(config: &RunConfig) -> RecordedConfig {
     config_texts(config).into_iter().filter(|(path, _)| !NOT_RECORDED.contains(&path.as_str())).collect()
 }
 
-/// The configuration that a checkpoint `recorded`, completed from the run's own file, where values can be edited.
+/// The configuration that a checkpoint `recorded`, completed from the run's config.toml, which may have been edited.
 ///
 /// # Panics
 /// As [`crate::config::to_toml`].
@@ -87,7 +87,7 @@ pub fn trained_config(recorded: RecordedConfig, file: &RunConfig) -> RecordedCon
     recorded.into_iter().chain(unrecorded).collect()
 }
 
-/// Every value of `config` that is set, by its full path.
+/// Every value that is set in `config`, by full path.
 ///
 /// # Panics
 /// As [`crate::config::to_toml`].

@@ -1,6 +1,6 @@
-//! What follows from `model.init_from`: the sizes of the network that a run starts from, and its tokenizer.
+//! Derives the sizes and the tokenizer of a run from `model.init_from`.
 //!
-//! Reads the small files of a Hugging Face directory, of a run or of a checkpoint; never weights. Start at [`weights_of`].
+//! Reads the small files of a Hugging Face directory, a run or a checkpoint, but no weights. Start at [`weights_of`].
 
 use std::path::{Path, PathBuf};
 
@@ -20,20 +20,20 @@ const FREE: [&str; 2] = ["model.max_position_embeddings", "model.initializer_ran
 
 /// The key itself.
 const KEY: &str = "model.init_from";
-/// Keys that must fit the longest sequence of the weights.
+/// Keys that must fit the context length of the weights.
 const CONTEXT: &str = "training.context_length";
 const STEP: &str = "training.tokens_per_step";
 
-/// What is known about the weights to start from.
+/// Properties of the initial weights.
 pub(crate) struct InitialWeights {
-    /// Their sizes and their tokenizer, as values of keys.
+    /// Sizes and tokenizer, as values of keys.
     pub(crate) layer: Layer,
-    /// Tokens that they were trained to read at once.
+    /// Context length of the weights, in tokens.
     context_length: usize,
     origin: Origin,
 }
 
-/// Lets `model.init_from` lead to a run if it names one instead of a path; `config_name` is the name of the configuration.
+/// Resolves `model.init_from` to a run if it names one instead of a path; `config_name` is the name of the configuration.
 ///
 /// # Errors
 /// When several runs have the name.
@@ -41,7 +41,7 @@ pub(crate) fn follow_name(explicit: &mut Layer, config_name: &str, find_run: Fin
     let own = explicit.leaves.get("name").and_then(|leaf| leaf.value.as_str()).unwrap_or(config_name).to_owned();
     let Some(leaf) = explicit.leaves.get_mut(KEY) else { return Ok(()) };
     let (Some(name), Some(path)) = (&leaf.name, leaf.value.as_str().map(PathBuf::from)) else { return Ok(()) };
-    // A run that is resumed exists by now: it must go on to mean the model that its configuration named when it did not.
+    // A resumed run exists by now; the name must still refer to the model that it referred to at the start.
     if *name == own && path.join(CONFIG_FILE).is_file() {
         return Ok(());
     }
@@ -53,10 +53,10 @@ pub(crate) fn follow_name(explicit: &mut Layer, config_name: &str, find_run: Fin
     Ok(())
 }
 
-/// What follows from the directory that `explicit` names, if it names one.
+/// Properties of the weights in the directory that `explicit` names, if it names one.
 ///
 /// # Errors
-/// When the directory says no sizes, and when `explicit` says others.
+/// When the directory has no sizes, or `explicit` has different ones.
 pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, ConfigError> {
     let Some(Leaf { value: Value::String(path), origin, .. }) = explicit.leaves.get(KEY) else { return Ok(None) };
     let path = PathBuf::from(path);
@@ -75,9 +75,9 @@ pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, Con
 }
 
 impl InitialWeights {
-    /// Shortens the sequences of `merged` to what the weights can read, where they come from the program and not from the user.
+    /// Shortens the sequences of `merged` to the context length of the weights, unless the user has set them.
     ///
-    /// A built-in configuration follows the context of the weights; a default only has to be possible.
+    /// A built-in configuration follows the context length of the weights; a default only has to be possible.
     pub(crate) fn shorten_sequences(&self, merged: &mut Layer) {
         let Some(longest) = whole(merged, "model.max_position_embeddings") else { return };
         let limit = match merged.leaves.get(CONTEXT).map(|leaf| &leaf.origin) {
@@ -108,12 +108,12 @@ impl InitialWeights {
     }
 }
 
-/// The whole number that `key` has.
+/// The integer value of `key`.
 fn whole(layer: &Layer, key: &str) -> Option<u64> {
     layer.leaves.get(key).and_then(|leaf| leaf.value.as_integer()).and_then(|whole| u64::try_from(whole).ok())
 }
 
-/// The least common multiple, unless it is absurd.
+/// Least common multiple; `None` if it is absurdly large.
 fn lcm(a: u64, b: u64) -> Option<u64> {
     let (mut x, mut y) = (a, b);
     while y != 0 {
@@ -122,14 +122,14 @@ fn lcm(a: u64, b: u64) -> Option<u64> {
     (a / x.max(1)).checked_mul(b).filter(|common| i64::try_from(*common).is_ok())
 }
 
-/// What the small files of a model say.
+/// Contents of the small files of a model.
 struct Found {
     sizes: LlamaConfig,
     tokenizer: Option<String>,
     context_length: usize,
 }
 
-/// Sizes, tokenizer and context of the network in the directory `path`.
+/// Sizes, tokenizer and context length of the network in the directory `path`.
 fn read(path: &Path) -> Result<Found, String> {
     let is_run = |folder: &Path| folder.join("config.toml").is_file();
     if path.join(CONFIG_FILE).exists() && !is_run(path) {
@@ -138,10 +138,10 @@ fn read(path: &Path) -> Result<Found, String> {
         let tokenizer = tokenizer.exists().then(|| tokenizer.to_string_lossy().into_owned());
         return Ok(Found { context_length: sizes.max_position_embeddings, sizes, tokenizer });
     }
-    // A checkpoint lies in a folder of its run.
+    // A checkpoint is in a folder of its run.
     let run = [Some(path), path.parent().and_then(Path::parent)].into_iter().flatten().find(|folder| is_run(folder));
     let Some(run) = run else {
-        let what = if path.is_dir() { "is neither a Hugging Face directory nor a run nor a checkpoint of one" } else { "is not a directory" };
+        let what = if path.is_dir() { "is neither a Hugging Face directory nor a run nor a checkpoint" } else { "is not a directory" };
         return Err(format!("{} {what}", path.display()));
     };
     let sizes = LlamaConfig::of_plan(&run.join(PLAN_FILE)).map_err(|error| error.to_string())?;

@@ -1,6 +1,6 @@
-//! What the value of a key may be: its type, its range, and the words for both in errors.
+//! Allowed values of a key: type, range, and the words for both in errors.
 //!
-//! Knows one value at a time; how values of different keys fit together is in `check.rs`. Start at [`ValueKind::read`].
+//! Checks single values; `check.rs` checks how the values of different keys fit together. Start at [`ValueKind::read`].
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,20 +9,20 @@ use toml::Value;
 
 use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, TokenLimit, WallTime};
 
-/// What the value of a key may be.
+/// Allowed values of a key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValueKind {
     /// A plain file name.
     Name,
-    /// Any text but the empty one.
+    /// A non-empty text.
     Text,
-    /// A list of texts; a single text is a list of one.
+    /// A list of texts; a single text becomes a list of one.
     Texts,
-    /// Yes or no.
+    /// A boolean.
     Flag,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// An integer between these two, both included.
+    /// An integer between these two, inclusive.
     Whole(u64, u64),
     /// A finite number.
     Number(Range),
@@ -44,11 +44,11 @@ pub enum ValueKind {
     Device,
     /// A [`WallTime`].
     WallTime,
-    /// A list of files, folders and patterns; a single path is a list of one.
+    /// A list of files, folders and patterns; a single path becomes a list of one.
     Paths,
     /// A directory.
     Directory,
-    /// A run's name, or the directory of a model.
+    /// The name of a run, or the directory of a model.
     Model,
     /// A word or the path of a tokenizer.json.
     Tokenizer,
@@ -63,14 +63,14 @@ pub enum Range {
     Positive,
     /// 0 or more.
     NotNegative,
-    /// From 0 to 1, both included.
+    /// From 0 to 1, inclusive.
     Fraction,
 }
 
 /// Tokenizers that need no file.
 const TOKENIZER_WORDS: [&str; 2] = ["bytes", "demo"];
 
-/// The longest name, in bytes: the file systems' 255 minus space for suffixes.
+/// Maximum length of a name, in bytes: the file systems' 255 minus space for suffixes.
 const LONGEST_NAME: usize = 200;
 
 impl ValueKind {
@@ -87,24 +87,24 @@ impl ValueKind {
             Self::Number(Range::Positive) => "a number greater than 0".into(),
             Self::Number(Range::NotNegative) => "a number that is not negative".into(),
             Self::Number(Range::Fraction) => "a number from 0 to 1".into(),
-            Self::Betas => "two numbers from 0 to less than 1, like [0.9, 0.95]".into(),
-            Self::Count => "a count of at least 1, like 4096, \"256k\" or \"1.5B\"".into(),
-            Self::Share => "a share greater than 0 and at most 1, like 0.5 or \"2/3\"".into(),
+            Self::Betas => "two numbers from 0 to less than 1, e.g. [0.9, 0.95]".into(),
+            Self::Count => "a count of at least 1, e.g. 4096, \"256k\" or \"1.5B\"".into(),
+            Self::Share => "a share greater than 0 and at most 1, e.g. 0.5 or \"2/3\"".into(),
             Self::PatchSize => format!("a patch size from 1 to {}", PatchSize::MAX),
             Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
-            Self::TokenLimit => "a number of tokens like 8192 or \"256k\", or \"auto\"".into(),
+            Self::TokenLimit => "a number of tokens, e.g. 8192 or \"256k\", or \"auto\"".into(),
             Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
             Self::Device => "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into(),
-            Self::WallTime => "a duration, like \"11h30m\", \"90m\" or \"2d\"".into(),
-            Self::Paths => "a list of paths, like [\"text.txt\"]".into(),
+            Self::WallTime => "a duration, e.g. \"11h30m\", \"90m\" or \"2d\"".into(),
+            Self::Paths => "a list of paths, e.g. [\"text.txt\"]".into(),
             Self::Directory => "the path of a directory".into(),
             Self::Model => "the name of a run, or the path of a directory".into(),
             Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizer.json".into(),
-            Self::Stages => "a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]".into(),
+            Self::Stages => "a list of stages, e.g. [{patch_size=4,share=0.5},{patch_size=1}]".into(),
         }
     }
 
-    /// Returns `value` as it is kept, with paths made absolute from `folder`, or `None` if it is not of this kind.
+    /// Returns `value` in its normal form, with paths made absolute relative to `folder`, or `None` if it is not of this kind.
     pub(crate) fn read(self, value: &Value, folder: &Path) -> Option<Value> {
         let fits = match self {
             Self::Name => value.as_str().is_some_and(is_plain_name),
@@ -142,13 +142,13 @@ impl Range {
     }
 }
 
-/// Whether `name` can be the name of a run's directory: no path, not hidden, printable, not too long.
+/// Whether `name` can be the name of a run's directory: not a path, not hidden, printable, not too long.
 #[must_use]
 pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.len() <= LONGEST_NAME && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
 }
 
-/// Joins `path` to `folder` and resolves `.` and `..` without touching the disk: the path may not exist yet.
+/// Joins `path` to `folder` and resolves `.` and `..` lexically: the path may not exist yet.
 pub(crate) fn clean_path(path: &Path, folder: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in folder.join(path).components() {
@@ -165,7 +165,7 @@ pub(crate) fn clean_path(path: &Path, folder: &Path) -> PathBuf {
 }
 
 fn absolute(path: &str, folder: &Path) -> Option<String> {
-    // TOML holds UTF-8 only, so a folder with another name cannot be written down.
+    // TOML is UTF-8, so a folder with a name in another encoding cannot be written.
     let absolute = clean_path(Path::new(path), folder).into_os_string().into_string().ok();
     absolute.filter(|_| !path.is_empty())
 }

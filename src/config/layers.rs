@@ -1,7 +1,7 @@
 //! Values before they form a configuration: read from one source, checked one by one, merged layer over layer.
 //!
-//! A layer is flat: a key's path leads to its value and to where that was written. Knows nothing of files on disk and of
-//! how values fit together. Start at [`Layer::put_over`] for the merge rules, at [`LayerReader`] for parsing.
+//! A layer is flat: it maps the path of a key to its value and origin. Start at [`Layer::put_over`] for the merge rules, at
+//! [`LayerReader`] for parsing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -21,15 +21,15 @@ use crate::config::toml_line;
 /// The value in `--set key=default`, which resets a key to its default. The string "default" needs quotes.
 const RESET: &str = "default";
 
-/// Largest number of stages; more are a mistake and cost time everywhere.
+/// Maximum number of stages; more are a mistake and would slow down everything.
 const MAX_STAGES: usize = 1000;
 
-/// A value and where it comes from.
+/// A value and its origin.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf {
     pub(crate) value: Value,
     pub(crate) origin: Origin,
-    /// What was written in the place of a path, if it may be the name of a run.
+    /// The text written where a path is expected, if it may be the name of a run.
     pub(crate) name: Option<String>,
 }
 
@@ -37,12 +37,12 @@ pub(crate) struct Leaf {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer {
     pub(crate) leaves: BTreeMap<String, Leaf>,
-    /// Keys that this layer resets to their defaults: values of the layers below are ignored. Layers below
-    /// the result of [`Layer::put_over`] hold the defaults, so there they are forgotten.
+    /// Keys that this layer resets to their defaults: values of the layers below are ignored. Layers below the result of
+    /// [`Layer::put_over`] hold the defaults, so the resets are dropped there.
     resets: BTreeSet<String>,
 }
 
-/// A text that is read into a layer.
+/// A text to be read into a layer.
 pub(crate) struct Document<'a> {
     pub(crate) text: &'a str,
     /// Maps a line number to its origin.
@@ -79,7 +79,7 @@ impl Layer {
         Self { leaves: preset.values().map(leaf).collect(), ..Self::default() }
     }
 
-    /// The values of `--set`, of which a later one of the same key wins; `key=default` resets the key.
+    /// The values of `--set`; the last one of a key wins; `key=default` resets the key.
     pub(crate) fn from_sets(sets: &[String], current_dir: &Path) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for set in sets {
@@ -117,7 +117,7 @@ impl Layer {
 
     /// Resets `key`, or every key of the section `key`, to its default.
     fn reset(&mut self, key: &str) -> Result<(), ConfigError> {
-        // Without a name, the section of the keys at the top would be found.
+        // Without a name, the lookup would find the section of the top-level keys.
         let is_whole = !key.is_empty() && !key.contains('[');
         match find(key) {
             Found::Key(found) if is_whole => self.forget(found.path),
@@ -127,8 +127,8 @@ impl Layer {
         Ok(())
     }
 
-    /// Drops the values of `key` in this layer and those below. A default that belongs to a group of alternatives can only
-    /// come back if none of the others is chosen.
+    /// Drops the values of `key` in this layer and those below. A default that belongs to a group of alternatives can only come
+    /// back if none of the others is chosen.
     fn forget(&mut self, key: &'static str) {
         let has_default = KEYS.iter().any(|known| known.path == key && known.default.is_some());
         let group = ALTERNATIVES.into_iter().find(|group| has_default && group.contains(&key));
@@ -142,7 +142,7 @@ impl Layer {
         self.leaves.keys().any(|path| path.starts_with("stages["))
     }
 
-    /// Refuses two keys of one layer that exclude each other.
+    /// Refuses two alternatives in one layer.
     fn check_alternatives(&self) -> Result<(), ConfigError> {
         for group in ALTERNATIVES {
             let mut set = group.iter().filter_map(|key| self.leaves.get(*key).map(|leaf| (*key, leaf.origin.clone())));
@@ -178,12 +178,12 @@ impl Layer {
     }
 }
 
-/// Whether a value at `path` belongs to `key`; those of stages belong to the list of stages.
+/// Whether the value at `path` belongs to `key`; those of stages belong to the list of stages.
 fn is_about(path: &str, key: &str) -> bool {
     path == key || (key == "stages" && path.starts_with("stages["))
 }
 
-/// Reads one `--set`: a value that is not TOML is a text.
+/// Reads one `--set`: a value that is not TOML is taken as text.
 fn read_set(key: &str, value: &str, current_dir: &Path) -> Result<Layer, ConfigError> {
     if !key.split('.').all(is_word) {
         return Err(ConfigError::UnknownKey { origin: Origin::Set, key: key.to_owned(), nearest: nearest(key) });
@@ -203,7 +203,7 @@ fn is_word(text: &str) -> bool {
 }
 
 impl Document<'_> {
-    /// Reads the text, and checks every key and value for itself.
+    /// Reads the text and checks each key and value separately.
     pub(crate) fn read(&self) -> Result<ParsedDocument, ConfigError> {
         let line_starts = self.line_starts();
         let at = |span: Option<Range<usize>>| (self.origin)(line_of(&line_starts, span.map_or(0, |span| span.start)));
@@ -217,18 +217,18 @@ impl Document<'_> {
         Ok(ParsedDocument { layer: reader.layer, extends })
     }
 
-    /// Where the lines after the first begin.
+    /// Byte offsets at which the lines after the first begin.
     fn line_starts(&self) -> Vec<usize> {
         self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect()
     }
 }
 
-/// Line of a byte of the text, counted from 1.
+/// Line of a byte offset, counted from 1.
 fn line_of(line_starts: &[usize], offset: usize) -> usize {
     line_starts.partition_point(|start| *start <= offset) + 1
 }
 
-/// Walks through the tables of a document.
+/// Walks the tables of a document.
 struct LayerReader<'a> {
     document: &'a Document<'a>,
     line_starts: &'a [usize],
@@ -276,11 +276,11 @@ impl LayerReader<'_> {
             other => other.clone(),
         };
         let DeValue::Table(table) = item.get_ref() else {
-            return Err(wrong(path, origin, found(item.get_ref()), "a stage, like {patch_size = 4, share = 0.5}"));
+            return Err(wrong(path, origin, found(item.get_ref()), "a stage, e.g. {patch_size = 4, share = 0.5}"));
         };
         if !table.contains_key("patch_size") {
             let keys = vec![format!("{path}.patch_size")];
-            // A misspelt key is the more helpful error.
+            // An unknown key is the more helpful error.
             self.table(path, table)?;
             return Err(ConfigError::Missing { origin: Some(origin), keys, examples: vec!["patch_size = 4 to the stage".into()] });
         }
@@ -300,12 +300,12 @@ fn wrong(key: &str, origin: Origin, found: String, expected: &str) -> ConfigErro
     ConfigError::Value { origin, key: key.to_owned(), found, expected: expected.to_owned() }
 }
 
-/// The value without its place in the text; nothing if it is a number that 64 bits cannot hold.
+/// The value without its position; `None` if it is a number beyond 64 bits.
 fn plain(value: Spanned<DeValue<'_>>) -> Option<Value> {
     Value::deserialize(ValueDeserializer::from(value)).ok()
 }
 
-/// A value as an error shows it: TOML on one line, not endless.
+/// A value as shown in an error: TOML on one line, shortened.
 fn found(value: &DeValue<'_>) -> String {
     const MOST: usize = 60;
     let text = match value {

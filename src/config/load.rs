@@ -1,6 +1,6 @@
 //! From files and `--set` to a configuration: finds the layers, merges them, checks the result.
 //!
-//! The only part of `config` that reads files. Start at [`load`].
+//! The only part of `config` that reads configuration files. Start at [`load`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::config::kind::{clean_path, is_plain_name};
 use crate::config::layers::{Document, Layer, Leaf, ParsedDocument};
 use crate::config::presets::{PRESETS, Preset};
 
-/// Configurations that are part of the program: name and text.
+/// Built-in configurations: name and text.
 pub const BUILT_IN: [(&str, &str); 6] = [
     ("demo", include_str!("../../configs/demo.toml")),
     ("continue", include_str!("../../configs/continue.toml")),
@@ -27,7 +27,7 @@ pub const BUILT_IN: [(&str, &str); 6] = [
     ("paper-2.7b", include_str!("../../configs/paper-2.7b.toml")),
 ];
 
-/// Largest size of a configuration file, in bytes.
+/// Maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// What to load.
@@ -37,35 +37,35 @@ pub struct LoadRequest<'a> {
     pub source: &'a str,
     /// Values of `--set`: `section.key=value`.
     pub sets: &'a [String],
-    /// Absolute folder that relative paths on the command line are resolved against.
+    /// Absolute folder against which relative paths on the command line are resolved.
     pub current_dir: &'a Path,
 }
 
-/// Finds the directory of the run of a name; an error if several runs have it.
+/// Finds the directory of a run by name; an error if several runs have that name.
 pub type FindRun<'a> = &'a dyn Fn(&str) -> Result<Option<PathBuf>, String>;
 
-/// A configuration, and where each of its values comes from.
+/// A configuration and the origin of each value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedConfig {
     /// The resolved configuration.
     pub config: RunConfig,
-    /// Where each value comes from, by its key: `training.tokens`, `stages[0].share`.
+    /// Origin of each value, by key: `training.tokens`, `stages[0].share`.
     pub origins: BTreeMap<String, Origin>,
 }
 
 /// Loads a configuration and everything that it extends.
 ///
 /// # Errors
-/// When a file cannot be read, when a key or a value is wrong, and when the values do not fit together. The error names the
-/// location, its hint the fix.
+/// When a file cannot be read, a key or a value is wrong, or the values do not fit together. The error names the location, its
+/// hint the fix.
 pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
     load_with_runs(request, &|_| Ok(None))
 }
 
-/// The same, where `model.init_from` may be the name of a run.
+/// The same; `model.init_from` may also be the name of a run.
 ///
 /// # Errors
-/// As [`load`]; also when several runs have that name.
+/// As [`load`], and when several runs have that name.
 pub fn load_with_runs(request: &LoadRequest<'_>, find_run: FindRun<'_>) -> Result<LoadedConfig, ConfigError> {
     let place = ConfigSource::find(request.source, Path::new(""), request.current_dir);
     let file = read_with_bases(&place, None, request.current_dir, &mut Vec::new())?;
@@ -83,7 +83,7 @@ pub fn load_with_runs(request: &LoadRequest<'_>, find_run: FindRun<'_>) -> Resul
     resolve(merged)
 }
 
-/// Reads the configuration of a run directory back, which holds every key.
+/// Reads the configuration of a run directory, which has every key.
 ///
 /// # Errors
 /// As [`load`].
@@ -117,7 +117,7 @@ enum ConfigSource {
 }
 
 impl ConfigSource {
-    /// A built-in name wins over a file of that name, which `./name` still reaches. Where `books` is no file, `books.toml` may be one.
+    /// A built-in name wins over a file of that name; `./name` selects the file. If `books` is not a file, `books.toml` is tried.
     fn find(source: &str, shown_folder: &Path, folder: &Path) -> Self {
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == source) {
             return Self::BuiltIn { name, text };
@@ -135,14 +135,14 @@ impl ConfigSource {
             Self::BuiltIn { name, text } => Document { text, origin: &|_| Origin::BuiltIn { name: (*name).to_owned() }, folder }.read(),
             Self::File { shown, absolute } => {
                 let text = read_text(absolute).map_err(|error| unreadable(shown, error, asked_by))?;
-                // Some editors begin a file with this mark, which is no part of the text.
+                // Some editors write a byte order mark at the start.
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
                 Document { text, origin: &|line| Origin::File { path: shown.clone(), line }, folder }.read()
             }
         }
     }
 
-    /// Base of relative paths; a built-in configuration has no folder and uses that of the file that names it.
+    /// Base of relative paths; a built-in configuration uses the folder of the file that names it.
     fn folder<'a>(&'a self, named_in: &'a Path) -> &'a Path {
         match self {
             Self::BuiltIn { .. } => named_in,
@@ -187,12 +187,12 @@ fn read_with_bases(place: &ConfigSource, asked_by: Option<&Origin>, named_in: &P
     };
     let base = ConfigSource::find(&base, place.shown_folder(), folder);
     let mut below = read_with_bases(&base, Some(&origin), folder, trail)?;
-    // A name belongs to its own file: two files that extend one are two runs.
+    // The name applies to its own file only: two files that extend it are two runs.
     below.leaves.remove("name");
     Ok(layer.put_over(below))
 }
 
-/// Reads a file of limited size: a device may never end.
+/// Reads a file of limited size, since a device may never end.
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
@@ -224,7 +224,7 @@ fn put_default(layer: &mut Layer, key: &str, value: Value) {
     layer.leaves.insert(key.to_owned(), Leaf::new(value, Origin::Default));
 }
 
-/// Checks that the values of `layer` fit together, and makes them a configuration.
+/// Checks that the values of `layer` fit together, and builds the configuration.
 fn resolve(mut layer: Layer) -> Result<LoadedConfig, ConfigError> {
     for idx in 0..layer.num_stages() {
         let key = format!("stages[{idx}].optimizer_state");

@@ -1,7 +1,7 @@
-//! What the user wrote: plain data, in layers, unknown keys refused.
+//! The configuration: plain data from several layers; unknown keys are refused.
 //!
-//! Defaults, then a preset, then what a file extends, then the file, then `--set`. Knows TOML and text; never tokens,
-//! tensors or runs. Start at [`RunConfig`] for the data, at [`KEYS`] for every key, at [`load`] for reading.
+//! Layers: defaults, a preset, the file that is extended, the file itself, `--set`. Start at [`RunConfig`] for the data, at
+//! [`KEYS`] for every key, at [`load`] for reading.
 
 mod schema;
 mod threshold;

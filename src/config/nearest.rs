@@ -1,10 +1,10 @@
-//! Finds the key that was probably meant by an unknown one.
+//! Finds the key that was probably meant by an unknown key.
 //!
-//! Knows the table of keys and the words of other programs; never values. Start at [`nearest`].
+//! Compares with the table of keys and with the key names of other programs. Start at [`nearest`].
 
 use crate::config::keys::{KEYS, Key};
 
-/// Words of other programs for keys of this one.
+/// Key names of other programs and the corresponding keys of patchtui.
 const SYNONYMS: &[(&[&str], &str)] = &[
     (&["lr", "max_lr", "peak_lr", "base_lr"], "optimizer.learning_rate"),
     (&["wd", "decay"], "optimizer.weight_decay"),
@@ -47,7 +47,7 @@ const SYNONYMS: &[(&[&str], &str)] = &[
     (&["k", "patch"], "stages[].patch_size"),
 ];
 
-/// The key or section that was probably meant by `path`; the surest rule comes first.
+/// The key or section that was probably meant by `path`; tries the most reliable rule first.
 pub(crate) fn nearest(path: &str) -> Option<&'static str> {
     let path = without_index(path);
     let (section, word) = path.rsplit_once('.').unwrap_or(("", &path));
@@ -79,14 +79,14 @@ fn synonym(word: &str) -> Option<&'static str> {
     SYNONYMS.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, key)| *key)
 }
 
-/// The key or section whose `name` differs from `text` in the fewest letters, and in no more than `limit`.
+/// The key or section whose `name` has the smallest edit distance to `text`, at most `limit`.
 fn closest(text: &str, limit: usize, name: fn(&'static str) -> &'static str) -> Option<&'static str> {
     let known = KEYS.iter().flat_map(|key| [key.path, key.section()]).filter(|known| !known.is_empty());
     let distances = known.map(|known| (strsim::damerau_levenshtein(name(known), text), known));
     distances.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// The same word in another section, one of the whole run before one of a stage.
+/// The same word in another section; a key of the run comes before one of a stage.
 fn same_word(word: &str) -> Option<&'static str> {
     let of = |in_stage: bool| KEYS.iter().find(|key| key.word() == word && key.path.starts_with("stages[]") == in_stage).map(|key| key.path);
     of(false).or_else(|| of(true))
@@ -96,13 +96,13 @@ fn begins(word: &str, known: &str) -> bool {
     word.len() > 2 && known.starts_with(word)
 }
 
-/// Whether all parts of `word` are parts of `known`, or the other way round: `size_hidden`, `share_of_tokens`.
+/// Whether all parts of `word` are parts of `known`, or vice versa: `size_hidden`, `share_of_tokens`.
 fn is_part(word: &str, known: &str) -> bool {
     let all_in = |few: &str, many: &str| few.split('_').all(|part| !part.is_empty() && many.split('_').any(|other| other == part));
     all_in(word, known) || all_in(known, word)
 }
 
-/// The only one of `keys`; several would be a guess.
+/// The only element of `keys`; with several it would be a guess.
 fn only<'a>(mut keys: impl Iterator<Item = &'a Key>) -> Option<&'static str> {
     let first = keys.next()?;
     keys.next().is_none().then_some(first.path)

@@ -7,17 +7,17 @@
 pub struct Preset {
     /// Value of `model.preset`.
     pub name: &'static str,
-    /// Rows of the embedding table, if it does not follow from the tokenizer.
+    /// Vocabulary size, if it does not follow from the tokenizer.
     pub vocab_size: Option<u32>,
-    /// Width of the residual stream.
+    /// Hidden size.
     pub hidden_size: u32,
-    /// Width inside the feed-forward block.
+    /// Intermediate size of the FFN.
     pub intermediate_size: u32,
     /// Number of decoder layers.
     pub num_hidden_layers: u32,
-    /// Query heads per layer, and as many key and value heads.
+    /// Query heads per layer; there are as many key and value heads.
     pub num_attention_heads: u32,
-    /// Longest sequence in positions.
+    /// Maximum sequence length, in positions.
     pub max_position_embeddings: u32,
 }
 
@@ -47,7 +47,7 @@ const fn paper(name: &'static str, hidden_size: u32, intermediate_size: u32, num
 }
 
 impl Preset {
-    /// The preset of this name.
+    /// The preset named `name`.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
         PRESETS.iter().find(|preset| preset.name == name)

@@ -1,7 +1,7 @@
-//! What a resolved configuration holds: one struct per TOML table, one field per key.
+//! The resolved configuration: one struct per TOML table, one field per key.
 //!
-//! Plain data without behaviour beyond reading alternatives. The text of each key, its default and its help are in
-//! [`crate::config::KEYS`]; how layers become a [`RunConfig`] is in `load.rs`.
+//! Plain data. Help text and default of each key are in [`crate::config::KEYS`]; `load.rs` merges the layers into a
+//! [`RunConfig`].
 
 use std::path::PathBuf;
 
@@ -15,9 +15,9 @@ use crate::config::{Cadence, Count, DeviceChoice, PatchSize, Share, TokenLimit, 
 pub struct RunConfig {
     /// Name of the run and of its directory.
     pub name: String,
-    /// Determines initial weights and data order.
+    /// Seed of the initial weights and of the data order.
     pub seed: u64,
-    /// Where the tensors live.
+    /// Device of the tensors.
     pub device: DeviceChoice,
     /// CPU threads; 0 means all.
     pub threads: usize,
@@ -27,15 +27,15 @@ pub struct RunConfig {
     pub data: DataConfig,
     /// Budget and batch.
     pub training: TrainingConfig,
-    /// The stages in order: patches first, single tokens after.
+    /// The stages in order: patch stages first, the token stage (K = 1) last.
     pub stages: Vec<StageConfig>,
     /// Hyperparameters of `AdamW`.
     pub optimizer: OptimizerConfig,
     /// Learning rate over a stage.
     pub schedule: ScheduleConfig,
-    /// Reporting of steps.
+    /// Reporting of metrics.
     pub report: ReportConfig,
-    /// Token-level (K = 1) evaluation.
+    /// Evaluation of the token loss (K = 1).
     pub evaluation: EvaluationConfig,
     /// Neuron activation rates.
     pub activations: ActivationsConfig,
@@ -44,7 +44,7 @@ pub struct RunConfig {
     /// Evaluation tasks during training.
     #[serde(default)]
     pub tasks: TasksConfig,
-    /// Saving and keeping.
+    /// Checkpoints.
     pub checkpoint: CheckpointConfig,
 }
 
@@ -52,29 +52,29 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Preset that supplied the sizes not given explicitly.
+    /// Preset that supplies the sizes that are not set explicitly.
     pub preset: String,
-    /// Directory of the weights that the run starts from, absolute; absent: random ones.
+    /// Directory of the initial weights, absolute; absent: random weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
-    /// Rows of the embedding table; absent: the tokenizer's, rounded up to a multiple of 64.
+    /// Vocabulary size; absent: that of the tokenizer, rounded up to a multiple of 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
-    /// Width of the residual stream.
+    /// Hidden size: width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the feed-forward block.
+    /// Intermediate size of the FFN.
     pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
     /// Query heads per layer.
     pub num_attention_heads: usize,
-    /// Key and value heads per layer; divides the query heads.
+    /// Key and value heads per layer; divides the number of query heads.
     pub num_key_value_heads: usize,
-    /// Longest sequence in positions.
+    /// Maximum sequence length, in positions.
     pub max_position_embeddings: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary position embedding.
     pub rope_theta: f64,
-    /// Added to the mean square in `RMSNorm`.
+    /// Epsilon of `RMSNorm`.
     pub rms_norm_eps: f64,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
@@ -82,7 +82,7 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
 }
 
-/// Text, and how it becomes tokens. Exactly one of `files` and `generator` is set.
+/// Text and its tokenization. Exactly one of `files` and `generator` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -102,25 +102,25 @@ pub struct DataConfig {
     pub tokenizer: String,
     /// Field of a JSON record that holds the text.
     pub text_field: String,
-    /// Put a begin-of-text token before each document.
+    /// Put a BOS token before each document.
     pub add_bos: bool,
-    /// Put an end-of-text token after each document.
+    /// Put an EOS token after each document.
     pub add_eos: bool,
-    /// Longer documents are tokenized in parts; the ids are those of the whole document.
+    /// Documents with more words are tokenized in parts; the ids are those of the whole document.
     pub max_document_words: Count,
-    /// Largest share of broken records; they are skipped and reported. Above it preparation fails; 0 allows none.
+    /// Maximum share of unusable records, which are skipped and reported. Above it preparation fails; 0 allows none.
     pub max_bad_records: f64,
-    /// Largest share of text that the tokenizer loses; above it preparation fails.
+    /// Maximum share of text that the tokenizer loses; above it preparation fails.
     #[serde(default = "default_max_lost_text")]
     pub max_lost_text: f64,
-    /// Whether blocks are read in a random order.
+    /// Whether blocks are read in random order.
     pub shuffle: bool,
-    /// Tokens of a block of the data order; absent: the smallest that all stages can cut up.
+    /// Tokens per block of the data order; absent: the smallest number that is a whole number of sequences in every stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_tokens: Option<Count>,
 }
 
-/// Runs of older versions did not say it.
+/// Runs of older versions have no such key.
 fn default_max_lost_text() -> f64 {
     0.05
 }
@@ -133,16 +133,16 @@ pub enum TextGenerator {
     Grammar,
 }
 
-/// Where the text comes from.
+/// Source of the training text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TextSource<'a> {
     /// Files, folders and patterns.
     Files(&'a [PathBuf]),
-    /// Generated by the program.
+    /// Generated text.
     Generated(TextGenerator),
 }
 
-/// Where the validation text comes from.
+/// Source of the validation text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValidationSource<'a> {
     /// The tail of the token stream.
@@ -171,12 +171,12 @@ pub struct TrainingConfig {
     pub tokens_per_step: Count,
     /// Positions per sequence.
     pub context_length: usize,
-    /// Sequences per forward pass, at most.
+    /// Maximum number of sequences per forward pass.
     pub micro_batch_size: usize,
-    /// Whether layers compute their activations again in the backward pass instead of keeping them.
+    /// Whether layers recompute their activations in the backward pass instead of keeping them.
     #[serde(default)]
     pub recompute: bool,
-    /// Number format of the computation.
+    /// Number format of matrix products.
     pub precision: Precision,
     /// The run stops with a checkpoint before this much time has passed since it started or resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,7 +184,7 @@ pub struct TrainingConfig {
     /// Checkpoint that the run continues from: weights, optimizer state and position. Absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork_from: Option<PathBuf>,
-    /// Steps between two audits, which compute a micro-batch twice and compare the results; 0: none.
+    /// Steps between audits, which compute a micro-batch twice and compare the results; 0: no audits.
     #[serde(default)]
     pub audit_every: u64,
 }
@@ -202,17 +202,17 @@ pub enum Budget {
     Steps(u64),
 }
 
-/// Number format of the computation; weights and moments are always f32.
+/// Number format of matrix products; weights and optimizer state are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
     F32,
-    /// Products of 16-bit numbers with 8-bit mantissas, on GPUs that have them; sums, norms, logits and losses stay f32.
+    /// bfloat16 products on GPUs that support them; sums, norms, logits and losses stay f32.
     Bf16,
 }
 
-/// A stretch of training with one patch size.
+/// A part of the training with one patch size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
@@ -221,7 +221,7 @@ pub struct StageConfig {
     /// Share of the run's tokens (lambda); at most one stage has none and takes the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
-    /// What happens to the moments and to Adam's count on entering the stage.
+    /// Optimizer state at the start of the stage.
     #[serde(default)]
     pub optimizer_state: OptimizerState,
     /// Overrides `training.context_length`.
@@ -230,7 +230,7 @@ pub struct StageConfig {
     /// Overrides `optimizer.learning_rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// Overrides the schedule's warm-up, in steps.
+    /// Overrides the warm-up of the schedule, in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
     /// Overrides `training.tokens_per_step`.
@@ -241,14 +241,14 @@ pub struct StageConfig {
     pub micro_batch_size: Option<usize>,
 }
 
-/// What happens to the moments and to Adam's count on entering a stage.
+/// Optimizer state at the start of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerState {
-    /// They start at zero, as in the paper.
+    /// Reset moments and step count, as in the paper.
     #[default]
     Reset,
-    /// They are carried over.
+    /// Keep moments and step count.
     Keep,
 }
 
@@ -258,21 +258,21 @@ pub enum OptimizerState {
 pub struct OptimizerConfig {
     /// Peak learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
-    /// Decay rates of the two moments.
+    /// Betas of `AdamW`.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// Epsilon of `AdamW`.
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Largest global gradient norm (L2).
+    /// Maximum global gradient norm (L2).
     pub gradient_clip: f64,
 }
 
-/// Learning rate over a stage; restarted in every stage. Exactly one of the warm-ups is set.
+/// Learning rate schedule, restarted in every stage. Exactly one of the two warm-up keys is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// Shape after the warm-up.
+    /// Schedule after the warm-up.
     pub kind: ScheduleKind,
     /// Warm-up as a share of the stage's steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -280,27 +280,27 @@ pub struct ScheduleConfig {
     /// Warm-up in steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
-    /// Share of a `wsd` stage, at its end, over which the rate decays.
+    /// Share of a `wsd` stage, at its end, over which the learning rate decays.
     pub decay_share: Share,
     /// Learning rate at the end of a stage.
     pub min_learning_rate: f64,
 }
 
-/// Shape of the learning rate after the warm-up.
+/// Schedule after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Half a cosine down to the minimum.
     Cosine,
-    /// A straight line down to the minimum.
+    /// Linear down to the minimum.
     Linear,
     /// Constant at the peak.
     Constant,
-    /// Constant, then a straight line over the last `decay_share`.
+    /// Constant, then linear decay over the last `decay_share`.
     Wsd,
 }
 
-/// How often a step is reported.
+/// Reporting interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportConfig {
@@ -308,25 +308,25 @@ pub struct ReportConfig {
     pub every_steps: Cadence,
 }
 
-/// Token-level (K = 1) loss on the validation text, in every stage.
+/// Evaluation of the token loss (K = 1) on the validation text, in every stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// How often; stage ends are always included.
+    /// Interval; also done at stage ends.
     pub every_steps: Cadence,
-    /// Validation tokens that are read each time, at most.
+    /// Maximum number of validation tokens per evaluation.
     pub max_tokens: TokenLimit,
 }
 
-/// Share of strongly activated neurons per layer, on a fixed probe batch.
+/// Share of active neurons per layer, on a fixed probe batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActivationsConfig {
-    /// How often; stage ends are always included.
+    /// Interval; also done at stage ends.
     pub every_steps: Cadence,
-    /// A neuron counts as activated when its absolute value is greater than this.
+    /// A neuron counts as active when its absolute value is greater than this.
     pub threshold: f64,
-    /// Which tensor is measured.
+    /// Tensor to measure.
     pub tensor: ActivationTensor,
 }
 
@@ -334,62 +334,62 @@ pub struct ActivationsConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationTensor {
-    /// Output of the feed-forward block before the residual addition, `hidden_size` wide (our reading of the paper).
+    /// Output of the FFN before the residual addition, `hidden_size` wide (our reading of the paper).
     FfnOutput,
     /// Product of gate and up projection, `intermediate_size` wide.
     Intermediate,
 }
 
-/// Greedy continuations of fixed prompts.
+/// Samples generated greedily from fixed prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
-    /// How often; stage ends are always included.
+    /// Interval; also done at stage ends.
     pub every_steps: Cadence,
-    /// Texts to continue; empty: the beginning of the validation text.
+    /// Prompts; empty: the beginning of the validation text.
     pub prompts: Vec<String>,
-    /// Tokens to add to each, at most.
+    /// Maximum number of new tokens per prompt.
     pub max_new_tokens: usize,
 }
 
-/// Evaluation tasks during training, as `patchtui eval` scores them.
+/// Evaluation tasks during training, scored as by `patchtui eval`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TasksConfig {
-    /// How often; stage ends are always included.
+    /// Interval; also done at stage ends.
     pub every_steps: Cadence,
     /// Names of tasks; empty: none.
     pub names: Vec<String>,
     /// Folder of the task files, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// Only the first documents of each task.
+    /// Number of documents per task, starting with the first.
     pub limit: usize,
 }
 
 impl Default for TasksConfig {
-    /// None, as in runs of versions that knew none.
+    /// No tasks, as in runs of older versions without this table.
     fn default() -> Self {
         Self { every_steps: Cadence::Auto, names: Vec::new(), data: None, limit: 100 }
     }
 }
 
-/// Saving and keeping.
+/// Checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// How often; stage ends are always included.
+    /// Interval; also saved at stage ends.
     pub every_steps: Cadence,
-    /// Periodic checkpoints to keep, at least 2; those of stage ends are always kept.
+    /// Number of periodic checkpoints to keep, at least 2; those of stage ends are always kept.
     pub keep: usize,
-    /// Whether the checkpoint with the lowest token-level loss is kept as well.
+    /// Whether the checkpoint with the lowest token loss is kept as well.
     #[serde(default = "keep_best")]
     pub keep_best: bool,
     /// What SIGUSR1 does after saving a checkpoint.
     pub on_usr1: OnUsr1,
 }
 
-/// Runs of versions that did not know the key keep their best checkpoint from now on.
+/// Runs of older versions without this key keep their best checkpoint from now on.
 fn keep_best() -> bool {
     true
 }
@@ -405,9 +405,9 @@ pub enum OnUsr1 {
 }
 
 impl RunConfig {
-    /// Tokens that a model which has reached stage `reached` (from 0) was trained to read at once.
+    /// Context length, in tokens, of a model that has reached stage `reached` (counted from 0).
     ///
-    /// A stage of patches says nothing about tokens: until it is over, those of the last stage of single tokens count.
+    /// A patch stage does not train on token contexts: until it is over, the context length of the last K = 1 stage counts.
     #[must_use]
     pub fn token_context_length(&self, reached: usize) -> usize {
         let is_of_tokens = |stage: &&StageConfig| stage.patch_size == PatchSize::ONE;
@@ -418,7 +418,7 @@ impl RunConfig {
 }
 
 impl DataConfig {
-    /// Where the text comes from.
+    /// Source of the training text.
     ///
     /// # Panics
     /// If neither key is set, which loading a configuration rules out.
@@ -431,7 +431,7 @@ impl DataConfig {
         }
     }
 
-    /// Where the validation text comes from.
+    /// Source of the validation text.
     ///
     /// # Panics
     /// If neither key is set, which loading a configuration rules out.

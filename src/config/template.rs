@@ -7,18 +7,18 @@ use crate::config::kind::ValueKind;
 
 /// The first lines of the file.
 const PREAMBLE: &str = "\
-# A configuration of patchtui with every key. Give data.files or data.generator, and the rest can stay as it is.
-# What is set here is the default; what is commented out is off, or follows from other keys.
+# patchtui configuration with every key. Set data.files or data.generator; everything else is optional.
+# Values shown here are the defaults; keys that are commented out are off or derived from other keys.
 #
-# extends = \"demo\"    # start from another file or a built-in configuration and write only what differs
+# extends = \"demo\"    # start from another file or a built-in configuration and set only what differs
 #
-# On the command line, --set section.key=value comes last, and --set section.key=default goes back to the default.
+# On the command line, --set section.key=value overrides this file, and --set section.key=default restores the default.
 ";
 
-/// Active in the template although it has no default, so that only the source of the text is left to give.
+/// Active in the template although it has no default, so that only the source of the text remains to be set.
 const BUDGET: &str = "training.tokens";
 
-/// A commented file with every key, its help and its default; with a source of text it is a valid configuration.
+/// A commented file with every key, its help and its default; valid once a source of text is set.
 #[must_use]
 pub fn template() -> String {
     let mut text = String::from(PREAMBLE);
@@ -48,10 +48,10 @@ fn write_key(text: &mut String, key: &Key) {
     }
 }
 
-/// The two stages of the default, and every key that a stage may have.
+/// The two default stages, and every key that a stage may have.
 fn write_stages(text: &mut String) {
     let keys = || KEYS.iter().filter(|key| key.path.starts_with("stages[]"));
-    write_line(text, "\n# The stages in order: patches first, single tokens after. Keys of a stage:");
+    write_line(text, "\n# The stages in order: patch stages first, the token stage (K = 1) last. Keys of a stage:");
     for key in keys() {
         let assignment = format!("{} = {}", key.word(), key.default.or(key.example).unwrap_or("..."));
         write_line(text, &format!("#   {assignment:26}  {}", key.help));

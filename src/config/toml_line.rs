@@ -1,10 +1,10 @@
-//! A TOML value on one line, for messages and for lines with a comment behind them.
+//! A TOML value on one line, for messages and for lines with a trailing comment.
 //!
-//! The `toml` crate writes texts with line breaks over several lines.
+//! The `toml` crate writes strings with line breaks over several lines.
 
 use toml::Value;
 
-/// `value` as TOML text without a line break or another control character.
+/// `value` as TOML text without line breaks or other control characters.
 #[must_use]
 pub fn toml_line(value: &Value) -> String {
     match value {
@@ -14,7 +14,7 @@ pub fn toml_line(value: &Value) -> String {
             let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{} = {}", quoted(key), toml_line(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
-        // Shortest text that gives the same number back: 1e-8 instead of 0.00000001.
+        // Shortest text that parses to the same number: 1e-8 instead of 0.00000001.
         Value::Float(number) if number.is_finite() => format!("{number:?}"),
         plain => plain.to_string(),
     }

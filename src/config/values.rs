@@ -1,6 +1,6 @@
 //! The value types of configuration keys: counts, shares, patch sizes, cadences, devices, durations.
 //!
-//! Each is parsed once, here, and trusted everywhere else. Knows text and numbers; never files or layers.
+//! Each is parsed once, here, and trusted everywhere else.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::{Serialize, Serializer};
 
-/// A number of things, written as an integer or with a decimal suffix: `3000000`, `"3M"`, `"1.5B"`.
+/// A count, written as an integer or with a decimal suffix: `3000000`, `"3M"`, `"1.5B"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Count(pub u64);
 
-/// A fraction of a whole, in (0, 1], written as a number or as a quotient: `0.5`, `"2/3"`.
+/// A fraction in (0, 1], written as a number or as a quotient: `0.5`, `"2/3"`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(f64);
 
@@ -22,23 +22,23 @@ pub struct Share(f64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PatchSize(u32);
 
-/// How often something is done, counted in completed optimizer steps.
+/// An interval in completed optimizer steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cadence {
-    /// The plan chooses a share of the run.
+    /// The plan chooses the interval from the length of the run.
     Auto,
     /// Every this many steps.
     Every(NonZeroU64),
-    /// Not at all.
+    /// Never.
     Never,
 }
 
-/// How many tokens are read at most.
+/// Maximum number of tokens to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenLimit {
     /// The plan chooses a number that suits the length of the run.
     Auto,
-    /// This many.
+    /// This number.
     AtMost(Count),
 }
 
@@ -49,13 +49,13 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU through wgpu (Vulkan or Metal); `"vulkan"` is another word for it.
+    /// A GPU through wgpu (Vulkan or Metal); `"vulkan"` is an alias.
     Wgpu(Option<usize>),
     /// An NVIDIA GPU through CUDA.
     Cuda(Option<usize>),
 }
 
-/// A length of time, written like `"11h30m"`, `"90s"` or `"2d"`.
+/// A duration, written like `"11h30m"`, `"90s"` or `"2d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WallTime(pub Duration);
 
@@ -65,7 +65,7 @@ impl Share {
         if value > 0.0 && value <= 1.0 {
             Ok(Self(value))
         } else {
-            Err(format!("{value} is not a share: it must be greater than 0 and at most 1, like 0.5 or \"2/3\""))
+            Err(format!("{value} is not a share: it must be greater than 0 and at most 1, e.g. 0.5 or \"2/3\""))
         }
     }
 
@@ -77,9 +77,9 @@ impl Share {
 }
 
 impl PatchSize {
-    /// Single tokens: the plain language model.
+    /// Single tokens: a plain language model.
     pub const ONE: Self = Self(1);
-    /// Larger patches than this have never been useful and are taken for a typing error.
+    /// Larger patches have never been useful; they are taken for typing errors.
     pub const MAX: u32 = 1024;
 
     /// Builds a patch size from a number in 1..=[`PatchSize::MAX`].
@@ -102,7 +102,7 @@ impl FromStr for Count {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        let complaint = || format!("{text:?} is not a count: write an integer, or a number with a suffix like \"256k\", \"3M\" or \"1.5B\"");
+        let complaint = || format!("{text:?} is not a count: write an integer, or a number with a suffix, e.g. \"256k\", \"3M\" or \"1.5B\"");
         let last = trimmed.chars().last().ok_or_else(complaint)?;
         let (digits, exponent) = match last.to_ascii_lowercase() {
             'k' => (&trimmed[..trimmed.len() - 1], 3),
@@ -115,7 +115,7 @@ impl FromStr for Count {
     }
 }
 
-/// Reads `digits` times ten to the `exponent` exactly, without a float in between.
+/// Computes `digits` times ten to the `exponent` exactly, without a float in between.
 fn scaled_decimal(digits: &str, exponent: usize) -> Option<u64> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all_digits = |s: &str| s.chars().all(|c| c.is_ascii_digit() || c == '_');
@@ -128,7 +128,7 @@ fn scaled_decimal(digits: &str, exponent: usize) -> Option<u64> {
     }
     let digits: String = format!("{whole}{fraction}").chars().filter(|c| *c != '_').collect();
     let scale = 10_u64.checked_pow(u32::try_from(exponent - fraction.len()).ok()?)?;
-    // TOML's integers have 63 bits, and a count has to survive being written.
+    // TOML integers have 63 bits, and a count must survive being written.
     digits.parse::<u64>().ok()?.checked_mul(scale).filter(|number| i64::try_from(*number).is_ok())
 }
 
@@ -136,7 +136,7 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a share: write a number like 0.5 or a quotient like \"2/3\""));
+        let number = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a share: write a number, e.g. 0.5, or a quotient, e.g. \"2/3\""));
         match text.split_once('/') {
             Some((above, below)) => Self::new(number(above)? / number(below)?),
             None => Self::new(number(text)?),
@@ -182,7 +182,7 @@ impl FromStr for WallTime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let complaint = || format!("{text:?} is not a duration: write it like \"11h30m\", \"90m\" or \"45s\"");
+        let complaint = || format!("{text:?} is not a duration: write it as \"11h30m\", \"90m\" or \"45s\"");
         let mut seconds = 0_u64;
         let mut digits = String::new();
         for c in text.chars() {
@@ -215,7 +215,7 @@ impl FromStr for TokenLimit {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        text.parse().map(Self::AtMost).map_err(|_| format!("{text:?} is not a number of tokens: write one like 8192 or \"256k\", or \"auto\""))
+        text.parse().map(Self::AtMost).map_err(|_| format!("{text:?} is not a number of tokens: write a number, e.g. 8192 or \"256k\", or \"auto\""))
     }
 }
 
@@ -269,7 +269,7 @@ impl fmt::Display for WallTime {
     }
 }
 
-/// A value that a configuration writes either as a number or as text.
+/// A value that a configuration writes as a number or as text.
 enum NumberOrText {
     Integer(u64),
     Float(f64),
@@ -327,7 +327,7 @@ impl<'de> Deserialize<'de> for PatchSize {
     }
 }
 
-/// A value that is written as a number or as text, and read from its text.
+/// Parses a value that is written as a number or as text from its text.
 fn parsed<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let text = match NumberOrText::deserialize(deserializer)? {
         NumberOrText::Integer(value) => value.to_string(),

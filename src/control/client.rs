@@ -1,4 +1,4 @@
-//! One connection to an engine: find it, greet it, exchange messages.
+//! One connection to an engine: finds it, exchanges greetings and messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::control::{ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame};
 use crate::run::{EngineInfo, Liveness, RunDirectory, is_alive};
 
-/// How long an engine may take to greet; its control thread does nothing slow.
+/// Time limit for the engine's greeting; its control thread does nothing slow.
 pub(crate) const GREETING: Duration = Duration::from_secs(3);
 
 /// A connection after the greeting.
@@ -24,12 +24,12 @@ pub(crate) struct Connection {
 /// A command id that is unique within the run.
 pub(crate) fn new_command_id() -> String {
     static NUM_COMMANDS: AtomicU64 = AtomicU64::new(0);
-    // Process ids are used again after a while; the clock tells such processes apart.
+    // Process ids are reused after a while; the clock distinguishes such processes.
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     format!("{}-{millis}-{}", std::process::id(), NUM_COMMANDS.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
-/// Refuses a run that is alive and listens to signals only: no client will ever reach it.
+/// Refuses a running run that accepts signals only: no client can reach it.
 pub fn check_reachable(directory: &RunDirectory) -> Result<(), ControlError> {
     match EngineInfo::read(directory) {
         Some(info) if info.socket.is_none() && info.other_machine().is_none() && is_alive(directory) => {
@@ -93,7 +93,7 @@ impl Connection {
         }
     }
 
-    /// The next message; cancelling this loses nothing.
+    /// The next message; cancel-safe.
     ///
     /// # Errors
     /// When the engine closes the connection, refuses the client, or is silent for longer than `silence`.

@@ -12,13 +12,13 @@ use crate::run::RunCommand;
 /// An error between a client and an engine.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// No engine is alive.
+    /// No engine is running.
     #[error("the run {name:?} is not running")]
     NotAlive {
         /// Name of the run.
         name: String,
     },
-    /// The engine is alive on a machine that this one has no socket to.
+    /// The engine is running on another machine, and this machine has no socket to it.
     #[error("the run {name:?} is running on another machine ({host})")]
     OtherMachine {
         /// Name of the run.
@@ -26,14 +26,14 @@ pub enum ControlError {
         /// Host name of the other machine.
         host: String,
     },
-    /// An engine holds the lock and has not yet published its socket.
+    /// An engine holds the lock but has not published its socket yet.
     #[error("the engine of the run {name:?} is starting and does not answer yet")]
     NotListening {
         /// Name of the run.
         name: String,
     },
-    /// The engine could open no socket.
-    #[error("the run {name:?} (pid {pid}) has no socket and listens to signals only")]
+    /// The engine could not open a socket.
+    #[error("the run {name:?} (pid {pid}) has no socket and accepts signals only")]
     SignalsOnly {
         /// Name of the run.
         name: String,
@@ -50,7 +50,7 @@ pub enum ControlError {
         /// How long the client waited.
         waited: Duration,
     },
-    /// Nothing listens at the socket.
+    /// Nothing listens on the socket.
     #[error("cannot connect to the run {name:?} at {socket}: {source}")]
     Connect {
         /// Name of the run.
@@ -62,15 +62,15 @@ pub enum ControlError {
         /// Operating system error.
         source: io::Error,
     },
-    /// The process that listens at the socket belongs to another user.
-    #[error("the process that listens at {socket} belongs to user {uid}")]
+    /// The process that listens on the socket belongs to another user.
+    #[error("the process that listens on {socket} belongs to user {uid}")]
     ForeignPeer {
         /// Path of the socket.
         socket: PathBuf,
         /// User id of its owner.
         uid: u32,
     },
-    /// The two programs speak incompatible protocols.
+    /// The protocols are incompatible.
     #[error(transparent)]
     Hello(#[from] HelloError),
     /// The engine closed the connection with a reason.
@@ -88,8 +88,8 @@ pub enum ControlError {
     /// Nothing was received for too long, not even a heartbeat.
     #[error("the engine sent nothing for {:.1} s", .0.as_secs_f64())]
     Silent(Duration),
-    /// The command was accepted, or at least sent, and not carried out in time.
-    #[error("{command} did not finish within {:.0} s{}", .limit.as_secs_f64(), if *.accepted { ", although the engine accepted it" } else { "" })]
+    /// The command was accepted, or at least sent, but not completed in time.
+    #[error("{command} was not completed within {:.0} s{}", .limit.as_secs_f64(), if *.accepted { ", although the engine accepted it" } else { "" })]
     NoAnswer {
         /// Name of the run.
         name: String,
@@ -100,7 +100,7 @@ pub enum ControlError {
         /// Whether the engine accepted it.
         accepted: bool,
     },
-    /// The command could not be carried out.
+    /// The command failed.
     #[error("{command} failed: {message}")]
     CommandFailed {
         /// Name of the run.
@@ -110,8 +110,8 @@ pub enum ControlError {
         /// Reason given by the engine.
         message: String,
     },
-    /// The run ended before it could carry out the command.
-    #[error("the run ended before {command} was carried out{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    /// The run ended before the command was completed.
+    #[error("the run ended before {command} was completed{}", .reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     EndedFirst {
         /// Name of the run.
         name: String,
@@ -120,13 +120,13 @@ pub enum ControlError {
         /// How it ended, if known.
         reason: Option<String>,
     },
-    /// Neither the lock nor the socket tells whether there is an engine.
+    /// Neither the lock nor the socket tells whether an engine is running.
     #[error("cannot tell whether the run {name:?} is running: its file system has no file locks, and no engine answers")]
     NoLocks {
         /// Name of the run.
         name: String,
     },
-    /// The folder of the socket is not safe to use.
+    /// The folder for sockets is not safe to use.
     #[error("cannot use the socket folder {path}: {problem}")]
     SocketFolder {
         /// Path of the folder.
@@ -139,21 +139,21 @@ pub enum ControlError {
     PathTooLong {
         /// Path of the socket.
         path: PathBuf,
-        /// Longest possible path, in bytes.
+        /// Maximum length, in bytes.
         limit: usize,
     },
     /// The socket cannot be opened.
-    #[error("cannot listen at {path}: {source}")]
+    #[error("cannot listen on {path}: {source}")]
     Listen {
         /// Path of the socket.
         path: PathBuf,
         /// Operating system error.
         source: io::Error,
     },
-    /// No socket can be opened in the folder of sockets or in the run directory.
+    /// No socket can be opened, neither in the folder for sockets nor in the run directory.
     #[error("no socket can be opened: {first}; {second}")]
     NoSocket {
-        /// Error for the folder of sockets.
+        /// Error for the folder for sockets.
         first: Box<ControlError>,
         /// Error for the run directory.
         second: Box<ControlError>,
@@ -161,7 +161,7 @@ pub enum ControlError {
     /// The thread, the runtime or the signal handlers of the server could not be created.
     #[error("cannot start the control server: {0}")]
     Start(io::Error),
-    /// The client's own runtime could not be started.
+    /// The client's runtime could not be started.
     #[error("cannot start the client: {0}")]
     Client(io::Error),
     /// The files of the run cannot be read.
@@ -179,7 +179,7 @@ impl ControlError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NotAlive { name } => format!("view it with: patchtui view {name}; resume it with: patchtui resume {name}"),
+            Self::NotAlive { name } => format!("view it with: patchtui view {name}; if it is unfinished, resume it with: patchtui resume {name}"),
             Self::NoLocks { name } => format!("view its files with: patchtui view {name}"),
             Self::OtherMachine { name, host } => format!("attach on that machine: ssh -t {host} patchtui attach {name}"),
             Self::NotListening { .. } | Self::Closed | Self::Silent(_) => "try again in a moment".into(),
@@ -188,13 +188,13 @@ impl ControlError {
             Self::Connect { pid, .. } => format!("make the engine open its socket again: kill -USR2 {pid}"),
             Self::Hello(_) | Self::Refused { .. } => "use the engine's version of patchtui: see \"version\" in the run's engine.json".into(),
             Self::Frame(_) => "try again; if this repeats, read engine.log in the run directory".into(),
-            Self::NoAnswer { name, .. } => format!("a step may take a while; see what the run is doing: patchtui ctl {name} status"),
+            Self::NoAnswer { name, .. } => format!("a step may take a while; check the run: patchtui ctl {name} status"),
             Self::EndedFirst { name, .. } | Self::CommandFailed { name, command: RunCommand::Stop | RunCommand::Kill, .. } => {
                 format!("see how the run ended: patchtui view {name}")
             }
             Self::CommandFailed { name, .. } => format!("read the run's log: patchtui attach {name}"),
             Self::NoSocket { .. } => {
-                "run it with --no-tui: it then listens to signals only; or choose another folder: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
+                "run it with --no-tui, so that it accepts signals only; or choose another folder: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
             }
             Self::ForeignPeer { .. } | Self::SocketFolder { .. } | Self::PathTooLong { .. } | Self::Listen { .. } => {
                 "choose another folder for sockets: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()

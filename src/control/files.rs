@@ -8,21 +8,21 @@ use tokio::time::{Instant, sleep};
 use crate::control::ControlError;
 use crate::run::{History, LineFile, Liveness, RunDirectory, is_alive};
 
-/// How often to check whether a process that announced its end is gone.
+/// Polling interval for the end of a process that announced its end.
 const GONE_YET: Duration = Duration::from_millis(20);
-/// How long it may take to be gone.
+/// Time limit for that.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// What shows that a run changes, without reading it.
+/// File lengths and lock: they show that a run changes, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signs {
     /// Lengths of its files.
     pub(crate) lengths: [u64; LineFile::ALL.len()],
-    /// What its lock says.
+    /// State of its lock.
     pub(crate) liveness: Liveness,
 }
 
-/// Looks at the run in `directory`.
+/// Examines the run in `directory`.
 pub(crate) async fn look(directory: &RunDirectory) -> Signs {
     let directory = directory.clone();
     let look = move || {

@@ -1,7 +1,7 @@
-//! Follows a run through its files alone: one that has ended, was copied here, or runs on another machine.
+//! Follows a run through its files: one that has ended, was copied here, or runs on another machine.
 //!
-//! Needs neither socket nor lock. The files are read again when the length of one has changed, and less often if reading
-//! takes long. Start at [`follow`].
+//! Needs neither socket nor lock. The files are read again when the length of one has changed, less often if reading is slow.
+//! Start at [`follow`].
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::control::files::{Signs, look, read_history};
 use crate::control::{ControlError, EngineLink, Feed};
 use crate::run::{Liveness, RunDirectory};
 
-/// Reading may take at most one part in this many of the time.
+/// Reading takes at most one part in this many of the time.
 const SHARE: u32 = 10;
-/// Messages that wait for the screen.
+/// Maximum number of messages waiting for the screen.
 const FEED: usize = 4;
 
 /// Timing of the polling.
 #[derive(Debug, Clone, Copy)]
 struct PollPeriods {
-    /// How often their lengths are checked.
+    /// Polling interval for the file lengths.
     period: Duration,
-    /// If the files have not grown for this long and nobody holds the lock, the run has no engine.
+    /// If the files have not grown for this long and no lock is held, the run has no engine.
     still: Duration,
 }
 
@@ -75,7 +75,7 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
         } else {
             None
         };
-        // What could not be read is tried again.
+        // What could not be read is read again later.
         seen = Some(lengths).filter(|_| is_unknown(has_end) || !matches!(next, Some(Feed::Lost { .. })));
         was_live = is_live;
         let took = begun.elapsed();
@@ -110,7 +110,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("mounted")).unwrap();
         say(&run, 1);
-        // It cannot be opened, as on a file system that refuses locks.
+        // It cannot be opened, as on a file system without locks.
         std::os::unix::fs::symlink("lock", run.lock()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
@@ -137,7 +137,7 @@ mod tests {
             say(&run, 2);
             let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("the files grow") };
             assert_eq!(history.last_seq, 2);
-            // Some time after the last line, nobody seems to write any more.
+            // Some time after the last line, the run counts as ended.
             loop {
                 match link.feed.recv().await {
                     Some(Feed::Heartbeat) => {}

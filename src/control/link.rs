@@ -1,6 +1,6 @@
-//! A client's link to an engine: records come in, commands go out, reconnecting happens automatically.
+//! A client's link to an engine: receives records, sends commands, reconnects automatically.
 //!
-//! The link belongs to the run and not to one engine: after an engine has ended, the link waits for the next one.
+//! The link belongs to the run, not to one engine: after an engine has ended, the link waits for the next one.
 
 use std::time::Duration;
 
@@ -12,53 +12,53 @@ use crate::control::files::{look, read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
 use crate::run::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent};
 
-/// Messages that the screen may lag behind before the connection waits for it and the engine sends a new snapshot.
+/// Maximum number of messages that the screen may lag behind before the connection waits for it and the engine sends a new snapshot.
 const FEED: usize = 1024;
-/// How often to check whether a run that has ended was resumed.
+/// Polling interval for a resume after the run has ended.
 const RESUMED_YET: Duration = Duration::from_secs(1);
 
 /// A message to a client.
 #[derive(Debug, Clone)]
 pub enum Feed {
-    /// Everything so far; replaces what was known before.
+    /// Everything so far; replaces the previous state.
     Snapshot(Box<History>),
     /// One more record.
     Record(Box<Record>),
-    /// A heartbeat: the engine is alive and has nothing new.
+    /// A heartbeat: the engine is running and has nothing new.
     Heartbeat,
-    /// The connection is gone; it is tried again after `retry_seconds`.
+    /// The connection is lost; the next attempt follows after `retry_seconds`.
     Lost {
         /// Reason, for the user.
         reason: String,
         /// Seconds until the next attempt.
         retry_seconds: f64,
     },
-    /// The engine's process has ended, and `history` was read from its files.
+    /// The engine has ended; `history` was read from its files.
     Ended {
         /// History from the files.
         history: Box<History>,
     },
 }
 
-/// A client's two ends.
+/// The two ends of a link.
 #[derive(Debug)]
 pub struct EngineLink {
     /// Messages from the engine.
     pub feed: Receiver<Feed>,
-    /// Commands to the engine, each with the id that its answers will carry.
+    /// Commands to the engine, each with the id that its answers will have.
     pub commands: UnboundedSender<(String, RunCommand)>,
 }
 
 /// Timeouts of a link.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Without even a heartbeat for this long, the connection counts as lost.
+    /// Without a heartbeat for this long, the connection counts as lost.
     pub silence: Duration,
-    /// Wait before the first retry; each further one waits twice as long.
+    /// Wait before the first retry; doubles with each further one.
     pub first_retry: Duration,
-    /// Longest wait between two retries.
+    /// Maximum wait between two retries.
     pub last_retry: Duration,
-    /// How often to check whether a run that has ended was resumed.
+    /// Polling interval for a resume after the run has ended.
     pub resumed_yet: Duration,
 }
 
@@ -68,7 +68,7 @@ struct Link {
     patience: Patience,
     feed: Sender<Feed>,
     commands: UnboundedReceiver<(String, RunCommand)>,
-    /// The command that is being sent; it stays here until sending has succeeded, over another connection if need be.
+    /// The command being sent; kept until sending has succeeded, if necessary over another connection.
     unsent: Option<ClientMessage>,
     has_finished: bool,
     retry: Duration,
@@ -82,14 +82,14 @@ impl Default for Patience {
 
 /// Attaches to the engine of `directory` as `sender`, and to the engine that resumes the run later, until the feed is dropped.
 ///
-/// Must be called inside a tokio runtime. A run without an engine is a [`Feed::Ended`]. A command that is sent while the
-/// connection is lost is delivered when it is back; one that is sent after the end is dropped.
+/// Must be called inside a tokio runtime. A run without an engine is a [`Feed::Ended`]. A command sent while the connection is
+/// lost is delivered after reconnecting; one sent after the end is dropped.
 #[must_use]
 pub fn connect(directory: RunDirectory, sender: String) -> EngineLink {
     connect_with(directory, sender, Patience::default())
 }
 
-/// The same with another patience.
+/// The same with other timeouts.
 #[must_use]
 pub fn connect_with(directory: RunDirectory, sender: String, patience: Patience) -> EngineLink {
     let (feed, feed_end) = mpsc::channel(FEED);
@@ -99,23 +99,23 @@ pub fn connect_with(directory: RunDirectory, sender: String, patience: Patience)
     EngineLink { feed: feed_end, commands: commands_end }
 }
 
-/// What follows when no engine of this machine holds the lock.
+/// What to do next if no engine of this machine holds the lock.
 enum After {
-    /// Another engine runs.
+    /// Another engine is running.
     Engine,
     /// Nobody reads the feed any more.
     Nothing,
-    /// The lock says nothing; the engine may run elsewhere.
+    /// The lock gives no information; the engine may be running elsewhere.
     Unknown,
 }
 
 impl Link {
-    /// Connects again and again until nobody listens to the feed.
+    /// Connects repeatedly until nobody reads the feed any more.
     async fn run(mut self) {
         loop {
             let Err(error) = self.connect_once().await else { return };
             if self.has_finished {
-                // That is no lost connection.
+                // This does not count as a lost connection.
                 wait_until_gone(&self.directory).await;
             }
             let liveness = Liveness::of(&self.directory);
@@ -141,12 +141,12 @@ impl Link {
         }
     }
 
-    /// What follows when no engine of this machine holds the lock.
+    /// What to do next if no engine of this machine holds the lock.
     async fn after_the_engine(&mut self, liveness: Liveness) -> Result<After, ControlError> {
         if liveness == Liveness::Unknown {
             let history = read_history(&self.directory).await?;
             if history.end.is_none() {
-                // Nothing says that it has ended.
+                // Nothing indicates that it has ended.
                 let _ = self.feed.send(Feed::Snapshot(Box::new(history))).await;
                 return Ok(After::Unknown);
             }
@@ -154,10 +154,10 @@ impl Link {
         Ok(if self.wait_for_next_engine().await? { After::Engine } else { After::Nothing })
     }
 
-    /// Reports the end of the engine, then waits until another one runs. Returns whether the feed is still read.
+    /// Reports the end of the engine, then waits until another one is running. Returns whether the feed is still read.
     ///
-    /// The run may also be resumed on another machine that shares its files: its engine cannot be reached from here, but what it
-    /// writes is shown.
+    /// The run may also be resumed on another machine that shares its files: its engine cannot be reached from here, but its
+    /// output is shown.
     async fn wait_for_next_engine(&mut self) -> Result<bool, ControlError> {
         let mut seen = look(&self.directory).await;
         let ended = Feed::Ended { history: Box::new(read_history(&self.directory).await?) };
@@ -179,10 +179,10 @@ impl Link {
         Ok(is_open)
     }
 
-    /// Shows what an engine on another machine has written. Returns whether the feed is still read.
+    /// Shows the output of an engine on another machine. Returns whether the feed is still read.
     async fn show_from_afar(&self) -> Result<bool, ControlError> {
         let history = Box::new(read_history(&self.directory).await?);
-        let reason = "the run continues on another machine; attach there to control it".to_owned();
+        let reason = "the run is running on another machine; attach to it there to control it".to_owned();
         let lost = Feed::Lost { reason, retry_seconds: self.patience.resumed_yet.as_secs_f64() };
         Ok(self.feed.send(Feed::Snapshot(history)).await.is_ok() && self.feed.send(lost).await.is_ok())
     }
@@ -215,15 +215,15 @@ impl Link {
                     None => has_commands = false,
                 },
                 _ = heartbeat.tick() => connection.send(&ClientMessage::Ping).await?,
-                // Each turn of this loop restarts the wait for a message, so the silence has a clock of its own.
+                // Each iteration restarts the wait for a message, so silence is timed separately.
                 () = sleep_until(silent_at) => return Err(ControlError::Silent(self.patience.silence)),
                 () = self.feed.closed() => return Ok(()),
             }
         }
     }
 
-    /// Sends the command that waits, if one does. After a failure it is unclear whether the engine has got it; it is sent once
-    /// more over the next connection, and the engine obeys an id only once.
+    /// Sends the pending command, if any. After a failure it is unknown whether the engine received it; it is sent again over
+    /// the next connection, and the engine executes an id only once.
     async fn send_command(&mut self, connection: &mut Connection) -> Result<(), ControlError> {
         if let Some(command) = &self.unsent {
             connection.send(command).await?;
@@ -232,7 +232,7 @@ impl Link {
         Ok(())
     }
 
-    /// Hands a message to the screen. Returns whether the screen still listens.
+    /// Passes a message to the screen. Returns whether the screen still listens.
     async fn pass_on(&mut self, message: ServerMessage) -> bool {
         let feed = match message {
             ServerMessage::Snapshot(history) => {

@@ -1,7 +1,7 @@
-//! How an engine is watched and steered: a socket, a protocol, signals; the engine's server and its clients.
+//! Attaching to and controlling an engine: a socket, a protocol, signals; the engine's server and its clients.
 //!
-//! Knows frames of plain data; never tensors or widgets. Start at [`Server`] for the engine's side, at [`connect`] for a
-//! client's, at [`ClientMessage`] for the messages between them.
+//! Start at [`Server`] for the engine's side, at [`connect`] for a client's, at [`ClientMessage`] for the messages between
+//! them.
 
 mod client;
 mod error;

@@ -1,8 +1,8 @@
-//! The protocol on the socket: length-prefixed frames of JSON, a greeting from both sides, then a handful of messages.
+//! The socket protocol: length-prefixed JSON frames, a greeting from both sides, then a handful of messages.
 //!
-//! A frame is its length as a little-endian `u32` and that many bytes of JSON. Knows messages and bytes; never sockets. Both
-//! sides greet before anything else. Versions may differ: the messages below are understood by all of them, and a field, a message
-//! or a record that one side does not know is ignored. Start at [`ClientMessage`].
+//! A frame is its length as a little-endian `u32` and that many bytes of JSON. Both sides greet before anything else. Versions
+//! may differ: all of them understand the messages below, and ignore fields, messages and records that they do not know. Start
+//! at [`ClientMessage`].
 
 use std::io;
 
@@ -13,16 +13,16 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::run::{History, Record, RunCommand};
 
-/// Increased when an older program could not do without a new message; adding fields and kinds of events needs no new number.
+/// Incremented when an older program cannot work without a new message; new fields and kinds of events need no new number.
 pub const PROTOCOL: u32 = 1;
-/// The oldest protocol whose messages this program understands.
+/// The oldest protocol that this program understands.
 const OLDEST: u32 = 1;
-/// Bytes of the largest frame: a snapshot of a long run.
+/// Maximum size of a frame in bytes: a snapshot of a long run.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
-/// Bytes of the largest frame that a client may send; its messages are short.
+/// Maximum size of a client's frame in bytes; its messages are short.
 pub(crate) const MAX_CLIENT_FRAME: usize = 64 * 1024;
-/// Bytes of the longest id of a command.
+/// Maximum length of a command id in bytes.
 pub(crate) const MAX_ID: usize = 128;
 
 const MAGIC: &str = "patchtui";
@@ -35,11 +35,11 @@ pub struct Hello {
     pub magic: String,
     /// Version of everything that follows.
     pub protocol: u32,
-    /// Version of the program.
+    /// Version of patchtui.
     pub version: String,
     /// Process id of the sender.
     pub pid: u32,
-    /// Name of the sender, like `"keyboard of alice"`.
+    /// Name of the sender, e.g. `"keyboard of alice"`.
     pub sender: String,
     /// The oldest protocol that the sender understands; 1 if absent.
     #[serde(default = "first_protocol")]
@@ -62,12 +62,12 @@ pub enum ClientMessage {
     Status,
     /// Send the run a command; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with this id answer.
     Command {
-        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is a retry of it.
+        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is a retry.
         id: String,
         /// Requested command.
         command: RunCommand,
     },
-    /// Still here.
+    /// Heartbeat.
     Ping,
     /// A message of a newer client, ignored.
     #[serde(other)]
@@ -89,7 +89,7 @@ pub enum ServerMessage {
         /// Reason, for the user.
         message: String,
     },
-    /// Still here.
+    /// Heartbeat.
     Ping,
     /// A message of a newer engine, ignored.
     #[serde(other)]
@@ -99,7 +99,7 @@ pub enum ServerMessage {
 /// Why a greeting is rejected.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum HelloError {
-    /// The other side is another program.
+    /// The other side is not patchtui.
     #[error("the other side is not patchtui")]
     NotPatchtui,
     /// The protocols are incompatible.
@@ -115,29 +115,29 @@ pub enum HelloError {
 /// Why a frame cannot be read or written.
 #[derive(Debug, Error)]
 pub enum FrameError {
-    /// It is larger than any message.
+    /// It is larger than the limit.
     #[error("a message of {length} bytes is larger than the limit of {limit}")]
     TooLarge {
         /// Length in bytes.
         length: usize,
-        /// Longest allowed length in bytes.
+        /// Limit in bytes.
         limit: usize,
     },
     /// The connection ended inside it.
     #[error("the connection ended inside a message")]
     Torn,
-    /// It does not hold a valid message.
+    /// It is not a valid message.
     #[error("not a valid message: {0}")]
     NotAMessage(#[from] serde_json::Error),
     /// The connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The other side does not read what it is sent.
+    /// The other side does not read its messages.
     #[error("the other side has stopped reading")]
     Stuck,
 }
 
-/// Reads frames; dropping a [`FrameReader::next`] half way loses nothing.
+/// Reads frames; [`FrameReader::next`] is cancel-safe.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     source: R,
@@ -174,7 +174,7 @@ impl Hello {
 /// `message` as a frame.
 ///
 /// # Errors
-/// When it is larger than [`MAX_FRAME`] or holds a path that is not UTF-8.
+/// When it is larger than [`MAX_FRAME`] or contains a path that is not UTF-8.
 pub fn frame<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     let mut bytes = vec![0; LENGTH_BYTES];
     serde_json::to_writer(&mut bytes, message)?;
@@ -197,13 +197,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { source, buffer: Vec::new(), limit }
     }
 
-    /// The next message, or `None` when the connection ended between two.
+    /// The next message, or `None` if the connection ended between two messages.
     pub async fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
         loop {
             if let Some(end) = self.frame_end()? {
                 let bytes = &self.buffer[LENGTH_BYTES..end];
                 let message = serde_json::from_slice(bytes);
-                // A record that this program cannot read is a newer engine's; those after it may be as readable as those before.
+                // A record that this program cannot read is from a newer engine; later records may still be readable.
                 let is_passed_over = message.is_err() && is_record(bytes);
                 self.buffer.drain(..end);
                 if is_passed_over {
@@ -211,7 +211,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 }
                 return Ok(Some(message?));
             }
-            // The buffer grows with what arrives, never with what a length promises.
+            // The buffer grows with the received data, not with the announced length.
             self.buffer.reserve(64 * 1024);
             if self.source.read_buf(&mut self.buffer).await? == 0 {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Torn) };
@@ -219,7 +219,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Where the first frame in the buffer ends, if all of it is there.
+    /// End of the first frame in the buffer, if it is complete.
     fn frame_end(&self) -> Result<Option<usize>, FrameError> {
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -231,7 +231,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// Whether a message is a record, whatever else it is.
+/// Whether a message is a record, whatever its other fields.
 fn is_record(message: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Typed {

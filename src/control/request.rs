@@ -1,4 +1,4 @@
-//! One request, one answer: the client of scripts and `ctl`. Blocks; not for use inside an async runtime.
+//! One request, one answer: the client of scripts and `ctl`. Blocking; not for use inside an async runtime.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::control::files::{read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, FrameError, ServerMessage};
 use crate::run::{CommandNote, ControlState, EngineInfo, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, is_alive};
 
-/// Without even a heartbeat for this long, the engine counts as lost.
+/// Without a heartbeat for this long, the engine counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long an engine may take to greet a status request, before its files are read instead.
+/// Time limit for the engine's greeting to a status request, before its files are read instead.
 const STATUS_GREETING: Duration = Duration::from_millis(1400);
-/// The same for the whole status.
+/// Time limit for the whole status request.
 const STATUS_LIMIT: Duration = Duration::from_secs(2);
-/// How often a command is sent again after a connection that broke; the engine knows it by its id.
+/// How often a command is sent again after a broken connection; the engine recognizes it by its id.
 const RETRIES: u32 = 3;
-/// How long an engine may take from its lock to its socket; a tenth of a second is usual.
+/// Time limit for an engine between taking its lock and opening its socket; a tenth of a second is usual.
 const STARTING: Duration = Duration::from_secs(30);
-/// Time between two attempts to reach an engine that is starting.
+/// Time between attempts to reach an engine that is starting.
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 /// Time before a command is sent again.
 const BEFORE_RETRY: Duration = Duration::from_millis(100);
@@ -31,39 +31,39 @@ pub struct Request<'a> {
     pub command: RunCommand,
     /// Name of the sender.
     pub sender: &'a str,
-    /// How long it may take.
+    /// Time limit.
     pub limit: Duration,
 }
 
 /// The state of a run.
 #[derive(Debug)]
 pub struct Status {
-    /// Everything it has reported so far.
+    /// Everything reported so far.
     pub history: History,
-    /// Why a live engine did not report this itself, if the history was read from files instead.
+    /// Why a running engine did not report this itself, if the history was read from files instead.
     pub problem: Option<ControlError>,
 }
 
-/// A command that was not answered yet.
+/// A command without an answer yet.
 struct Pending<'a> {
     directory: &'a RunDirectory,
     command: RunCommand,
     id: String,
-    /// Whether a connection was there to send it over.
+    /// Whether there was a connection to send it over.
     was_sent: bool,
     /// Whether the engine accepted it.
     accepted: bool,
-    /// Whether the run had begun to train, so that a stop has something to save.
+    /// Whether training had begun, so that a stop has something to save.
     has_begun: bool,
 }
 
-/// Sends a command to the run in `directory` and waits until it is carried out: a stop or checkpoint until the checkpoint is
+/// Sends a command to the run in `directory` and waits until it is completed: a stop or checkpoint until the checkpoint is
 /// valid, a stop or kill until the engine's process has ended.
 ///
 /// Returns the answer of the engine. Blocks; must not be called inside an async runtime.
 ///
 /// # Errors
-/// When no engine is running, when it cannot do it, or when it does not answer in time; then it may still do it.
+/// When no engine is running, the command fails, or there is no answer in time; the engine may then still execute it.
 pub fn request(directory: &RunDirectory, request: Request<'_>) -> Result<CommandNote, ControlError> {
     ask(directory, request, false)
 }
@@ -73,7 +73,7 @@ pub fn request(directory: &RunDirectory, request: Request<'_>) -> Result<Command
 /// Blocks; must not be called inside an async runtime.
 ///
 /// # Errors
-/// When no engine is running or it does not answer in time; then it may still do it.
+/// When no engine is running or does not answer in time; the engine may then still execute it.
 pub fn request_without_waiting(directory: &RunDirectory, request: Request<'_>) -> Result<CommandNote, ControlError> {
     ask(directory, request, true)
 }
@@ -88,7 +88,7 @@ pub fn status(directory: &RunDirectory, sender: &str) -> Result<Status, ControlE
             Ok(Err(error)) => error,
             Err(_) => ControlError::Silent(STATUS_LIMIT),
         };
-        // It may have ended just now; the files always answer.
+        // It may have just ended; the files always have an answer.
         let history = read_history(directory).await?;
         Ok(Status { history, problem: is_alive(directory).then_some(problem) })
     })
@@ -115,7 +115,7 @@ async fn snapshot(directory: &RunDirectory, sender: &str) -> Result<History, Con
     }
 }
 
-/// Connects as [`Connection::open`] does, and waits for an engine that has the lock and does not listen yet.
+/// Connects like [`Connection::open`], and waits for an engine that holds the lock but does not listen yet.
 async fn open_once_it_listens(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Connection, ControlError> {
     let limit = Instant::now() + STARTING;
     loop {
@@ -126,7 +126,7 @@ async fn open_once_it_listens(directory: &RunDirectory, sender: &str, patience: 
     }
 }
 
-/// Whether the engine of `directory` is starting: it has not written `engine.json`, or only the one before it has.
+/// Whether the engine of `directory` is starting: `engine.json` is missing or from the previous engine.
 fn is_starting(directory: &RunDirectory, error: &ControlError) -> bool {
     match error {
         ControlError::NotListening { .. } => true,
@@ -150,7 +150,7 @@ fn ask(directory: &RunDirectory, request: Request<'_>, accepted_is_enough: bool)
 }
 
 impl Pending<'_> {
-    /// Sends the command, again if the connection breaks: the engine obeys an id once.
+    /// Sends the command, again if the connection breaks: the engine executes an id only once.
     async fn send_until_answered(&mut self, sender: &str, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
         let mut retries = 0;
         loop {
@@ -169,7 +169,7 @@ impl Pending<'_> {
     async fn send_once(&mut self, sender: &str, accepted_is_enough: bool) -> Result<CommandNote, ControlError> {
         let mut connection = open_once_it_listens(self.directory, sender, GREETING).await?;
         self.was_sent = true;
-        // First the records, so that the answer is among them.
+        // Records first, since the answer may be among them.
         connection.send(&ClientMessage::Attach).await?;
         connection.send(&ClientMessage::Command { id: self.id.clone(), command: self.command }).await?;
         loop {
@@ -219,9 +219,9 @@ impl Pending<'_> {
     /// The end of the run as an answer: success for a stop or kill, an error for other commands.
     fn ended(&self, end: &RunEnd) -> Result<CommandNote, ControlError> {
         let message = match (self.command, end.outcome) {
-            (RunCommand::Kill, _) => format!("the run has ended at step {}", end.step),
-            (RunCommand::Stop, Outcome::Completed | Outcome::Stopped) => format!("the run has ended at step {} with a checkpoint", end.step),
-            (RunCommand::Stop, Outcome::Interrupted) if !self.has_begun => "the run has ended before it began to train".into(),
+            (RunCommand::Kill, _) => format!("killed at step {}", end.step),
+            (RunCommand::Stop, Outcome::Completed | Outcome::Stopped) => format!("stopped at step {} with a checkpoint", end.step),
+            (RunCommand::Stop, Outcome::Interrupted) if !self.has_begun => "stopped before training began".into(),
             _ => {
                 let reason = match (&end.error, end.outcome) {
                     (Some(trouble), _) => trouble.message.clone(),
@@ -235,7 +235,7 @@ impl Pending<'_> {
         Ok(CommandNote { id, command, from: String::new(), step: end.step, message, also: Vec::new(), seconds: None, bytes: None })
     }
 
-    /// The answer from the files of a run whose engine closed the connection and is gone.
+    /// The answer from the files of a run whose engine closed the connection and has ended.
     async fn ended_silently(&self) -> Result<CommandNote, ControlError> {
         match read_history(self.directory).await?.end {
             Some(end) => self.ended(&end),

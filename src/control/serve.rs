@@ -17,36 +17,36 @@ use crate::control::strangers::{ConnectionLimits, Greeted};
 use crate::control::{ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame};
 use crate::run::{CommandEnvelope, CommandSender};
 
-/// How long a client may leave its end unread before it is disconnected; it can come back.
+/// How long a client may leave messages unread before it is disconnected; it can reconnect.
 const STUCK: Duration = Duration::from_secs(10);
-/// Characters of a sender's name that are kept.
+/// Maximum length of a sender's name, in characters.
 const SENDER_LENGTH: usize = 80;
 
-/// The server as a client's task sees it.
+/// The parts of the server that a client task uses.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
     pub(crate) snapshots: mpsc::Sender<oneshot::Sender<SnapshotReply>>,
     pub(crate) commands: CommandSender,
     pub(crate) run: String,
     pub(crate) limits: ConnectionLimits,
-    /// A place for every client that has greeted.
+    /// Slots for clients that have greeted.
     pub(crate) places: Arc<Semaphore>,
 }
 
-/// Everything so far, and what comes after it.
+/// Everything so far, and the stream of later records.
 #[derive(Debug)]
 pub(crate) struct SnapshotReply {
     pub(crate) snapshot: Result<Vec<u8>, FrameError>,
-    /// `None` when nothing comes any more.
+    /// `None` if no records follow.
     pub(crate) updates: Option<broadcast::Receiver<Arc<Update>>>,
 }
 
-/// What the server hands to all clients.
+/// What the server sends to all clients.
 #[derive(Debug)]
 pub(crate) enum Update {
     /// A record, as a frame.
     Record(Vec<u8>),
-    /// Records are missing: each client needs a new snapshot.
+    /// Records were missed: each client needs a new snapshot.
     Resync,
 }
 
@@ -56,8 +56,8 @@ struct ClientTask {
     server: ServerHandle,
     from: String,
     updates: Option<broadcast::Receiver<Arc<Update>>>,
-    /// A command that has no place in the queue yet. Nothing more is read until it has one: that is what slows a client that
-    /// sends too fast.
+    /// A command without a queue slot yet. Nothing more is read until it has one, which slows down a client that sends too
+    /// fast.
     waiting: Option<WaitingCommand>,
     /// Held while the client is connected.
     place: Option<OwnedSemaphorePermit>,
@@ -65,14 +65,14 @@ struct ClientTask {
 
 struct WaitingCommand {
     envelope: CommandEnvelope,
-    /// Kept while other things happen, since asking again goes to the end of the line.
+    /// Kept across iterations, since a new request would go to the end of the queue.
     slot: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
 }
 
-/// Serves one client until it leaves, violates the protocol, or the run is over; no other client is affected.
+/// Serves one client until it detaches, violates the protocol, or the run ends; other clients are not affected.
 pub(crate) async fn serve(stream: UnixStream, server: ServerHandle, greeted: Greeted) {
     let Ok(peer) = stream.peer_cred() else { return };
-    // The folder is private already; this holds even if somebody opened it.
+    // The folder is private already; this check holds even if somebody changed that.
     if peer.uid() != rustix::process::getuid().as_raw() {
         return;
     }
@@ -93,7 +93,7 @@ pub(crate) async fn serve(stream: UnixStream, server: ServerHandle, greeted: Gre
 }
 
 impl ClientTask {
-    /// Exchanges greetings. Returns whether the client may stay.
+    /// Exchanges greetings. Returns whether the connection continues.
     async fn greet(&mut self, pid: Option<i32>) -> Result<bool, FrameError> {
         let hello = Hello::from_here(format!("engine of {}", self.server.run));
         self.send_if_there(&ServerMessage::Hello(hello)).await?;
@@ -102,8 +102,8 @@ impl ClientTask {
             return self.refuse("the first message must be a greeting").await;
         };
         if let Err(error) = hello.check() {
-            // Seen from the client, the other side is this engine.
-            return self.refuse(&format!("this engine does not understand the client: {error}")).await;
+            // From the client's point of view, the other side is this engine.
+            return self.refuse(&format!("incompatible client: {error}")).await;
         }
         let Ok(place) = Arc::clone(&self.server.places).try_acquire_owned() else {
             return self.refuse(&format!("{} clients are connected to this run; close one of them", self.server.limits.clients)).await;
@@ -131,7 +131,7 @@ impl ClientTask {
                     }
                     None => return Ok(()),
                 },
-                // A client that gets records may listen in silence.
+                // A client that receives records may stay silent.
                 () = sleep_until(leaves_at), if self.updates.is_none() && self.waiting.is_none() => return Ok(()),
                 slot = slot(&mut self.waiting) => self.pass_on(slot),
                 update = next_update(self.updates.as_mut()) => match update.as_deref() {
@@ -144,7 +144,7 @@ impl ClientTask {
         }
     }
 
-    /// Handles a message. Returns whether the client may stay.
+    /// Handles a message. Returns whether the connection continues.
     async fn handle(&mut self, message: ClientMessage) -> Result<bool, FrameError> {
         match message {
             ClientMessage::Attach => return self.send_snapshot(true).await,
@@ -161,15 +161,15 @@ impl ClientTask {
         Ok(true)
     }
 
-    /// Passes the waiting command on to the trainer.
+    /// Passes the pending command on to the trainer.
     fn pass_on(&mut self, slot: Result<OwnedSemaphorePermit, AcquireError>) {
-        // The slots are never closed, so a slot is always granted in the end.
+        // The slots are never closed, so a slot is always granted eventually.
         if let (Some(waiting), Ok(slot)) = (self.waiting.take(), slot) {
             self.server.commands.send_in(slot, waiting.envelope);
         }
     }
 
-    /// Sends everything so far, and what follows if `subscribe`. Returns whether more will come.
+    /// Sends everything so far, and later records if `subscribe`. Returns whether more will follow.
     async fn send_snapshot(&mut self, subscribe: bool) -> Result<bool, FrameError> {
         let (reply, answer) = oneshot::channel();
         if self.server.snapshots.send(reply).await.is_err() {
@@ -190,7 +190,7 @@ impl ClientTask {
         Ok(false)
     }
 
-    /// Sends a message that a client may miss if it has left: what it sent before is still read.
+    /// Sends a message that a client may miss if it has disconnected: its earlier messages are still read.
     async fn send_if_there(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
         match self.send(message).await {
             Err(FrameError::Io(_)) => Ok(()),
@@ -211,7 +211,7 @@ impl ClientTask {
     }
 }
 
-/// A place for the waiting command; never, if none waits.
+/// A slot for the pending command; never resolves without one.
 async fn slot(waiting: &mut Option<WaitingCommand>) -> Result<OwnedSemaphorePermit, AcquireError> {
     match waiting {
         Some(waiting) => waiting.slot.as_mut().await,
@@ -247,7 +247,7 @@ mod tests {
         runtime.block_on(async { timeout(Duration::from_mins(1), test).await.expect("the connection stays open") })
     }
 
-    /// What the engine says until it closes the connection.
+    /// Everything that the engine sends until it closes the connection.
     async fn said(mut client: UnixStream) -> String {
         let mut bytes = Vec::new();
         client.read_to_end(&mut bytes).await.unwrap();
@@ -316,7 +316,7 @@ mod tests {
                 }
                 strangers.add(task, greeted, LIMITS.strangers);
             }
-            // Nine strangers for three places: six were sent away.
+            // Nine silent connections for three places: six were closed.
             for _ in 0..6 {
                 assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
             }

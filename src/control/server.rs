@@ -1,7 +1,7 @@
-//! The engine's control server: accepts clients, sends them the run, passes on commands from them and from signals.
+//! The engine's control server: accepts clients, sends them the run's records, passes on commands from clients and signals.
 //!
-//! Lives on one named thread. One task keeps the run's [`History`] and accepts; one task per client talks. The first hands
-//! records to the others without waiting: a client that falls behind gets a new snapshot. Start at [`Server::start`].
+//! Runs on one named thread. One task keeps the run's [`History`] and accepts connections; one task per client communicates.
+//! The first passes records on without waiting: a client that falls behind gets a new snapshot. Start at [`Server::start`].
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -24,18 +24,18 @@ use crate::control::strangers::{ConnectionLimits, Greeted, Strangers};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
 use crate::run::{CommandSender, EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning};
 
-/// Records that a client may lag behind before it gets a new snapshot.
+/// Maximum number of records that a client may lag behind before it gets a new snapshot.
 const BACKLOG: usize = 1024;
-/// Points of the objective that a client gets; a wide screen has fewer columns of dots.
+/// Maximum number of points of the objective sent to a client; a wide screen has fewer columns of dots.
 const POINTS: usize = 4096;
-/// How often the socket's file is checked.
+/// How often the socket file is checked.
 const CHECK: Duration = Duration::from_secs(3);
-/// How long clients may take to read the end of the run.
+/// Time limit for clients to read the end of the run.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Pause in accepting after the system ran out of file descriptors.
+/// Pause in accepting when the system has run out of file descriptors.
 const BETWEEN_ACCEPTS: Duration = Duration::from_millis(100);
 
-/// What a server needs.
+/// Inputs of a server.
 #[derive(Debug)]
 pub struct ServerSetup {
     /// The run, from the store.
@@ -48,7 +48,7 @@ pub struct ServerSetup {
     pub signals: Option<OnUsr1>,
 }
 
-/// The running server. Dropping it shows clients what the store has handed over, then ends it.
+/// The running server. Dropping it delivers the remaining records to the clients, then ends it.
 #[derive(Debug)]
 pub struct Server {
     socket: Option<PathBuf>,
@@ -74,7 +74,7 @@ struct ServerLoop {
 /// Path of the socket, or why none could be opened.
 type Listening = Result<PathBuf, ControlError>;
 
-/// Handles signals when the server itself is gone.
+/// Handles signals if the server itself has failed.
 struct SignalsOnly {
     commands: CommandSender,
     events: EventSender,
@@ -83,7 +83,7 @@ struct SignalsOnly {
 }
 
 impl Server {
-    /// Takes the signals over and opens the socket. Signals work when this returns; the socket, if one could be opened.
+    /// Takes over the signals and opens the socket. When this returns, signals work, and so does the socket, if one could be opened.
     ///
     /// # Errors
     /// When the thread, the runtime or the signal handlers cannot be created.
@@ -103,7 +103,7 @@ impl Server {
                     let _ = report.send(Err(error));
                 }
             });
-            // A history that is still being read again must not hold the process up.
+            // A history that is still being read must not delay the process.
             runtime.shutdown_background();
         });
         let thread = thread.map_err(ControlError::Start)?;
@@ -121,7 +121,7 @@ impl Server {
         self.socket.as_deref()
     }
 
-    /// Why no socket could be opened, once.
+    /// Why no socket could be opened; returned once.
     pub fn take_problem(&mut self) -> Option<ControlError> {
         self.problem.take()
     }
@@ -138,7 +138,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs `server`; if it panics, continues with signals alone, so that a run can still be stopped.
+/// Runs `server`; if it panics, continues with signals only, so that the run can still be stopped.
 fn supervise<S>(runtime: &Runtime, mut stopped: oneshot::Receiver<()>, fallback: SignalsOnly, server: S)
 where
     S: AsyncFnOnce(&mut oneshot::Receiver<()>),
@@ -173,7 +173,7 @@ impl ServerLoop {
             Ok((socket, problem)) => {
                 let path = socket.path().to_path_buf();
                 if let Some(problem) = problem {
-                    let message = format!("{problem}; the run listens at {} instead", path.display());
+                    let message = format!("{problem}; the run listens on {} instead", path.display());
                     setup.events.send(RunEvent::Warning(Warning { message }));
                 }
                 (Some(socket), Ok(path))
@@ -228,7 +228,7 @@ impl ServerLoop {
         self.strangers.add(task, greeted, self.handle.limits.strangers);
     }
 
-    /// Lets clients read what they were sent, for a moment.
+    /// Gives clients a moment to read what they were sent.
     async fn drain(self) {
         let Self { updates, mut clients, mut snapshots, handle, socket, history, setup, .. } = self;
         drop((updates, handle, socket, setup));
@@ -236,7 +236,7 @@ impl ServerLoop {
             loop {
                 tokio::select! {
                     joined = clients.join_next() => if joined.is_none() { break },
-                    // A client that fell behind just now still gets the end of the run.
+                    // A client that has just fallen behind still gets the end of the run.
                     Some(request) = snapshots.recv() => drop(request.send(SnapshotReply::last(&history))),
                 }
             }
@@ -245,7 +245,7 @@ impl ServerLoop {
     }
 
     async fn show(&mut self, record: &Record) {
-        // Numbers follow one another here, so a gap means that the mailbox was full; the files have what is missing.
+        // Sequence numbers are contiguous here, so a gap means that the mailbox was full; the files have the missing records.
         if record.seq > self.history.last_seq + 1 {
             self.read_again().await;
         }
@@ -254,7 +254,7 @@ impl ServerLoop {
         }
         self.history.apply(record);
         if let Ok(bytes) = frame(&ServerMessage::Record(Box::new(record.clone()))) {
-            // Without clients there is nobody to send to, which is no failure.
+            // Having no clients is no failure.
             let _ = self.updates.send(Arc::new(Update::Record(bytes)));
         }
     }
@@ -270,7 +270,7 @@ impl ServerLoop {
     }
 
     fn reply(&self, request: oneshot::Sender<SnapshotReply>) {
-        // Taken together, so that no record falls between the snapshot and what follows it.
+        // Taken together, so that no record is lost between the snapshot and the records after it.
         let _ = request.send(SnapshotReply { snapshot: snapshot_frame(&self.history), updates: Some(self.updates.subscribe()) });
     }
 
@@ -283,23 +283,23 @@ impl ServerLoop {
         }
     }
 
-    /// Warns once when the socket cannot be opened again, and reports once when it can.
+    /// Warns once when the socket cannot be reopened, and reports once when it can.
     fn bind_again(&mut self) {
         let warn = |message: String| self.setup.events.send(RunEvent::Warning(Warning { message }));
-        // The path is the directory's: another engine may have it by now, in a new directory of the same name.
+        // The path belongs to the directory: another engine may use it by now, in a new directory of the same name.
         if EngineInfo::read(&self.setup.subscription.directory).is_none_or(|info| info.pid != std::process::id()) {
             return;
         }
         let Some(socket) = &mut self.socket else {
-            return warn("SIGUSR2 was ignored: this run has no socket that could be opened again".into());
+            return warn("SIGUSR2 was ignored: this run has no socket to reopen".into());
         };
         match socket.bind_again() {
             Ok(()) => {
-                warn("the engine's socket was opened again".into());
+                warn("the engine's socket was reopened".into());
                 self.is_unreachable = false;
             }
             Err(error) if !self.is_unreachable => {
-                warn(format!("the engine's socket is gone and cannot be opened again: {error}; the run continues"));
+                warn(format!("the engine's socket was removed and cannot be reopened: {error}; the run continues"));
                 self.is_unreachable = true;
             }
             Err(_) => {}
@@ -308,13 +308,13 @@ impl ServerLoop {
 }
 
 impl SnapshotReply {
-    /// A reply after which no records follow.
+    /// A reply that no records follow.
     fn last(history: &History) -> Self {
         Self { snapshot: snapshot_frame(history), updates: None }
     }
 }
 
-/// The next client; never, without a socket.
+/// The next client; never resolves without a socket.
 async fn accept(socket: Option<&BoundSocket>) -> UnixStream {
     let Some(socket) = socket else { return std::future::pending().await };
     loop {
@@ -326,7 +326,7 @@ async fn accept(socket: Option<&BoundSocket>) -> UnixStream {
     }
 }
 
-/// The most detailed snapshot of the run that fits into a frame: curves get coarser, nothing else is left out.
+/// The most detailed snapshot of the run that fits into a frame: curves get coarser, everything else is kept.
 fn snapshot_frame(history: &History) -> Result<Vec<u8>, FrameError> {
     let mut message = ServerMessage::Snapshot(Box::new(history.thinned(POINTS)));
     loop {
@@ -342,7 +342,7 @@ fn snapshot_frame(history: &History) -> Result<Vec<u8>, FrameError> {
     }
 }
 
-/// The last one always stays.
+/// The last one is always kept.
 fn keep_every_second<T>(items: &mut Vec<T>) {
     let parity = items.len() % 2;
     let mut idx = 0;

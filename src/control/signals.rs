@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::OnUsr1;
 use crate::run::{CommandEnvelope, CommandSender, EventSender, RunCommand, RunEvent, Warning};
 
-/// Exit code after a third signal, when there is no time for anything.
+/// Exit code after a third signal, when nothing can be saved.
 const ABORTED: i32 = 130;
 
 /// The signals that an engine handles.
@@ -22,7 +22,7 @@ pub(crate) struct Signals {
     usr1: Signal,
     usr2: Signal,
     tstp: Signal,
-    /// Sent when a file may not grow any more; the write then fails with an error, which is reported like a full disk.
+    /// Sent when a file may not grow further; the write then fails with an error, which is reported like a full disk.
     _xfsz: Signal,
     on_usr1: OnUsr1,
     /// Name of the run, for messages.
@@ -31,10 +31,10 @@ pub(crate) struct Signals {
     num_ends: u32,
 }
 
-/// A signal by its meaning.
+/// A signal by meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalRequest {
-    /// SIGHUP: the terminal is gone; the run continues.
+    /// SIGHUP: the terminal was closed; the run continues.
     Hangup,
     /// SIGTSTP: Ctrl-Z was pressed; the run continues.
     Suspend,
@@ -47,7 +47,7 @@ pub(crate) enum SignalRequest {
 }
 
 impl Signals {
-    /// Takes the signals over from the system, from now until the process ends.
+    /// Takes over the signals until the process ends.
     pub(crate) fn install(on_usr1: OnUsr1, run: String) -> io::Result<Self> {
         let system = |of: SystemSignal| signal(SignalKind::from_raw(of.as_raw()));
         Ok(Self {
@@ -64,7 +64,7 @@ impl Signals {
         })
     }
 
-    /// The next signal; never, if signals were left alone.
+    /// The next signal; never resolves if signals were not taken over.
     pub(crate) async fn next(signals: &mut Option<Self>) -> SignalRequest {
         let Some(signals) = signals else { return future::pending().await };
         tokio::select! {
@@ -77,9 +77,9 @@ impl Signals {
         }
     }
 
-    /// Carries out `request`. The first request to end saves a checkpoint, the second does not, the third exits at once.
+    /// Executes `request`. The first request to end saves a checkpoint, the second does not, the third exits at once.
     pub(crate) fn handle(&mut self, request: SignalRequest, commands: &CommandSender, events: &EventSender) {
-        // Numbered over the whole process, so that no signal is taken for an earlier one sent again.
+        // Numbered over the whole process, so that no signal is taken for a retry of an earlier one.
         static NUM_COMMANDS: AtomicU32 = AtomicU32::new(0);
         let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
         let (command, from) = match request {

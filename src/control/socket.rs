@@ -1,6 +1,6 @@
-//! Where an engine listens, and a listener that is restored when its file was removed.
+//! Where an engine listens, and a listener that is restored if its file is removed.
 //!
-//! Sockets live in a private folder below the system's temporary directory; where that cannot be used, in the run directory.
+//! Sockets are in a private folder below the system's temporary directory; if that cannot be used, in the run directory.
 //! `XDG_RUNTIME_DIR` would be the usual place, but it is removed at the last logout, which is exactly when an engine must stay
 //! reachable.
 
@@ -15,7 +15,7 @@ use tokio::net::UnixListener;
 use crate::control::ControlError;
 use crate::run::RunDirectory;
 
-/// Bytes of a socket's address on Linux, with its closing zero.
+/// Size of a socket address on Linux in bytes, including the terminating zero.
 const ADDRESS_BYTES: usize = 108;
 
 /// A listener and its file.
@@ -26,19 +26,19 @@ pub(crate) struct BoundSocket {
     inode: u64,
 }
 
-/// Location of a socket's file.
+/// Location of a socket file.
 #[derive(Debug, Clone)]
 struct SocketFile {
     path: PathBuf,
-    /// Whether its folder is the run directory, and not a folder of sockets.
+    /// Whether its folder is the run directory and not the folder for sockets.
     in_run_directory: bool,
 }
 
-/// Listens for the engine of `directory`: in the folder of sockets, or else in the run directory; then also returns why the
-/// folder was not usable.
+/// Listens for the engine of `directory`: in the folder for sockets, else in the run directory; in that case also returns why
+/// the folder is not usable.
 ///
 /// # Errors
-/// When neither place can be used.
+/// When neither can be used.
 pub(crate) fn listen(directory: &RunDirectory) -> Result<(BoundSocket, Option<ControlError>), ControlError> {
     let problem = match socket_path(directory).and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: false })) {
         Ok(socket) => return Ok((socket, None)),
@@ -50,7 +50,7 @@ pub(crate) fn listen(directory: &RunDirectory) -> Result<(BoundSocket, Option<Co
     }
 }
 
-/// Where the engine of `directory` listens: in `$PATCHTUI_SOCKET_DIR`, or else in a private temporary folder.
+/// Socket path of the engine of `directory`: in `$PATCHTUI_SOCKET_DIR`, else in a private temporary folder.
 ///
 /// Clients read the path from the run's `engine.json`, so that they need not share the engine's environment.
 pub fn socket_path(directory: &RunDirectory) -> Result<PathBuf, ControlError> {
@@ -61,7 +61,7 @@ pub fn socket_path(directory: &RunDirectory) -> Result<PathBuf, ControlError> {
     socket_path_in(&folder, directory)
 }
 
-/// The same in a given folder, which is created if absent and refused if others can enter it.
+/// The same in a given folder, which is created if missing and refused if others can enter it.
 pub fn socket_path_in(folder: &Path, directory: &RunDirectory) -> Result<PathBuf, ControlError> {
     make_private(folder)?;
     short_enough(folder.join(format!("{}.sock", directory.id())))
@@ -77,8 +77,8 @@ fn short_enough(path: PathBuf) -> Result<PathBuf, ControlError> {
     if temporary_name(&path).as_os_str().len() < ADDRESS_BYTES { Ok(path) } else { Err(ControlError::PathTooLong { path, limit: ADDRESS_BYTES - 1 }) }
 }
 
-/// Refuses a run directory of another user, or one that everybody may write to. Its group may write: both sides of a
-/// connection check who the other is.
+/// Refuses a run directory of another user, or one that everybody may write to. Its group may write: both sides of a connection
+/// check each other's user.
 fn check_own(folder: &Path) -> Result<(), ControlError> {
     let refuse = |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
     let metadata = fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;
@@ -97,7 +97,7 @@ fn make_private(folder: &Path) -> Result<(), ControlError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(error.to_string())),
         Ok(()) | Err(_) => {}
     }
-    // Whoever creates the folder first in a shared directory could intercept connections, through a link as well.
+    // Another user who creates the folder first in a shared directory could intercept connections, also through a link.
     let metadata = fs::symlink_metadata(folder).map_err(|error| refuse(error.to_string()))?;
     if !metadata.is_dir() {
         return Err(refuse("it is not a folder".into()));
@@ -116,7 +116,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 }
 
 impl BoundSocket {
-    /// Listens at `place`; a file that is there is left over, for the caller holds the run's lock.
+    /// Listens at `place`; an existing file is a leftover, since the caller holds the run's lock.
     fn bind(place: SocketFile) -> Result<Self, ControlError> {
         Self::try_bind(&place.path)
             .map(|(listener, inode)| Self { listener, place: place.clone(), inode })
@@ -127,7 +127,7 @@ impl BoundSocket {
         let temporary = temporary_name(path);
         let _ = fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
-        // The sticky bit asks cleaners of temporary files to leave it alone.
+        // The sticky bit asks cleaners of temporary files to keep the socket.
         fs::set_permissions(&temporary, Permissions::from_mode(0o1700))?;
         let inode = fs::symlink_metadata(&temporary)?.ino();
         fs::rename(&temporary, path)?;
@@ -139,7 +139,7 @@ impl BoundSocket {
         &self.place.path
     }
 
-    /// Whether clients that come by the path reach this listener.
+    /// Whether clients that use the path reach this listener.
     pub(crate) fn is_in_place(&self) -> bool {
         fs::symlink_metadata(self.path()).is_ok_and(|metadata| metadata.ino() == self.inode)
     }

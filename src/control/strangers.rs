@@ -1,7 +1,7 @@
-//! Connections that say nothing: how many an engine keeps, and for how long.
+//! Limits the number and duration of connections that send nothing.
 //!
-//! A connection is a stranger until it has greeted. A real client greets at once, so strangers need few places, and one more
-//! takes the place of the one that has been silent for longest: they can neither fill the engine's memory nor keep a client out.
+//! A connection counts as a stranger until it has greeted. A real client greets at once, so strangers need few places, and a
+//! new one replaces the one that has been silent longest: strangers can neither fill the engine's memory nor keep clients out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-/// How many connections an engine keeps, and for how long they may say nothing.
+/// Limits for connections: how many, and how long they may be silent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
-    /// How long a client may take to greet.
+    /// Time limit for a client's greeting.
     pub(crate) greeting: Duration,
-    /// How long a client that asks for no records may then say nothing.
+    /// How long a client that receives no records may then be silent.
     pub(crate) idle: Duration,
-    /// Connections that have not greeted.
+    /// Maximum number of connections that have not greeted.
     pub(crate) strangers: usize,
-    /// Connections that have.
+    /// Maximum number of connections that have greeted.
     pub(crate) clients: usize,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct ConnectionLimits {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Greeted(Arc<AtomicBool>);
 
-/// The connections that have not greeted, the oldest first.
+/// The connections that have not greeted, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers(VecDeque<(AbortHandle, Greeted)>);
 
@@ -48,7 +48,7 @@ impl Greeted {
 }
 
 impl Strangers {
-    /// Takes one more in; beyond `limit`, disconnects the oldest.
+    /// Adds one; beyond `limit`, disconnects the oldest.
     pub(crate) fn add(&mut self, task: AbortHandle, greeted: Greeted, limit: usize) {
         self.0.push_back((task, greeted));
         if self.0.len() > limit {

@@ -19,19 +19,16 @@ use crate::data::stream::StreamOutline;
 use crate::data::{DataError, PrepareReport, TokenStream};
 use crate::disk::Disk;
 
-/// Raised whenever the same text and options would make other files.
+/// Incremented whenever the same text and options would produce different files.
 const FORMAT_VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
-<<<<<<< HEAD
 const DOCUMENTS: &str = "text.documents";
-=======
-/// Follows the name that a half-built folder will have.
+/// Follows the name of the folder that is being built.
 const HALF_BUILT: &str = ".tmp-";
->>>>>>> h/cases
-/// A half-built folder untouched for this long was left behind by a process that died.
+/// A half-built folder that is older than this was left behind by a process that died.
 const LEFT_BEHIND: Duration = Duration::from_hours(24);
 
-/// What a folder of the cache holds.
+/// Content of a cache folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
@@ -77,7 +74,7 @@ impl Manifest {
         Self { format_version: FORMAT_VERSION, streams, documents, fingerprint, report }
     }
 
-    /// Reads the manifest in `folder`; `None` if it is absent or not what was written.
+    /// Reads the manifest in `folder`; `None` if it is absent or damaged.
     fn read(folder: &Path) -> Option<Self> {
         let sealed: Sealed = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
         let is_whole = sealed.manifest.hash() == sealed.blake3 && sealed.manifest.format_version == FORMAT_VERSION;
@@ -130,23 +127,23 @@ impl Building {
         sweep(cache, &format!("{name}{HALF_BUILT}"));
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let folder = cache.join(format!("{name}{HALF_BUILT}{}-{count}", std::process::id()));
-        // A process with the same id may have died here.
+        // A dead process with the same id may have left one.
         let _ = disk.remove_folder(&folder);
         disk.create_folder(&folder).map_err(|error| DataError::writing(&folder, 0, error))?;
         Ok(Self { folder, target: target.to_owned(), disk: disk.clone() })
     }
 
-    /// Where stream number `index` is to be written.
+    /// Path for stream number `index`.
     pub(crate) fn stream_path(&self, index: usize) -> PathBuf {
         self.folder.join(stream_name(index))
     }
 
-    /// Where the table of the documents is to be written.
+    /// Path for the table of the documents.
     pub(crate) fn documents_path(&self) -> PathBuf {
         self.folder.join(DOCUMENTS)
     }
 
-    /// Makes the folder valid, in one step.
+    /// Publishes the folder atomically.
     pub(crate) fn publish(self, manifest: Manifest, vocab_size: usize) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);
         let sealed = Sealed { blake3: manifest.hash(), manifest };
@@ -170,13 +167,13 @@ impl Building {
         if let Some(cache) = self.target.parent() {
             disk.sync(cache).map_err(failed)?;
         }
-        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
+        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("the file reads back differently from what was written")))
     }
 }
 
 impl Drop for Building {
     fn drop(&mut self) {
-        // After publishing there is nothing under this name any more.
+        // After publishing, this name no longer exists.
         let _ = self.disk.remove_folder(&self.folder);
     }
 }

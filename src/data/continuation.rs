@@ -1,4 +1,4 @@
-//! The text of tokens that come after a prompt, as it grows, and where a stop text ends it.
+//! The generated text after a prompt, as it grows, cut at the first stop text.
 //!
 //! Start at [`GrowingText::push`].
 
@@ -6,17 +6,17 @@ use crate::data::Tokenizer;
 
 /// The text of `new` tokens after `prompt`.
 ///
-/// It is cut out of the text of all tokens, since tokens decoded alone lose the space before them.
+/// Cuts it out of the decoded text of all tokens, since tokens decoded alone lose the space before them.
 #[must_use]
 pub fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> String {
     let known = tokenizer.decode(prompt);
     let all = tokenizer.decode(&[prompt, new].concat());
-    // A decoder may change the end of the prompt in the light of what follows; the cut is where the two texts part.
+    // A decoder may change the end of the prompt depending on what follows; the cut is where the two texts diverge.
     let seam = known.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
     all[seam..].to_owned()
 }
 
-/// A continuation that is shown while it grows: whole characters only, and nothing that may turn out to begin a stop text.
+/// Generated text that is shown as it grows: whole characters only, and nothing that may be the start of a stop text.
 #[derive(Debug, Clone)]
 pub struct GrowingText<'a> {
     tokenizer: &'a Tokenizer,
@@ -24,20 +24,20 @@ pub struct GrowingText<'a> {
     /// The end of the prompt and all new tokens.
     prompt: &'a [u32],
     new: Vec<u32>,
-    /// Bytes that were handed out.
+    /// Bytes already returned.
     shown: usize,
-    /// Where a stop text begins, once there is one.
+    /// Position of the stop text, once there is one.
     stopped_at: Option<usize>,
 }
 
 impl<'a> GrowingText<'a> {
-    /// Nothing yet after `prompt`; the first of `stops` ends the text and is not part of it.
+    /// No text yet after `prompt`; the first of `stops` ends the text and is not part of it.
     #[must_use]
     pub fn new(tokenizer: &'a Tokenizer, prompt: &'a [u32], stops: &'a [String]) -> Self {
         Self { tokenizer, stops, prompt, new: Vec::new(), shown: 0, stopped_at: None }
     }
 
-    /// Adds a token. Returns the text that is certain now and was not before.
+    /// Adds a token. Returns the text that has become final.
     pub fn push(&mut self, id: u32) -> String {
         self.new.push(id);
         let text = self.all();
@@ -46,7 +46,7 @@ impl<'a> GrowingText<'a> {
         self.hand_out(&text, certain)
     }
 
-    /// The text that was still held back, at the end of the continuation.
+    /// The text that was still held back, at the end of the generation.
     pub fn finish(&mut self) -> String {
         let text = self.all();
         let end = self.stopped_at.unwrap_or(text.len());
@@ -64,13 +64,13 @@ impl<'a> GrowingText<'a> {
     }
 
     fn hand_out(&mut self, text: &str, end: usize) -> String {
-        // A decoder may change what is at the end; what was shown stays shown.
+        // A decoder may change the end of the text; what was shown stays.
         let piece = text.get(self.shown..end).unwrap_or_default().to_owned();
         self.shown = self.shown.max(end);
         piece
     }
 
-    /// Bytes at the end that may change: a part of a character, or the beginning of a stop text.
+    /// Bytes at the end that may change: part of a character, or the start of a stop text.
     fn uncertain(&self, text: &str) -> usize {
         let broken = text.len() - text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
         let begun = |stop: &String| stop.char_indices().map(|(length, _)| length).filter(|length| text.ends_with(&stop[..*length])).max().unwrap_or(0);
@@ -129,7 +129,7 @@ mod tests {
     fn a_stop_text_and_its_beginnings_are_held_back() {
         let (shown, rest, is_stopped) = pieces("one\n\ntwo", &["\n\n"]);
         assert_eq!((shown.concat().as_str(), rest.as_str(), is_stopped), ("one", "", true));
-        // What only looked like a stop text is shown after all, at once or at the end.
+        // Text that only looked like a stop text is shown after all, at once or at the end.
         let (shown, rest, is_stopped) = pieces("a#b##", &["###", "b!"]);
         assert_eq!((shown, rest.as_str(), is_stopped), (["a", "", "#", "b", ""].map(str::to_owned).to_vec(), "##", false));
         let (shown, _, is_stopped) = pieces("x END", &["END", "ND"]);

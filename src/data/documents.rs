@@ -1,7 +1,7 @@
 //! Reads documents out of files, one piece at a time.
 //!
-//! Knows plain text, JSON records and where to cut a long document; never tokens. A file is streamed: memory holds one record
-//! or a few pieces. Start at [`DocumentReader::read`].
+//! Handles plain text, JSON records, and the cutting of long documents. Files are streamed: memory holds one record or a few
+//! pieces. Start at [`DocumentReader::read`].
 
 mod json;
 mod split;
@@ -30,9 +30,9 @@ pub struct DocumentOptions {
     pub text_field: String,
     /// Longer documents are cut into pieces.
     pub max_document_words: u64,
-    /// Share of broken records that is skipped; 0 means that the first one is an error.
+    /// Maximum share of unusable records, which are skipped; 0 means that the first one is an error.
     pub max_bad_records: f64,
-    /// Bytes that two pieces share on each side of the cut between them; with 0 each piece is a document of its own.
+    /// Bytes that two pieces share on each side of the cut between them; with 0 each piece is a separate document.
     pub reach: usize,
     /// Rules by which a file is read.
     pub rules: TextRules,
@@ -43,7 +43,7 @@ pub struct DocumentOptions {
 pub struct BadRecord {
     /// Path of the file.
     pub path: PathBuf,
-    /// Which record of the file, counted from 1; in a file of lines, the line.
+    /// Number of the record in the file, counted from 1; in a line-based file, the line.
     pub record: u64,
     /// Whether `record` counts lines.
     pub is_line: bool,
@@ -60,7 +60,7 @@ pub struct ReadReport {
     pub split_documents: u64,
     /// Bytes of text in all documents.
     pub text_bytes: u64,
-    /// JSON records, good and bad.
+    /// JSON records, usable or not.
     pub records: u64,
     /// Records without usable text.
     pub bad_records: u64,
@@ -70,11 +70,11 @@ pub struct ReadReport {
     pub first_bad_record: Option<BadRecord>,
     /// Carriage returns of text files that were read as line feeds.
     pub carriage_returns: u64,
-    /// Text files that had some.
+    /// Text files that contain carriage returns.
     pub files_with_carriage_returns: u64,
 }
 
-/// Receives pieces of documents in order, with the number of bytes of the file that were read so far.
+/// Receives pieces of documents in order, with the number of bytes read from the file so far.
 pub(crate) type PieceSink<'a> = dyn FnMut(Piece, u64) -> Result<(), DataError> + 'a;
 
 /// Reads documents out of files and counts records, documents and bytes.
@@ -90,7 +90,7 @@ impl ReadReport {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(first) = &self.first_bad_record {
-            notes.push(format!("skipped {} of {} records as unusable; the first is {first}", self.bad_records, self.records));
+            notes.push(format!("skipped {} of {} records as unusable; first: {first}", self.bad_records, self.records));
         }
         if self.empty_records > 0 {
             notes.push(format!("skipped {} of {} records without text", self.empty_records, self.records));
@@ -98,7 +98,7 @@ impl ReadReport {
         if self.carriage_returns > 0 {
             let files = self.files_with_carriage_returns;
             let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
-            notes.push(format!("read {} carriage returns of {files} as line feeds, as Python's text mode does", self.carriage_returns));
+            notes.push(format!("converted {} line ends of {files} from CRLF to LF", self.carriage_returns));
         }
         notes
     }
@@ -114,7 +114,7 @@ impl DocumentReader {
     /// Passes every piece of every document of `file` to `sink`.
     ///
     /// # Errors
-    /// When the file cannot be read or is not text, at the first broken record if none is allowed, and what `sink` returns.
+    /// When the file cannot be read or is not text, at the first unusable record if none is allowed, and errors of `sink`.
     pub fn read(&mut self, file: &SourceFile, sink: &mut PieceSink<'_>) -> Result<(), DataError> {
         let opened = File::open(&file.path).map_err(|error| DataError::reading(&file.path, error))?;
         let bytes = Rc::new(Cell::new(0));
@@ -153,7 +153,7 @@ impl DocumentReader {
     /// Counts of everything that was read.
     ///
     /// # Errors
-    /// When more records were broken than allowed.
+    /// When there are more unusable records than allowed.
     pub fn finish(self) -> Result<ReadReport, DataError> {
         let limit = self.options.max_bad_records;
         match &self.report {
@@ -198,7 +198,7 @@ impl DocumentReader {
     }
 
     fn read_array(&mut self, path: &Path, reader: &mut impl Read, sink: &mut Pieces<'_>) -> Result<(), DataError> {
-        // The first rules took a file with NaN for broken, and so no run has one.
+        // The first rules rejected files with NaN, so no run has one.
         let reader = BufReader::new(Lenient::new(reader));
         let mut failure = None;
         let mut number = 0;
@@ -216,7 +216,7 @@ impl DocumentReader {
         }
     }
 
-    /// Reads records that are spread over several lines each.
+    /// Reads records that span several lines each.
     fn read_spread(&mut self, path: &Path, reader: &mut impl BufRead, sink: &mut Pieces<'_>) -> Result<(), DataError> {
         skip_byte_order_mark(reader).map_err(|error| DataError::reading(path, error))?;
         let records = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(reader))).into_iter::<Value>();
@@ -231,7 +231,7 @@ impl DocumentReader {
         Splitter::new(self.options.max_document_words, self.options.reach)
     }
 
-    /// The text of one record, or what is wrong with it.
+    /// The text of one record, or why it is unusable.
     fn text_of(&self, record: Value) -> Result<String, String> {
         let field = &self.options.text_field;
         match record {
@@ -287,7 +287,7 @@ impl fmt::Display for BadRecord {
     }
 }
 
-/// Counts the bytes that were read from a file.
+/// Counts the bytes read from a file.
 struct Counted {
     file: File,
     bytes: Rc<Cell<u64>>,

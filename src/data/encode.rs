@@ -1,6 +1,6 @@
-//! Encodes pieces of text into a file of token ids, on all cores, in the order of the text.
+//! Encodes pieces of text into a file of token ids, on all cores, in text order.
 //!
-//! The pieces of a document get the ids of the whole document, and one beginning and end. Start at [`Encoder::push`].
+//! The pieces of a document get the ids of the whole document, with one BOS and one EOS. Start at [`Encoder::push`].
 
 use rayon::prelude::*;
 
@@ -12,9 +12,9 @@ use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, Tokenizer};
 
-/// Text that is encoded at once: enough for all cores, little against the memory of any machine.
+/// Bytes of text per batch: enough for all cores, small compared with the memory of any machine.
 const BATCH_BYTES: usize = 4 << 20;
-/// Short pieces that are encoded at once, so that a batch never takes long.
+/// Maximum number of short pieces per batch, so that a batch never takes long.
 const BATCH_PIECES: usize = 1024;
 
 /// Encodes pieces of text and writes their tokens.
@@ -22,11 +22,11 @@ pub(crate) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     joiner: Joiner<'a>,
     writer: TokenWriter,
-    /// Over all ids, 32 bits each.
+    /// Hash of all ids, 32 bits each.
     hasher: &'a mut blake3::Hasher,
     batch: Vec<Piece>,
     batch_bytes: usize,
-    /// Tokens after which no more are written.
+    /// Maximum number of tokens to write.
     limit: u64,
     documents: Documents,
 }
@@ -41,14 +41,14 @@ struct Documents {
     hasher: blake3::Hasher,
 }
 
-/// What was encoded into a file.
+/// Result of encoding into a file.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     /// The file.
     pub(crate) stream: StreamOutline,
     /// What the tokenizer lost.
     pub(crate) losses: Losses,
-    /// Cuts where the ids may be others than those of the whole document.
+    /// Cuts where the ids may differ from those of the whole document.
     pub(crate) hard_cuts: u64,
     /// The documents of the text, in order.
     pub(crate) documents: Vec<DocumentEntry>,
@@ -89,14 +89,14 @@ impl<'a> Encoder<'a> {
         Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX, documents: Documents::default() }
     }
 
-    /// Writes `tokens` and not one more.
+    /// Writes at most `tokens` tokens.
     pub(crate) fn with_limit(mut self, tokens: u64) -> Self {
         self.limit = tokens;
         self.writer.expected_bytes = tokens * self.width().bytes();
         self
     }
 
-    /// Takes a piece; returns whether this filled a batch, which is then written.
+    /// Takes a piece; returns whether this completed a batch, which is then written.
     pub(crate) fn push(&mut self, piece: Piece) -> Result<bool, DataError> {
         self.batch_bytes += piece.text.len();
         self.batch.push(piece);
@@ -112,12 +112,12 @@ impl<'a> Encoder<'a> {
         self.writer.tokens()
     }
 
-    /// Records which share of the text was read, to estimate the size of the complete file.
+    /// Records the share of the text read so far, to estimate the size of the complete file.
     pub(crate) fn set_share_read(&mut self, share: f64) {
         self.writer.expected_bytes = (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
     }
 
-    /// Writes the rest, syncs everything to disk, and returns what was encoded.
+    /// Writes the rest, syncs everything to disk, and returns the result.
     pub(crate) fn finish(mut self) -> Result<Encoded, DataError> {
         self.flush()?;
         let Joiner { losses, hard_cuts, .. } = self.joiner;

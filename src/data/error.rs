@@ -1,4 +1,4 @@
-//! Why text cannot become tokens.
+//! Why text cannot be turned into tokens.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use crate::data::BadRecord;
 
-/// Why text cannot become tokens; the variants carry the facts, [`DataError::hint`] suggests a fix.
+/// Why text cannot be turned into tokens; the variants carry the facts, [`DataError::hint`] suggests a fix.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// A file, folder or pattern of the configuration leads to no text.
-    #[error("{} matches no text file{}", .pattern.display(), in_brackets(.passed_over))]
+    /// A file, folder or pattern of the configuration contains no text.
+    #[error("{}: {}{}", .pattern.display(), nothing_found(.pattern, .passed_over), in_brackets(.passed_over))]
     NothingMatches {
         /// Pattern as written.
         pattern: PathBuf,
@@ -31,16 +31,16 @@ pub enum DataError {
     NotRegularFile {
         /// Path with links resolved.
         path: PathBuf,
-        /// What it is instead, like `"a pipe"`.
+        /// What it is instead, e.g. `"a pipe"`.
         what: &'static str,
     },
-    /// A file without a single byte.
+    /// An empty file.
     #[error("{} is empty", .path.display())]
     EmptyFile {
         /// Path of the file.
         path: PathBuf,
     },
-    /// A file that holds something other than UTF-8 text.
+    /// A file that is not UTF-8 text.
     #[error("{} {}", .path.display(), fault_in_words(*.fault, *.offset))]
     NotText {
         /// Path of the file.
@@ -56,7 +56,7 @@ pub enum DataError {
         /// Path of the file; its extension determines the format.
         path: PathBuf,
     },
-    /// A `.json` file breaks off or is malformed outside its records.
+    /// A `.json` file is truncated or malformed outside its records.
     #[error("{}:{line}:{column} is not valid JSON: {reason}", .path.display())]
     BrokenJson {
         /// Path of the file.
@@ -68,41 +68,41 @@ pub enum DataError {
         /// Message of the parser.
         reason: String,
     },
-    /// More broken records than allowed.
-    #[error("{bad} of {records} records cannot be used, more than data.max_bad_records = {limit} allows; the first is {first}")]
+    /// More unusable records than allowed.
+    #[error("{bad} of {records} records cannot be used, more than data.max_bad_records = {limit} allows; first: {first}")]
     TooManyBadRecords {
-        /// Broken records.
+        /// Unusable records.
         bad: u64,
         /// Records read.
         records: u64,
-        /// The share that is allowed.
+        /// Maximum share.
         limit: f64,
-        /// The first broken one.
+        /// The first unusable record.
         first: BadRecord,
     },
     /// The tokenizer has no tokens for too much of the text.
-    #[error("{what}: {:.1} % is more than data.max_lost_text = {limit} allows", 100.0 * .share)]
+    #[error("{what}: {:.1} % exceeds data.max_lost_text = {limit}", 100.0 * .share)]
     TextLost {
-        /// What was lost, in words.
+        /// What was lost, as text.
         what: String,
         /// Its share.
         share: f64,
-        /// The share that is allowed.
+        /// Maximum share.
         limit: f64,
     },
-    /// A file changed while it was read.
+    /// A file changed while it was being read.
     #[error("{} changed while it was being read", .path.display())]
     FileChanged {
         /// Path of the file.
         path: PathBuf,
     },
-    /// A file is trained on and evaluated on.
+    /// A file is both training and validation text.
     #[error("{} is both training and validation text", .path.display())]
     SharedFile {
         /// Path with links resolved.
         path: PathBuf,
     },
-    /// The text is shorter than what has to be cut from it.
+    /// The text is too short.
     #[error("the {part} text has {tokens} tokens, but at least {needed} are needed (a block has {block_tokens})")]
     TooLittleText {
         /// `"whole"`, `"training"` or `"validation"`.
@@ -114,7 +114,7 @@ pub enum DataError {
         /// Tokens of a block.
         block_tokens: u64,
     },
-    /// The files are so small that they cannot hold enough tokens; known without reading them.
+    /// The files are too small to contain enough tokens; detected without reading them.
     #[error("the {part} text has at most {at_most} tokens, but at least {needed} are needed (a block has {block_tokens})")]
     FilesTooSmall {
         /// `"whole"`, `"training"` or `"validation"`.
@@ -126,13 +126,13 @@ pub enum DataError {
         /// Tokens of a block.
         block_tokens: u64,
     },
-    /// There is no file where the tokenizer should be.
+    /// The tokenizer file does not exist.
     #[error("tokenizer file {} does not exist", .path.display())]
     NoTokenizerFile {
         /// Absolute path.
         path: PathBuf,
     },
-    /// The tokenizer does not load.
+    /// The tokenizer cannot be loaded.
     #[error("tokenizer {choice:?} cannot be used: {reason}")]
     BadTokenizer {
         /// Value of `data.tokenizer`.
@@ -145,7 +145,7 @@ pub enum DataError {
     NoSpecialToken {
         /// Value of `data.tokenizer`.
         choice: String,
-        /// Missing token, like `"begin-of-text"`.
+        /// Missing token: `"BOS"` or `"EOS"`.
         token: &'static str,
         /// Key that requires it.
         key: &'static str,
@@ -166,12 +166,12 @@ pub enum DataError {
         /// Bytes that are free.
         free: u64,
     },
-    /// The disk was full while tokens were written.
+    /// The disk became full while tokens were written.
     #[error("no space left for {}, which needs about {}", .path.display(), bytes_in_words(*.needed))]
     DiskFull {
-        /// What was being written.
+        /// File that was being written.
         path: PathBuf,
-        /// Its size when complete, estimated.
+        /// Estimated size of the complete file.
         needed: u64,
     },
     /// The operating system refuses to write.
@@ -188,23 +188,23 @@ pub enum DataError {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The vocabulary is smaller than what every byte-level tokenizer needs.
+    /// The vocabulary is smaller than the minimum of a byte-level tokenizer.
     #[error("a vocabulary of {vocab_size} tokens is too small: single bytes and special tokens already take {minimum}")]
     VocabularyTooSmall {
         /// Requested size.
         vocab_size: usize,
-        /// The smallest size.
+        /// Minimum size.
         minimum: usize,
     },
     /// The tokenizer trainer counts in 32 bits.
-    #[error("the files hold {}, but a tokenizer can be trained on at most {}", bytes_in_words(*.bytes), bytes_in_words(*.limit))]
+    #[error("the files have {}, but a tokenizer can be trained on at most {}", bytes_in_words(*.bytes), bytes_in_words(*.limit))]
     TooMuchText {
         /// Bytes found.
         bytes: u64,
         /// Bytes allowed.
         limit: u64,
     },
-    /// A file of prepared tokens does not hold what was written.
+    /// A file of prepared tokens is damaged.
     #[error("prepared tokens {}: {problem}", .path.display())]
     DamagedTokens {
         /// Path of the file.
@@ -217,7 +217,7 @@ pub enum DataError {
     Interrupted,
 }
 
-/// What makes a file something other than text.
+/// Why a file is not text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TextFault {
     /// A zero byte, which text does not contain.
@@ -226,10 +226,10 @@ pub enum TextFault {
     /// A sequence of bytes that is not valid UTF-8.
     #[error("bytes that are not UTF-8")]
     NotUtf8,
-    /// Text in another encoding, known by its byte order mark or its zeros.
+    /// Text in another encoding, detected by its byte order mark or its zero bytes.
     #[error("UTF-16")]
     Utf16,
-    /// Text in another encoding, known by its byte order mark.
+    /// Text in another encoding, detected by its byte order mark.
     #[error("UTF-32")]
     Utf32,
 }
@@ -245,21 +245,21 @@ impl DataError {
             Self::NothingMatches { .. } => {
                 "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **".into()
             }
-            Self::NotRegularFile { .. } => "copy its text into a file, and name that in data.files".into(),
+            Self::NotRegularFile { .. } => "copy its text into a file and name that file in data.files".into(),
             Self::Unreadable { path, .. } => format!("try: ls -l {}", quoted(path)),
-            Self::EmptyFile { .. } => "name a file that has text".into(),
-            Self::NotText { fault: TextFault::Nul, .. } => "remove it from data.files, which takes only text".into(),
+            Self::EmptyFile { .. } => "name a file that contains text".into(),
+            Self::NotText { fault: TextFault::Nul, .. } => "remove it from data.files, which accepts only text".into(),
             Self::NotText { path, fault, .. } => conversion(path, *fault),
             Self::UnsupportedFormat { path } => unsupported_hint(path),
             Self::BrokenJson { .. } => "a .json file holds one array, or one object per line".into(),
             Self::TooManyBadRecords { .. } => "repair the file, check data.text_field, or raise data.max_bad_records".into(),
             Self::TextLost { .. } => "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text".into(),
-            Self::FileChanged { .. } => "wait until nothing writes to it, then start again".into(),
-            Self::SharedFile { .. } => "leave it out of data.files, or use data.validation_share instead of data.validation_files".into(),
+            Self::FileChanged { .. } => "wait until it is no longer being written, then start again".into(),
+            Self::SharedFile { .. } => "remove it from data.files, or use data.validation_share instead of data.validation_files".into(),
             Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
             Self::NoTokenizerFile { .. } | Self::BadTokenizer { .. } => "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json".into(),
             Self::NoSpecialToken { key, .. } => format!("set {key} = false, or choose another data.tokenizer"),
-            Self::Encode { .. } => "try data.tokenizer = \"bytes\", which takes any text".into(),
+            Self::Encode { .. } => "try data.tokenizer = \"bytes\", which accepts any text".into(),
             Self::NoRoom { .. } => "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir".into(),
             Self::DiskFull { path, .. } => format!("free some space, then start again: df -h {}", quoted(path.parent().unwrap_or(path))),
             Self::Unwritable { path, .. } => format!("check the permissions: ls -ld {}", quoted(path.parent().unwrap_or(path))),
@@ -267,13 +267,13 @@ impl DataError {
             Self::VocabularyTooSmall { minimum, .. } => format!("use --vocab-size {} or more", minimum.max(&1024)),
             Self::TooMuchText { .. } => "name fewer files; a sample of the text is enough to train a tokenizer".into(),
             Self::DamagedTokens { path, .. } => {
-                format!("check the disk, then remove the tokens, which prepares them again: rm -r {}", quoted(path.parent().unwrap_or(path)))
+                format!("check the disk, then remove the tokens so that they are prepared again: rm -r {}", quoted(path.parent().unwrap_or(path)))
             }
             Self::Interrupted => "run the same command again".into(),
         }
     }
 
-    /// Whether the user has to change the request, as opposed to a failure of the disk or the system.
+    /// Whether the user must change the request, as opposed to a failure of the disk or the system.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         match self {
@@ -283,7 +283,7 @@ impl DataError {
         }
     }
 
-    /// Classifies an error of writing `path`, whose complete size is about `needed` bytes.
+    /// Classifies an error from writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.to_owned(), needed },
@@ -291,7 +291,7 @@ impl DataError {
         }
     }
 
-    /// Wraps an error of reading `path`.
+    /// Wraps an error from reading `path`.
     pub(crate) fn reading(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
     }
@@ -304,7 +304,7 @@ fn fault_in_words(fault: TextFault, offset: u64) -> String {
     }
 }
 
-/// How to turn a file into UTF-8, under a name that is read.
+/// How to convert a file to UTF-8, under a name with a text extension.
 fn conversion(path: &Path, fault: TextFault) -> String {
     let encoding = match fault {
         TextFault::Utf16 => "UTF-16",
@@ -313,6 +313,12 @@ fn conversion(path: &Path, fault: TextFault) -> String {
     };
     let ending = path.extension().map_or_else(|| "txt".into(), |ending| ending.to_string_lossy().into_owned());
     format!("convert it: iconv -f {encoding} -t UTF-8 {} > {}", quoted(path), quoted(&path.with_extension(format!("utf8.{ending}"))))
+}
+
+/// What is wrong with a pattern that leads to no text.
+fn nothing_found(pattern: &Path, passed_over: &[String]) -> &'static str {
+    let names_a_file = passed_over.is_empty() && pattern.extension().is_some() && !pattern.to_string_lossy().contains(['*', '?']);
+    if names_a_file { "no such file" } else { "no text files found" }
 }
 
 fn in_brackets(notes: &[String]) -> String {
@@ -325,7 +331,7 @@ fn unsupported_hint(path: &Path) -> String {
         Some("zst") => format!("this version reads text and JSON lines; unpack it: zstd -d {} -o {}", quoted(path), quoted(&unpacked)),
         Some("gz") => format!("this version reads text and JSON lines; unpack it: gunzip -k {}", quoted(path)),
         Some("parquet") => "this version reads text and JSON lines; convert it to .jsonl first".into(),
-        _ => "file names must end in .txt, .md, .jsonl, .ndjson or .json; rename the file if it is in one of these formats".into(),
+        _ => "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson or .json".into(),
     }
 }
 
@@ -341,7 +347,7 @@ pub(crate) fn bytes_in_words(bytes: u64) -> String {
     format!("{value:.digits$} {}", units[unit])
 }
 
-/// Quotes a path for a shell if it needs it.
+/// Quotes a path for a shell if necessary.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,:@".contains(c);

@@ -1,23 +1,23 @@
-//! How many tokens a text has, estimated from its first bytes: for plans that are made before the text is prepared.
+//! Estimates the number of tokens of a text from its first bytes, for plans that are made before the text is prepared.
 //!
 //! Writes nothing. Start at [`estimate_train_tokens`].
 
 use crate::config::{DataConfig, TextSource, ValidationSource};
 use crate::data::{self, DataError, DocumentOptions, DocumentReader, SourceFile, TextRules, Tokenizer, find_files};
 
-/// Files that are looked into, spread over the list.
+/// Maximum number of files to read, spread over the list.
 const MOST_FILES: usize = 4;
-/// Bytes that are read of each.
+/// Bytes to read from each file.
 const MOST_BYTES: u64 = 512 << 10;
 
-/// Some bytes of the text and the tokens in them.
+/// A sample of the text and its number of tokens.
 #[derive(Debug, Clone, Copy, Default)]
 struct Piece {
     bytes: u64,
     tokens: u64,
 }
 
-/// About how many training tokens the text files of `config` have; `None` for generated text, and where nothing could be read.
+/// Estimated number of training tokens in the text files of `config`; `None` for generated text, or if nothing could be read.
 ///
 /// # Errors
 /// When a file is missing or cannot be read as text.
@@ -38,13 +38,13 @@ pub fn estimate_train_tokens(config: &DataConfig, tokenizer: &Tokenizer) -> Resu
     Ok((sample.bytes > 0).then_some((tokens * training_share) as u64))
 }
 
-/// At most [`MOST_FILES`] of `files`, at equal distances.
+/// At most [`MOST_FILES`] of `files`, evenly spaced.
 fn spread(files: &[SourceFile]) -> impl Iterator<Item = &SourceFile> {
     let count = files.len().min(MOST_FILES);
     (0..count).map(move |idx| &files[idx * files.len() / count])
 }
 
-/// The first bytes of `file`, or all of them if they are few.
+/// The first bytes of `file`, or all of them if it is small.
 fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Result<Piece, DataError> {
     let special_tokens = u64::from(config.add_bos) + u64::from(config.add_eos);
     let mut reader = DocumentReader::new(DocumentOptions {
@@ -56,7 +56,7 @@ fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Re
     });
     let (mut read, mut tokens, mut whole) = (0, 0, Piece::default());
     let mut count = |part: data::Piece, bytes: u64| {
-        // Files are read in large buffers: only where one ends are bytes and tokens known of the same text.
+        // Files are read in large buffers: bytes and tokens refer to the same text only at the end of a buffer.
         if bytes > read {
             whole = Piece { bytes: read, tokens };
             read = bytes;

@@ -1,6 +1,6 @@
 //! Finds the text files that a configuration names.
 //!
-//! Knows paths, folders and patterns; never what is inside a file beyond its first 64 KiB. Start at [`find_files`].
+//! Looks at paths, folders and patterns, and at the first 64 KiB of a file. Start at [`find_files`].
 
 use std::collections::HashSet;
 use std::fs::{self, File, FileType};
@@ -13,10 +13,10 @@ use crate::data::passed_over::{Reason, is_tokenizer_file, reason_by_name, shown_
 use crate::data::text::utf_16;
 use crate::data::{DataError, PassedOver, TextFault, TextRules};
 
-/// Bytes that are read to judge a file.
+/// Bytes that are read to check a file.
 const HEAD_BYTES: u64 = 1 << 16;
 
-/// How a file holds its documents.
+/// How a file stores its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
     /// The whole file is one document.
@@ -36,24 +36,24 @@ pub struct SourceFile {
     pub format: TextFormat,
     /// Size in bytes.
     pub bytes: u64,
-    /// When it was last changed, in nanoseconds since 1970.
+    /// Modification time, in nanoseconds since 1970.
     pub modified_nanos: u128,
-    /// When its content, name or rights were last changed, in nanoseconds since 1970; unlike the other time, no program can set it.
+    /// Time of the last change of content, name or permissions (ctime), in nanoseconds since 1970; programs cannot set it.
     pub changed_nanos: i128,
 }
 
-/// Text files, and the files beside them that are not read.
+/// Text files, and other files that are not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct FoundFiles {
     /// Text files, each once.
     pub files: Vec<SourceFile>,
-    /// Files of folders and patterns that are no text.
+    /// Files of folders and patterns that are not text.
     pub passed_over: PassedOver,
 }
 
 /// Finds the files that match `patterns`, each once, sorted within a pattern.
 ///
-/// A pattern is a file, a folder (searched for text files, hidden ones left out), or a path with `*`, `?` and `**`.
+/// A pattern is a file, a folder (searched for text files that are not hidden), or a path with `*`, `?` and `**`.
 ///
 /// # Errors
 /// When a pattern matches nothing, or a file in an unsupported format.
@@ -61,7 +61,7 @@ pub fn find_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
     find_text(patterns, TextRules::Current).map(|found| found.files)
 }
 
-/// The same by `rules`, with what was passed over.
+/// The same under `rules`, with the files that were passed over.
 ///
 /// # Errors
 /// As [`find_files`].
@@ -95,7 +95,7 @@ impl TextFormat {
         }
     }
 
-    /// The same by the first rules, which knew fewer names.
+    /// The same under the first rules, which accepted fewer extensions.
     fn of_first_rules(path: &Path) -> Option<Self> {
         Self::of(path).filter(|_| path.extension().is_none_or(|ending| !["ndjson", "jsonlines"].iter().any(|new| ending.eq_ignore_ascii_case(new))))
     }
@@ -118,8 +118,8 @@ impl SourceFile {
     /// Checks the start of the file.
     ///
     /// # Errors
-    /// When it cannot be read, is empty, or does not begin with text. Bytes that break a record of JSON are left to the reader, which
-    /// treats them alike everywhere in the file.
+    /// When it cannot be read, is empty, or does not begin with text. Invalid bytes inside JSON records are left to the reader,
+    /// which treats them alike everywhere in the file.
     pub(crate) fn check(&self, rules: TextRules) -> Result<(), DataError> {
         let head = self.head()?;
         if head.is_empty() {
@@ -147,7 +147,7 @@ impl SourceFile {
         Ok(head)
     }
 
-    /// Whether size and time of change are still the same.
+    /// Whether size and modification time are unchanged.
     pub(crate) fn check_unchanged(&self) -> Result<(), DataError> {
         if Self::new(&self.path)? == *self { Ok(()) } else { Err(DataError::FileChanged { path: self.path.clone() }) }
     }
@@ -164,13 +164,13 @@ fn other_than_a_file(kind: FileType) -> Option<&'static str> {
     table.into_iter().find(|(is, _)| *is).map(|(_, what)| what)
 }
 
-/// Whether bytes are anything but text with a fault: more than one in a hundred is zero.
+/// Whether the bytes are binary rather than text with a fault: more than one in a hundred is zero.
 fn is_binary(head: &[u8]) -> bool {
     let zeros: usize = head.iter().map(|byte| usize::from(*byte == 0)).sum();
     zeros > 8 && zeros * 100 > head.len()
 }
 
-/// What a pattern leads to.
+/// The files that a pattern matches.
 #[derive(Default)]
 struct Matches {
     paths: Vec<PathBuf>,
@@ -178,7 +178,7 @@ struct Matches {
 }
 
 impl Matches {
-    /// Takes a file that the pattern does not spell out, unless it is no text.
+    /// Adds a file that the pattern does not name explicitly, unless it is not text.
     fn take(&mut self, path: PathBuf) {
         match reason_against(&path) {
             Some(reason) => self.passed_over.add(&path, reason),
@@ -187,7 +187,8 @@ impl Matches {
     }
 }
 
-/// Why a file that is not named is no text, if so. A compressed text would be missed: that it is not supported is an error later.
+/// Why a file that is not named explicitly is not text, if so. Compressed text is not skipped silently: it is an unsupported
+/// format and an error later.
 fn reason_against(path: &Path) -> Option<Reason> {
     let format = TextFormat::of(path);
     if format.is_none() && !is_packed_text(path) {
@@ -208,7 +209,7 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
         Err(_) if has_wildcard(pattern) => {
             match rules {
                 TextRules::First => found.paths = expand(pattern),
-                // A pattern asks for the endings that it names, so that another one is an error as for a file.
+                // A pattern with an extension asks for those files: an unsupported one is an error, as for a named file.
                 TextRules::Second | TextRules::Current => expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
                     Some(Reason::Ending(_)) | None => found.paths.push(path),
                     Some(reason) => found.passed_over.add(&path, reason),
@@ -239,7 +240,7 @@ fn is_packed_text(path: &Path) -> bool {
 /// Calls `visit` with every file below `folder` that is not hidden.
 fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, visit: &mut dyn FnMut(&Path)) -> Result<(), DataError> {
     let unreadable = |error| DataError::reading(folder, error);
-    // Links may lead in circles.
+    // Links may form cycles.
     if !seen.insert(fs::canonicalize(folder).map_err(unreadable)?) {
         return Ok(());
     }
@@ -265,7 +266,7 @@ fn has_wildcard(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b'*' | b'?'))
 }
 
-/// Expands the wildcards of `pattern`; folders that cannot be read hold nothing.
+/// Expands the wildcards of `pattern`; skips folders that cannot be read.
 fn expand(pattern: &Path) -> Vec<PathBuf> {
     let mut candidates = vec![PathBuf::new()];
     let components: Vec<Component<'_>> = pattern.components().collect();
@@ -279,7 +280,7 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
             _ => candidates.into_iter().map(|folder| folder.join(component)).collect(),
         };
     }
-    // What is neither a file nor a folder is named by an error later, not silently left out.
+    // Pipes and the like are reported by an error later, not silently skipped.
     candidates.into_iter().filter(|path| path.exists() && !path.is_dir()).collect()
 }
 
@@ -306,7 +307,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     folders_below(folder).iter().flat_map(|folder| children(folder, b"*")).filter(|path| path.is_file()).collect()
 }
 
-/// Whether `name` fits a `pattern` of `*` (anything) and `?` (one character).
+/// Whether `name` matches a `pattern` of `*` (anything) and `?` (one character).
 fn wildcard_matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     // Where to retry if the text after the last star does not match: one byte further.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::random::{GOLDEN, mix};
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::{DataError, TokenStream};
+use crate::disk::Disk;
 
 /// A document longer than one in so many of the wanted tokens is cut into passages.
 const MIN_DOCUMENTS: u64 = 4;
@@ -131,8 +132,8 @@ impl HeldOut {
 }
 
 /// Writes the table of `documents` to `path`.
-pub(crate) fn write_table(path: &Path, documents: &[DocumentEntry]) -> Result<StreamOutline, DataError> {
-    let mut writer = TokenWriter::create(path, TokenWidth::U32)?;
+pub(crate) fn write_table(disk: &Disk, path: &Path, documents: &[DocumentEntry]) -> Result<StreamOutline, DataError> {
+    let mut writer = TokenWriter::create(disk, path, TokenWidth::U32)?;
     for documents in documents.chunks(1 << 16) {
         let halves = |number: u64| [number as u32, (number >> 32) as u32];
         let numbers: Vec<u32> = documents.iter().flat_map(|document| [halves(document.tokens), halves(document.hash)]).flatten().collect();
@@ -236,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("documents");
         let documents = [DocumentEntry { tokens: 1 << 40, hash: u64::MAX - 5 }, DocumentEntry { tokens: 3, hash: 1 << 33 }];
-        let outline = write_table(&path, &documents).unwrap();
+        let outline = write_table(&Disk::default(), &path, &documents).unwrap();
         let table = TokenStream::open(&path, &outline, 1 << 32).unwrap().unwrap();
         assert_eq!(read_table(&table, (1 << 40) + 3).unwrap(), documents);
         assert!(matches!(read_table(&table, 7), Err(DataError::DamagedTokens { .. })));

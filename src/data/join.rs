@@ -1,10 +1,10 @@
 //! Joins the ids of overlapping pieces to the ids of the whole document.
 //!
-//! A tokenizer gives a piece other ids than the whole only near the piece's ends: a word is cut, or a space is put in front. So two
-//! pieces share some text (the window) that is also encoded alone. Where the piece before, the window and the piece after agree on a
-//! run of ids, the ids before its middle are taken from the one and those after it from the other. For merges of pairs this is exact:
-//! a sequence of tokens is the encoding of its text if and only if every two neighbours are (they are all neighbours in one of the
-//! pieces). Pieces that agree nowhere are encoded as one text. Start at [`Joiner::push`].
+//! A piece gets different ids from the whole only near its ends, where a word is cut or a space is added. So two neighboring
+//! pieces share some text (the window), which is also encoded alone. Where the first piece, the window and the second piece
+//! agree on a run of ids, the ids before its middle are taken from the first piece and those after it from the second. For BPE
+//! merges this is exact: a sequence of tokens is the encoding of its text if and only if every two adjacent tokens are (and
+//! each pair is adjacent in one of the pieces). Pieces that agree nowhere are encoded as one text. Start at [`Joiner::push`].
 
 use std::collections::HashSet;
 
@@ -15,11 +15,11 @@ use crate::data::{DataError, Tokenizer};
 
 /// Bytes that two pieces share on each side of a cut: some tens of tokens.
 pub(crate) const REACH: usize = 256;
-/// Ids that must agree on each side of the place where two pieces are joined.
+/// Ids that must agree on each side of the seam.
 const MARGIN: usize = 8;
-/// Different ids that must be among those that agree: in a run of one letter, ids agree that belong to different places.
+/// Minimum number of distinct ids among those that agree: in a run of one letter, ids agree at different positions.
 const MIN_DIFFERENT: usize = 4;
-/// Text that is encoded at once where pieces do not agree; beyond it, the text is cut all the same and this is counted.
+/// Maximum text encoded at once where pieces do not agree; beyond it, the text is cut anyway, and the cut is counted.
 const MAX_JOINED_BYTES: usize = 4 << 20;
 
 /// A piece with its ids.
@@ -27,7 +27,7 @@ const MAX_JOINED_BYTES: usize = 4 << 20;
 pub(crate) struct EncodedPiece {
     piece: Piece,
     ids: Vec<u32>,
-    /// Ids of the text that it shares with the piece before.
+    /// Ids of the text that it shares with the previous piece.
     window: Vec<u32>,
 }
 
@@ -37,45 +37,45 @@ impl EncodedPiece {
         Ok(Self { ids: tokenizer.encode(&piece.text)?, piece, window })
     }
 
-    /// Text that the piece before does not have.
+    /// Text that is not part of the previous piece.
     pub(crate) fn own_text(&self) -> &str {
         &self.piece.text[self.piece.overlap..]
     }
 }
 
-/// Turns pieces into the ids of documents, in order.
+/// Joins pieces into the ids of documents, in order.
 #[derive(Debug)]
 pub(crate) struct Joiner<'a> {
     tokenizer: &'a Tokenizer,
     special_tokens: SpecialTokens,
     pending: Option<Pending>,
-    /// Ids that nothing can change any more.
+    /// Ids that are final.
     ready: Vec<u32>,
     /// Where documents end among them.
     ends: Vec<usize>,
     /// What the tokenizer lost.
     pub(crate) losses: Losses,
-    /// Cuts where the ids may be others than those of the whole document.
+    /// Cuts where the ids may differ from those of the whole document.
     pub(crate) hard_cuts: u64,
 }
 
-/// The end of a document as far as it was read.
+/// The end of a document as read so far.
 #[derive(Debug)]
 struct Pending {
     text: String,
     ids: Vec<u32>,
-    /// Ids at the start that the piece before gave already.
+    /// Ids at the start that the previous piece already produced.
     skip: usize,
-    /// Bytes of text that are encoded at once; `None` while the ids are those of the text.
+    /// Bytes of text to be encoded at once; `None` while the ids are those of the text.
     target: Option<usize>,
 }
 
 /// Where two pieces are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seam {
-    /// Ids of the first that are kept.
+    /// Number of ids kept from the first piece.
     keep: usize,
-    /// Ids of the second that the first gave already.
+    /// Number of ids of the second piece that the first already produced.
     skip: usize,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Joiner<'a> {
         Ok(())
     }
 
-    /// Takes out what is ready.
+    /// Returns the ids that are final.
     pub(crate) fn take_ready(&mut self) -> Vec<u32> {
         self.take_ready_documents().0
     }
@@ -125,14 +125,14 @@ impl<'a> Joiner<'a> {
             if before.text.len() >= MAX_JOINED_BYTES {
                 return self.cut(&before, &next);
             }
-            // Twice as much each time, so that a text without a seam is encoded about twice in all.
+            // Doubles each time, so that a text without a seam is encoded about twice in all.
             before.target = Some((2 * before.text.len()).min(MAX_JOINED_BYTES));
         }
         before.text.push_str(next.own_text());
         if before.target.is_some_and(|target| before.text.len() >= target) { self.settle(before) } else { Ok(before) }
     }
 
-    /// Encodes what was only collected.
+    /// Encodes the collected text.
     fn settle(&mut self, pending: Pending) -> Result<Pending, DataError> {
         if pending.target.is_none() {
             return Ok(pending);
@@ -159,7 +159,7 @@ impl<'a> Joiner<'a> {
     }
 }
 
-/// Where `before`, which ends with the window, and `after`, which begins with it, agree with the `window` and so with one another.
+/// The position where `before`, which ends with the window, and `after`, which begins with it, both agree with the `window`.
 fn find_seam(before: &[u32], window: &[u32], after: &[u32]) -> Option<Seam> {
     let at_end = before.iter().rev().zip(window.iter().rev()).take_while(|(own, shared)| own == shared).count();
     let at_start = after.iter().zip(window).take_while(|(own, shared)| own == shared).count();

@@ -5,20 +5,20 @@ use crate::data::{BlockOrder, DataError, TokenStream};
 /// A stream together with the order in which it is read.
 #[derive(Debug, Clone)]
 pub struct Loader {
-    /// Token stream that is read.
+    /// Token stream to read.
     pub stream: TokenStream,
     /// Order of its blocks.
     pub order: BlockOrder,
 }
 
 impl Loader {
-    /// Pairs a stream with the order of its blocks.
+    /// Combines a stream with the order of its blocks.
     #[must_use]
     pub fn new(stream: TokenStream, order: BlockOrder) -> Self {
         Self { stream, order }
     }
 
-    /// Fills `out` with the sequence that the run reads after `position_tokens` others.
+    /// Fills `out` with the sequence at position `position_tokens` of the run.
     ///
     /// # Errors
     /// As [`TokenStream::read`].

@@ -1,6 +1,6 @@
-//! What a tokenizer loses of a text: characters that it has no token for, and control tokens that the text spells out.
+//! What a tokenizer loses of a text: characters without a token, unknown tokens, and control tokens that the text spells out.
 //!
-//! Start at [`Losses`], the counts; [`LossTable`] is what a tokenizer can lose at all.
+//! [`Losses`] counts; [`LossTable`] lists what a tokenizer can lose.
 
 use std::collections::HashSet;
 
@@ -9,24 +9,24 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::tokenizer::Model;
 use tokenizers::{ModelWrapper, OffsetReferential, OffsetType, PreTokenizer, Tokenizer as HuggingFace};
 
-/// Characters that are named as examples.
+/// Number of characters named as examples.
 const NUM_EXAMPLES: usize = 5;
 
 /// What a tokenizer can lose.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LossTable {
-    /// Per id: what it stands for.
+    /// Role of each id.
     kinds: Vec<Kind>,
-    /// Characters that it has tokens for; `None` if it drops none.
+    /// Characters that have tokens; `None` if the tokenizer drops none.
     known: Option<HashSet<char>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
-    /// Stands for text that the tokenizer does not know.
+    /// Unknown token.
     Unknown,
-    /// Begins or ends a text, or steers a model.
+    /// Control token, e.g. BOS or EOS.
     Control,
 }
 
@@ -34,26 +34,26 @@ enum Kind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Losses {
-    /// Tokens of text, without those that begin and end documents.
+    /// Tokens of text, without BOS and EOS of documents.
     pub tokens: u64,
-    /// Tokens that stand for text that the tokenizer does not know.
+    /// Unknown tokens.
     pub unknown_tokens: u64,
     /// Control tokens that the text spells out.
     pub control_tokens: u64,
-    /// Characters that were looked at, if the tokenizer can drop some.
+    /// Characters checked, if the tokenizer can drop some.
     pub characters: u64,
-    /// Characters without a token, which are in no id.
+    /// Characters dropped because they have no token.
     pub dropped_characters: u64,
-    /// The first different ones.
+    /// The first distinct dropped characters.
     pub dropped_examples: Vec<char>,
 }
 
 impl LossTable {
-    /// What `model` can lose, with `vocab_size` ids of which `unknown` stands for unknown text and `marks` begin and end texts.
+    /// What `model` can lose, with `vocab_size` ids; `unknown` is the unknown token, and `marks` are BOS and EOS.
     pub(crate) fn of(model: &HuggingFace, vocab_size: usize, unknown: Option<u32>, marks: [Option<u32>; 2]) -> Self {
         let mut kinds = vec![Kind::Text; vocab_size];
         let special = model.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special).map(|(id, _)| id);
-        // Marks that the file does not list are in the vocabulary, where no text leads to them.
+        // Marks that the file does not list are in the vocabulary, but no text is encoded to them.
         let is_added = |id: &u32| model.get_added_tokens_decoder().contains_key(id);
         for id in special.chain(marks.into_iter().flatten().filter(is_added)) {
             kinds[id as usize] = Kind::Control;
@@ -69,7 +69,7 @@ impl LossTable {
     }
 }
 
-/// The characters that have tokens, if others are dropped without a word.
+/// The characters that have tokens, if other characters are dropped silently.
 fn known_characters(bpe: &BPE, model: &HuggingFace) -> Option<HashSet<char>> {
     let has_bytes = || (0..=u8::MAX).all(|byte| bpe.token_to_id(&format!("<{byte:#04X}>")).is_some());
     if bpe.unk_token.is_some() || (bpe.byte_fallback && has_bytes()) {
@@ -84,7 +84,7 @@ fn known_characters(bpe: &BPE, model: &HuggingFace) -> Option<HashSet<char>> {
     };
     let known: HashSet<char> = model.get_vocab(false).keys().filter_map(|token| single(token)).collect();
     let all_bytes = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
-    // A byte-level tokenizer with a token for each byte has one for each text.
+    // A byte-level tokenizer with a token for every byte can encode any text.
     let is_byte_level = || {
         let mut probe = tokenizers::PreTokenizedString::from("\u{e9}");
         let split = model.get_pre_tokenizer().is_some_and(|pre_tokenizer| pre_tokenizer.pre_tokenize(&mut probe).is_ok());
@@ -141,7 +141,7 @@ impl Losses {
         other.dropped_examples.into_iter().for_each(|character| self.add_example(character));
     }
 
-    /// The largest share of the text that was lost, with the words for it.
+    /// The largest share of the text that was lost, with its description.
     #[must_use]
     pub fn worst(&self) -> (f64, String) {
         let share = |lost: u64, of: u64| if of == 0 { 0.0 } else { lost as f64 / of as f64 };
@@ -173,7 +173,7 @@ impl Losses {
     }
 
     fn unknown_note(&self) -> String {
-        format!("{} of {} tokens are the tokenizer's unknown token", self.unknown_tokens, self.tokens)
+        format!("{} of {} tokens are the unknown token", self.unknown_tokens, self.tokens)
     }
 
     fn control_note(&self) -> String {

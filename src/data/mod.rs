@@ -1,6 +1,6 @@
 //! Turns text into streams of token ids on disk, and streams into blocks in a reproducible order.
 //!
-//! Knows files, tokenizers and token ids; never tensors, models or runs. Start at [`prepare`], then [`Loader::read`].
+//! Start at [`prepare`], then [`Loader::read`].
 
 mod cache;
 mod continuation;
@@ -45,12 +45,8 @@ pub use rules::TextRules;
 pub use sample::first_tokens;
 pub use special_names::TOKENIZER_COMPANIONS;
 pub use stream::TokenStream;
-<<<<<<< HEAD
-pub use text::{text_of_bytes, without_mark};
-pub use text_bytes::text_bytes;
-=======
 pub use text::{bytes_without_mark, text_of_bytes, without_mark};
->>>>>>> h/cases
+pub use text_bytes::text_bytes;
 pub use tokenizer::Tokenizer;
 pub use train_tokenizer::{TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary};
 

@@ -1,4 +1,4 @@
-//! Tokens without meaning, for measurements that need many of them and no text.
+//! Random tokens, for measurements that need many tokens and no text.
 
 use std::io;
 use std::path::Path;
@@ -8,10 +8,10 @@ use crate::data::stream::{TokenWidth, TokenWriter};
 use crate::data::{DataError, TokenStream};
 use crate::disk::Disk;
 
-/// Ids that are drawn at once.
+/// Number of ids generated at a time.
 const PIECE: u64 = 1 << 16;
 
-/// Writes `tokens` ids below `vocab_size`, each as probable as the others, to the new file `path`, and opens it.
+/// Writes `tokens` uniformly random ids below `vocab_size` to the new file `path`, and opens it.
 ///
 /// The file is a stream: 16 bits an id if the vocabulary allows, else 32, little-endian.
 ///

@@ -1,12 +1,12 @@
 //! The order in which the blocks of a stream are read.
 //!
-//! A pure function of seed, epoch and index: any position is found in constant time, nothing is stored. Knows counts only;
-//! never files or tokens. Start at [`BlockOrder::place`].
+//! A pure function of seed, epoch and index: any position is found in constant time, nothing is stored. Start at
+//! [`BlockOrder::place`].
 
 use crate::data::random::{GOLDEN, mix};
 
-/// Rounds of the Feistel network; four make a pseudorandom permutation from good round functions (Luby and Rackoff, 1988),
-/// two more cover for the small domains here.
+/// Rounds of the Feistel network; four make a pseudorandom permutation from good round functions (Luby and Rackoff, 1988), two
+/// more compensate for the small domains here.
 const ROUNDS: u64 = 6;
 
 /// The order in which the blocks of a stream are read, epoch after epoch.
@@ -18,14 +18,14 @@ pub struct BlockOrder {
     shuffle: bool,
 }
 
-/// Where a position of the run lies in the stream.
+/// Position in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockPlace {
-    /// Whole passes over the stream before it.
+    /// Completed passes over the stream.
     pub epoch: u64,
     /// Block of the stream.
     pub block: u64,
-    /// Tokens of the block before it.
+    /// Offset in the block, in tokens.
     pub part_offset_tokens: u64,
 }
 
@@ -40,7 +40,7 @@ impl BlockOrder {
         Self { num_blocks: stream_tokens / block_tokens, block_tokens, seed, shuffle }
     }
 
-    /// Blocks that one pass over the stream reads.
+    /// Blocks per pass over the stream.
     #[must_use]
     pub fn blocks_per_epoch(&self) -> u64 {
         self.num_blocks
@@ -52,7 +52,7 @@ impl BlockOrder {
         self.block_tokens
     }
 
-    /// Where the token lies that is read after `position_tokens` others.
+    /// Location of the token at position `position_tokens` of the run.
     #[must_use]
     pub fn place(&self, position_tokens: u64) -> BlockPlace {
         let turn = position_tokens / self.block_tokens;
@@ -61,7 +61,7 @@ impl BlockOrder {
         BlockPlace { epoch, block, part_offset_tokens: position_tokens % self.block_tokens }
     }
 
-    /// Walks the cycle of a permutation of a power of four until it is back among the blocks: at most four steps on average,
+    /// Follows the cycle of a permutation of a power of four until it returns to a valid block: at most four steps on average,
     /// because the power is less than four times the number of blocks.
     fn permuted(&self, epoch: u64, index: u64) -> u64 {
         let half_bits = (u64::BITS - (self.num_blocks - 1).leading_zeros()).div_ceil(2).max(1);

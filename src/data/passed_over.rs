@@ -1,18 +1,18 @@
-//! Files of folders and patterns that are not read as text: which, why, and how that is said.
+//! Files of folders and patterns that are not read as text: which, why, and how that is reported.
 //!
-//! A file that a configuration names is always read. Start at [`reason`] and [`PassedOver`].
+//! A file that a configuration names explicitly is always read. Start at [`reason`] and [`PassedOver`].
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Names that are listed for each reason.
+/// Names listed per reason.
 const NUM_EXAMPLES: usize = 3;
 
-/// Files about the text, without their ending: `README.md` beside the texts is not one of them.
+/// Files about the text, without their extension, e.g. `README.md`.
 const ABOUT_TEXT: [&str; 12] =
     ["readme", "license", "licence", "copying", "notice", "authors", "changelog", "contributing", "code_of_conduct", "citation", "requirements", "robots"];
-/// Files of data sets, models and programs that are JSON or text, but no documents.
+/// JSON or text files of data sets, models and programs that are not documents.
 const NOT_DOCUMENTS: [&str; 14] = [
     "dataset_info.json",
     "dataset_infos.json",
@@ -37,13 +37,13 @@ const TOKENIZER_FILES: [&str; 7] =
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Its name ends in something else than the names of text files, in lower case and with the dot; empty for a name without an ending.
+    /// Its extension is not one of text files; in lower case and with the dot; empty for a name without an extension.
     Ending(String),
-    /// By its name it describes the text, or a data set, model or program.
+    /// Its name is that of a file about the text, a data set, a model or a program.
     AboutText,
     /// It belongs to a tokenizer.
     Tokenizer,
-    /// It has no bytes.
+    /// It is empty.
     Empty,
 }
 
@@ -52,9 +52,9 @@ pub enum Reason {
 pub struct PassedOverGroup {
     /// Why.
     pub reason: Reason,
-    /// How many.
+    /// Number of files.
     pub files: u64,
-    /// Names of the first of them.
+    /// The first names.
     pub examples: Vec<String>,
 }
 
@@ -62,11 +62,11 @@ pub struct PassedOverGroup {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PassedOver {
-    /// One group per reason, in the order in which they were met.
+    /// One group per reason, in order of first occurrence.
     pub groups: Vec<PassedOverGroup>,
 }
 
-/// Why a file that nobody named is not read, judged by its name; `None` for a text file.
+/// Why a file that is not named explicitly is not read, judged by its name; `None` for a text file.
 pub(crate) fn reason_by_name(path: &Path) -> Option<Reason> {
     let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let (stem, ending) = name.rsplit_once('.').map_or((name.as_str(), ""), |(stem, ending)| (stem, ending));
@@ -77,11 +77,11 @@ pub(crate) fn reason_by_name(path: &Path) -> Option<Reason> {
     (is_about || NOT_DOCUMENTS.contains(&name.as_str())).then_some(Reason::AboutText)
 }
 
-/// The ending of a name as it is shown: with two parts where the last only says how the file is packed.
+/// The extension as shown: two parts if the last one only names the compression.
 pub(crate) fn shown_ending(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let mut parts = name.rsplit('.').take(3).collect::<Vec<_>>();
-    // What is before the first dot is the name.
+    // The part before the first dot is the name.
     parts.truncate(name.matches('.').count());
     let is_packed = matches!(parts.first(), Some(&("gz" | "bz2" | "xz" | "zst" | "lz4" | "br" | "z")));
     match parts.as_slice() {
@@ -91,7 +91,7 @@ pub(crate) fn shown_ending(path: &Path) -> String {
     }
 }
 
-/// Whether the start of a file is that of a `tokenizer.json`, whatever its name.
+/// Whether the file starts like a `tokenizer.json`, whatever its name.
 pub(crate) fn is_tokenizer_file(head: &[u8]) -> bool {
     let has = |text: &str| head.windows(text.len()).any(|window| window == text.as_bytes());
     let head_is_object = head.trim_ascii_start().first() == Some(&b'{');
@@ -147,7 +147,7 @@ impl PassedOverGroup {
         let names = format!("({}{more})", self.examples.join(", "));
         let count = self.files;
         match &self.reason {
-            Reason::Ending(ending) if ending.is_empty() => format!("passed over {count} {files} whose name has no ending {names}"),
+            Reason::Ending(ending) if ending.is_empty() => format!("passed over {count} {files} without an extension {names}"),
             Reason::Ending(ending) => format!("passed over {count} {ending} {files} {names}"),
             Reason::AboutText => format!("passed over {count} {files} that describe data or programs {names}; to train on one, name it in data.files"),
             Reason::Tokenizer => format!("passed over {count} tokenizer {files} {names}"),

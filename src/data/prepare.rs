@@ -1,6 +1,6 @@
 //! From a configuration to token streams: find the files, check the cache, read, encode, store.
 //!
-//! Start at [`prepare`]; what can be refused before anything is written is in [`Inputs`].
+//! Start at [`prepare`]; [`Inputs`] checks what can be refused before anything is written.
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -22,21 +22,21 @@ use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, DocumentOptions, DocumentReader, Losses, PassedOver, ReadReport, SourceFile, TextFormat, TextRules, TokenStream, Tokenizer};
 use crate::disk::Disk;
 
-/// Prepared tokens of at most this many bytes are checked whole before the first step, which takes some seconds; the blocks of
-/// larger files when they are read for the first time.
+/// Prepared tokens of at most this many bytes are checked completely before the first step, which takes some seconds; blocks of
+/// larger files are checked when they are first read.
 const CHECKED_AT_START: u64 = 4 << 30;
 
 /// Progress callback: activity, amount done, total if known. Breaking it interrupts the work.
 pub type Watch<'a> = dyn FnMut(&str, u64, Option<u64>) -> ControlFlow<()> + 'a;
 
-/// What is to be prepared.
+/// What to prepare.
 #[derive(Debug, Clone, Copy)]
 pub struct PrepareRequest<'a> {
     /// Text, tokenizer and options.
     pub data: &'a DataConfig,
     /// Seed of a generator.
     pub seed: u64,
-    /// Training tokens that a generator makes; rounded up to whole blocks.
+    /// Number of training tokens to generate; rounded up to whole blocks.
     pub generated_tokens: u64,
     /// Tokens of a block: no stream may be shorter.
     pub block_tokens: u64,
@@ -95,11 +95,11 @@ pub struct PrepareReport {
     pub split_documents: u64,
     /// Bytes of text in all documents.
     pub text_bytes: u64,
-    /// JSON records, good and bad.
+    /// JSON records, usable or not.
     pub records: u64,
-    /// Records that were skipped because they are broken.
+    /// Records that were skipped because they are unusable.
     pub bad_records: u64,
-    /// The first of them, and what is wrong with it.
+    /// The first of them, and why it is unusable.
     pub first_bad_record: Option<String>,
     /// Records that were skipped because their text is empty.
     pub empty_records: u64,
@@ -109,7 +109,7 @@ pub struct PrepareReport {
     /// What the tokenizer lost.
     #[serde(default)]
     pub losses: Losses,
-    /// Cuts of long documents where the ids may be others than those of the whole document.
+    /// Cuts of long documents where the ids may differ from those of the whole document.
     #[serde(default)]
     pub hard_cuts: u64,
     /// What was passed over, skipped or changed, one sentence each.
@@ -158,18 +158,18 @@ pub fn prepare_on(disk: &Disk, request: &PrepareRequest<'_>, watch: &mut Watch<'
     Ok(Prepared { train, validation, fingerprint, tokenizer, entropy_rate, report, is_reused, text_has_changed, rules, held_out })
 }
 
-/// Where prepared tokens come from.
+/// Origin of prepared tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// From the text, just now.
+    /// Prepared from the text just now.
     New,
-    /// From the text as it is, prepared before.
+    /// Found in the cache, for the text as it is.
     Cache,
-    /// From the text as it was when the run began.
+    /// Found in the cache, for the text as it was when the run began.
     OlderText,
 }
 
-/// What a configuration names, found and opened, before any text is read in full.
+/// The files of a configuration, found and opened, before any text is read completely.
 #[derive(Debug)]
 pub struct Inputs<'a> {
     config: &'a DataConfig,
@@ -213,7 +213,7 @@ impl<'a> Inputs<'a> {
         Self::find_by(config, TextRules::Current)
     }
 
-    /// As [`Self::find`], by the rules of a run that exists.
+    /// As [`Self::find`], under the rules of an existing run.
     ///
     /// # Errors
     /// As [`Self::find`].
@@ -278,7 +278,7 @@ impl<'a> Inputs<'a> {
         Ok((needed > free).then(warning))
     }
 
-    /// Refuses files that are too small to hold what training and validation need.
+    /// Refuses files that are too small for training and validation.
     fn check_lengths(&self, block_tokens: u64) -> Result<(), DataError> {
         let Some(train_files) = &self.train_files else { return Ok(()) };
         let parts = match &self.validation_files {
@@ -293,17 +293,17 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
-    /// An upper bound of the tokens in `files`, if their sizes give one.
+    /// An upper bound of the tokens in `files`, if their sizes imply one.
     fn max_tokens_of(&self, files: &[SourceFile]) -> Option<u64> {
         if !self.tokenizer.never_adds_tokens() {
             return None;
         }
-        // Besides its special tokens a piece may get one more: a space in front of its first word.
+        // Besides its special tokens a piece may get one more: a space before its first word.
         let per_piece = self.special_tokens.len() as u64 + 1;
         let most = |bytes: u64| bytes.saturating_add(per_piece.saturating_mul(1 + bytes / self.config.max_document_words.0.max(1)));
         let of_file = |file: &SourceFile| match file.format {
             TextFormat::Plain => most(file.bytes),
-            // A record is at least as long as its quotes, its line break and one letter.
+            // A record is at least as long as its quotes, its line feed and one letter.
             TextFormat::JsonLines | TextFormat::Json => most(file.bytes).saturating_add(per_piece.saturating_mul(file.bytes / 4)),
         };
         Some(files.iter().map(of_file).fold(0, u64::saturating_add))
@@ -320,7 +320,7 @@ impl<'a> Inputs<'a> {
         (older.streams.len() == num_streams).then_some((older, Origin::OlderText))
     }
 
-    /// Where the tokens of the text belong in the cache.
+    /// Cache folder for the tokens of the text.
     fn folder(&self, request: &PrepareRequest<'_>) -> PathBuf {
         request.cache.join(self.key(request))
     }
@@ -379,13 +379,13 @@ impl<'a> Inputs<'a> {
         }
         report.add(reader.finish()?);
         self.check_losses(&report.losses)?;
-        // A stream without a token would be taken for broken.
+        // A stream without tokens would be taken for a broken one.
         if streams.iter().any(|stream| stream.tokens == 0) {
             let part = if streams[0].tokens == 0 { "training" } else { "validation" };
             return Err(DataError::TooLittleText { part, tokens: 0, needed: request.block_tokens, block_tokens: request.block_tokens });
         }
         let documents = match documents {
-            Some(documents) => Some(write_table(&building.documents_path(), &documents)?),
+            Some(documents) => Some(write_table(disk, &building.documents_path(), &documents)?),
             None => None,
         };
         // The same ids in other documents are split into other parts.
@@ -401,7 +401,7 @@ impl<'a> Inputs<'a> {
         self.rules > TextRules::Second && self.train_files.is_some() && self.validation_files.is_none()
     }
 
-    /// Refuses text of which the tokenizer loses too much; a run that exists keeps its text.
+    /// Refuses text of which the tokenizer loses too much; an existing run keeps its text.
     fn check_losses(&self, losses: &Losses) -> Result<(), DataError> {
         let (share, what) = losses.worst();
         let limit = self.config.max_lost_text;
@@ -454,7 +454,7 @@ impl PrepareReport {
         self.first_bad_record = read.first_bad_record.map(|bad| bad.to_string());
     }
 
-    /// What the tokens lack of the text, one sentence each.
+    /// Differences between the tokens and the text, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cuts = self.hard_cuts;

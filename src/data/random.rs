@@ -1,4 +1,4 @@
-//! The one random generator of the data layer: small, seeded, the same on every machine.
+//! The only random generator of the data layer: small, seeded, identical on every machine.
 
 /// Mixes 64 bits so that every input bit moves every output bit; a bijection.
 ///
@@ -9,7 +9,7 @@ pub(crate) fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The odd constant by which `SplitMix64` counts: 2^64 divided by the golden ratio.
+/// The odd increment of `SplitMix64`: 2^64 divided by the golden ratio.
 pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A `SplitMix64` generator.
@@ -17,7 +17,7 @@ pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The generator of item `index` under `seed`; neighbours are unrelated.
+    /// The generator of item `index` under `seed`; generators of adjacent items are unrelated.
     pub(crate) fn new(seed: u64, index: u64) -> Self {
         Self(mix(mix(seed.wrapping_add(GOLDEN)) ^ index.wrapping_mul(GOLDEN)))
     }

@@ -1,23 +1,22 @@
-//! Which version of the rules turns files into documents and tokens.
+//! Versions of the rules that turn files into documents and tokens.
 //!
-//! A run keeps the rules it was started with: others would give it other tokens halfway. Start at [`TextRules`].
+//! A run keeps the rules that it was started with: others would change its tokens halfway. Start at [`TextRules`].
 
 /// Rules by which files become documents and tokens; a checkpoint records their version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum TextRules {
-    /// Version 1, of patchtui 0.3 and before: byte order marks and carriage returns are text, each piece of a long document begins and
-    /// ends like a document, and a folder's README is read.
+    /// Version 1, of patchtui 0.3 and before: byte order marks and carriage returns are text, each piece of a long document has
+    /// BOS and EOS like a document, and a folder's README is read.
     First,
-    /// Version 2: a long document has one beginning and one end, and the ids of the whole text. A share held out for validation is the end
-    /// of the text.
+    /// Version 2: a long document has one BOS and one EOS, and the ids of the whole text. A validation share is the end of the text.
     Second,
-    /// Version 3: what is held out is chosen among the documents of all files.
+    /// Version 3: a validation share is chosen among the documents of all files.
     #[default]
     Current,
 }
 
 impl TextRules {
-    /// The number that checkpoints and cache keys hold.
+    /// The number in checkpoints and cache keys.
     #[must_use]
     pub fn version(self) -> u32 {
         match self {
@@ -27,7 +26,7 @@ impl TextRules {
         }
     }
 
-    /// The rules of a version; `None` for those of a newer program.
+    /// The rules of a version; `None` for a version of a newer patchtui.
     #[must_use]
     pub fn of_version(version: u32) -> Option<Self> {
         [Self::First, Self::Second, Self::Current].into_iter().find(|rules| rules.version() == version)

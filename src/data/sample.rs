@@ -1,6 +1,6 @@
-//! The first tokens of a text that somebody names on a command line.
+//! The first tokens of a text named on the command line.
 //!
-//! Reads the documents as training does, without files of tokens in between. Start at [`first_tokens`].
+//! Reads the documents as training does, without writing token files. Start at [`first_tokens`].
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use crate::data::join::{EncodedPiece, Joiner, REACH};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{DataError, DocumentOptions, DocumentReader, Piece, TextRules, Tokenizer, find_files};
 
-/// Text that is encoded at once.
+/// Bytes of text encoded at once.
 const MAX_PIECE_WORDS: u64 = 10_000;
 
 /// At most `most` tokens of the documents of `file`: plain text, or JSON records with a field `text`.
 ///
-/// Each document begins with `bos`, if there is one. No more is read than needed.
+/// Each document begins with `bos`, if there is one. Reads no more than needed.
 ///
 /// # Errors
 /// When the file is missing, empty, or no text.
@@ -27,7 +27,7 @@ pub fn first_tokens(file: &Path, tokenizer: &Tokenizer, bos: Option<u32>, most: 
     let mut take = |piece: Piece, _: u64| {
         joiner.push(EncodedPiece::new(tokenizer, piece)?)?;
         tokens.extend(joiner.take_ready());
-        // The only way to end the reading early.
+        // The only way to stop reading early.
         if tokens.len() < most { Ok(()) } else { Err(DataError::Interrupted) }
     };
     for file in &files {

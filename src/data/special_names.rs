@@ -1,6 +1,6 @@
-//! The names of special tokens that the files beside a `tokenizer.json` give.
+//! Reads the names of special tokens from the files beside a `tokenizer.json`.
 //!
-//! A `tokenizer.json` does not say which of its tokens begins and ends a text; `tokenizer_config.json` and, in older directories,
+//! A `tokenizer.json` does not say which tokens are BOS and EOS; `tokenizer_config.json` and, in older directories,
 //! `special_tokens_map.json` do. Start at [`SpecialNames::beside`].
 
 use std::fs;
@@ -11,36 +11,36 @@ use serde_json::{Map, Value};
 
 use crate::data::text::without_mark;
 
-/// Files beside a `tokenizer.json` that name its special tokens; the first that says something is believed.
+/// Files beside a `tokenizer.json` that name its special tokens; the first one with an entry wins.
 pub const TOKENIZER_COMPANIONS: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
 
-/// Such files are small, but some list a thousand reserved tokens.
+/// These files are small, but some list a thousand reserved tokens.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// What is said about one special token.
+/// Entry for one special token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// Nothing.
+    /// No entry.
     #[default]
     Nothing,
-    /// There is no such token.
+    /// Explicitly no such token.
     NoToken,
-    /// It is the token of this text.
+    /// The token with this text.
     Token(String),
 }
 
-/// What the files say.
+/// The entries of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SpecialNames {
     pub(crate) bos: Said,
     pub(crate) eos: Said,
     pub(crate) pad: Said,
-    /// Whether a text that is encoded with special tokens begins with the first of them.
+    /// Whether encoding with special tokens adds BOS.
     pub(crate) add_bos: Option<bool>,
 }
 
 impl SpecialNames {
-    /// Reads the files in the folder of the tokenizer at `path`, as far as they exist.
+    /// Reads the files in the folder of the tokenizer at `path`, if they exist.
     ///
     /// # Errors
     /// When one exists and is not a JSON object.
@@ -65,7 +65,7 @@ impl SpecialNames {
 }
 
 impl Said {
-    /// Itself if something was said, or else what `fields` say: a token is its text, or an object with its text.
+    /// This entry if there is one, else that of `fields`: a token is its text, or an object with its text.
     fn or(self, fields: &Map<String, Value>, key: &str) -> Self {
         let (Self::Nothing, Some(value)) = (&self, fields.get(key)) else { return self };
         let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str));

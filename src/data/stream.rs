@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::DataError;
 use crate::disk::{Disk, DiskFile};
 
-/// Bytes that one hash covers: small enough that the first read of a block costs about a millisecond.
+/// Bytes per hash: small enough that the first read of a block costs about a millisecond.
 const BLOCK_BYTES: u64 = 1 << 20;
-/// Blocks that are checked between two reports of progress.
+/// Blocks checked between two progress reports.
 const BLOCKS_AT_ONCE: usize = 64;
 
 /// Bytes per id.
@@ -32,7 +32,7 @@ pub(crate) enum TokenWidth {
     U32,
 }
 
-/// What a complete file holds, as its writer saw it.
+/// Content of a complete file, as its writer saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamOutline {
@@ -130,7 +130,7 @@ impl TokenStream {
         self.range.end - self.range.start
     }
 
-    /// Whether there is no token.
+    /// Whether the stream is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
@@ -188,10 +188,10 @@ impl TokenStream {
         self.file.damaged(problem)
     }
 
-    /// Fills `out` with the tokens from `start` on.
+    /// Fills `out` with the tokens starting at `start`.
     ///
     /// # Errors
-    /// When the file cannot be read, has shrunk, or does not hold what was written.
+    /// When the file cannot be read, has shrunk, or is damaged.
     ///
     /// # Panics
     /// If the stream ends before `out` is full.
@@ -208,7 +208,7 @@ impl TokenStream {
         Ok(())
     }
 
-    /// Compares every block that this stream touches with its hash, on all cores; `watch` hears bytes done and in all.
+    /// Compares every block that this stream touches with its hash, on all cores; `watch` gets bytes done and total.
     ///
     /// # Errors
     /// As [`Self::read`]; [`DataError::Interrupted`] when `watch` breaks.
@@ -241,7 +241,7 @@ impl TokenFile {
         (range.start * width / BLOCK_BYTES) as usize..(range.end * width).div_ceil(BLOCK_BYTES) as usize
     }
 
-    /// Compares block number `idx` with its hash, the first time.
+    /// Compares block number `idx` with its hash, on first use.
     fn check(&self, idx: usize) -> Result<(), DataError> {
         if self.is_checked[idx].load(Ordering::Relaxed) {
             return Ok(());
@@ -252,7 +252,7 @@ impl TokenFile {
         let mut bytes = vec![0; (end - start) as usize];
         self.read_bytes(start, &mut bytes)?;
         if *blake3::hash(&bytes).to_hex() != *self.outline.block_hashes[idx] {
-            return Err(self.damaged(format!("block {idx} (tokens {} to {}) is not what was written", start / width, end / width - 1)));
+            return Err(self.damaged(format!("block {idx} (tokens {} to {}) does not match its hash", start / width, end / width - 1)));
         }
         self.is_checked[idx].store(true, Ordering::Relaxed);
         Ok(())
@@ -264,7 +264,7 @@ impl TokenFile {
         let mut bytes = vec![0; out.len() * width.bytes() as usize];
         self.read_bytes(range.start * width.bytes(), &mut bytes)?;
         width.decode(&bytes, out);
-        // The file may have changed after its block was checked; an id beyond the vocabulary would end in a panic.
+        // The file may have changed after its block was checked; an id beyond the vocabulary would cause a panic.
         match out.iter().position(|id| *id as usize >= self.vocab_size) {
             None => Ok(()),
             Some(at) => Err(self.damaged(format!("token {} is {}, but the vocabulary has {} tokens", range.start + at as u64, out[at], self.vocab_size))),
@@ -289,7 +289,7 @@ pub(crate) struct TokenWriter {
     path: PathBuf,
     file: BufWriter<DiskFile>,
     outline: StreamOutline,
-    /// Of the block that is not complete yet.
+    /// Hash of the block that is not complete yet.
     hasher: blake3::Hasher,
     /// Size of the complete file in bytes as far as it can be estimated, for the message about a full disk.
     pub(crate) expected_bytes: u64,
@@ -318,7 +318,7 @@ impl TokenWriter {
         written.map_err(|error| self.write_error(error))
     }
 
-    /// Syncs everything to disk and returns what was written.
+    /// Syncs everything to disk and returns the outline of the file.
     pub(crate) fn finish(mut self) -> Result<StreamOutline, DataError> {
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync());
         synced.map_err(|error| self.write_error(error))?;
@@ -370,7 +370,7 @@ mod tests {
         TokenStream::open(path, outline, 1 << 20).unwrap().unwrap()
     }
 
-    /// Three blocks of ids and a rest.
+    /// Three blocks of ids and a partial one.
     fn several_blocks() -> (tempfile::TempDir, PathBuf, StreamOutline) {
         let ids: Vec<u32> = (0..(3 * BLOCK_BYTES / 4 + 1000) as u32).map(|id| id % 70_000).collect();
         written(TokenWidth::U32, &ids)
@@ -440,7 +440,7 @@ mod tests {
         stream.read(0, &mut out).unwrap();
         stream.read(3 * BLOCK_BYTES / 4, &mut out).unwrap();
         let error = stream.read(2 * BLOCK_BYTES / 4 - 8, &mut out).unwrap_err().to_string();
-        assert!(error.contains("block 2 (tokens 524288 to 786431) is not what was written"), "{error}");
+        assert!(error.contains("block 2 (tokens 524288 to 786431) does not match its hash"), "{error}");
         stream.slice(0..1000).check_all(&mut |_, _| ControlFlow::Continue(())).unwrap();
         stream.check_all(&mut |_, _| ControlFlow::Continue(())).unwrap_err();
     }
@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(heard, [(stream.bytes(), stream.bytes())]);
     }
 
-    /// What happens to a file behind the back of a process that has read from it already.
+    /// Ways in which a file can change under a process that has already read from it.
     #[test]
     fn a_file_that_changes_while_it_is_open_is_an_error_and_no_panic() {
         let mut out = [0; 16];

@@ -1,13 +1,13 @@
-//! Bytes of a text file to text, as Python's text mode reads them.
+//! Decodes text files like Python's text mode.
 //!
-//! A byte order mark is no text, every line end becomes a line feed, and UTF-16 is named as what it is. Start at [`text_of_bytes`] for
+//! Drops a byte order mark, turns every line end into a line feed, and reports UTF-16 as such. Start at [`text_of_bytes`] for
 //! small inputs and at [`TextDecoder`] for streams.
 
 use crate::data::{TextFault, TextRules};
 
-/// U+FEFF, which some editors put in front of UTF-8.
+/// U+FEFF, which some editors write in front of UTF-8.
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// A UTF-16 text in a Latin script has a zero in nearly every second byte.
+/// UTF-16 text in a Latin script has a zero in nearly every second byte.
 const UTF_16_ZEROS: f64 = 0.4;
 
 /// A fault of a text file and its offset in bytes.
@@ -37,7 +37,7 @@ pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// Which UTF-16 or UTF-32 the start of a file is, if it is one.
+/// Which UTF-16 or UTF-32 encoding the file starts with, if any.
 pub(crate) fn utf_16(head: &[u8]) -> Option<TextFault> {
     match head {
         [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => return Some(TextFault::Utf32),
@@ -71,7 +71,7 @@ impl TextDecoder {
         Self { rules, offset: 0, carriage_returns: 0 }
     }
 
-    /// The text of `chunk`, which keeps the bytes that need the next ones: a character or a line end that is not complete.
+    /// The text of `chunk`; incomplete characters and line ends are held back until the next chunk.
     ///
     /// # Errors
     /// With the offset in the file, when it is not text.

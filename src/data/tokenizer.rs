@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
-//! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`. Never adds special tokens
-//! by itself; documents get theirs from [`crate::data::prepare`].
+//! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`. Adds no special tokens;
+//! [`crate::data::prepare`] adds those of documents.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,22 +20,22 @@ use crate::data::tokenizer_file::{TokenizerFile, reason_against_growth};
 /// The built-in demo vocabulary: a byte-level BPE, trained by `patchtui tokenizer train` from the built-in grammar's text.
 const DEMO: &str = include_str!("../../assets/demo-tokenizer.json");
 
-/// Tokens that begin a text, in order of preference.
+/// BOS tokens, in order of preference.
 const BOS_NAMES: [&str; 6] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|endoftext|>", "[CLS]"];
-/// Tokens that end a text, in order of preference.
+/// EOS tokens, in order of preference.
 const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"];
 
-/// Tokens that fill up shorter texts of a batch, in order of preference.
+/// Padding tokens, in order of preference.
 const PAD_NAMES: [&str; 4] = ["<pad>", "[PAD]", "<|pad|>", "<PAD>"];
 
-/// The two bytes of `"bytes"` that never occur in UTF-8, used for begin and end of text.
+/// The two bytes that never occur in UTF-8, used by `"bytes"` for BOS and EOS.
 const BYTE_BOS: u32 = 0xFE;
 const BYTE_EOS: u32 = 0xFF;
 
-/// The largest known tokenizer files have some tens of megabytes.
+/// The largest known tokenizer files have tens of megabytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// Embedding rows that a vocabulary may need for each token it has, and how many on top, before its ids are considered broken.
+/// Maximum vocabulary size as a multiple of the number of tokens, plus a constant, before the ids are considered broken.
 const ROWS_PER_TOKEN: usize = 16;
 const FREE_ROWS: usize = 1 << 16;
 
@@ -48,15 +48,15 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     pad: Option<u32>,
-    /// Rows of the embedding table, if it has none for the padding token.
+    /// Vocabulary size of the model, if it has no row for the padding token.
     table: Option<usize>,
     adds_bos: bool,
     fingerprint: String,
     /// What it can lose of a text.
     losses: Arc<LossTable>,
-    /// How many times as long its normalizer can make a text.
+    /// Factor by which its normalizer can lengthen a text.
     growth: f64,
-    /// What of its file is not followed, in sentences.
+    /// Which settings of its file are ignored, one sentence each.
     notes: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ impl Tokenizer {
         let bad = |reason: String| DataError::BadTokenizer { choice: choice.to_owned(), reason };
         let file = TokenizerFile::read(json).map_err(bad)?;
         let mut model: HuggingFace = json.parse().map_err(|error: tokenizers::Error| bad(error.to_string()))?;
-        // A file may carry the truncation and padding of the model it was saved with; a corpus is never cut or padded here.
+        // A file may carry the truncation and padding settings of the model it was saved with; training text is never cut or padded.
         model.with_truncation(None).map_err(|error| bad(error.to_string()))?;
         model.with_padding(None);
         let notes = switch_off_dropout(&mut model).into_iter().collect();
@@ -130,7 +130,7 @@ impl Tokenizer {
         let Some(largest_id) = ids.values().max().map(|id| *id as usize) else {
             return Err(bad("its vocabulary is empty".into()));
         };
-        // Ids may have holes, and the embedding table needs a row for the largest: beyond reason, that is a broken file.
+        // Ids may have gaps, and the embedding table needs a row for the largest; an absurd gap means a broken file.
         if largest_id >= i32::MAX as usize || largest_id > ROWS_PER_TOKEN * ids.len() + FREE_ROWS {
             return Err(bad(format!("it has {} tokens, but ids up to {largest_id}", ids.len())));
         }
@@ -154,7 +154,7 @@ impl Tokenizer {
         })
     }
 
-    /// Believes the files beside the tokenizer file where they say something.
+    /// Applies the entries of the files beside the tokenizer file.
     fn with_names(mut self, names: &SpecialNames) -> Self {
         let Encoding::File { model, .. } = &self.encoding else { return self };
         let id = |said: &Said, guess: Option<u32>| match said {
@@ -170,10 +170,10 @@ impl Tokenizer {
         self
     }
 
-    /// The same for a network whose embedding table has `rows` rows.
+    /// The same for a network with a vocabulary of `rows`.
     ///
-    /// A padding token that was added after training has the first id beyond the table, which no text needs: as in transformers, such
-    /// a tokenizer can be used, and only a text that spells the token cannot be encoded.
+    /// A padding token that was added after training has the first id beyond the vocabulary, and no text needs it: as in
+    /// transformers, such a tokenizer can be used, and only a text that spells out the token cannot be encoded.
     #[must_use]
     pub fn of_table(mut self, rows: usize) -> Self {
         if self.rows_for(Some(rows)) < self.vocab_size {
@@ -182,7 +182,7 @@ impl Tokenizer {
         self
     }
 
-    /// Rows that an embedding table needs at least, where it is said to have `rows`: the padding token may lie beyond it.
+    /// Minimum vocabulary size of a model that has `rows`: the padding token may lie beyond it.
     #[must_use]
     pub fn rows_for(&self, rows: Option<usize>) -> usize {
         // Some tokenizers pad with a token that texts do need.
@@ -191,15 +191,15 @@ impl Tokenizer {
         rows.filter(is_pad_beyond).unwrap_or(self.vocab_size)
     }
 
-    /// Number of ids, special ones included: every id is smaller.
+    /// Number of ids, special tokens included: every id is smaller.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// Whether a text certainly has no more tokens than bytes, but for a space that may be put in front of it.
+    /// Whether a text certainly has at most as many tokens as bytes, except for one leading space.
     ///
-    /// A normalizer may make a text longer, so nothing is certain with one.
+    /// With a normalizer, which may lengthen a text, nothing is certain.
     pub(crate) fn never_adds_tokens(&self) -> bool {
         match &self.encoding {
             Encoding::Bytes => true,
@@ -225,7 +225,7 @@ impl Tokenizer {
         }
     }
 
-    /// The characters of `text` that it drops.
+    /// The characters of `text` that the tokenizer drops.
     pub(crate) fn dropped(&self, text: &str) -> Losses {
         match &self.encoding {
             Encoding::Bytes => Losses::default(),
@@ -233,12 +233,12 @@ impl Tokenizer {
         }
     }
 
-    /// What it can lose.
+    /// What the tokenizer can lose.
     pub(crate) fn losses(&self) -> &LossTable {
         &self.losses
     }
 
-    /// What of its file is not followed, one sentence each: nothing that makes ids random is.
+    /// Which settings of its file are ignored, one sentence each: those that make ids random.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -246,12 +246,12 @@ impl Tokenizer {
 
     fn within_table(&self, ids: Vec<u32>) -> Result<Vec<u32>, DataError> {
         match self.table.filter(|rows| ids.iter().any(|id| *id as usize >= *rows)) {
-            Some(rows) => Err(DataError::Encode { reason: format!("it has the padding token, but the model has only {rows} rows and none for it") }),
+            Some(rows) => Err(DataError::Encode { reason: format!("it contains the padding token, but the model has only {rows} rows and none for it") }),
             None => Ok(ids),
         }
     }
 
-    /// The text of `ids`; special tokens, unknown ids and broken characters do not fail but are left out or replaced.
+    /// The text of `ids`; special tokens and unknown ids are skipped, broken characters replaced.
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
         match &self.encoding {
@@ -260,7 +260,7 @@ impl Tokenizer {
                 String::from_utf8_lossy(&bytes).into_owned()
             }
             Encoding::File { model, .. } => {
-                // Not every file marks the tokens around a text as special.
+                // Some files do not mark BOS and EOS as special.
                 let inside: Vec<u32> = ids.iter().copied().filter(|id| Some(*id) != self.bos && Some(*id) != self.eos).collect();
                 model.decode(&inside, true).unwrap_or_default()
             }
@@ -281,27 +281,26 @@ impl Tokenizer {
         self.bos
     }
 
-    /// The token that ends a text.
+    /// EOS token.
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
 
-    /// The tokens at which a generated text ends: that of its end, and that of the next text's beginning, since texts of training
-    /// need not have an end.
+    /// The tokens at which generation stops: EOS, and BOS, since training texts need not have an EOS.
     #[must_use]
     pub fn ends_of_text(&self) -> Vec<u32> {
         let next = self.bos.filter(|bos| Some(*bos) != self.eos);
         self.eos.into_iter().chain(next).collect()
     }
 
-    /// Whether a text that is encoded with special tokens, as for a prompt, begins with [`Self::bos`].
+    /// Whether encoding with special tokens, as for a prompt, begins with [`Self::bos`].
     #[must_use]
     pub fn adds_bos(&self) -> bool {
         self.adds_bos
     }
 
-    /// The same as the tokenizer's own file says it, whatever the files beside it say; plain bytes have none.
+    /// The same according to the tokenizer file alone, ignoring the files beside it; false for plain bytes.
     #[must_use]
     pub fn template_adds_bos(&self) -> bool {
         match &self.encoding {
@@ -310,7 +309,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of the token `id` in the vocabulary, normalised if its file says so; plain bytes have no such texts.
+    /// The text of token `id` in the vocabulary, normalized if the file says so; plain bytes have no such texts.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.encoding {
@@ -319,13 +318,13 @@ impl Tokenizer {
         }
     }
 
-    /// A hash of its file, in hexadecimal. Which of its tokens begin and end a text is in files beside it: see [`Self::bos`].
+    /// Hash of the tokenizer file, in hexadecimal. BOS and EOS come from files beside it: see [`Self::bos`].
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The name or path under which it was loaded.
+    /// Name or path that it was loaded from.
     #[must_use]
     pub fn choice(&self) -> &str {
         &self.choice
@@ -350,14 +349,11 @@ impl Tokenizer {
             (true, Some(id)) => Ok(Some(id)),
             (true, None) => Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key }),
         };
-        Ok(SpecialTokens {
-            bos: wanted(config.add_bos, self.bos, "begin-of-text", "data.add_bos")?,
-            eos: wanted(config.add_eos, self.eos, "end-of-text", "data.add_eos")?,
-        })
+        Ok(SpecialTokens { bos: wanted(config.add_bos, self.bos, "BOS", "data.add_bos")?, eos: wanted(config.add_eos, self.eos, "EOS", "data.add_eos")? })
     }
 }
 
-/// Makes the merges of a BPE certain, so that a text has one encoding; says so if they were not.
+/// Makes BPE merges deterministic, so that a text has one encoding; returns a note if they were not.
 fn switch_off_dropout(model: &mut HuggingFace) -> Option<String> {
     let ModelWrapper::BPE(bpe) = model.get_model() else { return None };
     let dropout = bpe.dropout.filter(|dropout| *dropout > 0.0)?;
@@ -367,7 +363,7 @@ fn switch_off_dropout(model: &mut HuggingFace) -> Option<String> {
     Some(format!("switched off dropout = {dropout} of the tokenizer file: the same text always gets the same tokens"))
 }
 
-/// What the empty text begins with when special tokens are added.
+/// The token that an empty text begins with when special tokens are added.
 fn first_of_empty(model: &HuggingFace) -> Option<u32> {
     model.encode("", true).ok()?.get_ids().first().copied()
 }
@@ -375,9 +371,9 @@ fn first_of_empty(model: &HuggingFace) -> Option<u32> {
 /// The special tokens around each document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpecialTokens {
-    /// Before it.
+    /// BOS, before the document.
     pub(crate) bos: Option<u32>,
-    /// After it.
+    /// EOS, after the document.
     pub(crate) eos: Option<u32>,
 }
 

@@ -1,18 +1,18 @@
-//! What a `tokenizer.json` says beside its vocabulary, and the parts of it that could exhaust memory.
+//! Settings of a `tokenizer.json`, and the parts of it that could exhaust memory.
 //!
 //! Start at [`TokenizerFile::read`].
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The longest regular expression of known tokenizers has some hundred bytes; compiling one takes a hundred times its size.
+/// Regular expressions of known tokenizers have at most some hundred bytes; compiling one takes a hundred times its size.
 const MAX_REGEX_BYTES: usize = 64 << 10;
-/// A normalizer that makes a text so many times as long at most is used for any text: those of known tokenizers do.
+/// A normalizer that lengthens a text by at most this factor is used for any text, as those of known tokenizers.
 const USUAL_GROWTH: f64 = 16.0;
-/// Another one is used as long as a normalized text cannot become longer than this.
+/// Any other one is used as long as a normalized text cannot become longer than this.
 const MAX_GROWN_BYTES: f64 = 16e6;
 
-/// The parts of a `tokenizer.json` that are judged before it is loaded.
+/// The parts of a `tokenizer.json` that are checked before it is loaded.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct TokenizerFile {
     #[serde(default)]
@@ -27,22 +27,22 @@ pub(crate) struct TokenizerFile {
     pub(crate) model: ModelFields,
 }
 
-/// The fields of its model that are not the vocabulary.
+/// The fields of its model except the vocabulary.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct ModelFields {
-    /// The token that stands for unknown text.
+    /// The unknown token.
     #[serde(default)]
     pub(crate) unk_token: Option<String>,
-    /// The same by its id.
+    /// Id of the unknown token.
     #[serde(default)]
     pub(crate) unk_id: Option<u32>,
 }
 
 impl TokenizerFile {
-    /// Reads and judges the file's text. What is not as it must be is left to the tokenizer's own loader, which says so.
+    /// Parses and checks the text of the file. Invalid parts are left to the tokenizer's own loader, which reports them.
     ///
     /// # Errors
-    /// When a regular expression is too long to be compiled.
+    /// When a regular expression is too long to compile.
     pub(crate) fn read(json: &str) -> Result<Self, String> {
         let file: Self = serde_json::from_str(json).unwrap_or_default();
         let longest = [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder].map(longest_regex).into_iter().max();
@@ -52,13 +52,13 @@ impl TokenizerFile {
         }
     }
 
-    /// How many times as long a text can become by normalizing it.
+    /// Factor by which the normalizer can lengthen a text.
     pub(crate) fn growth(&self) -> f64 {
         growth(&self.normalizer)
     }
 }
 
-/// Why a text of `bytes` must not be given to a normalizer of this `growth`, if so.
+/// Why a text of `bytes` must not be passed to a normalizer of this `growth`, if so.
 pub(crate) fn reason_against_growth(growth: f64, bytes: usize) -> Option<String> {
     let grown = growth * bytes as f64;
     let is_bounded = growth <= USUAL_GROWTH || grown <= MAX_GROWN_BYTES;
@@ -81,7 +81,7 @@ fn growth(normalizer: &Value) -> f64 {
     let factor = match normalizer["type"].as_str() {
         Some("Sequence") => normalizer["normalizers"].as_array().into_iter().flatten().map(growth).product(),
         Some("Replace") => {
-            // A regular expression may match nothing, and so between any two characters.
+            // A regular expression may match the empty string, and so between any two characters.
             let matched = length(&normalizer["pattern"]["String"]).max(1.0);
             let inserted = f64::from(u8::from(normalizer["pattern"]["Regex"].is_string()));
             length(&normalizer["content"]) / matched + inserted

@@ -17,36 +17,36 @@ use tokenizers::{AddedToken, TokenizerBuilder};
 use crate::data::files::{FoundFiles, find_text};
 use crate::data::{DataError, DocumentOptions, DocumentReader, Piece, ReadReport, TextRules};
 
-/// The tokens that begin and end a text, and their ids.
+/// BOS and EOS tokens, with their ids.
 const SPECIAL: [&str; 2] = ["<s>", "</s>"];
-/// Single bytes and special tokens, which every vocabulary has.
+/// Single bytes and special tokens, which every vocabulary contains.
 const MIN_VOCAB_SIZE: usize = 256 + SPECIAL.len();
-/// The trainer counts pairs in 32 bits with a sign, and a text has at most as many pairs as bytes.
+/// The trainer counts pairs in signed 32-bit numbers, and a text has at most as many pairs as bytes.
 const MAX_BYTES: u64 = i32::MAX as u64;
-/// Pieces are short, so that all cores have some.
+/// Pieces are short, so that all cores have work.
 const PIECE_WORDS: u64 = 1000;
 
-/// Input and size of training a tokenizer.
+/// Input and parameters of tokenizer training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainTokenizerRequest {
     /// Text files, folders and patterns.
     pub files: Vec<PathBuf>,
-    /// Tokens of the vocabulary, special ones included.
+    /// Vocabulary size, special tokens included.
     pub vocab_size: usize,
     /// Field of a JSON record that holds the text.
     pub text_field: String,
 }
 
-/// Result of training a tokenizer.
+/// Result of tokenizer training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TrainTokenizerReport {
-    /// Tokens of the vocabulary; fewer than requested if the text has no more pairs to join.
+    /// Vocabulary size; smaller than requested if the text has no more pairs to merge.
     pub vocab_size: usize,
     /// Documents read.
     pub documents: u64,
     /// Bytes of text read.
     pub text_bytes: u64,
-    /// Broken records skipped.
+    /// Unusable records skipped.
     pub bad_records: u64,
     /// What was passed over, skipped or changed, one sentence each.
     pub notes: Vec<String>,
@@ -78,8 +78,8 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<(Vocabulary, T
         }
     });
     let (vocabulary, report) = match (vocabulary, report) {
-        // Reading is interrupted when training has failed, and then training reports why; if reading itself fails, what was
-        // trained is the vocabulary of half a text.
+        // If training fails, reading is interrupted and training reports why; if reading fails, the trained vocabulary is that
+        // of an incomplete text.
         (Err(error), Err(DataError::Interrupted)) | (_, Err(error)) => return Err(error),
         (vocabulary, Ok(report)) => (vocabulary?, report),
     };
@@ -98,7 +98,7 @@ pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<(Vocabulary, T
 pub struct Vocabulary {
     /// Text of the tokenizer file.
     pub json: String,
-    /// Tokens, special ones included.
+    /// Vocabulary size, special tokens included.
     pub size: usize,
 }
 

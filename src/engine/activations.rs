@@ -1,7 +1,7 @@
-//! The activation study: which share of each layer's neurons is strongly active on a text, and which neurons never are.
+//! The activation study: the share of active neurons per layer on a text, and which neurons are never active.
 //!
-//! The same definition as the probe of a run (`probe.rs`), over as much text as wanted. The device counts within a batch, the
-//! host adds up the batches in their order, so that equal input gives equal numbers. Start at [`study`].
+//! Uses the definition of the run's probe (`probe.rs`), over any amount of text. The device counts within a batch, the host
+//! adds up the batches in order, so that equal input gives equal numbers. Start at [`study`].
 
 use burn::tensor::{Device, ExecutionError, Tensor, Transaction};
 
@@ -15,29 +15,29 @@ use crate::engine::workers::Workers;
 /// Positions per forward pass, unless one sequence has more.
 const BATCH_POSITIONS: usize = 2048;
 
-/// What is measured, and on which text.
+/// What to measure, and on which text.
 #[derive(Debug, Clone, Copy)]
 pub struct StudyInput<'a> {
-    /// The text; what does not fill a sequence at the end is left out.
+    /// The text; an incomplete sequence at its end is dropped.
     pub tokens: &'a [u32],
     /// Tokens per position (K).
     pub patch_size: PatchSize,
     /// Positions per sequence (T).
     pub context_length: usize,
-    /// Which neurons.
+    /// Neurons to measure.
     pub tensor: ActivationTensor,
-    /// Where a neuron begins to count as activated.
+    /// Threshold above which a neuron counts as active.
     pub threshold: ActivationThreshold,
 }
 
-/// What was measured in one layer.
+/// The measurement of one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerActivity {
-    /// |x| must be greater than this.
+    /// Threshold on |x|.
     pub threshold: f64,
-    /// Share of activated values over all positions and neurons, in percent.
+    /// Share of active values over all positions and neurons, in percent.
     pub rate: f64,
-    /// Share of neurons that are not activated at any position, in percent.
+    /// Share of neurons that are not active at any position, in percent.
     pub never: f64,
     /// Mean |x|.
     pub mean_abs: f64,
@@ -50,7 +50,7 @@ impl StudyInput<'_> {
         self.patch_size.get() * self.context_length
     }
 
-    /// Whole sequences in the text.
+    /// Number of complete sequences in the text.
     #[must_use]
     pub fn num_sequences(&self) -> usize {
         self.tokens.len() / self.sequence_tokens()
@@ -65,7 +65,7 @@ impl StudyInput<'_> {
     }
 }
 
-/// Measures every layer of `model` on at least one sequence; `None` if the run is to end.
+/// Measures every layer of `model` on at least one sequence; `None` if the run should end.
 ///
 /// # Errors
 /// When the device fails, or an activation is not finite.
@@ -85,14 +85,14 @@ pub fn study(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>
     Ok(Some(tallies.iter().zip(thresholds).map(|(tally, threshold)| tally.activity(threshold)).collect()))
 }
 
-/// Of one layer in one batch, for each neuron: at how many positions it was activated, and the sum of |x|.
+/// Per neuron of one layer in one batch: the number of positions at which it is active, and the sum of |x|.
 type Sums = [Vec<f64>; 2];
 
-/// What one layer did so far, neuron by neuron.
+/// Sums per neuron of one layer.
 #[derive(Debug, Default)]
 struct Tally {
     positions: f64,
-    /// At how many positions each neuron was activated.
+    /// Number of positions at which each neuron was active.
     activated: Vec<f64>,
     /// Sum of |x| of each neuron.
     sizes: Vec<f64>,
@@ -130,7 +130,7 @@ fn count(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>, th
     Ok(Some(tallies))
 }
 
-/// The sums of every layer. A batch is small enough for 32 bits to count.
+/// The sums of every layer. A batch is small enough for 32-bit counts.
 fn count_batch(model: &LlamaForCausalLM, batch: &Batch, tensor: ActivationTensor, thresholds: &[f64]) -> Result<Vec<Sums>, ExecutionError> {
     let mut sums: Vec<[Tensor<2>; 2]> = Vec::new();
     for_each_layer(model, batch, tensor, &mut |size| {

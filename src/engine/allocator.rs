@@ -1,17 +1,17 @@
-//! How this process's allocator treats memory that is freed.
+//! Settings of the process's memory allocator.
 //!
-//! A step allocates and frees the same large buffers over and over. By default glibc fetches each of them from the kernel, which
-//! hands it over page by page, each with a fault, and takes it back at once: up to a third of the time of a small network's step.
+//! A step repeatedly allocates and frees the same large buffers. By default glibc requests each of them from the kernel, with a
+//! page fault per page, and returns it at once: up to a third of the step time of a small network.
 
-/// Lets freed memory stay in the process, ready for the next allocation. To be called once, before the threads of a run start.
+/// Keeps freed memory in the process, ready for the next allocation. Call once, before the threads of a run start.
 ///
-/// The peak stays what it was; what a run has used once, it keeps until it ends. Other allocators than glibc's are left as they are.
+/// The peak is unchanged; memory that a run has used stays with it until it ends. Other allocators than glibc's are left unchanged.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::keep_freed_memory();
 }
 
-/// Gives memory that is free back to the system, so that what is measured next does not count it.
+/// Returns free memory to the system, so that the next measurement does not count it.
 pub fn give_back_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::give_back_freed_memory();
@@ -19,15 +19,15 @@ pub fn give_back_freed_memory() {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
-    /// Never.
+    /// Zero: no block is mapped separately.
     const NONE: libc::c_int = 0;
-    /// Read as an unsigned number: more than there can be.
+    /// Read as an unsigned number: larger than any block.
     const UNLIMITED: libc::c_int = -1;
 
     #[expect(unsafe_code, reason = "glibc's allocator has no safe interface")]
     pub(super) fn keep_freed_memory() {
-        // Large blocks come from the heap, not from the kernel; the heap is never cut; and there is one for all threads, so that
-        // what one of them frees serves the others.
+        // Large blocks come from the heap, not from the kernel; the heap is never trimmed; and all threads share one arena, so
+        // that a block freed by one thread can be reused by the others.
         for (parameter, value) in [(libc::M_MMAP_MAX, NONE), (libc::M_TRIM_THRESHOLD, UNLIMITED), (libc::M_ARENA_MAX, 1)] {
             // SAFETY: mallopt takes two numbers, locks the allocator while it changes them, and keeps all blocks valid.
             let is_set = unsafe { libc::mallopt(parameter, value) } == 1;
@@ -37,7 +37,7 @@ mod glibc {
 
     #[expect(unsafe_code, reason = "glibc's allocator has no safe interface")]
     pub(super) fn give_back_freed_memory() {
-        // SAFETY: malloc_trim takes a number, locks the allocator, and gives back only pages that no block uses.
+        // SAFETY: malloc_trim takes a number, locks the allocator, and releases only pages that no block uses.
         unsafe { libc::malloc_trim(0) };
     }
 
@@ -57,14 +57,14 @@ mod glibc {
             fields.split_whitespace().nth(7).unwrap().parse().unwrap()
         }
 
-        /// Of a block that glibc would fetch from the kernel each time, and that fits into the heap of any thread.
+        /// Size of a block that glibc would request from the kernel each time, and that fits into the heap of any thread.
         fn faults_of_a_large_block() -> i64 {
             let before = page_faults();
             drop(black_box(vec![1_u8; 40 << 20]));
             page_faults() - before
         }
 
-        /// Set in a process of its own, where no other test allocates.
+        /// Set in a separate process, where no other test allocates.
         const ALONE: &str = "PATCHTUI_TEST_ALONE";
 
         #[test]

@@ -1,6 +1,6 @@
-//! Sequences on the device: what the network reads, and what each position must predict (arXiv 2407.12665, section 2).
+//! Sequences on the device: input ids and targets of each position (arXiv 2407.12665, section 2).
 //!
-//! This, the embedding and the head are the only places that know the patch size.
+//! Only this file, the embedding and the head depend on the patch size.
 //! Axes: `B` sequences, `T` patches, `K` tokens of a patch, `N = B * T`.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -16,7 +16,7 @@ pub struct Batch {
     pub ids: Tensor<1, Int>,
     /// For each position the tokens of the next patch, and which of them are scored.
     pub targets: Targets,
-    /// Scored targets.
+    /// Number of scored targets.
     pub num_targets: u64,
     /// Sequences (B).
     pub num_sequences: usize,
@@ -27,18 +27,18 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Uploads `num_sequences` sequences, concatenated in `tokens`. Every token is scored but those of the first patch of a
-    /// sequence, which nothing predicts.
+    /// Uploads `num_sequences` sequences, concatenated in `tokens`. Every token is scored except those of the first patch of a
+    /// sequence, which no position predicts.
     pub fn new(tokens: &[u32], num_sequences: usize, patch_size: PatchSize, device: &Device) -> Self {
         Self::masked(tokens, &vec![true; tokens.len()], num_sequences, patch_size, device)
     }
 
-    /// The same, with only those tokens scored whose `is_scored` is true. Padding belongs at the end of a sequence, where no
-    /// other position attends to it.
+    /// The same, but only tokens with `is_scored` are scored. Padding belongs at the end of a sequence, where no other position
+    /// attends to it.
     pub fn masked(tokens: &[u32], is_scored: &[bool], num_sequences: usize, patch_size: PatchSize, device: &Device) -> Self {
         let k = patch_size.get();
         let num_positions = tokens.len() / num_sequences / k;
-        // The last patch of a sequence has nothing to predict.
+        // The last patch of a sequence has no target.
         let next = |idx: usize| Some(idx + k).filter(|_| idx / k % num_positions + 1 < num_positions);
         let target = |idx: usize| next(idx).map_or(0, |next| tokens[next] as i32);
         let is_target = |idx: usize| next(idx).is_some_and(|next| is_scored[next]);
@@ -59,7 +59,7 @@ impl Batch {
         }
     }
 
-    /// The positions of each of its sequences.
+    /// Positions of each of its sequences.
     pub fn positions(&self) -> Positions {
         Positions::of_sequence(self.num_positions)
     }

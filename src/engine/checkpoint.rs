@@ -1,7 +1,7 @@
-//! Weights and moments to and from a checkpoint directory.
+//! Weights and optimizer state to and from a checkpoint directory.
 //!
-//! `model.safetensors` has Hugging Face's names, `optimizer.safetensors` the moments by the same names; equal states give equal
-//! bytes. The order of writing and the validity of the files are the concern of [`crate::run::Checkpoints`].
+//! `model.safetensors` uses Hugging Face's names, `optimizer.safetensors` stores the moments under the same names; equal states
+//! give identical bytes. [`crate::run::Checkpoints`] handles the save order and the validity of the files.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -13,26 +13,26 @@ use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors};
 use crate::plan::ModelShape;
 use crate::run::{Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, StopFlag, StopLevel, TrainerState};
 
-/// What is to be saved.
+/// The state to save.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
     /// Weights.
     pub model: &'a LlamaForCausalLM,
-    /// Moments.
+    /// Optimizer state.
     pub optimizer: &'a AdamW,
     /// Position of the run.
     pub state: TrainerState,
-    /// Time in steps of each stage so far, in seconds.
+    /// Time in steps per stage so far, in seconds.
     pub active_seconds: Vec<f64>,
-    /// The token-level loss of this step, if it was measured.
+    /// Token loss (K = 1) of this step, if it was measured.
     pub token_loss: Option<f64>,
-    /// Whether pruning keeps it.
+    /// Whether pruning keeps the checkpoint.
     pub permanent: bool,
     /// Configuration of the run.
     pub config: RecordedConfig,
 }
 
-/// Saves `snapshot` after the lines of all `events` so far. Returns whether something was written.
+/// Saves `snapshot` after the lines of all earlier `events`. Returns whether a checkpoint was written.
 ///
 /// # Errors
 /// As [`Checkpoints::save`].
@@ -57,10 +57,10 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
     })
 }
 
-/// The weights of `checkpoint`, on `device`.
+/// Weights of `checkpoint`, on `device`.
 ///
 /// # Errors
-/// When a tensor is missing, has a shape that does not fit `shape`, or holds a number that no network can compute with.
+/// When a tensor is missing, its shape does not match `shape`, or it contains a number that no network can compute with.
 pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) -> Result<LlamaForCausalLM, TensorFileError> {
     let mut file = TensorFile::open(&checkpoint.path.join(MODEL_FILE))?;
     LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), device)
@@ -69,7 +69,7 @@ pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) 
 /// The optimizer of `checkpoint`, with its moments on `device`.
 ///
 /// # Errors
-/// When a weight of `model` has no moments or moments of another shape, or there are moments of no weight.
+/// When a weight of `model` has no moments or moments of another shape, or moments have no weight.
 pub fn load_optimizer(checkpoint: &Checkpoint, config: OptimizerConfig, model: &LlamaForCausalLM, device: &Device) -> Result<AdamW, TensorFileError> {
     let path = checkpoint.path.join(OPTIMIZER_FILE);
     let mut file = TensorFile::open(&path)?;

@@ -1,7 +1,7 @@
-//! Finds the device that computes. The only module that knows the backends.
+//! Finds the device to compute on. The only module with knowledge of the backends.
 //!
-//! Listing or opening a GPU calls its driver, which may hang or kill the process: `commands/devices.rs` does that in a process of
-//! its own first. Start at [`find_device`].
+//! Listing or opening a GPU calls its driver, which may hang or kill the process: `commands/devices.rs` probes it in a separate
+//! process first. Start at [`find_device`].
 
 use burn::tensor::{DType, Device};
 use thiserror::Error;
@@ -13,11 +13,11 @@ use crate::config::{DeviceChoice, Precision};
 pub struct ComputeDevice {
     /// Burn's device, without autodiff.
     pub device: Device,
-    /// Name for the run's header.
+    /// Name in the run's header.
     pub description: String,
-    /// Whether the host computes, so that reading a number costs nothing.
+    /// Whether the host computes, so that reading a number is free.
     pub is_cpu: bool,
-    /// The same device as CubeCL knows it, if it is one of wgpu.
+    /// The same device for CubeCL, if it is a wgpu device.
     #[cfg(feature = "wgpu")]
     wgpu: Option<burn::cubecl::Device>,
 }
@@ -25,7 +25,7 @@ pub struct ComputeDevice {
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeviceError {
-    /// The feature was left out when the program was built.
+    /// The build lacks the feature.
     #[error("device \"{device}\" is not part of this build of patchtui")]
     NotBuilt {
         /// Requested device.
@@ -43,11 +43,13 @@ pub enum DeviceError {
     },
 }
 
-/// Why a device cannot compute in bf16.
+/// Why a device does not support bf16.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrecisionError {
-    /// The CPU could, for no gain.
-    #[error("training.precision = \"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time")]
+    /// The CPU would support it without any benefit.
+    #[error(
+        "training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time"
+    )]
     Cpu,
     /// The GPU only stores it.
     #[error("{device} does not compute in bf16: {reason}")]
@@ -60,7 +62,7 @@ pub enum PrecisionError {
 }
 
 impl PrecisionError {
-    /// What the user can type next.
+    /// What to type next.
     pub fn hint(&self) -> String {
         match self {
             Self::Cpu if cfg!(feature = "cuda") => "use training.precision = \"f32\", or --device cuda".into(),
@@ -71,7 +73,7 @@ impl PrecisionError {
 }
 
 impl DeviceError {
-    /// What the user can type next.
+    /// What to type next.
     pub fn hint(&self) -> String {
         match self {
             Self::NotBuilt { feature, .. } => format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
@@ -81,7 +83,7 @@ impl DeviceError {
     }
 }
 
-/// The kinds of devices that this build can use, the one that is tried first at the beginning.
+/// The kinds of devices in this build, in order of preference.
 pub const BUILT_IN: &[&str] = &[
     #[cfg(feature = "cuda")]
     "cuda",
@@ -90,19 +92,19 @@ pub const BUILT_IN: &[&str] = &[
     "cpu",
 ];
 
-/// Whether shaders go through SPIR-V, which a software driver was seen to compute wrong, and not through WGSL.
+/// Whether shaders are compiled through SPIR-V, which gave wrong results on a software driver, instead of WGSL.
 pub const USES_SPIRV: bool = cfg!(feature = "vulkan");
 
-/// What a GPU says about itself.
+/// Description of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The part, what its kernels are compiled for, and the driver where that is known; text from outside.
+    /// The GPU, its compilation target, and the driver if known; untrusted text.
     pub description: String,
-    /// Whether it is a card, and not a program on the CPU that pretends to be one.
+    /// Whether it is real hardware and not a software renderer.
     pub is_card: bool,
-    /// Whether it computes in bf16.
+    /// Whether it supports bf16.
     pub has_bf16: bool,
-    /// Whether the description tells one version of the driver from another; through wgpu it does not.
+    /// Whether the description identifies the driver version; through wgpu it does not.
     pub names_driver: bool,
 }
 
@@ -119,7 +121,7 @@ pub fn list_gpus() -> Vec<DeviceChoice> {
     found
 }
 
-/// Finds the device that `choice` names. Opens nothing on a GPU: drivers only list their devices.
+/// Finds the device that `choice` names. Does not open a GPU: drivers only list their devices.
 ///
 /// # Errors
 /// When this build or this machine lacks it.
@@ -133,37 +135,35 @@ pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
 }
 
 impl ComputeDevice {
-    /// Whether it computes in `precision`; opens a GPU.
+    /// Checks that the device supports `precision`; opens a GPU.
     ///
     /// # Errors
-    /// With the reason if it does not.
+    /// With the reason, if it does not.
     pub fn check_precision(&self, precision: Precision) -> Result<(), PrecisionError> {
         let device = self.description.clone();
         match precision {
             Precision::F32 => Ok(()),
             Precision::Bf16 if self.is_cpu => Err(PrecisionError::Cpu),
-            Precision::Bf16 if device.starts_with("wgpu") => {
-                Err(PrecisionError::Gpu { device, reason: "through wgpu it is a format to store numbers in, not to compute in" })
-            }
+            Precision::Bf16 if device.starts_with("wgpu") => Err(PrecisionError::Gpu { device, reason: "wgpu stores bf16 but cannot compute in it" }),
             Precision::Bf16 if self.device.supports_dtype(DType::BF16) => Ok(()),
-            Precision::Bf16 => Err(PrecisionError::Gpu { device, reason: "it is older than the Ampere generation" }),
+            Precision::Bf16 => Err(PrecisionError::Gpu { device, reason: "it is older than Ampere" }),
         }
     }
 
-    /// Bytes that Burn's allocator holds on the device: in use, and reserved; `None` where it does not say.
+    /// Bytes that Burn's allocator holds on the device, in use and reserved; `None` if unknown.
     pub fn memory(&self) -> Option<(u64, u64)> {
         self.device.memory_pool_usage().map(|usage| (usage.bytes_in_use, usage.bytes_reserved))
     }
 
-    /// Keeps Burn from measuring how fast the memory of a wgpu device is before it chooses kernels; opens it. Does nothing to others.
+    /// Skips Burn's measurement of the memory bandwidth of a wgpu device, made before it chooses kernels; opens the device. No effect on others.
     ///
-    /// The measurement takes two buffers of up to a gigabyte. Where they do not fit, wgpu answers with a panic on the device's own
-    /// thread, which cannot be told from one that made a result wrong. Without it a few more kernels are tried out.
+    /// The measurement needs two buffers of up to a gigabyte. If they do not fit, wgpu panics on the device's own thread, and
+    /// that panic cannot be distinguished from one that corrupted a result. Without it a few more kernels are tried.
     pub fn spare_memory(&self) {
         #[cfg(feature = "wgpu")]
         if let Some(device) = &self.wgpu {
             use burn::cubecl::throughput::{MemoryAccess, MemorySpec, ThroughputCache, ThroughputKey, ThroughputMode, ThroughputValue, working_set_sweep};
-            /// More than any buffer has.
+            /// Larger than any buffer.
             const MOST_BYTES: u64 = 1 << 40;
             let client = device.client();
             let cache = ThroughputCache::get_for_device(client.name(), client.properties());
@@ -172,7 +172,7 @@ impl ComputeDevice {
                 for bytes in working_set_sweep(MOST_BYTES) {
                     let key = ThroughputKey { mode: ThroughputMode::Memory(MemorySpec::new(access, bytes)) };
                     if known.get(&key).is_none() {
-                        // What stands for a speed that cannot be measured.
+                        // Stands for a bandwidth that cannot be measured.
                         known.insert(key, ThroughputValue::ZERO);
                     }
                 }
@@ -180,7 +180,7 @@ impl ComputeDevice {
         }
     }
 
-    /// What a GPU says about itself; opens it. `None` for the CPU.
+    /// Description of a GPU; opens it. `None` for the CPU.
     pub fn identity(&self) -> Option<Identity> {
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
         if let Some(identity) = self.device.identity() {
@@ -208,8 +208,8 @@ fn cpu() -> ComputeDevice {
     }
 }
 
-/// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a shape pays for them; to be called
-/// before a GPU is used. Variables of the environment that start with CUBECL change it, files in the current folder do not.
+/// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a shape pays for them; call
+/// before a GPU is used. CUBECL environment variables override it, files in the current folder do not.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn prepare_gpus() {
     use burn::cubecl::config::cache::CacheConfig;
@@ -218,16 +218,16 @@ fn prepare_gpus() {
     config.compilation.cache = true;
     config.environment.path =
         crate::engine::self_check::cache::user_cache().map_or(CacheConfig::Global, |folder| CacheConfig::Directory(folder.join("kernels")));
-    // Weights and moments have the same few sizes for a whole run.
+    // Weights and moments have the same few sizes during a whole run.
     config.memory.persistent_memory = burn::cubecl::config::memory::PersistentMemory::SizeMatch;
-    // False if it was set before, with the same content.
+    // False if it was already set, with the same content.
     let _ = CubeClRuntimeConfig::try_set(config.override_from_env());
 }
 
 #[cfg(feature = "cuda")]
 fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     prepare_gpus();
-    // Enumerating only loads the driver; using a missing device would panic on the device's own thread.
+    // Enumeration only loads the driver; using a missing device would panic on the device's own thread.
     let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
     let index = index.unwrap_or(0);
     if index >= found {
@@ -258,7 +258,7 @@ fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, De
     let device = match index {
         Some(index) => found.get(index).cloned().ok_or_else(missing)?,
         None if found.is_empty() => return Err(missing()),
-        // The driver's own default: a discrete GPU before an integrated one before software.
+        // The driver's own default: a discrete GPU before an integrated one before a software renderer.
         None => burn_wgpu::WgpuDevice::default().into(),
     };
     let description = index.map_or_else(|| "wgpu".to_owned(), |index| format!("wgpu:{index}"));

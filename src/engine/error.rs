@@ -19,10 +19,10 @@ pub enum EngineError {
     /// The requested device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The device does not compute in the precision that the run asks for.
+    /// The device does not support the precision of the run.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
-    /// The device computes wrong.
+    /// The device computes wrong results.
     #[error(transparent)]
     WrongDevice(#[from] Failure),
     /// The text cannot be prepared.
@@ -37,19 +37,19 @@ pub enum EngineError {
     /// The tensors of a checkpoint cannot be read.
     #[error("checkpoint: {0}")]
     Tensors(#[from] TensorFileError),
-    /// The weights to start from cannot be read.
+    /// The initial weights cannot be read.
     #[error("model.init_from: {0}")]
     InitialWeights(Box<OpenError>),
-    /// The checkpoint to continue from cannot be used.
+    /// The checkpoint to fork from cannot be used.
     #[error("training.fork_from: {0}")]
     Fork(#[from] ForkError),
     /// A computation failed on the device.
     #[error("the device failed: {}", device_reason(.0))]
     Execution(#[from] ExecutionError),
-    /// As [`Self::Execution`], where the device answers with a panic.
+    /// As [`Self::Execution`], where the device panics.
     #[error("the device failed: {reason}")]
     DevicePanic {
-        /// What it said, in one line.
+        /// Its message, in one line.
         reason: String,
     },
     /// A document of an evaluation task does not fit the model, or its file is broken.
@@ -61,29 +61,29 @@ pub enum EngineError {
     /// A loss or gradient is not finite; the weights are those of the step before.
     #[error("the {what} of step {step} is {value}; its update was skipped")]
     NonFinite {
-        /// The number that is not finite: the loss or the gradient norm.
+        /// Which number is not finite: the loss or the gradient norm.
         what: &'static str,
         /// The step that would have been completed.
         step: u64,
-        /// The number itself: NaN or an infinity.
+        /// The value: NaN or an infinity.
         value: f64,
     },
-    /// A network predicts something that is not finite, though its weights are.
-    #[error("the network's predictions are not finite")]
+    /// The predictions of a network are not finite, although its weights are.
+    #[error("the predictions of the model are not finite")]
     NonFinitePrediction,
-    /// As [`Self::NonFinite`], noticed later, on a device that the host does not wait for.
+    /// As [`Self::NonFinite`], detected later, on a device that the host does not wait for.
     #[error("a loss or gradient norm was not finite at or before step {step}; every update from there on was skipped")]
     Poisoned {
-        /// The step at which it was noticed.
+        /// The step at which it was detected.
         step: u64,
     },
-    /// The text is not the one that the checkpoint was trained on.
+    /// The checkpoint was trained on other text.
     #[error("the text or its tokenizer has changed since the checkpoint at step {step}")]
     OtherData {
         /// The checkpoint's step.
         step: u64,
     },
-    /// There are checkpoints, and none of them is valid.
+    /// None of the checkpoints is valid.
     #[error("none of the run's {} checkpoints can be used; {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
     NoUsableCheckpoint {
         /// All of them, newest first; at least one.
@@ -94,7 +94,7 @@ pub enum EngineError {
     OtherRun {
         /// Step of the newest checkpoint.
         step: u64,
-        /// The first thing that differs.
+        /// The first difference.
         difference: Difference,
     },
     /// A file of the run directory cannot be written.
@@ -107,19 +107,19 @@ pub enum EngineError {
     },
 }
 
-/// Why a run cannot continue from the checkpoint of another one.
+/// Why a run cannot fork from a checkpoint.
 #[derive(Debug, Error)]
 pub enum ForkError {
     /// There is no valid checkpoint.
     #[error(transparent)]
     Find(FindCheckpointError),
-    /// The network or its vocabulary is another one.
-    #[error("the checkpoint has another {section} than this configuration")]
+    /// The network or its vocabulary differs.
+    #[error("{section} of the checkpoint differs from this configuration")]
     OtherNetwork {
         /// `model` or `data.tokenizer`.
         section: &'static str,
     },
-    /// Nothing is left to train.
+    /// The plan has no steps left.
     #[error("the checkpoint is at step {step}, and the plan ends at step {steps}")]
     PlanEnds {
         /// Step of the checkpoint.
@@ -127,36 +127,36 @@ pub enum ForkError {
         /// Steps of the plan.
         steps: u64,
     },
-    /// The plan reads more or fewer tokens before that step than the checkpoint has seen.
+    /// The plan reads another number of tokens before that step than the checkpoint.
     #[error("the checkpoint has read {found} tokens by step {step}, but this plan reads {planned}")]
     OtherTokens {
         /// Step of the checkpoint.
         step: u64,
         /// Tokens that it has read.
         found: u64,
-        /// Tokens that the plan reads up to there.
+        /// Tokens that the plan reads before that step.
         planned: u64,
     },
 }
 
 impl ForkError {
-    /// What the user can type or change next.
+    /// What to type next.
     pub fn hint(&self) -> String {
         match self {
             Self::Find(error) => error.hint(),
             Self::OtherNetwork { section } => {
-                format!("keep {section} as it was: run --from without a configuration takes everything from the checkpoint's run")
+                format!("keep {section} unchanged: run --from without a configuration uses the configuration of the checkpoint's run")
             }
             Self::PlanEnds { .. } => "raise the budget: training.tokens, positions, epochs or steps".into(),
             Self::OtherTokens { .. } => {
-                "keep training.tokens_per_step as it was before that step, or start a new run from the weights alone with model.init_from".into()
+                "keep training.tokens_per_step unchanged before that step, or start a new run from the weights only with model.init_from".into()
             }
         }
     }
 }
 
 impl EngineError {
-    /// What the user can type or change next; `RUN` stands for the run's name.
+    /// What to type next; `RUN` is a placeholder for the run's name.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Device(error) => error.hint(),
@@ -164,9 +164,9 @@ impl EngineError {
             Self::WrongDevice(failure) => failure.hint(),
             Self::Data(error) => error.hint(),
             Self::Plan(error) => error.hint(),
-            // The run reads texts as long as its context; there is no flag for it.
+            // The run reads texts in its own context length; there is no flag for it.
             Self::Task(TaskError::ContinuationTooLong { tokens, .. }) => {
-                format!("under another --name, raise training.context_length to {tokens} or more, or take the task out of tasks.names")
+                format!("under another --name, raise training.context_length to {tokens} or more, or remove the task from tasks.names")
             }
             Self::Task(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
@@ -182,7 +182,7 @@ impl EngineError {
             Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),
             // No update was made before the first loss.
             Self::NonFinite { step: 1, .. } => {
-                "the initial weights cause this: under another --name, start from other weights (model.init_from) or lower model.initializer_range".into()
+                "the initial weights are the cause: under another --name, start from other weights (model.init_from) or lower model.initializer_range".into()
             }
             Self::NonFinitePrediction => "its weights are damaged or its training diverged: use another copy or an earlier checkpoint".into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
@@ -194,13 +194,13 @@ impl EngineError {
         })
     }
 
-    /// The error as the last event of the run named `run` reports it.
+    /// The error as reported in the last event of the run named `run`.
     pub fn trouble(&self, run: &str) -> Trouble {
         Trouble { message: self.to_string(), hint: self.hint().map(|hint| named(&hint, run)) }
     }
 }
 
-/// `hint` with the name of the run where it stands for one.
+/// `hint` with the placeholder replaced by the run's name.
 fn named(hint: &str, run: &str) -> String {
     let word = shell_word(run);
     hint.replace("resume RUN", &format!("resume {word}")).replace("--name RUN", &format!("--name {word}"))
@@ -210,16 +210,14 @@ fn named(hint: &str, run: &str) -> String {
 fn device_hint(reason: &str, is_poisoned: bool) -> String {
     let reason = reason.to_ascii_lowercase();
     let names = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    let ask_driver = || "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume RUN".into();
-    // An illegal access names memory, and running out of it names the driver: neither is about the other.
+    let ask_driver = || "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui resume RUN".into();
+    // An illegal access mentions memory, and an out-of-memory error mentions the driver: neither is about the other.
     if is_poisoned || names(&["illegal", "poison", "lost", "does not answer"]) {
         return ask_driver();
     }
     if names(&["out of memory", "out_of_memory", "outofmemory", "alloc", "too big", "buffer size"]) {
         let smaller = "patchtui run CONFIG --name RUN --set training.micro_batch_size=1 --resume";
-        return format!(
-            "a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint, with the same other --set: {smaller}"
-        );
+        return format!("a smaller micro-batch needs less memory and keeps the tokens per step; resume with it, plus your other --set options: {smaller}");
     }
     if names(&["driver"]) {
         return ask_driver();
@@ -227,7 +225,7 @@ fn device_hint(reason: &str, is_poisoned: bool) -> String {
     "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower training.micro_batch_size or use --device cpu".into()
 }
 
-/// The message of the device in one line: Burn puts it on lines of its own under a heading.
+/// The device's message in one line: Burn puts it below a heading, over several lines.
 pub(super) fn device_reason(error: &ExecutionError) -> String {
     let text = error.to_string();
     let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
@@ -243,7 +241,7 @@ mod tests {
     use crate::engine::tensor_file::TensorFileError;
 
     const PRECISION: &str =
-        "training.precision = \"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time";
+        "training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time";
 
     fn denied() -> io::Error {
         io::Error::from(io::ErrorKind::PermissionDenied)
@@ -304,8 +302,8 @@ mod tests {
             ),
             (
                 TaskError::ContinuationTooLong { task: "piqa".into(), doc_id: 65, tokens: 80, max_length: 64 }.into(),
-                "piqa, document 65: the continuation has 80 tokens, but the network reads 64 at once",
-                "under another --name, raise training.context_length to 80 or more, or take the task out of tasks.names",
+                "piqa, document 65: the continuation has 80 tokens, but the context length is 64",
+                "under another --name, raise training.context_length to 80 or more, or remove the task from tasks.names",
             ),
             (EngineError::Io { path: "run/plan.json".into(), source: denied() }, "run/plan.json: permission denied", disk),
         ];
@@ -327,11 +325,11 @@ mod tests {
             (
                 EngineError::NonFinite { what: "loss", step: 1, value: f64::NAN },
                 "the loss of step 1 is NaN; its update was skipped",
-                "the initial weights cause this: under another --name, start from other weights (model.init_from) or lower model.initializer_range",
+                "the initial weights are the cause: under another --name, start from other weights (model.init_from) or lower model.initializer_range",
             ),
             (
                 EngineError::NonFinitePrediction,
-                "the network's predictions are not finite",
+                "the predictions of the model are not finite",
                 "its weights are damaged or its training diverged: use another copy or an earlier checkpoint",
             ),
             (
@@ -344,16 +342,16 @@ mod tests {
 
     #[test]
     fn a_device_that_fails_leads_to_the_last_checkpoint() {
-        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; from the last checkpoint, with the same other --set: \
+        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; resume with it, plus your other --set options: \
                       patchtui run CONFIG --name 'my books' --set training.micro_batch_size=1 --resume";
         let device = TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
         let failure = Failure { device: "wgpu".into(), operation: "linear".into(), output: "rows, 8 x 4 to 4".into(), difference: 1.0, tolerance: 4e-3 };
         check(vec![
             (
                 failure.into(),
-                "wgpu computes wrong results: \"linear\" (rows, 8 x 4 to 4) differs from the CPU by 1.00e0 of its largest value, which is more than 4e-3",
+                "wgpu computes wrong results: \"linear\" (rows, 8 x 4 to 4) differs from the CPU by 1.00e0 of its largest value (tolerance: 4e-3)",
                 if crate::engine::device::USES_SPIRV {
-                    "use --device cpu, or try a build whose shaders do not go through SPIR-V (cargo build --release --features wgpu)"
+                    "use --device cpu, or try a build that does not compile shaders through SPIR-V (cargo build --release --features wgpu)"
                 } else {
                     "use --device cpu, or try another version of the GPU driver"
                 },
@@ -368,12 +366,12 @@ mod tests {
             (
                 EngineError::DevicePanic { reason: "parent device is lost".into() },
                 "the device failed: parent device is lost",
-                "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+                "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
             ),
             (
                 EngineError::DevicePanic { reason: "an illegal memory access was encountered".into() },
                 "the device failed: an illegal memory access was encountered",
-                "look for the driver's own message (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+                "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
             ),
             (
                 EngineError::DevicePanic { reason: "DriverError(CUDA_ERROR_OUT_OF_MEMORY)".into() },

@@ -1,4 +1,4 @@
-//! Token-level (K = 1) loss on the validation text: the main curve, measured the same way in every stage.
+//! Token loss (K = 1) on the validation text: the main curve, measured in the same way in every stage.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub struct Validation<'a> {
     pub context_length: usize,
 }
 
-/// A finished evaluation.
+/// A completed evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenLoss {
     /// Nats per scored token.
@@ -32,7 +32,7 @@ pub struct TokenLoss {
     /// Standard error of the mean in nats, from the spread over sequences: tokens of one sequence are not independent. `None` for one
     /// sequence.
     pub standard_error: Option<f64>,
-    /// Tokens that were scored.
+    /// Tokens scored.
     pub targets: u64,
 }
 

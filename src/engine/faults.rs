@@ -1,7 +1,7 @@
-//! Panics: none reaches the terminal, and one over a GPU ends the run with a message instead of a report of a bug.
+//! Handles panics: none reaches the terminal, and one caused by a GPU ends the run with a message instead of a bug report.
 //!
-//! Burn answers a lost or broken device partly with errors and partly with panics, on the thread that asks and on one of the
-//! device's own. Start at [`log_panics`] and [`guarded`].
+//! Burn reports a lost or broken device partly with errors and partly with panics, on the calling thread and on the device's
+//! own thread. Start at [`log_panics`] and [`guarded`].
 
 use std::any::Any;
 use std::io::Write;
@@ -13,19 +13,19 @@ use std::thread;
 use crate::engine::error::EngineError;
 use crate::run::files::append_regular;
 
-/// The first panic of another thread than the trainer's and its helpers', which says more than what the trainer then hears.
+/// The first panic of a thread other than the trainer's and its workers'; it is more specific than what the trainer gets later.
 static ELSEWHERE: FirstPanic = FirstPanic(Mutex::new(None));
 
-/// Threads that are ours; those of devices have other names or none.
+/// Names of our threads; those of devices have other names or none.
 const OURS: [&str; 6] = ["main", "trainer", "compute", "store", "control", "face"];
 
-/// Writes every panic of this process to the file `log` from now on, and to the standard error stream only what ends the process.
+/// Writes every panic of this process to the file `log` from now on, and to standard error only if it ends the process.
 pub fn log_panics(log: PathBuf) {
     let print = take_hook();
     set_hook(Box::new(move |info| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
-        let message = words(info.payload()).unwrap_or("no reason was given");
+        let message = words(info.payload()).unwrap_or("unknown reason");
         if !OURS.contains(&name) {
             ELSEWHERE.remember(message);
         }
@@ -44,7 +44,7 @@ pub fn unreported() -> Option<String> {
     ELSEWHERE.message()
 }
 
-/// What the first of several panics said.
+/// Message of the first of several panics.
 struct FirstPanic(Mutex<Option<String>>);
 
 impl FirstPanic {
@@ -59,13 +59,13 @@ impl FirstPanic {
     }
 }
 
-/// Runs `work`, which computes on the CPU or on another device; what that device does not survive is an error.
+/// Runs `work`, which computes on the CPU or on another device; a panic caused by that device becomes an error.
 ///
 /// # Errors
-/// What `work` returns; [`EngineError::DevicePanic`] if it panicked over another device than the CPU.
+/// What `work` returns; [`EngineError::DevicePanic`] if it panicked on another device than the CPU.
 ///
 /// # Panics
-/// When it panicked over the CPU: that is a bug, and is reported as one.
+/// When it panicked on the CPU: that is a bug, and is reported as one.
 pub fn guarded<T>(is_cpu: bool, work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
@@ -74,10 +74,10 @@ pub fn guarded<T>(is_cpu: bool, work: impl FnOnce() -> Result<T, EngineError>) -
     }
 }
 
-/// What to tell of a panic; `elsewhere` is the first one of a device's own thread.
+/// The reason of a panic; `elsewhere` is the first panic of a device's own thread.
 fn reason(panic: &(dyn Any + Send), elsewhere: Option<String>) -> String {
-    let said = words(panic).unwrap_or("no reason was given");
-    // What the trainer hears when the device's thread is gone.
+    let said = words(panic).unwrap_or("unknown reason");
+    // What the trainer gets when the device's thread has ended.
     let is_echo = said.contains("RecvError") || said.contains("SendError");
     let text = match (is_echo, elsewhere) {
         (true, Some(first)) => first,
@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(reason(&*echo, None), "its driver does not answer any more");
         let own: Box<dyn Any + Send> = Box::new("shape mismatch");
         assert_eq!(reason(&*own, Some("device lost".into())), "shape mismatch");
-        assert_eq!(reason(&*(Box::new(3) as Box<dyn Any + Send>), None), "no reason was given");
+        assert_eq!(reason(&*(Box::new(3) as Box<dyn Any + Send>), None), "unknown reason");
     }
 }

@@ -1,4 +1,4 @@
-//! The gradients of a step: one sum for each weight, to which every micro-batch adds.
+//! The accumulated gradients of a step: one sum per weight, to which every micro-batch adds.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use crate::engine::kernels::{on_host, sum_of_squares};
 use crate::engine::named_tensor::NamedTensor;
 
-/// Sums of gradients by the name of their weight, in its matrix form.
+/// Sums of gradients by the name of their weight, as matrices.
 #[derive(Debug, Default, Clone)]
 pub struct Gradients(pub BTreeMap<String, Tensor<2>>);
 
@@ -21,7 +21,7 @@ impl Gradients {
         self.put(weight, sum);
     }
 
-    /// Takes the sum for `weight` out, so that it has one owner and can be changed in place; to be [`put`](Self::put) back.
+    /// Removes the sum for `weight`, so that it has one owner and can be changed in place; to be [`put`](Self::put) back.
     pub fn take(&mut self, weight: &NamedTensor) -> Option<Tensor<2>> {
         self.0.remove(&weight.name)
     }
@@ -33,8 +33,8 @@ impl Gradients {
 
     /// Global L2 norm, `[1]`; `None` without a gradient.
     ///
-    /// Summed row by row and then over rows: a full sum on the CPU combines its parts in the order in which threads finish,
-    /// which would make runs differ in the last bit (burn-flex 0.22.1, reduce.rs).
+    /// Summed row by row and then over rows: a full sum on the CPU combines its parts in the order in which threads finish, so
+    /// that runs would differ in the last bit (burn-flex 0.22.1, reduce.rs).
     pub fn norm(&self) -> Option<Tensor<1>> {
         if self.0.values().all(on_host) {
             let sum: f64 = self.0.values().map(|gradient| sum_of_squares(gradient.clone())).sum();

@@ -1,6 +1,6 @@
-//! Which vector instructions the kernels on the CPU use here: they are compiled for several instruction sets.
+//! The instruction sets of the CPU kernels, which are compiled for several of them.
 
-/// The vector instructions of our own loops, chosen when the program starts.
+/// Instruction set of our own loops, chosen at program start.
 #[must_use]
 pub fn vector_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
@@ -15,7 +15,7 @@ pub fn vector_instructions() -> &'static str {
     return "baseline";
 }
 
-/// Those of the matrix products, which the `gemm` crate chooses by the rule that is repeated here (gemm-common 0.19, gemm.rs).
+/// Instruction set of the matrix products; repeats the rule by which the `gemm` crate chooses it (gemm-common 0.19, gemm.rs).
 #[must_use]
 pub fn matmul_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! How fast this device multiplies matrices, measured: the roof under which a step works.
+//! Measures the speed of matrix products on this device, the upper bound for a step.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use crate::engine::error::EngineError;
 use crate::engine::kernels::matmul::{self, Matrix, MatrixMut, Old};
 use crate::engine::workers::Workers;
 
-/// The first size that is tried.
+/// The first size tried.
 const LEAST_SIZE: usize = 256;
-/// A product that takes less says more about starting it than about computing it: the next size is twice this one.
+/// A faster product measures launch overhead rather than speed: the next size is twice as large.
 const LEAST_TIME: Duration = Duration::from_millis(5);
-/// The largest matrices on the CPU, 16 MB each, and on a GPU.
+/// Maximum matrix size on the CPU (16 MB each), and on a GPU.
 const MOST_SIZE_ON_CPU: usize = 2048;
 const MOST_SIZE_ON_GPU: usize = 8192;
 /// How long products of the chosen size are repeated.
@@ -23,12 +23,12 @@ const REPEATED_FOR: Duration = Duration::from_millis(300);
 pub struct MatmulPeak {
     /// Rows and columns.
     pub size: usize,
-    /// Floating-point operations per second: two for each multiplication and its addition.
+    /// Floating-point operations per second: two per multiplication and addition.
     pub flops_per_second: f64,
 }
 
-/// Measures it on the device of `workers`, with all threads and the kernel that training uses; takes less than a second, but
-/// longer where one product does.
+/// Measures it on the device of `workers`, with all threads and the kernel used in training; takes less than a second, unless a
+/// single product takes longer.
 ///
 /// # Errors
 /// When the device fails.
@@ -37,7 +37,7 @@ pub fn measure_matmul_peak(workers: &Workers) -> Result<MatmulPeak, EngineError>
     let mut size = LEAST_SIZE;
     let fastest = loop {
         let mut product = Product::new(workers, size);
-        // The first one pays for page faults, compiling and tuning.
+        // The first product pays for page faults, compiling and tuning.
         product.time(workers)?;
         let time = product.time(workers)?;
         if time < LEAST_TIME && size < most {
@@ -53,9 +53,9 @@ pub fn measure_matmul_peak(workers: &Workers) -> Result<MatmulPeak, EngineError>
     Ok(MatmulPeak { size, flops_per_second: 2.0 * (size as f64).powi(3) / fastest.as_secs_f64() })
 }
 
-/// Two matrices on the device that computes them.
+/// Two matrices on the device.
 enum Product {
-    /// `None` only while they are with a thread that multiplies them.
+    /// `None` only while a thread is multiplying them.
     Host(Option<Box<HostMatrices>>),
     Device(Box<[Tensor<2>; 2]>),
 }
@@ -78,12 +78,12 @@ impl Product {
         Self::Device(Box::new([random(), random()]))
     }
 
-    /// How long one product takes.
+    /// Duration of one product.
     fn time(&mut self, workers: &Workers) -> Result<Duration, EngineError> {
         match self {
             Self::Host(matrices) => {
                 let Some(mut taken) = matrices.take() else { return Ok(Duration::ZERO) };
-                // Timed inside of the pool, where training multiplies.
+                // Timed inside the pool, where training multiplies.
                 let timed = workers.run(move || {
                     let HostMatrices { size, a, b, out } = &mut *taken;
                     let begun = Instant::now();

@@ -1,13 +1,13 @@
-//! A tensor with its name: weights, and moments of weights.
+//! A named tensor: a weight, or a moment of a weight.
 
 use burn::tensor::Tensor;
 
-/// A tensor by the name under which files know it.
+/// A tensor with its name in files.
 ///
-/// Its values are kept as a matrix (a norm's scale as one row), since nothing that computes depends on the shape.
+/// Its values are kept as a matrix (a norm's scale as one row), since no computation depends on the original shape.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
-    /// Hugging Face's name, such as `model.layers.0.self_attn.q_proj.weight`.
+    /// Hugging Face's name, e.g. `model.layers.0.self_attn.q_proj.weight`.
     pub name: String,
     /// Its shape in files.
     pub dims: Vec<usize>,

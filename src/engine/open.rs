@@ -1,7 +1,7 @@
-//! From a checkpoint or a Hugging Face directory to a model that can be used: its weights, its shape and its tokenizer.
+//! Opens a checkpoint or a Hugging Face directory as a usable model: weights, shape and tokenizer.
 //!
-//! The one way in which weights come out of a checkpoint, for a run that resumes as well; never trains, and never looks for the
-//! text that was trained on. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything but the weights.
+//! The only way in which weights are read from a checkpoint, also when a run resumes; needs no training text. Start at
+//! [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except the weights.
 
 use std::path::{Path, PathBuf};
 
@@ -18,40 +18,40 @@ use crate::plan::ModelShape;
 use crate::run::files::read_small;
 use crate::run::{Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory};
 
-/// A trained network with all that its use needs.
+/// A trained network with everything needed to use it.
 #[derive(Debug)]
 pub struct LoadedModel {
     /// The network.
     pub model: LlamaForCausalLM,
-    /// What it was read from.
+    /// Its origin and properties.
     pub files: ModelFiles,
 }
 
-/// All about a trained network but its weights.
+/// Everything about a trained network except its weights.
 #[derive(Debug)]
 pub struct ModelFiles {
     /// Sizes of the network.
     pub shape: ModelShape,
-    /// Turns text into its ids and back.
+    /// Encodes and decodes its text.
     pub tokenizer: Tokenizer,
-    /// Length of the sequences that it was trained on at token level; more than that it has never seen at once.
+    /// Context length in tokens, as trained at K = 1.
     pub context_length: usize,
-    /// Tokens that end a generated text, in ascending order.
+    /// EOS tokens, in ascending order.
     pub ends: Vec<u32>,
-    /// Whether the texts that it was trained on begin with the begin-of-text token, so that prompts must, too.
+    /// Whether its training texts began with the BOS token, so that prompts must, too.
     pub add_bos: bool,
-    /// K of the stage that the weights come from; only at 1 is it a model of single tokens.
+    /// Patch size (K) of the stage that the weights come from; only at 1 is it a token-level model.
     pub patch_size: PatchSize,
-    /// Where it comes from.
+    /// Origin.
     pub origin: Origin,
 }
 
-/// Where a network comes from.
+/// Origin of a network.
 #[derive(Debug)]
 pub enum Origin {
     /// A checkpoint, the run that trained it, and newer checkpoints of the run that cannot be used.
     Checkpoint(Box<FoundCheckpoint>),
-    /// A directory in Hugging Face's format.
+    /// A Hugging Face directory.
     HuggingFace {
         /// The directory, absolute.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// A short name, for tables: `books/step-00000300`, `Llama-2-7b-hf`.
+    /// A short name for tables: `books/step-00000300`, `Llama-2-7b-hf`.
     pub fn name(&self) -> String {
         let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match self {
@@ -68,7 +68,7 @@ impl Origin {
         }
     }
 
-    /// The checkpoint, with the step and the stage.
+    /// The checkpoint, with its step and stage.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         match self {
             Self::Checkpoint(found) => Some(&found.checkpoint),
@@ -92,7 +92,7 @@ impl Origin {
         }
     }
 
-    /// The directory that the weights are in.
+    /// The directory with the weights.
     pub fn path(&self) -> &Path {
         match self {
             Self::Checkpoint(found) => &found.checkpoint.path,
@@ -108,7 +108,7 @@ pub enum OpenError {
     #[error(transparent)]
     Find(#[from] FindCheckpointError),
     /// Its run has no configuration.
-    #[error("{} is missing, which says how the network was trained", path.display())]
+    #[error("{} is missing: it is the configuration that the model was trained with", path.display())]
     NoConfig {
         /// The configuration of the run.
         path: PathBuf,
@@ -116,8 +116,8 @@ pub enum OpenError {
     /// The configuration of its run cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Neither the checkpoint nor its run says the sizes of the network.
-    #[error("{} does not say the sizes of the network: {problem}", path.display())]
+    /// Neither the checkpoint nor its run records the sizes of the network.
+    #[error("{} does not contain the sizes of the network: {problem}", path.display())]
     NoShape {
         /// The plan of the run.
         path: PathBuf,
@@ -127,7 +127,7 @@ pub enum OpenError {
     /// The tokenizer cannot be loaded.
     #[error(transparent)]
     Tokenizer(#[from] DataError),
-    /// The tokenizer is another one than in training.
+    /// The tokenizer differs from the one used in training.
     #[error("the tokenizer {tokenizer} is not the one that {} was trained with", checkpoint.display())]
     OtherTokenizer {
         /// Name or path of the tokenizer.
@@ -151,13 +151,13 @@ impl OpenError {
             Self::NoConfig { .. } | Self::Config(_) => "restore the run's config.toml from a copy".into(),
             Self::NoShape { .. } => "restore the run's plan.json from a copy".into(),
             Self::Tokenizer(_) | Self::OtherTokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
-            Self::Weights(TensorFileError::Unusable { .. }) => "its training had diverged: name an earlier checkpoint of the run".into(),
+            Self::Weights(TensorFileError::Unusable { .. }) => "its training had diverged: use an earlier checkpoint of the run".into(),
             Self::Weights(_) => "restore the checkpoint from a copy".into(),
             Self::HuggingFace(error) => error.hint(),
         }
     }
 
-    /// Whether the model itself is broken, as opposed to what was named or how it was put together.
+    /// Whether the model itself is broken, as opposed to the request or the directory.
     pub fn is_broken_model(&self) -> bool {
         match self {
             Self::Weights(error) => matches!(error, TensorFileError::Unusable { .. }),
@@ -168,20 +168,20 @@ impl OpenError {
 }
 
 impl LoadedModel {
-    /// Opens what `path` names, a run, a checkpoint of one or a Hugging Face directory, on `device`.
+    /// Opens `path`, which names a run, a checkpoint or a Hugging Face directory, on `device`.
     ///
-    /// A run stands for its newest valid checkpoint. A checkpoint that was copied without its run cannot be opened, since only
-    /// the run has the tokenizer.
+    /// For a run, the newest valid checkpoint is used. A checkpoint that was copied without its run cannot be opened, since
+    /// only the run has the tokenizer.
     ///
     /// # Errors
-    /// When there is no valid checkpoint, or its run does not say how to use it; when the directory is not one of a `LLaMA`.
+    /// When there is no valid checkpoint, its run lacks files, or the directory is not a `LLaMA` model.
     pub fn open(path: &Path, device: &Device) -> Result<Self, OpenError> {
         ModelFiles::find(path)?.load(device)
     }
 }
 
 impl ModelFiles {
-    /// Finds what `path` names; of the weights, those of a checkpoint are compared with its manifest, others are not yet read.
+    /// Finds what `path` names; the weights of a checkpoint are compared with its manifest, others are not read yet.
     ///
     /// # Errors
     /// As [`LoadedModel::open`].
@@ -232,7 +232,7 @@ impl ModelFiles {
     /// Opens the weights and checks their names, shapes and number formats.
     ///
     /// # Errors
-    /// When they are not those of a network of this shape.
+    /// When they do not match a network of this shape.
     pub fn weights(&self) -> Result<WeightFiles, OpenError> {
         let mut weights = match &self.origin {
             Origin::Checkpoint(found) => WeightFiles::of_file(&found.checkpoint.path.join(MODEL_FILE))?,
@@ -261,17 +261,17 @@ impl ModelFiles {
 /// The weights of `checkpoint`, on `device`.
 ///
 /// # Errors
-/// When they cannot be read, or are not those of a network of this `shape`.
+/// When they cannot be read, or do not match a network of this `shape`.
 pub(super) fn read_weights(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) -> Result<LlamaForCausalLM, TensorFileError> {
     let path = checkpoint.path.join(MODEL_FILE);
     let found = TensorFile::open(&path)?.shapes().values().map(|dims| dims.iter().product::<usize>() as u64).sum::<u64>();
     let model = load_model(checkpoint, shape, device)?;
-    // Every weight of the network was there; there must not be others, of layers that the shape does not know.
+    // Every weight of the network exists; there must not be others, of layers that the shape does not have.
     let expected = shape.num_parameters();
     if found == expected { Ok(model) } else { Err(TensorFileError::Damaged { path, problem: format!("it has {found} weights instead of {expected}") }) }
 }
 
-/// The tokens that end a text according to the tokenizer, and those that the directory names besides.
+/// The EOS tokens of the tokenizer, and those of the directory.
 fn all_ends(tokenizer: &Tokenizer, mut ends: Vec<u32>) -> Vec<u32> {
     ends.extend(tokenizer.ends_of_text());
     ends.sort_unstable();
@@ -279,7 +279,7 @@ fn all_ends(tokenizer: &Tokenizer, mut ends: Vec<u32>) -> Vec<u32> {
     ends
 }
 
-/// The sizes of the network: of the checkpoint itself, or of the run's plan where an older version did not write them there.
+/// The sizes of the network: from the checkpoint itself, or from the run's plan if an older version did not record them there.
 fn shape_of(checkpoint: &Checkpoint, run: &RunDirectory) -> Result<ModelShape, OpenError> {
     if let Some(outline) = &checkpoint.state.model {
         return Ok(outline.into());
@@ -296,14 +296,14 @@ fn shape_of(checkpoint: &Checkpoint, run: &RunDirectory) -> Result<ModelShape, O
     }
 }
 
-/// The run's own copy of its tokenizer, or the one that its configuration names, if that is the one of training.
+/// The run's own copy of its tokenizer, or the configured one if it is the one used in training.
 fn tokenizer_of(checkpoint: &Checkpoint, run: &RunDirectory, config: &RunConfig, shape: &ModelShape) -> Result<Tokenizer, OpenError> {
     let copy = run.tokenizer();
     let choice = if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer.clone() };
     let tokenizer = Tokenizer::load(&choice)?;
     let is_of_training = match &checkpoint.state.tokenizer {
         Some(fingerprint) => tokenizer.fingerprint() == fingerprint,
-        // Older versions did not write which one it was.
+        // Older versions did not record which one it was.
         None => tokenizer.vocab_size() <= shape.vocab_size,
     };
     if is_of_training { Ok(tokenizer) } else { Err(OpenError::OtherTokenizer { tokenizer: choice, checkpoint: checkpoint.path.clone() }) }

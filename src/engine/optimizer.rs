@@ -1,7 +1,7 @@
-//! `AdamW` with clipping by the global norm, as `PyTorch` computes it; moments keyed by parameter name.
+//! `AdamW` with clipping by the global norm, as in `PyTorch`; moments are stored by parameter name.
 //!
-//! Burn's own optimizer clips each tensor by itself and keys its state by generated ids, which do not survive a checkpoint in
-//! Hugging Face's format.
+//! Burn's own optimizer clips each tensor separately and stores its state under generated ids, which do not survive a
+//! checkpoint in Hugging Face's format.
 
 use std::collections::BTreeMap;
 
@@ -22,34 +22,34 @@ pub struct Moments {
     pub exp_avg_sq: Tensor<2>,
 }
 
-/// The optimizer with its state.
+/// The optimizer and its state.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     config: OptimizerConfig,
     /// Moments by parameter name; empty before the first update.
     pub moments: BTreeMap<String, Moments>,
-    /// Updates since the moments were zero.
+    /// Updates since the optimizer state was reset.
     pub count: u64,
 }
 
-/// Input of an update apart from the gradients.
+/// Settings of an update.
 #[derive(Debug, Clone)]
 pub struct Update {
     /// Learning rate.
     pub learning_rate: f64,
     /// Global norm of the gradients, `[1]`.
     pub norm: Tensor<1>,
-    /// If set, `[1]`, and true: nothing changes. For devices on which the host does not wait for loss and norm.
+    /// If given, `[1]`, and true: nothing changes. For devices on which the host does not wait for loss and norm.
     pub skip: Option<Tensor<1, Bool>>,
 }
 
 impl AdamW {
-    /// An optimizer whose moments are zero.
+    /// An optimizer with a reset state.
     pub fn new(config: OptimizerConfig) -> Self {
         Self { config, moments: BTreeMap::new(), count: 0 }
     }
 
-    /// Sets moments and count to zero.
+    /// Resets moments and step count.
     pub fn reset(&mut self) {
         self.moments.clear();
         self.count = 0;
@@ -70,7 +70,7 @@ impl AdamW {
         })
     }
 
-    /// Factor of the gradients, `[1, 1]`, as `torch.nn.utils.clip_grad_norm_` has it.
+    /// Clipping factor of the gradients, `[1, 1]`, as in `torch.nn.utils.clip_grad_norm_`.
     fn clip(&self, update: &Update) -> Tensor<2> {
         (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0).unsqueeze()
     }
@@ -101,12 +101,12 @@ impl AdamW {
         }
     }
 
-    /// The new value of one parameter. Norms are not decayed, matrices are, the embedding table among them.
+    /// The new value of one parameter. Weight decay applies to matrices, the embedding table included, but not to norms.
     fn updated(&mut self, name: &str, parameter: Tensor<2>, gradient: Tensor<2>, update: &Update) -> Tensor<2> {
         let [beta1, beta2] = self.config.betas;
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
         let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
-        // Copies are held only where they may be needed, so that the CPU can work in place.
+        // Copies are kept only if they may be needed, so that the CPU can work in place.
         let before = update.skip.as_ref().map(|skip| (skip.clone(), parameter.clone(), old.clone()));
         let exp_avg = old.exp_avg * beta1 + gradient.clone() * (1.0 - beta1);
         let exp_avg_sq = old.exp_avg_sq * beta2 + gradient.square() * (1.0 - beta2);
@@ -128,7 +128,7 @@ impl AdamW {
     }
 }
 
-/// Whether a parameter is a norm's scale, which Hugging Face's rule leaves undecayed.
+/// Whether a parameter is a norm's scale, which has no weight decay by Hugging Face's rule.
 fn is_norm(name: &str) -> bool {
     name.rsplit('.').nth(1).is_some_and(|layer| layer.ends_with("norm"))
 }

@@ -1,4 +1,4 @@
-//! Whether a model still is one of patches: what `export` refuses and `eval` warns of, in the same words.
+//! Whether a model is still in its patch stage: `export` refuses it and `eval` warns about it, with the same words.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use crate::engine::open::{ModelFiles, Origin};
 use crate::run::PlanFile;
 use crate::run::files::read_small;
 
-/// Why a model is not yet a language model of single tokens.
+/// Why a model is not yet a token-level language model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PatchStage {
-    /// Its weights come from a stage of patches.
+    /// Its weights come from a patch stage.
     Patches(PatchSize),
-    /// Its weights come from a stage of single tokens, and another one of them has not begun.
+    /// Its weights come from a token stage (K = 1), but a later token stage has not begun.
     Before {
-        /// The stage that was reached, counted from 1.
+        /// The current stage, counted from 1.
         reached: usize,
-        /// The last stage of single tokens, counted from 1.
+        /// The last token stage, counted from 1.
         last: usize,
     },
 }
 
 impl ModelFiles {
-    /// Why the model is not yet a language model of single tokens; `None` if it is one.
+    /// Why the model is not yet a token-level language model; `None` if it is one.
     #[must_use]
     pub fn patch_stage(&self) -> Option<PatchStage> {
         if self.patch_size != PatchSize::ONE {

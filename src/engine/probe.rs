@@ -1,7 +1,7 @@
-//! Activation rates: which share of the feed-forward neurons of each layer is strongly active on a fixed batch.
+//! The activation probe: share of active feed-forward neurons per layer on a fixed batch.
 //!
-//! Our reading of the paper (section 4.5): output of the feed-forward block before the residual addition, |x| above the
-//! threshold, averaged over positions and neurons, the model reading its own stage's patches. Reduced on the device.
+//! Our reading of the paper (section 4.5): output of the FFN before the residual addition, |x| above the threshold, averaged
+//! over positions and neurons, with the patch size of the current stage. Reduced on the device.
 
 use burn::tensor::{ExecutionError, Tensor, Transaction};
 

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::engine::error::EngineError;
 
-/// The one number of a `[1]` tensor; waits for the device.
+/// The number in a `[1]` tensor; waits for the device.
 pub(super) fn read(number: &Tensor<1>) -> Result<f64, EngineError> {
     Ok(read_all(number)?.first().copied().unwrap_or(f64::NAN))
 }

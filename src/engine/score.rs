@@ -1,8 +1,8 @@
-//! Log-likelihoods of the ends of sequences: what evaluation tasks ask of a model.
+//! Log-likelihoods of the ends of sequences, for evaluation tasks.
 //!
-//! Sequences of different lengths stand one below the other, without padding: everything but attention works on rows alone.
-//! Neighbours that begin alike, like the choices of one question, share the rows of their common beginning. Only rows that
-//! predict something go through the head. Start at [`Scorer::score`].
+//! Sequences of different lengths are stacked without padding: everything but attention works on rows alone. Adjacent sequences
+//! with a common prefix, like the choices of one question, share the rows of the prefix. Only rows with targets go through the
+//! head. Start at [`Scorer::score`].
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::engine::ops::positions::Positions;
 use crate::engine::workers::Workers;
 use crate::tasks::{Score, Scored};
 
-/// A common beginning of fewer ids is computed again for each sequence: splitting the attention costs more than it saves.
+/// A shorter common prefix is recomputed for each sequence: splitting the attention costs more than it saves.
 const LEAST_SHARED: usize = 8;
 
 /// Scores sequences with one network.
@@ -25,17 +25,17 @@ const LEAST_SHARED: usize = 8;
 pub struct Scorer<'a> {
     /// The network.
     pub model: &'a LlamaForCausalLM,
-    /// Computing threads.
+    /// Compute threads.
     pub workers: &'a Workers,
-    /// Rows that are computed at once, at most, unless one sequence has more.
+    /// Maximum number of rows per batch, unless one sequence has more.
     pub batch_tokens: usize,
 }
 
 impl Scorer<'_> {
-    /// For each of `requests` the sum of the log-probabilities (natural) of its targets; `None` if the work is to end.
+    /// For each of `requests` the sum of the log-probabilities (natural logarithm) of its targets; `None` if the work should end.
     ///
-    /// Costs least where sequences that begin alike stand next to each other. The result of a sequence does not depend on its
-    /// neighbours, but for rounding.
+    /// Cheapest if sequences with a common prefix are adjacent. The result of a sequence does not depend on the others, except
+    /// for rounding.
     ///
     /// # Errors
     /// When the device fails.
@@ -58,7 +58,7 @@ impl Score for Scorer<'_> {
     }
 }
 
-/// Neighbouring requests whose inputs begin with the same `shared` ids.
+/// Adjacent requests whose inputs begin with the same `shared` ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Group {
     requests: Range<usize>,
@@ -66,20 +66,20 @@ struct Group {
 }
 
 impl Group {
-    /// Rows that the group needs.
+    /// Number of rows of the group.
     fn rows(&self, requests: &[Scored]) -> usize {
         self.shared + requests[self.requests.clone()].iter().map(|request| request.input().len() - self.shared).sum::<usize>()
     }
 }
 
-/// Cuts `requests` into groups: a neighbour joins if the common beginning stays long, and what it shares is most of what is there.
+/// Groups `requests`: an adjacent request joins if the common prefix stays long, and most of the rows would be shared.
 fn groups(requests: &[Scored]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for idx in 0..requests.len() {
         let input = requests[idx].input();
         if let Some(group) = groups.last_mut() {
             let common = common_beginning(requests[group.requests.start].input(), input).min(group.shared);
-            // A group of one shares all of its input with itself.
+            // A single request shares its whole input with itself.
             let is_worth = common >= LEAST_SHARED && (group.requests.len() == 1 || 2 * common >= group.shared);
             if is_worth {
                 *group = Group { requests: group.requests.start..idx + 1, shared: common };
@@ -95,7 +95,7 @@ fn common_beginning(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Whole groups together, up to `batch_tokens` rows.
+/// Combines whole groups, up to `batch_tokens` rows.
 fn batches(groups: Vec<Group>, requests: &[Scored], batch_tokens: usize) -> Vec<Vec<Group>> {
     let mut batches: Vec<Vec<Group>> = Vec::new();
     let mut rows = 0;
@@ -115,16 +115,16 @@ fn batches(groups: Vec<Group>, requests: &[Scored], batch_tokens: usize) -> Vec<
     batches
 }
 
-/// Consecutive rows of one sequence, behind the rows of a beginning that others share.
+/// Consecutive rows of one sequence, after the rows of a prefix shared with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Segment {
-    /// Rows of the shared beginning, empty if this is one.
+    /// Rows of the shared prefix; empty if this is the prefix.
     prefix: Range<usize>,
     /// Its own rows.
     rows: Range<usize>,
 }
 
-/// Where the ids of a batch stand, and what is asked of which row.
+/// The ids of a batch and the targets of its rows.
 #[derive(Debug, Default)]
 struct Layout {
     ids: Vec<u32>,
@@ -145,7 +145,7 @@ impl Layout {
             for request in requests {
                 let input = request.input();
                 let own = layout.push(prefix.clone(), group.shared, &input[group.shared..]);
-                // The row of an input's position: in the shared part or in its own.
+                // The row of a position of an input: in the shared part or in its own.
                 let row = |position: usize| if position < group.shared { prefix.start + position } else { own.start + position - group.shared };
                 let first = input.len() - request.num_scored;
                 layout.targets.extend((first..input.len()).map(row).zip(request.targets().iter().copied()));
@@ -155,7 +155,7 @@ impl Layout {
         layout
     }
 
-    /// Adds `ids` from `position` on, behind `prefix`. Returns their rows.
+    /// Adds `ids` from `position` on, after `prefix`. Returns their rows.
     fn push(&mut self, prefix: Range<usize>, position: usize, ids: &[u32]) -> Range<usize> {
         let rows = self.ids.len()..self.ids.len() + ids.len();
         self.ids.extend(ids);
@@ -245,11 +245,11 @@ mod tests {
         Scored { ids: parts.concat(), num_scored }
     }
 
-    /// One sequence alone through the path of the training's evaluation.
+    /// Scores a single sequence like the evaluation during training.
     fn plain(model: &LlamaForCausalLM, request: &Scored) -> f64 {
         let losses = token_losses(model, &Batch::new(&request.ids, 1, PatchSize::ONE, &Device::flex()));
         let losses: Vec<f64> = losses.into_data().iter::<f64>().collect();
-        // The last position of a batch predicts nothing.
+        // The last position of a batch has no target.
         let end = request.ids.len() - 1;
         -losses[end - request.num_scored..end].iter().sum::<f64>()
     }
@@ -257,20 +257,20 @@ mod tests {
     fn requests() -> Vec<Scored> {
         let (question, other) = (ids(1, 30), ids(2, 70));
         vec![
-            // Choices of one question, one of a single id, one that begins like another.
+            // Choices of one question, one with a single id, one with a common prefix.
             scored(&[question.clone(), ids(3, 5)], 5),
             scored(&[question.clone(), ids(4, 1)], 1),
             scored(&[question.clone(), ids(3, 9)], 9),
-            // Nothing in common, everything scored, the least that can be asked.
+            // Nothing in common, everything scored, the shortest request.
             scored(&[ids(5, 12)], 11),
             scored(&[ids(6, 2)], 1),
-            // Choices of one id: their inputs are equal.
+            // Choices with one id: their inputs are equal.
             scored(&[other.clone(), vec![7]], 1),
             scored(&[other.clone(), vec![8]], 1),
             scored(&[other.clone(), vec![9]], 1),
-            // Too little in common.
+            // Too short a common prefix.
             scored(&[other[..5].to_vec(), ids(8, 20)], 4),
-            // The scored ids reach into the common beginning.
+            // The scored ids extend into the common prefix.
             scored(&[ids(9, 40), vec![1, 2]], 20),
             scored(&[ids(9, 40), vec![3, 4, 5]], 20),
         ]

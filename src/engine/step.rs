@@ -1,5 +1,5 @@
-//! Loss and gradients of one micro-batch: the forward pass, the loss, the backward pass. A pure function that knows no run, no
-//! file and no listener.
+//! Loss and gradients of one micro-batch: forward pass, loss, backward pass. A pure function, independent of runs, files and
+//! listeners.
 
 use burn::tensor::Tensor;
 
@@ -9,21 +9,21 @@ use crate::engine::model::{LayerSaved, LlamaForCausalLM, SharedInput};
 use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::head;
 
-/// What the micro-batches of a step have in common.
+/// Settings shared by the micro-batches of a step.
 #[derive(Debug, Clone)]
 pub struct StepInput {
     /// Positions of each sequence.
     pub shared: SharedInput,
     /// The gradients are those of the summed loss times this: 1 / (scored targets of the whole step).
     pub scale: f64,
-    /// Whether a layer keeps its input only and computes the rest again in the backward pass.
+    /// Whether a layer keeps only its input and recomputes the rest in the backward pass.
     pub recompute: bool,
 }
 
-/// What a layer keeps from its forward to its backward pass.
+/// Saved by a layer for its backward pass.
 #[expect(clippy::large_enum_variant, reason = "there is one per layer, and all are alike")]
 enum Kept {
-    /// All that the backward pass needs.
+    /// Everything that the backward pass needs.
     Activations(LayerSaved),
     /// Its input, `[N, D]`.
     Input(Tensor<2>),
@@ -32,20 +32,20 @@ enum Kept {
 /// A part of the work on a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepPart {
-    /// Embedding, layers and last norm.
+    /// Embedding, layers and final norm.
     Forward,
     /// Logits, loss and their gradients, which are computed together.
     Head,
-    /// The way back to the embedding; with recomputation, the layers' forward passes once more.
+    /// Backward pass to the embedding; with recomputation it includes the layers' second forward pass.
     Backward,
 }
 
-/// Who watches a micro-batch while it is computed. A closure that says whether the work is to end is one.
+/// Observer of a micro-batch in progress. A closure that says whether the work should end is one.
 pub trait StepWatch {
-    /// Read between layers; once it is true, the micro-batch is given up.
+    /// Checked between layers; once it is true, the micro-batch is abandoned.
     fn is_stopped(&self) -> bool;
 
-    /// Hears that a part was computed, or on a GPU that it was queued.
+    /// Called when a part was computed, or on a GPU queued.
     fn ended(&self, _part: StepPart) {}
 }
 
@@ -57,10 +57,10 @@ impl<F: Fn() -> bool> StepWatch for F {
 
 /// Adds the gradients of `batch` to `gradients` and returns its loss, summed over scored targets: `[1]`.
 ///
-/// `None` if `watch` says that the micro-batch is to be given up; the gradients are useless then.
+/// `None` if `watch` says that the micro-batch should be abandoned; the gradients are then incomplete.
 pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, watch: &dyn StepWatch, gradients: &mut Gradients) -> Option<Tensor<1>> {
     let (trunk, shared) = (&model.model, &input.shared);
-    // Table, norms, head and loss are f32; between them activations have the number format of the products.
+    // Table, norms, head and loss are f32; activations between them have the number format of the products.
     let dtype = trunk.product_type();
     let mut rows = to_type(trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size), dtype); // [N, D]
     let mut kept = Vec::with_capacity(trunk.layers.len());

@@ -1,4 +1,4 @@
-//! Named tensors in safetensors files: written as f32 from the device one at a time, read one at a time.
+//! Named tensors in safetensors files: written as f32 from the device and read, one at a time.
 //!
 //! Neither direction holds more than one tensor in host memory apart from the file system's cache.
 
@@ -18,11 +18,11 @@ use crate::engine::named_tensor::NamedTensor;
 use crate::engine::tensor_header::{Entry, Header, NumberFormat};
 use crate::run::files::open_regular;
 
-/// A larger header is treated as damage before anything is allocated.
+/// A larger header counts as damage, before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// Bytes that are converted at once, a multiple of every number's size: only the result needs the memory of a whole tensor.
+/// Bytes converted at a time, a multiple of the size of every number format: only the result needs the memory of a whole tensor.
 const PIECE_BYTES: usize = 1 << 20;
-/// The square root of the largest f32: the norms square what they read, so no network computes with a larger weight.
+/// The square root of the largest f32: norms square their input, so no network computes with a larger weight.
 const LARGEST_WEIGHT: f32 = 1.844_674_3e19;
 
 /// Why named tensors could not be written or read.
@@ -36,7 +36,7 @@ pub enum TensorFileError {
         /// Operating system error.
         source: io::Error,
     },
-    /// The file does not hold what it should.
+    /// The file is damaged.
     #[error("{}: {problem}", path.display())]
     Damaged {
         /// Path of the file.
@@ -44,7 +44,7 @@ pub enum TensorFileError {
         /// Description of the damage.
         problem: String,
     },
-    /// A tensor holds a number that no computation survives.
+    /// A tensor contains a number that no network can compute with.
     #[error("{}: {tensor} holds {value:?}{}", path.display(), if value.is_finite() { ", which is too large to compute with" } else { "" })]
     Unusable {
         /// Path of the file.
@@ -67,7 +67,7 @@ pub enum TensorFileError {
 /// Writes `tensors` with the one metadata key that Hugging Face requires, so that equal tensors give equal bytes.
 ///
 /// # Errors
-/// When the device or the file system fails; an unfinished file may stay behind, in a folder that is not valid yet.
+/// When the device or the file system fails; an incomplete file may remain, in a folder that is not valid yet.
 pub fn write_tensors(path: &Path, tensors: Vec<NamedTensor>) -> Result<(), TensorFileError> {
     let failure = RefCell::new(None);
     let views = tensors.into_iter().map(|tensor| (tensor.name.clone(), DeviceView { tensor, failure: &failure }));
@@ -82,7 +82,7 @@ pub fn write_tensors(path: &Path, tensors: Vec<NamedTensor>) -> Result<(), Tenso
     })
 }
 
-/// A tensor that leaves the device when its turn comes.
+/// A tensor that is copied from the device only when it is written.
 struct DeviceView<'a> {
     tensor: NamedTensor,
     failure: &'a RefCell<Option<(String, String)>>,
@@ -159,15 +159,15 @@ impl TensorFile {
         self.header.0.iter().map(|(name, entry)| (name.clone(), entry.shape.clone())).collect()
     }
 
-    /// Names of the number formats that occur, each once.
+    /// The distinct number formats.
     pub fn formats(&self) -> BTreeSet<String> {
         self.header.0.values().map(|entry| entry.dtype.clone()).collect()
     }
 
-    /// Checks that the tensor `name` is there, has shape `dims` and can be read.
+    /// Checks that the tensor `name` exists, has shape `dims` and can be read.
     ///
     /// # Errors
-    /// When it is missing, or has another shape or a number format that is not read.
+    /// When it is missing, or has another shape or an unsupported number format.
     pub fn check(&self, name: &str, dims: &[usize]) -> Result<(), TensorFileError> {
         self.find(name, dims).map(drop)
     }
@@ -180,7 +180,7 @@ impl TensorFile {
         self.read_up_to(f32::MAX, name, dims)
     }
 
-    /// Reads the tensor `name` as [`TensorFile::read`] does, of a network that is to compute with it.
+    /// Reads the tensor `name` like [`TensorFile::read`], for a network that will compute with it.
     ///
     /// # Errors
     /// As [`TensorFile::read`], and when a number is so large that its square is infinite.
@@ -188,7 +188,7 @@ impl TensorFile {
         self.read_up_to(LARGEST_WEIGHT, name, dims)
     }
 
-    /// Reads a tensor whose numbers all lie between `-limit` and `limit`.
+    /// Reads a tensor whose numbers must all be between `-limit` and `limit`.
     fn read_up_to(&mut self, limit: f32, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
         let (format, start, bytes) = self.find(name, dims)?;
         let io = |path: &Path| {
@@ -211,19 +211,19 @@ impl TensorFile {
         }
     }
 
-    /// Format, first byte in the data and number of bytes.
+    /// Format, offset in the data and number of bytes.
     fn find(&self, name: &str, dims: &[usize]) -> Result<(NumberFormat, u64, usize), TensorFileError> {
         let damaged = |problem: String| TensorFileError::Damaged { path: self.path.clone(), problem };
         let Entry { dtype, shape, data_offsets: (start, end) } = self.header.0.get(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
         if shape != dims {
             return Err(damaged(format!("{name} has shape {shape:?} instead of {dims:?}")));
         }
-        let format = NumberFormat::from_name(dtype).ok_or_else(|| damaged(format!("{name} is {dtype}, and only F32, BF16 and F16 are read")))?;
+        let format = NumberFormat::from_name(dtype).ok_or_else(|| damaged(format!("{name} is {dtype}, but only F32, BF16 and F16 are supported")))?;
         Ok((format, *start, (end - start) as usize))
     }
 }
 
-/// Appends the numbers in `bytes`, of which there are whole ones only.
+/// Appends the numbers in `bytes`, which must be complete.
 fn decode(bytes: &[u8], format: NumberFormat, values: &mut Vec<f32>) {
     let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match format {

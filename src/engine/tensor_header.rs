@@ -1,5 +1,5 @@
-//! The header of a safetensors file, read as if its author were hostile: nothing is allocated or trusted that the file's own
-//! length does not confirm.
+//! Parses the header of a safetensors file, treating it as hostile: nothing is allocated or trusted unless the length of the
+//! file confirms it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,36 +7,36 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-/// Member of the header that is no tensor.
+/// Key of the header that is not a tensor.
 const METADATA: &str = "__metadata__";
 
-/// Number formats of weights that are read and written.
+/// Number formats of weights that can be read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberFormat {
-    /// 32 bits, 24 of them precise.
+    /// 32 bits, 24 of them significant.
     F32,
-    /// The upper half of an f32.
+    /// bfloat16.
     Bf16,
     /// IEEE half precision.
     F16,
 }
 
-/// Where a tensor lies.
+/// Location of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Entry {
-    /// Name of its number format, which may be one that is not read.
+    /// Name of its number format, possibly unsupported.
     pub(super) dtype: String,
     pub(super) shape: Vec<usize>,
     /// First byte and first byte after it, in the data.
     pub(super) data_offsets: (u64, u64),
 }
 
-/// The tensors of a file by their names.
+/// The tensors of a file by name.
 #[derive(Debug)]
 pub(super) struct Header(pub(super) BTreeMap<String, Entry>);
 
 impl NumberFormat {
-    /// The format of this name in a header, as `BF16`.
+    /// The format with this name in a header, e.g. `BF16`.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::F32, Self::Bf16, Self::F16].into_iter().find(|format| format.name() == name)
     }
@@ -60,10 +60,10 @@ impl NumberFormat {
 }
 
 impl Header {
-    /// Reads `bytes`, of a file whose data has `data_bytes` bytes.
+    /// Parses `bytes`, of a file with `data_bytes` bytes of data.
     ///
     /// # Errors
-    /// With what is wrong, in words.
+    /// What is wrong, as text.
     pub(super) fn read(bytes: &[u8], data_bytes: u64) -> Result<Self, String> {
         let header: Self = serde_json::from_slice(bytes)
             .map_err(|error| if error.is_data() { format!("its header cannot be used: {error}") } else { format!("its header is not JSON: {error}") })?;
@@ -71,7 +71,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks that the tensors fill the data, in some order, without gaps and without sharing a byte.
+    /// Checks that the tensors fill the data, in any order, without gaps or overlaps.
     fn check_places(&self, data_bytes: u64) -> Result<(), String> {
         let mut places: Vec<(&String, &Entry)> = self.0.iter().collect();
         places.sort_by_key(|(_, entry)| entry.data_offsets);
@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("tensors by their names")
+        f.write_str("tensors by name")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             if name == METADATA {
                 map.next_value::<IgnoredAny>()?;
             } else if tensors.insert(name.clone(), map.next_value()?).is_some() {
-                // Which of the two is meant differs between programs.
+                // Programs differ in which of the two they use.
                 return Err(A::Error::custom(format!("two tensors are named {name}")));
             }
         }

@@ -1,5 +1,5 @@
-//! Trial steps, a few micro-batches of every stage before training: what does not fit into memory fails now, not after two thirds of the run,
-//! and the speed of later stages is known from the start.
+//! Trial steps, a few micro-batches of every stage before training: a stage that does not fit into memory fails now, not after
+//! two thirds of the run, and the speed of later stages is known from the start.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::engine::step::{StepInput, micro_step};
 use crate::engine::workers::Workers;
 use crate::plan::RunPlan;
 
-/// After this long no other shape is tried before training.
+/// After this long no further shape is tried before training.
 const TRIAL_LIMIT: Duration = Duration::from_mins(2);
 
-/// Tokens per second of each stage, without the optimizer's update; `None` if the run is to end. With `recompute`, layers compute
-/// their activations again in the backward pass.
+/// Tokens per second of each stage, without the optimizer's update; `None` if the run should end. With `recompute`, layers
+/// recompute their activations in the backward pass.
 ///
-/// Tries each shape of micro-batches once; when the limit is over, the speeds of the rest follow from their operations per token.
+/// Tries each shape of micro-batches once; after the time limit, the speeds of the rest are derived from their operations per token.
 ///
 /// # Errors
 /// When the device fails.

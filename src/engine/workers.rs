@@ -1,9 +1,8 @@
-//! Threads that compute, and how a stop gets past them.
+//! Compute threads, and how a stop can interrupt waiting for them.
 //!
-//! A computation on the CPU cannot be interrupted, and one micro-batch may take many seconds. What can be given up is its
-//! result: at a stop the trainer no longer waits, the thread ends by itself or with the process, and what it computed is
-//! dropped. This changes no number, since a computation only reads what it shares with the trainer. Start at
-//! [`Workers::run`].
+//! A computation on the CPU cannot be interrupted, and one micro-batch may take many seconds. Its result can be abandoned,
+//! though: at a stop the trainer no longer waits, the thread ends by itself or with the process, and its result is dropped.
+//! This changes no number, since a computation only reads what it shares with the trainer. Start at [`Workers::run`].
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,24 +16,24 @@ use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::run::{COMPUTE_STACK, StopFlag};
 
-/// How long a stop may go unnoticed while a computation runs.
+/// Maximum delay in noticing a stop during a computation.
 const STOP_CHECK: Duration = Duration::from_millis(20);
 
-/// A device, the threads that compute on it, and the flag that ends the waiting for them.
+/// A device, its compute threads, and the flag that ends waiting for them.
 #[derive(Debug)]
 pub struct Workers {
-    /// The device that computes.
+    /// The device.
     pub device: ComputeDevice,
-    /// Raised when the run is to end.
+    /// Raised when the run should end.
     pub stop: StopFlag,
     /// `None` for a GPU.
     pool: Option<ThreadPool>,
 }
 
-/// What a job returns, or how it panicked.
+/// The result of a job, or its panic.
 type Ended<T> = Result<T, Box<dyn Any + Send>>;
 
-/// Runs `job` on a thread of its own; `None` if the run is to end and the job does not end within `grace` of that.
+/// Runs `job` on its own thread; `None` if the run should end and the job does not end within `grace` of that.
 ///
 /// # Errors
 /// When the system cannot start another thread.
@@ -45,7 +44,7 @@ pub fn run_unless_stopped<T: Send + 'static>(stop: &StopFlag, grace: Duration, j
 }
 
 impl Workers {
-    /// Starts as many threads for `device` as the CPU may use. No computation is waited for once `stop` is raised.
+    /// Starts as many threads for `device` as the CPU may use. Waiting ends once `stop` is raised.
     ///
     /// # Errors
     /// When the system cannot start them.
@@ -55,9 +54,9 @@ impl Workers {
         Ok(Self { device, stop, pool })
     }
 
-    /// Runs `job`, which may share its work with all threads, and returns its result, or `None` if the run is to end.
+    /// Runs `job`, which may share its work with all threads, and returns its result, or `None` if the run should end.
     ///
-    /// A job for a GPU runs here: the host only queues the work, and each thread would have a queue of its own.
+    /// A job for a GPU runs on the calling thread: the host only queues the work, and each thread would have its own queue.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         if self.stop.is_raised() {
             return None;
@@ -69,10 +68,10 @@ impl Workers {
     }
 }
 
-/// `job`, which sends its result to the receiver.
+/// `job`, sending its result to the receiver.
 fn reporting<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> (impl FnOnce() + Send + 'static, Receiver<Ended<T>>) {
     let (sender, result) = mpsc::channel();
-    // After a stop nobody receives the result, and nobody needs it. Nothing that the job holds is used after a panic.
+    // After a stop nobody receives the result. Nothing that the job holds is used after a panic.
     (move || drop(sender.send(catch_unwind(AssertUnwindSafe(job)))), result)
 }
 
@@ -114,7 +113,7 @@ mod tests {
     fn a_stop_does_not_wait_for_what_is_computed() {
         for level in [StopLevel::AfterCheckpoint, StopLevel::Now] {
             let stop = StopFlag::default();
-            // The job has begun when the flag is raised, and cannot end before the test lets it.
+            // The job is running when the flag is raised, and cannot end before the test allows it.
             let (started, wait_for_start) = mpsc::channel();
             let (release, held) = mpsc::channel::<()>();
             let raise = stop.clone();

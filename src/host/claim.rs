@@ -1,6 +1,6 @@
-//! Finds the directory for a start and locks it: a new one, one to resume, or one to watch.
+//! Finds the directory for a start and locks it: a new one, one to resume, or one to attach to.
 //!
-//! A directory is inspected only by whoever holds its lock, so that two starts of one name cannot both find it free.
+//! A directory is inspected only while holding its lock, so that two starts of one name cannot both find it free.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::host::HostError;
 use crate::run::files::create_directory;
 use crate::run::{Liveness, LockError, RunDirectory, RunLock, RunState, is_alive};
 
-/// How often a directory is created again that another start has just removed.
+/// How often a directory is created again after another start has removed it.
 const TRIES: usize = 5;
 
 /// The requested name of a run.
@@ -19,7 +19,7 @@ const TRIES: usize = 5;
 pub struct Wish<'a> {
     /// The configuration's name, or that of `--name`.
     pub name: &'a str,
-    /// Whether it was `--name`.
+    /// Whether it comes from `--name`.
     pub is_explicit: bool,
     /// `--resume`.
     pub resume: bool,
@@ -30,11 +30,11 @@ pub struct Wish<'a> {
 pub enum Claim {
     /// Begin in this directory, or resume the run in it.
     Ready(ClaimedRun),
-    /// An engine works there already.
+    /// An engine is already running there.
     Alive(RunDirectory),
-    /// The run is complete: there is nothing to resume.
+    /// The run is completed: there is nothing to resume.
     Completed(RunDirectory),
-    /// The run is unfinished, and the user has to choose between resuming it and starting a new one.
+    /// The run is unfinished, and the user must choose between resuming it and starting a new one.
     Unfinished {
         /// The unfinished run.
         old: RunDirectory,
@@ -48,7 +48,7 @@ pub enum Claim {
 pub struct ClaimedRun {
     pub(super) directory: RunDirectory,
     pub(super) lock: RunLock,
-    /// Folders that were created for it, outermost first; none for an existing run.
+    /// Folders created for it, outermost first; none for an existing run.
     made: Vec<PathBuf>,
 }
 
@@ -77,7 +77,7 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     }
 }
 
-/// The newest of the runs `name`, `name-2`, `name-3` and so on, and the first directory that is free; the same if there is no run.
+/// The newest of the runs `name`, `name-2`, `name-3` and so on, and the first free directory; the same if there is no run.
 fn newest_and_next(name: &str, runs_dir: &Path) -> (RunDirectory, RunDirectory) {
     let mut newest = None;
     let mut next = RunDirectory::new(runs_dir.join(name));
@@ -93,9 +93,9 @@ fn newest_and_next(name: &str, runs_dir: &Path) -> (RunDirectory, RunDirectory) 
     (newest.unwrap_or_else(|| next.clone()), next)
 }
 
-/// Whether the folder is somebody's who knows nothing of runs, like the texts of `books.toml` in `books`.
+/// Whether the folder is unrelated to runs, e.g. `books` with the texts of `books.toml`.
 fn is_occupied(directory: &RunDirectory) -> bool {
-    // A start that died early leaves one of these, or a half file.
+    // A start that died early leaves one of these, or a partial file.
     if directory.is_run() || directory.lock().exists() || directory.checkpoints().exists() {
         return false;
     }
@@ -111,7 +111,7 @@ fn is_hidden(name: &OsStr) -> bool {
 /// Locks `directory` and decides what may be done with it: resume if `resume`, else begin.
 ///
 /// # Errors
-/// As [`claim`]; also when an engine works there, and when the folder holds something else than a run.
+/// As [`claim`], and when an engine is running there or the folder contains something other than a run.
 pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, HostError> {
     if is_occupied(&directory) {
         return Err(HostError::Occupied { path: directory.path().to_owned() });
@@ -132,7 +132,7 @@ pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, H
 /// Locks the unfinished run in `directory` to resume it; creates nothing.
 ///
 /// # Errors
-/// As [`claim_directory`]; also when there is no run.
+/// As [`claim_directory`], and when there is no run.
 pub fn claim_existing(directory: &RunDirectory) -> Result<Claim, HostError> {
     if !directory.is_run() {
         return Err(HostError::NoRun { path: directory.path().to_owned() });
@@ -141,7 +141,7 @@ pub fn claim_existing(directory: &RunDirectory) -> Result<Claim, HostError> {
 }
 
 impl ClaimedRun {
-    /// Creates `directory` if absent, and takes its lock.
+    /// Creates `directory` if missing, and takes its lock.
     fn lock(directory: RunDirectory) -> Result<Self, HostError> {
         let io = |source| HostError::Io { path: directory.path().to_owned(), source };
         let mut made = Vec::new();
@@ -150,7 +150,7 @@ impl ClaimedRun {
                 made = missing_folders(directory.path());
             }
             create_directory(directory.path()).map_err(io)?;
-            // The path is settled only now: what did not exist could not be followed through links.
+            // The path is final only now: links can be followed only once it exists.
             let directory = RunDirectory::new(directory.path());
             match RunLock::acquire(&directory) {
                 Ok(lock) => return Ok(Self { directory, lock, made }),
@@ -179,19 +179,19 @@ impl ClaimedRun {
         }
         let _ = fs::remove_dir_all(self.directory.path());
         for folder in self.made.iter().rev() {
-            // One that others use by now is not empty, and stays.
+            // A folder that others use by now is not empty, and is kept.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// Whether the run in `directory`, which could not be locked, is complete and nobody works on it. Its disk may be read-only; nothing
-/// is written to a complete run, so its state can be told without the lock.
+/// Whether the run in `directory`, which could not be locked, is completed and has no engine. Its disk may be read-only;
+/// nothing is written to a completed run, so its state is known without the lock.
 fn is_complete_for_good(directory: &RunDirectory) -> bool {
     directory.is_run() && Liveness::of(directory) != Liveness::Alive && RunState::at_rest(directory).is_ok_and(|state| state == RunState::Completed)
 }
 
-/// The folders on the way to `path` that do not exist, outermost first, `path` itself included.
+/// The missing folders on the way to `path`, outermost first, including `path`.
 fn missing_folders(path: &Path) -> Vec<PathBuf> {
     let mut missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     missing.reverse();

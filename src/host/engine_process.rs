@@ -1,8 +1,7 @@
 //! The engine's process: lock, files, control server and foreground output around one trainer thread. The same in the background and in the
 //! foreground.
 //!
-//! Knows nothing of training: the trainer is a closure that receives commands, sends events, and returns how it ended. Start at
-//! [`run_engine`].
+//! The trainer is a closure that receives commands, sends events, and returns how it ended. Start at [`run_engine`].
 
 use std::any::Any;
 use std::io;
@@ -24,15 +23,15 @@ use crate::run::{
     RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel,
 };
 
-/// Records that a slow terminal may lag behind.
+/// Maximum number of records that a slow terminal may lag behind.
 const FACE_BACKLOG: usize = 65_536;
-/// How long a slow terminal may take to show the end.
+/// Time limit for a slow terminal to show the end.
 const FACE_GOODBYE: Duration = Duration::from_secs(5);
 
 /// How often the run directory is checked.
 const STILL_THERE: Duration = Duration::from_millis(500);
 
-/// Shows every record of a run in the foreground.
+/// Prints every record of a run in the foreground.
 pub type Face = Box<dyn FnMut(Record) + Send>;
 
 /// Everything that the engine's process needs except its trainer.
@@ -43,7 +42,7 @@ pub struct EngineSetup {
     pub lock: RunLock,
     /// What SIGUSR1 does.
     pub on_usr1: OnUsr1,
-    /// Shows the run where it was started; without one the engine works in the background, in a session of its own.
+    /// Output in the foreground; without it the engine runs in the background, in its own session.
     pub face: Option<Face>,
     /// Index that the run is added to.
     pub index: RunIndex,
@@ -52,10 +51,10 @@ pub struct EngineSetup {
 /// Why the engine did not start; nothing was trained.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// Another engine holds the run.
+    /// Another engine holds the run's lock.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// Its files cannot be used.
+    /// The run's files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The control server could not be started.
@@ -83,16 +82,16 @@ impl StartError {
     }
 }
 
-/// Runs `train` as the engine of a run until it ends, and returns the process's exit code.
+/// Runs `train` as the engine of a run until it ends, and returns the exit code of the process.
 ///
-/// `train` returns how the run ended; the closing [`RunEvent::RunFinished`] is sent here, also when it panics.
+/// `train` returns how the run ended; the final [`RunEvent::RunFinished`] is sent here, also after a panic.
 ///
 /// # Errors
-/// When the run's files, its socket or a thread cannot be had; nothing was trained then.
+/// When the run's files, its socket or a thread cannot be created; nothing was trained then.
 pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, StartError> {
     let is_background = setup.face.is_none();
     if is_background {
-        // Fails only if this process leads a group already, and then no terminal's signals reach it either.
+        // Fails only if this process already leads a group, and then no terminal's signals reach it either.
         let _ = rustix::process::setsid();
     }
     let directory = &setup.directory;
@@ -105,18 +104,18 @@ pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> 
     let mut server = Server::start(ServerSetup { subscription, commands: commands.clone(), events: events.clone(), signals: Some(setup.on_usr1) })?;
     if let Some(problem) = server.take_problem() {
         if is_background {
-            // Nothing could show it.
+            // Nothing could display the error.
             return Err(problem.into());
         }
         let pid = std::process::id();
-        let message = format!("{problem}; this run listens to signals only: kill -TERM {pid} stops it with a checkpoint, kill -USR1 {pid} saves one");
+        let message = format!("{problem}; this run accepts signals only: kill -TERM {pid} stops it with a checkpoint, kill -USR1 {pid} saves one");
         events.send(RunEvent::Warning(Warning { message }));
     }
     if let Err(error) = setup.index.add(directory) {
         let message = format!("the run could not be added to the list of runs: {error}; from other folders, attach to it by its path");
         events.send(RunEvent::Warning(Warning { message }));
     }
-    // From here on clients find the engine, and everything that has to come before is complete.
+    // From here on clients find the engine; everything that must come before is done.
     EngineInfo::of_this_process(server.socket().map(Path::to_path_buf), PROTOCOL).write(directory).map_err(StartError::EngineInfo)?;
     let mut lock = setup.lock;
     let watch = Watch { directory, lock: &mut lock, commands: &commands, events: events.clone(), lost: None, num_missing: 0 };
@@ -126,13 +125,13 @@ pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> 
     if let Err(problem) = store.join() {
         tracing::error!("{problem}");
     }
-    // Clients read the end of the run before the lock shows that the engine is gone.
+    // Clients read the end of the run before the lock shows that the engine has ended.
     drop(server);
     face.finish();
     Ok(exit_code)
 }
 
-/// What is watched while the trainer works.
+/// What is checked while the trainer works.
 struct Watch<'a> {
     directory: &'a RunDirectory,
     lock: &'a mut RunLock,
@@ -140,7 +139,7 @@ struct Watch<'a> {
     events: EventSender,
     /// Why the run must end although its trainer could continue.
     lost: Option<Trouble>,
-    /// How often in a row the directory was not found.
+    /// How often in a row the directory was missing.
     num_missing: u32,
 }
 
@@ -169,7 +168,7 @@ fn train_on_thread(
     if watch.lock.place(watch.directory) == LockFileState::Gone {
         watch.lost.get_or_insert_with(|| directory_gone(watch.directory));
     }
-    // Whatever the run reached cannot be found again.
+    // Whatever the run has written cannot be found any more.
     Ok(match watch.lost {
         Some(trouble) => RunEnd { outcome: Outcome::Failed, error: Some(trouble), ..end },
         None => end,
@@ -188,18 +187,18 @@ impl Watch<'_> {
             LockFileState::Held => {}
             LockFileState::Removed => match self.lock.retake(self.directory) {
                 Ok(()) => {
-                    let message = "the run's lock file was removed while the run was alive; it was created again".into();
+                    let message = "the run's lock file was removed during the run; it was recreated".into();
                     self.events.send(RunEvent::Warning(Warning { message }));
                 }
                 Err(error) => self.give_up(Trouble { message: format!("the run's lock file was removed, and {error}"), hint: Some(error.hint()) }),
             },
-            // Once may be a file system that is being mounted again.
+            // A single failure may be a file system that is being remounted.
             LockFileState::Gone if self.num_missing < 2 => {}
             LockFileState::Gone => self.give_up(directory_gone(self.directory)),
         }
     }
 
-    /// There is nowhere to save to, or another engine saves there.
+    /// There is no directory to save to, or another engine saves there.
     fn give_up(&mut self, trouble: Trouble) {
         self.lost = Some(trouble);
         let from = "the check of the run directory".into();
@@ -209,12 +208,12 @@ impl Watch<'_> {
 
 fn directory_gone(directory: &RunDirectory) -> Trouble {
     Trouble {
-        message: format!("{} was deleted, moved or replaced while the run was alive", directory.path().display()),
+        message: format!("{} was deleted, moved or replaced during the run", directory.path().display()),
         hint: Some("if it was moved, resume it there: patchtui resume DIRECTORY; if it was deleted, start the run again".into()),
     }
 }
 
-/// The end of a run whose trainer panicked; what it had reached is in the files.
+/// The end of a run whose trainer panicked; its progress is in the files.
 fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let history = History::read(directory).map(|(history, _)| history).unwrap_or_default();
@@ -227,7 +226,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         token_loss: history.evaluations.last().map(|evaluation| evaluation.token_loss),
         whole: history.whole_loss(),
         error: Some(Trouble {
-            message: format!("the trainer panicked: {}", text.unwrap_or("no reason was given")),
+            message: format!("the trainer panicked: {}", text.unwrap_or("unknown reason")),
             hint: Some(format!(
                 "this is a bug in patchtui: please report it with the run's engine.log; resume from the last checkpoint with: patchtui resume {}",
                 shell_word(&directory.name())
@@ -236,7 +235,7 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
     }
 }
 
-/// The foreground output on a thread of its own: a terminal that is held (Ctrl-S, a pager) must not hold the files.
+/// Foreground output on its own thread: a blocked terminal (Ctrl-S, a pager) must not block the files.
 struct FaceThread {
     channel: mpsc::SyncSender<Record>,
     done: Receiver<()>,
@@ -270,7 +269,7 @@ impl FaceThread {
         let _ = self.done.recv_timeout(FACE_GOODBYE);
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 0 {
-            tracing::warn!("{missed} lines were not shown because the terminal blocked for too long; the run's files have them");
+            tracing::warn!("{missed} lines were not shown because the terminal was blocked for too long; the run's files contain them");
         }
     }
 }

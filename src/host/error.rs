@@ -12,13 +12,13 @@ use crate::run::{LockError, RunDirectory, RunState};
 /// Why a run cannot be started under the requested name.
 #[derive(Debug, Error)]
 pub enum HostError {
-    /// Another engine is alive there.
-    #[error("the run {:?} is alive in {}", directory.name(), directory.path().display())]
+    /// Another engine is running there.
+    #[error("the run {:?} is already running in {}", directory.name(), directory.path().display())]
     Alive {
         /// Directory of the run.
         directory: RunDirectory,
     },
-    /// There is a run of that name.
+    /// A run of that name exists.
     #[error("the run {:?} exists ({}) in {}", directory.name(), state.word(), directory.path().display())]
     Exists {
         /// Directory of the run.
@@ -26,8 +26,8 @@ pub enum HostError {
         /// How it ended.
         state: RunState,
     },
-    /// The folder that the run would have holds something else.
-    #[error("{} is not a run directory, but not empty either", path.display())]
+    /// The folder of the run contains something else.
+    #[error("{} is not empty and not a run directory", path.display())]
     Occupied {
         /// Path of the folder.
         path: PathBuf,
@@ -48,10 +48,10 @@ pub enum HostError {
         directory: RunDirectory,
         /// The first key that differs.
         first: IdentityChange,
-        /// Number of further differing keys.
+        /// Number of other keys that differ.
         more: usize,
     },
-    /// The configuration that the run was started with cannot be read.
+    /// The configuration of the existing run cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The run cannot be locked.
@@ -72,7 +72,7 @@ impl HostError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { directory } => format!("watch it with: patchtui attach {}", shell_word(&directory.name())),
+            Self::Alive { directory } => format!("attach to it: patchtui attach {}", shell_word(&directory.name())),
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
             Self::Exists { .. } => "add --resume to continue it, or choose another --name".into(),
             Self::Occupied { .. } => "choose another --name or another --runs-dir".into(),

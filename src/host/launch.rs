@@ -1,4 +1,4 @@
-//! Starts an engine in a process of its own, which outlives this one, and waits until it answers.
+//! Starts an engine in its own process, which outlives this one, and waits until it answers.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,10 +13,10 @@ use crate::control::greet;
 use crate::run::files::append_regular;
 use crate::run::{History, RunDirectory, RunLock, sanitize_line};
 
-/// The socket is opened before any long work, so an engine that takes longer than this is stuck.
+/// The socket is opened before any long task, so an engine that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_mins(1);
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
-/// Bytes at the end of the log that are read, and lines of them that are shown.
+/// Bytes read from the end of the log, and number of lines shown.
 const TAIL_BYTES: u64 = 16 * 1024;
 const TAIL_LINES: usize = 20;
 
@@ -52,7 +52,7 @@ pub enum LaunchError {
     /// It does not answer.
     #[error("the engine (pid {pid}) does not answer")]
     Mute {
-        /// Its process, which still runs.
+        /// Its process, which is still running.
         pid: u32,
         /// Path of its log.
         log: PathBuf,
@@ -80,10 +80,10 @@ impl LaunchError {
     }
 }
 
-/// Starts `patchtui engine --run-dir DIRECTORY`, hands it the run's lock, and waits until it answers.
+/// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock, and waits until it answers.
 ///
 /// # Errors
-/// When it cannot be started, ends before it answers, or does not answer; the lock is given up then.
+/// When it cannot be started, ends before it answers, or does not answer; the lock is then released.
 pub fn spawn_engine(directory: &RunDirectory, lock: RunLock) -> Result<Child, LaunchError> {
     let program = std::env::current_exe().map_err(|source| LaunchError::Spawn { program: "patchtui".into(), source })?;
     let mut command = Command::new(program);
@@ -93,8 +93,8 @@ pub fn spawn_engine(directory: &RunDirectory, lock: RunLock) -> Result<Child, La
 
 /// Starts `command` as the engine of `directory`, detached from the terminal, and waits until it answers.
 ///
-/// The engine makes a session of its own as the first thing it does; until then it has the terminal's group, but neither its
-/// input nor its output. Its standard input is the locked file, so that the lock changes hands without a gap.
+/// The engine first creates its own session; until then it is in the terminal's process group, but uses neither its input nor
+/// its output. Its standard input is the locked file, so that the lock is passed on without a gap.
 ///
 /// # Errors
 /// As [`spawn_engine`].
@@ -128,7 +128,7 @@ pub fn spawn(mut command: Command, directory: &RunDirectory, lock: RunLock) -> R
     }
 }
 
-/// The last lines after byte `begin` of the log, made harmless.
+/// The last lines after byte `begin` of the log, sanitized.
 fn tail(path: &PathBuf, begin: u64) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;

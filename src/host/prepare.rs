@@ -16,7 +16,7 @@ impl ClaimedRun {
     /// Returns the directory, its lock, and warnings for the user. On an error, everything that was created is removed.
     ///
     /// # Errors
-    /// When `check` fails, when the existing run has another configuration, or when the directory cannot be written.
+    /// When `check` fails, the existing run has another configuration, or the directory cannot be written.
     pub fn prepare<E: From<HostError>>(
         self,
         mut config: RunConfig,
@@ -58,7 +58,7 @@ impl ClaimedRun {
         warnings.extend(check(&with_own_tokenizer(config.clone(), directory), directory)?);
         remove_leftovers(directory.path());
         create_directory(&directory.checkpoints()).map_err(io(&directory.checkpoints()))?;
-        // Before the configuration, so that a run that has one has its tokenizer as well.
+        // Before the configuration, so that a run with a configuration also has its tokenizer.
         warnings.extend(keep_tokenizer(config, directory).map_err(io(&directory.tokenizer()))?);
         replace_file(&directory.config(), to_toml(config).as_bytes()).map_err(io(&directory.config()))?;
         Ok(warnings)
@@ -91,7 +91,7 @@ fn with_own_tokenizer(mut config: RunConfig, directory: &RunDirectory) -> RunCon
     config
 }
 
-/// Copies the tokenizer into the run, unless it is there already; a checkpoint then needs no file outside the run.
+/// Copies the tokenizer into the run, unless it already exists; a checkpoint then needs no file outside the run.
 fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Option<String>> {
     let asked = match config.data.tokenizer.as_str() {
         built_in @ ("bytes" | "demo") => Tokenizer::load(built_in).ok().and_then(|tokenizer| tokenizer.json().map(|json| json.as_bytes().to_vec())),
@@ -112,7 +112,7 @@ fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Op
     }
 }
 
-/// Copies the files that name the tokenizer's special tokens: without them, the copy might begin and end texts differently.
+/// Copies the files that name the tokenizer's special tokens: without them, the copy might have other BOS and EOS tokens.
 fn keep_companions(tokenizer: &Path, directory: &RunDirectory) -> io::Result<()> {
     for name in TOKENIZER_COMPANIONS {
         if let Ok(bytes) = read_tokenizer(&tokenizer.with_file_name(name)) {
@@ -122,7 +122,7 @@ fn keep_companions(tokenizer: &Path, directory: &RunDirectory) -> io::Result<()>
     Ok(())
 }
 
-/// Refuses changes that would make a resumed run a different one; returns warnings for those that make it inexact.
+/// Refuses changes that would turn a resumed run into a different one; returns warnings about changes that make it inexact.
 fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<String>, HostError> {
     // Without a configuration nothing was ever started here.
     if !directory.config().is_file() {
@@ -137,13 +137,13 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<St
     Ok(inexact_changes(&old, &new).into_iter().map(warning).collect())
 }
 
-/// The configuration that the run was trained with: what its newest checkpoint recorded, since config.toml can be edited.
+/// The configuration of the run as recorded by its newest checkpoint, since config.toml can be edited.
 fn original_config(directory: &RunDirectory) -> Result<RecordedConfig, HostError> {
     let file = run_config(directory)?;
     let recorded = Checkpoints::new(directory, 0).newest_claimed().map(|checkpoint| checkpoint.manifest.config);
     Ok(match recorded.filter(|recorded| !recorded.is_empty()) {
         Some(recorded) => trained_config(recorded, &file),
-        // Nothing was saved yet, or by a version that did not record it.
+        // Nothing was saved yet, or by a version that did not record the configuration.
         None => config_texts(&file),
     })
 }

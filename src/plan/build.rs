@@ -7,19 +7,19 @@ use crate::plan::fit::fit;
 use crate::plan::remarks::Remarks;
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
-/// Training tokens that a generator makes when the budget does not say how many are read: one counted in epochs.
+/// Training tokens of a generator if the budget is counted in epochs and does not say how many are read.
 pub const GENERATED_TOKENS: u64 = 2_000_000;
 
 /// What is known about the text before training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Corpus {
-    /// Tokens that the tokenizer knows, special ones included.
+    /// Vocabulary size of the tokenizer, special tokens included.
     pub tokenizer_vocab_size: usize,
     /// Tokens of the training text, if it was prepared.
     pub train_tokens: Option<u64>,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
-    /// Whether the host computes, so that reporting every step costs nothing.
+    /// Whether the run computes on the CPU, where reporting every step costs nothing.
     pub device_is_cpu: bool,
 }
 
@@ -28,15 +28,15 @@ pub struct Corpus {
 pub struct RunPlan {
     /// Sizes of the network.
     pub model: ModelShape,
-    /// Number of weights.
+    /// Number of parameters.
     pub num_parameters: u64,
     /// The stages in order.
     pub stages: Vec<StagePlan>,
     /// Optimizer steps of the run.
     pub steps: u64,
-    /// What the run costs.
+    /// Cost of the run.
     pub cost: Cost,
-    /// Operations for the same tokens at token level (K = 1), the denominator of the run's relative cost.
+    /// Operations of token-level training (K = 1) on the same tokens, the denominator of the relative cost.
     pub token_level_flops: f64,
     /// Tokens of a block, the unit of the data order.
     pub block_tokens: u64,
@@ -46,13 +46,13 @@ pub struct RunPlan {
     pub entropy_rate: Option<f64>,
     /// How often reports, evaluations, samples and checkpoints are due.
     pub cadences: Cadences,
-    /// Validation tokens of an evaluation, at most.
+    /// Maximum number of validation tokens per evaluation.
     pub evaluation_tokens: u64,
     /// Peak memory.
     pub memory: Memory,
-    /// What the user should act on.
+    /// Warnings: what the user should act on.
     pub warnings: Vec<String>,
-    /// What is good to know.
+    /// Notes.
     pub notes: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ impl RunPlan {
         self.stages.iter().position(|stage| completed < stage.last_step()).unwrap_or(self.stages.len().saturating_sub(1))
     }
 
-    /// For each stage, the first stage that computes micro-batches of the same shape: what is measured on that one holds for both.
+    /// For each stage, the first stage with micro-batches of the same shape: a measurement of that one holds for both.
     #[must_use]
     pub fn first_stages_alike(&self) -> Vec<usize> {
         let mut first = BTreeMap::new();
@@ -110,20 +110,20 @@ impl RunPlan {
         self.stages.iter().enumerate().map(|(idx, stage)| *first.entry(shape(stage)).or_insert(idx)).collect()
     }
 
-    /// What the first `completed` updates cost.
+    /// Cost of the first `completed` updates.
     #[must_use]
     pub fn cost_after(&self, completed: u64) -> Cost {
         let done = |stage: &StagePlan| stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps));
         self.stages.iter().fold(Cost::default(), |sum, stage| sum.plus(done(stage)))
     }
 
-    /// Cost of the run against token-level training on the same tokens.
+    /// Cost of the run relative to token-level training on the same tokens.
     #[must_use]
     pub fn relative_cost(&self) -> f64 {
         self.cost.flops / self.token_level_flops
     }
 
-    /// Tokens read per weight.
+    /// Training tokens per parameter.
     #[must_use]
     pub fn tokens_per_parameter(&self) -> f64 {
         self.cost.tokens as f64 / self.num_parameters as f64
@@ -164,7 +164,7 @@ fn tokens_per_step(config: &RunConfig, stage: &StageConfig) -> u64 {
     stage.tokens_per_step.unwrap_or(config.training.tokens_per_step).0
 }
 
-/// The smallest number of tokens that every stage can cut into whole sequences.
+/// The smallest number of tokens that is a whole number of sequences in every stage.
 fn common_sequence_tokens(config: &RunConfig) -> Result<u64, PlanError> {
     let common = config.stages.iter().map(|stage| sequence_tokens(config, stage)).try_fold(1, lcm);
     common.ok_or(PlanError::BlockTooLarge)
@@ -173,7 +173,7 @@ fn common_sequence_tokens(config: &RunConfig) -> Result<u64, PlanError> {
 /// Tokens of a block of the data order, which depends on the stages alone.
 ///
 /// # Errors
-/// When the pinned block cannot be cut into sequences.
+/// When the configured block is not a whole number of sequences.
 pub fn block_tokens(config: &RunConfig) -> Result<u64, PlanError> {
     let common = common_sequence_tokens(config)?;
     match config.data.block_tokens {
@@ -227,7 +227,7 @@ fn run_steps(config: &RunConfig, corpus: &Corpus, shares: &[f64], block_tokens: 
             (positions as f64 / per_token) as u64
         }
     };
-    // Half the range of the numbers is left for sums and for rounding up.
+    // Half of the range remains for sums and for rounding up.
     if i64::try_from(tokens).is_err() {
         return Err(PlanError::BudgetTooLarge);
     }
@@ -245,7 +245,7 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
     let mut plans: Vec<StagePlan> = Vec::with_capacity(config.stages.len());
     for (idx, stage) in config.stages.iter().enumerate() {
         let per_step = tokens_per_step(config, stage);
-        // Rounding each share by itself must not change the budget: without a stage for the rest, the last one takes it.
+        // Rounding each share separately must not change the budget: without a stage for the rest, the last stage takes it.
         let takes_the_rest = all_given && idx + 1 == config.stages.len();
         let run_units = match given(idx) {
             Some(own) if takes_the_rest => total.saturating_sub(taken - own),
@@ -259,7 +259,7 @@ fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens:
         let before = plans.last();
         let sequences = (per_step / sequence_tokens(config, stage)) as usize;
         let limit = stage.micro_batch_size.unwrap_or(config.training.micro_batch_size);
-        // Stages are mostly alike, and a divisor may take a million trials.
+        // Most stages are alike, and finding a divisor may take a million trials.
         let micro_batch_size = *divisors.entry((sequences, limit)).or_insert_with(|| largest_divisor(sequences, limit));
         let context_length = context_length(config, stage);
         let data_end = before.map_or(0, |plan| plan.first_data_token + plan.steps * plan.tokens_per_step);
@@ -330,21 +330,21 @@ fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_
 /// processor is taken for two cores with AVX-512, which reach 1e11 to 1.8e11 (docs/results/speed.md).
 fn affordable_checkpoints(flops: f64, num_parameters: u64, device_is_cpu: bool) -> u64 {
     const SHARE: f64 = 0.005;
-    /// Weights and two moments, in f32.
+    /// Weights and optimizer state, in f32.
     const BYTES_PER_PARAMETER: f64 = 12.0;
     const BYTES_PER_SECOND: f64 = 400e6;
-    /// The disk confirms file after file, however small they are.
+    /// Time for the disk to sync a file, even a small one.
     const LEAST_SECONDS: f64 = 0.05;
     let flops_per_second = if device_is_cpu { 1.5e11 } else { 1e14 };
     let of_checkpoint = LEAST_SECONDS + num_parameters as f64 * BYTES_PER_PARAMETER / BYTES_PER_SECOND;
     (flops / flops_per_second * SHARE / of_checkpoint) as u64
 }
 
-/// Tokens of an evaluation: by default so few that all evaluations together take about 0.7 % of the run's work.
+/// Tokens per evaluation; the default keeps all evaluations together at about 0.7 % of the run's compute.
 fn evaluation_tokens(config: &RunConfig, cadences: &Cadences, positions: u64, steps: u64) -> u64 {
-    /// More make the loss hardly any more certain.
+    /// More tokens hardly reduce the standard error.
     const MOST: u64 = 256_000;
-    /// With fewer sequences the loss says too little.
+    /// Fewer sequences would make the loss too noisy.
     const LEAST_SEQUENCES: u64 = 8;
     /// A forward pass is a third of a training step's work on a position.
     const SHARE: f64 = 0.007 * 3.0;
@@ -367,7 +367,7 @@ fn largest_divisor(number: usize, limit: usize) -> usize {
     (1..=number.min(limit.max(1))).rev().find(|divisor| number.is_multiple_of(*divisor)).unwrap_or(1)
 }
 
-/// The least common multiple, if it fits into TOML's 63 bits.
+/// Least common multiple, if it fits into TOML's 63 bits.
 fn lcm(a: u64, b: u64) -> Option<u64> {
     let (mut x, mut y) = (a, b);
     while y != 0 {

@@ -5,14 +5,14 @@
 
 use crate::config::{LlamaConfig, ModelConfig};
 
-/// A network whose vocabulary is settled.
+/// A network with a known vocabulary size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelShape {
-    /// Rows of the embedding table.
+    /// Vocabulary size.
     pub vocab_size: usize,
-    /// Width of the residual stream.
+    /// Hidden size.
     pub hidden_size: usize,
-    /// Width inside the feed-forward block.
+    /// Intermediate size of the FFN.
     pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
@@ -20,11 +20,11 @@ pub struct ModelShape {
     pub num_attention_heads: usize,
     /// Key and value heads per layer.
     pub num_key_value_heads: usize,
-    /// Longest sequence in positions.
+    /// Maximum sequence length, in positions.
     pub max_position_embeddings: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary position embedding.
     pub rope_theta: f64,
-    /// Added to the mean square in `RMSNorm`.
+    /// Epsilon of `RMSNorm`.
     pub rms_norm_eps: f64,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
@@ -32,7 +32,7 @@ pub struct ModelShape {
     pub tie_word_embeddings: bool,
 }
 
-/// What a piece of training costs.
+/// Cost of a part of the training.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cost {
     /// Tokens read.
@@ -62,7 +62,7 @@ impl From<&LlamaConfig> for ModelShape {
 }
 
 impl ModelShape {
-    /// Settles the vocabulary of `model` at `vocab_size`.
+    /// The network of `model` with `vocab_size`.
     #[must_use]
     pub fn new(model: &ModelConfig, vocab_size: usize) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl ModelShape {
         self.hidden_size / self.num_attention_heads.max(1)
     }
 
-    /// All weights, a tied table counted once; sizes that no number can count give the greatest number.
+    /// Number of parameters; tied embeddings are counted once; saturates at the largest number.
     #[must_use]
     pub fn num_parameters(&self) -> u64 {
         let norms = product(&[2, self.num_hidden_layers, self.hidden_size]).saturating_add(self.hidden_size as u64);
@@ -94,7 +94,7 @@ impl ModelShape {
         self.layers_matmul_parameters().saturating_add(norms).saturating_add(tables)
     }
 
-    /// Weights that are multiplied at every position: all matrices with the head, without the embedding table.
+    /// Weights that every position is multiplied by: all matrices including the head, without the embedding table.
     #[must_use]
     pub fn num_matmul_parameters(&self) -> u64 {
         self.layers_matmul_parameters().saturating_add(product(&[self.vocab_size, self.hidden_size]))
@@ -116,7 +116,7 @@ impl ModelShape {
     }
 }
 
-/// The product of `sizes`, or the greatest number if it is greater still.
+/// Product of `sizes`, saturating.
 fn product(sizes: &[usize]) -> u64 {
     sizes.iter().fold(1, |product: u64, size| product.saturating_mul(*size as u64))
 }

@@ -1,4 +1,4 @@
-//! How long a plan takes at measured speeds, and how far a limited time gets.
+//! How long a plan takes at measured speeds, and how far it gets within a time limit.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ pub struct StageSpeed {
     pub slowest: f64,
     /// Fastest repetition.
     pub fastest: f64,
-    /// Measurements after the warm-up; 0 if the speed follows from that of another stage.
+    /// Measurements after the warm-up; 0 if the speed is derived from that of another stage.
     pub repetitions: usize,
-    /// Whether the last repetitions agreed, so that the median may be trusted.
+    /// Whether the last repetitions agreed, so that the median is reliable.
     pub is_stable: bool,
 }
 
@@ -30,7 +30,7 @@ pub struct RunSeconds {
     pub most: f64,
 }
 
-/// Where a run is when its time is over.
+/// Where a run is when its time limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
     /// The stage, counted from 0.
@@ -48,7 +48,7 @@ impl RunPlan {
         is_measured.then(|| RunSeconds { expected: sum(|speed| speed.median), least: sum(|speed| speed.fastest), most: sum(|speed| speed.slowest) })
     }
 
-    /// How far the run gets in `limit` at `tokens_per_second` of each stage; `None` if it is long enough for all steps.
+    /// How far the run gets within `limit` at `tokens_per_second` of each stage; `None` if the limit suffices for all steps.
     #[must_use]
     pub fn reached_in(&self, limit: Duration, tokens_per_second: &[f64]) -> Option<Reached> {
         let mut left = limit.as_secs_f64();
@@ -67,7 +67,7 @@ impl RunPlan {
         self.stages.iter().zip(tokens_per_second).map(|(stage, speed)| stage.steps as f64 * stage.tokens_per_step as f64 / speed)
     }
 
-    /// What to say if `limit`, the run's wall-time limit, is shorter than its training steps.
+    /// The warning if `limit`, the run's wall-time limit, is shorter than its training steps.
     #[must_use]
     pub fn walltime_warning(&self, limit: Duration, tokens_per_second: &[f64]) -> Option<String> {
         let Reached { stage_idx, step } = self.reached_in(limit, tokens_per_second)?;

@@ -5,7 +5,7 @@ use thiserror::Error;
 /// Why a configuration has no valid plan; every variant names the key to change.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
-    /// The batch does not consist of whole sequences.
+    /// A step is not a whole number of sequences.
     #[error(
         "training.tokens_per_step = {tokens_per_step} is not a whole number of sequences in stage {stage} (patch_size {patch_size} * context_length {context_length} = {sequence} tokens)"
     )]
@@ -20,10 +20,10 @@ pub enum PlanError {
         context_length: usize,
         /// Tokens per sequence.
         sequence: u64,
-        /// A number that suits all stages.
+        /// A number that works for all stages.
         common: u64,
     },
-    /// The shares do not fit together.
+    /// The shares do not add up.
     #[error("the shares of the stages add up to {sum:.4}{}", if *.all_given { ", not to 1" } else { ", so nothing is left for the stage without a share" })]
     Shares {
         /// Sum of the shares.
@@ -31,7 +31,7 @@ pub enum PlanError {
         /// Whether every stage has a share.
         all_given: bool,
     },
-    /// More than one stage has no share of its own.
+    /// More than one stage has no share.
     #[error("{count} stages have no share, so it is not clear how to divide the rest among them")]
     SeveralRests {
         /// Number of stages without a share.
@@ -47,25 +47,25 @@ pub enum PlanError {
         /// Tokens per step.
         tokens_per_step: u64,
     },
-    /// The positions do not fit into the model.
+    /// The context is longer than the model allows.
     #[error("context_length = {context_length} of stage {stage} is longer than model.max_position_embeddings = {limit}")]
     ContextTooLong {
         /// Stage, counted from 1.
         stage: usize,
         /// Configured value.
         context_length: usize,
-        /// What the model allows.
+        /// Limit of the model.
         limit: usize,
     },
-    /// The tokenizer knows more tokens than the embedding table has rows.
+    /// The vocabulary of the tokenizer is larger than that of the model.
     #[error("model.vocab_size = {vocab_size} is too small: the tokenizer has {tokenizer} tokens")]
     VocabularyTooSmall {
         /// Configured value.
         vocab_size: usize,
-        /// What the tokenizer needs.
+        /// Vocabulary size of the tokenizer.
         tokenizer: usize,
     },
-    /// There is less text than one block.
+    /// The text is shorter than one block.
     #[error("the training text has {tokens} tokens, fewer than one block of {block_tokens}")]
     CorpusTooSmall {
         /// Tokens of the training text.
@@ -73,21 +73,21 @@ pub enum PlanError {
         /// Tokens of a block.
         block_tokens: u64,
     },
-    /// The pinned block cannot be cut into sequences.
-    #[error("data.block_tokens = {block_tokens} is not a multiple of {common}, the smallest block that all stages can cut into sequences")]
+    /// The configured block is not a whole number of sequences.
+    #[error("data.block_tokens = {block_tokens} is not a multiple of {common}, the smallest block that is a whole number of sequences in every stage")]
     UnevenBlock {
         /// Configured value.
         block_tokens: u64,
-        /// The smallest that fits.
+        /// The smallest block that works.
         common: u64,
     },
-    /// No block of a countable size suits all stages.
-    #[error("the smallest block that all stages can cut into sequences has more than 2^63 tokens")]
+    /// No block of a countable size works for all stages.
+    #[error("the smallest block that is a whole number of sequences in every stage has more than 2^63 tokens")]
     BlockTooLarge,
     /// More tokens than can be counted.
     #[error("the budget is more than 2^63 tokens")]
     BudgetTooLarge,
-    /// The number of tokens is needed and not known.
+    /// The number of tokens is required but unknown.
     #[error("training.epochs needs the number of tokens in the text, which is only known once the text has been prepared")]
     CorpusUnknown,
 }
@@ -103,7 +103,7 @@ impl PlanError {
                 if below == 0 { format!("use training.tokens_per_step = {above}") } else { format!("use training.tokens_per_step = {below} or {above}") }
             }
             Self::Shares { .. } => "remove the share of one stage: it then takes the rest".into(),
-            Self::SeveralRests { .. } => "give every stage but one a share, like share = \"2/3\"".into(),
+            Self::SeveralRests { .. } => "set a share for all stages but one, e.g. share = \"2/3\"".into(),
             Self::EmptyStage { tokens_per_step, .. } => {
                 format!("raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below {tokens_per_step}")
             }
@@ -113,7 +113,7 @@ impl PlanError {
             }
             Self::CorpusTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
             Self::UnevenBlock { block_tokens, common } => format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common)),
-            Self::BlockTooLarge => "use patch sizes that divide one another, like 8, 4, 2, 1".into(),
+            Self::BlockTooLarge => "use patch sizes that divide one another, e.g. 8, 4, 2, 1".into(),
             Self::BudgetTooLarge => "lower the budget: training.tokens, positions, epochs or steps".into(),
             Self::CorpusUnknown => "set training.tokens instead, or start the run: it prepares the text first".into(),
         }

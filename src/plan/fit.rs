@@ -1,6 +1,6 @@
-//! Fits the warm-up and the decay of a schedule into the steps of a stage, and says in words what that changes.
+//! Fits the warm-up and the decay of a schedule into the steps of a stage, and warns about what that changes.
 //!
-//! A schedule whose parts fit is returned as it is, so that its rates stay those of Hugging Face. Start at [`fit`].
+//! A schedule whose parts fit is returned unchanged, so that its rates stay those of Hugging Face. Start at [`fit`].
 
 use crate::config::ScheduleKind;
 use crate::plan::Schedule;
@@ -8,7 +8,7 @@ use crate::plan::Schedule;
 /// With fewer decay steps the rate never falls: the first step of a decay still has the peak rate.
 const LEAST_DECAY: u64 = 2;
 
-/// The schedule of a stage whose parts together are no longer than the stage; `stage` is counted from 1.
+/// The schedule of a stage, cut so that its parts are no longer than the stage; `stage` is counted from 1.
 pub(super) fn fit(asked: &Schedule, stage: usize, warnings: &mut Vec<String>) -> Schedule {
     if asked.steps == 1 {
         return of_one_step(asked, stage, warnings);
@@ -20,7 +20,7 @@ pub(super) fn fit(asked: &Schedule, stage: usize, warnings: &mut Vec<String>) ->
     fitted
 }
 
-/// The first step of a warm-up has a rate of 0: a stage that is nothing else would learn nothing.
+/// The first step of a warm-up has a rate of 0: a stage of one such step would learn nothing.
 fn of_one_step(asked: &Schedule, stage: usize, warnings: &mut Vec<String>) -> Schedule {
     if asked.warmup_steps > 0 {
         warnings.push(format!("stage {stage}: no warm-up, because the stage has 1 step and a warm-up starts with a learning rate of 0"));
@@ -28,7 +28,7 @@ fn of_one_step(asked: &Schedule, stage: usize, warnings: &mut Vec<String>) -> Sc
     Schedule { warmup_steps: 0, decay_steps: asked.decay_steps.min(1), ..asked.clone() }
 }
 
-/// What of the `asked` schedule cannot be, where `left` steps follow the warm-up.
+/// The warning about the `asked` schedule if it does not fit; `left` steps follow the warm-up.
 fn complaint(asked: &Schedule, fitted: &Schedule, left: u64) -> Option<String> {
     let (steps, warmup, decay) = (asked.steps, asked.warmup_steps, asked.decay_steps);
     let decays = asked.kind != ScheduleKind::Constant && asked.minimum < asked.peak;

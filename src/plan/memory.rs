@@ -1,8 +1,8 @@
-//! How much memory a run needs, computed from its sizes before anything is allocated.
+//! The memory that a run needs, computed from its sizes before anything is allocated.
 //!
-//! What a step holds is known: what each layer keeps from its forward to its backward pass, what one layer and the head work
-//! with, and the weights, gradients and moments. [`Memory`] is what the plan shows of it; [`MemoryNeed`] is the peak of training
-//! on the CPU. Sums are floating-point numbers, so that absurd sizes cannot overflow.
+//! Adds up what a step holds: what each layer keeps from its forward to its backward pass, the working memory of one layer and
+//! of the head, and weights, gradients and optimizer state. [`Memory`] is what the plan shows; [`MemoryNeed`] is the peak of
+//! training on the CPU. Sums are floating-point numbers, so that absurd sizes cannot overflow.
 //!
 //! Letters: `D` hidden, `F` intermediate, `V` vocabulary; all numbers have four bytes (f32).
 
@@ -18,17 +18,17 @@ pub const ATTENTION_QUERIES: usize = 64;
 
 /// Bytes of the program itself, its threads and the text that it reads.
 const PROGRAM: f64 = 48e6;
-/// The allocator cannot fill every gap that a freed block leaves.
+/// Fragmentation: the allocator cannot fill every gap that a freed block leaves.
 const GAPS: f64 = 1.06;
-/// A run is refused only if this part of what it is expected to need is not there: the estimate may be off by 15 %.
+/// A run is refused only if less than this share of the expected need is available: the estimate may be off by 15 %.
 const CERTAIN_PART: f64 = 0.8;
 
 /// Bytes that a run needs at its peak.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
-    /// Weights, gradients and both moments in f32.
+    /// Weights, gradients and optimizer state in f32.
     pub state: u64,
-    /// What one micro-batch holds at its peak.
+    /// Peak of one micro-batch.
     pub activations: u64,
     /// One checkpoint on disk.
     pub checkpoint: u64,
@@ -50,9 +50,9 @@ struct MicroBatch {
     rows: f64,
     /// What all layers keep for the backward pass.
     kept: f64,
-    /// What one layer holds in its backward pass: besides what is kept, or computed again for it.
+    /// Working memory of one layer in its backward pass, besides what it kept or recomputed.
     layer: f64,
-    /// What the head holds, without the gradient of its weight.
+    /// Working memory of the head, without the gradient of its weight.
     head: f64,
 }
 
@@ -96,7 +96,7 @@ impl MicroBatch {
 }
 
 impl MemoryNeed {
-    /// Computes what `plan` needs when the CPU computes.
+    /// The memory that `plan` needs on the CPU.
     #[must_use]
     pub fn new(plan: &RunPlan, config: &RunConfig) -> Self {
         Self::with_micro_batches(plan, config, usize::MAX)
@@ -146,7 +146,7 @@ fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_mic
         // The gradients of the micro-batches before are there.
         parameters + micro.peak()
     } else {
-        // They come while what is kept goes: the head's first.
+        // Gradients appear as kept activations are freed, those of the head first.
         f64::max(micro.kept + table + micro.head.max(micro.layer), micro.kept / plan.model.num_hidden_layers as f64 + micro.layer + parameters)
     };
     // Weights and two moments are always there; the update changes them in their place.
@@ -163,13 +163,13 @@ fn evaluation(plan: &RunPlan, config: &RunConfig, limit: usize) -> MemoryNeed {
     need(3.0 * model.num_parameters() as f64 + micro.rows * model.hidden_size as f64 + micro.layer.max(micro.head))
 }
 
-/// The need of a peak of so many numbers besides the program.
+/// The need for a peak of this many numbers, plus that of the program.
 fn need(numbers: f64) -> MemoryNeed {
     let expected = PROGRAM + GAPS * numbers * 4.0;
     MemoryNeed { least: (CERTAIN_PART * expected) as u64, expected: expected as u64 }
 }
 
-/// Bytes of so many f32.
+/// Bytes of this many f32 numbers.
 fn bytes(numbers: f64) -> u64 {
     (numbers * 4.0) as u64
 }

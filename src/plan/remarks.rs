@@ -1,10 +1,10 @@
-//! What a plan tells the user besides its numbers: warnings, which should be acted on, and notes, which are good to know.
+//! Warnings, which should be acted on, and notes of a plan.
 
 use crate::config::RunConfig;
 use crate::plan::{Cadences, PlanError, StagePlan, counted};
 
-/// From this learning rate on, a step of `AdamW` moves each weight by several times its size: weights start with a standard
-/// deviation of 0.02 (`model.initializer_range`). The rates of the paper and of its follow-ups lie between 1e-4 and 1e-2.
+/// From this learning rate on, a step of `AdamW` moves each weight by several times its size: weights are initialized with a
+/// standard deviation of 0.02 (`model.initializer_range`). The rates of the paper and its follow-ups are between 1e-4 and 1e-2.
 const HIGH_LEARNING_RATE: f64 = 0.1;
 
 /// Warnings and notes, in the order in which they are shown.

@@ -1,16 +1,16 @@
 //! The learning rate as a pure function of the step inside a stage.
 //!
-//! The values are those of Hugging Face's schedules: the first update of a stage with a warm-up has rate 0. The parts of a
-//! schedule must fit into its stage, which `fit.rs` takes care of.
+//! The values are those of Hugging Face's schedules: the first update of a stage with a warm-up has rate 0. `fit.rs` ensures
+//! that the parts of a schedule fit into its stage.
 
 use std::f64::consts::PI;
 
 use crate::config::ScheduleKind;
 
-/// Learning rate over one stage.
+/// Learning rate schedule of one stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// Shape after the warm-up.
+    /// Schedule after the warm-up.
     pub kind: ScheduleKind,
     /// Learning rate at the end of the warm-up.
     pub peak: f64,

@@ -14,7 +14,7 @@ pub struct StagePlan {
     pub steps: u64,
     /// Tokens of the run before this stage.
     pub first_token: u64,
-    /// Where the stage begins in the order of the data, in tokens; differs from `first_token` only if stages have unequal steps.
+    /// Position of the stage in the data order, in tokens; differs from `first_token` only if stages have unequal steps.
     pub first_data_token: u64,
     /// Positions per sequence.
     pub context_length: usize,
@@ -24,9 +24,9 @@ pub struct StagePlan {
     pub micro_batch_size: usize,
     /// Forward passes per update.
     pub num_micro_batches: usize,
-    /// Learning rate over the stage.
+    /// Learning rate schedule of the stage.
     pub schedule: Schedule,
-    /// What happens to the moments and to Adam's count on entering the stage.
+    /// Optimizer state at the start of the stage.
     pub optimizer_state: OptimizerState,
     /// Floating-point operations of one position, forward and backward.
     pub flops_per_position: f64,
@@ -35,13 +35,13 @@ pub struct StagePlan {
 /// Intervals in optimizer steps; `None` means never.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cadences {
-    /// A line in the metrics.
+    /// A metrics record.
     pub report: u64,
-    /// Token-level evaluation.
+    /// Evaluation of the token loss (K = 1).
     pub evaluation: Option<u64>,
-    /// Activation rates.
+    /// Activation measurement.
     pub activations: Option<u64>,
-    /// Generated text.
+    /// Samples.
     pub samples: Option<u64>,
     /// Evaluation tasks.
     pub tasks: Option<u64>,
@@ -68,13 +68,13 @@ impl StagePlan {
         self.micro_batch_size * self.num_micro_batches
     }
 
-    /// Targets that count in one update's loss: the first patch of each sequence has none, each other patch has K.
+    /// Scored targets of one update: the first patch of each sequence has none, each other patch has K.
     #[must_use]
     pub fn targets_per_step(&self) -> u64 {
         (self.sequences_per_step() * (self.context_length - 1) * self.patch_size.get()) as u64
     }
 
-    /// What `steps` updates of this stage cost.
+    /// Cost of `steps` updates of this stage.
     #[must_use]
     pub fn cost(&self, steps: u64) -> Cost {
         let tokens = steps * self.tokens_per_step;

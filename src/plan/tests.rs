@@ -172,7 +172,7 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         (
             stages("[{patch_size=4},{patch_size=1}]"),
             "2 stages have no share, so it is not clear how to divide the rest among them",
-            "give every stage but one a share, like share = \"2/3\"",
+            "set a share for all stages but one, e.g. share = \"2/3\"",
         ),
         (
             "training.tokens=4100".to_owned(),

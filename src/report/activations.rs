@@ -1,6 +1,6 @@
 //! The activation study as a table, as JSON and as the figure.
 //!
-//! Pure functions of numbers; never measures. Start at [`ActivationReport`].
+//! Pure functions of measured numbers. Start at [`ActivationReport`].
 
 use serde::{Serialize, Serializer};
 
@@ -9,38 +9,38 @@ use crate::report::figure::{Axis, AxisRange, AxisTicks, Line, LineChart};
 use crate::report::format::{count, grouped, small};
 use crate::run::{number, sanitize_line};
 
-/// What was measured, of all models.
+/// The measurements of all models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActivationReport {
-    /// Which neurons.
+    /// The measured neurons.
     pub tensor: ActivationTensor,
-    /// Where they begin to count as activated; in JSON an object like `{"absolute": 0.5}` or `{"times_mean": 1.5}`.
+    /// The threshold; in JSON an object, e.g. `{"absolute": 0.5}` or `{"times_mean": 1.5}`.
     #[serde(serialize_with = "threshold_as_json")]
     pub threshold: ActivationThreshold,
-    /// The text that was read.
+    /// Input text.
     pub text: String,
-    /// In the order of the legend.
+    /// Models in the order of the legend.
     pub models: Vec<ModelNumbers>,
 }
 
-/// One model that read patches of one size.
+/// One model measured at one patch size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelNumbers {
     /// The run that trained it.
     pub run: String,
     /// Directory of the checkpoint.
     pub checkpoint: String,
-    /// Completed updates, if a run trained it.
+    /// Completed updates, if the model comes from a run.
     pub step: Option<u64>,
-    /// K of the stage that the checkpoint was saved in.
+    /// Patch size (K) of the stage that the checkpoint was saved in.
     pub trained_patch_size: PatchSize,
-    /// K of the patches that it read.
+    /// Patch size (K) of the measurement.
     pub patch_size: PatchSize,
-    /// Tokens that it read.
+    /// Tokens read.
     pub tokens: u64,
-    /// Patches that these make.
+    /// Patches of these tokens.
     pub positions: u64,
-    /// From the first layer to the last.
+    /// Layers from first to last.
     pub layers: Vec<LayerNumbers>,
 }
 
@@ -52,10 +52,10 @@ pub struct LayerNumbers {
     /// |x| that a neuron must exceed.
     #[serde(with = "number")]
     pub threshold: f64,
-    /// Share of activated values over all positions and neurons.
+    /// Share of active values over all positions and neurons.
     #[serde(with = "number")]
     pub activated_percent: f64,
-    /// Share of neurons that are not activated at any position.
+    /// Share of neurons that are not active at any position.
     #[serde(with = "number")]
     pub never_activated_percent: f64,
     /// Mean |x|.
@@ -73,7 +73,7 @@ impl ActivationReport {
             let trained = if trained_patch_size == patch_size { String::new() } else { format!(", saved in a stage of K = {trained_patch_size}") };
             let positions = if patch_size.get() == 1 { String::new() } else { format!(" in {} patches", count(*positions)) };
             let of_model = format!("{run}{}, K = {patch_size}{trained}: {} tokens{positions}", of_step(*step), count(*tokens));
-            text += &["\n", &sanitize_line(&of_model), "\n  layer   activated   never activated   mean |x|\n"].concat();
+            text += &["\n", &sanitize_line(&of_model), "\n  layer      active      never active   mean |x|\n"].concat();
             for layer in &model.layers {
                 text += &row(&layer.layer.to_string(), layer);
             }
@@ -84,15 +84,15 @@ impl ActivationReport {
         text
     }
 
-    /// The numbers as one JSON document; what is not finite is a string.
+    /// The numbers as one JSON document; non-finite numbers are strings.
     ///
     /// # Errors
-    /// Never for what was measured.
+    /// Never for measured numbers.
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Layers across, percent upwards, one line per model and K.
+    /// The figure: layers on the x axis, percent on the y axis, one line per model and K.
     #[must_use]
     pub fn figure(&self) -> LineChart {
         let line = |model: &ModelNumbers| {
@@ -104,7 +104,7 @@ impl ActivationReport {
             title: self.title(),
             subtitle: format!("Mean over positions and neurons, {} tokens of {}", count(tokens), self.text),
             x: Axis { title: "Layer".into(), ticks: AxisTicks::Whole, range: AxisRange::OfData },
-            y: Axis { title: "Activated neurons (%)".into(), ticks: AxisTicks::Any, range: AxisRange::FromZero },
+            y: Axis { title: "Active neurons (%)".into(), ticks: AxisTicks::Any, range: AxisRange::FromZero },
             lines: self.models.iter().map(line).collect(),
         }
     }
@@ -114,10 +114,10 @@ impl ActivationReport {
             ActivationTensor::FfnOutput => "FFN output",
             ActivationTensor::Intermediate => "FFN intermediate",
         };
-        format!("Activated neurons per layer: |{tensor}| > {}", self.threshold)
+        format!("Active neurons per layer: |{tensor}| > {}", self.threshold)
     }
 
-    /// Name of a line: no longer than what tells the models apart.
+    /// Name of a line: only what distinguishes the models.
     fn name(&self, model: &ModelNumbers) -> String {
         let is_only_step = self.models.iter().all(|other| other.run != model.run || other.step == model.step);
         let step = if is_only_step { String::new() } else { of_step(model.step) };
@@ -126,7 +126,7 @@ impl ActivationReport {
 }
 
 impl ModelNumbers {
-    /// The mean over the layers, which are equally wide.
+    /// Mean over the layers, which are equally wide.
     fn mean(&self) -> LayerNumbers {
         let mean = |number: fn(&LayerNumbers) -> f64| self.layers.iter().map(number).sum::<f64>() / self.layers.len() as f64;
         LayerNumbers {

@@ -6,7 +6,7 @@ use crate::report::format::{bytes, duration, grouped, loss};
 use crate::report::table::aligned;
 use crate::run::{ListedCheckpoint, sanitize_line};
 
-/// The checkpoints as a table for people, `now` being the moment that ages are counted from.
+/// The checkpoints as a table for people; ages are relative to `now`.
 #[must_use]
 pub fn checkpoints_table(listed: &[ListedCheckpoint], now: Timestamp) -> String {
     let head = ["STEP", "STAGE", "K", "TOKEN LOSS", "KEPT AS", "SIZE", "SAVED", "STATE"].map(str::to_owned);

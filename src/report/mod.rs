@@ -1,7 +1,6 @@
 //! Output without a screen: lines for people, JSON lines for scripts, tables.
 //!
-//! Knows plain data and text; never widgets, tensors or sockets. Lost output never stops a run, but a command whose result is
-//! lost has failed. Start at [`Plain`], and at [`print`] for commands.
+//! Lost output never stops a run, but a command whose result is lost fails. Start at [`Plain`], and at [`print`] for commands.
 
 mod activations;
 mod checkpoints;

@@ -1,7 +1,7 @@
-//! Output streams: a reader that has gone is no failure, anything else that cannot be written is one.
+//! Output streams: a closed pipe is not an error, any other failed write is.
 //!
-//! Results go to the standard output with [`print`], and a result that is lost is an error. Messages on the standard error
-//! stream are best effort: that they are lost never changes a result or an exit code.
+//! Results go to standard output with [`print`], and a lost result is an error. Messages on standard error are best effort:
+//! losing them never changes a result or an exit code.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::run::sanitize;
 
-/// A result could not be written to the standard output.
+/// A result could not be written to standard output.
 #[derive(Debug, Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
@@ -24,14 +24,14 @@ impl OutputError {
     }
 }
 
-/// A stream of text that is flushed with every write, and that takes nothing more after the first failure.
+/// A text stream that is flushed after every write and that ignores writes after the first failure.
 pub struct Output(State);
 
 enum State {
     Open(Box<dyn Write + Send>),
-    /// Nobody reads it any more.
+    /// Its reader has closed it.
     Closed,
-    /// A write failed, and the writer was told.
+    /// A write failed, and the caller got the error.
     Failed,
 }
 
@@ -42,7 +42,7 @@ impl Output {
         Self(State::Open(stream))
     }
 
-    /// Writes `text` and flushes it; does nothing if nobody reads the stream any more.
+    /// Writes `text` and flushes it; does nothing if the reader has closed the stream.
     ///
     /// # Errors
     /// When the stream fails, the first time only.
@@ -61,20 +61,20 @@ impl Output {
         }
     }
 
-    /// Writes lines of a run that trains on whether or not they are read: a failure is one warning.
+    /// Writes lines of a run, which continues whether or not they are read: a failure is reported as one warning.
     pub fn write_or_warn(&mut self, text: &str) {
         if let Err(error) = self.write(text) {
-            warn(&format!("{error}; the run continues, and its files hold everything"));
+            warn(&format!("{error}; the run continues and its files are complete"));
         }
     }
 
-    /// Writes what may be lost: progress and messages.
+    /// Writes progress and messages, which may be lost.
     pub fn try_write(&mut self, text: &str) {
-        // The stream for complaints is the one that failed.
+        // The stream for error messages is the one that failed.
         let _ = self.write(text);
     }
 
-    /// Whether what is written still arrives somewhere.
+    /// Whether output still reaches a reader or a file.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.0, State::Open(_))
@@ -91,30 +91,30 @@ impl fmt::Debug for Output {
     }
 }
 
-/// The standard output.
+/// Standard output.
 #[must_use]
 pub fn stdout() -> Output {
     Output::new(Box::new(io::stdout()))
 }
 
-/// The standard error stream.
+/// Standard error.
 #[must_use]
 pub fn stderr() -> Output {
     Output::new(Box::new(io::stderr()))
 }
 
-/// Writes `text` to the standard output.
+/// Writes `text` to standard output.
 ///
 /// # Errors
-/// When it cannot be written, unless its reader has gone.
+/// When it cannot be written, unless its reader has closed it.
 pub fn print(text: &str) -> Result<(), OutputError> {
     stdout().write(text)
 }
 
-/// Prints what the parser of the command line answers: help and version as results, errors as messages.
+/// Prints the answer of the command-line parser: help and version as results, errors as messages.
 ///
 /// # Errors
-/// When standard output cannot be written, unless its reader has gone.
+/// When standard output cannot be written, unless its reader has closed it.
 pub fn print_help(answer: &clap::Error) -> Result<(), OutputError> {
     match answer.print().and_then(|()| io::stdout().flush()) {
         Err(error) if !answer.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -122,7 +122,7 @@ pub fn print_help(answer: &clap::Error) -> Result<(), OutputError> {
     }
 }
 
-/// Whether the standard output is a pipe that nobody reads any more: a command that only prints can stop computing.
+/// Whether standard output is a closed pipe: a command that only prints can then stop computing.
 #[must_use]
 pub fn reader_is_gone() -> bool {
     let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::empty())];
@@ -130,7 +130,7 @@ pub fn reader_is_gone() -> bool {
     poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) && fds[0].revents().contains(PollFlags::ERR)
 }
 
-/// Writes an error and its hint to the standard error stream, sanitised.
+/// Writes an error and its hint to standard error, sanitized.
 pub fn complain(message: &str, hint: Option<&str>) {
     let mut stderr = stderr();
     stderr.try_write(&format!("error: {}\n", sanitize::text(message)));
@@ -139,12 +139,12 @@ pub fn complain(message: &str, hint: Option<&str>) {
     }
 }
 
-/// Writes what a person wants to know, and no program reads, to the standard error stream, sanitised.
+/// Writes information for people to standard error, sanitized.
 pub fn tell(text: &str) {
     stderr().try_write(&format!("{}\n", sanitize::text(text)));
 }
 
-/// Writes a warning to the standard error stream, sanitised.
+/// Writes a warning to standard error, sanitized.
 pub fn warn(message: &str) {
     stderr().try_write(&format!("warning: {}\n", sanitize::text(message)));
 }
@@ -153,7 +153,7 @@ pub fn warn(message: &str) {
 mod tests {
     use super::*;
 
-    /// Fails every write in the same way.
+    /// Fails every write with the same error.
     struct Failing(io::ErrorKind);
 
     impl Write for Failing {

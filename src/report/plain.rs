@@ -1,7 +1,7 @@
-//! A run as lines of text: for terminals without a screen, for the logs of schedulers.
+//! A run as lines of text: for terminals without a screen and for scheduler logs.
 //!
-//! One line per reporting step, evaluation, checkpoint and message; the header states decisions and costs,
-//! the end what to type next.
+//! One line per reporting step, evaluation, checkpoint and message; the header states decisions and costs, the last lines what
+//! to type next.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::run::{
 pub struct Plain {
     out: Output,
     history: History,
-    /// Activity and quarter that were shown last, so that a long preparation is a few lines.
+    /// Activity and quarter shown last, so that a long preparation takes few lines.
     shown_progress: Option<(String, u64)>,
 }
 
@@ -47,7 +47,7 @@ impl Plain {
         }
     }
 
-    /// The one way out: whatever is in `text`, the terminal gets one harmless line.
+    /// The only output function: whatever `text` contains, the terminal gets one sanitized line.
     fn line(&mut self, text: &str) {
         let mut line = sanitize_line(text.trim_end());
         line.push('\n');
@@ -66,13 +66,16 @@ impl Plain {
         self.entry("directory", &header.directory.display().to_string());
         let model = &plan.model;
         let parameters = count(plan.num_parameters);
-        self.entry("model", &format!("{parameters} parameters: {} layers of {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size));
+        self.entry(
+            "model",
+            &format!("{parameters} parameters: {} layers, hidden {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size),
+        );
         for (idx, stage) in plan.stages.iter().enumerate() {
             let (first, last, tokens) = (stage.first_step + 1, stage.last_step(), count(stage.steps * stage.tokens_per_step));
             let sequences = format!("{} x {} sequences of {} positions", stage.num_micro_batches, stage.micro_batch_size, stage.context_length);
             self.entry(&format!("stage {}", idx + 1), &format!("K = {}: steps {first} to {last}, {tokens} tokens, {sequences}", stage.patch_size));
         }
-        let relative = format!("{:.2} of token-level training on the same tokens", plan.relative_cost());
+        let relative = format!("{:.2} of the compute of token-level training on the same tokens", plan.relative_cost());
         self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));
         self.entry("memory", &format!("{} and {} per checkpoint", bytes(plan.memory.state + plan.memory.activations), bytes(plan.memory.checkpoint)));
         for decision in &header.decisions {
@@ -81,7 +84,7 @@ impl Plain {
         if let Some(rate) = plan.entropy_rate {
             self.entry("floor", &format!("the text's true entropy rate is {} nats per token", loss(rate)));
         }
-        self.entry("watch", &format!("patchtui attach {}", shell_word(&header.name)));
+        self.entry("attach", &format!("patchtui attach {}", shell_word(&header.name)));
     }
 
     fn show_progress(&mut self, progress: &Progress) {
@@ -107,7 +110,7 @@ impl Plain {
         ));
     }
 
-    /// `step`, `eval` and the like with a step, so that all such lines are aligned.
+    /// A label, e.g. `step` or `eval`, with a step, aligned.
     fn place(&self, word: &str, step: u64) -> String {
         let steps = self.history.header.as_ref().map_or(0, |header| header.plan.steps);
         let width = steps.to_string().len();
@@ -127,7 +130,7 @@ impl Plain {
     fn show_activations(&mut self, activations: &Activations) {
         let place = self.place("active", activations.step);
         let rates: Vec<_> = activations.layers.iter().map(|layer| small(layer.rate)).collect();
-        self.line(&format!("{place}  neurons above {} in %, first layer to last: {}", activations.threshold, rates.join(" ")));
+        self.line(&format!("{place}  active neurons per layer (%, |x| > {}): {}", activations.threshold, rates.join(" ")));
     }
 
     fn show_sample(&mut self, sample: &Sample) {
@@ -164,12 +167,12 @@ impl Plain {
     }
 }
 
-/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it got that far, and `floor` its
-/// text's true entropy rate, if it is known.
+/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it exists, and `floor` the true entropy
+/// rate of its text, if known.
 #[must_use]
 pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> String {
     let what = match end.outcome {
-        Outcome::Completed => "complete",
+        Outcome::Completed => "completed",
         Outcome::Stopped => "stopped, with a checkpoint",
         Outcome::Interrupted => "interrupted, without a new checkpoint",
         Outcome::Failed => "failed",

@@ -1,63 +1,63 @@
 //! Results of evaluations as tables for people.
 //!
-//! Takes names and numbers as they were measured. Start at [`ScoresTable`].
+//! Formats names and numbers as they were measured. Start at [`ScoresTable`].
 
 use crate::report::format::grouped;
 use crate::report::table::{aligned, in_columns, width};
 use crate::run::sanitize_line;
 
-/// Heads of the columns.
+/// Column heads.
 const HEAD: [&str; 7] = ["TASK", "DOCUMENTS", "SHOTS", "METRIC", "VALUE", "STDERR", "CHANCE"];
 
-/// One measured number.
+/// One score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreRow {
-    /// Name of the task, indented where it belongs to the one above.
+    /// Name of the task, indented if it is part of a group.
     pub task: String,
-    /// Documents that were evaluated.
+    /// Documents evaluated.
     pub num_documents: u64,
-    /// Worked examples before each question.
+    /// Few-shot examples per question.
     pub num_fewshot: u64,
-    /// Name of the number.
+    /// Name of the metric.
     pub metric: &'static str,
-    /// Its value; a share of right answers is between 0 and 1.
+    /// Value; accuracies are between 0 and 1.
     pub value: f64,
-    /// Its standard error, if it can be said.
+    /// Standard error, if known.
     pub stderr: Option<f64>,
-    /// What random choices would give, where there are choices.
+    /// Chance level, if the task has choices.
     pub chance: Option<f64>,
 }
 
-/// One row of numbers to be compared with others.
+/// One row of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ComparedRow {
-    /// What the numbers are of.
+    /// The model.
     pub label: String,
-    /// Numbers in the order of the columns.
+    /// Values in column order.
     pub values: [f64; 8],
 }
 
-/// A table of numbers that is printed row by row, as they are measured.
+/// A table of scores that is printed row by row, as they are measured.
 #[derive(Debug, Clone)]
 pub struct ScoresTable {
     widths: [usize; 7],
 }
 
 impl ScoresTable {
-    /// For tasks of these names.
+    /// The table for tasks with these names.
     pub fn new(tasks: impl Iterator<Item = String>) -> Self {
         let task = tasks.map(|task| width(&indented(&task))).chain([width(HEAD[0])]).max().unwrap_or(0);
-        // The longest count, metric and value that fit without moving a column.
+        // The longest count, metric and value that fit their columns.
         Self { widths: [task, HEAD[1].len(), HEAD[2].len(), "word_perplexity".len(), "1.0000e99".len(), "0.0000".len(), HEAD[6].len()] }
     }
 
-    /// The heads of the columns.
+    /// The column heads.
     #[must_use]
     pub fn head(&self) -> String {
         in_columns(&[HEAD.map(str::to_owned)], self.widths)
     }
 
-    /// The numbers of a task, one line for each; its name stands on the first.
+    /// The scores of a task, one per line; the first line has its name.
     #[must_use]
     pub fn rows(&self, rows: &[ScoreRow]) -> String {
         let mut lines = Vec::new();
@@ -79,7 +79,7 @@ impl ScoresTable {
     }
 }
 
-/// Rows of the same eight columns, the first of which is a perplexity and the others are percentages.
+/// Rows with the same eight columns: a perplexity, then percentages.
 #[must_use]
 pub fn comparison_table(columns: [&str; 8], rows: &[ComparedRow]) -> String {
     let line = |label: &str, cells: [String; 8]| -> [String; 9] {
@@ -91,7 +91,7 @@ pub fn comparison_table(columns: [&str; 8], rows: &[ComparedRow]) -> String {
     aligned(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
 }
 
-/// A name that is safe for a terminal, with its indentation.
+/// A name, sanitized, with its indentation.
 fn indented(name: &str) -> String {
     let indent = name.len() - name.trim_start_matches(' ').len();
     format!("{}{}", &name[..indent], sanitize_line(&name[indent..]))
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn rows_are_compared_column_by_column() {
-        let rows = [ComparedRow { label: "this network".into(), values: [10.94, 22.9, 40.8, 67.5, 53.1, 44.3, 24.7, 42.216] }];
+        let rows = [ComparedRow { label: "this model".into(), values: [10.94, 22.9, 40.8, 67.5, 53.1, 44.3, 24.7, 42.216] }];
         let columns = ["PPL", "MMLU", "HellaSwag", "PIQA", "WinoGrande", "ARC-E", "ARC-C", "average"];
         let expected = "              PPL   MMLU  HellaSwag  PIQA  WinoGrande  ARC-E  ARC-C  average\n\
-                        this network  10.9  22.9  40.8       67.5  53.1        44.3   24.7   42.2\n";
+                        this model    10.9  22.9  40.8       67.5  53.1        44.3   24.7   42.2\n";
         assert_eq!(comparison_table(columns, &rows), expected);
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::report::format::{bytes, count, duration, loss, loss_with_error, rate};
 use crate::run::{History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, sanitize_line, whole_tokens};
 
-/// The runs as a table for people, `now` being the moment that ages are counted from.
+/// The runs as a table for people; ages are relative to `now`.
 #[must_use]
 pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     if runs.is_empty() {
@@ -18,17 +18,17 @@ pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     aligned(&rows)
 }
 
-/// Rows as lines, with their cells in columns.
+/// Rows as lines with aligned columns.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     in_columns(rows, std::array::from_fn(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)))
 }
 
-/// Cells that a text takes on a terminal.
+/// Columns that a text takes on a terminal.
 pub(super) fn width(text: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(text)
 }
 
-/// Rows as lines, with their cells in columns of these widths at least.
+/// Rows as lines with aligned columns of at least these widths.
 pub(super) fn in_columns<const N: usize>(rows: &[[String; N]], widths: [usize; N]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -60,7 +60,7 @@ fn row(run: &RunSummary, now: Timestamp) -> [String; 8] {
 
 fn state_word(state: RunState) -> &'static str {
     match state {
-        RunState::Alive => "alive",
+        RunState::Alive => "running",
         RunState::Paused => "paused",
         RunState::Completed => "completed",
         RunState::Stopped => "stopped",
@@ -72,7 +72,7 @@ fn state_word(state: RunState) -> &'static str {
     }
 }
 
-/// One run as a few lines for people; with the `problem` if the engine did not answer and the files were read instead.
+/// One run as a few lines for people; with the `problem` if the engine did not answer and its files were read instead.
 #[must_use]
 pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str>) -> String {
     let mut text = String::new();
@@ -81,7 +81,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         let _ = writeln!(text, "{label:<12} {}", sanitize_line(&value));
     };
     entry("run", format!("{} ({})", summary.name, summary.directory.path().display()));
-    let doing = if summary.state == RunState::Alive { format!("alive, {}", control_word(history.control)) } else { state_word(summary.state).into() };
+    let doing = if summary.state == RunState::Alive { control_word(history.control).to_owned() } else { state_word(summary.state).into() };
     match problem {
         None => entry("state", doing),
         Some(problem) => {
@@ -104,7 +104,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
     if let Some(whole) = history.whole_loss() {
         entry("final loss", format!("{} ({})", loss_text(&whole), whole_tokens(&whole)));
     }
-    // The speed at the last message of an engine says nothing about now.
+    // The last reported speed of an engine that no longer answers says nothing about the present.
     if let (None, Some(speed)) = (problem, history.tokens_per_second()) {
         entry("speed", format!("{} tok/s", rate(speed)));
     }
@@ -112,7 +112,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         entry("time left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
     }
     if let Some(checkpoint) = history.checkpoints.last() {
-        entry("checkpoint", format!("step {}", checkpoint.step));
+        entry("checkpoint", format!("newest at step {}", checkpoint.step));
     }
     if let Some(trouble) = history.end.as_ref().and_then(|end| end.error.as_ref()) {
         entry("error", trouble.message.clone());

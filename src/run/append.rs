@@ -1,7 +1,7 @@
 //! Appends lines to the files of a run, and keeps them in memory while the disk refuses them.
 //!
-//! A line reaches its file whole or not at all: a line torn by a crash is removed before the next one follows, and a line torn by a full
-//! disk is removed at once. Nothing here panics or stops a run. Start at [`RunLog::append`].
+//! A line is written completely or not at all: a line torn by a crash is removed before the next one is appended, and a line
+//! torn by a full disk is removed at once. Nothing here panics or stops a run. Start at [`RunLog::append`].
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::disk::{Disk, Operation};
 use crate::run::files::{append_regular, is_same, open_regular};
 use crate::run::{FileEntry, LineFile, LineHashes, RunDirectory};
 
-/// Lines that wait for the disk, per file; at some hundred bytes each this is tens of megabytes.
+/// Maximum number of lines per file that wait for the disk; at some hundred bytes each this is tens of megabytes.
 const MAX_WAITING: usize = 100_000;
 
 /// The files of a run, open for appending.
@@ -23,7 +23,7 @@ pub struct RunLog {
     files: [Appender; LineFile::ALL.len()],
     failing: bool,
     disk: Disk,
-    /// The run directory, held open: a file is opened again only there, not in another directory of the same name.
+    /// The run directory, held open: files are reopened only in it, not in another directory of the same name.
     directory: Option<File>,
     path: PathBuf,
 }
@@ -31,9 +31,9 @@ pub struct RunLog {
 /// A change in whether the disk accepts lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskChange {
-    /// Lines wait in memory from now on.
+    /// Writing fails; lines are kept in memory from now on.
     Failing {
-        /// The file that was tried.
+        /// The file that could not be written.
         path: PathBuf,
         /// Operating system error, as text.
         reason: String,
@@ -42,7 +42,7 @@ pub enum DiskChange {
     Recovered {
         /// Lines that had to wait and are now written.
         waited: usize,
-        /// Lines that were dropped because too many waited.
+        /// Lines that were dropped because too many were waiting.
         dropped: u64,
     },
 }
@@ -62,13 +62,13 @@ struct Appender {
     path: PathBuf,
     /// `None` after a failure: reopening it also helps when a network file system has come back.
     file: Option<File>,
-    /// Bytes of whole lines.
+    /// Length of the complete lines, in bytes.
     end: u64,
-    /// Over these bytes.
+    /// Hash of these bytes.
     hasher: blake3::Hasher,
     waiting: VecDeque<String>,
     dropped: u64,
-    /// Whether lines were written that may not be on the disk yet.
+    /// Whether lines were written that may not be synced yet.
     is_dirty: bool,
 }
 
@@ -101,7 +101,7 @@ impl RunLog {
         Ok((Self { files, failing: false, disk, directory: File::open(&path).ok(), path }, torn))
     }
 
-    /// Appends `line`, which ends with a line feed, and whatever waits; reports when that starts to fail or works again.
+    /// Appends `line`, which ends with a line feed, and all waiting lines; reports when writing starts to fail or works again.
     pub fn append(&mut self, file: LineFile, line: String) -> Option<DiskChange> {
         if let Some(appender) = self.files.get_mut(file as usize) {
             appender.push(line);
@@ -109,15 +109,15 @@ impl RunLog {
         self.flush()
     }
 
-    /// Tries to write whatever waits.
+    /// Tries to write the waiting lines.
     pub fn flush(&mut self) -> Option<DiskChange> {
         let waited = self.files.iter().map(|file| file.waiting.len()).sum();
         let mut failure = None;
-        // Asked only when needed: most of the time all files are open.
+        // Checked only when needed: most of the time all files are open.
         let is_here = || is_same(self.directory.as_ref(), &self.path).unwrap_or(false);
         for file in &mut self.files {
             let flushed = if file.file.is_none() && !file.waiting.is_empty() && !is_here() {
-                Err(io::Error::new(io::ErrorKind::NotFound, "the run directory is gone"))
+                Err(io::Error::new(io::ErrorKind::NotFound, "the run directory no longer exists"))
             } else {
                 file.flush(&self.disk)
             };
@@ -139,7 +139,7 @@ impl RunLog {
         }
     }
 
-    /// Size and hash of each file, whose lines are all written.
+    /// Size and hash of each file, once all its lines are written.
     #[must_use]
     pub fn hashes(&self) -> LineHashes {
         let entry = |file: &Appender| FileEntry { bytes: file.hasher.count(), blake3: file.hasher.finalize().to_hex().to_string() };
@@ -188,7 +188,7 @@ impl Appender {
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         while let Some(line) = self.waiting.front() {
-            // One write(2) unless the disk takes only a part; trying the rest then gives the real reason.
+            // One write(2), unless the disk takes only a part; writing the rest then returns the actual error.
             self.is_dirty = true;
             if let Err(error) = disk.before(Operation::Append, &self.path).and_then(|()| file.write_all(line.as_bytes())) {
                 // If this fails too, reopening the file removes the partial line.
@@ -212,7 +212,7 @@ impl Appender {
     }
 }
 
-/// Opens `path` for appending after its last whole line, and removes what follows that line.
+/// Opens `path` for appending after its last complete line, and removes what follows that line.
 fn open_at_line_end(path: &Path) -> io::Result<(File, u64, bool)> {
     let mut file = append_regular(path)?;
     let length = file.metadata()?.len();
@@ -223,7 +223,7 @@ fn open_at_line_end(path: &Path) -> io::Result<(File, u64, bool)> {
     Ok((file, end, end < length))
 }
 
-/// Where the last whole line among the first `length` bytes ends.
+/// End of the last complete line within the first `length` bytes.
 fn line_end_before(file: &mut File, length: u64) -> io::Result<u64> {
     let mut block = vec![0; 64 * 1024];
     let mut block_end = length;

@@ -1,8 +1,8 @@
 //! Commands to a run from keys, scripts and signals, and the stop flag that long loops check.
 //!
-//! Commands wait in a short queue until the trainer takes them, between micro-batches. Whoever sends faster than that waits for
-//! a slot; equal commands are taken together; a stop overtakes the others and raises a flag that evaluation, sampling, trial steps
-//! and data preparation read, so that none of them delays it. Start at [`command_channel`].
+//! Commands wait in a short queue until the trainer takes them, between micro-batches. Faster senders wait for a slot; equal
+//! commands are merged; a stop overtakes the others and raises a flag that evaluation, sampling, trial steps and data
+//! preparation check, so that none of them delays it. Start at [`command_channel`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,64 +15,64 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::run::{CommandNote, Inbox};
 
-/// Most commands of clients in the queue; further senders wait for a slot.
+/// Maximum number of client commands in the queue; further senders wait for a slot.
 const CLIENT_SLOTS: usize = 64;
-/// Most stops and kills in the queue, counted apart from the other commands.
+/// Maximum number of stops and kills in the queue, counted separately.
 const URGENT_SLOTS: usize = 16;
-/// Most other commands of this process, from signals, in the queue; more would add nothing.
+/// Maximum number of other commands from signals of this process in the queue; more would have no effect.
 const LOCAL_SLOTS: usize = 16;
-/// Senders that the note of one answer names.
+/// Maximum number of senders named in an answer.
 const NAMED_SENDERS: usize = 3;
 
-/// Stack of the trainer's thread and of every thread that computes for it: the graph of a deep network is walked and dropped by
-/// recursion. Only the pages that are used take memory.
+/// Stack size of the trainer's thread and of its worker threads: the graph of a deep network is traversed and dropped
+/// recursively. Only touched pages take memory.
 pub const COMPUTE_STACK: usize = 64 * 1024 * 1024;
 
 /// A command to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCommand {
-    /// Stop computing until resumed; memory stays allocated.
+    /// Pause until resumed; memory stays allocated.
     Pause,
     /// Continue after a pause.
     Resume,
     /// Save a checkpoint now and continue.
     Checkpoint,
-    /// Measure the token-level loss now.
+    /// Measure the token loss (K = 1) now.
     Evaluate,
-    /// Continue the prompts now.
+    /// Generate samples now.
     Sample,
-    /// Save a checkpoint and end; an incomplete step is dropped.
+    /// Save a checkpoint and stop; an incomplete step is dropped.
     Stop,
-    /// End without saving.
+    /// Stop without saving.
     Kill,
     /// A command of a newer version.
     #[serde(other)]
     Unknown,
 }
 
-/// A command with its sender.
+/// A command and its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandEnvelope {
-    /// Chosen by the sender, to recognise the answer; another command of the same sender with this id is a retry of the
-    /// same command.
+    /// Chosen by the sender, to match the answer; another command of the same sender with the same id is a retry of the same
+    /// command.
     pub id: String,
     /// Requested command.
     pub command: RunCommand,
-    /// Name of the sender, like `"keyboard of alice (pid 12)"` or `"SIGTERM"`.
+    /// Name of the sender, e.g. `"keyboard of alice (pid 12)"` or `"SIGTERM"`.
     pub from: String,
 }
 
-/// Equal commands that are carried out together; their slots in the queue are free again when this is dropped.
+/// Equal commands that are executed together; their queue slots are released when this is dropped.
 #[derive(Debug)]
 pub struct CommandBatch {
     /// Requested command.
     pub command: RunCommand,
-    /// The commands in the order of arrival; at least one.
+    /// The commands in order of arrival; at least one.
     pub(crate) waiting: Vec<Waiting>,
 }
 
-/// How urgently a run was asked to end.
+/// Whether and how a run was asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StopLevel {
@@ -84,7 +84,7 @@ pub enum StopLevel {
     Now = 2,
 }
 
-/// The flag that long loops check. It is raised by commands, and by itself when the deadline has passed.
+/// The flag that long loops check. Commands raise it, and it raises itself at the deadline.
 #[derive(Debug, Clone)]
 pub struct StopFlag(Arc<StopState>);
 
@@ -131,12 +131,12 @@ impl Default for StopFlag {
 }
 
 impl StopFlag {
-    /// How urgently the run was asked to end.
+    /// Whether and how the run was asked to end.
     #[must_use]
     pub fn level(&self) -> StopLevel {
         let level = self.0.level.load(Ordering::Relaxed);
         if level == StopLevel::None as u8 && self.0.created.elapsed().as_millis() >= u128::from(self.0.deadline.load(Ordering::Relaxed)) {
-            // Raised for good: the deadline may still be moved, and a flag never falls.
+            // Raised permanently: the deadline may still be moved, but the flag never falls.
             self.raise(StopLevel::AfterCheckpoint);
             return self.level();
         }
@@ -147,7 +147,7 @@ impl StopFlag {
         }
     }
 
-    /// Whether the run was asked to end at all.
+    /// Whether the run was asked to end.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.level() > StopLevel::None
@@ -158,7 +158,7 @@ impl StopFlag {
         self.0.level.fetch_max(level as u8, Ordering::Relaxed);
     }
 
-    /// Lets the flag rise by itself at `deadline`: the run then ends with a checkpoint.
+    /// Raises the flag at `deadline`: the run then ends with a checkpoint.
     pub fn set_deadline(&self, deadline: Instant) {
         let after = deadline.saturating_duration_since(self.0.created);
         self.0.deadline.store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl RunCommand {
         }
     }
 
-    /// Whether carrying it out takes a noticeable part of the trainer's time.
+    /// Whether the command takes a noticeable part of the trainer's time.
     #[must_use]
     pub fn is_costly(self) -> bool {
         matches!(self, Self::Checkpoint | Self::Evaluate | Self::Sample)
@@ -189,20 +189,20 @@ impl RunCommand {
 }
 
 impl CommandSender {
-    /// Sends a command of this process without waiting; a run that has ended ignores it.
+    /// Sends a command of this process without waiting; ignored if the run has ended.
     pub fn send(&self, envelope: CommandEnvelope) {
         let level = envelope.command.stop_level();
         let slots = if level == StopLevel::None { &self.local_slots } else { &self.urgent_slots };
         match slots.clone().try_acquire_owned() {
             Ok(slot) => self.send_in(slot, envelope),
-            // The slots for its kind are taken: one more adds nothing, but a stop must still be seen.
+            // The slots for its kind are taken: one more would have no effect, but a stop must still be seen.
             Err(_) => self.stop.raise(level),
         }
     }
 
-    /// The slots of which a client has to acquire one before it may [`Self::send_in`] `command`; granted in order of arrival.
+    /// The slots of which a client must acquire one before it may [`Self::send_in`] `command`; granted in order of arrival.
     ///
-    /// A stop or kill has slots of its own; when even those are taken it takes effect here already, without its sender's name.
+    /// Stops and kills have separate slots; if those are taken too, the command takes effect right here, without the name of its sender.
     #[must_use]
     pub fn slots(&self, command: RunCommand) -> Arc<Semaphore> {
         let level = command.stop_level();
@@ -215,11 +215,11 @@ impl CommandSender {
         self.urgent_slots.clone()
     }
 
-    /// Sends a command that has a slot in the queue; a run that has ended ignores it.
+    /// Sends a command that has a queue slot; ignored if the run has ended.
     pub fn send_in(&self, slot: OwnedSemaphorePermit, envelope: CommandEnvelope) {
         let level = envelope.command.stop_level();
-        // A closed channel means that the trainer has ended, and with it the reason for the command. The flag is raised after
-        // sending, so that whoever sees it raised finds the command.
+        // A closed channel means that the trainer has ended and the command is obsolete. The flag is raised after sending, so
+        // that a reader that sees it raised finds the command.
         let _ = self.channel.send(Waiting { envelope, _slot: slot });
         self.stop.raise(level);
     }
@@ -248,12 +248,12 @@ impl CommandBatch {
         }
     }
 
-    /// The commands, in the order of arrival.
+    /// The commands, in order of arrival.
     pub fn envelopes(&self) -> impl Iterator<Item = &CommandEnvelope> {
         self.waiting.iter().map(|waiting| &waiting.envelope)
     }
 
-    /// The senders, each once, and how many more if there are many.
+    /// The distinct senders, and how many more if there are many.
     fn senders(&self) -> String {
         let mut senders: Vec<&str> = Vec::new();
         for envelope in self.envelopes() {
@@ -337,7 +337,7 @@ mod tests {
             send(&commands, &id.to_string(), command, "a");
             inbox.next_batch(true)
         };
-        // Nowhere near a second passes between the first batch and the last.
+        // The batches take far less than a second.
         let taken = (0..1000).filter(|id| take(*id, if id % 2 == 0 { RunCommand::Pause } else { RunCommand::Resume }).is_some()).count();
         assert!(taken < 200, "{taken} batches at once");
         assert_eq!(take(1000, RunCommand::Stop).map(|batch| batch.command), Some(RunCommand::Stop));

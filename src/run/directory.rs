@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::run::files::create_directory;
 
-/// Everything that a run writes into its directory, apart from files that are being written.
+/// Everything that a run writes into its directory, except temporary files.
 const OWN_NAMES: [&str; 17] = [
     "config.toml",
     "plan.json",
@@ -27,21 +27,21 @@ const OWN_NAMES: [&str; 17] = [
     "tensorboard",
 ];
 
-/// The directory of one run; the only place that knows the names inside it.
+/// The directory of a run; the only place that defines the file names in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunDirectory {
     path: PathBuf,
 }
 
 impl RunDirectory {
-    /// The run at `path`, whether or not it exists yet; a relative path counts from the current folder.
+    /// The run at `path`, which need not exist; a relative path is relative to the current folder.
     #[must_use]
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         Self { path: fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_path_buf()) }
     }
 
-    /// The same, and creates the folder and its `checkpoints/` if absent, synced to disk.
+    /// The same, but creates the folder and its `checkpoints/` if missing, synced to disk.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         create_directory(&path.as_ref().join("checkpoints"))?;
         Ok(Self::new(path))
@@ -59,7 +59,7 @@ impl RunDirectory {
         self.path.file_name().map_or_else(|| self.path.to_string_lossy(), |name| name.to_string_lossy()).into_owned()
     }
 
-    /// Whether something that looks like a run is there.
+    /// Whether `path` looks like a run.
     #[must_use]
     pub fn is_run(&self) -> bool {
         [self.config(), self.events(), self.engine_json()].iter().any(|file| file.is_file())
@@ -83,7 +83,7 @@ impl RunDirectory {
         self.path.join("held_out.json")
     }
 
-    /// One line per event that has no file of its own.
+    /// One line per event that has no separate file.
     #[must_use]
     pub fn events(&self) -> PathBuf {
         self.path.join("events.jsonl")
@@ -95,19 +95,19 @@ impl RunDirectory {
         self.path.join("metrics.jsonl")
     }
 
-    /// One line per token-level evaluation.
+    /// One line per evaluation of the token loss.
     #[must_use]
     pub fn evals(&self) -> PathBuf {
         self.path.join("evals.jsonl")
     }
 
-    /// One line per measurement of activation rates.
+    /// One line per activation measurement.
     #[must_use]
     pub fn activations(&self) -> PathBuf {
         self.path.join("activations.jsonl")
     }
 
-    /// One line per continued prompt.
+    /// One line per sample.
     #[must_use]
     pub fn samples(&self) -> PathBuf {
         self.path.join("samples.jsonl")
@@ -131,19 +131,19 @@ impl RunDirectory {
         self.path.join("engine.json")
     }
 
-    /// Output of the engine's process.
+    /// Output of the engine process.
     #[must_use]
     pub fn engine_log(&self) -> PathBuf {
         self.path.join("engine.log")
     }
 
-    /// Where the engine listens if the folder of sockets cannot be used.
+    /// Socket of the engine if the folder for sockets cannot be used.
     #[must_use]
     pub fn engine_socket(&self) -> PathBuf {
         self.path.join("engine.sock")
     }
 
-    /// Locked as long as an engine is alive.
+    /// Locked while an engine is running.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.path.join("lock")

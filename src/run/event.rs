@@ -1,8 +1,8 @@
 //! Events of a run: plain data, from the engine to every log, screen and script.
 //!
-//! Knows numbers and text; never tensors or widgets. `step` always counts completed updates, and `tokens` all tokens read by
-//! them. These types are the format on disk and on the wire: a field that is added has a default, a new kind of event is a new
-//! type, which older readers ignore, and nothing is renamed or removed. Start at [`RunEvent`].
+//! `step` always counts completed updates, and `tokens` all tokens read by them. These types are the format on disk and on the
+//! wire: a new field has a default, a new kind of event is a new type, which older readers ignore, and nothing is renamed or
+//! removed. Start at [`RunEvent`].
 
 use std::io;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ use crate::run::{PlanOutline, RunCommand, number};
 /// Version of the lines in a run directory and of the records on the socket.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// One event with its place in the run.
+/// An event with its position in the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Counts all records of the run, over all attempts.
     pub seq: u64,
     /// When it happened, RFC 3339 in UTC.
     pub at: String,
-    /// Which start of the run this is, counted from 1.
+    /// Number of this attempt, counted from 1.
     pub attempt: u32,
     /// What happened.
     pub event: RunEvent,
@@ -34,42 +34,42 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RunEvent {
-    /// The engine is up and knows its plan; text is prepared and weights are loaded.
+    /// The engine has started: the plan is known, text is prepared and weights are loaded.
     RunStarted(Box<RunHeader>),
-    /// A long piece of work before or between steps makes progress.
+    /// Progress of a long task before or between steps.
     Progress(Progress),
-    /// One step per stage was tried and timed before training.
+    /// One trial step per stage was timed before training.
     #[serde(rename = "warmed")]
     TrialStepsTaken(TrialSteps),
     /// A stage begins.
     StageStarted(StageStart),
     /// A reporting step was completed.
     StepCompleted(StepMetrics),
-    /// The token-level (K = 1) loss on the validation text was measured.
+    /// The token loss (K = 1) on the validation text was measured.
     Evaluated(Evaluation),
-    /// Activation rates were measured.
+    /// Activations were measured.
     ActivationsMeasured(Activations),
-    /// A prompt was continued.
+    /// A sample was generated.
     Sampled(Sample),
     /// Evaluation tasks were scored.
     TasksScored(TaskScores),
-    /// A checkpoint became valid.
+    /// A checkpoint was saved.
     CheckpointSaved(CheckpointInfo),
     /// A checkpoint could not be written; the run continues and tries again.
     CheckpointFailed(CheckpointFailure),
-    /// The run changed between running, paused and stopping.
+    /// The run is now running, paused or stopping.
     ControlChanged(ControlChange),
     /// A command was received.
     CommandAccepted(CommandNote),
-    /// A command was carried out.
+    /// A command was completed.
     CommandDone(CommandNote),
-    /// A command could not be carried out.
+    /// A command failed.
     CommandFailed(CommandNote),
-    /// All steps of a stage are done.
+    /// A stage was completed.
     StageCompleted(StageLedger),
-    /// Something that the user should act on.
+    /// A warning: something that the user should act on.
     Warning(Warning),
-    /// Something that is good to know. Programs that do not know this kind of event ignore it.
+    /// A note. Programs that do not know this kind of event ignore it.
     Note(Note),
     /// The run ended.
     RunFinished(RunEnd),
@@ -78,7 +78,7 @@ pub enum RunEvent {
     Unknown,
 }
 
-/// What is known when a run starts.
+/// Facts known when a run starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunHeader {
     /// Name of the run.
@@ -89,31 +89,31 @@ pub struct RunHeader {
     pub device: String,
     /// CPU threads that compute.
     pub threads: usize,
-    /// The step this attempt resumes from, if it starts from a checkpoint.
+    /// The step that this attempt resumes from, if it starts from a checkpoint.
     pub resumed_from: Option<u64>,
-    /// What paper and code leave open and this run decided, as label and text (`method.md`, section 6).
+    /// Choices that paper and code leave open, as label and text (`method.md`, section 6).
     pub decisions: Vec<Decision>,
     /// Stages, steps, costs.
     pub plan: PlanOutline,
 }
 
-/// One decision that a run states.
+/// A choice of this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Topic, in a word or two.
     pub label: String,
-    /// The choice that was made, in one line.
+    /// The choice, in one line.
     pub text: String,
 }
 
-/// Progress of a long piece of work.
+/// Progress of a long task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is being done, like "reading text".
+    /// The task, e.g. "reading text".
     pub activity: String,
     /// Units done.
     pub done: u64,
-    /// Units in all, if known.
+    /// Total units, if known.
     pub total: Option<u64>,
 }
 
@@ -136,7 +136,7 @@ pub struct StageStart {
     pub step: u64,
     /// Tokens read so far.
     pub tokens: u64,
-    /// Whether moments and Adam's count start at zero.
+    /// Whether the optimizer state is reset.
     pub optimizer_reset: bool,
 }
 
@@ -173,7 +173,7 @@ pub struct StepMetrics {
     /// Time in steps since the run began, over all attempts, in seconds.
     #[serde(with = "number")]
     pub active_seconds: f64,
-    /// Since the last report, without evaluation, checkpoint and pause.
+    /// Tokens per second since the last report, without evaluation, checkpoint and pause.
     #[serde(with = "number")]
     pub tokens_per_second: f64,
     /// Time spent waiting for data since the last report, in seconds.
@@ -181,14 +181,14 @@ pub struct StepMetrics {
     pub data_wait_seconds: f64,
 }
 
-/// Token-level (K = 1) loss on the validation text.
+/// Token loss (K = 1) on the validation text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Completed updates.
     pub step: u64,
     /// Stage, counted from 0.
     pub stage: usize,
-    /// K of the stage; the evaluation itself is always at K = 1.
+    /// Patch size (K) of the stage; the evaluation itself is always at K = 1.
     pub patch_size: PatchSize,
     /// Tokens read so far.
     pub tokens: u64,
@@ -204,7 +204,7 @@ pub struct Evaluation {
     /// The loss in bits per byte of text, which models with other tokenizers can be compared by.
     #[serde(with = "number::option", default, skip_serializing_if = "Option::is_none")]
     pub bits_per_byte: Option<f64>,
-    /// Tokens that were scored.
+    /// Tokens scored.
     pub targets: u64,
     /// Tokens that an evaluation of the whole validation text scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,7 +229,7 @@ pub struct MeasuredLoss {
     /// Bits per byte of text; `None` if the tokens stand for no text, and in old runs.
     #[serde(with = "number::option")]
     pub bits_per_byte: Option<f64>,
-    /// Tokens that were scored.
+    /// Tokens scored.
     pub targets: u64,
 }
 
@@ -244,10 +244,10 @@ pub struct Activations {
     pub patch_size: PatchSize,
     /// Tokens read so far.
     pub tokens: u64,
-    /// What counts as activated: |x| greater than this.
+    /// Threshold: a neuron is active if |x| is greater.
     #[serde(with = "number")]
     pub threshold: f64,
-    /// From the first layer to the last.
+    /// Layers from first to last.
     pub layers: Vec<LayerActivation>,
 }
 
@@ -262,7 +262,7 @@ pub struct LayerActivation {
     pub mean_abs: f64,
 }
 
-/// A greedy continuation of a prompt, raw: it must be sanitised before a terminal sees it.
+/// A greedily generated sample, raw: it must be sanitized before it is shown on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Completed updates.
@@ -273,11 +273,11 @@ pub struct Sample {
     pub tokens: u64,
     /// Text of the prompt.
     pub prompt: String,
-    /// What the model added.
+    /// Generated text.
     pub text: String,
 }
 
-/// What evaluation tasks gave.
+/// Scores of evaluation tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskScores {
     /// Completed updates.
@@ -288,7 +288,7 @@ pub struct TaskScores {
     pub tokens: u64,
     /// Every metric of every task.
     pub scores: Vec<TaskScore>,
-    /// How long it took.
+    /// Duration in seconds.
     #[serde(with = "number")]
     pub seconds: f64,
 }
@@ -296,14 +296,14 @@ pub struct TaskScores {
 /// One metric of one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskScore {
-    /// Name of the task, like `"piqa"`.
+    /// Name of the task, e.g. `"piqa"`.
     pub task: String,
-    /// Name of the metric as in lm-eval, like `"acc_norm"`.
+    /// Name of the metric as in lm-eval, e.g. `"acc_norm"`.
     pub metric: String,
-    /// Value; shares are between 0 and 1.
+    /// Value; accuracies are between 0 and 1.
     #[serde(with = "number")]
     pub value: f64,
-    /// Documents that were evaluated.
+    /// Documents evaluated.
     pub num_documents: u64,
 }
 
@@ -312,7 +312,7 @@ pub struct TaskScore {
 pub struct CheckpointInfo {
     /// Completed updates.
     pub step: u64,
-    /// Its directory, relative to the run's.
+    /// Its directory, relative to the run directory.
     pub path: PathBuf,
     /// Size on disk in bytes.
     pub bytes: u64,
@@ -332,18 +332,18 @@ pub struct CheckpointFailure {
     pub error: String,
 }
 
-/// What a live run is doing.
+/// What a running run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlState {
     /// Text is being prepared or weights are being loaded.
     #[default]
     Starting,
-    /// Steps are being taken.
+    /// Training steps are running.
     Running,
     /// A pause was requested.
     Pausing,
-    /// Nothing is computed until the run is resumed.
+    /// Paused until resumed.
     Paused,
     /// A stop was requested.
     Stopping,
@@ -351,7 +351,7 @@ pub enum ControlState {
     Finished,
 }
 
-/// The run changed between running, paused and stopping.
+/// The run is now running, paused or stopping.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlChange {
     /// The new state.
@@ -360,10 +360,10 @@ pub struct ControlChange {
     pub step: u64,
 }
 
-/// A command with its outcome.
+/// A command and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandNote {
-    /// Chosen by the sender, to recognise the answer.
+    /// Chosen by the sender, to match the answer.
     pub id: String,
     /// Requested command.
     pub command: RunCommand,
@@ -373,7 +373,7 @@ pub struct CommandNote {
     pub step: u64,
     /// What was done, or why it failed.
     pub message: String,
-    /// Ids of equal commands that were carried out together with this one.
+    /// Ids of equal commands that were executed together with this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
     /// Duration of evaluations, samples and saves, in seconds.
@@ -410,14 +410,14 @@ pub struct StageLedger {
     pub tokens_per_second: f64,
 }
 
-/// Something that the user should act on.
+/// A warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// The warning in one line.
     pub message: String,
 }
 
-/// Something that is good to know.
+/// A note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// The note in one line.
@@ -428,7 +428,7 @@ pub struct Note {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// All steps were taken.
+    /// All steps were completed.
     Completed,
     /// Stopped early on request, with a valid checkpoint.
     Stopped,
@@ -450,13 +450,13 @@ pub struct RunEnd {
     /// Time in steps, over all attempts, in seconds.
     #[serde(with = "number")]
     pub active_seconds: f64,
-    /// The last token-level loss, in nats per token, if any was measured.
+    /// The last token loss (K = 1), in nats per token, if it was measured.
     #[serde(with = "number::option", default)]
     pub token_loss: Option<f64>,
     /// The loss on the whole validation text, if the run got to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<MeasuredLoss>,
-    /// The error, if one ended the run.
+    /// The error, if the run failed.
     pub error: Option<Trouble>,
 }
 
@@ -465,7 +465,7 @@ pub struct RunEnd {
 pub struct Trouble {
     /// What failed.
     pub message: String,
-    /// What the user can type next.
+    /// What to type next.
     pub hint: Option<String>,
 }
 
@@ -485,9 +485,9 @@ impl CommandNote {
         self.id == id || self.also.iter().any(|also| also == id)
     }
 
-    /// How many commands this is about, like `" (64 times)"`; nothing for one.
-    pub(crate) fn times(&self) -> String {
-        if self.also.is_empty() { String::new() } else { format!(" ({} times)", self.also.len() + 1) }
+    /// The command, or with several equal ones their number: `pause`, `3 pause requests`.
+    pub(crate) fn requests(&self) -> String {
+        if self.also.is_empty() { self.command.to_string() } else { format!("{} {} requests", self.also.len() + 1, self.command) }
     }
 }
 
@@ -522,7 +522,7 @@ enum EventTarget {
 pub(crate) enum StoreMessage {
     /// Store and publish an event.
     Event(Box<RunEvent>),
-    /// Sync everything so far to disk and reply with the result.
+    /// Sync all earlier events to disk and reply with the result.
     Sync(Sender<io::Result<LineHashes>>),
 }
 
@@ -538,7 +538,7 @@ impl EventSender {
         Self(EventTarget::Store(channel))
     }
 
-    /// Sends an event; if nobody listens any more, nothing happens, since a dead log must not stop a run.
+    /// Sends an event; does nothing if nobody listens any more, since a dead log must not stop a run.
     pub fn send(&self, event: RunEvent) {
         match &self.0 {
             EventTarget::Listener(channel) => drop(channel.send(event)),
@@ -546,10 +546,10 @@ impl EventSender {
         }
     }
 
-    /// Waits until the lines of everything that was sent are on the disk.
+    /// Waits until the lines of all events sent so far are on disk.
     ///
     /// # Errors
-    /// When the disk refuses them. A store that is gone is no error: losing the lines must not cost the weights as well.
+    /// When the disk fails. A store that has ended is no error: losing the lines must not cost the weights as well.
     pub fn sync_lines(&self) -> io::Result<LineHashes> {
         let EventTarget::Store(channel) = &self.0 else { return Ok(LineHashes::new()) };
         let (reply, answer) = mpsc::channel();

@@ -1,7 +1,7 @@
-//! Opens and replaces the files of a run: only regular files, and never half of one.
+//! Opens and replaces the files of a run: regular files only, replaced atomically.
 //!
 //! A run directory can be copied, mounted or tampered with. Opening a pipe waits for its other end and reading a device may
-//! never end, so whatever is not a regular file is an error at once.
+//! never end, so anything but a regular file is an error at once.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// A manifest or another JSON file is refused beyond this size before anything is allocated.
+/// Maximum size of a manifest or another JSON file, checked before anything is allocated.
 const SMALL_FILE: u64 = 4 * 1024 * 1024;
-/// The same for a tokenizer; the largest known have some tens of megabytes.
+/// Maximum size of a tokenizer; the largest known ones have tens of megabytes.
 const TOKENIZER_FILE: u64 = 256 * 1024 * 1024;
 
 /// Opens `path` for reading.
@@ -24,7 +24,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     open_with(File::options().read(true), path)
 }
 
-/// Opens `path` for reading and appending, and creates it if absent.
+/// Opens `path` for reading and appending; creates it if missing.
 ///
 /// # Errors
 /// When it is not a regular file, or cannot be opened.
@@ -52,14 +52,14 @@ fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let length = file.metadata()?.len();
     if length > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes, more than such a file can have")));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes, too many for this kind of file")));
     }
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Replaces the file at `path` by `bytes`: a reader sees the old content or the new, and a power cut leaves one of the two.
+/// Replaces the file at `path` by `bytes`: a reader sees either the old or the new content, even after a power cut.
 ///
 /// # Errors
 /// When the file system refuses; the old content is then intact.
@@ -67,14 +67,14 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name(path);
     let written = write_and_sync(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Only our own half file is removed; that this fails too changes nothing for the caller.
+        // Removes only the new partial file; if that fails too, the caller's error is the same.
         let _ = fs::remove_file(&temporary);
         return written;
     }
     sync_directory(folder_of(path))
 }
 
-/// The folder that `path` is in; a bare name is in the current one.
+/// The folder of `path`; for a bare name the current one.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -101,12 +101,12 @@ pub(crate) fn remove_leftovers(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let is_leftover = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
     for path in entries.flatten().map(|entry| entry.path()).filter(is_leftover) {
-        // A folder of that name is not ours, and is not removed.
+        // A folder of that name was not made by patchtui, and is not removed.
         let _ = fs::remove_file(path);
     }
 }
 
-/// Whether `path` is the file or folder that is open as `opened`. As long as that is open, nothing else can have its inode.
+/// Whether `path` still refers to the file or folder opened as `opened`, whose inode cannot be reused while it is open.
 pub(crate) fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
     let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let there = identity(fs::metadata(path)?);
@@ -128,7 +128,7 @@ pub(super) fn temporary_name(path: &Path) -> PathBuf {
 }
 
 fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    // NONBLOCK has no meaning for regular files; it keeps the opening of a pipe from waiting for its other end.
+    // NONBLOCK has no effect on regular files; it keeps the opening of a pipe from waiting for its other end.
     let file = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")) }
 }

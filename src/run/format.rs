@@ -1,10 +1,10 @@
-//! Formats numbers for people, the same on the screen, in lines, tables and plans: short, and of steady width.
+//! Formats numbers for people, the same on the screen, in lines, tables and plans: short, and with a steady width.
 //!
-//! Knows numbers and text; never their meaning. Start at [`count`].
+//! Start at [`count`].
 
 pub use crate::plan::counted;
 
-/// A number of things with three significant digits: `950`, `12.4k`, `3.10M`.
+/// A count with three significant digits: `950`, `12.4k`, `3.10M`.
 #[must_use]
 pub fn count(number: u64) -> String {
     scaled(number as f64, ["", "k", "M", "B", "T"])
@@ -22,7 +22,7 @@ pub fn short_count(number: f64) -> String {
     format!("{}{unit}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// A rate, like [`count`]: tokens per second, and other numbers of things that need not be whole.
+/// A rate, like [`count`]: tokens per second, and other counts that need not be whole.
 #[must_use]
 pub fn rate(number: f64) -> String {
     if number < 0.0 { format!("-{}", rate(-number)) } else { scaled(number, ["", "k", "M", "B", "T"]) }
@@ -50,7 +50,7 @@ pub fn significant(value: f64) -> String {
     }
 }
 
-/// A step count with groups of three digits: `12 345`.
+/// A step count in groups of three digits: `12 345`.
 #[must_use]
 pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
@@ -110,7 +110,7 @@ pub fn norm(value: f64) -> String {
     }
 }
 
-/// A rate in percent or a mean |x| in five characters; small numbers keep what digits there are.
+/// A rate in percent or a mean |x| in five characters; small numbers keep as many digits as fit.
 #[must_use]
 pub fn small(value: f64) -> String {
     match value {
@@ -125,7 +125,7 @@ pub fn small(value: f64) -> String {
     }
 }
 
-/// A length of time in seconds, in its two largest units: `0.25s`, `12s`, `3m 12s`, `2h 05m`, `4d 11h`.
+/// A duration in seconds, in its two largest units: `0.25s`, `12s`, `3m 12s`, `2h 05m`, `4d 11h`.
 #[must_use]
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
@@ -143,7 +143,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A word for a POSIX shell, quoted if it needs to be.
+/// A word for a POSIX shell, quoted if necessary.
 #[must_use]
 pub fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%".contains(c);
@@ -172,7 +172,7 @@ fn not_finite(value: f64) -> &'static str {
     }
 }
 
-/// What to type after a run is complete: a word and a command. `run` is quoted for a shell.
+/// Commands to type after a run is completed: a word and a command. `run` is quoted for a shell.
 #[must_use]
 pub fn next_commands(run: &str) -> [(&'static str, String); 3] {
     [

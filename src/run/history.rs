@@ -1,7 +1,7 @@
 //! The events of a run so far, folded into the state that a screen shows.
 //!
 //! The engine's control server keeps one and sends it to a client that attaches; the client continues with the same
-//! [`History::apply`]. For a run that is not alive, it is built from the files. Every screen is a function of this.
+//! [`History::apply`]. For a run that is not running, it is built from the files. Every screen is a function of this.
 
 use std::collections::VecDeque;
 
@@ -12,9 +12,9 @@ use crate::run::{
     StepMetrics, TaskScore, TaskScores, format,
 };
 
-/// Log lines that are kept for the screen; the files keep them all.
+/// Log lines kept for the screen; the files keep them all.
 const LOG_LINES: usize = 500;
-/// Samples that are kept for the screen.
+/// Samples kept for the screen.
 const SAMPLES: usize = 60;
 /// Steps over which throughput is averaged.
 const RECENT_STEPS: usize = 20;
@@ -23,42 +23,42 @@ const RECENT_STEPS: usize = 20;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
-    /// Sequence number of the last record that was applied.
+    /// Sequence number of the last applied record.
     pub last_seq: u64,
     /// Time of the last record.
     pub last_at: String,
-    /// Which start of the run this is.
+    /// Number of this attempt.
     pub attempt: u32,
     /// Plan, device, decisions.
     pub header: Option<Box<RunHeader>>,
     /// Running, paused, stopping.
     pub control: ControlState,
-    /// Long work in progress before or between steps.
+    /// Long task in progress before or between steps.
     pub progress: Option<Progress>,
-    /// The stage's own objective, in the order of steps; superseded steps of earlier attempts are dropped.
+    /// Loss of the stage's own objective, in step order; superseded steps of earlier attempts are dropped.
     pub steps: Series,
-    /// The newest reporting step in full.
+    /// The newest metrics record.
     pub last_step: Option<StepMetrics>,
-    /// The newest reporting steps of this attempt, for throughput and ETA.
+    /// The newest metrics records of this attempt, for throughput and ETA.
     pub recent: VecDeque<StepMetrics>,
-    /// The main curve: token-level loss.
+    /// The main curve: token loss (K = 1).
     pub evaluations: Vec<Evaluation>,
     /// Activation rates over the run.
     pub activations: Vec<Activations>,
-    /// Newest samples last.
+    /// Samples, newest last.
     pub samples: VecDeque<Sample>,
     /// Scores of evaluation tasks.
     pub task_scores: Vec<TaskScores>,
-    /// Valid checkpoints that were announced.
+    /// Checkpoints saved.
     pub checkpoints: Vec<CheckpointInfo>,
-    /// Stages that are complete.
+    /// Stages completed.
     pub ledgers: Vec<StageLedger>,
-    /// Tokens per second of each stage as tried before training or measured since, this attempt only.
+    /// Tokens per second of each stage, from trial steps or measured since, this attempt only.
     #[serde(with = "crate::run::number::list")]
     pub stage_speed: Vec<f64>,
-    /// Newest lines last.
+    /// Log lines, newest last.
     pub log: VecDeque<LogLine>,
-    /// How the run ended, once it has.
+    /// How the run ended, if it has.
     pub end: Option<RunEnd>,
 }
 
@@ -76,7 +76,7 @@ pub struct StepPoint {
     pub loss: f64,
 }
 
-/// A line for the log pane, raw: it must be sanitised before a terminal sees it.
+/// A line for the log pane, raw: it must be sanitized before it is shown on a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Time, RFC 3339 in UTC.
@@ -91,7 +91,7 @@ pub struct LogLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Normal course of the run.
+    /// Normal progress.
     Info,
     /// Something the user should check.
     Warning,
@@ -100,7 +100,7 @@ pub enum LogLevel {
 }
 
 impl History {
-    /// Folds one more record in; a record that was applied before changes nothing.
+    /// Applies one more record; ignores records that were applied before.
     pub fn apply(&mut self, record: &Record) {
         if record.seq <= self.last_seq {
             return;
@@ -186,9 +186,9 @@ impl History {
         self.control = ControlState::Starting;
     }
 
-    /// Drops what earlier attempts did beyond the step that this one resumes from: it will be repeated.
+    /// Drops what earlier attempts did beyond the step that this one resumes from, since it will be repeated.
     fn rewind(&mut self, resumed_from: Option<u64>) {
-        // A run that starts over measures its untrained model again, one that resumes from step 0 does not.
+        // A run that starts over measures its untrained model again; one that resumes from step 0 does not.
         let is_kept = |of: u64| resumed_from.is_some_and(|step| of <= step);
         self.steps.retain(is_kept);
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
@@ -244,7 +244,7 @@ impl History {
         }
     }
 
-    /// Appends, replacing a sample of the same step and prompt: a resumed run repeats what a stop cut short.
+    /// Appends, replacing a sample of the same step and prompt: a resumed run repeats what a stop interrupted.
     fn apply_sample(&mut self, sample: &Sample) {
         let mut same_step = self.samples.iter_mut().rev().take_while(|known| known.step == sample.step);
         match same_step.find(|known| known.prompt == sample.prompt) {
@@ -270,7 +270,7 @@ impl History {
     }
 }
 
-/// Appends, replacing an entry of the same step: a resumed run repeats measurements that a stop cut short.
+/// Appends, replacing an entry of the same step: a resumed run repeats measurements that a stop interrupted.
 fn push_newest<T: Clone>(known: &mut Vec<T>, newest: &T, step: impl Fn(&T) -> u64) {
     if known.last().is_some_and(|last| step(last) == step(newest)) {
         known.pop();
@@ -288,13 +288,13 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
             None => (Info, format!("{} starts on {}", header.name, header.device)),
         },
         RunEvent::StageStarted(start) => {
-            let moments = if start.optimizer_reset { "moments reset" } else { "moments kept" };
-            (Info, format!("stage {} begins at step {}: K = {}, {moments}", start.stage + 1, start.step, start.patch_size))
+            let state = if start.optimizer_reset { "optimizer state reset" } else { "optimizer state kept" };
+            (Info, format!("stage {} begins at step {}: K = {}, {state}", start.stage + 1, start.step, start.patch_size))
         }
         RunEvent::StageCompleted(ledger) => (
             Info,
             format!(
-                "stage {} complete: {} tokens in {}, {} tok/s",
+                "stage {} completed: {} tokens in {}, {} tok/s",
                 ledger.stage + 1,
                 format::count(ledger.tokens),
                 format::duration(ledger.active_seconds),
@@ -307,14 +307,20 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         }
         RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training continues", failure.step, failure.error)),
         RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
-        RunEvent::CommandAccepted(note) => (Info, format!("{}{} requested by {}", note.command, note.times(), note.from)),
-        RunEvent::CommandDone(note) => (Info, format!("{}{} done: {}", note.command, note.times(), note.message)),
-        RunEvent::CommandFailed(note) => (Error, format!("{}{} failed: {}", note.command, note.times(), note.message)),
+        RunEvent::CommandAccepted(note) => {
+            let from = if note.also.is_empty() { "requested by" } else { "from" };
+            (Info, format!("{} {from} {}", note.requests(), note.from))
+        }
+        RunEvent::CommandDone(note) => (Info, format!("{} done: {}", note.requests(), note.message)),
+        RunEvent::CommandFailed(note) => {
+            let result = if note.also.is_empty() { "failed" } else { "rejected" };
+            (Error, format!("{} {result}: {}", note.requests(), note.message))
+        }
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
         RunEvent::Note(note) => (Info, note.message.clone()),
         RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
-            (Some(trouble), _) => (Error, format!("the run failed at step {}: {}", end.step, trouble.message)),
-            (None, Outcome::Completed) => (Info, format!("the run is complete: {}, {} tokens", format::counted(end.step, "step"), format::count(end.tokens))),
+            (Some(trouble), _) => (Error, format!("run failed at step {}: {}", end.step, trouble.message)),
+            (None, Outcome::Completed) => (Info, format!("run completed: {}, {} tokens", format::counted(end.step, "step"), format::count(end.tokens))),
             (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
             (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
         },
@@ -329,7 +335,7 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
     })
 }
 
-/// Scores in one line: shares in percent, other numbers as they are.
+/// Scores in one line: accuracies in percent, other numbers as they are.
 #[must_use]
 pub fn task_scores_text(scores: &TaskScores) -> String {
     let text = |score: &TaskScore| match score.metric.as_str() {
@@ -340,7 +346,7 @@ pub fn task_scores_text(scores: &TaskScores) -> String {
     format!("{} ({})", parts.join(", "), format::duration(scores.seconds))
 }
 
-/// The state in a word, for log lines and status bars.
+/// The state in one word, for log lines and status bars.
 #[must_use]
 pub fn control_word(state: ControlState) -> &'static str {
     match state {
@@ -349,6 +355,6 @@ pub fn control_word(state: ControlState) -> &'static str {
         ControlState::Pausing => "pausing",
         ControlState::Paused => "paused",
         ControlState::Stopping => "stopping",
-        ControlState::Finished => "finished",
+        ControlState::Finished => "ended",
     }
 }

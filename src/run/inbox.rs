@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crate::run::command::Waiting;
 use crate::run::{CommandBatch, CommandEnvelope, CommandNote, RunEvent, StopFlag, StopLevel};
 
-/// Batches that may be taken at once after a quiet time.
+/// Batches that may be taken at once after an idle period.
 const BURST: u32 = 32;
-/// Time between two batches after that: each is two lines of `events.jsonl`.
+/// Minimum time between two batches after that: each writes two lines to `events.jsonl`.
 const BETWEEN_BATCHES: Duration = Duration::from_millis(20);
-/// Commands that are remembered, to know one that is sent again after a lost connection.
+/// Number of commands remembered, to recognize one that is sent again after a lost connection.
 const REMEMBERED: usize = 1024;
-/// Answers that wait to be repeated.
+/// Maximum number of answers waiting to be repeated.
 const REPEATS: usize = 16;
 
 /// The trainer's end of the command queue.
@@ -23,7 +23,7 @@ const REPEATS: usize = 16;
 pub struct Inbox {
     channel: Receiver<Waiting>,
     stop: StopFlag,
-    /// Commands with a slot, in the order of arrival.
+    /// Commands with a slot, in order of arrival.
     waiting: VecDeque<Waiting>,
     known: KnownCommands,
     repeats: VecDeque<RunEvent>,
@@ -34,11 +34,11 @@ pub struct Inbox {
 /// How many batches may be taken now: a leaky bucket.
 #[derive(Debug)]
 struct Allowance {
-    /// Everything that was taken so far is paid for at this moment.
+    /// Time at which all batches taken so far are paid for.
     paid_at: Instant,
 }
 
-/// Outcomes of the newest commands.
+/// Results of the newest commands.
 #[derive(Debug, Default)]
 struct KnownCommands {
     order: VecDeque<CommandKey>,
@@ -51,9 +51,9 @@ type CommandKey = (String, String);
 /// Whether a known command was answered.
 #[derive(Debug, Clone)]
 enum Known {
-    /// It waits or is being carried out.
+    /// It is waiting or being executed.
     Waiting,
-    /// It was done, or it failed.
+    /// It was completed, or it failed.
     Answered { note: Arc<CommandNote>, is_done: bool },
 }
 
@@ -70,10 +70,10 @@ impl Inbox {
         }
     }
 
-    /// The next commands that may be carried out now, all equal; costly ones only if `with_costly`.
+    /// The next commands that may be executed now, all equal; costly ones only if `with_costly`.
     ///
-    /// Stops and kills come first. While the run is not asked to end, commands that arrive faster than about fifty batches per
-    /// second wait, and their senders with them.
+    /// Stops and kills come first. Unless the run was asked to end, commands that arrive faster than about fifty batches per
+    /// second wait, and so do their senders.
     #[must_use]
     pub fn next_batch(&mut self, with_costly: bool) -> Option<CommandBatch> {
         self.receive_all();
@@ -115,7 +115,7 @@ impl Inbox {
             match self.channel.recv_timeout(nap) {
                 Ok(waiting) => self.receive(waiting),
                 Err(RecvTimeoutError::Timeout) => {}
-                // Nobody can send any more, so this call never waits by itself again.
+                // There are no senders left: recv_timeout returns at once, so wait here.
                 Err(RecvTimeoutError::Disconnected) => {
                     self.is_abandoned = true;
                     thread::sleep(nap);
@@ -134,7 +134,7 @@ impl Inbox {
         }
     }
 
-    /// The next answer to a command that was sent again although it had been answered.
+    /// The next answer to a command that was sent again after it had been answered.
     #[must_use]
     pub fn next_repeat(&mut self) -> Option<RunEvent> {
         self.receive_all();
@@ -144,7 +144,7 @@ impl Inbox {
         self.repeats.pop_front()
     }
 
-    /// Whether nobody can send commands any more.
+    /// Whether there are no senders left.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.is_abandoned

@@ -1,7 +1,7 @@
 //! Finds runs: by path, or by name in the runs folder and in the per-user index.
 //!
 //! The index is a folder of small files, one per run directory, so that several processes can add to it without a lock. It is a
-//! convenience: a run works without it, and nothing here fails because the index cannot be written.
+//! convenience: a run works without it, and a failed write to it is ignored.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use crate::run::files::read_small;
 use crate::run::remove::is_being_removed;
 use crate::run::{RunDirectory, is_alive, replace_file};
 
-/// The index of one user.
+/// The index of a user.
 #[derive(Debug, Clone)]
 pub struct RunIndex {
     folder: Option<PathBuf>,
@@ -27,21 +27,21 @@ pub enum FindError {
     /// The path is not a run directory.
     #[error("{path} is not a run directory")]
     NotARun {
-        /// As the user wrote it.
+        /// Path as the user wrote it.
         path: PathBuf,
     },
     /// No run has that name.
     #[error("there is no run named {name:?}")]
     Unknown {
-        /// As the user wrote it.
+        /// Name as the user wrote it.
         name: String,
-        /// The most similar name that exists.
+        /// The most similar existing name.
         nearest: Option<String>,
     },
-    /// Several runs have that name, and none fits better than the others.
+    /// Several runs have that name, and they match equally well.
     #[error("there are {} runs named {name:?}: {}", .paths.len(), listed(.paths))]
     Ambiguous {
-        /// As the user wrote it.
+        /// Name as the user wrote it.
         name: String,
         /// Their directories; at least two.
         paths: Vec<PathBuf>,
@@ -64,7 +64,7 @@ impl FindError {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest:?}? List all with: patchtui runs"),
             Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => "list all runs with: patchtui runs".into(),
             Self::Ambiguous { paths, .. } => {
-                format!("use the path instead of the name, like {}", paths.first().map_or_else(String::new, |path| path.display().to_string()))
+                format!("use the path instead of the name, e.g. {}", paths.first().map_or_else(String::new, |path| path.display().to_string()))
             }
             Self::NoRuns => "start one with: patchtui run demo".into(),
         }
@@ -72,7 +72,7 @@ impl FindError {
 }
 
 impl RunIndex {
-    /// The index in `$XDG_STATE_HOME`, or else in `~/.local/state`; without a home directory an empty one that keeps nothing.
+    /// The index in `$XDG_STATE_HOME`, or in `~/.local/state`; without a home directory an empty one that stores nothing.
     #[must_use]
     pub fn of_user() -> Self {
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -86,7 +86,7 @@ impl RunIndex {
         Self { folder: Some(folder.into()) }
     }
 
-    /// Remembers `directory`.
+    /// Adds `directory`.
     pub fn add(&self, directory: &RunDirectory) -> io::Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         fs::create_dir_all(folder)?;
@@ -94,18 +94,17 @@ impl RunIndex {
         replace_file(&folder.join(format!("{}.json", directory.id())), &entry)
     }
 
-    /// Forgets `directory`; a run that was not remembered is no error.
+    /// Removes `directory`; does nothing if it is not in the index.
     pub fn forget(&self, directory: &RunDirectory) {
         if let Some(folder) = &self.folder {
-            // What stays is forgotten by the next reader, since the run is gone.
+            // A leftover entry is removed by the next reader, since the run is gone.
             let _ = fs::remove_file(folder.join(format!("{}.json", directory.id())));
         }
     }
 
-    /// All remembered runs that exist now.
+    /// All runs in the index that exist now.
     ///
-    /// A run that was deleted is forgotten; one whose parent folder is gone as well may be on a disk that is not mounted, and
-    /// is kept.
+    /// A deleted run is removed; a run whose parent folder is gone as well may be on an unmounted disk, and is kept.
     #[must_use]
     pub fn runs(&self) -> Vec<RunDirectory> {
         let Some(files) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
@@ -133,11 +132,11 @@ impl RunIndex {
         runs
     }
 
-    /// Finds the run for `text`, a path or a name. Of several runs of that name, one that is alive comes before one that is
-    /// not, then one in `runs_dir` or the current folder before others.
+    /// Finds the run for `text`, a path or a name. Of several runs of that name, a running one comes first, then one in
+    /// `runs_dir` or the current folder.
     ///
     /// # Errors
-    /// When there is none, or when two fit equally well.
+    /// When there is none, or when two match equally well.
     pub fn find(&self, text: &str, runs_dir: &Path) -> Result<RunDirectory, FindError> {
         let as_path = RunDirectory::new(text);
         if text.contains('/') {
@@ -161,7 +160,7 @@ impl RunIndex {
         }
     }
 
-    /// The default run: the newest that is alive, or else the newest.
+    /// The default run: the newest running run, else the newest run.
     pub fn newest(&self, runs_dir: &Path) -> Result<RunDirectory, FindError> {
         let all = self.all(runs_dir);
         all.iter().find(|run| is_alive(run)).or(all.first()).cloned().ok_or(FindError::NoRuns)
@@ -169,14 +168,14 @@ impl RunIndex {
 }
 
 impl RunDirectory {
-    /// Sixteen hexadecimal digits that identify this directory, whatever path leads to it.
+    /// Sixteen hexadecimal digits that identify this directory, independent of the path to it.
     #[must_use]
     pub fn id(&self) -> String {
         blake3::hash(self.path().as_os_str().as_encoded_bytes()).to_hex().chars().take(16).collect()
     }
 }
 
-/// When something last happened in `run`.
+/// Time of the last activity in `run`.
 #[must_use]
 pub fn last_activity(run: &RunDirectory) -> Option<SystemTime> {
     let files = [run.metrics(), run.events(), run.engine_json(), run.config()];

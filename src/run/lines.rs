@@ -1,16 +1,16 @@
 //! A record as one line of JSON, and which file of the run it belongs to.
 //!
-//! Steps, evaluations, activations and samples have files of their own, in which the event's fields are on the same level as the header's,
-//! so that a table reader can take them as they are. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is for
-//! live watchers only: it takes a number in the sequence, so that a watcher sees no gap, but no file keeps it; readers of the
-//! files therefore take gaps in `seq` as normal.
+//! Steps, evaluations, activations and samples have separate files, with the fields of the event on the same level as those of
+//! the record, so that a table reader can load them directly. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is
+//! for attached clients only: it takes a sequence number, so that a client sees no gap, but is not stored; readers of the files
+//! therefore treat gaps in `seq` as normal.
 //!
-//! A file may hold a measurement of a step twice: a command can request one again, and a kill between a measurement and its
-//! checkpoint makes the next attempt repeat it. Lines beyond the step that a later `run_started` resumes from (`resumed_from`; all lines
-//! if it is null) are superseded; of two lines for the same step, readers keep the last one.
+//! A file may contain a measurement of a step twice: a command can request one again, and a kill between a measurement and its
+//! checkpoint makes the next attempt repeat it. Lines beyond the step that a later `run_started` resumes from (`resumed_from`;
+//! all lines if it is null) are superseded; of two lines for the same step, readers keep the last one.
 //!
-//! A line is read by its type. A flat line without one has the type of its file. A type that this version does not know is
-//! [`RunEvent::Unknown`], not a broken line, and unknown fields are ignored.
+//! A line is parsed by its type. A flat line without a type has the type of its file. An unknown type is [`RunEvent::Unknown`],
+//! not a broken line, and unknown fields are ignored.
 
 use std::path::PathBuf;
 
@@ -27,15 +27,15 @@ const HIGHEST_ATTEMPT: u32 = 1 << 30;
 /// A file of lines in a run directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFile {
-    /// Everything without a file of its own.
+    /// Everything without a separate file.
     Events,
-    /// Reporting steps.
+    /// Metrics.
     Metrics,
-    /// Token-level evaluations.
+    /// Evaluations of the token loss.
     Evals,
-    /// Activation rates.
+    /// Activation measurements.
     Activations,
-    /// Continued prompts.
+    /// Samples.
     Samples,
 }
 
@@ -46,12 +46,12 @@ pub enum LineError {
     #[error("not a record: {0}")]
     NotARecord(#[from] serde_json::Error),
     /// A newer program wrote it.
-    #[error("format version {found} is too new: this program reads up to version {FORMAT_VERSION}")]
+    #[error("format version {found} is too new: this version of patchtui reads up to {FORMAT_VERSION}")]
     Newer {
         /// The version of the line.
         found: u32,
     },
-    /// Its numbers are beyond what any run has.
+    /// Its numbers are out of range.
     #[error("record {seq} of attempt {attempt} is out of range")]
     Beyond {
         /// The number of the record.
@@ -82,7 +82,7 @@ impl LineFile {
     /// All files.
     pub const ALL: [Self; 5] = [Self::Events, Self::Metrics, Self::Evals, Self::Activations, Self::Samples];
 
-    /// Where `event` is kept, if it is kept at all.
+    /// The file in which `event` is stored, if it is stored.
     #[must_use]
     pub fn of(event: &RunEvent) -> Option<Self> {
         match event {
@@ -108,7 +108,7 @@ impl LineFile {
     }
 }
 
-/// The line that `record` is kept as, with its line feed.
+/// The line that stores `record`, with its line feed.
 ///
 /// # Errors
 /// When a path in the record is not UTF-8.
@@ -124,26 +124,26 @@ pub fn encode(record: &Record) -> Result<String, serde_json::Error> {
     Ok(line)
 }
 
-/// The line with the event as an object of its own, whatever the event; this is what goes to scripts.
+/// The line with the event as a nested object, for all events; this is the format for scripts.
 pub fn encode_event(record: &Record) -> Result<String, serde_json::Error> {
     let mut fields = header(record);
     fields.insert("event".into(), serde_json::to_value(&record.event)?);
     Ok(Value::Object(fields).to_string() + "\n")
 }
 
-/// Reads a line of `file`, with or without its line feed.
+/// Parses a line of `file`, with or without its line feed.
 pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
     let Header { format_version, seq, at, attempt, kind } = serde_json::from_slice(line)?;
     if format_version > FORMAT_VERSION {
         return Err(LineError::Newer { found: format_version });
     }
-    // Numbering continues from the highest number that was read, and must never reach these.
+    // Numbering continues from the highest number read and must never reach these limits.
     if seq > HIGHEST_SEQ || attempt > HIGHEST_ATTEMPT {
         return Err(LineError::Beyond { seq, attempt });
     }
     let event = match (file, kind) {
         (LineFile::Events, _) => serde_json::from_slice::<EventLine>(line)?.event,
-        // The fields of a typed line are on the level of its type, as those of an event do.
+        // The fields of a typed line are on the level of its type, like those of an event.
         (_, Some(_)) => serde_json::from_slice(line)?,
         (LineFile::Metrics, None) => RunEvent::StepCompleted(serde_json::from_slice(line)?),
         (LineFile::Evals, None) => RunEvent::Evaluated(serde_json::from_slice(line)?),

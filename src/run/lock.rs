@@ -1,8 +1,8 @@
-//! Which engine holds a run: the lock is held while an engine is alive, and `engine.json` describes that engine.
+//! Which engine runs a run: it holds the lock while it is running, and `engine.json` describes it.
 //!
-//! The lock is the truth: the kernel drops it when the process ends, however it ends. A process id alone proves nothing: it
-//! may belong to another process by now. The lock belongs to an open file, not to a process, so it can be handed to a child: it
-//! is held until the last of them closes the file.
+//! The lock is authoritative: the kernel releases it when the process ends, for whatever reason. A process id alone proves
+//! nothing, since it may belong to another process by now. The lock belongs to an open file, not to a process, so it can be
+//! passed to a child: it is held until the last of them closes the file.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -19,27 +19,27 @@ use crate::run::files::{append_regular, is_same, open_regular, read_small};
 use crate::run::format::shell_word;
 use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 
-/// A reader that asks [`is_alive`] holds the lock for microseconds; an engine that starts just then tries again.
+/// A reader that calls [`is_alive`] holds the lock for microseconds; an engine that starts at that moment tries again.
 const TRIES: usize = 25;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// The lock of a run, held from before its directory is inspected until its engine ends.
 #[derive(Debug)]
 pub struct RunLock {
-    /// `None` only after the lock was handed on.
+    /// `None` only after the lock was passed on.
     file: Option<File>,
-    /// The run directory, held open, so that another one of the same name is recognised.
+    /// The run directory, held open, so that another one of the same name is recognized.
     directory: Option<File>,
 }
 
-/// Whether an engine works on a run, as far as the lock tells.
+/// Whether an engine is running, according to the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     /// An engine holds the lock.
     Alive,
     /// No engine holds it.
     Gone,
-    /// It cannot be told: the file system has no locks, or the lock file cannot be opened.
+    /// Unknown: the file system has no locks, or the lock file cannot be opened.
     Unknown,
 }
 
@@ -67,23 +67,23 @@ pub struct EngineInfo {
     pub boot_id: Option<String>,
     /// Name of the machine.
     pub host: String,
-    /// Socket it listens at; `None` if none could be opened and only signals reach it.
+    /// Socket that it listens on; `None` if none could be opened and only signals reach it.
     pub socket: Option<PathBuf>,
-    /// Version of the protocol on the socket.
+    /// Version of the socket protocol.
     pub protocol: u32,
-    /// Version of the program.
+    /// Version of patchtui.
     pub version: String,
 }
 
 /// Why a run could not be locked.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Another engine is alive.
-    #[error("the run {name:?} is alive{}", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    /// Another engine is running.
+    #[error("the run {name:?} is already running{}", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Alive {
         /// Name of the run.
         name: String,
-        /// Process id of the other engine, if already known.
+        /// Process id of the other engine, if known.
         pid: Option<u32>,
     },
     /// The file system has no locks.
@@ -105,7 +105,7 @@ pub enum LockError {
 }
 
 impl LockError {
-    /// Locking the lock file of `directory` failed, and not because another process has it.
+    /// Locking the lock file of `directory` failed for another reason than a second process.
     fn of_failure(directory: &RunDirectory, source: io::Error) -> Self {
         let path = directory.lock();
         let no_locks = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK, Errno::INVAL];
@@ -116,8 +116,8 @@ impl LockError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { name, .. } => format!("watch it with: patchtui attach {}", shell_word(name)),
-            Self::NoLocks { .. } => "keep runs on a disk that has locks: --runs-dir DIR (NFS: mount it without nolock)".into(),
+            Self::Alive { name, .. } => format!("attach to it: patchtui attach {}", shell_word(name)),
+            Self::NoLocks { .. } => "keep runs on a disk that supports locks: --runs-dir DIR (NFS: mount it without nolock)".into(),
             Self::Io { .. } => "check that the run directory is writable".into(),
         }
     }
@@ -135,7 +135,7 @@ impl RunLock {
             match file.try_lock() {
                 Ok(()) => {
                     let lock = Self { file: Some(file), directory: File::open(directory.path()).ok() };
-                    // The directory may have been removed, and another made, between opening and locking.
+                    // The directory may have been removed and recreated between opening and locking.
                     if lock.is_in_place(directory) {
                         return Ok(lock);
                     }
@@ -148,21 +148,21 @@ impl RunLock {
         Err(LockError::Alive { name: directory.name(), pid })
     }
 
-    /// Takes over the lock that the process which started this one handed on as standard input, if it did.
+    /// Takes over the lock that the parent process passed as standard input, if it did.
     ///
     /// # Errors
-    /// When the lock file was handed on and cannot be used.
+    /// When the lock file was passed but cannot be used.
     pub fn inherit(directory: &RunDirectory) -> Result<Option<Self>, LockError> {
         let io_error = |source: io::Error| LockError::Io { path: directory.lock(), source };
         let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(io_error)?;
         let lock = Self { file: Some(File::from(stdin)), directory: File::open(directory.path()).ok() };
         if !lock.is_in_place(directory) {
-            // A terminal, a pipe, another file: there is nothing to unlock.
+            // A terminal, a pipe, another file: there is no lock to take over.
             drop(lock.into_file());
             return Ok(None);
         }
         match lock.file.as_ref().map_or(Ok(()), File::try_lock) {
-            // It is locked already, so locking again fails.
+            // It is already locked, so locking it again fails.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 drop(lock.into_file());
@@ -175,8 +175,8 @@ impl RunLock {
         Ok(Some(lock))
     }
 
-    /// The locked file, to be handed to the process that continues the run; the lock stays until the last copy is closed.
-    #[must_use = "dropping the file gives the lock up"]
+    /// The locked file, to be passed to the process that continues the run; the lock is held until the last copy is closed.
+    #[must_use = "dropping the file releases the lock"]
     pub fn into_file(mut self) -> Option<OwnedFd> {
         self.file.take().map(OwnedFd::from)
     }
@@ -186,7 +186,7 @@ impl RunLock {
     pub fn place(&self, directory: &RunDirectory) -> LockFileState {
         match is_same(self.file.as_ref(), &directory.lock()) {
             Ok(true) => LockFileState::Held,
-            // A network that hiccups says nothing about the directory.
+            // A network failure says nothing about the directory.
             Err(error) if !is_absent(&error) => LockFileState::Held,
             Ok(false) | Err(_) => match is_same(self.directory.as_ref(), directory.path()) {
                 Ok(true) => LockFileState::Removed,
@@ -196,7 +196,7 @@ impl RunLock {
         }
     }
 
-    /// Creates and locks the lock file again after it was removed.
+    /// Recreates and locks the lock file after it was removed.
     ///
     /// # Errors
     /// When another engine was faster.
@@ -215,14 +215,14 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Whether an engine runs `directory` at this moment; false if that cannot be told.
+/// Whether an engine is running in `directory` at this moment; false if unknown.
 #[must_use]
 pub fn is_alive(directory: &RunDirectory) -> bool {
     Liveness::of(directory) == Liveness::Alive
 }
 
 impl Liveness {
-    /// What the lock of `directory` says at this moment.
+    /// The state of the lock of `directory` at this moment.
     #[must_use]
     pub fn of(directory: &RunDirectory) -> Self {
         let file = match open_regular(&directory.lock()) {
@@ -237,7 +237,7 @@ impl Liveness {
         found
     }
 
-    /// What an attempt to take the lock says.
+    /// The meaning of the result of a locking attempt.
     fn of_attempt(attempt: &Result<(), TryLockError>) -> Self {
         match attempt {
             Ok(()) => Self::Gone,
@@ -249,7 +249,7 @@ impl Liveness {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // Closing the file alone would leave the lock to a child process that was forked just now and has not yet begun its program.
+        // Closing the file alone would leave the lock to a child process that was just forked and has not yet started its program.
         if let Some(file) = &self.file {
             let _ = file.unlock();
         }
@@ -257,7 +257,7 @@ impl Drop for RunLock {
 }
 
 impl EngineInfo {
-    /// Describes this process, which listens at `socket`, if any, and speaks `protocol`.
+    /// Describes this process, which listens on `socket`, if any, and speaks `protocol`.
     #[must_use]
     pub fn of_this_process(socket: impl Into<Option<PathBuf>>, protocol: u32) -> Self {
         Self {
@@ -279,19 +279,19 @@ impl EngineInfo {
         replace_file(&directory.engine_json(), &text)
     }
 
-    /// Reads `engine.json`, if it is there.
+    /// Reads `engine.json`, if it exists.
     #[must_use]
     pub fn read(directory: &RunDirectory) -> Option<Self> {
         serde_json::from_slice(&read_small(&directory.engine_json()).ok()?).ok()
     }
 
-    /// Whether the process that this describes was one of this machine and has ended, even if another has its id by now.
+    /// Whether the described process was on this machine and has ended, even if another process has its id by now.
     #[must_use]
     pub fn is_of_ended_process(&self) -> bool {
         self.other_machine().is_none() && self.start_time.is_some() && start_time(self.pid) != self.start_time
     }
 
-    /// The machine of the engine, if it is another one than this.
+    /// The machine of the engine, if it differs from this one.
     #[must_use]
     pub fn other_machine(&self) -> Option<&str> {
         let here = system_line("/proc/sys/kernel/random/boot_id");
@@ -304,7 +304,7 @@ fn system_line(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets, so counting starts after the last bracket.
+/// Field 22 of `/proc/PID/stat`; the name in field 2 may contain spaces and brackets, so counting starts after the last bracket.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
@@ -322,8 +322,8 @@ mod tests {
         let lock = RunLock::acquire(&run).unwrap();
         assert!(is_alive(&run));
         let refused = RunLock::acquire(&run).unwrap_err();
-        assert_eq!(refused.to_string(), "the run \"books\" is alive");
-        assert_eq!(refused.hint(), "watch it with: patchtui attach books");
+        assert_eq!(refused.to_string(), "the run \"books\" is already running");
+        assert_eq!(refused.hint(), "attach to it: patchtui attach books");
         drop(lock);
         assert!(!is_alive(&run));
         RunLock::acquire(&run).unwrap();
@@ -339,7 +339,7 @@ mod tests {
             assert!(error.to_string().contains("does not support file locks (flock)") && error.hint().contains("--runs-dir"), "{error}");
         }
         assert!(matches!(LockError::of_failure(&run, Errno::IO.into()), LockError::Io { .. }));
-        // A lock file that cannot be opened tells nothing either.
+        // A lock file that cannot be opened gives no information either.
         std::os::unix::fs::symlink("lock", run.lock()).unwrap();
         assert_eq!((Liveness::of(&run), is_alive(&run)), (Liveness::Unknown, false));
     }
@@ -350,7 +350,7 @@ mod tests {
         let run = RunDirectory::create(folder.path().join("books")).unwrap();
         let file = RunLock::acquire(&run).unwrap().into_file().unwrap();
         assert!(is_alive(&run));
-        // A copy, as a child process has it.
+        // A copy, as in a child process.
         let copy = file.try_clone().unwrap();
         drop(file);
         assert!(is_alive(&run));

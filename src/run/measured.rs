@@ -1,33 +1,33 @@
-//! What earlier attempts have already measured after the step that a run resumes from.
+//! Measurements that earlier attempts have already made after the step that a run resumes from.
 //!
-//! A stop does not wait for measurements, so a checkpoint may be saved after some of those that are due at its step and before the
-//! others. The attempt that resumes makes only the others. Start at [`MeasuredStep::read`].
+//! A stop does not wait for measurements, so a checkpoint may be saved when only some of those due at its step are done. The
+//! attempt that resumes makes only the missing ones. Start at [`MeasuredStep::read`].
 
 use std::io;
 
 use crate::run::read::read_kinds;
 use crate::run::{LineFile, MeasuredLoss, Record, RunDirectory, RunEvent};
 
-/// The files that hold measurements, and the one that says which of their lines a resume has superseded.
+/// The files of measurements, and the one that tells which of their lines a resume has superseded.
 const FILES: [LineFile; 4] = [LineFile::Events, LineFile::Evals, LineFile::Activations, LineFile::Samples];
 
-/// The measurements of one step that count: none that a later attempt has superseded.
+/// The valid measurements of one step: those that no later attempt has superseded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MeasuredStep {
-    /// Token-level loss in nats per token.
+    /// Token loss (K = 1) in nats per token.
     pub token_loss: Option<f64>,
     /// The loss on the whole validation text.
     pub whole: Option<MeasuredLoss>,
-    /// Whether activation rates were measured.
+    /// Whether activations were measured.
     pub activations: bool,
-    /// Prompts that were continued, one entry per line.
+    /// Sampled prompts, one entry per line.
     pub prompts: Vec<String>,
     /// Whether evaluation tasks were scored.
     pub tasks: bool,
 }
 
 impl MeasuredStep {
-    /// Reads what the files of `directory` hold about the model after `step` updates.
+    /// Reads the measurements of the model after `step` updates from the files of `directory`.
     ///
     /// # Errors
     /// When a file cannot be read.

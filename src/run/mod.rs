@@ -1,7 +1,7 @@
 //! The data of a run: events ([`RunEvent`]), commands ([`RunCommand`]) and a directory of plain files.
 //!
-//! Knows plain data and files; never tensors, sockets or screens. Which lines count after a resume, and that a measurement may be in a
-//! file twice, is on the page of `lines.rs`. Start at [`Record`], then [`History`].
+//! Which lines count after a resume, and why a measurement may be in a file twice, is described in `lines.rs`. Start at
+//! [`Record`], then [`History`].
 
 mod append;
 mod checkpoint;

@@ -1,14 +1,14 @@
-//! The plan as a run announces it: in its header, in `plan.json` and on the wire.
+//! The plan as published by a run: in its header, in `plan.json` and on the wire.
 //!
-//! [`RunPlan`] in types of its own, so that the planner can change without old runs and live clients noticing. Fields are only
-//! ever added, each with a default; nothing here is renamed or removed.
+//! Separate types from [`RunPlan`], so that the planner can change without affecting old runs and attached clients. Fields are
+//! only ever added, each with a default; nothing is renamed or removed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OptimizerState, PatchSize, ScheduleKind};
 use crate::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
 
-/// What `plan.json` holds.
+/// Content of `plan.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanFile {
     /// Version of the file; the first had none.
@@ -19,21 +19,21 @@ pub struct PlanFile {
     pub plan: PlanOutline,
 }
 
-/// The plan of a run, as its header has it.
+/// The plan of a run, as in its header.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlanOutline {
     /// Sizes of the network.
     pub model: ModelOutline,
-    /// Number of weights.
+    /// Number of parameters.
     pub num_parameters: u64,
     /// The stages in order.
     pub stages: Vec<StageOutline>,
     /// Updates of the run.
     pub steps: u64,
-    /// What the run costs.
+    /// Cost of the run.
     pub cost: CostOutline,
-    /// Floating-point operations for the same tokens at token level (K = 1).
+    /// Floating-point operations of token-level training (K = 1) on the same tokens.
     pub token_level_flops: f64,
     /// Tokens of a block, the unit of the data order.
     pub block_tokens: u64,
@@ -43,11 +43,11 @@ pub struct PlanOutline {
     pub entropy_rate: Option<f64>,
     /// Intervals between reports, evaluations, samples and checkpoints.
     pub cadences: CadenceOutline,
-    /// Memory and disk that are needed.
+    /// Memory and disk space needed.
     pub memory: MemoryOutline,
-    /// What the user should act on.
+    /// Warnings.
     pub warnings: Vec<String>,
-    /// What is good to know; older runs list it among the warnings.
+    /// Notes; older runs list them among the warnings.
     pub notes: Vec<String>,
 }
 
@@ -55,11 +55,11 @@ pub struct PlanOutline {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelOutline {
-    /// Rows of the embedding table.
+    /// Vocabulary size.
     pub vocab_size: usize,
-    /// Width of the residual stream.
+    /// Hidden size.
     pub hidden_size: usize,
-    /// Width inside the feed-forward block.
+    /// Intermediate size of the FFN.
     pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
@@ -67,11 +67,11 @@ pub struct ModelOutline {
     pub num_attention_heads: usize,
     /// Key and value heads per layer.
     pub num_key_value_heads: usize,
-    /// Longest sequence in positions.
+    /// Maximum sequence length, in positions.
     pub max_position_embeddings: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary position embedding.
     pub rope_theta: f64,
-    /// Added to the mean square in `RMSNorm`.
+    /// Epsilon of `RMSNorm`.
     pub rms_norm_eps: f64,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
@@ -90,7 +90,7 @@ pub struct StageOutline {
     pub steps: u64,
     /// Tokens of the run before this stage.
     pub first_token: u64,
-    /// Where the stage begins in the order of the data, in tokens.
+    /// Position of the stage in the data order, in tokens.
     #[serde(default)]
     pub first_data_token: u64,
     /// Tokens per update.
@@ -107,19 +107,19 @@ pub struct StageOutline {
     /// Floating-point operations of one position, forward and backward.
     #[serde(default)]
     pub flops_per_position: f64,
-    /// Learning rate over the stage.
+    /// Learning rate schedule of the stage.
     #[serde(default)]
     pub schedule: ScheduleOutline,
-    /// What happens to the moments on entering the stage.
+    /// Optimizer state at the start of the stage.
     #[serde(default)]
     pub optimizer_state: MomentsOutline,
 }
 
-/// The learning rate over a stage.
+/// Learning rate schedule of a stage.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleOutline {
-    /// Shape after the warm-up, by the configuration's word: `"cosine"`.
+    /// Schedule after the warm-up, as in the configuration: `"cosine"`.
     pub kind: String,
     /// Learning rate at the end of the warm-up.
     pub peak: f64,
@@ -133,13 +133,13 @@ pub struct ScheduleOutline {
     pub steps: u64,
 }
 
-/// What happens to the moments and to Adam's count on entering a stage.
+/// Optimizer state at the start of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentsOutline {
-    /// They start at zero.
+    /// Reset.
     Reset,
-    /// They are kept.
+    /// Kept.
     Keep,
     /// A value of a newer version.
     #[default]
@@ -147,7 +147,7 @@ pub enum MomentsOutline {
     Unknown,
 }
 
-/// What a piece of training costs.
+/// Cost of a part of the training.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CostOutline {
@@ -163,13 +163,13 @@ pub struct CostOutline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CadenceOutline {
-    /// A line in the metrics.
+    /// Metrics records.
     pub report: u64,
-    /// Token-level evaluation.
+    /// Evaluations of the token loss.
     pub evaluation: Option<u64>,
-    /// Activation rates.
+    /// Activation measurements.
     pub activations: Option<u64>,
-    /// Generated text.
+    /// Samples.
     pub samples: Option<u64>,
     /// Evaluation tasks.
     pub tasks: Option<u64>,
@@ -181,7 +181,7 @@ pub struct CadenceOutline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemoryOutline {
-    /// Weights, gradients and both moments.
+    /// Weights, gradients and optimizer state.
     pub state: u64,
     /// Activations.
     pub activations: u64,
@@ -196,14 +196,14 @@ impl PlanOutline {
         self.stages.iter().position(|stage| completed < stage.last_step()).unwrap_or(self.stages.len().saturating_sub(1))
     }
 
-    /// What the first `completed` updates cost.
+    /// Cost of the first `completed` updates.
     #[must_use]
     pub fn cost_after(&self, completed: u64) -> CostOutline {
         let done = |stage: &StageOutline| stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps));
         self.stages.iter().fold(CostOutline::default(), |sum, stage| sum.plus(done(stage)))
     }
 
-    /// Cost of the run against token-level training on the same tokens.
+    /// Cost of the run relative to token-level training on the same tokens.
     #[must_use]
     pub fn relative_cost(&self) -> f64 {
         self.cost.flops / self.token_level_flops
@@ -217,7 +217,7 @@ impl StageOutline {
         self.first_step.saturating_add(self.steps)
     }
 
-    /// What `steps` updates of this stage cost.
+    /// Cost of `steps` updates of this stage.
     #[must_use]
     pub fn cost(&self, steps: u64) -> CostOutline {
         let tokens = steps.saturating_mul(self.tokens_per_step);

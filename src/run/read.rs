@@ -1,7 +1,7 @@
-//! Reads the files of a run back: all records in order, or only what a list of runs shows.
+//! Reads the files of a run: all records in order, or only what a list of runs needs.
 //!
-//! A torn last line is the end of its file, since it may still be being written. A bad line in the middle is counted, reported
-//! and skipped. Start at [`History::read`].
+//! A torn last line is treated as the end of its file, since it may still be being written. A bad line elsewhere is counted,
+//! reported and skipped. Start at [`History::read`].
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
@@ -10,21 +10,21 @@ use std::path::PathBuf;
 use crate::run::files::open_regular;
 use crate::run::{History, LineFile, Record, RunDirectory, lines};
 
-/// Bad lines that are described; the others are only counted.
+/// Bad lines that are described; others are only counted.
 const DESCRIBED: usize = 3;
 /// Bytes at the end of a file that are searched for its last line.
 const TAIL: u64 = 256 * 1024;
-/// Bytes of the longest line that is read; a longer one is a broken line, and is skipped without being kept.
+/// Maximum length of a line in bytes; a longer one is a broken line and is skipped without being stored.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 
-/// What reading found, apart from the records.
+/// Result of reading, apart from the records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadReport {
     /// Highest sequence number.
     pub last_seq: u64,
     /// Newest attempt; 0 if there is none.
     pub attempt: u32,
-    /// How many lines were skipped.
+    /// Number of lines skipped.
     pub num_bad_lines: u64,
     /// The first few of them.
     pub bad_lines: Vec<BadLine>,
@@ -50,7 +50,7 @@ struct LineReader {
 }
 
 impl History {
-    /// Folds the files of `directory`; a run without files has an empty history.
+    /// Applies the records in the files of `directory`; a run without files has an empty history.
     pub fn read(directory: &RunDirectory) -> io::Result<(Self, ReadReport)> {
         let mut history = Self::default();
         let report = read_records(directory, |record| history.apply(&record))?;
@@ -58,12 +58,12 @@ impl History {
     }
 }
 
-/// Hands every record of `directory` to `each`, ordered by `seq` over all files.
+/// Passes every record of `directory` to `each`, ordered by `seq` across all files.
 pub fn read_records(directory: &RunDirectory, each: impl FnMut(Record)) -> io::Result<ReadReport> {
     read_kinds(directory, &LineFile::ALL, each)
 }
 
-/// The same, for the files of some `kinds` only.
+/// The same, for files of some `kinds` only.
 pub(crate) fn read_kinds(directory: &RunDirectory, kinds: &[LineFile], mut each: impl FnMut(Record)) -> io::Result<ReadReport> {
     let mut report = ReadReport::default();
     let mut readers = Vec::new();
@@ -72,7 +72,7 @@ pub(crate) fn read_kinds(directory: &RunDirectory, kinds: &[LineFile], mut each:
         reader.advance(&mut report)?;
         readers.push(reader);
     }
-    // Inside a file the order is right already, so that only the heads of the files need comparing.
+    // Each file is already in order, so only the next records of the files need comparing.
     while let Some(reader) = readers.iter_mut().filter(|reader| reader.next.is_some()).min_by_key(|reader| reader.next.as_ref().map(|record| record.seq)) {
         let Some(record) = reader.next.take() else { break };
         reader.advance(&mut report)?;
@@ -103,7 +103,7 @@ pub(crate) fn read_events(directory: &RunDirectory) -> io::Result<History> {
 }
 
 impl ReadReport {
-    /// The bad lines in one sentence, if there are any.
+    /// The bad lines as one sentence, if there are any.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         let first = self.bad_lines.first()?;
@@ -118,7 +118,7 @@ impl LineReader {
         let path = kind.path(directory);
         let file = match open_regular(&path) {
             Ok(file) => {
-                // Up to the length of this moment, so that reading ends however fast the engine writes.
+                // Up to the current length, so that reading ends however fast the engine writes.
                 let length = file.metadata()?.len();
                 Some(BufReader::new(file.take(length)))
             }
@@ -160,7 +160,7 @@ impl LineReader {
     }
 }
 
-/// Skips the rest of a line without keeping it. Returns whether the line had an end.
+/// Skips the rest of a line without storing it. Returns whether the line had an end.
 fn skip_line(file: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let piece = file.fill_buf()?;

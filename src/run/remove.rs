@@ -1,7 +1,7 @@
-//! Removes a run: its directory with everything in it, and its entry in the index.
+//! Removes a run: its directory with all files, and its entry in the index.
 //!
-//! The run's lock is held from the first look to the end, so no engine can start meanwhile. The directory loses its name first, so
-//! that half of it is never taken for a run. Links are removed, never followed. Start at [`Removal::begin`].
+//! The run's lock is held from the first check to the end, so that no engine can start in between. The directory is renamed
+//! first, so that a partial one is never taken for a run. Links are removed, not followed. Start at [`Removal::begin`].
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::run::files::sync_directory;
 use crate::run::format::shell_word;
 use crate::run::{LockError, RunDirectory, RunIndex, RunLock, is_alive};
 
-/// In the name of a directory that is being removed.
+/// Part of the name of a directory that is being removed.
 const REMOVING: &str = ".removing-";
 
 /// A run that can be removed, with its lock.
@@ -22,9 +22,9 @@ pub struct Removal {
     directory: RunDirectory,
     /// Held until the directory is gone.
     _lock: RunLock,
-    /// What the run directory contains that no run writes.
+    /// Files in the run directory that patchtui did not write.
     others: Vec<String>,
-    /// Links in the run directory, with their targets, which stay.
+    /// Links in the run directory, with their targets, which are kept.
     links: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -34,7 +34,7 @@ pub enum RemoveError {
     /// It is running, or cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// There is something else at the path.
+    /// The path is something else.
     #[error("{} is not a run directory", path.display())]
     NotARun {
         /// Path of the directory.
@@ -65,7 +65,7 @@ impl RemoveError {
 }
 
 impl Removal {
-    /// Locks the run in `directory` and looks at what would be removed; removes nothing.
+    /// Locks the run in `directory` and lists what would be removed; removes nothing.
     ///
     /// # Errors
     /// When there is no run, or it is running.
@@ -97,7 +97,7 @@ impl Removal {
         &self.directory
     }
 
-    /// Names in the run directory that no run writes, sorted.
+    /// Names in the run directory that patchtui did not write, sorted.
     #[must_use]
     pub fn others(&self) -> &[String] {
         &self.others
@@ -109,10 +109,10 @@ impl Removal {
         &self.links
     }
 
-    /// Removes the run and forgets it in `index`.
+    /// Removes the run and its entry in `index`.
     ///
     /// # Errors
-    /// When the file system refuses; then some of the files may be left, under the path in the error.
+    /// When the file system refuses; some files may then remain, under the path in the error.
     pub fn finish(self, index: &RunIndex) -> Result<(), RemoveError> {
         let path = self.directory.path();
         let io = |path: &Path| {
@@ -124,7 +124,7 @@ impl Removal {
         let nameless = parent.join(format!(".{}{REMOVING}{}", self.directory.name(), std::process::id()));
         fs::rename(path, &nameless).map_err(io(path))?;
         let _ = sync_directory(parent);
-        // From here on there is no run of this name, whatever becomes of the files.
+        // From here on there is no run of this name, whether or not all files can be removed.
         index.forget(&self.directory);
         fs::remove_dir_all(&nameless).map_err(io(&nameless))
     }
@@ -135,7 +135,7 @@ pub(super) fn is_being_removed(folder: &Path) -> bool {
     folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.') && name.to_string_lossy().contains(REMOVING))
 }
 
-/// Finishes removals that were interrupted; those of live processes hold a lock.
+/// Completes interrupted removals; removals in progress hold a lock.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for folder in entries.flatten().map(|entry| entry.path()).filter(|path| is_being_removed(path)) {
@@ -164,7 +164,7 @@ mod tests {
         fs::write(precious.join("thesis.tex"), "").unwrap();
         symlink(&precious, run.path().join("texts")).unwrap();
         symlink(&precious, run.checkpoints().join("step-00000001")).unwrap();
-        // Left behind by a removal that a power cut ended.
+        // Left behind by a removal that a power cut interrupted.
         fs::create_dir(folder.path().join("runs/.old.removing-1")).unwrap();
         fs::write(folder.path().join("runs/.old.removing-1/config.toml"), "").unwrap();
         assert_eq!(index.all(&folder.path().join("runs")).len(), 2);
@@ -182,7 +182,7 @@ mod tests {
         let run = run_at(&folder.path().join("books"));
         let lock = RunLock::acquire(&run).unwrap();
         let refused = Removal::begin(&run).unwrap_err();
-        assert_eq!((refused.to_string(), refused.hint()), ("the run \"books\" is alive".into(), "stop it first: patchtui ctl books stop".into()));
+        assert_eq!((refused.to_string(), refused.hint()), ("the run \"books\" is already running".into(), "stop it first: patchtui ctl books stop".into()));
         drop(lock);
         Removal::begin(&run).unwrap();
         assert!(matches!(Removal::begin(&RunDirectory::new(folder.path())), Err(RemoveError::NotARun { .. })));

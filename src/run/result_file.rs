@@ -1,4 +1,4 @@
-//! Files that a user names for a result. Start at [`ResultFile::open`].
+//! Result files named by the user. Start at [`ResultFile::open`].
 //!
 //! Only a regular file is replaced as a whole; devices and pipes are written through, and links are followed.
 
@@ -10,27 +10,27 @@ use std::path::{Path, PathBuf};
 
 use crate::run::files::{folder_of, sync_directory, temporary_name};
 
-/// Links that are followed from one name to the file, as many as Linux follows.
+/// Maximum number of links followed, as in Linux.
 const MOST_LINKS: usize = 40;
 
-/// The file of a result, which grows by whole parts.
+/// A result file, written in complete parts.
 #[derive(Debug)]
 pub struct ResultFile(Target);
 
 #[derive(Debug)]
 enum Target {
-    /// A regular file that is there or that will be, with its links followed; it keeps its old content until the first part.
+    /// A regular file, existing or not, with its links followed; it keeps its old content until the first part is written.
     Untouched { path: PathBuf },
-    /// The new file, and its length in whole parts.
+    /// The new file, and the length of its complete parts.
     Begun { file: File, length: u64 },
-    /// A pipe, which is opened with the first part: opening waits for a reader.
+    /// A pipe, opened with the first part: opening waits for a reader.
     Pipe { path: PathBuf },
-    /// A device, or the file that the standard output already goes to.
+    /// A device, or the file that standard output is already redirected to.
     Stream { file: File },
 }
 
 impl ResultFile {
-    /// Finds out whether a result can be written at `path`, before it is computed. What is there stays as it is.
+    /// Checks whether a result can be written at `path`, before it is computed. Existing content is not changed.
     ///
     /// # Errors
     /// When `path` is a folder, its folder does not exist, or nothing can be written there.
@@ -48,7 +48,7 @@ impl ResultFile {
     /// As [`Self::open`], for a file that must not replace another one.
     ///
     /// # Errors
-    /// As [`Self::open`], and when a regular file is there.
+    /// As [`Self::open`], and when a regular file exists there.
     pub fn open_new(path: &Path) -> io::Result<Self> {
         if fs::metadata(path).is_ok_and(|there| there.is_file() && !is_standard_stream(&there)) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -56,7 +56,7 @@ impl ResultFile {
         Self::open(path)
     }
 
-    /// Tries the folder: a regular file is written under another name there first.
+    /// Tries to create a file in the folder, where a regular file is first written under another name.
     fn regular(path: PathBuf) -> io::Result<Self> {
         let trial = temporary_name(&path);
         File::create(&trial)?;
@@ -64,10 +64,10 @@ impl ResultFile {
         Ok(Self(Target::Untouched { path }))
     }
 
-    /// Appends a part and syncs it. The first part of a regular file replaces what was there.
+    /// Appends a part and syncs it. The first part of a regular file replaces the old content.
     ///
     /// # Errors
-    /// When it cannot be written; a regular file then holds the whole parts before it.
+    /// When it cannot be written; a regular file then contains the complete parts before it.
     pub fn append(&mut self, part: &[u8]) -> io::Result<()> {
         match &mut self.0 {
             Target::Untouched { path } => {
@@ -77,7 +77,7 @@ impl ResultFile {
             }
             Target::Begun { file, length } => {
                 if let Err(error) = file.write_all(part).and_then(|()| file.sync_all()) {
-                    // Whole parts only; that this fails too changes nothing for the caller.
+                    // Complete parts only; if that fails too, the caller's error is the same.
                     let _ = file.set_len(*length);
                     return Err(error);
                 }
@@ -118,12 +118,12 @@ fn replace_keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<File> {
         Ok(file)
     };
     write().inspect_err(|_| {
-        // Only our own half file is removed; that this fails too changes nothing for the caller.
+        // Removes only the new partial file; if that fails too, the caller's error is the same.
         let _ = fs::remove_file(&temporary);
     })
 }
 
-/// Whether `there` is the file that the standard output or error stream goes to: replacing it would lose what is printed.
+/// Whether `there` is the file that standard output or standard error is redirected to: replacing it would lose what is printed.
 fn is_standard_stream(there: &Metadata) -> bool {
     let is_it = |stream: io::Result<std::os::fd::OwnedFd>| {
         stream.and_then(|fd| File::from(fd).metadata()).is_ok_and(|stream| (stream.dev(), stream.ino()) == (there.dev(), there.ino()))
@@ -131,7 +131,7 @@ fn is_standard_stream(there: &Metadata) -> bool {
     is_it(io::stdout().as_fd().try_clone_to_owned()) || is_it(io::stderr().as_fd().try_clone_to_owned())
 }
 
-/// What `path` names after all links, though nothing is there yet.
+/// The target of `path` after all links, which need not exist.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -202,7 +202,7 @@ mod tests {
         drop(file);
         assert_eq!(reader.join().unwrap(), "one two");
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
-        // Through a link, so that a fault of this code cannot replace the machine's own device.
+        // Through a link, so that a bug in this code cannot replace the machine's own device.
         let full = folder.path().join("full");
         symlink("/dev/full", &full).unwrap();
         assert_eq!(write_result(&full, b"text").unwrap_err().kind(), io::ErrorKind::StorageFull);
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(ResultFile::open(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
         assert_eq!(ResultFile::open(&folder.path().join("none/file")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(ResultFile::open(&path.join("file")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
-        // The kernel refuses new names here to everyone, the superuser included.
+        // The kernel refuses new names here to everyone, including root.
         ResultFile::open(Path::new("/proc/self/samples.jsonl")).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -1,9 +1,9 @@
-//! Makes text from outside safe for a terminal: samples, prompts, names, log lines, errors, titles.
+//! Makes untrusted text safe for a terminal: samples, prompts, names, log lines, errors, titles.
 //!
-//! Raw text may hold escape sequences that move the cursor, set the clipboard or hide what comes after them. Records and files
-//! keep text raw; every edge to a terminal (cells, headless lines, titles) passes it through [`line`] or [`text`]. JSON is
-//! no protection, since `serde_json` escapes neither DEL nor the C1 controls: what is printed of it passes through [`json`], which
-//! loses nothing.
+//! Raw text may contain escape sequences that move the cursor, set the clipboard or hide the text after them. Records and files
+//! keep text raw; every output to a terminal (cells, plain lines, titles) passes it through [`line`] or [`text`]. JSON is no
+//! protection, since `serde_json` escapes neither DEL nor the C1 controls: printed JSON passes through [`json`], which
+//! preserves its meaning.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,13 +12,13 @@ use std::str::Chars;
 
 use unicode_width::UnicodeWidthChar;
 
-/// Replaces a character that was removed.
+/// Replacement for removed characters.
 pub const PLACEHOLDER: char = '\u{fffd}';
-/// Characters of a line that are kept.
+/// Maximum number of characters kept of a line.
 pub const LINE_LIMIT: usize = 4096;
-/// Zero-width characters that are kept on one base character; stacks of them paint over the lines above.
+/// Maximum number of zero-width characters kept per base character; stacks of them paint over the lines above.
 const MARKS_LIMIT: usize = 3;
-/// Columns of a tab stop.
+/// Tab width in columns.
 const TAB: usize = 4;
 /// Marks a line that was cut.
 const CUT: char = '\u{2026}';
@@ -46,7 +46,7 @@ pub fn text(raw: &str) -> String {
     writer.out
 }
 
-/// Escapes control characters in a JSON document for a terminal; its meaning stays the same.
+/// Escapes control characters in a JSON document for a terminal; its meaning is unchanged.
 #[must_use]
 pub fn json(document: &str) -> Cow<'_, str> {
     let is_harmless = |char: char| char == '\n' || !is_unsafe(char);
@@ -104,10 +104,10 @@ impl Writer {
     }
 }
 
-/// Hands the harmless pieces of `raw` to `take`, in order.
+/// Passes the harmless pieces of `raw` to `take`, in order.
 ///
-/// Terminals disagree on how wide an emoji with a variation selector, a skin tone or a joiner is, and a screen that counts
-/// other columns than its terminal is torn. Without these every terminal shows the same plain emoji.
+/// Terminals disagree on the width of an emoji with a variation selector, a skin tone or a joiner, and a screen that counts
+/// columns differently from its terminal is garbled. Without these every terminal shows the same plain emoji.
 fn feed(raw: &str, mut take: impl FnMut(Piece)) {
     let mut chars = raw.chars().peekable();
     let mut is_after_wide = false;
@@ -129,7 +129,7 @@ fn feed(raw: &str, mut take: impl FnMut(Piece)) {
     }
 }
 
-/// Whether `char` takes two columns, like an emoji or a Chinese character.
+/// Whether `char` takes two columns, e.g. an emoji or a Chinese character.
 fn is_wide(char: char) -> bool {
     char.width() == Some(2)
 }
@@ -164,7 +164,7 @@ fn skip_control_sequence(chars: &mut Peekable<Chars<'_>>) {
     chars.next_if(|char| matches!(char, '@'..='~'));
 }
 
-/// Skips a control string up to its terminator; one without a terminator hides no more than its line.
+/// Skips a control string up to its terminator; one without a terminator hides at most the rest of its line.
 fn skip_string(chars: &mut Peekable<Chars<'_>>) {
     while let Some(char) = chars.next_if(|char| !matches!(char, '\n' | '\x1b')) {
         if matches!(char, '\x07' | '\u{9c}') {

@@ -1,8 +1,8 @@
-//! The points of a curve in the order of their x, with extremes and quantiles of any stretch of them kept up to date.
+//! The points of a curve ordered by x, with the extremes and quantiles of any range kept up to date.
 //!
-//! Adding a point costs O(log n). Lowest and highest of a stretch come from a tree of pieces, sixteen to a node, and the value
-//! below which most points of a stage lie from two heaps; neither reads the points again. Both the screen and the snapshots
-//! for the wire are drawn from this. Knows points; never columns or colours. Start at [`Series::bounds`].
+//! Adding a point costs O(log n). The lowest and highest point of a range come from a tree with sixteen children per node, and
+//! the value below which most points of a stage lie from two heaps; neither reads the points again. The screen and the
+//! snapshots for the wire are drawn from this. Start at [`Series::bounds`].
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -15,33 +15,33 @@ use crate::run::StepPoint;
 
 /// Children of a node.
 const FAN_OUT: usize = 16;
-/// The share of a stage's points that lie below [`Spread::usual`], in percent.
+/// The share of a stage's points below [`Spread::usual`], in percent.
 const USUAL_PERCENT: usize = 95;
 
-/// Points in the order of steps, readable as a slice. A copy costs nothing until one of the two grows.
+/// Points in step order, readable as a slice. A copy costs nothing until one of the two grows.
 #[derive(Debug, Clone, Default)]
 pub struct Series(Arc<Inner>);
 
 #[derive(Debug, Clone, Default)]
 struct Inner {
     points: Vec<StepPoint>,
-    /// `levels[0]` has a node for every sixteen points, each further level one for sixteen nodes below.
+    /// `levels[0]` has a node for every sixteen points, each further level one for every sixteen nodes below.
     levels: Vec<Vec<Option<Bounds>>>,
-    /// Stretches of points that are not finite.
+    /// Ranges of points that are not finite.
     gaps: Vec<Range<usize>>,
     stages: Vec<StageSeries>,
 }
 
-/// Where the lowest and the highest finite point of a stretch are.
+/// Where the lowest and the highest finite point of a range are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Index of the lowest; the first of equals.
+    /// Index of the lowest; the first on a tie.
     pub lowest: usize,
-    /// Index of the highest; the first of equals.
+    /// Index of the highest; the first on a tie.
     pub highest: usize,
 }
 
-/// How the finite losses of a stage are spread.
+/// Distribution of the finite losses of a stage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// Number of finite losses.
@@ -50,7 +50,7 @@ pub struct Spread {
     pub lo: f64,
     /// Highest loss.
     pub hi: f64,
-    /// Of the sorted losses, the one at 95 percent of their number.
+    /// The 95th percentile of the losses.
     pub usual: f64,
 }
 
@@ -61,7 +61,7 @@ struct StageSeries {
     quantile: Quantile,
 }
 
-/// The numbers below and from the place of a quantile on.
+/// The numbers below a quantile, and those from it on.
 #[derive(Debug, Clone, Default)]
 struct Quantile {
     below: BinaryHeap<Number>,
@@ -70,7 +70,7 @@ struct Quantile {
     hi: Option<Number>,
 }
 
-/// A number in the total order of floating-point numbers.
+/// A number under the total order of floating-point numbers.
 #[derive(Debug, Clone, Copy)]
 struct Number(f64);
 
@@ -93,14 +93,14 @@ impl Series {
         self.0.stages.iter().map(|stage| stage.start).zip(ends).map(|(start, end)| start..end).collect::<Vec<_>>().into_iter()
     }
 
-    /// How the losses of the stage whose points begin at `start` are spread; `None` if none is finite.
+    /// Distribution of the losses of the stage whose points begin at `start`; `None` if none is finite.
     #[must_use]
     pub fn spread(&self, start: usize) -> Option<Spread> {
         let idx = self.0.stages.binary_search_by_key(&start, |stage| stage.start).ok()?;
         self.0.stages[idx].quantile.spread()
     }
 
-    /// Stretches of points in `range` that are not finite.
+    /// Ranges of points within `range` that are not finite.
     pub fn gaps(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let first = self.0.gaps.partition_point(|gap| gap.end <= range.start);
         let gaps = self.0.gaps[first..].iter();
@@ -114,7 +114,7 @@ impl Series {
         let (mut start, mut end) = (range.start, range.end.min(self.0.points.len()));
         let (mut before, mut after) = (None, None);
         let mut level = 0;
-        // At each level, what sticks out of whole nodes is merged, and the rest is looked up one level higher.
+        // At each level, the ends that do not fill a node are merged, and the rest is looked up one level higher.
         while start < end {
             let node = |idx: usize| if level == 0 { own(idx) } else { self.0.levels[level - 1][idx] };
             let is_last = level == self.0.levels.len();
@@ -132,8 +132,8 @@ impl Series {
         self.0.merged(before, after)
     }
 
-    /// At most about `limit` points: first, last, lowest and highest of each piece of equal width in tokens, and where it is not
-    /// finite, a point of its first and of its last gap.
+    /// At most about `limit` points: first, last, lowest and highest of each piece of equal width in tokens, and if it is not
+    /// finite everywhere, a point of its first and of its last gap.
     #[must_use]
     pub fn thinned(&self, limit: usize) -> Self {
         let (Some(first), Some(last)) = (self.0.points.first(), self.0.points.last()) else { return Self::default() };
@@ -185,7 +185,7 @@ impl Inner {
         while level == 0 || self.levels[level - 1].len() > 1 {
             node /= FAN_OUT;
             if level == self.levels.len() {
-                // What is below already belongs to the new node as well.
+                // The points below already belong to the new node as well.
                 let all = self.levels.last().map_or(own, |below| below.iter().copied().reduce(|a, b| self.merged(a, b)).flatten());
                 self.levels.push(vec![all]);
             } else if let Some(old) = self.levels[level].get(node).copied() {
@@ -197,7 +197,7 @@ impl Inner {
         }
     }
 
-    /// Merges the bounds of two adjacent stretches.
+    /// Merges the bounds of two adjacent ranges.
     fn merged(&self, first: Option<Bounds>, second: Option<Bounds>) -> Option<Bounds> {
         let (Some(first), Some(second)) = (first, second) else { return first.or(second) };
         let is_below = |a: usize, b: usize| self.points[a].loss.total_cmp(&self.points[b].loss) == Ordering::Less;
@@ -209,7 +209,7 @@ impl Inner {
 }
 
 impl Spread {
-    /// How `values` are spread; `None` if none is finite.
+    /// Distribution of `values`; `None` if none is finite.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut quantile = Quantile::default();
         values.into_iter().filter(|value| value.is_finite()).for_each(|value| quantile.push(Number(value)));
@@ -227,7 +227,7 @@ impl Quantile {
             self.below.push(number);
         }
         let count = self.below.len() + self.above.len();
-        // The number at this index of all, sorted, is the least of those above.
+        // The number at this index in sorted order is the least of those above.
         let idx = count * USUAL_PERCENT / 100;
         while self.below.len() < idx {
             self.below.extend(self.above.pop().map(|Reverse(number)| number));
@@ -259,7 +259,7 @@ impl FromIterator<StepPoint> for Series {
     }
 }
 
-/// Compares the points only; the rest follows from them.
+/// Compares the points only; everything else is derived from them.
 impl PartialEq for Series {
     fn eq(&self, other: &Self) -> bool {
         self.0.points == other.0.points

@@ -1,7 +1,7 @@
 //! The store thread: numbers the events of a run, appends them to its files, then publishes them to listeners.
 //!
-//! Files come first and lose nothing; listeners may miss records when they are slow, since the
-//! files have them. The trainer waits for the files only before a checkpoint becomes valid. Start at [`Store::open`], then [`Store::start`].
+//! Files come first and lose nothing; a slow listener may miss records, which the files have. The trainer waits for the files
+//! only before a checkpoint becomes valid. Start at [`Store::open`], then [`Store::start`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,12 +18,12 @@ use crate::disk::Disk;
 use crate::run::event::StoreMessage;
 use crate::run::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
 
-/// Records that a listener may lag behind before it misses some.
+/// Maximum number of records that a listener may lag behind before it misses some.
 const MAILBOX: usize = 8192;
 /// How long lines wait for a full disk when nothing else happens.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The files of a run, ready for one more attempt.
+/// The files of a run, ready for another attempt.
 pub struct Store {
     directory: RunDirectory,
     log: RunLog,
@@ -38,14 +38,14 @@ pub struct Store {
 /// Called on the store thread with every record; it must not block for long.
 pub type Reporter = Box<dyn FnMut(&Record) + Send>;
 
-/// A listener's end: the history before this attempt, and new records.
+/// A listener: the history before this attempt, and new records.
 #[derive(Debug)]
 pub struct Subscription {
     /// Directory of the run, to read missed records from.
     pub directory: RunDirectory,
     /// Everything before this attempt, in the state in which this attempt begins.
     pub history: History,
-    /// Every record from now on, unless the mailbox was full: a gap in `seq` tells how many are only in the files.
+    /// Every record from now on, unless the mailbox was full: a gap in `seq` means that records are only in the files.
     pub records: mailbox::Receiver<Arc<Record>>,
 }
 
@@ -56,7 +56,7 @@ pub struct StoreHandle {
     attempt: u32,
 }
 
-/// Why a run's files cannot be used.
+/// Why the files of a run cannot be used.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// They cannot be read.
@@ -88,7 +88,7 @@ impl StoreError {
 }
 
 impl Store {
-    /// Reads what earlier attempts left in `directory` and opens its files for the next one.
+    /// Reads the files of earlier attempts in `directory` and opens them for the next one.
     pub fn open(directory: &RunDirectory) -> Result<Self, StoreError> {
         Self::open_on(directory, Disk::default())
     }
@@ -123,7 +123,7 @@ impl Store {
         let (sender, records) = mailbox::channel(MAILBOX);
         self.listeners.push(sender);
         let mut history = self.history.clone();
-        // An attempt without events has not ended, however the one before did.
+        // An attempt without events has not ended, however the previous one did.
         history.begin_attempt(self.attempt);
         Subscription { directory: self.directory.clone(), history, records }
     }
@@ -137,7 +137,7 @@ impl Store {
     pub fn start(mut self) -> Result<(EventSender, StoreHandle), StoreError> {
         let (sender, events) = mpsc::channel();
         let attempt = self.attempt;
-        // Only the subscriptions need it from here on, and it may hold a million steps.
+        // Only the subscriptions need it from here on, and it may contain a million steps.
         self.history = History::default();
         let thread = thread::Builder::new().name("store".into()).spawn(move || self.run(&events)).map_err(StoreError::Thread)?;
         Ok((EventSender::to_store(sender), StoreHandle { thread, attempt }))
@@ -168,7 +168,7 @@ impl Store {
         let _ = self.log.sync();
     }
 
-    /// Tries to write what waits.
+    /// Tries to write the waiting lines.
     fn flush(&mut self) {
         if let Some(change) = self.log.flush() {
             self.take(disk_warning(&change));
@@ -188,7 +188,7 @@ impl Store {
                 }
             }
             if matches!(record.event, RunEvent::CheckpointSaved(_)) {
-                // A failure shows in the next line.
+                // A failure is reported with the next line.
                 let _ = self.log.sync();
             }
             self.publish(record);
@@ -201,14 +201,14 @@ impl Store {
         }
         let record = Arc::new(record);
         for listener in &self.listeners {
-            // A listener with a full mailbox misses the record, and notices by the next number.
+            // A listener with a full mailbox misses the record and notices it by the next number.
             let _ = listener.try_send(record.clone());
         }
     }
 }
 
 impl StoreHandle {
-    /// Which start of the run this is, counted from 1.
+    /// Number of this attempt, counted from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -217,7 +217,7 @@ impl StoreHandle {
     /// Waits until everything is written and shown.
     ///
     /// # Errors
-    /// When the thread panicked: a bug in this program, after which the files may lack the newest records.
+    /// When the thread panicked: a bug in patchtui; the files may then lack the newest records.
     pub fn join(self) -> Result<(), String> {
         self.thread.join().map_err(|_| "the store thread panicked; the run's files may lack their newest lines".into())
     }
@@ -228,9 +228,9 @@ fn disk_warning(change: &DiskChange) -> RunEvent {
         DiskChange::Failing { path, reason } => {
             format!("cannot write {}: {reason}; the run continues and keeps its lines in memory until the disk accepts writes again", path.display())
         }
-        DiskChange::Recovered { waited, dropped: 0 } => format!("the disk accepts writes again: all lines that had to wait ({waited}) are written"),
+        DiskChange::Recovered { waited, dropped: 0 } => format!("the disk accepts writes again: all waiting lines ({waited}) were written"),
         DiskChange::Recovered { waited, dropped } => {
-            format!("the disk accepts writes again: lines that had to wait: {waited} are written, {dropped} older ones were dropped")
+            format!("the disk accepts writes again: waiting lines: {waited} were written, {dropped} older ones were dropped")
         }
     };
     RunEvent::Warning(Warning { message })

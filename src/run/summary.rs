@@ -8,15 +8,15 @@ use serde::{Serialize, Serializer};
 use crate::config::PatchSize;
 use crate::run::{ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity, last_record, read_events, read_kinds};
 
-/// Whether a run is alive, and if not, how it ended.
+/// Whether a run is running, and if not, how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// An engine works on it.
+    /// An engine is running.
     Alive,
-    /// An engine holds it and computes nothing, as asked.
+    /// An engine is running, but the run is paused.
     Paused,
-    /// All steps were taken.
+    /// All steps were completed.
     Completed,
     /// Stopped early on request, with a valid checkpoint.
     Stopped,
@@ -24,9 +24,9 @@ pub enum RunState {
     Interrupted,
     /// An error ended it.
     Failed,
-    /// The engine is gone without reporting why: killed, out of memory, power cut.
+    /// The engine ended without reporting why: killed, out of memory, power cut.
     Crashed,
-    /// It has not reported its end, and its lock does not tell whether an engine works on it.
+    /// Its end was not reported, and its lock does not tell whether an engine is running.
     Unknown,
     /// No engine has reported anything yet.
     New,
@@ -40,13 +40,13 @@ pub struct RunSummary {
     /// Directory of the run.
     #[serde(rename = "path", serialize_with = "path_text")]
     pub directory: RunDirectory,
-    /// Alive, or how it ended.
+    /// Running, or how it ended.
     pub state: RunState,
     /// Completed updates.
     pub step: u64,
     /// Updates of the whole run, once a plan is known.
     pub steps: Option<u64>,
-    /// The stage that it is in or has ended in, once a plan is known.
+    /// The current or last stage, once a plan is known.
     pub stage: Option<CurrentStage>,
     /// The token-level (K = 1) loss in nats per token: on the whole validation text if the run got to its end, else the newest one, of a
     /// step that no later attempt has undone.
@@ -62,11 +62,11 @@ pub struct RunSummary {
     pub on_whole_validation_text: bool,
     /// Bytes on disk.
     pub bytes: u64,
-    /// When something last happened, RFC 3339 in UTC.
+    /// Time of the last activity, RFC 3339 in UTC.
     pub changed_at: Option<String>,
 }
 
-/// The stage that a run is in.
+/// The stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CurrentStage {
     /// Number of the stage, counted from 1.
@@ -77,11 +77,11 @@ pub struct CurrentStage {
     pub patch_size: PatchSize,
 }
 
-/// What the files say that stay short even in a long run: events, and evaluations.
+/// The contents of the files that stay short even in a long run: events and evaluations.
 struct ShortFiles {
     /// Without the steps and evaluations that a later attempt has undone.
     history: History,
-    /// The newest attempt that has got as far as a model; 0 if there is none.
+    /// The newest attempt that has loaded its model; 0 if there is none.
     started_attempt: u32,
 }
 
@@ -105,7 +105,7 @@ impl RunSummary {
         let resumed_from = history.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
         let step = match last_record(LineFile::Metrics, directory).map(|record| (record.attempt, record.event)) {
             Some((attempt, RunEvent::StepCompleted(metrics))) if attempt >= started_attempt => metrics.step,
-            // The newest attempt has reported no step yet; what earlier ones did beyond its start is undone.
+            // The newest attempt has not reported a step yet; what earlier attempts did beyond its start is undone.
             _ => resumed_from,
         };
         let step = history.end.as_ref().map_or(step, |end| end.step.max(step));
@@ -128,7 +128,7 @@ impl RunSummary {
 }
 
 impl RunState {
-    /// How the run in `directory` ended, for whoever holds its lock.
+    /// How the run in `directory` ended; for a caller that holds its lock.
     pub fn at_rest(directory: &RunDirectory) -> io::Result<Self> {
         Ok(Self::of_ended(&read_events(directory)?))
     }
@@ -137,7 +137,7 @@ impl RunState {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::Alive => "alive",
+            Self::Alive => "running",
             Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Stopped => "stopped early",
@@ -149,7 +149,7 @@ impl RunState {
         }
     }
 
-    /// The state of a run whose lock tells nothing.
+    /// The state of a run whose lock gives no information.
     fn of_unknown(history: &History) -> Self {
         match Self::of_ended(history) {
             Self::Crashed => Self::Unknown,
@@ -171,7 +171,7 @@ impl RunState {
     }
 }
 
-/// When something last happened in `directory`, RFC 3339 in UTC.
+/// Time of the last activity in `directory`, RFC 3339 in UTC.
 #[must_use]
 pub fn changed_at(directory: &RunDirectory) -> Option<String> {
     last_activity(directory).and_then(|time| Some(format!("{:.0}", Timestamp::try_from(time).ok()?)))

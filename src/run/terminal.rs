@@ -1,6 +1,6 @@
-//! What the terminal of this process can do: whether it can show a screen, and how large it is.
+//! Capabilities of the terminal of this process: whether it can show a screen, and its size.
 //!
-//! Reads the environment and asks the kernel, never the terminal itself. Start at [`screen_problem`].
+//! Reads the environment and asks the kernel, but does not query the terminal itself. Start at [`screen_problem`].
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -9,12 +9,12 @@ use std::os::fd::AsFd;
 use rustix::termios::tcgetwinsize;
 use unicode_width::UnicodeWidthChar;
 
-/// The size of a terminal that reports none: 80 columns by 24 lines.
+/// Size of a terminal that reports none: 80 columns by 24 lines.
 const USUAL: (u16, u16) = (80, 24);
-/// Values of `TERM` that name no terminal which can move its cursor.
+/// Values of `TERM` for terminals that cannot move the cursor.
 const WITHOUT_CURSOR: [&str; 3] = ["", "dumb", "unknown"];
 
-/// Why no screen can be shown here, for a person; `None` if one can.
+/// Why no screen can be shown here, as text; `None` if one can.
 ///
 /// A screen needs a terminal for input and output, and one that can move its cursor.
 #[must_use]
@@ -25,13 +25,13 @@ pub fn screen_problem() -> Option<String> {
     term_problem(env::var("TERM").ok().as_deref())
 }
 
-/// Columns and lines of the terminal behind `output`; of `COLUMNS`, `LINES` or 80 by 24 what it does not report.
+/// Columns and lines of the terminal behind `output`; falls back to `COLUMNS`, `LINES`, and 80 by 24.
 pub fn window_size(output: impl AsFd) -> io::Result<(u16, u16)> {
     let size = tcgetwinsize(output)?;
     Ok(filled((size.ws_col, size.ws_row), |name| env::var(name).ok()))
 }
 
-/// The beginning of `text`, which is safe to print, in at most `columns` columns: a line that wraps cannot be written over.
+/// The start of `text`, which must be safe to print, in at most `columns` columns: a wrapped line cannot be overwritten.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> &str {
     let mut free = columns;

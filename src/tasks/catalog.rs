@@ -1,6 +1,6 @@
-//! The tasks by name, and what a list of names stands for.
+//! The tasks by name, and the parsing of task lists.
 //!
-//! Knows names, groups and what is measured in each task; never a file. Start at [`Selection::parse`].
+//! Names, groups, and the metrics of each task. Start at [`Selection::parse`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,35 +8,35 @@ use std::path::PathBuf;
 use crate::tasks::TaskError;
 use crate::tasks::mmlu::{GROUPS, Group, SUBJECTS_PREFIX, subject};
 
-/// Something that a model is evaluated on.
+/// An evaluation task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Which ending goes on with a scene.
+    /// Choosing the ending of a scene.
     HellaSwag,
-    /// Which of two solutions works in the physical world.
+    /// Choosing the physically workable of two solutions.
     Piqa,
-    /// Which of two names a sentence speaks of.
+    /// Choosing which of two names a sentence refers to.
     Winogrande,
-    /// School science, the easy questions.
+    /// Grade-school science, easy questions.
     ArcEasy,
-    /// School science, the hard questions.
+    /// Grade-school science, challenge questions.
     ArcChallenge,
     /// One of the 57 subjects of MMLU.
     Mmlu(&'static str),
-    /// The test pages of `WikiText` as lm-eval reads them.
+    /// The test pages of `WikiText`, processed as in lm-eval.
     Wikitext,
-    /// The test pages of `WikiText` as the paper reads them.
+    /// The test pages of `WikiText`, processed as in the paper.
     WikitextPaper,
     /// Any text.
     Text(PathBuf),
 }
 
-/// Name of the selection of all that the paper reports.
+/// Name that selects all tasks of the paper.
 const PAPER: &str = "paper";
-/// Begins the name of a text file.
+/// Prefix of a task that is a text file.
 const TEXT_PREFIX: &str = "text:";
 
-/// The tasks with a name of their own, MMLU's subjects left out; the first seven are the paper's.
+/// The named tasks, without MMLU's subjects; the first seven are the paper's.
 const NAMED: [(&str, Task); 7] = [
     ("wikitext-paper", Task::WikitextPaper),
     ("hellaswag", Task::HellaSwag),
@@ -48,7 +48,7 @@ const NAMED: [(&str, Task); 7] = [
 ];
 
 impl Task {
-    /// Name on the command line and in results, like `"mmlu_anatomy"`.
+    /// Name on the command line and in results, e.g. `"mmlu_anatomy"`.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -58,7 +58,7 @@ impl Task {
         }
     }
 
-    /// Name in a table: a subject of MMLU goes without its group's.
+    /// Name in a table: a subject of MMLU without the name of its group.
     #[must_use]
     pub fn alias(&self) -> String {
         match self {
@@ -67,12 +67,12 @@ impl Task {
         }
     }
 
-    /// Whether the choices are compared by log-likelihood per character as well.
+    /// Whether the choices are also compared by log-likelihood per character.
     pub(super) fn has_acc_norm(&self) -> bool {
         matches!(self, Self::HellaSwag | Self::Piqa | Self::ArcEasy | Self::ArcChallenge)
     }
 
-    /// Version of the definition in lm-eval, for its own tasks.
+    /// Version of the task definition in lm-eval, for its own tasks.
     pub(super) fn version(&self) -> Option<f64> {
         match self {
             Self::Wikitext => Some(2.0),
@@ -81,7 +81,7 @@ impl Task {
         }
     }
 
-    /// Whether worked examples can stand before a question.
+    /// Whether the task supports few-shot examples.
     pub(super) fn takes_examples(&self) -> bool {
         matches!(self, Self::Mmlu(_))
     }
@@ -93,20 +93,20 @@ impl fmt::Display for Task {
     }
 }
 
-/// What the names of a command line stand for.
+/// The tasks selected on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Every task once, in the order of the names.
+    /// Each task once, in the order of the names.
     pub tasks: Vec<Task>,
-    /// Groups of tasks with a result of their own, a group of groups after its parts.
+    /// Groups of tasks with their own results, a parent group after its parts.
     pub groups: Vec<&'static Group>,
 }
 
 impl Selection {
-    /// Reads a list of names separated by commas: tasks, groups of tasks, `paper` for the seven of the paper.
+    /// Parses a comma-separated list: tasks, groups of tasks, `paper` for the seven of the paper.
     ///
     /// # Errors
-    /// When a name is unknown, or there is none.
+    /// When a name is unknown, or the list is empty.
     pub fn parse(names: &str) -> Result<Self, TaskError> {
         let mut selection = Self::default();
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -161,7 +161,7 @@ impl Selection {
     }
 }
 
-/// All names but those of files.
+/// All names except those of files.
 fn known_names() -> impl Iterator<Item = String> {
     let subjects = GROUPS.iter().flat_map(|group| group.subjects).map(|subject| format!("{SUBJECTS_PREFIX}{subject}"));
     let named = NAMED.iter().map(|(name, _)| *name).chain([PAPER]);

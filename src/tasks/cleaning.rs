@@ -1,11 +1,11 @@
-//! How the reference implementation cleans the texts of `HellaSwag` and `WikiText` before a model sees them.
+//! Cleans the texts of `HellaSwag` and `WikiText` as the reference implementation does.
 //!
-//! Knows strings and nothing else. The regular expressions of the original are written out, since each of them finds what lies
-//! between two characters; a pattern is quoted where its code stands. Start at [`clean_hellaswag`] and [`detokenize_wikitext`].
+//! The regular expressions of the original are implemented by hand, since each of them matches text between two characters; the
+//! pattern is quoted at its implementation. Start at [`clean_hellaswag`] and [`detokenize_wikitext`].
 
 use crate::tasks::python::strip;
 
-/// A text of `HellaSwag` without the marks of the data set.
+/// A text of `HellaSwag` without the markup of the data set.
 ///
 /// Source: lm-eval 0.4.13, `tasks/hellaswag/utils.py`, `preprocess`.
 #[must_use]
@@ -35,7 +35,7 @@ pub fn detokenize_wikitext(page: &str) -> String {
     text
 }
 
-/// `re.sub(r"\[.*?\]", "", text)`: a bracket reaches to the next closing one on its line.
+/// `re.sub(r"\[.*?\]", "", text)`: a bracket extends to the next closing one on its line.
 fn without_brackets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -55,7 +55,7 @@ fn without_brackets(text: &str) -> String {
 }
 
 /// `re.sub(r"/' [0-9]/", r"/'[0-9]/", text)`: the original means the slashes as quotes, but they are characters of the pattern,
-/// and what stands between them in the replacement is text.
+/// and the replacement inserts the text between them literally.
 fn spaced_digits(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -75,7 +75,7 @@ fn spaced_digits(text: &str) -> String {
     out
 }
 
-/// `re.sub(r"\(\s*([^\)]*?)\s*\)", r"(\1)", text)`, with the given marks: no white space inside a pair of them.
+/// `re.sub(r"\(\s*([^\)]*?)\s*\)", r"(\1)", text)` for the given pair of marks: no white space next to them on the inside.
 fn stripped_between(text: &str, open: char, close: char) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn digits_between_slashes_become_the_pattern() {
-        // Made with Python 3.11: re.sub(r"/' [0-9]/", r"/'[0-9]/", text).
+        // Generated with Python 3.11: re.sub(r"/' [0-9]/", r"/'[0-9]/", text).
         for (text, expected) in [("a /' 5/' 6/ b", "a /'[0-9]/' 6/ b"), ("/' x/' 7/", "/' x/'[0-9]/"), ("' 5", "' 5"), ("/' 12/", "/' 12/")] {
             assert_eq!(spaced_digits(text), expected, "{text:?}");
         }

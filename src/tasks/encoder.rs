@@ -1,13 +1,13 @@
-//! From texts to the ids that a model is asked about, as lm-eval makes them.
+//! Encodes texts into the token ids to score, as lm-eval does.
 //!
-//! Knows a tokenizer and how much a model reads at once; never documents. Start at [`Encoder::pair`].
+//! Needs a tokenizer and the context length of a model. Start at [`Encoder::pair`].
 
 use crate::data::Tokenizer;
 use crate::tasks::python::rstrip;
 use crate::tasks::windows::rolling_windows;
 use crate::tasks::{Request, Scored, TaskError};
 
-/// Turns texts into ids for one model.
+/// Encodes texts for one model.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
@@ -16,13 +16,13 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// For a model that reads `max_length` ids at once.
+    /// For a model with a context length of `max_length`.
     ///
-    /// `add_bos` puts the begin-of-text token before everything that is encoded, as lm-eval does for a `LLaMA` since 0.4.9.2 and
-    /// with `add_bos_token=True`; without it nothing is added, as before and with `add_bos_token=False`.
+    /// `add_bos` prepends the BOS token to everything that is encoded, as lm-eval has done for a `LLaMA` since 0.4.9.2 and with
+    /// `add_bos_token=True`; without it nothing is added, as before and with `add_bos_token=False`.
     ///
     /// # Errors
-    /// When the tokenizer lacks the token to be added.
+    /// When the tokenizer has no BOS token to add.
     pub fn new(tokenizer: &'a Tokenizer, add_bos: bool, max_length: usize) -> Result<Self, TaskError> {
         if add_bos && tokenizer.bos().is_none() {
             return Err(TaskError::NoSpecialToken { purpose: "begins a text" });
@@ -30,20 +30,20 @@ impl<'a> Encoder<'a> {
         Ok(Self { tokenizer, add_bos, max_length })
     }
 
-    /// Ids that the model reads at once.
+    /// Context length.
     #[must_use]
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// The ids of the context, and those of the continuation.
+    /// The ids of the context and of the continuation.
     ///
-    /// White space at the end of the context counts as part of the continuation. Both are encoded together and cut after as many
-    /// ids as the context has alone, even where those are others. The context is never without ids, unless the tokenizer gives
-    /// it none.
+    /// White space at the end of the context counts as part of the continuation. Both are encoded together and split after as
+    /// many ids as the context has when encoded alone, even where the ids differ. The context is never empty, unless the
+    /// tokenizer encodes it to nothing.
     ///
     /// # Errors
-    /// When the tokenizer fails, or has no token that could stand for an empty context.
+    /// When the tokenizer fails, or has no token to use as an empty context.
     pub fn pair(&self, request: &Request<'_>) -> Result<(Vec<u32>, Vec<u32>), TaskError> {
         if request.context.is_empty() {
             let continuation = self.tokenizer.encode(&request.continuation)?;
@@ -59,10 +59,10 @@ impl<'a> Encoder<'a> {
         Ok((context, continuation))
     }
 
-    /// The question that the model is asked; a context that is too long loses its beginning.
+    /// The sequence to score; a context that is too long is truncated on the left.
     ///
     /// # Errors
-    /// As [`Self::pair`], and when the continuation alone is too long, or one of the two has no id. `task` and `doc_id` are named.
+    /// As [`Self::pair`], and when the continuation alone is too long, or context or continuation has no ids. The error names `task` and `doc_id`.
     pub fn scored(&self, request: &Request<'_>, task: &str, doc_id: usize) -> Result<Scored, TaskError> {
         let (context, continuation) = self.pair(request)?;
         let num_scored = continuation.len();
@@ -78,16 +78,16 @@ impl<'a> Encoder<'a> {
         Ok(Scored { ids, num_scored })
     }
 
-    /// The questions that together predict all of `text`.
+    /// The sequences that together score all of `text`.
     ///
     /// # Errors
-    /// When the tokenizer fails, or has no token that could stand before the text.
+    /// When the tokenizer fails, or has no token to put before the text.
     pub fn rolling(&self, text: &str) -> Result<Vec<Scored>, TaskError> {
-        // With `add_bos` the text begins with the token that stands before it anyway, and that one is predicted, too.
+        // With `add_bos` the text already begins with the token that precedes it, and that token is scored, too.
         Ok(rolling_windows(&self.encode(text)?, self.prefix()?, self.max_length))
     }
 
-    /// The ids of a page of the paper's evaluation: with the begin-of-text token, if there is one.
+    /// The ids of a page of the paper's evaluation: with the BOS token, if there is one.
     pub(super) fn page(&self, text: &str) -> Result<Vec<u32>, TaskError> {
         let ids = self.tokenizer.encode(text)?;
         Ok(self.tokenizer.bos().into_iter().chain(ids).collect())
@@ -95,12 +95,12 @@ impl<'a> Encoder<'a> {
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, TaskError> {
         let ids = self.tokenizer.encode(text)?;
-        // None is added to a text that spells it out at its beginning.
+        // None is added to a text that starts with it literally.
         let bos = self.tokenizer.bos().filter(|bos| self.add_bos && ids.first() != Some(bos));
         Ok(bos.into_iter().chain(ids).collect())
     }
 
-    /// What stands before a text of which every token is predicted.
+    /// The token before a text of which every token is scored.
     fn prefix(&self) -> Result<u32, TaskError> {
         self.tokenizer.bos().or(self.tokenizer.eos()).ok_or(TaskError::NoSpecialToken { purpose: "begins or ends a text" })
     }

@@ -10,7 +10,7 @@ use crate::data::DataError;
 /// Why a task cannot be evaluated; the variants carry the facts, [`TaskError::hint`] suggests a fix.
 #[derive(Debug, Error)]
 pub enum TaskError {
-    /// No task of that name.
+    /// Unknown task.
     #[error("there is no task {name:?}")]
     UnknownTask {
         /// Name as written.
@@ -19,32 +19,32 @@ pub enum TaskError {
         nearest: Option<String>,
     },
     /// An empty list of tasks.
-    #[error("no task is named")]
+    #[error("no tasks given")]
     NoTask,
-    /// The documents of a task are to be read from nowhere.
-    #[error("{task} needs a folder with its documents")]
+    /// No folder of task files was given.
+    #[error("{task} needs a folder of task files")]
     NoFolder {
         /// Name of the task.
         task: String,
     },
-    /// The folder of task files does not exist, or is no folder.
+    /// The folder of task files does not exist, or is not a folder.
     #[error("{} is not a folder", .path.display())]
     NotFolder {
         /// Path as given.
         path: PathBuf,
     },
-    /// The folder of task files lacks one.
+    /// The folder of task files lacks a file.
     #[error("{} has no file for {task}", .folder.display())]
     NoFile {
         /// Folder that was searched.
         folder: PathBuf,
         /// Name of the task.
         task: String,
-        /// What the file may be called.
+        /// Accepted file names.
         names: Vec<&'static str>,
     },
-    /// Several files could be the one of a task.
-    #[error("both {} and {} could be the file for {task}", .first.display(), .second.display())]
+    /// Several files match a task.
+    #[error("both {} and {} match {task}", .first.display(), .second.display())]
     SeveralFiles {
         /// Name of the task.
         task: String,
@@ -53,21 +53,21 @@ pub enum TaskError {
         /// Another one.
         second: PathBuf,
     },
-    /// The operating system refuses to read, or it is not text.
+    /// The file cannot be read, or is not text.
     #[error("{} cannot be read: {source}", .path.display())]
     Unreadable {
         /// Path of the file.
         path: PathBuf,
-        /// What is in the way.
+        /// Error.
         source: io::Error,
     },
-    /// A file without a single document.
+    /// A file without documents.
     #[error("{} has no documents", .path.display())]
     NoDocuments {
         /// Path of the file.
         path: PathBuf,
     },
-    /// A document that is not as its task needs it.
+    /// A malformed document.
     #[error("{}:{line}: {problem}", .path.display())]
     BadRecord {
         /// Path of the file.
@@ -77,14 +77,14 @@ pub enum TaskError {
         /// What is wrong, with the name of the field.
         problem: String,
     },
-    /// The file of labels does not fit the file of documents.
+    /// The numbers of labels and documents differ.
     #[error("{} has {labels} labels for {documents} documents", .path.display())]
     LabelCount {
         /// File of labels.
         path: PathBuf,
-        /// Its lines.
+        /// Number of labels.
         labels: usize,
-        /// Documents that need one.
+        /// Number of documents.
         documents: usize,
     },
     /// The file has no document of a subject.
@@ -95,26 +95,26 @@ pub enum TaskError {
         /// The subject.
         subject: &'static str,
     },
-    /// There are fewer examples than shall stand before a question.
-    #[error("{} has {found} examples of {subject}, but {wanted} are to stand before each question", .path.display())]
+    /// There are fewer few-shot examples than requested.
+    #[error("{} has {found} examples of {subject}, but --num-fewshot is {wanted}", .path.display())]
     TooFewExamples {
         /// Path of the file.
         path: PathBuf,
         /// The subject.
         subject: &'static str,
-        /// Examples there are.
+        /// Available examples.
         found: usize,
-        /// Examples wanted.
+        /// Requested examples.
         wanted: usize,
     },
-    /// Examples are wanted for a task that has none.
-    #[error("{task} has no examples to show before a question")]
+    /// Few-shot examples were requested for a task that has none.
+    #[error("{task} has no few-shot examples")]
     NoExamples {
         /// Name of the task.
         task: String,
     },
-    /// What is to be predicted does not fit the network.
-    #[error("{task}, document {doc_id}: the continuation has {tokens} tokens, but the network reads {max_length} at once")]
+    /// The continuation does not fit into the context length.
+    #[error("{task}, document {doc_id}: the continuation has {tokens} tokens, but the context length is {max_length}")]
     ContinuationTooLong {
         /// Name of the task.
         task: String,
@@ -122,11 +122,11 @@ pub enum TaskError {
         doc_id: usize,
         /// Tokens of the continuation.
         tokens: usize,
-        /// Tokens that the network reads at once.
+        /// Context length.
         max_length: usize,
     },
-    /// The tokenizer makes nothing of a context or a continuation.
-    #[error("{task}, document {doc_id}: the tokenizer gives the {part} no token")]
+    /// The tokenizer encodes a context or a continuation to nothing.
+    #[error("{task}, document {doc_id}: the tokenizer encodes the {part} to no tokens")]
     NoTokens {
         /// Name of the task.
         task: String,
@@ -135,23 +135,23 @@ pub enum TaskError {
         /// `"context"` or `"continuation"`.
         part: &'static str,
     },
-    /// The network's answer is no number.
-    #[error("{task}, document {doc_id}: the network's log-probability is {value}")]
+    /// The model's log-probability is not finite.
+    #[error("{task}, document {doc_id}: the log-probability of the model is {value}")]
     NotFinite {
         /// Name of the task.
         task: String,
         /// Number of the document, counted from 0.
         doc_id: usize,
-        /// What it is instead.
+        /// The value.
         value: f64,
     },
-    /// The tokenizer has no token that could stand before a text.
+    /// The tokenizer has no token to put before a text.
     #[error("the tokenizer has no token that {purpose}")]
     NoSpecialToken {
-        /// What it is needed for.
+        /// Purpose of the token.
         purpose: &'static str,
     },
-    /// There is too little text for a single block.
+    /// The text is shorter than one block.
     #[error("{task} has {tokens} tokens, but a block has {block}")]
     TextTooShort {
         /// Name of the task.
@@ -161,7 +161,7 @@ pub enum TaskError {
         /// Tokens of a block.
         block: usize,
     },
-    /// A text file cannot be read, or its text cannot become tokens.
+    /// A text file cannot be read, or its text cannot be tokenized.
     #[error(transparent)]
     Data(#[from] DataError),
 }
@@ -173,27 +173,27 @@ impl TaskError {
         match self {
             Self::UnknownTask { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
             Self::UnknownTask { nearest: None, .. } | Self::NoTask => {
-                "use paper for all of the paper's, or hellaswag, piqa, winogrande, arc_easy, arc_challenge, mmlu, wikitext-paper, wikitext or text:FILE".into()
+                "use paper for the seven tasks of the paper, or hellaswag, piqa, winogrande, arc_easy, arc_challenge, mmlu, wikitext-paper, wikitext or text:FILE".into()
             }
             Self::NoFolder { .. } => "name the folder of the task files with --task-data".into(),
             Self::NotFolder { .. } => "check the path after --task-data".into(),
             Self::NoFile { names, .. } => format!("put it there or in a folder of the task's name, as {}", names.join(" or ")),
             Self::SeveralFiles { .. } => "keep one of them in the folder".into(),
             Self::Unreadable { .. } => "check that it is a text file and that you may read it".into(),
-            Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => "get the file again from where the data set is published".into(),
-            Self::NoSubject { .. } => "use the file of all subjects, or name the subjects that it has, like mmlu_anatomy".into(),
+            Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => "download the file again from the publisher of the data set".into(),
+            Self::NoSubject { .. } => "use the file of all subjects, or name only subjects that it contains, e.g. mmlu_anatomy".into(),
             Self::TooFewExamples { found, .. } => format!("use --num-fewshot {found} or less"),
-            Self::NoExamples { .. } => "leave out --num-fewshot, or evaluate mmlu in a command of its own".into(),
-            Self::ContinuationTooLong { .. } => "evaluate a network with a longer context, or leave this task out; lm-eval refuses this document, too".into(),
+            Self::NoExamples { .. } => "remove --num-fewshot, or evaluate mmlu in a separate command".into(),
+            Self::ContinuationTooLong { .. } => "use a model with a longer context, or skip this task; lm-eval rejects this document, too".into(),
             Self::NotFinite { .. } => "the weights are damaged or their training diverged: use an earlier checkpoint".into(),
-            Self::NoTokens { .. } => "lm-eval refuses this document, too; use a tokenizer that gives every text a token".into(),
-            Self::NoSpecialToken { .. } => "use a network whose tokenizer has one, like <s> or </s>".into(),
+            Self::NoTokens { .. } => "use a tokenizer that encodes any text; lm-eval rejects this document, too".into(),
+            Self::NoSpecialToken { .. } => "use a model whose tokenizer has one, e.g. <s> or </s>".into(),
             Self::TextTooShort { .. } => "use a longer text or a smaller --max-length".into(),
             Self::Data(error) => error.hint(),
         }
     }
 
-    /// Whether the user has to change the request, as opposed to a failure of the disk or the system.
+    /// Whether the user must change the request, as opposed to a failure of the disk or the system.
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         match self {

@@ -1,6 +1,6 @@
-//! From a task with its documents to its result, by asking a model.
+//! Evaluates a model on the documents of a task.
 //!
-//! Knows who can be asked only as a [`Score`]; documents are encoded on all cores, a few at a time, and asked about in order.
+//! Documents are encoded on all cores, in small groups, and scored in order by a [`Score`].
 //! Start at [`evaluate`].
 
 use rayon::prelude::*;
@@ -10,50 +10,50 @@ use crate::tasks::result::{Answer, Measured};
 use crate::tasks::windows::blocks;
 use crate::tasks::{Documents, Encoder, LoadedTask, Question, Scored, Task, TaskError, TaskResult, Text};
 
-/// Ids that a model is asked about at once, about: enough to sort, little enough for a stop and for progress.
+/// Approximate number of ids per batch: enough to sort, few enough for stops and progress.
 const IDS_AT_ONCE: usize = 16_384;
-/// Documents that are encoded at once.
+/// Documents encoded at a time.
 const DOCUMENTS_AT_ONCE: usize = 128;
-/// The longest block of the paper's evaluation.
+/// Maximum block length of the paper's evaluation.
 const PAPER_BLOCK: usize = 2048;
 
-/// Whoever can say how probable the end of a sequence is.
+/// Scores continuations.
 pub trait Score {
-    /// Why it cannot.
+    /// Error of the scorer.
     type Error;
 
-    /// For each request the sum of the log-probabilities of its scored ids, natural logarithms; `None` when told to stop.
+    /// For each request the sum of the log-probabilities of its scored ids (natural logarithm); `None` if stopped.
     ///
-    /// Neighbours often begin with the same ids.
+    /// Adjacent requests often share a prefix.
     ///
     /// # Errors
-    /// When it fails.
+    /// When scoring fails.
     fn score(&mut self, requests: &[Scored]) -> Result<Option<Vec<f64>>, Self::Error>;
 }
 
 /// Why there is no result.
 #[derive(Debug, Error)]
 pub enum EvaluateError<E> {
-    /// Because of a document.
+    /// An error of a document.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// Because of the model.
+    /// An error of the model.
     #[error("{0}")]
     Score(E),
 }
 
-/// How far an evaluation is.
+/// Progress of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Documents that are done; blocks, in the paper's perplexity.
+    /// Documents done; in the paper's perplexity, blocks.
     pub done: usize,
-    /// Documents to be done.
+    /// Total documents.
     pub total: usize,
-    /// Share of the work that is done, a document that is half done included.
+    /// Share of the work done, including partially scored documents.
     pub share: f64,
 }
 
-/// Evaluates a model on `task`; `None` when it was told to stop.
+/// Evaluates a model on `task`; `None` if stopped.
 ///
 /// # Errors
 /// When a document does not fit the model, or the model fails.
@@ -87,10 +87,10 @@ pub fn evaluate<S: Score>(
     Ok(measured.map(|measured| TaskResult::new(task, measured)))
 }
 
-/// Finds out whether a network can be asked about every document of `task`, before any of them is computed.
+/// Checks that a model can score every document of `task`, before anything is computed.
 ///
 /// # Errors
-/// With the first document that does not fit.
+/// The first document that does not fit.
 pub fn check_fit(task: &LoadedTask, encoder: &Encoder<'_>) -> Result<(), TaskError> {
     match &task.documents {
         Documents::Questions(questions) => {
@@ -109,7 +109,7 @@ fn judged(question: &Question, log_likelihoods: Vec<f64>) -> Answer {
     Answer::Choice { log_likelihoods, judgement }
 }
 
-/// The blocks of the paper's perplexity, and their length: all pages one after the other, the last block dropped if it is not full.
+/// The blocks of the paper's perplexity, and their length: all pages concatenated, an incomplete last block dropped.
 fn paper_blocks(texts: &[Text], encoder: &Encoder<'_>) -> Result<(Vec<Scored>, usize), TaskError> {
     let pages = texts.par_iter().map(|text| encoder.page(&text.text)).collect::<Result<Vec<_>, _>>()?;
     let (ids, block) = (pages.concat(), encoder.max_length().min(PAPER_BLOCK));
@@ -120,20 +120,20 @@ fn paper_blocks(texts: &[Text], encoder: &Encoder<'_>) -> Result<(Vec<Scored>, u
     Ok((blocks, block))
 }
 
-/// What a model said about a document.
+/// The scores of a document.
 #[derive(Debug, Clone, Default)]
 struct Said {
-    /// For each of its requests.
+    /// One per request.
     sums: Vec<f64>,
-    /// Ids that were scored.
+    /// Number of scored ids.
     num_scored: u64,
 }
 
 type Encode<'a> = dyn Fn(usize) -> Result<Vec<Scored>, TaskError> + Sync + 'a;
 
-/// Asks `scorer` about `total` documents in order; the requests of one of them stay together unless they are very many.
+/// Scores `total` documents with `scorer`, in order; the requests of a document stay together unless there are very many.
 ///
-/// An answer that is not finite ends it: it would be counted as a choice like any other.
+/// A non-finite score is an error: otherwise it would count like any other choice.
 fn ask<S: Score>(
     task: &str,
     total: usize,
@@ -146,7 +146,7 @@ fn ask<S: Score>(
         let end = total.min(start + DOCUMENTS_AT_ONCE);
         let encoded = (start..end).into_par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let lengths: Vec<usize> = encoded.iter().map(Vec::len).collect();
-        // For each request its document, and how many requests of that document come before it.
+        // For each request its document, and how many requests of that document precede it.
         let owners: Vec<(usize, usize)> = lengths.iter().enumerate().flat_map(|(idx, length)| (0..*length).map(move |before| (idx, before))).collect();
         let requests: Vec<Scored> = encoded.into_iter().flatten().collect();
         for (from, to) in portions(&requests, &owners) {
@@ -168,7 +168,7 @@ fn ask<S: Score>(
     Ok(Some(said))
 }
 
-/// Ranges of requests that a model is asked about at once; a document is only cut if it is too long for one.
+/// Ranges of requests to score at once; a document is only split if it is too long for one range.
 fn portions(requests: &[Scored], owners: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let mut document_ids = vec![0; owners.last().map_or(0, |(document, _)| document + 1)];
     for (request, (document, _)) in requests.iter().zip(owners) {

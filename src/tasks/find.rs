@@ -1,21 +1,20 @@
-//! Where the file of a task lies: what it may be called, and in which folders it is looked for.
+//! Finds the file of a task: accepted names and folders.
 //!
-//! Knows names; never what is inside a file. Upper and lower case are the same in a name, `*` stands for any characters and `?`
-//! for one. Start at [`Places`].
+//! Names are case-insensitive; `*` matches any characters and `?` one. Start at [`Places`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::tasks::{Task, TaskError};
 
-/// Where a file may lie, and what it may be called; what stands first is preferred.
+/// Possible folders and names of a file, in order of preference.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
-    /// Folders in the folder of task files. That folder itself comes last.
+    /// Subfolders of the folder of task files. That folder itself comes last.
     pub(super) folders: &'static [&'static str],
-    /// Names that say what the file is.
+    /// Names that identify the file anywhere.
     pub(super) names: &'static [&'static str],
-    /// Names that do so only in a folder that belongs to the task.
+    /// Names that identify it only in a folder of the task.
     pub(super) names_in_own_folder: &'static [&'static str],
 }
 
@@ -51,19 +50,19 @@ const WIKITEXT: Places = Places {
     names_in_own_folder: &["test.jsonl"],
 };
 
-/// Folders of MMLU; with one file per subject, those files lie in a folder of their split.
+/// Folders of MMLU; with one file per subject, the files are in a folder of their split.
 const MMLU_FOLDERS: &[&str] = &["mmlu", "mmlu/data", "data"];
 
 const MMLU_TEST: Places = Places { folders: MMLU_FOLDERS, names: &["mmlu_test.jsonl", "*mmlu_test*.jsonl"], names_in_own_folder: &["test.jsonl"] };
 
 const MMLU_DEV: Places = Places { folders: MMLU_FOLDERS, names: &["mmlu_dev.jsonl", "*mmlu_dev*.jsonl"], names_in_own_folder: &["dev.jsonl"] };
 
-/// A part of MMLU.
+/// A split of MMLU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Split {
     /// The questions.
     Test,
-    /// Worked examples.
+    /// Few-shot examples.
     Dev,
 }
 
@@ -76,10 +75,10 @@ impl Split {
     }
 }
 
-/// The file of a task that has one file.
+/// The file of a task with a single file.
 ///
 /// # Errors
-/// When there is none, or more than one could be it.
+/// When there is none, or several match.
 pub(super) fn find_file(folder: &Path, task: &Task) -> Result<PathBuf, TaskError> {
     let places = match task {
         Task::HellaSwag => HELLASWAG,
@@ -98,7 +97,7 @@ pub(super) fn find_file(folder: &Path, task: &Task) -> Result<PathBuf, TaskError
 /// The file of all subjects of MMLU, if there is one.
 ///
 /// # Errors
-/// When more than one could be it.
+/// When several match.
 pub(super) fn find_all_subjects(folder: &Path, split: Split) -> Result<Option<PathBuf>, TaskError> {
     let places = match split {
         Split::Test => MMLU_TEST,
@@ -149,11 +148,11 @@ impl Places {
     }
 }
 
-/// Whether `name` is one that `pattern` stands for.
+/// Whether `name` matches `pattern`.
 fn matches(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
     let name: Vec<char> = name.to_lowercase().chars().collect();
-    // For each length of the name, whether the pattern so far stands for that much of it.
+    // For each prefix of the name, whether the pattern so far matches it.
     let mut fits = vec![false; name.len() + 1];
     fits[0] = true;
     for part in pattern {

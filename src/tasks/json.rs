@@ -1,13 +1,13 @@
-//! Results in the shapes that scripts read: lm-eval's document, and one line for each document.
+//! Results in the formats that scripts read: lm-eval's document, and one line per document.
 //!
-//! Knows JSON, which has no number that is not finite: such a one is written as a string. Start at [`results_document`].
+//! JSON has no non-finite numbers: they are written as strings. Start at [`results_document`].
 
 use serde_json::{Map, Value, json};
 
 use crate::tasks::result::Metric;
 use crate::tasks::{Answer, Documents, GroupResult, LoadedTask, Task, TaskResult};
 
-/// The document that lm-eval writes, as far as it speaks of tasks; `config` says what was evaluated and how.
+/// The results document of lm-eval, as far as it concerns tasks; `config` describes the model and the settings.
 #[must_use]
 pub fn results_document(results: &[TaskResult], groups: &[GroupResult], config: Value) -> Value {
     let (mut all, mut of_groups, mut samples) = (Map::new(), Map::new(), Map::new());
@@ -40,7 +40,7 @@ pub fn results_document(results: &[TaskResult], groups: &[GroupResult], config: 
     Value::Object(document)
 }
 
-/// For each document one line of JSON: what was asked about it, what the model said, and whether that is right.
+/// One line of JSON per document: its requests, the responses of the model, and whether they are correct.
 #[must_use]
 pub fn sample_lines(task: &LoadedTask, result: &TaskResult) -> String {
     let name = task.task.name();
@@ -65,7 +65,7 @@ pub fn sample_lines(task: &LoadedTask, result: &TaskResult) -> String {
                 let text = &texts[doc_id];
                 json!({ "task": name, "doc_id": doc_id, "log_likelihood": number(*value), "words": text.num_words, "bytes": text.num_bytes })
             }
-            // The paper's blocks are no documents.
+            // The paper's blocks are not documents.
             (_, Answer::Text(value)) => json!({ "task": name, "block": doc_id, "log_likelihood": number(*value) }),
             (Documents::Texts(_), Answer::Choice { .. }) => continue,
         };

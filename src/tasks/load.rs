@@ -1,6 +1,6 @@
-//! From a task and a folder of files to the documents that are evaluated.
+//! Loads the documents of a task from a folder of files.
 //!
-//! Knows which reader a task has; never tokens. Start at [`TaskFiles::load`].
+//! Selects the reader of each task. Start at [`TaskFiles::load`].
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::tasks::read::{page, piqa, question};
 use crate::tasks::records::{Place, Record, read_records, read_text};
 use crate::tasks::{Question, Task, TaskError};
 
-/// The folder of task files, with what was read of it so far.
+/// The folder of task files, with the files read so far.
 #[derive(Debug)]
 pub struct TaskFiles {
     folder: Option<PathBuf>,
@@ -21,12 +21,12 @@ pub struct TaskFiles {
     dev: MmluRows,
 }
 
-/// Which documents are evaluated, and how they are asked.
+/// Options: number of documents and of few-shot examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// Only so many of a task's first documents; of each subject in MMLU.
+    /// Maximum number of documents per task; in MMLU, per subject.
     pub limit: Option<usize>,
-    /// Worked examples before each question.
+    /// Few-shot examples per question.
     pub num_fewshot: usize,
 }
 
@@ -35,27 +35,27 @@ pub struct LoadOptions {
 pub struct LoadedTask {
     /// The task.
     pub task: Task,
-    /// Documents that are evaluated.
+    /// Documents to evaluate.
     pub documents: Documents,
-    /// Documents there are.
+    /// Total documents.
     pub num_available: usize,
-    /// Worked examples before each question.
+    /// Few-shot examples per question.
     pub num_fewshot: usize,
 }
 
-/// What is evaluated.
+/// Documents to evaluate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Documents {
     /// Questions with choices.
     Questions(Vec<Question>),
-    /// Texts that are predicted as a whole.
+    /// Texts that are scored as a whole.
     Texts(Vec<Text>),
 }
 
-/// A text that is predicted as a whole.
+/// A text that is scored as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
-    /// What is predicted.
+    /// Text to score.
     pub text: String,
     /// Words of the original text.
     pub num_words: u64,
@@ -64,7 +64,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// `original` after `change`, with the words and bytes of what it was before.
+    /// `original` after `change`, with the words and bytes of the original.
     fn new(original: String, change: Option<fn(&str) -> String>) -> Self {
         let (num_words, num_bytes) = (num_fields(&original), original.len() as u64);
         let text = match change {
@@ -76,7 +76,7 @@ impl Text {
 }
 
 impl Documents {
-    /// How many there are.
+    /// Number of documents.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -85,7 +85,7 @@ impl Documents {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no documents.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -93,7 +93,7 @@ impl Documents {
 }
 
 impl TaskFiles {
-    /// Reads from `folder`; only text files of one's own need none.
+    /// Reads from `folder`; only text:FILE tasks need no folder.
     #[must_use]
     pub fn new(folder: Option<&Path>) -> Self {
         Self { folder: folder.map(Path::to_owned), test: MmluRows::default(), dev: MmluRows::default() }
@@ -102,7 +102,7 @@ impl TaskFiles {
     /// Reads the documents of `task`.
     ///
     /// # Errors
-    /// When its file is missing, or a document in it is not as it must be.
+    /// When its file is missing, or a document is malformed.
     pub fn load(&mut self, task: &Task, options: LoadOptions) -> Result<LoadedTask, TaskError> {
         if options.num_fewshot > 0 && !task.takes_examples() {
             return Err(TaskError::NoExamples { task: task.name() });
@@ -155,7 +155,7 @@ fn read_pages(path: &Path, change: Option<fn(&str) -> String>) -> Result<Vec<Tex
     read_records(path, |record| Ok(Text::new(page(record)?, change)))
 }
 
-/// Reads PIQA, whose labels stand in the records or in a file beside them, one in each line.
+/// Reads PIQA, whose labels are in the records or in a separate file, one per line.
 fn read_piqa(path: &Path) -> Result<Vec<Question>, TaskError> {
     let labels_path = path.with_file_name(format!("{}-labels.lst", path.file_stem().unwrap_or_default().to_string_lossy()));
     let labels = if labels_path.is_file() { Some(read_labels(&labels_path)?) } else { None };
@@ -163,7 +163,7 @@ fn read_piqa(path: &Path) -> Result<Vec<Question>, TaskError> {
     let mut gold = |record: &Record<'_>| {
         idx += 1;
         match labels.as_ref().filter(|_| !record.has("label")) {
-            // That there are too few is said once all documents are counted.
+            // A short label file is reported after counting.
             Some(labels) => {
                 needs_labels = true;
                 Ok(labels.get(idx - 1).copied().unwrap_or_default())
@@ -190,7 +190,7 @@ fn read_labels(path: &Path) -> Result<Vec<usize>, TaskError> {
     (1..).zip(text.trim_end().lines()).map(label).collect()
 }
 
-/// Reads text of any kind: each text file and each record is one document.
+/// Reads text files: each text file and each record is one document.
 fn read_text_files(path: &Path) -> Result<Vec<Text>, TaskError> {
     let mut texts = Vec::new();
     let (max_document_words, rules) = (u64::MAX, TextRules::Current);

@@ -1,11 +1,11 @@
 //! The subjects and groups of MMLU.
 //!
-//! Names only. Source: lm-eval 0.4.13, `tasks/mmlu/default`. Start at [`GROUPS`].
+//! Source: lm-eval 0.4.13, `tasks/mmlu/default`. Start at [`GROUPS`].
 
-/// Begins the name of a subject's task and of a group.
+/// Prefix of the task names of subjects and groups.
 pub(super) const SUBJECTS_PREFIX: &str = "mmlu_";
 
-/// A group of tasks whose documents are counted together.
+/// A group of tasks whose documents are weighted equally.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Group {
     /// Name on the command line and in results.
@@ -14,7 +14,7 @@ pub struct Group {
     pub alias: &'static str,
     /// Subjects that belong to it directly.
     pub subjects: &'static [&'static str],
-    /// Names of the groups that belong to it.
+    /// Names of its subgroups.
     pub parts: &'static [&'static str],
 }
 
@@ -109,14 +109,14 @@ pub const GROUPS: [Group; 5] = [
 ];
 
 impl Group {
-    /// Whether `subject` belongs to it or to one of its parts.
+    /// Whether `subject` belongs to it or to a subgroup.
     #[must_use]
     pub fn contains(&self, subject: &str) -> bool {
         self.subjects.contains(&subject) || GROUPS.iter().any(|part| self.parts.contains(&part.name) && part.contains(subject))
     }
 }
 
-/// The subject of this name.
+/// The subject named `name`.
 pub(super) fn subject(name: &str) -> Option<&'static str> {
     GROUPS.iter().flat_map(|group| group.subjects).copied().find(|subject| *subject == name)
 }

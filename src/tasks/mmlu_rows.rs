@@ -1,6 +1,6 @@
-//! The questions of MMLU: reading them from lines of JSON or from the published tables, and their prompts.
+//! The questions of MMLU: reads them from JSON lines or from the published tables, and builds their prompts.
 //!
-//! Knows one split of one or all subjects; never who asks for it. Start at [`MmluRows::load`].
+//! Start at [`MmluRows::load`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::tasks::python::strip;
 use crate::tasks::records::{Place, Record, read_records, read_text};
 use crate::tasks::{Prompt, Question, TaskError};
 
-/// The names of the choices, which are also what is predicted.
+/// The letters of the choices, which are also the continuations to score.
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
-/// One question with its answers.
+/// A question with its choices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MmluRow {
     question: String,
@@ -22,10 +22,10 @@ pub(super) struct MmluRow {
     gold: usize,
 }
 
-/// The questions of some subjects, of one split.
+/// The questions of some subjects, from one split.
 #[derive(Debug, Default)]
 pub(super) struct MmluRows {
-    /// By subject, with the file.
+    /// Questions and file, by subject.
     rows: BTreeMap<&'static str, (PathBuf, Vec<MmluRow>)>,
     /// The file of all subjects, if it was read.
     path: Option<PathBuf>,
@@ -35,7 +35,7 @@ impl MmluRows {
     /// The questions of `subject` in `folder`, and their file.
     ///
     /// # Errors
-    /// When there are none, or one cannot be read.
+    /// When there are none, or a question cannot be read.
     pub(super) fn load(&mut self, folder: &Path, split: Split, subject: &'static str) -> Result<(&Path, &[MmluRow]), TaskError> {
         if !self.rows.contains_key(subject) && self.path.is_none() {
             if let Some(path) = find_all_subjects(folder, split)? {
@@ -61,7 +61,7 @@ impl MmluRows {
     }
 }
 
-/// The question of `row` after `examples`.
+/// The question of `row` after the few-shot `examples`.
 pub(super) fn question(subject: &str, examples: &[MmluRow], row: &MmluRow) -> Question {
     let mut context = format!("The following are multiple choice questions (with answers) about {}.\n\n", subject.replace('_', " "));
     for example in examples {
@@ -89,7 +89,7 @@ fn read_row(record: &Record<'_>) -> Result<(&'static str, MmluRow), TaskError> {
     Ok((subject, MmluRow { question: record.text("question")?, choices, gold }))
 }
 
-/// Reads a published table: question, four choices, letter of the answer; without a header.
+/// Reads a published table without a header: question, four choices, letter of the answer.
 fn read_table(path: &Path) -> Result<Vec<MmluRow>, TaskError> {
     let text = read_text(path)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());

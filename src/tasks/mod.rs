@@ -1,7 +1,7 @@
-//! Evaluation tasks: their documents, prompts, pairs of token ids, and what becomes of the scores.
+//! Evaluation tasks: documents, prompts, requests of token ids, and metrics.
 //!
-//! Does what lm-eval 0.4.13 of `EleutherAI` does, to the last character. Knows text, ids and log-likelihoods; never a model or a
-//! tensor: whoever has one is a [`Score`]. Start at [`Selection::parse`], then [`TaskFiles::load`], then [`evaluate`].
+//! Replicates lm-eval 0.4.13 by `EleutherAI` exactly. A model is passed in as a [`Score`]. Start at [`Selection::parse`], then
+//! [`TaskFiles::load`], then [`evaluate`].
 
 mod catalog;
 mod cleaning;

@@ -1,12 +1,12 @@
-//! The row of the paper's main table: this network's, and the published ones beside it.
+//! The row of the paper's main table, for this model and as published.
 //!
-//! Numbers only; a published number never enters a result. Start at [`PaperRow::new`].
+//! Published numbers are only shown for comparison. Start at [`PaperRow::new`].
 
 use crate::config::Preset;
 use crate::plan::ModelShape;
 use crate::tasks::{GroupResult, TaskResult};
 
-/// One row of the table: the perplexity, then shares of right answers in percent.
+/// One row of the table: the perplexity, then accuracies in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PaperRow {
     /// Perplexity on the test text of WikiText-103.
@@ -30,16 +30,16 @@ pub struct PaperRow {
 /// A row that the paper published.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PublishedRow {
-    /// How that network was trained.
+    /// How that model was trained.
     pub label: &'static str,
     /// Its numbers.
     pub row: PaperRow,
 }
 
 impl PaperRow {
-    /// The row that follows from the results of the seven tasks, if all are there.
+    /// The row computed from the results of the seven tasks, if all are available.
     ///
-    /// The paper does not say which accuracy it means; its numbers fit the one by character where there is one.
+    /// The paper does not say which accuracy it uses; its numbers match `acc_norm` (per character) where available.
     #[must_use]
     pub fn new(results: &[TaskResult], groups: &[GroupResult]) -> Option<Self> {
         let value = |task: &str, metric: &str| results.iter().find(|result| result.task.name() == task)?.value(metric);
@@ -52,7 +52,7 @@ impl PaperRow {
         Some(Self { perplexity: value("wikitext-paper", "perplexity")?, mmlu, hellaswag, piqa, winogrande, arc_easy, arc_challenge, average })
     }
 
-    /// Its numbers with the heads of their columns, in the order of the paper.
+    /// Its numbers with their column heads, in the order of the paper.
     #[must_use]
     pub fn columns(&self) -> [(&'static str, f64); 8] {
         [
@@ -68,7 +68,7 @@ impl PaperRow {
     }
 }
 
-/// The rows that the paper published for a network of this shape.
+/// The published rows for a model of this shape.
 #[must_use]
 pub fn published_rows(shape: &ModelShape) -> &'static [PublishedRow] {
     let is_of = |preset: &str| {

@@ -1,8 +1,8 @@
-//! Python's rules for text, where Rust's differ: the reference implementation is written in Python.
+//! Python's string functions where they differ from Rust's: the reference implementation is written in Python.
 //!
-//! Knows single strings; never tasks. Start at [`strip`] and [`capitalize`].
+//! Start at [`strip`] and [`capitalize`].
 
-/// Whether Python's `str.isspace`, `strip` and `\s` take `c` for white space: Unicode's, and four separators of ASCII on top.
+/// Whether Python's `str.isspace`, `strip` and `\s` treat `c` as white space: as in Unicode, plus four ASCII separators.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
@@ -33,10 +33,10 @@ pub(super) fn num_code_points(text: &str) -> usize {
     text.chars().count()
 }
 
-/// `str.capitalize()`: the first character in title case, all the rest in lower case.
+/// `str.capitalize()`: the first character in title case, the rest in lower case.
 pub(super) fn capitalize(text: &str) -> String {
     let Some(first) = text.chars().next() else { return String::new() };
-    // The whole text is lowered, since a sigma looks at the letters on both sides to know whether it ends a word.
+    // The whole text is lowercased at once, since a sigma depends on the letters on both sides.
     let lower = text.to_lowercase();
     let lower_first: usize = first.to_lowercase().map(char::len_utf8).sum();
     let mut capitalized = title_case(first);
@@ -44,7 +44,7 @@ pub(super) fn capitalize(text: &str) -> String {
     capitalized
 }
 
-/// The title case of `c`: its upper case, but for digraphs, ligatures, Georgian and the Greek iota below a letter.
+/// The title case of `c`: its upper case, except for digraphs, ligatures, Georgian and the Greek iota subscript.
 fn title_case(c: char) -> String {
     match c {
         '\u{1c4}'..='\u{1c6}' => "\u{1c5}".into(),
@@ -56,11 +56,11 @@ fn title_case(c: char) -> String {
         '\u{1fb3}' | '\u{1fbc}' => "\u{1fbc}".into(),
         '\u{1fc3}' | '\u{1fcc}' => "\u{1fcc}".into(),
         '\u{1ff3}' | '\u{1ffc}' => "\u{1ffc}".into(),
-        // The iota stays below its letter, and is not written out after it.
+        // The iota stays a subscript and is not written out.
         '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}' | '\u{1ff2}' | '\u{1ff4}' | '\u{1ff7}' => {
             c.to_uppercase().map(|upper| if upper == '\u{399}' { '\u{345}' } else { upper }).collect()
         }
-        // Of several letters only the first one becomes large.
+        // Of several letters only the first one is capitalized.
         '\u{df}' | '\u{587}' | '\u{fb00}'..='\u{fb06}' | '\u{fb13}'..='\u{fb17}' => {
             let mut letters = c.to_uppercase();
             letters.next().into_iter().chain(letters.flat_map(char::to_lowercase)).collect()
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn capitals_are_those_of_python() {
-        // Made with Python 3.11: [text.capitalize() for text in ...].
+        // Generated with Python 3.11: [text.capitalize() for text in ...].
         let table = [
             ("", ""),
             ("the MAN in NYC", "The man in nyc"),

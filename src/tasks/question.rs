@@ -1,60 +1,60 @@
-//! A question with its choices: what a model is asked about it, and whether its answer is right.
+//! A multiple-choice question: its requests, and whether the answer is correct.
 //!
-//! Knows strings and log-likelihoods; never tokens. Start at [`Question::requests`], then [`Question::judge`].
+//! Start at [`Question::requests`], then [`Question::judge`].
 
 use crate::tasks::python::num_code_points;
 
-/// Stands between a context and a continuation.
+/// Separator of context and continuation.
 const DELIMITER: &str = " ";
 
-/// A question, as a model sees it.
+/// A question as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// What is compared.
     pub prompt: Prompt,
-    /// Number of the right choice, counted from 0.
+    /// Index of the correct choice, counted from 0.
     pub gold: usize,
 }
 
-/// What is compared in a question.
+/// The choices of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// How well each of several texts goes on with the same context.
+    /// Several continuations of the same context.
     Continuations {
-        /// What stands before them.
+        /// Context.
         context: String,
-        /// The texts, without the space that separates them from the context.
+        /// The continuations, without the separating space.
         choices: Vec<String>,
     },
-    /// How well the same text goes on with each of several contexts.
+    /// The same continuation of several contexts.
     Contexts {
         /// The contexts.
         contexts: Vec<String>,
-        /// The text, without the space that separates it from the contexts.
+        /// The continuation, without the separating space.
         continuation: String,
     },
 }
 
-/// What a model is asked: how probable `continuation` is after `context`.
+/// A request: score `continuation` after `context`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// What is given.
+    /// Text that is given.
     pub context: &'a str,
-    /// What is predicted, with the space before it.
+    /// Text that is scored, with the separating space.
     pub continuation: String,
 }
 
-/// Whether an answer is right.
+/// Whether an answer is correct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement {
-    /// Whether the right choice is the most probable.
+    /// Whether the correct choice is the most probable.
     pub acc: bool,
     /// Whether it is the most probable by log-likelihood per character (Unicode code point).
     pub acc_norm: bool,
 }
 
 impl Question {
-    /// One request for each choice.
+    /// One request per choice.
     #[must_use]
     pub fn requests(&self) -> Vec<Request<'_>> {
         match &self.prompt {
@@ -67,14 +67,14 @@ impl Question {
         }
     }
 
-    /// Choices there are.
+    /// Number of choices.
     #[must_use]
     pub fn num_choices(&self) -> usize {
         let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) = &self.prompt;
         choices.len()
     }
 
-    /// Judges the log-likelihoods of the requests, natural logarithms. The first of equal choices counts.
+    /// Judges the log-likelihoods of the requests (natural logarithm). On a tie the first choice counts.
     #[must_use]
     pub fn judge(&self, log_likelihoods: &[f64]) -> Judgement {
         let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) = &self.prompt;
@@ -83,7 +83,7 @@ impl Question {
     }
 }
 
-/// The first of the largest values, as numpy finds it: not-a-number is larger than all.
+/// Index of the maximum, as in numpy: the first on a tie, and NaN is larger than all numbers.
 fn largest(values: &[f64]) -> usize {
     let mut best = 0;
     for (idx, value) in values.iter().enumerate() {
@@ -117,7 +117,7 @@ mod tests {
         let choices = vec!["ab".to_owned(), " \u{e9}\u{1f980}x".to_owned(), String::new()];
         let question = Question { prompt: Prompt::Continuations { context: "c".into(), choices }, gold: 1 };
         assert_eq!(question.requests()[1], Request { context: "c", continuation: "  \u{e9}\u{1f980}x".into() });
-        // -3 / 2 < -5.5 / 4, and nothing per no character is never the largest.
+        // -3 / 2 < -5.5 / 4, and a choice without characters never wins.
         assert_eq!(question.judge(&[-3.0, -5.5, -1.0]), Judgement { acc: false, acc_norm: true });
     }
 }

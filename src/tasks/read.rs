@@ -1,6 +1,6 @@
-//! From one record of a data set to the question that lm-eval asks about it.
+//! Converts one record of a data set into the question that lm-eval asks.
 //!
-//! Knows the forms in which each data set is published, and the prompts; never where a file lies. One function per task; start at
+//! Supports the published formats of each data set, with one function per task; start at
 //! [`question`].
 
 use crate::tasks::cleaning::clean_hellaswag;
@@ -8,7 +8,7 @@ use crate::tasks::python::{capitalize, strip};
 use crate::tasks::records::Record;
 use crate::tasks::{Prompt, Question, Task, TaskError};
 
-/// The question about `record`, for a task whose file says everything.
+/// The question of `record`, for a task with self-contained records.
 pub(super) fn question(task: &Task, record: &Record<'_>) -> Result<Question, TaskError> {
     match task {
         Task::HellaSwag => hellaswag(record),
@@ -30,13 +30,13 @@ fn hellaswag(record: &Record<'_>) -> Result<Question, TaskError> {
     Ok(Question { prompt: Prompt::Continuations { context: clean_hellaswag(&scene), choices }, gold })
 }
 
-/// A goal and its two solutions; `gold` stands in the record or in a file of labels.
+/// A goal and its two solutions; `gold` is in the record or in a label file.
 pub(super) fn piqa(record: &Record<'_>, gold: usize) -> Result<Question, TaskError> {
     let choices = vec![record.text("sol1")?, record.text("sol2")?];
     Ok(Question { prompt: Prompt::Continuations { context: asked(&record.text("goal")?), choices }, gold })
 }
 
-/// The name is put in place of the gap, and what stands after the gap is predicted.
+/// The option replaces the gap, and the text after the gap is scored.
 fn winogrande(record: &Record<'_>) -> Result<Question, TaskError> {
     let sentence = record.text("sentence")?;
     let gaps = sentence.matches('_').count();
@@ -44,7 +44,7 @@ fn winogrande(record: &Record<'_>) -> Result<Question, TaskError> {
         return Err(record.wrong("sentence", &format!("a sentence with {gaps} gaps \"_\" instead of one")));
     };
     let contexts = vec![format!("{before}{}", record.text("option1")?), format!("{before}{}", record.text("option2")?)];
-    // The answers are called 1 and 2.
+    // The answers are numbered 1 and 2.
     let gold = match record.choice("answer", 3) {
         Ok(number) if number > 0 => number - 1,
         Ok(_) => return Err(record.wrong("answer", "0, not 1 or 2")),
@@ -80,7 +80,7 @@ fn asked(question: &str) -> String {
     format!("Question: {question}\nAnswer:")
 }
 
-/// A text to be predicted as a whole, under any of the names that its field has.
+/// A text to be scored as a whole, under any of its field names.
 pub(super) fn page(record: &Record<'_>) -> Result<String, TaskError> {
     record.text(if record.has("page") { "page" } else { "text" })
 }

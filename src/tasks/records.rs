@@ -1,6 +1,6 @@
-//! Lines of JSON with fields of known types: whatever is wrong with one is said with its file, line and field.
+//! JSON lines with typed fields; every error names file, line and field.
 //!
-//! Knows files and values; never what a task makes of them. Start at [`read_records`].
+//! Start at [`read_records`].
 
 use std::fs;
 use std::io;
@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use crate::tasks::TaskError;
 
-/// A JSON object, with its place.
+/// A JSON object with its location.
 #[derive(Debug, Clone)]
 pub(super) struct Record<'a> {
     place: Place<'a>,
     fields: Map<String, Value>,
-    /// Name of the field that it is the value of, with a dot.
+    /// Prefix of its field names: the name of the enclosing field, with a dot.
     prefix: &'static str,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Says what is wrong here.
+    /// An error at this place.
     pub(super) fn bad(self, problem: impl Into<String>) -> TaskError {
         TaskError::BadRecord { path: self.path.to_owned(), line: self.line, problem: problem.into() }
     }
@@ -38,7 +38,7 @@ impl Place<'_> {
 /// Reads every line of the file at `path` as a record.
 ///
 /// # Errors
-/// When it cannot be read, has no line, or `read` refuses one.
+/// When it cannot be read, is empty, or `read` rejects a line.
 pub(super) fn read_records<T>(path: &Path, mut read: impl FnMut(&Record<'_>) -> Result<T, TaskError>) -> Result<Vec<T>, TaskError> {
     let text = read_text(path)?;
     let mut found = Vec::new();
@@ -79,17 +79,17 @@ pub(super) fn read_text(path: &Path) -> Result<String, TaskError> {
 }
 
 impl<'a> Record<'a> {
-    /// Its place.
+    /// Location of the record.
     pub(super) fn place(&self) -> Place<'a> {
         self.place
     }
 
-    /// Whether it has the field.
+    /// Whether the record has the field.
     pub(super) fn has(&self, field: &str) -> bool {
         self.fields.contains_key(field)
     }
 
-    /// A text.
+    /// A string field.
     pub(super) fn text(&self, field: &str) -> Result<String, TaskError> {
         match self.value(field)? {
             Value::String(text) => Ok(text.clone()),
@@ -97,7 +97,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub(super) fn texts(&self, field: &str) -> Result<Vec<String>, TaskError> {
         let read = |(idx, value): (usize, &Value)| match value {
             Value::String(text) => Ok(text.clone()),
@@ -106,13 +106,13 @@ impl<'a> Record<'a> {
         self.list(field)?.iter().enumerate().map(read).collect()
     }
 
-    /// The texts between which a model chooses.
+    /// The choices of a question.
     pub(super) fn choices(&self, field: &str) -> Result<Vec<String>, TaskError> {
         let texts = self.texts(field)?;
         if texts.len() < 2 { Err(self.wrong(field, &format!("a list of {}, but a choice needs two or more", texts.len()))) } else { Ok(texts) }
     }
 
-    /// The number of one of `num_choices` choices, counted from 0, also where it is written as a string.
+    /// The index of one of `num_choices` choices, counted from 0; may be written as a string.
     pub(super) fn choice(&self, field: &str, num_choices: usize) -> Result<usize, TaskError> {
         let value = self.value(field)?;
         let number = match value {
@@ -127,7 +127,7 @@ impl<'a> Record<'a> {
             .ok_or_else(|| self.wrong(field, &format!("{}, not a number from 0 to {}", shown(value), num_choices - 1)))
     }
 
-    /// The object in a field, if there is one.
+    /// The object in a field, if present.
     pub(super) fn object(&self, field: &str, prefix: &'static str) -> Option<Self> {
         match self.fields.get(field) {
             Some(Value::Object(fields)) => Some(Self { place: self.place, fields: fields.clone(), prefix }),
@@ -135,7 +135,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The objects in a list.
+    /// A list of objects.
     pub(super) fn objects(&self, field: &str, prefix: &'static str) -> Result<Vec<Self>, TaskError> {
         let read = |(idx, value): (usize, &Value)| match value {
             Value::Object(fields) => Ok(Self { place: self.place, fields: fields.clone(), prefix }),
@@ -144,7 +144,7 @@ impl<'a> Record<'a> {
         self.list(field)?.iter().enumerate().map(read).collect()
     }
 
-    /// Says what is wrong with a field: what it is instead.
+    /// An error that says what a field is instead.
     pub(super) fn wrong(&self, field: &str, is: &str) -> TaskError {
         self.place.bad(format!("field {:?} is {is}", format!("{}{field}", self.prefix)))
     }
@@ -161,7 +161,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A value in a message: short ones as they are.
+/// A value in a message, shortened.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().count() <= 20 => format!("{text:?}"),

@@ -1,4 +1,4 @@
-//! What an evaluation measured: metrics with their errors, of tasks and of groups.
+//! Results of an evaluation: metrics with standard errors, of tasks and of groups.
 //!
 //! Pure arithmetic on log-likelihoods, as lm-eval does it. Start at [`TaskResult`].
 
@@ -7,25 +7,25 @@ use std::f64::consts::LN_2;
 use crate::tasks::mmlu::Group;
 use crate::tasks::{Documents, Judgement, LoadedTask, Task, Text};
 
-/// A measured number.
+/// A metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
-    /// Name as in lm-eval, like `"acc_norm"`.
+    /// Name as in lm-eval, e.g. `"acc_norm"`.
     pub name: &'static str,
-    /// Value; shares are between 0 and 1.
+    /// Value; accuracies are between 0 and 1.
     pub value: f64,
-    /// Standard error, if it can be said.
+    /// Standard error, if known.
     pub stderr: Option<f64>,
 }
 
-/// What a model said about a document.
+/// The scores of a document.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// A choice.
+    /// A multiple-choice answer.
     Choice {
-        /// Log-likelihood of each choice, natural logarithms.
+        /// Log-likelihood of each choice (natural logarithm).
         log_likelihoods: Vec<f64>,
-        /// Whether it is right.
+        /// Whether the answer is correct.
         judgement: Judgement,
     },
     /// The log-likelihood of a text, or of a block of the paper's perplexity.
@@ -37,36 +37,36 @@ pub enum Answer {
 pub struct TaskResult {
     /// The task.
     pub task: Task,
-    /// What was measured.
+    /// Metrics.
     pub metrics: Vec<Metric>,
-    /// Documents that were evaluated.
+    /// Documents evaluated.
     pub num_documents: usize,
-    /// Documents there are.
+    /// Total documents.
     pub num_available: usize,
-    /// Worked examples before each question.
+    /// Few-shot examples per question.
     pub num_fewshot: usize,
-    /// Share of right answers that random choices give, where there are choices.
+    /// Chance level, for tasks with choices.
     pub chance: Option<f64>,
-    /// Answers in the order of the documents; in the paper's perplexity, of the blocks.
+    /// Answers in document order; in the paper's perplexity, per block.
     pub answers: Vec<Answer>,
 }
 
-/// The result of a group: all documents of its tasks count the same.
+/// The result of a group: all documents of its tasks are weighted equally.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupResult {
     /// The group.
     pub group: &'static Group,
-    /// What was measured.
+    /// Metrics.
     pub metrics: Vec<Metric>,
-    /// Documents that were evaluated.
+    /// Documents evaluated.
     pub num_documents: usize,
-    /// Worked examples before each question.
+    /// Few-shot examples per question.
     pub num_fewshot: usize,
-    /// Share of right answers that random choices give.
+    /// Chance level.
     pub chance: Option<f64>,
 }
 
-/// Answers, and what follows from them.
+/// Answers, and the metrics derived from them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measured {
     metrics: Vec<Metric>,
@@ -85,7 +85,7 @@ impl TaskResult {
         Self { task: task.task.clone(), metrics, num_documents, num_available: task.num_available, num_fewshot: task.num_fewshot, chance, answers }
     }
 
-    /// The value of a metric.
+    /// Value of a metric.
     #[must_use]
     pub fn value(&self, metric: &str) -> Option<f64> {
         self.metrics.iter().find(|known| known.name == metric).map(|metric| metric.value)
@@ -93,7 +93,7 @@ impl TaskResult {
 }
 
 impl GroupResult {
-    /// The result of `group`, if a task of it is among `results`.
+    /// The result of `group`, if one of its tasks is among `results`.
     #[must_use]
     pub fn new(group: &'static Group, results: &[TaskResult]) -> Option<Self> {
         let is_part = |result: &&TaskResult| matches!(&result.task, Task::Mmlu(subject) if group.contains(subject));
@@ -103,7 +103,7 @@ impl GroupResult {
         let parts: Vec<(f64, Metric)> = results.iter().filter(is_part).map(|result| (result.num_documents as f64, result.metrics[0])).collect();
         let total: f64 = parts.iter().map(|(size, _)| size).sum();
         let value = parts.iter().map(|(size, acc)| size * acc.value).sum::<f64>() / total;
-        // The pooled variance of the parts; a part of one document has none.
+        // The pooled variance of the parts; a part with one document has none.
         let squares = parts.iter().map(|(size, acc)| acc.stderr.map(|stderr| (size - 1.0) * stderr * stderr * size)).sum::<Option<f64>>();
         let stderr = squares.map(|squares| (squares / (total - parts.len() as f64) / total).sqrt());
         Some(Self {
@@ -128,7 +128,7 @@ impl Measured {
         Self { metrics, answers }
     }
 
-    /// From the log-likelihoods of whole texts; with the number of their tokens, the loss per token as well.
+    /// From the log-likelihoods of whole texts; if the number of tokens is known, also the loss per token.
     pub(super) fn of_texts(texts: &[Text], log_likelihoods: impl Iterator<Item = f64>, num_tokens: Option<u64>) -> Self {
         let log_likelihoods: Vec<f64> = log_likelihoods.collect();
         let total: f64 = log_likelihoods.iter().sum();
@@ -140,7 +140,7 @@ impl Measured {
         Self { metrics, answers: log_likelihoods.into_iter().map(Answer::Text).collect() }
     }
 
-    /// From the log-likelihoods of blocks, in each of which `num_scored` tokens are predicted: the mean of the blocks' means.
+    /// From the log-likelihoods of blocks with `num_scored` scored tokens each: the mean of the blocks' means.
     pub(super) fn of_blocks(log_likelihoods: impl Iterator<Item = f64>, num_scored: usize) -> Self {
         let log_likelihoods: Vec<f64> = log_likelihoods.collect();
         let losses: Vec<f64> = log_likelihoods.iter().map(|sum| -sum / num_scored as f64).collect();
@@ -167,7 +167,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The standard error of the mean, from the unbiased variance; none for a single value.
+/// Standard error of the mean, from the unbiased variance; `None` for a single value.
 fn standard_error(values: &[f64]) -> Option<f64> {
     let (mean, count) = (mean(values), values.len() as f64);
     let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();

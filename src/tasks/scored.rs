@@ -1,25 +1,25 @@
-//! What a model is asked: how probable the end of a sequence is.
+//! The request to a model: score the end of a sequence.
 
-/// A sequence of ids of which the last `num_scored` are predicted, each from those before it.
+/// A sequence of ids; the last `num_scored` are scored, each given the ids before it.
 ///
-/// The model reads all but the last id, so a sequence may be one id longer than its context. The first id is never predicted:
+/// The model reads all ids but the last, so a sequence may be one longer than the context length. The first id is never scored:
 /// `num_scored < ids.len()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scored {
-    /// What is read and predicted.
+    /// Context and continuation.
     pub ids: Vec<u32>,
-    /// How many ids at its end are predicted.
+    /// Number of scored ids at the end.
     pub num_scored: usize,
 }
 
 impl Scored {
-    /// What the model reads.
+    /// Input of the model.
     #[must_use]
     pub fn input(&self) -> &[u32] {
         &self.ids[..self.ids.len() - 1]
     }
 
-    /// What it is to predict, at the last positions of its input.
+    /// Targets at the last positions of the input.
     #[must_use]
     pub fn targets(&self) -> &[u32] {
         &self.ids[self.ids.len() - self.num_scored..]

@@ -1,4 +1,4 @@
-//! The tasks that a run is scored on, again and again: loaded once.
+//! The tasks that a run is scored on repeatedly: loaded once.
 //!
 //! Start at [`Suite::load`].
 
@@ -13,22 +13,22 @@ pub struct Suite {
     tasks: Vec<LoadedTask>,
 }
 
-/// One metric of a task, or of a group of tasks.
+/// A metric of a task or of a group of tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SuiteScore {
     /// Name of the task or the group.
     pub task: String,
-    /// What was measured.
+    /// Metric.
     pub metric: Metric,
-    /// Documents that were evaluated.
+    /// Documents evaluated.
     pub num_documents: usize,
 }
 
 impl Suite {
-    /// Loads the tasks `names` from `folder`, of each its first `limit` documents; nothing for no names.
+    /// Loads the tasks `names` from `folder`, the first `limit` documents of each; empty for no names.
     ///
     /// # Errors
-    /// When a name is unknown, a file is missing, or a document in it is not as it must be.
+    /// When a name is unknown, a file is missing, or a document is malformed.
     pub fn load(names: &[String], folder: Option<&Path>, limit: usize) -> Result<Self, TaskError> {
         if names.is_empty() {
             return Ok(Self::default());
@@ -39,13 +39,13 @@ impl Suite {
         Ok(Self { selection, tasks })
     }
 
-    /// Whether there is no task.
+    /// Whether the suite is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
 
-    /// Scores a model on all tasks; `None` when it was told to stop. Subjects of MMLU count only in their groups, if these were named.
+    /// Scores a model on all tasks; `None` if stopped. Subjects of MMLU are reported only in their groups, if groups were selected.
     ///
     /// # Errors
     /// When a document does not fit the model, or the model fails.

@@ -1,13 +1,13 @@
-//! How a long text is cut into sequences that a model can read.
+//! Splits a long text into sequences that fit the context length.
 //!
 //! Pure functions on ids. Start at [`rolling_windows`] and [`blocks`].
 
 use crate::tasks::Scored;
 
-/// Cuts `ids` so that each of them is predicted once, as lm-eval's rolling log-likelihood does with one token of context.
+/// Splits `ids` so that each id is scored once, like lm-eval's rolling log-likelihood with one token of context.
 ///
-/// The first window begins with `prefix`, from which the first id is predicted. Every full window sees one id of those before it;
-/// the last one is moved back until it is full, and predicts only what no other did. `max_length`: ids that a model reads at once.
+/// The first window begins with `prefix`, which is the context of the first id. Every full window has one earlier id as
+/// context; the last window is moved back until it is full, and scores only the remaining ids. `max_length`: context length.
 ///
 /// Source: lm-eval 0.4.13, `utils.py`, `get_rolling_token_windows` and `make_disjoint_window`.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn rolling_windows(ids: &[u32], prefix: u32, max_length: usize) -> Vec<Score
     windows
 }
 
-/// Cuts `ids` into blocks of `length` and drops what is left; all ids of a block are predicted but the first.
+/// Splits `ids` into blocks of `length` and drops the rest; all ids of a block except the first are scored.
 #[must_use]
 pub fn blocks(ids: &[u32], length: usize) -> Vec<Scored> {
     ids.chunks_exact(length).map(|block| Scored { ids: block.to_vec(), num_scored: length - 1 }).collect()

@@ -1,7 +1,7 @@
-//! The state of the client and every way it changes: the list of runs, or one run over it.
+//! The state of the client and all its transitions: the list of runs, or the screen of one run.
 //!
-//! [`App::update`] is a plain function of state and message: no clock, no terminal, no sockets. Side effects are returned
-//! as [`Effect`]s. The time is that of the last [`Msg::Clock`]. Start at [`App`].
+//! [`App::update`] is a pure function of state and message: no clock, no terminal, no sockets. Side effects are returned as
+//! [`Effect`]s. The current time is that of the last [`Msg::Clock`]. Start at [`App`].
 
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ use crate::tui::theme::Background;
 /// The state of the client.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// What is shown.
+    /// Current screen.
     pub screen: Screen,
     ids: CommandIds,
     zone: TimeZone,
 }
 
-/// What is shown.
+/// Current screen.
 #[derive(Debug, Clone)]
 pub enum Screen {
     /// The list of runs.
     Home(Box<HomeScreen>),
-    /// One run, and the list that leaving it leads back to.
+    /// The screen of a run, and the list to return to after detaching.
     Run(Box<RunScreen>, Option<Box<HomeScreen>>),
 }
 
@@ -40,31 +40,31 @@ pub struct CommandIds {
     num_given: u64,
 }
 
-/// Something that happened.
+/// A message: something that happened.
 #[derive(Debug, Clone)]
 pub enum Msg {
-    /// A key was pressed.
+    /// A key press.
     Key(KeyEvent),
-    /// A message from the shown run.
+    /// A message of the shown run.
     Feed(Feed),
     /// Time since the client started.
     Clock(Duration),
-    /// The terminal was resized, or this client was continued after a suspension.
+    /// The terminal was resized, or the client resumed after a suspension.
     Resized,
     /// The list of runs was read.
     Runs(RunList),
     /// The terminal reported its background.
     Background(Background),
-    /// Starting or resuming a run has succeeded or failed.
+    /// A run was started or resumed, or that failed.
     Opened(Result<RunDirectory, Refusal>),
 }
 
-/// The runs as they were at one moment.
+/// The list of runs at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunList {
-    /// Those that are alive first, then newest first.
+    /// Running runs first, then newest first.
     pub runs: Vec<RunSummary>,
-    /// When the list was read.
+    /// Time of reading.
     pub at: Timestamp,
 }
 
@@ -73,35 +73,35 @@ pub struct RunList {
 pub struct Refusal {
     /// What failed.
     pub message: String,
-    /// What the user can do next.
+    /// What to do next.
     pub hint: Option<String>,
 }
 
-/// A side effect to perform outside of the state.
+/// A side effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Send a command to the engine of the shown run.
     Send {
-        /// Id of the command in the answers.
+        /// Id of the command, for its answers.
         id: String,
         /// Requested command.
         command: RunCommand,
     },
-    /// Leave the shown run, or the program; runs continue.
+    /// Detach from the shown run, or quit; runs continue.
     Detach,
     /// Suspend this client.
     Suspend,
-    /// Draw everything again.
+    /// Redraw everything.
     Redraw,
     /// Read the list of runs.
     List,
-    /// Listen to a run.
+    /// Follow a run.
     Listen(RunDirectory, Access),
-    /// Stop listening to the run.
+    /// Stop following the run.
     Unlisten,
     /// Resume a run, then send [`Msg::Opened`].
     Resume(RunDirectory),
-    /// Start the configuration of this name or path, then send [`Msg::Opened`].
+    /// Start the configuration with this name or path, then send [`Msg::Opened`].
     Start(String),
 }
 
@@ -118,27 +118,27 @@ impl CommandIds {
         format!("{}{}", self.prefix, self.num_given)
     }
 
-    /// Whether `id` is one of this client.
+    /// Whether `id` belongs to this client.
     pub(crate) fn is_own(&self, id: &str) -> bool {
         id.strip_prefix(&self.prefix).and_then(|number| number.parse().ok()).is_some_and(|number: u64| (1..=self.num_given).contains(&number))
     }
 }
 
 impl App {
-    /// A client of one run, as the client of this number.
+    /// A client for one run, with the number `client`.
     #[must_use]
     pub fn of_run(run: RunScreen, client: u64) -> Self {
         let zone = run.zone.clone();
         Self { screen: Screen::Run(Box::new(run), None), ids: CommandIds::new(client), zone }
     }
 
-    /// A client that begins with the list of runs, as the client of this number.
+    /// A client that starts with the list of runs, with the number `client`.
     #[must_use]
     pub fn of_home(home: HomeScreen, client: u64) -> Self {
         Self { screen: Screen::Home(Box::new(home)), ids: CommandIds::new(client), zone: TimeZone::UTC }
     }
 
-    /// The same client with the times of its logs in `zone`.
+    /// The same client with log times in `zone`.
     #[must_use]
     pub fn in_zone(mut self, zone: TimeZone) -> Self {
         if let Screen::Run(run, _) = &mut self.screen {
@@ -147,11 +147,11 @@ impl App {
         Self { zone, ..self }
     }
 
-    /// Changes the state by `msg` and returns the effects to perform.
+    /// Updates the state with `msg` and returns the effects to perform.
     pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
         let effects = match (&mut self.screen, msg) {
             (Screen::Home(home), msg) => home.update(msg),
-            // Results that the list requested before it was covered still reach it; a run that has just been started waits in it.
+            // Results that the list requested before a run was opened still reach it; a run that was just started waits in the list.
             (Screen::Run(_, Some(home)), msg @ (Msg::Runs(_) | Msg::Opened(_))) => {
                 home.update(msg);
                 Vec::new()
@@ -161,7 +161,7 @@ impl App {
         effects.into_iter().flat_map(|effect| self.moved(effect)).collect()
     }
 
-    /// When the screen changes next without any message, on the client's clock.
+    /// Time of the next change of the screen without a message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         match &self.screen {
@@ -170,7 +170,7 @@ impl App {
         }
     }
 
-    /// Changes the screen if `effect` does so; returns the effects that are left to perform.
+    /// Applies `effect` if it changes the screen; returns the remaining effects.
     fn moved(&mut self, effect: Effect) -> Vec<Effect> {
         match (&mut self.screen, effect) {
             (Screen::Home(home), Effect::Listen(directory, access)) => {

@@ -1,7 +1,7 @@
-//! The loop of the client: waits for signals, keys and records in this order, and draws when something changed.
+//! The event loop of the client: handles signals, keys and records in this order, and draws when something changed.
 //!
-//! A frame is drawn only when the one before is written: a slow line lowers the frame rate, it does not queue frames. Keys are
-//! drawn at once, records a few times a second.
+//! A frame is drawn only when the previous one is written: a slow line lowers the frame rate instead of queueing frames. Keys
+//! are drawn at once, records a few times a second.
 
 use std::fmt;
 use std::io;
@@ -30,32 +30,32 @@ use crate::tui::terminal::{
 };
 use crate::tui::{Theme, view};
 
-/// Records that are folded in before keys are checked again.
+/// Maximum number of records applied before keys are checked again.
 const BATCH: usize = 256;
-/// How long leaving waits for a terminal that takes no bytes.
+/// Time limit for leaving a terminal that accepts no output.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How the client is shown.
+/// Display settings of the client.
 #[derive(Debug, Clone)]
 pub struct TuiOptions {
     /// Colours and glyphs.
     pub theme: Theme,
-    /// Whether to ask the terminal for its background, without waiting for an answer.
+    /// Whether to query the terminal's background color, without waiting for an answer.
     pub asks_background: bool,
     /// Time zone of the log.
     pub zone: TimeZone,
-    /// The least time between two frames that only show new records.
+    /// Minimum time between two frames that only show new records.
     pub frame_interval: Duration,
 }
 
-/// What the client begins with.
+/// First screen of the client.
 #[derive(Debug)]
 pub enum Opening {
     /// One run.
     Run {
-        /// Name to show until the run has reported its own.
+        /// Name shown until the run has reported its own.
         name: String,
-        /// Whether it is steered or only read.
+        /// Whether the run can be controlled or is only read.
         access: Access,
         /// Link to its engine or files.
         link: EngineLink,
@@ -64,13 +64,13 @@ pub enum Opening {
     Home(HomeActions),
 }
 
-/// Reads the runs, given those already known. Called outside the loop, since folders may be slow.
+/// Reads the list of runs, reusing known entries. Called outside the loop, since folders may be slow.
 pub type ListRuns = dyn Fn(&[RunSummary]) -> Vec<RunSummary> + Send + Sync;
 /// Resumes a run. Called outside the loop, until its engine answers.
 pub type ResumeRun = dyn Fn(&RunDirectory) -> Result<RunDirectory, Refusal> + Send + Sync;
 /// Starts a configuration by name or path. Called outside the loop, until its engine answers.
 pub type StartRun = dyn Fn(&str) -> Result<RunDirectory, Refusal> + Send + Sync;
-/// Listens to a run, inside the runtime.
+/// Follows a run, inside the runtime.
 pub type ListenToRun = dyn Fn(&RunDirectory, Access) -> EngineLink + Send + Sync;
 
 /// Actions of the list of runs.
@@ -82,20 +82,20 @@ pub struct HomeActions {
     pub resume: Arc<ResumeRun>,
     /// Starts a configuration.
     pub start: Arc<StartRun>,
-    /// Listens to a run.
+    /// Follows a run.
     pub listen: Arc<ListenToRun>,
 }
 
 /// Why the client left.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TuiExit {
-    /// The user left the list of runs, or a run that was opened from it.
+    /// The user quit the list of runs, or a run opened from it.
     Left,
-    /// The user left, or the terminal's session ended; the run continues.
+    /// The user detached, or the terminal session ended; the run continues.
     Detached,
-    /// The user left after the end of the run.
+    /// The user quit after the end of the run.
     RunEnded(Box<RunEnd>),
-    /// The user left after the engine's process had ended without reporting why.
+    /// The user quit after the engine had ended without reporting why.
     EngineGone,
 }
 
@@ -151,23 +151,23 @@ impl TuiOptions {
     #[must_use]
     pub fn new() -> Self {
         let theme = Theme::from_env();
-        // The Linux console has no such question, and would show it.
+        // The Linux console does not support the query and would print it.
         let asks_background = theme.is_coloured && std::env::var("TERM").is_ok_and(|term| term != "linux");
         Self { theme, asks_background, zone: TimeZone::system(), frame_interval: Duration::from_millis(100) }
     }
 }
 
-/// Shows `opening` until the user leaves; the terminal is then as it was before. Must be called inside a tokio runtime.
+/// Runs the client until the user quits; the terminal is then restored. Must be called inside a tokio runtime.
 ///
-/// Ends the process with code 0 when the terminal hangs up: nobody is left to read anything.
+/// Exits the process with code 0 when the terminal hangs up, since nobody can read anything any more.
 ///
 /// # Errors
-/// With the kind `Unsupported` where no screen can be shown ([`screen_problem`]); or when the terminal fails.
+/// Of kind `Unsupported` if no screen can be shown ([`screen_problem`]); or when the terminal fails.
 pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
     if let Some(problem) = screen_problem() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
     }
-    // Colours are left out by the theme: crossterm's own way of obeying NO_COLOR wipes bold and dim as well.
+    // The theme omits colors itself: crossterm's handling of NO_COLOR removes bold and dim as well.
     crossterm::style::force_color_output(true);
     let mut signals = ClientSignals::listen()?;
     let mut writer = FrameWriter::start(Tty)?;
@@ -202,7 +202,7 @@ pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
 }
 
 fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<HomeActions>) {
-    // Process ids are used again after a while; the clock tells such processes apart.
+    // Process ids are reused after a while; the clock distinguishes such processes.
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let client = (u64::from(std::process::id()) << 40) ^ millis;
     match opening {
@@ -211,7 +211,7 @@ fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<Ho
     }
 }
 
-/// Waits for messages of the shown run, forever if none is shown; cancel-safe.
+/// Waits for messages of the shown run, forever if there is none; cancel-safe.
 async fn receive(link: &mut Option<EngineLink>, batch: &mut Vec<Feed>) {
     if let Some(open) = link {
         if open.feed.recv_many(batch, BATCH).await > 0 {
@@ -235,7 +235,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                 biased;
                 sent = signals.next() => match sent {
                     ReceivedSignal::HangUp | ReceivedSignal::Leave => return Ok(()),
-                    // The group was sent this signal too, or the sender means this process only.
+                    // The group got this signal too, or the sender means this process only.
                     ReceivedSignal::Suspend => {
                         self.suspend(false).await?;
                         Vec::new()
@@ -265,7 +265,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         }
     }
 
-    /// Performs effects. Returns whether the client is to leave.
+    /// Performs effects. Returns whether the client should exit.
     async fn perform(&mut self, effects: &mut Vec<Effect>) -> io::Result<bool> {
         for effect in effects.drain(..) {
             match effect {
@@ -294,11 +294,11 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     fn work(&self, work: impl FnOnce(&HomeActions) -> Msg + Send + 'static) {
         let Some(actions) = self.actions.clone() else { return };
         let results = self.results.0.clone();
-        // A client that has left needs no result.
+        // A client that has exited needs no result.
         spawn_blocking(move || drop(results.send(work(&actions))));
     }
 
-    /// Changes the state by `msg`, and draws after `wait` at the latest.
+    /// Updates the state with `msg`, and draws within `wait`.
     fn on(&mut self, msg: Msg, wait: Duration) -> Vec<Effect> {
         let mut effects = self.app.update(Msg::Clock(self.started.elapsed()));
         effects.extend(self.app.update(msg));
@@ -329,10 +329,10 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         Ok(())
     }
 
-    /// Gives the terminal back and stops this process, and the rest of its group if `with_group`; does nothing where no shell
-    /// could continue it. The signal may act after the call, so only SIGCONT ends the suspension.
+    /// Restores the terminal and suspends this process, and the rest of its group if `with_group`; does nothing if no shell
+    /// could continue it. The signal may take effect after the call, so only SIGCONT ends the suspension.
     async fn suspend(&mut self, with_group: bool) -> io::Result<()> {
-        // The signal to the group comes back here.
+        // The signal to the group comes back to this process.
         if self.is_suspended || !has_shell() {
             return Ok(());
         }
@@ -349,7 +349,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         Ok(Vec::new())
     }
 
-    /// Gives the terminal back; one that takes no bytes is not waited for.
+    /// Restores the terminal; does not wait for one that accepts no output.
     async fn leave(&mut self) {
         self.writer.send(LEAVE.to_vec());
         let _ = timeout(PATIENCE, self.writer.drained()).await;
@@ -393,7 +393,7 @@ impl ClientSignals {
     }
 }
 
-/// Whether `error` means that the terminal was hung up, which is a way of leaving.
+/// Whether `error` means that the terminal was hung up, which counts as quitting.
 fn is_gone(error: &io::Error) -> bool {
     const EIO: i32 = Errno::IO.raw_os_error();
     error.raw_os_error() == Some(EIO) || error.kind() == io::ErrorKind::BrokenPipe

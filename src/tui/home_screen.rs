@@ -1,7 +1,6 @@
-//! The state of the list of runs, and every change of it.
+//! The state of the list of runs and all its transitions.
 //!
-//! Knows summaries of runs; never their files or engines. What is selected is a run, not a line: it stays selected when the
-//! lines move. Start at [`HomeScreen::update`].
+//! The selection is a run, not a line: it stays selected when the lines move. Start at [`HomeScreen::update`].
 
 use std::time::Duration;
 
@@ -14,23 +13,23 @@ use crate::tui::run_screen::{Access, scrolled};
 use crate::tui::theme::Theme;
 use crate::tui::typing::Typing;
 
-/// How often the list is read.
+/// Interval of reading the list.
 const REFRESH: Duration = Duration::from_secs(1);
-/// A list that takes longer than this to read is shown as old.
+/// If reading takes longer than this, the list is marked as old.
 const OLD: Duration = Duration::from_secs(5);
-/// Characters of the longest line that can be typed.
+/// Maximum length of the input line, in characters.
 const LONGEST: usize = 1024;
 
 /// The list of runs.
 #[derive(Debug, Clone)]
 pub struct HomeScreen {
-    /// The runs, once they were read.
+    /// The runs, once read.
     pub list: Option<RunList>,
     /// The selected line, counted from 0.
     pub selected: usize,
     /// Question or message below the list.
     pub prompt: Prompt,
-    /// The keys, scrolled down by so many lines, if they are shown.
+    /// Scroll position of the key help in lines, if it is shown.
     pub help: Option<usize>,
     /// Colours and glyphs.
     pub theme: Theme,
@@ -45,14 +44,14 @@ pub struct HomeScreen {
     asked_at: Duration,
 }
 
-/// A question or message below the list.
+/// A prompt or message below the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
     /// Nothing.
     None,
-    /// Asks what to start; holds the text typed so far.
+    /// Asks what to start; contains the text typed so far.
     Start(String),
-    /// Something is being started or resumed.
+    /// A run is being started or resumed.
     Busy(String),
     /// Starting or resuming failed.
     Refused(Refusal),
@@ -76,7 +75,7 @@ impl HomeScreen {
         }
     }
 
-    /// The runs, as far as they are known.
+    /// The runs read so far.
     #[must_use]
     pub fn runs(&self) -> &[RunSummary] {
         self.list.as_ref().map_or(&[], |list| &list.runs)
@@ -88,14 +87,14 @@ impl HomeScreen {
         self.runs().get(self.selected)
     }
 
-    /// How old the list is, if reading it again takes too long.
+    /// Age of the list, if reading it again takes too long.
     #[must_use]
     pub fn old_for(&self) -> Option<Duration> {
         let age = self.now.saturating_sub(self.read_at?);
         (self.is_reading && age >= OLD).then_some(age)
     }
 
-    /// Changes the screen by `msg` and returns the effects to perform.
+    /// Updates the screen with `msg` and returns the effects to perform.
     pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
         match msg {
             Msg::Key(event) if event.kind != KeyEventKind::Release => return self.on_key(event),
@@ -111,7 +110,7 @@ impl HomeScreen {
             Msg::Opened(Ok(directory)) => {
                 let was_asked = matches!(self.prompt, Prompt::Busy(_));
                 self.prompt = Prompt::None;
-                // A user who is typing by now, or has opened another run, is not interrupted.
+                // Do not interrupt a user who is typing by now, or has opened another run.
                 return if was_asked { vec![Effect::Listen(directory, Access::Steer)] } else { Vec::new() };
             }
             Msg::Opened(Err(refusal)) => self.prompt = Prompt::Refused(refusal),
@@ -121,7 +120,7 @@ impl HomeScreen {
         Vec::new()
     }
 
-    /// When the screen changes next without any message, on the client's clock.
+    /// Time of the next change of the screen without a message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
@@ -130,7 +129,7 @@ impl HomeScreen {
         Some(question.map_or(list, |question| list.min(question)))
     }
 
-    /// Whether Enter starts what was typed: not within the burst of keys that opened the input line.
+    /// Whether Enter starts the typed text: not within the burst of keys that opened the input line.
     pub(crate) fn can_confirm(&self) -> bool {
         self.typing.would_begin_after(self.asked_at, self.now)
     }
@@ -174,7 +173,7 @@ impl HomeScreen {
             Action::Back if !is_busy => self.prompt = Prompt::None,
             Action::ToggleMarkers => self.theme.toggle_markers(),
             Action::ToggleBackground => self.theme.toggle_background(),
-            // The others are handled before, or belong to another screen.
+            // Other messages are handled before, or belong to another screen.
             _ => {}
         }
         Vec::new()
@@ -183,7 +182,7 @@ impl HomeScreen {
     fn open(&mut self) -> Vec<Effect> {
         let Some(run) = self.selected_run() else { return Vec::new() };
         let effect = Effect::Listen(run.directory.clone(), if is_alive(run) { Access::Steer } else { Access::Read });
-        // The run that is being started will appear in the list.
+        // The run being started will appear in the list.
         self.prompt = Prompt::None;
         vec![effect]
     }
@@ -199,7 +198,7 @@ impl HomeScreen {
     }
 
     fn jump(&mut self, jump: Jump) {
-        // The rows that a screen of 24 lines shows: the list itself does not know how large it is drawn.
+        // The rows of a 24-line screen: the list itself does not know its drawn height.
         const PAGE: usize = 10;
         let last = self.runs().len().saturating_sub(1);
         self.selected = match jump {
@@ -231,7 +230,7 @@ impl HomeScreen {
     }
 }
 
-/// Whether an engine works on `run`.
+/// Whether `run` is running.
 pub(crate) fn is_alive(run: &RunSummary) -> bool {
     matches!(run.state, RunState::Alive | RunState::Paused)
 }

@@ -1,13 +1,13 @@
-//! The key table: which key does what on which screen. Dispatch, help and footer are all read from it.
+//! The key table: the keys of each screen. Dispatch, help and footer are all derived from it.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// A screen, as far as its keys are concerned.
+/// A kind of screen, for its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScreenKind {
     /// The list of runs.
     Home,
-    /// A run that can be steered.
+    /// A run that can be controlled.
     Run,
     /// A run that is only read.
     View,
@@ -20,11 +20,11 @@ pub enum Action {
     TogglePause,
     /// Save now.
     Checkpoint,
-    /// Measure the token-level loss now.
+    /// Measure the token loss (K = 1) now.
     Evaluate,
     /// Generate samples now.
     Sample,
-    /// Ask whether to stop.
+    /// Ask for confirmation to stop.
     Stop,
     /// Detach from the run, or quit; runs continue.
     Detach,
@@ -34,15 +34,15 @@ pub enum Action {
     About,
     /// Show the log in full.
     ZoomLog,
-    /// Give the focus to the next pane.
+    /// Focus the next pane.
     NextPane,
-    /// Give the focus to the previous pane.
+    /// Focus the previous pane.
     PreviousPane,
-    /// Show the focused pane alone, or all again.
+    /// Show the focused pane alone, or all panes again.
     Zoom,
-    /// Give the focus to a pane by its number, counted from 0.
+    /// Focus a pane by its number, counted from 0.
     Focus(usize),
-    /// Close what is open.
+    /// Close the open overlay.
     Back,
     /// Scroll the log up.
     ScrollUp,
@@ -58,17 +58,17 @@ pub enum Action {
     Redraw,
     /// Suspend this client.
     Suspend,
-    /// Show the selected run.
+    /// Open the selected run.
     Open,
     /// Resume the selected run.
     Resume,
-    /// Ask what to start.
+    /// Ask which configuration to start.
     Start,
     /// Select another run.
     Select(Jump),
 }
 
-/// Which run is selected next.
+/// Where the selection moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jump {
     /// The one above.
@@ -90,15 +90,15 @@ pub enum Jump {
 pub struct Binding {
     /// Screens on which it is bound.
     pub screens: &'static [ScreenKind],
-    /// Keys that do it.
+    /// Keys that trigger it.
     pub keys: &'static [(KeyCode, KeyModifiers)],
-    /// What it does.
+    /// Action.
     pub action: Action,
-    /// Key and a word for the footer, if it is shown there.
+    /// Key and label in the footer, if shown there.
     pub hint: Option<(&'static str, &'static str)>,
-    /// The keys as the help shows them; empty if the help of the previous row covers this one.
+    /// The keys as shown in the help; empty if the help of the previous row covers this one.
     pub label: &'static str,
-    /// Text for the help.
+    /// Text in the help.
     pub help: &'static str,
 }
 
@@ -157,13 +157,13 @@ pub fn bindings(screen: ScreenKind) -> impl Iterator<Item = &'static Binding> {
     BINDINGS.iter().filter(move |binding| binding.screens.contains(&screen))
 }
 
-/// The action of `event` on `screen`, if it is bound there; key releases are not.
+/// The action bound to `event` on `screen`, if any; key releases are ignored.
 #[must_use]
 pub fn action_of(screen: ScreenKind, event: KeyEvent) -> Option<Action> {
     if event.kind == KeyEventKind::Release {
         return None;
     }
-    // Terminals differ in whether they report Shift beside a capital letter or a back-tab.
+    // Terminals differ in whether they report Shift with a capital letter or a back-tab.
     let modifiers = event.modifiers & !KeyModifiers::SHIFT;
     bindings(screen).find(|binding| binding.keys.contains(&(event.code, modifiers))).map(|binding| binding.action)
 }
@@ -173,13 +173,13 @@ const fn key(screens: &'static [ScreenKind], keys: &'static [(KeyCode, KeyModifi
 }
 
 impl Action {
-    /// Whether it commands a run or starts one; text that arrives in one piece never does.
+    /// Whether the action sends a command or starts a run; pasted text never triggers it.
     #[must_use]
     pub fn is_command(self) -> bool {
         self.steers() || matches!(self, Self::Resume | Self::Start)
     }
 
-    /// Whether it commands the run that is shown.
+    /// Whether the action sends a command to the shown run.
     #[must_use]
     pub fn steers(self) -> bool {
         matches!(self, Self::TogglePause | Self::Checkpoint | Self::Evaluate | Self::Sample | Self::Stop)

@@ -1,8 +1,8 @@
-//! The terminal client: a list of runs, and the screen of one run, which it steers and can leave without disturbing the run.
+//! The terminal client: a list of runs, and the screen of one run, which controls it and can detach without disturbing it.
 //!
-//! Knows [`crate::run::History`] and the two ends of an [`crate::control::EngineLink`]; never sockets, engines or tensors. What
-//! the list can do is passed in as [`HomeActions`]. State changes only in [`App::update`]; views only draw; terminal and
-//! threads are below [`run`]. Start at [`App`].
+//! Runs are shown from a [`crate::run::History`] and the two ends of an [`crate::control::EngineLink`]; the actions of the list
+//! are passed in as [`HomeActions`]. State changes only in [`App::update`]; views only draw; terminal and threads are below
+//! [`run`]. Start at [`App`].
 
 mod app;
 mod chart;

@@ -1,7 +1,6 @@
-//! The state of the screen of one run, and every change of it.
+//! The state of the screen of one run and all its transitions.
 //!
-//! Knows the run's history and the link to its engine as messages; never sockets, files or other runs. Start at
-//! [`RunScreen::update`].
+//! Receives history and link messages only. Start at [`RunScreen::update`].
 
 use std::time::Duration;
 
@@ -15,23 +14,23 @@ use crate::tui::keys::{Action, ScreenKind, action_of, bindings};
 use crate::tui::theme::Theme;
 use crate::tui::typing::Typing;
 
-/// How long a finished command is shown.
+/// How long the result of a command is shown.
 const NOTICE_DONE: Duration = Duration::from_secs(8);
 /// How long a failed command is shown, unless another command replaces it.
 const NOTICE_FAILED: Duration = Duration::from_secs(30);
-/// A running engine that sends nothing for this long is shown as silent.
+/// If a running engine sends nothing for this long, it is shown as silent.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The screen of one run.
 #[derive(Debug, Clone)]
 pub struct RunScreen {
-    /// Everything that the run has reported.
+    /// The history of the run.
     pub history: History,
-    /// Name to show until the run has reported its own.
+    /// Name shown until the run has reported its own.
     pub name: String,
-    /// Whether the run is steered or only read.
+    /// Whether the run can be controlled or is only read.
     pub access: Access,
-    /// Whether leaving leads back to the list of runs.
+    /// Whether detaching returns to the list of runs.
     pub is_from_home: bool,
     /// State of the connection to the engine.
     pub link: LinkState,
@@ -47,25 +46,25 @@ pub struct RunScreen {
     pub shows_mean: bool,
     /// Colours and glyphs.
     pub theme: Theme,
-    /// The newest command with its outcome.
+    /// The newest command with its result.
     pub notice: Option<Notice>,
     /// Time since the client started.
     pub now: Duration,
-    /// When the last message of the engine arrived.
+    /// Time of the engine's last message.
     pub last_message: Duration,
     /// Time zone of the log.
     pub zone: TimeZone,
-    /// Commands that wait for the first message of the engine.
+    /// Commands that wait for the engine's first message.
     held: Vec<Effect>,
     typing: Typing,
-    /// When the question whether to stop was asked.
+    /// When the confirmation dialog was opened.
     asked_at: Duration,
 }
 
-/// What can be done with the run that is shown.
+/// What can be done with the shown run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// An engine takes commands.
+    /// Commands are sent to an engine.
     Steer,
     /// Its files are read; nothing is sent.
     Read,
@@ -74,11 +73,11 @@ pub enum Access {
 /// State of the connection to the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkState {
-    /// Nothing has come yet.
+    /// No message yet.
     Waiting,
-    /// Records come in.
+    /// Connected.
     Live,
-    /// The connection is gone.
+    /// The connection is lost.
     Lost {
         /// Reason, for the user.
         reason: String,
@@ -94,54 +93,54 @@ pub enum LinkState {
 pub enum Overlay {
     /// Nothing.
     None,
-    /// The keys, scrolled down by so many lines.
+    /// The keys, with the scroll position in lines.
     Help(usize),
     /// Plan and decisions of the run.
     About,
-    /// The question whether to stop the run.
+    /// The confirmation before a stop.
     ConfirmStop,
 }
 
 /// A pane of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pane {
-    /// Token-level loss.
+    /// Token loss (K = 1).
     TokenLoss,
     /// The stage's own objective.
     Objective,
-    /// Activation rates.
+    /// Activations.
     Activations,
-    /// Generated text.
+    /// Samples.
     Samples,
     /// Log lines.
     Log,
 }
 
-/// A command of this client with its outcome; those of others are lines of the log.
+/// A command of this client with its result; those of others are lines in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Requested command.
     pub command: RunCommand,
     /// Id of the command in the engine's records.
     id: String,
-    /// Outcome so far.
+    /// Result so far.
     pub phase: NoticePhase,
-    /// Time of that outcome.
+    /// Time of that result.
     since: Duration,
 }
 
-/// Outcome of a command so far.
+/// Result of a command so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoticePhase {
-    /// It was sent.
+    /// Sent.
     Sent,
-    /// It was not sent, since no engine is listening.
+    /// Not sent, since no engine is listening.
     NotSent,
     /// The engine accepted it after this many updates.
     Accepted(u64),
-    /// It was carried out.
+    /// Completed.
     Done(String),
-    /// It could not be carried out.
+    /// Failed.
     Failed(String),
 }
 
@@ -180,7 +179,7 @@ impl RunScreen {
         }
     }
 
-    /// Changes the screen by `msg` and returns the effects to perform; commands get their ids from `ids`.
+    /// Updates the screen with `msg` and returns the effects to perform; commands get their ids from `ids`.
     pub fn update(&mut self, msg: Msg, ids: &mut CommandIds) -> Vec<Effect> {
         match msg {
             Msg::Key(event) => self.on_key(event, ids),
@@ -200,7 +199,7 @@ impl RunScreen {
         }
     }
 
-    /// When the screen changes next without any message, on the client's clock.
+    /// Time of the next change of the screen without a message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
@@ -211,7 +210,7 @@ impl RunScreen {
         [countdown, silence, notice, question].into_iter().flatten().min()
     }
 
-    /// For how long a running engine has been silent, if that is longer than usual.
+    /// How long a running engine has been silent, if longer than usual.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
         let silence = self.now.saturating_sub(self.last_message);
@@ -228,7 +227,7 @@ impl RunScreen {
         self.link == LinkState::Live && matches!(self.history.control, ControlState::Running | ControlState::Pausing | ControlState::Stopping)
     }
 
-    /// Whether Enter confirms the open question: not within the burst of keys that opened it.
+    /// Whether Enter confirms the open dialog: not within the burst of keys that opened it.
     pub(crate) fn can_confirm(&self) -> bool {
         self.typing.would_begin_after(self.asked_at, self.now)
     }
@@ -258,7 +257,7 @@ impl RunScreen {
         }
     }
 
-    /// The answer to "stop the run?": only Enter confirms, and every other key cancels, so that typed text never does.
+    /// The answer to "stop the run?": only Enter confirms, every other key cancels, so that typed text never confirms.
     fn on_answer(&mut self, event: KeyEvent, action: Option<Action>, ids: &mut CommandIds) -> Vec<Effect> {
         match (event.code, action) {
             (KeyCode::Enter, _) if !self.typing.began_after(self.asked_at) => Vec::new(),
@@ -302,30 +301,30 @@ impl RunScreen {
                 self.notice = None;
             }
             Action::ScrollUp | Action::ScrollDown => {
-                // The log grows downwards, so scrolling up moves away from its end.
+                // The log grows downward, so scrolling up increases the distance from its end.
                 let direction = if action == Action::ScrollUp { Action::ScrollDown } else { Action::ScrollUp };
                 self.log_scroll = scrolled(self.log_scroll, Some(direction), self.history.log.len());
             }
             Action::ToggleStrip => self.shows_mean = !self.shows_mean,
             Action::ToggleMarkers => self.theme.toggle_markers(),
             Action::ToggleBackground => self.theme.toggle_background(),
-            // The others are handled before, or belong to another screen.
+            // Other messages are handled before, or belong to another screen.
             _ => {}
         }
         Vec::new()
     }
 
-    /// Whether the run is paused, or will be as far as this client knows.
+    /// Whether the run is paused, or will be according to the pending command.
     fn is_held(&self) -> bool {
         match &self.notice {
-            // The answer is still on its way; a second press means the opposite.
+            // The answer is still pending; a second press means the opposite.
             Some(Notice { command: RunCommand::Pause, phase: NoticePhase::Sent, .. }) => true,
             Some(Notice { command: RunCommand::Resume, phase: NoticePhase::Sent, .. }) => false,
             _ => matches!(self.history.control, ControlState::Pausing | ControlState::Paused),
         }
     }
 
-    /// Whether nothing more will happen in this run by itself.
+    /// Whether the run cannot change any more by itself.
     pub(crate) fn is_over(&self) -> bool {
         self.link == LinkState::Ended || self.history.control == ControlState::Finished
     }
@@ -368,7 +367,7 @@ impl RunScreen {
                 if self.overlay == Overlay::ConfirmStop {
                     self.overlay = Overlay::None;
                 }
-                // No answer will come any more.
+                // No answer will follow.
                 self.notice.take_if(|notice| matches!(notice.phase, NoticePhase::Accepted(_)));
             }
         }
@@ -408,7 +407,7 @@ impl RunScreen {
         }
         let lines = self.history.log.len();
         self.history.apply(record);
-        // A reader who scrolled up keeps the lines in view.
+        // If the user scrolled up, keep the visible lines in place.
         if self.log_scroll > 0 {
             self.log_scroll = (self.log_scroll + self.history.log.len().saturating_sub(lines)).min(self.history.log.len());
         }

@@ -1,4 +1,4 @@
-//! What is drawn where: the list of runs, or the one screen of a run, laid out for the space there is.
+//! Layout: the list of runs, or the screen of one run, for the available space.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -14,7 +14,7 @@ use crate::tui::panes::{
 use crate::tui::run_screen::{Access, LinkState, Pane, RunScreen};
 use crate::tui::theme::{Markers, Theme};
 
-/// Below this, one line.
+/// Below this, a single line.
 const ONE_LINE: (u16, u16) = (20, 5);
 /// Below this, numbers and bars.
 const TINY: (u16, u16) = (60, 15);
@@ -73,7 +73,7 @@ fn text_of(run: &RunScreen, width: u16, height: u16) -> String {
         let mut cells = row.iter();
         while let Some(cell) = cells.next() {
             line.push_str(cell.symbol());
-            // A wide character replaces the cells that it covers.
+            // A wide character covers the cells after it.
             if let Some(covered) = cell.symbol().width().checked_sub(2) {
                 cells.nth(covered);
             }
@@ -116,7 +116,7 @@ fn draw_normal(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     TokenLossPane(run).render(top, buf);
     let middle = Rect { y: top.bottom(), height: middle, ..area };
     let left = area.width * 9 / 20;
-    // One blank column keeps curve and numbers apart.
+    // One blank column separates curve and numbers.
     ObjectivePane(run).render(Rect { width: left - 1, ..middle }, buf);
     ActivationsPane(run).render(Rect { x: middle.x + left, width: middle.width - left, ..middle }, buf);
     let bottom = Rect { y: middle.bottom(), height: bottom, ..area };

@@ -1,12 +1,12 @@
-//! Colours and glyphs: what a cell may look like on this terminal.
+//! Colors and glyphs: what a cell may look like on this terminal.
 //!
-//! Lines use Okabe-Ito colours, heat a cividis-like ramp, both as indexed colours, which cost few bytes, and both in a version
-//! for a dark and one for a light background with a contrast of at least 3:1. Without colours every colour is `Reset` and shape
-//! alone carries the meaning; bold and dim stay.
+//! Lines use Okabe-Ito colors, heat a cividis-like ramp, both as indexed colors, which take few bytes, and both in a version
+//! for a dark and one for a light background with a contrast of at least 3:1. Without colors every color is `Reset` and shape
+//! alone carries the meaning; bold and dim are kept.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// What dots and lines are made of.
+/// Marker set of dots and lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Markers {
     /// Braille dots, blocks and box lines.
@@ -15,28 +15,28 @@ pub enum Markers {
     Ascii,
 }
 
-/// What colours are seen against.
+/// Terminal background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Background {
-    /// Black or nearly so; also where nothing is known.
+    /// Dark; also the default.
     #[default]
     Dark,
-    /// White or nearly so.
+    /// Light.
     Light,
 }
 
-/// How the screen looks.
+/// Appearance of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Theme {
-    /// What dots and lines are made of.
+    /// Marker set of dots and lines.
     pub markers: Markers,
-    /// Whether colours are used at all.
+    /// Whether colors are used.
     pub is_coloured: bool,
-    /// What the colours are seen against.
+    /// Terminal background.
     pub background: Background,
 }
 
-/// Meaning of a piece of the screen, for its style.
+/// Role of a piece of the screen, for its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Plain,
@@ -54,7 +54,7 @@ pub(crate) enum Role {
     Key,
 }
 
-/// Colours of the 256-colour cube for one background.
+/// Colors of the 256-color cube for one background.
 struct Palette {
     dim: u8,
     accent: u8,
@@ -74,22 +74,22 @@ const ON_LIGHT: Palette =
     Palette { dim: 242, accent: 25, objective: 130, previous: 244, floor: 29, switch: 132, warn: 130, bad: 124, heat: [136, 101, 95, 60, 24, 18, 17] };
 
 impl Background {
-    /// The background that `COLORFGBG` names, as some terminals set it: `15;0` is white on black.
+    /// The background according to `COLORFGBG`, which some terminals set: `15;0` is white on black.
     fn from_colorfgbg(value: &str) -> Option<Self> {
         let color: u8 = value.rsplit(';').next()?.trim().parse().ok()?;
         Some(if matches!(color, 7 | 9..=15) { Self::Light } else { Self::Dark })
     }
 
-    /// The background of this colour, each part between 0 and 1.
+    /// The background of this color, with channels between 0 and 1.
     #[must_use]
     pub fn of_rgb([red, green, blue]: [f64; 3]) -> Self {
-        // The luma of ITU-R BT.601: which of black and white is nearer to the eye.
+        // Luma of ITU-R BT.601: whether black or white is perceptually closer.
         if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 { Self::Light } else { Self::Dark }
     }
 }
 
 impl Theme {
-    /// Without colours, for a dark background.
+    /// Without colors, for a dark background.
     #[must_use]
     pub fn plain(markers: Markers) -> Self {
         Self { markers, is_coloured: false, background: Background::Dark }
@@ -112,12 +112,12 @@ impl Theme {
         Self { markers, is_coloured: full("NO_COLOR").is_none() && term != "dumb", background }
     }
 
-    /// From dots to ASCII, or back.
+    /// Toggles between dots and ASCII.
     pub(crate) fn toggle_markers(&mut self) {
         self.markers = if self.markers == Markers::Braille { Markers::Ascii } else { Markers::Braille };
     }
 
-    /// From colours for a dark background to those for a light one, or back.
+    /// Toggles between colors for a dark and a light background.
     pub(crate) fn toggle_background(&mut self) {
         self.background = if self.background == Background::Dark { Background::Light } else { Background::Dark };
     }
@@ -134,7 +134,7 @@ impl Theme {
         let (color, modifier) = match role {
             Role::Plain => (None, Modifier::empty()),
             Role::Strong => (None, Modifier::BOLD),
-            // A colour of its own: the "faint" attribute is unreadable on some terminals and missing on others.
+            // A dedicated color: the "faint" attribute is unreadable on some terminals and missing on others.
             Role::Dim => (Some(palette.dim), if self.is_coloured { Modifier::empty() } else { Modifier::DIM }),
             Role::Accent | Role::Key => (Some(palette.accent), Modifier::BOLD),
             Role::TokenLoss => (Some(palette.accent), Modifier::empty()),
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(Background::of_rgb([0.0, 0.17, 0.21]), Background::Dark);
     }
 
-    /// Red, green and blue of a colour of the 256-colour cube or its ramp of greys.
+    /// Red, green and blue of a color of the 256-color cube or its gray ramp.
     fn rgb(index: u8) -> [f64; 3] {
         const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
         match index {
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Contrast of two colours by WCAG 2.2: between 1 and 21.
+    /// Contrast of two colors by WCAG 2.2: between 1 and 21.
     fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
         let linear = |part: f64| if part <= 0.040_45 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) };
         let luminance = |[red, green, blue]: [f64; 3]| 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);

@@ -1,11 +1,11 @@
-//! Tells the keys that a person presses from text that arrives in one piece: pasted, or typed into the wrong window.
+//! Distinguishes key presses from text that arrives in one piece: pasted, or typed into the wrong window.
 
 use std::time::Duration;
 
-/// Keys that follow one another faster than this are one burst: nobody presses them one by one so fast.
+/// Keys that follow one another faster than this form a burst: too fast for single key presses.
 const BURST: Duration = Duration::from_millis(50);
 
-/// When keys were pressed.
+/// Times of key presses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Typing {
     /// The newest key.
@@ -15,7 +15,7 @@ pub(crate) struct Typing {
 }
 
 impl Typing {
-    /// Notes a key at `now`. Returns whether it begins a burst, as a key that was pressed on its own does.
+    /// Records a key at `now`. Returns whether it begins a burst, like any single key press.
     pub(crate) fn note(&mut self, now: Duration) -> bool {
         let is_first = self.is_quiet(now);
         if is_first {
@@ -35,7 +35,7 @@ impl Typing {
         self.began_after(opened) || self.is_quiet(now)
     }
 
-    /// When the burst of the newest key is over.
+    /// When the burst of the newest key ends.
     pub(crate) fn quiet_at(&self) -> Option<Duration> {
         self.last.map(|last| last + BURST)
     }

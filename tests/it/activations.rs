@@ -1,4 +1,4 @@
-//! The activation study: its numbers, its table, its figure, and what it says to bad input.
+//! The activation study: numbers, table, figure, and errors for bad input.
 
 use std::convert::Infallible;
 use std::fs;
@@ -39,7 +39,7 @@ fn the_study_gives_the_numbers_of_pytorch_and_of_the_probe_over_any_number_of_ba
             let patch_size = PatchSize::new(k).unwrap();
             let probe = ActivationsConfig { every_steps: Cadence::Auto, threshold: 0.5, tensor };
             let probed = layer_activations(&model, &Batch::new(&ids, 2, patch_size, &device), &probe).unwrap();
-            // The same text again and again has the same rates; 150 times are several batches, and the rest is no sequence.
+            // The same text repeated has the same rates; 150 repetitions are several batches, and the rest is not a full sequence.
             for times in [1, 150] {
                 let tokens = [ids.repeat(times), ids[..5].to_vec()].concat();
                 let context_length = 32 / patch_size.get();
@@ -57,8 +57,8 @@ fn the_study_gives_the_numbers_of_pytorch_and_of_the_probe_over_any_number_of_ba
     }
 }
 
-/// One layer without attention: token 0 makes neuron 0 of the product silu(2) * 2 = 3.523, token 1 does so with neuron 1, and the
-/// output holds neuron 0 as it is and a tenth of neuron 1.
+/// One layer without attention: token 0 sets neuron 0 of the product to silu(2) * 2 = 3.523, token 1 does so with neuron 1, and
+/// the output has neuron 0 unchanged and a tenth of neuron 1.
 fn two_neurons() -> LlamaForCausalLM {
     let shape = ModelShape {
         vocab_size: 2,
@@ -122,7 +122,7 @@ fn a_neuron_that_is_active_anywhere_is_not_never_active() {
     close(found.mean_abs, active / 4.0);
 }
 
-/// A folder with the run of a fixture, `books`, and a text.
+/// A folder with the fixture run `books`, and a text.
 struct Bench(Fixture, tempfile::TempDir);
 
 impl Bench {
@@ -162,7 +162,7 @@ fn a_run_is_studied_at_its_own_patch_size_or_at_others() {
     assert_eq!(keys(&model["layers"][0]), ["layer", "threshold", "activated_percent", "never_activated_percent", "mean_abs"]);
     assert!(talk.contains(&format!("books, step 7: reading 1 056 tokens of text.txt at K = {}", model["patch_size"])), "{talk}");
 
-    // 53 * 20 bytes and a begin-of-text token are 66 sequences of 16 tokens, 22 of 48 and 4 of 256.
+    // 53 * 20 bytes and a BOS token are 66 sequences of 16 tokens, 22 of 48 and 4 of 256.
     let (code, json, _) = bench.activations(&["--text", "text.txt", "--json", "--patch-size", "1,3,16", "--tensor", "intermediate", "--threshold", "2x"]);
     assert_eq!(code, 0);
     let report: Value = serde_json::from_str(&json).unwrap();
@@ -190,11 +190,11 @@ fn the_figure_is_drawn_as_often_as_wanted() {
     let bench = Bench::new(&"words ".repeat(100));
     let (code, table, talk) = bench.activations(&["--text", "text.txt", "--figure", "a.svg", "--figure", "b.PNG"]);
     assert_eq!(code, 0, "{talk}");
-    assert!(table.starts_with("Activated neurons per layer: |FFN output| > 0.5\n\nbooks, step 7, K = "), "{table}");
+    assert!(table.starts_with("Active neurons per layer: |FFN output| > 0.5\n\nbooks, step 7, K = "), "{table}");
     let svg = fs::read_to_string(bench.folder().join("a.svg")).unwrap();
     assert!(svg.starts_with("<svg ") && svg.contains("|FFN output| &gt; 0.5"), "{svg}");
     assert_eq!(&fs::read(bench.folder().join("b.PNG")).unwrap()[..4], b"\x89PNG");
-    assert!(talk.contains("the figure is in a.svg\nthe figure is in b.PNG\n"), "{talk}");
+    assert!(talk.contains("wrote a.svg\nwrote b.PNG\n"), "{talk}");
 }
 
 #[test]

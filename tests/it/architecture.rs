@@ -1,15 +1,15 @@
-//! What may know what: the rules of the architecture, read off the sources.
+//! The import rules of the architecture, checked against the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The page whose table says who may import whom.
+/// The page with the table of allowed imports.
 const PAGE: &str = include_str!("../../src/lib.rs");
-/// What stands above the layers, and may see them all.
+/// Modules above the layers, which may import all of them.
 const ABOVE: [&str; 2] = ["main", "lib"];
 
-/// Who may import whom, besides itself, as the table in `lib.rs` says. `None`: everything.
+/// Allowed imports of each module besides itself, from the table in `lib.rs`. `None`: everything.
 fn may_import() -> BTreeMap<String, Option<BTreeSet<String>>> {
     let rows = PAGE.lines().filter_map(|line| line.strip_prefix("//! | "));
     let cells = rows.map(|row| row.trim_end_matches(" |").split(" | ").map(|cell| cell.trim_matches(['[', ']', '`']).to_owned()).collect::<Vec<_>>());
@@ -25,10 +25,10 @@ fn may_import() -> BTreeMap<String, Option<BTreeSet<String>>> {
     layers.chain(ABOVE.map(|layer| (layer.to_owned(), None))).collect()
 }
 
-/// Longest file, without its tests.
+/// Maximum length of a file, without its tests.
 const MOST_LINES: usize = 800;
 
-/// A source file, and the layer that it belongs to.
+/// A source file and its layer.
 struct Source {
     path: PathBuf,
     layer: String,
@@ -42,7 +42,7 @@ impl Source {
         Self { path: path.into(), layer, text: text.to_owned() }
     }
 
-    /// The lines that are code, with their numbers.
+    /// The lines of code, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(idx, line)| (idx + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
@@ -71,7 +71,7 @@ fn sources() -> Vec<Source> {
     rust.map(|path| Source::new(&path.strip_prefix(root).unwrap().to_string_lossy(), &fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The modules that a file names with `crate::`, with the line of each.
+/// The modules that a file names with `crate::`, each with its line.
 fn imports(source: &Source) -> Vec<(usize, String)> {
     let code: Vec<(usize, &str)> = source.code().collect();
     let mut found = Vec::new();
@@ -161,7 +161,7 @@ fn forbidden_printing(source: &Source) -> Vec<String> {
     if ["main", "report", "commands"].contains(&source.layer.as_str()) {
         return Vec::new();
     }
-    // What a test prints reaches whoever runs the tests, never a screen.
+    // Output of tests goes to the person who runs them, not to a screen.
     if source.path.ends_with("tests.rs") {
         return Vec::new();
     }

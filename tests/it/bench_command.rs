@@ -1,4 +1,4 @@
-//! `patchtui bench`: what it measures adds up, and what is not there is named. Times themselves are never judged.
+//! `patchtui bench`: its numbers add up, and missing inputs are named. Times themselves are not checked.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn tiny(bench: &Bench, arguments: &[&str]) -> Command {
     command
 }
 
-/// Output of a command that succeeds and says nothing on the standard error stream.
+/// Output of a command that succeeds without output on standard error.
 fn json(command: Command) -> Value {
     let (code, out, errors) = output(command);
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -86,7 +86,7 @@ fn the_parts_of_a_step_add_up_and_rates_are_quotients() {
         let mut all: Vec<f64> = stage["all_step_seconds"].as_array().unwrap().iter().map(number).collect();
         all.sort_by(f64::total_cmp);
         assert_near("median", step, all[1]);
-        // Random weights know nothing: about ln(1024) nats.
+        // The loss of random weights is about ln(1024) nats.
         let losses: Vec<f64> = stage["losses"].as_array().unwrap().iter().map(number).collect();
         assert!(losses.len() == 4 && losses.iter().all(|loss| (loss - 6.93).abs() < 0.5), "{losses:?}");
     }
@@ -134,7 +134,7 @@ fn the_same_seed_takes_the_same_steps() {
     let first = losses(&[]);
     assert_eq!(first, losses(&["--set", "threads=2"]));
     assert_ne!(first, losses(&["--set", "seed=7"]));
-    // A stage alone begins with the first weights.
+    // A single stage begins with the initial weights.
     let second = losses(&["--stage", "2"]);
     assert!(second.len() == 1 && second[0] != first[1], "{second:?}");
 }
@@ -178,7 +178,7 @@ fn what_is_not_there_is_named() {
     assert!(is_empty(&bench));
 }
 
-/// A program that takes the place of Python and ends with `code`.
+/// A program that replaces Python and exits with `code`.
 fn fake_python(bench: &Bench, code: i32) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = bench.path().join(format!("python-{code}"));
@@ -193,7 +193,7 @@ fn a_python_without_torch_is_told_what_to_install() {
     for (code, exit_code, message, hint) in [
         (3, 2, "has no torch: No module named torch", "-m pip install torch; or name a Python that has it with --python PATH"),
         (1, 1, "the step in PyTorch failed: No module named torch", "--python PATH"),
-        (0, 1, "answers with something else", "--python PATH"),
+        (0, 1, "returned invalid JSON", "--python PATH"),
     ] {
         let python = fake_python(&bench, code);
         let (found, out, errors) = output(bench.patchtui(&["bench", "demo", "--against", "pytorch", "--python", python.to_str().unwrap()]));

@@ -1,4 +1,4 @@
-//! Checkpoints as files: whatever fails or crashes in the middle of a save, the newest valid one is the old or the new.
+//! Checkpoints as files: whatever fails or crashes during a save, the newest valid one is either the old or the new one.
 
 use std::cell::RefCell;
 use std::fs;
@@ -64,7 +64,7 @@ impl Bench {
         save(&self.checkpoints(), step, false)
     }
 
-    /// The newest valid checkpoint's step, and the names of the others that were looked at.
+    /// Step of the newest valid checkpoint, and the names of the others that were checked.
     fn newest(&self) -> (Option<u64>, Vec<String>) {
         let (newest, rejected) = self.checkpoints().newest(&|_| Ok(()), &|| false).unwrap();
         (newest.map(|checkpoint| checkpoint.state.step), rejected.into_iter().map(|rejected| rejected.reason).collect())
@@ -152,7 +152,7 @@ fn a_save_brings_everything_to_the_disk_in_the_order_that_makes_a_crash_harmless
     assert_eq!(*done.lock().unwrap(), expected);
 }
 
-/// A disk on which operation number `nth` is not done: it fails, or the power goes off before it.
+/// A disk on which operation number `nth` is not executed: it fails, or the power is cut before it.
 fn breaking(nth: usize, crashes: bool) -> (Disk, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let seen = count.clone();
@@ -161,7 +161,7 @@ fn breaking(nth: usize, crashes: bool) -> (Disk, Arc<AtomicUsize>) {
             return Ok(());
         }
         if operation == Operation::Write {
-            // What reached the disk of a file whose writing never ended.
+            // The part of an incomplete file that reached the disk.
             fs::write(path, "ha").unwrap();
         }
         assert!(!crashes, "the power goes off");
@@ -266,7 +266,7 @@ fn the_same_state_is_saved_once() {
     assert!(!bench.save(4).unwrap().1);
     let (saved, is_new) = save(&bench.checkpoints(), 4, true).unwrap();
     assert!(is_new && saved.manifest.permanent);
-    // What was permanent stays so.
+    // Permanent checkpoints stay permanent.
     assert!(!bench.save(4).unwrap().1);
 }
 
@@ -287,17 +287,17 @@ fn pruning_keeps_the_checkpoint_with_the_lowest_token_loss_through_crashes_and_f
     for (step, loss) in losses {
         save_measured(&checkpoints(), step, false, Some(loss)).unwrap();
     }
-    // Of equal ones the earlier, which no kill between two saves can change.
+    // On a tie the earlier one, which no kill between two saves can change.
     assert_eq!(bench.names(), ["step-00000002", "step-00000005", "step-00000006"]);
     save_measured(&checkpoints(), 7, false, None).unwrap();
     assert_eq!(bench.names(), ["step-00000002", "step-00000006", "step-00000007"]);
     let best: Vec<u64> = bench.checkpoints().list().unwrap().iter().filter(|listed| listed.is_best).map(|listed| listed.step).collect();
     assert_eq!(best, [2]);
-    // What is broken is not the best.
+    // A damaged checkpoint is not the best one.
     fs::write(bench.path(2).join(MODEL_FILE), "").unwrap();
     save_measured(&checkpoints(), 8, false, Some(4.1)).unwrap();
     assert_eq!(bench.names(), ["step-00000007", "step-00000008"]);
-    // Without the wish, it is one like any other.
+    // Without keep_best, it is treated like any other.
     save_measured(&bench.checkpoints(), 9, false, Some(9.0)).unwrap();
     save_measured(&bench.checkpoints(), 10, false, Some(9.0)).unwrap();
     assert_eq!(bench.names(), ["step-00000009", "step-00000010"]);
@@ -326,7 +326,7 @@ fn a_crash_after_a_save_and_before_its_pruning_is_made_up_for_by_the_next_save()
     assert_eq!(bench.names(), ["step-00000004", "step-00000006"]);
 }
 
-/// What pruning by hand chooses, newest first.
+/// The decisions of a prune on request, newest first.
 fn chosen(bench: &Bench, rule: &KeepRule) -> Vec<(u64, Choice)> {
     bench.checkpoints().choose(rule).unwrap().into_iter().map(|(listed, choice)| (listed.step, choice)).collect()
 }
@@ -339,7 +339,7 @@ fn pruning_by_hand_checks_what_it_keeps_and_never_deletes_the_only_valid_checkpo
         save_measured(&all, step, permanent, loss).unwrap();
     }
     fs::create_dir(bench.path(9).with_extension("tmp")).unwrap();
-    // One flipped byte, which only reading shows.
+    // One flipped byte, which is found only by reading.
     fs::write(bench.path(6).join(MODEL_FILE), "model.safetensors of step 7").unwrap();
     let rule = KeepRule { keep: 1, ..KeepRule::default() };
     let expected = [
@@ -363,7 +363,7 @@ fn pruning_by_hand_checks_what_it_keeps_and_never_deletes_the_only_valid_checkpo
     assert_eq!(bench.newest().0, Some(5));
 }
 
-/// Changes one thing of the newest of two checkpoints; it must be refused with these words, and the older one found.
+/// Changes one thing in the newest of two checkpoints; it must be refused with this message, and the older one found.
 fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
     let bench = Bench::new();
     bench.save(2).unwrap();
@@ -377,7 +377,7 @@ fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
 #[test]
 fn whatever_is_damaged_is_refused_by_name() {
     for step in [json!(5), json!(97), json!(1_000_000_000_000_000_000_u64), json!(-4), json!("4")] {
-        check_refused("manifest.json: its content is not what was written", |bench| bench.edit(4, "manifest.json", |value| value["step"] = step));
+        check_refused("manifest.json: its content does not match its hash", |bench| bench.edit(4, "manifest.json", |value| value["step"] = step));
     }
     check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([])));
     check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true)));
@@ -392,7 +392,7 @@ fn whatever_is_damaged_is_refused_by_name() {
     check_refused("model.safetensors: it has 0 bytes", |bench| fs::write(bench.path(4).join(MODEL_FILE), "").unwrap());
     check_refused("optimizer.safetensors", |bench| fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap());
     check_refused("manifest.json", |bench| fs::write(bench.path(4).join("manifest.json"), "{").unwrap());
-    check_refused("it is for step 4, which does not match its directory's name", |bench| fs::rename(bench.path(4), bench.path(6)).unwrap());
+    check_refused("it is for step 4, which does not match the name of its directory", |bench| fs::rename(bench.path(4), bench.path(6)).unwrap());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Configurations: layers, messages, round trips, and the files that ship with the program.
+//! Configurations: layers, messages, round trips, and the built-in files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use patchtui::plan::{Corpus, RunPlan};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-/// The least that a file has to say.
+/// The minimal content of a file.
 const LEAST: &str = "data.generator = \"grammar\"\ntraining.tokens = \"3M\"\n";
 
-/// Enough text for every configuration here, a large vocabulary included.
+/// Enough text for every configuration here, including a large vocabulary.
 const CORPUS: Corpus = Corpus { tokenizer_vocab_size: 32_000, train_tokens: Some(1_000_000_000_000), entropy_rate: None, device_is_cpu: true };
 
 fn load(source: &str, sets: &[&str], current_dir: &Path) -> Result<LoadedConfig, ConfigError> {
@@ -37,7 +37,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-/// Loads `a.toml`, whose text is `text`.
+/// Loads `a.toml` with the content `text`.
 fn load_text(text: &str, sets: &[&str]) -> Result<LoadedConfig, ConfigError> {
     let folder = folder(&[("a.toml", text)]);
     load("a.toml", sets, folder.path())
@@ -164,7 +164,7 @@ fn values_of_set_are_toml_or_else_text() {
     assert_eq!(demo(&["model={hidden_size=64, num_attention_heads=2}"]).unwrap().config.model.hidden_size, 64);
 }
 
-/// A file that says something about every kind of key.
+/// A file that sets every kind of key.
 const WRITTEN: &str = "name = \"own\"\nextends = \"demo\"\nseed = 9\n[data]\nfiles = [\"x.txt\"]\nvalidation_files = [\"v.txt\"]\n[training]\nsteps = 7\nmax_walltime = \"2h\"\n\
     [optimizer]\nlearning_rate = 0.5\nbetas = [0.5, 0.5]\n[schedule]\nwarmup_steps = 2000\n[model]\npreset = \"paper-370m\"\nhidden_size = 64\nnum_attention_heads = 2\nnum_key_value_heads = 1\n\
     [[stages]]\npatch_size = 8\n";
@@ -172,7 +172,7 @@ const WRITTEN: &str = "name = \"own\"\nextends = \"demo\"\nseed = 9\n[data]\nfil
 #[test]
 fn default_takes_a_key_back_to_its_default() {
     let of = |sets: &[&str]| load_text(WRITTEN, sets).unwrap_or_else(|error| panic!("{sets:?}: {error}"));
-    // The set, a key that it is about, its value, and where that comes from.
+    // The --set, a key that it concerns, its value, and its origin.
     let table: [(&str, &str, &str, &str); 14] = [
         ("seed=default", "seed", "1", "default"),
         ("seed = default", "seed", "1", "default"),
@@ -243,7 +243,7 @@ fn files_may_begin_with_a_mark_and_have_long_line_ends() {
     assert_eq!(loaded.origins["training.steps"], Origin::File { path: "a.toml".into(), line: 3 });
 }
 
-/// Text of `a.toml` behind [`LEAST`] (two lines), the message, and the hint.
+/// Text of `a.toml` after [`LEAST`] (two lines), the message, and the hint.
 const INVALID: &[(&str, &str, &str)] = &[
     ("\nseeed = 1", "a.toml:4: unknown key \"seeed\"", "did you mean \"seed\"?"),
     ("[model]\nhidden = 3\nhiden_size = 3", "a.toml:4: unknown key \"model.hidden\"", "did you mean \"model.hidden_size\"?"),
@@ -257,31 +257,31 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("device = \"gpu\"", "a.toml:3: device = \"gpu\", expected a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"", ""),
     ("seed = \"one\"", "a.toml:3: seed = \"one\", expected an integer from 0 to 9223372036854775807", ""),
     ("seed = 99999999999999999999", "a.toml:3: seed = 99999999999999999999, expected an integer from 0 to 9223372036854775807", ""),
-    ("data.validation_share = 1.5", "a.toml:3: data.validation_share = 1.5, expected a share greater than 0 and at most 1, like 0.5 or \"2/3\"", ""),
-    ("[[stages]]\npatch_size = 4\nshare = 1.5", "a.toml:5: stages[0].share = 1.5, expected a share greater than 0 and at most 1, like 0.5 or \"2/3\"", ""),
+    ("data.validation_share = 1.5", "a.toml:3: data.validation_share = 1.5, expected a share greater than 0 and at most 1, e.g. 0.5 or \"2/3\"", ""),
+    ("[[stages]]\npatch_size = 4\nshare = 1.5", "a.toml:5: stages[0].share = 1.5, expected a share greater than 0 and at most 1, e.g. 0.5 or \"2/3\"", ""),
     (
         "schedule.warmup_share = 0",
-        "a.toml:3: schedule.warmup_share = 0, expected a share greater than 0 and at most 1, like 0.5 or \"2/3\"",
+        "a.toml:3: schedule.warmup_share = 0, expected a share greater than 0 and at most 1, e.g. 0.5 or \"2/3\"",
         "for no warm-up, write schedule.warmup_steps = 0",
     ),
-    ("training.tokens_per_step = 0", "a.toml:3: training.tokens_per_step = 0, expected a count of at least 1, like 4096, \"256k\" or \"1.5B\"", ""),
+    ("training.tokens_per_step = 0", "a.toml:3: training.tokens_per_step = 0, expected a count of at least 1, e.g. 4096, \"256k\" or \"1.5B\"", ""),
     ("training.context_length = 1", "a.toml:3: training.context_length = 1, expected an integer from 2 to 16777216", ""),
     ("training.micro_batch_size = 0", "a.toml:3: training.micro_batch_size = 0, expected an integer from 1 to 1048576", ""),
-    ("training.max_walltime = 3", "a.toml:3: training.max_walltime = 3, expected a duration, like \"11h30m\", \"90m\" or \"2d\"", ""),
+    ("training.max_walltime = 3", "a.toml:3: training.max_walltime = 3, expected a duration, e.g. \"11h30m\", \"90m\" or \"2d\"", ""),
     ("training.precision = \"f16\"", "a.toml:3: training.precision = \"f16\", expected one of [\"f32\", \"bf16\"]", ""),
     ("model.num_hidden_layers = 0", "a.toml:3: model.num_hidden_layers = 0, expected an integer from 1 to 4096", ""),
     ("optimizer = 3", "a.toml:3: optimizer = 3, expected a table: [optimizer]", ""),
     ("optimizer.learning_rate = 0", "a.toml:3: optimizer.learning_rate = 0, expected a number greater than 0", ""),
     ("optimizer.learning_rate = inf", "a.toml:3: optimizer.learning_rate = inf, expected a number greater than 0", ""),
     ("optimizer.learning_rate = {peak = 1}", "a.toml:3: optimizer.learning_rate = a table, expected a number greater than 0", ""),
-    ("optimizer.betas = [0.9, 1.0]", "a.toml:3: optimizer.betas = [0.9, 1.0], expected two numbers from 0 to less than 1, like [0.9, 0.95]", ""),
-    ("optimizer.betas = [0.9]", "a.toml:3: optimizer.betas = [0.9], expected two numbers from 0 to less than 1, like [0.9, 0.95]", ""),
+    ("optimizer.betas = [0.9, 1.0]", "a.toml:3: optimizer.betas = [0.9, 1.0], expected two numbers from 0 to less than 1, e.g. [0.9, 0.95]", ""),
+    ("optimizer.betas = [0.9]", "a.toml:3: optimizer.betas = [0.9], expected two numbers from 0 to less than 1, e.g. [0.9, 0.95]", ""),
     ("optimizer.epsilon = 0.0", "a.toml:3: optimizer.epsilon = 0.0, expected a number greater than 0", ""),
     ("optimizer.weight_decay = -0.1", "a.toml:3: optimizer.weight_decay = -0.1, expected a number that is not negative", ""),
     ("optimizer.gradient_clip = nan", "a.toml:3: optimizer.gradient_clip = nan, expected a number greater than 0", ""),
     ("activations.threshold = 0", "a.toml:3: activations.threshold = 0, expected a number greater than 0", ""),
     ("data.max_bad_records = 1.01", "a.toml:3: data.max_bad_records = 1.01, expected a number from 0 to 1", ""),
-    ("data.validation_files = []", "a.toml:3: data.validation_files = [], expected a list of paths, like [\"text.txt\"]", ""),
+    ("data.validation_files = []", "a.toml:3: data.validation_files = [], expected a list of paths, e.g. [\"text.txt\"]", ""),
     ("data.tokenizer = \"\"", "a.toml:3: data.tokenizer = \"\", expected \"bytes\", \"demo\" or the path of a tokenizer.json", ""),
     ("checkpoint.keep = 1", "a.toml:3: checkpoint.keep = 1, expected an integer from 2 to 1048576", ""),
     ("evaluation.every_steps = 0", "a.toml:3: evaluation.every_steps = 0, expected a number of steps, \"auto\" or \"never\"", ""),
@@ -289,10 +289,10 @@ const INVALID: &[(&str, &str, &str)] = &[
     ("[[stages]]\npatch_size = 0", "a.toml:4: stages[0].patch_size = 0, expected a patch size from 1 to 1024", ""),
     (
         "stages = []",
-        "a.toml:3: stages = [], expected a list of stages, like [{patch_size=4,share=0.5},{patch_size=1}]",
+        "a.toml:3: stages = [], expected a list of stages, e.g. [{patch_size=4,share=0.5},{patch_size=1}]",
         "start each stage with a line [[stages]]",
     ),
-    ("stages = [4, 1]", "a.toml:3: stages[0] = 4, expected a stage, like {patch_size = 4, share = 0.5}", ""),
+    ("stages = [4, 1]", "a.toml:3: stages[0] = 4, expected a stage, e.g. {patch_size = 4, share = 0.5}", ""),
     ("[[stages]]\npatch_size = 4\n[[stages]]\nshare = 0.5", "a.toml:5: stages[1].patch_size is not set", "add patch_size = 4 to the stage"),
     ("training.steps = 3", "a.toml:2: training.tokens and training.steps (a.toml:3) cannot both be set", "remove training.tokens or training.steps"),
     ("data.files = \"x\"", "a.toml:3: data.files and data.generator (a.toml:1) cannot both be set", "remove data.files or data.generator"),
@@ -332,7 +332,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "extends = \"dem.toml\"",
         "a.toml:3: there is no configuration file \"dem.toml\" and no built-in configuration of that name",
-        "built-in configurations: demo, continue, paper-370m, paper-780m, paper-1.3b, paper-2.7b; for a file of your own: patchtui config template > my.toml",
+        "built-in configurations: demo, continue, paper-370m, paper-780m, paper-1.3b, paper-2.7b; to write your own: patchtui config template > my.toml",
     ),
     ("[model\n", "a.toml:3: not valid TOML: unclosed table, expected `]`", ""),
     ("seed = 1\nseed = 2", "a.toml:4: not valid TOML: duplicate key", ""),
@@ -351,13 +351,13 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
 #[test]
 fn wrong_sets_are_named() {
     let table = [
-        ("seed", "--set \"seed\" has no value", "write --set section.key=value, like --set seed=..."),
+        ("seed", "--set \"seed\" has no value", "write --set section.key=value, e.g. --set seed=..."),
         ("sed=3", "--set: unknown key \"sed\"", "did you mean \"seed\"?"),
         ("=3", "--set: unknown key \"\"", "patchtui config template lists every key"),
         ("training.token=3", "--set: unknown key \"training.token\"", "did you mean \"training.tokens\"?"),
         ("tokens=3", "--set: unknown key \"tokens\"", "did you mean \"training.tokens\"?"),
         ("extends=demo", "--set: unknown key \"extends\"", "\"extends\" can only be written in a file"),
-        ("stages[0].share=0.5", "--set: unknown key \"stages[0].share\"", "give all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'"),
+        ("stages[0].share=0.5", "--set: unknown key \"stages[0].share\"", "set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'"),
         ("training.tokens=3\nseed=4", "--set: training.tokens = \"3\\nseed=4\"", ""),
         ("name=", "--set: name = \"\"", ""),
         ("seed=1.5", "--set: seed = 1.5", ""),
@@ -535,7 +535,7 @@ fn changes_of_speed_and_looks_are_the_same_run() {
         "stages=[{patch_size=4,share=\"2/3\",micro_batch_size=2},{patch_size=1}]",
     ];
     for set in same {
-        // Where files are not the point, they stay the same.
+        // Keys with paths keep their values here.
         let sets = if set.starts_with("data.files") { vec![set] } else { vec!["data.files=a.txt", set] };
         let new = demo(&sets).unwrap().config;
         assert_ne!(new, old, "{set} changes something");
@@ -549,7 +549,7 @@ fn every_word_and_every_example_of_the_table_is_accepted() {
         let words: &[&str] = if let ValueKind::Word(words) = key.kind { words } else { &[] };
         for value in words.iter().copied().chain(key.example) {
             let set = format!("{}={value}", key.path);
-            // A single key of the sizes may not fit the others, and weights may not be there, but the key must be read.
+            // A single size may not fit the others, and weights may be missing, but the key must be parsed.
             match demo(&[&set]) {
                 Ok(_) | Err(ConfigError::HeadSize { .. } | ConfigError::KeyValueHeads { .. } | ConfigError::InitFrom { .. }) => {}
                 Err(error) => panic!("{set}: {error}"),
@@ -585,7 +585,7 @@ fn extreme_values_are_refused_without_a_panic() {
     assert_eq!(error, patchtui::plan::PlanError::BudgetTooLarge);
 }
 
-/// Settings that people choose, each from a range of values.
+/// Settings as people choose them, each from a range of values.
 fn any_sets() -> impl Strategy<Value = Vec<String>> {
     let positive = 1e-12_f64..1e3;
     let budget = prop_oneof![
@@ -653,7 +653,7 @@ proptest! {
     }
 }
 
-/// Reads each text of `table`; `None` stands for a refusal.
+/// Parses each text of `table`; `None` means that it is refused.
 fn check_values<T: std::str::FromStr, U: PartialEq + std::fmt::Debug>(table: &[(&str, Option<U>)], get: impl Fn(T) -> U) {
     for (text, expected) in table {
         assert_eq!(text.parse::<T>().ok().map(&get), *expected, "{text:?}");
@@ -695,7 +695,7 @@ fn values_are_read_exactly_or_refused() {
     for text in ["auto", "cpu", "wgpu", "wgpu:3", "cuda", "cuda:0"] {
         assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), text);
     }
-    // The word of older configurations.
+    // The word in older configurations.
     for (text, shown) in [("vulkan", "wgpu"), ("vulkan:3", "wgpu:3")] {
         assert_eq!(text.parse::<config::DeviceChoice>().unwrap().to_string(), shown);
     }

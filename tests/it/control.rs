@@ -1,4 +1,4 @@
-//! Clients and an engine over a real socket, with a trainer that only pretends.
+//! Clients and an engine over a real socket, with a simulated trainer.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -53,7 +53,7 @@ impl FakeEngine {
         steps.into_iter().for_each(|n| self.events.send(step(n)));
     }
 
-    /// Ends as an engine's process does; the lock goes last.
+    /// Ends like an engine process; the lock is released last.
     fn end(&mut self) {
         if let Some(store) = self.store.take() {
             self.events.send(RunEvent::RunFinished(end(Outcome::Completed, 6)));
@@ -73,7 +73,7 @@ impl Drop for FakeEngine {
     }
 }
 
-/// Accepts every command, does all but one, and ends when nobody can command any more.
+/// Accepts every command, executes all but one, and ends when nobody can send commands any more.
 fn obey_until_the_end(mut inbox: Inbox, events: &EventSender) {
     while !inbox.is_abandoned() {
         let Some(batch) = inbox.wait(Duration::from_millis(5)) else { continue };
@@ -85,7 +85,7 @@ fn obey_until_the_end(mut inbox: Inbox, events: &EventSender) {
     }
 }
 
-/// An engine whose trainer is deep in a step: commands wait in the inbox that comes with it.
+/// An engine whose trainer is busy with a step: commands wait in the returned inbox.
 struct BusyEngine {
     _lock: RunLock,
     _store: StoreHandle,
@@ -115,13 +115,13 @@ fn new_run(folder: &tempfile::TempDir) -> RunDirectory {
     RunDirectory::create(folder.path().join("books")).unwrap()
 }
 
-/// Runs `test` on a runtime of its own, at most for [`LIMIT`].
+/// Runs `test` on its own runtime, for at most [`LIMIT`].
 fn in_time<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test hangs") })
 }
 
-/// A client that folds what it hears.
+/// A client that folds the received records.
 struct Client {
     link: EngineLink,
     history: History,
@@ -137,7 +137,7 @@ impl Client {
         match &feed {
             Feed::Snapshot(history) | Feed::Ended { history } => self.history = (**history).clone(),
             Feed::Record(record) => {
-                assert_eq!(record.seq, self.history.last_seq + 1, "a record was left out");
+                assert_eq!(record.seq, self.history.last_seq + 1, "a record is missing");
                 self.history.apply(record);
             }
             Feed::Heartbeat | Feed::Lost { .. } => {}
@@ -210,7 +210,7 @@ fn a_request_waits_for_its_own_answer() {
     drop(engine);
     let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
     assert_eq!(late.to_string(), "the run \"books\" is not running");
-    assert_eq!(late.hint(), "view it with: patchtui view books; resume it with: patchtui resume books");
+    assert_eq!(late.hint(), "view it with: patchtui view books; if it is unfinished, resume it with: patchtui resume books");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn without_waiting_acceptance_is_enough() {
     assert_eq!(request_without_waiting(&run, sample).unwrap().command, RunCommand::Sample);
 }
 
-/// Sends commands until the engine takes no more for a while. Returns the bytes that it took.
+/// Sends commands until the engine accepts no more for a while. Returns the number of bytes it accepted.
 fn flood(client: &mut RawClient, command: RunCommand) -> usize {
     client.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut taken = 0;
@@ -308,7 +308,7 @@ fn every_command_of_a_flood_is_answered_in_few_lines() {
         }
     }
     flood.join().unwrap();
-    // Another client is not held up by what the first one sends.
+    // Another client is not blocked by what the first one sends.
     assert_eq!(ask(&run, RunCommand::Pause).unwrap(), "pause of step 3");
     engine.end();
     let events = std::fs::read_to_string(run.events()).unwrap();
@@ -368,7 +368,7 @@ fn a_wait_without_senders_takes_its_time() {
     assert!(began.elapsed() >= Duration::from_millis(50) && inbox.is_abandoned());
 }
 
-/// A listener in the place of an engine, with its lock.
+/// A listener in place of an engine, with its lock.
 fn pretend_to_listen(folder: &tempfile::TempDir, run: &RunDirectory) -> (RunLock, UnixListener) {
     let lock = RunLock::acquire(run).unwrap();
     let socket = folder.path().join("fake.sock");
@@ -431,7 +431,7 @@ fn a_run_without_a_socket_says_which_signals_it_takes() {
     EngineInfo::of_this_process(None, PROTOCOL).write(&run).unwrap();
     let pid = std::process::id();
     let error = ask(&run, RunCommand::Pause).unwrap_err();
-    assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and listens to signals only"));
+    assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and accepts signals only"));
     assert_eq!(error.hint(), format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"));
     assert!(matches!(check_reachable(&run), Err(ControlError::SignalsOnly { .. })));
     assert!(matches!(status(&run, "ctl").unwrap().problem, Some(ControlError::SignalsOnly { .. })));
@@ -511,7 +511,7 @@ fn status_is_the_same_from_a_living_engine_and_from_the_files() {
     assert_eq!(ended.history.end.unwrap().outcome, Outcome::Completed);
 }
 
-/// A client that speaks bytes.
+/// A client that sends raw bytes.
 struct RawClient(UnixStream);
 
 impl RawClient {
@@ -540,7 +540,7 @@ impl RawClient {
         Some(serde_json::from_slice(&body).unwrap())
     }
 
-    /// What a client says, heard by who pretends to be an engine.
+    /// Messages of a client, as received by a simulated engine.
     fn hear_client(&mut self) -> ClientMessage {
         let mut length = [0; 4];
         self.0.read_exact(&mut length).unwrap();
@@ -549,7 +549,7 @@ impl RawClient {
         serde_json::from_slice(&body).unwrap()
     }
 
-    /// Why the engine sent this client away.
+    /// Why the engine closed this connection.
     fn refusal(&mut self) -> String {
         let mut refusal = String::new();
         while let Some(message) = self.hear() {
@@ -568,13 +568,13 @@ fn a_client_that_falls_behind_gets_everything_anew() {
     let mut engine = FakeEngine::start(&run);
     let mut sleeper = RawClient::attach(&run);
     while !matches!(sleeper.hear(), Some(ServerMessage::Snapshot(_))) {}
-    // More than socket buffers and the backlog hold together.
+    // More than socket buffers and the backlog can hold.
     engine.take_steps(1..=5000);
     in_time(async { Client::attach(&run, "test").hear_until(|history| history.step() == 5000).await });
     let ending = thread::spawn(move || engine.end());
     let mut snapshots = 0;
     let mut history = History::default();
-    // Some records of before are still under way; the snapshot that follows them replaces them.
+    // Some earlier records are still in flight; the snapshot that follows replaces them.
     while let Some(message) = sleeper.hear() {
         match message {
             ServerMessage::Snapshot(snapshot) => {
@@ -582,7 +582,7 @@ fn a_client_that_falls_behind_gets_everything_anew() {
                 history = *snapshot;
             }
             ServerMessage::Record(record) => {
-                assert!(snapshots == 0 || record.seq == history.last_seq + 1, "a record was left out");
+                assert!(snapshots == 0 || record.seq == history.last_seq + 1, "a record is missing");
                 history.apply(&record);
             }
             _ => {}
@@ -689,7 +689,7 @@ fn a_client_of_a_run_that_was_killed_follows_it_where_it_is_resumed() {
     in_time(async {
         let mut client = Client { link: connect_with(run.clone(), "test".into(), patience), history: History::default() };
         client.hear_until(|history| history.step() == 2).await;
-        // A killed engine says nothing at the end.
+        // A killed engine sends nothing at the end.
         drop(engine.store.take());
         tokio::task::spawn_blocking(move || drop(engine)).await.unwrap();
         while !matches!(client.hear().await, Feed::Ended { .. }) {}
@@ -715,7 +715,7 @@ fn a_client_of_a_run_that_was_killed_follows_it_where_it_is_resumed() {
 fn a_request_waits_for_an_engine_that_is_starting() {
     let folder = tempfile::tempdir().unwrap();
     let run = new_run(&folder);
-    // The run is resumed: the file of the engine before is still there, and its process is gone.
+    // The run is resumed: the file of the previous engine still exists, but its process has ended.
     let mut gone = EngineInfo::of_this_process(folder.path().join("gone.sock"), PROTOCOL);
     gone.start_time = gone.start_time.map(|ticks| ticks + 1);
     for is_resumed in [false, true] {
@@ -726,7 +726,7 @@ fn a_request_waits_for_an_engine_that_is_starting() {
         let asked = run.clone();
         let (sender, answer) = std::sync::mpsc::channel();
         let asking = thread::spawn(move || sender.send(ask(&asked, RunCommand::Checkpoint)).unwrap());
-        // It does not give up while nobody listens.
+        // It keeps trying while nobody listens.
         assert!(answer.recv_timeout(Duration::from_millis(100)).is_err());
         let _engine = FakeEngine::start_with(&run, lock);
         assert_eq!(answer.recv_timeout(LIMIT).unwrap().unwrap(), "checkpoint of step 3");
@@ -743,7 +743,7 @@ fn a_lost_engine_is_found_again() {
     in_time(async {
         let mut client = Client { link: connect_with(run.clone(), "test".into(), patience), history: History::default() };
         client.hear_until(|history| history.header.is_some()).await;
-        // The server breaks while the engine lives on.
+        // The server fails while the engine continues.
         drop(engine.server.take());
         while !matches!(client.hear().await, Feed::Lost { .. }) {}
         drop(engine);

@@ -1,4 +1,4 @@
-//! Text on disk to token streams: what is made, found again, rebuilt and refused.
+//! From text on disk to token streams: preparing, caching, rebuilding, refusing.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may fail as loudly as the tests")]
 
@@ -66,7 +66,7 @@ impl Workplace {
         prepare(&Self::request(data, &self.path("cache")), &mut |_, _, _| ControlFlow::Continue(()))
     }
 
-    /// Names in the cache, half-built ones too.
+    /// Names in the cache, including half-built ones.
     fn cached(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path("cache")) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -212,7 +212,7 @@ fn another_bos_token_beside_the_tokenizer_gives_other_ids() {
     assert_eq!(work.cached().len(), 2);
 }
 
-/// A BPE over six letters, with the special tokens of `LLaMA` and no unknown one.
+/// A BPE over six letters, with the special tokens of `LLaMA` but without an unknown token.
 const WITH_MARKS: &str = r#"{"version":"1.0","truncation":null,"added_tokens":[
     {"id":1,"content":"<s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true},
     {"id":2,"content":"</s>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],
@@ -271,7 +271,7 @@ fn a_folder_s_other_files_are_passed_over_and_named() {
     assert_eq!(
         prepared.report.notes,
         [
-            "passed over 1 file whose name has no ending (Makefile)",
+            "passed over 1 file without an extension (Makefile)",
             "passed over 3 files that describe data or programs (README.md, dataset_info.json, requirements.txt); to train on one, name it in data.files",
             "passed over 1 .jsonl.xz file (c.jsonl.xz)",
             "passed over 1 tokenizer file (mine.json)",
@@ -429,7 +429,7 @@ fn text_that_is_certainly_too_short_is_known_from_the_sizes_of_its_files() {
         let request = PrepareRequest { block_tokens, ..Workplace::request(data, &cache) };
         Inputs::find(data).unwrap().check_sizes(&request)
     };
-    // Sixteen bytes, with a begin-of-text token and perhaps a space for each of two files.
+    // Sixteen bytes, a BOS token, and possibly a space for each of two files.
     assert!(sizes(&data, 10).is_ok());
     let error = sizes(&data, 11).unwrap_err();
     assert!(matches!(error, DataError::FilesTooSmall { part: "whole", at_most: 20, needed: 22, block_tokens: 11 }), "{error}");
@@ -438,7 +438,7 @@ fn text_that_is_certainly_too_short_is_known_from_the_sizes_of_its_files() {
     assert!(sizes(&own, 5).is_ok());
     assert!(matches!(sizes(&own, 6), Err(DataError::FilesTooSmall { part: "validation", at_most: 5, needed: 6, .. })));
     assert!(matches!(sizes(&own, 21), Err(DataError::FilesTooSmall { part: "training", .. })));
-    // A normalizer may make a text longer, so nothing is certain with one.
+    // A normalizer may lengthen a text, so there is no upper bound with one.
     let normalized = r#"{"version":"1.0","added_tokens":[],"normalizer":{"type":"NFKC"},"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}}"#;
     fs::write(work.path("nfkc.json"), normalized).unwrap();
     let unknown = DataConfig { tokenizer: work.path("nfkc.json").display().to_string(), add_bos: false, ..data };

@@ -1,4 +1,4 @@
-//! `patchtui doctor`: a real process on this machine, and on machines that are worse.
+//! `patchtui doctor`: a real process on this machine, and simulated findings of worse machines.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn a_machine_that_can_run_is_described_in_eighty_columns() {
     {
         assert!(out.contains(label), "{label:?} is missing:\n{out}");
     }
-    assert!(out.ends_with(if has_engine { "\nA run can start here: patchtui run demo\n" } else { "\nA run cannot start here.\n" }), "{out}");
+    assert!(out.ends_with(if has_engine { "\nReady to train: patchtui run demo\n" } else { "\nNot ready to train.\n" }), "{out}");
     // Only a path may be longer.
     let too_long: Vec<_> = out.lines().filter(|line| line.chars().count() > 80 && !line.contains('/')).collect();
     assert!(too_long.is_empty(), "{too_long:?}");
@@ -62,7 +62,7 @@ fn a_folder_of_runs_that_cannot_be_written_is_a_problem() {
     assert_eq!(code, 1, "{out}");
     let flat = out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("problem: ") && flat.contains("runs is not a folder hint: choose another folder: --runs-dir DIR, or PATCHTUI_RUNS_DIR"), "{out}");
-    assert!(out.ends_with("\nA run cannot start here.\n"), "{out}");
+    assert!(out.ends_with("\nNot ready to train.\n"), "{out}");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_run_that_ends_with_its_batch_job_is_noted() {
     let (_, found) = json(folder.path(), &[], &[("SLURM_JOB_ID", "77")]);
     assert_eq!(found["logout"]["survives"], false);
     let notes = found["notes"].as_array().unwrap();
-    assert!(notes.iter().any(|note| note["message"] == "a run does not survive: it ends with SLURM job 77"), "{notes:?}");
+    assert!(notes.iter().any(|note| note["message"] == "runs will not survive logout: they end with SLURM job 77"), "{notes:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! A real engine process with a trainer that only pretends: signals, crashes, panics, broken pipes.
+//! A real engine process with a simulated trainer: signals, crashes, panics, broken pipes.
 //!
-//! The process is this test program itself, started with one test that does nothing but be an engine.
+//! The process is this test binary itself, started with a single test that acts as the engine.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -72,7 +72,7 @@ fn pretend(directory: &RunDirectory, behaviour: &str, mut inbox: Inbox, events: 
         match batch.command {
             _ if behaviour == "deaf" => {}
             RunCommand::Kill => return end(Outcome::Interrupted, taken),
-            // A save takes a while; a second signal comes in the middle of it.
+            // A save takes a while; a second signal arrives during it.
             RunCommand::Stop if behaviour == "slow" => {}
             RunCommand::Stop if behaviour == "cannot-save" => {
                 events.send(RunEvent::CommandFailed(batch.note(taken, "no space left on device")));
@@ -98,7 +98,7 @@ fn command(folder: &Path, run: &RunDirectory, behaviour: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "engine_process::be_an_engine", "--nocapture", "--test-threads=1"]);
     command.env(RUN, run.path()).env(BEHAVIOUR, behaviour).env("XDG_STATE_HOME", folder.join("state"));
-    // A killed engine cannot remove its socket; here it goes with the folder.
+    // A killed engine cannot remove its socket; here it is removed with the folder.
     command.env("PATCHTUI_SOCKET_DIR", folder.join("sockets"));
     command
 }
@@ -111,7 +111,7 @@ impl Engine {
         Self { folder, run, child }
     }
 
-    /// An engine that finds `problem` in the place of its folder of sockets.
+    /// An engine that finds `problem` in place of its folder for sockets.
     fn start_without_socket_folder(behaviour: &str, problem: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
@@ -120,7 +120,7 @@ impl Engine {
         Self { folder, run, child }
     }
 
-    /// An engine that may be gone before it can be greeted.
+    /// An engine that may have ended before it can be greeted.
     fn start_failing(behaviour: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
@@ -133,7 +133,7 @@ impl Engine {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until the run has said `text`.
+    /// Waits until the run has logged `text`.
     fn hear(&self, text: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let heard = async {
@@ -241,7 +241,7 @@ fn sigusr2_puts_a_removed_socket_back() {
     fs::remove_file(&socket).unwrap();
     greet(&engine.run, "test").unwrap_err();
     engine.signal(Signal::USR2);
-    engine.hear("the engine's socket was opened again");
+    engine.hear("the engine's socket was reopened");
     greet(&engine.run, "test").unwrap();
 }
 
@@ -275,7 +275,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     let mut engine = Engine { folder, run, child };
     let lines = BufReader::new(engine.child.stdout.take().unwrap()).lines();
     let pid = engine.child.id();
-    let warned = format!("this run listens to signals only: kill -TERM {pid} stops it with a checkpoint");
+    let warned = format!("this run accepts signals only: kill -TERM {pid} stops it with a checkpoint");
     let mut lines = lines.map(Result::unwrap);
     assert!(lines.any(|line| line.contains(&warned)), "no warning");
     assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
@@ -295,7 +295,7 @@ fn a_file_size_limit_is_reported_like_a_full_disk_and_a_broken_pipe_ignored() {
     let run = RunDirectory::create(folder.path().join("books")).unwrap();
     let engine = command(folder.path(), &run, "plain");
     let mut shell = Command::new("sh");
-    // Counted in blocks of 512 or 1024 bytes, as the shell likes it.
+    // In blocks of 512 or 1024 bytes, depending on the shell.
     shell.args(["-c", "ulimit -f 32 && exec \"$0\" \"$@\""]).arg(engine.get_program()).args(engine.get_args());
     shell.envs(engine.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -317,7 +317,7 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
     let status = || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
     assert_eq!(status()["responding"], true);
     engine.signal(Signal::STOP);
-    // The signal is sent, and takes a moment to act.
+    // The signal was sent, and takes a moment to take effect.
     let state = || fs::read_to_string(format!("/proc/{}/stat", engine.child.id())).unwrap().rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
     let limit = Instant::now() + LIMIT;
     while state() != Some(true) {
@@ -338,7 +338,7 @@ fn a_stop_whose_checkpoint_cannot_be_saved_has_failed() {
     let failed = ask(&engine.run, RunCommand::Stop).unwrap_err();
     assert_eq!(failed.to_string(), "stop failed: no space left on device");
     let engine = Engine::start("obeys");
-    assert_eq!(ask(&engine.run, RunCommand::Stop).unwrap(), "the run has ended at step 3 with a checkpoint");
+    assert_eq!(ask(&engine.run, RunCommand::Stop).unwrap(), "stopped at step 3 with a checkpoint");
     assert!(!is_alive(&engine.run), "a stop that is done leaves no engine behind");
 }
 
@@ -406,7 +406,7 @@ fn a_closed_standard_output_does_not_stop_a_run_in_the_foreground() {
     let steps = || History::read(&run).unwrap().0.step();
     let (before, limit) = (steps(), Instant::now() + LIMIT);
     while steps() < before + 20 {
-        assert!(Instant::now() < limit && child.try_wait().unwrap().is_none(), "the run stands still");
+        assert!(Instant::now() < limit && child.try_wait().unwrap().is_none(), "the run makes no progress");
     }
     let mut engine = Engine { folder, run, child };
     ask(&engine.run, RunCommand::Stop).unwrap();

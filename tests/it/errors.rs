@@ -1,4 +1,4 @@
-//! Every error of the layers below the engine, built and printed: what it says, and that its hint can be typed.
+//! Every error of the layers below the engine, built and printed: its message, and that its hint can be typed.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may fail as loudly as the tests")]
 
@@ -12,7 +12,7 @@ use patchtui::config::{ConfigError, KEYS, Origin};
 use patchtui::data::{BadRecord, DataError, TextFault};
 use patchtui::plan::PlanError;
 
-/// What an error says, and what its hint says.
+/// Message and hint of an error.
 type Row = (String, String, &'static str, &'static str);
 
 /// Files that hints name as examples; they are not keys.
@@ -28,7 +28,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::NotFound { source_name: "x".into(), asked_by: Some(line(1)), built_in: vec!["demo"] },
             "a.toml:1: there is no configuration file \"x\" and no built-in configuration of that name",
-            "built-in configurations: demo; for a file of your own: patchtui config template > my.toml",
+            "built-in configurations: demo; to write your own: patchtui config template > my.toml",
         ),
         (ConfigError::Unreadable { path: "a.toml".into(), error: io() }, "a.toml cannot be read: no luck", ""),
         (ConfigError::Syntax { origin: line(2), message: "unclosed table".into() }, "a.toml:2: not valid TOML: unclosed table", ""),
@@ -37,7 +37,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
             "a.toml:1: the configuration extends itself: a -> b -> a",
             "remove one of the \"extends\" lines",
         ),
-        (ConfigError::SetWithoutValue { text: "seed".into() }, "--set \"seed\" has no value", "write --set section.key=value, like --set seed=..."),
+        (ConfigError::SetWithoutValue { text: "seed".into() }, "--set \"seed\" has no value", "write --set section.key=value, e.g. --set seed=..."),
         (ConfigError::UnknownKey { origin: Origin::Set, key: "sed".into(), nearest: Some("seed") }, "--set: unknown key \"sed\"", "did you mean \"seed\"?"),
         (
             ConfigError::Value { origin: Origin::Default, key: "seed".into(), found: "x".into(), expected: "a number".into() },
@@ -77,12 +77,12 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::InitFrom { origin: line(6), path: "/w".into(), problem: "/w is not a directory".into() },
             "a.toml:6: model.init_from cannot be used: /w is not a directory",
-            "name a directory of a LLaMA in Hugging Face's format, a run or a checkpoint: --set model.init_from=DIR",
+            "name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set model.init_from=DIR",
         ),
         (
             ConfigError::OtherSize { origin: line(7), key: "model.hidden_size", found: "8".into(), expected: "16".into(), path: "/w".into() },
             "a.toml:7: model.hidden_size = 8, but the weights in /w have 16",
-            "leave model.hidden_size out, or remove model.init_from to start from random weights",
+            "remove model.hidden_size, or remove model.init_from to start from random weights",
         ),
         (
             ConfigError::Unfit { message: "odd".into() },
@@ -92,7 +92,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
     ]
 }
 
-/// The place of a variant in the type: a new one must be added here, and then to the table.
+/// The index of a variant in its type: a new variant must be added here, and then to the table.
 fn number_of_config_error(error: &ConfigError) -> usize {
     match error {
         ConfigError::NotFound { .. } => 0,
@@ -129,7 +129,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         (
             PlanError::SeveralRests { count: 2 },
             "2 stages have no share, so it is not clear how to divide the rest among them",
-            "give every stage but one a share, like share = \"2/3\"",
+            "set a share for all stages but one, e.g. share = \"2/3\"",
         ),
         (
             PlanError::EmptyStage { stage: 2, steps: 1, tokens_per_step: 4096 },
@@ -153,13 +153,13 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         ),
         (
             PlanError::UnevenBlock { block_tokens: 1000, common: 256 },
-            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that all stages can cut into sequences",
+            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that is a whole number of sequences in every stage",
             "use data.block_tokens = 1024",
         ),
         (
             PlanError::BlockTooLarge,
-            "the smallest block that all stages can cut into sequences has more than 2^63 tokens",
-            "use patch sizes that divide one another, like 8, 4, 2, 1",
+            "the smallest block that is a whole number of sequences in every stage has more than 2^63 tokens",
+            "use patch sizes that divide one another, e.g. 8, 4, 2, 1",
         ),
         (PlanError::BudgetTooLarge, "the budget is more than 2^63 tokens", "lower the budget: training.tokens, positions, epochs or steps"),
         (
@@ -186,32 +186,32 @@ fn number_of_plan_error(error: &PlanError) -> usize {
     }
 }
 
-/// Errors about files that are read.
+/// Errors about reading files.
 fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     let path = || PathBuf::from("/d/a b.txt");
     let bad = BadRecord { path: "/d/a.jsonl".into(), record: 2, is_line: true, reason: "no field \"text\"".into() };
     vec![
         (
             DataError::NothingMatches { pattern: "/d/*.txt".into(), passed_over: Vec::new() },
-            "/d/*.txt matches no text file",
+            "/d/*.txt: no text files found",
             "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **",
         ),
         (
             DataError::NothingMatches { pattern: "/d".into(), passed_over: vec!["passed over 1 .csv file (a.csv)".into()] },
-            "/d matches no text file (passed over 1 .csv file (a.csv))",
+            "/d: no text files found (passed over 1 .csv file (a.csv))",
             "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files",
         ),
         (DataError::Unreadable { path: path(), source: io::Error::other("no luck") }, "/d/a b.txt cannot be read: no luck", "try: ls -l '/d/a b.txt'"),
         (
             DataError::NotRegularFile { path: path(), what: "a pipe" },
             "/d/a b.txt is a pipe, not a regular file",
-            "copy its text into a file, and name that in data.files",
+            "copy its text into a file and name that file in data.files",
         ),
-        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "name a file that has text"),
+        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "name a file that contains text"),
         (
             DataError::NotText { path: path(), offset: 3, fault: TextFault::Nul },
             "/d/a b.txt is not UTF-8 text: a NUL byte at byte 3",
-            "remove it from data.files, which takes only text",
+            "remove it from data.files, which accepts only text",
         ),
         (
             DataError::NotText { path: "/d/a.txt".into(), offset: 3, fault: TextFault::NotUtf8 },
@@ -224,14 +224,14 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "convert it: iconv -f UTF-16 -t UTF-8 /d/a.txt > /d/a.utf8.txt",
         ),
         (
-            DataError::TextLost { what: "7 of 10 tokens are the tokenizer's unknown token".into(), share: 0.7, limit: 0.05 },
-            "7 of 10 tokens are the tokenizer's unknown token: 70.0 % is more than data.max_lost_text = 0.05 allows",
+            DataError::TextLost { what: "7 of 10 tokens are the unknown token".into(), share: 0.7, limit: 0.05 },
+            "7 of 10 tokens are the unknown token: 70.0 % exceeds data.max_lost_text = 0.05",
             "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text",
         ),
         (
             DataError::UnsupportedFormat { path: "/d/a.pdf".into() },
             "/d/a.pdf is in a format that patchtui cannot read",
-            "file names must end in .txt, .md, .jsonl, .ndjson or .json; rename the file if it is in one of these formats",
+            "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson or .json",
         ),
         (
             DataError::BrokenJson { path: "/d/a.json".into(), line: 1, column: 2, reason: "EOF".into() },
@@ -240,14 +240,14 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
         ),
         (
             DataError::TooManyBadRecords { bad: 2, records: 10, limit: 0.01, first: bad },
-            "2 of 10 records cannot be used, more than data.max_bad_records = 0.01 allows; the first is /d/a.jsonl:2: no field \"text\"",
+            "2 of 10 records cannot be used, more than data.max_bad_records = 0.01 allows; first: /d/a.jsonl:2: no field \"text\"",
             "repair the file, check data.text_field, or raise data.max_bad_records",
         ),
-        (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until nothing writes to it, then start again"),
+        (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until it is no longer being written, then start again"),
         (
             DataError::SharedFile { path: path() },
             "/d/a b.txt is both training and validation text",
-            "leave it out of data.files, or use data.validation_share instead of data.validation_files",
+            "remove it from data.files, or use data.validation_share instead of data.validation_files",
         ),
         (
             DataError::TooLittleText { part: "whole", tokens: 5, needed: 16, block_tokens: 8 },
@@ -262,7 +262,7 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     ]
 }
 
-/// Errors about tokenizers and about what is written.
+/// Errors about tokenizers and about writing files.
 fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
     let tokenizer_hint = "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json";
     vec![
@@ -273,11 +273,15 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             tokenizer_hint,
         ),
         (
-            DataError::NoSpecialToken { choice: "/t.json".into(), token: "begin-of-text", key: "data.add_bos" },
-            "tokenizer \"/t.json\" has no begin-of-text token, but data.add_bos = true",
+            DataError::NoSpecialToken { choice: "/t.json".into(), token: "BOS", key: "data.add_bos" },
+            "tokenizer \"/t.json\" has no BOS token, but data.add_bos = true",
             "set data.add_bos = false, or choose another data.tokenizer",
         ),
-        (DataError::Encode { reason: "no luck".into() }, "the tokenizer failed on a document: no luck", "try data.tokenizer = \"bytes\", which takes any text"),
+        (
+            DataError::Encode { reason: "no luck".into() },
+            "the tokenizer failed on a document: no luck",
+            "try data.tokenizer = \"bytes\", which accepts any text",
+        ),
         (
             DataError::NoRoom { folder: "/runs/.tokens".into(), needed: 2_100_000_000_000, free: 950 },
             "the prepared tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",
@@ -301,13 +305,13 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
         ),
         (
             DataError::TooMuchText { bytes: 3_000_000_000, limit: 2_147_483_647 },
-            "the files hold 3.0 GB, but a tokenizer can be trained on at most 2.1 GB",
+            "the files have 3.0 GB, but a tokenizer can be trained on at most 2.1 GB",
             "name fewer files; a sample of the text is enough to train a tokenizer",
         ),
         (
-            DataError::DamagedTokens { path: "/runs/.tokens/1f/text.tokens".into(), problem: "block 3 (tokens 0 to 9) is not what was written".into() },
-            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) is not what was written",
-            "check the disk, then remove the tokens, which prepares them again: rm -r /runs/.tokens/1f",
+            DataError::DamagedTokens { path: "/runs/.tokens/1f/text.tokens".into(), problem: "block 3 (tokens 0 to 9) does not match its hash".into() },
+            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) does not match its hash",
+            "check the disk, then remove the tokens so that they are prepared again: rm -r /runs/.tokens/1f",
         ),
         (DataError::Interrupted, "preparing the text was interrupted", "run the same command again"),
     ]
@@ -343,12 +347,12 @@ fn number_of_data_error(error: &DataError) -> usize {
     }
 }
 
-/// Checks that the numbers of a table's variants are all there are.
+/// Checks that the table has all variants.
 fn check_complete(numbers: impl Iterator<Item = usize>, count: usize) {
     assert_eq!(numbers.collect::<BTreeSet<_>>(), (0..count).collect());
 }
 
-/// Words that look like keys, and flags, in a hint.
+/// Words in a hint that look like keys, and flags.
 fn check_typeable(hint: &str) {
     let flags: BTreeSet<String> = all_flags(&Cli::command());
     for word in hint.split([' ', '\'', '"', '(', ')', ',', ';', ':', '?']) {

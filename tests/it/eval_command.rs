@@ -1,4 +1,4 @@
-//! `patchtui eval`: a checkpoint's numbers, as a table and as a document, and what is refused before anything is computed.
+//! `patchtui eval`: the scores of a checkpoint, as a table and as a document, and what is refused before computing.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::formats::Fixture;
 
-/// A folder with task files for a network of 16 positions that reads bytes.
+/// A folder with task files for a byte-level model with a context of 16 positions.
 fn task_files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let row = |label: u8| json!({ "goal": "g", "sol1": "a b", "sol2": "cd ", "label": label }).to_string();
@@ -46,14 +46,14 @@ fn a_checkpoint_gets_a_document_of_results_and_a_line_for_each_answer() {
     let results = document["results"].as_object().unwrap();
     assert_eq!(results.keys().collect::<Vec<_>>(), ["piqa", "mmlu_anatomy", "wikitext", "wikitext-paper", "text:own.txt"]);
     assert_eq!(document["n-samples"]["piqa"], json!({ "original": 5, "effective": 4 }));
-    // All rows of a task are the same, so its answers are, too.
+    // All rows of a task are the same, and so are its answers.
     assert_eq!((&results["piqa"]["acc,none"], &results["piqa"]["acc_norm,none"]), (&json!(0.5), &json!(0.5)));
     let per_token = |task: &str| results[task]["token_loss,none"].as_f64().unwrap();
     let perplexity = |task: &str| results[task]["perplexity,none"].as_f64().unwrap();
     for task in ["wikitext-paper", "text:own.txt"] {
         assert!((perplexity(task).ln() - per_token(task)).abs() < 1e-12 && (1.0..12.0).contains(&per_token(task)), "{task}: {}", per_token(task));
     }
-    // Bytes are this tokenizer's tokens.
+    // The tokens of this tokenizer are bytes.
     let bits = results["text:own.txt"]["bits_per_byte,none"].as_f64().unwrap();
     assert!((bits * std::f64::consts::LN_2 - per_token("text:own.txt")).abs() < 1e-12);
     assert_eq!(text(&output.stderr).lines().count(), 5, "one line for each task: {}", text(&output.stderr));
@@ -62,7 +62,7 @@ fn a_checkpoint_gets_a_document_of_results_and_a_line_for_each_answer() {
     let lines: Vec<Value> = samples.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of_piqa: Vec<&Value> = lines.iter().filter(|line| line["task"] == "piqa").collect();
     assert_eq!((of_piqa.len(), &of_piqa[3]["doc_id"], &of_piqa[1]["gold"]), (4, &json!(3), &json!(1)));
-    // As transformers 5.23.0 computes them from the same weights, cut by lm-eval's own functions.
+    // Computed by transformers 5.23.0 from the same weights, split by lm-eval's own functions.
     for (task, metric, expected) in [
         ("text:own.txt", "token_loss,none", 5.494_969_73),
         ("wikitext", "bits_per_byte,none", 6.487_046_32),
@@ -75,7 +75,7 @@ fn a_checkpoint_gets_a_document_of_results_and_a_line_for_each_answer() {
         let found = of_piqa[0]["requests"][idx]["log_likelihood"].as_f64().unwrap();
         assert!((found / expected - 1.0).abs() < 1e-5, "{found}");
     }
-    // Padding and company change nothing.
+    // Padding and batching change nothing.
     let alone = json_of(&eval(run.path(), files.path(), &[&tasks[..7], &["--batch-tokens", "1", "--threads", "1"]].concat()));
     for (task, metric) in [("wikitext", "word_perplexity,none"), ("wikitext-paper", "token_loss,none"), ("text:own.txt", "token_loss,none")] {
         let [together, alone] = [&document, &alone].map(|document| document["results"][task][metric].as_f64().unwrap());
@@ -89,7 +89,7 @@ fn a_table_is_for_people() {
     let output = eval(fixture.run().path(), files.path(), &["--task-data", ".", "--tasks", "piqa"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let lines: Vec<_> = text(&output.stdout).lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    assert!(text(&output.stdout).lines().next().unwrap().contains("K = 1, at most 16 tokens at once, without BOS, cpu"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).lines().next().unwrap().contains("K = 1, context 16 tokens, without BOS, cpu"), "{}", text(&output.stdout));
     assert_eq!(lines[2], ["TASK", "DOCUMENTS", "SHOTS", "METRIC", "VALUE", "STDERR", "CHANCE"]);
     assert_eq!((&lines[3][..4], &lines[4][0]), (&["piqa".to_owned(), "5".into(), "0".into(), "acc".into()][..], &"acc_norm".to_owned()));
 }
@@ -101,11 +101,11 @@ fn what_cannot_be_evaluated_is_refused_with_a_hint_and_leaves_nothing() {
     let before = fs::read_dir(files.path()).unwrap().count();
     let table: [(&[&str], &str, &str); 8] = [
         (&["--tasks", "hella_swag"], "there is no task \"hella_swag\"", "did you mean hellaswag?"),
-        (&["--tasks", "piqa"], "piqa needs a folder with its documents", "--task-data"),
+        (&["--tasks", "piqa"], "piqa needs a folder of task files", "--task-data"),
         (&["--tasks", "winogrande", "--task-data", "."], ". has no file for winogrande", "dev.jsonl"),
         (&["--tasks", "mmlu", "--task-data", "."], "has no document of the subject abstract_algebra", "mmlu_anatomy"),
-        (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no examples", "--num-fewshot"),
-        (&["--tasks", "text:none.txt"], "none.txt matches no text file", "check the path"),
+        (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no few-shot examples", "--num-fewshot"),
+        (&["--tasks", "text:none.txt"], "none.txt: no such file", "check the path"),
         (&["--tasks", "text:own.txt", "-o", "none/samples.jsonl"], "none is not a folder", "another folder"),
         (&["--tasks", "mmlu_anatomy", "--task-data", ".", "--num-fewshot", "1"], "has no file for the dev part of mmlu_anatomy", "dev/SUBJECT_dev.csv"),
     ];

@@ -1,4 +1,4 @@
-//! Models out to Hugging Face's format and back in: the same weights, the same ids, and an error for whatever cannot be used.
+//! Export to the Hugging Face format and import from it: the same weights, the same ids, and an error for everything unusable.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::formats::Fixture;
 use crate::resume::{TINY, tiny_config, train};
 
-/// A model of plain bytes, exported.
+/// An exported model of plain bytes.
 struct Exported {
     fixture: Fixture,
     path: PathBuf,
@@ -53,7 +53,7 @@ impl Exported {
         fs::write(self.file(name), value.to_string()).unwrap();
     }
 
-    /// The message and the hint of what opening it gives, with `DIR` for its path.
+    /// Message and hint of opening it, with `DIR` for its path.
     fn complaint(&self) -> (String, String) {
         let error = LoadedModel::open(&self.path, &Device::flex()).unwrap_err();
         let relative = |text: String| text.replace(self.path.to_str().unwrap(), "DIR");
@@ -70,7 +70,7 @@ fn open(path: &Path) -> LoadedModel {
     LoadedModel::open(path, &Device::flex()).unwrap()
 }
 
-/// Writes weights of `shape` as one file; `value` gives the numbers of each tensor by its name.
+/// Writes weights of `shape` as one file; `value` returns the numbers of each tensor by name.
 fn write_weights(path: &Path, dims: Vec<(String, Vec<usize>)>, value: impl Fn(&str, usize) -> f32) {
     let tensor = |(name, dims): (String, Vec<usize>)| {
         let numbers: Vec<f32> = (0..dims.iter().product()).map(|idx| value(&name, idx)).collect();
@@ -95,7 +95,7 @@ fn what_is_exported_opens_with_the_same_weights_bit_for_bit() {
             assert_eq!(index["metadata"]["total_size"], 4 * run.files.shape.num_parameters());
             assert_eq!(index["weight_map"].as_object().unwrap().len(), weight_dims(&run.files.shape).len());
         }
-        // Nothing else is left beside it.
+        // Nothing else remains next to it.
         let beside: Vec<_> = fs::read_dir(exported.path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(beside.iter().all(|name| !name.to_string_lossy().contains("tmp")), "{beside:?}");
     }
@@ -178,22 +178,22 @@ fn what_this_program_does_not_compute_is_refused_by_name() {
     let table = [
         ("model_type", json!("mistral"), "model_type = \"mistral\" is not supported, only \"llama\""),
         ("architectures", json!(["GPT2LMHeadModel"]), "architectures = [\"GPT2LMHeadModel\"] is not supported, only [\"LlamaForCausalLM\"]"),
-        ("attention_bias", json!(true), "attention_bias = true is not supported: the layers of this program have no biases"),
-        ("mlp_bias", json!(true), "mlp_bias = true is not supported: the layers of this program have no biases"),
+        ("attention_bias", json!(true), "attention_bias = true is not supported: patchtui has no biases"),
+        ("mlp_bias", json!(true), "mlp_bias = true is not supported: patchtui has no biases"),
         ("hidden_act", json!("gelu"), "hidden_act = \"gelu\" is not supported, only \"silu\""),
         ("head_dim", json!(16), "head_dim = 16 is not supported: it must be hidden_size / num_attention_heads = 8"),
         ("partial_rotary_factor", json!(0.5), "partial_rotary_factor = 0.5 is not supported, only 1.0"),
         ("rope_parameters", json!({"partial_rotary_factor": 0.25}), "partial_rotary_factor = 0.25 is not supported, only 1.0"),
-        ("quantization_config", json!({"bits": 4}), "quantization_config is set, and quantised weights are not supported"),
+        ("quantization_config", json!({"bits": 4}), "quantization_config is set, but quantized weights are not supported"),
         (
             "rope_scaling",
             json!({"type": "linear", "factor": 2.0}),
-            "rope_scaling = {\"type\":\"linear\",\"factor\":2.0} is not supported: only rotary embeddings of type \"default\" are",
+            "rope_scaling = {\"type\":\"linear\",\"factor\":2.0} is not supported, only rotary embeddings of type \"default\"",
         ),
         (
             "rope_parameters",
             json!({"rope_type": "llama3"}),
-            "rope_parameters = {\"rope_type\":\"llama3\"} is not supported: only rotary embeddings of type \"default\" are",
+            "rope_parameters = {\"rope_type\":\"llama3\"} is not supported, only rotary embeddings of type \"default\"",
         ),
         ("hidden_size", json!(-64), "hidden_size = -64, expected an integer from 1 to 1048576"),
         ("num_hidden_layers", json!(u64::MAX), "num_hidden_layers = 18446744073709551615, expected an integer from 1 to 4096"),
@@ -207,7 +207,7 @@ fn what_this_program_does_not_compute_is_refused_by_name() {
         assert_eq!(problem(key, value), message);
     }
     let parse = |text: &str| LlamaConfig::parse(text).unwrap_err();
-    assert_eq!(parse("{}"), "it names no architecture: neither model_type nor architectures is there");
+    assert_eq!(parse("{}"), "it names no architecture: it has neither model_type nor architectures");
     assert_eq!(parse("[]"), "it is not a JSON object");
     assert!(parse("{").starts_with("it is not JSON: "));
 }
@@ -224,29 +224,33 @@ fn a_directory_that_lacks_something_says_what() {
     };
     let remove = |name: &'static str| move |exported: &Exported| fs::remove_file(exported.file(name)).unwrap();
     check(&remove("tokenizer.json"), "DIR/tokenizer.json is missing", "save a fast tokenizer there: ");
-    check(&remove("config.json"), "DIR is neither a run nor a checkpoint of one", "list all runs with: patchtui runs");
-    let no_weights = "DIR has no weights: neither model.safetensors nor model.safetensors.index.json is there";
-    check(&remove("model.safetensors"), no_weights, "name a directory that save_pretrained has written");
+    check(
+        &remove("config.json"),
+        "DIR is neither a run nor a checkpoint",
+        "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs",
+    );
+    let no_weights = "DIR has no weights: neither model.safetensors nor model.safetensors.index.json exists";
+    check(&remove("model.safetensors"), no_weights, "name a directory written by save_pretrained");
     let pickled = |exported: &Exported| fs::rename(exported.file("model.safetensors"), exported.file("pytorch_model.bin")).unwrap();
-    check(&pickled, "DIR has weights only as pytorch_model.bin, and only safetensors files are read", "convert it: ");
+    check(&pickled, "DIR has weights only as pytorch_model.bin, but only safetensors files are supported", "convert it: ");
     let dims = |exported: &Exported| weight_dims(&ModelFiles::find(&exported.path).unwrap().shape);
     let rewrite = |exported: &Exported, dims: Vec<(String, Vec<usize>)>| write_weights(&exported.file("model.safetensors"), dims, |_, _| 1.0);
     let without_norm = |exported: &Exported| rewrite(exported, dims(exported).into_iter().filter(|(name, _)| name != "model.norm.weight").collect());
-    check(&without_norm, "DIR: the tensor model.norm.weight is missing", again);
+    check(&without_norm, "DIR: tensor model.norm.weight is missing", again);
     let with_bias = |exported: &Exported| rewrite(exported, dims(exported).into_iter().chain([("lm_head.bias".into(), vec![256])]).collect());
-    check(&with_bias, "DIR: there is a tensor lm_head.bias, which the network of config.json does not have", again);
+    check(&with_bias, "DIR: unexpected tensor lm_head.bias: the network of config.json does not have it", again);
     let wider = |exported: &Exported| exported.edit("config.json", |config| config["intermediate_size"] = 24.into());
     check(&wider, "DIR/model.safetensors: model.layers.0.mlp.gate_proj.weight has shape [16, 8] instead of [24, 8]", again);
     let fewer_rows = |exported: &Exported| exported.edit("config.json", |config| config["vocab_size"] = 255.into());
-    check(&fewer_rows, "DIR/tokenizer.json: it has ids up to 255, but vocab_size is 255", "use the tokenizer that the model was trained with");
+    check(&fewer_rows, "DIR/tokenizer.json: it has ids up to 255, but vocab_size is 255", "use the tokenizer of the model");
     let other = |exported: &Exported| exported.edit("config.json", |config| config["model_type"] = "gpt2".into());
-    check(&other, "DIR/config.json: model_type = \"gpt2\" is not supported, only \"llama\"", "models of the LLaMA architecture can be used");
+    check(&other, "DIR/config.json: model_type = \"gpt2\" is not supported, only \"llama\"", "only LLaMA models are supported");
     let no_json = |exported: &Exported| fs::write(exported.file("tokenizer_config.json"), "[").unwrap();
     let message = "tokenizer \"DIR/tokenizer.json\" cannot be used: tokenizer_config.json beside it is not a JSON object: invalid type: sequence, expected a map at line 1 column 0";
     check(&no_json, message, "");
 }
 
-/// Rewrites the header of the weights; the numbers stay as they are.
+/// Rewrites the header of the weights; the numbers are unchanged.
 fn with_header(exported: &Exported, change: impl FnOnce(String) -> String) {
     let path = exported.file("model.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -279,8 +283,8 @@ fn hostile_headers_are_refused_before_anything_is_believed() {
     check(&replace("[0,8192]", "[8192,0]"), "model.embed_tokens.weight claims the bytes from 8192 to 0, but the next free byte is 0");
     check(&replace("[8192,8224]", "[8184,8216]"), "model.layers.0.input_layernorm.weight claims the bytes from 8184 to 8216, but the next free byte is 8192");
     check(&replace("[256,8]", "[4294967296,4294967296,8]"), "model.embed_tokens.weight is F32 [4294967296, 4294967296, 8], which does not fill its 8192 bytes");
-    check(&replace("\"F32\"", "\"I8\""), "model.embed_tokens.weight is I8, and only F32, BF16 and F16 are read");
-    check(&replace("\"F32\"", "\"F8_E4M3\""), "model.embed_tokens.weight is F8_E4M3, and only F32, BF16 and F16 are read");
+    check(&replace("\"F32\"", "\"I8\""), "model.embed_tokens.weight is I8, but only F32, BF16 and F16 are supported");
+    check(&replace("\"F32\"", "\"F8_E4M3\""), "model.embed_tokens.weight is F8_E4M3, but only F32, BF16 and F16 are supported");
     check(
         &replace(table, "\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[256,8],\"data_offsets\":[0,8192]}"),
         "its header cannot be used: two tensors are named model.norm.weight",
@@ -421,14 +425,14 @@ fn an_export_that_is_refused_leaves_nothing() {
     let wider = |model: &mut ModelFiles| model.shape.intermediate_size += 1;
     assert!(matches!(attempt(&wider, &request(&out)), Err(ExportError::Open(_))));
     assert_eq!(names(), ["full"]);
-    // A directory that is empty is as good as none; a model of patches says so.
+    // An empty directory is accepted; a model in its patch stage is reported.
     fs::create_dir(&out).unwrap();
     attempt(&patches, &ExportRequest { allow_patch_stage: true, ..request(&out) }).unwrap();
     assert_eq!(open(&out).files.patch_size, PatchSize::new(4).unwrap());
     let finished = folder.join("finished");
     attempt(&keep, &request(&finished)).unwrap();
     assert!(!fs::read_to_string(finished.join("config.json")).unwrap().contains("patch_size"));
-    // Too large for the format.
+    // Out of range of the format.
     let shape = ModelFiles::find(&finished).unwrap().shape;
     write_weights(&finished.join("model.safetensors"), weight_dims(&shape), |name, idx| if name == "model.norm.weight" && idx == 3 { 7e4 } else { 1.0 });
     let half = folder.join("half");
@@ -461,7 +465,7 @@ fn a_run_from_exported_weights_is_the_run_from_the_same_weights_in_memory() {
     let error = export(&ModelFiles::find(&begin).unwrap(), &request(&at("weights"))).unwrap_err();
     assert!(matches!(error, ExportError::PatchStage { .. }), "{error}");
     export(&ModelFiles::find(&begin).unwrap(), &ExportRequest { allow_patch_stage: true, ..request(&at("weights")) }).unwrap();
-    // Another seed for the weights would be another run: only the order of the data follows from it here.
+    // Another seed of the weights would be another run: only the data order depends on it here.
     for (name, from) in [("second", &begin), ("third", &at("weights"))] {
         let set = format!("model.init_from={}", from.display());
         let config = tiny_config(&[&set]);
@@ -473,7 +477,7 @@ fn a_run_from_exported_weights_is_the_run_from_the_same_weights_in_memory() {
         let decision = &header.decisions.last().unwrap();
         assert!(decision.label == "start" && decision.text.starts_with(&format!("the trained weights of {} (blake3 ", from.display())), "{decision:?}");
         if name == "third" {
-            // The weights are in the first checkpoint: a run that goes on needs the directory no more.
+            // The weights are in the first checkpoint: a resumed run does not need the directory any more.
             fs::remove_dir_all(at("weights")).unwrap();
             let (end, more) = train(config, &at(name), |_| None);
             assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
@@ -502,10 +506,10 @@ fn sizes_come_from_the_weights_and_others_are_refused() {
     assert_eq!(load(&["model.hidden_size=8".into(), "model.max_position_embeddings=64".into()]).unwrap().config.model.max_position_embeddings, 64);
     let error = load(&["model.hidden_size=16".into()]).unwrap_err();
     assert_eq!(error.to_string(), format!("--set: model.hidden_size = 16, but the weights in {} have 8", exported.path.display()));
-    assert_eq!(error.hint().unwrap(), "leave model.hidden_size out, or remove model.init_from to start from random weights");
+    assert_eq!(error.hint().unwrap(), "remove model.hidden_size, or remove model.init_from to start from random weights");
     fs::remove_file(exported.file("config.json")).unwrap();
     let error = load(&[]).unwrap_err().to_string();
-    assert!(error.ends_with("out is neither a Hugging Face directory nor a run nor a checkpoint of one"), "{error}");
+    assert!(error.ends_with("out is neither a Hugging Face directory nor a run nor a checkpoint"), "{error}");
 }
 
 fn patchtui(folder: &Path, arguments: &[&str]) -> Output {
@@ -529,7 +533,7 @@ fn the_commands_export_and_import_a_model_that_goes_on_training() {
     assert!(code == 2 && talk.contains("a/model exists and is not an empty directory"), "{talk}");
     let (code, out, talk) = run(&["import", "a/model"]);
     assert_eq!(code, 0, "{talk}");
-    assert!(talk.contains("BF16 in 2 files") && talk.contains("tokenizer of 256 tokens, texts begin with a begin-of-text token"), "{talk}");
+    assert!(talk.contains("BF16 in 2 files") && talk.contains("tokenizer: 256 tokens, with BOS"), "{talk}");
     let (code, nothing, _) = run(&["import", "a/model", "--to", "own.toml"]);
     assert_eq!((code, nothing.as_str(), fs::read_to_string(folder.join("own.toml")).unwrap()), (0, "", out));
     let (code, _, talk) = run(&["import", "a/model", "--to", "own.toml"]);
@@ -541,7 +545,7 @@ fn the_commands_export_and_import_a_model_that_goes_on_training() {
     assert_eq!((trained.files.shape.hidden_size, trained.files.patch_size), (8, PatchSize::ONE));
     assert!(fs::read_to_string(folder.join("runs/own/tokenizer_config.json")).unwrap().contains("<s>"), "the copy of the tokenizer is whole");
     let (code, _, talk) = run(&["import", "runs/own"]);
-    assert!(code == 2 && talk.contains("runs/own is a run or a checkpoint of one"), "{talk}");
+    assert!(code == 2 && talk.contains("runs/own is a run or a checkpoint"), "{talk}");
     fs::write(folder.join("a/model/config.json"), "{\"model_type\": \"bert\"}").unwrap();
     let (code, out, talk) = run(&["import", "a/model"]);
     assert!(code == 2 && out.is_empty() && talk.contains("model_type = \"bert\" is not supported"), "{talk}");
@@ -553,7 +557,7 @@ fn a_run_can_be_named_as_initial_weights() {
     let set = format!("model.init_from={}", fixture.run().path().display());
     let sets: Vec<String> = TINY.iter().filter(|set| !set.starts_with("model.")).map(ToString::to_string).chain([set]).collect();
     let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") });
-    // The demo names its own tokenizer, which has more tokens than the weights have rows; the plan refuses that.
+    // The demo names its own tokenizer, whose vocabulary is larger than that of the weights; the plan refuses that.
     let config = config.unwrap().config;
     assert_eq!((config.model.vocab_size, config.model.hidden_size, config.data.tokenizer.as_str()), (Some(256), 8, "demo"));
     let folder = tempfile::tempdir().unwrap();

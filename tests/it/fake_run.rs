@@ -1,4 +1,4 @@
-//! A small run without a trainer: two stages of a plan, and the events that a trainer would say.
+//! A small run without a trainer: a plan with two stages, and the events that a trainer would send.
 
 use std::path::Path;
 
@@ -134,7 +134,7 @@ pub(crate) fn end(outcome: Outcome, step: u64) -> RunEnd {
     RunEnd { outcome, step, tokens: step * TOKENS_PER_STEP, active_seconds: 0.5 * step as f64, token_loss: Some(4.5), whole: None, error: None }
 }
 
-/// What a whole run says, in order.
+/// The events of a whole run, in order.
 pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
     let start = |stage: usize, k: u64, step: u64| {
         RunEvent::StageStarted(StageStart { stage, patch_size: patch_size(k), step, tokens: step * TOKENS_PER_STEP, optimizer_reset: stage > 0 })

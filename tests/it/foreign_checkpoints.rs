@@ -1,4 +1,4 @@
-//! Checkpoints that are valid by themselves and do not belong to the run: refused by name, never trained from.
+//! Checkpoints that are valid but do not belong to the run: refused by name, never trained from.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use patchtui::run::{
 use crate::models::poison;
 use crate::resume::{tiny_config, train};
 
-/// Trains to the stop after step 4, lets `change` loose on the run, and returns how going on ended.
+/// Trains to the stop after step 4, applies `change` to the run, and returns how resuming ended.
 fn going_on_after(change: impl FnOnce(&Path)) -> (RunEnd, Vec<RunEvent>) {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
@@ -35,7 +35,7 @@ fn resumed_from(events: &[RunEvent]) -> Option<u64> {
     events.iter().find_map(|event| if let RunEvent::RunStarted(header) = event { header.resumed_from } else { None })
 }
 
-/// Writes the checkpoint in `path` anew, with a hash that fits, after `change`.
+/// Rewrites the checkpoint in `path`, with a matching hash, after `change`.
 fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &Path)) {
     let run = RunDirectory::new(path.parent().unwrap().parent().unwrap());
     let checkpoints = Checkpoints::new(&run, 9);
@@ -78,9 +78,9 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
         assert!(warnings(&events).contains(&format!("it belongs to another run: its {what}")), "{what}: {}", warnings(&events));
         assert_eq!(resumed_from(&events), Some(2), "{what}");
     }
-    // The same files under another step's name.
+    // The same files under the name of another step.
     let (_, events) = going_on_after(|checkpoints| fs::rename(checkpoints.join("step-00000004"), checkpoints.join("step-00000006")).unwrap());
-    assert!(warnings(&events).contains("which does not match its directory's name"), "{}", warnings(&events));
+    assert!(warnings(&events).contains("which does not match the name of its directory"), "{}", warnings(&events));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
     edit("moments instead of", |shapes| drop(shapes.insert("extra.exp_avg".into(), vec![4])));
 }
 
-/// Every byte is what was written: only the numbers tell.
+/// All hashes match: only the numbers show it.
 #[test]
 fn weights_and_moments_of_a_run_that_had_diverged_are_named() {
     for (file, tensor) in [(MODEL_FILE, "model.norm.weight"), (OPTIMIZER_FILE, "model.norm.weight.exp_avg")] {

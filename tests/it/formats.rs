@@ -1,7 +1,7 @@
-//! Runs of every released format, as they were written then, must go on being read: listed, shown, watched and resumed.
+//! Runs of every released format must stay readable: listed, shown, attached to and resumed.
 //!
-//! `tests/fixtures/format-N` holds a short text, a run of a tiny network that was stopped after its seventh step of twelve, and
-//! a snapshot as an engine of that format sent it. They are never made anew.
+//! `tests/fixtures/format-N` contains a short text, a run of a tiny network that was stopped after its seventh step of twelve,
+//! and a snapshot as sent by an engine of that format. They are never regenerated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use patchtui::control::ServerMessage;
 use patchtui::run::{History, Outcome, PlanFile, RunDirectory, RunState, RunSummary};
 use patchtui::tui::view_text;
 
-/// All formats that a released version has written.
+/// All formats written by a released version.
 pub(crate) const FORMATS: [&str; 2] = ["format-1", "format-2"];
 
 /// A copy of a fixture, for a test to write into.
@@ -98,7 +98,7 @@ fn a_snapshot_of_every_format_is_understood() {
         let ServerMessage::Snapshot(history) = serde_json::from_str(&text).unwrap() else { panic!("{name} is not a snapshot") };
         let plan = &history.header.as_ref().unwrap().plan;
         assert!(history.last_seq > 20 && plan.stages.len() == 2 && !history.evaluations.is_empty(), "{name}");
-        // From a newer engine there may be more, and there may be less than this version has.
+        // A newer engine may send more fields, and fewer than this version has.
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
         value["colour"] = serde_json::json!({ "of": "its own" });
         value.as_object_mut().unwrap().remove("stage_speed");
@@ -144,7 +144,7 @@ fn a_run_of_every_format_goes_on() {
         assert_eq!(history.steps.iter().map(|point| point.step).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>(), "{}", fixture.name);
         assert_eq!(history.end.map(|end| end.outcome), Some(Outcome::Completed), "{}", fixture.name);
         assert!(history.log.iter().all(|line| !line.text.contains("is not used")), "{}: {:?}", fixture.name, history.log);
-        // Both were written before the network had backward passes of its own.
+        // Both were written before the network had its own backward passes.
         let is_said = history.log.iter().any(|line| line.text.contains("may not be bit-identical"));
         assert!(is_said, "{}: {:?}", fixture.name, history.log);
     }

@@ -1,4 +1,4 @@
-//! `patchtui generate` as people and scripts use it.
+//! `patchtui generate`, as used by people and scripts.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::program::{Bench, output};
 use crate::resume::TINY;
 
-/// A folder with the finished run `tiny`.
+/// A folder with the completed run `tiny`.
 fn trained() -> Bench {
     let bench = Bench::new();
     let mut command = bench.patchtui(&["run", "demo", "--name", "tiny", "--no-tui"]);
@@ -49,7 +49,7 @@ fn a_prompt_comes_from_the_command_line_a_file_or_the_standard_input() {
     fs::write(bench.path().join("prompts.txt"), "Once upon\n").unwrap();
     assert_eq!(text(generate(&bench, &["--prompt-file", "prompts.txt"])), expected);
     assert_eq!(with_input(generate(&bench, &["--prompt-file", "-"]), "Once upon\n\n"), expected);
-    // A checkpoint and an export are the same model.
+    // A checkpoint and its export are the same model.
     let checkpoints = fs::read_dir(bench.run_dir("tiny").join("checkpoints")).unwrap();
     let newest = checkpoints.map(|entry| entry.unwrap().path()).max().unwrap();
     assert!(bench.patchtui(&["export", "tiny", "--to", "hf"]).stderr(Stdio::null()).status().unwrap().success());
@@ -102,14 +102,14 @@ fn sampling_follows_its_seed() {
 #[test]
 fn a_text_that_outgrows_the_context_says_so() {
     let bench = trained();
-    // The context of this run is 16 positions.
+    // The context length of this run is 16 positions.
     let (code, _, stderr) = output(generate(&bench, &["--prompt", "one two three"]));
     assert_eq!(code, 0);
-    assert_eq!(stderr, "warning: a text outgrew the 16 tokens that the model reads at once: it continued from the newer part\n");
+    assert_eq!(stderr, "warning: context window (16 tokens) exceeded; oldest tokens dropped\n");
     let long = "Once upon a time there was a cat. ".repeat(9);
     let (code, stdout, stderr) = output(generate(&bench, &["--prompt", &long]));
     assert!(code == 0 && !stdout.is_empty(), "{stderr}");
-    assert!(stderr.contains("tokens, but the model reads 16 at once: only the end of the prompt is read\n"), "{stderr}");
+    assert!(stderr.contains("tokens, but the context window is 16: only the end of the prompt is read\n"), "{stderr}");
 }
 
 #[test]
@@ -123,15 +123,15 @@ fn what_cannot_be_continued_is_refused() {
         assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}: {stderr}");
         assert!(stderr.contains(message) && stderr.contains("hint: "), "{arguments:?}: {stderr}");
     };
-    refused(&["--prompt-file", "empty.txt"], "empty.txt has no prompt");
+    refused(&["--prompt-file", "empty.txt"], "empty.txt contains no prompt");
     refused(&["--prompt-file", "bad.jsonl"], "bad.jsonl:2 has no text \"prompt\"");
     refused(&["--prompt-file", "binary.txt"], "binary.txt cannot be read");
     refused(&["--prompt-file", "nowhere.txt"], "nowhere.txt cannot be read");
-    refused(&["--prompt", "a", "--temperature=-1"], "--temperature -1 is not a number from 0 on");
+    refused(&["--prompt", "a", "--temperature=-1"], "--temperature -1 is not 0 or greater");
     refused(&["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5 is not greater than 0 and at most 1");
     refused(&["--prompt", "a", "--temperature", "1", "--top-k", "0"], "--top-k 0 leaves no token");
     refused(&["--prompt", "a", "--repetition-penalty", "0"], "--repetition-penalty 0 is not greater than 0");
-    refused(&["--prompt", "a", "--stop", ""], "an empty --stop");
+    refused(&["--prompt", "a", "--stop", ""], "--stop must not be empty");
     let (code, _, stderr) = output(bench.patchtui(&["generate", "nothing", "--prompt", "a"]));
     assert!(code == 2 && stderr.contains("nothing"), "{stderr}");
     let (code, _, stderr) = output(generate(&bench, &["--prompt", "a", "--top-k", "5"]));

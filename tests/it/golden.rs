@@ -1,4 +1,4 @@
-//! Numbers against the reference implementations: `PyTorch` and transformers, by `tests/golden/make_golden.py`.
+//! Numbers compared with the reference implementations, `PyTorch` and transformers, by `tests/golden/make_golden.py`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -79,7 +79,7 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Largest difference, in units of the largest reference value.
+/// Largest difference, relative to the largest reference value.
 #[track_caller]
 pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}: number of values");
@@ -150,7 +150,7 @@ fn with_single_tokens_the_method_is_the_plain_language_model_bit_for_bit() {
     let ids = golden.ids("input_ids");
     let batch = Batch::new(&ids, 2, PatchSize::ONE, &device);
     let method = trunk(&model, &batch);
-    // The plain model: rows of the table straight into the trunk, the sequence shifted by one as targets.
+    // The plain model: table rows directly into the trunk, the sequence shifted by one as targets.
     let rows = model.model.embed_tokens.weight.values.clone().select(0, batch.ids.clone());
     let plain = model.model.forward(rows, Positions::of_sequence(32));
     assert_eq!(bits(values(method)), bits(values(plain)));
@@ -285,7 +285,7 @@ fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
     let next = |window: &[u32]| {
         let batch = Batch::new(window, 1, PatchSize::ONE, &device);
         let logits = values(logits(&model, &batch).narrow(0, window.len() - 1, 1));
-        // The first of the largest.
+        // The first maximum.
         (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
     };
     // The context is full at once, after a few tokens, several times, or shorter than the prompt.
@@ -316,7 +316,7 @@ fn prompts_that_advance_together_do_not_change_one_another() {
     let alone =
         |prompt: &Vec<u32>, rules: &GenerationRules<'_>| generator.generate(slice::from_ref(prompt), rules, &mut |_, _| Verdict::GoOn).unwrap().remove(0);
     let expected: Vec<_> = prompts.iter().map(|prompt| alone(prompt, &greedy(40, &[]))).collect();
-    // One of them ends early, at a token that it produces.
+    // One of them ends early, at a token that it generates.
     let ends = [expected[1].ids[5]];
     let expected: Vec<_> = prompts.iter().map(|prompt| alone(prompt, &greedy(40, &ends))).collect();
     assert!(expected[1].ids.len() <= 5, "{expected:?}");
@@ -328,7 +328,7 @@ fn prompts_that_advance_together_do_not_change_one_another() {
     let found = generator.generate(&prompts, &greedy(40, &ends), &mut hear).unwrap();
     assert_eq!(found, expected);
     assert_eq!(heard, found.into_iter().map(|continuation| continuation.ids).collect::<Vec<_>>());
-    // More prompts than advance together: the first ones are finished before the last ones begin, and all are as alone.
+    // More prompts than advance together: the first ones are completed before the last ones begin, and all match single runs.
     let many: Vec<_> = prompts.iter().cycle().take(150).cloned().collect();
     let (mut ended, mut begun) = (vec![None; many.len()], Vec::new());
     let mut hear = |idx: usize, heard| {
@@ -413,7 +413,7 @@ fn a_deep_network_is_computed_on_a_thread_of_the_pool() {
     assert_eq!(sum.0.len(), 200 * 9 + 3);
     for (name, gradient) in sum.0 {
         assert_eq!(bits(values(gradient.clone())), bits(values(here.1.0[&name].clone())), "{name}");
-        // Added inside of the product, where the sum of two products rounds once less.
+        // Added inside the product, where the sum of two products is rounded once less.
         assert_close(&name, &values(gradient), &values(expected.0[&name].clone()), 1e-6);
     }
 }

@@ -1,4 +1,4 @@
-//! The one integration binary; fixtures, golden numbers and snapshots stand beside it.
+//! The only integration test binary; fixtures, golden numbers and snapshots are in the same folder.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
 

@@ -1,5 +1,5 @@
-//! Models as they come from elsewhere: numbers that no network computes with, names that PyTorch wraps, how a text ends, what a
-//! name names, and how much of a text a model reads at once.
+//! Models from elsewhere: numbers that no network can compute with, names wrapped by PyTorch, EOS tokens, how names and paths
+//! are resolved, and context lengths.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn exported() -> Bench {
     bench
 }
 
-/// Reads a safetensors file: its header and its numbers.
+/// Reads a safetensors file: header and numbers.
 fn parts(path: &Path) -> (Value, Vec<u8>) {
     let bytes = fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -56,7 +56,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 
 const START: [&str; 10] = ["run", "demo", "--json", "--set", "model.init_from=hf", "--set", "data.files=text.txt", "--set", "model.preset=default", "--set"];
 
-/// What starts training from `hf`.
+/// The options that start training from `hf`.
 fn start() -> Vec<&'static str> {
     let sets = ["data.tokenizer=default", "training.context_length=16", "training.tokens_per_step=512", "training.tokens=2048", "evaluation.max_tokens=64"];
     START.into_iter().chain(sets.into_iter().flat_map(|set| [set, "--set"])).chain(["threads=1"]).collect()
@@ -107,7 +107,7 @@ fn weights_that_overflow_on_the_way_give_an_error_and_no_text_or_score() {
         assert_eq!(code, 1, "{arguments:?}: {said}");
         assert!(said.contains("not finite") || said.contains("NaN"), "{arguments:?}: {said}");
         assert!(!said.contains("lower optimizer.learning_rate"), "{arguments:?}: {said}");
-        assert!(arguments[0] != "run" || said.contains("the initial weights cause this"), "{arguments:?}: {said}");
+        assert!(arguments[0] != "run" || said.contains("the initial weights are the cause"), "{arguments:?}: {said}");
     }
 }
 
@@ -148,7 +148,7 @@ fn every_end_that_the_model_names_ends_a_text() {
     edit(&generation, |config| config["eos_token_id"] = json!([7, first, 100_000]));
     let found = generated();
     assert_eq!((&found["end"], &found["num_new_tokens"]), (&json!("end_of_text"), &json!(0)));
-    // Without that file, config.json counts.
+    // Without that file, config.json is used.
     fs::remove_file(&generation).unwrap();
     edit(&bench.path().join("hf/config.json"), |config| config["eos_token_id"] = json!([9, 11]));
     assert_eq!(ends().unwrap(), [9, 11, 254, 255]);
@@ -261,10 +261,10 @@ fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
             assert!(arguments[0] != "config" || stdout.contains("runs/tiny"), "{stdout}");
             let _ = fs::remove_dir_all(bench.path().join("out"));
         }
-        // With a slash it is the folder or the file, which is no model.
+        // With a slash it is the folder or the file, which is not a model.
         assert_eq!(output(bench.patchtui(&["generate", "./tiny", "--prompt", "Once"])).0, 2);
         let (code, _, stderr) = output(bench.patchtui(&["import", "tiny"]));
-        assert!(code == 2 && stderr.contains("is a run or a checkpoint of one"), "{stderr}");
+        assert!(code == 2 && stderr.contains("is a run or a checkpoint"), "{stderr}");
         if obstacle == "folder" { fs::remove_dir(&path).unwrap() } else { fs::remove_file(&path).unwrap() }
     }
 }
@@ -279,7 +279,7 @@ fn the_built_in_continuation_follows_the_context_of_its_model() {
     let found = loaded("continue", &["model.init_from=hf"]);
     assert_eq!((found.config.training.context_length, found.config.training.tokens_per_step.0), (16, 65_536));
     assert!(found.origins["training.context_length"].to_string().starts_with("init_from "));
-    // What the user says is not changed, and neither is what fits.
+    // Explicit settings are not changed, and neither are those that fit.
     assert_eq!(loaded("continue", &["model.init_from=hf", "training.context_length=8"]).config.training.context_length, 8);
     edit(&bench.path().join("hf/config.json"), |config| config["max_position_embeddings"] = json!(1000));
     let found = loaded("continue", &["model.init_from=hf"]).config.training;
@@ -331,7 +331,7 @@ fn a_configuration_beside_a_folder_of_its_name_is_found_and_its_run_does_not_go_
     assert_eq!(fs::read_dir(bench.path().join("books")).unwrap().count(), 1);
     assert!(RunDirectory::new(bench.run_dir("books")).is_run() && RunDirectory::new(bench.path().join("books-2")).is_run());
     let (code, _, stderr) = output(bench.patchtui(&["run", "books.toml", "--no-tui", "--runs-dir", ".", "--name", "books"]));
-    assert!(code == 2 && stderr.contains("is not a run directory, but not empty either"), "{stderr}");
+    assert!(code == 2 && stderr.contains("is not empty and not a run directory"), "{stderr}");
     assert_eq!(output(bench.patchtui(&["generate", "books", "--prompt", "Once", "--max-new-tokens", "3"])).0, 0);
     LoadedModel::open(&bench.run_dir("books"), &burn::tensor::Device::flex()).unwrap();
 }

@@ -1,4 +1,4 @@
-//! What a path opens as a model, and what it says if it does not.
+//! Which paths open as a model, and the errors for those that do not.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -38,7 +38,7 @@ fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itse
         assert_eq!((loaded.files.tokenizer.choice(), loaded.files.context_length, loaded.files.add_bos), ("bytes", 16, true), "{format}");
         assert_eq!(loaded.files.origin.run(), Some(&run), "{format}");
         assert_eq!(step_of(&checkpoint(&run, 6)), 6, "{format}");
-        // What is written first is newest, as long as it is valid.
+        // Newest by write order, as long as it is valid.
         let model = checkpoint(&run, 7).join(MODEL_FILE);
         let mut bytes = fs::read(&model).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
@@ -46,7 +46,7 @@ fn a_run_of_every_format_opens_as_its_newest_checkpoint_and_a_checkpoint_as_itse
         let older = open(run.path()).unwrap();
         assert_eq!((older.files.origin.checkpoint().unwrap().state.step, older.files.origin.rejected().len()), (6, 1), "{format}");
         assert!(
-            older.files.origin.rejected()[0].reason.contains("model.safetensors: its content is not what was written"),
+            older.files.origin.rejected()[0].reason.contains("model.safetensors: its content does not match its hash"),
             "{:?}",
             older.files.origin.rejected()
         );
@@ -91,7 +91,7 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
     assert_eq!(samples, 2);
 }
 
-/// Changes a run of `format`, and opens what `change` returns. `FIXTURE` stands for the folder of the run.
+/// Changes a run of `format`, and opens what `change` returns. `FIXTURE` is a placeholder for the folder of the run.
 fn fails(format: &'static str, change: impl FnOnce(&RunDirectory) -> PathBuf, message: &str, hint: &str) {
     let fixture = Fixture::copy(format);
     let run = fixture.run();
@@ -104,11 +104,11 @@ fn fails(format: &'static str, change: impl FnOnce(&RunDirectory) -> PathBuf, me
 
 #[test]
 fn a_path_to_nothing_valid_says_what_is_missing() {
-    let list = "list all runs with: patchtui runs";
-    let copy = "restore it from a copy, or name its run, which stands for its newest valid checkpoint";
+    let list = "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs";
+    let copy = "restore it from a copy, or name its run to use the newest valid checkpoint";
     fails("format-2", |run| run.path().join("../papers"), "FIXTURE/books/../papers does not exist", list);
-    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint of one", list);
-    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is neither a run nor a checkpoint of one", list);
+    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint", list);
+    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is neither a run nor a checkpoint", list);
     fails(
         "format-2",
         |run| {
@@ -116,7 +116,7 @@ fn a_path_to_nothing_valid_says_what_is_missing() {
             run.path().into()
         },
         "FIXTURE/books has no checkpoint yet",
-        "go on with it until it has saved one: patchtui resume FIXTURE/books",
+        "resume it until it has saved one: patchtui resume FIXTURE/books",
     );
     fails(
         "format-2",
@@ -145,7 +145,7 @@ fn a_path_to_nothing_valid_says_what_is_missing() {
             fs::rename(checkpoint(run, 7), checkpoint(run, 8)).unwrap();
             checkpoint(run, 8)
         },
-        "checkpoint: FIXTURE/books/checkpoints/step-00000008/manifest.json: it is for step 7, which does not match its directory's name",
+        "checkpoint: FIXTURE/books/checkpoints/step-00000008/manifest.json: it is for step 7, which does not match the name of its directory",
         copy,
     );
 }
@@ -159,7 +159,7 @@ fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
             fs::rename(checkpoint(run, 7), &alone).unwrap();
             alone
         },
-        "FIXTURE/books/../step-00000007 lies outside its run, which says how it was trained",
+        "FIXTURE/books/../step-00000007 is outside its run directory, which has its configuration and tokenizer",
         "move it back into checkpoints/ of its run, or copy the whole run instead",
     );
     for format in FORMATS {
@@ -197,12 +197,12 @@ fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
             fs::remove_file(run.config()).unwrap();
             run.path().into()
         },
-        "FIXTURE/books/config.toml is missing, which says how the network was trained",
+        "FIXTURE/books/config.toml is missing: it is the configuration that the model was trained with",
         "restore the run's config.toml from a copy",
     );
 }
 
-/// The first format has the sizes of the network in the run's plan only.
+/// In the first format, only the run's plan has the sizes of the network.
 #[test]
 fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
     let remove = |run: &RunDirectory| {
@@ -210,7 +210,7 @@ fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
         run.path().to_owned()
     };
     let restore = "restore the run's plan.json from a copy";
-    fails("format-1", remove, "FIXTURE/books/plan.json does not say the sizes of the network: No such file or directory (os error 2)", restore);
+    fails("format-1", remove, "FIXTURE/books/plan.json does not contain the sizes of the network: No such file or directory (os error 2)", restore);
     let newer = Fixture::copy("format-2");
     assert_eq!(step_of(&remove(&newer.run())), 7);
     let replace = |from: &'static str, to: &'static str| {
@@ -222,7 +222,7 @@ fn a_checkpoint_of_the_first_format_needs_the_plan_of_its_run() {
         }
     };
     let unknown = replace("\"vocab_size\": 256", "\"vocab_size\": 0");
-    fails("format-1", unknown, "FIXTURE/books/plan.json does not say the sizes of the network: it has no \"model\"", restore);
+    fails("format-1", unknown, "FIXTURE/books/plan.json does not contain the sizes of the network: it has no \"model\"", restore);
     fails(
         "format-1",
         replace("\"num_hidden_layers\": 1", "\"num_hidden_layers\": 0"),

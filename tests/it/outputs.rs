@@ -1,4 +1,4 @@
-//! Outputs that cannot be written, and readers that leave: exit codes, what is said, and what is kept.
+//! Outputs that cannot be written, and closed pipes: exit codes, messages, and what is kept.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
 }
 
-/// The exit code and standard error of `command` with its standard output on a full device.
+/// Exit code and standard error of `command` with its standard output on a full device.
 fn on_a_full_device(mut command: Command) -> (Option<i32>, String) {
     let output = command.stdin(Stdio::null()).stdout(full()).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -95,14 +95,14 @@ fn finished_tasks_are_printed_and_written_although_another_one_is_impossible() {
     assert!(stderr.contains("1 of 2 tasks failed: piqa"), "{stderr}");
     assert!(stdout.contains("text:own.txt") && !stdout.contains("piqa"), "{stdout}");
     assert_eq!(fs::read_to_string(folder.path().join("samples.jsonl")).unwrap().lines().count(), 1);
-    // A device or a pipe behind --output is written through, a link followed, and a lost file loses no table.
+    // A device or a pipe at --output is written through, a link followed, and a lost file does not lose the table.
     symlink("/dev/full", folder.path().join("full")).unwrap();
     let (code, stdout, stderr) = eval(&["--tasks", "text:own.txt", "-o", "full"]);
     assert!(code == 1 && stderr.contains("No space left on device") && stdout.contains("token_loss"), "{code} {stdout} {stderr}");
     assert!(folder.path().join("full").is_symlink());
     let (code, stdout, _) = eval(&["--tasks", "text:own.txt", "-o", "/dev/stdout"]);
     assert!(code == 0 && stdout.contains("token_loss") && stdout.contains("\"log_likelihood\""), "{stdout}");
-    // The chance level, shots and BOS are part of the results.
+    // Chance level, shots and BOS are part of the results.
     fs::write(folder.path().join("piqa.jsonl"), json!({ "goal": "g", "sol1": "a", "sol2": "b", "label": 0 }).to_string()).unwrap();
     let (_, stdout, _) = eval(&["--tasks", "piqa"]);
     assert!(stdout.contains("K = 1") && stdout.contains("without BOS") && stdout.contains("SHOTS") && stdout.contains("0.5000\n"), "{stdout}");
@@ -114,7 +114,7 @@ fn generating_ends_when_nobody_reads_and_shows_each_text_when_it_is_finished() {
     let bench = Bench::new();
     let run = Fixture::copy("format-2");
     let run = run.run().path().to_str().unwrap().to_owned();
-    // So many tokens that only a command that notices ends within the patience of a test.
+    // So many tokens that the test times out unless the command notices the closed pipe.
     let mut endless = bench.patchtui(&["generate", &run, "--prompt", "Once", "--max-new-tokens", "100000000", "--device", "cpu"]);
     let mut child = endless.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();

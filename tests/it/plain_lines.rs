@@ -1,4 +1,4 @@
-//! What a run looks like without a screen.
+//! The plain lines of a run.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use patchtui::run::{ControlState, History, Outcome, Record, RunDirectory, RunEnd
 
 use crate::fake_run::{end, header, record, step, whole_run};
 
-/// A terminal that can be read afterwards, and that hangs up after `lines` lines.
+/// A terminal whose content can be read afterwards, and that hangs up after `lines` lines.
 #[derive(Clone)]
 struct Paper {
     text: Arc<Mutex<String>>,

@@ -1,4 +1,4 @@
-//! `patchtui plan`, and what `patchtui run` refuses because of its size: real processes, nothing written.
+//! `patchtui plan`, and runs that `patchtui run` refuses because of their size: real processes, nothing written.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 
 use crate::program::{Bench, signal, until};
 
-/// A network of a thousand billion weights.
+/// A network with a trillion weights.
 const HUGE: [&str; 4] = ["--set", "model.hidden_size=1048576", "--set", "training.tokens=80k"];
 
-/// Runs the program in `folder`, under a shell limit if there is one. Returns exit code, output and errors.
+/// Runs the program in `folder`, under a shell limit if given. Returns exit code, output and errors.
 fn patchtui(folder: &Path, limit: Option<&str>, arguments: &[&str]) -> (i32, String, String) {
     let program = env!("CARGO_BIN_EXE_patchtui");
     let mut command = match limit {
@@ -191,7 +191,7 @@ fn bf16_on_the_cpu_is_refused_with_its_reason() {
     for command in [&["plan", "demo"][..], &["run", "demo", "--no-tui"][..]] {
         let (code, out, errors) = patchtui(folder.path(), None, &[command, &["--device", "cpu", "--set", "training.precision=bf16"]].concat());
         assert_eq!((code, out.as_str()), (2, ""), "{errors}");
-        assert!(errors.contains("\"bf16\" is not offered on the CPU: most CPUs multiply bf16 no faster than f32"), "{errors}");
+        assert!(errors.contains("\"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32"), "{errors}");
         let hint = if cfg!(feature = "cuda") {
             "hint: use training.precision = \"f32\", or --device cuda\n"
         } else {

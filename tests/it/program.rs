@@ -1,4 +1,4 @@
-//! The program as a person or a script meets it: real processes, real files, real signals.
+//! The program as used by people and scripts: real processes, real files, real signals.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::resume::{TINY, final_bytes};
 use crate::tui_pty::Session;
 
-/// A folder to work in, with a state folder of its own.
+/// A folder to work in, with its own state folder.
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
@@ -49,7 +49,7 @@ impl Bench {
         command
     }
 
-    /// Everything below the folder but what the program may write before it looks at anything.
+    /// Everything below the folder, except what the program may write before any check.
     fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         collect(self.path(), &mut found);
@@ -69,14 +69,14 @@ pub(crate) fn output(mut command: Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// Lets the program run until it has said `wanted`, then hands it to `then`.
+/// Runs the program until it has printed `wanted`, then passes it to `then`.
 pub(crate) fn until(mut command: Command, wanted: impl Fn(&Value) -> bool, then: impl FnOnce(&Child)) -> i32 {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let found = lines.by_ref().any(|line| serde_json::from_str(&line.unwrap()).is_ok_and(|record| wanted(&record)));
     assert!(found, "the program ended before it said what was waited for");
     then(&child);
-    // Read on, so that a full pipe does not hold the program.
+    // Keep reading, so that a full pipe does not block the program.
     lines.for_each(drop);
     child.wait().unwrap().code().unwrap_or(-1)
 }
@@ -89,7 +89,7 @@ pub(crate) fn completed_step(record: &Value, step: u64) -> bool {
     record["event"]["type"] == "step_completed" && record["event"]["step"] == step
 }
 
-/// The last line of each step, without what is allowed to differ.
+/// The last line of each step, without the fields that may differ.
 pub(crate) fn metrics(run: &Path) -> BTreeMap<u64, Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let mut steps = BTreeMap::new();
@@ -132,7 +132,7 @@ fn sigterm_saves_and_exits_75_and_resume_completes() {
     assert!(errors.contains("--resume"), "{errors}");
     assert_eq!(output(bench.tiny(&["--resume"])).0, 0);
     let (code, _, errors) = output(bench.tiny(&["--resume"]));
-    assert_eq!((code, errors.as_str()), (0, "demo is complete: there is nothing to resume\n"));
+    assert_eq!((code, errors.as_str()), (0, "demo is completed: there is nothing to resume\n"));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn the_plan_and_the_configuration_are_shown_without_writing_anything() {
 fn a_run_whose_last_checkpoint_cannot_be_written_has_failed_and_can_be_resumed() {
     let bench = Bench::new();
     let blocked = bench.run_dir("demo").join("checkpoints/step-00000009.tmp");
-    // A file in the place of the scratch folder; the run may start only after it is there.
+    // A file in place of the scratch folder; the run may start only once it is there.
     fs::create_dir_all(blocked.parent().unwrap()).unwrap();
     fs::write(&blocked, "in the way").unwrap();
     let (code, lines, _) = output(bench.tiny(&[]));
@@ -312,7 +312,7 @@ fn a_stop_that_cannot_save_is_no_success() {
             let (code, text, errors) = ctl("pause");
             assert_eq!(code, 0, "{errors}");
             let step = serde_json::from_str::<Value>(&text).unwrap()["step"].as_u64().unwrap();
-            // A file in the place of the scratch folder.
+            // A file in place of the scratch folder.
             fs::write(bench.run_dir("demo").join(format!("checkpoints/step-{step:08}.tmp")), "in the way").unwrap();
             let (code, _, errors) = ctl("stop");
             assert!(code == 1 && errors.contains("stop failed: "), "{code} {errors}");
@@ -321,7 +321,7 @@ fn a_stop_that_cannot_save_is_no_success() {
     assert_eq!(code, 1);
 }
 
-/// The program on a terminal of its own; what it starts finds runs and sockets in `bench`.
+/// The program on its own terminal; it finds runs and sockets in `bench`.
 fn on_a_terminal(bench: &Bench, arguments: &[&str]) -> Session {
     let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_patchtui"));
     command.args(arguments);

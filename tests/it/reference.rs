@@ -1,6 +1,6 @@
-//! What other programs compute with a model that this one trained, and the other way round.
+//! Comparison with other programs: what they compute with a model trained here, and vice versa.
 //!
-//! Needs Pythons with the packages of `tests/reference/README.md`, named in `PATCHTUI_REFERENCE_PYTHON`, separated by colons.
+//! Needs Python interpreters with the packages of `tests/reference/README.md`, named in `PATCHTUI_REFERENCE_PYTHON`, separated by colons.
 
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -36,7 +36,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name)
 }
 
-/// What `transformers_run.py` says.
+/// Output of `transformers_run.py`.
 fn ask(python: &Path, what: &str, model: &Path, request: &Value) -> Value {
     let mut command = Command::new(python);
     command.arg(script("transformers_run.py")).arg(what).arg(model).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -57,7 +57,7 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-/// A run in `bench` that learned a little of a text with each of its tokenizers, and its export.
+/// A run in `bench` that was trained briefly on a text with each of its tokenizers, and its export.
 fn trained_and_exported(bench: &Bench, tokenizer: &str, sets: &[&str]) -> (PathBuf, PathBuf) {
     let name = Path::new(tokenizer).file_stem().unwrap().to_str().unwrap().to_owned() + &sets.len().to_string();
     let mut command = bench.patchtui(&["run", "demo", "--no-tui", "--name", &name]);
@@ -103,7 +103,7 @@ fn compare_forward(python: &Path, run: &Path, export: &Path) {
     let generator = Generator { model: trained.model, context_length: trained.files.shape.max_position_embeddings, device };
     let ours = generator.generate(&[prompt], &rules, &mut |_, _| Verdict::GoOn).unwrap().remove(0).ids;
     let mut theirs = ids(&found["generated"]);
-    // transformers keeps the token that ends the text.
+    // transformers keeps the EOS token.
     theirs.pop_if(|id| ends.contains(id));
     assert_eq!(ours, theirs, "{}", export.display());
 
@@ -158,7 +158,7 @@ fn lm_eval_says_the_same() {
     assert!(fs::read_to_string(folder.path().join("report.md")).unwrap().contains("hellaswag"));
 }
 
-/// Ours and torch's losses on the same weights and tokens, both stages, and one round of times.
+/// The losses of patchtui and torch on the same weights and tokens, both stages, and one round of times.
 #[test]
 fn bench_takes_the_steps_that_torch_takes() {
     for python in pythons() {

@@ -1,4 +1,4 @@
-//! A stopped run goes on to the same bytes, wherever it was stopped.
+//! A stopped run ends byte-identical to an uninterrupted one, wherever it was stopped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,7 +59,7 @@ pub(crate) fn train(config: RunConfig, directory: &Path, answer: impl Fn(&RunEve
     (trainer.join().unwrap(), events)
 }
 
-/// What attempts said, as a reader of the log puts it together.
+/// The events of several attempts, as a reader of the log combines them.
 fn history(attempts: [Vec<RunEvent>; 3]) -> History {
     let mut history = History::default();
     let numbered = attempts.into_iter().zip(1..).flat_map(|(events, attempt)| events.into_iter().map(move |event| (attempt, event)));
@@ -77,7 +77,7 @@ fn checkpoints(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Every file of the newest checkpoint but the manifest, which holds times.
+/// Every file of the newest checkpoint except the manifest, which contains times.
 pub(crate) fn final_bytes(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let newest = fs::read_dir(directory.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
     let files = fs::read_dir(newest).unwrap().map(|entry| entry.unwrap().path());
@@ -85,7 +85,7 @@ pub(crate) fn final_bytes(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     named.filter(|(name, _)| name != "manifest.json").collect()
 }
 
-/// Losses by step, with what the last attempt said of each.
+/// Losses by step, from the last attempt that took each.
 fn losses(events: &[RunEvent]) -> BTreeMap<u64, (u64, u64)> {
     let steps = events.iter().filter_map(|event| match event {
         RunEvent::StepCompleted(step) => Some((step.step, (step.loss.to_bits(), step.grad_norm.to_bits()))),
@@ -116,12 +116,12 @@ fn stopping_at_any_step_and_going_on_gives_the_same_bytes() {
     }
 }
 
-/// Measured at the start, between, at a stage's end and at the run's end; samples of so many tokens take minutes.
+/// Measured at the start, between, at the end of a stage and of the run; samples of this many tokens take minutes.
 const ENDLESS_SAMPLES: [&str; 2] = ["samples.every_steps=3", "samples.max_new_tokens=1048576"];
 const SHORT_SAMPLES: [&str; 4] = ["samples.every_steps=3", "samples.max_new_tokens=4", "checkpoint.every_steps=1", "checkpoint.keep=100"];
 const MEASURED_STEPS: [u64; 4] = [0, 3, 6, 9];
 
-/// Goes on in `directory` from the checkpoint that `whole` has of the step before `step`, and sends `command` when the samples
+/// Resumes in `directory` from the checkpoint that `whole` has of the step before `step`, and sends `command` when the samples
 /// of `step` are about to begin.
 fn train_until_samples(whole: &Path, directory: &Path, step: u64, command: RunCommand) -> (RunEnd, Vec<RunEvent>) {
     if let Some(before) = step.checked_sub(1) {
@@ -161,17 +161,17 @@ fn a_stop_does_not_wait_for_measurements_and_they_are_made_up_for() {
             assert_eq!(said(&whole_events), 1);
         }
         assert!(final_bytes(&directory) == expected, "stopped at {step}: the final checkpoint differs");
-        // What was made up for stands in the checkpoint, so that nobody does it again.
+        // The checkpoint records the repeated measurements, so that they are not made again.
         let (_, again) = train(tiny_config(&SHORT_SAMPLES), &directory, |_| None);
         assert!(!again.iter().any(|event| matches!(event, RunEvent::Sampled(_) | RunEvent::StageCompleted(_))), "stopped at {step}");
-        // Who reads the log sees each step measured once.
+        // In the log, each step is measured once.
         let history = history([first_events, more, again]);
         let evaluated: Vec<u64> = history.evaluations.iter().map(|evaluation| evaluation.step).collect();
         assert_eq!(evaluated, MEASURED_STEPS.into_iter().filter(|measured| *measured >= step).collect::<Vec<_>>(), "stopped at {step}");
     }
 }
 
-/// As [`train`], with the files that a run leaves behind.
+/// As [`train`], with the files of the run.
 fn train_with_files(config: RunConfig, directory: &Path, answer: impl Fn(&RunEvent) -> Option<RunCommand> + Send + 'static) -> RunEnd {
     train_on(Disk::default(), config, directory, answer)
 }
@@ -260,7 +260,7 @@ fn the_last_evaluation_is_of_the_whole_validation_text_too() {
 
 #[test]
 fn the_best_checkpoint_is_kept_and_is_the_same_after_stops() {
-    // So large a rate that the loss soon rises: the best checkpoint is not among the newest.
+    // Such a large learning rate that the loss soon rises: the best checkpoint is not among the newest.
     let sets = [
         "optimizer.learning_rate=1.0",
         "schedule.kind=constant",
@@ -331,7 +331,7 @@ fn task_sets(folder: &Path) -> Vec<String> {
     vec![names, format!("tasks.data={:?}", folder), "tasks.every_steps=2".into(), "tasks.limit=5".into()]
 }
 
-/// Evaluation tasks are scored when they are due, change no byte, and are made up for when a stop left them out.
+/// Evaluation tasks are scored when due, change no byte, and are scored later if a stop has skipped them.
 #[test]
 fn tasks_are_scored_on_their_cadence_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -354,7 +354,7 @@ fn tasks_are_scored_on_their_cadence_and_change_nothing() {
     assert!(scores.scores.iter().all(|score| score.value.is_finite()), "{scores:?}");
     assert!(final_bytes(&plain) == final_bytes(&with_tasks), "tasks change the run");
 
-    // A stop at an evaluation drops the scores that are due with it; the next attempt makes them.
+    // A stop during an evaluation skips the scores due at that step; the next attempt makes them.
     let stop_at = |event: &RunEvent| matches!(event, RunEvent::Evaluated(evaluation) if evaluation.step == 6).then_some(RunCommand::Stop);
     let (end, first) = train(tiny_config(&sets), &stopped, stop_at);
     assert_eq!(end.outcome, Outcome::Stopped);
@@ -367,7 +367,7 @@ fn tasks_are_scored_on_their_cadence_and_change_nothing() {
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
-    // Wide enough that rows, columns and matrix products are shared among the threads, with a long and a short last block.
+    // Wide enough that rows, columns and matrix products are split among the threads, with a long and a short last block.
     let sets = ["model.hidden_size=96", "model.intermediate_size=260", "training.context_length=80", "training.tokens_per_step=3200", "training.tokens=16000"];
     let bytes = |threads: &str| {
         let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! Every error of a run's files, of starting one, and of its process, built and printed: what it says and what its hint says.
+//! Every error about a run's files, its start and its process, built and printed with its hint.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,4 @@
-//! What a run leaves behind: every record comes back, whatever happens to the disk.
+//! The files of a run: every record is read back, whatever happens to the disk.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -130,7 +130,7 @@ proptest! {
         let (body, end) = line.split_at(line.len() - 1);
         prop_assert!(end == "\n" && !body.contains('\n'));
         let read = decode(LineFile::of(&record.event).unwrap_or(LineFile::Events), line.as_bytes()).unwrap();
-        // NaN equals nothing, itself included; the debug text shows every field and tells all numbers apart.
+        // NaN is not equal to itself; the debug text shows every field and distinguishes all numbers.
         prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));
         let read = decode(LineFile::Events, encode_event(&record).unwrap().as_bytes()).unwrap();
         prop_assert_eq!(format!("{read:?}"), format!("{record:?}"));
@@ -161,7 +161,7 @@ fn fields_and_event_types_of_a_newer_program_are_passed_over() {
     assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap(), record(7, step(3)));
     let unknown = r#"{"format_version":1,"seq":8,"at":"2027-01-01T00:00:00Z","attempt":1,"event":{"type":"rewarded","points":3}}"#;
     assert_eq!(decode(LineFile::Events, unknown.as_bytes()).unwrap().event, RunEvent::Unknown);
-    // A line is read by its type, whatever file it stands in.
+    // A line is parsed by its type, whatever file it is in.
     let typed = r#"{"format_version":1,"seq":9,"at":"2027-01-01T00:00:00Z","attempt":1,"type":"gpu_measured","watts":300}"#;
     assert_eq!(decode(LineFile::Metrics, typed.as_bytes()).unwrap().event, RunEvent::Unknown);
     let typed = r#"{"format_version":1,"seq":9,"at":"2027-01-01T00:00:00Z","attempt":1,"type":"warning","message":"hot"}"#;
@@ -197,14 +197,14 @@ fn a_number_beyond_what_a_run_can_have_is_a_broken_line() {
 #[test]
 fn a_line_of_a_newer_program_is_refused_with_its_version() {
     let line = encode(&record(7, step(3))).unwrap().replace("\"format_version\":1", "\"format_version\":9");
-    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "format version 9 is too new: this program reads up to version 1");
+    assert_eq!(decode(LineFile::Metrics, line.as_bytes()).unwrap_err().to_string(), "format version 9 is too new: this version of patchtui reads up to 1");
 }
 
 fn run_in(folder: &Path) -> RunDirectory {
     RunDirectory::create(folder.join("books")).unwrap()
 }
 
-/// Starts an attempt, lets `talk` say something, ends it, and returns what listeners were shown.
+/// Starts an attempt, lets `talk` send events, ends it, and returns what listeners received.
 fn attempt(run: &RunDirectory, talk: impl FnOnce(&EventSender)) -> Vec<Record> {
     attempt_on(run, Disk::default(), talk)
 }
@@ -260,7 +260,7 @@ fn a_torn_last_line_is_cut_before_the_next_attempt_appends() {
     let run = run_in(folder.path());
     attempt(&run, |events| [step(1), step(2)].into_iter().for_each(|event| events.send(event)));
     let whole = fs::read(run.metrics()).unwrap();
-    // A crash can stop the write anywhere, even before the line feed alone.
+    // A crash can interrupt the write anywhere, even just before the line feed.
     for length in [whole.len() - 1, whole.len() - 20] {
         fs::write(run.metrics(), &whole[..length]).unwrap();
         let shown = attempt(&run, |events| events.send(step(2)));
@@ -298,7 +298,7 @@ fn a_bad_line_in_the_middle_is_counted_reported_and_skipped() {
     assert!(warning.message.starts_with("1 broken line was skipped while reading the run, the first at metrics.jsonl:3: not a record"), "{}", warning.message);
 }
 
-/// A disk that takes no line of metrics as long as the returned flag is set.
+/// A disk that refuses metrics while the returned flag is set.
 fn full_disk() -> (Disk, Arc<AtomicBool>) {
     let is_full = Arc::new(AtomicBool::new(true));
     let gate = is_full.clone();
@@ -316,7 +316,7 @@ fn a_line_without_an_end_is_skipped_and_not_kept_in_memory() {
     let mut file = File::create(run.events()).unwrap();
     let good = encode(&record(1, header(run.path(), None))).unwrap();
     file.write_all(good.as_bytes()).unwrap();
-    // A sparse file: gigabytes of zeros that no disk holds.
+    // A sparse file: gigabytes of zeros without disk space.
     file.set_len(good.len() as u64 + (3 << 30)).unwrap();
     let (history, report) = History::read(&run).unwrap();
     assert!(history.header.is_some() && report.num_bad_lines == 0, "{report:?}");
@@ -350,7 +350,7 @@ fn a_full_disk_is_one_warning_and_never_the_end_of_the_run() {
     let run = run_in(folder.path());
     let shown = attempt_on(&run, full_disk().0, |events| {
         (1..=5).for_each(|n| events.send(step(n)));
-        // A checkpoint must not become valid ahead of these lines.
+        // A checkpoint must not become valid before these lines are written.
         assert_eq!(events.sync_lines().unwrap_err().kind(), io::ErrorKind::StorageFull);
     });
     let warnings: Vec<_> = shown.iter().filter(|record| matches!(record.event, RunEvent::Warning(_))).collect();
@@ -375,13 +375,13 @@ fn lines_are_on_the_disk_when_a_sender_has_waited_for_them() {
         events.sync_lines().unwrap();
         assert_eq!(fs::read_to_string(run.metrics()).unwrap().lines().count(), 50);
         assert_eq!(*synced.lock().unwrap(), [run.metrics()]);
-        // Nothing new: nothing is waited for.
+        // Nothing new: nothing to wait for.
         events.sync_lines().unwrap();
         assert_eq!(synced.lock().unwrap().len(), 1);
     });
 }
 
-/// A file system of 64 KiB that is gone when the test ends.
+/// A file system of 64 KiB that is removed at the end of the test.
 struct TinyDisk(tempfile::TempDir);
 
 impl TinyDisk {
@@ -406,7 +406,7 @@ fn a_disk_that_fills_up_tears_no_line_and_loses_none() {
     };
     let run = run_in(disk.0.path());
     let (mut log, _) = RunLog::open(&run).unwrap();
-    // Leaves a few pages, so that a line is cut in its middle where a page ends.
+    // Leaves a few pages, so that a line is cut in the middle, at the end of a page.
     let ballast = disk.0.path().join("ballast");
     File::create(&ballast).unwrap().write_all(&vec![0; 40 * 1024]).unwrap();
     let lines: Vec<_> = (1..=200).map(|n| encode(&record(n, step(n))).unwrap()).collect();
@@ -416,7 +416,7 @@ fn a_disk_that_fills_up_tears_no_line_and_loses_none() {
     assert!(!written.is_empty() && written.ends_with('\n') && lines.concat().starts_with(&written));
     fs::remove_file(ballast).unwrap();
     assert!(matches!(log.flush(), Some(DiskChange::Recovered { dropped: 0, .. }) | None));
-    // 200 lines fit into 64 KiB only in part: what fits is there, the rest still waits.
+    // Only a part of 200 lines fits into 64 KiB: that part is written, the rest still waits.
     let written = fs::read_to_string(run.metrics()).unwrap();
     assert!(written.len() > 20 * 1024 && written.ends_with('\n') && lines.concat().starts_with(&written));
 }
@@ -429,7 +429,7 @@ fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
     let first = [header(run.path(), None), step(1), evaluation(1, 5.5), step(2), evaluation(2, 5.0), step(3), evaluation(3, 4.5)];
     attempt(&run, |events| first.into_iter().for_each(|event| events.send(event)));
     assert_eq!(summary(), (3, Some(4.5)));
-    // An attempt that prepares its text has undone nothing yet.
+    // An attempt that is preparing its text has not undone anything yet.
     attempt(&run, |events| events.send(RunEvent::Progress(Progress { activity: "reading text".into(), done: 0, total: None })));
     assert_eq!(summary(), (3, Some(4.5)));
     attempt(&run, |events| events.send(header(run.path(), Some(2))));
@@ -451,7 +451,7 @@ fn what_was_measured_before_a_stop_is_known_and_what_a_resume_superseded_is_not(
     let sample = |step: u64, prompt: &str| RunEvent::Sampled(Sample { step, stage: 0, tokens: 0, prompt: prompt.into(), text: String::new() });
     let measured = || MeasuredStep::read(&run, 3).unwrap();
     assert_eq!(measured(), MeasuredStep::default());
-    // Killed beyond step 3; the next attempt resumes from step 2 and is stopped in the middle of the measurements of step 3.
+    // Killed after step 3; the next attempt resumes from step 2 and is stopped in the middle of the measurements of step 3.
     let send = |events: Vec<RunEvent>| attempt(&run, |sender| events.into_iter().for_each(|event| sender.send(event)));
     send(vec![header(run.path(), None), evaluation(3, 5.5), sample(3, "a"), step(4), evaluation(4, 4.0)]);
     assert_eq!(measured(), MeasuredStep { token_loss: Some(5.5), prompts: vec!["a".into()], ..MeasuredStep::default() });
@@ -474,7 +474,7 @@ fn a_run_whose_lock_tells_nothing_is_never_said_to_have_crashed() {
     let state = || RunSummary::read(&run).unwrap().state;
     attempt(&run, |events| [header(run.path(), None), step(1)].into_iter().for_each(|event| events.send(event)));
     assert_eq!(state(), RunState::Crashed);
-    // A lock file that cannot be opened stands for a file system that refuses locks.
+    // A lock file that cannot be opened simulates a file system without locks.
     std::os::unix::fs::symlink("lock", run.lock()).unwrap();
     assert_eq!(state(), RunState::Unknown);
     attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));

@@ -1,4 +1,4 @@
-//! No text from outside can steer a terminal.
+//! Untrusted text cannot control a terminal.
 
 use patchtui::run::sanitize;
 use patchtui::run::sanitize::{LINE_LIMIT, PLACEHOLDER, line, text};
@@ -38,7 +38,7 @@ fn escape_sequences_are_gone_as_a_whole_and_controls_are_shown() {
     }
 }
 
-/// A terminal adds up the widths of characters; the screen asks for the width of the whole text.
+/// A terminal adds up the widths of characters; the screen uses the width of the whole text.
 #[test]
 fn the_width_of_safe_text_is_the_sum_of_its_characters() {
     let emoji =
@@ -70,7 +70,7 @@ fn deeply_nested_strings_do_not_exhaust_the_stack() {
     assert_eq!(line(&"\x1b]".repeat(1_000_000)), "");
 }
 
-/// Text that is mostly made of what terminals react to.
+/// Text that consists mostly of what terminals react to.
 fn bombs() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("\x1b".to_owned()),
@@ -93,14 +93,14 @@ proptest! {
         let (one, many) = (line(&raw), text(&raw));
         prop_assert!(!one.chars().any(is_dangerous), "{one:?}");
         prop_assert!(!many.chars().any(|char| char != '\n' && is_dangerous(char)), "{many:?}");
-        // What is safe stays as it is.
+        // Safe text is unchanged.
         prop_assert_eq!(line(&one), one);
         prop_assert_eq!(text(&many), many);
     }
 
     #[test]
     fn harmless_text_is_untouched(raw in "[ -~\u{e0}-\u{ff}\u{4e00}-\u{4e20}]{0,200}") {
-        // A soft hyphen lies outside the range above, so every character has a width.
+        // A soft hyphen is outside the range above, so every character has a width.
         prop_assert_eq!(line(&raw), raw.clone());
         prop_assert!(!raw.contains(PLACEHOLDER));
     }

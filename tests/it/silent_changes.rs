@@ -1,4 +1,4 @@
-//! What decides a run's result and changes behind its back is noticed, or changes nothing; never other numbers in silence.
+//! Changes to a run's inputs are noticed, or have no effect; they never change the numbers silently.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{BufRead, BufReader};
@@ -13,12 +13,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::program::{Bench, output};
 use crate::resume::{TINY, final_bytes, tiny_config, train};
 
-/// A run on a text of its own, stopped after some steps.
+/// A run on its own text, stopped after some steps.
 struct Stopped {
     folder: tempfile::TempDir,
 }
 
-/// With the begin-of-text token a hundred of these fill whole blocks.
+/// With the BOS token a hundred of these fill complete blocks.
 const TEXT: &str = "The cat saw a dog, and the dog saw the cat; nobody said a word. ";
 const TEXT_SETS: [&str; 4] = ["data.tokenizer=bytes", "data.validation_share=0.1", "model.vocab_size=256", "checkpoint.keep=20"];
 
@@ -46,7 +46,7 @@ impl Stopped {
         tiny_config(&sets)
     }
 
-    /// The file of all its ids.
+    /// The file with all its ids.
     fn tokens(&self) -> PathBuf {
         let folder = fs::read_dir(self.folder.path().join("tokens")).unwrap().next().unwrap().unwrap();
         folder.path().join("text.tokens")
@@ -57,7 +57,7 @@ impl Stopped {
         (end, warnings(&events))
     }
 
-    /// Fails as it should, with the newest checkpoint as it was.
+    /// Fails with an error, and leaves the newest checkpoint unchanged.
     #[track_caller]
     fn is_refused(&self, wanted: &[&str]) {
         let before = final_bytes(&self.run());
@@ -92,7 +92,7 @@ fn regression_20_changed_tokens_are_refused_with_file_and_block() {
         let at = at & !1;
         let flip = |bytes: &mut [u8; 2]| *bytes = (u16::from_le_bytes(*bytes) ^ bit).to_le_bytes();
         change(&tokens, at, flip);
-        stopped.is_refused(&[&tokens.display().to_string(), "block 0", "is not what was written", "rm -r"]);
+        stopped.is_refused(&[&tokens.display().to_string(), "block 0", "does not match its hash", "rm -r"]);
         change(&tokens, at, flip);
     }
     let whole = fs::read(&tokens).unwrap();
@@ -103,7 +103,7 @@ fn regression_20_changed_tokens_are_refused_with_file_and_block() {
     assert_eq!((end.outcome, warnings), (Outcome::Completed, Vec::new()));
 }
 
-/// Bug report 26: a mapped file that shrinks would end the process by SIGBUS; an id beyond the vocabulary would panic.
+/// Bug report 26: a mapped file that shrinks would end the process by SIGBUS; an id beyond the vocabulary would cause a panic.
 #[test]
 fn regression_20_tokens_that_change_while_the_run_reads_them_end_it_with_an_error() {
     type Damage = fn(&Path);
@@ -122,7 +122,7 @@ fn regression_20_tokens_that_change_while_the_run_reads_them_end_it_with_an_erro
         });
         let error = end.error.unwrap().message;
         assert!(end.outcome == Outcome::Failed && error.contains(wanted), "{error}");
-        // What was saved before is there, and with its tokens the run ends as if nothing had happened.
+        // The earlier checkpoint is intact, and with its tokens the run ends like an undisturbed one.
         fs::remove_dir_all(tokens.parent().unwrap()).unwrap();
         assert_eq!(stopped.resume(&[]).0.outcome, Outcome::Completed);
     }
@@ -141,12 +141,12 @@ fn regression_20_a_text_that_changed_without_a_trace_is_prepared_anew_but_not_fo
     File::options().write(true).open(stopped.text()).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
     let (end, warnings) = stopped.resume(&[]);
     assert_eq!(end.outcome, Outcome::Completed);
-    assert_eq!(warnings, ["the text has changed since this run began: the run continues with the tokens that were prepared then"]);
+    assert_eq!(warnings, ["the text has changed since this run began: the run continues with the original tokens"]);
     assert!(final_bytes(&stopped.run()) == expected, "the resumed run read another text");
     let other = stopped.folder.path().join("other");
     train(stopped.config(&[]), &other, |_| None);
     assert!(final_bytes(&other) != expected, "a new run read the old text");
-    // Without its tokens the run cannot go on, and says so.
+    // Without its tokens the run cannot resume, and says so.
     fs::remove_dir_all(stopped.folder.path().join("tokens")).unwrap();
     stopped.is_refused(&["the text or its tokenizer has changed since the checkpoint"]);
 }
@@ -183,7 +183,7 @@ fn regression_20_a_configuration_edited_by_hand_is_refused_and_can_be_forked() {
         let key = old.split(' ').next().unwrap();
         assert!(code == 2 && errors.contains(key) && errors.contains("patchtui run --from whole"), "{code}: {errors}");
     }
-    // The checkpoint knows what it was trained with: the original can be given, and is written back.
+    // The checkpoint records its configuration: the original value is accepted, and is written back.
     fs::write(&config, original.replacen("weight_decay = ", "weight_decay = 0.7 # ", 1)).unwrap();
     let (code, _, errors) = output(tiny(&bench, &["--name", "whole", "--resume"]));
     assert_eq!(code, 0, "{errors}");
@@ -292,7 +292,7 @@ fn tiny(bench: &Bench, arguments: &[&str]) -> Command {
     command
 }
 
-/// Trains in `directory`, which then is a run to every part of the program.
+/// Trains in `directory`, which every part of the program then accepts as a run.
 fn train_run(sets: &[&str], directory: &Path) {
     train(tiny_config(sets), directory, |_| None);
     fs::write(directory.join("config.toml"), to_toml(&tiny_config(sets))).unwrap();
@@ -303,7 +303,7 @@ fn fork_from(directory: &Path, step: u64) -> String {
     format!("training.fork_from={:?}", directory.join(format!("checkpoints/step-{step:08}")).to_str().unwrap())
 }
 
-/// The tensors of the newest checkpoint, without what says which run it is of.
+/// The tensors of the newest checkpoint, without what identifies its run.
 fn tensors(run: &Path) -> Vec<Vec<u8>> {
     let bytes = final_bytes(run);
     ["model.safetensors", "optimizer.safetensors"].map(|name| bytes[name].clone()).into()
@@ -338,7 +338,7 @@ fn a_fork_that_does_not_fit_says_what_does_not() {
     train_run(&[], &whole);
     let from = fork_from(&whole, 6);
     let cases = [
-        ("model.hidden_size=64", "the checkpoint has another model than this configuration"),
+        ("model.hidden_size=64", "model of the checkpoint differs from this configuration"),
         ("training.tokens=2048", "the checkpoint is at step 6, and the plan ends at step 4"),
         ("training.tokens_per_step=256", "the checkpoint has read 3072 tokens by step 6, but this plan reads 1536"),
     ];

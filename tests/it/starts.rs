@@ -1,4 +1,4 @@
-//! Starting: of two starts of one name one wins, and what it trains is what was written down; a run that loses its directory ends.
+//! Starting: of two starts of one name one wins, and it trains what it has written down; a run that loses its directory ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -46,7 +46,7 @@ impl Bench {
         command
     }
 
-    /// The seed that a run's configuration says, and the seeds that its checkpoints were trained with.
+    /// The seed in a run's configuration, and the seeds of its checkpoints.
     fn seeds(&self, name: &str) -> (u64, Vec<u64>) {
         let config = fs::read_to_string(self.run_dir(name).join("config.toml")).unwrap();
         let said = config.lines().find_map(|line| line.strip_prefix("seed = ")).unwrap().parse().unwrap();
@@ -73,8 +73,8 @@ fn of_two_starts_of_one_name_one_wins_and_trains_what_was_written_down() {
         codes.sort_unstable();
         assert_eq!(codes, [0, 2], "{ended:?}");
         let loser = &ended.iter().find(|(code, _)| *code == 2).unwrap().1;
-        // It came while the winner trained, or after it had ended.
-        assert!(loser.contains("is alive") || loser.contains("exists (completed)"), "{loser}");
+        // It started while the winner was training, or after it had ended.
+        assert!(loser.contains("is already running") || loser.contains("exists (completed)"), "{loser}");
         let (said, trained) = bench.seeds(&name);
         assert!(!trained.is_empty() && trained.iter().all(|seed| *seed == said), "config.toml says {said}, trained {trained:?}");
     }
@@ -129,7 +129,7 @@ fn two_resumes_of_one_run_go_on_once() {
     child.wait().unwrap();
     let resume = || bench.tiny(&["--resume"]).spawn().unwrap();
     let ended = [resume(), resume()].map(finish);
-    // The second may come after the first has completed the run: then there is nothing to do.
+    // The second may start after the first has completed the run: then there is nothing to do.
     assert!(ended.iter().any(|(code, _)| *code == 0) && ended.iter().all(|(code, _)| matches!(code, 0 | 2)), "{ended:?}");
     let metrics = fs::read_to_string(bench.run_dir("demo").join("metrics.jsonl")).unwrap();
     let attempts: Vec<u64> = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["attempt"].as_u64().unwrap()).collect();
@@ -142,7 +142,7 @@ fn a_start_that_is_refused_leaves_nothing_behind() {
     let (code, errors) = finish(bench.tiny(&["--set", "data.files=[\"absent.txt\"]"]).spawn().unwrap());
     assert_eq!(code, 2, "{errors}");
     assert!(!bench.0.path().join("runs").exists());
-    // A run that was there keeps what it has.
+    // An existing run keeps its files.
     assert_eq!(finish(bench.tiny(&[]).spawn().unwrap()).0, 0);
     let (code, errors) = finish(bench.tiny(&["--name", "demo"]).spawn().unwrap());
     assert!(code == 2 && errors.contains("exists (completed)"), "{errors}");
@@ -165,7 +165,7 @@ fn a_run_whose_directory_is_deleted_fails_and_says_so() {
     assert_eq!(first.wait().unwrap().code(), Some(1));
     let end: Value = serde_json::from_str(&last).unwrap();
     assert_eq!((end["event"]["type"].as_str(), end["event"]["outcome"].as_str()), (Some("run_finished"), Some("failed")), "{last}");
-    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("was deleted, moved or replaced while the run was alive"), "{last}");
+    assert!(end["event"]["error"]["message"].as_str().unwrap().contains("was deleted, moved or replaced during the run"), "{last}");
     assert!(!bench.run_dir("books").exists(), "a run that has lost its directory must not make it again");
 }
 
@@ -180,7 +180,7 @@ fn a_removed_lock_file_is_made_again_and_the_run_goes_on() {
     fs::remove_file(bench.run_dir("books").join("lock")).unwrap();
     lines.find(|line| line.contains("lock file was removed")).unwrap();
     let (code, errors) = finish(bench.endless("books").spawn().unwrap());
-    assert!(code == 2 && errors.contains("is alive"), "{errors}");
+    assert!(code == 2 && errors.contains("is already running"), "{errors}");
     assert_eq!(finish(bench.patchtui(&["ctl", "books", "stop"]).spawn().unwrap()).0, 0);
     lines.for_each(drop);
     assert_eq!(run.wait().unwrap().code(), Some(75));
@@ -219,7 +219,7 @@ fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
         let run = bench.run_dir("demo").join(file);
         let kept = fs::read(&run).ok();
         put_pipe(&run);
-        // Whatever they answer, they answer.
+        // Any answer is accepted, but there must be one.
         for arguments in [&["runs"][..], &["ctl", "demo", "status"], &["run", "demo", "--no-tui", "--resume"], &["resume", "demo", "--no-tui"]] {
             let (code, errors) = finish(bench.patchtui(arguments).spawn().unwrap());
             assert!((0..=2).contains(&code) && !errors.contains("panicked"), "{file} {arguments:?}: {code} {errors}");
@@ -261,7 +261,7 @@ fn a_complete_run_that_cannot_be_locked_is_said_to_be_complete() {
     fs::create_dir(&lock).unwrap();
     for mut command in [bench.tiny(&["--resume"]), bench.tiny(&["--name", "demo", "--resume"]), bench.patchtui(&["resume", "demo"])] {
         let (code, errors) = finish(command.spawn().unwrap());
-        assert!(code == 0 && errors.contains("demo is complete: there is nothing to resume"), "{code}: {errors}");
+        assert!(code == 0 && errors.contains("demo is completed: there is nothing to resume"), "{code}: {errors}");
     }
     let (code, errors) = finish(bench.tiny(&["--name", "demo"]).spawn().unwrap());
     assert!(code == 2 && errors.contains("exists (completed)"), "{code}: {errors}");

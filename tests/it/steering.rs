@@ -15,7 +15,7 @@ use crate::resume::TINY;
 /// A step after which all commands of a test are sent; the tiny run has nine.
 const COMMAND_AT: u64 = 2;
 
-/// Trains the tiny run in `directory`. `steer` sees every event, with the sender of commands until it takes it away.
+/// Trains the tiny run in `directory`. `steer` gets every event, with the sender of commands until it drops it.
 fn train(directory: &Path, sets: &[&str], mut steer: impl FnMut(&RunEvent, &mut Option<CommandSender>)) -> (RunEnd, Vec<RunEvent>) {
     let has_other_budget = sets.iter().any(|set| set.starts_with("training.steps"));
     let tiny = TINY.iter().filter(|set| !(has_other_budget && set.starts_with("training.tokens=")));
@@ -39,7 +39,7 @@ fn send(commands: &mut Option<CommandSender>, command: RunCommand) {
     commands.as_ref().unwrap().send(CommandEnvelope { id: command.to_string(), command, from: "test".into() });
 }
 
-/// Sends `command` when enough steps are done.
+/// Sends `command` when enough steps are completed.
 fn send_at_the_step(command: RunCommand) -> impl FnMut(&RunEvent, &mut Option<CommandSender>) {
     move |event, commands| {
         if matches!(event, RunEvent::StepCompleted(step) if step.step == COMMAND_AT) {
@@ -66,7 +66,10 @@ fn a_stop_is_done_when_its_checkpoint_is_valid() {
     let done = place(&events, is_done(RunCommand::Stop));
     assert!(accepted < saved && saved < done, "accepted {accepted}, saved {saved}, done {done}");
     let RunEvent::CommandDone(CommandNote { message, seconds, bytes, .. }) = &events[done] else { unreachable!() };
-    assert!(seconds.is_some() && bytes.is_some_and(|bytes| bytes > 1000) && message.contains("is saved in checkpoints/step-"), "{message}");
+    assert!(
+        seconds.is_some() && bytes.is_some_and(|bytes| bytes > 1000) && message.starts_with("saved step ") && message.contains(" in checkpoints/step-"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn a_stop_whose_save_fails_has_failed() {
     let checkpoints = folder.path().join("run/checkpoints");
     fs::create_dir_all(&checkpoints).unwrap();
     for step in 1..=9 {
-        // A file in the place of the scratch folder.
+        // A file in place of the scratch folder.
         fs::write(checkpoints.join(format!("step-{step:08}.tmp")), "in the way").unwrap();
     }
     let (end, events) = train(folder.path(), &["checkpoint.every_steps=1000"], send_at_the_step(RunCommand::Stop));

@@ -1,4 +1,4 @@
-//! `checkpoint ls|verify|prune` and `runs rm`, as a person or a script meets them.
+//! `checkpoint ls|verify|prune` and `runs rm`, as used by people and scripts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ fn verifying_reads_every_byte_and_fails_if_one_is_wrong() {
     assert_eq!((code, text.lines().count(), text.matches("  valid").count()), (0, 4, 4), "{text}");
     fs::write(bench.checkpoint(2).join(MODEL_FILE), "tenfors").unwrap();
     let (code, text, _) = bench.patchtui(&["checkpoint", "verify", "books"]);
-    assert!(code == 1 && text.contains("step-00000002  not valid: ") && text.contains("its content is not what was written"), "{text}");
+    assert!(code == 1 && text.contains("step-00000002  not valid: ") && text.contains("its content does not match its hash"), "{text}");
     assert_eq!(bench.document(&["checkpoint", "verify", "books", "--json"])["valid"], false);
 }
 
@@ -122,7 +122,7 @@ fn pruning_says_what_it_would_do_then_does_it_and_leaves_a_running_run_alone() {
     let run = RunDirectory::new(bench.run_path());
     let lock = RunLock::acquire(&run).unwrap();
     let (code, _, error) = bench.patchtui(&["checkpoint", "prune", "books", "--keep", "1"]);
-    assert!(code == 2 && error.contains("is alive") && error.contains("checkpoint.keep"), "{error}");
+    assert!(code == 2 && error.contains("is already running") && error.contains("checkpoint.keep"), "{error}");
     drop(lock);
     let document = bench.document(&["checkpoint", "prune", "books", "--keep", "1", "--json"]);
     assert!(document["freed_bytes"].as_u64().unwrap() > 100, "{document}");

@@ -1,4 +1,4 @@
-//! The forms in which task files are read, and what is said about broken ones.
+//! The supported formats of task files, and the errors for broken ones.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn load_files(name: &str, files: &[(&str, &str)]) -> Result<Vec<Question>, TaskE
     try_load(Some(folder.path()), name, LoadOptions::default())
 }
 
-/// The one question in `files` has these choices, or contexts, and this answer.
+/// The only question in `files` has these choices, or contexts, and this answer.
 fn reads(name: &str, files: &[(&str, &str)], choices: &[&str], gold: usize) {
     let questions = load_files(name, files).unwrap_or_else(|error| panic!("{name} {files:?}: {error}"));
     let (Prompt::Continuations { choices: found, .. } | Prompt::Contexts { contexts: found, .. }) = &questions[0].prompt;
@@ -77,7 +77,7 @@ fn a_limit_is_the_number_of_documents_of_each_task() {
     assert_eq!(counts.iter().map(|task| (task.documents.len(), task.num_available)).collect::<Vec<_>>(), [(2, 3), (1, 1)]);
 }
 
-/// The error that `files` give, without the folder.
+/// The error of `files`, without the folder.
 fn error(name: &str, files: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), files);
@@ -144,12 +144,12 @@ fn a_broken_record_is_named_with_its_line_and_field() {
 #[test]
 fn a_file_that_is_missing_or_not_alone_is_said() {
     assert_eq!(error("piqa", &[("other/valid.jsonl", "")]), "FOLDER has no file for piqa");
-    // A name that says nothing counts only in a folder of the task's name.
+    // A generic name counts only in a folder of the task's name.
     assert_eq!(error("piqa", &[("valid.jsonl", "")]), "FOLDER has no file for piqa");
     assert_eq!(error("mmlu_anatomy", &[("x", "")]), "FOLDER has no file for the test part of mmlu_anatomy");
     let several = [("my_hellaswag_val.jsonl", ""), ("hellaswag_val_1000.jsonl", "")];
-    assert_eq!(error("hellaswag", &several), "both hellaswag_val_1000.jsonl and my_hellaswag_val.jsonl could be the file for hellaswag");
-    assert_eq!(try_load(None, "piqa", LoadOptions::default()).unwrap_err().to_string(), "piqa needs a folder with its documents");
+    assert_eq!(error("hellaswag", &several), "both hellaswag_val_1000.jsonl and my_hellaswag_val.jsonl match hellaswag");
+    assert_eq!(try_load(None, "piqa", LoadOptions::default()).unwrap_err().to_string(), "piqa needs a folder of task files");
     let nowhere = try_load(Some(Path::new("/nowhere")), "piqa", LoadOptions::default()).unwrap_err();
     assert_eq!(nowhere.to_string(), "/nowhere is not a folder");
     let folder = tempfile::tempdir().unwrap();
@@ -157,12 +157,12 @@ fn a_file_that_is_missing_or_not_alone_is_said() {
     let not_text = try_load(Some(folder.path()), "piqa", LoadOptions::default()).unwrap_err();
     assert!(not_text.is_user_error() && not_text.to_string().ends_with("piqa.jsonl cannot be read: it is not UTF-8 text at byte 0"), "{not_text}");
     let examples = try_load(Some(folder.path()), "piqa", LoadOptions { limit: None, num_fewshot: 5 }).unwrap_err();
-    assert_eq!(examples.to_string(), "piqa has no examples to show before a question");
+    assert_eq!(examples.to_string(), "piqa has no few-shot examples");
     let text = try_load(None, "text:/nowhere/a.txt", LoadOptions::default()).unwrap_err();
-    assert_eq!((text.to_string(), text.is_user_error()), ("/nowhere/a.txt matches no text file".into(), true));
+    assert_eq!((text.to_string(), text.is_user_error()), ("/nowhere/a.txt: no such file".into(), true));
 }
 
-/// Must not be asked.
+/// Must not be called.
 struct Nobody;
 
 impl patchtui::tasks::Score for Nobody {
@@ -188,9 +188,9 @@ fn what_does_not_fit_a_network_is_said_with_its_document() {
         }
     };
     let piqa = [("piqa.jsonl", r#"{"goal": "g", "sol1": "short", "sol2": "a longer one", "label": 1}"#)];
-    assert_eq!(message("piqa", &piqa, 12), "piqa, document 0: the continuation has 13 tokens, but the network reads 12 at once");
+    assert_eq!(message("piqa", &piqa, 12), "piqa, document 0: the continuation has 13 tokens, but the context length is 12");
     assert_eq!(message("piqa", &piqa, 13), "there is no model");
     let blank = [("winogrande.jsonl", r#"{"sentence": "_.", "option1": " ", "option2": "x", "answer": "1"}"#)];
-    assert_eq!(message("winogrande", &blank, 13), "winogrande, document 0: the tokenizer gives the context no token");
+    assert_eq!(message("winogrande", &blank, 13), "winogrande, document 0: the tokenizer encodes the context to no tokens");
     assert_eq!(message("wikitext-paper", &[("wikitext_test.jsonl", r#"{"text": "ab"}"#)], 4), "wikitext-paper has 3 tokens, but a block has 4");
 }

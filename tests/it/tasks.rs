@@ -1,4 +1,4 @@
-//! Prompts, ids and scores of the evaluation tasks, against lm-eval 0.4.13.
+//! Prompts, ids and scores of the evaluation tasks, compared with lm-eval 0.4.13.
 
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -13,7 +13,7 @@ use patchtui::tasks::{
 };
 use serde_json::{Value, json};
 
-/// The task files, if there are any on this machine.
+/// The task files, if this machine has them.
 fn data() -> Option<PathBuf> {
     let folder = std::env::var_os("PATCHTUI_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
@@ -36,7 +36,7 @@ fn load(folder: &Path, names: &str, options: LoadOptions) -> Vec<LoadedTask> {
     Selection::parse(names).unwrap().tasks.iter().map(|task| files.load(task, options).unwrap()).collect()
 }
 
-/// The requests of all questions, in order: number of the document, context, continuation.
+/// The requests of all questions, in order: index of the document, context, continuation.
 fn requests(task: &LoadedTask) -> Vec<(usize, String, String)> {
     let Documents::Questions(questions) = &task.documents else { panic!("{} has no questions", task.task) };
     let of_question = |(doc_id, question): (usize, &patchtui::tasks::Question)| -> Vec<_> {
@@ -117,7 +117,7 @@ fn pseudo(context: &str, continuation: &str) -> f64 {
     -(((7 * context + continuation_sum) % 1009) as f64) / 8.0 - 0.25 * continuation.chars().count() as f64
 }
 
-/// Answers from a list, whatever is asked: in order, since that is how documents are asked about.
+/// Answers from a list, in order, whatever the request.
 struct Listed(std::vec::IntoIter<f64>);
 
 impl Score for Listed {
@@ -223,7 +223,7 @@ fn python_text_rules_hold_in_what_is_cleaned() {
     for pair in golden["capitals"].as_array().unwrap() {
         let [text, expected] = [pair[0].as_str().unwrap(), pair[1].as_str().unwrap()];
         let folder = tempfile::tempdir().unwrap();
-        // A dot on both sides keeps the white space; a sigma does not see it as a letter.
+        // A dot on both sides keeps the white space; a sigma does not count it as a letter.
         let record = json!({ "activity_label": "a", "ctx_a": ".", "ctx_b": text, "endings": ["x", "y"], "label": 0 });
         fs::write(folder.path().join("hellaswag.jsonl"), record.to_string()).unwrap();
         let [task] = &load(folder.path(), "hellaswag", LoadOptions::default())[..] else { panic!() };
@@ -275,14 +275,14 @@ fn samples_say_what_was_asked_and_answered() {
     let document = results_document(&[result], &[], json!({ "model": "m" }));
     assert_eq!(document["results"]["piqa"]["acc_stderr,none"], "N/A");
     assert_eq!(document["config"]["model"], "m");
-    // What is not finite would be judged like any other choice.
+    // A non-finite score would be judged like any other choice.
     for broken in [f64::NEG_INFINITY, f64::INFINITY, f64::NAN] {
         let error = answered([-3.0, broken]).unwrap_err();
         assert!(matches!(error, EvaluateError::Task(TaskError::NotFinite { doc_id: 0, .. })), "{error}");
     }
 }
 
-/// Counts what it is asked, and gives each id the same probability.
+/// Counts its requests, and gives each id the same probability.
 struct Uniform {
     calls: usize,
     stops_after: usize,
@@ -316,7 +316,7 @@ fn texts_are_measured_by_token_word_and_byte_and_a_stop_is_obeyed() {
     assert!((value("word_perplexity").ln() - 60_000.0 * 256_f64.ln() / words).abs() < 1e-9);
     let mut stopped = Uniform { calls: 0, stops_after: 1 };
     assert_eq!(evaluate(&tasks[0], &encoder, &mut stopped, &mut |_| ()).unwrap(), None);
-    // 8 + 100 bytes and two begin-of-text tokens are six blocks of 16, and a tail.
+    // 8 + 100 bytes and two BOS tokens are six blocks of 16, and a tail.
     let paper = evaluate(&tasks[1], &encoder, &mut never, &mut |_| ()).unwrap().unwrap();
     assert_eq!((paper.answers.len(), paper.num_documents), (6, 2));
     assert!((paper.value("perplexity").unwrap() - 256.0).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! `patchtui tokenizer train`, and the vocabulary that ships with the program.
+//! `patchtui tokenizer train`, and the built-in vocabulary.
 
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
@@ -12,7 +12,7 @@ use patchtui::data::grammar::Grammar;
 use patchtui::data::{DataError, PrepareRequest, TextRules, Tokenizer, TrainTokenizerRequest, prepare, train_tokenizer, train_vocabulary};
 use serde_json::Value;
 
-/// Seed, number of stories and size that the built-in vocabulary was made with.
+/// Seed, number of stories and size of the built-in vocabulary's training.
 const DEMO_SEED: u64 = 2026;
 const DEMO_STORIES: usize = 5000;
 const DEMO_VOCAB_SIZE: usize = 1024;

@@ -1,4 +1,4 @@
-//! A chart shows exactly the dots that a line through every point would.
+//! A chart shows exactly the dots that a line through every point would produce.
 
 use patchtui::run::{Series, StepPoint};
 use patchtui::tui::{Curve, Domain, decimate, decimate_series, nice_domain, nice_ticks};
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 const WIDTH: usize = 20;
 const HEIGHT: usize = 7;
 
-/// A line from every point to the next, without any thinning.
+/// A line from every point to the next, without decimation.
 fn brute_force(points: &[(f64, f64)], x: Domain, y: Domain) -> Curve {
     let mut curve = Curve::empty(WIDTH, HEIGHT);
     let mut previous = None;
@@ -77,7 +77,7 @@ fn a_gap_is_not_bridged() {
     assert!(has_dots(0) && has_dots(5) && !has_dots(7) && !has_dots(13) && has_dots(15) && has_dots(19));
 }
 
-/// What a key costs late in a long run; the numbers are for whoever reads them.
+/// The cost of a key press late in a long run; the numbers are informative.
 #[test]
 fn a_frame_of_a_million_points() {
     const FRAMES: u32 = 20;

@@ -1,4 +1,4 @@
-//! A run told in records, as an engine would tell it, up to any point of its life.
+//! A run as a sequence of records, as sent by an engine, up to any point.
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ pub(crate) const STEPS: u64 = 180;
 /// The switch.
 pub(crate) const SWITCH: u64 = 120;
 
-/// A run that can be told step by step.
+/// A run that can be built step by step.
 pub(crate) struct Story {
-    /// What was told.
+    /// The records so far.
     pub(crate) records: Vec<Record>,
     header: RunHeader,
 }
@@ -82,7 +82,7 @@ fn stage(model: &ModelShape, patch_size: u64, first_step: u64, steps: u64) -> St
 }
 
 impl Story {
-    /// A run that has said nothing yet.
+    /// A run that has not reported anything yet.
     pub(crate) fn new() -> Self {
         let decision = |label: &str, text: &str| Decision { label: label.into(), text: text.into() };
         let header = RunHeader {
@@ -91,7 +91,7 @@ impl Story {
             device: "cpu (AVX-512)".into(),
             threads: 2,
             resumed_from: None,
-            decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "moments and Adam's count are reset at the switch")],
+            decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "optimizer state reset at the switch")],
             plan: (&plan()).into(),
         };
         Self { records: Vec::new(), header }
@@ -125,7 +125,7 @@ impl Story {
         story
     }
 
-    /// Complete.
+    /// Completed.
     pub(crate) fn done() -> Self {
         let mut story = Self::after(STEPS);
         story.tell(RunEvent::RunFinished(RunEnd {
@@ -145,7 +145,7 @@ impl Story {
         story
     }
 
-    /// Broken in the second stage.
+    /// Failed in the second stage.
     pub(crate) fn failed() -> Self {
         let mut story = Self::after(140);
         story.tell(RunEvent::RunFinished(RunEnd {
@@ -175,7 +175,7 @@ impl Story {
         self.tell(RunEvent::ControlChanged(ControlChange { state, step }));
     }
 
-    /// The screen's view of what was told.
+    /// The run screen after the records so far.
     pub(crate) fn history(&self) -> History {
         let mut history = History::default();
         self.records.iter().for_each(|record| history.apply(record));
@@ -286,7 +286,7 @@ pub(crate) fn note(command: RunCommand, message: &str) -> CommandNote {
 /// The process id that the client has in tests.
 pub(crate) const CLIENT: u64 = 12;
 
-/// The time from one key of a person to the next.
+/// The time between two key presses of a person.
 pub(crate) const PAUSE: Duration = Duration::from_millis(60);
 
 /// A client that shows one run.
@@ -298,7 +298,7 @@ impl Client {
         Self(App::of_run(RunScreen::new("demo".into(), access, theme), CLIENT))
     }
 
-    /// Updates the client; before a key, a person pauses.
+    /// Updates the client; pauses before a key, like a person.
     pub(crate) fn update(&mut self, msg: Msg) -> Vec<Effect> {
         if matches!(msg, Msg::Key(_)) {
             self.0.update(Msg::Clock(self.now + PAUSE));
@@ -323,7 +323,7 @@ impl DerefMut for Client {
     }
 }
 
-/// A client without colours that has heard `story`.
+/// A client without colors that has received `story`.
 pub(crate) fn app(story: &Story) -> Client {
     let mut client = Client::new(Access::Steer, Theme::plain(Markers::Braille));
     client.update(Msg::Feed(patchtui::control::Feed::Snapshot(Box::new(story.history()))));
@@ -344,7 +344,7 @@ fn activation(step: u64, layer: u32) -> LayerActivation {
     LayerActivation { rate, mean_abs: 0.021 * depth * (1.0 + step as f64 / 200.0) }
 }
 
-/// Noise that is the same every time.
+/// Reproducible noise.
 fn wave(step: u64) -> f64 {
     let phase = step as f64;
     0.06 * (phase * 1.7).sin() + 0.04 * (phase * 0.61).cos()

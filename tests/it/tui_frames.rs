@@ -1,4 +1,4 @@
-//! Frames as bytes: one block each, balanced, nothing for nothing, and few.
+//! Frames as bytes: one block each, balanced, none if nothing changed, and few.
 
 use std::io;
 

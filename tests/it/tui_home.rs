@@ -1,4 +1,4 @@
-//! The list of runs: what it shows at every size, and what its keys do.
+//! The list of runs: its contents at every size, and its keys.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn summary(name: &str, state: RunState, step: u64, steps: Option<u64>, minutes_a
     }
 }
 
-/// One run in every state, and names as they should not be.
+/// A run in every state, and malformed names.
 fn runs() -> Vec<RunSummary> {
     vec![
         summary("demo-2", RunState::Alive, 1240, Some(2000), 0),
@@ -233,7 +233,7 @@ fn enter_attaches_to_what_is_alive_and_views_the_rest_and_q_leads_back() {
     assert_eq!(home(&mut app).theme.markers, Markers::Ascii);
     press(&mut app, KeyCode::End);
     assert_eq!(press(&mut app, KeyCode::Enter), [Effect::Listen(directory("empty"), Access::Read)]);
-    // Esc closes what is open first.
+    // Esc first closes the open overlay.
     press(&mut app, KeyCode::Char('i'));
     assert_eq!(press(&mut app, KeyCode::Esc), []);
     assert_eq!(press(&mut app, KeyCode::Esc), [Effect::Unlisten]);
@@ -299,7 +299,7 @@ fn pasted_text_starts_nothing() {
     app.update(Msg::Clock(PAUSE));
     assert!(screen(&app, 80, 24).contains("Enter start"));
     press(&mut app, KeyCode::Esc);
-    // Text that is pasted into the open line may end with its Enter.
+    // Text pasted into the open line may end with Enter.
     press(&mut app, KeyCode::Char('n'));
     app.update(Msg::Clock(Duration::from_millis(500)));
     assert_eq!(paste(&mut app, "books.toml\n"), [Effect::Start("books.toml".into())]);
@@ -315,7 +315,7 @@ fn the_list_is_read_once_a_second_and_never_twice_at_a_time() {
     assert_eq!(app.next_wake(), Some(Duration::from_secs(1)));
     assert_eq!(app.update(Msg::Clock(Duration::from_secs(1))), [Effect::List]);
     assert_eq!(app.update(Msg::Clock(Duration::from_secs(7))), []);
-    assert!(screen(&app, 80, 24).contains("the list is 6s old: a folder is slow to answer"));
+    assert!(screen(&app, 80, 24).contains("the list is 6s old: a folder is slow to respond"));
     assert_eq!(press(&mut app, KeyCode::Down), []);
     app.update(list(runs()));
     assert!(!screen(&app, 80, 24).contains("slow"));

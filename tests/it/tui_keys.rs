@@ -35,7 +35,7 @@ fn bytes_become_keys() {
     ];
     for (bytes, keys) in cases {
         assert_eq!(KeyParser::default().feed(bytes), keys, "{}", bytes.escape_ascii());
-        // Keys do not depend on how the bytes are cut.
+        // Keys do not depend on how the bytes are split.
         let mut parser = KeyParser::default();
         let one_by_one = bytes.iter().flat_map(|byte| parser.feed(&[*byte])).collect::<Vec<_>>();
         assert_eq!(one_by_one, keys, "{}", bytes.escape_ascii());
@@ -59,7 +59,7 @@ fn the_answer_to_the_question_for_the_background_is_read_and_is_no_key() {
         let keys = answer.bytes().flat_map(|byte| parser.feed(&[byte])).collect::<Vec<_>>();
         assert_eq!((keys, parser.take_background(), parser.take_background()), (vec![], background, None), "{answer:?}");
     }
-    // An answer that is cut off is no text either.
+    // A truncated answer is not text either.
     let mut parser = KeyParser::default();
     assert_eq!((parser.feed(b"\x1b]11;rgb:ffff/S"), parser.flush()), (vec![], None));
 }

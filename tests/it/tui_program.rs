@@ -1,4 +1,4 @@
-//! The list of runs and the view of a run as the program shows them, on a terminal and without one.
+//! The list of runs and the view of a run as shown by the program, with and without a terminal.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -63,7 +63,7 @@ fn runs_are_listed_viewed_and_left_again() {
     screen.wait_for_text("read from files");
     screen.press(b"q");
     screen.wait_for_text("2 runs, 0 running");
-    // What cannot be started is said on the screen, which stays.
+    // A start that fails is reported on the screen, which stays.
     screen.press_until(b"n", "Enter start");
     screen.press(b"absent.toml\r");
     screen.wait_for_text("no built-in configuration");

@@ -1,6 +1,6 @@
-//! The client on a real pseudo-terminal: what it writes, how it leaves, and that it goes when the terminal goes.
+//! The client on a real pseudo-terminal: its output, how it exits, and that it exits when the terminal closes.
 //!
-//! The client process is this test binary again, told by an environment variable to show a run without an engine.
+//! The client process is this test binary again, instructed by an environment variable to show a run without an engine.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,13 +19,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::tui_fixture::Story;
 
 const ROLE: &str = "PATCHTUI_TEST_CLIENT";
-/// A client that prints how it left.
+/// A client that prints how it exited.
 const PRINTS: &str = "prints";
 /// A client that panics on the first command.
 const PANICS: &str = "panics";
-/// A client that connects to the socket named behind this on every command.
+/// A client that connects to the socket named after this on every command.
 const TELLS: &str = "tells ";
-/// Long enough for a loaded machine; nothing waits for it unless the test fails.
+/// Long enough for a loaded machine; only a failing test waits this long.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Does nothing as a test: it is the client process that the other tests start.
@@ -65,7 +65,7 @@ pub(crate) struct Session {
     master: Option<Box<dyn MasterPty + Send>>,
     keys: Option<Box<dyn Write + Send>>,
     output: Receiver<Vec<u8>>,
-    /// Holds another handle of the master; ends with the next output once the flag is up.
+    /// Holds another handle of the master; ends with the next output once the flag is set.
     reader: Option<JoinHandle<()>>,
     is_enough: Arc<AtomicBool>,
     child: Box<dyn Child + Send + Sync>,
@@ -91,7 +91,7 @@ impl Session {
         Self::sized(command, (24, 80), "xterm-256color")
     }
 
-    /// Starts `command` on a terminal of 80 by 24 that reports `rows` and `cols`, and is of the type `term`.
+    /// Starts `command` on a terminal of 80 by 24 that reports `rows` and `cols`, with terminal type `term`.
     pub(crate) fn sized(mut command: CommandBuilder, (rows, cols): (u16, u16), term: &str) -> Self {
         let pair = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
         command.env("TERM", term);
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Presses a key that may come too soon after another one, until it has worked.
+    /// Presses a key that may follow another one too soon, until it has worked.
     pub(crate) fn press_until(&mut self, key: &[u8], text: &str) {
         let deadline = Instant::now() + LIMIT;
         self.press(key);
@@ -177,7 +177,7 @@ impl Session {
         self.wait_for(text, |screen| screen.contents().contains(text));
     }
 
-    /// Takes no bytes from the client any more.
+    /// Stops reading the client's output.
     fn stop_reading(&mut self) {
         self.is_enough.store(true, Ordering::SeqCst);
         self.press(b"M");
@@ -191,7 +191,7 @@ impl Session {
         drop(self.master.take());
     }
 
-    /// How the process ended, and how long that took from now.
+    /// How the process ended, and how long that took.
     pub(crate) fn ended(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let mut killer = self.child.clone_killer();
@@ -264,7 +264,7 @@ fn a_new_size_is_drawn() {
 
 #[test]
 fn a_closed_terminal_ends_the_client_within_a_second() {
-    // Without a controlling terminal there is no SIGHUP, and only the watchdog is left.
+    // Without a controlling terminal there is no SIGHUP, and only the watchdog remains.
     for controlling_tty in [true, false] {
         let mut session = Session::with(PRINTS, controlling_tty);
         session.wait_for_text("token loss (K = 1)");
@@ -289,7 +289,7 @@ fn shell() -> (Session, String) {
 fn a_suspended_client_comes_back() {
     let (mut session, client) = shell();
     session.wait_for_text("ready>");
-    // A script that waits for the client stops with it, or its shell would wait for ever.
+    // A script that waits for the client is suspended with it, or its shell would wait forever.
     for command in [client.clone(), format!("bash -c '{client}; true'")] {
         session.press(format!("clear; {command}\r").as_bytes());
         session.wait_for("the client", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
@@ -352,7 +352,7 @@ fn a_terminal_that_takes_no_bytes_is_left_all_the_same() {
     let (tell, told) = channel();
     thread::spawn(move || while listener.accept().is_ok() && tell.send(()).is_ok() {});
     for key in [b"c", b"e"] {
-        // A key that comes too soon after another one is taken for text.
+        // A key that follows another one too soon is taken for text.
         let deadline = Instant::now() + LIMIT;
         session.press(key);
         while told.recv_timeout(Duration::from_millis(500)).is_err() {

@@ -1,4 +1,4 @@
-//! What keys and records do to the client's state.
+//! How keys and records change the client's state.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ fn a_command_of_somebody_else_is_a_line_of_the_log_and_hides_no_key() {
     assert!(screen.contains("checkpoint requested by keyboard of alice (pid 12)") && screen.contains("checkpoint failed: the disk is full"), "{screen}");
 }
 
-/// Sends `typed` to the client in one piece, as pasted or mistyped text arrives.
+/// Sends `typed` to the client in one piece, like pasted or mistyped text.
 fn paste(app: &mut Client, typed: &str) -> Vec<Effect> {
     let code = |char| if char == '\n' { KeyCode::Enter } else { KeyCode::Char(char) };
     typed.chars().flat_map(|char| app.0.update(key(code(char)))).collect()
@@ -109,7 +109,7 @@ fn text_in_one_piece_never_acts_as_a_run_of_keys() {
     for typed in ["Sy\n", "S\n", "SSS\n\n", "Stop it\nyes\n", "xS\n", "xc ge"] {
         let mut app = app(&Story::after(66));
         assert_eq!(paste(&mut app, typed), [], "{typed:?}");
-        // Nor does more text that follows at once.
+        // Nor does more text that follows immediately.
         assert_eq!(paste(&mut app, "\n\n"), [], "{typed:?}");
     }
     let mut app = app(&Story::after(66));
@@ -119,7 +119,7 @@ fn text_in_one_piece_never_acts_as_a_run_of_keys() {
     assert_eq!(app.0.update(key(KeyCode::Enter)), []);
     app.update(Msg::Clock(2 * ready));
     assert!(text(&app, 80, 24).contains("Enter  stop"));
-    // A burst that begins after the question: only Enter itself answers.
+    // A burst that begins after the dialog opened: only Enter itself confirms.
     assert_eq!((paste(&mut app, "y\n"), app.overlay), (vec![], Overlay::None));
     press(&mut app, 'S');
     app.update(Msg::Clock(4 * ready));
@@ -139,7 +139,7 @@ fn a_command_that_was_accepted_is_forgotten_with_its_engine() {
     assert!(text(&app, 80, 24).contains("running") && last_line(&app).starts_with("q detach"), "{}", last_line(&app));
 }
 
-/// A stop right after a measurement makes the resumed run measure again, and both are in the files.
+/// A stop right after a measurement makes the resumed run measure again, and both results are in the files.
 #[test]
 fn a_measurement_made_twice_around_a_stop_is_shown_once() {
     let mut story = Story::after(72);
@@ -183,7 +183,7 @@ fn a_late_answer_to_an_earlier_command_is_still_ones_own() {
     assert!(last_line(&app).starts_with("checkpoint sent"), "{}", last_line(&app));
 }
 
-/// A client whose engine has not said anything yet.
+/// A client whose engine has not sent anything yet.
 fn waiting() -> Client {
     Client::new(Access::Steer, Theme::plain(Markers::Braille))
 }

@@ -1,4 +1,4 @@
-//! The screens themselves.
+//! Snapshots of the screens.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;

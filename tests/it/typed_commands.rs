@@ -1,4 +1,4 @@
-//! Every command that a hint, an error, a help text or the README names can be typed: this build has it, with these arguments.
+//! Every command named in a hint, an error, a help text or the README can be typed: this build has it, with these arguments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,10 @@ use clap::error::ErrorKind;
 use patchtui::cli::Cli;
 
 /// Words that follow the program's name in a sentence.
-const PROSE: [&str; 15] = ["did", "was", "is", "in", "on", "of", "and", "that", "cannot", "needs", "has", "does", "with", "for", "to"];
+const PROSE: [&str; 18] =
+    ["did", "was", "is", "in", "on", "of", "and", "that", "cannot", "needs", "has", "does", "with", "for", "to", "refuses", "computes", "writes"];
 
-/// What stands after `patchtui ` in `text`, up to where a command must end, each with its line.
+/// The text after `patchtui ` in `text`, up to where a command must end, each with its line.
 fn named_commands(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -27,7 +28,7 @@ fn named_commands(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The command as a person would type it: placeholders become words.
+/// The command with its placeholders replaced by words.
 fn typed(command: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in command.split_whitespace() {
@@ -37,7 +38,7 @@ fn typed(command: &str) -> Vec<String> {
     words
 }
 
-/// Whether some beginning of `words` is a whole command of this build; a sentence may go on after it, but not with a flag.
+/// Whether a prefix of `words` is a complete command of this build; a sentence may continue after it, but not with a flag.
 fn can_be_typed(words: &[String]) -> bool {
     (1..=words.len()).any(|length| {
         let arguments = std::iter::once("patchtui".to_owned()).chain(words[..length].iter().cloned());
@@ -53,10 +54,10 @@ fn problems(path: &Path) -> Vec<String> {
     // The comments of `cli.rs` are the help texts.
     let is_rust = path.extension().is_some_and(|ending| ending == "rs") && !path.ends_with("cli.rs");
     let text = fs::read_to_string(path).unwrap();
-    // Tests at the end of a file speak of commands that are not there.
+    // Tests at the end of a file mention commands that do not exist.
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String = text.lines().map(|line| if is_rust && line.trim_start().starts_with("//") { "\n" } else { line }.to_owned() + "\n").collect();
-    // What begins with a placeholder is no command: a version, a folder.
+    // Text that begins with a placeholder is not a command: a version, a folder.
     let commands = named_commands(&code).into_iter().filter(|(_, command)| !command.starts_with('{')).map(|(line, command)| (line, typed(&command)));
     let named = commands.filter(|(_, words)| {
         words

@@ -1,6 +1,6 @@
-//! `patchtui bench train --against pytorch`: the same steps in another program, in turn with this one's.
+//! `patchtui bench train --against pytorch`: alternates the same steps in patchtui and in another framework.
 //!
-//! Each turn is a process of its own, ours too, so that both have their own peak memory. Start at [`against`].
+//! Each turn runs in its own process, for patchtui too, so that the peak memory of each is its own. Start at [`against`].
 
 use std::env;
 use std::path::Path;
@@ -19,37 +19,37 @@ use crate::commands::bench::{median, print_json};
 use crate::commands::model::choose_device;
 use crate::report::{print, tell};
 
-/// How often both take their turn if the command line does not say.
+/// Default number of rounds.
 const ROUNDS: usize = 3;
-/// Largest difference of two losses in f32 that rounding explains, in nats.
+/// Largest difference of two f32 losses that rounding explains, in nats.
 const TOLERANCE: f64 = 1e-4;
 
-/// What both programs are, and how they compute.
+/// Versions and execution modes of both frameworks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Contest {
     /// Version of this format.
     pub(super) format_version: u32,
     /// `against` or `check`.
     pub(super) bench: &'static str,
-    /// Version of this program.
+    /// Version of patchtui.
     pub(super) patchtui: String,
     /// Name of the configuration.
     pub(super) config: String,
     pub(super) pytorch: Versions,
-    /// `eager`, `compile` or `bf16`; this program computes as its configuration says.
+    /// `eager`, `compile` or `bf16`; patchtui computes as its configuration says.
     pub(super) mode: &'static str,
-    /// Device of this program.
+    /// Device that patchtui uses.
     pub(super) device: String,
-    /// CPU threads of each.
+    /// CPU threads of each framework.
     pub(super) threads: usize,
     pub(super) cpu: CpuDocument,
-    /// Counted by both.
+    /// Parameters; both frameworks must agree.
     pub(super) num_parameters: u64,
     pub(super) warmup_steps: usize,
     pub(super) measured_steps: usize,
 }
 
-/// Times of both.
+/// Times of both frameworks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct RaceDocument {
     #[serde(flatten)]
@@ -68,50 +68,50 @@ pub(super) struct RaceStage {
     pub(super) tokens_per_step: u64,
     pub(super) micro_batch_size: usize,
     pub(super) num_micro_batches: usize,
-    /// Operations of a step, counted by both.
+    /// Floating-point operations of a step; both frameworks must agree.
     pub(super) flops_per_step: f64,
     pub(super) rounds: Vec<Round>,
     /// Median of the rounds' ratios.
     pub(super) median_ratio: f64,
-    /// Peak memory of this program against that of `PyTorch`, the greatest of all rounds each.
+    /// Peak memory of patchtui divided by that of `PyTorch`; for each the maximum over the rounds.
     pub(super) memory_ratio: Option<f64>,
 }
 
-/// One turn of both.
+/// One round of both frameworks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Round {
     pub(super) patchtui: Turn,
     pub(super) pytorch: Turn,
-    /// Tokens per second of this program against those of `PyTorch`.
+    /// Tokens per second of patchtui divided by those of `PyTorch`.
     pub(super) ratio: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Turn {
-    /// The median step.
+    /// Median step.
     pub(super) step_seconds: f64,
     pub(super) forward_seconds: f64,
-    /// With the gradient of the head, which this program computes together with the loss.
+    /// Includes the gradient of the head, which patchtui computes together with the loss.
     pub(super) backward_seconds: f64,
     pub(super) optimizer_seconds: f64,
     pub(super) tokens_per_second: f64,
-    /// Of the whole process.
+    /// Peak memory of the whole process.
     pub(super) peak_memory_bytes: Option<u64>,
-    /// Before the first update.
+    /// Loss of the first step, before its update.
     pub(super) first_loss: f64,
 }
 
-/// Losses of both, from the same weights and tokens.
+/// Losses of both frameworks, from the same weights and tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct CheckDocument {
     #[serde(flatten)]
     pub(super) contest: Contest,
     pub(super) stages: Vec<CheckStage>,
-    /// Of all losses, in nats.
+    /// Largest difference of all losses, in nats.
     pub(super) largest_difference: f64,
-    /// Null in bf16, where nothing is judged.
+    /// Null in bf16, where losses are shown and not compared.
     pub(super) tolerance: Option<f64>,
-    /// Whether no difference is greater than the tolerance.
+    /// Whether all differences are within the tolerance.
     pub(super) is_within: Option<bool>,
 }
 
@@ -121,14 +121,14 @@ pub(super) struct CheckStage {
     pub(super) stage: usize,
     /// Tokens per patch (K).
     pub(super) patch_size: usize,
-    /// Before the update of each step.
+    /// Losses of patchtui before the update of each step.
     pub(super) patchtui_losses: Vec<f64>,
     pub(super) pytorch_losses: Vec<f64>,
-    /// In nats.
+    /// Losses of `PyTorch`, in nats.
     pub(super) largest_difference: f64,
 }
 
-/// Both programs, ready to take turns.
+/// Both frameworks, ready to run.
 struct Contestants<'a> {
     args: &'a BenchTrainArgs,
     planned: &'a Planned,
@@ -136,14 +136,14 @@ struct Contestants<'a> {
     reference: Reference,
     versions: Versions,
     mode: ReferenceMode,
-    /// As torch calls it.
+    /// Device, as torch names it.
     device: String,
 }
 
-/// Compares times or losses. Returns the exit code: 1 if the losses are not the same.
+/// Compares times or losses. Returns the exit code: 1 if the losses differ.
 ///
 /// # Errors
-/// When Python or torch are missing, or one of the two fails.
+/// When Python or torch is missing, or one of the two fails.
 pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, CommandError> {
     let both = Contestants::new(args, planned)?;
     if args.check {
@@ -197,22 +197,22 @@ impl<'a> Contestants<'a> {
 
     fn check(&self) -> Result<CheckDocument, CommandError> {
         let folder = self.scratch.path();
-        self.say("taking the steps here");
+        self.say("running the steps in patchtui");
         let ours = self.our_turn(self.args.stage.map(|stage| stage.get() - 1), Some(folder))?;
-        self.say("PyTorch takes them");
+        self.say("running the steps in PyTorch");
         let request = self.request(&self.planned.stages, ours.threads).with_input(folder.join(WEIGHTS_FILE), folder.join(TOKENS_FILE))?;
         let theirs = self.reference.run(&request)?;
         check_sizes(&ours, &theirs)?;
         let pairs = ours.stages.iter().zip(&theirs.stages);
         let stages: Vec<CheckStage> = pairs.map(|(ours, theirs)| CheckStage::new(ours, &theirs.losses)).collect();
         let largest_difference = stages.iter().map(|stage| stage.largest_difference).fold(0.0, f64::max);
-        // A GPU's matrix units round f32 to fewer bits.
+        // The matrix units of a GPU round f32 to fewer bits.
         let tolerance = (self.mode != ReferenceMode::Bf16 && self.device == "cpu").then_some(TOLERANCE);
         let is_within = tolerance.map(|tolerance| largest_difference <= tolerance);
         Ok(CheckDocument { contest: self.contest("check", &ours), stages, largest_difference, tolerance, is_within })
     }
 
-    /// Progress, where nobody reads JSON.
+    /// Prints progress, except with --json.
     fn say(&self, text: &str) {
         if !self.args.json {
             tell(text);
@@ -225,9 +225,10 @@ impl<'a> Contestants<'a> {
         Request::new(&self.planned.config, &self.planned.plan, idxs, computing)
     }
 
-    /// Measures in a process of its own: one stage or all; its input stays in `keep_input`.
+    /// Measures one stage or all in a separate process; keeps its input in `keep_input`.
     fn our_turn(&self, stage: Option<usize>, keep_input: Option<&Path>) -> Result<TrainDocument, CommandError> {
-        let program = env::current_exe().map_err(|error| CommandError::failed(format!("cannot find this program: {error}"), "start it by its full path"))?;
+        let program =
+            env::current_exe().map_err(|error| CommandError::failed(format!("cannot find the patchtui executable: {error}"), "start it by its full path"))?;
         let steps = self.planned.steps;
         let mut command = Command::new(program);
         command.args(["bench", "train", "--json", "--device", &self.device]);
@@ -236,11 +237,11 @@ impl<'a> Contestants<'a> {
         command.args(keep_input.map(|_| "--keep-input")).args(keep_input);
         command.args(self.args.sets.iter().map(|set| format!("--set={set}"))).arg("--").args(&self.args.config);
         let output = command.stdin(Stdio::null()).output();
-        let output = output.map_err(|error| CommandError::failed(format!("cannot start this program: {error}"), "raise the limit on processes (ulimit -u)"))?;
+        let output = output.map_err(|error| CommandError::failed(format!("cannot start patchtui: {error}"), "raise the limit on processes (ulimit -u)"))?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             let after = |label: &str| errors.lines().find_map(|line| line.trim_start().strip_prefix(label)).map(|text| text.trim().to_owned());
-            let message = after("error:").unwrap_or_else(|| format!("the process that takes the steps ended with {}", output.status));
+            let message = after("error:").unwrap_or_else(|| format!("the benchmark process ended with {}", output.status));
             let exit_code = output.status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code == 2).unwrap_or(1);
             return Err(CommandError { message, hint: after("hint:"), exit_code });
         }
@@ -269,21 +270,21 @@ impl<'a> Contestants<'a> {
     }
 }
 
-/// Both must compute the same, or their times say nothing.
+/// Both frameworks must compute the same, or their times mean nothing.
 fn check_sizes(ours: &TrainDocument, theirs: &ReferenceReport) -> Result<(), CommandError> {
     let bug = |what: &str, ours: f64, theirs: f64| {
         CommandError::failed(format!("{what}: {ours} in patchtui, {theirs} in PyTorch"), "this is a bug in patchtui: please report it")
     };
     if ours.num_parameters != theirs.num_parameters {
-        return Err(bug("the networks differ in their parameters", ours.num_parameters as f64, theirs.num_parameters as f64));
+        return Err(bug("the numbers of parameters differ", ours.num_parameters as f64, theirs.num_parameters as f64));
     }
     if ours.threads != theirs.threads {
-        return Err(bug("the programs differ in their threads", ours.threads as f64, theirs.threads as f64));
+        return Err(bug("the numbers of threads differ", ours.threads as f64, theirs.threads as f64));
     }
     for (ours, theirs) in ours.stages.iter().zip(&theirs.stages) {
         let flops = theirs.flops_per_position * (ours.tokens_per_step / ours.patch_size as u64) as f64;
         if (ours.flops_per_step - flops).abs() > 1e-9 * flops {
-            return Err(bug("the steps differ in their operations", ours.flops_per_step, flops));
+            return Err(bug("the operations per step differ", ours.flops_per_step, flops));
         }
     }
     Ok(())

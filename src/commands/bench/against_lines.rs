@@ -1,4 +1,4 @@
-//! Two programs side by side, as lines that people read: at most 80 columns wide.
+//! Two frameworks side by side, as lines for people: at most 80 columns wide.
 
 use crate::commands::bench::against::{CheckDocument, CheckStage, Contest, RaceDocument, RaceStage};
 use crate::commands::bench::lines::{cpu_lines, folded, steps_text};
@@ -6,7 +6,7 @@ use crate::commands::bench::{counted, median};
 use crate::report::format;
 use crate::run::sanitize_line;
 
-/// Times of both.
+/// Times of both frameworks.
 pub(super) fn race_text(document: &RaceDocument) -> String {
     let rounds = document.stages.first().map_or(0, |stage| stage.rounds.len());
     let contest = &document.contest;
@@ -18,7 +18,7 @@ pub(super) fn race_text(document: &RaceDocument) -> String {
     joined(&lines)
 }
 
-/// Losses of both.
+/// Losses of both frameworks.
 pub(super) fn check_text(document: &CheckDocument) -> String {
     let contest = &document.contest;
     let mut lines = contest_lines(contest, "losses from the same weights and tokens");
@@ -27,9 +27,9 @@ pub(super) fn check_text(document: &CheckDocument) -> String {
         lines.extend(check_lines(stage));
     }
     let judged = match (document.tolerance, document.is_within) {
-        (Some(tolerance), Some(true)) => format!("not more than {tolerance:e}: both compute the same"),
-        (Some(tolerance), _) => format!("more than {tolerance:e}: they do not compute the same"),
-        (None, _) => "not judged: bf16 and the matrix units of GPUs round differently".to_owned(),
+        (Some(tolerance), Some(true)) => format!("within {tolerance:e}: both compute the same"),
+        (Some(tolerance), _) => format!("above {tolerance:e}: they do not compute the same"),
+        (None, _) => "no verdict: bf16 and the matrix units of GPUs round differently".to_owned(),
     };
     lines.push(String::new());
     lines.extend(folded("largest", &format!("difference {:.2e} nats, {judged}", document.largest_difference)));
@@ -52,7 +52,7 @@ fn race_lines(stage: &RaceStage) -> Vec<String> {
         format!("{label:<18}{ours:>15}{theirs:>14}{ratio:>7}{our_memory:>12}{their_memory:>12}")
     };
     let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), format::bytes);
-    let head = ["patchtui tok/s", "PyTorch tok/s", "ratio", "memory", "PyTorch's"].map(str::to_owned);
+    let head = ["patchtui tok/s", "PyTorch tok/s", "ratio", "memory", "PyTorch mem"].map(str::to_owned);
     let mut lines = vec![row(&format!("stage {}, K = {}", stage.stage, stage.patch_size), head)];
     for (idx, round) in stage.rounds.iter().enumerate() {
         let (ours, theirs) = (&round.patchtui, &round.pytorch);

@@ -1,4 +1,4 @@
-//! The JSON of `patchtui bench train --json`: a format of its own. Keys are only ever added. Start at [`TrainDocument`].
+//! The JSON of `patchtui bench train --json`, a separate format. Keys are only ever added. Start at [`TrainDocument`].
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::commands::bench::peak_memory::Peak;
 use crate::engine::StageTimes;
 use crate::plan::StagePlan;
 
-/// Increased when a key changes its meaning or goes away.
+/// Incremented when a key is removed or changes its meaning.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
@@ -20,41 +20,41 @@ pub(super) struct TrainDocument {
     pub(super) format_version: u32,
     /// `train`.
     pub(super) bench: String,
-    /// Version of the program.
+    /// Version of patchtui.
     pub(super) patchtui: String,
     /// Name of the configuration.
     pub(super) config: String,
-    /// Device that computes.
+    /// Device used.
     pub(super) device: String,
-    /// CPU threads that compute.
+    /// CPU threads used.
     pub(super) threads: usize,
     pub(super) cpu: CpuDocument,
-    /// All weights, a tied table counted once.
+    /// Parameters; tied embeddings are counted once.
     pub(super) num_parameters: u64,
-    /// How often the stages took their turn.
+    /// Number of rounds over the stages.
     pub(super) rounds: usize,
-    /// Steps of each stage before the measured ones, in each round.
+    /// Warm-up steps per stage and round.
     pub(super) warmup_steps: usize,
-    /// Steps of each stage that were measured in each round.
+    /// Measured steps per stage and round.
     pub(super) measured_steps: usize,
-    /// The fastest product of two square f32 matrices on the device, before and after the stages.
+    /// Fastest product of two square f32 matrices on the device, measured before and after the stages.
     pub(super) matmul_peak: MatmulDocument,
-    /// Peaks of the GPU's data sheet; null for a CPU and for what is not in the program's table.
+    /// Data-sheet peaks of the GPU; null for a CPU and for a GPU that the table does not list.
     pub(super) data_sheet: Option<DataSheetDocument>,
-    /// One of each shape: of stages that compute alike only the first is measured.
+    /// The measured stages: of stages with the same shape only the first is measured.
     pub(super) stages: Vec<StageDocument>,
     pub(super) warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct CpuDocument {
-    /// Null where the system does not say.
+    /// CPU model; null if the system does not report it.
     pub(super) model: Option<String>,
-    /// Of the flags that decide about speed those that it has, as in `/proc/cpuinfo`.
+    /// CPU features that matter for speed, as in `/proc/cpuinfo`.
     pub(super) flags: Vec<String>,
-    /// Instructions that the kernels use.
+    /// Instruction set of the kernels.
     pub(super) kernels: String,
-    /// Instructions that the matrix products use.
+    /// Instruction set of the matrix products.
     pub(super) matmul: String,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct MatmulDocument {
     pub(super) flops_per_second: f64,
 }
 
-/// In floating-point operations per second.
+/// Floating-point operations per second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct DataSheetDocument {
     pub(super) gpu: String,
@@ -85,61 +85,60 @@ pub(super) struct StageDocument {
     /// Sequences per forward pass.
     pub(super) micro_batch_size: usize,
     pub(super) num_micro_batches: usize,
-    /// Whether layers are computed again in the backward pass.
+    /// Whether activations are recomputed in the backward pass.
     pub(super) recompute: bool,
-    /// The median step.
+    /// Median step.
     pub(super) step_seconds: f64,
     /// Every measured step.
     pub(super) all_step_seconds: Vec<f64>,
-    /// Parts of the median step, which add up to it: what they took in all measured steps, scaled.
+    /// Time per part of the median step; the parts add up to it. Averages over all measured steps, scaled.
     pub(super) parts: PartsDocument,
     pub(super) tokens_per_second: f64,
-    /// Of the median step of each round.
+    /// Tokens per second of the median step of each round.
     pub(super) round_tokens_per_second: Vec<f64>,
     pub(super) positions_per_second: f64,
-    /// Operations of a step: 6 for each weight of a matrix product and position, and attention.
+    /// Operations of a step: 6 per weight of a matrix product and position, plus attention.
     pub(super) flops_per_step: f64,
     pub(super) flops_per_second: f64,
-    /// `flops_per_second` against that of the matrix-product peak.
+    /// `flops_per_second` divided by the matrix-product peak.
     pub(super) share_of_matmul_peak: f64,
-    /// `flops_per_second` against the f32 peak of the data sheet.
+    /// `flops_per_second` divided by the f32 peak of the data sheet.
     pub(super) mfu_f32: Option<f64>,
-    /// `flops_per_second` against the bf16 peak of the data sheet.
+    /// `flops_per_second` divided by the bf16 peak of the data sheet.
     pub(super) mfu_bf16: Option<f64>,
-    /// Null if it is not known.
+    /// Peak memory; null if unknown.
     pub(super) peak_memory_bytes: Option<u64>,
-    /// How the peak was got.
+    /// How the peak memory was measured.
     pub(super) peak_memory_source: String,
-    /// Tokens per second against those of the last measured stage with single tokens, the median of the rounds; null without
-    /// such a stage.
+    /// Tokens per second relative to the last measured K = 1 stage, median over the rounds; null without such a stage.
     pub(super) speed_to_token_stage: Option<f64>,
-    /// Loss of each step from the first on, in nats per scored token, before its update.
+    /// Loss of each step, from the first, in nats per scored token, before its update.
     pub(super) losses: Vec<f64>,
 }
 
 #[expect(clippy::struct_field_names, reason = "JSON has no types: the key says the unit")]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct PartsDocument {
-    /// Reading ids and making a batch of them.
+    /// Reading ids and building the batch.
     pub(super) data_seconds: f64,
-    /// Embedding, layers and last norm.
+    /// Embedding, layers and final norm.
     pub(super) forward_seconds: f64,
     /// Logits, loss and their gradients, which are computed together.
     pub(super) head_seconds: f64,
-    /// The way back; with recomputation, the layers' forward passes once more.
+    /// Backward pass; with recomputation it includes the second forward pass of the layers.
     pub(super) backward_seconds: f64,
-    /// Norm of the gradients, clip and update.
+    /// Gradient norm, clipping and update.
     pub(super) optimizer_seconds: f64,
-    /// All else.
+    /// Everything else.
     pub(super) other_seconds: f64,
 }
 
 /// What a stage is compared with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peaks {
-    /// Operations per second of matrix products.
+    /// Matrix-product peak, in operations per second.
     pub(super) matmul: f64,
-    /// The GPU's data sheet, if it is known.
+    /// Data sheet of the GPU, if known.
     pub(super) data_sheet: Option<DataSheet>,
 }
 
@@ -181,7 +180,7 @@ impl StageDocument {
         }
     }
 
-    /// The same, compared with `peaks`, and with the stage of single tokens, whose speed was `token_speeds` in the same rounds.
+    /// The same, relative to `peaks` and to the K = 1 stage, whose speed was `token_speeds` in the same rounds.
     pub(super) fn compared(self, peaks: Peaks, token_speeds: Option<&[f64]>) -> Self {
         let speeds = self.round_tokens_per_second.iter();
         Self {
@@ -209,7 +208,7 @@ impl PartsDocument {
         }
     }
 
-    /// Name and seconds of each.
+    /// Name and seconds of each part.
     pub(super) fn named(&self) -> [(&'static str, f64); 6] {
         [
             ("data", self.data_seconds),

@@ -1,4 +1,4 @@
-//! `patchtui bench eval`: how fast the token-level loss is measured. Start at [`eval`].
+//! `patchtui bench eval`: speed of the token-level evaluation. Start at [`eval`].
 
 use std::fs;
 use std::time::Instant;
@@ -32,24 +32,24 @@ struct EvalDocument {
     config: String,
     device: String,
     threads: usize,
-    /// Null where the system does not say.
+    /// CPU model; null if the system does not report it.
     cpu: Option<String>,
     num_parameters: u64,
     context_length: usize,
     /// Sequences per forward pass.
     batch_size: usize,
-    /// Tokens that one evaluation reads.
+    /// Tokens per evaluation.
     tokens: u64,
-    /// The median evaluation.
+    /// Median evaluation.
     seconds: f64,
-    /// Every measured evaluation; one more went before.
+    /// Every measured evaluation; one warm-up evaluation runs before.
     all_seconds: Vec<f64>,
     tokens_per_second: f64,
-    /// Null if it is not known.
+    /// Peak memory; null if unknown.
     peak_memory_bytes: Option<u64>,
-    /// How the peak was got.
+    /// How the peak memory was measured.
     peak_memory_source: String,
-    /// Of random weights on random tokens, in nats per token: about the logarithm of the vocabulary.
+    /// Loss of random weights on random tokens, in nats per token: about the logarithm of the vocabulary size.
     token_loss: f64,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
     let scratch = ScratchFolder::new()?;
     let path = scratch.path().join("tokens");
     let stream = random_tokens(&path, plan.model.vocab_size, tokens, config.seed)?;
-    // What is mapped stays.
+    // Mapped files stay readable after they are unlinked.
     let _ = fs::remove_file(&path);
     let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
     let workers = Workers::start(device.clone(), StopFlag::default())?;
@@ -80,7 +80,7 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
         let started = Instant::now();
         let sums = sequence_losses(&workers, &model, &validation, 0..sequences as usize, &mut |_| {})?;
         loss = sums.map_or(f64::NAN, |sums| TokenLoss::of_sequences(&sums, validation.targets_per_sequence()).mean);
-        // The first pays for page faults, compiling and tuning.
+        // The first evaluation pays for page faults, compiling and tuning.
         if round > 0 {
             all_seconds.push(started.elapsed().as_secs_f64());
         }
@@ -117,7 +117,7 @@ fn text(document: &EvalDocument) -> String {
     let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
     let parameters = format::count(document.num_parameters);
     let rounds = counted(document.all_seconds.len(), "evaluation");
-    let mut lines = folded("bench", &format!("{}, {parameters} parameters, on {computing}; {rounds} after 1 of warm-up", document.config));
+    let mut lines = folded("bench", &format!("{}, {parameters} parameters, on {computing}; {rounds} after 1 warm-up evaluation", document.config));
     lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));
     let sequences = document.tokens / document.context_length as u64;
     let what = format!("{} tokens: {sequences} sequences of {}, {} at a time", document.tokens, document.context_length, document.batch_size);

@@ -1,22 +1,22 @@
-//! What the data sheet says about the GPU, where its name is known.
+//! Data-sheet peaks of known GPUs.
 
 use std::fs;
 
 use crate::config::DeviceChoice;
 
-/// Peaks of a GPU's data sheet, in floating-point operations per second, without sparsity.
+/// Data-sheet peaks of a GPU, in floating-point operations per second, without sparsity.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct DataSheet {
-    /// Part of the name that the driver gives it.
+    /// Part of the name that the driver reports.
     pub(super) name: &'static str,
-    /// Of f32 without tensor cores.
+    /// Peak in f32 without tensor cores.
     pub(super) f32: f64,
-    /// Of products of bf16 matrices with f32 sums.
+    /// Peak of bf16 matrix products with f32 accumulation.
     pub(super) bf16: f64,
 }
 
-/// The first whose name is part of the driver's. Source: NVIDIA's data sheets of the A100, H100, H200, L4 and L40S, and its
-/// whitepapers of the architectures Ampere (GA102) and Ada (AD102).
+/// The first entry whose name is part of the driver's name is used. Source: NVIDIA's data sheets of the A100, H100, H200, L4
+/// and L40S, and its whitepapers on the Ampere (GA102) and Ada (AD102) architectures.
 const KNOWN: [DataSheet; 9] = [
     DataSheet { name: "A100", f32: 19.5e12, bf16: 312e12 },
     DataSheet { name: "H100 PCIe", f32: 51e12, bf16: 756e12 },
@@ -29,9 +29,9 @@ const KNOWN: [DataSheet; 9] = [
     DataSheet { name: "RTX 3090", f32: 35.6e12, bf16: 71e12 },
 ];
 
-/// The data sheet of the GPU that `choice` names, if this machine has GPUs of one kind and that kind is known.
+/// Data sheet of the GPU that `choice` names, if all GPUs of this machine are of one kind and that kind is known.
 pub(super) fn data_sheet(choice: DeviceChoice) -> Option<DataSheet> {
-    // Only CUDA's devices are certain to be those of NVIDIA's driver.
+    // Only CUDA devices are certain to be those of NVIDIA's driver.
     let may_be_cuda = matches!(choice, DeviceChoice::Cuda(_) | DeviceChoice::Auto);
     let folders = fs::read_dir("/proc/driver/nvidia/gpus").ok().filter(|_| may_be_cuda)?;
     let mut names: Vec<String> = folders.flatten().filter_map(|folder| model(&fs::read_to_string(folder.path().join("information")).ok()?)).collect();
@@ -43,7 +43,7 @@ pub(super) fn data_sheet(choice: DeviceChoice) -> Option<DataSheet> {
     }
 }
 
-/// The name in a file of the driver: `Model: NVIDIA H100 80GB HBM3`.
+/// The GPU name in a file of the driver: `Model: NVIDIA H100 80GB HBM3`.
 fn model(information: &str) -> Option<String> {
     information.lines().find_map(|line| line.strip_prefix("Model:")).map(|name| name.trim().to_owned())
 }

@@ -1,15 +1,15 @@
-//! What a step takes, as a table that people read: at most 80 columns wide.
+//! The results of `bench train` as a table for people: at most 80 columns wide.
 
 use crate::commands::bench::counted;
 use crate::commands::bench::document::{CpuDocument, StageDocument, TrainDocument};
 use crate::report::format;
 use crate::run::sanitize_line;
 
-/// Stages that stand side by side.
+/// Stages per block of columns.
 const SIDE_BY_SIDE: usize = 4;
 /// Width of a line.
 const WIDTH: usize = 80;
-/// Width of the names of rows, and of a stage.
+/// Width of the row labels, and of a column.
 const LABEL: usize = 24;
 const COLUMN: usize = 14;
 
@@ -46,13 +46,13 @@ fn head_lines(document: &TrainDocument) -> Vec<String> {
     lines
 }
 
-/// Which steps were measured.
+/// How many steps were measured.
 pub(super) fn steps_text(rounds: usize, measured: usize, warmup: usize) -> String {
-    let steps = format!("{} after {warmup} of warm-up", counted(measured, "step"));
-    if rounds == 1 { steps } else { format!("{} in turn, {steps} each", counted(rounds, "round")) }
+    let steps = format!("{} after {}", counted(measured, "step"), counted(warmup, "warm-up step"));
+    if rounds == 1 { steps } else { format!("{} of {steps} each", counted(rounds, "round")) }
 }
 
-/// The CPU, and what the kernels make of it.
+/// The CPU and the instruction sets used on it.
 pub(super) fn cpu_lines(cpu: &CpuDocument) -> Vec<String> {
     let model = cpu.model.as_deref().unwrap_or("unknown model");
     let mut lines = folded("cpu", &format!("{model}: {}", cpu.flags.join(" ")));
@@ -81,10 +81,10 @@ fn stage_lines(stages: &[StageDocument]) -> Vec<String> {
     lines.push(row("tokens/s", &|stage| format::rate(stage.tokens_per_second)));
     lines.push(row("positions/s", &|stage| format::rate(stage.positions_per_second)));
     lines.push(row("FLOP/s", &|stage| format::flops(stage.flops_per_second)));
-    lines.push(row("  of the measured peak", &|stage| percent(Some(stage.share_of_matmul_peak))));
+    lines.push(row("  of measured peak", &|stage| percent(Some(stage.share_of_matmul_peak))));
     if stages[0].mfu_f32.is_some() {
-        lines.push(row("  of the f32 sheet", &|stage| percent(stage.mfu_f32)));
-        lines.push(row("  of the bf16 sheet", &|stage| percent(stage.mfu_bf16)));
+        lines.push(row("  of f32 data sheet", &|stage| percent(stage.mfu_f32)));
+        lines.push(row("  of bf16 data sheet", &|stage| percent(stage.mfu_bf16)));
     }
     lines.push(row("peak memory", &|stage| stage.peak_memory_bytes.map_or_else(|| "-".into(), format::bytes)));
     if stages[0].speed_to_token_stage.is_some() {
@@ -106,7 +106,7 @@ fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share))
 }
 
-/// `text` behind its `label`, in lines that are not too long.
+/// `text` after its `label`, wrapped.
 pub(super) fn folded(label: &str, text: &str) -> Vec<String> {
     let mut lines = vec![format!("{label:<9}")];
     let mut is_empty = true;

@@ -1,7 +1,7 @@
 //! `patchtui bench`: speed and memory, measured without a run. What is measured and how: `docs/bench.md`.
 //!
-//! Knows how to measure and how to tell; what a step is, the engine knows. Start at [`bench`], then at the file that is named like
-//! the subcommand.
+//! The engine defines what a step is; this module measures it and formats the results. Start at [`bench`], then at the file
+//! named like the subcommand.
 
 mod train;
 
@@ -26,10 +26,10 @@ use crate::commands::{CommandError, Runs};
 use crate::report::print;
 use crate::run::sanitize;
 
-/// Measures what the command line asks for. Returns the exit code.
+/// Runs the benchmark that the command line names. Returns the exit code.
 ///
 /// # Errors
-/// When the configuration has no valid plan, the device fails, or the program to compare with is not there.
+/// When the configuration has no valid plan, the device fails, or the other framework is missing.
 pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, CommandError> {
     match args.command {
         Some(BenchCommand::Prepare(args)) => prepare::prepare(&args, runs),
@@ -46,7 +46,7 @@ fn print_json(document: &impl Serialize) -> Result<(), CommandError> {
     Ok(print(&sanitize::json(&format!("{text}\n")))?)
 }
 
-/// The middle one of `values`, or the mean of the two in the middle; NaN if there are none.
+/// Median of `values`; NaN if there are none.
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

@@ -1,29 +1,29 @@
-//! The most memory that this process has used, as Linux counts it.
+//! Peak memory of this process, as Linux counts it.
 
 use std::fs;
 
 use crate::engine::allocator::give_back_freed_memory;
 use crate::engine::device::ComputeDevice;
 
-/// A measurement that has begun.
+/// A measurement in progress.
 pub(super) struct PeakMemory {
     is_reset: bool,
 }
 
-/// What was found, and how.
+/// The peak and how it was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peak {
     /// Bytes; `None` if the system does not say.
     pub(super) bytes: Option<u64>,
-    /// How they were got.
+    /// How the peak was measured.
     pub(super) source: &'static str,
 }
 
 impl PeakMemory {
-    /// Gives back what is free, and lets the system count anew if it allows that.
+    /// Releases free memory and resets the system's peak counter if it can be reset.
     pub(super) fn start() -> Self {
         give_back_freed_memory();
-        // 5: the peak becomes what is used now (proc_pid_clear_refs(5)).
+        // 5: resets the peak to the current usage (proc_pid_clear_refs(5)).
         Self { is_reset: fs::write("/proc/self/clear_refs", "5").is_ok() }
     }
 

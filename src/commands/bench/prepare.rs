@@ -1,4 +1,4 @@
-//! `patchtui bench prepare`: how fast text becomes tokens. Start at [`prepare`].
+//! `patchtui bench prepare`: speed of tokenization. Start at [`prepare`].
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -22,7 +22,7 @@ use crate::data::{PrepareRequest, TextRules, find_files, prepare as prepare_text
 use crate::report::{format, print};
 use crate::run::sanitize_line;
 
-/// Held out, since every text is divided; it is tokenized all the same.
+/// Validation share: every text is split; the held-out part is tokenized too.
 const HELD_OUT: f64 = 0.01;
 
 /// What was measured.
@@ -37,30 +37,30 @@ struct PrepareDocument {
     /// `demo`, `bytes`, or the path of a file.
     tokenizer: String,
     threads: usize,
-    /// Null where the system does not say.
+    /// CPU model; null if the system does not report it.
     cpu: Option<String>,
-    /// Where the text is from: `files` or `grammar`.
+    /// Origin of the text: `files` or `grammar`.
     source: &'static str,
     files: u64,
     documents: u64,
-    /// Of text, without the quotes of records.
+    /// Bytes of text, without JSON quoting.
     text_bytes: u64,
     tokens: u64,
-    /// Reading, tokenizing and writing; the text is generated before.
+    /// Seconds for reading, tokenizing and writing; text is generated before.
     seconds: f64,
     bytes_per_second: f64,
     tokens_per_second: f64,
 }
 
-/// Tokenizes a text and says how long that took. Returns the exit code.
+/// Tokenizes a text and reports the speed. Returns the exit code.
 ///
 /// # Errors
-/// When text or tokenizer cannot be used.
+/// When the text or the tokenizer cannot be used.
 pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, CommandError> {
     let config_args = ConfigArgs { config: args.config.clone().unwrap_or_else(|| "demo".into()), sets: args.sets.clone() };
     let mut config = load_config(&config_args, runs)?.config;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
-    built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
+    built.map_err(|error| CommandError::failed(format!("cannot use {} threads: {error}", config.threads), "remove the key threads from the configuration"))?;
     let scratch = ScratchFolder::new()?;
     let source = choose_text(args, &mut config, scratch.path())?;
     let cache = scratch.path().join("cache");
@@ -102,7 +102,7 @@ pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Comman
     Ok(0)
 }
 
-/// Lets `config` read the files that were asked for, its own, or new ones in `scratch`; says which kind.
+/// Points `config` at the files of --text, its own files, or generated files in `scratch`; returns which kind.
 fn choose_text(args: &BenchPrepareArgs, config: &mut RunConfig, scratch: &Path) -> Result<&'static str, CommandError> {
     let (mut files, source) = match config.data.source() {
         _ if !args.texts.is_empty() => (args.texts.clone(), "files"),
@@ -120,7 +120,7 @@ fn choose_text(args: &BenchPrepareArgs, config: &mut RunConfig, scratch: &Path) 
     Ok(source)
 }
 
-/// Writes as many bytes of stories as were asked for, one record for each.
+/// Writes the requested number of bytes of stories, one record per story.
 fn generated(args: &BenchPrepareArgs, config: &RunConfig, folder: &Path) -> Result<PathBuf, CommandError> {
     let bytes = args.bytes.parse::<Count>().map_err(|message| CommandError::usage(message, "use --bytes 16M"))?;
     let path = folder.join("stories.jsonl");

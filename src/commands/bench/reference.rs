@@ -1,6 +1,6 @@
 //! The same steps in `PyTorch`: `assets/bench/reference_step.py` in a Python that has torch.
 //!
-//! A request goes in as JSON, a report comes out as JSON. Knows no clock of its own. Start at [`Reference::run`].
+//! Request and report are JSON; the script does the timing. Start at [`Reference::run`].
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -15,36 +15,36 @@ use crate::config::{OptimizerState, RunConfig};
 use crate::plan::{RunPlan, StagePlan};
 use crate::run::format::shell_word;
 
-/// The script, which the program carries with it.
+/// The script, embedded in the executable.
 const SCRIPT: &str = include_str!("../../../assets/bench/reference_step.py");
 /// Exit codes of the script.
 const NO_TORCH: i32 = 3;
 const CANNOT: i32 = 4;
 
-/// A Python that takes steps.
+/// A Python interpreter that runs the script.
 #[derive(Debug)]
 pub(super) struct Reference {
     python: PathBuf,
     script: PathBuf,
 }
 
-/// What the script is asked for.
+/// The request to the script.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Request {
     model: Sizes,
     optimizer: Rule,
-    /// In their order: weights, and if they are kept moments, go from one to the next.
+    /// Stages in order; weights, and optimizer state if kept, carry over from one to the next.
     stages: Vec<Stage>,
     recompute: bool,
     threads: usize,
-    /// As torch calls it.
+    /// Device, as torch names it.
     device: String,
     mode: &'static str,
     warmup: usize,
     steps: usize,
-    /// A safetensors file; random weights without it.
+    /// A safetensors file; without it, random weights.
     weights: Option<PathBuf>,
-    /// A file of ids, little-endian; random ones without it.
+    /// A file of little-endian ids; without it, random ids.
     tokens: Option<PathBuf>,
     num_tokens: u64,
     token_bytes: u64,
@@ -85,14 +85,14 @@ struct Stage {
     resets_moments: bool,
 }
 
-/// What the script measured.
+/// The report of the script.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct ReferenceReport {
     /// Threads that torch used.
     pub(super) threads: usize,
-    /// All weights, a tied table counted once.
+    /// Parameters; tied embeddings are counted once.
     pub(super) num_parameters: u64,
-    /// Of the whole process, or of torch's allocator on a GPU.
+    /// Peak memory of the whole process, or of torch's allocator on a GPU.
     pub(super) peak_memory_bytes: Option<u64>,
     pub(super) stages: Vec<ReferenceStage>,
 }
@@ -100,18 +100,18 @@ pub(super) struct ReferenceReport {
 /// One stage of a report.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct ReferenceStage {
-    /// Of each measured step.
+    /// Seconds of each measured step.
     pub(super) step_seconds: Vec<f64>,
-    /// Of each step, warm-up included.
+    /// Loss of each step, warm-up included.
     pub(super) losses: Vec<f64>,
     pub(super) forward_seconds: f64,
     pub(super) backward_seconds: f64,
     pub(super) optimizer_seconds: f64,
-    /// Counted by the script from its own weights.
+    /// Operations per step, counted by the script from its own weights.
     pub(super) flops_per_position: f64,
 }
 
-/// Versions of what computes.
+/// Versions of Python and torch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Versions {
     pub(super) torch: String,
@@ -119,7 +119,7 @@ pub(super) struct Versions {
 }
 
 impl Reference {
-    /// Puts the script into `folder` for `python`.
+    /// Writes the script into `folder`, to be run by `python`.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -129,15 +129,15 @@ impl Reference {
         Ok(Self { python: python.to_owned(), script })
     }
 
-    /// Asks which versions there are, before anything is measured.
+    /// Asks for the versions before anything is measured.
     ///
     /// # Errors
-    /// When there is no such Python, or it has no torch.
+    /// When there is no such Python interpreter, or it has no torch.
     pub(super) fn versions(&self) -> Result<Versions, CommandError> {
         self.ask("null")
     }
 
-    /// Takes the steps.
+    /// Runs the steps.
     ///
     /// # Errors
     /// When the script fails.
@@ -149,7 +149,7 @@ impl Reference {
     fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, CommandError> {
         let output = self.output(request).map_err(|error| self.not_started(&error))?;
         let errors = String::from_utf8_lossy(&output.stderr);
-        let reason = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim();
+        let reason = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no error message").trim();
         let python = self.python.display();
         match output.status.code() {
             Some(0) => {}
@@ -161,7 +161,7 @@ impl Reference {
             Some(CANNOT) => return Err(CommandError::usage(reason, "name another Python with --python PATH, or use --device cpu")),
             _ => return Err(CommandError::failed(format!("the step in PyTorch failed: {reason}"), "name another Python with --python PATH")),
         }
-        let broken = |error: serde_json::Error| CommandError::failed(format!("{python} answers with something else: {error}"), "use --python PATH");
+        let broken = |error: serde_json::Error| CommandError::failed(format!("{python} returned invalid JSON: {error}"), "use --python PATH");
         serde_json::from_slice(&output.stdout).map_err(broken)
     }
 
@@ -170,7 +170,7 @@ impl Reference {
         command.arg(&self.script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            // Who does not read it has ended, and says why.
+            // A child that does not read its input has ended and reports why.
             let _ = stdin.write_all(request.as_bytes());
         }
         child.wait_with_output()
@@ -187,7 +187,7 @@ impl Reference {
 }
 
 impl Request {
-    /// The steps of the stages `idxs` as this program takes them.
+    /// The steps of the stages `idxs` as patchtui takes them.
     pub(super) fn new(config: &RunConfig, plan: &RunPlan, idxs: &[usize], computing: Computing<'_>) -> Self {
         let (model, optimizer) = (&plan.model, &config.optimizer);
         Self {
@@ -227,7 +227,7 @@ impl Request {
         }
     }
 
-    /// The same with first weights and ids from these files.
+    /// The same, with initial weights and ids from these files.
     ///
     /// # Errors
     /// When the ids are not there.
@@ -237,11 +237,11 @@ impl Request {
     }
 }
 
-/// How the script computes.
+/// Execution mode of the script.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Computing<'a> {
     pub(super) threads: usize,
-    /// As torch calls it.
+    /// Device, as torch names it.
     pub(super) device: &'a str,
     pub(super) mode: ReferenceMode,
     pub(super) warmup: usize,

@@ -1,4 +1,4 @@
-//! A folder for files that nobody needs afterwards.
+//! A folder for temporary files.
 
 use std::env;
 use std::fs;
@@ -12,15 +12,15 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::commands::CommandError;
 
-/// How the names of all of them begin; the process that made it follows.
+/// Prefix of the folder names; the id of the process that made the folder follows.
 const PREFIX: &str = "patchtui-bench-";
 
-/// A new folder among the temporary ones that only this user can enter; it goes away with its owner.
+/// A new temporary folder that only this user can enter; it is removed on drop.
 #[derive(Debug)]
 pub(in crate::commands) struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
-    /// Creates it.
+    /// Creates the folder.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -29,12 +29,12 @@ impl ScratchFolder {
         remove_orphans(&env::temp_dir());
         let name = format!("{PREFIX}{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = env::temp_dir().join(name);
-        // Fails if it exists: what somebody else has put there is not used.
+        // Fails if the folder exists: one that somebody else has made is not used.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| CommandError::io(&path, &error))?;
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub(in crate::commands) fn path(&self) -> &Path {
         &self.0
     }

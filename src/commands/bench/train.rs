@@ -1,4 +1,4 @@
-//! `patchtui bench train`: what a step of each stage takes.
+//! `patchtui bench train`: time per training step of each stage.
 //!
 //! Start at [`train`]; its JSON is described in `document.rs`, its table is made in `lines.rs`.
 
@@ -28,28 +28,28 @@ use crate::engine::{BenchSteps, EngineError, StepBench};
 use crate::plan::{PlanError, RunPlan, StagePlan};
 use crate::report::{print, tell};
 
-/// Steps of a run whose own budget says nothing here, so many that no stage is empty.
+/// Number of steps of the plan, whose budget is not used: large enough that no stage is empty.
 const PLANNED_STEPS: u64 = 1_000_000;
-/// The same that is measured and skipped if the command line does not say.
+/// Default numbers of measured and of warm-up steps.
 const MEASURED: usize = 10;
 const WARMUP: usize = 3;
 /// Steps whose losses are compared.
 const CHECKED: usize = 4;
-/// First weights and tokens, in the folder that keeps the input.
+/// Files for the initial weights and tokens in the --keep-input folder.
 pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
 pub(super) const TOKENS_FILE: &str = "tokens";
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) config: RunConfig,
     pub(super) plan: RunPlan,
-    /// Stages that are measured: the first of each shape, or the one that was asked for.
+    /// Stages to measure: the first of each shape, or the one of --stage.
     pub(super) stages: Vec<usize>,
     pub(super) steps: BenchSteps,
 }
 
-/// Measures training steps, alone or against another program. Returns the exit code.
+/// Measures training steps, alone or against another framework. Returns the exit code.
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
@@ -69,7 +69,7 @@ pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, CommandErr
 
 impl Planned {
     fn new(args: &BenchTrainArgs, runs: &Runs) -> Result<Self, CommandError> {
-        let nothing = || CommandError::usage("there is nothing to measure", "name a configuration, like: patchtui bench demo");
+        let nothing = || CommandError::usage("there is nothing to measure", "name a configuration, e.g. patchtui bench demo");
         let named = ConfigArgs { config: args.config.clone().ok_or_else(nothing)?, sets: args.sets.clone() };
         let (config, plan) = plan_steps(&named, args.device.as_deref(), runs)?;
         let stages = match args.stage.map(NonZeroUsize::get) {
@@ -91,7 +91,7 @@ impl Planned {
     }
 }
 
-/// A configuration and its plan, with a budget that leaves no stage empty and files that need not be there.
+/// A configuration and its plan, with a budget that leaves no stage empty; its files may be missing.
 ///
 /// # Errors
 /// When there is no such configuration, or it has no valid plan.
@@ -109,15 +109,15 @@ pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>, runs: &Runs) -
     Ok((config, plan))
 }
 
-/// Gives all that computes in this process as many threads as the configuration says, and warns or fails if memory is short.
+/// Sets the number of threads of this process to that of the configuration; warns or fails if memory is short.
 ///
 /// # Errors
-/// When the device is not there, or the network cannot fit.
+/// When the device is missing, or the network cannot fit.
 pub(super) fn prepare_device(config: &RunConfig, plan: &mut RunPlan) -> Result<ComputeDevice, CommandError> {
     let device = choose_device(Some(&config.device.to_string()))?;
     device.check_precision(config.training.precision)?;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
-    built.map_err(|error| CommandError::failed(format!("cannot compute with {} threads: {error}", config.threads), "leave out threads"))?;
+    built.map_err(|error| CommandError::failed(format!("cannot use {} threads: {error}", config.threads), "remove the key threads from the configuration"))?;
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {
         plan.warnings.extend(check_memory(config, plan, available)?);
     }
@@ -135,7 +135,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
     if args.keep_input.is_some() {
         write_tensors(&folder.join(WEIGHTS_FILE), bench.weights()).map_err(EngineError::from)?;
     } else {
-        // What is mapped stays readable, and nothing large is left behind if this is killed.
+        // Mapped files stay readable after they are unlinked, and nothing large is left behind if this process is killed.
         let _ = fs::remove_file(folder.join(TOKENS_FILE));
     }
     let before = measure_matmul_peak(&bench.workers)?;
@@ -148,7 +148,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
             if !args.json {
                 tell(&progress_line(idx, stage, *steps, (rounds > 1).then_some(round)));
             }
-            // Later rounds find their memory as they left it: giving it back would slow their first steps down.
+            // Keep the memory for later rounds: releasing it would slow down their first steps.
             let measurement = (round == 0).then(PeakMemory::start);
             times.push(bench.time_steps(stage, *steps)?);
             memory.extend(measurement.map(|measurement| measurement.read(&device)));
@@ -186,7 +186,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
     })
 }
 
-/// What is about to be measured, in which round if there are several.
+/// The progress line: stage, K and steps, and the round if there are several.
 fn progress_line(idx: usize, stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
     let round = round.map_or_else(String::new, |round| format!("round {}, ", round + 1));
     let steps = counted(steps.warmup + steps.measured, "step");

@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use crate::data::DataError;
 
-/// One object over several lines is looked for in so many bytes.
+/// Bytes that are searched for the end of an object over several lines.
 const MAX_SPREAD_RECORD: u64 = 64 << 20;
 
 /// What Python's `json.dumps` writes for numbers that JSON does not have, and a number of the same length.
 const NOT_JSON: [(&[u8], &[u8]); 2] = [(b"NaN", b"0.0"), (b"Infinity", b"0.000000")];
 
-/// The record in `line`, or what is wrong with it. `is_lenient` reads `NaN` and `Infinity` as numbers.
+/// The record in `line`, or why it is invalid. `is_lenient` reads `NaN` and `Infinity` as numbers.
 pub(super) fn parse(line: &[u8], is_lenient: bool) -> Result<Value, String> {
     let error = match serde_json::from_slice(line) {
         Ok(record) => return Ok(record),
@@ -46,12 +46,12 @@ pub(super) fn without_place(error: &serde_json::Error) -> String {
     message.rsplit_once(" at line ").map_or(message.clone(), |(message, _)| message.to_owned())
 }
 
-/// Replaces `NaN` and `Infinity` outside of strings by numbers of the same length, across borders of chunks.
+/// Replaces `NaN` and `Infinity` outside of strings by numbers of the same length, across chunk boundaries.
 #[derive(Debug, Default)]
 struct NonFinite {
     in_string: bool,
     is_escaped: bool,
-    /// What is being replaced: the rest of the name, and of the number to write.
+    /// The replacement in progress: the rest of the name, and of the number to write.
     rest: (&'static [u8], &'static [u8]),
 }
 
@@ -64,7 +64,7 @@ impl NonFinite {
                 continue;
             }
             if let ([name, names @ ..], [number, numbers @ ..]) = self.rest {
-                // Another word than the names is no JSON, and must not become some.
+                // Any other word is not JSON and must not become valid JSON.
                 if byte == name {
                     (*byte, self.rest) = (*number, (names, numbers));
                 } else {
@@ -102,7 +102,7 @@ impl<R: Read> Read for Lenient<R> {
     }
 }
 
-/// Whether the file begins with a record that ends in another line than it begins in.
+/// Whether the first record of the file spans several lines.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -121,7 +121,7 @@ pub(super) fn is_spread(path: &Path) -> Result<bool, DataError> {
             return Ok(false);
         }
     }
-    // A first line that is a record, or does not begin one, settles it; this is nearly always so.
+    // A first line that is a complete record, or not the start of one, decides; this is the usual case.
     if line.trim_ascii_start().first() != Some(&b'{') || parse(&line, true).is_ok() {
         return Ok(false);
     }
@@ -129,7 +129,7 @@ pub(super) fn is_spread(path: &Path) -> Result<bool, DataError> {
     Ok(serde::de::IgnoredAny::deserialize(&mut json).is_ok())
 }
 
-/// Skips the mark that some editors put in front of UTF-8.
+/// Skips the byte order mark that some editors write in front of UTF-8.
 pub(super) fn skip_byte_order_mark(reader: &mut impl BufRead) -> io::Result<()> {
     if reader.fill_buf()?.starts_with(b"\xEF\xBB\xBF") {
         reader.consume(3);
@@ -137,7 +137,7 @@ pub(super) fn skip_byte_order_mark(reader: &mut impl BufRead) -> io::Result<()> 
     Ok(())
 }
 
-/// The first byte that is not white space, which stays in the reader.
+/// The first byte that is not white space; it stays in the reader.
 pub(super) fn first_visible(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;
@@ -152,7 +152,7 @@ pub(super) fn first_visible(reader: &mut impl BufRead) -> io::Result<Option<u8>>
     }
 }
 
-/// Passes on the elements of a JSON array one by one.
+/// Passes the elements of a JSON array on one by one.
 pub(super) struct Elements<'a> {
     pub(super) take: &'a mut dyn FnMut(Value) -> Result<(), DataError>,
     /// Error of `take`, which ends the reading.

@@ -4,17 +4,17 @@
 
 use crate::data::DataError;
 
-/// A word of this many bytes is taken for text without spaces, and a piece never holds more bytes per word on average.
+/// A word longer than this is taken for text without spaces, and a piece has at most this many bytes per word on average.
 const MAX_BYTES_PER_WORD: u64 = 64;
-/// A piece with overlaps is at least so many times as long as the overlap, so that little is encoded twice.
+/// Minimum length of a piece with overlaps, as a multiple of the overlap, so that little is encoded twice.
 const PIECE_PER_OVERLAP: usize = 16;
 
 /// A part of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// Text of the part, and what it shares with its neighbours.
+    /// Text of the part, and the overlap with its neighbors.
     pub text: String,
-    /// Bytes at its start that the piece before it ends with.
+    /// Bytes at its start that the previous piece ends with.
     pub overlap: usize,
     /// Whether a document begins with it.
     pub is_first: bool,
@@ -37,11 +37,11 @@ pub(super) struct Splitter {
     max_words: u64,
     max_bytes: usize,
     min_bytes: usize,
-    /// Bytes before and after a cut that both pieces hold; with 0 each piece is a document of its own.
+    /// Bytes before and after a cut that both pieces hold; with 0 each piece is a separate document.
     reach: usize,
     /// Text from the start of the next piece on.
     buffer: String,
-    /// Bytes at the start of the buffer that the piece before holds as well.
+    /// Bytes at the start of the buffer that belong to the previous piece as well.
     overlap: usize,
     /// Where the part of the document begins that is not before a cut.
     start: usize,

@@ -1,12 +1,12 @@
 //! The exact entropy of the stories: the loss of a perfect predictor.
 //!
-//! Expectations add up: over a sequence, over a choice weighted by its chances, over the rows of a table. A recalled word costs
-//! no nats, and takes as many tokens as its table's rows on average, since what is remembered does not depend on the path.
+//! Expectations add up: over a sequence, over a weighted choice, over the rows of a table. A recalled word costs no nats and
+//! takes the average number of tokens of its table's rows, since what is remembered does not depend on the path.
 
 use crate::data::grammar::syntax::{Grammar, Node, WordStyle};
 use crate::data::{DataError, Tokenizer};
 
-/// How many stories are encoded whole to see whether a tokenizer encodes them word by word.
+/// Number of stories that are encoded whole to check whether a tokenizer encodes them word by word.
 const PROBES: u64 = 64;
 
 /// Expectations over all stories.
@@ -19,10 +19,10 @@ pub struct Expectation {
 }
 
 impl Grammar {
-    /// The entropy rate of the endless text in nats per token: the loss of a perfect predictor with unlimited memory.
+    /// Entropy rate of the endless text in nats per token: the loss of a perfect predictor with unlimited memory.
     ///
-    /// Each document has `special_tokens` (begin and end of text) in addition to its words; these carry no entropy. `None` for a tokenizer
-    /// that joins neighbouring words into one token, since then the number of tokens does not add up word by word.
+    /// Each document has `special_tokens` (BOS and EOS) in addition to its words; these carry no entropy. `None` for a
+    /// tokenizer that joins adjacent words into one token, since the number of tokens then does not add up word by word.
     pub fn entropy_rate(&self, tokenizer: &Tokenizer, special_tokens: usize) -> Result<Option<f64>, DataError> {
         let Expectation { nats, tokens } = self.measure(tokenizer)?;
         let mut is_exact = true;
@@ -87,7 +87,7 @@ pub(super) fn is_encoded_by_words(text: &str, tokenizer: &Tokenizer) -> Result<b
     Ok(tokenizer.encode(text)? == by_words)
 }
 
-/// Cuts a story into its words with the space before them, and its punctuation.
+/// Splits a story into its words, each with the space before it, and its punctuation.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_letter = |c: char| c.is_alphanumeric();
     let mut rest = text;

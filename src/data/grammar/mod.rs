@@ -1,9 +1,8 @@
 //! Generates English-like stories whose true entropy rate is known exactly.
 //!
 //! `assets/grammar.txt` defines the stories and the probability of each choice; [`Grammar`] reads it, generates story number
-//! `n` of a seed, and computes the loss of a perfect predictor. A text has one derivation only (a test proves it), so the
-//! entropy of the text is that of the choices. Knows words and chances; of tokenizers only how many ids a word takes. Start at
-//! [`Grammar::story`].
+//! `n` of a seed, and computes the loss of a perfect predictor. Every text has exactly one derivation (a test proves it), so
+//! the entropy of the text is that of the choices. Start at [`Grammar::story`].
 
 mod measure;
 mod story;

@@ -12,7 +12,7 @@ pub struct Story {
     pub nats: f64,
 }
 
-/// A story while it is generated.
+/// A story being generated.
 struct Telling<'a> {
     grammar: &'a Grammar,
     random: Random,
@@ -22,7 +22,7 @@ struct Telling<'a> {
 }
 
 impl Grammar {
-    /// Story number `index` of a seed: always the same, and independent of the others.
+    /// Story number `index` of a seed: reproducible, and independent of the others.
     #[must_use]
     pub fn story(&self, seed: u64, index: u64) -> Story {
         let story = Story { text: String::new(), nats: 0.0 };

@@ -1,6 +1,6 @@
-//! The grammar as data, and how it is read from its file.
+//! The grammar as data, and its parser.
 //!
-//! The file's own comment explains the notation. The file is part of the program, so an error in it is ours.
+//! The comment in the grammar file explains the notation. The file is embedded, so an error in it is a bug in patchtui.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -30,19 +30,19 @@ pub(super) struct Table {
 /// A part of a story.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
-    /// Always the same text.
+    /// Fixed text.
     Word(String),
     /// A word of a table, remembered if there is a variable.
     Draw { table: usize, column: usize, variable: Option<usize>, style: WordStyle },
-    /// A form of the entry that a variable remembers.
+    /// Another form of the entry that a variable remembers.
     Recall { table: usize, column: usize, variable: usize, style: WordStyle },
-    /// One after another.
+    /// A sequence.
     Sequence(Vec<Node>),
-    /// One of several, each with its weight.
+    /// A weighted choice.
     Choice(Vec<(u64, Node)>),
 }
 
-/// How a word is written: space before it, capital letter.
+/// Formatting of a word: space before it, capital letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WordStyle {
     pub(super) space_before: bool,
@@ -108,12 +108,12 @@ impl WordStyle {
     }
 }
 
-/// What was read so far.
+/// State of the parser.
 #[derive(Default)]
 struct GrammarParser {
     tables: Vec<Table>,
     rules: Vec<(String, Node)>,
-    /// The table that each variable remembers an entry of, by name.
+    /// The table whose entry each variable remembers, by name.
     variables: HashMap<String, (usize, usize, usize)>,
     block: Block,
 }

@@ -1,4 +1,4 @@
-//! Keys and values of the tokens that a sequence has read, in every layer.
+//! Key-value cache: keys and values of the tokens read so far, in every layer.
 
 use burn::tensor::Tensor;
 
@@ -6,10 +6,10 @@ use crate::engine::model::Heads;
 use crate::engine::ops::attention;
 use crate::engine::ops::positions::Positions;
 
-/// The cache of one sequence; its tokens stand at the positions `0..length`.
+/// The cache of one sequence; its tokens are at the positions `0..length`.
 #[derive(Debug)]
 pub(super) struct KeyValueCache {
-    /// Per layer, once it has read something: keys and values, `[1, capacity, groups, H]`.
+    /// Per layer, once it has tokens: keys and values, `[1, capacity, groups, H]`.
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     length: usize,
     capacity: usize,
@@ -21,7 +21,7 @@ impl KeyValueCache {
         Self { layers: vec![None; num_layers], length: 0, capacity }
     }
 
-    /// Tokens that were read.
+    /// Number of cached tokens.
     pub(super) fn length(&self) -> usize {
         self.length
     }
@@ -32,7 +32,7 @@ impl KeyValueCache {
         Positions { start: self.length, queries: count, keys: self.length + count }
     }
 
-    /// Attention of new tokens, `[1, n, heads, H]`, to all that were read and to themselves; their keys and values are kept.
+    /// Attention of new tokens, `[1, n, heads, H]`, to all cached tokens and to themselves; their keys and values are added.
     pub(super) fn mix(&mut self, layer_idx: usize, heads: Heads) -> Tensor<4> {
         let Heads { queries, keys, values } = heads;
         let positions = self.next_positions(queries.dims()[1]);
@@ -44,19 +44,19 @@ impl KeyValueCache {
         mixed
     }
 
-    /// Counts `count` tokens as read, after the last layer.
+    /// Counts `count` tokens as cached, after the last layer.
     pub(super) fn advance(&mut self, count: usize) {
         self.length += count;
     }
 
-    /// Room like `part` for the whole capacity.
+    /// A buffer like `part` for the whole capacity.
     fn empty(&self, part: &Tensor<4>) -> Tensor<4> {
         let [_, _, groups, width] = part.dims();
         Tensor::zeros([1, self.capacity, groups, width], &part.device())
     }
 }
 
-/// Writes `part` at its positions; in place, since nobody else owns `whole`.
+/// Writes `part` at its positions; in place, since `whole` is not shared.
 fn place(whole: Tensor<4>, positions: Positions, part: Tensor<4>) -> Tensor<4> {
     let [_, _, groups, width] = part.dims();
     whole.slice_assign([0..1, positions.start..positions.keys, 0..groups, 0..width], part)

@@ -1,4 +1,4 @@
-//! The loop: read, choose, read what was chosen. Several prompts advance together, one row each.
+//! The generation loop: read, choose, read the chosen token. Several prompts advance together, one row each.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -10,68 +10,68 @@ use crate::engine::generate::cache::KeyValueCache;
 use crate::engine::model::{Heads, LlamaForCausalLM};
 use crate::engine::ops::linear;
 
-/// Tokens of a prompt that are read at once: bounds the memory of a long prompt.
+/// Prompt tokens read at a time: bounds the memory of a long prompt.
 const PROMPT_ROWS: usize = 256;
-/// Prompts that advance together: bounds the memory of many prompts, and lets the first ones finish early.
+/// Prompts that advance together: bounds the memory of many prompts, and lets the first ones complete early.
 const PROMPTS_AT_ONCE: usize = 64;
 
-/// Continues prompts.
+/// Generates text from prompts.
 #[derive(Debug, Clone)]
 pub struct Generator {
     /// The network.
     pub model: LlamaForCausalLM,
-    /// Longest sequence that the model was trained on, in positions. A longer one forgets its older half, so that memory stays
-    /// bounded and few tokens are read twice.
+    /// Context length, in positions. A longer sequence drops its older half, so that memory stays bounded and few tokens are
+    /// read twice.
     pub context_length: usize,
     /// The network's device.
     pub device: Device,
 }
 
-/// What holds for all prompts.
+/// Settings for all prompts.
 #[derive(Debug, Clone, Copy)]
 pub struct GenerationRules<'a> {
-    /// Tokens that are added to each prompt, at most.
+    /// Maximum number of new tokens per prompt.
     pub max_new_tokens: usize,
-    /// Tokens that end a continuation; they are not part of it.
+    /// Tokens that end the text; they are not part of it.
     pub ends: &'a [u32],
     /// How the next token is chosen.
     pub sampling: Sampling,
 }
 
-/// What came after a prompt.
+/// The generated text of a prompt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Continuation {
     /// The new tokens.
     pub ids: Vec<u32>,
-    /// Whether the beginning of the text was forgotten, since all of it is longer than the context.
+    /// Whether older tokens were dropped because the text is longer than the context.
     pub has_slid: bool,
 }
 
-/// What the caller hears of a prompt.
+/// What the callback is told about a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// A new token.
     Token(u32),
-    /// The prompt is finished; the verdict on it is ignored.
+    /// The prompt is completed; the verdict on it is ignored.
     End(Continuation),
 }
 
-/// What the caller says to a new token.
+/// The callback's verdict on a new token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The prompt goes on.
+    /// Continue the prompt.
     GoOn,
-    /// This prompt is finished.
+    /// End this prompt.
     EndPrompt,
-    /// All prompts end now.
+    /// End all prompts.
     EndAll,
 }
 
 impl Generator {
-    /// Continues `prompts`, each of at least one token. `heard` is told the index of a prompt and each new token of it.
+    /// Continues `prompts`, each of at least one token. `heard` gets the index of a prompt and each of its new tokens.
     ///
     /// # Errors
-    /// When the device fails, or the network predicts something that is not finite.
+    /// When the device fails, or the predictions are not finite.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -89,8 +89,8 @@ impl Generator {
         Ok(continuations)
     }
 
-    /// The same, where `heard` is told each continuation as soon as it is finished. A limited number of prompts advance
-    /// together: the next one begins when one is finished.
+    /// The same, but `heard` also gets each completed text at once. A limited number of prompts advance together: the next one
+    /// begins when one is completed.
     ///
     /// # Errors
     /// As [`Self::generate`].
@@ -180,10 +180,10 @@ impl Generator {
         Ok(logits.try_into_data()?.iter::<f32>().collect())
     }
 
-    /// Reads all that is not in the cache yet but the newest token; makes room first, if there is none.
+    /// Reads all tokens that are not cached yet except the newest; first makes room, if needed.
     fn read_up_to_last(&self, sequence: &mut Sequence) {
         let known = if sequence.cache.length() == self.context_length {
-            // Half of the context is read again here, once in half a context of new tokens.
+            // Half of the context is read again here, once per half a context of new tokens.
             sequence.cache = KeyValueCache::new(self.model.model.layers.len(), sequence.capacity);
             sequence.has_slid = true;
             (self.context_length / 2).max(1)
@@ -210,12 +210,12 @@ impl Generator {
     }
 }
 
-/// A prompt on its way.
+/// A prompt in progress.
 #[derive(Debug)]
 struct Sequence {
-    /// Number of the prompt.
+    /// Index of the prompt.
     idx: usize,
-    /// Prompt and continuation.
+    /// Prompt and new tokens.
     tokens: Vec<u32>,
     prompt_length: usize,
     cache: KeyValueCache,

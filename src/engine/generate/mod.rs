@@ -1,6 +1,6 @@
-//! Text after a prompt, token by token (K = 1): keys and values of what was read are kept, so each token costs one row.
+//! Generates text token by token (K = 1) with a key-value cache, so that each token costs one row.
 //!
-//! Knows ids and logits; never text, files or terminals. Start at [`Generator::generate`].
+//! Start at [`Generator::generate`].
 
 mod cache;
 mod generator;

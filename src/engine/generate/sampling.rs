@@ -1,4 +1,4 @@
-//! Which token comes next: the most probable one, or one drawn from the probabilities.
+//! Chooses the next token: greedily or by sampling.
 //!
 //! The rules and their order are those of transformers: repetition penalty, temperature, top-k, top-p.
 
@@ -7,20 +7,20 @@ use crate::data::Random;
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits before a token is drawn; 0 takes the most probable one.
+    /// Sampling temperature; 0 is greedy decoding.
     pub temperature: f64,
-    /// Only this many of the most probable tokens can be drawn; `None`: all.
+    /// Sample only from this many most probable tokens; `None`: all.
     pub top_k: Option<usize>,
-    /// Only the most probable tokens that together have this probability can be drawn; 1: all.
+    /// Sample only from the most probable tokens whose probabilities add up to this; 1: all.
     pub top_p: f64,
-    /// Logits of tokens that were there before are divided by this where positive, multiplied where negative; 1 changes nothing.
+    /// Penalty for tokens already in the text: positive logits are divided by it, negative ones multiplied; 1 disables it.
     pub repetition_penalty: f64,
-    /// Determines what is drawn; each prompt has a stream of its own.
+    /// Sampling seed; each prompt has its own random stream.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// The most probable token, always.
+    /// Greedy decoding.
     pub const GREEDY: Self = Self { temperature: 0.0, top_k: None, top_p: 1.0, repetition_penalty: 1.0, seed: 0 };
 
     /// Chooses the token after `tokens`. `logits`: `[V]`.
@@ -57,10 +57,10 @@ impl Sampling {
         }
     }
 
-    /// Tokens that can be drawn, most probable first, with weights in proportion to their probabilities.
+    /// Candidate tokens, most probable first, with weights proportional to their probabilities.
     fn candidates(&self, logits: &[f32]) -> Vec<(u32, f64)> {
         let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-        // Stable: of equal ones the smaller id comes first.
+        // Stable: on a tie the smaller id comes first.
         sorted.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         sorted.truncate(self.top_k.unwrap_or(usize::MAX).max(1));
         let highest = sorted.first().map_or(0.0, |(_, logit)| *logit);
@@ -79,7 +79,7 @@ impl Sampling {
     }
 }
 
-/// The first of the greatest.
+/// The first maximum.
 fn greatest(logits: &[f32]) -> u32 {
     (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
 }
@@ -116,7 +116,7 @@ mod tests {
             let weights = LOGITS.map(|logit| (f64::from(logit) / temperature).exp());
             let total: f64 = weights.iter().sum();
             for (share, weight) in shares(Sampling { temperature, seed: 1, ..Sampling::GREEDY }).into_iter().zip(weights) {
-                // Five standard deviations of 20,000 draws.
+                // Five standard deviations for 20,000 samples.
                 assert!((share - weight / total).abs() < 5.0 * (0.25_f64 / 20_000.0).sqrt(), "{temperature}: {share} {}", weight / total);
             }
         }

@@ -10,40 +10,40 @@ use crate::engine::tensor_file::TensorFileError;
 /// Why a Hugging Face directory cannot be used.
 #[derive(Debug, Error)]
 pub enum HuggingFaceError {
-    /// Its `config.json` is missing or describes another network.
+    /// Its `config.json` is missing or describes an unsupported network.
     #[error(transparent)]
     Config(#[from] LlamaConfigError),
     /// It has no tokenizer.
     #[error("{} is missing", path.display())]
     NoTokenizer {
-        /// Where it should be.
+        /// Expected path.
         path: PathBuf,
     },
-    /// The tokenizer has ids that the embedding table has no row for.
+    /// The tokenizer has ids outside the vocabulary of the model.
     #[error("{}: it has ids up to {largest}, but vocab_size is {rows}", path.display())]
     TokenizerTooLarge {
         /// The tokenizer.
         path: PathBuf,
         /// The largest id.
         largest: usize,
-        /// Rows of the embedding table.
+        /// Vocabulary size of the model.
         rows: usize,
     },
     /// It has no weights.
-    #[error("{} has no weights: neither model.safetensors nor model.safetensors.index.json is there", path.display())]
+    #[error("{} has no weights: neither model.safetensors nor model.safetensors.index.json exists", path.display())]
     NoWeights {
         /// The directory.
         path: PathBuf,
     },
-    /// Its weights are in files that can run programs when they are opened.
-    #[error("{} has weights only as {name}, and only safetensors files are read", path.display())]
+    /// Its weights are in pickle files, which can run code when they are opened.
+    #[error("{} has weights only as {name}, but only safetensors files are supported", path.display())]
     Pickled {
         /// The directory.
         path: PathBuf,
         /// Name of one of the files.
         name: String,
     },
-    /// The list of shards is of no use.
+    /// The list of shards cannot be used.
     #[error("{}: {problem}", path.display())]
     Index {
         /// The list.
@@ -51,15 +51,15 @@ pub enum HuggingFaceError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Its tensors are not those of the network that `config.json` describes.
+    /// Its tensors do not match `config.json`.
     #[error("{}: {problem}", path.display())]
     OtherTensors {
         /// The directory.
         path: PathBuf,
-        /// What is missing, too much or different.
+        /// What is missing, unexpected or different.
         problem: String,
     },
-    /// `generation_config.json` does not say how a text ends.
+    /// `generation_config.json` cannot be used.
     #[error("{}: {problem}", path.display())]
     Generation {
         /// The file.
@@ -73,23 +73,23 @@ pub enum HuggingFaceError {
 }
 
 impl HuggingFaceError {
-    /// Whether the weights are broken, as opposed to what was named or how it was put together.
+    /// Whether the weights are broken, as opposed to the request or the directory.
     pub fn is_broken_model(&self) -> bool {
         matches!(self, Self::Tensors(TensorFileError::Unusable { .. }))
     }
 
-    /// What to do next.
+    /// What to type next.
     pub fn hint(&self) -> String {
         match self {
             Self::Config(LlamaConfigError::Unfit { .. }) => {
-                "models of the LLaMA architecture can be used: model_type \"llama\", without biases, rotary scaling and quantisation".into()
+                "only LLaMA models are supported: model_type \"llama\", without biases, rotary scaling or quantization".into()
             }
             Self::Pickled { .. } => "convert it: load it with transformers, then save_pretrained(DIR, safe_serialization=True)".into(),
             Self::NoTokenizer { .. } => "save a fast tokenizer there: AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)".into(),
-            Self::TokenizerTooLarge { .. } => "use the tokenizer that the model was trained with, or add rows with resize_token_embeddings".into(),
-            Self::Config(LlamaConfigError::Io { .. }) | Self::NoWeights { .. } => "name a directory that save_pretrained has written".into(),
+            Self::TokenizerTooLarge { .. } => "use the tokenizer of the model, or add rows with resize_token_embeddings".into(),
+            Self::Config(LlamaConfigError::Io { .. }) | Self::NoWeights { .. } => "name a directory written by save_pretrained".into(),
             Self::Tensors(TensorFileError::Unusable { .. }) => {
-                "its training had diverged, or its file is damaged: use another copy or an earlier checkpoint".into()
+                "its training had diverged, or the file is damaged: use another copy or an earlier checkpoint".into()
             }
             Self::Generation { .. } => "remove the file, or save it again with transformers".into(),
             Self::Index { .. } | Self::OtherTensors { .. } | Self::Tensors(_) => "download or save the directory again".into(),

@@ -1,4 +1,4 @@
-//! Writes a model as a directory that `transformers` loads: all of it under another name first, then one rename.
+//! Writes a model as a directory that `transformers` loads: first completely under another name, then published by a single rename.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,26 +17,26 @@ use crate::engine::patch_stage::PatchStage;
 use crate::engine::tensor_header::NumberFormat;
 use crate::run::files::{create_directory, sync_directory};
 
-/// The format that this version of `transformers` introduced, and that all since then read.
+/// The format introduced by this version of `transformers`, which all later versions read.
 const TRANSFORMERS_VERSION: &str = "4.34.0";
 
 /// What to write, and where.
 #[derive(Debug, Clone, Copy)]
 pub struct ExportRequest<'a> {
-    /// The new directory; it may exist if it is empty.
+    /// The output directory, new or empty.
     pub to: &'a Path,
     /// Number format of the weights.
     pub format: NumberFormat,
-    /// Largest file of weights in bytes, unless one tensor is larger.
+    /// Maximum size of a weight file in bytes, unless one tensor is larger.
     pub max_shard_bytes: u64,
-    /// Whether a model of patches is written as well.
+    /// Whether a model in its patch stage may be exported.
     pub allow_patch_stage: bool,
 }
 
-/// What was written.
+/// Summary of the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportReport {
-    /// Number of files of weights.
+    /// Number of weight files.
     pub num_files: usize,
     /// Bytes of all weights.
     pub weight_bytes: u64,
@@ -45,28 +45,28 @@ pub struct ExportReport {
 /// Why a model was not written.
 #[derive(Debug, Error)]
 pub enum ExportError {
-    /// The directory holds something.
+    /// The directory is not empty.
     #[error("{} exists and is not an empty directory", path.display())]
     Exists {
         /// The directory.
         path: PathBuf,
     },
-    /// The path names no directory that could be created.
+    /// The path cannot be the name of a new directory.
     #[error("{} cannot be the name of a new directory", path.display())]
     NoName {
         /// The path.
         path: PathBuf,
     },
-    /// The model has not been trained on single tokens to the end.
+    /// The model has not completed its token stage (K = 1).
     #[error("{model}: {stage}")]
     PatchStage {
         /// Its short name.
         model: String,
-        /// Which stage it is in.
+        /// The stage it is in.
         stage: PatchStage,
     },
-    /// A weight does not fit the number format.
-    #[error("{tensor} holds {value:?}, which {format} cannot hold")]
+    /// A weight is out of range of the number format.
+    #[error("{tensor} contains {value:?}, which is out of range for {format}")]
     Overflow {
         /// Name of the tensor.
         tensor: String,
@@ -101,8 +101,10 @@ impl ExportError {
     /// What to type next.
     pub fn hint(&self) -> String {
         match self {
-            Self::Exists { .. } | Self::NoName { .. } => "give --to a directory that does not exist yet".into(),
-            Self::PatchStage { .. } => "finish the run first, or add --allow-patch-stage to export it as it is: it is unusable as a token-level LM".into(),
+            Self::Exists { .. } | Self::NoName { .. } => "use a new directory for --to".into(),
+            Self::PatchStage { .. } => {
+                "complete the run first (patchtui resume RUN), or add --allow-patch-stage to export it as it is: it is unusable as a token-level LM".into()
+            }
             Self::Overflow { .. } => "use --dtype bf16 or --dtype f32".into(),
             Self::Tokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
             Self::Weights(error) => error.hint(),
@@ -111,7 +113,7 @@ impl ExportError {
         }
     }
 
-    /// Whether another request would do.
+    /// Whether another request would succeed.
     pub fn is_user_error(&self) -> bool {
         match self {
             Self::Io { .. } => false,
@@ -130,7 +132,7 @@ impl ExportError {
 /// Writes `model` as a directory.
 ///
 /// # Errors
-/// With the reason; nothing is left of an attempt that failed.
+/// The error; a failed attempt leaves nothing behind.
 pub fn export(model: &ModelFiles, request: &ExportRequest<'_>) -> Result<ExportReport, ExportError> {
     let patch_stage = model.patch_stage();
     if let Some(stage) = patch_stage.filter(|_| !request.allow_patch_stage) {
@@ -156,7 +158,7 @@ pub fn export(model: &ModelFiles, request: &ExportRequest<'_>) -> Result<ExportR
         publish().map_err(ExportError::at(to)).map(|()| report)
     });
     written.inspect_err(|_| {
-        // Only our own half directory is removed; that this fails too changes nothing for the caller.
+        // Removes only the new partial directory; if that fails too, the caller's error is the same.
         let _ = fs::remove_dir_all(&scratch);
     })
 }
@@ -178,7 +180,7 @@ fn write_into(folder: &Path, model: &ModelFiles, request: &ExportRequest<'_>, is
     Ok(ExportReport { num_files: files.len(), weight_bytes })
 }
 
-/// With the names of transformers 4, which 5 reads as well; the other way round it would not be so.
+/// With the names of transformers 4, which 5 reads as well, but not vice versa.
 fn config_json(model: &ModelFiles, format: NumberFormat, is_patch_stage: bool) -> Value {
     let shape = &model.shape;
     let dtype = match format {
@@ -197,7 +199,7 @@ fn config_json(model: &ModelFiles, format: NumberFormat, is_patch_stage: bool) -
         "num_key_value_heads": shape.num_key_value_heads,
         "head_dim": shape.head_dim(),
         "hidden_act": "silu",
-        // Not what the tables allow but what training has shown it: longer texts would be evaluated as nonsense.
+        // The trained context length, not the size of the tables: longer texts would be evaluated as nonsense.
         "max_position_embeddings": model.context_length,
         "initializer_range": shape.initializer_range,
         "rms_norm_eps": shape.rms_norm_eps,

@@ -1,4 +1,4 @@
-//! Which tokens end a text: `generation_config.json`, or else `config.json`, says so, as `transformers` reads them.
+//! Reads the EOS tokens from `generation_config.json`, else from `config.json`, like `transformers`.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError};
 use crate::run::files::read_small;
 
-/// The tokens that the directory at `path` names as the ends of a text; `config` is its `config.json`.
+/// The EOS tokens of the directory at `path`; `config` is its `config.json`.
 ///
-/// Ids without a row in the embedding table are never generated, and are not returned.
+/// Ids outside the vocabulary are never generated, and are dropped.
 ///
 /// # Errors
-/// When `generation_config.json` is there and cannot be read, or names something that is no token id.
+/// When `generation_config.json` exists but cannot be read, or contains something that is no token id.
 pub fn end_tokens(path: &Path, config: &LlamaConfig) -> Result<Vec<u32>, HuggingFaceError> {
     let path = path.join(GENERATION_FILE);
     let problem = |problem: String| HuggingFaceError::Generation { path: path.clone(), problem };

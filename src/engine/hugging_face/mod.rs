@@ -1,7 +1,6 @@
-//! Directories as Hugging Face's `transformers` writes and reads them: configuration, weights in shards, tokenizer.
+//! Hugging Face directories as written and read by `transformers`: configuration, sharded weights, tokenizer.
 //!
-//! Knows files and names; never runs, devices or training. Start at [`WeightFiles`] for reading, at [`export`] for writing; what
-//! `config.json` may say is read by [`crate::config::LlamaConfig`].
+//! Start at [`WeightFiles`] for reading, at [`export`] for writing; [`crate::config::LlamaConfig`] reads `config.json`.
 
 mod error;
 mod export;
@@ -19,9 +18,9 @@ pub use weights::WeightFiles;
 
 /// Weights in one file.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-/// Which of several files has which tensor.
+/// Index of shards: which file has which tensor.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
-/// How text is generated.
+/// Generation settings.
 pub const GENERATION_FILE: &str = "generation_config.json";
 /// The tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";

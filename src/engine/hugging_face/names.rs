@@ -4,7 +4,7 @@ use crate::plan::ModelShape;
 
 /// Name and shape of every weight of a network of this `shape`.
 ///
-/// Linear layers are `[out, in]`; the head is left out if it shares the embedding table.
+/// Linear layers are `[out, in]`; a tied head is not listed.
 pub fn weight_dims(shape: &ModelShape) -> Vec<(String, Vec<usize>)> {
     let (rows, hidden, intermediate) = (shape.vocab_size, shape.hidden_size, shape.intermediate_size);
     let key_value = shape.num_key_value_heads * shape.head_dim();

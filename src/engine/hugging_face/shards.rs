@@ -1,4 +1,4 @@
-//! Writes weights as safetensors files, one tensor in memory at a time, in shards if they are larger than asked for.
+//! Writes weights as safetensors files, one tensor in memory at a time, in shards of limited size.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -10,16 +10,16 @@ use serde_json::{Map, Value, json};
 use crate::engine::hugging_face::{ExportError, INDEX_FILE, WEIGHTS_FILE, WeightFiles};
 use crate::engine::tensor_header::NumberFormat;
 
-/// A header's length is a multiple of this, so that the numbers after it are aligned.
+/// The header length is padded to a multiple of this, so that the data is aligned.
 const ALIGNMENT: usize = 8;
 
 /// A tensor's name and shape.
 type Named = (String, Vec<usize>);
 
-/// Writes the tensors of `list` from `weights` into `folder`. Returns the files that hold them, and the bytes of all numbers.
+/// Writes the tensors of `list` from `weights` into `folder`. Returns the files and the total size of the data in bytes.
 ///
 /// # Errors
-/// When a number does not fit `format`, or a file cannot be read or written.
+/// When a number is out of range of `format`, or a file cannot be read or written.
 pub(super) fn write_weights(
     list: &[Named],
     weights: &mut WeightFiles,
@@ -46,7 +46,7 @@ pub(super) fn write_weights(
     Ok((files, total))
 }
 
-/// Writes a small file and waits until it is on the disk.
+/// Writes a small file and syncs it to disk.
 pub(super) fn write_text(path: &Path, text: &str) -> Result<(), ExportError> {
     let write = || {
         let mut file = File::create(path)?;
@@ -56,7 +56,7 @@ pub(super) fn write_text(path: &Path, text: &str) -> Result<(), ExportError> {
     write().map_err(ExportError::at(path))
 }
 
-/// Cuts the list before each tensor that would make a shard too large; a larger tensor has a shard of its own.
+/// Splits the list before each tensor that would make a shard too large; a larger tensor gets its own shard.
 fn into_shards(list: &[Named], format: NumberFormat, max_bytes: u64) -> Vec<&[Named]> {
     let (mut shards, mut begin, mut bytes) = (Vec::new(), 0, 0_u64);
     for (idx, (_, dims)) in list.iter().enumerate() {
@@ -91,7 +91,7 @@ fn write_file(path: &Path, shard: &[Named], weights: &mut WeightFiles, format: N
 
 fn header_of(shard: &[Named], format: NumberFormat) -> String {
     let mut fields = Map::new();
-    // Hugging Face's loader requires this.
+    // Required by Hugging Face's loader.
     fields.insert("__metadata__".into(), json!({ "format": "pt" }));
     let mut start = 0;
     for (name, dims) in shard {
@@ -104,7 +104,7 @@ fn header_of(shard: &[Named], format: NumberFormat) -> String {
     header
 }
 
-/// Writes `values` in `format`, rounded to the nearest, ties to even. Stops at a number that would become infinite and returns it.
+/// Writes `values` in `format`, rounded to nearest, ties to even. Stops at a number that would become infinite and returns it.
 fn write_values(file: &mut impl Write, values: &[f32], format: NumberFormat) -> io::Result<Option<f32>> {
     for value in values {
         let is_lost = match format {
@@ -151,11 +151,11 @@ mod tests {
             assert_eq!(write_values(&mut bytes, &[value], format).unwrap(), None);
             u16::from_le_bytes([bytes[0], bytes[1]])
         };
-        // Exactly between two neighbours, and just above; the spacing at 1 is 2^-7 and 2^-10.
+        // Exactly between two adjacent numbers, and just above; the spacing at 1 is 2^-7 and 2^-10.
         let (bf16, f16) = (NumberFormat::Bf16, NumberFormat::F16);
         assert_eq!([bits(1.0 + 1.0 / 256.0, bf16), bits(1.0 + 3.0 / 256.0, bf16), bits(1.003_907, bf16)], [0x3F80, 0x3F82, 0x3F81]);
         assert_eq!([bits(1.0 + 1.0 / 2048.0, f16), bits(1.0 + 3.0 / 2048.0, f16), bits(1.000_489, f16)], [0x3C00, 0x3C02, 0x3C01]);
-        // The smallest number of all, half of it, and a little more than half.
+        // The smallest positive number, half of it, and a little more than half.
         assert_eq!([bits(5.960_464_5e-8, f16), bits(2.980_232_2e-8, f16), bits(2.980_233e-8, f16)], [1, 0, 1]);
         assert_eq!(bits(65_519.0, f16), 0x7BFF);
         let lost = |value: f32, format| write_values(&mut Vec::new(), &[1.0, value], format).unwrap();

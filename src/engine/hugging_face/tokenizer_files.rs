@@ -1,17 +1,17 @@
-//! A tokenizer as `transformers` loads it: the tokenizer itself, and which of its tokens are special.
+//! Writes a tokenizer for `transformers`: the tokenizer itself, and its special tokens.
 //!
-//! What is written gives the same ids as the tokenizer that it was written from. Start at [`TokenizerFiles::of`].
+//! The written tokenizer produces the same ids as the original. Start at [`TokenizerFiles::of`].
 
 use serde_json::{Map, Value, json};
 
 use crate::data::Tokenizer;
 use crate::engine::hugging_face::ExportError;
 
-/// Names of the two ids of plain bytes that no text has.
+/// Names of the two special ids of plain bytes.
 const BYTES_BOS: &str = "<s>";
 const BYTES_EOS: &str = "</s>";
 
-/// The texts of the files.
+/// Contents of the files.
 pub(super) struct TokenizerFiles {
     /// `tokenizer.json`.
     pub(super) tokenizer: String,
@@ -22,10 +22,10 @@ pub(super) struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// The files of `tokenizer`, for a model whose texts begin with its begin-of-text token if `add_bos`.
+    /// The files of `tokenizer`, for a model whose texts begin with BOS if `add_bos`.
     ///
     /// # Errors
-    /// When the tokenizer cannot be written so.
+    /// When the tokenizer cannot be written in this form.
     pub(super) fn of(tokenizer: &Tokenizer, add_bos: bool, context_length: usize) -> Result<Self, ExportError> {
         let is_bytes = tokenizer.json().is_none();
         let mut json = match tokenizer.json() {
@@ -35,12 +35,12 @@ impl TokenizerFiles {
         let name = |id: Option<u32>, of_bytes: &str| id.and_then(|id| if is_bytes { Some(of_bytes.to_owned()) } else { name_of(id, &json, tokenizer) });
         let (bos, eos) = (name(tokenizer.bos(), BYTES_BOS), name(tokenizer.eos(), BYTES_EOS));
         let mut is_changed = is_bytes;
-        // A file may carry the truncation and padding of another model; a text is never cut here.
+        // A file may carry the truncation and padding settings of another model; texts are never cut here.
         for key in ["truncation", "padding"] {
             is_changed |= json.get(key).is_some_and(|value| !value.is_null());
             json[key] = Value::Null;
         }
-        // Nor are merges dropped at random: transformers would.
+        // Dropout is disabled as well; transformers would apply it.
         if let Some(dropout) = json["model"].get_mut("dropout").filter(|dropout| !dropout.is_null()) {
             *dropout = Value::Null;
             is_changed = true;
@@ -52,14 +52,14 @@ impl TokenizerFiles {
             is_changed = true;
         }
         let unk = json["model"]["unk_token"].as_str().map(str::to_owned);
-        // No token is added for padding, so that the embedding table keeps its rows.
+        // No padding token is added, so that the vocabulary size is unchanged.
         let pad = unk.clone().or_else(|| eos.clone());
         let mut special_tokens = Map::new();
         for (key, token) in [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)] {
             special_tokens.extend(token.map(|token| (key.to_owned(), Value::from(token))));
         }
         let mut config = Map::new();
-        // With a class of its own, transformers 5 would build another normaliser than the file's.
+        // With a specific class, transformers 5 would build another normalizer than the file's.
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
         config.extend(special_tokens.clone());
         config.insert("add_bos_token".into(), add_bos.into());
@@ -68,7 +68,7 @@ impl TokenizerFiles {
         config.insert("model_input_names".into(), json!(["input_ids", "attention_mask"]));
         config.insert("model_max_length".into(), context_length.into());
         if json["added_tokens"].as_array().is_none_or(Vec::is_empty) {
-            // To such a tokenizer, a text that spells a special token is a text like any other.
+            // This tokenizer treats a text that spells a special token like any other text.
             config.insert("split_special_tokens".into(), true.into());
         }
         let unchanged = tokenizer.json().filter(|_| !is_changed);
@@ -77,15 +77,15 @@ impl TokenizerFiles {
     }
 }
 
-/// The text of a token as it is written in the file: what the tokenizer itself says may be its normalised form.
+/// The text of a token as written in the file: the tokenizer itself may return its normalized form.
 fn name_of(id: u32, json: &Value, tokenizer: &Tokenizer) -> Option<String> {
     let added = json["added_tokens"].as_array().into_iter().flatten().find(|token| token["id"] == id);
     added.and_then(|token| token["content"].as_str().map(str::to_owned)).or_else(|| tokenizer.token(id))
 }
 
-/// Plain bytes as a vocabulary without merges: each byte has its value as its id.
+/// Plain bytes as a vocabulary without merges: the id of each byte is its value.
 ///
-/// The two special tokens are entries of the vocabulary that no merge leads to, and no added tokens, which a text could spell.
+/// The two special tokens are vocabulary entries that no merge produces, and not added tokens, which a text could spell.
 fn bytes_json() -> Value {
     let mut vocab = Map::new();
     let mut next = 256;
@@ -125,7 +125,7 @@ fn bytes_json() -> Value {
     })
 }
 
-/// The post-processor `old` without its templates, and with one that puts `bos` before a text, if there is one.
+/// The post-processor `old` without its templates, but with one that puts `bos` before a text, if there is one.
 fn with_template(old: Value, bos: Option<(&str, u32)>) -> Value {
     let parts = match old {
         Value::Object(mut fields) if fields.get("type").is_some_and(|kind| kind == "Sequence") => match fields.remove("processors") {

@@ -1,6 +1,6 @@
-//! The weights of one network, in one file of tensors or in shards: found, checked against the sizes, read one at a time.
+//! The weights of a network, in one file or in shards: found, checked against the sizes, read one tensor at a time.
 //!
-//! Trusts no name and no number in the files. Start at [`WeightFiles::of_directory`].
+//! No name or number in the files is trusted. Start at [`WeightFiles::of_directory`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,28 +16,28 @@ use crate::run::files::read_tokenizer as read_large;
 
 /// More files than any model has.
 const MAX_SHARDS: usize = 4096;
-/// Tables of rotary angles that old versions saved; they follow from the sizes.
+/// Tables of rotary angles saved by old versions; they follow from the sizes.
 const IGNORED_ENDING: &str = ".rotary_emb.inv_freq";
 const TABLE: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// What `PyTorch` puts into the names of tensors of a module that was compiled or distributed and saved without being unwrapped.
+/// Prefixes that `PyTorch` adds to the tensor names of a compiled or distributed module that was saved without unwrapping.
 const WRAPPERS: [&str; 4] = ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Files that hold weights, opened.
+/// Opened weight files.
 #[derive(Debug)]
 pub struct WeightFiles {
     path: PathBuf,
     files: Vec<TensorFile>,
-    /// Where each tensor is, by its name without wrappers.
+    /// Location of each tensor, by its name without prefixes.
     places: BTreeMap<String, Place>,
 }
 
-/// Where a tensor is.
+/// Location of a tensor.
 #[derive(Debug)]
 struct Place {
     file: usize,
-    /// Its name there.
+    /// Its name in the file.
     name: String,
 }
 
@@ -59,7 +59,7 @@ impl WeightFiles {
     /// The weights of the Hugging Face directory `path`; one file wins over shards, as in `transformers`.
     ///
     /// # Errors
-    /// When there are none, or the list of shards does not lead to them.
+    /// When there are none, or the index of shards is wrong.
     pub fn of_directory(path: &Path) -> Result<Self, HuggingFaceError> {
         let (single, index) = (path.join(WEIGHTS_FILE), path.join(INDEX_FILE));
         if single.exists() {
@@ -111,10 +111,10 @@ impl WeightFiles {
         Ok(Self { path: path.to_owned(), files, places })
     }
 
-    /// Checks that the tensors are those of a network of this `shape`, no more and no less.
+    /// Checks that the tensors are exactly those of a network of this `shape`.
     ///
     /// # Errors
-    /// With the first that is missing, too much, of another shape, or not read.
+    /// The first tensor that is missing, unexpected, has another shape, or an unsupported format.
     pub fn check(&mut self, shape: &ModelShape) -> Result<(), HuggingFaceError> {
         let expected = weight_dims(shape);
         for (name, dims) in &expected {
@@ -125,12 +125,12 @@ impl WeightFiles {
         let is_tied_head = |name: &str| shape.tie_word_embeddings && name == HEAD;
         let is_extra = |name: &&String| !expected.contains(name) && !name.ends_with(IGNORED_ENDING) && !is_tied_head(name);
         if let Some(name) = self.places.keys().find(is_extra) {
-            return Err(self.other(format!("there is a tensor {name}, which the network of config.json does not have")));
+            return Err(self.other(format!("unexpected tensor {name}: the network of config.json does not have it")));
         }
         if self.places.contains_key(HEAD) && shape.tie_word_embeddings { self.check_tied(shape) } else { Ok(()) }
     }
 
-    /// Some files hold a tied head as well; another head than the table would be silently lost.
+    /// Some files also contain a tied head; one that differs from the table would be silently lost.
     fn check_tied(&mut self, shape: &ModelShape) -> Result<(), HuggingFaceError> {
         let dims = [shape.vocab_size, shape.hidden_size];
         let (table, head) = (self.read(TABLE, &dims)?, self.read(HEAD, &dims)?);
@@ -141,7 +141,7 @@ impl WeightFiles {
     /// Reads the tensor `name`, which must have shape `dims`.
     ///
     /// # Errors
-    /// When it is missing, has another shape, cannot be read, or holds a number that no network can compute with.
+    /// When it is missing, has another shape, cannot be read, or contains a number that no network can compute with.
     pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, HuggingFaceError> {
         match self.places.get(name) {
             Some(place) => Ok(self.files[place.file].read_weight(&place.name, dims)?),
@@ -149,7 +149,7 @@ impl WeightFiles {
         }
     }
 
-    /// Names of the number formats that occur, each once.
+    /// The distinct number formats.
     pub fn formats(&self) -> BTreeSet<String> {
         self.files.iter().flat_map(TensorFile::formats).collect()
     }
@@ -164,7 +164,7 @@ impl WeightFiles {
     }
 
     fn missing(&self, name: &str) -> HuggingFaceError {
-        self.other(format!("the tensor {name} is missing"))
+        self.other(format!("tensor {name} is missing"))
     }
 
     fn other(&self, problem: String) -> HuggingFaceError {
@@ -172,19 +172,19 @@ impl WeightFiles {
     }
 }
 
-/// The name of a tensor without what wraps its modules: `_orig_mod.model.norm.weight` is `model.norm.weight`.
+/// The name of a tensor without wrapper prefixes: `_orig_mod.model.norm.weight` becomes `model.norm.weight`.
 fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     parts.join(".")
 }
 
-/// Whether `name` is one plain file name, which cannot lead out of its directory.
+/// Whether `name` is a plain file name, which cannot lead out of its directory.
 fn is_inside(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name) && !name.contains(['\\', '\0'])
 }
 
-/// The name of a file of weights in the directory that is not a safetensors file.
+/// The name of a weight file in the directory that is not a safetensors file.
 fn pickled(path: &Path) -> Option<String> {
     let names = fs::read_dir(path).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> =

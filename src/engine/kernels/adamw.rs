@@ -1,4 +1,4 @@
-//! The update of one parameter on the CPU, in one pass over its values.
+//! `AdamW` update of one parameter on the CPU, in one pass over its values.
 
 use burn::tensor::Tensor;
 
@@ -6,30 +6,30 @@ use super::host::{Floats, tensor};
 use super::rows::for_each;
 use super::vector::{best, settled};
 
-/// Values of a block.
+/// Values per block.
 const BLOCK: usize = 16_384;
 
-/// What is the same for all values of a parameter.
+/// Factors shared by all values of a parameter.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// Factor of the gradient: less than 1 where its norm is clipped.
+    /// Factor of the gradient: less than 1 if its norm is clipped.
     pub clip: f32,
     /// Decay of the two moments.
     pub betas: [f32; 2],
-    /// `sqrt(1 - beta2^count)`: the second moment's bias, as a factor of its root.
+    /// Bias correction of the second moment: `sqrt(1 - beta2^count)`, as a factor of its root.
     pub root_bias: f32,
-    /// Added to the root of the second moment.
+    /// Epsilon.
     pub epsilon: f32,
-    /// Learning rate over `1 - beta1^count`.
+    /// Learning rate divided by `1 - beta1^count`.
     pub step_size: f32,
     /// Factor of the parameter: less than 1 with weight decay.
     pub decay: f32,
 }
 
-/// Values of the parameter, of its two moments and of its gradient.
+/// Values of the parameter, its two moments and its gradient.
 type Block<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]);
 
-/// The new parameter and its two moments, each in its memory.
+/// The new parameter and its two moments, in place.
 pub fn update(parameter: Tensor<2>, exp_avg: Tensor<2>, exp_avg_sq: Tensor<2>, gradient: Tensor<2>, rule: Rule) -> [Tensor<2>; 3] {
     let dims = parameter.dims();
     let [mut parameter, mut exp_avg, mut exp_avg_sq] = [parameter, exp_avg, exp_avg_sq].map(|tensor| Floats::of(tensor).into_vec());

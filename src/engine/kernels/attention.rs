@@ -1,7 +1,7 @@
-//! `ops::attention` on the CPU: a head of a sequence is one job; the backward pass takes the heads that share keys together.
+//! `ops::attention` on the CPU: each head of a sequence is a job; in the backward pass, each group of heads that share keys.
 //!
-//! A job copies what it reads of keys and values, in the order in which products read it: heads lie beside one another, so that the
-//! rows of one are far apart. A chunk's scores against all keys that it may see lie in the second cache; nothing longer is kept.
+//! A job copies the keys and values it reads into the order of the products, since the rows of one head are far apart in
+//! memory. A chunk's scores against all visible keys fit into the L2 cache; nothing longer is kept.
 
 use burn::tensor::Tensor;
 
@@ -13,7 +13,7 @@ use super::vector::{TINY, best, settled, softmax, sum};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
 
-/// Smaller weights of attention are zero: of a row's sum, which is 1, an f32 holds seven digits.
+/// Smaller attention weights are set to zero: a row sums to 1, and an f32 has seven digits.
 const LEAST_WEIGHT: f32 = 1e-20;
 
 /// Sizes of the four axes.
@@ -46,7 +46,7 @@ impl Sizes {
         Matrix::strided(&values[start..], self.keys, self.width, row)
     }
 
-    /// The columns of `[H, keys]` that `chunk` may see.
+    /// The columns of `[H, keys]` that are visible to `chunk`.
     fn first_keys<'a>(&self, values: &'a [f32], chunk: Positions) -> Matrix<'a> {
         Matrix::strided(values, self.width, chunk.keys, self.keys)
     }
@@ -107,7 +107,7 @@ pub fn backward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, posit
     [tensor(d_queries, query_dims), tensor(d_keys, key_dims), tensor(d_values, key_dims)]
 }
 
-/// The heads of a sequence that share keys and values, and where their gradients go.
+/// The heads of a sequence that share keys and values, and the destinations of their gradients.
 struct Job<'a> {
     sequence: usize,
     group: usize,
@@ -155,7 +155,7 @@ impl Job<'_> {
     }
 }
 
-/// Writes the attention weights of a chunk, `[queries, keys]`, 0 where a key is in the future.
+/// Writes the attention weights of a chunk, `[queries, keys]`, 0 for future keys.
 ///
 /// `queries`: `[queries, H]`, `keys`: `[H, keys]`.
 fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Positions) {
@@ -173,7 +173,7 @@ fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Pos
     });
 }
 
-/// Turns gradients of weights into gradients of scores: `P (dP - sum of P dP)`, row by row.
+/// Converts gradients of weights to gradients of scores: `P (dP - sum of P dP)`, row by row.
 fn slopes(weights: &[f32], d_weights: &mut [f32], length: usize) {
     best!({
         for (row, d_row) in weights.chunks_exact(length).zip(d_weights.chunks_exact_mut(length)) {

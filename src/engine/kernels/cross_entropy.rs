@@ -1,4 +1,4 @@
-//! `ops::head` on the CPU: logits of a chunk of rows, their losses, and the gradient of the losses in the memory of the logits.
+//! `ops::head` on the CPU: logits of a chunk of rows, their losses, and the gradient of the losses in place of the logits.
 
 use burn::tensor::Tensor;
 
@@ -9,7 +9,7 @@ use super::vector::{TINY, best, log_sum_exp, settled, softmax};
 use crate::engine::ops::head::{HeadStep, Targets};
 use crate::plan::HEAD_ROWS;
 
-/// Rows of logits that are held where no gradient is wanted: enough for the matrix product, and few to be written and read again.
+/// Rows of logits per chunk without gradients: enough for the matrix product, few enough to stay in the cache.
 const LOSS_ROWS: usize = 256;
 
 /// Losses of all targets, `[N, K]`.
@@ -31,7 +31,7 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tenso
     tensor(losses, dims)
 }
 
-/// Sum of the losses, the gradient of the rows, and `sum` with the gradient of the weight added.
+/// Sum of the losses, gradient of the rows, and `sum` with the gradient of the weight added.
 pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, scale: f64, sum: Option<Tensor<2>>) -> HeadStep {
     let [n, width] = rows.dims();
     let head = Head::new(rows, weight, targets);
@@ -67,20 +67,20 @@ struct Head {
     num_rows: usize,
     width: usize,
     vocabulary: usize,
-    /// Values from one row of logits to the next.
+    /// Distance between rows of logits, in values.
     stride: usize,
     k: usize,
 }
 
-/// Values of a cache line.
+/// Values per cache line.
 const LINE: usize = 16;
 
 impl Head {
     fn new(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Self {
         let ([num_rows, width], [vocabulary, _], [_, k]) = (rows.dims(), weight.dims(), targets.mask.dims());
         let (rows, weight, mask) = (Floats::of(rows.clone()), Floats::of(weight.clone()), Floats::of(targets.mask.clone()));
-        // An odd number of cache lines: with a power of two, a column of logits would lie in a few sets of the cache and push itself
-        // out of it while the weight's gradient is computed.
+        // An odd number of cache lines: with a power of two, a column of logits would map to a few cache sets and evict itself
+        // while the weight's gradient is computed.
         let stride = (vocabulary.div_ceil(LINE) | 1) * LINE;
         Self { rows, weight, mask, ids: ids(targets.ids.clone()), num_rows, width, vocabulary, stride, k }
     }
@@ -97,7 +97,7 @@ impl Head {
         buffer(rows.min(self.num_rows) * self.stride)
     }
 
-    /// The logits of `count` rows from `first` on, in `room`.
+    /// The logits of `count` rows starting at `first`, written into `room`.
     fn logits<'a>(&self, room: &'a mut [f32], first: usize, count: usize) -> &'a mut [f32] {
         let room = &mut room[..count * self.stride];
         let out = MatrixMut::strided(room, count, self.vocabulary, self.stride);
@@ -108,12 +108,12 @@ impl Head {
     fn write_losses(&self, row: usize, log_sum: f32, logit: impl Fn(usize) -> f32, losses: &mut [f32]) {
         let (ids, mask) = (&self.ids[row * self.k..], &self.mask.values()[row * self.k..]);
         for ((loss, id), mask) in losses.iter_mut().zip(ids).zip(mask) {
-            // A logit that is not a number must be seen even where nothing is scored: 0 times NaN is NaN.
+            // A NaN logit must be detected even where nothing is scored: 0 times NaN is NaN.
             *loss = (log_sum - logit(*id as usize)) * mask;
         }
     }
 
-    /// Writes the losses of a row and turns its logits into the gradient of `scale` times their sum.
+    /// Writes the losses of a row and replaces its logits by the gradient of `scale` times their sum.
     fn differentiate(&self, row: usize, logits: &mut [f32], losses: &mut [f32], scale: f32) {
         let (ids, mask) = (&self.ids[row * self.k..][..self.k], &self.mask.values()[row * self.k..][..self.k]);
         let mut targets = losses.iter_mut().zip(ids).zip(mask);

@@ -10,7 +10,7 @@ use super::vector::best;
 /// Columns of the table that one thread adds to.
 const BLOCK_COLUMNS: usize = 64;
 
-/// The mean of the rows of K ids each. `table`: `[V, D]`, `ids`: `[N * K]`. Returns `[N, D]`.
+/// The mean over the table rows of K ids each. `table`: `[V, D]`, `ids`: `[N * K]`. Returns `[N, D]`.
 pub fn forward(table: &Tensor<2>, token_ids: Tensor<1, Int>, k: usize) -> Tensor<2> {
     let [_, width] = table.dims();
     let (table, token_ids) = (Floats::of(table.clone()), ids(token_ids));
@@ -41,7 +41,7 @@ pub fn forward(table: &Tensor<2>, token_ids: Tensor<1, Int>, k: usize) -> Tensor
 pub fn backward(sum: Tensor<2>, token_ids: Tensor<1, Int>, k: usize, d_out: Tensor<2>) -> Tensor<2> {
     let [rows, width] = sum.dims();
     let (mut out, d_out, token_ids) = (Floats::of(sum).into_vec(), Floats::of(d_out), ids(token_ids));
-    // By columns: then a table's row is added to in the order of its occurrences, on any number of threads.
+    // By columns: each table row is then added to in the order of its occurrences, for any number of threads.
     let blocks = MatrixMut::new(&mut out, rows, width).split_columns(BLOCK_COLUMNS).into_iter().enumerate().collect();
     for_each(blocks, |(block, mut table): (usize, MatrixMut<'_>)| {
         best!({

@@ -12,7 +12,7 @@ pub fn forward<const N: usize>(rows: &Tensor<2>, weights: [&Tensor<2>; N]) -> [T
     std::array::from_fn(|idx| tensor(std::mem::take(&mut products[idx]), [rows.dims[0], weights[idx].dims[0]]))
 }
 
-/// The gradients of the rows, `d_out W`, and of the weight, `d_out^T rows`, added to `d_rows` and `d_weight`.
+/// Gradients of the rows, `d_out W`, and of the weight, `d_out^T rows`, added to `d_rows` and `d_weight`.
 pub fn backward(rows: &Tensor<2>, weight: &Tensor<2>, d_out: &Tensor<2>, d_rows: Option<Tensor<2>>, d_weight: Option<Tensor<2>>) -> (Tensor<2>, Tensor<2>) {
     let [rows, weight, d_out] = [rows, weight, d_out].map(Whole::of);
     let [d_rows, d_weight] = [d_rows, d_weight].map(|sum| sum.map(|sum| Floats::of(sum).into_vec()));

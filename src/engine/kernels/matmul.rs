@@ -1,5 +1,5 @@
-//! Products of matrices: views of slices, and one safe function for what computes them, which is [`tiles`](super::tiles) for
-//! large ones, sums over rows for results of a few rows, and the `gemm` crate for the others.
+//! Matrix products: views of slices, and one safe function that dispatches to [`tiles`](super::tiles) for large products, to
+//! sums over rows for results with few rows, and to the `gemm` crate otherwise.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::team::threads;
 use super::tiles;
 use super::vector::{best, sum};
 
-/// A matrix in a slice. Either its rows or its columns lie in order.
+/// A matrix in a slice. Either its rows or its columns are contiguous.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     pub(super) values: &'a [f32],
@@ -19,7 +19,7 @@ pub struct Matrix<'a> {
     pub(super) columns: usize,
     pub(super) row_stride: usize,
     pub(super) column_stride: usize,
-    /// What every value stands for: this times itself.
+    /// Factor of every value.
     pub(super) factor: f32,
 }
 
@@ -29,62 +29,62 @@ impl<'a> Matrix<'a> {
         Self::strided(values, rows, columns, columns)
     }
 
-    /// Rows of `columns` values that begin every `row_stride` values.
+    /// Rows of `columns` values with a stride of `row_stride` values.
     ///
     /// # Panics
-    /// When the last row ends behind `values`.
+    /// When the last row ends beyond `values`.
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(rows == 0 || (rows - 1) * row_stride + columns <= values.len(), "{rows} x {columns} in {} values", values.len());
         Self { values, rows, columns, row_stride, column_stride: 1, factor: 1.0 }
     }
 
-    /// One row of a matrix whose rows lie in order.
+    /// One row of a matrix with contiguous rows.
     pub(super) fn row(&self, row: usize) -> &'a [f32] {
-        debug_assert_eq!(self.column_stride, 1, "rows lie in order");
+        debug_assert_eq!(self.column_stride, 1, "rows are contiguous");
         &self.values[row * self.row_stride..][..self.columns]
     }
 
-    /// Its rows one after the other in memory of their own.
+    /// A contiguous copy of its rows.
     pub(super) fn to_rows(self) -> Vec<f32> {
-        assert!(self.column_stride == 1 && self.factor.to_bits() == 1.0_f32.to_bits(), "rows lie in order, and a copy has no factor");
+        assert!(self.column_stride == 1 && self.factor.to_bits() == 1.0_f32.to_bits(), "rows are contiguous, and a copy has no factor");
         let mut values = Vec::with_capacity(self.rows * self.columns);
         (0..self.rows).for_each(|row| values.extend_from_slice(self.row(row)));
         values
     }
 
-    /// Rows and columns exchanged; nothing is moved.
+    /// The transpose; no data is moved.
     #[must_use]
     pub fn transposed(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride, factor } = self;
         Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, factor }
     }
 
-    /// A part of it.
+    /// A submatrix.
     ///
     /// # Panics
-    /// When there are not as many rows or columns.
+    /// When it is out of bounds.
     pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         assert!(rows.end <= self.rows && columns.end <= self.columns, "{rows:?} x {columns:?} of {} x {}", self.rows, self.columns);
         let values = &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
         Self { values, rows: rows.len(), columns: columns.len(), ..self }
     }
 
-    /// Cuts it into matrices of `height` rows, the last one of what is left.
+    /// Splits it into matrices of `height` rows; the last one has the remaining rows.
     pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
         let part = |first: usize| Self { values: &self.values[first * self.row_stride..], rows: height.min(self.rows - first), ..self };
         (0..self.rows).step_by(height).map(part).collect()
     }
 
-    /// The matrix times `factor`; nothing is computed yet.
+    /// The matrix times `factor`, evaluated lazily.
     #[must_use]
     pub fn times(self, factor: f32) -> Self {
         Self { factor: self.factor * factor, ..self }
     }
 }
 
-/// A matrix whose values are changed. Rows may have gaps between them, which belong to others.
+/// A mutable matrix. Rows may have gaps between them, which belong to other views.
 pub struct MatrixMut<'a> {
-    /// The first value.
+    /// Pointer to the first value.
     start: *mut f32,
     pub(super) rows: usize,
     pub(super) columns: usize,
@@ -92,7 +92,7 @@ pub struct MatrixMut<'a> {
     owner: PhantomData<&'a mut [f32]>,
 }
 
-#[expect(unsafe_code, reason = "the pointer stands for a part of a slice that nobody else has")]
+#[expect(unsafe_code, reason = "the pointer refers to a part of a slice that nothing else accesses")]
 // SAFETY: as for `&mut [f32]`, of which it is a part: no two views that exist at the same time share a value.
 unsafe impl Send for MatrixMut<'_> {}
 
@@ -100,45 +100,45 @@ impl<'a> MatrixMut<'a> {
     /// All of `values`, row after row.
     ///
     /// # Panics
-    /// When there are not as many values.
+    /// When `values` has another length.
     pub fn new(values: &'a mut [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "{rows} x {columns}");
         Self { start: values.as_mut_ptr(), rows, columns, row_stride: columns, owner: PhantomData }
     }
 
-    /// Rows of `columns` values that begin every `row_stride` values.
+    /// Rows of `columns` values with a stride of `row_stride` values.
     ///
     /// # Panics
-    /// When the last row ends behind `values`, or rows overlap.
+    /// When the last row ends beyond `values`, or rows overlap.
     pub(super) fn strided(values: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride && rows * row_stride <= values.len(), "{rows} x {columns} in {} values", values.len());
         Self { start: values.as_mut_ptr(), rows, columns, row_stride, owner: PhantomData }
     }
 
-    /// Cuts it into matrices of `width` columns, the last one of what is left.
+    /// Splits it into matrices of `width` columns; the last one has the remaining columns.
     pub fn split_columns(self, width: usize) -> Vec<Self> {
         let Self { start, rows, columns, row_stride, owner } = self;
         let part = |first: usize| Self { start: start.wrapping_add(first), rows, columns: width.min(columns - first), row_stride, owner };
         (0..columns).step_by(width).map(part).collect()
     }
 
-    /// Cuts it into matrices of `height` rows, the last one of what is left.
+    /// Splits it into matrices of `height` rows; the last one has the remaining rows.
     pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
         let Self { start, rows, columns, row_stride, owner } = self;
         let part = |first: usize| Self { start: start.wrapping_add(first * row_stride), rows: height.min(rows - first), columns, row_stride, owner };
         (0..rows).step_by(height).map(part).collect()
     }
 
-    /// The rows `first..first + rows`, as long as they are used.
+    /// The rows `first..first + rows`, for as long as the borrow lasts.
     ///
     /// # Panics
-    /// When there are not as many rows.
+    /// When they are out of bounds.
     pub fn rows(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
         assert!(first + rows <= self.rows, "{first} + {rows} rows of {}", self.rows);
         MatrixMut { start: self.start.wrapping_add(first * self.row_stride), rows, owner: PhantomData, ..*self }
     }
 
-    /// The value at a row and a column, and the distance from row to row.
+    /// The value at a row and a column, and the row stride.
     pub(super) fn start_of(&mut self, row: usize, column: usize) -> (*mut f32, usize) {
         (self.start.wrapping_add(row * self.row_stride + column), self.row_stride)
     }
@@ -146,17 +146,17 @@ impl<'a> MatrixMut<'a> {
     /// One row.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// When it is out of bounds.
     #[expect(unsafe_code, reason = "a row of a view is a slice again")]
     pub fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: a view is a part of one slice; its rows have `columns` values of that slice each, which no other view has, and
-        // the borrow of `self` keeps this one from giving them away twice.
+        // SAFETY: a view is a part of one slice; each of its rows has `columns` values of that slice, which no other view has,
+        // and the borrow of `self` prevents this view from handing them out twice.
         unsafe { std::slice::from_raw_parts_mut(self.start.wrapping_add(row * self.row_stride), self.columns) }
     }
 }
 
-/// What becomes of the values that were in the result.
+/// What happens to the old values of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Old {
     /// They are overwritten.
@@ -165,11 +165,11 @@ pub enum Old {
     Kept,
 }
 
-/// A product and the place of its result: `out = a b`, or `out += a b`.
+/// A product and its destination: `out = a b`, or `out += a b`.
 pub struct Product<'a> {
     /// The result.
     pub out: MatrixMut<'a>,
-    /// What becomes of its values.
+    /// What happens to its old values.
     pub old: Old,
     /// The left factor.
     pub a: Matrix<'a>,
@@ -177,11 +177,11 @@ pub struct Product<'a> {
     pub b: Matrix<'a>,
 }
 
-/// Computes `products`, which do not read each other's results, on all threads: each in parts of its rows or columns. No sum is
-/// divided, so that the number of threads changes no value.
+/// Computes `products`, which must not read each other's results, on all threads: each is split by rows or columns. No sum is
+/// split, so that the number of threads does not change any value.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// When the shapes do not match.
 pub fn compute<const N: usize>(products: [Product<'_>; N]) {
     let threads = threads();
     let mut parts = Vec::new();
@@ -191,7 +191,7 @@ pub fn compute<const N: usize>(products: [Product<'_>; N]) {
         let count = product.len();
         parts.extend(product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, compute, part)));
     }
-    // The first parts of each first: a thread's share of the list is then its share of the rows of each.
+    // The first parts of all products come first: a thread's share of the list is then the same share of the rows of each.
     parts.sort_by_key(|(position, ..)| *position);
     for_each(parts, |(_, compute, part)| compute(part));
 }
@@ -199,11 +199,11 @@ pub fn compute<const N: usize>(products: [Product<'_>; N]) {
 /// The end of a list of parts, for positions in lists of different lengths.
 const SCALE: usize = 1 << 16;
 
-/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`: in the memory of the sum, or in new memory if there is none.
+/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`, in place of the sum, or in new memory without one.
 ///
 /// # Panics
-/// When the shapes do not fit, or there is nothing to add.
-#[expect(unsafe_code, reason = "large memory is not cleared before all of it is written")]
+/// When the shapes do not match, or there are no terms.
+#[expect(unsafe_code, reason = "a large buffer is not zeroed before all of it is written")]
 pub fn sums<const N: usize>(terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); N]) -> [Vec<f32>; N] {
     let mut results = terms.map(|(sum, a, b)| {
         assert!(a.columns > 0, "a product has terms");
@@ -218,31 +218,31 @@ pub fn sums<const N: usize>(terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); 
         Product { out, old: *old, a: *a, b: *b }
     }));
     results.map(|(mut values, _, a, b)| {
-        // SAFETY: the result of the product was all of these values, which there is room for, and a product whose old values are
-        // replaced writes each of them without reading it.
+        // SAFETY: the product's result covers all of these values, which are within the capacity, and a product that replaces
+        // old values writes each of them without reading it.
         unsafe { values.set_len(a.rows * b.columns) };
         values
     })
 }
 
-/// Parts for each thread, so that a thread that is held up has less to do.
+/// Parts per thread, so that a thread that is delayed has less to do.
 pub(super) const PARTS_PER_THREAD: usize = 2;
 
-/// Multiplications that are worth another part.
+/// Minimum number of multiplications per part.
 const WORTH_A_PART: usize = 1 << 18;
 
-/// `gemm` adds the terms of results of up to so many rows and columns in another order than those of larger ones.
+/// Up to this many rows and columns of a result, `gemm` adds terms in another order than for larger ones.
 const SMALL: usize = 64;
 
-/// And those of results of fewer rows or columns than this.
+/// The same for results with fewer rows or columns than this.
 const NARROW: usize = 16;
 
-/// Results of up to so many rows are computed value by value, as in a network that reads one token of each of a few texts:
-/// bringing all of `b` into another order would take longer.
+/// Results of up to this many rows are computed value by value, as when a network reads one token of each of a few texts:
+/// repacking all of `b` would take longer.
 const FEW: usize = 4;
 
 impl Product<'_> {
-    /// Cuts it into parts for so many threads. The terms of a sum are added in the same order as in the whole.
+    /// Splits it into parts for this many threads. The terms of each sum are added in the same order as in the whole product.
     fn split(self, threads: usize) -> Vec<Self> {
         let Self { out, a, b, .. } = &self;
         let shapes = (out.rows, out.columns, a.columns) == (a.rows, b.columns, b.rows);
@@ -263,7 +263,7 @@ impl Product<'_> {
         }
         let Self { out, old, a, b } = self;
         let mut size = longer.div_ceil(parts).next_multiple_of(NARROW);
-        // The last part must not be small either.
+        // The last part must not be too small either.
         while (1..=SMALL).contains(&(longer % size)) {
             size += NARROW;
         }
@@ -274,19 +274,19 @@ impl Product<'_> {
         }
     }
 
-    /// Cuts it into parts of `width` columns.
+    /// Splits it into parts of `width` columns.
     fn split_columns(self, width: usize) -> Vec<Self> {
         let Self { out, old, a, b } = self;
         let parts = out.split_columns(width).into_iter().zip(b.transposed().split_rows(width));
         parts.map(|(out, b)| Self { out, old, a, b: b.transposed() }).collect()
     }
 
-    /// Whether a value of it is worth a sum of its own: few rows, and what is summed lies in order.
+    /// Whether to compute it value by value: few rows, and contiguous terms.
     fn has_few_rows(&self) -> bool {
         self.out.rows <= FEW && self.a.column_stride == 1 && self.b.row_stride == 1
     }
 
-    /// What computes it, or its parts, which may be smaller: their size must change no value.
+    /// The algorithm for it and its parts, which may be smaller: their size must not change any value.
     fn kernel(&self) -> for<'p> fn(Product<'p>) {
         if tiles::pays(self) {
             tiles::compute
@@ -297,9 +297,9 @@ impl Product<'_> {
         }
     }
 
-    /// Computes it value by value, by the calling thread.
-    #[expect(clippy::inline_always, reason = "only what is compiled into the closure of `best` knows the instruction set")]
-    #[expect(unsafe_code, reason = "the old values may be uninitialised memory")]
+    /// Computes it value by value, on the calling thread.
+    #[expect(clippy::inline_always, reason = "only code inlined into the closure of `best` is compiled for the instruction set")]
+    #[expect(unsafe_code, reason = "the old values may be uninitialized memory")]
     #[inline(always)]
     fn compute_each(self) {
         let Self { mut out, old, a, b } = self;
@@ -307,20 +307,20 @@ impl Product<'_> {
             for row in 0..out.rows {
                 let value = a.factor * b.factor * sum([a.row(row), weights], |[x, weight]| x * weight);
                 let place = out.start_of(row, column).0;
-                // SAFETY: there is such a row and such a column, and nobody else has `out`; what is added to was written before.
+                // SAFETY: the row and the column are in bounds, and nothing else accesses `out`; a value that is added to was written before.
                 unsafe { place.write(if old == Old::Kept { *place + value } else { value }) };
             }
         }
     }
 
-    /// Computes it, by the calling thread. The shapes fit.
+    /// Computes it on the calling thread. The shapes match.
     #[expect(unsafe_code, reason = "the gemm crate takes pointers")]
     fn compute(self) {
         let Self { out, old, a, b } = self;
         let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
-        // SAFETY: the views hold strides with which every element lies inside of the slices that they were made of (checked when
-        // they were made; a part of rows or columns lies inside of the whole), the shapes fit (checked when the product was split),
-        // and `out`, which nobody else has, shares no value with the two others.
+        // SAFETY: the strides of the views keep every element inside the slices they were made of (checked on construction; a
+        // part of rows or columns is inside the whole), the shapes match (checked when the product was split), and `out`, which
+        // nothing else accesses, shares no value with the two others.
         unsafe {
             gemm::gemm(
                 out.rows,
@@ -388,7 +388,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
-        /// A run may go on with another number of threads, and must then compute the same.
+        /// A run may resume with another number of threads, and must then compute the same values.
         #[test]
         fn the_number_of_parts_changes_no_bit(rows in prop_oneof![1..=FEW, 1..400_usize], depth in 1..1400_usize, columns in 1..400_usize, threads in 2..20_usize, layout in 0..4_u8) {
             // Sums of thirds are rounded, so that another order of the terms gives another sum.

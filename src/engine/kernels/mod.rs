@@ -1,12 +1,12 @@
-//! What computes on the CPU: the bodies of the operations in `ops`, over slices, for f32.
+//! CPU kernels: the implementations of the operations in `ops`, over slices, for f32.
 //!
-//! An operation asks [`on_host`] and then either calls its kernel here or composes its result of Burn's operations, which is
-//! what GPUs get and what the tests compare the kernels with. A kernel passes over its data once, all threads take part, and
-//! loops are compiled for several instruction sets, of which the best is chosen when the program runs ([`vector::best`]).
+//! An operation checks [`on_host`] and then either calls its kernel here or composes its result from Burn's operations, which
+//! GPUs use and the tests compare the kernels with. A kernel makes one pass over its data on all threads, and loops are
+//! compiled for several instruction sets, of which the best is chosen at run time ([`vector::best`]).
 //!
-//! Results do not depend on the number of threads ([`team`]): rows are cut into blocks of a size that depends on the shape alone
-//! ([`rows`]), a block is computed by one thread, and sums over blocks are added in the order of the blocks. Products are cut
-//! into as many parts as the threads need, but no sum of theirs is ([`matmul`]).
+//! Results do not depend on the number of threads ([`team`]): rows are split into blocks whose size depends on the shape alone
+//! ([`rows`]), a block is computed by one thread, and sums over blocks are added in block order. Products are split into as
+//! many parts as the threads need, but their sums are not ([`matmul`]).
 
 pub mod adamw;
 pub mod attention;
@@ -37,7 +37,7 @@ mod tests {
     use crate::engine::ops::positions::Positions;
     use crate::engine::ops::testing::{noise, random_ids};
 
-    /// Gradients of a loss over a million tokens are about as small.
+    /// Magnitude of the gradients of a loss over a million tokens.
     const SLOPE: f32 = 1e-9;
 
     #[track_caller]
@@ -92,7 +92,7 @@ mod tests {
             state = adamw::update(parameter, exp_avg, exp_avg_sq, gradient, rule);
         }
         let [_, exp_avg, exp_avg_sq] = state.map(|tensor| tensor.into_data().iter::<f32>().collect::<Vec<_>>());
-        // Rounding would keep the smallest numbers for ever.
+        // Rounding would keep the smallest numbers forever.
         assert_eq!((exp_avg, exp_avg_sq), (vec![0.0; 16], vec![0.0; 16]));
     }
 }

@@ -6,7 +6,7 @@ use super::host::{Floats, buffer, tensor};
 use super::rows::{block_rows, for_each};
 use super::vector::{best, sum};
 
-/// Returns the normalised rows, `[N, D]`, and 1 / root mean square of each, `[N, 1]`.
+/// Returns the normalized rows, `[N, D]`, and 1 / root mean square of each, `[N, 1]`.
 pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>, Tensor<2>) {
     let [n, width] = rows.dims();
     let (rows, weight) = (Floats::of(rows.clone()), Floats::of(weight.clone()));
@@ -17,7 +17,7 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>
         best!({
             for ((row, out), inverse) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(inverse_rms) {
                 let mean_square = sum([row], |[x]| x * x) / width as f32;
-                // Of an infinite mean square this would be 0, and the row of zeros would pass for a healthy one.
+                // For an infinite mean square this would be 0, and the row of zeros would look healthy.
                 *inverse = if mean_square.is_finite() { 1.0 / (mean_square + epsilon as f32).sqrt() } else { f32::NAN };
                 for ((out, x), w) in out.iter_mut().zip(row).zip(weight) {
                     *out = x * *inverse * w;
@@ -28,7 +28,7 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>
     (tensor(out, [n, width]), tensor(inverse_rms, [n, 1]))
 }
 
-/// Rows, their 1 / root mean square, what is added to their gradients, the gradients, and the block's part of the weight's gradient.
+/// Rows, their 1 / root mean square, what is added to their gradients, the gradients, and the block's share of the weight gradient.
 type BackwardBlock<'a> = ((((&'a [f32], &'a [f32]), &'a [f32]), &'a mut [f32]), &'a mut [f32]);
 
 /// Returns the gradients of the rows, with `around` added, and of the weight.
@@ -51,7 +51,7 @@ pub fn backward(rows: Tensor<2>, inverse_rms: Tensor<2>, weight: &Tensor<2>, d_o
             for (idx, inverse) in inverse_rms.iter().enumerate() {
                 let (row, d_row) = (&rows[idx * width..][..width], &mut d_rows[idx * width..][..width]);
                 let inverse = *inverse;
-                // mean(n dn), where n is the normalised row and dn = w dy.
+                // mean(n dn), where n is the normalized row and dn = w dy.
                 let mean = inverse * sum([row, d_row, weight], |[x, d, w]| x * d * w) / width as f32;
                 for (((d, x), w), d_weight) in d_row.iter_mut().zip(row).zip(weight).zip(d_weight.iter_mut()) {
                     let normalized = x * inverse;

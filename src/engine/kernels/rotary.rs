@@ -6,7 +6,7 @@ use super::host::{Floats, tensor};
 use super::rows::{block_rows, for_each};
 use super::vector::best;
 
-/// Turns `heads`, `[B, T, heads, H]`, in their memory. `cos` and `sin`: `[1, T, 1, H/2]`. With `direction` -1 it turns back.
+/// Rotates `heads`, `[B, T, heads, H]`, in place. `cos` and `sin`: `[1, T, 1, H/2]`. With `direction` -1 it rotates back.
 pub fn turn(heads: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>, direction: f32) -> Tensor<4> {
     let dims = heads.dims();
     let [_, length, num_heads, width] = dims;

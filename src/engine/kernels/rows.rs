@@ -4,10 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::team::share;
 
-/// Values of a block, about: so much that giving it to a thread pays, so little that it stays in the fastest cache.
+/// Approximate number of values per block: large enough to be worth handing to a thread, small enough for the L1 cache.
 const BLOCK_VALUES: usize = 8192;
 
-/// Rows of a block, for rows of `width` values; depends on nothing else.
+/// Rows per block, for rows of `width` values; depends on nothing else.
 pub(super) fn block_rows(width: usize) -> usize {
     (BLOCK_VALUES / width.max(1)).max(1)
 }

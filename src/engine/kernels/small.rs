@@ -1,9 +1,9 @@
-//! Small products of matrices by the calling thread, as attention has them: its operands lie in the fast caches already, so that
-//! nothing is packed anew, which would cost as much as the product.
+//! Small matrix products on the calling thread, as in attention: the operands are already in the fast caches, so nothing is
+//! repacked, which would cost as much as the product.
 //!
-//! Every value is summed in the order of the terms, whatever the width of the vectors is.
+//! Every value is summed in term order, independent of the vector width.
 
-#![expect(clippy::inline_always, reason = "only what is compiled into `with_simd` knows the instruction set")]
+#![expect(clippy::inline_always, reason = "only code inlined into `with_simd` is compiled for the instruction set")]
 
 use std::ops::Range;
 
@@ -12,24 +12,24 @@ use pulp::{Simd, WithSimd};
 use super::matmul::{Matrix, MatrixMut, Old};
 use super::vector::ARCH;
 
-/// Rows that share what is loaded of `b`: with as many vectors of columns as fit, their sums fill the registers.
+/// Rows that share loaded values of `b`: with as many vectors of columns as fit, their sums fill the registers.
 const ROWS: usize = 6;
 
-/// `out = a b`, or `out += a b`. The rows of `b` lie in order.
+/// `out = a b`, or `out += a b`. The rows of `b` must be contiguous.
 ///
 /// # Panics
-/// When the shapes do not fit, or the columns of `b` lie in order instead of its rows.
+/// When the shapes do not match, or the columns of `b` are contiguous instead of its rows.
 pub(super) fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matrix<'_>) {
-    assert_eq!((a.rows, a.columns, b.columns), (out.rows, b.rows, out.columns), "shapes fit");
-    assert_eq!(b.column_stride, 1, "rows lie in order");
+    assert_eq!((a.rows, a.columns, b.columns), (out.rows, b.rows, out.columns), "shapes match");
+    assert_eq!(b.column_stride, 1, "rows are contiguous");
     ARCH.dispatch(Product { out, old, a, b });
 }
 
-/// The transposed of `matrix` in memory of its own, row after row.
+/// The transpose of `matrix` in new memory, row after row.
 pub(super) fn transposed(matrix: Matrix<'_>) -> Vec<f32> {
-    /// Rows and columns that are moved together, through registers.
+    /// Rows and columns moved together, through registers.
     const BLOCK: usize = 8;
-    assert!(matrix.column_stride == 1 && matrix.factor.to_bits() == 1.0_f32.to_bits(), "rows lie in order, and a copy has no factor");
+    assert!(matrix.column_stride == 1 && matrix.factor.to_bits() == 1.0_f32.to_bits(), "rows are contiguous, and a copy has no factor");
     let (rows, columns) = (matrix.rows, matrix.columns);
     let mut out = vec![0.0; rows * columns];
     let (whole_rows, whole_columns) = (rows - rows % BLOCK, columns - columns % BLOCK);
@@ -52,7 +52,7 @@ pub(super) fn transposed(matrix: Matrix<'_>) -> Vec<f32> {
     out
 }
 
-/// A product that waits for its instruction set.
+/// A product, to be dispatched by instruction set.
 struct Product<'a, 'b, 'c> {
     out: &'a mut MatrixMut<'b>,
     old: Old,
@@ -86,7 +86,7 @@ impl WithSimd for Product<'_, '_, '_> {
 }
 
 impl Product<'_, '_, '_> {
-    /// Some columns of the product: `C` vectors, of which a single one may be cut short.
+    /// Some columns of the product: `C` vectors; a single one may be partial.
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(&mut self, simd: S, columns: Range<usize>) {
         let whole = self.a.rows - self.a.rows % ROWS;
@@ -131,7 +131,7 @@ impl Product<'_, '_, '_> {
     }
 }
 
-/// `C` vectors of `values`; zeros behind their end.
+/// `C` vectors of `values`, padded with zeros.
 #[inline(always)]
 fn load<S: Simd, const C: usize>(simd: S, values: &[f32]) -> [S::f32s; C] {
     let (whole, rest) = S::as_simd_f32s(values);

@@ -6,7 +6,7 @@ use super::host::{Floats, tensor};
 use super::rows::for_each;
 use super::vector::{best, sum};
 
-/// Values of a block.
+/// Values per block.
 const BLOCK: usize = 16_384;
 
 /// `a + b`, in the memory of `a` if no other tensor shares it.

@@ -6,7 +6,7 @@ use super::host::{Floats, buffer, tensor};
 use super::rows::for_each;
 use super::vector::{TINY, best, settled, sigmoid};
 
-/// Values of a block.
+/// Values per block.
 const BLOCK: usize = 8192;
 
 /// `silu(gate) up`.
@@ -25,7 +25,7 @@ pub fn forward(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
     tensor(out, dims)
 }
 
-/// Gradients of gate and up, in their memory.
+/// Gradients of gate and up, in place.
 pub fn backward(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let dims = gate.dims();
     let (mut gate, mut up, d_out) = (Floats::of(gate).into_vec(), Floats::of(up).into_vec(), Floats::of(d_out));

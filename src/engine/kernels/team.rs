@@ -1,8 +1,8 @@
 //! The threads that share a kernel's work.
 //!
-//! A step is hundreds of kernels of some milliseconds and less, one after the other. Threads that sleep between two of them have to be
-//! woken for each, which takes long on a virtual machine: a step with Rayon's threads took 1.06 to 1.2 times as long
-//! (docs/results/speed.md). The threads of a team stay awake for a while when their work is done, and only then fall asleep.
+//! A step is hundreds of kernels of a few milliseconds or less, one after the other. Threads that sleep between kernels must be
+//! woken for each, which is slow on a virtual machine: a step with Rayon's threads took 1.06 to 1.2 times as long
+//! (docs/results/speed.md). The threads of a team keep polling for a while after their work is done, and only then sleep.
 
 use std::any::Any;
 use std::hint::spin_loop;
@@ -11,26 +11,26 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, Thread};
 
-/// How often a helper looks for work before it falls asleep: about a millisecond, longer than what lies between two kernels.
+/// How often a helper polls before it sleeps: about a millisecond, longer than the gap between two kernels.
 const LOOKS: usize = 20_000;
 
-/// Calls `work` for each number below `count`, on all threads; for a single one here, as well as when the threads are at work
-/// already.
+/// Calls `work` for each number below `count`, on all threads; on the calling thread if there is only one number or the threads
+/// are already busy.
 ///
 /// # Panics
-/// When `work` panics, with its message, after all of the threads have left it.
+/// When `work` panics, with its message, after all threads have finished.
 pub(super) fn share(count: usize, work: impl Fn(usize) + Sync) {
     static TEAM: OnceLock<Team> = OnceLock::new();
-    // The threads of the pool that computes, as many as the configuration asks for.
+    // One per thread of the compute pool, whose size the configuration sets.
     TEAM.get_or_init(|| Team::start(rayon::current_num_threads() - 1, LOOKS)).share(count, &work);
 }
 
-/// How many threads share the work, with the one that calls.
+/// Number of threads that share the work, including the caller.
 pub(super) fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Helpers, and what they share with the thread that calls them.
+/// Helpers, and the state they share with the calling thread.
 struct Team {
     shared: Arc<Shared>,
     helpers: Vec<Thread>,
@@ -43,19 +43,19 @@ struct Call {
     count: usize,
 }
 
-/// What a call changes; each value in a cache line of its own, since all threads look at them.
+/// State changed by a call; each value has its own cache line, since all threads poll them.
 struct Shared {
-    /// Taken by the thread whose call is served.
+    /// Held by the thread whose call is being served.
     is_busy: AtomicBool,
     /// Counts the calls.
     calls: Line,
-    /// The helpers that are at work, and [`OPEN`] while others may join them.
+    /// The number of helpers at work, plus [`OPEN`] while others may join.
     gate: Line,
     /// The next number of each thread's share of the work.
     next: Vec<Line>,
     call: RwLock<Option<Call>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Which helpers sleep, or are about to.
+    /// Which helpers are asleep, or about to sleep.
     asleep: Vec<AtomicBool>,
 }
 
@@ -63,11 +63,11 @@ struct Shared {
 #[derive(Default)]
 struct Line(AtomicUsize);
 
-/// Helpers may enter.
+/// Helpers may join.
 const OPEN: usize = 1 << (usize::BITS - 1);
 
 impl Team {
-    /// Starts `helpers` threads, or as many as the system gives, which look for work `looks` times before they sleep.
+    /// Starts `helpers` threads, or as many as the system allows, which poll `looks` times before they sleep.
     fn start(helpers: usize, looks: usize) -> Self {
         let asleep = (0..helpers).map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
@@ -88,14 +88,14 @@ impl Team {
         Self { shared, helpers }
     }
 
-    #[expect(unsafe_code, reason = "the threads outlive what they are given, and leave it in time")]
+    #[expect(unsafe_code, reason = "the threads outlive the data they use, and finish with it in time")]
     fn share(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         if count <= 1 || self.helpers.is_empty() || shared.is_busy.swap(true, Ordering::Acquire) {
             return (0..count).for_each(work);
         }
-        // SAFETY: helpers use the reference only between entering the gate and leaving it, and this function does not return, nor
-        // unwind, before the gate is closed and all of them have left.
+        // SAFETY: helpers use the reference only between entering and leaving the gate, and this function neither returns nor
+        // unwinds before the gate is closed and all of them have left.
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
         let call = Call { work, count };
         *shared.call.write().unwrap_or_else(PoisonError::into_inner) = Some(call);
@@ -103,7 +103,7 @@ impl Team {
             next.0.store(call.first(thread, shared.next.len()), Ordering::Relaxed);
         }
         shared.gate.0.store(OPEN, Ordering::Release);
-        // Sequentially consistent, as is what a helper does before it sleeps: one of the two sees what the other has done.
+        // Sequentially consistent, like the helper's check before it sleeps: one of the two sees the other's change.
         shared.calls.0.fetch_add(1, Ordering::SeqCst);
         for (asleep, helper) in shared.asleep.iter().zip(&self.helpers).take(count - 1) {
             if asleep.load(Ordering::SeqCst) {
@@ -126,7 +126,7 @@ impl Team {
 }
 
 impl Shared {
-    /// What helper `number` does all its life.
+    /// Main loop of helper `number`.
     fn help(&self, number: usize, looks: usize) {
         let mut seen = 0;
         loop {
@@ -161,7 +161,7 @@ impl Shared {
         calls
     }
 
-    /// Takes the numbers of its own share, then those that the others have not begun. The first panic is kept, and ends the call.
+    /// Takes the numbers of its own share, then those that other threads have not begun. The first panic is stored, and ends the call.
     fn work_on(&self, thread: usize, call: Call) {
         let threads = self.next.len();
         let work = || {
@@ -184,17 +184,17 @@ impl Shared {
 }
 
 impl Call {
-    /// Where a thread's share begins: the same thread works on the same rows in kernel after kernel, and finds them in its cache.
+    /// Start of a thread's share: the same thread works on the same rows in kernel after kernel, and finds them in its cache.
     fn first(&self, thread: usize, threads: usize) -> usize {
         self.count * thread / threads
     }
 }
 
-/// Looks between which the processor is offered to others: some microseconds.
+/// Polls between two offers of the processor to other threads: some microseconds.
 const PATIENCE: usize = 64;
 
-/// Waits before the next look. Where more threads want to work than there are processors, another run's among them, the one that
-/// waits must not keep the one that works from it.
+/// Waits before the next poll. If more threads want to run than there are processors, another run's included, a polling thread
+/// must not take a processor from a working one.
 fn wait_a_moment(look: usize) {
     if look % PATIENCE == PATIENCE - 1 { thread::yield_now() } else { spin_loop() }
 }
@@ -229,7 +229,7 @@ mod tests {
         for looks in [0, LOOKS] {
             let team = Team::start(2, looks);
             for _ in 0..100 {
-                // Nobody goes on before all three are there.
+                // All three must have arrived before any continues.
                 let here = std::sync::Barrier::new(3);
                 team.share(3, &|_| {
                     here.wait();

@@ -1,4 +1,4 @@
-//! Large products of matrices: what is copied for them, and in which order their tiles are computed.
+//! Large matrix products: what is copied, and in which order the tiles are computed.
 //!
 //! ```text
 //!            b: panels of four vectors of columns      A tile of the result is as large as the registers can hold. Its row of a
@@ -12,16 +12,16 @@
 //!            └───┴───┴───┘
 //! ```
 //!
-//! The tiles are those of the `gemm` crate. What differs is how matrices are brought into the order in which a tile reads them. The
-//! crate copies all of `b` for each part of the rows, and a transposed `b` value by value, where the values of a column push each other
-//! out of the cache if rows are a power of two long. Here a column is copied once, or once per thread, and a transposed `b` block by
-//! block. `a` is copied as well where it is transposed, as it is for the gradients of weights: what copies cost then decides how
-//! the result is cut.
+//! The tile kernels are those of the `gemm` crate. The difference is how matrices are repacked into the order in which a tile
+//! reads them. The crate copies all of `b` for each part of the rows, and a transposed `b` value by value, where the values of
+//! a column evict each other from the cache if the row length is a power of two. Here a column is copied once, or once per
+//! thread, and a transposed `b` block by block. `a` is copied as well if it is transposed, as for the gradients of weights: the
+//! cost of the copies then determines how the result is split.
 //!
-//! A value is the sum over its terms in their order, in chunks whose size depends on the number of terms and the order of `a` alone:
+//! A value is the sum over its terms in order, in chunks whose size depends on the number of terms and the layout of `a` alone:
 //! neither tiles nor threads change it.
 
-#![expect(clippy::inline_always, reason = "only what is compiled into the closure of `best` knows the instruction set")]
+#![expect(clippy::inline_always, reason = "only code inlined into the closure of `best` is compiled for the instruction set")]
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -33,9 +33,9 @@ use gemm_f32::microkernel;
 use super::matmul::{Matrix, MatrixMut, Old, PARTS_PER_THREAD, Product};
 use super::vector::best;
 
-/// What is computed between two copies, at most.
+/// Maximum size of the work between two copies.
 struct Blocks {
-    /// Terms that are summed in registers.
+    /// Terms summed in registers.
     terms: usize,
     /// Columns whose panels are used together.
     columns: usize,
@@ -43,21 +43,21 @@ struct Blocks {
     rows: usize,
 }
 
-/// Where the rows of `a` are read in place. The panels are half a megabyte.
+/// If the rows of `a` are read in place. The panels take half a megabyte.
 const IN_PLACE: Blocks = Blocks { terms: 512, columns: 256, rows: usize::MAX };
-/// Where they are copied, and so should be used for many columns. The panels are a megabyte.
+/// If they are copied, and so should be used for many columns. The panels take a megabyte.
 const COPIED: Blocks = Blocks { terms: 256, columns: 1024, rows: 120 };
-/// Values of a cache line.
+/// Values per cache line.
 const LINE: usize = 16;
-/// Rows of a tile.
+/// Rows per tile.
 const ROWS: usize = 6;
-/// Rows and columns of a part, at least.
+/// Minimum number of rows and columns of a part.
 const LEAST_ROWS: usize = 48;
 const LEAST_COLUMNS: usize = 128;
-/// Fewer rows, columns or terms are not worth copies.
+/// With fewer rows, columns or terms, copies do not pay off.
 const LEAST: usize = 32;
 
-/// The tiles of an instruction set.
+/// The tile kernels of an instruction set.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "other processors have none"))]
 enum Tiles {
@@ -65,13 +65,13 @@ enum Tiles {
     Fma,
 }
 
-/// Computes a tile: its columns, rows and terms; the tile, the panel, the rows of `a`; from row to row of the tile and from column to
-/// column; from term to term of the panel; from term to term and from row to row of `a`; factors of the old and the new values;
-/// whether the old ones count; and what is of no use here.
+/// Kernel of a tile. Arguments: its columns, rows and terms; the tile, the panel, the rows of `a`; row and column stride of the
+/// tile; term stride of the panel; term and row stride of `a`; factors of the old and the new values; whether the old values
+/// count; unused arguments.
 type Kernel = unsafe fn(usize, usize, usize, *mut f32, *const f32, *const f32, isize, isize, isize, isize, isize, f32, f32, u8, bool, bool, bool, *const f32);
 
 impl Tiles {
-    /// Those that the `gemm` crate chooses as well; none where there are no vectors of eight.
+    /// The kernels that the `gemm` crate would choose; `None` without vectors of eight.
     fn here() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         {
@@ -82,7 +82,7 @@ impl Tiles {
         None
     }
 
-    /// Values of a vector.
+    /// Values per vector.
     fn lanes(self) -> usize {
         match self {
             Self::Avx512 => 16,
@@ -98,7 +98,7 @@ impl Tiles {
         }
     }
 
-    /// What computes tiles of so many columns and rows.
+    /// The kernel for tiles of this many columns and rows.
     #[cfg(target_arch = "x86_64")]
     fn kernel(self, columns: usize, rows: usize) -> Kernel {
         match self {
@@ -109,7 +109,7 @@ impl Tiles {
 
     #[cfg(not(target_arch = "x86_64"))]
     fn kernel(self, _: usize, _: usize) -> Kernel {
-        unreachable!("nobody gets tiles here")
+        unreachable!("there are no tiles here")
     }
 
     /// Copies columns of `b`, which are the rows of `lines`, into panels.
@@ -121,24 +121,24 @@ impl Tiles {
     }
 }
 
-/// Whether `product` is one for this module.
+/// Whether this module should compute `product`.
 pub(super) fn pays(product: &Product<'_>) -> bool {
     let Product { out, a, .. } = product;
     out.rows.min(out.columns).min(a.columns) >= LEAST && Tiles::here().is_some()
 }
 
-/// Cuts the result of `product`, for which it [`pays`], into about `parts`, each of which copies what it needs.
+/// Splits the result of `product`, for which it [`pays`], into about `parts`, each of which copies what it needs.
 pub(super) fn split(product: Product<'_>, parts: usize) -> Vec<Product<'_>> {
     let Product { out, old, a, b } = product;
     let (rows, columns) = (out.rows, out.columns);
     let (parts, across) = if is_copied(a) {
-        // One for each thread, since more would copy more: parts side by side copy the same rows, parts one below the other the same
-        // columns. A value of a row takes about twice as long.
+        // One per thread, since more parts would copy more: parts side by side copy the same rows, parts one below the other
+        // the same columns. A value of a row takes about twice as long.
         let parts = parts.div_ceil(PARTS_PER_THREAD);
         let cost = |across: &usize| 2 * across * rows + parts.div_ceil(*across) * columns;
         (parts, (1..=parts).min_by_key(cost).unwrap_or(1))
     } else if rows >= 4 * columns {
-        // Where there are many rows each thread takes some of them, which it finds in its cache afterwards; then all copy every column.
+        // With many rows, each thread takes some of them, which it then finds in its cache; each then copies every column.
         (parts, 2)
     } else {
         (parts, parts)
@@ -155,17 +155,17 @@ pub(super) fn split(product: Product<'_>, parts: usize) -> Vec<Product<'_>> {
     found
 }
 
-/// Whether the rows of `a` have to be copied: a tile reads them term by term.
+/// Whether the rows of `a` must be copied: a tile reads them term by term.
 fn is_copied(a: Matrix<'_>) -> bool {
     a.column_stride != 1
 }
 
-/// Computes `product`, for which it [`pays`] or of which it is a part, by the calling thread.
+/// Computes `product`, for which it [`pays`], or a part of it, on the calling thread.
 ///
 /// # Panics
-/// When this CPU has no tiles.
+/// When this CPU has no tile kernels.
 pub(super) fn compute(product: Product<'_>) {
-    let tiles = Tiles::here().expect("the caller asked whether it pays");
+    let tiles = Tiles::here().expect("the caller checked that it pays");
     let Product { mut out, old, a, b } = product;
     let (b, is_copied) = (b.transposed(), is_copied(a));
     let most = if is_copied { COPIED } else { IN_PLACE };
@@ -193,7 +193,7 @@ pub(super) fn compute(product: Product<'_>) {
     }
 }
 
-/// Cuts `range` into ranges of `size`, the last one of what is left.
+/// Splits `range` into ranges of `size`; the last one has the rest.
 fn ranges(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
 }
@@ -202,12 +202,12 @@ fn ranges(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
 #[derive(Clone, Copy)]
 enum Left<'a> {
     Rows(Matrix<'a>),
-    /// Copied into groups, and the number of their terms.
+    /// Copied into groups, with their number of terms.
     Groups(&'a [f32], usize),
 }
 
 impl<'a> Left<'a> {
-    /// Those of a tile, which begins with the row `first`.
+    /// The rows of a tile that begins with the row `first`.
     fn tile(self, first: usize) -> Matrix<'a> {
         match self {
             Left::Rows(a) => a.block(first..a.rows.min(first + ROWS), 0..a.columns),
@@ -225,7 +225,7 @@ struct Block<'a, 'b> {
 }
 
 impl Block<'_, '_> {
-    /// Computes the tiles of some rows and columns, whose rows of `a` and panels are given.
+    /// Computes the tiles of some rows and columns, given their rows of `a` and their panels.
     fn compute(&mut self, left: Left<'_>, panels: &[f32], (rows, columns): (Range<usize>, Range<usize>)) {
         for tile_rows in ranges(rows.clone(), ROWS) {
             let left = left.tile(tile_rows.start - rows.start);
@@ -240,13 +240,14 @@ impl Block<'_, '_> {
     #[expect(unsafe_code, reason = "the kernels of the gemm crate take pointers")]
     fn tile(&mut self, left: Matrix<'_>, panel: &[f32], (rows, columns): (Range<usize>, Range<usize>)) {
         let (terms, width) = (left.columns, columns.len().next_multiple_of(self.tiles.lanes()));
-        assert!(rows.end <= self.out.rows && columns.end <= self.out.columns, "the tile lies in the result");
-        assert!(rows.len() <= left.rows && width * terms <= panel.len(), "there are rows and columns for the tile");
+        assert!(rows.end <= self.out.rows && columns.end <= self.out.columns, "the tile is in bounds");
+        assert!(rows.len() <= left.rows && width * terms <= panel.len(), "the rows and columns of the tile exist");
         let (kernel, step) = (self.tiles.kernel(columns.len(), rows.len()), |stride: usize| isize::try_from(stride).expect("slices are shorter"));
         let (start, row_stride) = self.out.start_of(rows.start, columns.start);
-        // SAFETY: this CPU has the instructions (`Tiles::here`). The kernel reads `width` values of each term of the panel, as many values
-        // of `left` as there are rows, and reads and writes the rows and columns of the tile, all of which exist: that was just checked, and
-        // for `left`, a block of a matrix, when that was made; `out`, which nobody else has, shares no value with the others.
+        // SAFETY: this CPU has the instructions (`Tiles::here`). The kernel reads `width` values of each term of the panel, as
+        // many values of `left` as there are rows, and reads and writes the rows and columns of the tile, all of which exist:
+        // that was just checked, and for `left`, a block of a matrix, on construction; `out`, which nothing else accesses,
+        // shares no value with the others.
         unsafe {
             kernel(
                 columns.len(),
@@ -272,27 +273,27 @@ impl Block<'_, '_> {
     }
 }
 
-/// From group to group of so many terms: an odd number of cache lines, so that groups do not push each other out of the cache.
+/// Distance between groups of this many terms: an odd number of cache lines, so that groups do not evict each other from the cache.
 fn distance(terms: usize) -> usize {
     (terms * ROWS).next_multiple_of(2 * LINE) + LINE
 }
 
-/// Copies the rows of `lines`, whose values of a term lie one after the other, into groups of [`ROWS`]: for each term the values of the
-/// rows, one after the other. The last group may have fewer rows, behind which the values are those of earlier products.
+/// Copies the rows of `lines`, whose values of a term are contiguous, into groups of [`ROWS`]: for each term the values of the
+/// rows, one after the other. The last group may have fewer rows, followed by values of earlier products.
 #[inline(always)]
 fn copy_groups(lines: Matrix<'_>, place: &mut [f32]) {
-    /// Groups that are copied together.
+    /// Groups copied together.
     const TOGETHER: usize = 8;
-    /// A vector: the values behind a group's rows are overwritten by its next term, which is faster than to copy just six.
+    /// A vector: the values after a group's rows are overwritten by its next term, which is faster than copying just six.
     const VECTOR: usize = 8;
     const READ: usize = (TOGETHER - 1) * ROWS + VECTOR;
     let mut groups = place.chunks_exact_mut(distance(lines.columns));
     let readable = lines.values.len() - (lines.columns - 1) * lines.column_stride;
     let whole = lines.rows.min(readable.saturating_sub(VECTOR - ROWS)) / (TOGETHER * ROWS) * (TOGETHER * ROWS);
     for first in (0..whole).step_by(TOGETHER * ROWS) {
-        let mut groups: [&mut [f32]; TOGETHER] = std::array::from_fn(|_| groups.next().expect("there is room for the rows"));
+        let mut groups: [&mut [f32]; TOGETHER] = std::array::from_fn(|_| groups.next().expect("the buffer has room for the rows"));
         for term in 0..lines.columns {
-            let line = lines.values[term * lines.column_stride + first..].first_chunk::<READ>().expect("a line of whole groups ends inside of the values");
+            let line = lines.values[term * lines.column_stride + first..].first_chunk::<READ>().expect("a line of complete groups ends inside the values");
             for (number, group) in groups.iter_mut().enumerate() {
                 group[term * ROWS..][..VECTOR].copy_from_slice(&line[number * ROWS..][..VECTOR]);
             }
@@ -305,15 +306,15 @@ fn copy_groups(lines: Matrix<'_>, place: &mut [f32]) {
     }
 }
 
-/// Copies the rows of `lines` into panels of `WIDTH`: for each term the values of the rows, one after the other. The last panel may
-/// have fewer rows, and zeros up to a multiple of `unit`.
+/// Copies the rows of `lines` into panels of `WIDTH`: for each term the values of the rows, one after the other. The last panel
+/// may have fewer rows, padded with zeros to a multiple of `unit`.
 #[inline(always)]
 fn copy<const WIDTH: usize>(lines: Matrix<'_>, unit: usize, mut panels: &mut [f32]) {
-    /// More panels would push each other out of the cache: their distance may be a power of two.
+    /// More panels would evict each other from the cache: their distance may be a power of two.
     const TOGETHER: usize = 4;
     for rows in ranges(0..lines.rows, TOGETHER * WIDTH) {
         let lines = lines.block(rows, 0..lines.columns);
-        let mut panels = panels.split_off_mut(..lines.rows.next_multiple_of(unit) * lines.columns).expect("there is room for the rows");
+        let mut panels = panels.split_off_mut(..lines.rows.next_multiple_of(unit) * lines.columns).expect("the buffer has room for the rows");
         if lines.row_stride == 1 {
             copy_terms::<WIDTH>(lines, panels);
             continue;
@@ -321,14 +322,14 @@ fn copy<const WIDTH: usize>(lines: Matrix<'_>, unit: usize, mut panels: &mut [f3
         for rows in ranges(0..lines.rows, WIDTH) {
             let lines = lines.block(rows, 0..lines.columns);
             let padded = lines.rows.next_multiple_of(unit);
-            let panel = panels.split_off_mut(..padded * lines.columns).expect("there is room for the rows");
-            // Where the compiler knows the width it does not count.
+            let panel = panels.split_off_mut(..padded * lines.columns).expect("the buffer has room for the rows");
+            // With a width known at compile time, the loop is unrolled.
             if padded == WIDTH { turn(lines, WIDTH, panel) } else { turn(lines, padded, panel) }
         }
     }
 }
 
-/// Copies rows whose values of a term lie one after the other already.
+/// Copies rows whose values of a term are already contiguous.
 #[inline(always)]
 fn copy_terms<const WIDTH: usize>(lines: Matrix<'_>, panels: &mut [f32]) {
     let (terms, whole) = (lines.columns, lines.rows - lines.rows % WIDTH);
@@ -346,10 +347,10 @@ fn copy_terms<const WIDTH: usize>(lines: Matrix<'_>, panels: &mut [f32]) {
     }
 }
 
-/// Copies the rows of one panel, whose terms lie one after the other.
+/// Copies the rows of one panel, whose terms are contiguous.
 #[inline(always)]
 fn turn(lines: Matrix<'_>, width: usize, panel: &mut [f32]) {
-    /// Rows and terms that are turned together: more rows would push each other out of the cache.
+    /// Rows and terms transposed together: more rows would evict each other from the cache.
     const BLOCK: usize = 8;
     let (terms, whole) = (lines.columns, lines.rows - lines.rows % BLOCK);
     for first in (0..whole).step_by(BLOCK) {
@@ -373,16 +374,16 @@ fn turn(lines: Matrix<'_>, width: usize, panel: &mut [f32]) {
 }
 
 thread_local! {
-    /// The memory of the product before, so that it is neither asked for nor cleared again.
+    /// The memory of the previous product, so that it is neither allocated nor zeroed again.
     static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     static GROUPS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Memory for copies, which begins with a cache line.
+/// Memory for copies, aligned to a cache line.
 struct Room {
     memory: Vec<f32>,
     first: usize,
-    /// Where the memory is kept until the next product.
+    /// Keeps the memory until the next product.
     keeper: &'static LocalKey<Cell<Vec<f32>>>,
 }
 

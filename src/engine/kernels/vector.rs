@@ -1,10 +1,10 @@
-//! Loops for the widest vectors that the CPU has, and the functions that they need.
+//! Loops for the widest vectors of the CPU, and the functions they use.
 //!
-//! The loops are plain Rust over slices: inside of [`best!`](best) the compiler knows the instruction set and turns them into vector
-//! instructions. Sums are kept in [`LANES`] parts whatever the width of the vectors is, and nothing is contracted to fused
-//! multiply-adds, so that all CPUs get the same numbers from these kernels.
+//! The loops are plain Rust over slices: inside [`best!`](best) the compiler knows the instruction set and vectorizes them.
+//! Sums are kept in [`LANES`] parts whatever the vector width, and nothing is contracted into fused multiply-adds, so that all
+//! CPUs get the same numbers from these kernels.
 
-#![expect(clippy::inline_always, reason = "only what is compiled into the closure of `best` knows the instruction set")]
+#![expect(clippy::inline_always, reason = "only code inlined into the closure of `best` is compiled for the instruction set")]
 
 use std::sync::LazyLock;
 
@@ -13,11 +13,11 @@ use pulp::Arch;
 /// Parts of a sum over a row.
 pub(super) const LANES: usize = 16;
 
-/// What this CPU can do; asked once.
+/// Instruction set of this CPU; detected once.
 pub(super) static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
-/// Runs loops, compiled for the best instruction set that this CPU has. A macro, since a closure that is not always inlined would
-/// be compiled for the least one.
+/// Runs loops compiled for the best instruction set of this CPU. A macro, since a closure that is not inlined would be compiled
+/// for the baseline.
 macro_rules! best {
     ($loops:expr) => {
         $crate::engine::kernels::vector::dispatch(
@@ -28,7 +28,7 @@ macro_rules! best {
 }
 pub(super) use best;
 
-/// Calls `loops` where the compiler knows the best instruction set that this CPU has.
+/// Calls `loops` where the compiler knows the best instruction set of this CPU.
 #[inline(always)]
 pub(super) fn dispatch<R>(loops: impl FnOnce() -> R) -> R {
     struct Loops<F>(F);
@@ -42,7 +42,7 @@ pub(super) fn dispatch<R>(loops: impl FnOnce() -> R) -> R {
     ARCH.dispatch(Loops(loops))
 }
 
-/// Just above -125.5 ln(2): below, the power of two that [`exp`] multiplies with would be too small for a normal number.
+/// Just above -125.5 ln(2): below, the power of two in [`exp`] would not be a normal number.
 const LEAST_EXPONENT: f32 = -86.989;
 
 /// The exponential function: relative error below 2e-7, 0 below [`LEAST_EXPONENT`], NaN for NaN.
@@ -83,27 +83,27 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Numbers that are nearer to zero than this are zero where a kernel writes factors of later products.
+/// Threshold below which kernels flush factors of later products to zero.
 pub(super) const TINY: f32 = 1e-30;
 
-/// `x`, or 0 if it is nearer to zero than `least`.
+/// `x`, or 0 if its absolute value is below `least`.
 ///
-/// An operation whose operand or result is not 0 but below 1.2e-38 (a subnormal number) takes a CPU a hundred times as long as
-/// others. A network with saturated gates or attention makes millions of them, and its steps took up to 2.3 times as long
+/// An operation with a subnormal operand or result (below 1.2e-38, not 0) takes a CPU a hundred times as long as others. A
+/// network with saturated gates or attention produces millions of them, and its steps took up to 2.3 times as long
 /// (docs/results/speed.md).
 #[inline(always)]
 pub(super) fn settled(x: f32, least: f32) -> f32 {
     if x.abs() < least { 0.0 } else { x }
 }
 
-/// The sum of `term` of each column of `N` rows of equal length, in the order that depends on the length alone.
+/// The sum of `term` over the columns of `N` rows of equal length, in an order that depends on the length alone.
 #[inline(always)]
 pub(super) fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let length = rows[0].len();
     let whole = length - length % LANES;
     for start in (0..whole).step_by(LANES) {
-        // Arrays of a known length: no check of bounds is left inside, so that the loop becomes vector instructions.
+        // Arrays of a known length: no bounds checks remain inside, so that the loop is vectorized.
         let chunks: [&[f32; LANES]; N] = rows.map(|row| row[start..start + LANES].try_into().expect("a chunk has this length"));
         for lane in 0..LANES {
             lanes[lane] += term(chunks.map(|chunk| chunk[lane]));
@@ -115,7 +115,7 @@ pub(super) fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> 
     reduce(lanes, |a, b| a + b)
 }
 
-/// The largest of `values`, which is NaN or another number if one of them is NaN.
+/// The maximum of `values`; may be NaN if one of them is NaN.
 #[inline(always)]
 pub(super) fn max(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -145,7 +145,7 @@ fn reduce(lanes: [f32; LANES], pair: impl Fn(f32, f32) -> f32) -> f32 {
     values[0]
 }
 
-/// The logarithm of the sum of the exponentials of `values`.
+/// Log-sum-exp of `values`.
 #[inline(always)]
 pub(super) fn log_sum_exp(values: &[f32]) -> f32 {
     let largest = max(values);
@@ -157,7 +157,7 @@ pub(super) fn log_sum_exp(values: &[f32]) -> f32 {
     largest + total.ln()
 }
 
-/// Replaces a row of scores by its softmax; returns the largest score and the sum of the exponentials relative to it.
+/// Replaces a row of scores by its softmax; returns the maximum score and the sum of the exponentials relative to it.
 #[inline(always)]
 pub(super) fn softmax(row: &mut [f32]) -> (f32, f32) {
     let largest = max(row);
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_ends_of_the_exponential() {
         assert!((f64::from(exp(LEAST_EXPONENT)) / f64::from(LEAST_EXPONENT).exp() - 1.0).abs() < 2e-7);
-        assert_eq!(exp(-86.99), 0.0, "not half of it right");
+        assert_eq!(exp(-86.99), 0.0, "flushed to zero");
         assert_eq!([exp(f32::NEG_INFINITY), exp(-100.0), exp(0.0), exp(100.0), exp(f32::INFINITY)], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
         assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
         assert_eq!([sigmoid(f32::NEG_INFINITY), sigmoid(0.0), sigmoid(f32::INFINITY)], [0.0, 0.5, 1.0]);

@@ -1,7 +1,7 @@
-//! Weights: drawn on the host or read from named tensors, the same on every device.
+//! Weights: random from a seed or read from named tensors, identical on every device.
 //!
-//! Each tensor has a random stream of its own, from the seed and its name, so neither the order of drawing nor the device
-//! changes a bit of it.
+//! Each tensor has its own random stream, derived from the seed and its name, so neither the order of initialization nor the
+//! device changes a bit of it.
 
 use std::f64::consts::TAU;
 
@@ -11,10 +11,10 @@ use crate::engine::model::{Attention, DecoderLayer, Embedding, Linear, LlamaForC
 use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::plan::ModelShape;
 
-/// Where weights come from: name and shape in, values out in row-major order.
+/// Source of weights: name and shape in, values out in row-major order.
 pub type WeightSource<'a, E> = &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E>;
 
-/// Weights as in the paper: N(0, `initializer_range`) for all matrices, 1 for norms.
+/// Initial weights as in the paper: N(0, `initializer_range`) for all matrices, 1 for norms.
 pub fn random_weights(seed: u64, shape: &ModelShape) -> impl FnMut(&str, &[usize]) -> Result<Vec<f32>, std::convert::Infallible> + use<> {
     let deviation = shape.initializer_range;
     move |name, dims| {

@@ -1,5 +1,5 @@
-//! The three layers that hold weights, with Hugging Face's layout and names: an operation, its weight, and where the gradient
-//! of the weight goes.
+//! The three layers with weights, with Hugging Face's layout and names: an operation, its weight, and the accumulation of the
+//! weight's gradient.
 
 use burn::tensor::{Int, Tensor};
 
@@ -15,19 +15,19 @@ pub struct Linear {
     pub weight: NamedTensor,
 }
 
-/// A table of one row per token.
+/// A table with one row per token.
 #[derive(Debug, Clone)]
 pub struct Embedding {
     /// `[V, D]`.
     pub weight: NamedTensor,
 }
 
-/// Root-mean-square normalisation with a learned scale.
+/// RMS normalization with a learned scale.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     /// `[1, D]`, in files `[D]`.
     pub weight: NamedTensor,
-    /// Added to the mean square.
+    /// Epsilon.
     pub epsilon: f64,
 }
 
@@ -46,7 +46,7 @@ impl Linear {
         linear::forward_each(rows, layers.map(|layer| &layer.weight.values))
     }
 
-    /// `d_out`: `[N, out]`. Returns `[N, in]`, with `d_rows` added, the gradient of the same input through another product.
+    /// `d_out`: `[N, out]`. Returns `[N, in]`, plus `d_rows`, the gradient of the same input through another product.
     pub fn backward(&self, saved: linear::Saved, d_out: Tensor<2>, d_rows: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
         let sums = linear::Sums { d_rows, d_weight: gradients.take(&self.weight) };
         let (d_rows, d_weight) = linear::backward(saved, &self.weight.values, d_out, sums);
@@ -78,7 +78,7 @@ impl RmsNorm {
         rms_norm::forward(rows, &self.weight.values, self.epsilon)
     }
 
-    /// `d_out`: `[N, D]`. Returns the same shape, with `around` added, the gradient of the same input on its way around the norm.
+    /// `d_out`: `[N, D]`. Returns the same shape, plus `around`, the gradient of the same input through the residual connection.
     pub fn backward(&self, saved: rms_norm::Saved, d_out: Tensor<2>, around: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
         let (d_rows, d_weight) = rms_norm::backward(saved, &self.weight.values, d_out, around);
         gradients.add(&self.weight, d_weight);

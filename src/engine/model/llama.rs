@@ -1,7 +1,7 @@
 //! The `LLaMA` network: an embedding, decoder layers of grouped-query attention and `SwiGLU`, a norm, a head.
 //!
-//! A part has a forward pass, which also returns what its backward pass needs, and a backward pass, which adds the gradients of
-//! its weights to a sum and returns the gradient of its input. Fields and weights have Hugging Face's names.
+//! Every part has a forward pass, which also returns what its backward pass needs, and a backward pass, which adds the
+//! gradients of its weights to a sum and returns the gradient of its input. Fields and weights have Hugging Face's names.
 //! Axes: `B` sequences, `T` positions, `N = B * T`, `D` hidden, `F` intermediate, `H` width of a head, `V` vocabulary.
 
 use burn::tensor::{DType, Tensor};
@@ -20,20 +20,20 @@ use crate::engine::ops::{attention, linear, rms_norm, rotary, swiglu};
 pub struct LlamaForCausalLM {
     /// Embedding and trunk.
     pub model: LlamaModel,
-    /// The head, absent if it shares the embedding table.
+    /// The head; absent if it is tied to the embedding table.
     pub lm_head: Option<Linear>,
 }
 
-/// Embedding table, decoder layers and last norm.
+/// Embedding table, decoder layers and final norm.
 #[derive(Debug, Clone)]
 pub struct LlamaModel {
     /// `[V, D]`.
     pub embed_tokens: Embedding,
-    /// Layers from the first to the last.
+    /// Layers from first to last.
     pub layers: Vec<DecoderLayer>,
-    /// Normalises what enters the head.
+    /// Final norm before the head.
     pub norm: RmsNorm,
-    /// Base of the frequencies of the rotary position embedding.
+    /// Base of the rotary position embedding.
     pub rope_theta: f64,
     /// Width of a head (H).
     pub head_dim: usize,
@@ -42,13 +42,13 @@ pub struct LlamaModel {
 /// One layer of the trunk.
 #[derive(Debug, Clone)]
 pub struct DecoderLayer {
-    /// Mixes positions.
+    /// Attention.
     pub self_attn: Attention,
-    /// Works on each position.
+    /// Feed-forward block.
     pub mlp: Mlp,
-    /// Normalises what enters attention.
+    /// Norm before attention.
     pub input_layernorm: RmsNorm,
-    /// Normalises what enters the feed-forward block.
+    /// Norm before the feed-forward block.
     pub post_attention_layernorm: RmsNorm,
 }
 
@@ -76,7 +76,7 @@ pub struct Mlp {
     pub down_proj: Linear,
 }
 
-/// What all layers share: positions, and their angles.
+/// Input shared by all layers: positions and their angles.
 #[derive(Debug, Clone)]
 pub struct SharedInput {
     /// Width of a head (H).
@@ -87,7 +87,7 @@ pub struct SharedInput {
     pub angles: Angles,
 }
 
-/// What attention mixes, turned by its positions.
+/// Queries, keys and values after the rotary embedding.
 #[derive(Debug, Clone)]
 pub struct Heads {
     /// `[B, T, heads, H]`.
@@ -98,17 +98,17 @@ pub struct Heads {
     pub values: Tensor<4>,
 }
 
-/// Attention as the caller makes it: the index of the layer and its heads in, `[B, T, heads, H]` out.
+/// Attention as a callback: the index of the layer and its heads in, `[B, T, heads, H]` out.
 pub type Mix<'a> = &'a mut dyn FnMut(usize, Heads) -> Tensor<4>;
 
-/// What the backward pass of a layer needs.
+/// Saved for the backward pass of a layer.
 #[derive(Debug, Clone)]
 pub struct LayerSaved {
     attend: AttendSaved,
     feed: FeedSaved,
 }
 
-/// What the backward pass of norm and attention needs.
+/// Saved for the backward pass of norm and attention.
 #[derive(Debug, Clone)]
 pub struct AttendSaved {
     norm: rms_norm::Saved,
@@ -125,7 +125,7 @@ struct Projection {
     input: linear::Saved,
 }
 
-/// What the backward pass of norm and feed-forward block needs.
+/// Saved for the backward pass of norm and feed-forward block.
 #[derive(Debug, Clone)]
 pub struct FeedSaved {
     norm: rms_norm::Saved,
@@ -137,19 +137,19 @@ pub struct FeedSaved {
 }
 
 impl LlamaForCausalLM {
-    /// The weight that turns the trunk's output into logits, `[V, D]`.
+    /// The weight that maps the trunk's output to logits, `[V, D]`.
     pub fn head(&self) -> &NamedTensor {
         self.lm_head.as_ref().map_or(&self.model.embed_tokens.weight, |head| &head.weight)
     }
 
-    /// All weights; a table that is also the head comes once.
+    /// All weights; tied embeddings occur once.
     pub fn weights(&self) -> impl Iterator<Item = &NamedTensor> {
         let model = &self.model;
         let layers = model.layers.iter().flat_map(DecoderLayer::weights);
         [&model.embed_tokens.weight, &model.norm.weight].into_iter().chain(layers).chain(self.lm_head.as_ref().map(|head| &head.weight))
     }
 
-    /// The network with each weight replaced by what `change` makes of it; the only owner of each is handed over.
+    /// The network with each weight replaced by the result of `change`, which becomes the only owner of the old weight.
     #[must_use]
     pub fn map(self, change: &mut dyn FnMut(NamedTensor) -> NamedTensor) -> Self {
         let LlamaModel { embed_tokens, layers, norm, rope_theta, head_dim } = self.model;
@@ -161,8 +161,8 @@ impl LlamaForCausalLM {
 }
 
 impl LlamaForCausalLM {
-    /// A copy that computes its products in `precision`; in f32 it is the same network. Only the weights of the layers' products
-    /// are narrower: table, norms and head stay f32, and so do all gradients of weights.
+    /// A copy that computes its products in `precision`; in f32 it is the same network. Only the weights of the layers'
+    /// products are narrower: table, norms and head stay f32, and so do all weight gradients.
     #[must_use]
     pub fn in_precision(&self, precision: Precision) -> Self {
         match precision {
@@ -182,20 +182,20 @@ impl LlamaModel {
         self.layers.first().map_or(DType::F32, |layer| layer.self_attn.q_proj.weight.values.dtype())
     }
 
-    /// What the layers share at `positions`.
+    /// The shared input for `positions`.
     pub fn shared_input(&self, positions: Positions) -> SharedInput {
         let device = self.norm.weight.values.device();
         SharedInput { head_dim: self.head_dim, positions, angles: Angles::new(positions, self.head_dim, self.rope_theta, &device) }
     }
 
-    /// What the layers share where each row has a position of its own, `[1, N]` for shapes; attention is then the caller's.
+    /// The shared input if each row has its own position, `[1, N]` as shapes; the caller then provides the attention.
     pub fn shared_input_at(&self, positions: &[usize]) -> SharedInput {
         let device = self.norm.weight.values.device();
         let angles = Angles::at(positions, self.head_dim, self.rope_theta, &device);
         SharedInput { head_dim: self.head_dim, positions: Positions::of_sequence(positions.len()), angles }
     }
 
-    /// Runs the trunk with attention made by `mix`: over cached keys, or over rows of several sequences.
+    /// Runs the trunk with attention provided by `mix`: over cached keys, or over rows of several sequences.
     ///
     /// `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
     pub fn infer(&self, rows: Tensor<2>, shared: &SharedInput, mix: Mix<'_>) -> Tensor<2> {
@@ -204,7 +204,7 @@ impl LlamaModel {
         self.norm.forward(rows).0
     }
 
-    /// Runs the trunk and keeps nothing. `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
+    /// Runs the trunk without saving anything. `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
     pub fn forward(&self, rows: Tensor<2>, positions: Positions) -> Tensor<2> {
         let shared = self.shared_input(positions);
         let rows = self.layers.iter().fold(rows, |rows, layer| layer.forward(rows, &shared).0);
@@ -221,7 +221,7 @@ impl DecoderLayer {
         (add(out, rows), LayerSaved { attend, feed })
     }
 
-    /// As [`Self::forward`], with attention made by `mix`.
+    /// As [`Self::forward`], with attention provided by `mix`.
     fn infer(&self, rows: Tensor<2>, shared: &SharedInput, mix: &mut dyn FnMut(Heads) -> Tensor<4>) -> Tensor<2> {
         let projection = self.project(rows.clone(), shared);
         let rows = add(self.self_attn.o_proj.forward(merge_heads(mix(projection.heads))).0, rows);
@@ -255,7 +255,7 @@ impl DecoderLayer {
         Projection { heads, norm, input }
     }
 
-    /// The residual's part of the gradient included.
+    /// Includes the gradient of the residual connection.
     fn attend_backward(&self, saved: AttendSaved, shared: &SharedInput, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
         let attn = &self.self_attn;
         let d_mixed = split_heads(attn.o_proj.backward(saved.o_proj, d_out.clone(), None, gradients), shared); // [B, T, heads, H]
@@ -278,7 +278,7 @@ impl DecoderLayer {
         (out, FeedSaved { norm, projected, swiglu, down_proj })
     }
 
-    /// The residual's part of the gradient included.
+    /// Includes the gradient of the residual connection.
     fn feed_backward(&self, saved: FeedSaved, d_out: Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
         let d_intermediate = self.mlp.down_proj.backward(saved.down_proj, d_out.clone(), None, gradients); // [N, F]
         let (d_gate, d_up) = swiglu::backward(saved.swiglu, d_intermediate);
@@ -331,7 +331,7 @@ fn merge_heads(tensor: Tensor<4>) -> Tensor<2> {
     tensor.reshape([b * t, heads * head_dim])
 }
 
-/// `out + around`: a block's output and its input, which goes around it.
+/// `out + around`: a block's output plus its input, the residual connection.
 fn add(out: Tensor<2>, around: Tensor<2>) -> Tensor<2> {
     if on_host(&out) { kernels::add(out, around) } else { out + around }
 }

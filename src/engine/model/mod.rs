@@ -1,4 +1,4 @@
-//! The network out of the operations in `ops`: layers, initial weights. Start at [`LlamaForCausalLM`].
+//! The network, built from the operations in `ops`: layers and initial weights. Start at [`LlamaForCausalLM`].
 
 mod init;
 mod layers;

@@ -1,4 +1,4 @@
-//! A whole layer against the plain expression, whose gradients Burn derives; and what a step does with layers.
+//! Compares a whole layer with a plain expression, whose gradients Burn derives; tests what a step does with layers.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -44,8 +44,7 @@ fn network(num_hidden_layers: usize) -> LlamaForCausalLM {
     model
 }
 
-/// A layer as the textbook has it: all keys at once, keys and values repeated, no sums in parts. `weights` by the last parts of
-/// their names.
+/// A textbook layer: all keys at once, keys and values repeated, no partial sums. `weights` by the last parts of their names.
 fn textbook_layer(rows: Tensor<2>, weights: &BTreeMap<String, Tensor<2>>, shape: &ModelShape) -> Tensor<2> {
     let weight = |name: &str| weights[name].clone();
     let dtype = rows.dtype();
@@ -90,7 +89,7 @@ fn textbook_layer(rows: Tensor<2>, weights: &BTreeMap<String, Tensor<2>>, shape:
 fn check_layer(dtype: DType) {
     let shape = shape(1);
     let model = network(1).map(&mut |weight| {
-        // Norms are 1 at first, which would hide their gradient's dependence on them.
+        // Norms are 1 at first, which would hide the dependence of their gradient on them.
         let values = if weight.dims.len() == 1 { noise(weight.values.dims(), 9, DType::F32) + 1.5 } else { weight.values };
         NamedTensor { values: values.cast(dtype), ..weight }
     });
@@ -123,7 +122,7 @@ fn a_layer_has_the_gradients_that_burn_derives() {
     }
 }
 
-/// A batch, and what its step has in common with others.
+/// A batch, and the settings that its step shares with others.
 fn batch(model: &LlamaForCausalLM, recompute: bool) -> (Batch, StepInput) {
     let tokens: Vec<u32> = (0..24).map(|idx| idx * 5 % 19).collect();
     let batch = Batch::new(&tokens, 2, PatchSize::new(2).unwrap(), &Device::flex());
@@ -166,7 +165,7 @@ fn a_stop_is_seen_before_each_layer() {
 
 #[test]
 fn a_step_in_bf16_has_the_loss_and_gradients_of_f32_up_to_its_rounding() {
-    // Roundings of 2^-9 on the way of a number through two layers and back: ten in each direction and layer.
+    // Roundings of 2^-9 as a number passes through two layers and back: ten per direction and layer.
     const PATH: f32 = 40.0;
     let model = network(2);
     for k in [1, 2] {
@@ -177,7 +176,7 @@ fn a_step_in_bf16_has_the_loss_and_gradients_of_f32_up_to_its_rounding() {
             let input = StepInput { shared: model.model.shared_input(batch.positions()), scale: 1.0 / batch.num_targets as f64, recompute: k == 2 };
             let mut gradients = Gradients::default();
             let loss = micro_step(&model, &batch, &input, &|| false, &mut gradients).unwrap().into_scalar::<f32>();
-            // A second micro-batch adds to sums that are there.
+            // A second micro-batch adds to existing sums.
             micro_step(&model, &batch, &input, &|| false, &mut gradients).unwrap();
             (loss, gradients.0)
         };

@@ -7,9 +7,9 @@
 //! dQ = scale dS K    dK = scale dS^T Q
 //! ```
 //!
-//! A chunk's P, `[B, heads, chunk, keys]`, is dropped after use, and the backward pass computes it again from Q and K: nothing
-//! that grows with the square of the sequence is kept, and the half of S that lies in the future is mostly not computed.
-//! Query heads that share a key head are rows of one product, so keys and values are never repeated.
+//! A chunk's P, `[B, heads, chunk, keys]`, is dropped after use and recomputed from Q and K in the backward pass: nothing that
+//! grows with the square of the sequence length is kept, and most of the future half of S is not computed. Query heads that
+//! share a key head are rows of one product, so keys and values are never repeated.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
@@ -21,12 +21,12 @@ use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
 
-/// Scores of a chunk, at most: 128 MB in f32, which also keeps a buffer within what every GPU can bind.
+/// Maximum number of scores per chunk: 128 MB in f32, which also keeps a buffer within what every GPU can bind.
 const MOST_SCORES: usize = 1 << 25;
-/// Queries of a chunk, at most.
+/// Maximum number of queries per chunk.
 const MOST_QUERIES: usize = 512;
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug, Clone)]
 pub struct Saved {
     /// `[B, queries, heads, H]`.
@@ -81,7 +81,7 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputG
     let ([_, _, groups, head_dim], dtype) = (keys.dims(), queries.dtype());
     let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
     let mut d_queries = Vec::new();
-    // From the last chunk to the first, so that the gradients of ever fewer keys are unfinished.
+    // From the last chunk to the first, so that the gradients of fewer and fewer keys are incomplete.
     for chunk in positions.chunks(chunk_queries(&queries, positions)).rev() {
         let rows_of = |tensor: &Tensor<4>| group_rows(tensor.clone().narrow(1, chunk.start - positions.start, chunk.queries), groups);
         let (queries, d_mixed) = (rows_of(&queries), rows_of(d_out)); // [B, groups, rows, H]
@@ -104,19 +104,19 @@ fn scale(head_dim: usize) -> f64 {
     (head_dim as f64).powf(-0.5)
 }
 
-/// Queries of a chunk: as many as keep its scores within [`MOST_SCORES`], since a GPU wants few large products.
+/// Queries per chunk: as many as keep its scores within [`MOST_SCORES`], since a GPU prefers few large products.
 fn chunk_queries(queries: &Tensor<4>, positions: Positions) -> usize {
     let [b, _, heads, _] = queries.dims();
     (MOST_SCORES / (b * heads * positions.keys).max(1)).clamp(ATTENTION_QUERIES, MOST_QUERIES) / ATTENTION_QUERIES * ATTENTION_QUERIES
 }
 
-/// Attention over whole sequences as one operation of Burn, which on a GPU has tensor cores and keeps no scores. Without a mask and
-/// with its own scale: anything else makes it fall back to scores of all queries at once (burn-cubecl 0.22.1). Only for 16 bits,
-/// since it multiplies in 16 bits whatever it is given.
+/// Attention over whole sequences as one operation of Burn, which on a GPU uses tensor cores and keeps no scores. Called
+/// without a mask and with its default scale: anything else makes it fall back to computing the scores of all queries at once
+/// (burn-cubecl 0.22.1). Only for 16 bits, since it always multiplies in 16 bits.
 fn fused(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
     let [b, t, heads, head_dim] = queries.dims();
     let groups = keys.dims()[2];
-    // It wants as many key heads as query heads.
+    // It needs as many key heads as query heads.
     let repeated = |tensor: &Tensor<4>| {
         let tensor = tensor.clone().swap_dims(1, 2); // [B, groups, T, H]
         if heads == groups {
@@ -135,7 +135,7 @@ fn weights(rows: Tensor<4>, keys: Tensor<4>, chunk: Positions) -> Tensor<4> {
     softmax(hide_future(scores, chunk), 3)
 }
 
-/// Sets the scores of keys that come after their query to -infinity: some among the last keys, as many as there are queries.
+/// Sets the scores of keys after their query to -infinity: some of the last keys, as many as there are queries.
 fn hide_future(scores: Tensor<4>, chunk: Positions) -> Tensor<4> {
     let (n, first) = (chunk.queries, chunk.keys - chunk.queries);
     if n == 1 {
@@ -153,7 +153,7 @@ fn hide_future(scores: Tensor<4>, chunk: Positions) -> Tensor<4> {
     scores.reshape([b, groups, rows, keys])
 }
 
-/// The first `count` positions with the heads in front: `[B, T, groups, H]` to `[B, groups, count, H]`.
+/// The first `count` positions in head-major order: `[B, T, groups, H]` to `[B, groups, count, H]`.
 fn head_major(tensor: &Tensor<4>, count: usize) -> Tensor<4> {
     tensor.clone().narrow(1, 0, count).swap_dims(1, 2)
 }
@@ -171,9 +171,9 @@ fn ungroup_rows(tensor: Tensor<4>, queries: usize) -> Tensor<4> {
     tensor.reshape([b, groups * rows / queries, queries, width]).swap_dims(1, 2)
 }
 
-/// A sum over chunks whose keys begin at 0 and become fewer with each chunk. What no further chunk touches moves to its final place.
+/// A sum over chunks whose keys begin at 0 and become fewer with each chunk. Keys that no further chunk has move to their final place.
 struct SumOverChunks {
-    /// Finished from some position on, `[B, T, groups, H]`.
+    /// Complete from some position on, `[B, T, groups, H]`.
     finished: Tensor<4>,
     /// Sum of the others so far, `[B, groups, keys, H]`.
     open: Option<Tensor<4>>,
@@ -254,7 +254,7 @@ mod tests {
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
             for (heads, groups) in [(3, 3), (4, 2), (3, 1)] {
-                // One query, less than a chunk, whole chunks, a short last chunk; then queries after a cache, with unused keys behind.
+                // One query, less than a chunk, whole chunks, a short last chunk; then queries after a cache, with unused keys at the end.
                 for length in [1, 5, MOST_QUERIES, MOST_QUERIES + 3] {
                     check(dtype, heads, groups, Positions::of_sequence(length));
                 }

@@ -8,8 +8,8 @@
 //! dz = weight (c softmax(z) - sum over k of mask_k one_hot(k))        dx = dz W        dW = dz^T x
 //! ```
 //!
-//! Value and gradient come from one softmax, chunk of rows by chunk of rows, so that no `[N, V]` tensor outlives its chunk:
-//! instead of `Saved`, [`forward_backward`] does both at once.
+//! Loss and gradient come from a single softmax, chunk by chunk of rows, so that no `[N, V]` tensor outlives its chunk: instead
+//! of using `Saved`, [`forward_backward`] does both at once.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
@@ -17,12 +17,12 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use crate::engine::kernels::{cross_entropy, on_host};
 use crate::plan::HEAD_ROWS;
 
-/// What the rows of the trunk must predict.
+/// Targets of the trunk's rows.
 #[derive(Debug, Clone)]
 pub struct Targets {
-    /// Token ids, `[N, K]`; any valid id where nothing is scored.
+    /// Token ids, `[N, K]`; any valid id if not scored.
     pub ids: Tensor<2, Int>,
-    /// `[N, K]`: 1 where the target is scored, else 0.
+    /// `[N, K]`: 1 if the target is scored, else 0.
     pub mask: Tensor<2>,
 }
 
@@ -33,11 +33,11 @@ pub struct HeadStep {
     pub loss_sum: Tensor<1>,
     /// Gradient of the input, `[N, D]`.
     pub d_rows: Tensor<2>,
-    /// Gradient of the head's matrix, `[V, D]`, added to what was there.
+    /// Gradient of the head's matrix, `[V, D]`, plus the previous sum.
     pub d_weight: Tensor<2>,
 }
 
-/// Losses of all targets, `[N, K]`, 0 where nothing is scored. `rows`: `[N, D]`, `weight`: `[V, D]`.
+/// Losses of all targets, `[N, K]`, 0 if not scored. `rows`: `[N, D]`, `weight`: `[V, D]`.
 pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tensor<2> {
     if on_host(rows) {
         return cross_entropy::forward(rows, weight, targets);
@@ -46,8 +46,8 @@ pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tenso
     Tensor::cat(losses.collect(), 0)
 }
 
-/// Sum of the losses, and gradients of that sum times `scale`; that of the weight is added to `d_weight`, if there is one. Shapes
-/// as in [`forward`].
+/// Sum of the losses, and gradients of that sum times `scale`; that of the weight is added to `d_weight`, if given. Shapes as
+/// in [`forward`].
 pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets, scale: f64, mut d_weight: Option<Tensor<2>>) -> HeadStep {
     if on_host(rows) {
         return cross_entropy::forward_backward(rows, weight, targets, scale, d_weight);
@@ -71,7 +71,7 @@ pub fn forward_backward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets,
 }
 
 /// Sum of losses, `[1]`: row by row and then over rows, since a full sum on the CPU combines its parts in the order in which
-/// threads finish (burn-flex 0.22.1, reduce.rs), which would make runs differ in the last bit.
+/// threads finish (burn-flex 0.22.1, reduce.rs), so that runs would differ in the last bit.
 pub fn sum(losses: Tensor<2>) -> Tensor<1> {
     losses.sum_dim(1).sum_dim(0).reshape([1])
 }
@@ -97,7 +97,7 @@ fn score(logits: Tensor<2>, targets: &Targets) -> (Tensor<2>, Tensor<2>) {
     let highest = logits.clone().max_dim(1); // [rows, 1]
     let target_logits = logits.clone().gather(1, targets.ids.clone()); // [rows, K]
     let probabilities = softmax(logits, 1); // one pass where the backend has it
-    // The greatest probability is 1 / sum(exp(logit - highest)), so the log of the sum needs no second pass of exponentials.
+    // The largest probability is 1 / sum(exp(logit - highest)), so log-sum-exp needs no second pass of exponentials.
     let log_sum = highest - probabilities.clone().max_dim(1).log(); // [rows, 1]
     ((log_sum - target_logits) * targets.mask.clone(), probabilities)
 }

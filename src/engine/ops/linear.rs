@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use crate::engine::kernels::{self, on_host};
 use crate::engine::ops::format::wide;
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug, Clone)]
 pub struct Saved {
     /// The input, `[N, in]`.
@@ -38,8 +38,8 @@ pub fn forward_each<const N: usize>(rows: Tensor<2>, weights: [&Tensor<2>; N]) -
     (outs, Saved { rows })
 }
 
-/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`, each added to what is in
-/// `sums`, if there is something; the latter is never narrower than f32.
+/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`, each added to that in
+/// `sums`, if any; the latter is never narrower than f32.
 pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, sums: Sums) -> (Tensor<2>, Tensor<2>) {
     if on_host(&d_out) {
         return kernels::linear::backward(&saved.rows, weight, &d_out, sums.d_rows, sums.d_weight);

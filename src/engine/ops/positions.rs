@@ -1,16 +1,16 @@
-//! Which positions are computed and which they may attend to.
+//! The positions to compute, and the positions that they may attend to.
 
-/// Queries at consecutive positions, and the keys that exist for them.
+/// Queries at consecutive positions, and the existing keys.
 ///
-/// A whole sequence, a chunk of its queries and one new token after a cache are the same thing: queries `start..start + queries`
-/// against the keys `0..keys`. A query attends to keys up to its own position.
+/// A whole sequence, a chunk of its queries and one new token after a cache are all expressed as queries `start..start +
+/// queries` against the keys `0..keys`. A query attends to keys up to its own position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Positions {
     /// Position of the first query.
     pub start: usize,
     /// Number of queries.
     pub queries: usize,
-    /// Number of keys, those of the queries included.
+    /// Number of keys, including those of the queries.
     pub keys: usize,
 }
 
@@ -20,7 +20,7 @@ impl Positions {
         Self { start: 0, queries: length, keys: length }
     }
 
-    /// Cuts the queries into chunks of at most `size`; each sees only the keys that one of its queries may attend to.
+    /// Splits the queries into chunks of at most `size`; each gets only the keys that one of its queries may attend to.
     pub fn chunks(self, size: usize) -> impl DoubleEndedIterator<Item = Self> {
         (0..self.queries).step_by(size).map(move |first| {
             let (start, queries) = (self.start + first, size.min(self.queries - first));

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation with a learned scale: `y = w n`, where `n = x r` and `r = 1 / sqrt(mean(x^2) + epsilon)`.
+//! RMS normalization with a learned scale: `y = w n`, where `n = x r` and `r = 1 / sqrt(mean(x^2) + epsilon)`.
 //!
 //! ```text
 //! dn = w dy        dx = r (dn - n mean(n dn))        dw = sum over rows of n dy
@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use crate::engine::kernels::{self, on_host};
 use crate::engine::ops::format::{to_type, wide};
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug, Clone)]
 pub struct Saved {
     /// The input, `[N, D]`.
@@ -26,15 +26,15 @@ pub fn forward(rows: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>,
     }
     let values = wide(rows.clone());
     let mean_square = values.clone().square().mean_dim(1); // [N, 1]
-    // Of an infinite mean square the inverse would be 0, and the row of zeros would pass for a healthy one: this is NaN then, else 0.
+    // For an infinite mean square the inverse would be 0, and the row of zeros would look healthy: this is NaN then, else 0.
     let overflow = mean_square.clone().sub(mean_square.clone()); // [N, 1]
     let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip() + overflow; // [N, 1]
     let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
     (to_type(out, rows.dtype()), Saved { rows, inverse_rms })
 }
 
-/// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input on its way around the norm, if there is one. Returns the
-/// gradients of the input, `[N, D]`, with `around` added, and of the weight, `[1, D]`.
+/// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input through the residual connection, if there is one.
+/// Returns the gradients of the input, `[N, D]`, plus `around`, and of the weight, `[1, D]`.
 pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, around: Option<Tensor<2>>) -> (Tensor<2>, Tensor<2>) {
     let Saved { rows, inverse_rms } = saved;
     if on_host(&rows) {

@@ -1,5 +1,5 @@
-//! Rotary position embedding in Hugging Face's half-split form: each pair (i, i + H/2) of a head is turned by an angle that
-//! grows with the position (patch indices in a patch stage).
+//! Rotary position embedding in Hugging Face's half-split form: each pair (i, i + H/2) of a head is rotated by an angle that
+//! grows with the position (patch index in a patch stage).
 //!
 //! ```text
 //! y1 = x1 cos - x2 sin        dx1 =  dy1 cos + dy2 sin
@@ -28,7 +28,7 @@ impl Angles {
         Self::at(&positions, head_dim, rope_theta, device)
     }
 
-    /// The angles of `positions` in any order.
+    /// The angles of arbitrary `positions`.
     pub fn at(positions: &[usize], head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         let half = head_dim / 2;
         // In f32, as the reference computes it.
@@ -52,7 +52,7 @@ impl Angles {
     }
 }
 
-/// Turns `heads`, `[B, T, heads, H]`, by the `angles` of its T positions.
+/// Rotates `heads`, `[B, T, heads, H]`, by the `angles` of its T positions.
 pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
     if on_host(&heads) {
         return kernels::rotary::turn(heads, &angles.cos, &angles.sin, 1.0);
@@ -65,7 +65,7 @@ pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
     to_type(Tensor::cat(vec![turned_first, turned_second], 3), dtype) // [B, T, heads, H]
 }
 
-/// Turns the gradient back. `d_out`: `[B, T, heads, H]`.
+/// Rotates the gradient back. `d_out`: `[B, T, heads, H]`.
 pub fn backward(d_out: Tensor<4>, angles: &Angles) -> Tensor<4> {
     if on_host(&d_out) {
         return kernels::rotary::turn(d_out, &angles.cos, &angles.sin, -1.0);
@@ -107,7 +107,7 @@ mod tests {
 
             let heads = recorded(&heads);
             let (cos, sin) = (Tensor::from_inner(angles.cos), Tensor::from_inner(angles.sin));
-            // Hugging Face's formula: x cos + rotate_half(x) sin, with the halves of cos and sin alike.
+            // Hugging Face's formula: x cos + rotate_half(x) sin, with identical halves of cos and sin.
             let twice = |table: &Tensor<4>| Tensor::cat(vec![table.clone(), table.clone()], 3);
             let (first, second) = halves(heads.clone());
             let expected = heads.clone() * twice(&cos) + Tensor::cat(vec![second.neg(), first], 3) * twice(&sin);

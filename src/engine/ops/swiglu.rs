@@ -10,7 +10,7 @@ use burn::tensor::activation::sigmoid;
 use crate::engine::kernels::{self, on_host};
 use crate::engine::ops::format::{to_type, wide};
 
-/// What the backward pass needs, all `[N, F]`.
+/// Saved for the backward pass, all `[N, F]`.
 #[derive(Debug, Clone)]
 pub struct Saved {
     gate: Tensor<2>,

@@ -1,13 +1,13 @@
-//! What the tests of the operations share: numbers that look random, and comparison with what Burn derives.
+//! Helpers for the tests of the operations: pseudorandom numbers, and comparison with the gradients that Burn derives.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// The types in which every operation is compared.
+/// The types for which every operation is compared.
 pub(crate) fn dtypes() -> [DType; 2] {
     [DType::F32, DType::F64]
 }
 
-/// Numbers that look random, in -1..1.
+/// Pseudorandom numbers in -1..1.
 pub(crate) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -> Tensor<D> {
     let number = |idx: u64| {
         let mixed = (idx + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -17,7 +17,7 @@ pub(crate) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -
     Tensor::<D>::from_data(TensorData::new(values, dims), &Device::flex()).cast(dtype)
 }
 
-/// Ids below `limit` that look random.
+/// Pseudorandom ids below `limit`.
 pub(crate) fn random_ids<const D: usize>(dims: [usize; D], limit: i32) -> Tensor<D, Int> {
     let ids: Vec<i32> = (0..dims.iter().product::<usize>() as i32).map(|idx| (idx * 7 + idx * idx / 3) % limit).collect();
     Tensor::from_data(TensorData::new(ids, dims), &Device::flex())
@@ -28,13 +28,13 @@ pub(crate) fn recorded<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     Tensor::from_inner(tensor.clone()).require_grad()
 }
 
-/// Asserts that tensors are equal up to rounding, in units of the largest expected value.
+/// Asserts that tensors are equal up to rounding, relative to the largest expected value.
 #[track_caller]
 pub(crate) fn assert_same<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>) {
     assert_same_at(what, 0.0, found, expected);
 }
 
-/// The same, in units of `scale` if that is larger: for differences of values of this size, which may cancel out.
+/// The same, relative to `scale` if that is larger: for differences of values of this size, which may cancel out.
 #[track_caller]
 pub(crate) fn assert_same_at<const D: usize>(what: &str, scale: f64, found: Tensor<D>, expected: Tensor<D>) {
     assert_eq!(found.dims(), expected.dims(), "{what}");

@@ -1,6 +1,6 @@
-//! Checks that a device has passed, in the user's cache folder: one file for each device, driver, program and set of shapes.
+//! Cached results of passed checks, in the user's cache folder: one file per device, driver, program and set of shapes.
 //!
-//! A file that cannot be read or written only costs a check. Start at [`Cache::of_user`].
+//! A file that cannot be read or written only costs another check. Start at [`Cache::of_user`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use crate::engine::self_check::report::Report;
 use crate::engine::self_check::shapes::Shape;
 use crate::run::replace_file;
 
-/// Changes when the check itself does.
+/// Incremented when the check changes.
 const VERSION: u32 = 1;
 
-/// A folder of checks, or none.
+/// A cache folder, or none.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     folder: Option<PathBuf>,
 }
 
 impl Cache {
-    /// A cache that remembers nothing.
+    /// A cache that stores nothing.
     pub fn none() -> Self {
         Self::default()
     }
@@ -32,14 +32,14 @@ impl Cache {
         Self { folder: Some(folder.into()) }
     }
 
-    /// The cache in the user's cache folder; without one nothing is remembered.
+    /// The cache in the user's cache folder; without such a folder nothing is stored.
     pub fn of_user() -> Self {
         Self { folder: user_cache().map(|folder| folder.join("self-check")) }
     }
 
-    /// The name of a check of this device on `shapes` by this program.
+    /// The key of a check of this device on `shapes` by this program.
     pub fn key(&self, device: &str, identity: &str, shapes: &[Shape]) -> String {
-        // A program that was built again may compute differently under the same version.
+        // A rebuilt program may compute differently under the same version.
         let program = std::env::current_exe().and_then(fs::metadata).ok().map(|file| {
             let changed = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|time| time.as_nanos().to_string());
             (file.len(), changed)
@@ -48,13 +48,13 @@ impl Cache {
         blake3::hash(facts.to_string().as_bytes()).to_hex().to_string()
     }
 
-    /// The report of a check that was passed.
+    /// The report of a passed check.
     pub fn passed(&self, key: &str) -> Option<Report> {
         let report: Report = serde_json::from_slice(&fs::read(self.file(key)?).ok()?).ok()?;
         report.failure().is_none().then_some(Report { is_remembered: true, ..report })
     }
 
-    /// Remembers a check that was passed.
+    /// Stores a passed check.
     pub fn remember(&self, key: &str, report: &Report) {
         let Some(file) = self.file(key) else { return };
         let written = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
@@ -62,7 +62,7 @@ impl Cache {
             replace_file(&file, (text + "\n").as_bytes())
         });
         if let Err(error) = written {
-            tracing::warn!("{} cannot be written, so that this device will be checked again: {error}", file.display());
+            tracing::warn!("{} cannot be written; this device will be checked again: {error}", file.display());
         }
     }
 
@@ -71,7 +71,7 @@ impl Cache {
     }
 }
 
-/// `$XDG_CACHE_HOME/patchtui`, or else `~/.cache/patchtui`.
+/// `$XDG_CACHE_HOME/patchtui`, else `~/.cache/patchtui`.
 pub fn user_cache() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache"))).map(|cache| cache.join(Path::new("patchtui")))

@@ -1,4 +1,4 @@
-//! The comparison of two sides, and what it means for a device.
+//! Compares a device with a reference, and judges the device.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::engine::self_check::shapes::Shape;
 pub struct Side {
     /// Device and number formats.
     pub place: Place,
-    /// The operations, the same on both sides unless a test makes one wrong.
+    /// The operations, the same on both sides unless a test alters one.
     pub operations: Vec<Operation>,
 }
 
@@ -27,19 +27,19 @@ impl Side {
     }
 }
 
-/// Compares `device` with the CPU on `shapes`, unless `cache` remembers that it passed; `None` if `progress` says that the run is
-/// to end. The CPU itself is compared with the same in double precision.
+/// Compares `device` with the CPU on `shapes`, unless `cache` has a passed check; `None` if `progress` says that the run should
+/// end. The CPU itself is compared with its own double precision.
 ///
-/// `progress`: operations that are done, and all.
+/// `progress`: operations done, and total.
 ///
 /// # Errors
-/// When the device fails, which is not the same as computing wrong: that is in the report.
+/// When the device fails. Wrong results are no error here: they are in the report.
 pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Report>, EngineError> {
     let precision = shapes.first().map_or(Precision::F32, |shape| shape.precision);
     device.spare_memory();
     let identity = device.identity();
     let nothing = Cache::none();
-    // Another driver may compute otherwise: a check is remembered only if the driver is known.
+    // Another driver may compute differently: a check is stored only if the driver is known.
     let cache = if device.is_cpu || identity.as_ref().is_some_and(|identity| identity.names_driver) { cache } else { &nothing };
     let identity = identity.map_or_else(String::new, |identity| identity.description);
     let key = cache.key(&device.description, &identity, shapes);
@@ -58,7 +58,7 @@ pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: 
     Ok(Some(report))
 }
 
-/// Compares both sides on `shapes`; `None` if `progress` says so.
+/// Compares both sides on `shapes`; `None` if `progress` says to stop.
 ///
 /// # Errors
 /// When a device fails.
@@ -84,7 +84,7 @@ pub fn compare(reference: &Side, tested: &Side, shapes: &[Shape], progress: &mut
     Ok(Some(checked))
 }
 
-/// Every operation on every shape that is not the same to it as an earlier one, as its place in the list.
+/// Every operation on every shape, by index, without shapes that are the same for that operation as an earlier one.
 fn jobs(side: &Side, shapes: &[Shape]) -> Vec<(Shape, usize)> {
     let mut jobs: Vec<(Shape, usize)> = Vec::new();
     for shape in shapes {
@@ -98,7 +98,7 @@ fn jobs(side: &Side, shapes: &[Shape]) -> Vec<(Shape, usize)> {
     jobs
 }
 
-/// The output that differs most, and by how much, relative to its largest value.
+/// The output with the largest difference, relative to its largest value.
 fn furthest(expected: &[Output], found: &[Output]) -> (String, f64) {
     if expected.len() != found.len() {
         return ("number of outputs".to_owned(), f64::INFINITY);
@@ -107,7 +107,7 @@ fn furthest(expected: &[Output], found: &[Output]) -> (String, f64) {
     differences.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or_default()
 }
 
-/// The largest difference over the largest expected value; infinite if a number is none.
+/// The largest difference divided by the largest expected value; infinite if a number is not finite.
 fn difference(expected: &[f32], found: &[f32]) -> f64 {
     if expected.len() != found.len() || !found.iter().all(|value| value.is_finite()) {
         return f64::INFINITY;

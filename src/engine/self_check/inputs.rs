@@ -1,23 +1,23 @@
-//! Numbers that every side of a comparison reads: the same on all devices, drawn from a fixed generator.
+//! Inputs of a comparison: the same on all devices, from a fixed generator.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use half::bf16;
 
 use crate::config::Precision;
 
-/// A device, and the number formats in which it computes.
+/// A device and the number formats in which it computes.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Burn's device.
     pub device: Device,
-    /// Format of activations, and of the weights of products.
+    /// Format of activations, and of the weights of matrix products.
     pub narrow: DType,
-    /// Format of everything else: tables, norms, logits, losses, sums of gradients.
+    /// Format of everything else: tables, norms, logits, losses, gradient sums.
     pub wide: DType,
 }
 
 impl Place {
-    /// A device that computes in f32 but for what `precision` makes narrower.
+    /// A device that computes in f32, except for what `precision` makes narrower.
     pub fn new(device: Device, precision: Precision) -> Self {
         let narrow = match precision {
             Precision::F32 => DType::F32,
@@ -26,7 +26,7 @@ impl Place {
         Self { device, narrow, wide: DType::F32 }
     }
 
-    /// The CPU in double precision, where Burn's own operations compute: what the kernels of the CPU are compared with.
+    /// The CPU in double precision, with Burn's own operations: the reference for the CPU kernels.
     pub fn double() -> Self {
         Self { device: Device::flex(), narrow: DType::F64, wide: DType::F64 }
     }
@@ -36,8 +36,8 @@ impl Place {
         Tensor::from_data(TensorData::new(numbers(dims.iter().product(), seed, size), dims), (&self.device, self.wide))
     }
 
-    /// The same in the narrow format of this place. With `precision` bf16 all places get the same rounded values, so that what
-    /// is compared is the computation and not the rounding of its input.
+    /// The same in the narrow format of this place. With `precision` bf16 all places get the same rounded values, so that the
+    /// computation is compared and not the rounding of its input.
     pub fn narrow<const D: usize>(&self, dims: [usize; D], seed: u64, with: (f32, Precision)) -> Tensor<D> {
         let (size, precision) = with;
         let mut values = numbers(dims.iter().product(), seed, size);
@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-/// Numbers between `-size` and `size` that look random (`SplitMix64`).
+/// Pseudorandom numbers between `-size` and `size` (`SplitMix64`).
 pub(super) fn numbers(count: usize, seed: u64, size: f32) -> Vec<f32> {
     let number = |idx: u64| {
         let mut bits = (idx + (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15);

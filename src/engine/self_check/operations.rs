@@ -1,6 +1,6 @@
-//! What is compared: every operation of a step, forward and backward, as the network calls it.
+//! The compared operations: every operation of a step, forward and backward, as called by the network.
 //!
-//! Each computes the same from the same inputs wherever it is; its outputs are read back as plain numbers. Start at [`ALL`].
+//! Each operation computes the same from the same inputs on any device; its outputs are read back as plain numbers. Start at [`ALL`].
 
 use burn::tensor::{ExecutionError, Tensor};
 
@@ -19,9 +19,9 @@ use crate::engine::self_check::shapes::Shape;
 /// One result of an operation.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// What it is, like `gradient of the weight`.
+    /// Its name, e.g. `gradient of the weight`.
     pub name: String,
-    /// Its values in the order of its shape.
+    /// Its values in row-major order.
     pub values: Vec<f32>,
 }
 
@@ -31,11 +31,11 @@ pub type Compute = fn(&Shape, &Place) -> Result<Vec<Output>, ExecutionError>;
 /// An operation of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
-    /// Its name, as users read it.
+    /// Its name, as shown to users.
     pub name: &'static str,
     /// Whether it depends on the patch size.
     pub knows_patches: bool,
-    /// The largest difference that is only rounding, relative to the largest value of an output.
+    /// Maximum difference that rounding explains, relative to the largest value of an output.
     pub tolerance: Tolerance,
     /// Computes it.
     pub compute: Compute,
@@ -46,12 +46,12 @@ pub struct Operation {
 pub struct Tolerance {
     /// For f32.
     pub f32: f64,
-    /// For bf16, which has 8 bits: 0.4 % for each rounding.
+    /// For bf16, which has 8 significant bits: 0.4 % per rounding.
     pub bf16: f64,
 }
 
 impl Tolerance {
-    /// The one for `precision`.
+    /// The tolerance for `precision`.
     pub fn of(self, precision: Precision) -> f64 {
         match precision {
             Precision::F32 => self.f32,
@@ -60,21 +60,21 @@ impl Tolerance {
     }
 }
 
-/// How far the results of a whole step may differ between two computations on the same GPU, relative to the largest value.
+/// Maximum difference of the results of a whole step between two computations on the same GPU, relative to the largest value.
 pub fn step_tolerance(precision: Precision) -> f64 {
     DIFFERENCES.of(precision)
 }
 
-/// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no switch (burn.md 5): 0.05 % for each
-/// product.
+/// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no switch (burn.md 5): 0.05 %
+/// per product.
 const PRODUCTS: Tolerance = Tolerance { f32: 4e-3, bf16: 3e-2 };
 /// Differences of such sums that partly cancel out.
 const DIFFERENCES: Tolerance = Tolerance { f32: 8e-3, bf16: 6e-2 };
 /// Single values, and sums of them.
 const VALUES: Tolerance = Tolerance { f32: 1e-4, bf16: 2e-2 };
-/// What is computed in f32 whatever the precision is.
+/// Operations that are always computed in f32.
 const ALWAYS_F32: Tolerance = Tolerance { f32: 1e-4, bf16: 1e-4 };
-/// The same with products.
+/// The same, with products.
 const F32_PRODUCTS: Tolerance = Tolerance { f32: 4e-3, bf16: 4e-3 };
 
 /// All operations of a step.
@@ -213,7 +213,7 @@ fn update(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     Ok(outputs)
 }
 
-/// Weights that look random.
+/// Pseudorandom weights.
 fn weights(seed: u64) -> impl FnMut(&str, &[usize]) -> Result<Vec<f32>, std::convert::Infallible> {
     let mut seed = seed;
     move |_, dims| {

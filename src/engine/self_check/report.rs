@@ -1,4 +1,4 @@
-//! What became of a check: how far each operation is from the CPU's, and which is wrong.
+//! The result of a check: how far each operation is from the CPU's, and which one is wrong.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -7,62 +7,62 @@ use crate::config::Precision;
 use crate::engine::device::USES_SPIRV;
 use crate::run::sanitize_line;
 
-/// How far the outputs of one operation are apart.
+/// The difference of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checked {
     /// Its name.
     pub operation: String,
-    /// Tokens of a patch, where that matters.
+    /// Patch size, if the operation depends on it.
     pub patch_size: Option<usize>,
-    /// The output that is furthest from the CPU's.
+    /// The output with the largest difference.
     pub worst_output: String,
-    /// Its largest difference, relative to its largest value; infinite if there is a number that is none.
+    /// Its largest difference, relative to its largest value; infinite if a number is not finite.
     #[serde(with = "crate::run::number")]
     pub difference: f64,
-    /// The largest difference that is only rounding.
+    /// Maximum difference that rounding explains.
     pub tolerance: f64,
 }
 
 impl Checked {
-    /// Whether this is rounding.
+    /// Whether rounding explains the difference.
     pub fn is_right(&self) -> bool {
         self.difference <= self.tolerance
     }
 }
 
-/// What became of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The device, as `--device` calls it.
+    /// The device, as `--device` names it.
     pub device: String,
-    /// What it says about itself.
+    /// Its description.
     pub identity: String,
     /// Number format of the computation.
     pub precision: Precision,
-    /// Seconds that the check took; of the check that is remembered, if this one was not made again.
+    /// Duration of the check in seconds; for a cached result, that of the original check.
     pub seconds: f64,
-    /// Whether an earlier check was remembered.
+    /// Whether the result is cached.
     #[serde(default)]
     pub is_remembered: bool,
     /// Every operation on every shape.
     pub operations: Vec<Checked>,
 }
 
-/// A device computes wrong.
+/// A device computes wrong results.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error(
-    "{device} computes wrong results: \"{operation}\" ({output}) differs from the CPU by {difference:.2e} of its largest value, which is more than {tolerance:.0e}"
+    "{device} computes wrong results: \"{operation}\" ({output}) differs from the CPU by {difference:.2e} of its largest value (tolerance: {tolerance:.0e})"
 )]
 pub struct Failure {
     /// The device.
     pub device: String,
     /// Name of the operation.
     pub operation: String,
-    /// The output that differs most.
+    /// The output with the largest difference.
     pub output: String,
     /// The difference.
     pub difference: f64,
-    /// What would be rounding.
+    /// The tolerance.
     pub tolerance: f64,
 }
 
@@ -70,7 +70,7 @@ impl Failure {
     /// What to type next.
     pub fn hint(&self) -> String {
         let build = if USES_SPIRV && self.device.starts_with("wgpu") {
-            "a build whose shaders do not go through SPIR-V (cargo build --release --features wgpu)"
+            "a build that does not compile shaders through SPIR-V (cargo build --release --features wgpu)"
         } else {
             "another version of the GPU driver"
         };
@@ -79,7 +79,7 @@ impl Failure {
 }
 
 impl Report {
-    /// The first operation that is wrong.
+    /// The first wrong operation.
     pub fn failure(&self) -> Option<Failure> {
         let wrong = self.operations.iter().find(|checked| !checked.is_right())?;
         Some(Failure {
@@ -91,20 +91,20 @@ impl Report {
         })
     }
 
-    /// What was compared, in a line; text from outside.
+    /// What was compared, in one line; untrusted text.
     pub fn subject(&self) -> String {
         let precision = match self.precision {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
         };
         let identity = if self.identity.is_empty() { String::new() } else { format!(" ({})", self.identity) };
-        let when = if self.is_remembered { "remembered from an earlier check".to_owned() } else { format!("{:.1} s", self.seconds) };
+        let when = if self.is_remembered { "cached result of an earlier check".to_owned() } else { format!("{:.1} s", self.seconds) };
         format!("{}{identity} in {precision}, {when}", self.device)
     }
 
-    /// A line for each operation, of at most 78 columns.
+    /// A line per operation, of at most 78 columns.
     pub fn lines(&self) -> Vec<String> {
-        let head = format!("{:<29} {:>10} {:>10}  {}", "operation", "difference", "allowed", "furthest output");
+        let head = format!("{:<29} {:>10} {:>10}  {}", "operation", "difference", "tolerance", "largest in output");
         let line = |checked: &Checked| {
             let patches = checked.patch_size.map_or(String::new(), |size| format!(", K = {size}"));
             let name = format!("{}{patches}", checked.operation);

@@ -1,25 +1,25 @@
-//! The shapes of a run on which its device is checked: its own, cut down where whole tensors would take a CPU minutes.
+//! The shapes on which a device is checked: those of the run, reduced where full tensors would take a CPU minutes.
 
 use crate::config::{PatchSize, Precision};
 use crate::plan::{HEAD_ROWS, ModelShape, RunPlan};
 
-/// Floating-point operations of the forward and backward pass of one product, at most: a quarter of a second on two cores.
+/// Maximum number of floating-point operations of the forward and backward pass of one product: a quarter of a second on two cores.
 const PRODUCT_FLOPS: usize = 50_000_000_000;
-/// The same for the head, whose chunk of rows is worth having whole.
+/// The same for the head, whose whole chunk of rows should be checked.
 const HEAD_FLOPS: usize = 300_000_000_000;
-/// Values of a tensor that no product reads, at most.
+/// Maximum number of values of a tensor that no product reads.
 const MOST_VALUES: usize = 1 << 22;
-/// Heads of attention that share a key, at most, and such groups.
+/// Maximum number of attention heads that share a key, and of such groups.
 const MOST_HEADS: usize = 2;
-/// Layers are alike; weights of one are as many as are needed.
+/// Layers are alike; the weights of one are enough.
 const CHECKED_LAYERS: usize = 1;
-/// Rows of the table of the network that is updated; what an update does to a value does not depend on how many there are.
+/// Rows of the table of the updated network; the update of a value does not depend on their number.
 const UPDATED_VOCABULARY: usize = 64;
 
 /// Sizes of a micro-batch and of the network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
-    /// The network; with one layer.
+    /// The network, with one layer.
     pub model: ModelShape,
     /// Tokens of a patch (K).
     pub patch_size: PatchSize,
@@ -31,7 +31,7 @@ pub struct Shape {
     pub precision: Precision,
 }
 
-/// The different shapes of a plan's stages.
+/// The distinct shapes of the stages of a plan.
 pub fn shapes(plan: &RunPlan, precision: Precision) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
     for stage in &plan.stages {
@@ -60,24 +60,24 @@ impl Shape {
         rows_within(self.rows().min(HEAD_ROWS), HEAD_FLOPS, 6 * self.model.vocab_size * self.model.hidden_size)
     }
 
-    /// Rows of `width` values where each is computed by itself.
+    /// Rows of `width` values, for operations that treat rows independently.
     pub fn plain_rows(&self, width: usize) -> usize {
         rows_within(self.rows(), MOST_VALUES, width)
     }
 
-    /// Sequences whose heads are turned.
+    /// Sequences whose heads are rotated.
     pub fn plain_sequences(&self) -> usize {
         rows_within(self.sequences, MOST_VALUES, self.positions * self.model.hidden_size)
     }
 
-    /// Query heads and key heads of attention, in the same proportion as in the network.
+    /// Query heads and key heads of attention, in the same ratio as in the network.
     pub fn heads(&self) -> (usize, usize) {
         let (heads, groups) = (self.model.num_attention_heads, self.model.num_key_value_heads);
         let checked_groups = groups.min(MOST_HEADS);
         (checked_groups * (heads / groups).min(MOST_HEADS), checked_groups)
     }
 
-    /// A network with weights of the run's widths, small enough to be updated twice.
+    /// A network with weights of the run's sizes, small enough to be updated twice.
     pub fn updated_model(&self) -> ModelShape {
         ModelShape { vocab_size: UPDATED_VOCABULARY.min(self.model.vocab_size), ..self.model.clone() }
     }

@@ -1,4 +1,4 @@
-//! The check finds what is wrong, by name, and remembers only what is right. Both devices are the CPU here, one of which lies.
+//! The check names a wrong operation, and caches only passed checks. Both devices are the CPU here, one of them altered.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn lying(name: &str, lie: operations::Compute) -> Side {
     Side { operations, ..host() }
 }
 
-/// What the operation really computes, with one output changed.
+/// The correct result of the operation, with one output altered.
 fn changed(name: &str, shape: &Shape, at: &Place, change: impl Fn(&mut Vec<Output>)) -> Result<Vec<Output>, ExecutionError> {
     let operation = ALL.iter().find(|operation| operation.name == name).unwrap();
     let mut outputs = (operation.compute)(shape, at)?;
@@ -58,14 +58,14 @@ fn the_kernels_of_the_cpu_pass_against_burn_in_double_precision() {
         assert_eq!(report.failure(), None, "{report:#?}");
         assert_eq!(report.operations.len(), ALL.len());
         assert!(report.operations.iter().all(|checked| checked.difference < 1e-4), "{report:#?}");
-        // Not because nothing was compared: rounding is seen, but where rows of single tokens are only looked up.
+        // Something was compared: rounding is visible, except where rows of single tokens are only looked up.
         assert!(report.operations.iter().all(|checked| checked.difference > 0.0 || (checked.operation == "embedding" && k == 1)), "{report:#?}");
     }
 }
 
 #[test]
 fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
-    // As a driver did: every product twice.
+    // As a driver did: every product doubled.
     let doubled: operations::Compute = |shape, at| changed("linear", shape, at, |outputs| outputs[0].values.iter_mut().for_each(|value| *value *= 2.0));
     let swapped: operations::Compute = |shape, at| changed("attention", shape, at, |outputs| outputs[2].values.reverse());
     let nan: operations::Compute = |shape, at| changed("swiglu", shape, at, |outputs| outputs[1].values[5] = f32::NAN);
@@ -135,7 +135,7 @@ fn what_passed_is_remembered_for_this_device_and_these_shapes() {
     assert!(!run(&[shape(3, Precision::F32)]).is_remembered, "other shapes are another check");
     assert_eq!(made, 2);
     assert_eq!(files(&folder.path().join("checks")), 2);
-    // A damaged file, or one that says that something was wrong, is no reason to trust.
+    // A damaged file, or one with a failed check, is not trusted.
     let key = cache.key(&device.description, "", &shapes);
     let path = folder.path().join("checks").join(format!("{key}.json"));
     let text = fs::read_to_string(&path).unwrap();

@@ -1,6 +1,6 @@
 //! Loss and gradients of one update, summed over its micro-batches.
 //!
-//! Knows the text and the network; not what happens between two groups of micro-batches. Start at [`Accumulation::add_next`].
+//! Reads the text and runs the network; independent of what happens between two groups of micro-batches. Start at [`Accumulation::add_next`].
 
 use std::time::Instant;
 
@@ -15,36 +15,36 @@ use crate::engine::train::clock::Clock;
 use crate::engine::workers::Workers;
 use crate::plan::StagePlan;
 
-/// What computes.
+/// Device and network.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Computing<'a> {
     /// The device and its threads.
     pub(super) workers: &'a Workers,
     /// The network.
     pub(super) model: &'a LlamaForCausalLM,
-    /// What all micro-batches of the update have in common.
+    /// Settings shared by all micro-batches of the update.
     pub(super) input: &'a StepInput,
 }
 
-/// What one update reads.
+/// Data of one update.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepText<'a> {
     /// Training text in its order.
     pub(super) loader: &'a Loader,
-    /// Where the update begins in that order, in tokens.
+    /// Position of the update in that order, in tokens.
     pub(super) data_position: u64,
-    /// How the text is cut.
+    /// How the text is split.
     pub(super) stage: &'a StagePlan,
 }
 
-/// The sum over those micro-batches of an update that were computed so far.
+/// The sum over the micro-batches of an update computed so far.
 #[derive(Debug, Default)]
 pub(super) struct Accumulation {
     /// Micro-batches in the sum.
     pub(super) num_micro_batches: usize,
-    /// Summed over scored targets: `[1]`; `None` before the first micro-batch.
+    /// Sum over scored targets: `[1]`; `None` before the first micro-batch.
     loss: Option<Tensor<1>>,
-    /// Of the loss times the scale of the step.
+    /// Gradients of the loss times the scale of the step.
     gradients: Gradients,
 }
 
@@ -63,7 +63,7 @@ impl Accumulation {
         self.num_micro_batches >= stage.num_micro_batches
     }
 
-    /// Computes the next micro-batch of `text` and adds it; returns false if the run is to end.
+    /// Computes the next micro-batch of `text` and adds it; returns false if the run should end.
     ///
     /// # Errors
     /// When the text cannot be read.
@@ -78,7 +78,7 @@ impl Accumulation {
         Ok(is_added)
     }
 
-    /// Computes `batch`, the next micro-batch, under `watch` and adds it; returns false if it was given up.
+    /// Computes `batch`, the next micro-batch, under `watch` and adds it; returns false if it was abandoned.
     pub(super) fn add(&mut self, with: Computing<'_>, batch: Batch, watch: impl StepWatch + Send + 'static) -> bool {
         let (model, input, mut gradients) = (with.model.clone(), with.input.clone(), std::mem::take(&mut self.gradients));
         let computed = with.workers.run(move || micro_step(&model, &batch, &input, &watch, &mut gradients).map(|loss| (loss, gradients)));
@@ -98,7 +98,7 @@ impl Accumulation {
         loss.chain(self.gradients.0.iter().map(|(name, gradient)| (format!("gradient of {name}"), gradient.clone())))
     }
 
-    /// The complete sum as the update needs it.
+    /// The complete sum, in the form that the update needs.
     pub(super) fn finish(self, input: &StepInput) -> StepGradients {
         let loss = self.loss.expect("an update has at least one micro-batch");
         StepGradients { loss: loss * input.scale, gradients: self.gradients }
@@ -106,7 +106,7 @@ impl Accumulation {
 }
 
 impl StepText<'_> {
-    /// The sequences of micro-batch `idx`, one after another.
+    /// The sequences of micro-batch `idx`, concatenated.
     ///
     /// # Errors
     /// When they cannot be read.

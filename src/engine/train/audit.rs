@@ -1,7 +1,7 @@
-//! Computes a micro-batch a second time and compares the results: hardware that computes wrong now and then gives finite, plausible
+//! Computes a micro-batch a second time and compares the results: faulty hardware may occasionally produce finite, plausible
 //! numbers, which no other check notices (arXiv 2605.04213).
 //!
-//! On the CPU every operation has one order of sums, so a single bit that differs is a fault. A GPU may add in another order.
+//! On the CPU the order of every sum is fixed, so a single different bit is a fault. A GPU may add in another order.
 //! Start at [`audit`].
 
 use std::fmt;
@@ -13,20 +13,20 @@ use crate::engine::error::EngineError;
 use crate::engine::self_check::step_tolerance;
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
 
-/// Two results of one computation that should be equal.
+/// Two results of the same computation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Mismatch {
-    /// What differs: the loss, or the weight whose gradient does.
+    /// What differs: the loss, or the weight whose gradient differs.
     what: String,
-    /// Largest difference, as a share of the largest value.
+    /// Largest difference, relative to the largest value.
     difference: f64,
-    /// Loss of the micro-batch, the first and the second time.
+    /// Loss of the micro-batch in the first and the second computation.
     losses: [f64; 2],
 }
 
-/// Computes the first micro-batch of `text` again and compares it with `first`, which holds nothing else.
+/// Computes the first micro-batch of `text` again and compares it with `first`, which contains nothing else.
 ///
-/// Needs memory for a second set of gradients. Returns the largest difference, if there is one that must not be.
+/// Needs memory for a second set of gradients. Returns the largest difference, if it is above the tolerance.
 ///
 /// # Errors
 /// When the device fails, or the text cannot be read.
@@ -40,7 +40,7 @@ pub(super) fn audit(first: &Accumulation, with: Computing<'_>, text: StepText<'_
     compare(first, &again, tolerance)
 }
 
-/// The largest difference between two sums above `tolerance`, a share of the largest value.
+/// The largest difference between two sums, if above `tolerance`, relative to the largest value.
 fn compare(first: &Accumulation, again: &Accumulation, tolerance: f64) -> Result<Option<Mismatch>, EngineError> {
     let mut worst: Option<(String, f64)> = None;
     for ((name, first), (_, again)) in first.results().zip(again.results()) {
@@ -59,7 +59,7 @@ fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, EngineError> {
     Ok(tensor.try_into_data()?.iter::<f32>().collect())
 }
 
-/// The largest difference over the largest value; not 0 if a single bit differs.
+/// The largest difference divided by the largest value; not 0 if a single bit differs.
 fn difference(first: &[f32], again: &[f32]) -> f64 {
     if first.iter().map(|value| value.to_bits()).eq(again.iter().map(|value| value.to_bits())) {
         return 0.0;

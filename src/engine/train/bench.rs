@@ -1,6 +1,6 @@
-//! Times steps as a run takes them: the same micro-batches, sums, clip and update through the same threads, on random weights.
+//! Benchmark training steps of every stage: micro-batches, accumulation, clipping and update as in a run, on the same threads, with random weights.
 //!
-//! Knows a plan and a stream of ids; neither run directory nor listener. Start at [`StepBench::time_steps`].
+//! Needs a plan and a stream of ids, but no run directory or listener. Start at [`StepBench::time_steps`].
 
 use std::ops::AddAssign;
 use std::sync::mpsc::{self, Sender};
@@ -23,7 +23,7 @@ use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
 use crate::run::StopFlag;
 
-/// Takes steps that no run needs.
+/// Takes training steps outside a run.
 #[derive(Debug)]
 pub struct StepBench {
     /// The device and the threads that compute.
@@ -38,18 +38,18 @@ pub struct StepBench {
 /// Which steps to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BenchSteps {
-    /// Steps before the measured ones, which pay for page faults, compiling and tuning.
+    /// Warm-up steps, which pay for page faults, compiling and tuning.
     pub warmup: usize,
-    /// Steps that are measured.
+    /// Measured steps.
     pub measured: usize,
 }
 
-/// What the steps of a stage took.
+/// Times of the steps of a stage.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StageTimes {
     /// Duration of each measured step.
     pub steps: Vec<Duration>,
-    /// What the parts took in all of `split`.
+    /// Time per part, over all of `split`.
     pub parts: PartTimes,
     /// Duration of all steps that were split into parts.
     pub split: Duration,
@@ -57,10 +57,10 @@ pub struct StageTimes {
     pub losses: Vec<f64>,
 }
 
-/// Time of one step or of several, by part.
+/// Time of one or several steps, by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PartTimes {
-    /// Reading ids and making a batch of them.
+    /// Reading ids and building the batch.
     pub data: Duration,
     /// As [`StepPart::Forward`].
     pub forward: Duration,
@@ -68,7 +68,7 @@ pub struct PartTimes {
     pub head: Duration,
     /// As [`StepPart::Backward`].
     pub backward: Duration,
-    /// Norm of the gradients, clip and update.
+    /// Gradient norm, clipping and update.
     pub optimizer: Duration,
 }
 
@@ -80,7 +80,7 @@ struct StepTime {
 }
 
 impl StepBench {
-    /// Random weights, drawn with the configuration's seed, that learn from `stream` on `device`.
+    /// Random weights, initialized with the configuration's seed, that train on `stream` on `device`.
     ///
     /// # Errors
     /// When the system cannot start threads.
@@ -96,7 +96,7 @@ impl StepBench {
         })
     }
 
-    /// Tokens that a stream needs so that no stage of `plan` reads any of them twice in its `steps`.
+    /// Number of tokens in a stream so that no stage of `plan` reads any of them twice in its `steps`.
     #[must_use]
     pub fn tokens_needed(plan: &RunPlan, steps: BenchSteps) -> u64 {
         let passes = if steps.measured == 0 { 1 } else { 2 };
@@ -104,16 +104,16 @@ impl StepBench {
         (most * (steps.warmup + passes * steps.measured) as u64).next_multiple_of(plan.block_tokens)
     }
 
-    /// The weights as they are now.
+    /// The current weights.
     #[must_use]
     pub fn weights(&self) -> Vec<NamedTensor> {
         self.learner.model().weights().cloned().collect()
     }
 
-    /// Takes the warm-up and the measured steps of `stage`, at its highest learning rate, from the beginning of the stream.
+    /// Takes the warm-up and the measured steps of `stage`, at its peak learning rate, from the beginning of the stream.
     ///
-    /// On a GPU the host does not wait inside of a measured step, as in a run; to tell the parts apart, as many steps more are
-    /// taken, in which it waits for each part.
+    /// On a GPU the host does not wait inside a measured step, as in a run; to time the parts, the same number of extra steps
+    /// is taken, in which it waits for each part.
     ///
     /// # Errors
     /// When the device fails.
@@ -142,7 +142,7 @@ impl StepBench {
         Ok(times)
     }
 
-    /// Takes the step `idx` of a stage, split into parts or in one go.
+    /// Takes step `idx` of a stage, split into parts or as a whole.
     fn take_step(&mut self, stage: &StagePlan, input: &StepInput, idx: usize, is_split: bool) -> Result<StepTime, EngineError> {
         let waits_for = (is_split && !self.workers.device.is_cpu).then(|| self.workers.device.device.clone());
         let text = StepText { loader: &self.loader, data_position: idx as u64 * stage.tokens_per_step, stage };
@@ -177,7 +177,7 @@ impl StepBench {
     }
 }
 
-/// Notes when each part has ended.
+/// Records when each part has ended.
 struct Marks {
     heard: Sender<(StepPart, Instant)>,
     waits_for: Option<Device>,
@@ -190,12 +190,12 @@ impl StepWatch for Marks {
 
     fn ended(&self, part: StepPart) {
         wait_for(self.waits_for.as_ref());
-        // The step that listens outlives the micro-batch.
+        // The step that observes outlives the micro-batch.
         let _ = self.heard.send((part, Instant::now()));
     }
 }
 
-/// Waits until a GPU has computed what was queued; its failure is found by whoever reads a number.
+/// Waits until a GPU has completed its queue; a failure is reported when a number is read.
 fn wait_for(device: Option<&Device>) {
     if let Some(device) = device {
         let _ = device.sync();
@@ -227,13 +227,13 @@ impl PartTimes {
         }
     }
 
-    /// All of them.
+    /// Total.
     #[must_use]
     pub fn sum(&self) -> Duration {
         self.micro_batches() + self.optimizer
     }
 
-    /// All that is done for each micro-batch.
+    /// The parts of each micro-batch.
     #[must_use]
     pub fn micro_batches(&self) -> Duration {
         self.data + self.forward + self.head + self.backward

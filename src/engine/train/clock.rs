@@ -1,11 +1,11 @@
-//! Time in steps: what throughput and ETA are computed from, without evaluations, checkpoints and pauses.
+//! Time in steps, without evaluations, checkpoints and pauses: the basis of throughput and ETA.
 
 use std::time::{Duration, Instant};
 
 /// Measures the work of the steps of a run.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Time worked on each stage over all attempts, in seconds.
+    /// Time in steps per stage over all attempts, in seconds.
     stages: Vec<f64>,
     running_since: Option<Instant>,
     worked: Duration,
@@ -13,7 +13,7 @@ pub(super) struct Clock {
     steps: u32,
 }
 
-/// What happened since the last report.
+/// Since the last report.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Lap {
     /// Mean duration of a step.
@@ -23,7 +23,7 @@ pub(super) struct Lap {
 }
 
 impl Clock {
-    /// A clock that continues from the time of earlier attempts in each stage.
+    /// A clock that continues from the time per stage of earlier attempts.
     pub(super) fn new(stages: Vec<f64>) -> Self {
         Self { stages, running_since: None, worked: Duration::ZERO, data_wait: Duration::ZERO, steps: 0 }
     }
@@ -45,7 +45,7 @@ impl Clock {
         self.steps += 1;
     }
 
-    /// Some of the work was waiting for data.
+    /// Part of the work was waiting for data.
     pub(super) fn count_data_wait(&mut self, wait: Duration) {
         self.data_wait += wait;
     }
@@ -59,19 +59,19 @@ impl Clock {
         lap
     }
 
-    /// Time worked on each stage, in seconds, including the time on stage `idx` since the last lap.
+    /// Time in steps per stage, in seconds, including the time on stage `idx` since the last lap.
     pub(super) fn stages(&self, idx: usize) -> Vec<f64> {
         let mut stages = self.stages.clone();
         stages[idx] += self.worked.as_secs_f64();
         stages
     }
 
-    /// Time worked on stage `idx`, in seconds.
+    /// Time in steps of stage `idx`, in seconds.
     pub(super) fn stage_seconds(&self, idx: usize) -> f64 {
         self.stages[idx]
     }
 
-    /// Time worked on the run, in seconds.
+    /// Time in steps of the run, in seconds.
     pub(super) fn total_seconds(&self) -> f64 {
         self.stages.iter().sum()
     }

@@ -1,14 +1,14 @@
-//! The decisions of this run where paper and code leave a choice: lines of the start header.
+//! The decisions of this run where paper and code leave a choice; shown in the start header.
 
 use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
 use crate::plan::{RunPlan, counted};
 use crate::run::Decision;
 
-/// Digits of a hash that are enough to tell two apart.
+/// Digits of a hash that are enough to distinguish two.
 const HASH_DIGITS: usize = 16;
 
-/// The decisions of a run, most important first. `device_reason`: why this device, if nobody named it.
+/// The decisions of a run, most important first. `device_reason`: why this device, if it was chosen automatically.
 pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<Decision> {
     let (config, plan) = (&facts.config, &facts.plan);
     let stages = &plan.stages;
@@ -47,7 +47,7 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
     let start = config.model.init_from.as_ref().map(|path| {
         let hash = facts.initial_weights.get().map_or("", String::as_str);
         let hash = hash.get(..HASH_DIGITS).unwrap_or(hash);
-        ("start", format!("the trained weights of {} (blake3 {hash}) instead of random ones; moments and Adam's count at zero", path.display()))
+        ("start", format!("the trained weights of {} (blake3 {hash}) instead of random ones; optimizer state reset", path.display()))
     });
     let fork = facts.fork.get().map(|fork| ("fork", format!("weights, optimizer state and position of step {} of the run {}", fork.step, fork.run)));
     let device = device_reason.map(|reason| ("device", reason.to_owned()));
@@ -56,16 +56,18 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
 
 fn precision(precision: Precision) -> &'static str {
     match precision {
-        Precision::F32 => "f32 weights, moments and arithmetic",
-        Precision::Bf16 => "bf16 products and activations of the layers; f32 weights, moments, gradient sums, norms, softmax, head and loss; evaluation in f32",
+        Precision::F32 => "f32 weights, optimizer state and arithmetic",
+        Precision::Bf16 => {
+            "bf16 products and activations of the layers; f32 weights, optimizer state, gradient sums, norms, softmax, head and loss; evaluation in f32"
+        }
     }
 }
 
 fn switch(plan: &RunPlan) -> String {
     let switches = plan.stages.iter().enumerate().skip(1).map(|(idx, stage)| {
         let moments = match stage.optimizer_state {
-            OptimizerState::Reset => "moments and Adam's count reset",
-            OptimizerState::Keep => "moments and Adam's count kept",
+            OptimizerState::Reset => "optimizer state reset",
+            OptimizerState::Keep => "optimizer state kept",
         };
         format!("before stage {}: {moments}, learning rate restarted, {}", idx + 1, counted(stage.schedule.warmup_steps, "warm-up step"))
     });

@@ -1,4 +1,4 @@
-//! What is known about a run before it trains, and the state that its checkpoints must have.
+//! Constant facts about a run, and the state that its checkpoints must have.
 
 use std::sync::OnceLock;
 
@@ -7,12 +7,12 @@ use crate::data::{BlockOrder, TextRules};
 use crate::plan::RunPlan;
 use crate::run::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
 
-/// What does not change while a run trains.
+/// What does not change during training.
 #[derive(Debug)]
 pub(super) struct RunFacts {
     /// Configuration of the run.
     pub(super) config: RunConfig,
-    /// Stages, schedule and costs that follow from it.
+    /// Stages, schedule and costs derived from it.
     pub(super) plan: RunPlan,
     /// Order in which the text is read.
     pub(super) order: BlockOrder,
@@ -22,23 +22,23 @@ pub(super) struct RunFacts {
     pub(super) data_fingerprint: String,
     /// Hash of the tokenizer.
     pub(super) tokenizer: String,
-    /// Hash of the weights that the run started from, if they were not random; known once they, or a checkpoint, were read.
+    /// Hash of the initial weights, if they were not random; known once they, or a checkpoint, were read.
     pub(super) initial_weights: OnceLock<String>,
-    /// Where the run was forked from another one; known once that, or a checkpoint of this run, was read.
+    /// Origin of a forked run; known once that, or a checkpoint of this run, was read.
     pub(super) fork: OnceLock<Fork>,
 }
 
-/// A place in a run, between two updates.
+/// A position in a run, between two updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// Completed updates.
     pub(super) step: u64,
-    /// The stage, counted from 0; where one ends and the next begins, either of them.
+    /// The stage, counted from 0; at a stage boundary either of the two.
     pub(super) stage_idx: usize,
 }
 
 impl RunFacts {
-    /// The state of this run after `step` updates; all of it follows from the plan and the fork.
+    /// The state of this run after `step` updates; derived from the plan and the fork.
     pub(super) fn state_after(&self, step: u64) -> TrainerState {
         self.state_of_fork(step, self.fork.get())
     }
@@ -46,7 +46,7 @@ impl RunFacts {
     /// The same if the run began at `fork`.
     fn state_of_fork(&self, step: u64, fork: Option<&Fork>) -> TrainerState {
         let plan = &self.plan;
-        // At a switch, what is saved belongs to the stage of the last update.
+        // At a stage boundary, a checkpoint belongs to the stage of the last update.
         let idx = plan.stage_idx_after(step.saturating_sub(1));
         let stage = &plan.stages[idx];
         let stage_step = step - stage.first_step;
@@ -79,8 +79,8 @@ impl RunFacts {
         }
     }
 
-    /// Updates since the moments were zero, after `step` updates in stage `idx`: those of this stage, of the stages before it
-    /// that handed their moments on, and those that a fork brought along.
+    /// Updates since the last reset of the optimizer state, after `step` updates in stage `idx`: those of this stage, of
+    /// earlier stages that passed their state on, and those before a fork.
     fn optimizer_count_after(&self, idx: usize, step: u64, fork: Option<&Fork>) -> u64 {
         let stages = &self.plan.stages;
         let kept = stages[..=idx].iter().skip(1).rev().take_while(|stage| stage.optimizer_state == OptimizerState::Keep).count();
@@ -92,7 +92,7 @@ impl RunFacts {
         }
     }
 
-    /// Values of `checkpoint` that contradict this run; empty if it belongs to it.
+    /// Values of `checkpoint` that contradict this run; empty if it belongs to this run.
     pub(super) fn differences(&self, checkpoint: &Checkpoint) -> Vec<Difference> {
         let (state, stages) = (&checkpoint.state, self.plan.stages.len());
         let difference =
@@ -112,7 +112,7 @@ impl RunFacts {
         let mut expected = self.state_of_fork(state.step, state.fork.as_ref().filter(|fork| fork.step <= state.step));
         let ends_stage = self.plan.stages.iter().any(|stage| stage.last_step() == state.step);
         if ends_stage && state.optimizer_count == 0 {
-            // Saved after the next stage had reset the moments and before its first update.
+            // Saved after the next stage had reset the optimizer state and before its first update.
             expected.optimizer_count = 0;
         }
         state.differences(&expected)

@@ -1,4 +1,4 @@
-//! From a run directory to a trained model: prepare the text, build or restore the model, try each stage, train.
+//! From a run directory to a trained model: prepare the text, initialize or restore the model, try each stage, train.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -6,12 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource};
-<<<<<<< HEAD
-use crate::data::{BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare};
-=======
-use crate::data::{BlockOrder, Loader, PrepareReport, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on};
+use crate::data::{BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on};
 use crate::disk::Disk;
->>>>>>> h/cases
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::faults::guarded;
@@ -31,7 +27,7 @@ use crate::run::{
 };
 use crate::tasks::Suite;
 
-/// How long a stop waits for the preparation to remove what it has begun, which takes much less unless one document is huge.
+/// How long a stop waits for the preparation to remove its partial files, which takes much less unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
 
 /// A final evaluation that takes a greater share of the run's work than this is mentioned.
@@ -44,9 +40,9 @@ pub struct Job {
     pub config: RunConfig,
     /// The run's directory, absolute.
     pub directory: PathBuf,
-    /// Where prepared text is kept for this and other runs.
+    /// Cache of prepared text for this and other runs.
     pub cache: PathBuf,
-    /// Devices that passed their check before.
+    /// Cache of passed device checks.
     pub checks: Cache,
     /// Why this device, if the configuration did not name one.
     pub device_reason: Option<String>,
@@ -60,7 +56,7 @@ impl Job {
     }
 }
 
-/// Trains, from the newest valid checkpoint if there is one. Everything that happens is reported through `events`.
+/// Trains, starting from the newest valid checkpoint if there is one. All results are reported through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let (checkpoints, name) = (job.checkpoints(), job.config.name.clone());
     let reached = || checkpoints.newest_claimed();
@@ -68,7 +64,7 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
         Ok(Some(mut trainer)) => match guarded(trainer.is_on_cpu(), || trainer.train()) {
             Ok(outcome) => trainer.end_of_run(outcome, None),
             Err(error) => {
-                // Whatever failed: what lies on a device that is gone is not to be touched again.
+                // After any failure: tensors on a device that is gone must not be touched again.
                 if !trainer.is_on_cpu() {
                     trainer.leave_device();
                 }
@@ -80,7 +76,7 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     }
 }
 
-/// Everything before the first step; `None` if the run was told to end meanwhile.
+/// Everything before the first step; `None` if the run was told to end in the meantime.
 fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let started = Instant::now();
     if let Some(deadline) = first_deadline(started, &job.config) {
@@ -92,7 +88,7 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
     guarded(device.is_cpu, || begin_on(device.clone(), started, job, inbox, events))
 }
 
-/// As [`begin`], on a device that was found.
+/// As [`begin`], on the given device.
 pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
     let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
@@ -163,7 +159,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     Ok(Some(Trainer::new(equipment, inbox, start)))
 }
 
-/// Compares the device with the CPU, unless it has passed before; returns false if the run was told to end meanwhile.
+/// Compares the device with the CPU, unless a passed check is cached; returns false if the run was told to end in the meantime.
 fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &Cache, events: &EventSender) -> Result<bool, EngineError> {
     let mut progress = |done: usize, all: usize| {
         let activity = "comparing the device with the CPU".to_owned();
@@ -174,7 +170,7 @@ fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &
     report.failure().map_or(Ok(true), |failure| Err(failure.into()))
 }
 
-/// Text to tokens; `None` if the run was told to end meanwhile. What was prepared for another run is used again.
+/// Prepares the tokens; `None` if the run was told to end in the meantime. Uses the cache of other runs.
 fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
     let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
@@ -203,7 +199,7 @@ fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option
     }
 }
 
-/// Tokens that a generator must make so that none is read twice.
+/// Number of tokens to generate so that none is read twice.
 fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
     match (config.data.source(), config.training.budget()) {
         (TextSource::Files(_), _) => Ok(0),
@@ -217,10 +213,10 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
     }
 }
 
-/// Gives all that computes in this process `threads` threads, as many as the CPU has for 0.
+/// Sets the number of compute threads of this process to `threads`, or to that of the CPU if 0.
 fn use_threads(threads: usize, events: &EventSender) {
     if rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err() {
-        let message = format!("threads = {threads} has no effect: this process already computes with {} threads", rayon::current_num_threads());
+        let message = format!("threads = {threads} has no effect: this process already has {} threads", rayon::current_num_threads());
         if threads != 0 && threads != rayon::current_num_threads() {
             events.send(RunEvent::Warning(Warning { message }));
         }
@@ -244,21 +240,21 @@ fn write_held_out(job: &Job, prepared: &Prepared) -> Result<(), EngineError> {
     replace_file(&path, format!("{file}\n").as_bytes()).map_err(|source| EngineError::Io { path: path.display().to_string(), source })
 }
 
-/// Warns about what a resume cannot make good.
+/// Warns about differences that a resume cannot undo.
 fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     if start.is_inexact {
-        let checkpoint = "the checkpoint was written by a version of patchtui that computes its sums in another order";
+        let checkpoint = "the checkpoint was written by a version of patchtui with another order of floating-point sums";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
     }
     for file in &start.changed_lines {
-        warn(format!("{file} was changed after the checkpoint of step {} was saved: its lines are not what this run wrote", start.reached.step));
+        warn(format!("{file} was changed after the checkpoint at step {} was saved: it does not match what this run wrote", start.reached.step));
     }
 }
 
 /// What plan and text tell the user.
 fn report_remarks(facts: &RunFacts, text: &Prepared, events: &EventSender) {
     let (plan, validation_tokens) = (&facts.plan, text.validation.len());
-    let changed = "the text has changed since this run began: the run continues with the tokens that were prepared then";
+    let changed = "the text has changed since this run began: the run continues with the original tokens";
     let changed = text.text_has_changed.then(|| changed.to_owned());
     let warnings = plan.warnings.iter().cloned().chain(text.report.warnings()).chain(changed).chain(warning_about_validation(validation_tokens, facts));
     let notes = plan
@@ -272,7 +268,7 @@ fn report_remarks(facts: &RunFacts, text: &Prepared, events: &EventSender) {
     notes.for_each(|message| events.send(RunEvent::Note(Note { message })));
 }
 
-/// What to say about a wall-time limit that is shorter than the run; an attempt that resumes is meant to be one of several.
+/// The warning about a wall-time limit that is shorter than the run; not on a resume, where several attempts are intended.
 fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) -> Option<String> {
     let limit = facts.config.training.max_walltime.filter(|_| start.resumed_from.is_none())?;
     facts.plan.walltime_warning(limit.0, tokens_per_second)
@@ -281,7 +277,7 @@ fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) 
 /// What to say if the main curve will have no points.
 fn warning_about_validation(validation_tokens: u64, facts: &RunFacts) -> Option<String> {
     let is_short = validation_tokens.min(facts.plan.evaluation_tokens) < facts.config.training.context_length as u64;
-    is_short.then(|| "the token-level loss is not measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned())
+    is_short.then(|| "the token loss will not be measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned())
 }
 
 /// What to say about a final evaluation that is a good part of the run.
@@ -310,7 +306,7 @@ fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, event
     }
 }
 
-/// The end of an attempt that took no step; earlier ones may have.
+/// The end of an attempt that took no step; earlier attempts may have taken some.
 fn end_before_training(reached: Option<Checkpoint>, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
     let (state, manifest) = reached.map(|checkpoint| (checkpoint.state, checkpoint.manifest)).unzip();
     RunEnd {

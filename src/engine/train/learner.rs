@@ -1,6 +1,6 @@
-//! What learns: the weights, the optimizer, and the guard that keeps numbers that are not finite out of both.
+//! Weights, optimizer and the non-finite guard, which keeps numbers that are not finite out of both.
 //!
-//! Knows gradients; not where they come from, and nothing of stages, files or listeners. Start at [`Learner::update`].
+//! Start at [`Learner::update`].
 
 use std::mem::{forget, take};
 
@@ -13,29 +13,29 @@ use crate::engine::optimizer::{AdamW, Update};
 use crate::engine::scalar::read;
 use crate::engine::train::accumulate::StepGradients;
 
-/// Weights and moments.
+/// Weights and optimizer.
 #[derive(Debug)]
 pub(super) struct Learner {
-    /// `None` only while it is updated, so that no second copy of the weights is held.
+    /// `None` only during an update, so that there is no second copy of the weights.
     model: Option<LlamaForCausalLM>,
     precision: Precision,
-    /// A copy whose products are narrower, made after each update; `None` in f32.
+    /// A copy with narrower products, made after each update; `None` in f32.
     narrow: Option<LlamaForCausalLM>,
     optimizer: AdamW,
-    /// Whether the host computes, so that reading a number costs nothing.
+    /// Whether the host computes, so that reading a number is free.
     is_cpu: bool,
-    /// On a GPU: true as soon as a loss or gradient was not finite; no update is made from then on.
+    /// On a GPU: true once a loss or gradient was not finite; no updates are made after that.
     poisoned: Option<Tensor<1, Bool>>,
 }
 
-/// What makes one update, apart from the gradients.
+/// Settings of one update, apart from the gradients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UpdateRule {
     /// The step that it completes.
     pub(super) step: u64,
     /// Learning rate.
     pub(super) learning_rate: f64,
-    /// Whether the moments start at zero.
+    /// Whether the optimizer state is reset first.
     pub(super) resets_moments: bool,
 }
 
@@ -59,12 +59,12 @@ pub(super) struct StepNumbers {
 }
 
 impl Learner {
-    /// Goes on with `model` and `optimizer`.
+    /// Continues with `model` and `optimizer`.
     pub(super) fn new(model: LlamaForCausalLM, optimizer: AdamW, is_cpu: bool) -> Self {
         Self { model: Some(model), precision: Precision::F32, narrow: None, optimizer, is_cpu, poisoned: None }
     }
 
-    /// The same, with gradients computed in `precision`; weights and moments are always f32.
+    /// The same, with gradients computed in `precision`; weights and optimizer state are always f32.
     pub(super) fn in_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self.narrow_again();
@@ -75,10 +75,10 @@ impl Learner {
         self.narrow = (self.precision != Precision::F32).then(|| self.model().in_precision(self.precision));
     }
 
-    /// One clip and one step of the optimizer.
+    /// Clips the gradients and takes one optimizer step.
     ///
     /// # Errors
-    /// When the device fails, or loss or norm is not finite: then nothing has changed.
+    /// When the device fails, or loss or norm is not finite: nothing has changed then.
     pub(super) fn update(&mut self, step: StepGradients, rule: UpdateRule) -> Result<Measured, EngineError> {
         let norm = step.gradients.norm().expect("a network has at least one weight");
         let measured = Measured { loss: step.loss, norm, learning_rate: rule.learning_rate };
@@ -93,9 +93,9 @@ impl Learner {
         Ok(measured)
     }
 
-    /// Keeps numbers that are not finite out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
+    /// Keeps non-finite numbers out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
     fn guard(&mut self, measured: &Measured, step: u64) -> Result<Option<Tensor<1, Bool>>, EngineError> {
-        // On a GPU, too, the first numbers are read: they tell weights that were never usable from training that diverged.
+        // On a GPU the first numbers are read too: they distinguish unusable initial weights from diverged training.
         if self.is_cpu || step == 1 {
             measured.read()?.check_finite(step)?;
         }
@@ -115,13 +115,13 @@ impl Learner {
         if is_poisoned { Err(EngineError::Poisoned { step }) } else { Ok(()) }
     }
 
-    /// Forgets all tensors without giving their memory back: on a device that is lost, that could panic once more or never return.
-    /// Nothing but the end of the run may follow.
+    /// Forgets all tensors without freeing their memory: on a lost device, that could panic again or never return. Only the end
+    /// of the run may follow.
     pub(super) fn leak(&mut self) {
         forget((self.model.take(), self.narrow.take(), take(&mut self.optimizer.moments), self.poisoned.take()));
     }
 
-    /// The model as gradients are computed with it.
+    /// The model in the form used for gradients.
     pub(super) fn computing(&self) -> &LlamaForCausalLM {
         self.narrow.as_ref().unwrap_or_else(|| self.model())
     }
@@ -131,7 +131,7 @@ impl Learner {
         self.model.as_ref().expect("the model is absent only inside an update")
     }
 
-    /// The optimizer with its moments.
+    /// The optimizer and its state.
     pub(super) fn optimizer(&self) -> &AdamW {
         &self.optimizer
     }
@@ -139,7 +139,7 @@ impl Learner {
 
 #[cfg(test)]
 impl Learner {
-    /// Whether it keeps a flag for numbers that are not finite.
+    /// Whether it keeps a flag for non-finite numbers.
     pub(super) fn keeps_flag(&self) -> bool {
         self.poisoned.is_some()
     }

@@ -1,7 +1,7 @@
 //! What is measured between steps: token-level loss, activation rates, samples.
 //!
-//! Is given the network and the place in the run, and says by events what it found; knows no commands and no updates. A stop
-//! does not wait for any measurement; the attempt that resumes makes up for those left out. Start at [`Measuring::measure_due`].
+//! Takes a model and a position; reports results as events. A stop does not wait for any measurement; the attempt that resumes
+//! makes the missing ones. Start at [`Measuring::measure_due`].
 
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
@@ -28,7 +28,7 @@ use crate::tasks::{Encoder, EvaluateError, Suite, SuiteScore};
 const PROBE_SEQUENCES: usize = 4;
 /// Rows that evaluation tasks compute at once.
 const TASK_ROWS: usize = 1024;
-/// Between two reports of how far a measurement is; short ones report nothing.
+/// Time between two progress reports of a measurement; short ones report nothing.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// The measurements of a run.
@@ -46,7 +46,7 @@ pub(super) struct Measuring {
     text_bytes: BTreeMap<u64, u64>,
     /// What an earlier attempt has measured of the step that this one resumes from, and that step.
     taken_over: Option<(u64, MeasuredStep)>,
-    /// The newest step of which nothing that was due was left out.
+    /// The newest step of which all measurements due were made.
     complete_at: Option<u64>,
 }
 
@@ -68,7 +68,7 @@ pub(super) enum Measurement<T> {
     Made(T),
     /// There is too little text for it.
     NoText,
-    /// Skipped, because the run is to end.
+    /// Skipped, because the run should end.
     LeftOut,
 }
 
@@ -108,7 +108,7 @@ impl Measuring {
     /// Makes the measurements that are due, or all of them if `always`: at the start and at the end of a stage. Those that an earlier
     /// attempt has made of this step are not repeated.
     ///
-    /// Returns whether none of them was left out because the run is to end.
+    /// Returns whether none of them was skipped because the run should end.
     pub(super) fn measure_due(&mut self, model: &LlamaForCausalLM, place: Place, always: bool) -> Result<bool, EngineError> {
         let cadences = &self.facts.plan.cadences;
         let is_due = |every: Option<u64>| every.is_some_and(|every| always || place.step.is_multiple_of(every));
@@ -212,17 +212,17 @@ impl Measuring {
         Ok(Measurement::Made(()))
     }
 
-    /// Continues the prompts, token by token; a stop does not wait for it.
+    /// Generates samples, token by token; a stop does not wait for it.
     pub(super) fn samples(&self, model: &LlamaForCausalLM, place: Place) -> Result<Measurement<()>, EngineError> {
         self.samples_except(model, place, Vec::new())
     }
 
-    /// The same, but reports only continuations of prompts that are not among the `known` ones.
+    /// The same, but reports only samples of prompts that are not among the `known` ones.
     fn samples_except(&self, model: &LlamaForCausalLM, place: Place, mut known: Vec<String>) -> Result<Measurement<()>, EngineError> {
         let (config, tokenizer) = (&self.facts.config, &self.text.tokenizer);
         let (usable, empty): (Vec<_>, Vec<_>) = prompts(config, &self.text)?.into_iter().partition(|prompt| !prompt.ids.is_empty());
         if !empty.is_empty() {
-            let message = "an empty prompt cannot be continued without a begin-of-text token".to_owned();
+            let message = "an empty prompt cannot be continued without a BOS token".to_owned();
             self.events.send(RunEvent::Warning(Warning { message }));
         }
         let mut is_new = |prompt: &str| known.iter().position(|other| other == prompt).map(|idx| known.swap_remove(idx)).is_none();
@@ -246,7 +246,7 @@ impl Measuring {
             }
         };
         let continuations = match self.workers.run(job).transpose() {
-            // The next update says why, and ends the run.
+            // The next update reports why, and ends the run.
             Err(error @ EngineError::NonFinitePrediction) => {
                 self.events.send(RunEvent::Warning(Warning { message: format!("no samples were generated: {error}") }));
                 return Ok(Measurement::Made(()));
@@ -294,7 +294,7 @@ impl Measuring {
         Ok(Measurement::Made(()))
     }
 
-    /// Reports how far `activity` is, now and then.
+    /// Reports the progress of `activity` now and then.
     fn progress(&self, activity: &'static str) -> impl FnMut(u64, u64) + Send + use<> {
         let (events, mut told_at) = (self.events.clone(), Instant::now());
         move |done, total| {

@@ -1,7 +1,7 @@
 //! Training: from a run directory to a trained model, and everything that happens between two steps.
 //!
-//! The loop owns three things that know nothing of one another: what learns, what obeys and what measures. None of them knows
-//! who sends commands or who reads events. Start at `trainer.rs`.
+//! The loop combines three independent parts: the learner (weights and optimizer), steering (commands) and measuring. Start at
+//! `trainer.rs`.
 
 mod trainer;
 

@@ -1,7 +1,7 @@
-//! Obeys commands: takes them from the inbox, gives the loop an order where one needs work, and answers each by an event.
+//! Executes commands: takes them from the inbox, gives the loop an order if one needs work, and answers each with an event.
 //!
-//! Knows no network and no measurement. A command is answered when its effect is complete: for a stop when its checkpoint is
-//! valid, for a kill when training has ended. A flood of commands takes a bounded part of the trainer's time. Start at
+//! A command is answered when its effect is complete: a stop when its checkpoint is valid, a kill when training has ended. A
+//! flood of commands takes a bounded part of the trainer's time. Start at
 //! [`Steering::next_order`].
 
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use crate::run::{
 
 /// How often a paused run checks the wall-time limit.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
-/// Commands that measure or save may take this much time at once; beyond that, training gets as much time as they take.
+/// Commands that measure or save may take this much time at once; after that, training gets as much time as they take.
 const COSTLY_BURST: Duration = Duration::from_secs(10);
-/// Batches of commands that are answered while a run ends; the end of the run answers the others.
+/// Batches of commands answered while a run ends; the end of the run answers the others.
 const LAST_BATCHES: usize = 16;
 
-/// The commands of a run, and what they have made of it.
+/// The commands of a run, and the state they result in.
 #[derive(Debug)]
 pub(super) struct Steering {
     inbox: Inbox,
@@ -32,27 +32,27 @@ pub(super) struct Steering {
     wall_time: Option<WallTime>,
 }
 
-/// What the loop is to do next.
+/// What the loop should do next.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Train.
     Train,
-    /// Some work, and then tell [`Steering::answer`] what became of it.
+    /// Do some work, then call [`Steering::answer`] with the result.
     Work(Work, Asked),
-    /// Leave what is being done and end, at the level of the stop flag: with a checkpoint, or without.
+    /// Abandon the current work and end, at the level of the stop flag: with or without a checkpoint.
     End(StopLevel),
 }
 
-/// Work that commands ask for.
+/// Work requested by commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Wait until the device has done all that it was given.
+    /// Wait until the device has completed its queue.
     Settle,
     /// Save a checkpoint.
     Save,
-    /// Measure the token-level loss.
+    /// Measure the token loss (K = 1).
     Evaluate,
-    /// Continue the prompts.
+    /// Generate samples.
     Sample,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Asked {
     began: Instant,
 }
 
-/// What became of a command: what was done, or why it was not.
+/// The result of a command: what was done, or why it failed.
 pub(super) type Answer = Result<Done, String>;
 
 /// What was done for a command.
@@ -87,7 +87,7 @@ pub(super) enum Ending {
 }
 
 impl Steering {
-    /// Obeys what comes through `inbox`, within the limit of `wall_time`.
+    /// Takes commands from `inbox`, within the limit of `wall_time`.
     pub(super) fn new(inbox: Inbox, events: EventSender, wall_time: Option<WallTime>) -> Self {
         Self { inbox, events, control: ControlState::Starting, ending: Vec::new(), paid_at: None, wall_time }
     }
@@ -97,14 +97,14 @@ impl Steering {
         self.change_control(ControlState::Running, step);
     }
 
-    /// Lets the stop flag rise early enough before the wall-time limit for the last step and the last checkpoint.
+    /// Raises the stop flag early enough before the wall-time limit for the last step and the last checkpoint.
     pub(super) fn keep_time(&mut self, now: StepTime) {
         if let Some(deadline) = self.wall_time.as_mut().and_then(|wall_time| wall_time.deadline(now)) {
             self.inbox.stop_flag().set_deadline(deadline);
         }
     }
 
-    /// Remembers how long a save took.
+    /// Records the duration of a save.
     pub(super) fn count_save(&mut self, info: &CheckpointInfo) {
         if let Some(wall_time) = &mut self.wall_time {
             wall_time.count_save(info.seconds);
@@ -114,7 +114,7 @@ impl Steering {
     /// What to do after `step` updates; while paused, waits for commands.
     pub(super) fn next_order(&mut self, step: u64) -> Order {
         loop {
-            // Read before the commands: a raised flag's command is waiting by then, and gets its answer.
+            // Read before the commands: a command that raised the flag is already waiting, and gets its answer.
             let level = self.inbox.stop_flag().level();
             if level > StopLevel::None {
                 self.begin_to_end(level, step);
@@ -149,23 +149,23 @@ impl Steering {
         let taken = batch.command.is_costly().then(|| began.elapsed());
         if let Some(taken) = taken {
             let paid_at = self.paid_at.map_or(began, |paid_at| paid_at.max(began));
-            // The time that it took itself, and as much again for training.
+            // Its own duration, and as much again for training.
             self.paid_at = Some(paid_at + 2 * taken);
         }
         self.reply(&batch, step, answer, taken);
     }
 
-    /// Whether the run is to end at once, without a checkpoint.
+    /// Whether the run should end at once, without a checkpoint.
     pub(super) fn is_killed(&self) -> bool {
         self.inbox.stop_flag().level() == StopLevel::Now
     }
 
-    /// Answers the commands that asked for the end, which has come after `step` updates.
+    /// Answers the commands that asked the run to end, which happened after `step` updates.
     pub(super) fn answer_at_the_end(&mut self, step: u64, result: &Result<Ending, EngineError>) {
         self.take_last_commands(step, "the run has ended");
         for batch in std::mem::take(&mut self.ending) {
             let answer = match (batch.command, result) {
-                (RunCommand::Kill, Ok(Ending::Interrupted)) => Ok(Done::new(format!("ended after step {step} without a checkpoint"))),
+                (RunCommand::Kill, Ok(Ending::Interrupted)) => Ok(Done::new(format!("killed after step {step}; nothing saved"))),
                 (RunCommand::Stop, Ok(Ending::Stopped(info))) => Ok(Done::saved(info.clone())),
                 (_, Ok(Ending::Interrupted)) => Err(format!("the run was killed after step {step}, before it saved a checkpoint")),
                 (_, Ok(_)) => Ok(Done::new(format!("the run ended after step {step} with a checkpoint"))),
@@ -175,7 +175,7 @@ impl Steering {
         }
     }
 
-    /// Accepts commands; those that need no work are obeyed here.
+    /// Accepts commands; executes those that need no work.
     fn accept(&mut self, batch: CommandBatch, step: u64) -> Option<Order> {
         self.events.send(RunEvent::CommandAccepted(batch.note(step, "")));
         let began = Instant::now();
@@ -197,7 +197,7 @@ impl Steering {
                 return None;
             }
             RunCommand::Stop | RunCommand::Kill => {
-                // Its sender raises the flag right after sending; here it is seen before that.
+                // The sender raises the flag right after sending; here it is seen before that.
                 self.inbox.stop_flag().raise(batch.command.stop_level());
                 self.ending.push(batch);
                 return None;
@@ -206,7 +206,7 @@ impl Steering {
         Some(Order::Work(work, Asked { batch, step, began }))
     }
 
-    /// Accepts what waits; only stops and kills are still obeyed, for the flag never falls.
+    /// Accepts waiting commands; only stops and kills are still executed, since the flag never falls.
     fn begin_to_end(&mut self, level: StopLevel, step: u64) {
         self.take_last_commands(step, "the run is stopping");
         if self.ending.is_empty() && self.control != ControlState::Stopping && self.wall_time.is_some() {
@@ -268,7 +268,7 @@ impl Done {
 
     /// A checkpoint was saved.
     pub(super) fn saved(info: CheckpointInfo) -> Self {
-        let message = format!("step {} is saved in {} ({:.1} MB in {:.1} s)", info.step, info.path.display(), info.bytes as f64 / 1e6, info.seconds);
+        let message = format!("saved step {} in {} ({:.1} MB in {:.1} s)", info.step, info.path.display(), info.bytes as f64 / 1e6, info.seconds);
         Self { message, saved: Some(info) }
     }
 }
@@ -311,7 +311,7 @@ mod tests {
         }
     }
 
-    /// What was said since the last call, in a few words each.
+    /// The events since the last call, in a few words each.
     fn said(events: &Receiver<RunEvent>) -> Vec<String> {
         let words = |event| match event {
             RunEvent::ControlChanged(change) => format!("{:?}", change.state),
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(said(&events), [["failed evaluate: the run is stopping"].as_slice(), refused.as_slice()].concat());
         let info = CheckpointInfo { step: 3, path: "checkpoints/step-00000003".into(), bytes: 2_000_000, seconds: 0.5, permanent: false };
         steering.answer_at_the_end(3, &Ok(Ending::Stopped(info)));
-        assert_eq!(said(&events), ["done stop: step 3 is saved in checkpoints/step-00000003 (2.0 MB in 0.5 s)"]);
+        assert_eq!(said(&events), ["done stop: saved step 3 in checkpoints/step-00000003 (2.0 MB in 0.5 s)"]);
     }
 
     #[test]
@@ -366,6 +366,6 @@ mod tests {
         said(&events);
         steering.answer_at_the_end(3, &Ok(Ending::Interrupted));
         let stop = "failed stop: the run was killed after step 3, before it saved a checkpoint";
-        assert_eq!(said(&events), [stop, "done kill: ended after step 3 without a checkpoint"]);
+        assert_eq!(said(&events), [stop, "done kill: killed after step 3; nothing saved"]);
     }
 }

@@ -1,24 +1,24 @@
-//! Prompts of samples, without parts of characters.
+//! Prompts of samples, without partial characters.
 
 use crate::config::{RunConfig, TextSource};
 use crate::data::{DataError, Tokenizer};
 use crate::engine::train::measure::MeasuredText;
 
-/// Tokens of the validation text that serve as a prompt when the configuration names none.
+/// Number of validation tokens used as a prompt when the configuration has none.
 const PROMPT_TOKENS: usize = 12;
 /// Prompts for the built-in stories.
 const STORY_PROMPTS: [&str; 2] = ["Once", "One"];
 
-/// The beginning of a sample.
+/// A prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SamplePrompt {
-    /// As the model reads it.
+    /// Token ids.
     pub(super) ids: Vec<u32>,
-    /// As people read it.
+    /// Text.
     pub(super) text: String,
 }
 
-/// The prompts of a run: those of the configuration, else beginnings of stories, else the start of the validation text.
+/// The prompts of a run: those of the configuration, else story beginnings, else the start of the validation text.
 ///
 /// # Errors
 /// When the tokenizer cannot encode one.
@@ -42,9 +42,9 @@ pub(super) fn prompts(config: &RunConfig, text: &MeasuredText) -> Result<Vec<Sam
     }
 }
 
-/// Drops the tokens at both ends that hold only a part of a character.
+/// Drops tokens at both ends that contain only part of a character.
 ///
-/// The same ids stay in between: text that is encoded again may become other ids.
+/// The ids in between stay the same: re-encoding the text could produce other ids.
 fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> SamplePrompt {
     let broken = char::REPLACEMENT_CHARACTER;
     let mut ids = ids;
@@ -86,7 +86,7 @@ mod tests {
     fn special_tokens_and_odd_encodings_of_the_text_stay_in_the_prompt() {
         let tokenizer = Tokenizer::load("demo").unwrap();
         let bos = tokenizer.bos().unwrap();
-        // A word as single letters, as no encoder would write it.
+        // A word as single letters, which no encoder would produce.
         let letters: Vec<u32> = ["O", "n", "c", "e"].iter().flat_map(|letter| tokenizer.encode(letter).unwrap()).collect();
         let ids = [&[bos], letters.as_slice()].concat();
         assert_ne!(tokenizer.encode("Once").unwrap(), letters);

@@ -1,6 +1,6 @@
 //! Saves the state of a run between two updates.
 //!
-//! Knows the facts about the run and where its checkpoints are; not when one is due, nor what a failure means.
+//! When a checkpoint is due, and what a failure means, is decided by the caller.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,45 +18,45 @@ use crate::run::{CheckpointInfo, Checkpoints, EventSender, StopFlag, TrainerStat
 pub(super) struct Saving {
     facts: Arc<RunFacts>,
     checkpoints: Checkpoints,
-    /// Receives the lines that no checkpoint may be ahead of.
+    /// Events whose lines must be on disk before a checkpoint.
     events: EventSender,
     stop: StopFlag,
 }
 
-/// What a checkpoint says about the run, apart from weights and moments.
+/// Content of a checkpoint, apart from weights and optimizer state.
 #[derive(Debug)]
 pub(super) struct SavePoint {
     /// Completed updates.
     pub(super) step: u64,
-    /// Whether everything that was due after the last of them was measured.
+    /// Whether all measurements due after the last update were made.
     pub(super) has_measured: bool,
-    /// Time in steps of each stage so far, in seconds.
+    /// Time in steps per stage so far, in seconds.
     pub(super) active_seconds: Vec<f64>,
-    /// The token-level loss of this step, if it was measured.
+    /// Token loss (K = 1) of this step, if it was measured.
     pub(super) token_loss: Option<f64>,
     /// Whether pruning keeps it.
     pub(super) permanent: bool,
 }
 
-/// A valid checkpoint of the state that was to be saved.
+/// A valid checkpoint of the requested state.
 #[derive(Debug)]
 pub(super) struct Saved {
     /// The checkpoint.
     pub(super) info: CheckpointInfo,
-    /// Whether it was written now; otherwise it was there already.
+    /// Whether it was written now; otherwise it already existed.
     pub(super) is_new: bool,
 }
 
 impl Saving {
-    /// Saves to `checkpoints`, after all lines that `events` was given, unless `stop` forbids it.
+    /// Saves to `checkpoints`, after all lines sent to `events`, unless `stop` forbids it.
     pub(super) fn new(facts: Arc<RunFacts>, checkpoints: Checkpoints, events: EventSender, stop: StopFlag) -> Self {
         Self { facts, checkpoints, events, stop }
     }
 
-    /// Saves what `learner` is at `point`.
+    /// Saves the state of `learner` at `point`.
     ///
     /// # Errors
-    /// When the disk or the device fails, or numbers that are not finite have reached the learner. Earlier checkpoints stay valid.
+    /// When the disk or the device fails, or non-finite numbers have reached the learner. Earlier checkpoints stay valid.
     pub(super) fn save(&self, learner: &Learner, point: SavePoint) -> Result<Saved, EngineError> {
         learner.check_poison(point.step)?;
         let started = Instant::now();

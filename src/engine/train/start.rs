@@ -1,4 +1,4 @@
-//! Finds what training starts from: new weights, or the newest checkpoint that belongs to this run.
+//! Finds the start of training: initial weights, or the newest checkpoint of this run.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -13,39 +13,39 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
 use crate::run::{Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory, StopFlag, TrainerState};
 
-/// What training starts from.
+/// The start of training.
 pub(super) struct Start {
     /// The weights.
     pub(super) model: LlamaForCausalLM,
-    /// The optimizer with its moments.
+    /// The optimizer and its state.
     pub(super) optimizer: AdamW,
     /// Step of the checkpoint, if there is one.
     pub(super) resumed_from: Option<u64>,
-    /// Whether that checkpoint was computed in another order than this version computes.
+    /// Whether that checkpoint was computed with another order of sums than this version's.
     pub(super) is_inexact: bool,
-    /// Files of lines that are not what they were when that checkpoint was written.
+    /// Files of lines that have changed since that checkpoint was written.
     pub(super) changed_lines: Vec<String>,
-    /// Where training is.
+    /// Current position.
     pub(super) reached: Reached,
 }
 
-/// Position that earlier attempts reached.
+/// The position that earlier attempts reached.
 #[derive(Debug, Clone)]
 pub(super) struct Reached {
     /// Completed updates.
     pub(super) step: u64,
-    /// Time in steps of each stage, in seconds.
+    /// Time in steps per stage, in seconds.
     pub(super) active_seconds: Vec<f64>,
-    /// Whether everything that was due after the last update was measured.
+    /// Whether all measurements due after the last update were made.
     pub(super) has_measured: bool,
-    /// Otherwise, what was measured before a stop came.
+    /// If not, what was measured before the stop.
     pub(super) measured: MeasuredStep,
-    /// The token-level loss after the last update, if it was measured.
+    /// Token loss (K = 1) after the last update, if it was measured.
     pub(super) token_loss: Option<f64>,
 }
 
 impl Start {
-    /// Finds what to start from; also the checkpoints that are not used, and why.
+    /// Finds the start, and the checkpoints that are not used, with the reasons.
     ///
     /// # Errors
     /// When there are checkpoints but none is valid and of this run, or one cannot be loaded.
@@ -65,7 +65,7 @@ impl Start {
                 Ok((start, rejected))
             }
             (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
-            // To begin again would throw away what was trained, for a reason that only the user knows.
+            // Starting over would discard the trained weights, which only the user may decide.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
             (None, Some((at_step, difference))) if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") => {
                 Err(EngineError::OtherData { step: at_step })
@@ -82,7 +82,7 @@ impl Start {
         }
     }
 
-    /// Begins at the checkpoint of another run. What is due at that step is measured again: the new run is complete by itself.
+    /// Starts at the checkpoint of another run. Measurements due at that step are made again: the new run is complete on its own.
     fn fork(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
         let FoundCheckpoint { checkpoint, run, .. } = FoundCheckpoint::at(path).map_err(ForkError::Find)?;
         let fork = Fork { run: run.name(), step: checkpoint.state.step, optimizer_count: checkpoint.state.optimizer_count };
@@ -91,7 +91,7 @@ impl Start {
         let start = Self::from_checkpoint(&checkpoint, facts, device)?;
         let mut active_seconds = checkpoint.manifest.active_seconds;
         active_seconds.resize(facts.plan.stages.len(), 0.0);
-        // Its loss was measured on another text, perhaps.
+        // Its loss may have been measured on another text.
         let reached = Reached { active_seconds, has_measured: false, token_loss: None, ..start.reached };
         Ok(Self { resumed_from: None, changed_lines: Vec::new(), reached, ..start })
     }
@@ -148,7 +148,7 @@ impl Reached {
     }
 }
 
-/// Refuses a fork whose past the plan of this run does not have.
+/// Refuses a fork whose history does not match the plan of this run.
 fn check_fork(state: &TrainerState, facts: &RunFacts) -> Result<(), ForkError> {
     let step = state.step;
     if step >= facts.plan.steps {
@@ -176,7 +176,7 @@ fn trained_weights(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Res
     let mut read = |name: &str, dims: &[usize]| {
         let values = weights.read(name, dims)?;
         hasher.update(name.as_bytes());
-        // Of the numbers, not of the files: shards and number formats do not make it another model.
+        // Hash of the numbers, not of the files: shards and number formats do not make it another model.
         for piece in values.chunks(1 << 14) {
             hasher.update(&piece.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
         }

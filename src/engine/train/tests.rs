@@ -1,5 +1,5 @@
-//! The guard against numbers that are not finite, on a device that the host does not wait for (here the CPU, which says that it is
-//! none), and prompts out of the validation text.
+//! The guard against non-finite numbers, on a device that the host does not wait for (here the CPU, which pretends to be one),
+//! and prompts from the validation text.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::engine::train::trainer::Trainer;
 use crate::run::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent, command_channel};
 use crate::tasks::Suite;
 
-/// One stage of eight steps of 256 tokens, read as they stand, token by token.
+/// One stage of eight steps of 256 tokens, in file order, token by token.
 const SETS: [&str; 19] = [
     "model.hidden_size=16",
     "model.intermediate_size=32",
@@ -48,7 +48,7 @@ const SETS: [&str; 19] = [
     "checkpoint.keep=20",
     "stages=[{patch_size=1}]",
 ];
-/// Occurs once in the text, in what the second step reads.
+/// Occurs once in the text, in the data of the second step.
 const POISON: u8 = b'Z';
 const POISONED_STEP: usize = 2;
 
@@ -80,11 +80,11 @@ fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trai
     (begin_on(device, Instant::now(), job, inbox, &EventSender::new(sender)).unwrap().unwrap(), events)
 }
 
-/// Makes every position that reads [`POISON`] compute NaN; nothing else notices.
+/// Makes every position that reads [`POISON`] compute NaN; no other position is affected.
 fn poison(trainer: &mut Trainer) {
     trainer.learner().change_model(|mut model| {
         let table = &mut model.model.embed_tokens.weight.values;
-        // A weight that is saved and loaded, and whose squares add up to infinity.
+        // A weight that is saved and loaded, and whose squares sum to infinity.
         let huge = Tensor::<2>::full([1, table.dims()[1]], 1.8e19, &table.device());
         let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
         *table = table.clone().select_assign(0, row, huge, burn::tensor::IndexingUpdateOp::Add);
@@ -136,7 +136,7 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     poison(&mut trainer);
     let error = trainer.train().unwrap_err();
     assert!(matches!(error, EngineError::Poisoned { step: 4 }), "{error}");
-    // What was saved after the last good step is what the weights still are.
+    // The checkpoint after the last good step still equals the weights.
     let checkpoints = Checkpoints::new(&RunDirectory::new(folder.path().join("gpu")), 20);
     let good = checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
     assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);

@@ -1,7 +1,7 @@
-//! The training loop, to be read as the method section of the paper: for each stage, for each step, take the step, report, do
-//! what is due.
+//! The training loop, which reads like the method section of the paper: for each stage, for each step, take the step, report,
+//! do what is due.
 //!
-//! Commands are obeyed between micro-batches. Nothing is read back from a GPU except on steps that report.
+//! Commands are executed between micro-batches. Nothing is read back from a GPU except on steps that report.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,16 +47,16 @@ pub(super) struct Trainer {
     step: u64,
 }
 
-/// What a trainer is given besides the state that it starts from.
+/// Inputs of a trainer, apart from its initial state.
 #[derive(Debug)]
 pub(super) struct Equipment {
-    /// What does not change while it trains.
+    /// What does not change during training.
     pub(super) facts: Arc<RunFacts>,
-    /// The device and the threads that compute.
+    /// The device and its threads.
     pub(super) workers: Workers,
-    /// Training text in its order.
+    /// Training text in the data order.
     pub(super) loader: Loader,
-    /// Text to measure on.
+    /// Text for measurements.
     pub(super) text: MeasuredText,
     /// The run's checkpoints.
     pub(super) checkpoints: Checkpoints,
@@ -67,7 +67,7 @@ pub(super) struct Equipment {
 }
 
 impl Trainer {
-    /// A trainer that goes on from `start` and obeys what comes through `inbox`.
+    /// A trainer that continues from `start` and takes commands from `inbox`.
     pub(super) fn new(equipment: Equipment, inbox: Inbox, start: Start) -> Self {
         let Equipment { facts, workers, loader, text, checkpoints, events, started } = equipment;
         let Start { model, optimizer, reached, .. } = start;
@@ -87,7 +87,7 @@ impl Trainer {
         }
     }
 
-    /// Trains to the end of the plan, or until told to end; then answers the commands that requested the end.
+    /// Trains to the end of the plan, or until told to end; then answers the commands that asked for it.
     ///
     /// # Errors
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
@@ -102,12 +102,12 @@ impl Trainer {
         self.workers.device.is_cpu
     }
 
-    /// Gives up what is on a device that does not answer any more.
+    /// Abandons tensors on a device that does not respond any more.
     pub(super) fn leave_device(&mut self) {
         self.learner.leak();
     }
 
-    /// What the run says at its end.
+    /// The last event of the run.
     pub(super) fn end_of_run(&self, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
         RunEnd {
             outcome,
@@ -126,7 +126,7 @@ impl Trainer {
         let plan = &facts.plan;
         self.steering.begin(self.step);
         if !self.measuring.has_measured(self.step) {
-            // The start of a run, or what an attempt that was told to end left out.
+            // The start of a run, or measurements that a stopped attempt has skipped.
             let idx = plan.stage_idx_after(self.step.saturating_sub(1));
             if !self.measure_and_save(idx, &plan.stages[idx], true)? {
                 return self.end(idx);
@@ -148,8 +148,8 @@ impl Trainer {
         Ok(Ending::Completed)
     }
 
-    /// Begins or resumes a stage. Moments are reset by its first update, so that a checkpoint of the switch still holds what
-    /// the stage before ended with, even one that a command requests after the switch.
+    /// Begins or resumes a stage. The optimizer state is reset by its first update, so that a checkpoint at the boundary still
+    /// has the final state of the previous stage, even one requested by a command after the boundary.
     fn enter(&self, idx: usize, stage: &StagePlan) {
         if self.step > stage.first_step {
             return;
@@ -159,7 +159,7 @@ impl Trainer {
         self.events.send(RunEvent::StageStarted(start));
     }
 
-    /// One update: all micro-batches, one clip, one step of the optimizer. `None` if the run was told to end.
+    /// One update: all micro-batches, one clipping, one optimizer step. `None` if the run was told to end.
     fn take_step(&mut self, idx: usize, stage: &StagePlan, input: &StepInput) -> Result<Option<Measured>, EngineError> {
         let data_position = self.data_position(stage);
         let mut sum = Accumulation::default();
@@ -170,7 +170,7 @@ impl Trainer {
             let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
             let text = StepText { loader: &self.loader, data_position, stage };
             if !sum.add_next(with, text, &mut self.clock)? {
-                // A step that is not complete is dropped.
+                // An incomplete step is dropped.
                 return Ok(None);
             }
             if sum.num_micro_batches == 1 && self.is_audit_due() {
@@ -191,7 +191,7 @@ impl Trainer {
         Ok(Some(measured))
     }
 
-    /// Whether the step that is being taken is computed twice.
+    /// Whether the current step is audited.
     fn is_audit_due(&self) -> bool {
         let every = self.facts.config.training.audit_every;
         every > 0 && (self.step + 1).is_multiple_of(every)
@@ -204,7 +204,7 @@ impl Trainer {
         }
     }
 
-    /// Where the next update begins in the order of the data.
+    /// Position of the next update in the data order.
     fn data_position(&self, stage: &StagePlan) -> u64 {
         stage.first_data_token + (self.step - stage.first_step) * stage.tokens_per_step
     }
@@ -220,7 +220,7 @@ impl Trainer {
         self.clock.rest();
         numbers.check_finite(self.step)?;
         self.learner.check_poison(self.step)?;
-        // Burn goes on after some panics of a device's own thread, with memory that was never written.
+        // After some panics of a device's own thread Burn continues, with memory that was never written.
         if let Some(reason) = (!self.is_on_cpu()).then(unreported).flatten() {
             return Err(EngineError::DevicePanic { reason });
         }
@@ -246,16 +246,16 @@ impl Trainer {
         Ok(())
     }
 
-    /// Measures and saves at their cadences and at the end of a stage. Returns whether training continues.
+    /// Measures and saves at their intervals and at the end of a stage. Returns whether training continues.
     fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
         let is_save_due = self.facts.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
         self.measure_and_save(idx, stage, is_save_due)
     }
 
-    /// Measures what is due, closes the stage if this is its end, and then saves if that is due, too.
+    /// Makes the measurements that are due, completes the stage if this is its end, and then saves if that is due, too.
     ///
-    /// Returns whether training continues. If it does not, nothing was saved, and a stage at its end is still open: the attempt
-    /// that resumes from here measures again, and then closes it.
+    /// Returns whether training continues. If it does not, nothing was saved, and a stage at its end is not completed: the
+    /// attempt that resumes here measures again, and then completes it.
     fn measure_and_save(&mut self, idx: usize, stage: &StagePlan, is_save_due: bool) -> Result<bool, EngineError> {
         let ends = self.step == stage.last_step();
         let always = ends || self.step == 0;
@@ -267,9 +267,9 @@ impl Trainer {
             self.log_device_memory(stage);
         }
         if self.step == self.facts.plan.steps {
-            // There is no later try, and a run without its last checkpoint is not complete.
+            // There is no later attempt, and a run without its last checkpoint is not completed.
             match self.try_save(idx, true) {
-                // A kill came while it was being written.
+                // A kill arrived while it was being written.
                 Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(false),
                 saved => drop(saved?),
             }
@@ -279,7 +279,7 @@ impl Trainer {
         Ok(true)
     }
 
-    /// What Burn holds on a GPU, for whoever wonders whether a larger micro-batch would fit.
+    /// Memory that Burn holds on a GPU, to judge whether a larger micro-batch would fit.
     fn log_device_memory(&self, stage: &StagePlan) {
         if let Some((used, reserved)) = self.workers.device.memory().filter(|_| !self.is_on_cpu()) {
             let (used, reserved) = (format::bytes(used), format::bytes(reserved));
@@ -324,7 +324,7 @@ impl Trainer {
         Ok(info)
     }
 
-    /// Obeys the commands that wait. Returns whether training continues.
+    /// Executes the waiting commands. Returns whether training continues.
     fn obey(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
         let positions = stage.tokens_per_step as f64 / stage.patch_size.get() as f64;
         self.steering.keep_time(StepTime { place: self.place(idx), positions, seconds: self.clock.stages(idx).iter().sum() });
@@ -340,12 +340,12 @@ impl Trainer {
         }
     }
 
-    /// Does what a command asks for.
+    /// Does the work of a command.
     fn carry_out(&mut self, idx: usize, work: Work) -> Result<Answer, EngineError> {
         let (step, place) = (self.step, self.place(idx));
         Ok(match work {
             Work::Settle => {
-                // A GPU works through its queue for a while after the host has stopped adding to it.
+                // A GPU works on its queue for a while after the host has stopped adding to it.
                 self.workers.device.device.sync()?;
                 Ok(Done::new(format!("paused after step {step}")))
             }
@@ -357,25 +357,25 @@ impl Trainer {
             },
             Work::Sample => match self.measuring.samples(self.learner.model(), place)? {
                 Measurement::LeftOut => Err("the run is stopping".to_owned()),
-                Measurement::Made(()) | Measurement::NoText => Ok(Done::new(format!("continued the prompts after step {step}"))),
+                Measurement::Made(()) | Measurement::NoText => Ok(Done::new(format!("generated samples after step {step}"))),
             },
         })
     }
 
-    /// Ends early at the level of the stop flag: with a checkpoint, or without.
+    /// Ends early at the level of the stop flag: with or without a checkpoint.
     fn end(&mut self, idx: usize) -> Result<Ending, EngineError> {
         // The command that raised the flag may still be waiting to be accepted.
         let Order::End(StopLevel::AfterCheckpoint) = self.steering.next_order(self.step) else { return Ok(Ending::Interrupted) };
         let ends_stage = self.facts.plan.stages.iter().any(|stage| stage.last_step() == self.step);
         match self.try_save(idx, ends_stage) {
             Ok(info) => Ok(Ending::Stopped(info)),
-            // A kill came while the checkpoint was being written.
+            // A kill arrived while the checkpoint was being written.
             Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => Ok(Ending::Interrupted),
             Err(error) => Err(error),
         }
     }
 
-    /// Where training is, in stage `idx`.
+    /// The current position, in stage `idx`.
     fn place(&self, idx: usize) -> Place {
         Place { step: self.step, stage_idx: idx }
     }
@@ -383,12 +383,12 @@ impl Trainer {
 
 #[cfg(test)]
 impl Trainer {
-    /// What is known about its run.
+    /// Facts about the run.
     pub(super) fn facts(&self) -> &RunFacts {
         &self.facts
     }
 
-    /// Computes the first micro-batch, lets `break_it` change what learns, and audits; returns what the warning would say.
+    /// Computes the first micro-batch, lets `break_it` change the learner, and audits; returns the text of the warning.
     pub(super) fn audit_of_first_step(&mut self, break_it: &mut dyn FnMut(&mut Learner)) -> Option<String> {
         let facts = Arc::clone(&self.facts);
         let stage = &facts.plan.stages[0];
@@ -404,7 +404,7 @@ impl Trainer {
         mismatch.map(|mismatch| mismatch.to_string())
     }
 
-    /// What learns, for a test to look at and to break.
+    /// The learner, for tests to inspect and break.
     pub(super) fn learner(&mut self) -> &mut Learner {
         &mut self.learner
     }

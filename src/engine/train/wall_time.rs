@@ -6,11 +6,11 @@ use crate::config::RunConfig;
 use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::start::Reached;
 
-/// Smallest reserve before the limit.
+/// Minimum reserve before the limit.
 const LEAST_RESERVE: Duration = Duration::from_secs(1);
-/// Safety factor of the reserve over the measured duration of a step and a save.
+/// Safety factor of the reserve relative to the measured duration of a step and a save.
 const RESERVE_MARGIN: f64 = 1.25;
-/// Assumed bytes per second of a save before the first one: a slow network disk.
+/// Assumed bytes per second of the first save: a slow network disk.
 const SLOW_DISK: f64 = 50e6;
 
 /// The limit of a run, and how long ending takes.
@@ -21,14 +21,14 @@ pub(super) struct WallTime {
     steps: SlowestStep,
     /// Seconds of the slowest save.
     slowest_save: Option<f64>,
-    /// Seconds that a save is assumed to take before the first one.
+    /// Assumed duration of the first save, in seconds.
     assumed_save: f64,
 }
 
-/// What the clock of steps shows at a place in the run.
+/// State of the step clock at a position in the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepTime {
-    /// The place.
+    /// The position.
     pub(super) place: Place,
     /// Positions of one step of its stage.
     pub(super) positions: f64,
@@ -36,27 +36,27 @@ pub(super) struct StepTime {
     pub(super) seconds: f64,
 }
 
-/// How long a step takes at most.
+/// Maximum duration of a step.
 #[derive(Debug, Default)]
 struct SlowestStep {
-    /// Stage that it was seen in.
+    /// Stage in which it was measured.
     stage: usize,
     /// Seconds per position.
     of_position: f64,
-    /// Completed updates when the clock was read last, and the seconds that it showed.
+    /// Completed updates and seconds at the last reading of the clock.
     last_step: u64,
     last_seconds: f64,
 }
 
 impl WallTime {
-    /// The limit of a run that `started` then and goes on from what it has `reached`, if it has a limit.
+    /// The limit of a run that `started` then and continues from what it has `reached`, if it has a limit.
     pub(super) fn of(facts: &RunFacts, started: Instant, reached: &Reached) -> Option<Self> {
         let steps = SlowestStep { last_step: reached.step, last_seconds: reached.active_seconds.iter().sum(), ..SlowestStep::default() };
         let assumed_save = facts.plan.memory.checkpoint as f64 / SLOW_DISK;
         facts.config.training.max_walltime.map(|limit| Self { started, limit: limit.0, steps, slowest_save: None, assumed_save })
     }
 
-    /// When the run must begin to end; a limit beyond what the clock can count is none.
+    /// When the run must begin to end; a limit beyond the range of the clock is ignored.
     pub(super) fn deadline(&mut self, now: StepTime) -> Option<Instant> {
         if now.place.step > self.steps.last_step {
             self.steps.count(now);
@@ -66,7 +66,7 @@ impl WallTime {
         self.started.checked_add(self.limit.saturating_sub(reserve(needed, self.limit)))
     }
 
-    /// Remembers how long a save took.
+    /// Records the duration of a save.
     pub(super) fn count_save(&mut self, seconds: f64) {
         let slowest = self.slowest_save.get_or_insert(seconds);
         *slowest = slowest.max(seconds);
@@ -74,22 +74,22 @@ impl WallTime {
 }
 
 impl SlowestStep {
-    /// Counts the steps since the clock was read last.
+    /// Counts the steps since the last reading of the clock.
     fn count(&mut self, now: StepTime) {
         let Place { step, stage_idx } = now.place;
         let of_each = (now.seconds - self.last_seconds) / (step - self.last_step) as f64 / now.positions;
-        // Until a step of a new stage was seen, the last stage's positions say how long its own take.
+        // Before the first step of a new stage, its step time is derived from the last stage's time per position.
         self.of_position = if stage_idx == self.stage { self.of_position.max(of_each) } else { of_each };
         (self.stage, self.last_step, self.last_seconds) = (stage_idx, step, now.seconds);
     }
 }
 
-/// When a run that began at `started` has to stop before its first step, if it has a wall-time limit.
+/// When a run that began at `started` must stop before its first step, if it has a wall-time limit.
 pub(super) fn first_deadline(started: Instant, config: &RunConfig) -> Option<Instant> {
     config.training.max_walltime.and_then(|limit| started.checked_add(limit.0.saturating_sub(reserve(LEAST_RESERVE, limit.0))))
 }
 
-/// What is left of `limit` for ending, which needs `needed`.
+/// The part of `limit` that remains for ending, which needs `needed`.
 fn reserve(needed: Duration, limit: Duration) -> Duration {
     needed.max(LEAST_RESERVE).min(limit / 2)
 }

@@ -1,26 +1,26 @@
-//! Axes: which numbers they span and which of them are labelled.
+//! Axes: their ranges and their labels.
 
 /// One axis of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Axis {
-    /// What it shows, with the unit.
+    /// Title, with the unit.
     pub title: String,
-    /// Which numbers may be labelled.
+    /// Kind of tick labels.
     pub ticks: AxisTicks,
-    /// Which numbers it spans.
+    /// Range.
     pub range: AxisRange,
 }
 
-/// Which numbers may be labelled.
+/// Kind of tick labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AxisTicks {
-    /// Round ones.
+    /// Round numbers.
     Any,
-    /// Whole ones, for things that are counted.
+    /// Integers, for counts.
     Whole,
 }
 
-/// Which numbers an axis spans.
+/// Range of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AxisRange {
     /// From the smallest to the largest of the data.
@@ -29,13 +29,13 @@ pub enum AxisRange {
     FromZero,
 }
 
-/// Where numbers lie on an axis.
+/// Mapping of numbers to an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
     pub(super) low: f64,
     pub(super) high: f64,
     pub(super) ticks: Vec<f64>,
-    /// Digits after the decimal point of a label.
+    /// Decimal places of a label.
     decimals: usize,
 }
 
@@ -59,7 +59,7 @@ impl Axis {
         if self.range == AxisRange::FromZero {
             (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
         }
-        // Ticks are counted, so that their errors do not add up.
+        // Ticks are computed from an index, so that rounding errors do not add up.
         let first = (low / step - 1e-9).ceil();
         let count = ((high / step + 1e-9).floor() - first) as usize + 1;
         let ticks = (0..count).map(|idx| (first + idx as f64) * step).collect();
@@ -68,19 +68,19 @@ impl Axis {
 }
 
 impl Scale {
-    /// The place of `value`: 0 at the low end, 1 at the high end.
+    /// Relative position of `value`: 0 at the low end, 1 at the high end.
     pub(super) fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
     pub(super) fn label(&self, tick: f64) -> String {
         let text = format!("{tick:.*}", self.decimals);
-        // Rounding may leave a zero with a sign.
+        // Rounding may produce a negative zero.
         if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { text.trim_start_matches('-').to_owned() } else { text }
     }
 }
 
-/// The smallest of 1, 2 or 5 times a power of ten that is not below `least`.
+/// The smallest of 1, 2 or 5 times a power of ten that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= least * (1.0 - 1e-9)).unwrap_or(10.0);

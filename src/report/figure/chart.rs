@@ -1,11 +1,11 @@
-//! What a line chart shows, and where on the page it stands.
+//! Content and page layout of a line chart.
 
 use crate::report::figure::axis::{Axis, Scale};
 use crate::report::figure::svg;
 
 /// Width of every figure, in pixels of the SVG.
 pub(super) const WIDTH: f64 = 800.0;
-/// Height of the part inside the axes.
+/// Height of the plot area.
 const PLOT_HEIGHT: f64 = 360.0;
 /// Left edge of everything above the plot.
 pub(super) const MARGIN: f64 = 24.0;
@@ -16,25 +16,25 @@ const BELOW: f64 = 62.0;
 /// Space for title and subtitle.
 const HEADING: f64 = 66.0;
 pub(super) const LEGEND_ROW: f64 = 22.0;
-/// Space for the sample of a line in front of its name.
+/// Space for the line sample in front of its name.
 pub(super) const LEGEND_SAMPLE: f64 = 46.0;
-/// Longest name in the legend, in characters.
+/// Maximum length of a name in the legend, in characters.
 const LONGEST_NAME: usize = 80;
-/// Width of a character of legends in pixels, a little more than the average.
+/// Width of a legend character in pixels, a little more than the average.
 const CHARACTER: f64 = 7.9;
 
-/// Numbers over numbers, as lines.
+/// A line chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineChart {
-    /// The largest text.
+    /// Title.
     pub title: String,
-    /// What else the reader must know, on one line.
+    /// Subtitle, on one line.
     pub subtitle: String,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// In the order of the legend.
+    /// Lines in the order of the legend.
     pub lines: Vec<Line>,
 }
 
@@ -43,11 +43,11 @@ pub struct LineChart {
 pub struct Line {
     /// Name in the legend.
     pub name: String,
-    /// Its points, in order; one that is not finite is a gap.
+    /// Points in order; a point that is not finite is a gap.
     pub points: Vec<[f64; 2]>,
 }
 
-/// Where things stand on the page, in pixels from the upper left corner.
+/// Positions on the page, in pixels from the upper left corner.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) height: f64,
@@ -84,7 +84,7 @@ impl LineChart {
             top,
             bottom,
             legend: [MARGIN, HEADING],
-            // As even as the rows allow.
+            // Balance the rows.
             legend_columns: self.lines.len().div_ceil(rows.max(1)).max(1),
             x: self.x.scale(points().map(|point| point[0]), 12),
             y: self.y.scale(points().map(|point| point[1]), 6),
@@ -93,21 +93,21 @@ impl LineChart {
 }
 
 impl Layout {
-    /// The place of a point of the data.
+    /// Pixel position of a data point.
     pub(super) fn place(&self, [x, y]: [f64; 2]) -> [f64; 2] {
-        // Points at the ends of the range stay off the frame.
+        // Points at the ends of the range do not touch the frame.
         let inset = 14.0;
         let width = self.right - self.left - 2.0 * inset;
         [self.left + inset + self.x.place(x) * width, self.bottom - self.y.place(y) * (self.bottom - self.top)]
     }
 }
 
-/// Whether a point has a place.
+/// Whether a point can be drawn.
 pub(super) fn is_drawn(point: &[f64; 2]) -> bool {
     point.iter().all(|number| number.is_finite())
 }
 
-/// A name that fits into the legend.
+/// A name cut to fit into the legend.
 pub(super) fn shortened(name: &str) -> String {
     if name.chars().count() <= LONGEST_NAME { name.to_owned() } else { name.chars().take(LONGEST_NAME - 1).chain(['\u{2026}']).collect() }
 }

@@ -1,4 +1,4 @@
-//! Figures as files. A PNG is the picture of the SVG, at twice its size, with the embedded font.
+//! Figures as files. A PNG is the rendered SVG at twice its size, with the embedded font.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,35 +12,35 @@ use thiserror::Error;
 use crate::report::figure::LineChart;
 use crate::run::write_result;
 
-/// A part of `DejaVu Sans`; its licence stands beside it.
+/// A subset of `DejaVu Sans`; its license is in the same folder.
 const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");
-/// Its name, for characters that name another one.
+/// Its name; also used for characters with another font name.
 const FONT_FAMILY: &str = "DejaVu Sans";
-/// Pixels of a PNG for each of the SVG, so that text is sharp on fine screens.
+/// PNG pixels per SVG pixel, so that text is sharp on high-resolution screens.
 const PNG_SCALE: f32 = 2.0;
 
-/// What kind of file a figure becomes.
+/// File format of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FigureFormat {
-    /// Lines and text, for the web and for print.
+    /// Vector graphics, for the web and for print.
     Svg,
-    /// Pixels.
+    /// Pixel graphics.
     Png,
 }
 
-/// Why there is no figure.
+/// Why a figure cannot be written.
 #[derive(Debug, Error)]
 pub enum FigureError {
-    /// The name of the file does not say what it is to be.
+    /// The file name has no known extension.
     #[error("{} ends in neither .svg nor .png", path.display())]
     UnknownEnding {
         /// The file.
         path: PathBuf,
     },
-    /// The chart cannot be painted.
-    #[error("cannot paint the figure: {reason}")]
+    /// The chart cannot be rendered.
+    #[error("cannot render the figure: {reason}")]
     Paint {
-        /// What the painter said.
+        /// Message of the renderer.
         reason: String,
     },
     /// The file cannot be written.
@@ -58,7 +58,7 @@ impl FigureError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::UnknownEnding { .. } => "name a file that ends in .svg or .png",
+            Self::UnknownEnding { .. } => "use a file name that ends in .svg or .png",
             Self::Paint { .. } => "write it as .svg instead",
             Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space",
         }
@@ -66,10 +66,10 @@ impl FigureError {
 }
 
 impl FigureFormat {
-    /// The format that the ending of `path` names.
+    /// The format that the extension of `path` selects.
     ///
     /// # Errors
-    /// When it names none.
+    /// When the extension is unknown.
     pub fn of(path: &Path) -> Result<Self, FigureError> {
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         match ending.as_str() {
@@ -81,11 +81,11 @@ impl FigureFormat {
 }
 
 impl LineChart {
-    /// Writes the chart to `path`, in the format that its ending names; an existing file is replaced, a device or
-    /// a pipe written through.
+    /// Writes the chart to `path`, in the format that its extension selects; replaces an existing file, writes through a device
+    /// or a pipe.
     ///
     /// # Errors
-    /// When the ending is unknown or the file cannot be written; an existing file then stays as it is.
+    /// When the extension is unknown or the file cannot be written; an existing file is then unchanged.
     pub fn write(&self, path: &Path) -> Result<(), FigureError> {
         let bytes = match FigureFormat::of(path)? {
             FigureFormat::Svg => self.to_svg().into_bytes(),
@@ -97,7 +97,7 @@ impl LineChart {
     /// The chart as a PNG image.
     ///
     /// # Errors
-    /// When it cannot be painted.
+    /// When it cannot be rendered.
     pub fn to_png(&self) -> Result<Vec<u8>, FigureError> {
         static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
             let mut fonts = Database::new();

@@ -1,11 +1,11 @@
-//! What tells lines apart: colour, dash and marker change together, and no combination comes again before the 42nd line.
+//! Line styles: color, dash and marker change together, and no combination repeats before the 42nd line.
 
-/// Colours that most people with a colour vision deficiency can tell apart (Okabe and Ito, 2008); its yellow is too pale on white.
+/// Colors that most people with a color vision deficiency can tell apart (Okabe and Ito, 2008); its yellow is too pale on white.
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333"];
-/// `stroke-dasharray`; a line without gaps first.
+/// `stroke-dasharray`; the solid line comes first.
 const DASHES: [&str; 6] = ["none", "8 4", "2 3", "10 4 2 4", "14 4", "5 2"];
 
-/// How a line is drawn.
+/// Style of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LineStyle {
     pub(super) colour: &'static str,
@@ -13,7 +13,7 @@ pub(super) struct LineStyle {
     pub(super) marker: Marker,
 }
 
-/// The shape at each point of a line.
+/// Marker at each point of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marker {
     Circle,
@@ -27,12 +27,12 @@ pub(super) enum Marker {
 const MARKERS: [Marker; 6] = [Marker::Circle, Marker::Square, Marker::TriangleUp, Marker::Diamond, Marker::TriangleDown, Marker::Ring];
 
 impl LineStyle {
-    /// The style of line number `idx`.
+    /// Style of line number `idx`.
     pub(super) fn of(idx: usize) -> Self {
         Self { colour: COLOURS[idx % COLOURS.len()], dash: DASHES[idx % DASHES.len()], marker: MARKERS[idx % MARKERS.len()] }
     }
 
-    /// The marker at a place of the figure, as an SVG element.
+    /// The marker at a position, as an SVG element.
     pub(super) fn marker_at(&self, [x, y]: [f64; 2]) -> String {
         let colour = self.colour;
         let polygon = |points: &[[f64; 2]]| {

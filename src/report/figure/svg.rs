@@ -1,18 +1,18 @@
-//! A laid out chart as text of an SVG document. Start at [`document`].
+//! A laid out chart as SVG text. Start at [`document`].
 
 use crate::report::figure::chart::{LEGEND_ROW, LEGEND_SAMPLE, Layout, Line, LineChart, MARGIN, WIDTH, is_drawn, shortened};
 use crate::report::figure::style::LineStyle;
 use crate::run::sanitize_line;
 
-/// The embedded font first; the others have about its widths.
+/// The embedded font first; the fallbacks have similar widths.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 const INK: &str = "#222222";
 const SOFT_INK: &str = "#5a5a5a";
 const GRID: &str = "#e4e4e4";
-/// Markers of a line, at most: more would cover it.
+/// Maximum number of markers per line: more would cover it.
 const MOST_MARKERS: usize = 40;
 
-/// Where a text is held.
+/// Anchor of a text.
 #[derive(Debug, Clone, Copy)]
 enum Anchor {
     Start,
@@ -69,7 +69,7 @@ fn vertical_axis<'a>(title: &'a str, layout: &'a Layout) -> impl Iterator<Item =
     let Layout { left, right, .. } = layout;
     let label = move |tick: &f64| {
         let [_, y] = layout.place([layout.x.low, *tick]);
-        // The axis itself is the line of its low end.
+        // The axis itself is the grid line of its low end.
         let line = if y < layout.bottom - 0.5 { format!("<path d=\"M{left:.1} {y:.1}H{right:.1}\" stroke=\"{GRID}\"/>") } else { String::new() };
         line + &text([left - 8.0, y + 4.5], Anchor::End, &format!("fill=\"{SOFT_INK}\""), &layout.y.label(*tick))
     };
@@ -108,7 +108,7 @@ fn text([x, y]: [f64; 2], anchor: Anchor, attributes: &str, content: &str) -> St
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {attributes}>{}</text>", escaped(content))
 }
 
-/// Text from outside as text of an XML document, which knows no control characters.
+/// Untrusted text, escaped for XML, which allows no control characters.
 fn escaped(raw: &str) -> String {
     sanitize_line(raw).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -17,7 +17,7 @@ pub enum CheckpointError {
         /// Operating system error.
         source: io::Error,
     },
-    /// There is too little space, noticed before anything was written.
+    /// There is too little free space; checked before anything is written.
     #[error("{}: {needed} bytes are needed, but only {free} are free", path.display())]
     NoRoom {
         /// The folder of checkpoints.
@@ -27,19 +27,19 @@ pub enum CheckpointError {
         /// Bytes that are free.
         free: u64,
     },
-    /// The run directory was deleted, moved or replaced while the run was alive.
+    /// The run directory was deleted, moved or replaced during the run.
     #[error("{} is not the directory that this run started in: it was deleted, moved or replaced", path.display())]
     Gone {
         /// The run directory.
         path: PathBuf,
     },
-    /// The lines of the run up to this step cannot be brought to the disk, and no checkpoint may be ahead of them.
+    /// The run's lines up to this step cannot be written to disk, and a checkpoint must not be ahead of them.
     #[error("the run's metrics and events are not on the disk: {0}")]
     Lines(io::Error),
     /// A file of tensors could not be written or read.
     #[error(transparent)]
     Tensors(Box<dyn Error + Send + Sync>),
-    /// A file is not what it should be.
+    /// A file is damaged.
     #[error("{}: {problem}", path.display())]
     Damaged {
         /// Path of the file.
@@ -47,7 +47,7 @@ pub enum CheckpointError {
         /// Why it is rejected.
         problem: String,
     },
-    /// The run was told to end before all bytes were checked.
+    /// The run was stopped before all bytes were checked.
     #[error("checking the checkpoint was interrupted")]
     Interrupted,
 }
@@ -62,7 +62,7 @@ impl CheckpointError {
         Self::Damaged { path: path.to_owned(), problem: problem.into() }
     }
 
-    /// What to type next; `RUN` stands for the run's name.
+    /// What to type next; `RUN` is a placeholder for the run's name.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {

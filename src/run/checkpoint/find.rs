@@ -1,4 +1,4 @@
-//! From a path to a checkpoint: a run stands for its newest valid one, a checkpoint's directory for itself.
+//! From a path to a checkpoint: for a run its newest valid one, for the directory of a checkpoint that checkpoint.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use crate::run::checkpoint::name::step_of;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected};
 use crate::run::format::shell_word;
 
-/// A valid checkpoint and the run that it belongs to.
+/// A valid checkpoint and its run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundCheckpoint {
     /// The checkpoint; every byte of it matches its manifest.
     pub checkpoint: Checkpoint,
-    /// Its run, which says how it was trained.
+    /// Its run, which has the configuration and the tokenizer.
     pub run: RunDirectory,
     /// Newer checkpoints of the run that cannot be used; empty if the path names the checkpoint itself.
     pub rejected: Vec<Rejected>,
@@ -24,22 +24,22 @@ pub struct FoundCheckpoint {
 /// Why a path does not lead to a checkpoint.
 #[derive(Debug, Error)]
 pub enum FindCheckpointError {
-    /// There is nothing at the path.
+    /// The path does not exist.
     #[error("{} does not exist", path.display())]
     Missing {
-        /// As the user wrote it.
+        /// Path as the user wrote it.
         path: PathBuf,
     },
-    /// There is something else at the path.
-    #[error("{} is neither a run nor a checkpoint of one", path.display())]
+    /// The path is something else.
+    #[error("{} is neither a run nor a checkpoint", path.display())]
     NotACheckpoint {
-        /// As the user wrote it.
+        /// Path as the user wrote it.
         path: PathBuf,
     },
-    /// A checkpoint that is not in its run's directory, where its tokenizer and its configuration are.
-    #[error("{} lies outside its run, which says how it was trained", path.display())]
+    /// A checkpoint outside its run directory, which has its tokenizer and configuration.
+    #[error("{} is outside its run directory, which has its configuration and tokenizer", path.display())]
     Outside {
-        /// As the user wrote it.
+        /// Path as the user wrote it.
         path: PathBuf,
     },
     /// The run has not saved anything yet.
@@ -48,7 +48,7 @@ pub enum FindCheckpointError {
         /// The run's directory.
         run: PathBuf,
     },
-    /// The run has checkpoints, and none of them is valid.
+    /// None of the run's checkpoints is valid.
     #[error("none of the run's {} checkpoints can be used; {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
     NoneValid {
         /// All of them, newest first; at least one.
@@ -64,20 +64,22 @@ impl FindCheckpointError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Missing { .. } | Self::NotACheckpoint { .. } => "list all runs with: patchtui runs".into(),
+            Self::Missing { .. } | Self::NotACheckpoint { .. } => {
+                "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs".into()
+            }
             Self::Outside { .. } => "move it back into checkpoints/ of its run, or copy the whole run instead".into(),
-            Self::NothingSaved { run } => format!("go on with it until it has saved one: patchtui resume {}", shell_word(&run.to_string_lossy())),
+            Self::NothingSaved { run } => format!("resume it until it has saved one: patchtui resume {}", shell_word(&run.to_string_lossy())),
             Self::NoneValid { .. } => "restore a checkpoint from a copy".into(),
-            Self::Invalid(_) => "restore it from a copy, or name its run, which stands for its newest valid checkpoint".into(),
+            Self::Invalid(_) => "restore it from a copy, or name its run to use the newest valid checkpoint".into(),
         }
     }
 }
 
 impl FoundCheckpoint {
-    /// Finds the checkpoint that `path` stands for, and checks every byte of it.
+    /// Finds the checkpoint that `path` refers to and checks every byte of it.
     ///
     /// # Errors
-    /// When nothing valid is there.
+    /// When there is no valid checkpoint.
     pub fn at(path: &Path) -> Result<Self, FindCheckpointError> {
         let shown = path.to_owned();
         if !path.exists() {
@@ -103,9 +105,9 @@ impl FoundCheckpoint {
     }
 }
 
-/// The checkpoint's directory that `path` names, and its run, if it has a checkpoint's name and lies in a run.
+/// The checkpoint directory that `path` names, and its run, if it is named like a checkpoint and is inside a run.
 fn in_run(path: &Path) -> Option<(PathBuf, RunDirectory)> {
-    // As it is written first: the folder of checkpoints may be a link to another disk.
+    // The path as written first: the folder of checkpoints may be a link to another disk.
     let spellings = [std::path::absolute(path), fs::canonicalize(path)];
     spellings.into_iter().flatten().find_map(|folder| {
         let run = RunDirectory::new(folder.parent()?.parent()?);

@@ -1,4 +1,4 @@
-//! The checkpoints of a run: the order of writing one, finding the newest valid one.
+//! The checkpoints of a run: saving one in a crash-safe order, finding the newest valid one.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -15,7 +15,7 @@ use crate::run::checkpoint::name::{name_of, step_of};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::is_same;
 
-/// Generous allowance for the files of a checkpoint apart from its tensors.
+/// Generous upper bound for the files of a checkpoint other than its tensors.
 const SMALL_FILES_BYTES: u64 = 1 << 20;
 
 /// The checkpoints of one run.
@@ -23,8 +23,8 @@ const SMALL_FILES_BYTES: u64 = 1 << 20;
 pub struct Checkpoints {
     run: PathBuf,
     folder: PathBuf,
-    /// The run directory, held open: its inode belongs to nothing else as long as this run lives, so another directory of the same
-    /// name is recognised, and nothing is written into it.
+    /// The run directory, held open: its inode is not reused during the run, so another directory of the same name is
+    /// recognized, and nothing is written into it.
     opened: Option<Arc<File>>,
     pub(super) keep: usize,
     pub(super) keep_best: bool,
@@ -34,29 +34,29 @@ pub struct Checkpoints {
 /// Why tensors could not be written.
 type TensorError = Box<dyn Error + Send + Sync>;
 
-/// What is to be saved.
+/// What to save.
 pub struct NewCheckpoint<'a> {
     /// Position of the run.
     pub state: TrainerState,
-    /// Time in steps of each stage so far, in seconds.
+    /// Time in steps per stage so far, in seconds.
     pub active_seconds: Vec<f64>,
-    /// Token-level loss of exactly this step, if it was measured.
+    /// Token loss (K = 1) of exactly this step, if it was measured.
     pub token_loss: Option<f64>,
     /// Whether pruning keeps it.
     pub permanent: bool,
-    /// Bytes of both files of tensors.
+    /// Bytes of both tensor files.
     pub tensor_bytes: u64,
-    /// Writes one of the two files of tensors, by its name, at a path.
+    /// Writes one of the two tensor files, selected by its name, at a path.
     pub write_tensors: &'a mut dyn FnMut(&'static str, &Path) -> Result<(), TensorError>,
     /// Configuration of the run, to be recorded.
     pub config: RecordedConfig,
-    /// Returns when every line of the run up to this step is on the disk, with their hashes.
+    /// Waits until every line of the run up to this step is on disk; returns the hashes of the lines.
     pub sync_lines: &'a dyn Fn() -> io::Result<LineHashes>,
     /// Whether the run was told to end without a checkpoint.
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// A directory with a checkpoint's name that is not used.
+/// A directory named like a checkpoint that is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// Path of the directory.
@@ -66,14 +66,14 @@ pub struct Rejected {
 }
 
 impl Checkpoints {
-    /// The checkpoints of `directory`, of which pruning keeps the newest `keep` and all permanent ones.
+    /// The checkpoints of `directory`; pruning keeps the newest `keep` and all permanent ones.
     #[must_use]
     pub fn new(directory: &RunDirectory, keep: usize) -> Self {
         let run = directory.path().to_owned();
         Self { opened: File::open(&run).ok().map(Arc::new), folder: directory.checkpoints(), run, keep, keep_best: false, disk: Disk::default() }
     }
 
-    /// The same, where pruning keeps the checkpoint with the lowest token loss as well, if `keep_best`.
+    /// The same; with `keep_best`, pruning also keeps the checkpoint with the lowest token loss.
     #[must_use]
     pub fn keeping_best(self, keep_best: bool) -> Self {
         Self { keep_best, ..self }
@@ -91,13 +91,13 @@ impl Checkpoints {
         Self { disk, ..self }
     }
 
-    /// Saves, then prunes; a valid checkpoint of the same state is left as it is. Returns whether something was written.
+    /// Saves, then prunes; an existing valid checkpoint of the same state is kept as it is. Returns whether a checkpoint was written.
     ///
-    /// The order is what makes a crash harmless: the run's lines, both files of tensors, `trainer.json`, the manifest, each on
-    /// the disk before the next, then one rename.
+    /// The order makes a crash harmless: the run's lines, both tensor files, `trainer.json`, the manifest, each synced before
+    /// the next, then a single rename.
     ///
     /// # Errors
-    /// When the device or the disk fails. Earlier checkpoints are untouched then, and nothing half-written stays.
+    /// When the device or the disk fails. Earlier checkpoints are then untouched, and no partial files remain.
     pub fn save(&self, mut new: NewCheckpoint<'_>) -> Result<(Checkpoint, bool), CheckpointError> {
         self.check_identity()?;
         let path = self.folder.join(name_of(new.state.step));
@@ -121,14 +121,14 @@ impl Checkpoints {
         Ok((checkpoint, true))
     }
 
-    /// Prunes after a save; that is valid whether or not an old checkpoint can be removed.
+    /// Prunes after a save, which is valid even if an old checkpoint cannot be removed.
     fn prune_quietly(&self, newest: u64) {
         if let Err(error) = self.prune(newest) {
             tracing::warn!("an old checkpoint could not be removed: {error}");
         }
     }
 
-    /// The newest checkpoint that matches its manifest in every byte and passes `accepts`, and the newer ones that do not.
+    /// The newest checkpoint whose every byte matches its manifest and that passes `accepts`, and the newer ones that do not.
     ///
     /// # Errors
     /// When the folder cannot be read; [`CheckpointError::Interrupted`] when `stop` returns true.
@@ -162,11 +162,11 @@ impl Checkpoints {
     #[must_use]
     pub fn text_rules(&self, fork_from: Option<&Path>) -> Option<u32> {
         let state = self.newest_claimed().or_else(|| Checkpoint::read_claims(fork_from?).ok())?.state;
-        // Versions that did not record the order of the data had the first rules.
+        // Versions that did not record the data order used the first rules.
         Some(state.data_order.map_or(1, |order| order.text_rules))
     }
 
-    /// Directories with a checkpoint's name, newest first.
+    /// Directories named like a checkpoint, newest first.
     ///
     /// # Errors
     /// When the folder cannot be read; a missing folder has none.
@@ -174,7 +174,7 @@ impl Checkpoints {
         self.directories("")
     }
 
-    /// Checks the checkpoint in `path`, its name included.
+    /// Checks the checkpoint in `path`, including its name.
     ///
     /// # Errors
     /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
@@ -183,7 +183,7 @@ impl Checkpoints {
         Checkpoint::read(path, stop)
     }
 
-    /// Bytes that an ordinary user can still write where the checkpoints are.
+    /// Bytes that an ordinary user can still write on the disk of the checkpoints.
     ///
     /// # Errors
     /// When the file system cannot be queried.
@@ -242,13 +242,13 @@ impl Checkpoints {
         Ok(Checkpoint { path: path.to_owned(), manifest, state: new.state })
     }
 
-    /// Gives a complete checkpoint its name.
+    /// Publishes a complete checkpoint under its name.
     fn publish(&self, scratch: &Path, path: &Path) -> Result<(), CheckpointError> {
-        // Another run may have been started here while this one was writing.
+        // Another run may have been started here during the save.
         self.check_identity()?;
         self.disk.exchange(scratch, path).map_err(CheckpointError::at(path))?;
         self.disk.sync(&self.folder).map_err(CheckpointError::at(&self.folder))?;
-        // An older checkpoint of this step has the scratch name now; the new one is valid whether or not that can be removed.
+        // An older checkpoint of this step now has the scratch name; the new one is valid whether or not that can be removed.
         if let Err(error) = self.disk.remove_folder(scratch) {
             tracing::warn!("{} could not be removed: {error}", scratch.display());
         }

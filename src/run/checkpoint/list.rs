@@ -1,4 +1,4 @@
-//! Every directory of a run's folder of checkpoints, valid or not, and which of them is the best.
+//! Lists every directory in a run's folder of checkpoints, valid or not, and finds the best checkpoint.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,16 +7,16 @@ use crate::run::checkpoint::name::step_of;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints, Manifest};
 use crate::run::directory::size_below;
 
-/// A directory with a checkpoint's name.
+/// A directory named like a checkpoint.
 #[derive(Debug)]
 pub struct ListedCheckpoint {
     /// Path of the directory.
     pub path: PathBuf,
     /// The step in its name.
     pub step: u64,
-    /// Its manifest, unless that cannot be read.
+    /// Its manifest, if it can be read.
     pub manifest: Option<Manifest>,
-    /// Why it is not valid, as far as that shows without reading tensors.
+    /// Why it is not valid, as far as that is known without reading tensors.
     pub problem: Option<CheckpointProblem>,
     /// Whether its token loss is the lowest among the valid ones.
     pub is_best: bool,
@@ -29,14 +29,14 @@ pub struct ListedCheckpoint {
 pub enum CheckpointProblem {
     /// A save or a deletion was interrupted, or a save is in progress.
     Unfinished,
-    /// Its content is not what was written.
+    /// Its content does not match the manifest.
     Damaged(CheckpointError),
-    /// It cannot be read at the moment.
+    /// It cannot be read at present.
     Unreadable(CheckpointError),
 }
 
 impl Checkpoints {
-    /// All checkpoints, newest first, checked by names, lengths and small files; their tensors are not read.
+    /// All checkpoints, newest first; names, lengths and small files are checked, tensors are not read.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -74,7 +74,7 @@ impl From<CheckpointError> for CheckpointProblem {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Damaged { .. } => Self::Damaged(error),
-            // A file that is missing will not come back; one that cannot be read now, on a network for example, may.
+            // A missing file will not come back; a file that cannot be read now, e.g. on a network, may.
             CheckpointError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Damaged(error),
             error => Self::Unreadable(error),
         }
@@ -90,7 +90,7 @@ impl std::fmt::Display for CheckpointProblem {
     }
 }
 
-/// The step with the lowest token loss; of equal ones the earliest.
+/// The step with the lowest token loss; on a tie the earliest.
 pub(super) fn best_step<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Option<u64> {
     let measured = manifests.filter_map(|manifest| Some((manifest.token_loss.filter(|loss| loss.is_finite())?, manifest.step)));
     measured.min_by(|(a, a_step), (b, b_step)| a.total_cmp(b).then(a_step.cmp(b_step))).map(|(_, step)| step)

@@ -1,4 +1,4 @@
-//! `manifest.json`: written last, it lists a checkpoint's files with their hashes, and holds a hash of itself.
+//! `manifest.json`: written last, lists the files of a checkpoint with their hashes, and contains its own hash.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -12,45 +12,45 @@ use crate::run::checkpoint::name::step_of;
 use crate::run::checkpoint::{CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
 use crate::run::files::{open_regular, read_small};
 
-/// The field that holds the manifest's hash of itself: of the whole text, with [`NO_HASH`] in its place.
+/// The field with the manifest's own hash: the hash of the whole text with [`NO_HASH`] in its place.
 const OWN_HASH: &str = "manifest_blake3";
 const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Bytes that are hashed between two checks of the stop flag: some tens of milliseconds.
+/// Bytes hashed between two checks of the stop flag: some tens of milliseconds.
 const PIECE: usize = 16 << 20;
 
 /// Content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the directory: 1 has no hash of the manifest itself.
+    /// Version of the format: version 1 has no hash of the manifest itself.
     pub format_version: u32,
     /// Completed updates.
     pub step: u64,
     /// Stage of the last completed update, counted from 0.
     pub stage: usize,
-    /// K of that stage.
+    /// Patch size (K) of that stage.
     pub patch_size: PatchSize,
     /// Whether pruning keeps it: stage ends and the run's end.
     pub permanent: bool,
     /// When it was written, RFC 3339.
     pub created_at: String,
-    /// Time in steps of each stage so far, in seconds.
+    /// Time in steps per stage so far, in seconds.
     pub active_seconds: Vec<f64>,
-    /// Token-level loss of exactly this step in nats per token, if it was measured. Pruning keeps the checkpoint with the lowest.
+    /// Token loss (K = 1) of exactly this step in nats per token, if it was measured. Pruning keeps the checkpoint with the lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_loss: Option<f64>,
     /// Fingerprint of the token stream.
     pub data_fingerprint: String,
     /// Size and hash of every other file.
     pub files: BTreeMap<String, FileEntry>,
-    /// Configuration that trained it, as TOML text by key; empty in checkpoints of older versions.
+    /// Configuration at the save, as TOML text by key; empty in checkpoints of older versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: RecordedConfig,
-    /// Size and hash of the lines that the run had written before, by file; empty in checkpoints of older versions.
+    /// Size and hash of the run's lines before the save, by file; empty in checkpoints of older versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lines: LineHashes,
 }
 
-/// Size and hash of the first bytes of each file of lines.
+/// Size and hash of the start of a file of lines.
 pub type LineHashes = BTreeMap<String, FileEntry>;
 
 /// Size and hash of a file.
@@ -74,10 +74,10 @@ pub struct Checkpoint {
 }
 
 impl Manifest {
-    /// Version of the directories that are written today.
+    /// Version of the format that is written today.
     pub(super) const FORMAT_VERSION: u32 = 2;
 
-    /// The text of the file, with a hash of everything else in it.
+    /// The text of the file, including the hash of everything else in it.
     ///
     /// # Errors
     /// When a number in it is not finite.
@@ -101,13 +101,13 @@ impl Manifest {
         let text = String::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8 text".into()))?;
         let is_whole = matches_own_hash(&text);
         if is_whole == Some(false) {
-            return Err(damaged("its content is not what was written".into()));
+            return Err(damaged("its content does not match its hash".into()));
         }
         let manifest: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         match (manifest.format_version, is_whole) {
             (1, None) | (2, Some(_)) => {}
             (1 | 2, _) => return Err(damaged("it has no hash of itself".into())),
-            (version, _) => return Err(damaged(format!("format {version} is not known to this version of patchtui"))),
+            (version, _) => return Err(damaged(format!("format {version} is not supported by this version of patchtui"))),
         }
         if let Some(name) = [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE].iter().find(|name| !manifest.files.contains_key(**name)) {
             return Err(damaged(format!("it does not list {name}")));
@@ -118,23 +118,23 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The files of lines in `run` whose first bytes are not what they were when the checkpoint was written.
+    /// The files of lines in `run` whose start has changed since the checkpoint was written.
     #[must_use]
     pub fn changed_lines(&self, run: &Path) -> Vec<String> {
         let is_unchanged = |(name, written): &(&String, &FileEntry)| hash_start(&run.join(name), written.bytes).is_ok_and(|found| found == written.blake3);
         self.lines.iter().filter(|entry| !is_unchanged(entry)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Checks that it is for the step in the name of `folder`, its directory.
+    /// Checks that its step matches the name of `folder`, its directory.
     pub(super) fn check_name(&self, folder: &Path) -> Result<(), CheckpointError> {
         if step_of(folder) == Some(self.step) {
             return Ok(());
         }
-        let problem = format!("it is for step {}, which does not match its directory's name", self.step);
+        let problem = format!("it is for step {}, which does not match the name of its directory", self.step);
         Err(CheckpointError::damaged(&folder.join(MANIFEST_FILE), problem))
     }
 
-    /// Checks that the files in `folder` have the lengths that it lists; their content is not read.
+    /// Checks that the files in `folder` have the listed lengths; their content is not read.
     fn check_lengths(&self, folder: &Path) -> Result<(), CheckpointError> {
         for (name, expected) in &self.files {
             let file = folder.join(name);
@@ -165,7 +165,7 @@ impl Checkpoint {
         for (name, expected) in &manifest.files {
             let file = path.join(name);
             if describe(&file, stop)?.blake3 != expected.blake3 {
-                return Err(CheckpointError::damaged(&file, "its content is not what was written"));
+                return Err(CheckpointError::damaged(&file, "its content does not match its hash"));
             }
         }
         Self::read_claims(path)
@@ -177,7 +177,7 @@ impl Checkpoint {
         self.path.parent()?.parent()
     }
 
-    /// The checkpoint in `path`, checked as far as possible without reading its tensors: names, lengths, and what its small files say.
+    /// The checkpoint in `path`, checked as far as possible without reading its tensors: names, lengths, and small files.
     ///
     /// # Errors
     /// With the reason.
@@ -188,7 +188,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The checkpoint in `path` by its own claims; its tensors are not checked.
+    /// The checkpoint in `path` according to its manifest; its tensors are not checked.
     pub(super) fn read_claims(path: &Path) -> Result<Self, CheckpointError> {
         let checkpoint = Self { path: path.to_owned(), manifest: Manifest::read(path)?, state: read_state(path)? };
         checkpoint.check_agreement()?;
@@ -203,16 +203,16 @@ impl Checkpoint {
             && manifest.patch_size == state.patch_size
             && manifest.data_fingerprint == state.data_fingerprint;
         if !agrees {
-            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), format!("it is for step {}, but {TRAINER_FILE} disagrees", manifest.step)));
+            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), format!("it is for step {}, but {TRAINER_FILE} is not", manifest.step)));
         }
         if manifest.active_seconds.is_empty() || manifest.active_seconds.iter().any(|seconds| !seconds.is_finite() || *seconds < 0.0) {
-            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), "its active_seconds are not the seconds of each stage"));
+            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), "its active_seconds do not match its stages"));
         }
         Ok(())
     }
 }
 
-/// Size and hash of the file at `path`, read in pieces between which `stop` is asked.
+/// Size and hash of the file at `path`, read in chunks; `stop` is checked between chunks.
 pub(super) fn describe(path: &Path, stop: &dyn Fn() -> bool) -> Result<FileEntry, CheckpointError> {
     let at = CheckpointError::at(path);
     let mut file = open_regular(path).map_err(&at)?;
@@ -230,7 +230,7 @@ pub(super) fn describe(path: &Path, stop: &dyn Fn() -> bool) -> Result<FileEntry
     Ok(FileEntry { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
 }
 
-/// Hash of the first `bytes` bytes of the file at `path`, or of all of them if there are fewer.
+/// Hash of the first `bytes` bytes of the file at `path`, or of the whole file if it is shorter.
 fn hash_start(path: &Path, bytes: u64) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(open_regular(path)?.take(bytes))?;
@@ -242,13 +242,13 @@ fn read_state(folder: &Path) -> Result<TrainerState, CheckpointError> {
     let bytes = read_small(&path).map_err(CheckpointError::at(&path))?;
     let state: TrainerState = serde_json::from_slice(&bytes).map_err(|error| CheckpointError::damaged(&path, error.to_string()))?;
     if state.format_version > TrainerState::FORMAT_VERSION {
-        return Err(CheckpointError::damaged(&path, format!("format {} is not known to this version of patchtui", state.format_version)));
+        return Err(CheckpointError::damaged(&path, format!("format {} is not supported by this version of patchtui", state.format_version)));
     }
     Ok(state)
 }
 
-/// Whether `text` is what its own hash says; `None` if it has no hash. The text itself is hashed, since how numbers are printed may
-/// differ between versions.
+/// Whether `text` matches its own hash; `None` if it has no hash. The text itself is hashed, since the formatting of numbers
+/// may differ between versions.
 fn matches_own_hash(text: &str) -> Option<bool> {
     let field = format!("\"{OWN_HASH}\": \"");
     let start = text.find(&field)? + field.len();

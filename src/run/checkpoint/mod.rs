@@ -1,7 +1,7 @@
-//! Checkpoints as files: content, validity, order of writing, pruning.
+//! Checkpoints as files: content, validity, save order, pruning.
 //!
-//! Knows directories, hashes and JSON; never tensors, which the engine writes through a closure. A checkpoint becomes valid by
-//! one rename, and nothing is trusted that its manifest does not confirm. Start at [`Checkpoints::save`].
+//! The engine writes the tensors through a closure. Checkpoints are published atomically by a single rename, and nothing is
+//! trusted that the manifest does not confirm. Start at [`Checkpoints::save`].
 
 mod error;
 mod find;
@@ -20,9 +20,9 @@ pub use manifest::{Checkpoint, FileEntry, LineHashes, Manifest};
 pub use prune::{Choice, KeepRule};
 pub use state::{DataOrder, Difference, Fork, TrainerState};
 
-/// Weights, by Hugging Face's names.
+/// Weights, under their Hugging Face names.
 pub const MODEL_FILE: &str = "model.safetensors";
-/// Moments, by the same names.
+/// Optimizer moments, under the same names.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const TRAINER_FILE: &str = "trainer.json";
 const MANIFEST_FILE: &str = "manifest.json";

@@ -1,7 +1,7 @@
-//! Which checkpoints are deleted: by the engine after every save, and by hand.
+//! Decides which checkpoints are deleted: by the engine after every save, and on request.
 //!
-//! The engine goes by manifests, since it has just written a valid checkpoint. By hand every byte of what is to be kept is checked
-//! first. Start at [`Checkpoints::choose`].
+//! The engine relies on manifests, since it has just written a valid checkpoint. On request, every byte of the checkpoints to
+//! keep is checked first. Start at [`Checkpoints::choose`].
 
 use std::fs;
 use std::io;
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use crate::run::checkpoint::list::best_step;
 use crate::run::checkpoint::{Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, ListedCheckpoint, MANIFEST_FILE, Manifest};
 
-/// What to keep when checkpoints are deleted by hand.
+/// What to keep when checkpoints are pruned on request.
 #[derive(Debug, Clone, Default)]
 pub struct KeepRule {
     /// Newest valid periodic checkpoints to keep; at least 1 is kept.
     pub keep: usize,
-    /// Whether permanent ones count as periodic.
+    /// Whether permanent ones are treated like periodic ones.
     pub prunes_permanent: bool,
-    /// Whether the best one counts as periodic.
+    /// Whether the best one is treated like a periodic one.
     pub prunes_best: bool,
     /// Whether damaged ones are deleted.
     pub prunes_damaged: bool,
@@ -32,11 +32,11 @@ pub enum Choice {
     Permanent,
     /// Kept: the lowest token loss.
     Best,
-    /// Kept: not valid, and nobody asked to delete it.
+    /// Kept: not valid, and deletion was not requested.
     NotValid,
-    /// Deleted: older than those that are kept.
+    /// Deleted: older than the ones kept.
     DeleteOld,
-    /// Deleted: what a save or a deletion left behind.
+    /// Deleted: left behind by a save or a deletion.
     DeleteUnfinished,
     /// Deleted: not valid.
     DeleteDamaged,
@@ -65,7 +65,7 @@ impl Choice {
 }
 
 impl Checkpoints {
-    /// Decides about every checkpoint, newest first; deletes nothing. The caller holds the run's lock.
+    /// Decides what to do with every checkpoint, newest first; deletes nothing. The caller holds the run's lock.
     ///
     /// The newest valid checkpoint is always kept, so the only valid one is never deleted.
     ///
@@ -98,7 +98,7 @@ impl Checkpoints {
         Ok(chosen)
     }
 
-    /// Deletes the checkpoint in `path`. It loses its name first, so that no half of it is ever taken for a checkpoint.
+    /// Deletes the checkpoint in `path`. It is renamed first, so that a partial one is never taken for a checkpoint.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -111,8 +111,8 @@ impl Checkpoints {
         self.disk.remove_folder(&scratch).map_err(CheckpointError::at(path))
     }
 
-    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and what saves and deletions that never ended
-    /// left behind. Later steps are from before a fallback; training will write them again.
+    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and leftovers of interrupted saves and deletions.
+    /// Later steps are from before a fallback; training will write them again.
     pub(super) fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
         let candidates = self.candidates()?;
         let known = |path: &PathBuf| Some((path.clone(), Manifest::read(path).ok()?)).filter(|(_, manifest)| manifest.step <= newest);
@@ -129,7 +129,7 @@ impl Checkpoints {
     }
 }
 
-/// Whether the deletion of `folder` has begun; what cannot be looked at is left alone.
+/// Whether the deletion of `folder` has begun; a folder that cannot be examined is left alone.
 fn has_no_manifest(folder: &Path) -> bool {
     matches!(fs::symlink_metadata(folder.join(MANIFEST_FILE)), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }

@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::config::PatchSize;
 use crate::run::ModelOutline;
 
-/// The position of a run. Equal runs give equal bytes: it holds no time.
+/// The position of a run. Contains no times, so that identical runs write identical bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Version of this file: 1 has no `model`, `tokenizer` and `data_order`.
+    /// Version of the format: version 1 has no `model`, `tokenizer` and `data_order`.
     pub format_version: u32,
     /// Completed updates.
     pub step: u64,
@@ -17,21 +17,21 @@ pub struct TrainerState {
     pub stage: usize,
     /// Completed updates of that stage.
     pub stage_step: u64,
-    /// K of that stage.
+    /// Patch size (K) of that stage.
     pub patch_size: PatchSize,
-    /// Updates since the moments were zero.
+    /// Updates since the optimizer state was reset.
     pub optimizer_count: u64,
     /// Tokens read.
     pub tokens: u64,
-    /// Where the next update begins in the order of the data, in tokens.
+    /// Position of the next update in the data order, in tokens.
     pub data_position: u64,
-    /// The same as passes begun, block of the pass and tokens into the block.
+    /// The same as completed passes, block in the pass, and tokens into the block.
     pub cursor: [u64; 3],
     /// Seed of initial weights and data order.
     pub seed: u64,
     /// Fingerprint of the token stream.
     pub data_fingerprint: String,
-    /// Whether everything that was due after the last update was measured; a stop may have come in between.
+    /// Whether all measurements due after the last update were made; a stop may have interrupted them.
     #[serde(alias = "has_looked")]
     pub has_measured: bool,
     /// Sizes of the network.
@@ -40,37 +40,37 @@ pub struct TrainerState {
     /// Hash of the tokenizer.
     #[serde(default)]
     pub tokenizer: Option<String>,
-    /// How the token stream is cut and ordered.
+    /// How the token stream is split and ordered.
     #[serde(default)]
     pub data_order: Option<DataOrder>,
-    /// Hash of the weights that the run started from, if they were not random.
+    /// Hash of the initial weights, if they were not random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<String>,
-    /// Version of the arithmetic that computed it.
+    /// Version of the arithmetic that computed the checkpoint.
     #[serde(default = "first_arithmetic")]
     pub arithmetic: u32,
-    /// Where the run was forked from another one, if it was.
+    /// Origin of a forked run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<Fork>,
 }
 
-/// The checkpoint of another run at which a run begins.
+/// The checkpoint of another run at which a fork begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
     /// Name of that run.
     pub run: String,
     /// Completed updates of the checkpoint.
     pub step: u64,
-    /// Updates since its moments were zero.
+    /// Updates since its optimizer state was reset.
     pub optimizer_count: u64,
 }
 
-/// How a token stream is cut into blocks and in which order they are read.
+/// How a token stream is split into blocks and in which order they are read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataOrder {
     /// Tokens of a block.
     pub block_tokens: u64,
-    /// Blocks of one pass.
+    /// Blocks per pass.
     pub blocks_per_epoch: u64,
     /// Whether the blocks are shuffled in each pass.
     pub shuffle: bool,
@@ -82,7 +82,7 @@ pub struct DataOrder {
 /// A value of a checkpoint that contradicts the run's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Name of the value, like `seed` or `model.rope_theta`.
+    /// Name of the value, e.g. `seed` or `model.rope_theta`.
     pub what: String,
     /// Value in the checkpoint.
     pub found: String,
@@ -91,15 +91,16 @@ pub struct Difference {
 }
 
 impl TrainerState {
-    /// Version of the files that are written today.
+    /// Version of the format that is written today.
     pub const FORMAT_VERSION: u32 = 2;
 
-    /// Version of the arithmetic of today. Another order of additions is another version: it follows the same run, but not to
-    /// the last bit. 1 recorded the forward pass; 2 had backward passes of its own; 3 has kernels, and one order for all numbers of
-    /// threads; 4 adds the terms of large gradients of weights in chunks of its own; 5 takes factors of products below 1e-30 for zero.
+    /// Current version of the arithmetic. A different order of additions is a different version: a run continues, but not bit
+    /// for bit. Version 1 recorded the forward pass; 2 had its own backward passes; 3 has kernels, and one order for all
+    /// numbers of threads; 4 accumulates large weight gradients in its own chunks; 5 treats factors of products below 1e-30 as
+    /// zero.
     pub const ARITHMETIC: u32 = 5;
 
-    /// What differs from `expected`, the state that the plan has after the same number of updates; causes before consequences.
+    /// The differences from `expected`, the state of the plan after the same number of updates; causes before consequences.
     ///
     /// Values that an older format lacks are not compared, and neither are `has_measured` and `arithmetic`.
     #[must_use]
@@ -108,7 +109,7 @@ impl TrainerState {
         let mut found = Vec::new();
         compare("", &as_json(self), &as_json(expected), &mut found);
         found.retain(|difference| !NOT_COMPARED.iter().any(|name| difference.what.split('.').next() == Some(name)));
-        // Another seed also moves the cursor, and another text everything that is counted in it.
+        // Another seed also changes the position, and another text changes everything that is counted in it.
         found.sort_by_key(|difference| CAUSES.iter().position(|cause| difference.what.starts_with(cause)).unwrap_or(CAUSES.len()));
         found
     }
@@ -122,14 +123,14 @@ fn first_arithmetic() -> u32 {
     1
 }
 
-/// What may differ between checkpoints of one run.
+/// Values that may differ between checkpoints of one run.
 ///
-/// A run that resumes takes the hash of its initial weights and its fork from its checkpoint, since their files may be gone.
+/// A resumed run takes the hash of its initial weights and its fork from its checkpoint, since their files may be gone.
 const NOT_COMPARED: [&str; 5] = ["format_version", "has_measured", "arithmetic", "initial_weights", "fork"];
-/// What makes other values differ as well, in the order in which a person wants to know.
+/// Values that make others differ as well, in order of importance for the user.
 const CAUSES: [&str; 5] = ["seed", "tokenizer", "data_fingerprint", "data_order", "model"];
 
-/// Collects where `own` differs from `expected`; `null` stands for what an older format lacks.
+/// Collects the differences between `own` and `expected`; `null` means that an older format lacks the value.
 fn compare(name: &str, own: &Value, expected: &Value, found: &mut Vec<Difference>) {
     match (own, expected) {
         (Value::Object(own), Value::Object(expected)) => {

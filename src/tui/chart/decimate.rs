@@ -1,11 +1,11 @@
-//! From any number of points to four per column of dots, without changing a dot of the picture.
+//! Reduces any number of points to four per column of dots, without changing the picture.
 
 use std::ops::Range;
 
 use crate::run::Series;
 use crate::tui::chart::Domain;
 
-/// What a column of dots keeps of the points in it: rows of dots, counted from the bottom.
+/// What is kept of the points in a column: rows of dots, counted from the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extremes {
     /// Column of dots.
@@ -18,13 +18,13 @@ pub struct Extremes {
     pub min: usize,
     /// Highest row.
     pub max: usize,
-    /// Whether a line leads from the previous column's last point to the first point.
+    /// Whether a line connects the previous column's last point with the first point.
     pub is_joined: bool,
 }
 
-/// Cuts `points`, in the order of x, into columns of dots; a point that is not finite is a gap, after which no line is joined.
+/// Groups `points`, ordered by x, into columns of dots; a non-finite point is a gap that interrupts the line.
 ///
-/// A gap inside a column begins a second entry for that column.
+/// After a gap inside a column, a second entry for that column begins.
 pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domain), (columns, rows): (usize, usize)) -> Vec<Extremes> {
     let mut kept: Vec<Extremes> = Vec::new();
     let mut is_joined = false;
@@ -57,7 +57,7 @@ pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Do
     while start < range.end {
         let column = column_of(start);
         let end = start + series[start..range.end].partition_point(|point| x.dot(point.tokens as f64, columns).unwrap_or(0) <= column);
-        // Between the gaps are stretches of finite points; the last gap of a column may continue in the next.
+        // Between the gaps are ranges of finite points; the last gap of a column may continue in the next.
         for gap in series.gaps(start..end).chain(std::iter::once(end..end)) {
             if let Some(bounds) = series.bounds(start..gap.start) {
                 let (first, last) = (row_of(start), row_of(gap.start - 1));

@@ -17,13 +17,13 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// No dots at all.
+    /// An empty grid.
     #[must_use]
     pub fn empty(width: usize, height: usize) -> Self {
         Self { width, height, cells: vec![0; width * height] }
     }
 
-    /// The dots of a line through what the columns keep.
+    /// The dots of a line through the points kept per column.
     #[must_use]
     pub fn new(extremes: &[Extremes], width: usize, height: usize) -> Self {
         let mut curve = Self::empty(width, height);

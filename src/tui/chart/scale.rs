@@ -2,12 +2,12 @@
 
 use crate::run::Spread;
 
-/// Pieces of the y axis of a curve: fine enough to use the height, coarse enough to stay put.
+/// Maximum number of divisions of the y axis: fine enough to use the height, coarse enough to stay put.
 pub(crate) const PIECES: usize = 10;
 
-/// The least range of values that differ, as a share of the largest: three decimals of a usual loss tell its ticks apart.
+/// Minimum range relative to the largest value: three decimals of a usual loss distinguish its ticks.
 const LEAST_SPAN: f64 = 1e-3;
-/// The range around values that are all the same, as a share of them.
+/// Range around identical values, relative to them.
 const FLAT_SPAN: f64 = 0.1;
 
 /// A range of values, `lo < hi`.
@@ -20,22 +20,22 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// Where `value` lies, 0 at the lower end and 1 at the upper.
+    /// Relative position of `value`: 0 at the lower end, 1 at the upper.
     #[must_use]
     pub fn share(self, value: f64) -> f64 {
         (value - self.lo) / (self.hi - self.lo)
     }
 
-    /// The dot of `value` among `dots` dots; beyond the ends, the dot at the end. `None` if it is not finite.
+    /// Index of the dot for `value` among `dots` dots; values outside are clamped. `None` if it is not finite.
     #[must_use]
     pub fn dot(self, value: f64, dots: usize) -> Option<usize> {
-        // A share may be infinite where a value is not: the range is narrow and far away.
+        // A relative position may be infinite for a finite value: the range is narrow and far away.
         let share = self.share(value);
         (value.is_finite() && !share.is_nan()).then(|| (share.clamp(0.0, 1.0) * dots.saturating_sub(1) as f64).round() as usize)
     }
 }
 
-/// The smallest range between round numbers that holds `lo..=hi`, where round numbers cut it into at most about `pieces`.
+/// The smallest range with round ends that contains `lo..=hi` and that round numbers divide into at most about `pieces`.
 ///
 /// More pieces waste less of the height; fewer pieces move less often.
 #[must_use]
@@ -43,7 +43,7 @@ pub fn nice_domain(lo: f64, hi: f64, pieces: usize) -> Domain {
     if !lo.is_finite() || !hi.is_finite() || (hi - lo).is_infinite() {
         return Domain { lo: 0.0, hi: 1.0 };
     }
-    // One point, or a flat line, still needs a range, and differences beyond the digits of a label are no reason for a narrow one.
+    // One point, or a flat line, still needs a range, and differences below the precision of a label do not justify a narrow one.
     let least = lo.abs().max(hi.abs()).max(1e-3) * if lo < hi { LEAST_SPAN } else { FLAT_SPAN };
     let step = nice_step((hi - lo).max(least), pieces);
     let (mut low, mut high) = ((lo / step).floor() * step, (hi / step).ceil() * step);
@@ -67,7 +67,7 @@ pub fn nice_ticks(domain: Domain, max_ticks: usize) -> Vec<f64> {
     (0..=(last - first).max(0.0) as usize).take(max_ticks + 2).map(|idx| (first + idx as f64) * step).filter(|tick| *tick <= domain.hi + step * 1e-9).collect()
 }
 
-/// A tick's label with as many decimals as the distance of `ticks` needs.
+/// A tick label with as many decimals as the spacing of `ticks` needs.
 pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
     let step = match ticks {
         [first, second, ..] => second - first,
@@ -78,9 +78,9 @@ pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The range of values without rare high outliers; the third value is the highest one, if it lies above.
+/// The range of values without rare high outliers; the third value is the maximum, if it is outside.
 ///
-/// The first steps of a run are often far above all others; a range that held them would flatten the rest.
+/// The first steps of a run are often far above all others; a range that included them would flatten the rest.
 pub(crate) fn robust_range(spread: Spread) -> (f64, f64, Option<f64>) {
     const ENOUGH: usize = 40;
     let Spread { count, lo, hi, usual } = spread;
@@ -88,7 +88,7 @@ pub(crate) fn robust_range(spread: Spread) -> (f64, f64, Option<f64>) {
     if count >= ENOUGH && hi - lo > 2.5 * usual && usual > 0.0 { (lo, lo + 1.25 * usual, Some(hi)) } else { (lo, hi, None) }
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten that cuts `span` into at most `max_ticks` pieces.
+/// The smallest of 1, 2 and 5 times a power of ten that divides `span` into at most `max_ticks` pieces.
 fn nice_step(span: f64, max_ticks: usize) -> f64 {
     let raw = span / max_ticks.max(1) as f64;
     let power = 10f64.powf(raw.log10().floor());

@@ -1,4 +1,4 @@
-//! A chart with axes: curves over a floor and the lines where a stage begins.
+//! A chart with axes: curves, a floor, and lines at stage boundaries.
 
 use std::ops::Range;
 
@@ -18,11 +18,11 @@ pub(crate) struct Chart<'a> {
     pub(crate) x: Domain,
     /// Nats.
     pub(crate) y: Domain,
-    /// Curves; a later one covers an earlier one.
+    /// Curves; later ones are drawn over earlier ones.
     pub(crate) layers: Vec<Layer<'a>>,
-    /// Where stages begin.
+    /// Stage boundaries.
     pub(crate) switches: Vec<Switch>,
-    /// A value that no curve can fall below, with its label.
+    /// A lower bound of the curves, with its label.
     pub(crate) floor: Option<(f64, String)>,
     /// Colours and glyphs.
     pub(crate) theme: Theme,
@@ -32,9 +32,9 @@ pub(crate) struct Chart<'a> {
 pub(crate) struct Layer<'a> {
     /// Its points.
     pub(crate) points: Points<'a>,
-    /// Its own range, if it is not the chart's.
+    /// Its own y range, if it differs from the chart's.
     pub(crate) y: Option<Domain>,
-    /// How it is drawn.
+    /// Style.
     pub(crate) style: Style,
 }
 
@@ -54,7 +54,7 @@ impl Points<'_> {
         }
     }
 
-    /// From which x to which x nothing is finite.
+    /// Ranges of x without finite points.
     fn gaps(&self) -> Vec<(f64, f64)> {
         match self {
             Self::Few(points) => points.iter().filter(|(_, y)| !y.is_finite()).map(|(x, _)| (*x, *x)).collect(),
@@ -63,13 +63,13 @@ impl Points<'_> {
     }
 }
 
-/// Where one stage ends and the next begins.
+/// A stage boundary.
 pub(crate) struct Switch {
     /// Tokens.
     pub(crate) at: f64,
-    /// Label to the left.
+    /// Label on the left.
     pub(crate) before: String,
-    /// Label to the right.
+    /// Label on the right.
     pub(crate) after: String,
 }
 
@@ -113,7 +113,7 @@ impl Chart<'_> {
             if y < free {
                 buf.set_string(plot.x - 1 - label.len() as u16, y, label, dim);
                 buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2524}", "+"), axis);
-                // Two labels are never on neighbouring lines.
+                // Labels are never on adjacent lines.
                 free = y.saturating_sub(1);
             }
         }
@@ -140,7 +140,7 @@ impl Chart<'_> {
         }
     }
 
-    /// A mark on the bottom line in each column with a point that is not finite.
+    /// A mark on the bottom line in each column with a non-finite point.
     fn draw_gaps(&self, plot: Rect, buf: &mut Buffer) {
         let style = self.theme.style(Role::Bad);
         for (from, to) in self.layers.iter().flat_map(|layer| layer.points.gaps()) {
@@ -159,7 +159,7 @@ impl Chart<'_> {
         for x in plot.left()..plot.right() {
             buf.set_string(x, y, self.theme.glyph("\u{254c}", "-"), style);
         }
-        // On the left the curve is high, so the label covers nothing.
+        // The curve is high on the left, so the label covers nothing.
         buf.set_stringn(plot.x + 2, y, format!(" {label} "), usize::from(plot.width.saturating_sub(4)), style);
     }
 
@@ -181,7 +181,7 @@ impl Chart<'_> {
     }
 }
 
-/// Ticks on about every second line, and at least two where the range has them.
+/// Ticks on about every second line, and at least two if the range has them.
 fn y_ticks(domain: Domain, height: usize) -> Vec<f64> {
     let few = (height / 2).clamp(1, 8);
     (few..=few + 4).map(|max_ticks| nice_ticks(domain, max_ticks)).find(|ticks| ticks.len() > 1).unwrap_or_default()

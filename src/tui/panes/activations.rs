@@ -1,4 +1,4 @@
-//! Activation rates per layer: numbers at the end of each stage, and a strip over the run.
+//! Activations per layer: numbers at the end of each stage, and a strip over the run.
 //!
 //! Rates are often far below one percent and differ between layers and stages by factors, so the strip's scale is logarithmic
 //! between the smallest and the largest value seen. A strip shares the token axis of the curves: a new measurement only
@@ -17,13 +17,13 @@ use crate::tui::{Pane, RunScreen};
 
 /// Columns of the numbers of one stage: rate, space, mean, two spaces.
 const BLOCK: usize = 13;
-/// Least width of the strip; numbers give way first.
+/// Minimum width of the strip; numbers are dropped first.
 const STRIP: usize = 8;
 
 /// The activation pane.
 pub(crate) struct ActivationsPane<'a>(pub(crate) &'a RunScreen);
 
-/// Rates of one group of neighbouring layers at every measurement.
+/// Rates of one group of adjacent layers at every measurement.
 struct Row {
     label: String,
     layers: std::ops::Range<usize>,
@@ -74,12 +74,12 @@ impl Scale {
     fn of(measured: &[Activations], shows_mean: bool) -> Self {
         let values = || measured.iter().flat_map(|one| &one.layers).map(|layer| value(layer, shows_mean)).filter(|value| value.is_finite() && *value > 0.0);
         let hi = values().fold(f64::MIN_POSITIVE, f64::max);
-        // Below a ten-thousandth of the largest, differences are noise; above half of it, they would be blown up.
+        // Below a ten-thousandth of the largest, differences are noise; above half of it, they would be exaggerated.
         let lo = values().fold(hi, f64::min).clamp(hi * 1e-4, hi * 0.5);
         Self { lo, hi, shows_mean }
     }
 
-    /// Where `value` lies on the scale; `None` for zero and for what is not a number.
+    /// Position of `value` on the scale; `None` for zero and non-finite numbers.
     fn share(&self, value: f64) -> Option<f64> {
         (value.is_finite() && value > 0.0).then(|| ((value / self.lo).ln() / (self.hi / self.lo).ln()).clamp(0.0, 1.0))
     }
@@ -100,7 +100,7 @@ impl Scale {
     }
 }
 
-/// Whether the strip shows mean |x|: by choice, or where every rate is zero and a strip of rates would be empty.
+/// Whether the strip shows mean |x|: by choice, or because every rate is zero and a strip of rates would be empty.
 fn shows_mean(run: &RunScreen) -> bool {
     run.shows_mean || run.history.activations.iter().flat_map(|one| &one.layers).all(|layer| layer.rate <= 0.0)
 }
@@ -109,7 +109,7 @@ fn value(layer: &LayerActivation, shows_mean: bool) -> f64 {
     if shows_mean { layer.mean_abs } else { layer.rate }
 }
 
-/// `layers` layers in at most `limit` rows; neighbours share a row where there are more.
+/// `layers` layers in at most `limit` rows; adjacent layers share a row if there are more.
 fn rows(layers: usize, limit: usize) -> Vec<Row> {
     let per_row = layers.div_ceil(limit.max(1)).max(1);
     let row = |first: usize| {

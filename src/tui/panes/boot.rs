@@ -1,4 +1,4 @@
-//! What is shown before the first step: progress, plan and decisions.
+//! The screen before the first step: progress, plan and decisions.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -11,7 +11,7 @@ use crate::tui::panes::frame::{fact, titled};
 use crate::tui::run_screen::LinkState;
 use crate::tui::theme::{Role, Theme};
 
-/// The space of all panes before the first step.
+/// The area of all panes before the first step.
 pub(crate) struct BootPane<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for BootPane<'_> {
@@ -38,14 +38,14 @@ pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<
     let (plan, model) = (&header.plan, &header.plan.model);
     let (parameters, vocabulary) = (format::count(plan.num_parameters), format::grouped(model.vocab_size as u64));
     let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
-    let threads = if header.threads > 0 { format!(", {} threads", header.threads) } else { String::new() };
+    let threads = if header.threads > 0 { format!(", {}", format::counted(header.threads as u64, "thread")) } else { String::new() };
     let mut rows = vec![
-        ("model".to_owned(), format!("{layers} layers, hidden size {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
+        ("model".to_owned(), format!("{layers} layers, hidden {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
         ("device".to_owned(), format!("{}{threads}", sanitize::line(&header.device))),
         ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
     rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
-    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level training", format::flops(plan.cost.flops), plan.relative_cost())));
+    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level compute", format::flops(plan.cost.flops), plan.relative_cost())));
     rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
     rows.extend(plan.notes.iter().map(|note| ("note".to_owned(), sanitize::line(note))));
     rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));

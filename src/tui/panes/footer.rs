@@ -1,4 +1,4 @@
-//! The last line: the outcome of the newest command, and the keys.
+//! The footer: the result of the newest command, and the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -37,7 +37,7 @@ impl Widget for Footer<'_> {
     }
 }
 
-/// A message, and as many keys as fit behind it.
+/// A message, and as many keys as fit after it.
 pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl Iterator<Item = (&'static str, &'static str)>, area: Rect, buf: &mut Buffer) {
     let right = area.right().saturating_sub(1);
     let mut x = area.x + 1;

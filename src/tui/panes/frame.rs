@@ -1,4 +1,4 @@
-//! The title line of a pane, and small things that several panes draw with.
+//! The title line of a pane, and helpers shared by several panes.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -10,11 +10,11 @@ use crate::tui::chart::{Domain, Switch};
 use crate::tui::theme::{Role, Theme};
 use crate::tui::{Pane, RunScreen};
 
-/// A title line: what the pane shows on the left, its newest number on the right.
+/// A title line: the title of the pane on the left, its newest number on the right.
 pub(crate) struct Title<'a> {
-    /// What the pane shows.
+    /// Title of the pane.
     pub(crate) text: String,
-    /// Its newest number; left out where it does not fit.
+    /// Its newest number; omitted if it does not fit.
     pub(crate) info: Line<'a>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn token_domain(run: &RunScreen) -> Domain {
     Domain { lo: 0.0, hi: tokens.max(1) as f64 }
 }
 
-/// Where the stages of the plan begin, but the first.
+/// Where the stages of the plan begin, except the first.
 pub(crate) fn switches(run: &RunScreen) -> Vec<Switch> {
     let Some(header) = &run.history.header else { return Vec::new() };
     let pairs = header.plan.stages.windows(2);
@@ -74,7 +74,7 @@ pub(crate) fn switches(run: &RunScreen) -> Vec<Switch> {
         .collect()
 }
 
-/// A label with its text; lines after the first hang below the text.
+/// A label with its text; further lines are indented to the text.
 pub(crate) fn fact(theme: Theme, label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
     const LABEL: usize = 11;
     let pieces = wrapped(text, width.saturating_sub(LABEL + 1).max(8));
@@ -85,7 +85,7 @@ pub(crate) fn fact(theme: Theme, label: &str, text: &str, width: usize) -> Vec<L
     pieces.into_iter().enumerate().map(line).collect()
 }
 
-/// `text` in lines of at most `width` columns, cut between words, or inside a word that is longer than a line.
+/// `text` in lines of at most `width` columns, wrapped between words, or inside a word that is longer than a line.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut free = width;

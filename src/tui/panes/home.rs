@@ -1,4 +1,4 @@
-//! The list of runs: a table whose columns drop out where space is short, the prompt below it, and the keys.
+//! The list of runs: a table that drops columns where space is short, the prompt below it, and the keys.
 
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
@@ -24,11 +24,11 @@ const WITH_PATH: u16 = 10;
 const GAP: usize = 2;
 /// Columns of the mark of the selected run.
 const MARK: usize = 2;
-/// The least that is left to the longest name; a longer name is cut where space is short.
+/// Minimum width for the longest name; longer names are cut where space is short.
 const NAME: (usize, usize) = (8, 14);
-/// A longer name is always cut: the line below the list shows it in full.
+/// Maximum width of a name: the line below the list shows it in full.
 const LONGEST_NAME: usize = 36;
-/// Least and greatest width of the bar.
+/// Minimum and maximum width of the bar.
 const BAR: (usize, usize) = (8, 24);
 
 /// The screen of the list of runs.
@@ -46,7 +46,7 @@ enum Column {
     Age,
 }
 
-/// The columns that fit, and the widths of those that grow.
+/// The columns that fit, and the widths of the flexible ones.
 struct Table {
     columns: Vec<Column>,
     name: usize,
@@ -139,7 +139,7 @@ impl Widget for HomePane<'_> {
     }
 }
 
-/// How many runs there are.
+/// Number of runs.
 fn count_text(home: &HomeScreen) -> String {
     let runs = home.runs();
     let running = runs.iter().filter(|run| is_alive(run)).count();
@@ -166,7 +166,7 @@ fn draw_list(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     let headings = row(&table, ("", dim), ("NAME", dim), |column| (column.heading().into(), dim));
     buf.set_line(area.x + 1, area.y, &headings, area.width - 2);
     let height = usize::from(area.height - 1);
-    // The selected run stays in sight, and the list begins at its top for as long as that is so.
+    // The selected run stays visible, and the list is scrolled as little as possible.
     let first = (home.selected + 1).saturating_sub(height);
     for (idx, run) in runs.iter().enumerate().skip(first).take(height) {
         let is_selected = idx == home.selected;
@@ -208,7 +208,7 @@ fn padded(text: &str, width: usize, to_the_right: bool) -> String {
     if to_the_right { blank + &text } else { text + &blank }
 }
 
-/// The beginning of `text` in at most `width` columns, with dots where it was cut.
+/// The start of `text` in at most `width` columns, with dots where it was cut.
 fn cut(text: &str, width: usize) -> String {
     let mut free = width.saturating_sub(2);
     let fits = |char: &char| {
@@ -235,7 +235,7 @@ fn cell(theme: Theme, run: &RunSummary, now: Timestamp, column: Column, bar: usi
             }
             None => (String::new(), dim),
         },
-        // Only what is complete is 100 %.
+        // Only a completed run is at 100 %.
         Column::Percent => (share.map_or_else(nothing, |share| format!("{:.0}%", (100.0 * share).floor())), plain),
         Column::Steps => (run.steps.map_or_else(nothing, |steps| format!("{}/{}", format::grouped(run.step), format::grouped(steps))), dim),
         Column::Loss => (run.token_loss.map_or_else(nothing, format::loss), theme.style(Role::TokenLoss)),
@@ -276,7 +276,7 @@ fn draw_path(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     let Some(run) = home.selected_run() else { return };
     let path = sanitize::line(&run.directory.path().to_string_lossy());
     let width = usize::from(area.width - 2);
-    // The end of a path is more telling than its beginning.
+    // The end of a path is more informative than its start.
     let chars = path.chars().count();
     let path = if path.width() > width { "..".chars().chain(path.chars().skip(chars.saturating_sub(width.saturating_sub(2)))).collect() } else { path };
     buf.set_stringn(area.x + 1, area.y + 1, path, width, home.theme.style(Role::Dim));
@@ -287,7 +287,7 @@ fn below_list(home: &HomeScreen, width: usize, limit: usize) -> Vec<Line<'static
     let theme = home.theme;
     let mut lines = match &home.prompt {
         Prompt::None => home.old_for().map_or_else(Vec::new, |age| {
-            let text = format!("the list is {} old: a folder is slow to answer", format::duration(age.as_secs() as f64));
+            let text = format!("the list is {} old: a folder is slow to respond", format::duration(age.as_secs() as f64));
             vec![Line::styled(text, theme.style(Role::Warn))]
         }),
         Prompt::Start(typed) => typed_lines(theme, typed, width),
@@ -297,7 +297,7 @@ fn below_list(home: &HomeScreen, width: usize, limit: usize) -> Vec<Line<'static
                 sanitize::text(text).lines().flat_map(|line| wrapped(line, width)).map(move |line| Line::styled(line, theme.style(role))).collect::<Vec<_>>()
             };
             let mut lines = wrapped(&refusal.message, Role::Bad);
-            // Where space is short, the hint is worth more than the end of the message.
+            // Where space is short, the hint matters more than the end of the message.
             let hint = refusal.hint.as_ref().map_or_else(Vec::new, |hint| wrapped(hint, Role::Plain));
             lines.truncate(limit.saturating_sub(hint.len()).max(1));
             lines.extend(hint);

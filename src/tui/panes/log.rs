@@ -54,7 +54,7 @@ fn clock(zone: &TimeZone, at: &str) -> String {
     at.parse::<Timestamp>().map_or_else(|_| String::new(), |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string())
 }
 
-/// The name of `zone`, or its distance from UTC at the newest line.
+/// The name of `zone`, or its offset from UTC at the newest line.
 fn zone_name(zone: &TimeZone, log: &VecDeque<LogLine>) -> String {
     match zone.iana_name() {
         None | Some("UTC" | "Etc/UTC" | "Etc/Unknown") => {

@@ -1,5 +1,5 @@
-//! What the stage itself minimises, step by step. Losses of different patch sizes are not comparable: each stage has its own
-//! range, and no line leads from one stage to the next.
+//! The stage's own training objective, step by step. Losses of different patch sizes are not comparable: each stage has its own
+//! axis, and no line connects two stages.
 
 use std::ops::Range;
 
@@ -37,7 +37,7 @@ impl Widget for ObjectivePane<'_> {
             }
         }
         layers.push(Layer { points: Points::Series(steps, current), y: None, style: run.theme.style(Role::Objective) });
-        // The grey curve is named where it ends; the title names the current one.
+        // The gray curve is labeled where it ends; the title names the current one.
         let switches = switches(run).into_iter().map(|switch| Switch {
             before: if is_second && !switch.before.is_empty() { format!("{} (own axis)", switch.before) } else { String::new() },
             after: String::new(),
@@ -47,7 +47,7 @@ impl Widget for ObjectivePane<'_> {
     }
 }
 
-/// The range of the stage whose points are `piece`, and how high the highest is if it is cut off.
+/// The range of the stage whose points are `piece`, and its maximum if it is cut off.
 fn range(steps: &Series, piece: &Range<usize>) -> Option<(Domain, Option<f64>)> {
     let (lo, hi, clipped) = robust_range(steps.spread(piece.start)?);
     Some((nice_domain(lo, hi, PIECES), clipped))
@@ -61,7 +61,7 @@ fn name(run: &RunScreen, stage: usize) -> String {
     }
 }
 
-/// The newest value, and how high the highest is if it is cut off.
+/// The newest value, and the maximum if it is cut off.
 fn newest(run: &RunScreen, current: &Range<usize>) -> Line<'static> {
     let Some(last) = run.history.steps.last() else { return Line::default() };
     let dim = run.theme.style(Role::Dim);

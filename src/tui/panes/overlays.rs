@@ -1,4 +1,4 @@
-//! Overlays: the keys, the facts of the run, the question before a stop.
+//! Overlays: the keys, the facts of the run, the confirmation before a stop.
 
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
@@ -48,15 +48,15 @@ impl Widget for OverlayView<'_> {
 
 /// Text in a frame over the middle of the screen.
 pub(crate) struct TextBox {
-    /// Above the text.
+    /// Title.
     pub(crate) title: &'static str,
-    /// Key that closes it; empty if the text names it.
+    /// How to close it; empty if the text says it.
     pub(crate) closes: &'static str,
     /// The text.
     pub(crate) lines: Vec<Line<'static>>,
     /// Lines that it is scrolled down by.
     pub(crate) scroll: usize,
-    /// Role of the frame, for its colour.
+    /// Role of the frame, for its color.
     pub(crate) role: Role,
     /// Colours and glyphs.
     pub(crate) theme: Theme,
@@ -77,7 +77,7 @@ impl Widget for TextBox {
         let inner = block.inner(place);
         Clear.render(place, buf);
         block.render(place, buf);
-        // The end of the text is the last thing that scrolls into view.
+        // The end of the text can be scrolled to the bottom line, not beyond.
         let scroll = (scroll as u16).min(text_height.saturating_sub(inner.height));
         let space = Rect { x: inner.x + u16::from(inner.width > 1), width: inner.width.saturating_sub(2), ..inner };
         paragraph.scroll((scroll, 0)).render(space, buf);
@@ -108,7 +108,7 @@ fn about_lines(run: &RunScreen, width: usize) -> Vec<Line<'static>> {
 
 fn confirm_lines(run: &RunScreen) -> Vec<Line<'static>> {
     let key = run.theme.style(Role::Key);
-    // Shown once it works: text that arrives in one piece with the key that asked must not answer.
+    // Shown once it works: text pasted together with the key that opened the dialog must not confirm it.
     let (enter, stop) = if run.can_confirm() { ("Enter", "  stop      ") } else { ("     ", "            ") };
     vec![
         Line::raw(format!("{} saves a checkpoint and stops.", shortened(&sanitize::line(run.run_name()), 30))),

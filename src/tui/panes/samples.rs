@@ -1,4 +1,4 @@
-//! The newest greedy continuations.
+//! The newest greedily generated samples.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -43,7 +43,7 @@ impl Widget for SamplesPane<'_> {
     }
 }
 
-/// Every sample that is kept, newest first, with its line breaks.
+/// All stored samples, newest first, with their line breaks.
 fn draw_all(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     let mut lines = Vec::new();
     let mut step = run.history.samples.back().map(|sample| sample.step);
@@ -56,7 +56,7 @@ fn draw_all(run: &RunScreen, area: Rect, buf: &mut Buffer) {
         let both = format!("{}\u{0}{}", sanitize::text(&sample.prompt), sanitize::text(&sample.text));
         let mut is_prompt = true;
         for line in both.split('\n') {
-            // The sanitiser leaves no NUL, so the one in between marks where the prompt ends.
+            // The sanitizer leaves no NUL, so the one in between marks the end of the prompt.
             let (prompt, text) = if is_prompt { line.split_once('\0').unwrap_or((line, "")) } else { ("", line) };
             is_prompt = is_prompt && !line.contains('\0');
             lines.push(Line::from(vec![Span::styled(prompt.to_owned(), run.theme.style(Role::Dim)), Span::raw(text.to_owned())]));

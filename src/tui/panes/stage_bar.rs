@@ -1,4 +1,4 @@
-//! One bar over the tokens of the run: its stages, how far it is, where it switches.
+//! One bar over the tokens of the run: its stages, its progress, and the switch.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

@@ -10,13 +10,13 @@ use crate::tui::RunScreen;
 use crate::tui::run_screen::{Access, LinkState};
 use crate::tui::theme::Role;
 
-/// Columns between two items, and where space is short.
+/// Columns between two items: normally, and where space is short.
 const GAPS: [usize; 2] = [3, 2];
 
 /// The two lines at the top.
 pub(crate) struct StatusLines<'a>(pub(crate) &'a RunScreen);
 
-/// A label with its value; of what does not fit, the highest rank goes first.
+/// A label with its value; if not all items fit, the highest rank is dropped first.
 pub(crate) struct Item<'a> {
     rank: u8,
     spans: Vec<Span<'a>>,
@@ -99,7 +99,7 @@ pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
     Line::from(spans)
 }
 
-/// The state in a word with a glyph, coloured.
+/// The state in a word with a glyph, colored.
 pub(crate) fn state(run: &RunScreen) -> Span<'static> {
     let (fancy, plain, text, role) = match &run.link {
         LinkState::Waiting if run.access == Access::Read => ("\u{25cb}", "o", "reading".to_owned(), Role::Dim),
@@ -138,7 +138,7 @@ fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) 
     }
 }
 
-/// What is measured between steps and how far it is, if it takes so long that the engine reports it.
+/// The measurement in progress between steps, if it takes so long that the engine reports it.
 fn measuring(run: &RunScreen) -> Option<String> {
     let progress = run.history.progress.as_ref().filter(|_| !run.history.steps.is_empty())?;
     let share = progress.total.map_or_else(String::new, |total| format!(" {} %", (progress.done * 100).checked_div(total).unwrap_or(100)));

@@ -1,4 +1,4 @@
-//! How the run ended, and what each stage took.
+//! How the run ended, and the duration of each stage.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -10,7 +10,7 @@ use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
 use crate::tui::theme::Role;
 
-/// Takes the place of samples and log once the run has ended.
+/// Replaces samples and log once the run has ended.
 pub(crate) struct SummaryPane<'a>(pub(crate) &'a RunScreen);
 
 impl Widget for SummaryPane<'_> {
@@ -45,7 +45,8 @@ fn headline(run: &RunScreen, end: &RunEnd) -> Vec<Line<'static>> {
         Outcome::Failed => (Role::Bad, "failed"),
     };
     let (step, tokens, time) = (format::grouped(end.step), format::count(end.tokens), format::duration(end.active_seconds));
-    let took = Span::raw(format!(" after {step} steps, {tokens} tokens, {time}"));
+    let steps = if end.step == 1 { "1 step".to_owned() } else { format!("{step} steps") };
+    let took = Span::raw(format!(" after {steps}, {tokens} tokens, {time}"));
     let mut lines = vec![Line::from(vec![Span::styled(word, run.theme.style(role)), took])];
     if let Some(trouble) = &end.error {
         lines.push(Line::styled(sanitize::line(&trouble.message), run.theme.style(Role::Bad)));

@@ -1,4 +1,4 @@
-//! Screens for windows too small for panes: numbers and a line of bars, or one line.
+//! Screens for windows too small for panes: numbers and a line of bars, or a single line.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -55,7 +55,7 @@ impl Widget for OneLine<'_> {
     }
 }
 
-/// Items over as many lines as they need.
+/// Items over as many lines as needed.
 fn wrapped(items: Vec<Item<'static>>, width: usize) -> Vec<Line<'static>> {
     items.into_iter().map(|item| fitted(vec![item], width)).fold(Vec::new(), |mut lines: Vec<Line<'static>>, line| {
         match lines.last_mut() {
@@ -81,7 +81,7 @@ fn draw_bars(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     for evaluation in evaluations.iter().filter(|evaluation| evaluation.token_loss.is_finite()) {
         let column = domain.dot(evaluation.tokens as f64, usize::from(area.width)).unwrap_or(0);
         let share = if hi > lo { (evaluation.token_loss - lo) / (hi - lo) } else { 0.5 };
-        // Between two measurements the later one holds.
+        // Between two measurements, the later one is shown.
         for x in last.map_or(column, |last| last + 1)..=column {
             buf[(area.x + x as u16, area.y)].set_char(run.theme.heat_glyph(share)).set_style(run.theme.style(Role::TokenLoss));
         }

@@ -1,4 +1,4 @@
-//! The main curve: token-level (K = 1) loss on the validation text over the whole run.
+//! The main curve: token loss (K = 1) on the validation text over the whole run.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

@@ -1,7 +1,7 @@
 //! ratatui's way to the terminal, turned into one block of bytes per frame.
 //!
-//! The usual backend writes a frame in pieces, moves the cursor on every draw, and asks the terminal where the cursor is. This
-//! one collects bytes, writes nothing when nothing changed, and answers such questions itself.
+//! The default backend writes a frame in pieces, moves the cursor on every draw, and asks the terminal for the cursor position.
+//! This one collects bytes, writes nothing when nothing changed, and answers such queries itself.
 
 use std::io;
 
@@ -9,12 +9,12 @@ use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
 use ratatui::buffer::Cell;
 use ratatui::layout::{Position, Size};
 
-/// Begins a synchronised update: the terminal shows nothing until [`FRAME_END`].
+/// Begins a synchronized update: the terminal shows nothing until [`FRAME_END`].
 pub const FRAME_BEGIN: &[u8] = b"\x1b[?2026h";
-/// Ends a synchronised update.
+/// Ends a synchronized update.
 pub const FRAME_END: &[u8] = b"\x1b[?2026l";
 
-/// A backend that collects a frame's bytes.
+/// A backend that collects the bytes of a frame.
 #[derive(Debug)]
 pub struct ScreenBackend<S> {
     bytes: Vec<u8>,
@@ -27,13 +27,13 @@ impl<S: Fn() -> io::Result<Size>> ScreenBackend<S> {
         Self { bytes: Vec::new(), size }
     }
 
-    /// The bytes since the last call as one synchronised update; `None` if there are none.
+    /// The bytes since the last call as one synchronized update; `None` if there are none.
     pub fn take_frame(&mut self) -> Option<Vec<u8>> {
         let content = std::mem::take(&mut self.bytes);
         (!content.is_empty()).then(|| [FRAME_BEGIN, &content, FRAME_END].concat())
     }
 
-    /// The backend that knows the escape sequences; it keeps no state between calls.
+    /// The backend that encodes escape sequences; it keeps no state between calls.
     fn encoder(&mut self) -> CrosstermBackend<&mut Vec<u8>> {
         CrosstermBackend::new(&mut self.bytes)
     }
@@ -48,7 +48,7 @@ impl<S: Fn() -> io::Result<Size>> Backend for ScreenBackend<S> {
         if content.peek().is_some() { self.encoder().draw(content) } else { Ok(()) }
     }
 
-    /// The cursor is hidden from entering to leaving.
+    /// The cursor is hidden as long as the screen is shown.
     fn hide_cursor(&mut self) -> io::Result<()> {
         Ok(())
     }

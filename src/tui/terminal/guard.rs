@@ -1,4 +1,4 @@
-//! Restores the terminal, whatever happens.
+//! Restores the terminal in all cases.
 
 use std::io::{self, Write};
 use std::panic;
@@ -9,11 +9,11 @@ use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 
 use crate::tui::terminal::Tty;
 
-/// Takes the screen: the alternate one, cleared, without a cursor; pasted text comes marked, so that it is not taken for keys.
+/// Enters the screen: alternate screen, cleared, without a cursor, with bracketed paste, so that pasted text is not taken for keys.
 pub(crate) const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[2J";
-/// Asks for the color of the background. Nothing waits for the answer, and a terminal that does not know the question ignores it.
+/// Queries the background color. Nothing waits for the answer, and a terminal that does not know the query ignores it.
 pub(crate) const ASK_BACKGROUND: &[u8] = b"\x1b]11;?\x1b\\";
-/// Undoes [`ENTER`] and a frame that was cut.
+/// Reverts [`ENTER`] and an interrupted frame.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
 
 /// Whether this process holds the terminal.
@@ -24,7 +24,7 @@ static IS_HELD: AtomicBool = AtomicBool::new(false);
 pub(crate) struct TerminalGuard;
 
 impl TerminalGuard {
-    /// Switches to raw mode; the caller writes [`ENTER`]. From here on a panic gives the terminal back before it is reported.
+    /// Switches to raw mode; the caller writes [`ENTER`]. From here on a panic restores the terminal before it is reported.
     pub(crate) fn hold() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -43,13 +43,13 @@ impl TerminalGuard {
 /// Leaves raw mode; the caller has written [`LEAVE`], or could not.
 pub(crate) fn release() {
     IS_HELD.store(false, Ordering::SeqCst);
-    // A terminal that is gone cannot be restored, and need not be.
+    // A terminal that is gone cannot and need not be restored.
     let _ = disable_raw_mode();
 }
 
-/// Takes raw mode again after [`release`], or after somebody else changed the mode.
+/// Enters raw mode again after [`release`], or after another program changed the mode.
 pub(crate) fn retake() -> io::Result<()> {
-    // Only from the remembered mode does the next call change anything.
+    // The next call has an effect only if the remembered mode is restored first.
     let _ = disable_raw_mode();
     enable_raw_mode()?;
     IS_HELD.store(true, Ordering::SeqCst);

@@ -1,7 +1,7 @@
-//! The threads that read keys and notice a terminal that is gone.
+//! The threads that read keys and detect a closed terminal.
 //!
-//! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both end the process when the terminal is hung
-//! up, whatever the rest of the client is doing: nobody is left to read anything.
+//! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both exit the process when the terminal hangs
+//! up, whatever the rest of the client is doing, since nobody can read anything any more.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -18,10 +18,10 @@ use crate::tui::terminal::KeyParser;
 
 /// How often to check for a hang-up, in case poll(2) does not report it.
 const WATCH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// What poll(2) reports for a terminal that is gone.
+/// What poll(2) reports for a closed terminal.
 const GONE: PollFlags = PollFlags::HUP.union(PollFlags::ERR).union(PollFlags::NVAL);
 
-/// What the terminal sends.
+/// Input from the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
     /// A key.
@@ -35,12 +35,12 @@ pub(crate) enum Input {
 pub(crate) struct InputThread {
     /// Keys and answers, or why there will be none.
     pub(crate) received: UnboundedReceiver<io::Result<Input>>,
-    /// The threads hold the other end and leave when this one is closed.
+    /// The threads hold the other end and exit when this one is closed.
     _alive: UnixStream,
 }
 
 impl InputThread {
-    /// Starts both threads. When standard input hangs up, the process exits with code 0: leaving is all that is left to do.
+    /// Starts both threads. When standard input hangs up, the process exits with code 0.
     pub(crate) fn start() -> io::Result<Self> {
         let (alive, for_input) = UnixStream::pair()?;
         let for_watchdog = for_input.try_clone()?;
@@ -85,7 +85,7 @@ fn read_keys(alive: &UnixStream, sender: &UnboundedSender<io::Result<Input>>) ->
     }
 }
 
-/// Reads what is there; the end of input is a terminal that is gone.
+/// Reads the available bytes; the end of input means a closed terminal.
 fn read(bytes: &mut [u8]) -> io::Result<usize> {
     match rustix::io::read(rustix::stdio::stdin(), bytes) {
         Ok(0) | Err(Errno::IO) => process::exit(0),
@@ -95,7 +95,7 @@ fn read(bytes: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Checks for a hang-up until the client has left.
+/// Checks for a hang-up until the client has exited.
 fn watch(alive: &UnixStream) {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()), PollFd::new(alive, PollFlags::empty())];

@@ -1,8 +1,8 @@
 //! From the terminal's bytes to keys.
 //!
-//! crossterm's own reader loses a key that comes together with a new window size, and spins forever once the terminal is hung
-//! up. The client needs few keys, so it reads them itself and takes from crossterm only the names of keys. Bytes that mean
-//! nothing here are dropped; pasted text and answers of the terminal are dropped on purpose, since they are not meant as keys.
+//! crossterm's own reader loses a key that arrives together with a new window size, and spins forever once the terminal hangs
+//! up. The client needs few keys, so it parses them itself and takes only the key names from crossterm. Unknown bytes are
+//! dropped; pasted text and answers of the terminal are dropped on purpose, since they are not meant as keys.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::tui::Background;
 
-/// No sequence that means anything is longer.
+/// Maximum length of a known sequence.
 const LONGEST: usize = 32;
-/// The same for a control string, like the answer to a question for a color.
+/// Maximum length of a control string, such as the answer to a color query.
 const LONGEST_STRING: usize = 4096;
 const ESCAPE: u8 = 0x1b;
 
-/// Collects bytes until they are a key.
+/// Collects bytes until they form a key.
 #[derive(Debug, Default)]
 pub struct KeyParser {
-    /// The beginning of a key.
+    /// The start of a key.
     pending: Vec<u8>,
     is_pasting: bool,
-    /// The background that the terminal has reported, until it is taken.
+    /// The background reported by the terminal, until it is taken.
     background: Option<Background>,
 }
 
 /// What the pending bytes are.
 enum Parsed {
-    /// The beginning of something.
+    /// The start of a sequence.
     Incomplete,
     /// This many bytes are a key, or nothing.
     Key(usize, Option<KeyEvent>),
@@ -64,7 +64,7 @@ impl KeyParser {
         keys
     }
 
-    /// The background that the terminal has reported since the last call.
+    /// The background reported by the terminal since the last call.
     pub fn take_background(&mut self) -> Option<Background> {
         self.background.take()
     }
@@ -73,16 +73,16 @@ impl KeyParser {
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         match (self.is_pasting, self.pending.is_empty()) {
-            // A slow line may cut pasted text, and what follows must not be taken for keys.
+            // A slow line may interrupt pasted text, and the rest must not be taken for keys.
             (true, _) => Some(Duration::from_secs(2)),
-            // So may the answer of the terminal be; two bytes alone are a key with Alt.
+            // The same holds for the answer of the terminal; two bytes alone are a key with Alt.
             (false, false) if self.pending.len() > 2 && is_string(&self.pending) => Some(Duration::from_secs(1)),
             (false, false) => Some(Duration::from_millis(50)),
             (false, true) => None,
         }
     }
 
-    /// Tells the parser that no more bytes came: a lone escape is then a key, and pasted text is over.
+    /// Tells the parser that no more bytes arrived: a lone escape is then a key, and pasted text has ended.
     pub fn flush(&mut self) -> Option<KeyEvent> {
         let was_pasting = std::mem::take(&mut self.is_pasting);
         let pending = std::mem::take(&mut self.pending);
@@ -90,7 +90,7 @@ impl KeyParser {
     }
 }
 
-/// What `bytes`, which are not empty, begin with.
+/// What `bytes`, which must not be empty, begin with.
 fn parse(bytes: &[u8]) -> Parsed {
     match bytes {
         [ESCAPE] | [ESCAPE, b'[' | b'O'] => Parsed::Incomplete,
@@ -108,7 +108,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// How long the beginning of what `pending` begins with may be.
+/// Maximum length of the sequence that `pending` begins with.
 fn longest(pending: &[u8]) -> usize {
     if is_string(pending) { LONGEST_STRING } else { LONGEST }
 }
@@ -118,21 +118,21 @@ fn is_string(pending: &[u8]) -> bool {
     matches!(pending, [ESCAPE, b']' | b'P' | b'_' | b'^', ..])
 }
 
-/// What follows `ESC ]` and the like, up to BEL or `ESC \`.
+/// The part after `ESC ]` and the like, up to BEL or `ESC \`.
 fn parse_string(rest: &[u8]) -> Parsed {
     match rest.iter().position(|byte| matches!(*byte, ESCAPE | 0x07)) {
         None => Parsed::Incomplete,
         Some(end) if rest[end] == ESCAPE => match rest.get(end + 1) {
             None => Parsed::Incomplete,
             Some(b'\\') => Parsed::String(end + 4, reported_background(&rest[..end])),
-            // Another escape sequence begins, so the string has ended without a terminator.
+            // Another escape sequence begins, so the string ended without a terminator.
             Some(_) => Parsed::String(end + 2, None),
         },
         Some(end) => Parsed::String(end + 3, reported_background(&rest[..end])),
     }
 }
 
-/// The background in an answer like `11;rgb:ffff/ffff/ffff`, with one to four hexadecimal digits for each part.
+/// The background in an answer like `11;rgb:ffff/ffff/ffff`, with one to four hexadecimal digits per channel.
 fn reported_background(answer: &[u8]) -> Option<Background> {
     let color = std::str::from_utf8(answer).ok()?.strip_prefix("11;rgb")?.trim_start_matches('a').strip_prefix(':')?;
     let part = |digits: &str| {
@@ -144,7 +144,7 @@ fn reported_background(answer: &[u8]) -> Option<Background> {
     Some(Background::of_rgb(rgb))
 }
 
-/// What follows `ESC [`.
+/// The part after `ESC [`.
 fn parse_control_sequence(rest: &[u8]) -> Parsed {
     let Some(end) = rest.iter().position(|byte| !matches!(byte, b' '..=b'?')) else { return Parsed::Incomplete };
     let used = end + 3;
@@ -193,7 +193,7 @@ fn parse_char(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// The key of the last letter of a sequence.
+/// The key of the final letter of a sequence.
 fn letter_key(last: u8) -> Option<KeyCode> {
     Some(match last {
         b'A' => KeyCode::Up,

@@ -1,7 +1,7 @@
-//! The client's terminal: entering and leaving it, frames out, keys in, and noticing when it is gone.
+//! The client's terminal: entering and leaving it, frames out, keys in, and detecting when it is closed.
 //!
-//! Knows bytes and file descriptors; never runs. Nothing here waits for an answer of the terminal: it may be mute.
-//! Start at [`ScreenBackend`] for how a frame is built, then [`FrameWriter`] for how it leaves.
+//! Nothing here waits for an answer of the terminal, which may send none. Start at [`ScreenBackend`] for how a frame is built,
+//! then [`FrameWriter`] for how it is written.
 
 mod backend;
 mod guard;

@@ -1,4 +1,4 @@
-//! The thread that writes frames, so that a terminal which takes no bytes never keeps the client from reading keys.
+//! The thread that writes frames, so that a terminal that accepts no output never blocks the reading of keys.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Sender, channel};
@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Hands frames to the writing thread, one at a time.
+/// Passes frames to the writer thread, one at a time.
 #[derive(Debug)]
 pub(crate) struct FrameWriter {
     frames: Sender<Vec<u8>>,
@@ -16,7 +16,7 @@ pub(crate) struct FrameWriter {
     in_flight: usize,
 }
 
-/// The terminal as a place for bytes: one call of `write` is one write(2).
+/// The terminal as an output stream: one call of `write` is one write(2).
 #[derive(Debug)]
 pub(crate) struct Tty;
 
@@ -37,19 +37,19 @@ impl FrameWriter {
         Ok(Self { frames, written, in_flight: 0 })
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether everything is written.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight == 0
     }
 
-    /// Hands `bytes` over; they are written after what was handed over before.
+    /// Passes `bytes` on; they are written after those passed before.
     pub(crate) fn send(&mut self, bytes: Vec<u8>) {
         // If the thread has ended, `written` reports why.
         let _ = self.frames.send(bytes);
         self.in_flight += 1;
     }
 
-    /// Waits until one more hand-over is written; cancel-safe.
+    /// Waits until one more piece is written; cancel-safe.
     pub(crate) async fn written(&mut self) -> io::Result<()> {
         let result = self.written.recv().await.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// Remembers what each call of `write` was given.
+    /// Records the bytes of each call of `write`.
     #[derive(Clone, Default)]
     struct Calls(Arc<Mutex<Vec<Vec<u8>>>>);
 
