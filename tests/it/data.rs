@@ -124,12 +124,12 @@ fn validation_text_is_whole_documents_of_all_files_and_the_same_for_every_seed()
     let work = Workplace::new(&[("a.jsonl", &records(texts(1000, 1500))), ("b.jsonl", &records(texts(1500, 2000)))]);
     let data = work.config(&["a.jsonl", "b.jsonl"]);
     let prepared = work.prepare(&data).unwrap();
-    // 14 bytes of text and a BOS token each.
-    assert_eq!((prepared.train.len(), prepared.validation.len()), (13_500, 1500));
-    assert_eq!(prepared.held_out.unwrap().note(), "held out 100 documents for validation (1500 tokens)");
+    // 13 bytes of text and a BOS token each.
+    assert_eq!((prepared.train.len(), prepared.validation.len()), (12_600, 1400));
+    assert_eq!(prepared.held_out.unwrap().note(), "held out 100 documents for validation (1400 tokens)");
     let held_out = all(&prepared.validation);
     let numbers: Vec<String> = held_out.split(|id| *id == BOS).skip(1).map(|ids| ids.iter().map(|id| *id as u8 as char).collect()).collect();
-    assert!(numbers.iter().all(|text| text.len() == 14 && text.starts_with("document 1")), "{numbers:?}");
+    assert!(numbers.iter().all(|text| text.len() == 13 && text.starts_with("document 1")), "{numbers:?}");
     let of_first_file = numbers.iter().filter(|text| text.as_str() < "document 1500").count();
     assert!((30..=70).contains(&of_first_file), "{of_first_file} of 100");
     let cache = work.path("cache");

@@ -237,9 +237,12 @@ fn last_evaluation(events: &[RunEvent]) -> Evaluation {
 #[test]
 fn the_last_evaluation_is_of_the_whole_validation_text_too() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |name: &str, sets: &[&str]| train(tiny_config(sets), &folder.path().join(name), |_| None);
-    let (end, events) = run("some", &["evaluation.max_tokens=64"]);
-    let (all_end, all_events) = run("all", &["evaluation.max_tokens='1M'"]);
+    let run = |max_tokens: &str| {
+        let sets = ["data.validation_share=0.5", &format!("evaluation.max_tokens={max_tokens}")];
+        train(tiny_config(&sets), &folder.path().join(max_tokens), |_| None)
+    };
+    let (end, events) = run("64");
+    let (all_end, all_events) = run("100000");
     let (last, all) = (last_evaluation(&events), last_evaluation(&all_events));
     let whole = last.whole.unwrap();
     assert!(last.targets < whole.targets && last.all_targets == Some(whole.targets), "{last:?}");
