@@ -83,7 +83,10 @@ fn wherever_the_power_goes_off_in_a_preparation_the_next_one_gives_the_same_byte
             let (cuts, disk) = PowerCuts::of(&cache, unsynced, |_, _| true);
             prepare_in(&cache, &preparation.data, &disk).unwrap();
             let images = cuts.images();
-            assert!(images.len() > 5, "{} images", images.len());
+            assert!(images.len() > if unsynced == Unsynced::Gone { 1 } else { 5 }, "{} images", images.len());
+            // Who was told that the tokens are there finds them after a power cut.
+            let last = &images.last().unwrap().folder;
+            assert!(prepare_in(last, &preparation.data, &Disk::default()).unwrap().is_reused, "{unsynced:?}: not everything was synced");
             for image in images {
                 preparation.goes_on(&image.folder, &format!("{unsynced:?} before {}", image.name));
             }
@@ -175,7 +178,7 @@ fn wherever_the_power_goes_off_in_a_run_it_ends_with_the_same_bytes() {
         assert_eq!((end.outcome, end.step), (Outcome::Completed, 3), "{:?}", end.error);
         let expected = final_bytes(&root.join("run"));
         let images = cuts.images();
-        assert!(images.len() > 20, "{} images", images.len());
+        assert!(images.len() > 10, "{} images", images.len());
         for image in images {
             run_goes_on(&image.folder, &expected, &format!("{unsynced:?} before {}", image.name));
         }
