@@ -10,6 +10,7 @@ mod bench_command;
 mod checkpoints;
 mod config;
 mod control;
+mod corpus;
 mod data;
 mod doctor;
 mod engine_process;
@@ -22,6 +23,7 @@ mod fake_run;
 #[cfg(feature = "engine")]
 mod foreign_checkpoints;
 mod formats;
+mod fuzz;
 #[cfg(feature = "engine")]
 mod generate;
 #[cfg(feature = "engine")]
