@@ -19,7 +19,6 @@ pub(super) fn read(bytes: &[u8]) {
     let [manifest, trainer, model, optimizer, metrics] = parts(bytes);
     let run = RunDirectory::create(scratch("checkpoint").join("books")).unwrap();
     let folder = run.checkpoints().join(NAME);
-    // An input may have told pruning to delete it.
     fs::create_dir_all(&folder).unwrap();
     let files = [("trainer", "trainer.json", trainer), ("model", "model.safetensors", model), ("optimizer", "optimizer.safetensors", optimizer)];
     for (_, name, content) in files {

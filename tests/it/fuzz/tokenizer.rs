@@ -28,7 +28,6 @@ pub(super) fn read(bytes: &[u8]) {
 fn check(tokenizer: &Tokenizer, text: &str) {
     let special = [tokenizer.bos(), tokenizer.eos()].into_iter().flatten();
     assert!(special.chain(tokenizer.ends_of_text()).all(|id| (id as usize) < tokenizer.vocab_size()));
-    assert_eq!(tokenizer.notes().len(), usize::from(!tokenizer.notes().is_empty()));
     tokenizer.template_adds_bos();
     let rows = tokenizer.vocab_size().saturating_sub(1);
     for tokenizer in [tokenizer.clone(), tokenizer.clone().of_table(rows)] {
