@@ -277,13 +277,13 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         },
         RunEvent::StageStarted(start) => {
             let moments = if start.optimizer_reset { "moments reset" } else { "moments kept" };
-            (Info, format!("stage {} begins at step {}: K = {}, {moments}", start.stage + 1, start.step, start.patch_size))
+            (Info, format!("stage {} begins at step {}: K = {}, {moments}", format::ordinal(start.stage), start.step, start.patch_size))
         }
         RunEvent::StageCompleted(ledger) => (
             Info,
             format!(
                 "stage {} complete: {} tokens in {}, {} tok/s",
-                ledger.stage + 1,
+                format::ordinal(ledger.stage),
                 format::count(ledger.tokens),
                 format::duration(ledger.active_seconds),
                 format::rate(ledger.tokens_per_second)
