@@ -30,21 +30,31 @@ pub(crate) struct TokenizerFile {
 /// The fields of its model that are not the vocabulary.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct ModelFields {
+    #[serde(default)]
+    unk_token: Value,
+    #[serde(default)]
+    unk_id: Value,
+}
+
+impl ModelFields {
     /// The token that stands for unknown text.
-    #[serde(default)]
-    pub(crate) unk_token: Option<String>,
+    pub(crate) fn unknown_token(&self) -> Option<&str> {
+        self.unk_token.as_str()
+    }
+
     /// The same by its id.
-    #[serde(default)]
-    pub(crate) unk_id: Option<u32>,
+    pub(crate) fn unknown_id(&self) -> Option<u32> {
+        self.unk_id.as_u64().and_then(|id| u32::try_from(id).ok())
+    }
 }
 
 impl TokenizerFile {
-    /// Reads and judges the file's text. What is not as it must be is left to the tokenizer's own loader, which says so.
+    /// Reads and judges the file's text. Types that are not as they must be are left to the tokenizer's own loader, which says so.
     ///
     /// # Errors
-    /// When a regular expression is too long to be compiled.
+    /// When it is not JSON, which that loader does not survive everywhere, and when a regular expression is too long to be compiled.
     pub(crate) fn read(json: &str) -> Result<Self, String> {
-        let file: Self = serde_json::from_str(json).unwrap_or_default();
+        let file: Self = serde_json::from_str(json).map_err(|error| format!("it is not a JSON object: {error}"))?;
         let longest = [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder].map(longest_regex).into_iter().max();
         match longest.filter(|longest| *longest > MAX_REGEX_BYTES) {
             Some(longest) => Err(format!("a regular expression in it has {longest} bytes, more than {MAX_REGEX_BYTES}")),

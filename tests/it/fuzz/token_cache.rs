@@ -75,8 +75,8 @@ impl Workplace {
 /// The manifest as its own program would write it, if it is JSON.
 fn sealed(manifest: &[u8], files: [&[u8]; 2]) -> Vec<u8> {
     let Ok(mut manifest) = serde_json::from_slice::<Value>(manifest) else { return manifest.to_vec() };
-    for (stream, content) in manifest["streams"].as_array_mut().into_iter().flatten().zip(files) {
-        for hash in stream["block_hashes"].as_array_mut().into_iter().flatten().filter(|hash| *hash == OF_FILE) {
+    for (stream, content) in manifest.get_mut("streams").and_then(Value::as_array_mut).into_iter().flatten().zip(files) {
+        for hash in stream.get_mut("block_hashes").and_then(Value::as_array_mut).into_iter().flatten().filter(|hash| *hash == OF_FILE) {
             *hash = blake3::hash(content).to_hex().as_str().into();
         }
     }
