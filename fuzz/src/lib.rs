@@ -1,7 +1,11 @@
-//! Changes inputs where the general mutator rarely does: whole numbers, whole lines, whole words of a text.
+//! What the targets share: how an input is read, and how it is changed.
 //!
-//! A format of text with numbers in it is mostly broken by a change of single bytes, and what lies behind its parser is then not
-//! reached. Start at [`mutate`].
+//! The reading is that of the test that replays the corpora. The general mutator mostly breaks a format of text with numbers in it,
+//! and what lies behind its parser is then not reached; so whole numbers, lines and words are changed as well. Start at [`run`]
+//! and [`mutate`].
+
+#[path = "../../tests/it/fuzz/mod.rs"]
+mod fuzz;
 
 use libfuzzer_sys::fuzzer_mutate;
 
@@ -60,6 +64,11 @@ const WORDS: [&[u8]; 24] = [
     b",",
     b"\"",
 ];
+
+/// Lets the target `name` read `bytes`.
+pub fn run(name: &str, bytes: &[u8]) {
+    fuzz::run(name, bytes);
+}
 
 /// Changes the first `size` of `data`, and returns the new size, which is at most `max_size`.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {

@@ -47,7 +47,7 @@ fn pieces_of(path: &Path, format: TextFormat, options: DocumentOptions) -> Resul
         pieces.push(piece);
         Ok(())
     })?;
-    reader.report().notes();
+    let _ = reader.report().notes();
     Ok((pieces, reader.finish()?))
 }
 

@@ -28,14 +28,12 @@ pub(super) fn read(bytes: &[u8]) {
     fs::write(run.plan(), plan).unwrap();
     check_run(&run);
     if let Some(info) = EngineInfo::read(&run) {
-        info.other_machine();
-        info.is_of_ended_process();
+        let _ = (info.other_machine(), info.is_of_ended_process());
     }
     if let Ok(file) = serde_json::from_slice::<PlanFile>(plan) {
         let again: PlanFile = serde_json::from_slice(&serde_json::to_vec(&file).unwrap()).unwrap();
         assert_eq!(again, file);
-        file.plan.cost_after(u64::MAX);
-        file.plan.stage_idx_after(u64::MAX);
+        let _ = (file.plan.cost_after(u64::MAX), file.plan.stage_idx_after(u64::MAX));
     }
 }
 
@@ -56,7 +54,7 @@ fn check_run(run: &RunDirectory) {
     let (history, report) = History::read(run).unwrap();
     report.complaint().into_iter().for_each(|complaint| drop(patchtui::run::sanitize_line(&complaint)));
     let summary = RunSummary::read(run).unwrap();
-    LineFile::ALL.map(|file| last_record(file, run));
+    let _ = LineFile::ALL.map(|file| last_record(file, run));
     for text in [runs_table(std::slice::from_ref(&summary), Timestamp::UNIX_EPOCH), status_text(&summary, &history, None)] {
         assert_harmless(&text);
     }
@@ -75,8 +73,7 @@ fn check_snapshot(history: &History) {
         Ok(bytes) => assert_eq!(format!("{:?}", serde_json::from_slice::<ServerMessage>(&bytes[4..]).unwrap()), format!("{message:?}")),
         Err(error) => assert!(matches!(error, FrameError::TooLarge { .. })),
     }
-    history.eta();
-    history.tokens_per_second();
+    let _ = (history.eta(), history.tokens_per_second());
 }
 
 /// Prints `records` as lines for people and for scripts.
@@ -86,7 +83,7 @@ pub(super) fn check_reports(records: &[Record]) {
     for record in records {
         plain.show(record);
         json.show(record);
-        log_text(&record.event);
+        let _ = log_text(&record.event);
     }
     let bytes = printed.0.lock().unwrap();
     assert_harmless(std::str::from_utf8(&bytes).unwrap());

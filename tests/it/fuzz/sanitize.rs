@@ -29,8 +29,7 @@ pub(super) fn read(bytes: &[u8]) {
         assert_harmless(&safe);
         assert_eq!(serde_json::from_str::<Value>(&safe).unwrap(), value);
     }
-    let _ = text_of_bytes(bytes);
-    shell_word(&raw);
+    let _ = (text_of_bytes(bytes), shell_word(&raw));
     keys(bytes);
 }
 
