@@ -84,19 +84,19 @@ pub(crate) fn key(parts: &impl Serialize) -> String {
     blake3::hash(&bytes).to_hex()[..32].to_owned()
 }
 
-/// Opens a complete folder of ids below `vocab_size`; `None` if it is absent or broken.
-pub(crate) fn open(folder: &Path, vocab_size: usize) -> Option<Cached> {
-    let manifest = Manifest::read(folder)?;
+/// Opens a complete folder of `num_streams` streams of ids below `vocab_size`; `None` if it is absent or broken.
+pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Option<Cached> {
+    let manifest = Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
     let open = |(index, outline): (usize, &StreamOutline)| TokenStream::open(&folder.join(stream_name(index)), outline, vocab_size).ok().flatten();
     let streams = manifest.streams.iter().enumerate().map(open).collect::<Option<_>>()?;
     Some(Cached { streams, manifest })
 }
 
 /// Opens the complete folder in `cache` whose ids have `fingerprint`, whatever its text is by now.
-pub(crate) fn find(cache: &Path, fingerprint: &str, vocab_size: usize) -> Option<Cached> {
+pub(crate) fn find(cache: &Path, fingerprint: &str, num_streams: usize, vocab_size: usize) -> Option<Cached> {
     let folders = fs::read_dir(cache).ok()?.flatten().map(|entry| entry.path());
     let mut fitting = folders.filter(|folder| Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint));
-    fitting.find_map(|folder| open(&folder, vocab_size))
+    fitting.find_map(|folder| open(&folder, num_streams, vocab_size))
 }
 
 impl Building {
@@ -123,6 +123,7 @@ impl Building {
     /// Makes the folder valid, in one step.
     pub(crate) fn publish(self, manifest: Manifest, vocab_size: usize) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);
+        let num_streams = manifest.streams.len();
         let sealed = Sealed { blake3: manifest.hash(), manifest };
         let text = serde_json::to_vec_pretty(&sealed).map_err(|error| DataError::writing(&path, 0, error.into()))?;
         let needed = text.len() as u64;
@@ -131,7 +132,7 @@ impl Building {
         let failed = |error| DataError::writing(&self.target, needed, error);
         if let Err(error) = fs::rename(&self.folder, &self.target) {
             // Another process may have built the same folder in the meantime; only a broken folder is replaced.
-            if let Some(cached) = open(&self.target, vocab_size) {
+            if let Some(cached) = open(&self.target, num_streams, vocab_size) {
                 return Ok(cached);
             }
             match error.kind() {
@@ -143,7 +144,7 @@ impl Building {
         if let Some(cache) = self.target.parent() {
             sync(cache).map_err(failed)?;
         }
-        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
+        open(&self.target, num_streams, vocab_size).ok_or_else(|| failed(io::Error::other("what was just written reads back differently")))
     }
 }
 
