@@ -130,6 +130,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_json_is_refused_and_a_field_of_another_type_hides_nothing() {
+        assert!(TokenizerFile::read("{\"decoder\": {\"type\": \"Fuse\" x}}").unwrap_err().contains("not a JSON object"));
+        let long = json!({ "type": "Split", "pattern": { "Regex": "a".repeat(1 << 20) } });
+        let file = json!({ "pre_tokenizer": long, "model": { "type": "Unigram", "unk_token": 5, "unk_id": "x" } });
+        assert!(TokenizerFile::read(&file.to_string()).unwrap_err().contains("1048576 bytes"));
+    }
+
+    #[test]
     fn a_regular_expression_without_end_is_refused_wherever_it_is() {
         let long = "a".repeat(1 << 20);
         for part in ["normalizer", "pre_tokenizer", "decoder"] {
