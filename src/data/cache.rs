@@ -95,9 +95,9 @@ pub(crate) fn key(parts: &impl Serialize) -> String {
     blake3::hash(&bytes).to_hex()[..32].to_owned()
 }
 
-/// Opens a complete folder of ids below `vocab_size`; `None` if it is absent or broken.
-pub(crate) fn open(folder: &Path, vocab_size: usize) -> Option<Cached> {
-    let manifest = Manifest::read(folder)?;
+/// Opens a complete folder of `num_streams` streams of ids below `vocab_size`; `None` if it is absent or broken.
+pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Option<Cached> {
+    let manifest = Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
     let open = |name: &str, outline: &StreamOutline, vocab_size| TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten();
     let streams = (0..).zip(&manifest.streams).map(|(index, outline)| open(stream_name(index), outline, vocab_size)).collect::<Option<_>>()?;
     // Its numbers are no ids.
@@ -109,12 +109,12 @@ pub(crate) fn open(folder: &Path, vocab_size: usize) -> Option<Cached> {
 }
 
 /// Opens the complete folder in `cache` whose ids have `fingerprint`, whatever its text is by now.
-pub(crate) fn find(cache: &Path, fingerprint: &str, vocab_size: usize) -> Option<Cached> {
-    // A half-built folder can hold everything already; but who builds it may still give it up.
+pub(crate) fn find(cache: &Path, fingerprint: &str, num_streams: usize, vocab_size: usize) -> Option<Cached> {
+    // A half-built folder may look complete, but its builder may still give it up.
     let is_published = |name: &OsStr| !name.to_string_lossy().contains(HALF_BUILT);
     let folders = fs::read_dir(cache).ok()?.flatten().filter(|entry| is_published(&entry.file_name())).map(|entry| entry.path());
     let mut fitting = folders.filter(|folder| Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint));
-    fitting.find_map(|folder| open(&folder, vocab_size))
+    fitting.find_map(|folder| open(&folder, num_streams, vocab_size))
 }
 
 impl Building {
@@ -146,6 +146,7 @@ impl Building {
     /// Publishes the folder atomically.
     pub(crate) fn publish(self, manifest: Manifest, vocab_size: usize) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);
+        let num_streams = manifest.streams.len();
         let sealed = Sealed { blake3: manifest.hash(), manifest };
         let text = serde_json::to_vec_pretty(&sealed).map_err(|error| DataError::writing(&path, 0, error.into()))?;
         let needed = text.len() as u64;
@@ -155,7 +156,7 @@ impl Building {
         let failed = |error| DataError::writing(&self.target, needed, error);
         if let Err(error) = disk.rename(&self.folder, &self.target) {
             // Another process may have built the same folder in the meantime; only a broken folder is replaced.
-            if let Some(cached) = open(&self.target, vocab_size) {
+            if let Some(cached) = open(&self.target, num_streams, vocab_size) {
                 return Ok(cached);
             }
             match error.kind() {
@@ -167,7 +168,7 @@ impl Building {
         if let Some(cache) = self.target.parent() {
             disk.sync(cache).map_err(failed)?;
         }
-        open(&self.target, vocab_size).ok_or_else(|| failed(io::Error::other("the file reads back differently from what was written")))
+        open(&self.target, num_streams, vocab_size).ok_or_else(|| failed(io::Error::other("the file reads back differently from what was written")))
     }
 }
 

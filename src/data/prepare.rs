@@ -311,13 +311,12 @@ impl<'a> Inputs<'a> {
 
     /// The tokens of the text as it is now, or as it was when the run began.
     fn find_prepared(&self, request: &PrepareRequest<'_>) -> Option<(Cached, Origin)> {
-        let vocab_size = self.tokenizer.vocab_size();
-        if let Some(cached) = cache::open(&self.folder(request), vocab_size) {
+        let (num_streams, vocab_size) = (1 + usize::from(self.validation_files.is_some()), self.tokenizer.vocab_size());
+        if let Some(cached) = cache::open(&self.folder(request), num_streams, vocab_size) {
             return Some((cached, Origin::Cache));
         }
-        let older = cache::find(request.cache, request.trained_on?, vocab_size)?;
-        let num_streams = 1 + usize::from(self.validation_files.is_some());
-        (older.streams.len() == num_streams).then_some((older, Origin::OlderText))
+        let older = cache::find(request.cache, request.trained_on?, num_streams, vocab_size)?;
+        Some((older, Origin::OlderText))
     }
 
     /// Cache folder for the tokens of the text.

@@ -137,7 +137,7 @@ impl Tokenizer {
         let first_known = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
         let (bos, eos) = (first_known(&BOS_NAMES), first_known(&EOS_NAMES));
         let adds_bos = bos.is_some() && first_of_empty(&model) == bos;
-        let unknown = file.model.unk_id.or_else(|| model.token_to_id(file.model.unk_token.as_deref()?));
+        let unknown = file.model.unknown_id().or_else(|| model.token_to_id(file.model.unknown_token()?));
         Ok(Self {
             choice: choice.to_owned(),
             vocab_size: largest_id + 1,

@@ -30,21 +30,31 @@ pub(crate) struct TokenizerFile {
 /// The fields of its model except the vocabulary.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct ModelFields {
+    #[serde(default)]
+    unk_token: Value,
+    #[serde(default)]
+    unk_id: Value,
+}
+
+impl ModelFields {
     /// The unknown token.
-    #[serde(default)]
-    pub(crate) unk_token: Option<String>,
+    pub(crate) fn unknown_token(&self) -> Option<&str> {
+        self.unk_token.as_str()
+    }
+
     /// Id of the unknown token.
-    #[serde(default)]
-    pub(crate) unk_id: Option<u32>,
+    pub(crate) fn unknown_id(&self) -> Option<u32> {
+        self.unk_id.as_u64().and_then(|id| u32::try_from(id).ok())
+    }
 }
 
 impl TokenizerFile {
-    /// Parses and checks the text of the file. Invalid parts are left to the tokenizer's own loader, which reports them.
+    /// Parses and checks the text of the file. Parts of the wrong type are left to the tokenizer's own loader, which reports them.
     ///
     /// # Errors
-    /// When a regular expression is too long to compile.
+    /// When it is not JSON, which that loader does not always survive, and when a regular expression is too long to compile.
     pub(crate) fn read(json: &str) -> Result<Self, String> {
-        let file: Self = serde_json::from_str(json).unwrap_or_default();
+        let file: Self = serde_json::from_str(json).map_err(|error| format!("it is not a JSON object: {error}"))?;
         let longest = [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder].map(longest_regex).into_iter().max();
         match longest.filter(|longest| *longest > MAX_REGEX_BYTES) {
             Some(longest) => Err(format!("a regular expression in it has {longest} bytes, more than {MAX_REGEX_BYTES}")),
@@ -117,6 +127,14 @@ mod tests {
         assert_eq!(reason_against_growth(3.0, usize::MAX), None, "LLaMA-2's normalizer is used for any text");
         assert_eq!(reason_against_growth(1000.0, 1000), None);
         assert!(reason_against_growth(1e9, 4).unwrap().contains("1000000000 times"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_and_a_field_of_another_type_hides_nothing() {
+        assert!(TokenizerFile::read("{\"decoder\": {\"type\": \"Fuse\" x}}").unwrap_err().contains("not a JSON object"));
+        let long = json!({ "type": "Split", "pattern": { "Regex": "a".repeat(1 << 20) } });
+        let file = json!({ "pre_tokenizer": long, "model": { "type": "Unigram", "unk_token": 5, "unk_id": "x" } });
+        assert!(TokenizerFile::read(&file.to_string()).unwrap_err().contains("1048576 bytes"));
     }
 
     #[test]

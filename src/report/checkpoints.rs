@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::report::format::{bytes, duration, grouped, loss};
+use crate::report::format::{bytes, duration, grouped, loss, ordinal};
 use crate::report::table::aligned;
 use crate::run::{ListedCheckpoint, sanitize_line};
 
@@ -22,7 +22,7 @@ fn row(checkpoint: &ListedCheckpoint, now: Timestamp) -> [String; 8] {
     let age = manifest.and_then(|manifest| manifest.created_at.parse::<Timestamp>().ok()).map(|at| now.duration_since(at).as_secs_f64());
     [
         grouped(checkpoint.step),
-        manifest.map_or_else(absent, |manifest| (manifest.stage + 1).to_string()),
+        manifest.map_or_else(absent, |manifest| ordinal(manifest.stage).to_string()),
         manifest.map_or_else(absent, |manifest| manifest.patch_size.to_string()),
         manifest.and_then(|manifest| manifest.token_loss).map_or_else(absent, loss),
         if kept.is_empty() { absent() } else { kept.join(", ") },

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, rate, shell_word, small};
+use crate::report::format::{bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, percent, rate, shell_word, small};
 use crate::run::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, TaskScores,
     evaluated_tokens, log_text, loss_text, sanitize_line, task_scores_text, whole_tokens,
@@ -71,13 +71,16 @@ impl Plain {
             &format!("{parameters} parameters: {} layers, hidden {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size),
         );
         for (idx, stage) in plan.stages.iter().enumerate() {
-            let (first, last, tokens) = (stage.first_step + 1, stage.last_step(), count(stage.steps * stage.tokens_per_step));
+            let (first, last, tokens) = (stage.first_step.saturating_add(1), stage.last_step(), count(stage.cost(stage.steps).tokens));
             let sequences = format!("{} x {} sequences of {} positions", stage.num_micro_batches, stage.micro_batch_size, stage.context_length);
             self.entry(&format!("stage {}", idx + 1), &format!("K = {}: steps {first} to {last}, {tokens} tokens, {sequences}", stage.patch_size));
         }
         let relative = format!("{:.2} of the compute of token-level training on the same tokens", plan.relative_cost());
         self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));
-        self.entry("memory", &format!("{} and {} per checkpoint", bytes(plan.memory.state + plan.memory.activations), bytes(plan.memory.checkpoint)));
+        self.entry(
+            "memory",
+            &format!("{} and {} per checkpoint", bytes(plan.memory.state.saturating_add(plan.memory.activations)), bytes(plan.memory.checkpoint)),
+        );
         for decision in &header.decisions {
             self.entry("decided", &format!("{}: {}", decision.label, decision.text));
         }
@@ -88,7 +91,7 @@ impl Plain {
     }
 
     fn show_progress(&mut self, progress: &Progress) {
-        let quarter = progress.total.map_or(0, |total| (progress.done * 4).checked_div(total).unwrap_or(4));
+        let quarter = progress.total.map_or(0, |total| percent(progress.done, total) / 25);
         let now = Some((progress.activity.clone(), quarter));
         if self.shown_progress != now {
             self.shown_progress = now;

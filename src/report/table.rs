@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use crate::report::format::{bytes, count, duration, loss, loss_with_error, rate};
+use crate::report::format::{bytes, count, duration, loss, loss_with_error, ordinal, rate};
 use crate::run::{History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, sanitize_line, whole_tokens};
 
 /// The runs as a table for people; ages are relative to `now`.
@@ -94,7 +94,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
     }
     entry("step", summary.steps.map_or_else(|| history.step().to_string(), |steps| format!("{} of {steps}", history.step())));
     if let Some(last) = &history.last_step {
-        entry("stage", format!("{}, K = {}", last.stage + 1, last.patch_size));
+        entry("stage", format!("{}, K = {}", ordinal(last.stage), last.patch_size));
         entry("tokens", count(last.tokens));
         entry("loss", format!("{} (K = {})", loss(last.loss), last.patch_size));
     }

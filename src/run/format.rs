@@ -64,6 +64,19 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
+/// The number of what is counted from 0 elsewhere, as people count. An index from a file or a socket may be the largest there is.
+#[must_use]
+pub fn ordinal(idx: usize) -> usize {
+    idx.saturating_add(1)
+}
+
+/// How much of `total` is done, in whole percent; all of it where there is nothing to do.
+#[must_use]
+pub fn percent(done: u64, total: u64) -> u64 {
+    // Sums of counts from files and sockets may be beyond 64 bits.
+    (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
+}
+
 /// A loss in nats: three decimals, or scientific notation where these would be zeros.
 #[must_use]
 pub fn loss(nats: f64) -> String {

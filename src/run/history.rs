@@ -289,13 +289,13 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         },
         RunEvent::StageStarted(start) => {
             let state = if start.optimizer_reset { "optimizer state reset" } else { "optimizer state kept" };
-            (Info, format!("stage {} begins at step {}: K = {}, {state}", start.stage + 1, start.step, start.patch_size))
+            (Info, format!("stage {} begins at step {}: K = {}, {state}", format::ordinal(start.stage), start.step, start.patch_size))
         }
         RunEvent::StageCompleted(ledger) => (
             Info,
             format!(
                 "stage {} completed: {} tokens in {}, {} tok/s",
-                ledger.stage + 1,
+                format::ordinal(ledger.stage),
                 format::count(ledger.tokens),
                 format::duration(ledger.active_seconds),
                 format::rate(ledger.tokens_per_second)

@@ -12,6 +12,7 @@ mod checkpoints;
 mod clock;
 mod config;
 mod control;
+mod corpus;
 mod crashes;
 mod data;
 mod doctor;
@@ -25,6 +26,7 @@ mod fake_run;
 #[cfg(feature = "engine")]
 mod foreign_checkpoints;
 mod formats;
+mod fuzz;
 #[cfg(feature = "engine")]
 mod generate;
 #[cfg(feature = "engine")]

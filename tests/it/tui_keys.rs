@@ -14,7 +14,7 @@ fn ctrl(char: char) -> KeyEvent {
 
 #[test]
 fn bytes_become_keys() {
-    let cases: [(&[u8], Vec<KeyEvent>); 17] = [
+    let cases: [(&[u8], Vec<KeyEvent>); 18] = [
         (b"qS ?", vec![key(KeyCode::Char('q')), key(KeyCode::Char('S')), key(KeyCode::Char(' ')), key(KeyCode::Char('?'))]),
         (b"\r\t\x7f", vec![key(KeyCode::Enter), key(KeyCode::Tab), key(KeyCode::Backspace)]),
         (b"\x03\x0c\x1a", vec![ctrl('c'), ctrl('l'), ctrl('z')]),
@@ -32,6 +32,8 @@ fn bytes_become_keys() {
         (b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\c\x1b]0;title\x07q", vec![key(KeyCode::Char('c')), key(KeyCode::Char('q'))]),
         (b"\x1bP1$r0m\x1b\\q\x1b_ok\x1b\\", vec![key(KeyCode::Char('q'))]),
         (b"\x1b]11;rgb\x1b[A", vec![key(KeyCode::Up)]),
+        // Longer than any sequence that means something.
+        (b"\x1b[3333333333333333333333333333333333333333333333333333333333333333333333333~q", vec![key(KeyCode::Char('q'))]),
     ];
     for (bytes, keys) in cases {
         assert_eq!(KeyParser::default().feed(bytes), keys, "{}", bytes.escape_ascii());

@@ -149,7 +149,7 @@ impl Manifest {
     /// Bytes of all files that it lists.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.values().map(|file| file.bytes).sum()
+        self.files.values().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 }
 

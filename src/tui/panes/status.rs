@@ -141,7 +141,7 @@ fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) 
 /// The measurement in progress between steps, if it takes so long that the engine reports it.
 fn measuring(run: &RunScreen) -> Option<String> {
     let progress = run.history.progress.as_ref().filter(|_| !run.history.steps.is_empty())?;
-    let share = progress.total.map_or_else(String::new, |total| format!(" {} %", (progress.done * 100).checked_div(total).unwrap_or(100)));
+    let share = progress.total.map_or_else(String::new, |total| format!(" {} %", format::percent(progress.done, total)));
     Some(sanitize::line(&(progress.activity.clone() + &share)))
 }
 

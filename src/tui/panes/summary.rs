@@ -83,7 +83,7 @@ fn rows(run: &RunScreen) -> Vec<(String, String)> {
         let (tokens, time) = (format::count(ledger.tokens), format::duration(ledger.active_seconds));
         let speed = format::rate(ledger.tokens_per_second);
         let text = format!("K = {}: {tokens} tokens in {time}, {speed} tok/s, {}", ledger.patch_size, format::flops(ledger.flops));
-        rows.push((format!("stage {}", ledger.stage + 1), text));
+        rows.push((format!("stage {}", format::ordinal(ledger.stage)), text));
     }
     if let Some(scores) = run.history.task_scores.last() {
         rows.push(("tasks".to_owned(), sanitize::line(&format!("at step {}: {}", scores.step, task_scores_text(scores)))));

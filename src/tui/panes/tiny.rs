@@ -25,7 +25,7 @@ impl Widget for TinyScreen<'_> {
         let mut lines = wrapped(progress_items(run), usize::from(width));
         lines.extend(wrapped(number_items(run), usize::from(width)));
         if let (true, Some(progress)) = (run.history.steps.is_empty(), &run.history.progress) {
-            let share = progress.total.filter(|total| *total > 0).map_or_else(String::new, |total| format!(" {} %", 100 * progress.done / total));
+            let share = progress.total.filter(|total| *total > 0).map_or_else(String::new, |total| format!(" {} %", format::percent(progress.done, total)));
             lines.push(Line::raw(format!("{}{share}", sanitize::line(&progress.activity))));
         }
         let mut y = area.y;

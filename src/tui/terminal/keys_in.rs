@@ -22,6 +22,8 @@ pub struct KeyParser {
     /// The start of a key.
     pending: Vec<u8>,
     is_pasting: bool,
+    /// Whether the middle of the pending sequence was dropped, because it is longer than any known one.
+    is_overlong: bool,
     /// The background reported by the terminal, until it is taken.
     background: Option<Background>,
 }
@@ -44,10 +46,16 @@ impl KeyParser {
         self.pending.extend_from_slice(bytes);
         let mut keys = Vec::new();
         while !self.pending.is_empty() {
-            let (used, key) = match parse(&self.pending) {
-                Parsed::Incomplete if self.pending.len() <= longest(&self.pending) => break,
-                Parsed::Incomplete if is_string(&self.pending) => (self.pending.len(), None),
-                Parsed::Incomplete => (1, None),
+            let longest = longest(&self.pending);
+            // No further, so that keys do not depend on how many bytes arrive at once.
+            let parsed = parse(&self.pending[..self.pending.len().min(longest + 1)]);
+            if matches!(parsed, Parsed::Incomplete) && self.pending.len() > longest {
+                self.drop_middle(longest);
+                continue;
+            }
+            let (used, key) = match parsed {
+                Parsed::Incomplete => break,
+                Parsed::Key(used, _) | Parsed::Paste(used, _) | Parsed::String(used, _) if self.is_overlong => (used, None),
                 Parsed::Key(used, key) => (used, key),
                 Parsed::Paste(used, begins) => {
                     self.is_pasting = begins;
@@ -58,10 +66,20 @@ impl KeyParser {
                     (used, None)
                 }
             };
+            self.is_overlong = false;
             self.pending.drain(..used);
             keys.extend(key.filter(|_| !self.is_pasting));
         }
         keys
+    }
+
+    /// Drops the part of the pending sequence that is too long and keeps its start: its end is yet to come, and what is in between must
+    /// not be taken for keys.
+    fn drop_middle(&mut self, longest: usize) {
+        // The last byte may begin the terminator.
+        let end = longest + usize::from(self.pending[longest] != ESCAPE);
+        self.pending.drain(2..end);
+        self.is_overlong = true;
     }
 
     /// The background reported by the terminal since the last call.
@@ -76,7 +94,7 @@ impl KeyParser {
             // A slow line may interrupt pasted text, and the rest must not be taken for keys.
             (true, _) => Some(Duration::from_secs(2)),
             // The same holds for the answer of the terminal; two bytes alone are a key with Alt.
-            (false, false) if self.pending.len() > 2 && is_string(&self.pending) => Some(Duration::from_secs(1)),
+            (false, false) if self.is_overlong || (self.pending.len() > 2 && is_string(&self.pending)) => Some(Duration::from_secs(1)),
             (false, false) => Some(Duration::from_millis(50)),
             (false, true) => None,
         }
@@ -85,6 +103,7 @@ impl KeyParser {
     /// Tells the parser that no more bytes arrived: a lone escape is then a key, and pasted text has ended.
     pub fn flush(&mut self) -> Option<KeyEvent> {
         let was_pasting = std::mem::take(&mut self.is_pasting);
+        self.is_overlong = false;
         let pending = std::mem::take(&mut self.pending);
         (pending == [ESCAPE] && !was_pasting).then(|| KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))
     }
