@@ -10,7 +10,7 @@ use crate::commands::runs::{list, summaries_since};
 use crate::commands::{CommandError, Runs, load_config, sender_name};
 use crate::config::RunConfig;
 use crate::control::{connect, follow};
-use crate::host::{Claim, HostError, Wish, claim, claim_directory, claim_existing, run_config};
+use crate::host::{Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, run_config};
 use crate::run::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
@@ -42,7 +42,7 @@ fn actions(runs: Runs) -> HomeActions {
         start: Arc::new(move |config| start(config, &runs_to_start).map_err(refusal)),
         listen: Arc::new(|directory, access| match access {
             Access::Steer => connect(directory.clone(), sender_name("keyboard")),
-            Access::Read => follow(directory.clone()),
+            Access::Read => follow(directory.clone(), altered(directory)),
         }),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use crate::commands::CommandError;
 use crate::commands::attach::{show, terminal_error};
 use crate::control::follow;
+use crate::host::altered;
 use crate::report::{print, status_text};
 use crate::run::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
@@ -16,11 +17,13 @@ use crate::tui::{Access, Opening};
 pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let name = directory.name();
-        show(|| Opening::Run { name, access: Access::Read, link: follow(directory.clone()) }).map_err(|error| terminal_error(directory, &error))?;
+        show(|| Opening::Run { name, access: Access::Read, link: follow(directory.clone(), altered(directory)) })
+            .map_err(|error| terminal_error(directory, &error))?;
     } else {
         let files_error = |error: io::Error| CommandError::io(directory.path(), &error);
         let summary = RunSummary::read(directory).map_err(files_error)?;
         let (history, _) = History::read(directory).map_err(files_error)?;
+        let history = History { altered: altered(directory), ..history };
         print(&status_text(&summary, &history, None))?;
     }
     Ok(0)

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::files::{Signs, look, read_history};
 use crate::control::{ControlError, EngineLink, Feed};
-use crate::run::{Liveness, RunDirectory};
+use crate::run::{History, Liveness, RunDirectory};
 
 /// Reading takes at most one part in this many of the time.
 const SHARE: u32 = 10;
@@ -30,21 +30,21 @@ const USUAL: PollPeriods = PollPeriods { period: Duration::from_secs(1), still: 
 
 /// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio runtime.
 ///
-/// A run without an engine is a [`Feed::Ended`] with the content of its files; when they grow again, snapshots follow. Commands
+/// A run without an engine is a [`Feed::Ended`] with the content of its files, and with what of them was `altered`; when they grow again, snapshots follow. Commands
 /// are dropped.
 #[must_use]
-pub fn follow(directory: RunDirectory) -> EngineLink {
-    follow_at(USUAL, directory)
+pub fn follow(directory: RunDirectory, altered: Vec<String>) -> EngineLink {
+    follow_at(USUAL, directory, altered)
 }
 
-fn follow_at(pace: PollPeriods, directory: RunDirectory) -> EngineLink {
+fn follow_at(pace: PollPeriods, directory: RunDirectory, altered: Vec<String>) -> EngineLink {
     let (feed, feed_end) = mpsc::channel(FEED);
     let (commands, _) = mpsc::unbounded_channel();
-    tokio::spawn(read_on(pace, directory, feed));
+    tokio::spawn(read_on(pace, directory, altered, feed));
     EngineLink { feed: feed_end, commands }
 }
 
-async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>) {
+async fn read_on(pace: PollPeriods, directory: RunDirectory, altered: Vec<String>, feed: Sender<Feed>) {
     let mut seen = None;
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
@@ -64,7 +64,7 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, feed: Sender<Feed>)
             match read {
                 Ok(history) if is_live => Some(Feed::Snapshot(Box::new(history))),
                 Ok(history) if is_unknown(has_end) => Some(Feed::Snapshot(Box::new(history))),
-                Ok(history) => Some(Feed::Ended { history: Box::new(history) }),
+                Ok(history) => Some(Feed::Ended { history: Box::new(History { altered: altered.clone(), ..history }) }),
                 Err(error) => Some(Feed::Lost { reason: error.to_string(), retry_seconds: pace.period.as_secs_f64() }),
             }
         } else if is_live {
@@ -115,7 +115,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
-            let mut link = follow_at(pace, run.clone());
+            let mut link = follow_at(pace, run.clone(), Vec::new());
             let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("its files can be read") };
             assert_eq!(history.last_seq, 1);
             let Some(Feed::Lost { reason, .. }) = link.feed.recv().await else { panic!("nobody knows whether it runs") };
@@ -131,7 +131,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
-            let mut link = follow_at(pace, run.clone());
+            let mut link = follow_at(pace, run.clone(), Vec::new());
             let Some(Feed::Ended { history }) = link.feed.recv().await else { panic!("no engine is here") };
             assert_eq!(history.last_seq, 1);
             say(&run, 2);

@@ -4,12 +4,14 @@
 //! before a directory is inspected and is held, without a gap, until its engine ends. Start at [`claim`], then
 //! [`ClaimedRun::prepare`].
 
+mod altered;
 mod claim;
 mod engine_process;
 mod error;
 mod launch;
 mod prepare;
 
+pub use altered::altered;
 pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory, claim_existing};
 pub use engine_process::{EngineSetup, Face, StartError, run_engine};
 pub use error::HostError;

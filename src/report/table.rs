@@ -117,5 +117,8 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
     if let Some(trouble) = history.end.as_ref().and_then(|end| end.error.as_ref()) {
         entry("error", trouble.message.clone());
     }
+    for sentence in &history.altered {
+        entry("altered", sentence.clone());
+    }
     text
 }

@@ -58,6 +58,9 @@ pub struct History {
     pub stage_speed: Vec<f64>,
     /// Log lines, newest last.
     pub log: VecDeque<LogLine>,
+    /// Files that are not what the run wrote, one sentence each; filled by those who read an ended run from its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub altered: Vec<String>,
     /// How the run ended, if it has.
     pub end: Option<RunEnd>,
 }

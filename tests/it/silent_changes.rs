@@ -182,7 +182,18 @@ fn regression_20_a_configuration_edited_by_hand_is_refused_and_can_be_forked() {
         let (code, _, errors) = output(bench.patchtui(&["resume", "whole", "--no-tui"]));
         let key = old.split(' ').next().unwrap();
         assert!(code == 2 && errors.contains(key) && errors.contains("patchtui run --from whole"), "{code}: {errors}");
+        let (_, status, _) = output(bench.patchtui(&["view", "whole"]));
+        assert!(status.contains("altered") && status.contains("config.toml was changed: ") && status.contains(key), "{status}");
     }
+    fs::write(&config, &original).unwrap();
+    let (_, status, _) = output(bench.patchtui(&["view", "whole"]));
+    assert!(!status.contains("altered"), "{status}");
+    let metrics = bench.run_dir("whole").join("metrics.jsonl");
+    let measured = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, measured.replacen("\"loss\":", "\"loss\":1", 1)).unwrap();
+    let (_, status, _) = output(bench.patchtui(&["view", "whole"]));
+    assert!(status.contains("metrics.jsonl was changed after the checkpoint at step 6"), "{status}");
+    fs::write(&metrics, measured).unwrap();
     // The checkpoint records its configuration: the original value is accepted, and is written back.
     fs::write(&config, original.replacen("weight_decay = ", "weight_decay = 0.7 # ", 1)).unwrap();
     let (code, _, errors) = output(tiny(&bench, &["--name", "whole", "--resume"]));

@@ -66,7 +66,7 @@ fn resume_hint(run: &RunScreen) -> String {
 
 /// Loss, stages, newest checkpoint.
 fn rows(run: &RunScreen) -> Vec<(String, String)> {
-    let mut rows = Vec::new();
+    let mut rows: Vec<_> = run.history.altered.iter().map(|sentence| ("altered".to_owned(), sanitize::line(sentence))).collect();
     let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
     let above = |nats: f64| floor.map_or_else(String::new, |floor| format!(", {} nats above the entropy floor", format::loss(nats - floor)));
     match (run.history.whole_loss(), run.history.end.as_ref().and_then(|end| end.token_loss)) {
