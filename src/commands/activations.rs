@@ -52,7 +52,7 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
     let chart = report.figure();
     for path in &args.figure {
         chart.write(path)?;
-        tell(&format!("wrote {}", path.display()));
+        tell(&format!("Wrote {}", path.display()));
     }
     // Write the figures even if the table could not be printed.
     printed?;

@@ -56,7 +56,7 @@ fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
     match claim_existing(directory) {
         Err(HostError::Alive { directory }) => Ok(directory),
         Ok(Claim::Completed(directory)) => {
-            Err(CommandError::usage(format!("{} is completed: there is nothing to resume", directory.name()), "press n to start a new run"))
+            Err(CommandError::usage(format!("{} has completed: there is nothing to resume", directory.name()), "press n to start a new run"))
         }
         claimed => begin(claimed?, run_config(directory)?),
     }

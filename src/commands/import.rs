@@ -35,7 +35,7 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandE
         Some((path, mut file)) => {
             file.append(text.as_bytes()).map_err(|error| cannot_write(path, &error))?;
             tell(&format!(
-                "wrote {}: set data.files there, then continue its training: patchtui run {}",
+                "Wrote {}: set data.files there, then continue its training: patchtui run {}",
                 path.display(),
                 format::shell_word(&path.to_string_lossy())
             ));

@@ -109,7 +109,7 @@ fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> R
     let claimed = match (claimed, foreground) {
         (Claim::Ready(claimed), _) => claimed,
         (Claim::Completed(directory), _) => {
-            let _ = writeln!(io::stderr(), "{} is completed: there is nothing to resume", sanitize_line(&directory.name()));
+            let _ = writeln!(io::stderr(), "{} has completed: there is nothing to resume", sanitize_line(&directory.name()));
             return Ok(0);
         }
         (Claim::Alive(directory), Some(_)) => return Err(HostError::Alive { directory }.into()),

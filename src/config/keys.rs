@@ -157,7 +157,7 @@ pub const KEYS: &[Key] = &[
         .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
         .identity(),
     key("stages[].patch_size", ValueKind::PatchSize, "Tokens per patch (K); 1 is a plain language model.").example("4").identity(),
-    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may omit it and takes the rest.").example("\"2/3\"").identity(),
+    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may omit it; it then takes the rest.").example("\"2/3\"").identity(),
     key(
         "stages[].optimizer_state",
         ValueKind::Word(&["reset", "keep"]),

@@ -7,7 +7,7 @@ use crate::config::kind::ValueKind;
 
 /// The first lines of the file.
 const PREAMBLE: &str = "\
-# patchtui configuration with every key. Set data.files or data.generator; everything else is optional.
+# Every configuration key of patchtui. Set data.files or data.generator; everything else is optional.
 # Values shown here are the defaults; keys that are commented out are off or derived from other keys.
 #
 # extends = \"demo\"    # start from another file or a built-in configuration and set only what differs

@@ -522,7 +522,7 @@ fn the_largest_micro_batch_that_fits_is_found() {
 }
 
 #[test]
-fn absurd_sizes_are_reckoned_without_overflow() {
+fn absurd_sizes_are_computed_without_overflow() {
     let ordinary = config(&[]);
     let shape = ModelShape::new(&ordinary.model, 32_000);
     let max = usize::MAX;

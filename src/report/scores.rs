@@ -126,8 +126,8 @@ mod tests {
     fn rows_are_compared_column_by_column() {
         let rows = [ComparedRow { label: "this model".into(), values: [10.94, 22.9, 40.8, 67.5, 53.1, 44.3, 24.7, 42.216] }];
         let columns = ["PPL", "MMLU", "HellaSwag", "PIQA", "WinoGrande", "ARC-E", "ARC-C", "average"];
-        let expected = "              PPL   MMLU  HellaSwag  PIQA  WinoGrande  ARC-E  ARC-C  average\n\
-                        this model    10.9  22.9  40.8       67.5  53.1        44.3   24.7   42.2\n";
+        let expected = "            PPL   MMLU  HellaSwag  PIQA  WinoGrande  ARC-E  ARC-C  average\n\
+                        this model  10.9  22.9  40.8       67.5  53.1        44.3   24.7   42.2\n";
         assert_eq!(comparison_table(columns, &rows), expected);
     }
 }

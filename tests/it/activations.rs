@@ -194,7 +194,7 @@ fn the_figure_is_drawn_as_often_as_wanted() {
     let svg = fs::read_to_string(bench.folder().join("a.svg")).unwrap();
     assert!(svg.starts_with("<svg ") && svg.contains("|FFN output| &gt; 0.5"), "{svg}");
     assert_eq!(&fs::read(bench.folder().join("b.PNG")).unwrap()[..4], b"\x89PNG");
-    assert!(talk.contains("wrote a.svg\nwrote b.PNG\n"), "{talk}");
+    assert!(talk.contains("Wrote a.svg\nWrote b.PNG\n"), "{talk}");
 }
 
 #[test]
@@ -208,9 +208,9 @@ fn bad_input_is_refused_before_anything_is_written() {
         (&["--text", "missing.txt"], "missing.txt", ""),
         (&["--text", "empty.txt"], "empty", ""),
         (&["--text", "records.jsonl"], "there is no field \"text\"", ""),
-        (&["--text", "text.txt", "--patch-size", "1"], "text.txt has only 6 tokens: one sequence of books has 16 patches of 1 = 16 tokens", "longer --text"),
+        (&["--text", "text.txt", "--patch-size", "1"], "text.txt has only 6 tokens: one sequence of books is 16 patches of 1 = 16 tokens", "longer --text"),
         (&["--text", "long.txt", "--patch-size", "1,64"], "long.txt has only 601 tokens", "lower --patch-size"),
-        (&["--text", "long.txt", "--patch-size", "1", "--max-tokens", "15"], "--max-tokens 15 is too little", "raise --max-tokens"),
+        (&["--text", "long.txt", "--patch-size", "1", "--max-tokens", "15"], "--max-tokens 15 is too small", "raise --max-tokens"),
         (&["--text", "long.txt", "--max-tokens", "many"], "\"many\" is not a count", "--max-tokens 64k"),
         (&["--text", "long.txt", "--patch-size", "0"], "0 is not a patch size", "--patch-size 1,4"),
         (&["--text", "long.txt", "--threshold", "-1x"], "\"-1x\" is not a threshold", "--threshold 0.5"),

@@ -439,7 +439,7 @@ fn an_export_that_is_refused_leaves_nothing() {
     let error = export(&ModelFiles::find(&finished).unwrap(), &ExportRequest { format: NumberFormat::F16, ..request(&half) }).unwrap_err();
     assert_eq!(
         (error.to_string().as_str(), error.hint().as_str()),
-        ("model.norm.weight holds 70000.0, which F16 cannot hold", "use --dtype bf16 or --dtype f32")
+        ("model.norm.weight contains 70000.0, which is out of range for F16", "use --dtype bf16 or --dtype f32")
     );
     assert!(!half.exists());
 }

@@ -156,7 +156,7 @@ fn every_end_that_the_model_names_ends_a_text() {
     assert_eq!(ends().unwrap(), [254, 255]);
     edit(&generation, |config| config["eos_token_id"] = json!("x"));
     let error = ends().unwrap_err();
-    assert!(error.to_string().ends_with("generation_config.json: eos_token_id has \"x\", expected token ids"), "{error}");
+    assert!(error.to_string().ends_with("generation_config.json: eos_token_id contains \"x\", expected token ids"), "{error}");
 }
 
 #[test]

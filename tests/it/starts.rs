@@ -261,7 +261,7 @@ fn a_complete_run_that_cannot_be_locked_is_said_to_be_complete() {
     fs::create_dir(&lock).unwrap();
     for mut command in [bench.tiny(&["--resume"]), bench.tiny(&["--name", "demo", "--resume"]), bench.patchtui(&["resume", "demo"])] {
         let (code, errors) = finish(command.spawn().unwrap());
-        assert!(code == 0 && errors.contains("demo is completed: there is nothing to resume"), "{code}: {errors}");
+        assert!(code == 0 && errors.contains("demo has completed: there is nothing to resume"), "{code}: {errors}");
     }
     let (code, errors) = finish(bench.tiny(&["--name", "demo"]).spawn().unwrap());
     assert!(code == 2 && errors.contains("exists (completed)"), "{code}: {errors}");

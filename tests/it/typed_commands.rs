@@ -8,8 +8,28 @@ use clap::error::ErrorKind;
 use patchtui::cli::Cli;
 
 /// Words that follow the program's name in a sentence.
-const PROSE: [&str; 18] =
-    ["did", "was", "is", "in", "on", "of", "and", "that", "cannot", "needs", "has", "does", "with", "for", "to", "refuses", "computes", "writes"];
+const PROSE: [&str; 20] = [
+    "did",
+    "was",
+    "is",
+    "in",
+    "on",
+    "of",
+    "and",
+    "that",
+    "cannot",
+    "needs",
+    "has",
+    "does",
+    "with",
+    "for",
+    "to",
+    "refuses",
+    "computes",
+    "writes",
+    "reads",
+    "executable",
+];
 
 /// The text after `patchtui ` in `text`, up to where a command must end, each with its line.
 fn named_commands(text: &str) -> Vec<(usize, String)> {
