@@ -30,6 +30,9 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     let texts = prompts(args)?;
     let device = choose_device(args.device.as_deref())?;
     let loaded = open_model(&args.checkpoint, &device, runs)?;
+    if let Some(stage) = loaded.files.patch_stage() {
+        warn(&stage.to_string());
+    }
     let prompts = texts.iter().map(|text| encode(text, &loaded)).collect::<Result<Vec<_>, _>>()?;
     if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.files.context_length) {
         warn(&format!("a prompt has {longest} tokens, but the context window is {}: only the end of the prompt is read", loaded.files.context_length));

@@ -115,7 +115,8 @@ fn the_paper_s_runs_are_planned_without_their_files_and_not_started() {
     assert!(text.contains("369M parameters") && text.contains("vocabulary 32000"), "{text}");
     assert!(text.contains("tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)"), "{text}");
     assert!(text.contains("*.jsonl") && text.contains(": a run needs it"), "{text}");
-    if !text.contains("this machine cannot train it") {
+    // A machine that is short of memory measures nothing, and says so.
+    if !text.contains("this machine cannot train it") && !text.contains("training will need about") {
         assert!(text.contains("measured on random tokens") && text.contains(" of 24 layers"), "{text}");
         assert!(text.contains("training.max_walltime is shorter than the run: it would stop in stage 1 of 2 (K = 4)"), "{text}");
     }
