@@ -68,7 +68,12 @@ impl Plain {
         let parameters = count(plan.num_parameters);
         self.entry(
             "model",
-            &format!("{parameters} parameters: {} layers, hidden {}, vocabulary {}", model.num_hidden_layers, model.hidden_size, model.vocab_size),
+            &format!(
+                "{parameters} parameters: {}, hidden {}, vocabulary {}",
+                counted(model.num_hidden_layers as u64, "layer"),
+                model.hidden_size,
+                model.vocab_size
+            ),
         );
         for (idx, stage) in plan.stages.iter().enumerate() {
             let (first, last, tokens) = (stage.first_step.saturating_add(1), stage.last_step(), count(stage.cost(stage.steps).tokens));
