@@ -40,6 +40,9 @@ pub(crate) struct Image {
     pub(crate) folder: PathBuf,
 }
 
+/// Whether an operation is one to begin with.
+type Begins = dyn FnMut(Operation, &Path) -> bool + Send;
+
 struct State {
     watched: PathBuf,
     images: PathBuf,
@@ -52,7 +55,7 @@ struct State {
     /// Files with their content of the last image, so that no two images in a row are the same.
     last: Vec<(PathBuf, blake3::Hash)>,
     /// Whether images are taken before this operation and those that follow.
-    begins: Box<dyn FnMut(Operation, &Path) -> bool + Send>,
+    begins: Box<Begins>,
     /// Paths that the last operations may have made.
     new: Vec<PathBuf>,
 }
@@ -96,9 +99,8 @@ impl State {
             self.take(format!("{operation:?} {}", path.strip_prefix(&self.watched).unwrap_or(path).display()));
         }
         match operation {
-            Operation::CreateFolder => self.new.push(path.to_owned()),
             Operation::Write if path.exists() => drop(self.safe_bytes.entry(inode(path)).or_insert(0)),
-            Operation::Write => self.new.push(path.to_owned()),
+            Operation::CreateFolder | Operation::Write => self.new.push(path.to_owned()),
             Operation::Append => drop(self.safe_bytes.entry(inode(path)).or_insert(fs::metadata(path).unwrap().len())),
             Operation::Sync if path.is_dir() => {
                 for entry in fs::read_dir(path).unwrap().flatten() {
@@ -152,9 +154,9 @@ impl State {
                 continue;
             }
             if metadata.is_dir() {
-                self.copy_folder(&path, &to)
+                self.copy_folder(&path, &to);
             } else if metadata.is_file() {
-                self.copy_file(&path, &to, metadata.ino())
+                self.copy_file(&path, &to, metadata.ino());
             }
         }
     }

@@ -215,12 +215,12 @@ fn regression_20_edited_metrics_are_reported_once() {
 /// The end of a run decides on what it does not read again: these may change, or vanish, and the bytes are the same.
 #[test]
 fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_attempts() {
+    type Change = fn(&Stopped);
     let expected = {
         let stopped = Stopped::new();
         assert_eq!(stopped.resume(&[]).0.outcome, Outcome::Completed);
         final_bytes(&stopped.run())
     };
-    type Change = fn(&Stopped);
     let changes: [(&str, Change); 5] = [
         ("tokens removed", |stopped| fs::remove_dir_all(stopped.tokens().parent().unwrap()).unwrap()),
         ("plan.json emptied", |stopped| fs::write(stopped.run().join("plan.json"), "").unwrap()),
