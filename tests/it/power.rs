@@ -40,6 +40,9 @@ pub(crate) struct Image {
     pub(crate) folder: PathBuf,
 }
 
+/// Whether an operation is one to begin with.
+type Begins = dyn FnMut(Operation, &Path) -> bool + Send;
+
 struct State {
     watched: PathBuf,
     images: PathBuf,

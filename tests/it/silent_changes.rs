@@ -229,6 +229,7 @@ type Change = fn(&Stopped);
 /// The end of a run decides on what it does not read again: these may change, or vanish, and the bytes are the same.
 #[test]
 fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_attempts() {
+    type Change = fn(&Stopped);
     let expected = {
         let stopped = Stopped::new();
         assert_eq!(stopped.resume(&[]).0.outcome, Outcome::Completed);
