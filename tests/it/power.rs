@@ -60,9 +60,6 @@ struct State {
     new: Vec<PathBuf>,
 }
 
-/// Decides from which operation on images are taken.
-type Begins = dyn FnMut(Operation, &Path) -> bool + Send;
-
 impl PowerCuts {
     /// Watches `folder`, and the disk to write to. There are images from the first operation on that `begins` is true for.
     pub(crate) fn of(folder: &Path, unsynced: Unsynced, begins: impl FnMut(Operation, &Path) -> bool + Send + 'static) -> (Self, Disk) {

@@ -223,9 +223,6 @@ fn regression_20_edited_metrics_are_reported_once() {
     assert_eq!(complaints, 1, "{said}");
 }
 
-/// What happens to a stopped run.
-type Change = fn(&Stopped);
-
 /// The end of a run decides on what it does not read again: these may change, or vanish, and the bytes are the same.
 #[test]
 fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_attempts() {
