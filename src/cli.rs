@@ -179,9 +179,9 @@ pub enum BenchCommand {
     ///
     /// Uses random weights and tokens and writes no run; everything else is as in a run: micro-batches, gradient accumulation,
     /// clipping and update. Prints the median step after the warm-up; the times of its parts are averages over all measured
-    /// steps, scaled to the median. The peak is the fastest product of two large f32 matrices, measured before and after.
-    /// Operations are counted as in the plan: 6 per weight and position, plus attention. On a GPU the parts are timed in extra
-    /// steps that synchronize after each part.
+    /// steps, scaled to the median. The peak is the fastest multiplication of two large f32 matrices, measured before
+    /// and after. FLOPs are counted as in the plan: 6 per weight and position, plus attention. On a GPU the parts are timed in
+    /// extra steps that synchronize after each part.
     Train(BenchTrainArgs),
     /// Benchmark tokenization.
     Prepare(BenchPrepareArgs),
@@ -192,7 +192,7 @@ pub enum BenchCommand {
 /// Arguments of `bench train`.
 #[derive(Debug, Args)]
 pub struct BenchTrainArgs {
-    /// TOML file, or name of a built-in configuration; its text is not read.
+    /// TOML file, or name of a built-in configuration; its training text is not read.
     // Not required here, since `bench eval` has no CONFIG before the subcommand.
     pub config: Option<String>,
     /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
@@ -292,7 +292,7 @@ pub struct BenchEvalArgs {
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Device that must work: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
+    /// Fail if this device does not work: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
     /// Also compare every operation on the device with the CPU, forward and backward, for the shapes of CONFIG [default: demo].
@@ -335,7 +335,7 @@ pub struct GenerateArgs {
     /// Sampling seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Stop before this text; may be repeated.
+    /// Stop generating before this text; may be repeated.
     #[arg(long = "stop", value_name = "TEXT")]
     pub stops: Vec<String>,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
@@ -392,9 +392,9 @@ pub enum TensorChoice {
 pub struct EvalArgs {
     /// A run (its newest checkpoint is used) or the directory of a checkpoint.
     pub checkpoint: String,
-    /// Tasks, separated by commas: hellaswag, piqa, winogrande, `arc_easy`, `arc_challenge`, mmlu, one of its groups or
-    /// subjects, e.g. `mmlu_stem` or `mmlu_anatomy`, wikitext-paper (perplexity as in the paper), wikitext (as in lm-eval),
-    /// text:FILE; or paper for the seven tasks of the paper.
+    /// Tasks, separated by commas: `hellaswag`, `piqa`, `winogrande`, `arc_easy`, `arc_challenge`, `mmlu`, one of its groups or
+    /// subjects, e.g. `mmlu_stem` or `mmlu_anatomy`, `wikitext-paper` (perplexity as in the paper), `wikitext` (as in
+    /// lm-eval), `text:FILE`; or `paper` for the seven tasks of the paper.
     #[arg(long, short, value_name = "NAMES", default_value = "paper")]
     pub tasks: String,
     /// Folder of the task files, named as published or as JSON lines.
@@ -438,7 +438,7 @@ pub struct ExportArgs {
     /// Output directory, new or empty.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
-    /// Number format of the weights.
+    /// Data type of the exported weights.
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
     /// Maximum size of a weight file; larger models are split.
@@ -475,7 +475,7 @@ pub struct RunsArgs {
 /// Subcommands of `runs`.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
-    /// Remove runs with all their files, after asking. Refuses a running run.
+    /// Remove runs and all their files, after confirmation; a running run is refused.
     Rm(RemoveArgs),
 }
 
@@ -496,7 +496,7 @@ pub struct RemoveArgs {
 /// Subcommands of `checkpoint`.
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {
-    /// List checkpoints with step, stage, token loss, size and state; check names and sizes only.
+    /// List checkpoints with step, stage, token loss, size and state (only names and sizes are checked).
     Ls {
         /// Name or directory of a run.
         run: String,
@@ -504,7 +504,7 @@ pub enum CheckpointCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Check every byte of every checkpoint; exit with 1 if one is not valid.
+    /// Check every byte of every checkpoint; exit with code 1 if one is not valid.
     Verify {
         /// Name or directory of a run.
         run: String,
@@ -514,8 +514,8 @@ pub enum CheckpointCommand {
     },
     /// Delete all but the newest periodic checkpoints.
     ///
-    /// Keeps permanent checkpoints (ends of stages), the one with the lowest token loss, and always the newest valid one. Also removes what
-    /// interrupted saves left behind. Refuses a running run, which prunes its own checkpoints.
+    /// Keeps permanent checkpoints (ends of stages), the one with the lowest token loss, and always the newest valid one. Also
+    /// removes what interrupted saves left behind. A running run is refused: it prunes its own checkpoints.
     Prune(PruneArgs),
 }
 
@@ -527,7 +527,7 @@ pub struct PruneArgs {
     /// Newest valid periodic checkpoints to keep [default: the run's checkpoint.keep].
     #[arg(long, value_name = "N")]
     pub keep: Option<NonZeroUsize>,
-    /// Also delete these if they are not among the newest; separated by commas.
+    /// Also delete checkpoints of these kinds, unless they are among the newest; separated by commas.
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
     pub also: Vec<AlsoPrune>,
     /// Show what would be deleted, but delete nothing.

@@ -118,7 +118,7 @@ impl<'a> Question<'a> {
 
     fn too_little(&self, input: &StudyInput<'_>, run: &str) -> CommandError {
         let StudyInput { tokens, patch_size, context_length, .. } = input;
-        let sequence = format!("one sequence of {run} is {context_length} patches of {patch_size} = {} tokens", grouped(input.sequence_tokens() as u64));
+        let sequence = format!("one sequence of {run} at K = {patch_size} has {context_length} positions = {} tokens", grouped(input.sequence_tokens() as u64));
         if tokens.len() == self.max_tokens {
             CommandError::usage(format!("--max-tokens {} is too small: {sequence}", self.args.max_tokens), "raise --max-tokens, or lower --patch-size")
         } else {

@@ -25,7 +25,7 @@ pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
     let parameters = format::short_count(model.shape.num_parameters() as f64);
     let files = if report.num_files == 1 { "one file".to_owned() } else { format!("{} files", report.num_files) };
     tell(&format!(
-        "{}: {parameters} parameters as {} ({} in {files}) in {}",
+        "Wrote {3}: {0}, {parameters} parameters as {1} ({2} in {files})",
         model.origin.name(),
         number_format.name(),
         format::bytes(report.weight_bytes),

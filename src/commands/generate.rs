@@ -67,7 +67,7 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
 
 fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
     let check = |name: &str, value: f64, is_valid: bool, range: &str| {
-        if is_valid { Ok(value) } else { Err(CommandError::usage(format!("--{name} {value} is not {range}"), format!("use a value that is {range}"))) }
+        if is_valid { Ok(value) } else { Err(CommandError::usage(format!("--{name} must be {range}, not {value}"), format!("use a value that is {range}"))) }
     };
     let (temperature, top_p, penalty) = (args.temperature.unwrap_or(0.0), args.top_p.unwrap_or(1.0), args.repetition_penalty);
     if args.top_k == Some(0) {
@@ -119,20 +119,20 @@ fn read_stdin() -> Result<String, CommandError> {
 /// The text of a prompt file, decoded like training text.
 fn text_of(what: &str, bytes: &[u8]) -> Result<String, CommandError> {
     text_of_bytes(bytes).map_err(|(offset, fault)| {
-        let hint = if fault == TextFault::NotUtf8 { "prompts are UTF-8 text" } else { "convert it first: iconv -f UTF-16 -t UTF-8" };
+        let hint = if fault == TextFault::NotUtf8 { "prompts must be UTF-8 text" } else { "convert it first: iconv -f UTF-16 -t UTF-8" };
         CommandError::usage(format!("{what} cannot be read: {fault} at byte {offset}"), hint)
     })
 }
 
 fn unreadable(what: &str, error: &io::Error) -> CommandError {
-    CommandError::usage(format!("{what} cannot be read: {error}"), "prompts are UTF-8 text")
+    CommandError::usage(format!("{what} cannot be read: {error}"), "check that it exists and that you may read it")
 }
 
 fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, CommandError> {
     let record: Option<Value> = serde_json::from_str(line).ok();
     let prompt = record.as_ref().and_then(|record| record.get("prompt")).and_then(Value::as_str);
     let missing =
-        || CommandError::usage(format!("{}:{line_number} has no text \"prompt\"", path.display()), "write one record like {\"prompt\": \"Once\"} per line");
+        || CommandError::usage(format!("{}:{line_number} has no string \"prompt\"", path.display()), "write one record like {\"prompt\": \"Once\"} per line");
     prompt.map(str::to_owned).ok_or_else(missing)
 }
 

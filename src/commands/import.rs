@@ -98,7 +98,7 @@ tokens_per_step = {tokens_per_step}
 context_length = {context_length}              # positions: patches in stage 1, tokens in stage 2
 micro_batch_size = 1                # larger is faster and needs more memory
 
-# A patch stage costs a quarter of the operations per token; the last stage turns the model back into a token-level LM.
+# A patch stage costs a quarter of the compute per token; the last stage turns the model back into a token-level LM.
 [[stages]]
 patch_size = {PATCH_SIZE}
 share = \"1/2\"

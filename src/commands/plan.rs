@@ -114,7 +114,7 @@ fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
         Ok(warning) => warning,
         Err(refusal) => {
             let hint = refusal.hint.map_or_else(String::new, |hint| format!("; {hint}"));
-            Some(format!("this machine cannot train it: {}{hint}", refusal.message))
+            Some(format!("a run would be refused on this machine: {}{hint}", refusal.message))
         }
     }
 }

@@ -62,7 +62,9 @@ impl PlanInputs {
         for (key, patterns) in patterns {
             match patterns.map(find_files) {
                 None | Some(Ok(_)) => {}
-                Some(Err(error @ DataError::NothingMatches { .. })) => missing.push(Missing { key, error, instead: "a run needs it".into() }),
+                Some(Err(error @ DataError::NothingMatches { .. })) => {
+                    missing.push(Missing { key, error, instead: "a run cannot start without this text".into() })
+                }
                 Some(Err(error)) => return Err(error),
             }
         }
@@ -72,7 +74,7 @@ impl PlanInputs {
     /// The missing files and the assumptions made instead, as text.
     #[must_use]
     pub fn assumptions(&self) -> Vec<String> {
-        self.missing.iter().map(|missing| format!("{}: {}", missing.error, missing.instead)).collect()
+        self.missing.iter().map(|missing| format!("{}; {}", missing.error, missing.instead)).collect()
     }
 
     /// The first missing file that the user has named; files of a built-in configuration are examples.
@@ -118,9 +120,12 @@ mod tests {
                 continue;
             }
             assert_eq!(plan.model.vocab_size, 32_000, "{name}");
-            let tokenizer = "tokenizer file /nowhere/tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)";
+            let tokenizer = "tokenizer file /nowhere/tokenizer.json does not exist; this plan assumes a vocabulary of 32000 tokens (model.vocab_size)";
             let [first, second] = inputs.assumptions().try_into().unwrap();
-            assert!(first == tokenizer && second.contains("/nowhere/data/*.jsonl") && second.ends_with(": a run needs it"), "{first}\n{second}");
+            assert!(
+                first == tokenizer && second.contains("/nowhere/data/*.jsonl") && second.ends_with("; a run cannot start without this text"),
+                "{first}\n{second}"
+            );
             assert!(inputs.first_named_by_user(&origins).is_none(), "{name}");
         }
     }
@@ -132,7 +137,7 @@ mod tests {
         assert!(inputs.tokenizer.is_none());
         let plan = plan_before_preparation(&config, None).unwrap().unwrap();
         assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
-        let expected = "tokenizer file /nowhere/absent.json does not exist: this plan assumes a vocabulary of 32000 tokens (as in the paper)";
+        let expected = "tokenizer file /nowhere/absent.json does not exist; this plan assumes a vocabulary of 32000 tokens (as in the paper)";
         assert_eq!(inputs.assumptions(), [expected]);
         assert_eq!(inputs.first_named_by_user(&origins).unwrap().exit_code, 2);
     }

@@ -20,8 +20,9 @@ pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let (vocabulary, report) = train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field })?;
     file.append(vocabulary.json.as_bytes()).map_err(|error| CommandError::io(&output, &error))?;
     let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
+    let noun = if report.documents == 1 { "document" } else { "documents" };
     report.notes.iter().for_each(|note| tell(&format!("note: {note}")));
-    print(&format!("Wrote {}: {} tokens, trained on {documents} documents ({bytes})\n", output.display(), report.vocab_size))?;
+    print(&format!("Wrote {}: {} tokens, trained on {documents} {noun} ({bytes})\n", output.display(), report.vocab_size))?;
     Ok(0)
 }
 

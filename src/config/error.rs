@@ -149,8 +149,8 @@ pub enum ConfigError {
         /// Example lines that would fix the error.
         examples: Vec<String>,
     },
-    /// The hidden size cannot be divided into heads of even width.
-    #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of even width")]
+    /// The hidden size cannot be divided into heads of even dimension.
+    #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of even dimension")]
     HeadSize {
         /// Location of the number of heads.
         origin: Origin,

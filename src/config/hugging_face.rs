@@ -129,7 +129,7 @@ impl LlamaConfig {
     fn check_heads(&self, head_dim: Option<&Value>) -> Result<(), String> {
         let (hidden, heads, key_value) = (self.hidden_size, self.num_attention_heads, self.num_key_value_heads);
         if !hidden.is_multiple_of(2 * heads) {
-            return Err(format!("hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} heads of even width"));
+            return Err(format!("hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} heads of even dimension"));
         }
         if !heads.is_multiple_of(key_value) {
             return Err(format!("num_key_value_heads = {key_value} does not divide num_attention_heads = {heads}"));

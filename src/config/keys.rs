@@ -54,7 +54,7 @@ pub const KEYS: &[Key] = &[
         "model.init_from",
         ValueKind::Model,
         "Start from trained weights instead of random ones: the name of a run, or the path of a run, of a checkpoint or of a LLaMA model in the Hugging \
-         Face format, relative to this file. Sizes and tokenizer are then those of the weights. A path with a slash never names a run.",
+         Face format, relative to this file. Sizes and tokenizer then come from the weights. A value with a slash is always a path.",
     )
     .example("\"Llama-2-7b-hf\"")
     .identity(),
@@ -68,8 +68,8 @@ pub const KEYS: &[Key] = &[
     key("model.hidden_size", WIDTH, "Hidden size (width of the residual stream).").example("128").identity(),
     key("model.intermediate_size", WIDTH, "Intermediate size of the FFN.").example("352").identity(),
     key("model.num_hidden_layers", ValueKind::Whole(1, 1 << 12), "Number of decoder layers.").example("4").identity(),
-    key("model.num_attention_heads", HEADS, "Query heads per layer; hidden_size must divide into heads of even width.").example("4").identity(),
-    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; must divide num_attention_heads, its default.").example("4").identity(),
+    key("model.num_attention_heads", HEADS, "Query heads per layer; hidden_size must divide into heads of even dimension.").example("4").identity(),
+    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; must divide num_attention_heads. Default: num_attention_heads.").example("4").identity(),
     key("model.max_position_embeddings", POSITIONS, "Maximum sequence length, in positions.").example("256").identity(),
     key("model.rope_theta", POSITIVE, "Base of the rotary position embedding (RoPE).").default("10000.0").identity(),
     key("model.rms_norm_eps", POSITIVE, "Epsilon of RMSNorm.").default("1e-6").identity(),
@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = &[
     key("data.text_field", ValueKind::Text, "Field of a JSON record that holds the text.").default("\"text\"").identity(),
     key("data.add_bos", ValueKind::Flag, "Put a BOS token before each document.").default("true").identity(),
     key("data.add_eos", ValueKind::Flag, "Put an EOS token after each document.").default("false").identity(),
-    key("data.max_document_words", ValueKind::Count, "Documents with more words are tokenized in parts; the tokens are those of the whole document.").default("10000").identity(),
+    key("data.max_document_words", ValueKind::Count, "Documents with more words than this are tokenized in parts; the tokens are the same as for the whole document.").default("10000").identity(),
     key(
         "data.max_bad_records",
         ValueKind::Number(Range::Fraction),
@@ -131,7 +131,7 @@ pub const KEYS: &[Key] = &[
     key(
         "training.precision",
         ValueKind::Word(&["f32", "bf16"]),
-        "Number format of matrix products: \"f32\", or \"bf16\" on CUDA; weights, optimizer state, norms, logits and losses are always f32.",
+        "Precision of matrix products: \"f32\", or \"bf16\" on CUDA; weights, optimizer state, norms, logits and losses are always f32.",
     )
     .default("\"f32\"")
     .identity(),
@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
         "training.fork_from",
         ValueKind::Directory,
         "Continue from this checkpoint of another run: weights, optimizer state and position. Set by `patchtui run --from CHECKPOINT`; the plan must \
-         have read as many tokens by that step.",
+         have read the same number of tokens by that step.",
     )
     .example("\"runs/books/checkpoints/step-00001000\"")
     .identity(),
@@ -157,7 +157,7 @@ pub const KEYS: &[Key] = &[
         .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
         .identity(),
     key("stages[].patch_size", ValueKind::PatchSize, "Tokens per patch (K); 1 is a plain language model.").example("4").identity(),
-    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may omit it; it then takes the rest.").example("\"2/3\"").identity(),
+    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may omit it and takes the rest.").example("\"2/3\"").identity(),
     key(
         "stages[].optimizer_state",
         ValueKind::Word(&["reset", "keep"]),
@@ -171,7 +171,7 @@ pub const KEYS: &[Key] = &[
     key("stages[].tokens_per_step", ValueKind::Count, "Override training.tokens_per_step in this stage.").example("16384").identity(),
     key("stages[].micro_batch_size", SEQUENCES, "Override training.micro_batch_size in this stage.").example("8"),
     // optimizer
-    key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up; small models train well with more, e.g. 3e-3 in demo.").default("3e-4").identity(),
+    key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up; small models train well with a higher rate, e.g. 3e-3 in demo.").default("3e-4").identity(),
     key("optimizer.betas", ValueKind::Betas, "Betas of AdamW.").default("[0.9, 0.95]").identity(),
     key("optimizer.epsilon", POSITIVE, "Epsilon of AdamW.").default("1e-8").identity(),
     key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; applies to embeddings, not to norms.").default("0.1").identity(),
@@ -208,12 +208,12 @@ pub const KEYS: &[Key] = &[
     key("samples.every_steps", ValueKind::Cadence, "Steps between generated samples; \"auto\" means 10 per run.").default("\"auto\""),
     key("samples.prompts", ValueKind::Texts, "Prompts; if empty, the beginning of the validation text.").default("[]"),
     key("samples.max_new_tokens", ValueKind::Whole(1, 1 << 20), "Maximum number of tokens generated per prompt.").default("48"),
-    key("tasks.every_steps", ValueKind::Cadence, "Steps between scores on evaluation tasks; \"auto\" means 4 per run. Also done at the end of each stage.")
+    key("tasks.every_steps", ValueKind::Cadence, "Steps between evaluations on tasks; \"auto\" means 4 per run. Also done at the end of each stage.")
         .default("\"auto\""),
     key(
         "tasks.names",
         ValueKind::Texts,
-        "Evaluation tasks, named as for the subcommand eval: hellaswag, piqa, wikitext-paper, text:FILE; none if empty.",
+        "Evaluation tasks, named as in `patchtui eval`: hellaswag, piqa, wikitext-paper, text:FILE; none if empty.",
     )
     .default("[]"),
     key("tasks.data", ValueKind::Directory, "Folder of the task files, relative to this file.").example("\"task-data\""),

@@ -182,7 +182,7 @@ impl Link {
     /// Shows the output of an engine on another machine. Returns whether the feed is still read.
     async fn show_from_afar(&self) -> Result<bool, ControlError> {
         let history = Box::new(read_history(&self.directory).await?);
-        let reason = "the run is running on another machine; attach to it there to control it".to_owned();
+        let reason = "the run is on another machine; attach to it there to control it".to_owned();
         let lost = Feed::Lost { reason, retry_seconds: self.patience.resumed_yet.as_secs_f64() };
         Ok(self.feed.send(Feed::Snapshot(history)).await.is_ok() && self.feed.send(lost).await.is_ok())
     }

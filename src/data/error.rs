@@ -224,7 +224,7 @@ pub enum TextFault {
     #[error("a NUL byte")]
     Nul,
     /// A sequence of bytes that is not valid UTF-8.
-    #[error("bytes that are not UTF-8")]
+    #[error("an invalid byte sequence")]
     NotUtf8,
     /// Text in another encoding, detected by its byte order mark or its zero bytes.
     #[error("UTF-16")]

@@ -147,11 +147,11 @@ impl PassedOverGroup {
         let names = format!("({}{more})", self.examples.join(", "));
         let count = self.files;
         match &self.reason {
-            Reason::Ending(ending) if ending.is_empty() => format!("passed over {count} {files} without an extension {names}"),
-            Reason::Ending(ending) => format!("passed over {count} {ending} {files} {names}"),
-            Reason::AboutText => format!("passed over {count} {files} that describe data or programs {names}; to train on one, name it in data.files"),
-            Reason::Tokenizer => format!("passed over {count} tokenizer {files} {names}"),
-            Reason::Empty => format!("passed over {count} empty {files} {names}"),
+            Reason::Ending(ending) if ending.is_empty() => format!("skipped {count} {files} without an extension {names}"),
+            Reason::Ending(ending) => format!("skipped {count} {ending} {files} {names}"),
+            Reason::AboutText => format!("skipped {count} {files} that describe data or programs {names}; to train on one, name it in data.files"),
+            Reason::Tokenizer => format!("skipped {count} tokenizer {files} {names}"),
+            Reason::Empty => format!("skipped {count} empty {files} {names}"),
         }
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         passed_over.add(Path::new("d/e.txt"), Reason::Empty);
         let mut both = passed_over.clone();
         both.extend(passed_over);
-        assert_eq!(both.notes(), ["passed over 8 .csv files (a.csv, b.csv, c.csv, ...)", "passed over 2 empty files (e.txt, e.txt)"]);
+        assert_eq!(both.notes(), ["skipped 8 .csv files (a.csv, b.csv, c.csv, ...)", "skipped 2 empty files (e.txt, e.txt)"]);
     }
 
     #[test]

@@ -457,7 +457,7 @@ impl PrepareReport {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cuts = self.hard_cuts;
-        let cut = (cuts > 0).then(|| format!("long documents have {cuts} cuts where their tokens may differ from those of the whole document"));
+        let cut = (cuts > 0).then(|| format!("cuts in long documents where tokens may differ from those of the whole document: {cuts}"));
         self.losses.notes().into_iter().chain(cut).collect()
     }
 

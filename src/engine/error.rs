@@ -84,7 +84,7 @@ pub enum EngineError {
         step: u64,
     },
     /// None of the checkpoints is valid.
-    #[error("none of the run's {} checkpoints can be used; {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
+    #[error("none of the run's checkpoints can be used ({} rejected); {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
     NoUsableCheckpoint {
         /// All of them, newest first; at least one.
         rejected: Vec<Rejected>,
@@ -120,7 +120,7 @@ pub enum ForkError {
         section: &'static str,
     },
     /// The plan has no steps left.
-    #[error("the checkpoint is at step {step}, and the plan ends at step {steps}")]
+    #[error("the checkpoint is at step {step}, but the plan ends at step {steps}")]
     PlanEnds {
         /// Step of the checkpoint.
         step: u64,
@@ -287,7 +287,7 @@ mod tests {
             ),
             (
                 EngineError::NoUsableCheckpoint { rejected: vec![Rejected { path: path.clone(), reason: "it has 0 bytes".into() }] },
-                "none of the run's 1 checkpoints can be used; run/file is not used: it has 0 bytes",
+                "none of the run's checkpoints can be used (1 rejected); run/file is not used: it has 0 bytes",
                 "restore a checkpoint from a copy, or start over under another --name",
             ),
             (

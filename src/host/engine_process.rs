@@ -269,7 +269,7 @@ impl FaceThread {
         let _ = self.done.recv_timeout(FACE_GOODBYE);
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 0 {
-            tracing::warn!("{missed} lines were not shown because the terminal was blocked for too long; the run's files contain them");
+            tracing::warn!("lines not shown because the terminal was blocked for too long: {missed}; the run's files contain them");
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum PlanError {
         common: u64,
     },
     /// The shares do not add up.
-    #[error("the shares of the stages add up to {sum:.4}{}", if *.all_given { ", not to 1" } else { ", so nothing is left for the stage without a share" })]
+    #[error("the stage shares add up to {sum:.4}{}", if *.all_given { ", not 1" } else { ", so nothing is left for the stage without a share" })]
     Shares {
         /// Sum of the shares.
         sum: f64,

@@ -29,7 +29,7 @@ impl Remarks {
         let of_run =
             config.stages.iter().any(|stage| stage.learning_rate.is_none()).then(|| ("optimizer.learning_rate".to_owned(), config.optimizer.learning_rate));
         for (key, rate) in of_run.into_iter().chain(own).filter(|(_, rate)| *rate >= HIGH_LEARNING_RATE) {
-            self.warnings.push(format!("{key} = {rate:?} is far above what AdamW trains with (1e-4 to 1e-2): expect the loss to diverge"));
+            self.warnings.push(format!("{key} = {rate:?} is far above the usual range for AdamW (1e-4 to 1e-2): expect the loss to diverge"));
         }
     }
 
@@ -53,7 +53,7 @@ impl Remarks {
         }
         if usable < train_tokens {
             let dropped = counted(train_tokens - usable, "trailing training token");
-            self.notes.push(format!("dropped {dropped} of {train_tokens} (incomplete block of {block_tokens})"));
+            self.notes.push(format!("dropped {dropped} (incomplete block of {block_tokens}; {train_tokens} in total)"));
         }
         if tokens > usable {
             self.notes.push(format!("the run takes {:.2} epochs of the training text", tokens as f64 / usable as f64));

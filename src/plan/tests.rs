@@ -70,10 +70,10 @@ fn every_budget_leads_to_the_same_run() {
     assert_eq!(by_epochs.epochs(), Some(6.0));
     assert_eq!(RunPlan::new(&config(&["training.epochs=0.5"]), &text).unwrap().steps, 50);
     assert_eq!(by_epochs.warnings, [] as [&str; 0]);
-    let notes = ["dropped 100 trailing training tokens of 409700 (incomplete block of 256)", "the run takes 6.00 epochs of the training text"];
+    let notes = ["dropped 100 trailing training tokens (incomplete block of 256; 409700 in total)", "the run takes 6.00 epochs of the training text"];
     assert_eq!(by_epochs.notes, notes);
     let one_more = RunPlan::new(&config(&["training.steps=10"]), &corpus(409_601)).unwrap();
-    assert_eq!(one_more.notes, ["dropped 1 trailing training token of 409601 (incomplete block of 256)"]);
+    assert_eq!(one_more.notes, ["dropped 1 trailing training token (incomplete block of 256; 409601 in total)"]);
     let unknown = Corpus { train_tokens: None, ..text };
     assert_eq!(RunPlan::new(&config(&["training.epochs=6"]), &unknown), Err(PlanError::CorpusUnknown));
     assert_eq!(RunPlan::new(&config(&["training.steps=600"]), &unknown).unwrap().epochs(), None);
@@ -161,12 +161,12 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
         ),
         (
             stages("[{patch_size=4,share=0.5},{patch_size=1,share=0.6}]"),
-            "the shares of the stages add up to 1.1000, not to 1",
+            "the stage shares add up to 1.1000, not 1",
             "remove the share of one stage: it then takes the rest",
         ),
         (
             stages("[{patch_size=4,share=1.0},{patch_size=1}]"),
-            "the shares of the stages add up to 1.0000, so nothing is left for the stage without a share",
+            "the stage shares add up to 1.0000, so nothing is left for the stage without a share",
             "remove the share of one stage: it then takes the rest",
         ),
         (
@@ -330,7 +330,7 @@ fn a_run_that_ends_with_patches_is_a_warning() {
 
 #[test]
 fn a_learning_rate_that_no_transformer_trains_with_is_a_warning() {
-    let high = |key: &str, rate: &str| format!("{key} = {rate} is far above what AdamW trains with (1e-4 to 1e-2): expect the loss to diverge");
+    let high = |key: &str, rate: &str| format!("{key} = {rate} is far above the usual range for AdamW (1e-4 to 1e-2): expect the loss to diverge");
     assert_eq!(warnings(&["optimizer.learning_rate=3"]), [high("optimizer.learning_rate", "3.0")]);
     let own = "stages=[{patch_size=4,share=0.5,learning_rate=3.0},{patch_size=1,learning_rate=1e-3}]";
     assert_eq!(warnings(&[own, "optimizer.learning_rate=3"]), [high("stages[0].learning_rate", "3.0")], "no stage has the run's rate");

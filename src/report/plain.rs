@@ -84,7 +84,11 @@ impl Plain {
         self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));
         self.entry(
             "memory",
-            &format!("{} and {} per checkpoint", bytes(plan.memory.state.saturating_add(plan.memory.activations)), bytes(plan.memory.checkpoint)),
+            &format!(
+                "{} for training state and activations, {} per checkpoint",
+                bytes(plan.memory.state.saturating_add(plan.memory.activations)),
+                bytes(plan.memory.checkpoint)
+            ),
         );
         for decision in &header.decisions {
             self.entry("decided", &format!("{}: {}", decision.label, decision.text));
@@ -185,7 +189,7 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
         Outcome::Interrupted => "interrupted, without a new checkpoint",
         Outcome::Failed => "failed",
     };
-    let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} above the entropy floor of {}", loss(nats - floor), loss(floor)));
+    let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} nats above the entropy floor of {}", loss(nats - floor), loss(floor)));
     let token_loss = match (&end.whole, end.token_loss) {
         (Some(whole), _) => format!(", token loss {}{}", loss_text(whole), above(whole.token_loss)),
         (None, Some(nats)) => format!(", token loss {}{}", loss(nats), above(nats)),

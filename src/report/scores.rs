@@ -116,9 +116,9 @@ mod tests {
         let text = row("  text:\u{1b}[2Ja", "word_perplexity", 12.345, None);
         let table = ScoresTable::new([&piqa[0], &text].into_iter().map(|row| row.task.clone()));
         let expected = "TASK      DOCUMENTS  SHOTS  METRIC           VALUE      STDERR  CHANCE\n\
-                        piqa      1 838      0      acc              0.5190     0.0117  0.5000\n\
+                        piqa      1,838      0      acc              0.5190     0.0117  0.5000\n\
                         \u{20}                           acc_norm         0.5100     -       0.5000\n\
-                        \u{20} text:a  1 838      0      word_perplexity  12.3450    -       -\n";
+                        \u{20} text:a  1,838      0      word_perplexity  12.3450    -       -\n";
         assert_eq!(table.head() + &table.rows(&piqa) + &table.rows(&[text]), expected);
     }
 

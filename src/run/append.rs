@@ -153,11 +153,10 @@ impl RunLog {
     /// When lines still wait in memory, or syncing fails.
     pub fn sync(&mut self) -> io::Result<()> {
         for appender in &mut self.files {
-            if !appender.waiting.is_empty() {
-                return Err(io::Error::new(
-                    io::ErrorKind::StorageFull,
-                    format!("{} lines of {} are still waiting to be written", appender.waiting.len(), appender.path.display()),
-                ));
+            let number = appender.waiting.len();
+            if number > 0 {
+                let lines = if number == 1 { "line" } else { "lines" };
+                return Err(io::Error::new(io::ErrorKind::StorageFull, format!("{number} {lines} of {} not yet written", appender.path.display())));
             }
             if let Some(file) = appender.file.as_ref().filter(|_| appender.is_dirty) {
                 self.disk.before(Operation::Sync, &appender.path)?;

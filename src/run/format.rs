@@ -50,14 +50,14 @@ pub fn significant(value: f64) -> String {
     }
 }
 
-/// A step count in groups of three digits: `12 345`.
+/// A step count in groups of three digits: `12,345`.
 #[must_use]
 pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (idx, digit) in digits.chars().enumerate() {
         if idx > 0 && (digits.len() - idx).is_multiple_of(3) {
-            text.push(' ');
+            text.push(',');
         }
         text.push(digit);
     }

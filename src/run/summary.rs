@@ -144,7 +144,7 @@ impl RunState {
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
             Self::Crashed => "crashed",
-            Self::Unknown => "running or crashed; its file system has no locks to tell",
+            Self::Unknown => "running or crashed; its file system has no locks to tell which",
             Self::New => "not started",
         }
     }

@@ -126,7 +126,7 @@ pub enum TaskError {
         max_length: usize,
     },
     /// The tokenizer encodes a context or a continuation to nothing.
-    #[error("{task}, document {doc_id}: the tokenizer encodes the {part} to no tokens")]
+    #[error("{task}, document {doc_id}: the tokenizer encodes the {part} into no tokens")]
     NoTokens {
         /// Name of the task.
         task: String,
@@ -180,7 +180,7 @@ impl TaskError {
             Self::NoFile { names, .. } => format!("put it there or in a folder of the task's name, as {}", names.join(" or ")),
             Self::SeveralFiles { .. } => "keep one of them in the folder".into(),
             Self::Unreadable { .. } => "check that it is a text file and that you may read it".into(),
-            Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => "download the file again from the publisher of the data set".into(),
+            Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => "download the file again from the publisher of the dataset".into(),
             Self::NoSubject { .. } => "use the file of all subjects, or name only subjects that it contains, e.g. mmlu_anatomy".into(),
             Self::TooFewExamples { found, .. } => format!("use --num-fewshot {found} or less"),
             Self::NoExamples { .. } => "remove --num-fewshot, or evaluate mmlu in a separate command".into(),

@@ -149,7 +149,7 @@ pub const BINDINGS: &[Binding] = &[
     key(ALL, &[(KeyCode::Char('l'), CTRL)], Action::Redraw, "Ctrl-L", "redraw the screen"),
     key(RUN, &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client; the run continues"),
     key(&[ScreenKind::Home, ScreenKind::View], &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client"),
-    key(ALL, &[(KeyCode::Esc, NONE)], Action::Back, "Esc", "close what is open"),
+    key(ALL, &[(KeyCode::Esc, NONE)], Action::Back, "Esc", "close the dialog"),
 ];
 
 /// The keys of `screen`.

@@ -160,7 +160,7 @@ fn a_run_is_studied_at_its_own_patch_size_or_at_others() {
     assert_eq!((&model["run"], &model["step"]), (&"books".into(), &7.into()));
     assert_eq!(model["patch_size"], model["trained_patch_size"]);
     assert_eq!(keys(&model["layers"][0]), ["layer", "threshold", "activated_percent", "never_activated_percent", "mean_abs"]);
-    assert!(talk.contains(&format!("books, step 7: reading 1 056 tokens of text.txt at K = {}", model["patch_size"])), "{talk}");
+    assert!(talk.contains(&format!("books, step 7: reading 1,056 tokens of text.txt at K = {}", model["patch_size"])), "{talk}");
 
     // 53 * 20 bytes and a BOS token are 66 sequences of 16 tokens, 22 of 48 and 4 of 256.
     let (code, json, _) = bench.activations(&["--text", "text.txt", "--json", "--patch-size", "1,3,16", "--tensor", "intermediate", "--threshold", "2x"]);
@@ -208,7 +208,11 @@ fn bad_input_is_refused_before_anything_is_written() {
         (&["--text", "missing.txt"], "missing.txt", ""),
         (&["--text", "empty.txt"], "empty", ""),
         (&["--text", "records.jsonl"], "there is no field \"text\"", ""),
-        (&["--text", "text.txt", "--patch-size", "1"], "text.txt has only 6 tokens: one sequence of books is 16 patches of 1 = 16 tokens", "longer --text"),
+        (
+            &["--text", "text.txt", "--patch-size", "1"],
+            "text.txt has only 6 tokens: one sequence of books at K = 1 has 16 positions = 16 tokens",
+            "longer --text",
+        ),
         (&["--text", "long.txt", "--patch-size", "1,64"], "long.txt has only 601 tokens", "lower --patch-size"),
         (&["--text", "long.txt", "--patch-size", "1", "--max-tokens", "15"], "--max-tokens 15 is too small", "raise --max-tokens"),
         (&["--text", "long.txt", "--max-tokens", "many"], "\"many\" is not a count", "--max-tokens 64k"),
@@ -275,7 +279,7 @@ fn the_figure_has_a_line_for_each_model_and_a_gap_where_there_is_no_number() {
 fn lines_of_one_run_are_told_apart_by_their_step() {
     let names = |models: Vec<ModelNumbers>| report(models).figure().lines.into_iter().map(|line| line.name).collect::<Vec<_>>();
     assert_eq!(names(vec![model("a", 1, 4, &[1.0]), model("b", 2, 4, &[1.0])]), ["a, K = 4", "b, K = 4"]);
-    assert_eq!(names(vec![model("a", 1, 4, &[1.0]), model("a", 2000, 1, &[1.0])]), ["a, step 1, K = 4", "a, step 2 000, K = 1"]);
+    assert_eq!(names(vec![model("a", 1, 4, &[1.0]), model("a", 2000, 1, &[1.0])]), ["a, step 1, K = 4", "a, step 2,000, K = 1"]);
 }
 
 #[test]

@@ -303,12 +303,12 @@ const INVALID: &[(&str, &str, &str)] = &[
     ),
     (
         "[model]\nhidden_size = 90\nnum_attention_heads = 4",
-        "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even width",
+        "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even dimension",
         "use model.hidden_size = 96, or change model.num_attention_heads",
     ),
     (
         "[model]\nhidden_size = 128\nnum_attention_heads = 128",
-        "a.toml:5: model.hidden_size = 128 cannot be divided into model.num_attention_heads = 128 heads of even width",
+        "a.toml:5: model.hidden_size = 128 cannot be divided into model.num_attention_heads = 128 heads of even dimension",
         "use model.hidden_size = 256, or change model.num_attention_heads",
     ),
     (
@@ -416,7 +416,7 @@ fn a_circle_of_three_files_is_an_error() {
 fn the_resolved_file_is_checked_like_any_other() {
     let text = config::to_toml(&demo(&["model.hidden_size=128", "checkpoint.keep=3", "seed=1"]).unwrap().config);
     for (from, to, message) in
-        [("seed = 1", "sead = 1", "unknown key"), ("hidden_size = 128", "hidden_size = 127", "even width"), ("keep = 3", "keep = 1", "expected")]
+        [("seed = 1", "sead = 1", "unknown key"), ("hidden_size = 128", "hidden_size = 127", "even dimension"), ("keep = 3", "keep = 1", "expected")]
     {
         assert!(text.contains(from));
         let folder = folder(&[("config.toml", &text.replace(from, to))]);

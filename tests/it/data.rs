@@ -271,13 +271,13 @@ fn a_folder_s_other_files_are_passed_over_and_named() {
     assert_eq!(
         prepared.report.notes,
         [
-            "passed over 1 file without an extension (Makefile)",
-            "passed over 3 files that describe data or programs (README.md, dataset_info.json, requirements.txt); to train on one, name it in data.files",
-            "passed over 1 .jsonl.xz file (c.jsonl.xz)",
-            "passed over 1 tokenizer file (mine.json)",
-            "passed over 2 .csv files (t.csv, u.csv)",
-            "passed over 1 .zip file (x.zip)",
-            "passed over 1 empty file (e.txt)",
+            "skipped 1 file without an extension (Makefile)",
+            "skipped 3 files that describe data or programs (README.md, dataset_info.json, requirements.txt); to train on one, name it in data.files",
+            "skipped 1 .jsonl.xz file (c.jsonl.xz)",
+            "skipped 1 tokenizer file (mine.json)",
+            "skipped 2 .csv files (t.csv, u.csv)",
+            "skipped 1 .zip file (x.zip)",
+            "skipped 1 empty file (e.txt)",
         ]
     );
     let named = work.prepare(&work.config(&["d/README.md", "d/requirements.txt"])).unwrap();

@@ -61,7 +61,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         ),
         (
             ConfigError::HeadSize { origin: line(5), hidden_size: 90, heads: 4 },
-            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even width",
+            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even dimension",
             "use model.hidden_size = 96, or change model.num_attention_heads",
         ),
         (
@@ -121,11 +121,7 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
             "training.tokens_per_step = 1000 is not a whole number of sequences in stage 1 (patch_size 4 * context_length 64 = 256 tokens)",
             "use training.tokens_per_step = 768 or 1024",
         ),
-        (
-            PlanError::Shares { sum: 1.5, all_given: true },
-            "the shares of the stages add up to 1.5000, not to 1",
-            "remove the share of one stage: it then takes the rest",
-        ),
+        (PlanError::Shares { sum: 1.5, all_given: true }, "the stage shares add up to 1.5000, not 1", "remove the share of one stage: it then takes the rest"),
         (
             PlanError::SeveralRests { count: 2 },
             "2 stages have no share, so it is not clear how to divide the rest among them",
@@ -197,8 +193,8 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **",
         ),
         (
-            DataError::NothingMatches { pattern: "/d".into(), passed_over: vec!["passed over 1 .csv file (a.csv)".into()] },
-            "/d: no text files found (passed over 1 .csv file (a.csv))",
+            DataError::NothingMatches { pattern: "/d".into(), passed_over: vec!["skipped 1 .csv file (a.csv)".into()] },
+            "/d: no text files found (skipped 1 .csv file (a.csv))",
             "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files",
         ),
         (DataError::Unreadable { path: path(), source: io::Error::other("no luck") }, "/d/a b.txt cannot be read: no luck", "try: ls -l '/d/a b.txt'"),
@@ -215,7 +211,7 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
         ),
         (
             DataError::NotText { path: "/d/a.txt".into(), offset: 3, fault: TextFault::NotUtf8 },
-            "/d/a.txt is not UTF-8 text: bytes that are not UTF-8 at byte 3",
+            "/d/a.txt is not UTF-8 text: an invalid byte sequence at byte 3",
             "convert it: iconv -f LATIN1 -t UTF-8 /d/a.txt > /d/a.utf8.txt",
         ),
         (

@@ -197,7 +197,7 @@ fn what_this_program_does_not_compute_is_refused_by_name() {
         ),
         ("hidden_size", json!(-64), "hidden_size = -64, expected an integer from 1 to 1048576"),
         ("num_hidden_layers", json!(u64::MAX), "num_hidden_layers = 18446744073709551615, expected an integer from 1 to 4096"),
-        ("num_attention_heads", json!(7), "hidden_size = 64 cannot be divided into num_attention_heads = 7 heads of even width"),
+        ("num_attention_heads", json!(7), "hidden_size = 64 cannot be divided into num_attention_heads = 7 heads of even dimension"),
         ("num_key_value_heads", json!(3), "num_key_value_heads = 3 does not divide num_attention_heads = 8"),
         ("rope_theta", json!(0), "rope_theta = 0, expected a number greater than 0"),
         ("tie_word_embeddings", json!("yes"), "tie_word_embeddings = \"yes\", expected true or false"),
@@ -226,7 +226,7 @@ fn a_directory_that_lacks_something_says_what() {
     check(&remove("tokenizer.json"), "DIR/tokenizer.json is missing", "save a fast tokenizer there: ");
     check(
         &remove("config.json"),
-        "DIR is neither a run nor a checkpoint",
+        "DIR is not a run, a checkpoint or a Hugging Face directory",
         "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs",
     );
     let no_weights = "DIR has no weights: neither model.safetensors nor model.safetensors.index.json exists";

@@ -124,10 +124,10 @@ fn what_cannot_be_continued_is_refused() {
         assert!(stderr.contains(message) && stderr.contains("hint: "), "{arguments:?}: {stderr}");
     };
     refused(&["--prompt-file", "empty.txt"], "empty.txt contains no prompt");
-    refused(&["--prompt-file", "bad.jsonl"], "bad.jsonl:2 has no text \"prompt\"");
+    refused(&["--prompt-file", "bad.jsonl"], "bad.jsonl:2 has no string \"prompt\"");
     refused(&["--prompt-file", "binary.txt"], "binary.txt cannot be read");
     refused(&["--prompt-file", "nowhere.txt"], "nowhere.txt cannot be read");
-    refused(&["--prompt", "a", "--temperature=-1"], "--temperature -1 is not 0 or greater");
+    refused(&["--prompt", "a", "--temperature=-1"], "--temperature must be 0 or greater, not -1");
     refused(&["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5 is not greater than 0 and at most 1");
     refused(&["--prompt", "a", "--temperature", "1", "--top-k", "0"], "--top-k 0 leaves no token");
     refused(&["--prompt", "a", "--repetition-penalty", "0"], "--repetition-penalty 0 is not greater than 0");

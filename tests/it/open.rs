@@ -107,8 +107,8 @@ fn a_path_to_nothing_valid_says_what_is_missing() {
     let list = "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs";
     let copy = "restore it from a copy, or name its run to use the newest valid checkpoint";
     fails("format-2", |run| run.path().join("../papers"), "FIXTURE/books/../papers does not exist", list);
-    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is neither a run nor a checkpoint", list);
-    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is neither a run nor a checkpoint", list);
+    fails("format-2", |run| run.path().parent().unwrap().into(), "FIXTURE is not a run, a checkpoint or a Hugging Face directory", list);
+    fails("format-2", RunDirectory::checkpoints, "FIXTURE/books/checkpoints is not a run, a checkpoint or a Hugging Face directory", list);
     fails(
         "format-2",
         |run| {
@@ -126,7 +126,7 @@ fn a_path_to_nothing_valid_says_what_is_missing() {
             }
             run.path().into()
         },
-        "none of the run's 2 checkpoints can be used; FIXTURE/books/checkpoints/step-00000007 is not used: \
+        "none of the run's checkpoints can be used (2 rejected); FIXTURE/books/checkpoints/step-00000007 is not used: \
          FIXTURE/books/checkpoints/step-00000007/trainer.json: No such file or directory (os error 2)",
         "restore a checkpoint from a copy",
     );

@@ -64,7 +64,7 @@ fn the_plan_of_a_model_that_does_not_fit_states_what_it_needs() {
     let arguments = [&["plan", "demo", "--device", "cpu"], &HUGE[..]].concat();
     let (code, text, errors) = patchtui(folder.path(), Some("ulimit -v 4194304"), &arguments);
     assert_eq!((code, errors.as_str()), (0, ""));
-    assert!(text.contains("warning  this machine cannot train it: training needs at least") && text.contains("TB"), "{text}");
+    assert!(text.contains("warning  a run would be refused on this machine: training needs at least") && text.contains("TB"), "{text}");
     let (code, text, _) = patchtui(folder.path(), None, &[&arguments[..], &["--json"]].concat());
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, document["format_version"].as_u64()), (0, Some(1)));
@@ -113,10 +113,10 @@ fn the_paper_s_runs_are_planned_without_their_files_and_not_started() {
     let (code, text, errors) = patchtui(folder.path(), None, &["plan", "paper-370m", "--set", "training.max_walltime=1h"]);
     assert_eq!((code, errors.as_str()), (0, ""));
     assert!(text.contains("369M parameters") && text.contains("vocabulary 32000"), "{text}");
-    assert!(text.contains("tokenizer.json does not exist: this plan assumes a vocabulary of 32000 tokens (model.vocab_size)"), "{text}");
-    assert!(text.contains("*.jsonl") && text.contains(": a run needs it"), "{text}");
+    assert!(text.contains("tokenizer.json does not exist; this plan assumes a vocabulary of 32000 tokens (model.vocab_size)"), "{text}");
+    assert!(text.contains("*.jsonl") && text.contains("; a run cannot start without this text"), "{text}");
     // A machine that is short of memory measures nothing, and says so.
-    if !text.contains("this machine cannot train it") && !text.contains("training will need about") {
+    if !text.contains("a run would be refused on this machine") && !text.contains("training will need about") {
         assert!(text.contains("measured on random tokens") && text.contains(" of 24 layers"), "{text}");
         assert!(text.contains("training.max_walltime is shorter than the run: it would stop in stage 1 of 2 (K = 4)"), "{text}");
     }

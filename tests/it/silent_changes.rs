@@ -350,7 +350,7 @@ fn a_fork_that_does_not_fit_says_what_does_not() {
     let from = fork_from(&whole, 6);
     let cases = [
         ("model.hidden_size=64", "model of the checkpoint differs from this configuration"),
-        ("training.tokens=2048", "the checkpoint is at step 6, and the plan ends at step 4"),
+        ("training.tokens=2048", "the checkpoint is at step 6, but the plan ends at step 4"),
         ("training.tokens_per_step=256", "the checkpoint has read 3072 tokens by step 6, but this plan reads 1536"),
     ];
     for (number, (set, wanted)) in cases.into_iter().enumerate() {

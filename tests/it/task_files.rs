@@ -191,6 +191,6 @@ fn what_does_not_fit_a_network_is_said_with_its_document() {
     assert_eq!(message("piqa", &piqa, 12), "piqa, document 0: the continuation has 13 tokens, but the context length is 12");
     assert_eq!(message("piqa", &piqa, 13), "there is no model");
     let blank = [("winogrande.jsonl", r#"{"sentence": "_.", "option1": " ", "option2": "x", "answer": "1"}"#)];
-    assert_eq!(message("winogrande", &blank, 13), "winogrande, document 0: the tokenizer encodes the context to no tokens");
+    assert_eq!(message("winogrande", &blank, 13), "winogrande, document 0: the tokenizer encodes the context into no tokens");
     assert_eq!(message("wikitext-paper", &[("wikitext_test.jsonl", r#"{"text": "ab"}"#)], 4), "wikitext-paper has 3 tokens, but a block has 4");
 }

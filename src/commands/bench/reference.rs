@@ -155,7 +155,7 @@ impl Reference {
             Some(0) => {}
             Some(NO_TORCH) => {
                 let typed = shell_word(&self.python.to_string_lossy());
-                let hint = format!("type: {typed} -m pip install torch; or name a Python that has it with --python PATH");
+                let hint = format!("run: {typed} -m pip install torch; or name a Python that has it with --python PATH");
                 return Err(CommandError::usage(format!("{python} has no torch: {reason}"), hint));
             }
             Some(CANNOT) => return Err(CommandError::usage(reason, "name another Python with --python PATH, or use --device cpu")),

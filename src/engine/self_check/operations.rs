@@ -100,7 +100,7 @@ fn embed(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let ids = at.ids([num_rows * k.get()], 1, vocab);
     let out = embedding::forward(&at.wide([vocab, hidden], 2, 1.0), ids.clone(), k);
     let d_table = embedding::backward(at.wide([vocab, hidden], 3, 1.0), ids, k, at.wide([num_rows, hidden], 4, 1.0));
-    Ok(vec![output("rows", out)?, output("gradient of the table", d_table)?])
+    Ok(vec![output("output", out)?, output("gradient of the embedding", d_table)?])
 }
 
 fn norm(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
@@ -110,7 +110,7 @@ fn norm(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let (out, saved) = rms_norm::forward(at.narrow([num_rows, hidden], 2, with), &weight, shape.model.rms_norm_eps);
     let (d_out, around) = (at.narrow([num_rows, hidden], 3, with), at.narrow([num_rows, hidden], 4, with));
     let (d_rows, d_weight) = rms_norm::backward(saved, &weight, d_out, Some(around));
-    Ok(vec![output("rows", out)?, output("gradient of the rows", d_rows)?, output("gradient of the weight", d_weight)?])
+    Ok(vec![output("output", out)?, output("gradient of the input", d_rows)?, output("gradient of the weight", d_weight)?])
 }
 
 fn multiply(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
@@ -131,7 +131,7 @@ fn multiply(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
         let sums = Sums { d_rows: Some(at.narrow([num_rows, inputs], 3, (1.0, shape.precision))), d_weight: Some(at.wide([outputs_wide, inputs], 4, 1.0)) };
         let (d_rows, d_weight) = linear::backward(saved, &weight, at.narrow([num_rows, outputs_wide], 5, (1.0, shape.precision)), sums);
         let name = |what: &str| format!("{what}, {num_rows} x {inputs} to {outputs_wide}");
-        outputs.extend([output(name("rows"), out)?, output(name("gradient of the rows"), d_rows)?, output(name("gradient of the weight"), d_weight)?]);
+        outputs.extend([output(name("output"), out)?, output(name("gradient of the input"), d_rows)?, output(name("gradient of the weight"), d_weight)?]);
     }
     Ok(outputs)
 }
@@ -154,7 +154,7 @@ fn attend(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let (out, saved) = attention::forward(queries, keys, values, positions);
     let gradients = attention::backward(saved, positions, &at.narrow([1, shape.positions, heads, head_dim], 4, with));
     Ok(vec![
-        output("mixed values", out)?,
+        output("attention output", out)?,
         output("gradient of the queries", gradients.d_queries)?,
         output("gradient of the keys", gradients.d_keys)?,
         output("gradient of the values", gradients.d_values)?,
@@ -166,7 +166,7 @@ fn gate(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let dims = [shape.plain_rows(width), width];
     let (out, saved) = swiglu::forward(at.narrow(dims, 1, (4.0, shape.precision)), at.narrow(dims, 2, (1.0, shape.precision)));
     let (d_gate, d_up) = swiglu::backward(saved, at.narrow(dims, 3, (1.0, shape.precision)));
-    Ok(vec![output("product", out)?, output("gradient of the gate", d_gate)?, output("gradient of the other factor", d_up)?])
+    Ok(vec![output("product", out)?, output("gradient of the gate", d_gate)?, output("gradient of the up input", d_up)?])
 }
 
 fn score(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
@@ -179,7 +179,7 @@ fn score(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     Ok(vec![
         output("losses", losses)?,
         output("sum of the losses", step.loss_sum)?,
-        output("gradient of the rows", step.d_rows)?,
+        output("gradient of the input", step.d_rows)?,
         output("gradient of the weight", step.d_weight)?,
     ])
 }

@@ -104,7 +104,7 @@ impl Report {
 
     /// A line per operation, of at most 78 columns.
     pub fn lines(&self) -> Vec<String> {
-        let head = format!("{:<29} {:>10} {:>10}  {}", "operation", "difference", "tolerance", "largest in output");
+        let head = format!("{:<29} {:>10} {:>10}  {}", "operation", "difference", "tolerance", "worst output");
         let line = |checked: &Checked| {
             let patches = checked.patch_size.map_or(String::new(), |size| format!(", K = {size}"));
             let name = format!("{}{patches}", checked.operation);

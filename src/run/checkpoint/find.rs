@@ -31,7 +31,7 @@ pub enum FindCheckpointError {
         path: PathBuf,
     },
     /// The path is something else.
-    #[error("{} is neither a run nor a checkpoint", path.display())]
+    #[error("{} is not a run, a checkpoint or a Hugging Face directory", path.display())]
     NotACheckpoint {
         /// Path as the user wrote it.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum FindCheckpointError {
         run: PathBuf,
     },
     /// None of the run's checkpoints is valid.
-    #[error("none of the run's {} checkpoints can be used; {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
+    #[error("none of the run's checkpoints can be used ({} rejected); {} is not used: {}", rejected.len(), rejected[0].path.display(), rejected[0].reason)]
     NoneValid {
         /// All of them, newest first; at least one.
         rejected: Vec<Rejected>,
