@@ -97,7 +97,7 @@ pub struct Terminal {
     pub is_terminal: bool,
     /// The value of TERM.
     pub term: Option<String>,
-    /// Whether colours are used.
+    /// Whether colors are used.
     pub is_coloured: bool,
     /// Whether charts use braille dots instead of ASCII.
     pub has_braille: bool,

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Display settings of the client.
 #[derive(Debug, Clone)]
 pub struct TuiOptions {
-    /// Colours and glyphs.
+    /// Colors and glyphs.
     pub theme: Theme,
     /// Whether to query the terminal's background color, without waiting for an answer.
     pub asks_background: bool,

@@ -31,7 +31,7 @@ pub struct HomeScreen {
     pub prompt: Prompt,
     /// Scroll position of the key help in lines, if it is shown.
     pub help: Option<usize>,
-    /// Colours and glyphs.
+    /// Colors and glyphs.
     pub theme: Theme,
     /// Time since the client started.
     pub now: Duration,

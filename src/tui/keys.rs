@@ -52,7 +52,7 @@ pub enum Action {
     ToggleStrip,
     /// Braille or ASCII.
     ToggleMarkers,
-    /// Colours for a dark or a light background.
+    /// Colors for a dark or a light background.
     ToggleBackground,
     /// Redraw the screen.
     Redraw,

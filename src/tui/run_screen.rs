@@ -44,7 +44,7 @@ pub struct RunScreen {
     pub log_scroll: usize,
     /// Whether the activation strip shows mean |x| instead of rates.
     pub shows_mean: bool,
-    /// Colours and glyphs.
+    /// Colors and glyphs.
     pub theme: Theme,
     /// The newest command with its result.
     pub notice: Option<Notice>,

@@ -51,7 +51,7 @@ fn view_run(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     OverlayView(run).render(area, buf);
 }
 
-/// The screen of a run as text, `width` by `height`, without colours.
+/// The screen of a run as text, `width` by `height`, without colors.
 #[must_use]
 pub fn view_text(history: &History, width: u16, height: u16) -> String {
     let mut run = RunScreen::new(String::new(), Access::Steer, Theme::plain(Markers::Braille));

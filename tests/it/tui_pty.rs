@@ -164,7 +164,7 @@ impl Session {
         self.raw.windows(bytes.len()).any(|window| window == bytes)
     }
 
-    /// Whether a cell of the screen has this colour.
+    /// Whether a cell of the screen has this color.
     pub(crate) fn has_color(&self, index: u8) -> bool {
         has_color(self.parser.screen(), index)
     }

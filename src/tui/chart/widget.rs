@@ -24,7 +24,7 @@ pub(crate) struct Chart<'a> {
     pub(crate) switches: Vec<Switch>,
     /// A lower bound of the curves, with its label.
     pub(crate) floor: Option<(f64, String)>,
-    /// Colours and glyphs.
+    /// Colors and glyphs.
     pub(crate) theme: Theme,
 }
 

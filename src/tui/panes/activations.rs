@@ -42,7 +42,7 @@ impl Widget for ActivationsPane<'_> {
         let measured = &run.history.activations;
         let newest = measured.last();
         let text = match newest {
-            Some(newest) => format!("activated |x| > {}", newest.threshold),
+            Some(newest) => format!("active |x| > {}", newest.threshold),
             None => "activations".into(),
         };
         let scale = Scale::of(measured, shows_mean(run));

@@ -58,7 +58,7 @@ pub(crate) struct TextBox {
     pub(crate) scroll: usize,
     /// Role of the frame, for its color.
     pub(crate) role: Role,
-    /// Colours and glyphs.
+    /// Colors and glyphs.
     pub(crate) theme: Theme,
 }
 
