@@ -185,8 +185,8 @@ impl Plain {
 pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> String {
     let what = match end.outcome {
         Outcome::Completed => "completed",
-        Outcome::Stopped => "stopped, with a checkpoint",
-        Outcome::Interrupted => "interrupted, without a new checkpoint",
+        Outcome::Stopped => "stopped with a checkpoint",
+        Outcome::Interrupted => "interrupted without a new checkpoint",
         Outcome::Failed => "failed",
     };
     let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} nats above the entropy floor of {}", loss(nats - floor), loss(floor)));

@@ -140,7 +140,7 @@ impl RunState {
             Self::Alive => "running",
             Self::Paused => "paused",
             Self::Completed => "completed",
-            Self::Stopped => "stopped early",
+            Self::Stopped => "stopped",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
             Self::Crashed => "crashed",

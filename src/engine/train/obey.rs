@@ -268,7 +268,7 @@ impl Done {
 
     /// A checkpoint was saved.
     pub(super) fn saved(info: CheckpointInfo) -> Self {
-        let message = format!("saved step {} in {} ({:.1} MB in {:.1} s)", info.step, info.path.display(), info.bytes as f64 / 1e6, info.seconds);
+        let message = format!("saved step {} in {} ({:.1} MB in {:.1}s)", info.step, info.path.display(), info.bytes as f64 / 1e6, info.seconds);
         Self { message, saved: Some(info) }
     }
 }
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(said(&events), [["failed evaluate: the run is stopping"].as_slice(), refused.as_slice()].concat());
         let info = CheckpointInfo { step: 3, path: "checkpoints/step-00000003".into(), bytes: 2_000_000, seconds: 0.5, permanent: false };
         steering.answer_at_the_end(3, &Ok(Ending::Stopped(info)));
-        assert_eq!(said(&events), ["done stop: saved step 3 in checkpoints/step-00000003 (2.0 MB in 0.5 s)"]);
+        assert_eq!(said(&events), ["done stop: saved step 3 in checkpoints/step-00000003 (2.0 MB in 0.5s)"]);
     }
 
     #[test]

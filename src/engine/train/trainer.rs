@@ -351,7 +351,7 @@ impl Trainer {
             }
             Work::Save => self.save(idx, false).map(Done::saved).ok_or("see the log; training continues and earlier checkpoints remain valid".to_owned()),
             Work::Evaluate => match self.measuring.token_loss(self.learner.model(), place)? {
-                Measurement::Made(loss) => Ok(Done::new(format!("token loss {loss:.4} after step {step}"))),
+                Measurement::Made(loss) => Ok(Done::new(format!("token loss {loss:.3} after step {step}"))),
                 Measurement::LeftOut => Err("the run is stopping".to_owned()),
                 Measurement::NoText => Err("there is too little validation text".to_owned()),
             },
