@@ -98,7 +98,7 @@ impl ReadReport {
         if self.carriage_returns > 0 {
             let files = self.files_with_carriage_returns;
             let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
-            notes.push(format!("converted {} line ends of {files} from CRLF to LF", self.carriage_returns));
+            notes.push(format!("line ends converted from CRLF to LF: {} in {files}", self.carriage_returns));
         }
         notes
     }

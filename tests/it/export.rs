@@ -528,7 +528,7 @@ fn the_commands_export_and_import_a_model_that_goes_on_training() {
     };
     let (code, out, talk) = run(&["export", "books", "--to", "a/model", "--dtype", "bf16", "--max-shard-size", "4500"]);
     assert_eq!((code, out.as_str()), (0, ""), "{talk}");
-    assert!(talk.starts_with("books/step-00000007: ") && talk.contains(" as BF16 (") && talk.ends_with(" in 2 files) in a/model\n"), "{talk}");
+    assert!(talk.starts_with("Wrote a/model: books/step-00000007, ") && talk.contains(" as BF16 (") && talk.ends_with(" in 2 files)\n"), "{talk}");
     let (code, _, talk) = run(&["export", "books", "--to", "a/model"]);
     assert!(code == 2 && talk.contains("a/model exists and is not an empty directory"), "{talk}");
     let (code, out, talk) = run(&["import", "a/model"]);

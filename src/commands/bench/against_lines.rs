@@ -27,9 +27,9 @@ pub(super) fn check_text(document: &CheckDocument) -> String {
         lines.extend(check_lines(stage));
     }
     let judged = match (document.tolerance, document.is_within) {
-        (Some(tolerance), Some(true)) => format!("within {tolerance:e}: both compute the same"),
-        (Some(tolerance), _) => format!("above {tolerance:e}: they do not compute the same"),
-        (None, _) => "no verdict: bf16 and the matrix units of GPUs round differently".to_owned(),
+        (Some(tolerance), Some(true)) => format!("within {tolerance:e}: the losses agree"),
+        (Some(tolerance), _) => format!("above {tolerance:e}: the losses differ"),
+        (None, _) => "not judged: bf16 and GPU tensor cores round differently".to_owned(),
     };
     lines.push(String::new());
     lines.extend(folded("largest", &format!("difference {:.2e} nats, {judged}", document.largest_difference)));

@@ -104,7 +104,7 @@ fn carriage_returns_are_counted_and_said() {
     let (found, report) = pieces("a.txt", content.as_bytes(), options(0.0)).unwrap();
     assert_eq!(found.concat(), "a line\n".repeat(100_000));
     assert_eq!((report.carriage_returns, report.files_with_carriage_returns), (100_000, 1));
-    assert_eq!(report.notes(), ["converted 100000 line ends of 1 file from CRLF to LF"]);
+    assert_eq!(report.notes(), ["line ends converted from CRLF to LF: 100000 in 1 file"]);
     let first = DocumentOptions { rules: TextRules::First, ..options(0.0) };
     let (found, report) = pieces("a.txt", content.as_bytes(), first).unwrap();
     assert_eq!((found.concat(), report.notes()), (content, Vec::<String>::new()), "a run that exists keeps its text");

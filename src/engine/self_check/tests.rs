@@ -73,7 +73,7 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
     let missing: operations::Compute = |shape, at| changed("rms_norm", shape, at, |outputs| outputs.truncate(1));
     let one_value: operations::Compute = |shape, at| changed("gradient norm and AdamW", shape, at, |outputs| outputs[4].values[0] += 0.01);
     let cases = [
-        ("linear", doubled, "rows, 72 x 32 to 32"),
+        ("linear", doubled, "output, 72 x 32 to 32"),
         ("attention", swapped, "gradient of the keys"),
         ("swiglu", nan, "gradient of the gate"),
         ("rotary", short, "gradient of the heads"),
