@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Proves or disproves that patchtui trains on a GPU, in one call of at most ten minutes. The machine needs only a driver.
+# Tests whether patchtui trains on a GPU, in one call of at most ten minutes. The machine needs only a driver.
 #
 #   docs/gpu-proof.sh PATCHTUI [--device cuda] [--precision bf16] [--out FOLDER] [--small] [--seconds 600] [--micro-batch N] [--steps N]
 #
 #   PATCHTUI            the binary, built on any machine (docs/release.sh)
 #   --device NAME       cuda, cuda:N, wgpu, wgpu:N or cpu [default: cuda]
-#   --precision FORMAT  number format of the speed measurement [default: bf16 on CUDA, else f32]
+#   --precision FORMAT  precision of the speed measurement [default: bf16 on CUDA, else f32]
 #   --out FOLDER        folder for runs and results [default: gpu-proof]
 #   --small             tiny networks instead of 370M: for CPUs, software GPUs and the test of this script
 #   --seconds N         total time limit; parts that do not fit are skipped, and the result says so [default: 600]

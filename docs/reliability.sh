@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the reliability scripts one after the other and sums up what held.
+# Runs the reliability scripts one after the other and summarizes their results.
 #
 #   docs/reliability.sh SCRIPTS PATCHTUI [--only PATTERN] [--out FOLDER] [--seconds N]
 #

@@ -55,7 +55,7 @@ impl fmt::Display for CommandError {
 
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
-        let hint = error.hint().unwrap_or_else(|| "every key with its help: patchtui config template".into());
+        let hint = error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into());
         Self::usage(error.to_string(), hint)
     }
 }

@@ -248,7 +248,7 @@ impl ConfigError {
                 None => format!("did you mean {:?}?", nearest.trim_end_matches("[]")),
             }),
             Self::UnknownKey { key, .. } if key == "extends" => Some("\"extends\" can only be written in a file".into()),
-            Self::UnknownKey { .. } => Some("patchtui config template lists every key".into()),
+            Self::UnknownKey { .. } => Some("list every key with: patchtui config template".into()),
             Self::Value { key, .. } if key == "schedule.warmup_share" => Some("for no warm-up, write schedule.warmup_steps = 0".into()),
             Self::Value { key, .. } if key == "stages" => Some("start each stage with a line [[stages]]".into()),
             Self::Unreadable { .. } | Self::Syntax { .. } | Self::Value { .. } => None,

@@ -177,7 +177,7 @@ impl TaskError {
             }
             Self::NoFolder { .. } => "name the folder of the task files with --task-data".into(),
             Self::NotFolder { .. } => "check the path after --task-data".into(),
-            Self::NoFile { names, .. } => format!("put it there or in a folder of the task's name, as {}", names.join(" or ")),
+            Self::NoFile { names, .. } => format!("put it there, or in a folder named after the task, as {}", names.join(" or ")),
             Self::SeveralFiles { .. } => "keep one of them in the folder".into(),
             Self::Unreadable { .. } => "check that it is a text file and that you may read it".into(),
             Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => "download the file again from the publisher of the dataset".into(),

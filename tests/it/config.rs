@@ -247,7 +247,7 @@ fn files_may_begin_with_a_mark_and_have_long_line_ends() {
 const INVALID: &[(&str, &str, &str)] = &[
     ("\nseeed = 1", "a.toml:4: unknown key \"seeed\"", "did you mean \"seed\"?"),
     ("[model]\nhidden = 3\nhiden_size = 3", "a.toml:4: unknown key \"model.hidden\"", "did you mean \"model.hidden_size\"?"),
-    ("zebra = 1", "a.toml:3: unknown key \"zebra\"", "patchtui config template lists every key"),
+    ("zebra = 1", "a.toml:3: unknown key \"zebra\"", "list every key with: patchtui config template"),
     ("training.lr = 1", "a.toml:3: unknown key \"training.lr\"", "did you mean \"optimizer.learning_rate\"?"),
     ("[model]\n\nhiden_size = 3", "a.toml:5: unknown key \"model.hiden_size\"", "did you mean \"model.hidden_size\"?"),
     ("[trianing]\nsteps = 3", "a.toml:3: unknown key \"trianing\"", "did you mean \"training\"?"),
@@ -353,7 +353,7 @@ fn wrong_sets_are_named() {
     let table = [
         ("seed", "--set \"seed\" has no value", "write --set section.key=value, e.g. --set seed=..."),
         ("sed=3", "--set: unknown key \"sed\"", "did you mean \"seed\"?"),
-        ("=3", "--set: unknown key \"\"", "patchtui config template lists every key"),
+        ("=3", "--set: unknown key \"\"", "list every key with: patchtui config template"),
         ("training.token=3", "--set: unknown key \"training.token\"", "did you mean \"training.tokens\"?"),
         ("tokens=3", "--set: unknown key \"tokens\"", "did you mean \"training.tokens\"?"),
         ("extends=demo", "--set: unknown key \"extends\"", "\"extends\" can only be written in a file"),
