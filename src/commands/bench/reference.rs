@@ -142,7 +142,8 @@ impl Reference {
     /// # Errors
     /// When the script fails.
     pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, CommandError> {
-        let request = serde_json::to_string(request).map_err(|error| CommandError::failed(error.to_string(), "set TMPDIR to a folder whose path is valid UTF-8"))?;
+        let request =
+            serde_json::to_string(request).map_err(|error| CommandError::failed(error.to_string(), "set TMPDIR to a folder whose path is valid UTF-8"))?;
         self.ask(&request)
     }
 
@@ -161,7 +162,8 @@ impl Reference {
             Some(CANNOT) => return Err(CommandError::usage(reason, "name another Python with --python PATH, or use --device cpu")),
             _ => return Err(CommandError::failed(format!("the step in PyTorch failed: {reason}"), "name another Python with --python PATH")),
         }
-        let broken = |error: serde_json::Error| CommandError::failed(format!("{python} returned invalid JSON: {error}"), "name another Python with --python PATH");
+        let broken =
+            |error: serde_json::Error| CommandError::failed(format!("{python} returned invalid JSON: {error}"), "name another Python with --python PATH");
         serde_json::from_slice(&output.stdout).map_err(broken)
     }
 
