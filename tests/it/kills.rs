@@ -112,7 +112,7 @@ fn every_signal_has_its_effect_on_a_run_that_trains() {
     let socket = fs::read_dir(bench.path().join("sockets")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(&socket).unwrap();
     signal(&child, Signal::USR2);
-    assert!(lines.any(|line| line.contains("socket was opened again")) && socket.exists());
+    assert!(lines.any(|line| line.contains("socket was reopened")) && socket.exists());
     signal(&child, Signal::TERM);
     lines.for_each(drop);
     assert_eq!(child.wait().unwrap().code(), Some(75));
