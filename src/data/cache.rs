@@ -100,7 +100,7 @@ pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Opti
     let manifest = Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
     let open = |name: &str, outline: &StreamOutline, vocab_size| TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten();
     let streams = (0..).zip(&manifest.streams).map(|(index, outline)| open(stream_name(index), outline, vocab_size)).collect::<Option<_>>()?;
-    // Its numbers are no ids.
+    // The table holds lengths and hashes, not token ids.
     let documents = match &manifest.documents {
         Some(outline) => Some(open(DOCUMENTS, outline, usize::MAX)?),
         None => None,
