@@ -73,7 +73,7 @@ pub fn ordinal(idx: usize) -> usize {
 /// How much of `total` is done, in whole percent; all of it where there is nothing to do.
 #[must_use]
 pub fn percent(done: u64, total: u64) -> u64 {
-    // Sums of counts from files and sockets may be beyond 64 bits.
+    // A count from a file or a socket may be the largest there is.
     (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
 }
 
