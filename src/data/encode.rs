@@ -63,7 +63,8 @@ impl Documents {
     fn push_text(&mut self, piece: &EncodedPiece) {
         self.hasher.update(piece.own_text().as_bytes());
         if piece.is_last() {
-            let (halves, _) = self.hasher.finalize().as_bytes().as_chunks::<8>();
+            let hash = self.hasher.finalize();
+            let (halves, _) = hash.as_bytes().as_chunks::<8>();
             self.hashes.push(u64::from_le_bytes(halves[0]));
             self.hasher.reset();
         }

@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn whole_documents_and_passages_are_told_apart() {
-        let lengths: Vec<u64> = [200_000].into_iter().chain([40; 3000]).collect();
+        let lengths: Vec<u64> = [200_000].into_iter().chain(std::iter::repeat_n(40, 3000)).collect();
         let chosen = hold_out(&documents(&lengths), 20_000).chosen;
         assert!(chosen.passages > 1 && chosen.documents > 20 && chosen.cut_documents == 1, "{chosen:?}");
         let HeldOut { documents, passages, .. } = chosen;
