@@ -1,6 +1,6 @@
 //! The single place where tests can make durable writes fail.
 //!
-//! Every write, sync, rename and removal of a save or of a preparation of text, and every appended line, calls [`Disk::before`] first. In
+//! Every write, sync and rename of a save or of a preparation of text, every removal of what it has written, and every appended line calls [`Disk::before`] first. In
 //! production that does nothing; a test passes a closure that makes an operation fail, panics in its place, or looks at what a power cut
 //! would leave at that moment.
 

@@ -42,7 +42,7 @@ fn actions(runs: Runs) -> HomeActions {
         start: Arc::new(move |config| start(config, &runs_to_start).map_err(refusal)),
         listen: Arc::new(|directory, access| match access {
             Access::Steer => connect(directory.clone(), sender_name("keyboard")),
-            Access::Read => follow(directory.clone(), altered(directory)),
+            Access::Read => follow(directory.clone(), altered),
         }),
     }
 }

@@ -17,8 +17,7 @@ use crate::tui::{Access, Opening};
 pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let name = directory.name();
-        show(|| Opening::Run { name, access: Access::Read, link: follow(directory.clone(), altered(directory)) })
-            .map_err(|error| terminal_error(directory, &error))?;
+        show(|| Opening::Run { name, access: Access::Read, link: follow(directory.clone(), altered) }).map_err(|error| terminal_error(directory, &error))?;
     } else {
         let files_error = |error: io::Error| CommandError::io(directory.path(), &error);
         let summary = RunSummary::read(directory).map_err(files_error)?;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Sender};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::control::files::{Signs, look, read_history};
@@ -16,6 +17,9 @@ use crate::run::{History, Liveness, RunDirectory};
 const SHARE: u32 = 10;
 /// Maximum number of messages waiting for the screen.
 const FEED: usize = 4;
+
+/// Finds which files of an ended run were changed, one sentence each.
+type FindAltered = fn(&RunDirectory) -> Vec<String>;
 
 /// Timing of the polling.
 #[derive(Debug, Clone, Copy)]
@@ -30,21 +34,21 @@ const USUAL: PollPeriods = PollPeriods { period: Duration::from_secs(1), still: 
 
 /// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio runtime.
 ///
-/// A run without an engine is a [`Feed::Ended`] with the content of its files, and with what of them was `altered`; when they grow again, snapshots follow. Commands
-/// are dropped.
+/// A run without an engine is a [`Feed::Ended`] with the content of its files and what `find_altered` says about them; when they grow
+/// again, snapshots follow. Commands are dropped.
 #[must_use]
-pub fn follow(directory: RunDirectory, altered: Vec<String>) -> EngineLink {
-    follow_at(USUAL, directory, altered)
+pub fn follow(directory: RunDirectory, find_altered: FindAltered) -> EngineLink {
+    follow_at(USUAL, directory, find_altered)
 }
 
-fn follow_at(pace: PollPeriods, directory: RunDirectory, altered: Vec<String>) -> EngineLink {
+fn follow_at(pace: PollPeriods, directory: RunDirectory, find_altered: FindAltered) -> EngineLink {
     let (feed, feed_end) = mpsc::channel(FEED);
     let (commands, _) = mpsc::unbounded_channel();
-    tokio::spawn(read_on(pace, directory, altered, feed));
+    tokio::spawn(read_on(pace, directory, find_altered, feed));
     EngineLink { feed: feed_end, commands }
 }
 
-async fn read_on(pace: PollPeriods, directory: RunDirectory, altered: Vec<String>, feed: Sender<Feed>) {
+async fn read_on(pace: PollPeriods, directory: RunDirectory, find_altered: FindAltered, feed: Sender<Feed>) {
     let mut seen = None;
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
@@ -64,7 +68,11 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, altered: Vec<String
             match read {
                 Ok(history) if is_live => Some(Feed::Snapshot(Box::new(history))),
                 Ok(history) if is_unknown(has_end) => Some(Feed::Snapshot(Box::new(history))),
-                Ok(history) => Some(Feed::Ended { history: Box::new(History { altered: altered.clone(), ..history }) }),
+                Ok(history) => {
+                    let directory = directory.clone();
+                    let altered = spawn_blocking(move || find_altered(&directory)).await.unwrap_or_default();
+                    Some(Feed::Ended { history: Box::new(History { altered, ..history }) })
+                }
                 Err(error) => Some(Feed::Lost { reason: error.to_string(), retry_seconds: pace.period.as_secs_f64() }),
             }
         } else if is_live {
@@ -115,7 +123,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
-            let mut link = follow_at(pace, run.clone(), Vec::new());
+            let mut link = follow_at(pace, run.clone(), |_| Vec::new());
             let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("its files can be read") };
             assert_eq!(history.last_seq, 1);
             let Some(Feed::Lost { reason, .. }) = link.feed.recv().await else { panic!("nobody knows whether it runs") };
@@ -131,7 +139,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
-            let mut link = follow_at(pace, run.clone(), Vec::new());
+            let mut link = follow_at(pace, run.clone(), |_| Vec::new());
             let Some(Feed::Ended { history }) = link.feed.recv().await else { panic!("no engine is here") };
             assert_eq!(history.last_seq, 1);
             say(&run, 2);

@@ -1,10 +1,10 @@
 //! Prepared tokens on disk, keyed by everything they were made from.
 //!
-//! `<cache>/<key>/` holds a manifest, one file of ids per stream, and a table of the documents if some are held out. The key hashes everything that determines the ids: options,
-//! tokenizer, and path, size and times of change of each file (or grammar, seed and length), so a folder is never stale, only
-//! absent or broken. It is built under a temporary name, synced and renamed; a folder is used only if its manifest matches its
-//! own hash and its files have the sizes stated there, and is rebuilt otherwise. The content of the files is checked against
-//! the manifest's hashes when it is read (`stream.rs`).
+//! `<cache>/<key>/` holds a manifest, one file of ids per stream, and a table of the documents if some are held out. The key
+//! hashes everything that determines the ids: options, tokenizer, and path, size and times of change of each file (or grammar,
+//! seed and length), so a folder is never stale, only absent or broken. It is built under a temporary name, synced and renamed;
+//! a folder is used only if its manifest matches its own hash and its files have the sizes stated there, and is rebuilt
+//! otherwise. The content of the files is checked against the manifest's hashes when it is read (`stream.rs`).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -100,7 +100,7 @@ pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Opti
     let manifest = Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
     let open = |name: &str, outline: &StreamOutline, vocab_size| TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten();
     let streams = (0..).zip(&manifest.streams).map(|(index, outline)| open(stream_name(index), outline, vocab_size)).collect::<Option<_>>()?;
-    // Its numbers are no ids.
+    // The table holds lengths and hashes, not token ids.
     let documents = match &manifest.documents {
         Some(outline) => Some(open(DOCUMENTS, outline, usize::MAX)?),
         None => None,

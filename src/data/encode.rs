@@ -28,17 +28,21 @@ pub(crate) struct Encoder<'a> {
     batch_bytes: usize,
     /// Maximum number of tokens to write.
     limit: u64,
-    documents: Documents,
+    /// `None` if nobody asked for them.
+    documents: Option<Documents>,
 }
 
-/// The documents that were written.
+/// The documents written so far.
 #[derive(Debug, Default)]
 struct Documents {
-    complete: Vec<DocumentEntry>,
-    /// Tokens of the one that is not complete.
-    tokens: u64,
-    /// Of its ids, 32 bits each.
+    /// Hash of the text of each.
+    hashes: Vec<u64>,
+    /// Hash of the text of the incomplete one.
     hasher: blake3::Hasher,
+    /// Tokens of each.
+    lengths: Vec<u64>,
+    /// Tokens of the incomplete one.
+    tokens: u64,
 }
 
 /// Result of encoding into a file.
@@ -50,35 +54,36 @@ pub(crate) struct Encoded {
     pub(crate) losses: Losses,
     /// Cuts where the ids may differ from those of the whole document.
     pub(crate) hard_cuts: u64,
-    /// The documents of the text, in order.
-    pub(crate) documents: Vec<DocumentEntry>,
+    /// The documents of the text, in order, if asked for.
+    pub(crate) documents: Option<Vec<DocumentEntry>>,
 }
 
 impl Documents {
-    /// Takes the next ids, among which documents end at `ends`.
-    fn push(&mut self, ids: &[u32], ends: &[usize]) {
-        let mut from = 0;
-        for end in ends {
-            self.extend(&ids[from..*end]);
-            from = *end;
-            self.end();
-        }
-        self.extend(&ids[from..]);
-    }
-
-    fn extend(&mut self, ids: &[u32]) {
-        self.tokens += ids.len() as u64;
-        self.hasher.update(&little_endian(ids));
-    }
-
-    fn end(&mut self) {
-        if self.tokens > 0 {
+    /// Takes the text of the next piece, without what it shares with the one before.
+    fn push_text(&mut self, piece: &EncodedPiece) {
+        self.hasher.update(piece.own_text().as_bytes());
+        if piece.is_last() {
             let hash = self.hasher.finalize();
             let (halves, _) = hash.as_bytes().as_chunks::<8>();
-            self.complete.push(DocumentEntry { tokens: self.tokens, hash: u64::from_le_bytes(halves[0]) });
+            self.hashes.push(u64::from_le_bytes(halves[0]));
+            self.hasher.reset();
         }
-        self.tokens = 0;
-        self.hasher.reset();
+    }
+
+    /// Takes the number of the next ids, among which documents end at `ends`.
+    fn push_tokens(&mut self, count: usize, ends: &[usize]) {
+        let mut from = 0;
+        for end in ends {
+            self.lengths.push(self.tokens + (end - from) as u64);
+            (from, self.tokens) = (*end, 0);
+        }
+        self.tokens += (count - from) as u64;
+    }
+
+    /// The documents that have tokens.
+    fn entries(self) -> Vec<DocumentEntry> {
+        let entries = self.lengths.into_iter().zip(self.hashes).map(|(tokens, hash)| DocumentEntry { tokens, hash });
+        entries.filter(|entry| entry.tokens > 0).collect()
     }
 }
 
@@ -86,13 +91,19 @@ impl<'a> Encoder<'a> {
     /// Writes to `writer` and adds the ids to `hasher`.
     pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens, writer: TokenWriter, hasher: &'a mut blake3::Hasher) -> Self {
         let joiner = Joiner::new(tokenizer, special_tokens);
-        Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX, documents: Documents::default() }
+        Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX, documents: None }
     }
 
     /// Writes at most `tokens` tokens.
     pub(crate) fn with_limit(mut self, tokens: u64) -> Self {
         self.limit = tokens;
         self.writer.expected_bytes = tokens * self.width().bytes();
+        self
+    }
+
+    /// Keeps a list of the documents.
+    pub(crate) fn with_documents(mut self) -> Self {
+        self.documents = Some(Documents::default());
         self
     }
 
@@ -121,7 +132,7 @@ impl<'a> Encoder<'a> {
     pub(crate) fn finish(mut self) -> Result<Encoded, DataError> {
         self.flush()?;
         let Joiner { losses, hard_cuts, .. } = self.joiner;
-        Ok(Encoded { stream: self.writer.finish()?, losses, hard_cuts, documents: self.documents.complete })
+        Ok(Encoded { stream: self.writer.finish()?, losses, hard_cuts, documents: self.documents.map(Documents::entries) })
     }
 
     fn width(&self) -> TokenWidth {
@@ -140,17 +151,19 @@ impl<'a> Encoder<'a> {
         let encoded: Vec<_> = batch.into_par_iter().map(encode).collect::<Result<_, _>>()?;
         for (piece, dropped) in encoded {
             self.joiner.losses.add(dropped);
+            if let Some(documents) = &mut self.documents {
+                documents.push_text(&piece);
+            }
             self.joiner.push(piece)?;
         }
         let (ids, ends) = self.joiner.take_ready_documents();
-        self.documents.push(&ids, &ends);
+        if let Some(documents) = &mut self.documents {
+            documents.push_tokens(ids.len(), &ends);
+        }
         let left = usize::try_from(self.limit - self.tokens()).unwrap_or(usize::MAX);
         let ids = &ids[..ids.len().min(left)];
-        self.hasher.update(&little_endian(ids));
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        self.hasher.update(&bytes);
         self.writer.write(ids)
     }
-}
-
-fn little_endian(ids: &[u32]) -> Vec<u8> {
-    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }

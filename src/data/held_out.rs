@@ -1,9 +1,10 @@
 //! Which tokens of a text are held out for validation.
 //!
-//! Whole documents are held out, chosen by the hashes of their content: the choice is spread over all files, is the same for every run on
-//! the same text whatever its seed, and keeps copies of a document on one side. A document that alone would fill more than a quarter of
-//! the validation text is cut into passages, of which some are held out. Start at [`hold_out`].
+//! Whole documents are held out, in the order of the hashes of their text: the choice is spread over all files, is the same for every seed,
+//! nearly the same for another tokenizer, and keeps copies of a document on one side. A document that alone would fill more than a quarter
+//! of the validation text is cut into passages, of which some are held out. Start at [`hold_out`].
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::data::random::{GOLDEN, mix};
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::{DataError, TokenStream};
 use crate::disk::Disk;
+use crate::plan::counted;
 
 /// A document longer than one in so many of the wanted tokens is cut into passages.
 const MIN_DOCUMENTS: u64 = 4;
@@ -28,7 +30,7 @@ const COLUMNS: usize = 4;
 pub(crate) struct DocumentEntry {
     /// Its tokens, with BOS and EOS.
     pub(crate) tokens: u64,
-    /// Of its ids.
+    /// Hash of its text.
     pub(crate) hash: u64,
 }
 
@@ -48,10 +50,12 @@ pub(crate) struct Split {
 pub struct HeldOut {
     /// Validation tokens.
     pub tokens: u64,
-    /// Documents that were held out, whole or in part.
+    /// Documents that were held out whole, but for the last one, which may be cut.
     pub documents: u64,
     /// Passages that were held out of long documents.
     pub passages: u64,
+    /// Documents that these passages belong to.
+    pub cut_documents: u64,
 }
 
 /// A document or a passage of one.
@@ -81,10 +85,9 @@ pub(crate) fn hold_out(documents: &[DocumentEntry], wanted: u64) -> Split {
         chosen.push(unit);
     }
     let total = documents.iter().map(|document| document.tokens).sum();
-    let mut numbers: Vec<usize> = chosen.iter().map(|unit| unit.document).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    let held_out = HeldOut { tokens: wanted - left, documents: numbers.len() as u64, passages: chosen.iter().filter(|unit| unit.is_passage).count() as u64 };
+    let (passages, whole): (Vec<&Unit>, Vec<&Unit>) = chosen.iter().partition(|unit| unit.is_passage);
+    let cut_documents: HashSet<usize> = passages.iter().map(|unit| unit.document).collect();
+    let held_out = HeldOut { tokens: wanted - left, documents: whole.len() as u64, passages: passages.len() as u64, cut_documents: cut_documents.len() as u64 };
     let validation: Vec<_> = chosen.iter().map(|unit| unit.start..unit.start + unit.tokens).collect();
     Split { train: between(&validation, total), validation, chosen: held_out }
 }
@@ -123,11 +126,11 @@ impl HeldOut {
     /// What was held out, in a sentence.
     #[must_use]
     pub fn note(self) -> String {
-        let Self { tokens, documents, passages } = self;
-        let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let documents = counted(documents, "document");
-        let what = if passages == 0 { documents } else { format!("{} of {documents}", counted(passages, "passage")) };
-        format!("held out {what} for validation ({tokens} tokens)")
+        let Self { tokens, documents, passages, cut_documents } = self;
+        let whole = (documents > 0).then(|| counted(documents, "document"));
+        let parts = (passages > 0).then(|| format!("{} of {}", counted(passages, "passage"), counted(cut_documents, "long document")));
+        let what: Vec<String> = whole.into_iter().chain(parts).collect();
+        format!("held out {} for validation ({tokens} tokens)", what.join(" and "))
     }
 }
 
@@ -150,7 +153,11 @@ pub(crate) fn read_table(table: &TokenStream, tokens: u64) -> Result<Vec<Documen
     let whole = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let documents: Vec<_> = rows.iter().map(|row| DocumentEntry { tokens: whole(row[0], row[1]), hash: whole(row[2], row[3]) }).collect();
     let sum = documents.iter().try_fold(0_u64, |sum, document| sum.checked_add(document.tokens));
-    if rest.is_empty() && sum == Some(tokens) { Ok(documents) } else { Err(table.damaged("it does not list the documents of its text".into())) }
+    if rest.is_empty() && sum == Some(tokens) && documents.iter().all(|document| document.tokens > 0) {
+        Ok(documents)
+    } else {
+        Err(table.damaged("it does not list the documents of its text".into()))
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +198,7 @@ mod tests {
     fn short_documents_are_held_out_whole_and_from_everywhere() {
         let documents = documents(&vec![50; 10_000]);
         let Split { validation, chosen, .. } = hold_out(&documents, 5000);
-        assert_eq!(chosen, HeldOut { tokens: 5000, documents: 100, passages: 0 });
+        assert_eq!(chosen, HeldOut { tokens: 5000, documents: 100, passages: 0, cut_documents: 0 });
         assert!(validation.iter().all(|range| range.start % 50 == 0 && range.end - range.start == 50));
         let quarters: Vec<usize> = (0..4).map(|quarter| validation.iter().filter(|range| range.start / 125_000 == quarter).count()).collect();
         assert!(quarters.iter().all(|count| (10..=45).contains(count)), "{quarters:?}");
@@ -204,32 +211,46 @@ mod tests {
         let documents = documents(&[250_000; 25]);
         let Split { validation, chosen, .. } = hold_out(&documents, 62_500);
         assert_eq!((chosen.tokens, chosen.passages), (62_500, 17), "16 passages of 3906 tokens, and 4 tokens");
-        assert!(chosen.documents >= 8, "{chosen:?}");
+        assert!(chosen.documents == 0 && chosen.cut_documents >= 8, "{chosen:?}");
         assert!(validation.iter().all(|range| range.end - range.start <= 3906));
-        assert_eq!(chosen.note(), format!("held out 17 passages of {} documents for validation (62500 tokens)", chosen.documents));
+        assert_eq!(chosen.note(), format!("held out 17 passages of {} long documents for validation (62500 tokens)", chosen.cut_documents));
     }
 
-    /// Files that come before move every position; what is chosen stays the same text.
+    /// Reordered files move every document; the same ones are chosen, in the same order.
     #[test]
     fn the_choice_depends_on_the_content_alone() {
-        let held = |documents: &[DocumentEntry]| {
-            let chosen = units(documents, 1000);
-            let mut keys: Vec<_> = chosen.iter().map(|unit| (unit.key, unit.tokens)).collect();
-            keys.sort_unstable();
-            keys
+        let held = |documents: &[DocumentEntry]| -> Vec<u64> {
+            let starts: Vec<u64> = documents.iter().scan(0, |end, document| Some(std::mem::replace(end, *end + document.tokens))).collect();
+            let number = |start: u64| starts.partition_point(|other| *other <= start) - 1;
+            hold_out(documents, 1000).validation.iter().map(|range| documents[number(range.start)].hash).collect()
         };
-        let (forward, mut backward) = (documents(&[30, 400, 7000, 90]), documents(&[30, 400, 7000, 90]));
-        backward.reverse();
+        let mut lengths: Vec<u64> = (30..180).collect();
+        let forward = documents(&lengths);
+        let backward: Vec<DocumentEntry> = forward.iter().rev().copied().collect();
         assert_eq!(held(&forward), held(&backward));
+        lengths.push(9000);
+        assert!(held(&documents(&lengths)).len() > 5);
     }
 
     #[test]
-    fn copies_of_a_document_are_on_one_side() {
+    fn whole_documents_and_passages_are_told_apart() {
+        let lengths: Vec<u64> = [200_000].into_iter().chain(std::iter::repeat_n(40, 3000)).collect();
+        let chosen = hold_out(&documents(&lengths), 20_000).chosen;
+        assert!(chosen.passages > 1 && chosen.documents > 20 && chosen.cut_documents == 1, "{chosen:?}");
+        let HeldOut { documents, passages, .. } = chosen;
+        assert_eq!(chosen.note(), format!("held out {documents} documents and {passages} passages of 1 long document for validation (20000 tokens)"));
+    }
+
+    #[test]
+    fn copies_of_a_document_are_on_one_side_but_for_the_last_one_held_out() {
         let mut twice = documents(&[40; 200]);
         twice.extend_from_within(..);
-        let Split { validation, .. } = hold_out(&twice, 1600);
-        let places: Vec<u64> = validation.iter().map(|range| range.start / 40 % 200).collect();
-        assert!(places.chunks(2).all(|pair| pair[0] == pair[1]), "{places:?}");
+        for wanted in [1600, 1640] {
+            let Split { validation, .. } = hold_out(&twice, wanted);
+            let places: Vec<u64> = validation.iter().map(|range| range.start / 40 % 200).collect();
+            assert_eq!(places.len() as u64, wanted / 40);
+            assert!(places.chunks_exact(2).all(|pair| pair[0] == pair[1]), "{places:?}");
+        }
     }
 
     #[test]
@@ -241,5 +262,12 @@ mod tests {
         let table = TokenStream::open(&path, &outline, 1 << 32).unwrap().unwrap();
         assert_eq!(read_table(&table, (1 << 40) + 3).unwrap(), documents);
         assert!(matches!(read_table(&table, 7), Err(DataError::DamagedTokens { .. })));
+        let most = DocumentEntry { tokens: u64::MAX, hash: 0 };
+        let none = DocumentEntry { tokens: 0, hash: 0 };
+        for (documents, tokens) in [(vec![most, most], u64::MAX - 1), (vec![none, documents[1]], 3)] {
+            let outline = write_table(&Disk::default(), &path, &documents).unwrap();
+            let table = TokenStream::open(&path, &outline, 1 << 32).unwrap().unwrap();
+            assert!(matches!(read_table(&table, tokens), Err(DataError::DamagedTokens { .. })), "{documents:?}");
+        }
     }
 }

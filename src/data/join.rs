@@ -41,6 +41,11 @@ impl EncodedPiece {
     pub(crate) fn own_text(&self) -> &str {
         &self.piece.text[self.piece.overlap..]
     }
+
+    /// Whether its document ends with it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.piece.is_last
+    }
 }
 
 /// Joins pieces into the ids of documents, in order.

@@ -366,14 +366,13 @@ impl<'a> Inputs<'a> {
             }
             let writer = TokenWriter::create(disk, &building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
+            let encoder = if self.holds_out_documents() { encoder.with_documents() } else { encoder };
             let mut outcome = match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
                 None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
             };
             report.files += files.as_ref().map_or(0, Vec::len) as u64;
-            if self.holds_out_documents() {
-                documents = Some(std::mem::take(&mut outcome.documents));
-            }
+            documents = documents.or(outcome.documents.take());
             streams.push(report.add_encoded(outcome));
         }
         report.add(reader.finish()?);

@@ -1,29 +1,37 @@
-//! How many bytes of text a stream of tokens stands for: what turns nats per token into bits per byte.
+//! Size in bytes of the text behind a token stream, which turns nats per token into bits per byte.
 
 use rayon::prelude::*;
 
 use crate::data::{DataError, TokenStream, Tokenizer};
 
-/// Tokens that are decoded at once, at most. Where a document is longer, a character or a space at the cut may be miscounted.
+/// Tokens that are read at once.
 const CHUNK_TOKENS: u64 = 1 << 18;
+/// Tokens that are decoded at once, at most. Where a text is longer, and at its cut ends, a space or a part of a character may be miscounted.
+const MAX_DECODED_TOKENS: usize = 1 << 14;
 
-/// Bytes of the text of the first `tokens` tokens of `stream`; BOS, EOS and other special tokens have none.
+/// Bytes of the text of the first `tokens` tokens of `stream`; BOS, EOS and other special tokens have none. `None` if `is_stopped` says so
+/// in between, or if the tokenizer cannot decode its tokens.
 ///
 /// # Errors
 /// As [`TokenStream::read`].
 ///
 /// # Panics
 /// If the stream has fewer tokens.
-pub fn text_bytes(stream: &TokenStream, tokens: u64, tokenizer: &Tokenizer) -> Result<u64, DataError> {
+pub fn text_bytes(stream: &TokenStream, tokens: u64, tokenizer: &Tokenizer, is_stopped: &dyn Fn() -> bool) -> Result<Option<u64>, DataError> {
     let mut bytes = 0;
     for start in (0..tokens).step_by(CHUNK_TOKENS as usize) {
+        if is_stopped() {
+            return Ok(None);
+        }
         let mut ids = vec![0; CHUNK_TOKENS.min(tokens - start) as usize];
         stream.read(start, &mut ids)?;
         // Documents are decoded alone, as they were encoded: some tokenizers put a space in front of each, and take it away again.
         let is_end = |id: &u32| Some(*id) == tokenizer.bos() || Some(*id) == tokenizer.eos();
-        bytes += ids.par_split(is_end).map(|document| tokenizer.decoded_bytes(document)).sum::<u64>();
+        let parts = ids.par_split(is_end).flat_map(|document| document.par_chunks(MAX_DECODED_TOKENS));
+        let Some(more) = parts.map(|part| tokenizer.decoded_bytes(part)).sum::<Option<u64>>() else { return Ok(None) };
+        bytes += more;
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]
@@ -58,8 +66,8 @@ mod tests {
                 rules: TextRules::Current,
             };
             let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-            let found = text_bytes(&prepared.validation, prepared.validation.len(), &prepared.tokenizer).unwrap();
-            assert_eq!(found, expected, "{tokenizer}");
+            let found = text_bytes(&prepared.validation, prepared.validation.len(), &prepared.tokenizer, &|| false).unwrap();
+            assert_eq!(found, Some(expected), "{tokenizer}");
         }
     }
 }

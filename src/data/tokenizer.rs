@@ -267,11 +267,11 @@ impl Tokenizer {
         }
     }
 
-    /// Bytes of the text of `ids`, also where they end inside a character.
-    pub(crate) fn decoded_bytes(&self, ids: &[u32]) -> u64 {
+    /// Bytes of the text of `ids`; `None` if they cannot be decoded.
+    pub(crate) fn decoded_bytes(&self, ids: &[u32]) -> Option<u64> {
         match &self.encoding {
-            Encoding::Bytes => ids.iter().filter(|id| **id < BYTE_BOS).count() as u64,
-            Encoding::File { .. } => self.decode(ids).len() as u64,
+            Encoding::Bytes => Some(ids.iter().filter(|id| **id < BYTE_BOS).count() as u64),
+            Encoding::File { model, .. } => Some(model.decode(ids, true).ok()?.len() as u64),
         }
     }
 

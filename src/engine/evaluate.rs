@@ -29,8 +29,8 @@ pub struct Validation<'a> {
 pub struct TokenLoss {
     /// Nats per scored token.
     pub mean: f64,
-    /// Standard error of the mean in nats, from the spread over sequences: tokens of one sequence are not independent. `None` for one
-    /// sequence.
+    /// Standard error of the mean in nats, from the spread over sequences: tokens of one sequence are not independent. Sequences of the same
+    /// long document are not quite independent either, so it is a little too small there. `None` for one sequence.
     pub standard_error: Option<f64>,
     /// Tokens scored.
     pub targets: u64,

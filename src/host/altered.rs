@@ -1,4 +1,4 @@
-//! What of a run was changed behind its back.
+//! Files of a run that were modified externally.
 
 use crate::config::{config_texts, identity_changes, trained_config};
 use crate::host::run_config;
@@ -9,10 +9,8 @@ use crate::run::{Checkpoints, RunDirectory};
 #[must_use]
 pub fn altered(directory: &RunDirectory) -> Vec<String> {
     let Some(checkpoint) = Checkpoints::new(directory, 0).newest_claimed() else { return Vec::new() };
-    let (step, manifest) = (checkpoint.state.step, checkpoint.manifest);
-    let lines = manifest.changed_lines(directory.path()).into_iter();
-    let mut found: Vec<String> =
-        lines.map(|file| format!("{file} was changed after the checkpoint at step {step} was saved: it does not match what this run wrote")).collect();
+    let manifest = checkpoint.manifest;
+    let mut found = manifest.changed_lines(directory.path());
     // An older version did not record the configuration.
     if let (false, Ok(file)) = (manifest.config.is_empty(), run_config(directory)) {
         let changes = identity_changes(&trained_config(manifest.config, &file), &config_texts(&file));

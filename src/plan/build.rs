@@ -320,7 +320,7 @@ fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_
         samples: part(config.samples.every_steps, 10),
         tasks: if config.tasks.names.is_empty() { None } else { part(config.tasks.every_steps, 4) },
         checkpoint: match (checkpoint, evaluation) {
-            (Some(every), Some(evaluation)) if is_free => Some(every.next_multiple_of(evaluation)),
+            (Some(every), Some(evaluation)) if is_free && evaluation <= every => Some(every.next_multiple_of(evaluation)),
             _ => checkpoint,
         },
     }

@@ -38,8 +38,8 @@ impl Remarks {
         if let (true, Some(save), Some(evaluation)) = (config.checkpoint.keep_best, cadences.checkpoint, cadences.evaluation)
             && !save.is_multiple_of(evaluation)
         {
-            let keys = format!("checkpoint.every_steps = {save} is not a multiple of evaluation.every_steps = {evaluation}");
-            self.notes.push(format!("checkpoint.keep_best compares only checkpoints of evaluated steps: {keys}"));
+            let cadences = format!("it saves every {save} steps and evaluates every {evaluation}");
+            self.notes.push(format!("checkpoint.keep_best compares only checkpoints of evaluated steps: {cadences}"));
         }
     }
 

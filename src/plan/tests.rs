@@ -426,16 +426,18 @@ fn cadences_are_shares_of_the_run_unless_they_are_given() {
 #[test]
 fn the_best_checkpoint_is_looked_for_among_evaluated_steps() {
     let with = |sets: &[&str]| plan(&[&["training.steps=20000", "checkpoint.every_steps=auto"], sets].concat());
-    for evaluation in [300, 1000, 7000] {
+    for evaluation in [100, 300, 1000] {
         let plan = with(&[&format!("evaluation.every_steps={evaluation}")]);
         assert_eq!(plan.cadences.checkpoint.unwrap() % evaluation, 0);
         assert_eq!(plan.notes, Vec::<String>::new());
     }
     let given = with(&["checkpoint.every_steps=200", "evaluation.every_steps=300"]);
     assert_eq!(given.cadences.checkpoint, Some(200));
-    let note =
-        "checkpoint.keep_best compares only checkpoints of evaluated steps: checkpoint.every_steps = 200 is not a multiple of evaluation.every_steps = 300";
+    let note = "checkpoint.keep_best compares only checkpoints of evaluated steps: it saves every 200 steps and evaluates every 300";
     assert_eq!(given.notes, [note]);
+    // Who evaluates rarely does not save rarely.
+    let rare = with(&["evaluation.every_steps=20000"]).cadences.checkpoint;
+    assert_eq!(rare, with(&["checkpoint.keep_best=false"]).cadences.checkpoint);
     let off = with(&["checkpoint.every_steps=200", "evaluation.every_steps=300", "checkpoint.keep_best=false"]);
     assert_eq!(off.notes, Vec::<String>::new());
 }

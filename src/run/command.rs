@@ -135,7 +135,7 @@ impl StopFlag {
     #[must_use]
     pub fn level(&self) -> StopLevel {
         let level = self.0.level.load(Ordering::Relaxed);
-        if level == StopLevel::None as u8 && self.0.created.elapsed().as_millis() >= u128::from(self.0.deadline.load(Ordering::Relaxed)) {
+        if level == StopLevel::None as u8 && self.is_past_deadline() {
             // Raised permanently: the deadline may still be moved, but the flag never falls.
             self.raise(StopLevel::AfterCheckpoint);
             return self.level();
@@ -151,6 +151,12 @@ impl StopFlag {
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.level() > StopLevel::None
+    }
+
+    /// Whether the deadline has passed.
+    #[must_use]
+    pub fn is_past_deadline(&self) -> bool {
+        self.0.created.elapsed().as_millis() >= u128::from(self.0.deadline.load(Ordering::Relaxed))
     }
 
     /// Raises the flag; it never falls.

@@ -73,7 +73,7 @@ pub fn ordinal(idx: usize) -> usize {
 /// How much of `total` is done, in whole percent; all of it where there is nothing to do.
 #[must_use]
 pub fn percent(done: u64, total: u64) -> u64 {
-    // Sums of counts from files and sockets may be beyond 64 bits.
+    // A count from a file or a socket may be the largest there is.
     (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
 }
 
@@ -87,12 +87,12 @@ pub fn loss(nats: f64) -> String {
     }
 }
 
-/// A loss in nats with its standard error, if that is known, to a digit that the error allows: `4.099 ± 0.012`, `4.0987 ± 0.0034`.
+/// A loss in nats with its standard error, if that is known, to the second digit of the error: `4.099 ± 0.012`, `4.0987 ± 0.0034`.
 #[must_use]
 pub fn loss_with_error(nats: f64, standard_error: Option<f64>) -> String {
     match standard_error {
         Some(error) if error.is_finite() && nats.is_finite() && nats >= 0.01 => {
-            let digits = if error < 0.01 { 4 } else { 3 };
+            let digits = if error > 0.0 { (1.0 - error.log10().floor()).clamp(2.0, 6.0) as usize } else { 3 };
             format!("{nats:.digits$} \u{b1} {error:.digits$}")
         }
         _ => loss(nats),
@@ -224,9 +224,9 @@ mod tests {
         assert_eq!((loss(5.325), loss(0.0004), loss(0.0), loss(f64::NAN)), ("5.325".into(), "4.00e-4".into(), "0.000".into(), "NaN".into()));
         assert_eq!((learning_rate(0.0), learning_rate(6.25e-4)), ("0".into(), "6.25e-4".into()));
         assert_eq!((norm(1.5), norm(0.000_12), norm(4e3), norm(f64::INFINITY)), ("1.50".into(), "1.20e-4".into(), "4.00e3".into(), "+Inf".into()));
-        let pairs = [(4.0987, Some(0.0123)), (4.0987, Some(0.0034)), (4.0987, None), (f64::NAN, Some(0.1)), (1e-3, Some(1e-4))];
+        let pairs = [(4.0987, Some(0.0123)), (4.0987, Some(0.0034)), (4.0987, None), (4.0987, Some(0.5)), (f64::NAN, Some(0.1)), (1e-3, Some(1e-4))];
         let texts = pairs.map(|(nats, error)| loss_with_error(nats, error));
-        assert_eq!(texts, ["4.099 \u{b1} 0.012", "4.0987 \u{b1} 0.0034", "4.099", "NaN", "1.00e-3"]);
+        assert_eq!(texts, ["4.099 \u{b1} 0.012", "4.0987 \u{b1} 0.0034", "4.099", "4.10 \u{b1} 0.50", "NaN", "1.00e-3"]);
         assert_eq!((perplexity(12.34), perplexity(54_321.0)), ("12.3".into(), "5.43e4".into()));
     }
 

@@ -84,7 +84,7 @@ fn wherever_the_power_goes_off_in_a_preparation_the_next_one_gives_the_same_byte
             prepare_in(&cache, &preparation.data, &disk).unwrap();
             let images = cuts.images();
             assert!(images.len() > if unsynced == Unsynced::Gone { 1 } else { 5 }, "{} images", images.len());
-            // Who was told that the tokens are there finds them after a power cut.
+            // Tokens reported as prepared survive a power cut after a power cut.
             let last = &images.last().unwrap().folder;
             assert!(prepare_in(last, &preparation.data, &Disk::default()).unwrap().is_reused, "{unsynced:?}: not everything was synced");
             for image in images {

@@ -80,7 +80,7 @@ fn all(stream: &TokenStream) -> Vec<u32> {
 }
 
 /// All tokens in the order of the text, whichever of them are held out.
-fn in_order(prepared: &Prepared) -> Vec<u32> {
+pub(crate) fn in_order(prepared: &Prepared) -> Vec<u32> {
     let (_, held_out) = prepared.held_out_ranges().unwrap();
     let mut train = all(&prepared.train).into_iter();
     let mut validation: Vec<_> = held_out.into_iter().flatten().zip(all(&prepared.validation)).collect();

@@ -54,6 +54,7 @@ fn a_run_that_is_killed_at_drawn_moments_ends_with_the_same_bytes_and_lines() {
     let num_lines = said.lines().count();
     let whole = bench.run_dir("whole");
     let (bytes, steps, measured) = (final_bytes(&whole), metrics(&whole), measurements(&whole));
+    let mut num_kills = 0;
     for seed in 1..=4 {
         let mut draw = Draw(seed);
         let name = format!("killed-{seed}");
@@ -77,6 +78,7 @@ fn a_run_that_is_killed_at_drawn_moments_ends_with_the_same_bytes_and_lines() {
                 break;
             }
             kills += 1;
+            num_kills += 1;
         }
         let run = bench.run_dir(&name);
         assert!(final_bytes(&run) == bytes, "seed {seed}: other bytes after {kills} kills");
@@ -87,6 +89,7 @@ fn a_run_that_is_killed_at_drawn_moments_ends_with_the_same_bytes_and_lines() {
             |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).filter(|name| name.to_string_lossy().contains("tmp")).count();
         assert_eq!((left(&run), left(&run.join("checkpoints"))), (0, 0), "seed {seed}: half a file or checkpoint is left");
     }
+    assert!(num_kills > 0, "every run came to its end before it could be killed");
 }
 
 /// A run that trains until it is told to stop, and its output.
@@ -112,7 +115,7 @@ fn every_signal_has_its_effect_on_a_run_that_trains() {
     let socket = fs::read_dir(bench.path().join("sockets")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(&socket).unwrap();
     signal(&child, Signal::USR2);
-    assert!(lines.any(|line| line.contains("socket was opened again")) && socket.exists());
+    assert!(lines.any(|line| line.contains("socket was reopened")) && socket.exists());
     signal(&child, Signal::TERM);
     lines.for_each(drop);
     assert_eq!(child.wait().unwrap().code(), Some(75));

@@ -179,7 +179,7 @@ fn a_checkpoint_without_its_run_or_with_another_ones_files_is_refused() {
             fs::write(run.tokenizer(), "{").unwrap();
             run.path().into()
         },
-        "tokenizer \"FIXTURE/books/tokenizer.json\" cannot be used: EOF while parsing an object at line 1 column 1",
+        "tokenizer \"FIXTURE/books/tokenizer.json\" cannot be used: it is not a JSON object: EOF while parsing an object at line 1 column 1",
         "restore the run's tokenizer.json from a copy",
     );
     fails(

@@ -109,7 +109,11 @@ impl State {
             }
             Operation::Sync => drop(self.safe_bytes.remove(&inode(path))),
             // Two names change places; then both are there whether or not that is on the disk.
-            Operation::Rename if path.exists() => self.unnamed.clear(),
+            Operation::Rename if path.exists() => {
+                for entry in fs::read_dir(path.parent().unwrap()).unwrap().flatten() {
+                    self.unnamed.remove(&entry.metadata().unwrap().ino());
+                }
+            }
             Operation::Rename | Operation::Remove => {}
         }
     }

@@ -110,7 +110,7 @@ fn a_start_between_the_configuration_and_the_engine_of_another_changes_nothing()
     let before = fs::read(directory.config()).unwrap();
     for arguments in [&["--name", "books", "--set", "seed=8"][..], &["--set", "name=books", "--set", "seed=8"], &["--name", "books", "--resume"]] {
         let (code, errors) = finish(bench.tiny(arguments).spawn().unwrap());
-        assert!(code == 2 && errors.contains("is alive"), "{arguments:?}: {code} {errors}");
+        assert!(code == 2 && errors.contains("is already running"), "{arguments:?}: {code} {errors}");
         assert!(fs::read(directory.config()).unwrap() == before && !directory.metrics().exists(), "{arguments:?}");
     }
     // Whoever comes when it has given up finds a run of that seed, which has to be resumed.

@@ -12,6 +12,8 @@ use patchtui::data::grammar::Grammar;
 use patchtui::data::{DataError, PrepareRequest, TextRules, Tokenizer, TrainTokenizerRequest, prepare, train_tokenizer, train_vocabulary};
 use serde_json::Value;
 
+use crate::data::in_order;
+
 /// Seed, number of stories and size of the built-in vocabulary's training.
 const DEMO_SEED: u64 = 2026;
 const DEMO_STORIES: usize = 5000;
@@ -119,13 +121,7 @@ fn a_llama_document_of_27_000_words_begins_and_ends_once() {
     let ids = |rules: TextRules| -> Vec<u32> {
         let cache = folder.path().join("cache");
         let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: &cache, trained_on: None, rules };
-        let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-        let streams = [&prepared.train, &prepared.validation].map(|stream| {
-            let mut ids = vec![0; stream.len() as usize];
-            stream.read(0, &mut ids).unwrap();
-            ids
-        });
-        streams.concat()
+        in_order(&prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap())
     };
     let counts = |ids: &[u32]| [1, 2, 29_871].map(|wanted| ids.iter().filter(|id| **id == wanted).count());
     let now = ids(TextRules::Current);

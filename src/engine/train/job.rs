@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::config::{Budget, RunConfig, TextSource};
+use crate::config::{Budget, RunConfig, TextSource, ValidationSource};
 use crate::data::{BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on};
 use crate::disk::Disk;
 use crate::engine::device::{ComputeDevice, find_device};
@@ -246,9 +246,7 @@ fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
         let checkpoint = "the checkpoint was written by a version of patchtui with another order of floating-point sums";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
     }
-    for file in &start.changed_lines {
-        warn(format!("{file} was changed after the checkpoint at step {} was saved: it does not match what this run wrote", start.reached.step));
-    }
+    start.changed_lines.iter().cloned().for_each(warn);
 }
 
 /// What plan and text tell the user.
@@ -285,13 +283,14 @@ fn note_about_final_evaluation(validation_tokens: u64, facts: &RunFacts) -> Opti
     facts.plan.cadences.evaluation?;
     // A position of training costs about three of an evaluation.
     let share = validation_tokens as f64 / (3.0 * facts.plan.cost.positions as f64);
+    let remedy = match facts.config.data.validation() {
+        ValidationSource::Files(_) => "less text in data.validation_files shortens it",
+        ValidationSource::Share(_) => "a smaller data.validation_share shortens it",
+    };
+    let part = if share < 1.0 { format!("{:.0} %", 100.0 * share) } else { format!("{share:.1} times") };
     let tokens = format::count(validation_tokens);
-    (share > MAX_FINAL_SHARE).then(|| {
-        format!(
-            "the final evaluation reads all {tokens} validation tokens, about {:.0} % of this run's work; a smaller data.validation_share shortens it",
-            100.0 * share
-        )
-    })
+    (share > MAX_FINAL_SHARE && validation_tokens > facts.plan.evaluation_tokens)
+        .then(|| format!("the final evaluation reads all {tokens} validation tokens, about {part} of this run's work; {remedy}"))
 }
 
 /// Warns early if the disk will be full later.

@@ -146,15 +146,26 @@ impl Measuring {
         // In two parts, so that the first sequences are measured as in every other evaluation.
         for part in [0..first, first..total] {
             let mut progress = |done| progress(part.start as u64 + done, total as u64);
-            let Some(more) = sequence_losses(&self.workers, model, &validation, part.clone(), &mut progress)? else { return Ok(Measurement::LeftOut) };
-            sums.extend(more);
+            match sequence_losses(&self.workers, model, &validation, part.clone(), &mut progress)? {
+                Some(more) => sums.extend(more),
+                // A limit shorter than the rest would keep the run from its end, however often it is resumed.
+                None if part.start > 0 && self.workers.stop.is_past_deadline() => {
+                    let message = "training.max_walltime ended the final evaluation: there is no loss on the whole validation text".to_owned();
+                    self.events.send(RunEvent::Warning(Warning { message }));
+                }
+                None => return Ok(Measurement::LeftOut),
+            }
         }
         let measured = |sums: &[f64]| TokenLoss::of_sequences(sums, validation.targets_per_sequence());
         let loss = measured(&sums[..first]);
         let bits_per_byte = self.bits_per_byte(loss, first)?;
-        if is_end {
-            let TokenLoss { mean, standard_error, targets } = measured(&sums);
-            self.whole_loss = Some(MeasuredLoss { token_loss: mean, standard_error, bits_per_byte: self.bits_per_byte(measured(&sums), all)?, targets });
+        if is_end && sums.len() == all {
+            let whole = measured(&sums);
+            let TokenLoss { mean, standard_error, targets } = whole;
+            self.whole_loss = Some(MeasuredLoss { token_loss: mean, standard_error, bits_per_byte: self.bits_per_byte(whole, all)?, targets });
+        }
+        if self.is_stopped() && bits_per_byte.is_none() {
+            return Ok(Measurement::LeftOut);
         }
         self.last_token_loss = Some((place.step, loss.mean));
         self.events.send(RunEvent::Evaluated(Evaluation {
@@ -178,11 +189,17 @@ impl Measuring {
     fn bits_per_byte(&mut self, loss: TokenLoss, num_sequences: usize) -> Result<Option<f64>, EngineError> {
         let tokens = (num_sequences * self.facts.config.training.context_length) as u64;
         let bytes = match self.text_bytes.get(&tokens) {
-            Some(bytes) => *bytes,
-            None => text_bytes(&self.text.validation, tokens, &self.text.tokenizer)?,
+            Some(bytes) => Some(*bytes),
+            None => text_bytes(&self.text.validation, tokens, &self.text.tokenizer, &|| self.is_stopped())?,
         };
+        let Some(bytes) = bytes.filter(|bytes| *bytes > 0) else { return Ok(None) };
         self.text_bytes.insert(tokens, bytes);
-        Ok((bytes > 0).then(|| loss.mean / LN_2 * tokens as f64 / bytes as f64))
+        Ok(Some(loss.mean / LN_2 * tokens as f64 / bytes as f64))
+    }
+
+    /// Whether the run was told to end, other than by its time limit.
+    fn is_stopped(&self) -> bool {
+        self.workers.stop.is_raised() && !self.workers.stop.is_past_deadline()
     }
 
     /// Measures activation rates on the first validation text, cut as the stage cuts it.

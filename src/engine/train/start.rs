@@ -23,7 +23,7 @@ pub(super) struct Start {
     pub(super) resumed_from: Option<u64>,
     /// Whether that checkpoint was computed with another order of sums than this version's.
     pub(super) is_inexact: bool,
-    /// Files of lines that have changed since that checkpoint was written.
+    /// What was found about files of lines that have changed since that checkpoint was written.
     pub(super) changed_lines: Vec<String>,
     /// Current position.
     pub(super) reached: Reached,

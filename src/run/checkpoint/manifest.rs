@@ -118,11 +118,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The files of lines in `run` whose start has changed since the checkpoint was written.
+    /// The files of lines in `run` whose start has changed since the checkpoint was written, a sentence each.
     #[must_use]
     pub fn changed_lines(&self, run: &Path) -> Vec<String> {
         let is_unchanged = |(name, written): &(&String, &FileEntry)| hash_start(&run.join(name), written.bytes).is_ok_and(|found| found == written.blake3);
-        self.lines.iter().filter(|entry| !is_unchanged(entry)).map(|(name, _)| name.clone()).collect()
+        let changed = self.lines.iter().filter(|entry| !is_unchanged(entry));
+        let sentence =
+            |name: &String| format!("{name} was changed after the checkpoint at step {} was saved: it does not match what this run wrote", self.step);
+        changed.map(|(name, _)| sentence(name)).collect()
     }
 
     /// Checks that its step matches the name of `folder`, its directory.
