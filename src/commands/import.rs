@@ -57,8 +57,13 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     let groups = if shape.num_key_value_heads == shape.num_attention_heads { String::new() } else { format!(" ({} KV)", shape.num_key_value_heads) };
     tell(&format!("LLaMA, {} parameters{head}, {formats} in {files}", format::short_count(shape.num_parameters() as f64)));
     tell(&format!(
-        "{} layers, hidden {}, FFN {}, {} heads{groups}, context {}, vocabulary {}",
-        shape.num_hidden_layers, shape.hidden_size, shape.intermediate_size, shape.num_attention_heads, shape.max_position_embeddings, shape.vocab_size
+        "{}, hidden {}, FFN {}, {}{groups}, context {}, vocabulary {}",
+        format::counted(shape.num_hidden_layers as u64, "layer"),
+        shape.hidden_size,
+        shape.intermediate_size,
+        format::counted(shape.num_attention_heads as u64, "head"),
+        shape.max_position_embeddings,
+        shape.vocab_size
     ));
     let begins = if model.add_bos { "with BOS" } else { "without BOS" };
     tell(&format!("tokenizer: {} tokens, {begins}", model.tokenizer.vocab_size()));

@@ -141,7 +141,7 @@ fn read(path: &Path) -> Result<Found, String> {
     // A checkpoint is in a folder of its run.
     let run = [Some(path), path.parent().and_then(Path::parent)].into_iter().flatten().find(|folder| is_run(folder));
     let Some(run) = run else {
-        let what = if path.is_dir() { "is neither a Hugging Face directory nor a run nor a checkpoint" } else { "is not a directory" };
+        let what = if path.is_dir() { "is not a run, a checkpoint or a Hugging Face directory" } else { "is not a directory" };
         return Err(format!("{} {what}", path.display()));
     };
     let sizes = LlamaConfig::of_plan(&run.join(PLAN_FILE)).map_err(|error| error.to_string())?;

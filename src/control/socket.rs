@@ -86,7 +86,7 @@ fn check_own(folder: &Path) -> Result<(), ControlError> {
         return Err(refuse(format!("it belongs to user {}", metadata.uid())));
     }
     if metadata.mode() & 0o002 != 0 {
-        return Err(refuse(format!("everybody may write to it (mode {:o})", metadata.mode() & 0o777)));
+        return Err(refuse(format!("it is writable by everyone (mode {:o})", metadata.mode() & 0o777)));
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ fn make_private(folder: &Path) -> Result<(), ControlError> {
         return Err(refuse(format!("it belongs to user {}", metadata.uid())));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(refuse(format!("others may enter it (mode {:o}, it must be 700)", metadata.mode() & 0o777)));
+        return Err(refuse(format!("other users have access to it (mode {:o}, it must be 700)", metadata.mode() & 0o777)));
     }
     Ok(())
 }
@@ -186,7 +186,7 @@ mod tests {
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
         let error = socket_path_in(&open, &run).unwrap_err();
-        assert!(error.to_string().ends_with("others may enter it (mode 755, it must be 700)"), "{error}");
+        assert!(error.to_string().ends_with("other users have access to it (mode 755, it must be 700)"), "{error}");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
         assert!(socket_path_in(&link, &run).unwrap_err().to_string().ends_with("it is not a folder"));
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(socket_path_beside_files(&run).unwrap(), run.engine_socket());
         with_mode(0o777);
         let error = socket_path_beside_files(&run).unwrap_err();
-        assert!(error.to_string().ends_with("everybody may write to it (mode 777)"), "{error}");
+        assert!(error.to_string().ends_with("it is writable by everyone (mode 777)"), "{error}");
     }
 
     #[test]

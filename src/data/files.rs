@@ -61,7 +61,7 @@ pub fn find_files(patterns: &[PathBuf]) -> Result<Vec<SourceFile>, DataError> {
     find_text(patterns, TextRules::Current).map(|found| found.files)
 }
 
-/// The same under `rules`, with the files that were passed over.
+/// The same under `rules`, with the files that were skipped.
 ///
 /// # Errors
 /// As [`find_files`].

@@ -47,7 +47,7 @@ pub enum Reason {
     Empty,
 }
 
-/// The files that were passed over for one reason.
+/// The files that were skipped for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassedOverGroup {
     /// Why.
@@ -58,7 +58,7 @@ pub struct PassedOverGroup {
     pub examples: Vec<String>,
 }
 
-/// The files that were passed over, by reason.
+/// The files that were skipped, by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PassedOver {
@@ -127,7 +127,7 @@ impl PassedOver {
         }
     }
 
-    /// Whether no file was passed over.
+    /// Whether no file was skipped.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()

@@ -112,7 +112,7 @@ pub struct PrepareReport {
     /// Cuts of long documents where the ids may differ from those of the whole document.
     #[serde(default)]
     pub hard_cuts: u64,
-    /// What was passed over, skipped or changed, one sentence each.
+    /// What was skipped or changed, one sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
 }
@@ -468,7 +468,7 @@ impl PrepareReport {
     }
 }
 
-/// The text files of `patterns`. Empty ones are passed over if others have text.
+/// The text files of `patterns`. Empty ones are skipped if others have text.
 fn usable_files(patterns: &[PathBuf], rules: TextRules) -> Result<FoundFiles, DataError> {
     let FoundFiles { files, mut passed_over } = find_text(patterns, rules)?;
     let mut usable = Vec::new();

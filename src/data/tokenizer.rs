@@ -360,7 +360,7 @@ fn switch_off_dropout(model: &mut HuggingFace) -> Option<String> {
     let mut certain = bpe.clone();
     certain.dropout = None;
     model.with_model(certain);
-    Some(format!("switched off dropout = {dropout} of the tokenizer file: the same text always gets the same tokens"))
+    Some(format!("ignored dropout = {dropout} in the tokenizer file, so that the same text always gets the same tokens"))
 }
 
 /// The token that an empty text begins with when special tokens are added.

@@ -48,7 +48,7 @@ pub struct TrainTokenizerReport {
     pub text_bytes: u64,
     /// Unusable records skipped.
     pub bad_records: u64,
-    /// What was passed over, skipped or changed, one sentence each.
+    /// What was skipped or changed, one sentence each.
     pub notes: Vec<String>,
 }
 

@@ -228,7 +228,7 @@ fn dropout_of_a_tokenizer_file_is_switched_off_and_said() {
     let (certain, random) = (with("t.json"), with("u.json"));
     assert_eq!(all(&certain.train), all(&random.train));
     assert_eq!(certain.report.notes, Vec::<String>::new());
-    assert_eq!(random.report.notes, ["switched off dropout = 0.5 of the tokenizer file: the same text always gets the same tokens"]);
+    assert_eq!(random.report.notes, ["ignored dropout = 0.5 in the tokenizer file, so that the same text always gets the same tokens"]);
     assert_eq!(with("u.json").report.notes.len(), 1, "from the cache as well");
 }
 

@@ -509,7 +509,7 @@ fn sizes_come_from_the_weights_and_others_are_refused() {
     assert_eq!(error.hint().unwrap(), "remove model.hidden_size, or remove model.init_from to start from random weights");
     fs::remove_file(exported.file("config.json")).unwrap();
     let error = load(&[]).unwrap_err().to_string();
-    assert!(error.ends_with("out is neither a Hugging Face directory nor a run nor a checkpoint"), "{error}");
+    assert!(error.ends_with("out is not a run, a checkpoint or a Hugging Face directory"), "{error}");
 }
 
 fn patchtui(folder: &Path, arguments: &[&str]) -> Output {

@@ -37,10 +37,10 @@ impl Widget for BootPane<'_> {
 pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<'static>> {
     let (plan, model) = (&header.plan, &header.plan.model);
     let (parameters, vocabulary) = (format::count(plan.num_parameters), format::grouped(model.vocab_size as u64));
-    let (layers, hidden) = (model.num_hidden_layers, model.hidden_size);
+    let (layers, hidden) = (format::counted(model.num_hidden_layers as u64, "layer"), model.hidden_size);
     let threads = if header.threads > 0 { format!(", {}", format::counted(header.threads as u64, "thread")) } else { String::new() };
     let mut rows = vec![
-        ("model".to_owned(), format!("{layers} layers, hidden {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
+        ("model".to_owned(), format!("{layers}, hidden {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
         ("device".to_owned(), format!("{}{threads}", sanitize::line(&header.device))),
         ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
