@@ -77,7 +77,7 @@ fn short_enough(path: PathBuf) -> Result<PathBuf, ControlError> {
     if temporary_name(&path).as_os_str().len() < ADDRESS_BYTES { Ok(path) } else { Err(ControlError::PathTooLong { path, limit: ADDRESS_BYTES - 1 }) }
 }
 
-/// Refuses a run directory of another user, or one that everybody may write to. Its group may write: both sides of a connection
+/// Refuses a run directory of another user, or one that everyone may write to. Its group may write: both sides of a connection
 /// check each other's user.
 fn check_own(folder: &Path) -> Result<(), ControlError> {
     let refuse = |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
