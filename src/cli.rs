@@ -321,16 +321,16 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_new_tokens: usize,
     /// Sampling temperature [default: greedy decoding].
-    #[arg(long, value_name = "T")]
+    #[arg(long, allow_negative_numbers = true, value_name = "T")]
     pub temperature: Option<f64>,
     /// Sample only from the K most probable tokens.
     #[arg(long, value_name = "K", requires = "temperature")]
     pub top_k: Option<usize>,
     /// Sample only from the most probable tokens whose probabilities add up to P.
-    #[arg(long, value_name = "P", requires = "temperature")]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", requires = "temperature")]
     pub top_p: Option<f64>,
     /// Penalty for tokens already in the text; 1 disables it.
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "R", default_value_t = 1.0)]
     pub repetition_penalty: f64,
     /// Sampling seed.
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -22,6 +22,10 @@ const SEQUENCES: usize = 16;
 /// When the directory cannot be used, or the file exists or cannot be written.
 pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandError> {
     let run = source.to_str().map_or(Ok(None), |text| runs.named(text))?;
+    if run.is_none() && !source.join("config.json").is_file() {
+        let problem = if source.is_dir() { "no config.json in it" } else { "no such directory" };
+        return Err(CommandError::usage(format!("{}: {problem}", source.display()), "name a directory in Hugging Face format, with config.json"));
+    }
     let model = ModelFiles::find(run.as_ref().map_or(source, RunDirectory::path))?;
     if !matches!(model.origin, Origin::HuggingFace { .. }) {
         let hint = "no import is needed: set model.init_from to its name or path in a configuration";

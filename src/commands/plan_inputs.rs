@@ -63,7 +63,7 @@ impl PlanInputs {
             match patterns.map(find_files) {
                 None | Some(Ok(_)) => {}
                 Some(Err(error @ DataError::NothingMatches { .. })) => {
-                    missing.push(Missing { key, error, instead: "a run cannot start without this text".into() })
+                    missing.push(Missing { key, error, instead: "a run cannot start without this text".into() });
                 }
                 Some(Err(error)) => return Err(error),
             }

@@ -93,7 +93,8 @@ fn per_parameter(tokens: f64) -> String {
 
 /// How often the training text is read.
 fn text_line(config: &RunConfig, plan: &RunPlan) -> String {
-    let epochs = plan.train_tokens.zip(plan.epochs()).map(|(tokens, epochs)| format!("{epochs:.2} epochs of {} training tokens", format::count(tokens)));
+    let epochs =
+        plan.train_tokens.zip(plan.epochs()).map(|(tokens, epochs)| format!("{} epochs of {} training tokens", epochs_text(epochs), format::count(tokens)));
     let text = match (config.data.source(), epochs) {
         (TextSource::Generated(_), None) => "generated for this run, each token is read once".to_owned(),
         (TextSource::Generated(_), Some(epochs)) => format!("{epochs}, generated for this run"),
@@ -166,6 +167,11 @@ fn schedule_in_words(schedule: &Schedule) -> String {
 /// As people type it: `3e-4`, `0.01`, `0`.
 fn rate_in_words(rate: f64) -> String {
     if rate == 0.0 || rate >= 0.01 { format!("{rate}") } else { format!("{rate:e}") }
+}
+
+/// A number of epochs: two decimals, unless there are so many that these say nothing.
+fn epochs_text(epochs: f64) -> String {
+    if epochs < 1000.0 { format!("{epochs:.2}") } else { format::rate(epochs) }
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ mod tests {
             ),
             (
                 CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
-                "checkpoint: run/file: 9 bytes are needed, but only 4 are free",
+                "checkpoint: run/file: it needs 9 B, but only 4 B are free",
                 "free some disk space, then resume with: patchtui resume 'my books'",
             ),
             (

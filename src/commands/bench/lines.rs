@@ -80,7 +80,7 @@ fn stage_lines(stages: &[StageDocument]) -> Vec<String> {
     }
     lines.push(row("tokens/s", &|stage| format::rate(stage.tokens_per_second)));
     lines.push(row("positions/s", &|stage| format::rate(stage.positions_per_second)));
-    lines.push(row("FLOP/s", &|stage| format::flops(stage.flops_per_second)));
+    lines.push(row("compute", &|stage| format!("{}/s", format::flops(stage.flops_per_second))));
     lines.push(row("  of measured peak", &|stage| percent(Some(stage.share_of_matmul_peak))));
     if stages[0].mfu_f32.is_some() {
         lines.push(row("  of f32 data sheet", &|stage| percent(stage.mfu_f32)));

@@ -300,7 +300,7 @@ fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, event
     if let Ok(free) = checkpoints.free_bytes()
         && free < needed
     {
-        let message = format!("{kept} checkpoints need {needed} bytes, but only {free} are free on their disk");
+        let message = format!("{kept} checkpoints need {}, but only {} are free on their disk", format::bytes(needed), format::bytes(free));
         events.send(RunEvent::Warning(Warning { message }));
     }
 }

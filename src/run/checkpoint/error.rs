@@ -18,7 +18,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// There is too little free space; checked before anything is written.
-    #[error("{}: {needed} bytes are needed, but only {free} are free", path.display())]
+    #[error("{}: it needs {}, but only {} are free", path.display(), bytes(*needed), bytes(*free))]
     NoRoom {
         /// The folder of checkpoints.
         path: PathBuf,
