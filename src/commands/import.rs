@@ -22,7 +22,8 @@ const SEQUENCES: usize = 16;
 /// When the directory cannot be used, or the file exists or cannot be written.
 pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandError> {
     let run = source.to_str().map_or(Ok(None), |text| runs.named(text))?;
-    if run.is_none() && !source.join("config.json").is_file() {
+    let is_own = run.is_some() || RunDirectory::new(source).is_run() || source.join("manifest.json").is_file();
+    if !is_own && !source.join("config.json").is_file() {
         let problem = if source.is_dir() { "no config.json in it" } else { "no such directory" };
         return Err(CommandError::usage(format!("{}: {problem}", source.display()), "name a directory in Hugging Face format, with config.json"));
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::run::format;
+
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
@@ -18,7 +20,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// There is too little free space; checked before anything is written.
-    #[error("{}: it needs {}, but only {} are free", path.display(), bytes(*needed), bytes(*free))]
+    #[error("{}: it needs {}, but only {} are free", path.display(), format::bytes(*needed), format::bytes(*free))]
     NoRoom {
         /// The folder of checkpoints.
         path: PathBuf,
