@@ -213,7 +213,7 @@ pub const KEYS: &[Key] = &[
     key(
         "tasks.names",
         ValueKind::Texts,
-        "Evaluation tasks, named as in `patchtui eval`: hellaswag, piqa, wikitext-paper, text:FILE; none if empty.",
+        "Evaluation tasks, with the names that `eval --tasks` takes: hellaswag, piqa, wikitext-paper, text:FILE; none if empty.",
     )
     .default("[]"),
     key("tasks.data", ValueKind::Directory, "Folder of the task files, relative to this file.").example("\"task-data\""),
@@ -233,7 +233,7 @@ pub const KEYS: &[Key] = &[
     key(
         "checkpoint.keep_best",
         ValueKind::Flag,
-        "Also keep the checkpoint with the lowest token loss. Only checkpoints at steps with an evaluation count, so checkpoint.every_steps should be a multiple of evaluation.every_steps.",
+        "Also keep the checkpoint with the lowest token loss. Only checkpoints at evaluated steps count: checkpoint.every_steps should be a multiple of evaluation.every_steps, as \"auto\" chooses it.",
     )
     .default("true"),
     key("checkpoint.on_usr1", ValueKind::Word(&["continue", "stop"]), "What SIGUSR1 does after saving a checkpoint: \"continue\" or \"stop\" the run.")

@@ -127,8 +127,8 @@ fn what_cannot_be_continued_is_refused() {
     refused(&["--prompt-file", "bad.jsonl"], "bad.jsonl:2 has no string \"prompt\"");
     refused(&["--prompt-file", "binary.txt"], "binary.txt cannot be read");
     refused(&["--prompt-file", "nowhere.txt"], "nowhere.txt cannot be read");
-    refused(&["--prompt", "a", "--temperature=-1"], "--temperature must be 0 or greater, not -1");
-    refused(&["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5 is not greater than 0 and at most 1");
+    refused(&["--prompt", "a", "--temperature", "-1"], "--temperature must be 0 or greater, not -1");
+    refused(&["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "--top-p must be greater than 0 and at most 1, not 1.5");
     refused(&["--prompt", "a", "--temperature", "1", "--top-k", "0"], "--top-k 0 leaves no token");
     refused(&["--prompt", "a", "--repetition-penalty", "0"], "--repetition-penalty 0 is not greater than 0");
     refused(&["--prompt", "a", "--stop", ""], "--stop must not be empty");
