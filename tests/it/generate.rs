@@ -130,7 +130,7 @@ fn what_cannot_be_continued_is_refused() {
     refused(&["--prompt", "a", "--temperature", "-1"], "--temperature must be 0 or greater, not -1");
     refused(&["--prompt", "a", "--temperature", "1", "--top-p", "1.5"], "--top-p must be greater than 0 and at most 1, not 1.5");
     refused(&["--prompt", "a", "--temperature", "1", "--top-k", "0"], "--top-k 0 leaves no token");
-    refused(&["--prompt", "a", "--repetition-penalty", "0"], "--repetition-penalty 0 is not greater than 0");
+    refused(&["--prompt", "a", "--repetition-penalty", "0"], "--repetition-penalty must be greater than 0, not 0");
     refused(&["--prompt", "a", "--stop", ""], "--stop must not be empty");
     let (code, _, stderr) = output(bench.patchtui(&["generate", "nothing", "--prompt", "a"]));
     assert!(code == 2 && stderr.contains("nothing"), "{stderr}");
