@@ -3,8 +3,12 @@
 //! A frame is drawn only when the previous one is written: a slow line lowers the frame rate instead of queueing frames. Keys
 //! are drawn at once, records a few times a second.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +34,8 @@ use crate::tui::terminal::{
 };
 use crate::tui::{Theme, view};
 
+/// A description of a time zone is a few kilobytes long.
+const MAX_ZONE_BYTES: u64 = 1 << 20;
 /// Maximum number of records applied before keys are checked again.
 const BATCH: usize = 256;
 /// Time limit for leaving a terminal that accepts no output.
@@ -152,13 +158,21 @@ impl TuiOptions {
     pub fn new() -> Self {
         let theme = Theme::from_env();
         // The Linux console does not support the query and would print it.
-        let asks_background = theme.is_coloured && std::env::var("TERM").is_ok_and(|term| term != "linux");
-        Self { theme, asks_background, zone: TimeZone::system(), frame_interval: Duration::from_millis(100) }
+        let asks_background = theme.is_coloured && env::var("TERM").is_ok_and(|term| term != "linux");
+        Self { theme, asks_background, zone: zone_of(env::var_os("TZ").as_deref()), frame_interval: Duration::from_millis(100) }
     }
 }
 
 /// Runs the client until the user quits; the terminal is then restored. Must be called inside a tokio runtime.
 ///
+/// The local time zone, which `tz` may name; UTC if that is a device or a large file, which would be read forever.
+fn zone_of(tz: Option<&OsStr>) -> TimeZone {
+    let name = tz.unwrap_or_default().to_string_lossy();
+    let path = Path::new(name.trim_start_matches(':'));
+    let is_unreadable = path.is_absolute() && fs::metadata(path).is_ok_and(|file| !file.is_file() || file.len() > MAX_ZONE_BYTES);
+    if is_unreadable { TimeZone::UTC } else { TimeZone::system() }
+}
+
 /// Exits the process with code 0 when the terminal hangs up, since nobody can read anything any more.
 ///
 /// # Errors
@@ -403,4 +417,16 @@ fn is_gone(error: &io::Error) -> bool {
 fn terminal_size() -> io::Result<Size> {
     let (width, height) = window_size(rustix::stdio::stdout())?;
     Ok(Size { width, height })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_zone_that_would_be_read_forever_is_utc() {
+        for endless in ["/dev/zero", ":/dev/zero", "/dev"] {
+            assert_eq!(zone_of(Some(OsStr::new(endless))), TimeZone::UTC, "{endless}");
+        }
+    }
 }
