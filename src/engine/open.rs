@@ -128,12 +128,14 @@ pub enum OpenError {
     #[error(transparent)]
     Tokenizer(#[from] DataError),
     /// The tokenizer differs from the one used in training.
-    #[error("the tokenizer {tokenizer} is not the one that {} was trained with", checkpoint.display())]
+    #[error("the tokenizer {tokenizer} is not the one that {} was trained with{difference}", checkpoint.display())]
     OtherTokenizer {
         /// Name or path of the tokenizer.
         tokenizer: String,
         /// The checkpoint.
         checkpoint: PathBuf,
+        /// What differs, if it is not the file itself.
+        difference: &'static str,
     },
     /// The weights cannot be read.
     #[error("checkpoint: {0}")]
@@ -150,6 +152,9 @@ impl OpenError {
             Self::Find(error) => error.hint(),
             Self::NoConfig { .. } | Self::Config(_) => "restore the run's config.toml from a copy".into(),
             Self::NoShape { .. } => "restore the run's plan.json from a copy".into(),
+            Self::OtherTokenizer { difference, .. } if !difference.is_empty() => {
+                "restore the run's tokenizer_config.json and special_tokens_map.json from a copy".into()
+            }
             Self::Tokenizer(_) | Self::OtherTokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
             Self::Weights(TensorFileError::Unusable { .. }) => "its training had diverged: use an earlier checkpoint of the run".into(),
             Self::Weights(_) => "restore the checkpoint from a copy".into(),
@@ -306,5 +311,12 @@ fn tokenizer_of(checkpoint: &Checkpoint, run: &RunDirectory, config: &RunConfig,
         // Older versions did not record which one it was.
         None => tokenizer.vocab_size() <= shape.vocab_size,
     };
-    if is_of_training { Ok(tokenizer) } else { Err(OpenError::OtherTokenizer { tokenizer: choice, checkpoint: checkpoint.path.clone() }) }
+    let other = |difference| OpenError::OtherTokenizer { tokenizer: choice.clone(), checkpoint: checkpoint.path.clone(), difference };
+    if !is_of_training {
+        return Err(other(""));
+    }
+    match checkpoint.state.special_tokens {
+        Some(trained) if trained != [tokenizer.bos(), tokenizer.eos()] => Err(other(": its BOS or EOS token has changed")),
+        _ => Ok(tokenizer),
+    }
 }

@@ -40,6 +40,7 @@ fn state(step: u64) -> TrainerState {
         has_measured: true,
         model: None,
         tokenizer: None,
+        special_tokens: None,
         data_order: None,
         arithmetic: 2,
     }

@@ -264,6 +264,26 @@ fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_a
     }
 }
 
+/// A file beside the tokenizer names its BOS and EOS tokens.
+#[test]
+fn special_tokens_of_the_run_that_were_changed_are_refused() {
+    let bench = Bench::new();
+    fs::write(bench.path().join("text.txt"), "to be or not to be, that is the question. ".repeat(200)).unwrap();
+    let (code, _, errors) = output(bench.patchtui(&["tokenizer", "train", "text.txt", "--vocab-size", "300"]));
+    assert_eq!(code, 0, "{errors}");
+    let (code, _, errors) = output(tiny(&bench, &["--name", "own", "--set", "data.files=text.txt", "--set", "data.tokenizer=tokenizer.json"]));
+    assert_eq!(code, 0, "{errors}");
+    let generate = || output(bench.patchtui(&["generate", "own", "--prompt", "to be", "--max-new-tokens", "2"]));
+    assert_eq!(generate().0, 0);
+    let run = bench.run_dir("own");
+    let tokenizer: serde_json::Value = serde_json::from_slice(&fs::read(run.join("tokenizer.json")).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
+    let other = vocabulary.keys().find(|token| token.len() == 1).unwrap();
+    fs::write(run.join("tokenizer_config.json"), serde_json::json!({ "eos_token": other }).to_string()).unwrap();
+    let (code, _, errors) = generate();
+    assert!(code != 0 && errors.contains("its BOS or EOS token has changed") && errors.contains("tokenizer_config.json"), "{code}: {errors}");
+}
+
 #[test]
 fn a_tokenizer_of_the_run_that_was_swapped_is_refused() {
     let bench = Bench::new();

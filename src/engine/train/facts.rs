@@ -22,6 +22,8 @@ pub(super) struct RunFacts {
     pub(super) data_fingerprint: String,
     /// Hash of the tokenizer.
     pub(super) tokenizer: String,
+    /// Ids of the tokenizer's BOS and EOS tokens.
+    pub(super) special_tokens: [Option<u32>; 2],
     /// Hash of the initial weights, if they were not random; known once they, or a checkpoint, were read.
     pub(super) initial_weights: OnceLock<String>,
     /// Origin of a forked run; known once that, or a checkpoint of this run, was read.
@@ -67,6 +69,7 @@ impl RunFacts {
             has_measured: true,
             model: Some(ModelOutline::from(&plan.model)),
             tokenizer: Some(self.tokenizer.clone()),
+            special_tokens: Some(self.special_tokens),
             data_order: Some(DataOrder {
                 block_tokens: self.order.block_tokens(),
                 blocks_per_epoch: self.order.blocks_per_epoch(),

@@ -107,6 +107,7 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
         text_rules: prepared.rules,
         data_fingerprint: prepared.fingerprint.clone(),
         tokenizer: prepared.tokenizer.fingerprint().to_owned(),
+        special_tokens: [prepared.tokenizer.bos(), prepared.tokenizer.eos()],
         config: job.config,
         plan,
         initial_weights: OnceLock::new(),

@@ -40,6 +40,9 @@ pub struct TrainerState {
     /// Hash of the tokenizer.
     #[serde(default)]
     pub tokenizer: Option<String>,
+    /// Ids of the tokenizer's BOS and EOS tokens, which files beside it name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub special_tokens: Option<[Option<u32>; 2]>,
     /// How the token stream is split and ordered.
     #[serde(default)]
     pub data_order: Option<DataOrder>,
