@@ -55,6 +55,9 @@ impl TokenizerFile {
     /// When it is not JSON, which that loader does not always survive, and when a regular expression is too long to compile.
     pub(crate) fn read(json: &str) -> Result<Self, String> {
         let file: Self = serde_json::from_str(json).map_err(|error| format!("it is not a JSON object: {error}"))?;
+        if strips_ends(&file.decoder) {
+            return Err("its decoder strips the ends of tokens (Strip with stop > 0), which the tokenizers library cannot do for short tokens".into());
+        }
         let longest = [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder].map(longest_regex).into_iter().max();
         match longest.filter(|longest| *longest > MAX_REGEX_BYTES) {
             Some(longest) => Err(format!("a regular expression in it has {longest} bytes, more than {MAX_REGEX_BYTES}")),
@@ -103,6 +106,18 @@ fn growth(normalizer: &Value) -> f64 {
     f64::max(factor, 1.0)
 }
 
+/// Whether a decoder strips the ends of tokens: the library then panics on tokens shorter than what it strips.
+fn strips_ends(decoder: &Value) -> bool {
+    match decoder {
+        Value::Object(fields) => {
+            let is_strip = fields.get("type").and_then(Value::as_str) == Some("Strip") && fields.get("stop").and_then(Value::as_u64) != Some(0);
+            is_strip || fields.values().any(strips_ends)
+        }
+        Value::Array(parts) => parts.iter().any(strips_ends),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -111,6 +126,15 @@ mod tests {
 
     fn read(normalizer: &Value) -> TokenizerFile {
         TokenizerFile::read(&json!({ "normalizer": normalizer, "model": { "vocab": {} } }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_decoder_that_strips_the_ends_of_tokens_is_refused() {
+        let file = |stop: u32| {
+            format!(r#"{{"decoder":{{"type":"Sequence","decoders":[{{"type":"Fuse"}},{{"type":"Strip","content":" ","start":1,"stop":{stop}}}]}}}}"#)
+        };
+        assert!(TokenizerFile::read(&file(0)).is_ok());
+        assert!(TokenizerFile::read(&file(2)).unwrap_err().contains("Strip with stop > 0"));
     }
 
     #[test]
