@@ -202,13 +202,13 @@ pub struct BenchTrainArgs {
     #[arg(long)]
     pub device: Option<String>,
     /// Measured steps per stage and round [default: 10; 4 with --check].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub steps: Option<NonZeroUsize>,
     /// Warm-up steps [default: 3; 0 with --check].
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
     /// Measure only this stage, counted from 1.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub stage: Option<NonZeroUsize>,
     /// Alternate with the same step in another framework.
     #[arg(long, value_enum)]
@@ -221,7 +221,7 @@ pub struct BenchTrainArgs {
     pub python: Option<PathBuf>,
     /// Number of rounds over the stages, or with --against over both frameworks [default: 1; 3 with --against]. The speed
     /// relative to K = 1 is the median of the rounds.
-    #[arg(long, value_name = "N", conflicts_with = "check")]
+    #[arg(long, value_name = "N", conflicts_with = "check", value_parser = positive)]
     pub rounds: Option<NonZeroUsize>,
     /// Compare the losses of the first steps, from the same weights and tokens, instead of times; fail if they differ by more
     /// than 1e-4.
@@ -282,7 +282,7 @@ pub struct BenchEvalArgs {
     #[arg(long)]
     pub device: Option<String>,
     /// Number of measured evaluations.
-    #[arg(long, value_name = "N", default_value = "3")]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = positive)]
     pub rounds: NonZeroUsize,
     /// Print one JSON document instead of lines.
     #[arg(long)]
@@ -401,7 +401,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub task_data: Option<PathBuf>,
     /// Use only the first COUNT documents of each task, and of each subject of mmlu.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = positive)]
     pub limit: Option<NonZeroUsize>,
     /// Number of few-shot examples before each mmlu question.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
@@ -413,13 +413,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..))]
     pub max_length: Option<u32>,
     /// Maximum number of tokens per batch, unless one sequence has more.
-    #[arg(long, value_name = "COUNT", default_value = "1024")]
+    #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = positive)]
     pub batch_tokens: NonZeroUsize,
     /// Device: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
     /// CPU threads [default: number of cores].
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = positive)]
     pub threads: Option<NonZeroUsize>,
     /// Write per-document requests and responses as JSON lines to FILE.
     #[arg(long, short, value_name = "FILE")]
@@ -525,7 +525,7 @@ pub struct PruneArgs {
     /// Name or directory of a run.
     pub run: String,
     /// Newest valid periodic checkpoints to keep [default: the run's checkpoint.keep].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub keep: Option<NonZeroUsize>,
     /// Also delete checkpoints of these kinds, unless they are among the newest; separated by commas.
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
@@ -622,4 +622,9 @@ pub enum TokenizerCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    let number: usize = text.parse().map_err(|_| "not a whole number".to_owned())?;
+    NonZeroUsize::new(number).ok_or_else(|| "must be at least 1".into())
 }

@@ -85,8 +85,9 @@ fn session(found: &Findings, text: &mut String) {
     let terminal = &found.terminal;
     let colours = if terminal.is_coloured { "colors" } else { "no colors" };
     let dots = if terminal.has_braille { "braille" } else { "ASCII" };
-    let term = if terminal.is_terminal { terminal.term.as_deref().unwrap_or("TERM is not set") } else { "output is not a terminal" };
-    row("terminal", &format!("{term}; {colours}, {dots}"), text);
+    let term = terminal.term.as_deref().unwrap_or("TERM is not set");
+    let what = if terminal.is_terminal { format!("{term}; {colours}, {dots}") } else { "output is not a terminal".to_owned() };
+    row("terminal", &what, text);
 }
 
 #[cfg(feature = "engine")]

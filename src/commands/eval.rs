@@ -175,6 +175,10 @@ impl ProgressLine {
 
     fn end(&mut self, num_documents: usize) {
         self.clear();
+        // On a terminal the row of the table says it, and a line here would stand between two rows.
+        if io::stdout().is_terminal() {
+            return;
+        }
         let (documents, time) = (format::grouped(num_documents as u64), format::duration(self.started.elapsed().as_secs_f64()));
         let noun = if num_documents == 1 { "document" } else { "documents" };
         self.out.try_write(&format!("{}: {documents} {noun} in {time}\n", self.task));

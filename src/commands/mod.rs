@@ -89,7 +89,7 @@ impl Runs {
         match self.index.find(text, &self.folder) {
             Ok(run) => Ok(Some(run)),
             Err(error @ FindError::Ambiguous { .. }) => Err(error),
-            Err(FindError::NotARun { .. } | FindError::Unknown { .. } | FindError::NoRuns) => Ok(None),
+            Err(FindError::Missing { .. } | FindError::NotARun { .. } | FindError::Unknown { .. } | FindError::NoRuns) => Ok(None),
         }
     }
 }

@@ -7,6 +7,17 @@ use thiserror::Error;
 
 use crate::data::BadRecord;
 
+/// What text is read for; a hint names only keys and options that exist there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFor {
+    /// The run of a configuration.
+    Run,
+    /// `patchtui tokenizer train`.
+    Tokenizer,
+    /// `patchtui eval --tasks text:FILE`.
+    Evaluation,
+}
+
 /// Why text cannot be turned into tokens; the variants carry the facts, [`DataError::hint`] suggests a fix.
 #[derive(Debug, Error)]
 pub enum DataError {
@@ -69,7 +80,7 @@ pub enum DataError {
         reason: String,
     },
     /// More unusable records than allowed.
-    #[error("{bad} of {records} records cannot be used, more than data.max_bad_records = {limit} allows; first: {first}")]
+    #[error("{bad} of {records} records cannot be used (at most {} % may be bad); first: {first}", 100.0 * .limit)]
     TooManyBadRecords {
         /// Unusable records.
         bad: u64,
@@ -235,9 +246,25 @@ pub enum TextFault {
 }
 
 impl DataError {
-    /// What to type next.
+    /// What to type next, for a run.
     #[must_use]
     pub fn hint(&self) -> String {
+        self.hint_for(ReadFor::Run)
+    }
+
+    /// What to type next, where text is read for `user`.
+    #[must_use]
+    pub fn hint_for(&self, user: ReadFor) -> String {
+        match (self, user) {
+            (Self::NotRegularFile { .. }, ReadFor::Tokenizer | ReadFor::Evaluation) => "copy its text into a file and name that file".into(),
+            (Self::NotText { fault: TextFault::Nul, .. }, ReadFor::Tokenizer | ReadFor::Evaluation) => "name only files of text".into(),
+            (Self::TooManyBadRecords { .. }, ReadFor::Tokenizer) => "repair the file, or name the field of the text with --text-field".into(),
+            (Self::TooManyBadRecords { .. }, ReadFor::Evaluation) => "repair the file: the text of a record must be in its field \"text\"".into(),
+            _ => self.hint_for_run(),
+        }
+    }
+
+    fn hint_for_run(&self) -> String {
         match self {
             Self::NothingMatches { passed_over, .. } if !passed_over.is_empty() => {
                 "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files".into()
@@ -317,8 +344,8 @@ fn conversion(path: &Path, fault: TextFault) -> String {
 
 /// What is wrong with a pattern that leads to no text.
 fn nothing_found(pattern: &Path, passed_over: &[String]) -> &'static str {
-    let names_a_file = passed_over.is_empty() && pattern.extension().is_some() && !pattern.to_string_lossy().contains(['*', '?']);
-    if names_a_file { "no such file" } else { "no text files found" }
+    let is_missing = passed_over.is_empty() && !pattern.to_string_lossy().contains(['*', '?']) && !pattern.exists();
+    if is_missing { "no such file or folder" } else { "no text files found" }
 }
 
 fn in_brackets(notes: &[String]) -> String {

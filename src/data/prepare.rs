@@ -287,10 +287,29 @@ impl<'a> Inputs<'a> {
         };
         for (part, files, needed) in parts {
             if let Some(at_most) = self.max_tokens_of(files).filter(|most| *most < needed) {
+                // More of the same text would not help if its records cannot be used.
+                self.check_records(files)?;
                 return Err(DataError::FilesTooSmall { part, at_most, needed, block_tokens });
             }
         }
         Ok(())
+    }
+
+    /// Refuses `files` in which too many records cannot be used; reads all of them.
+    fn check_records(&self, files: &[SourceFile]) -> Result<(), DataError> {
+        let mut reader = self.reader();
+        files.iter().try_for_each(|file| reader.read(file, &mut |_, _| Ok(())))?;
+        reader.finish().map(|_| ())
+    }
+
+    fn reader(&self) -> DocumentReader {
+        DocumentReader::new(DocumentOptions {
+            text_field: self.config.text_field.clone(),
+            max_document_words: self.config.max_document_words.0,
+            max_bad_records: self.config.max_bad_records,
+            reach: if self.rules > TextRules::First { REACH } else { 0 },
+            rules: self.rules,
+        })
     }
 
     /// An upper bound of the tokens in `files`, if their sizes imply one.
@@ -349,13 +368,7 @@ impl<'a> Inputs<'a> {
         let building = Building::start(&self.folder(request), disk)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.tokenizer.fingerprint().as_bytes());
-        let mut reader = DocumentReader::new(DocumentOptions {
-            text_field: self.config.text_field.clone(),
-            max_document_words: self.config.max_document_words.0,
-            max_bad_records: self.config.max_bad_records,
-            reach: if self.rules > TextRules::First { REACH } else { 0 },
-            rules: self.rules,
-        });
+        let mut reader = self.reader();
         let mut report = PrepareReport { passed_over: self.passed_over.clone(), ..PrepareReport::default() };
         let mut streams = Vec::new();
         let mut documents = None;
@@ -497,13 +510,13 @@ fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: En
             if encoder.push(piece)? {
                 let done = before + file_bytes;
                 encoder.set_share_read(done as f64 / total as f64);
-                report_progress(watch, "reading text", done, total)?;
+                report_progress(watch, "reading text (bytes)", done, total)?;
             }
             Ok(())
         })?;
         file.check_unchanged()?;
         before += file.bytes;
-        report_progress(watch, "reading text", before, total)?;
+        report_progress(watch, "reading text (bytes)", before, total)?;
     }
     encoder.finish()
 }
@@ -514,7 +527,7 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
         report.documents += 1;
         report.text_bytes += document.len() as u64;
         if encoder.push(Piece::whole(document))? {
-            report_progress(watch, "generating text", encoder.tokens(), tokens)?;
+            report_progress(watch, "generating text (tokens)", encoder.tokens(), tokens)?;
             if encoder.tokens() >= tokens {
                 break;
             }
@@ -526,7 +539,7 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
 /// Compares prepared tokens with their hashes before anything is trained on them, unless that would take minutes.
 fn check_content(streams: &[TokenStream], watch: &mut Watch<'_>) -> Result<(), DataError> {
     for stream in streams.iter().filter(|stream| stream.bytes() <= CHECKED_AT_START) {
-        stream.check_all(&mut |done, total| watch("checking prepared tokens", done, Some(total)))?;
+        stream.check_all(&mut |done, total| watch("checking prepared tokens (bytes)", done, Some(total)))?;
     }
     Ok(())
 }

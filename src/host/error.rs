@@ -33,7 +33,7 @@ pub enum HostError {
         path: PathBuf,
     },
     /// There is no run to resume.
-    #[error("{} is not a run directory", path.display())]
+    #[error("{} {}", path.display(), if path.exists() { "is not a run directory" } else { "does not exist" })]
     NoRun {
         /// Path of the directory.
         path: PathBuf,

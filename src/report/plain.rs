@@ -78,7 +78,8 @@ impl Plain {
         for (idx, stage) in plan.stages.iter().enumerate() {
             let (first, last, tokens) = (stage.first_step.saturating_add(1), stage.last_step(), count(stage.cost(stage.steps).tokens));
             let sequences = format!("{} x {} sequences of {} positions", stage.num_micro_batches, stage.micro_batch_size, stage.context_length);
-            self.entry(&format!("stage {}", idx + 1), &format!("K = {}: steps {first} to {last}, {tokens} tokens, {sequences}", stage.patch_size));
+            let steps = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
+            self.entry(&format!("stage {}", idx + 1), &format!("K = {}: {steps}, {tokens} tokens, {sequences}", stage.patch_size));
         }
         let relative = format!("{:.2} of the compute of token-level training on the same tokens", plan.relative_cost());
         self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));

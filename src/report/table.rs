@@ -68,7 +68,7 @@ fn state_word(state: RunState) -> &'static str {
         RunState::Failed => "failed",
         RunState::Crashed => "crashed",
         RunState::Unknown => "unknown",
-        RunState::New => "new",
+        RunState::New => "not started",
     }
 }
 

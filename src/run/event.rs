@@ -109,7 +109,7 @@ pub struct Decision {
 /// Progress of a long task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The task, e.g. "reading text".
+    /// The task, e.g. "reading text (bytes)".
     pub activity: String,
     /// Units done.
     pub done: u64,

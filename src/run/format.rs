@@ -158,7 +158,8 @@ pub fn duration(seconds: f64) -> String {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, _) => format!("{minutes}m {rest:02}s"),
         (0, _, _) => format!("{hours}h {minutes:02}m"),
-        _ => format!("{days}d {hours:02}h"),
+        _ if days < 1000 => format!("{days}d {hours:02}h"),
+        _ => format!("{} years", grouped((days as f64 / 365.25).round() as u64)),
     }
 }
 
@@ -249,6 +250,7 @@ mod tests {
             (192.0, "3m 12s"),
             (7500.0, "2h 05m"),
             (385_200.0, "4d 11h"),
+            (4.638e9, "147 years"),
             (f64::NAN, "-"),
         ];
         for (seconds, text) in cases {

@@ -24,6 +24,12 @@ pub struct RunIndex {
 /// Why no run was found.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum FindError {
+    /// There is nothing at the path.
+    #[error("{path} does not exist")]
+    Missing {
+        /// Path as the user wrote it.
+        path: PathBuf,
+    },
     /// The path is not a run directory.
     #[error("{path} is not a run directory")]
     NotARun {
@@ -62,7 +68,7 @@ impl FindError {
     pub fn hint(&self) -> String {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest:?}? List all with: patchtui runs"),
-            Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => "list all runs with: patchtui runs".into(),
+            Self::Missing { .. } | Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => "list all runs with: patchtui runs".into(),
             Self::Ambiguous { paths, .. } => {
                 format!("use the path instead of the name, e.g. {}", paths.first().map_or_else(String::new, |path| path.display().to_string()))
             }
@@ -140,7 +146,12 @@ impl RunIndex {
     pub fn find(&self, text: &str, runs_dir: &Path) -> Result<RunDirectory, FindError> {
         let as_path = RunDirectory::new(text);
         if text.contains('/') {
-            return if as_path.is_run() { Ok(as_path) } else { Err(FindError::NotARun { path: text.into() }) };
+            let path = PathBuf::from(text);
+            return match as_path.is_run() {
+                true => Ok(as_path),
+                false if path.exists() => Err(FindError::NotARun { path }),
+                false => Err(FindError::Missing { path }),
+            };
         }
         let here = [as_path, RunDirectory::new(runs_dir.join(text))];
         let all = self.all(runs_dir);
@@ -209,7 +220,7 @@ mod tests {
         assert_eq!(index.find("books", &here), Ok(books.clone()));
         assert_eq!(index.find("books", &there), Ok(books.clone()));
         assert_eq!(index.find("boks", &there), Err(FindError::Unknown { name: "boks".into(), nearest: Some("books".into()) }));
-        assert_eq!(index.find("./nothing", &there), Err(FindError::NotARun { path: "./nothing".into() }));
+        assert_eq!(index.find("./nothing", &there), Err(FindError::Missing { path: "./nothing".into() }));
         let nearer = run_at(&there.join("books"));
         assert_eq!(index.find("books", &there), Ok(nearer));
         assert_eq!(index.all(&here), vec![books]);

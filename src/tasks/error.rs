@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::data::DataError;
+use crate::data::{DataError, ReadFor};
 
 /// Why a task cannot be evaluated; the variants carry the facts, [`TaskError::hint`] suggests a fix.
 #[derive(Debug, Error)]
@@ -189,7 +189,7 @@ impl TaskError {
             Self::NoTokens { .. } => "use a tokenizer that encodes any text; lm-eval rejects this document, too".into(),
             Self::NoSpecialToken { .. } => "use a model whose tokenizer has one, e.g. <s> or </s>".into(),
             Self::TextTooShort { .. } => "use a longer text or a smaller --max-length".into(),
-            Self::Data(error) => error.hint(),
+            Self::Data(error) => error.hint_for(ReadFor::Evaluation),
         }
     }
 

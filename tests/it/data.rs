@@ -395,6 +395,13 @@ fn an_interruption_leaves_nothing_and_the_next_call_starts_over() {
 }
 
 #[test]
+fn records_without_text_are_named_before_the_size_of_their_file() {
+    let work = Workplace::new(&[("a.jsonl", "{\"content\": \"one\"}\n")]);
+    let error = check(&work.config(&["a.jsonl"])).unwrap_err();
+    assert!(matches!(error, DataError::TooManyBadRecords { bad: 1, records: 1, .. }), "{error}");
+}
+
+#[test]
 fn a_failure_leaves_nothing() {
     let work = Workplace::new(&[("a.jsonl", "{\"text\": \"fine and long enough\"}\n{\"text\": \n")]);
     let data = work.config(&["a.jsonl"]);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::CommandFactory;
 use patchtui::cli::Cli;
 use patchtui::config::{ConfigError, KEYS, Origin};
-use patchtui::data::{BadRecord, DataError, TextFault};
+use patchtui::data::{BadRecord, DataError, ReadFor, TextFault};
 use patchtui::plan::PlanError;
 
 /// Message and hint of an error.
@@ -236,7 +236,7 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
         ),
         (
             DataError::TooManyBadRecords { bad: 2, records: 10, limit: 0.01, first: bad },
-            "2 of 10 records cannot be used, more than data.max_bad_records = 0.01 allows; first: /d/a.jsonl:2: no field \"text\"",
+            "2 of 10 records cannot be used (at most 1 % may be bad); first: /d/a.jsonl:2: no field \"text\"",
             "repair the file, check data.text_field, or raise data.max_bad_records",
         ),
         (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until it is no longer being written, then start again"),
@@ -387,6 +387,16 @@ fn every_error_of_the_plan_is_said_in_words() {
     let table = plan_errors();
     check_complete(table.iter().map(|(error, ..)| number_of_plan_error(error)), 11);
     check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
+}
+
+#[test]
+fn a_hint_names_only_keys_that_exist_where_the_text_is_read() {
+    for (error, ..) in reading_errors() {
+        for user in [ReadFor::Tokenizer, ReadFor::Evaluation] {
+            let hint = error.hint_for(user);
+            assert!(!hint.contains("data."), "{user:?}: {error}: {hint}");
+        }
+    }
 }
 
 #[test]

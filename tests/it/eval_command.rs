@@ -99,13 +99,16 @@ fn what_cannot_be_evaluated_is_refused_with_a_hint_and_leaves_nothing() {
     let (fixture, files) = (Fixture::copy("format-2"), task_files());
     let run = fixture.run();
     let before = fs::read_dir(files.path()).unwrap().count();
-    let table: [(&[&str], &str, &str); 8] = [
+    fs::write(files.path().join("bad.jsonl"), "{\"content\": \"no text\"}\n").unwrap();
+    let before = before + 1;
+    let table: [(&[&str], &str, &str); 9] = [
+        (&["--tasks", "text:bad.jsonl"], "bad.jsonl:1: ", "the text of a record must be in its field \"text\""),
         (&["--tasks", "hella_swag"], "there is no task \"hella_swag\"", "did you mean hellaswag?"),
         (&["--tasks", "piqa"], "piqa needs a folder of task files", "--task-data"),
         (&["--tasks", "winogrande", "--task-data", "."], ". has no file for winogrande", "dev.jsonl"),
         (&["--tasks", "mmlu", "--task-data", "."], "has no document of the subject abstract_algebra", "mmlu_anatomy"),
         (&["--tasks", "piqa", "--task-data", ".", "--num-fewshot", "2"], "piqa has no few-shot examples", "--num-fewshot"),
-        (&["--tasks", "text:none.txt"], "none.txt: no such file", "check the path"),
+        (&["--tasks", "text:none.txt"], "none.txt: no such file or folder", "check the path"),
         (&["--tasks", "text:own.txt", "-o", "none/samples.jsonl"], "none is not a folder", "another folder"),
         (&["--tasks", "mmlu_anatomy", "--task-data", ".", "--num-fewshot", "1"], "has no file for the dev part of mmlu_anatomy", "dev/SUBJECT_dev.csv"),
     ];

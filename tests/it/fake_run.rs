@@ -156,9 +156,9 @@ pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
     };
     let layers = vec![LayerActivation { rate: 12.5, mean_abs: 0.25 }, LayerActivation { rate: 25.0, mean_abs: 0.5 }];
     vec![
-        RunEvent::Progress(Progress { activity: "reading text".into(), done: 0, total: Some(8) }),
-        RunEvent::Progress(Progress { activity: "reading text".into(), done: 1, total: Some(8) }),
-        RunEvent::Progress(Progress { activity: "reading text".into(), done: 8, total: Some(8) }),
+        RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 0, total: Some(8) }),
+        RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 1, total: Some(8) }),
+        RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 8, total: Some(8) }),
         header(directory, None),
         RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![2048.0, 512.0] }),
         RunEvent::ControlChanged(ControlChange { state: ControlState::Running, step: 0 }),

@@ -430,7 +430,7 @@ fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
     attempt(&run, |events| first.into_iter().for_each(|event| events.send(event)));
     assert_eq!(summary(), (3, Some(4.5)));
     // An attempt that is preparing its text has not undone anything yet.
-    attempt(&run, |events| events.send(RunEvent::Progress(Progress { activity: "reading text".into(), done: 0, total: None })));
+    attempt(&run, |events| events.send(RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 0, total: None })));
     assert_eq!(summary(), (3, Some(4.5)));
     attempt(&run, |events| events.send(header(run.path(), Some(2))));
     assert_eq!(summary(), (2, Some(5.0)));

@@ -193,6 +193,8 @@ fn resuming_a_run_that_is_not_there_makes_nothing() {
     let (code, errors) = finish(bench.patchtui(&["resume", "./empty", "--no-tui"]).spawn().unwrap());
     assert!(code == 2 && errors.contains("is not a run directory"), "{errors}");
     assert_eq!(fs::read_dir(bench.0.path().join("empty")).unwrap().count(), 0);
+    let (code, errors) = finish(bench.patchtui(&["resume", "./none", "--no-tui"]).spawn().unwrap());
+    assert!(code == 2 && errors.contains("./none does not exist"), "{errors}");
 }
 
 #[test]

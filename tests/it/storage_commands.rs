@@ -142,6 +142,7 @@ fn a_run_is_removed_only_when_nothing_speaks_against_it() {
     };
     refuse(&["runs", "rm", "books"], "add --yes");
     refuse(&["runs", "rm", "./state", "--yes"], "is not a run directory");
+    refuse(&["runs", "rm", "./none", "--yes"], "./none does not exist");
     refuse(&["runs", "rm", "books", "boks", "--yes"], "there is no run named");
     fs::write(bench.run_path().join("thesis.tex"), "").unwrap();
     refuse(&["runs", "rm", "books", "--yes"], "did not write: thesis.tex");

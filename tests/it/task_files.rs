@@ -159,7 +159,7 @@ fn a_file_that_is_missing_or_not_alone_is_said() {
     let examples = try_load(Some(folder.path()), "piqa", LoadOptions { limit: None, num_fewshot: 5 }).unwrap_err();
     assert_eq!(examples.to_string(), "piqa has no few-shot examples");
     let text = try_load(None, "text:/nowhere/a.txt", LoadOptions::default()).unwrap_err();
-    assert_eq!((text.to_string(), text.is_user_error()), ("/nowhere/a.txt: no such file".into(), true));
+    assert_eq!((text.to_string(), text.is_user_error()), ("/nowhere/a.txt: no such file or folder".into(), true));
 }
 
 /// Must not be called.

@@ -100,7 +100,7 @@ impl Story {
     /// Preparing text, before there is a plan.
     pub(crate) fn preparing() -> Self {
         let mut story = Self::new();
-        story.tell(RunEvent::Progress(Progress { activity: "reading text".into(), done: 12_400_000, total: Some(20_000_000) }));
+        story.tell(RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 12_400_000, total: Some(20_000_000) }));
         story
     }
 

@@ -274,6 +274,14 @@ fn the_help_names_every_key_of_the_table() {
     }
 }
 
+#[test]
+fn the_help_of_a_run_that_has_ended_has_no_commands() {
+    let mut app = app(&Story::done());
+    press(&mut app, '?');
+    let screen = text(&app, 100, 40);
+    assert!(screen.contains("quit") && !screen.contains("pause or resume") && !screen.contains("detach"), "{screen}");
+}
+
 /// Any key of the table, and some others.
 fn keys() -> impl Strategy<Value = KeyEvent> {
     let bound = BINDINGS.iter().flat_map(|binding| binding.keys).map(|(code, modifiers)| KeyEvent::new(*code, *modifiers)).collect::<Vec<_>>();

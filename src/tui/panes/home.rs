@@ -263,7 +263,7 @@ fn state(theme: Theme, state: RunState) -> (String, Style) {
         RunState::Failed => ("\u{2716}", "x", "failed", Role::Bad),
         RunState::Crashed => ("\u{2716}", "x", "crashed", Role::Bad),
         RunState::Unknown => ("?", "?", "unknown", Role::Warn),
-        RunState::New => ("\u{25cb}", "o", "new", Role::Dim),
+        RunState::New => ("\u{25cb}", "o", "not started", Role::Dim),
     };
     (format!("{} {word}", theme.glyph(fancy, plain)), theme.style(role))
 }

@@ -37,7 +37,8 @@ impl Widget for OverlayView<'_> {
         let width = usize::from(area.width.min(WIDEST).saturating_sub(4));
         let (title, closes, lines, scroll) = match run.overlay {
             Overlay::None => return,
-            Overlay::Help(scroll) => ("keys", "Esc closes", help_lines(run.theme, run.kind()), scroll),
+            // A run that has ended hears no commands.
+            Overlay::Help(scroll) => ("keys", "Esc closes", help_lines(run.theme, if run.is_over() { ScreenKind::View } else { run.kind() }), scroll),
             Overlay::About => ("about this run", "Esc closes", about_lines(run, width), 0),
             Overlay::ConfirmStop => ("stop the run?", "", confirm_lines(run), 0),
         };
