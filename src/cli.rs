@@ -7,14 +7,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Patch-level LLM pre-training in the terminal: launch, watch, steer and resume runs.
 ///
-/// The model first reads patches of K averaged tokens and predicts the next patch, then continues token by token (arXiv
-/// 2407.12665), at about half the compute on the same tokens. `patchtui run demo` shows it in three minutes; `patchtui`
-/// without arguments opens the list of runs.
+/// The model first reads patches of K averaged tokens and predicts the next patch, then continues
+/// token by token (arXiv 2407.12665), at about half the compute on the same tokens. `patchtui run
+/// demo` shows it in three minutes; `patchtui` without arguments opens the list of runs.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// Folder that holds the runs.
-    #[arg(long, global = true, value_name = "DIR", env = "PATCHTUI_RUNS_DIR", default_value = "runs")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PATCHTUI_RUNS_DIR",
+        default_value = "runs"
+    )]
     pub runs_dir: PathBuf,
     /// Without a subcommand: short for `run CONFIG --no-tui`.
     #[arg(long)]
@@ -57,7 +63,8 @@ pub enum Command {
     /// List, verify or delete the checkpoints of a run.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
-    /// Benchmark training steps on random weights (alone or against PyTorch), tokenization, or evaluation.
+    /// Benchmark training steps on random weights (alone or against PyTorch), tokenization, or
+    /// evaluation.
     Bench(BenchArgs),
     /// Measure the share of active neurons per layer on a text, as in figure 8 of the paper.
     Activations(ActivationsArgs),
@@ -107,13 +114,15 @@ pub struct ConfigArgs {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// TOML file, or name of a built-in configuration, e.g. demo [default with --from: the configuration of that run].
+    /// TOML file, or name of a built-in configuration, e.g. demo [default with --from: the
+    /// configuration of that run].
     #[arg(required_unless_present = "from")]
     pub config: Option<String>,
     /// Set one key; may be repeated. VALUE is TOML or a plain string; KEY=default resets the key.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Fork a new run from a checkpoint: keep its weights, optimizer state and position, change any keys.
+    /// Fork a new run from a checkpoint: keep its weights, optimizer state and position, change
+    /// any keys.
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
     pub from: Option<String>,
     /// Name of the run [default: run.name of the configuration].
@@ -175,13 +184,15 @@ pub struct BenchArgs {
 /// Subcommands of `bench`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Benchmark training steps of every stage: time per part, tokens per second, share of the peak, memory (the default).
+    /// Benchmark training steps of every stage: time per part, tokens per second, share of the
+    /// peak, memory (the default).
     ///
-    /// Uses random weights and tokens and writes no run; everything else is as in a run: micro-batches, gradient accumulation,
-    /// clipping and update. Prints the median step after the warm-up; the times of its parts are averages over all measured
-    /// steps, scaled to the median. The peak is the fastest multiplication of two large f32 matrices, measured before
-    /// and after. FLOPs are counted as in the plan: 6 per weight and position, plus attention. On a GPU the parts are timed in
-    /// extra steps that synchronize after each part.
+    /// Uses random weights and tokens and writes no run; everything else is as in a run:
+    /// micro-batches, gradient accumulation, clipping and update. Prints the median step after
+    /// the warm-up; the times of its parts are averages over all measured steps, scaled to the
+    /// median. The peak is the fastest multiplication of two large f32 matrices, measured before
+    /// and after. FLOPs are counted as in the plan: 6 per weight and position, plus attention. On a
+    /// GPU the parts are timed in extra steps that synchronize after each part.
     Train(BenchTrainArgs),
     /// Benchmark tokenization.
     Prepare(BenchPrepareArgs),
@@ -219,12 +230,12 @@ pub struct BenchTrainArgs {
     /// Python interpreter that has torch [default: python3].
     #[arg(long, value_name = "PATH", requires = "against")]
     pub python: Option<PathBuf>,
-    /// Number of rounds over the stages, or with --against over both frameworks [default: 1; 3 with --against]. The speed
-    /// relative to K = 1 is the median of the rounds.
+    /// Number of rounds over the stages, or with --against over both frameworks [default: 1; 3
+    /// with --against]. The speed relative to K = 1 is the median of the rounds.
     #[arg(long, value_name = "N", conflicts_with = "check", value_parser = positive)]
     pub rounds: Option<NonZeroUsize>,
-    /// Compare the losses of the first steps, from the same weights and tokens, instead of times; fail if they differ by more
-    /// than 1e-4.
+    /// Compare the losses of the first steps, from the same weights and tokens, instead of times;
+    /// fail if they differ by more than 1e-4.
     #[arg(long, requires = "against")]
     pub check: bool,
     /// Print one JSON document instead of a table.
@@ -295,7 +306,8 @@ pub struct DoctorArgs {
     /// Fail if this device does not work: auto, cpu, wgpu, wgpu:N, cuda or cuda:N.
     #[arg(long)]
     pub device: Option<String>,
-    /// Also compare every operation on the device with the CPU, forward and backward, for the shapes of CONFIG [default: demo].
+    /// Also compare every operation on the device with the CPU, forward and backward, for the
+    /// shapes of CONFIG [default: demo].
     #[arg(long, value_name = "CONFIG", num_args = 0..=1, default_missing_value = "demo")]
     pub check: Option<String>,
     /// Set one key of CONFIG; may be repeated.
@@ -314,7 +326,8 @@ pub struct GenerateArgs {
     /// Prompt; may be repeated. Without any prompt, standard input is one prompt.
     #[arg(long = "prompt", value_name = "TEXT")]
     pub prompts: Vec<String>,
-    /// File of prompts, one per line, or one JSON record with "prompt" per line if it ends in .jsonl; `-` reads standard input.
+    /// File of prompts, one per line, or one JSON record with "prompt" per line if it ends in
+    /// .jsonl; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     pub prompt_file: Option<PathBuf>,
     /// Maximum number of new tokens per prompt.
@@ -355,7 +368,8 @@ pub struct ActivationsArgs {
     /// Input text: .txt or .md as one document, .jsonl with a field "text".
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
-    /// Tokens per patch, for every checkpoint [default: the patch size of the stage it was saved in].
+    /// Tokens per patch, for every checkpoint [default: the patch size of the stage it was saved
+    /// in].
     #[arg(long, value_name = "K", value_delimiter = ',')]
     pub patch_size: Vec<u64>,
     /// Threshold on |x|: a number, or a multiple of the layer's mean |x|, e.g. 1.5x.
@@ -392,9 +406,10 @@ pub enum TensorChoice {
 pub struct EvalArgs {
     /// A run (its newest checkpoint is used) or the directory of a checkpoint.
     pub checkpoint: String,
-    /// Tasks, separated by commas: `hellaswag`, `piqa`, `winogrande`, `arc_easy`, `arc_challenge`, `mmlu`, one of its groups or
-    /// subjects, e.g. `mmlu_stem` or `mmlu_anatomy`, `wikitext-paper` (perplexity as in the paper), `wikitext` (as in
-    /// lm-eval), `text:FILE`; or `paper` for the seven tasks of the paper.
+    /// Tasks, separated by commas: `hellaswag`, `piqa`, `winogrande`, `arc_easy`, `arc_challenge`,
+    /// `mmlu`, one of its groups or subjects, e.g. `mmlu_stem` or `mmlu_anatomy`,
+    /// `wikitext-paper` (perplexity as in the paper), `wikitext` (as in lm-eval), `text:FILE`;
+    /// or `paper` for the seven tasks of the paper.
     #[arg(long, short, value_name = "NAMES", default_value = "paper")]
     pub tasks: String,
     /// Folder of the task files, named as published or as JSON lines.
@@ -406,7 +421,8 @@ pub struct EvalArgs {
     /// Number of few-shot examples before each mmlu question.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub num_fewshot: usize,
-    /// Prepend the BOS token to every text, as lm-eval has done since 0.4.9.2; the version current at the paper's time did not.
+    /// Prepend the BOS token to every text, as lm-eval has done since 0.4.9.2; the version current
+    /// at the paper's time did not.
     #[arg(long)]
     pub add_bos: bool,
     /// Context length [default: as trained].
@@ -432,7 +448,8 @@ pub struct EvalArgs {
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A run (its newest checkpoint is used), or the directory of a checkpoint or of a Hugging Face model.
+    /// A run (its newest checkpoint is used), or the directory of a checkpoint or of a Hugging
+    /// Face model.
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: String,
     /// Output directory, new or empty.
@@ -496,7 +513,8 @@ pub struct RemoveArgs {
 /// Subcommands of `checkpoint`.
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {
-    /// List checkpoints with step, stage, token loss, size and state (only names and sizes are checked).
+    /// List checkpoints with step, stage, token loss, size and state (only names and sizes are
+    /// checked).
     Ls {
         /// Name or directory of a run.
         run: String,
@@ -514,8 +532,9 @@ pub enum CheckpointCommand {
     },
     /// Delete all but the newest periodic checkpoints.
     ///
-    /// Keeps permanent checkpoints (ends of stages), the one with the lowest token loss, and always the newest valid one. Also
-    /// removes what interrupted saves left behind. A running run is refused: it prunes its own checkpoints.
+    /// Keeps permanent checkpoints (ends of stages), the one with the lowest token loss, and always
+    /// the newest valid one. Also removes what interrupted saves left behind. A running run is
+    /// refused: it prunes its own checkpoints.
     Prune(PruneArgs),
 }
 
@@ -527,7 +546,8 @@ pub struct PruneArgs {
     /// Newest valid periodic checkpoints to keep [default: the run's checkpoint.keep].
     #[arg(long, value_name = "N", value_parser = positive)]
     pub keep: Option<NonZeroUsize>,
-    /// Also delete checkpoints of these kinds, unless they are among the newest; separated by commas.
+    /// Also delete checkpoints of these kinds, unless they are among the newest; separated by
+    /// commas.
     #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
     pub also: Vec<AlsoPrune>,
     /// Show what would be deleted, but delete nothing.

@@ -1,8 +1,9 @@
 //! The single place where tests can make durable writes fail.
 //!
-//! Every write, sync and rename of a save or of a preparation of text, every removal of what it has written, and every appended line calls [`Disk::before`] first. In
-//! production that does nothing; a test passes a closure that makes an operation fail, panics in its place, or looks at what a power cut
-//! would leave at that moment.
+//! Every write, sync and rename of a save or of a preparation of text, every removal of what it has
+//! written, and every appended line calls [`Disk::before`] first. In production that does nothing;
+//! a test passes a closure that makes an operation fail, panics in its place, or looks at what a
+//! power cut would leave at that moment.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -47,7 +48,9 @@ pub(crate) struct DiskFile {
 impl Disk {
     /// A file system that calls `gate` before every operation.
     #[must_use]
-    pub fn with_gate(gate: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn with_gate(
+        gate: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         Self { gate: Some(Arc::new(gate)) }
     }
 
@@ -88,14 +91,23 @@ impl Disk {
         fs::rename(from, to)
     }
 
-    /// Renames the folder `from` to `to`; an existing `to` is renamed to `from`, so that one of the two always exists.
+    /// Renames the folder `from` to `to`; an existing `to` is renamed to `from`, so that one of the
+    /// two always exists.
     pub(crate) fn exchange(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.before(Operation::Rename, to)?;
         if !to.exists() {
             return fs::rename(from, to);
         }
         #[cfg(target_os = "linux")]
-        if rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, rustix::fs::RenameFlags::EXCHANGE).is_ok() {
+        if rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            from,
+            rustix::fs::CWD,
+            to,
+            rustix::fs::RenameFlags::EXCHANGE,
+        )
+        .is_ok()
+        {
             return Ok(());
         }
         // Network file systems and other systems cannot exchange names.

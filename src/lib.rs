@@ -1,7 +1,7 @@
 //! patchtui: patch-level LLM pre-training in the terminal.
 //!
-//! This page is an overview of the crate. The method is arXiv 2407.12665: a language model first reads patches of K averaged
-//! tokens and predicts the next patch, then continues token by token.
+//! This page is an overview of the crate. The method is arXiv 2407.12665: a language model first
+//! reads patches of K averaged tokens and predicts the next patch, then continues token by token.
 //!
 //! ```text
 //!  patchtui (client: ratatui)  <---- Unix socket ---->  patchtui engine (own process, own session)
@@ -27,7 +27,8 @@
 //!
 //! # Who may import whom
 //!
-//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` parses this table and enforces it.
+//! Folders are layers; imports go downwards only. `tests/it/architecture.rs` parses this table and
+//! enforces it.
 //!
 //! | module | what it is for | may import |
 //! |---|---|---|
@@ -47,11 +48,15 @@
 //!
 //! # Invariants
 //!
-//! - No tensor outside `engine`, no ratatui outside `tui`, no printing outside `main`, `report` and `commands`.
-//! - `engine` does not depend on its listeners; `plan` does no I/O; only `commands` combines engine and screen.
-//! - No type of the planner or the trainer on disk or on the wire: those formats have their own types, in `run` and `control`.
+//! - No tensor outside `engine`, no ratatui outside `tui`, no printing outside `main`, `report` and
+//!   `commands`.
+//! - `engine` does not depend on its listeners; `plan` does no I/O; only `commands` combines engine
+//!   and screen.
+//! - No type of the planner or the trainer on disk or on the wire: those formats have their own
+//!   types, in `run` and `control`.
 //! - A run directory is inspected for a start, or written, only while holding its lock.
-//! - No sum on the CPU whose order depends on thread timing: a resumed run is byte-identical to an uninterrupted one.
+//! - No sum on the CPU whose order depends on thread timing: a resumed run is byte-identical to an
+//!   uninterrupted one.
 //! - Untrusted text reaches a terminal only through [`run::sanitize`].
 //!
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.

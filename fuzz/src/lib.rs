@@ -1,8 +1,8 @@
 //! What the targets share: how an input is read, and how it is changed.
 //!
-//! The reading is that of the test that replays the corpora. The general mutator mostly breaks a format of text with numbers in it,
-//! and what lies behind its parser is then not reached; so whole numbers, lines and words are changed as well. Start at [`run`]
-//! and [`mutate`].
+//! The reading is that of the test that replays the corpora. The general mutator mostly breaks a
+//! format of text with numbers in it, and what lies behind its parser is then not reached; so whole
+//! numbers, lines and words are changed as well. Start at [`run`] and [`mutate`].
 
 #[path = "../../tests/it/fuzz/mod.rs"]
 mod fuzz;
@@ -91,8 +91,12 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
 /// Replaces one number.
 fn with_another_number(data: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
-    let starts: Vec<usize> =
-        (0..data.len()).filter(|at| data[*at].is_ascii_digit() && (*at == 0 || !is_part(&data[at - 1]) && !data[at - 1].is_ascii_alphabetic())).collect();
+    let starts: Vec<usize> = (0..data.len())
+        .filter(|at| {
+            data[*at].is_ascii_digit()
+                && (*at == 0 || !is_part(&data[at - 1]) && !data[at - 1].is_ascii_alphabetic())
+        })
+        .collect();
     let start = *starts.get(random.below(starts.len()))?;
     let length = data[start..].iter().take_while(|byte| is_part(byte)).count();
     // Half of the time another number of the input: sizes that must agree do so then.

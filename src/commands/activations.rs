@@ -1,6 +1,7 @@
 //! `patchtui activations`: the share of active neurons per layer, as in figure 8 of the paper.
 //!
-//! Each model reads the text with its own tokenizer, in sequences of its own context length. Start at [`activations`].
+//! Each model reads the text with its own tokenizer, in sequences of its own context length. Start
+//! at [`activations`].
 
 use std::path::Path;
 
@@ -31,8 +32,8 @@ struct Question<'a> {
 /// Measures the models, prints the numbers and draws the figures. Returns the exit code.
 ///
 /// # Errors
-/// When a model cannot be opened, the text is shorter than one of its sequences, or a figure cannot be written. Prints and
-/// writes nothing unless every model was measured.
+/// When a model cannot be opened, the text is shorter than one of its sequences, or a figure cannot
+/// be written. Prints and writes nothing unless every model was measured.
 pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandError> {
     let question = Question::new(args)?;
     args.figure.iter().try_for_each(|path| check_figure(path))?;
@@ -41,10 +42,14 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
     for checkpoint in &args.checkpoints {
         models.extend(question.measure(&open_model(checkpoint, &workers.device, runs)?, &workers)?);
     }
-    let text = args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
-    let report = ActivationReport { tensor: question.tensor, threshold: question.threshold, text, models };
+    let text =
+        args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
+    let report =
+        ActivationReport { tensor: question.tensor, threshold: question.threshold, text, models };
     let printed = if args.json {
-        let json = report.to_json().map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
+        let json = report
+            .to_json()
+            .map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
         print(&sanitize::json(&json))
     } else {
         print(&report.table())
@@ -61,32 +66,63 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
 
 impl<'a> Question<'a> {
     fn new(args: &'a ActivationsArgs) -> Result<Self, CommandError> {
-        let max_tokens = args.max_tokens.parse::<Count>().map_err(|message| CommandError::usage(message, "use --max-tokens 64k"))?;
-        let patch_sizes = args.patch_size.iter().map(|k| PatchSize::new(*k)).collect::<Result<_, _>>();
+        let max_tokens = args
+            .max_tokens
+            .parse::<Count>()
+            .map_err(|message| CommandError::usage(message, "use --max-tokens 64k"))?;
+        let patch_sizes =
+            args.patch_size.iter().map(|k| PatchSize::new(*k)).collect::<Result<_, _>>();
         Ok(Self {
             args,
-            threshold: args.threshold.parse().map_err(|message: String| CommandError::usage(message, "use --threshold 0.5"))?,
+            threshold: args
+                .threshold
+                .parse()
+                .map_err(|message: String| CommandError::usage(message, "use --threshold 0.5"))?,
             tensor: match args.tensor {
                 TensorChoice::FfnOutput => ActivationTensor::FfnOutput,
                 TensorChoice::Intermediate => ActivationTensor::Intermediate,
             },
             max_tokens: usize::try_from(max_tokens.0).unwrap_or(usize::MAX),
-            patch_sizes: patch_sizes.map_err(|message| CommandError::usage(message, "use --patch-size 1,4"))?,
+            patch_sizes: patch_sizes
+                .map_err(|message| CommandError::usage(message, "use --patch-size 1,4"))?,
         })
     }
 
     /// Measures one model at each patch size.
-    fn measure(&self, loaded: &LoadedModel, workers: &Workers) -> Result<Vec<ModelNumbers>, CommandError> {
+    fn measure(
+        &self,
+        loaded: &LoadedModel,
+        workers: &Workers,
+    ) -> Result<Vec<ModelNumbers>, CommandError> {
         let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
         let tokens = first_tokens(&self.args.text, &loaded.files.tokenizer, bos, self.max_tokens)?;
         let own = [loaded.files.patch_size];
         let patch_sizes = if self.patch_sizes.is_empty() { &own[..] } else { &self.patch_sizes };
-        patch_sizes.iter().map(|patch_size| self.measure_at(loaded, *patch_size, &tokens, workers)).collect()
+        patch_sizes
+            .iter()
+            .map(|patch_size| self.measure_at(loaded, *patch_size, &tokens, workers))
+            .collect()
     }
 
-    fn measure_at(&self, loaded: &LoadedModel, patch_size: PatchSize, tokens: &[u32], workers: &Workers) -> Result<ModelNumbers, CommandError> {
-        let input = StudyInput { tokens, patch_size, context_length: loaded.files.context_length, tensor: self.tensor, threshold: self.threshold };
-        let run = loaded.files.origin.run().map_or_else(|| loaded.files.origin.name(), RunDirectory::name);
+    fn measure_at(
+        &self,
+        loaded: &LoadedModel,
+        patch_size: PatchSize,
+        tokens: &[u32],
+        workers: &Workers,
+    ) -> Result<ModelNumbers, CommandError> {
+        let input = StudyInput {
+            tokens,
+            patch_size,
+            context_length: loaded.files.context_length,
+            tensor: self.tensor,
+            threshold: self.threshold,
+        };
+        let run = loaded
+            .files
+            .origin
+            .run()
+            .map_or_else(|| loaded.files.origin.name(), RunDirectory::name);
         let step = loaded.files.origin.checkpoint().map(|checkpoint| checkpoint.state.step);
         let of_step = step.map_or_else(String::new, |step| format!(", step {step}"));
         let num_sequences = input.num_sequences();
@@ -94,16 +130,21 @@ impl<'a> Question<'a> {
             return Err(self.too_little(&input, &run));
         }
         let tokens = num_sequences as u64 * input.sequence_tokens() as u64;
-        tell(&format!("{run}{of_step}: reading {} tokens of {} at K = {patch_size}", grouped(tokens), self.args.text.display()));
+        tell(&format!(
+            "{run}{of_step}: reading {} tokens of {} at K = {patch_size}",
+            grouped(tokens),
+            self.args.text.display()
+        ));
         let measured = study(workers, &loaded.model, &input)?;
         // Nothing sets the stop flag of these workers.
-        let layers = measured.unwrap_or_default().into_iter().enumerate().map(|(idx, layer)| LayerNumbers {
-            layer: idx + 1,
-            threshold: layer.threshold,
-            activated_percent: layer.rate,
-            never_activated_percent: layer.never,
-            mean_abs: layer.mean_abs,
-        });
+        let layers =
+            measured.unwrap_or_default().into_iter().enumerate().map(|(idx, layer)| LayerNumbers {
+                layer: idx + 1,
+                threshold: layer.threshold,
+                activated_percent: layer.rate,
+                never_activated_percent: layer.never,
+                mean_abs: layer.mean_abs,
+            });
         Ok(ModelNumbers {
             run,
             checkpoint: loaded.files.origin.path().display().to_string(),
@@ -118,12 +159,21 @@ impl<'a> Question<'a> {
 
     fn too_little(&self, input: &StudyInput<'_>, run: &str) -> CommandError {
         let StudyInput { tokens, patch_size, context_length, .. } = input;
-        let sequence = format!("one sequence of {run} at K = {patch_size} has {context_length} positions = {} tokens", grouped(input.sequence_tokens() as u64));
+        let sequence = format!(
+            "one sequence of {run} at K = {patch_size} has {context_length} positions = {} tokens",
+            grouped(input.sequence_tokens() as u64)
+        );
         if tokens.len() == self.max_tokens {
-            CommandError::usage(format!("--max-tokens {} is too small: {sequence}", self.args.max_tokens), "raise --max-tokens, or lower --patch-size")
+            CommandError::usage(
+                format!("--max-tokens {} is too small: {sequence}", self.args.max_tokens),
+                "raise --max-tokens, or lower --patch-size",
+            )
         } else {
             let found = grouped(tokens.len() as u64);
-            CommandError::usage(format!("{} has only {found} tokens: {sequence}", self.args.text.display()), "use a longer --text, or lower --patch-size")
+            CommandError::usage(
+                format!("{} has only {found} tokens: {sequence}", self.args.text.display()),
+                "use a longer --text, or lower --patch-size",
+            )
         }
     }
 }

@@ -18,22 +18,32 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
     })
 }
 
-/// Shows `directory` on the terminal until the user detaches. Returns the exit code: 0 after detaching, else the run's.
+/// Shows `directory` on the terminal until the user detaches. Returns the exit code: 0 after
+/// detaching, else the run's.
 ///
 /// # Errors
 /// When no screen can be shown here, the run accepts signals only, or the terminal fails.
 pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
     // Before the engine is asked for anything.
     if let Some(problem) = screen_problem() {
-        return Err(terminal_error(directory, &io::Error::new(io::ErrorKind::Unsupported, problem)));
+        return Err(terminal_error(
+            directory,
+            &io::Error::new(io::ErrorKind::Unsupported, problem),
+        ));
     }
     check_reachable(directory)?;
     let (name, link) = (directory.name(), || connect(directory.clone(), sender_name("keyboard")));
-    let exit = show(|| Opening::Run { name, access: Access::Steer, link: link() }).map_err(|error| terminal_error(directory, &error))?;
+    let exit = show(|| Opening::Run { name, access: Access::Steer, link: link() })
+        .map_err(|error| terminal_error(directory, &error))?;
     match exit {
         TuiExit::Left | TuiExit::Detached => {
             let again = format!("patchtui attach {}", shell_word(&directory.name()));
-            print(&(sanitize_line(&format!("{} continues in the background. Reattach with: {again}", directory.name())) + "\n"))?;
+            print(
+                &(sanitize_line(&format!(
+                    "{} continues in the background. Reattach with: {again}",
+                    directory.name()
+                )) + "\n"),
+            )?;
             Ok(0)
         }
         TuiExit::RunEnded(end) => {
@@ -57,25 +67,43 @@ pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
 pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> CommandError {
     let status = format!("patchtui ctl {} status", shell_word(&directory.name()));
     match error.kind() {
-        io::ErrorKind::Unsupported => no_screen(&error.to_string(), &format!("print the state of the run with: {status}")),
-        _ => CommandError::failed(format!("cannot use the terminal: {error}"), format!("the run is not affected; print its state with: {status}")),
+        io::ErrorKind::Unsupported => {
+            no_screen(&error.to_string(), &format!("print the state of the run with: {status}"))
+        }
+        _ => CommandError::failed(
+            format!("cannot use the terminal: {error}"),
+            format!("the run is not affected; print its state with: {status}"),
+        ),
     }
 }
 
 /// The error if the terminal cannot show a screen.
 pub(crate) fn no_screen(problem: &str, instead: &str) -> CommandError {
     let message = format!("cannot show a screen: {problem}");
-    CommandError::usage(message, format!("use a terminal and set TERM to its type, e.g. TERM=xterm-256color; or {instead}"))
+    CommandError::usage(
+        message,
+        format!("use a terminal and set TERM to its type, e.g. TERM=xterm-256color; or {instead}"),
+    )
 }
 
 /// The engine's process ended without a last event.
 fn engine_gone(directory: &RunDirectory) -> CommandError {
     let log = directory.engine_log();
     let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
-    let look = if has_log { format!("; its log: less {}", shell_word(&log.to_string_lossy())) } else { String::new() };
+    let look = if has_log {
+        format!("; its log: less {}", shell_word(&log.to_string_lossy()))
+    } else {
+        String::new()
+    };
     CommandError::failed(
-        format!("the engine of {} ended without reporting why: it was killed or ran out of memory", directory.name()),
-        format!("resume from its last checkpoint: patchtui resume {}{look}", shell_word(&directory.name())),
+        format!(
+            "the engine of {} ended without reporting why: it was killed or ran out of memory",
+            directory.name()
+        ),
+        format!(
+            "resume from its last checkpoint: patchtui resume {}{look}",
+            shell_word(&directory.name())
+        ),
     )
 }
 
@@ -91,6 +119,12 @@ mod tests {
         std::fs::write(directory.engine_log(), "").unwrap();
         assert_eq!(hint(), "resume from its last checkpoint: patchtui resume 'my books'");
         std::fs::write(directory.engine_log(), "out of memory").unwrap();
-        assert!(hint().starts_with("resume from its last checkpoint: patchtui resume 'my books'; its log: less "), "{}", hint());
+        assert!(
+            hint().starts_with(
+                "resume from its last checkpoint: patchtui resume 'my books'; its log: less "
+            ),
+            "{}",
+            hint()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! `patchtui doctor --check`: compares a device with the CPU, on the shapes of a configuration.
 //!
-//! Needs no text; without the tokenizer it assumes the paper's vocabulary size. Start at [`check_device`].
+//! Needs no text; without the tokenizer it assumes the paper's vocabulary size. Start at
+//! [`check_device`].
 
 use crate::cli::ConfigArgs;
 use crate::commands::devices::resolve;
@@ -18,18 +19,28 @@ use crate::report::tell;
 ///
 /// # Errors
 /// When the configuration has no plan, or the device is missing or fails.
-pub fn check_device(config: &ConfigArgs, choice: DeviceChoice, runs: &Runs) -> Result<Report, CommandError> {
+pub fn check_device(
+    config: &ConfigArgs,
+    choice: DeviceChoice,
+    runs: &Runs,
+) -> Result<Report, CommandError> {
     let config = load_config(config, runs)?.config;
     let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
         Ok(tokenizer) => Some(tokenizer),
         Err(DataError::NoTokenizerFile { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let plan = plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
+    let plan =
+        plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
     let device = find_device(resolve(choice)?.0)?;
-    tell(&format!("comparing {} with {} ...", device.description, if device.is_cpu { "double precision" } else { "the CPU" }));
+    tell(&format!(
+        "comparing {} with {} ...",
+        device.description,
+        if device.is_cpu { "double precision" } else { "the CPU" }
+    ));
     device.check_precision(config.training.precision)?;
     let shapes = shapes(&plan, config.training.precision);
-    let report = guarded(device.is_cpu, || check(&device, &shapes, &Cache::none(), &mut |_, _| true))?;
+    let report =
+        guarded(device.is_cpu, || check(&device, &shapes, &Cache::none(), &mut |_, _| true))?;
     report.ok_or_else(|| CommandError::failed("the check did not run", "try again"))
 }

@@ -13,7 +13,10 @@ use crate::commands::{CommandError, Runs};
 use crate::host::run_config;
 use crate::report::{OutputError, checkpoints_table, format, print, tell};
 use crate::run::format::shell_word;
-use crate::run::{CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory, RunLock, sanitize, sanitize_line};
+use crate::run::{
+    CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory,
+    RunLock, sanitize, sanitize_line,
+};
 
 /// Periodic checkpoints to keep if the run's configuration cannot be read.
 const KEEP: usize = 3;
@@ -25,7 +28,9 @@ const KEEP: usize = 3;
 pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, CommandError> {
     match command {
         CheckpointCommand::Ls { run, json } => ls(&runs.index.find(run, &runs.folder)?, *json),
-        CheckpointCommand::Verify { run, json } => verify(&runs.index.find(run, &runs.folder)?, *json),
+        CheckpointCommand::Verify { run, json } => {
+            verify(&runs.index.find(run, &runs.folder)?, *json)
+        }
         CheckpointCommand::Prune(args) => prune(&runs.index.find(&args.run, &runs.folder)?, args),
     }
 }
@@ -33,12 +38,17 @@ pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, Comman
 fn ls(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
     let listed = Checkpoints::new(directory, 0).list()?;
     if json {
-        print_json(&json!({ "run": directory.name(), "checkpoints": listed.iter().map(document).collect::<Vec<_>>() }))?;
+        print_json(
+            &json!({ "run": directory.name(), "checkpoints": listed.iter().map(document).collect::<Vec<_>>() }),
+        )?;
     } else if listed.is_empty() {
         tell(&no_checkpoints(directory));
     } else {
         print(&checkpoints_table(&listed, Timestamp::now()))?;
-        tell(&format!("Checked names and sizes; to check every byte: patchtui checkpoint verify {}", shell_word(&directory.name())));
+        tell(&format!(
+            "Checked names and sizes; to check every byte: patchtui checkpoint verify {}",
+            shell_word(&directory.name())
+        ));
     }
     Ok(0)
 }
@@ -64,7 +74,9 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
         }
     }
     if json {
-        print_json(&json!({ "run": directory.name(), "valid": is_valid, "checkpoints": documents }))?;
+        print_json(
+            &json!({ "run": directory.name(), "valid": is_valid, "checkpoints": documents }),
+        )?;
     } else if num_checked == 0 {
         tell(&no_checkpoints(directory));
     }
@@ -72,10 +84,19 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
 }
 
 fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError> {
-    let keep = args.keep.map_or_else(|| run_config(directory).map_or(KEEP, |config| config.checkpoint.keep), NonZero::get);
+    let keep = args.keep.map_or_else(
+        || run_config(directory).map_or(KEEP, |config| config.checkpoint.keep),
+        NonZero::get,
+    );
     let also = |what| args.also.contains(&what);
-    let rule = KeepRule { keep, prunes_permanent: also(AlsoPrune::Permanent), prunes_best: also(AlsoPrune::Best), prunes_damaged: also(AlsoPrune::Damaged) };
-    // The engine prunes after every save by the run's own rule; two concurrent prunes could keep too few.
+    let rule = KeepRule {
+        keep,
+        prunes_permanent: also(AlsoPrune::Permanent),
+        prunes_best: also(AlsoPrune::Best),
+        prunes_damaged: also(AlsoPrune::Damaged),
+    };
+    // The engine prunes after every save by the run's own rule; two concurrent prunes could keep
+    // too few.
     let _lock = RunLock::acquire(directory).map_err(|error| running(directory, error))?;
     let checkpoints = Checkpoints::new(directory, keep);
     let chosen = checkpoints.choose(&rule)?;
@@ -84,10 +105,19 @@ fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError>
             checkpoints.delete(&checkpoint.path)?;
         }
     }
-    let freed = chosen.iter().filter(|(_, choice)| choice.deletes()).map(|(checkpoint, _)| checkpoint.bytes).sum();
+    let freed = chosen
+        .iter()
+        .filter(|(_, choice)| choice.deletes())
+        .map(|(checkpoint, _)| checkpoint.bytes)
+        .sum();
     if args.json {
-        let documents: Vec<_> = chosen.iter().map(|(checkpoint, choice)| pruned_document(checkpoint, *choice)).collect();
-        print_json(&json!({ "run": directory.name(), "dry_run": args.dry_run, "keep": keep, "freed_bytes": freed, "checkpoints": documents }))?;
+        let documents: Vec<_> = chosen
+            .iter()
+            .map(|(checkpoint, choice)| pruned_document(checkpoint, *choice))
+            .collect();
+        print_json(
+            &json!({ "run": directory.name(), "dry_run": args.dry_run, "keep": keep, "freed_bytes": freed, "checkpoints": documents }),
+        )?;
     } else {
         print(&pruned_lines(&chosen, args.dry_run, freed))?;
     }
@@ -96,14 +126,25 @@ fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError>
 
 /// What pruning has deleted or would delete, line by line.
 fn pruned_lines(chosen: &[(ListedCheckpoint, Choice)], dry_run: bool, freed: u64) -> String {
-    let (delete, free) = if dry_run { ("would delete", "would free") } else { ("deleted", "freed") };
+    let (delete, free) =
+        if dry_run { ("would delete", "would free") } else { ("deleted", "freed") };
     let mut text = String::new();
     for (checkpoint, choice) in chosen {
         let done = if choice.deletes() { delete } else { "kept" };
-        let _ = writeln!(text, "{done}  {}  {}  ({})", file_name(&checkpoint.path), format::bytes(checkpoint.bytes), choice.reason());
+        let _ = writeln!(
+            text,
+            "{done}  {}  {}  ({})",
+            file_name(&checkpoint.path),
+            format::bytes(checkpoint.bytes),
+            choice.reason()
+        );
     }
     let deleted = chosen.iter().filter(|(_, choice)| choice.deletes()).count();
-    text + &format!("{free} {} in {deleted} of {} checkpoints\n", format::bytes(freed), chosen.len())
+    text + &format!(
+        "{free} {} in {deleted} of {} checkpoints\n",
+        format::bytes(freed),
+        chosen.len()
+    )
 }
 
 fn document(checkpoint: &ListedCheckpoint) -> Value {
@@ -137,8 +178,11 @@ fn pruned_document(checkpoint: &ListedCheckpoint, choice: Choice) -> Value {
 fn running(directory: &RunDirectory, error: LockError) -> CommandError {
     match error {
         LockError::Alive { .. } => {
-            let hint =
-                format!("a running run prunes its own checkpoints (checkpoint.keep); stop it first: patchtui ctl {} stop", shell_word(&directory.name()));
+            let hint = format!(
+                "a running run prunes its own checkpoints (checkpoint.keep); stop it first: \
+                 patchtui ctl {} stop",
+                shell_word(&directory.name())
+            );
             CommandError::usage(error.to_string(), hint)
         }
         error => error.into(),
@@ -160,8 +204,13 @@ fn print_json(document: &Value) -> Result<(), OutputError> {
 impl From<CheckpointError> for CommandError {
     fn from(error: CheckpointError) -> Self {
         match &error {
-            CheckpointError::Io { path, source } => Self::io(path, &io::Error::new(source.kind(), source.to_string())),
-            _ => Self::failed(error.to_string(), "list all checkpoints with: patchtui checkpoint ls RUN"),
+            CheckpointError::Io { path, source } => {
+                Self::io(path, &io::Error::new(source.kind(), source.to_string()))
+            }
+            _ => Self::failed(
+                error.to_string(),
+                "list all checkpoints with: patchtui checkpoint ls RUN",
+            ),
         }
     }
 }

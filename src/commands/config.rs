@@ -1,4 +1,5 @@
-//! `patchtui config show` and `patchtui config template`: every value with its origin, and a commented file.
+//! `patchtui config show` and `patchtui config template`: every value with its origin, and a
+//! commented file.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -7,18 +8,27 @@ use crate::config::{ALTERNATIVES, KEYS, Key, LoadedConfig, flat_values, toml_lin
 /// Comments beyond this column follow one space after the value.
 const WIDEST_ALIGNED: usize = 60;
 
-/// Every key with its value and, as a comment, its origin; the text is itself a valid configuration.
+/// Every key with its value and, as a comment, its origin; the text is itself a valid
+/// configuration.
 #[must_use]
 pub fn show(loaded: &LoadedConfig) -> String {
     let values = flat_values(&loaded.config);
     let mut lines = Vec::new();
     for (header, section) in sections(loaded.config.stages.len()) {
         let mut rows = Vec::new();
-        for key in KEYS.iter().filter(|key| key.section() == section_in_table(&section) && key.path != "stages") {
-            let path = if section.is_empty() { key.path.to_owned() } else { format!("{section}.{}", key.word()) };
+        for key in KEYS
+            .iter()
+            .filter(|key| key.section() == section_in_table(&section) && key.path != "stages")
+        {
+            let path = if section.is_empty() {
+                key.path.to_owned()
+            } else {
+                format!("{section}.{}", key.word())
+            };
             match values.get(&path) {
                 Some(value) => {
-                    let origin = loaded.origins.get(&path).map_or_else(String::new, ToString::to_string);
+                    let origin =
+                        loaded.origins.get(&path).map_or_else(String::new, ToString::to_string);
                     rows.push((format!("{} = {}", key.word(), toml_line(value)), origin));
                 }
                 None if is_unchosen(key) => {}
@@ -36,7 +46,8 @@ pub fn show(loaded: &LoadedConfig) -> String {
 /// The same as JSON: `config` holds the values, `origins` the origin of each key.
 #[must_use]
 pub fn show_json(loaded: &LoadedConfig) -> Json {
-    let origins: Map<String, Json> = loaded.origins.iter().map(|(key, origin)| (key.clone(), json!(origin))).collect();
+    let origins: Map<String, Json> =
+        loaded.origins.iter().map(|(key, origin)| (key.clone(), json!(origin))).collect();
     json!({ "config": loaded.config, "origins": origins })
 }
 
@@ -54,7 +65,8 @@ fn sections(num_stages: usize) -> Vec<(String, String)> {
             "" if sections.is_empty() => sections.push((String::new(), String::new())),
             "" => {}
             "stages[]" if sections.iter().any(|(_, path)| path == "stages[0]") => {}
-            "stages[]" => sections.extend((0..num_stages).map(|idx| ("[[stages]]".into(), format!("stages[{idx}]")))),
+            "stages[]" => sections
+                .extend((0..num_stages).map(|idx| ("[[stages]]".into(), format!("stages[{idx}]")))),
             section if sections.iter().any(|(_, path)| path == section) => {}
             section => sections.push((format!("[{section}]"), section.to_owned())),
         }
@@ -73,6 +85,11 @@ fn is_unchosen(key: &Key) -> bool {
 }
 
 fn aligned(rows: &[(String, String)]) -> Vec<String> {
-    let width = rows.iter().map(|(text, _)| text.chars().count()).filter(|width| *width <= WIDEST_ALIGNED).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|(text, _)| text.chars().count())
+        .filter(|width| *width <= WIDEST_ALIGNED)
+        .max()
+        .unwrap_or(0);
     rows.iter().map(|(text, comment)| format!("{text:width$}  # {comment}")).collect()
 }

@@ -9,7 +9,10 @@ use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
 use crate::report::format::duration;
 use crate::report::{print, status_text};
-use crate::run::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word, sanitize, sanitize_line};
+use crate::run::{
+    CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word,
+    sanitize, sanitize_line,
+};
 
 /// What a script requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +63,26 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
             let asked = Request { command, sender, limit };
             let note = match wait {
                 Wait::UntilDone => request(&directory, asked)?,
-                Wait::UntilAccepted => CommandNote { message: format!("{command} accepted"), ..request_without_waiting(&directory, asked)? },
+                Wait::UntilAccepted => CommandNote {
+                    message: format!("{command} accepted"),
+                    ..request_without_waiting(&directory, asked)?
+                },
             };
-            if json { line(&note_json(&directory, &note)) } else { sanitize_line(&note.message) + "\n" }
+            if json {
+                line(&note_json(&directory, &note))
+            } else {
+                sanitize_line(&note.message) + "\n"
+            }
         }
         CtlVerb::Status => {
             let status = status(&directory, sender)?;
             let files_error = |source| ControlError::Files { name: directory.name(), source };
             let summary = RunSummary::read(&directory).map_err(files_error)?;
-            if json { line(&status_json(&summary, &status)) } else { status_lines(&summary, &status) }
+            if json {
+                line(&status_json(&summary, &status))
+            } else {
+                status_lines(&summary, &status)
+            }
         }
     })
 }
@@ -85,9 +99,16 @@ fn note_json(directory: &RunDirectory, note: &CommandNote) -> Value {
 fn status_lines(summary: &RunSummary, status: &Status) -> String {
     let Status { history, problem } = status;
     let Some(problem) = problem else { return status_text(summary, history, None) };
-    let age = history.last_at.parse::<Timestamp>().ok().map(|at| Timestamp::now().duration_since(at).as_secs_f64().max(0.0));
-    let age = age.map_or_else(String::new, |age| format!("; the rest is from its files, last written {} ago", duration(age.round())));
-    status_text(summary, history, Some(&format!("{problem}{age}"))) + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint()))
+    let age = history
+        .last_at
+        .parse::<Timestamp>()
+        .ok()
+        .map(|at| Timestamp::now().duration_since(at).as_secs_f64().max(0.0));
+    let age = age.map_or_else(String::new, |age| {
+        format!("; the rest is from its files, last written {} ago", duration(age.round()))
+    });
+    status_text(summary, history, Some(&format!("{problem}{age}")))
+        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint()))
 }
 
 fn status_json(summary: &RunSummary, status: &Status) -> Value {

@@ -1,7 +1,8 @@
 //! Probes devices in a separate process, since a broken driver can hang or kill its caller.
 //!
-//! Returns names and descriptions. A build without GPU support starts no process. Start at [`Probe::of_this_machine`] for the
-//! list of devices, and at [`Probe::choose`] for the one that a run uses.
+//! Returns names and descriptions. A build without GPU support starts no process. Start at
+//! [`Probe::of_this_machine`] for the list of devices, and at [`Probe::choose`] for the one that a
+//! run uses.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
@@ -83,7 +84,10 @@ impl Probe {
                 command.arg("probe-devices");
                 Self::of(command, LIMIT)
             }
-            Err(error) => Self { gpus: Vec::new(), problem: Some(format!("cannot find the patchtui executable: {error}")) },
+            Err(error) => Self {
+                gpus: Vec::new(),
+                problem: Some(format!("cannot find the patchtui executable: {error}")),
+            },
         }
     }
 
@@ -91,14 +95,26 @@ impl Probe {
     #[must_use]
     pub fn of(mut command: Command, limit: Duration) -> Self {
         let mut probe = Self::default();
-        let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
-            Ok(child) => child,
-            Err(error) => return Self { problem: Some(format!("cannot probe the drivers: {error}")), ..probe },
-        };
+        let mut child =
+            match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+            {
+                Ok(child) => child,
+                Err(error) => {
+                    return Self {
+                        problem: Some(format!("cannot probe the drivers: {error}")),
+                        ..probe
+                    };
+                }
+            };
         let (send, lines) = mpsc::channel();
         if let Some(stdout) = child.stdout.take() {
             // This thread ends with the process; other lines that a driver prints are ignored.
-            thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+            thread::spawn(move || {
+                BufReader::new(stdout)
+                    .lines()
+                    .map_while(Result::ok)
+                    .try_for_each(|line| send.send(line))
+            });
         }
         let deadline = Instant::now() + limit;
         let is_complete = loop {
@@ -136,11 +152,18 @@ impl Probe {
 
     /// Why a process failed that ended with `status`, or did not end within `limit`.
     fn trouble(&self, status: Option<ExitStatus>, limit: Duration) -> Option<String> {
-        let at = self.gpus.iter().find(|gpu| gpu.opened.is_none()).map_or_else(|| "listed devices".to_owned(), |gpu| format!("opened {}", gpu.name));
+        let at = self
+            .gpus
+            .iter()
+            .find(|gpu| gpu.opened.is_none())
+            .map_or_else(|| "listed devices".to_owned(), |gpu| format!("opened {}", gpu.name));
         match status {
             Some(status) if status.success() => None,
             Some(status) => Some(format!("a driver crashed when it {at} ({status})")),
-            None => Some(format!("a driver did not answer within {} s when it {at}", limit.as_secs_f64())),
+            None => Some(format!(
+                "a driver did not answer within {} s when it {at}",
+                limit.as_secs_f64()
+            )),
         }
     }
 
@@ -150,20 +173,34 @@ impl Probe {
         let usable = |gpu: &&FoundGpu| gpu.opened.as_ref().is_some_and(|opened| opened.is_card);
         if let Some(gpu) = self.gpus.iter().find(usable) {
             let description = gpu.opened.as_ref().map_or("", |opened| &opened.description);
-            return Chosen { device: gpu.name.clone(), reason: format!("the first GPU that works: {description}") };
+            return Chosen {
+                device: gpu.name.clone(),
+                reason: format!("the first GPU that works: {description}"),
+            };
         }
         let reason = match (has_gpus(built_in), &self.problem, self.gpus.first()) {
             (false, ..) => "this build has no GPU support".to_owned(),
             (true, Some(problem), _) => problem.clone(),
-            (true, None, Some(gpu)) => format!("{} is not a real GPU: it is a software renderer", gpu.name),
+            (true, None, Some(gpu)) => {
+                format!("{} is not a real GPU: it is a software renderer", gpu.name)
+            }
             (true, None, None) => {
-                format!("no driver lists a GPU (tried {})", built_in.iter().filter(|kind| **kind != "cpu").copied().collect::<Vec<_>>().join(" and "))
+                format!(
+                    "no driver lists a GPU (tried {})",
+                    built_in
+                        .iter()
+                        .filter(|kind| **kind != "cpu")
+                        .copied()
+                        .collect::<Vec<_>>()
+                        .join(" and ")
+                )
             }
         };
         Chosen { device: "cpu".into(), reason }
     }
 
-    /// Why `choice` cannot be used, if the probe has shown that; whether it exists is for the engine to find out.
+    /// Why `choice` cannot be used, if the probe has shown that; whether it exists is for the
+    /// engine to find out.
     #[must_use]
     pub fn objection(&self, choice: DeviceChoice) -> Option<String> {
         let (kind, index) = match choice {
@@ -177,7 +214,8 @@ impl Probe {
     }
 }
 
-/// Prints line by line which devices the drivers list and which can be opened: the process behind [`Probe::of_this_machine`].
+/// Prints line by line which devices the drivers list and which can be opened: the process behind
+/// [`Probe::of_this_machine`].
 #[cfg(feature = "engine")]
 pub fn answer() {
     use crate::engine::device::{find_device, list_gpus};
@@ -193,7 +231,11 @@ pub fn answer() {
     }
     for gpu in gpus {
         if let Some(identity) = find_device(gpu).ok().and_then(|device| device.identity()) {
-            let opened = OpenedGpu { description: identity.description, is_card: identity.is_card, has_bf16: identity.has_bf16 };
+            let opened = OpenedGpu {
+                description: identity.description,
+                is_card: identity.is_card,
+                has_bf16: identity.has_bf16,
+            };
             say(&ProbeLine::Opened(gpu.to_string(), opened));
         }
     }
@@ -212,7 +254,10 @@ pub fn resolve(choice: DeviceChoice) -> Result<(DeviceChoice, Option<String>), C
     }
     let probe = PROBE.get_or_init(|| Probe::of_this_machine(built_in));
     if let Some(problem) = probe.objection(choice) {
-        return Err(CommandError::failed(format!("device \"{choice}\" cannot be used: {problem}"), "check the GPU driver, or use --device cpu"));
+        return Err(CommandError::failed(
+            format!("device \"{choice}\" cannot be used: {problem}"),
+            "check the GPU driver, or use --device cpu",
+        ));
     }
     if choice != DeviceChoice::Auto {
         return Ok((choice, None));
@@ -231,8 +276,10 @@ pub fn has_gpus(built_in: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    const CUDA: &str = r#"{"opened":["cuda:0",{"description":"H100, ptx_sm90","is_card":true,"has_bf16":true}]}"#;
-    const SOFTWARE: &str = r#"{"opened":["wgpu:0",{"description":"SwiftShader","is_card":false,"has_bf16":false}]}"#;
+    const CUDA: &str =
+        r#"{"opened":["cuda:0",{"description":"H100, ptx_sm90","is_card":true,"has_bf16":true}]}"#;
+    const SOFTWARE: &str =
+        r#"{"opened":["wgpu:0",{"description":"SwiftShader","is_card":false,"has_bf16":false}]}"#;
     const ALL: &[&str] = &["cuda", "wgpu", "cpu"];
 
     /// Output of a shell script in place of the probing process.
@@ -248,7 +295,10 @@ mod tests {
 
     #[test]
     fn the_first_card_that_could_be_opened_is_taken() {
-        let found = patient(&format!("echo noise; echo '{{\"listed\":\"cuda:0\"}}'; echo '{{\"listed\":\"wgpu:0\"}}'; echo '{CUDA}'; echo '{SOFTWARE}'"));
+        let found = patient(&format!(
+            "echo noise; echo '{{\"listed\":\"cuda:0\"}}'; echo '{{\"listed\":\"wgpu:0\"}}'; echo \
+             '{CUDA}'; echo '{SOFTWARE}'"
+        ));
         assert_eq!((found.gpus.len(), &found.problem), (2, &None));
         assert_eq!(found.choose(ALL).device, "cuda:0");
         assert_eq!(found.objection(DeviceChoice::Cuda(None)), None);
@@ -258,7 +308,10 @@ mod tests {
     fn a_gpu_that_the_cpu_imitates_is_not_taken_unasked() {
         let found = patient(&format!("echo '{{\"listed\":\"wgpu:0\"}}'; echo '{SOFTWARE}'"));
         let chosen = found.choose(ALL);
-        assert_eq!((chosen.device.as_str(), chosen.reason.as_str()), ("cpu", "wgpu:0 is not a real GPU: it is a software renderer"));
+        assert_eq!(
+            (chosen.device.as_str(), chosen.reason.as_str()),
+            ("cpu", "wgpu:0 is not a real GPU: it is a software renderer")
+        );
         assert_eq!(found.objection(DeviceChoice::Wgpu(Some(0))), None);
     }
 
@@ -266,7 +319,10 @@ mod tests {
     fn a_driver_that_kills_its_process_leaves_the_cpu() {
         let found = patient("echo '{\"listed\":\"cuda:0\"}'; kill -SEGV $$");
         let problem = found.problem.clone().unwrap();
-        assert!(problem.starts_with("a driver crashed when it opened cuda:0 (signal: 11"), "{problem}");
+        assert!(
+            problem.starts_with("a driver crashed when it opened cuda:0 (signal: 11"),
+            "{problem}"
+        );
         assert_eq!(found.choose(ALL), Chosen { device: "cpu".into(), reason: problem.clone() });
         assert_eq!(found.objection(DeviceChoice::Cuda(None)), Some(problem));
         assert_eq!(found.objection(DeviceChoice::Auto), None);
@@ -275,7 +331,10 @@ mod tests {
     #[test]
     fn a_driver_that_hangs_is_given_up() {
         let found = probe("exec sleep 1000", Duration::from_millis(50));
-        assert_eq!(found.problem.as_deref(), Some("a driver did not answer within 0.05 s when it listed devices"));
+        assert_eq!(
+            found.problem.as_deref(),
+            Some("a driver did not answer within 0.05 s when it listed devices")
+        );
         let closed = probe("exec >&-; exec sleep 1000", Duration::from_millis(50));
         assert_eq!(closed.problem, found.problem);
     }

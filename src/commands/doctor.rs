@@ -1,7 +1,9 @@
-//! `patchtui doctor`: describes this machine and what a run would use, and finds what would prevent one.
+//! `patchtui doctor`: describes this machine and what a run would use, and finds what would prevent
+//! one.
 //!
-//! Changes nothing except creating a private folder for sockets, and never fails: what cannot be determined is reported as
-//! such. Start at [`doctor`]; the lines for people are made in `doctor_lines.rs`.
+//! Changes nothing except creating a private folder for sockets, and never fails: what cannot be
+//! determined is reported as such. Start at [`doctor`]; the lines for people are made in
+//! `doctor_lines.rs`.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -109,13 +111,15 @@ pub struct Terminal {
 /// When the arguments name something that does not exist.
 pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
     let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
-    let choice = choice.map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    let choice = choice
+        .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     let mut findings = examine(&runs.folder);
     findings.look_at(choice);
     findings.check(args, choice, runs)?;
     findings.can_run = findings.problems.is_empty();
     if args.json {
-        let document = serde_json::to_string_pretty(&findings).map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
+        let document = serde_json::to_string_pretty(&findings)
+            .map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
         print(&(sanitize::json(&document).into_owned() + "\n"))?;
     } else {
         print(&lines(&findings))?;
@@ -188,19 +192,33 @@ impl Findings {
     /// Turns the findings into problems and notes.
     fn judge(&mut self) {
         if self.devices.built_in.is_empty() {
-            self.problem("this patchtui was built without its engine: it can attach to runs, but not train", "build it without --no-default-features");
+            self.problem(
+                "this patchtui was built without its engine: it can attach to runs, but not train",
+                "build it without --no-default-features",
+            );
         }
         if let Some(problem) = self.disk.problem.clone() {
             self.problem(problem, "choose another folder: --runs-dir DIR, or PATCHTUI_RUNS_DIR");
         }
         if let Some(free) = self.disk.free.filter(|free| *free < LITTLE_DISK) {
-            self.note(format!("only {} of disk space is free for runs", format::bytes(free)), "see what a run will write: patchtui plan CONFIG");
+            self.note(
+                format!("only {} of disk space is free for runs", format::bytes(free)),
+                "see what a run will write: patchtui plan CONFIG",
+            );
         }
         if let Some(kind) = self.disk.network {
-            self.note(format!("runs would be kept on {kind}, whose locks may not hold between machines"), "keep them on a local disk: --runs-dir DIR");
+            self.note(
+                format!("runs would be kept on {kind}, whose locks may not hold between machines"),
+                "keep them on a local disk: --runs-dir DIR",
+            );
         }
-        if let Some(available) = self.memory.available.filter(|available| *available < LITTLE_MEMORY) {
-            self.note(format!("only {} of memory is available", format::bytes(available)), "see what a run needs: patchtui plan CONFIG");
+        if let Some(available) =
+            self.memory.available.filter(|available| *available < LITTLE_MEMORY)
+        {
+            self.note(
+                format!("only {} of memory is available", format::bytes(available)),
+                "see what a run needs: patchtui plan CONFIG",
+            );
         }
         if let Some(problem) = self.devices.probe.problem.clone() {
             self.note(problem, "check the GPU driver; the CPU works without it");
@@ -210,7 +228,10 @@ impl Findings {
             self.note(format!("runs will not survive logout: {}", self.logout.reason), hint);
         }
         if let Some(problem) = self.sockets.problem.clone() {
-            self.note(format!("{problem}; engines listen in their run directories instead"), "set PATCHTUI_SOCKET_DIR to a folder of your own");
+            self.note(
+                format!("{problem}; engines listen in their run directories instead"),
+                "set PATCHTUI_SOCKET_DIR to a folder of your own",
+            );
         }
     }
 }
@@ -225,23 +246,44 @@ mod with_engine {
     impl Findings {
         /// Reports a problem with the requested device.
         pub(super) fn look_at(&mut self, choice: DeviceChoice) {
-            let (objection, found) = (self.devices.probe.objection(choice), find_device_unless_auto(choice));
+            let (objection, found) =
+                (self.devices.probe.objection(choice), find_device_unless_auto(choice));
             match (objection, found) {
-                (Some(problem), _) => self.problem(format!("device \"{choice}\" cannot be used: {problem}"), "check the GPU driver, or use --device cpu"),
+                (Some(problem), _) => self.problem(
+                    format!("device \"{choice}\" cannot be used: {problem}"),
+                    "check the GPU driver, or use --device cpu",
+                ),
                 (None, Some(advice)) => self.problems.push(advice),
                 (None, None) => {}
             }
         }
 
         /// Compares the requested device with the CPU, with --check.
-        pub(super) fn check(&mut self, args: &DoctorArgs, choice: DeviceChoice, runs: &Runs) -> Result<(), CommandError> {
-            let Some(config) = args.check.as_ref().filter(|_| self.problems.is_empty()) else { return Ok(()) };
+        pub(super) fn check(
+            &mut self,
+            args: &DoctorArgs,
+            choice: DeviceChoice,
+            runs: &Runs,
+        ) -> Result<(), CommandError> {
+            let Some(config) = args.check.as_ref().filter(|_| self.problems.is_empty()) else {
+                return Ok(());
+            };
             let choice = match (&self.devices.auto, choice) {
-                (Some(chosen), DeviceChoice::Auto) => chosen.device.parse().unwrap_or(DeviceChoice::Cpu),
+                (Some(chosen), DeviceChoice::Auto) => {
+                    chosen.device.parse().unwrap_or(DeviceChoice::Cpu)
+                }
                 (_, named) => named,
             };
-            let report = check_device(&ConfigArgs { config: config.clone(), sets: args.sets.clone() }, choice, runs)?;
-            self.problems.extend(report.failure().map(|failure| Advice { message: failure.to_string(), hint: failure.hint() }));
+            let report = check_device(
+                &ConfigArgs { config: config.clone(), sets: args.sets.clone() },
+                choice,
+                runs,
+            )?;
+            self.problems.extend(
+                report
+                    .failure()
+                    .map(|failure| Advice { message: failure.to_string(), hint: failure.hint() }),
+            );
             self.check = Some(report);
             Ok(())
         }
@@ -250,17 +292,31 @@ mod with_engine {
     /// Why the device does not exist; the drivers were probed before, in a separate process.
     fn find_device_unless_auto(choice: DeviceChoice) -> Option<Advice> {
         let named = Some(choice).filter(|choice| *choice != DeviceChoice::Auto)?;
-        find_device(named).err().map(|error| Advice { message: error.to_string(), hint: error.hint() })
+        find_device(named)
+            .err()
+            .map(|error| Advice { message: error.to_string(), hint: error.hint() })
     }
 }
 
 #[cfg(not(feature = "engine"))]
 impl Findings {
-    #[expect(clippy::unused_self, reason = "the same signature as with the engine, whose absence is a problem already")]
+    #[expect(
+        clippy::unused_self,
+        reason = "the same signature as with the engine, whose absence is a problem already"
+    )]
     fn look_at(&mut self, _choice: DeviceChoice) {}
 
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
-    fn check(&mut self, _args: &DoctorArgs, _choice: DeviceChoice, _runs: &Runs) -> Result<(), CommandError> {
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "the same signature as with the engine"
+    )]
+    fn check(
+        &mut self,
+        _args: &DoctorArgs,
+        _choice: DeviceChoice,
+        _runs: &Runs,
+    ) -> Result<(), CommandError> {
         Ok(())
     }
 }

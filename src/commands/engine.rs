@@ -26,7 +26,8 @@ pub enum Foreground {
     Json,
 }
 
-/// Checks everything that can be checked before anything is written: text, tokenizer, numbers, device, memory, disk.
+/// Checks everything that can be checked before anything is written: text, tokenizer, numbers,
+/// device, memory, disk.
 ///
 /// `directory` is the future run directory. Returns warnings for the user.
 ///
@@ -35,14 +36,19 @@ pub enum Foreground {
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
     let is_cpu = check_device(config)?;
     check_initial_weights(config, directory)?;
-    let rules = Checkpoints::new(directory, 0).text_rules(config.training.fork_from.as_deref()).and_then(TextRules::of_version).unwrap_or_default();
+    let rules = Checkpoints::new(directory, 0)
+        .text_rules(config.training.fork_from.as_deref())
+        .and_then(TextRules::of_version)
+        .unwrap_or_default();
     let inputs = Inputs::find_by(&config.data, rules)?;
     let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
     let mut warnings = Vec::new();
     if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
         warnings.extend(check_memory(config, plan, available)?);
     }
-    let trained_on = Checkpoints::new(directory, 0).newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
+    let trained_on = Checkpoints::new(directory, 0)
+        .newest_claimed()
+        .map(|checkpoint| checkpoint.state.data_fingerprint);
     let request = PrepareRequest {
         data: &config.data,
         seed: config.seed,
@@ -60,7 +66,8 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
 /// Whether the run computes on the CPU.
 #[cfg(feature = "engine")]
 fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
-    let device = crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+    let device =
+        crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
 }
@@ -70,17 +77,26 @@ fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
     Err(without_burn::no_engine())
 }
 
-/// Checks the initial weights of a new run; a run that has a checkpoint does not need them any more.
+/// Checks the initial weights of a new run; a run that has a checkpoint does not need them any
+/// more.
 #[cfg(feature = "engine")]
 fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), CommandError> {
-    if let Some(path) = config.model.init_from.as_ref().filter(|_| Checkpoints::new(directory, 0).newest_claimed().is_none()) {
+    if let Some(path) = config
+        .model
+        .init_from
+        .as_ref()
+        .filter(|_| Checkpoints::new(directory, 0).newest_claimed().is_none())
+    {
         crate::engine::ModelFiles::find(path)?.weights()?;
     }
     Ok(())
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Result<(), CommandError> {
+fn check_initial_weights(
+    _config: &RunConfig,
+    _directory: &RunDirectory,
+) -> Result<(), CommandError> {
     Err(without_burn::no_engine())
 }
 
@@ -106,11 +122,16 @@ mod with_burn {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    /// Trains the run in this process until it ends; in the background if `foreground` is `None`. Returns the exit code.
+    /// Trains the run in this process until it ends; in the background if `foreground` is `None`.
+    /// Returns the exit code.
     ///
     /// # Errors
     /// When the run's files cannot be used.
-    pub fn run(directory: &RunDirectory, lock: RunLock, foreground: Option<Foreground>) -> Result<u8, CommandError> {
+    pub fn run(
+        directory: &RunDirectory,
+        lock: RunLock,
+        foreground: Option<Foreground>,
+    ) -> Result<u8, CommandError> {
         keep_freed_memory();
         log_panics(directory.engine_log());
         log_messages();
@@ -118,7 +139,13 @@ mod with_burn {
         let (device, device_reason) = resolve(config.device)?;
         config.device = device;
         let face = foreground.map(face);
-        let setup = EngineSetup { directory: directory.clone(), lock, on_usr1: config.checkpoint.on_usr1, face, index: RunIndex::of_user() };
+        let setup = EngineSetup {
+            directory: directory.clone(),
+            lock,
+            on_usr1: config.checkpoint.on_usr1,
+            face,
+            index: RunIndex::of_user(),
+        };
         let job = Job {
             config,
             directory: directory.path().to_owned(),
@@ -130,11 +157,15 @@ mod with_burn {
         Ok(run_engine(setup, move |inbox, events| execute(job, inbox, &events))?)
     }
 
-    /// Logs go to standard error, which is engine.log in the background. Only warnings of libraries are logged: the GPU
-    /// libraries report every kernel that they tune. If standard error is on a full disk, the run continues without printing.
+    /// Logs go to standard error, which is engine.log in the background. Only warnings of libraries
+    /// are logged: the GPU libraries report every kernel that they tune. If standard error is
+    /// on a full disk, the run continues without printing.
     fn log_messages() {
         let levels = Targets::new().with_default(Level::WARN).with_target("patchtui", Level::INFO);
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .log_internal_errors(false);
         let _ = tracing_subscriber::registry().with(lines).with(levels).try_init();
     }
 
@@ -161,12 +192,19 @@ mod without_burn {
     ///
     /// # Errors
     /// Always.
-    pub fn run(_directory: &RunDirectory, _lock: RunLock, _foreground: Option<Foreground>) -> Result<u8, CommandError> {
+    pub fn run(
+        _directory: &RunDirectory,
+        _lock: RunLock,
+        _foreground: Option<Foreground>,
+    ) -> Result<u8, CommandError> {
         Err(no_engine())
     }
 
     /// Error of a build without the engine.
     pub fn no_engine() -> CommandError {
-        CommandError::usage("this patchtui was built without its engine: it can attach to runs, but not train", "build it without --no-default-features")
+        CommandError::usage(
+            "this patchtui was built without its engine: it can attach to runs, but not train",
+            "build it without --no-default-features",
+        )
     }
 }

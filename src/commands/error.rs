@@ -43,7 +43,10 @@ impl CommandError {
 
     /// The file system refused `path`.
     pub fn io(path: &Path, error: &io::Error) -> Self {
-        Self::failed(format!("{}: {error}", path.display()), "check that the folder exists, that you may write there and that the disk has space")
+        Self::failed(
+            format!("{}: {error}", path.display()),
+            "check that the folder exists, that you may write there and that the disk has space",
+        )
     }
 }
 
@@ -55,7 +58,8 @@ impl fmt::Display for CommandError {
 
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
-        let hint = error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into());
+        let hint =
+            error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into());
         Self::usage(error.to_string(), hint)
     }
 }
@@ -88,7 +92,8 @@ impl From<OutputError> for CommandError {
 
 impl From<FigureError> for CommandError {
     fn from(error: FigureError) -> Self {
-        let exit_code = if matches!(error, FigureError::UnknownEnding { .. }) { USAGE } else { FAILED };
+        let exit_code =
+            if matches!(error, FigureError::UnknownEnding { .. }) { USAGE } else { FAILED };
         Self { message: error.to_string(), hint: Some(error.hint().into()), exit_code }
     }
 }
@@ -104,14 +109,20 @@ impl From<LockError> for CommandError {
         let hint = error.hint();
         match error {
             LockError::Alive { .. } => Self::usage(error.to_string(), hint),
-            LockError::NoLocks { .. } | LockError::Io { .. } => Self::failed(error.to_string(), hint),
+            LockError::NoLocks { .. } | LockError::Io { .. } => {
+                Self::failed(error.to_string(), hint)
+            }
         }
     }
 }
 
 impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
-        let is_usage = matches!(error, StartError::Lock(LockError::Alive { .. }) | StartError::Control(ControlError::NoSocket { .. }));
+        let is_usage = matches!(
+            error,
+            StartError::Lock(LockError::Alive { .. })
+                | StartError::Control(ControlError::NoSocket { .. })
+        );
         let exit_code = if is_usage { USAGE } else { FAILED };
         Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
     }
@@ -127,8 +138,12 @@ impl From<ControlError> for CommandError {
 impl From<crate::engine::device::DeviceError> for CommandError {
     fn from(error: crate::engine::device::DeviceError) -> Self {
         match error {
-            crate::engine::device::DeviceError::NotBuilt { .. } => Self::usage(error.to_string(), error.hint()),
-            crate::engine::device::DeviceError::NotFound { .. } => Self::failed(error.to_string(), error.hint()),
+            crate::engine::device::DeviceError::NotBuilt { .. } => {
+                Self::usage(error.to_string(), error.hint())
+            }
+            crate::engine::device::DeviceError::NotFound { .. } => {
+                Self::failed(error.to_string(), error.hint())
+            }
         }
     }
 }
@@ -143,7 +158,11 @@ impl From<crate::engine::device::PrecisionError> for CommandError {
 #[cfg(feature = "engine")]
 impl From<crate::engine::OpenError> for CommandError {
     fn from(error: crate::engine::OpenError) -> Self {
-        if error.is_broken_model() { Self::failed(error.to_string(), error.hint()) } else { Self::usage(error.to_string(), error.hint()) }
+        if error.is_broken_model() {
+            Self::failed(error.to_string(), error.hint())
+        } else {
+            Self::usage(error.to_string(), error.hint())
+        }
     }
 }
 
@@ -154,7 +173,9 @@ impl From<crate::engine::EngineError> for CommandError {
             return error.into();
         }
         let hint = match &error {
-            crate::engine::EngineError::Thread(_) => "raise the limit on processes (ulimit -u)".to_owned(),
+            crate::engine::EngineError::Thread(_) => {
+                "raise the limit on processes (ulimit -u)".to_owned()
+            }
             crate::engine::EngineError::WrongDevice(failure) => failure.hint(),
             crate::engine::EngineError::NonFinitePrediction => error.hint().unwrap_or_default(),
             _ => "try again with --device cpu".to_owned(),
@@ -166,6 +187,10 @@ impl From<crate::engine::EngineError> for CommandError {
 #[cfg(feature = "engine")]
 impl From<crate::engine::hugging_face::ExportError> for CommandError {
     fn from(error: crate::engine::hugging_face::ExportError) -> Self {
-        if error.is_user_error() { Self::usage(error.to_string(), error.hint()) } else { Self::failed(error.to_string(), error.hint()) }
+        if error.is_user_error() {
+            Self::usage(error.to_string(), error.hint())
+        } else {
+            Self::failed(error.to_string(), error.hint())
+        }
     }
 }

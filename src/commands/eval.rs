@@ -1,7 +1,7 @@
 //! `patchtui eval`: scores of a model on tasks and texts.
 //!
-//! Reads every file before the model, and encodes every document before computing, so that a broken one is found at once. Start
-//! at [`eval`].
+//! Reads every file before the model, and encodes every document before computing, so that a broken
+//! one is found at once. Start at [`eval`].
 
 use std::io::{self, IsTerminal};
 use std::time::Instant;
@@ -16,26 +16,35 @@ use crate::engine::{EngineError, LoadedModel};
 use crate::report::{Output, complain, format, stderr, warn};
 use crate::run::terminal::{cut, window_size};
 use crate::run::{StopFlag, StopLevel, sanitize_line};
-use crate::tasks::{Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError, TaskFiles, TaskResult, check_fit, evaluate};
+use crate::tasks::{
+    Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError,
+    TaskFiles, TaskResult, check_fit, evaluate,
+};
 
 /// Evaluates a model and prints its scores. Returns the exit code.
 ///
 /// A failed task is named; the other tasks are still evaluated, printed and written.
 ///
 /// # Errors
-/// When a task is unknown, a file is broken or missing, or the model cannot be opened; at the end, if a task has failed.
+/// When a task is unknown, a file is broken or missing, or the model cannot be opened; at the end,
+/// if a task has failed.
 pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     let selection = Selection::parse(&args.tasks)?;
     let samples = args.output.as_deref().map(Samples::open).transpose()?;
     let options = LoadOptions { limit: args.limit.map(usize::from), num_fewshot: args.num_fewshot };
     let mut files = TaskFiles::new(args.task_data.as_deref());
-    let tasks = selection.tasks.iter().map(|task| files.load(task, options)).collect::<Result<Vec<_>, _>>()?;
+    let tasks = selection
+        .tasks
+        .iter()
+        .map(|task| files.load(task, options))
+        .collect::<Result<Vec<_>, _>>()?;
     drop(files);
     choose_threads(args)?;
     let device = choose_device(args.device.as_deref())?;
     let model = open_model(&args.checkpoint, &device, runs)?;
     let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
-    let subject = Subject { args, model: &model, max_length: encoder.max_length(), device: &device };
+    let subject =
+        Subject { args, model: &model, max_length: encoder.max_length(), device: &device };
     if let Some(warning) = subject.warning() {
         warn(&warning);
     }
@@ -53,10 +62,13 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     }
     let stop = StopFlag::default();
     let workers = Workers::start(device.clone(), stop.clone())?;
-    let mut scorer = Scorer { model: &model.model, workers: &workers, batch_tokens: args.batch_tokens.get() };
+    let mut scorer =
+        Scorer { model: &model.model, workers: &workers, batch_tokens: args.batch_tokens.get() };
     let mut results = Results::new(subject, &selection, samples);
     for task in possible {
-        match evaluate_task(task, &encoder, &mut scorer, &mut || stop_if(results.are_unwanted(), &stop)) {
+        match evaluate_task(task, &encoder, &mut scorer, &mut || {
+            stop_if(results.are_unwanted(), &stop)
+        }) {
             Ok(Some(result)) => results.add(task, result),
             // Nobody reads the results any more.
             Ok(None) => break,
@@ -74,7 +86,10 @@ fn all_done(failed: &[String], total: usize) -> Result<u8, CommandError> {
         return Ok(0);
     }
     let message = format!("{} of {total} tasks failed: {}", failed.len(), failed.join(", "));
-    Err(CommandError::failed(message, "see the errors above; the results of the other tasks are complete"))
+    Err(CommandError::failed(
+        message,
+        "see the errors above; the results of the other tasks are complete",
+    ))
 }
 
 fn stop_if(is_unwanted: bool, stop: &StopFlag) {
@@ -93,8 +108,13 @@ fn say_failed(task: &Task, error: &CommandError) -> String {
 fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
     let context_length = subject.model.files.context_length;
     match error {
-        TaskError::ContinuationTooLong { tokens, .. } if subject.max_length < tokens && tokens <= context_length => {
-            CommandError::usage(error.to_string(), format!("use --max-length {context_length}, the model's context length"))
+        TaskError::ContinuationTooLong { tokens, .. }
+            if subject.max_length < tokens && tokens <= context_length =>
+        {
+            CommandError::usage(
+                error.to_string(),
+                format!("use --max-length {context_length}, the model's context length"),
+            )
         }
         _ => error.into(),
     }
@@ -103,14 +123,21 @@ fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
 fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -> CommandError {
     match error {
         EvaluateError::Task(error) => explained(error, subject),
-        EvaluateError::Score(error) => CommandError::failed(error.to_string(), "use a smaller --batch-tokens, or --device cpu"),
+        EvaluateError::Score(error) => {
+            CommandError::failed(error.to_string(), "use a smaller --batch-tokens, or --device cpu")
+        }
     }
 }
 
 fn choose_threads(args: &EvalArgs) -> Result<(), CommandError> {
     let Some(threads) = args.threads else { return Ok(()) };
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-    built.map_err(|error| CommandError::failed(format!("cannot use {threads} threads: {error}"), "retry without --threads"))
+    built.map_err(|error| {
+        CommandError::failed(
+            format!("cannot use {threads} threads: {error}"),
+            "retry without --threads",
+        )
+    })
 }
 
 fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandError> {
@@ -119,7 +146,10 @@ fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandErro
         None => Ok(positions),
         Some(length) if length as usize <= positions => Ok(length as usize),
         Some(length) => Err(CommandError::usage(
-            format!("--max-length {length} exceeds the context length of the model ({positions} tokens)"),
+            format!(
+                "--max-length {length} exceeds the context length of the model ({positions} \
+                 tokens)"
+            ),
             format!("use at most {positions}, or no --max-length"),
         )),
     }
@@ -144,7 +174,8 @@ fn evaluate_task(
     result
 }
 
-/// Progress of a task: on a terminal one line that is updated in place, elsewhere one line at the end.
+/// Progress of a task: on a terminal one line that is updated in place, elsewhere one line at the
+/// end.
 struct ProgressLine {
     task: String,
     started: Instant,
@@ -154,14 +185,25 @@ struct ProgressLine {
 
 impl ProgressLine {
     fn new(task: &Task) -> Self {
-        Self { task: sanitize_line(&task.name()), started: Instant::now(), is_terminal: io::stderr().is_terminal(), out: stderr() }
+        Self {
+            task: sanitize_line(&task.name()),
+            started: Instant::now(),
+            is_terminal: io::stderr().is_terminal(),
+            out: stderr(),
+        }
     }
 
     fn show(&mut self, progress: Progress) {
         if self.is_terminal {
             let seconds = self.started.elapsed().as_secs_f64();
             let left = format::duration(seconds / progress.share - seconds);
-            let line = format!("{}: {:.0} %, {} of {}, ETA {left}", self.task, 100.0 * progress.share, progress.done, progress.total);
+            let line = format!(
+                "{}: {:.0} %, {} of {}, ETA {left}",
+                self.task,
+                100.0 * progress.share,
+                progress.done,
+                progress.total
+            );
             let columns = window_size(io::stderr()).map_or(80, |(columns, _)| usize::from(columns));
             self.out.try_write(&format!("\r\x1b[K{}", cut(&line, columns.saturating_sub(1))));
         }
@@ -179,7 +221,10 @@ impl ProgressLine {
         if io::stdout().is_terminal() {
             return;
         }
-        let (documents, time) = (format::grouped(num_documents as u64), format::duration(self.started.elapsed().as_secs_f64()));
+        let (documents, time) = (
+            format::grouped(num_documents as u64),
+            format::duration(self.started.elapsed().as_secs_f64()),
+        );
         let noun = if num_documents == 1 { "document" } else { "documents" };
         self.out.try_write(&format!("{}: {documents} {noun} in {time}\n", self.task));
     }

@@ -1,5 +1,6 @@
-//! Output of `patchtui eval`: each completed task goes to the table and to the samples file at once, all of them to the JSON
-//! document at the end. If one output cannot be written, the others still are.
+//! Output of `patchtui eval`: each completed task goes to the table and to the samples file at
+//! once, all of them to the JSON document at the end. If one output cannot be written, the others
+//! still are.
 //!
 //! Start at [`Results`].
 
@@ -12,9 +13,14 @@ use crate::commands::CommandError;
 use crate::commands::result_path::result_path_error;
 use crate::engine::LoadedModel;
 use crate::engine::device::ComputeDevice;
-use crate::report::{ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout};
+use crate::report::{
+    ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout,
+};
 use crate::run::{ResultFile, RunDirectory, sanitize, sanitize_line};
-use crate::tasks::{Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows, results_document, sample_lines};
+use crate::tasks::{
+    Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows,
+    results_document, sample_lines,
+};
 
 /// The evaluated model and the settings that all tasks share.
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +59,19 @@ impl<'a> Samples<'a> {
 
 impl<'a> Results<'a> {
     /// Prints the title of the table; `tasks` will follow.
-    pub(super) fn new(subject: Subject<'a>, selection: &Selection, samples: Option<Samples<'a>>) -> Self {
-        let names = selection.tasks.iter().map(Task::name).chain(selection.groups.iter().map(|group| group.name.to_owned()));
+    pub(super) fn new(
+        subject: Subject<'a>,
+        selection: &Selection,
+        samples: Option<Samples<'a>>,
+    ) -> Self {
+        let names = selection
+            .tasks
+            .iter()
+            .map(Task::name)
+            .chain(selection.groups.iter().map(|group| group.name.to_owned()));
         let table = ScoresTable::new(names);
-        let mut results = Self { subject, table, tasks: Vec::new(), out: stdout(), samples, lost: None };
+        let mut results =
+            Self { subject, table, tasks: Vec::new(), out: stdout(), samples, lost: None };
         if !subject.args.json {
             let head = sanitize_line(&subject.title()) + "\n\n" + &results.table.head();
             results.print(&head);
@@ -92,10 +107,18 @@ impl<'a> Results<'a> {
     pub(super) fn finish(mut self, selection: &Selection) -> Result<(), CommandError> {
         // A group with a failed task has no result.
         let is_whole = |group: &&'static Group| {
-            let of_group = |task: &Task| matches!(task, Task::Mmlu(subject) if group.contains(subject));
-            selection.tasks.iter().filter(|task| of_group(task)).count() == self.tasks.iter().filter(|result| of_group(&result.task)).count()
+            let of_group =
+                |task: &Task| matches!(task, Task::Mmlu(subject) if group.contains(subject));
+            selection.tasks.iter().filter(|task| of_group(task)).count()
+                == self.tasks.iter().filter(|result| of_group(&result.task)).count()
         };
-        let groups: Vec<GroupResult> = selection.groups.iter().copied().filter(is_whole).filter_map(|group| GroupResult::new(group, &self.tasks)).collect();
+        let groups: Vec<GroupResult> = selection
+            .groups
+            .iter()
+            .copied()
+            .filter(is_whole)
+            .filter_map(|group| GroupResult::new(group, &self.tasks))
+            .collect();
         let paper = if selection.is_paper() { PaperRow::new(&self.tasks, &groups) } else { None };
         let text = if self.subject.args.json {
             sanitize::json(&format!("{:#}\n", self.document(&groups, paper.as_ref()))).into_owned()
@@ -116,26 +139,49 @@ impl<'a> Results<'a> {
     /// Reports at once what could not be written, since the evaluation continues.
     fn lose(&mut self, error: &CommandError) {
         complain(&error.message, error.hint.as_deref());
-        self.lost.get_or_insert(CommandError::failed("a result could not be written", "see the error above"));
+        self.lost.get_or_insert(CommandError::failed(
+            "a result could not be written",
+            "see the error above",
+        ));
     }
 
     fn comparison(&self, row: &PaperRow) -> String {
-        let label = if self.subject.args.limit.is_some() { "this model (subset)" } else { "this model" };
+        let label =
+            if self.subject.args.limit.is_some() { "this model (subset)" } else { "this model" };
         let this = ComparedRow { label: label.into(), values: numbers(row) };
         let published = published_rows(&self.subject.model.files.shape).iter();
-        let published = published.map(|published| ComparedRow { label: published.label.into(), values: numbers(&published.row) });
-        let table = comparison_table(row.columns().map(|(head, _)| head), &std::iter::once(this).chain(published).collect::<Vec<_>>());
-        format!("\n{table}WikiText-103 perplexity and zero-shot accuracy (%): acc for MMLU and WinoGrande, acc_norm for the others\n")
+        let published = published.map(|published| ComparedRow {
+            label: published.label.into(),
+            values: numbers(&published.row),
+        });
+        let table = comparison_table(
+            row.columns().map(|(head, _)| head),
+            &std::iter::once(this).chain(published).collect::<Vec<_>>(),
+        );
+        format!(
+            "\n{table}WikiText-103 perplexity and zero-shot accuracy (%): acc for MMLU and \
+             WinoGrande, acc_norm for the others\n"
+        )
     }
 
     fn document(&self, groups: &[GroupResult], paper: Option<&PaperRow>) -> Value {
         let mut document = results_document(&self.tasks, groups, self.subject.config());
-        let of_tasks = self.tasks.iter().filter_map(|result| Some((result.task.name(), json!(result.chance?))));
-        let of_groups = groups.iter().filter_map(|group| Some((group.group.name.to_owned(), json!(group.chance?))));
+        let of_tasks = self
+            .tasks
+            .iter()
+            .filter_map(|result| Some((result.task.name(), json!(result.chance?))));
+        let of_groups = groups
+            .iter()
+            .filter_map(|group| Some((group.group.name.to_owned(), json!(group.chance?))));
         document["chance"] = Value::Object(of_tasks.chain(of_groups).collect::<Map<_, _>>());
         document["warnings"] = json!(self.subject.warning().into_iter().collect::<Vec<_>>());
         if let Some(row) = paper {
-            let row_json = |row: &PaperRow| -> Value { row.columns().into_iter().map(|(head, value)| (head.to_owned(), json!(value))).collect() };
+            let row_json = |row: &PaperRow| -> Value {
+                row.columns()
+                    .into_iter()
+                    .map(|(head, value)| (head.to_owned(), json!(value)))
+                    .collect()
+            };
             let published = published_rows(&self.subject.model.files.shape).iter();
             let published: Vec<Value> = published.map(|published| json!({ "label": published.label, "row": row_json(&published.row) })).collect();
             document["paper"] = json!({ "row": row_json(row), "published": published });
@@ -150,7 +196,8 @@ impl Subject<'_> {
         let patch_size = self.model.files.patch_size.get();
         (patch_size > 1).then(|| {
             format!(
-                "this checkpoint is from a patch stage (K = {patch_size}), but tasks are scored token by token: its scores mean little before the K = 1 stage"
+                "this checkpoint is from a patch stage (K = {patch_size}), but tasks are scored \
+                 token by token: its scores mean little before the K = 1 stage"
             )
         })
     }
@@ -166,7 +213,10 @@ impl Subject<'_> {
         let step = self.step().map_or_else(String::new, |step| format!(", step {step}"));
         let stage = if files.patch_size.get() > 1 { " (patch stage: not comparable)" } else { "" };
         let bos = if self.args.add_bos { "with BOS" } else { "without BOS" };
-        format!("{name}{step}, K = {}{stage}, context {} tokens, {bos}, {}", files.patch_size, self.max_length, self.device.description)
+        format!(
+            "{name}{step}, K = {}{stage}, context {} tokens, {bos}, {}",
+            files.patch_size, self.max_length, self.device.description
+        )
     }
 
     fn config(&self) -> Value {
@@ -200,8 +250,14 @@ fn group_rows(result: &GroupResult) -> Vec<ScoreRow> {
     score_rows(result.group.name, [*num_documents, *num_fewshot], *chance, metrics)
 }
 
-/// A row for each metric of what is called `task`; all have the same numbers of documents and of shots.
-fn score_rows(task: &str, [num_documents, num_fewshot]: [usize; 2], chance: Option<f64>, metrics: &[Metric]) -> Vec<ScoreRow> {
+/// A row for each metric of what is called `task`; all have the same numbers of documents and of
+/// shots.
+fn score_rows(
+    task: &str,
+    [num_documents, num_fewshot]: [usize; 2],
+    chance: Option<f64>,
+    metrics: &[Metric],
+) -> Vec<ScoreRow> {
     let row = |metric: &Metric| ScoreRow {
         task: task.to_owned(),
         num_documents: num_documents as u64,

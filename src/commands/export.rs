@@ -20,10 +20,19 @@ pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
         Dtype::Bf16 => NumberFormat::Bf16,
         Dtype::F16 => NumberFormat::F16,
     };
-    let request = ExportRequest { to: &args.to, format: number_format, max_shard_bytes, allow_patch_stage: args.allow_patch_stage };
+    let request = ExportRequest {
+        to: &args.to,
+        format: number_format,
+        max_shard_bytes,
+        allow_patch_stage: args.allow_patch_stage,
+    };
     let report = export(&model, &request)?;
     let parameters = format::short_count(model.shape.num_parameters() as f64);
-    let files = if report.num_files == 1 { "one file".to_owned() } else { format!("{} files", report.num_files) };
+    let files = if report.num_files == 1 {
+        "one file".to_owned()
+    } else {
+        format!("{} files", report.num_files)
+    };
     tell(&format!(
         "Wrote {3}: {0}, {parameters} parameters as {1} ({2} in {files})",
         model.origin.name(),
@@ -37,9 +46,17 @@ pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
 /// Parses a size like `5GB`, `500M` or `1000000` into bytes.
 fn bytes_of(text: &str) -> Result<u64, CommandError> {
     let trimmed = text.trim();
-    let number = trimmed.strip_suffix(['B', 'b']).filter(|rest| rest.ends_with(|c: char| c.is_ascii_alphabetic())).unwrap_or(trimmed);
+    let number = trimmed
+        .strip_suffix(['B', 'b'])
+        .filter(|rest| rest.ends_with(|c: char| c.is_ascii_alphabetic()))
+        .unwrap_or(trimmed);
     let count = number.parse::<Count>().ok().filter(|count| count.0 > 0);
-    count.map(|count| count.0).ok_or_else(|| CommandError::usage(format!("--max-shard-size {text:?} is not a size"), "write a size like 5GB or 500MB"))
+    count.map(|count| count.0).ok_or_else(|| {
+        CommandError::usage(
+            format!("--max-shard-size {text:?} is not a size"),
+            "write a size like 5GB or 500MB",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -49,7 +66,13 @@ mod tests {
     #[test]
     fn sizes_are_powers_of_ten_with_or_without_a_unit() {
         let read = |text| bytes_of(text).map_err(|error| error.message);
-        for (text, bytes) in [("5GB", 5_000_000_000), ("500MB", 500_000_000), ("1.5G", 1_500_000_000), ("2kb", 2000), ("1000", 1000)] {
+        for (text, bytes) in [
+            ("5GB", 5_000_000_000),
+            ("500MB", 500_000_000),
+            ("1.5G", 1_500_000_000),
+            ("2kb", 2000),
+            ("1000", 1000),
+        ] {
             assert_eq!(read(text), Ok(bytes), "{text}");
         }
         for text in ["", "B", "GB", "0", "-1GB", "5XB", "five"] {

@@ -1,4 +1,5 @@
-//! `patchtui generate`: generates text from prompts. Texts go to standard output, everything else to standard error.
+//! `patchtui generate`: generates text from prompts. Texts go to standard output, everything else
+//! to standard error.
 //!
 //! Start at [`generate`].
 
@@ -25,7 +26,10 @@ use crate::run::{COMPUTE_STACK, sanitize, sanitize_line};
 pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     let sampling = sampling(args)?;
     if args.stops.iter().any(String::is_empty) {
-        return Err(CommandError::usage("--stop must not be empty", "write the text to stop at: --stop TEXT"));
+        return Err(CommandError::usage(
+            "--stop must not be empty",
+            "write the text to stop at: --stop TEXT",
+        ));
     }
     let texts = prompts(args)?;
     let device = choose_device(args.device.as_deref())?;
@@ -34,12 +38,26 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
         warn(&stage.to_string());
     }
     let prompts = texts.iter().map(|text| encode(text, &loaded)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(longest) = prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.files.context_length) {
-        warn(&format!("a prompt has {longest} tokens, but the context window is {}: only the end of the prompt is read", loaded.files.context_length));
+    if let Some(longest) =
+        prompts.iter().map(Vec::len).max().filter(|longest| *longest > loaded.files.context_length)
+    {
+        warn(&format!(
+            "a prompt has {longest} tokens, but the context window is {}: only the end of the \
+             prompt is read",
+            loaded.files.context_length
+        ));
     }
-    let rules = GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
-    let generator = Generator { model: loaded.model.clone(), context_length: loaded.files.context_length, device: device.device };
-    let replies = prompts.iter().map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops)).collect();
+    let rules =
+        GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
+    let generator = Generator {
+        model: loaded.model.clone(),
+        context_length: loaded.files.context_length,
+        device: device.device,
+    };
+    let replies = prompts
+        .iter()
+        .map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops))
+        .collect();
     let mut face = Face {
         args,
         texts: &texts,
@@ -52,32 +70,57 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
         lost: None,
         is_terminal: io::stdout().is_terminal(),
     };
-    on_large_stack(|| generator.generate_each(&prompts, &rules, &mut |idx, heard| face.hear(idx, heard)))?;
+    on_large_stack(|| {
+        generator.generate_each(&prompts, &rules, &mut |idx, heard| face.hear(idx, heard))
+    })?;
     if let Some(error) = face.lost {
         return Err(error.into());
     }
     let is_news = |(continuation, prompt): (&Option<Continuation>, &Vec<u32>)| {
-        continuation.as_ref().is_some_and(|continuation| continuation.has_slid && prompt.len() <= loaded.files.context_length)
+        continuation.as_ref().is_some_and(|continuation| {
+            continuation.has_slid && prompt.len() <= loaded.files.context_length
+        })
     };
     if face.continuations.iter().zip(&prompts).any(is_news) {
-        warn(&format!("context window ({} tokens) exceeded; oldest tokens dropped", loaded.files.context_length));
+        warn(&format!(
+            "context window ({} tokens) exceeded; oldest tokens dropped",
+            loaded.files.context_length
+        ));
     }
     Ok(0)
 }
 
 fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
     let check = |name: &str, value: f64, is_valid: bool, range: &str| {
-        if is_valid { Ok(value) } else { Err(CommandError::usage(format!("--{name} must be {range}, not {value}"), format!("use a value that is {range}"))) }
+        if is_valid {
+            Ok(value)
+        } else {
+            Err(CommandError::usage(
+                format!("--{name} must be {range}, not {value}"),
+                format!("use a value that is {range}"),
+            ))
+        }
     };
-    let (temperature, top_p, penalty) = (args.temperature.unwrap_or(0.0), args.top_p.unwrap_or(1.0), args.repetition_penalty);
+    let (temperature, top_p, penalty) =
+        (args.temperature.unwrap_or(0.0), args.top_p.unwrap_or(1.0), args.repetition_penalty);
     if args.top_k == Some(0) {
         return Err(CommandError::usage("--top-k 0 leaves no token to sample", "use 1 or more"));
     }
     Ok(Sampling {
-        temperature: check("temperature", temperature, temperature >= 0.0 && temperature.is_finite(), "0 or greater")?,
+        temperature: check(
+            "temperature",
+            temperature,
+            temperature >= 0.0 && temperature.is_finite(),
+            "0 or greater",
+        )?,
         top_k: args.top_k,
         top_p: check("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "greater than 0 and at most 1")?,
-        repetition_penalty: check("repetition-penalty", penalty, penalty > 0.0 && penalty.is_finite(), "greater than 0")?,
+        repetition_penalty: check(
+            "repetition-penalty",
+            penalty,
+            penalty > 0.0 && penalty.is_finite(),
+            "greater than 0",
+        )?,
         seed: args.seed,
     })
 }
@@ -93,9 +136,18 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
         };
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let is_json = path.extension().is_some_and(|ending| ending == "jsonl");
-        let prompts = lines.map(|(idx, line)| if is_json { json_prompt(path, idx + 1, line) } else { Ok(line.to_owned()) }).collect::<Result<Vec<_>, _>>()?;
+        let prompts = lines
+            .map(
+                |(idx, line)| {
+                    if is_json { json_prompt(path, idx + 1, line) } else { Ok(line.to_owned()) }
+                },
+            )
+            .collect::<Result<Vec<_>, _>>()?;
         if prompts.is_empty() {
-            return Err(CommandError::usage(format!("{} contains no prompt", path.display()), "write one prompt per line"));
+            return Err(CommandError::usage(
+                format!("{} contains no prompt", path.display()),
+                "write one prompt per line",
+            ));
         }
         return Ok(prompts);
     }
@@ -103,7 +155,10 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
         return Ok(args.prompts.clone());
     }
     if io::stdin().is_terminal() {
-        return Err(CommandError::usage("there is no prompt", "use --prompt TEXT or --prompt-file FILE"));
+        return Err(CommandError::usage(
+            "there is no prompt",
+            "use --prompt TEXT or --prompt-file FILE",
+        ));
     }
     let text = read_stdin()?;
     // The trailing line feed that `echo` and editors write belongs to the file, not to the prompt.
@@ -119,20 +174,31 @@ fn read_stdin() -> Result<String, CommandError> {
 /// The text of a prompt file, decoded like training text.
 fn text_of(what: &str, bytes: &[u8]) -> Result<String, CommandError> {
     text_of_bytes(bytes).map_err(|(offset, fault)| {
-        let hint = if fault == TextFault::NotUtf8 { "prompts must be UTF-8 text" } else { "convert it first: iconv -f UTF-16 -t UTF-8" };
+        let hint = if fault == TextFault::NotUtf8 {
+            "prompts must be UTF-8 text"
+        } else {
+            "convert it first: iconv -f UTF-16 -t UTF-8"
+        };
         CommandError::usage(format!("{what} cannot be read: {fault} at byte {offset}"), hint)
     })
 }
 
 fn unreadable(what: &str, error: &io::Error) -> CommandError {
-    CommandError::usage(format!("{what} cannot be read: {error}"), "check that it exists and that you may read it")
+    CommandError::usage(
+        format!("{what} cannot be read: {error}"),
+        "check that it exists and that you may read it",
+    )
 }
 
 fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, CommandError> {
     let record: Option<Value> = serde_json::from_str(line).ok();
     let prompt = record.as_ref().and_then(|record| record.get("prompt")).and_then(Value::as_str);
-    let missing =
-        || CommandError::usage(format!("{}:{line_number} has no string \"prompt\"", path.display()), "write one record like {\"prompt\": \"Once\"} per line");
+    let missing = || {
+        CommandError::usage(
+            format!("{}:{line_number} has no string \"prompt\"", path.display()),
+            "write one record like {\"prompt\": \"Once\"} per line",
+        )
+    };
     prompt.map(str::to_owned).ok_or_else(missing)
 }
 
@@ -141,11 +207,17 @@ fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
     let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
     let ids: Vec<u32> = bos.into_iter().chain(loaded.files.tokenizer.encode(text)?).collect();
     if ids.is_empty() {
-        return Err(CommandError::usage("an empty prompt cannot be continued: the model has no BOS token", "write at least one character"));
+        return Err(CommandError::usage(
+            "an empty prompt cannot be continued: the model has no BOS token",
+            "write at least one character",
+        ));
     }
     match ids.iter().find(|id| **id as usize >= loaded.files.shape.vocab_size) {
         Some(id) => Err(CommandError::usage(
-            format!("token id {id} of the tokenizer is outside the vocabulary of the model ({})", loaded.files.shape.vocab_size),
+            format!(
+                "token id {id} of the tokenizer is outside the vocabulary of the model ({})",
+                loaded.files.shape.vocab_size
+            ),
             "use the model's own tokenizer",
         )),
         None => Ok(ids),
@@ -153,9 +225,14 @@ fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
 }
 
 /// Runs `job` on a thread with the stack size of the trainer's threads.
-fn on_large_stack<T: Send, E: Send + Into<EngineError>>(job: impl FnOnce() -> Result<T, E> + Send) -> Result<T, CommandError> {
+fn on_large_stack<T: Send, E: Send + Into<EngineError>>(
+    job: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, CommandError> {
     thread::scope(|scope| {
-        let running = thread::Builder::new().stack_size(COMPUTE_STACK).spawn_scoped(scope, job).map_err(EngineError::Thread)?;
+        let running = thread::Builder::new()
+            .stack_size(COMPUTE_STACK)
+            .spawn_scoped(scope, job)
+            .map_err(EngineError::Thread)?;
         match running.join() {
             Ok(result) => Ok(result.map_err(Into::into)?),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -163,7 +240,8 @@ fn on_large_stack<T: Send, E: Send + Into<EngineError>>(job: impl FnOnce() -> Re
     })
 }
 
-/// Prints generated texts: a single one as it grows, several one after the other, each as soon as it and all before it are completed.
+/// Prints generated texts: a single one as it grows, several one after the other, each as soon as
+/// it and all before it are completed.
 struct Face<'a> {
     args: &'a GenerateArgs,
     texts: &'a [String],
@@ -213,13 +291,19 @@ impl Face<'_> {
 
     /// A pipe gets the text as it is; for a terminal control characters are removed.
     fn write(&mut self, text: &str) {
-        let written = if self.is_terminal { self.out.write(&sanitize::text(text)) } else { self.out.write(text) };
+        let written = if self.is_terminal {
+            self.out.write(&sanitize::text(text))
+        } else {
+            self.out.write(text)
+        };
         self.lost = self.lost.take().or(written.err());
     }
 
     /// Prints completed texts, in the order of the prompts.
     fn show_finished(&mut self) {
-        while let Some(continuation) = self.continuations.get(self.num_shown).and_then(Option::as_ref) {
+        while let Some(continuation) =
+            self.continuations.get(self.num_shown).and_then(Option::as_ref)
+        {
             let idx = self.num_shown;
             let text = std::mem::take(&mut self.parts[idx]);
             if self.args.json {

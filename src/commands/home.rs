@@ -10,14 +10,17 @@ use crate::commands::runs::{list, summaries_since};
 use crate::commands::{CommandError, Runs, load_config, sender_name};
 use crate::config::RunConfig;
 use crate::control::{connect, follow};
-use crate::host::{Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, run_config};
+use crate::host::{
+    Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, run_config,
+};
 use crate::run::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
 /// What to do if no screen can be shown.
 const INSTEAD: &str = "list the runs with: patchtui runs";
 
-/// Shows the list of runs until the user quits; without a terminal, prints it. Returns the exit code.
+/// Shows the list of runs until the user quits; without a terminal, prints it. Returns the exit
+/// code.
 ///
 /// # Errors
 /// When the terminal cannot show a screen, or it fails.
@@ -55,16 +58,18 @@ fn refusal(error: CommandError) -> Refusal {
 fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
     match claim_existing(directory) {
         Err(HostError::Alive { directory }) => Ok(directory),
-        Ok(Claim::Completed(directory)) => {
-            Err(CommandError::usage(format!("{} has completed: there is nothing to resume", directory.name()), "press n to start a new run"))
-        }
+        Ok(Claim::Completed(directory)) => Err(CommandError::usage(
+            format!("{} has completed: there is nothing to resume", directory.name()),
+            "press n to start a new run",
+        )),
         claimed => begin(claimed?, run_config(directory)?),
     }
 }
 
 /// Starts a configuration under the first free name; attaches to a run that is already running.
 fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
-    let config = load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() }, runs)?.config;
+    let config =
+        load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() }, runs)?.config;
     match claim(Wish { name: &config.name, is_explicit: false, resume: false }, &runs.folder)? {
         Claim::Alive(directory) => Ok(directory),
         Claim::Unfinished { new, .. } => begin(claim_directory(new, false)?, config),
@@ -73,6 +78,7 @@ fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
 }
 
 fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, CommandError> {
-    // The screen of the run follows and has no place for warnings of its start; what cannot work was refused.
+    // The screen of the run follows and has no place for warnings of its start; what cannot work
+    // was refused.
     launch(ready(claimed)?, config).map(|(directory, _)| directory)
 }

@@ -1,4 +1,5 @@
-//! `patchtui import`: checks a Hugging Face directory and writes a configuration that continues its training.
+//! `patchtui import`: checks a Hugging Face directory and writes a configuration that continues its
+//! training.
 
 use std::io;
 use std::path::Path;
@@ -9,30 +10,47 @@ use crate::engine::{ModelFiles, OpenError, Origin};
 use crate::report::{format, print, tell, warn};
 use crate::run::{ResultFile, RunDirectory};
 
-/// Maximum context length of the configuration, in positions: fits into the memory of an ordinary machine.
+/// Maximum context length of the configuration, in positions: fits into the memory of an ordinary
+/// machine.
 const MOST_POSITIONS: usize = 2048;
 /// Patch size of the first stage, as in the paper.
 const PATCH_SIZE: usize = 4;
 /// Sequences per step in the first stage.
 const SEQUENCES: usize = 16;
 
-/// Imports the directory `source`; writes the configuration to the file `to`, or to standard output. Returns the exit code.
+/// Imports the directory `source`; writes the configuration to the file `to`, or to standard
+/// output. Returns the exit code.
 ///
 /// # Errors
 /// When the directory cannot be used, or the file exists or cannot be written.
 pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandError> {
     let run = source.to_str().map_or(Ok(None), |text| runs.named(text))?;
-    let is_own = run.is_some() || RunDirectory::new(source).is_run() || source.join("manifest.json").is_file();
+    let is_own = run.is_some()
+        || RunDirectory::new(source).is_run()
+        || source.join("manifest.json").is_file();
     if !is_own && !source.join("config.json").is_file() {
         let problem = if source.is_dir() { "no config.json in it" } else { "no such directory" };
-        return Err(CommandError::usage(format!("{}: {problem}", source.display()), "name a directory in Hugging Face format, with config.json"));
+        return Err(CommandError::usage(
+            format!("{}: {problem}", source.display()),
+            "name a directory in Hugging Face format, with config.json",
+        ));
     }
     let model = ModelFiles::find(run.as_ref().map_or(source, RunDirectory::path))?;
     if !matches!(model.origin, Origin::HuggingFace { .. }) {
-        let hint = "no import is needed: set model.init_from to its name or path in a configuration";
-        return Err(CommandError::usage(format!("{} is a run or a checkpoint", source.display()), hint));
+        let hint =
+            "no import is needed: set model.init_from to its name or path in a configuration";
+        return Err(CommandError::usage(
+            format!("{} is a run or a checkpoint", source.display()),
+            hint,
+        ));
     }
-    let file = to.map(|path| ResultFile::open_new(path).map(|file| (path, file)).map_err(|error| cannot_write(path, &error))).transpose()?;
+    let file = to
+        .map(|path| {
+            ResultFile::open_new(path)
+                .map(|file| (path, file))
+                .map_err(|error| cannot_write(path, &error))
+        })
+        .transpose()?;
     describe(&model)?;
     let text = configuration(&model)?;
     match file {
@@ -58,9 +76,20 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
     let shape = &model.shape;
     let head = if shape.tie_word_embeddings { ", tied" } else { "" };
     let formats = weights.formats().into_iter().collect::<Vec<_>>().join(" and ");
-    let files = if weights.num_files() == 1 { "one file".to_owned() } else { format!("{} files", weights.num_files()) };
-    let groups = if shape.num_key_value_heads == shape.num_attention_heads { String::new() } else { format!(" ({} KV)", shape.num_key_value_heads) };
-    tell(&format!("LLaMA, {} parameters{head}, {formats} in {files}", format::short_count(shape.num_parameters() as f64)));
+    let files = if weights.num_files() == 1 {
+        "one file".to_owned()
+    } else {
+        format!("{} files", weights.num_files())
+    };
+    let groups = if shape.num_key_value_heads == shape.num_attention_heads {
+        String::new()
+    } else {
+        format!(" ({} KV)", shape.num_key_value_heads)
+    };
+    tell(&format!(
+        "LLaMA, {} parameters{head}, {formats} in {files}",
+        format::short_count(shape.num_parameters() as f64)
+    ));
     tell(&format!(
         "{}, hidden {}, FFN {}, {}{groups}, context {}, vocabulary {}",
         format::counted(shape.num_hidden_layers as u64, "layer"),
@@ -82,7 +111,9 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
 fn configuration(model: &ModelFiles) -> Result<String, CommandError> {
     let path = model.origin.path();
     let quoted = |path: &Path| {
-        let text = path.to_str().ok_or_else(|| CommandError::usage(format!("{} is not UTF-8", path.display()), "rename the directory"))?;
+        let text = path.to_str().ok_or_else(|| {
+            CommandError::usage(format!("{} is not UTF-8", path.display()), "rename the directory")
+        })?;
         Ok::<_, CommandError>(toml::Value::from(text).to_string())
     };
     let (directory, tokenizer) = (quoted(path)?, quoted(&path.join("tokenizer.json"))?);
@@ -108,7 +139,8 @@ tokens_per_step = {tokens_per_step}
 context_length = {context_length}              # positions: patches in stage 1, tokens in stage 2
 micro_batch_size = 1                # larger is faster and needs more memory
 
-# A patch stage costs a quarter of the compute per token; the last stage turns the model back into a token-level LM.
+# A patch stage costs a quarter of the compute per token; the last stage turns the model back into \
+         a token-level LM.
 [[stages]]
 patch_size = {PATCH_SIZE}
 share = \"1/2\"
@@ -118,7 +150,8 @@ patch_size = 1
 optimizer_state = \"reset\"
 
 [optimizer]
-learning_rate = 1e-4                # lower than for training from scratch, to preserve the pretrained weights
+learning_rate = 1e-4                # lower than for training from scratch, to preserve the \
+         pretrained weights
 
 [schedule]
 warmup_share = 0.05                 # the optimizer state is reset
@@ -128,7 +161,10 @@ warmup_share = 0.05                 # the optimizer state is reset
 
 fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => CommandError::usage(format!("{} exists", path.display()), "use a new file name for --to"),
+        io::ErrorKind::AlreadyExists => CommandError::usage(
+            format!("{} exists", path.display()),
+            "use a new file name for --to",
+        ),
         _ => CommandError::io(path, error),
     }
 }

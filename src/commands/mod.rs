@@ -1,6 +1,8 @@
-//! One file per subcommand: wiring only. The only module that combines engines, screens and scripts.
+//! One file per subcommand: wiring only. The only module that combines engines, screens and
+//! scripts.
 //!
-//! May import every layer; only `main` imports it. Start at [`dispatch`], then at the file named like the subcommand.
+//! May import every layer; only `main` imports it. Start at [`dispatch`], then at the file named
+//! like the subcommand.
 
 #[cfg(feature = "engine")]
 pub mod activations;
@@ -59,7 +61,8 @@ use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitiz
 
 pub use error::CommandError;
 
-/// How long a script waits for a command to be completed: an evaluation or a large checkpoint takes time.
+/// How long a script waits for a command to be completed: an evaluation or a large checkpoint takes
+/// time.
 const CTL_LIMIT: Duration = Duration::from_mins(10);
 
 /// Where to look for runs.
@@ -78,7 +81,8 @@ impl Runs {
         Self { folder, index: RunIndex::of_user() }
     }
 
-    /// The run named `text`, even if a file or folder has that name too; a text with a slash is a path and names no run.
+    /// The run named `text`, even if a file or folder has that name too; a text with a slash is a
+    /// path and names no run.
     ///
     /// # Errors
     /// When several runs match equally well.
@@ -89,7 +93,12 @@ impl Runs {
         match self.index.find(text, &self.folder) {
             Ok(run) => Ok(Some(run)),
             Err(error @ FindError::Ambiguous { .. }) => Err(error),
-            Err(FindError::Missing { .. } | FindError::NotARun { .. } | FindError::Unknown { .. } | FindError::NoRuns) => Ok(None),
+            Err(
+                FindError::Missing { .. }
+                | FindError::NotARun { .. }
+                | FindError::Unknown { .. }
+                | FindError::NoRuns,
+            ) => Ok(None),
         }
     }
 }
@@ -103,14 +112,24 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
     match cli.command {
         None if cli.no_tui => {
             let config = Some(cli.config.unwrap_or_else(|| "demo".into()));
-            let args = RunArgs { config, sets: Vec::new(), from: None, name: None, device: None, no_tui: true, json: false, resume: false };
+            let args = RunArgs {
+                config,
+                sets: Vec::new(),
+                from: None,
+                name: None,
+                device: None,
+                no_tui: true,
+                json: false,
+                resume: false,
+            };
             run::run(&args, &runs)
         }
         None => match cli.config {
             None => home::home(runs),
-            Some(word) => {
-                Err(CommandError::usage(format!("{word:?} is not a subcommand"), format!("patchtui run {word}, or patchtui --help for all subcommands")))
-            }
+            Some(word) => Err(CommandError::usage(
+                format!("{word:?} is not a subcommand"),
+                format!("patchtui run {word}, or patchtui --help for all subcommands"),
+            )),
         },
         Some(Command::Run(args)) => run::run(&args, &runs),
         Some(Command::Resume(args)) => run::resume(&args, &runs),
@@ -160,7 +179,11 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             let directory = RunDirectory::new(run_dir);
             // The process that claimed the directory holds its lock and passes it on.
             let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
-                CommandError::usage("the engine is internal: it needs the run's lock from the command that starts it", "use patchtui run or patchtui resume")
+                CommandError::usage(
+                    "the engine is internal: it needs the run's lock from the command that starts \
+                     it",
+                    "use patchtui run or patchtui resume",
+                )
             })?;
             engine::run(&directory, lock, None)
         }
@@ -170,11 +193,15 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
 /// Name of this process as the sender of commands through `face`, e.g. `"keyboard of alice"`.
 #[must_use]
 pub fn sender_name(face: &str) -> String {
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
+    let user = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .filter(|user| !user.is_empty());
     user.map_or_else(|| face.to_owned(), |user| format!("{face} of {user}"))
 }
 
-/// Finds what `checkpoint` names: the run of that name, from any folder and even if a file or folder has that name too, else a directory.
+/// Finds what `checkpoint` names: the run of that name, from any folder and even if a file or
+/// folder has that name too, else a directory.
 ///
 /// # Errors
 /// When neither exists.
@@ -189,13 +216,20 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandErro
 
 /// Loads the configuration that the command line names.
 fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandError> {
-    let current_dir =
-        std::env::current_dir().map_err(|error| CommandError::failed(format!("cannot use the current folder: {error}"), "cd to a folder that exists"))?;
+    let current_dir = std::env::current_dir().map_err(|error| {
+        CommandError::failed(
+            format!("cannot use the current folder: {error}"),
+            "cd to a folder that exists",
+        )
+    })?;
     let find_run = |name: &str| {
         let found = runs.named(name).map_err(|error| format!("{error}; {}", error.hint()))?;
         Ok(found.map(|run| run.path().to_owned()))
     };
-    Ok(load_with_runs(&LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir }, &find_run)?)
+    Ok(load_with_runs(
+        &LoadRequest { source: &args.config, sets: &args.sets, current_dir: &current_dir },
+        &find_run,
+    )?)
 }
 
 fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
@@ -216,8 +250,13 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
 
 fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, CommandError> {
     match command {
-        ConfigCommand::Show { config, json: false } => print(&config::show(&load_config(&config, runs)?))?,
-        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!("{:#}\n", config::show_json(&load_config(&config, runs)?))))?,
+        ConfigCommand::Show { config, json: false } => {
+            print(&config::show(&load_config(&config, runs)?))?
+        }
+        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!(
+            "{:#}\n",
+            config::show_json(&load_config(&config, runs)?)
+        )))?,
         ConfigCommand::Template => print(&config::template())?,
     }
     Ok(0)

@@ -14,7 +14,10 @@ use crate::report::{tell, warn};
 /// When this build or this machine lacks it.
 pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError> {
     keep_freed_memory();
-    let choice = device.unwrap_or("auto").parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    let choice = device
+        .unwrap_or("auto")
+        .parse::<DeviceChoice>()
+        .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     Ok(find_device(resolve(choice)?.0)?)
 }
 
@@ -22,7 +25,11 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
 ///
 /// # Errors
 /// When there is no valid checkpoint.
-pub fn open_model(checkpoint: &str, device: &ComputeDevice, runs: &Runs) -> Result<LoadedModel, CommandError> {
+pub fn open_model(
+    checkpoint: &str,
+    device: &ComputeDevice,
+    runs: &Runs,
+) -> Result<LoadedModel, CommandError> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
     warn_about_rejected(&loaded.files.origin);
     loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));

@@ -1,7 +1,7 @@
 //! `patchtui plan`: the plan of a configuration, without training.
 //!
-//! Start at [`plan`]; `plan_document.rs` describes its JSON, `plan_lines.rs` makes its lines, and `plan_speed.rs` measures its
-//! speeds.
+//! Start at [`plan`]; `plan_document.rs` describes its JSON, `plan_lines.rs` makes its lines, and
+//! `plan_speed.rs` measures its speeds.
 
 use crate::cli::PlanArgs;
 use crate::commands::capacity::check_memory;
@@ -21,31 +21,46 @@ use crate::tasks::Suite;
 
 /// Prints the plan of a configuration. Returns the exit code.
 ///
-/// Works without the files of a built-in configuration: the assumptions made instead are among the warnings. Files that the
-/// user has named must exist: without them the plan is printed and the command fails.
+/// Works without the files of a built-in configuration: the assumptions made instead are among the
+/// warnings. Files that the user has named must exist: without them the plan is printed and the
+/// command fails.
 ///
 /// # Errors
 /// When the configuration has no valid plan, or a run could not be started from it.
 pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
     let LoadedConfig { mut config, origins } = load_config(&args.config, runs)?;
     if let Some(device) = &args.device {
-        config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+        config.device = device
+            .parse::<DeviceChoice>()
+            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
     let inputs = PlanInputs::find(&config)?;
     let mut plan = plan_of_text(&config, &inputs)?;
     plan.warnings.extend(inputs.assumptions());
     if inputs.missing.is_empty() {
-        plan.warnings.extend(check_text(&config, &plan, &RunDirectory::new(runs.folder.join(&config.name)))?);
+        plan.warnings.extend(check_text(
+            &config,
+            &plan,
+            &RunDirectory::new(runs.folder.join(&config.name)),
+        )?);
     }
-    let memory_warning = if computes_on_cpu(&config)? { memory_warning(&config, &plan) } else { None };
-    let measured = if memory_warning.is_none() { measure(&config, &plan)? } else { Measured::default() };
+    let memory_warning =
+        if computes_on_cpu(&config)? { memory_warning(&config, &plan) } else { None };
+    let measured =
+        if memory_warning.is_none() { measure(&config, &plan)? } else { Measured::default() };
     plan.warnings.extend(memory_warning);
     let limit = config.training.max_walltime.filter(|_| !measured.speeds.is_empty());
-    plan.warnings.extend(limit.and_then(|limit| plan.walltime_warning(limit.0, &measured.tokens_per_second())));
+    plan.warnings.extend(
+        limit.and_then(|limit| plan.walltime_warning(limit.0, &measured.tokens_per_second())),
+    );
     let text = if args.json {
         sanitize::json(&PlanDocument::new(&config, &plan, &measured).to_json()?).into_owned()
     } else {
-        lines(&config, &plan, &measured).iter().map(|line| sanitize_line(line)).collect::<Vec<_>>().join("\n")
+        lines(&config, &plan, &measured)
+            .iter()
+            .map(|line| sanitize_line(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     print(&(text + "\n"))?;
     inputs.first_named_by_user(&origins).map_or(Ok(0), Err)
@@ -55,17 +70,27 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
 fn plan_of_text(config: &RunConfig, inputs: &PlanInputs) -> Result<RunPlan, CommandError> {
     let block_tokens = block_tokens(config)?;
     let train_tokens = match (config.data.source(), config.training.budget()) {
-        (TextSource::Generated(_), Budget::Epochs(_)) => Some(GENERATED_TOKENS.next_multiple_of(block_tokens)),
+        (TextSource::Generated(_), Budget::Epochs(_)) => {
+            Some(GENERATED_TOKENS.next_multiple_of(block_tokens))
+        }
         (TextSource::Generated(_), _) => None,
         // With an estimate the number of dropped tokens of the last block is unknown.
-        (TextSource::Files(_), _) => inputs.train_tokens.map(|tokens| tokens / block_tokens * block_tokens).filter(|tokens| *tokens > 0),
+        (TextSource::Files(_), _) => inputs
+            .train_tokens
+            .map(|tokens| tokens / block_tokens * block_tokens)
+            .filter(|tokens| *tokens > 0),
     };
     let corpus = corpus(config, inputs.tokenizer.as_ref(), train_tokens)?;
     Ok(RunPlan::new(config, &corpus)?)
 }
 
-/// Checks of text and tasks that `run` makes too; returns a warning if the tokens may not fit on the disk.
-fn check_text(config: &RunConfig, plan: &RunPlan, directory: &RunDirectory) -> Result<Option<String>, CommandError> {
+/// Checks of text and tasks that `run` makes too; returns a warning if the tokens may not fit on
+/// the disk.
+fn check_text(
+    config: &RunConfig,
+    plan: &RunPlan,
+    directory: &RunDirectory,
+) -> Result<Option<String>, CommandError> {
     let request = PrepareRequest {
         data: &config.data,
         seed: config.seed,
@@ -80,13 +105,17 @@ fn check_text(config: &RunConfig, plan: &RunPlan, directory: &RunDirectory) -> R
     Ok(warning)
 }
 
-/// The plan as far as it is known before the text is prepared; `None` if the budget depends on the length of the text.
+/// The plan as far as it is known before the text is prepared; `None` if the budget depends on the
+/// length of the text.
 ///
 /// Without a `tokenizer` the vocabulary size is that of the configuration, or the paper's.
 ///
 /// # Errors
 /// When the numbers do not fit together.
-pub fn plan_before_preparation(config: &RunConfig, tokenizer: Option<&Tokenizer>) -> Result<Option<RunPlan>, CommandError> {
+pub fn plan_before_preparation(
+    config: &RunConfig,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Option<RunPlan>, CommandError> {
     match RunPlan::new(config, &corpus(config, tokenizer, None)?) {
         Ok(plan) => Ok(Some(plan)),
         Err(PlanError::CorpusUnknown) => Ok(None),
@@ -94,14 +123,23 @@ pub fn plan_before_preparation(config: &RunConfig, tokenizer: Option<&Tokenizer>
     }
 }
 
-fn corpus(config: &RunConfig, tokenizer: Option<&Tokenizer>, train_tokens: Option<u64>) -> Result<Corpus, CommandError> {
+fn corpus(
+    config: &RunConfig,
+    tokenizer: Option<&Tokenizer>,
+    train_tokens: Option<u64>,
+) -> Result<Corpus, CommandError> {
     let special_tokens = usize::from(config.data.add_bos) + usize::from(config.data.add_eos);
     let entropy_rate = match (config.data.source(), tokenizer) {
-        (TextSource::Generated(_), Some(tokenizer)) => Grammar::built_in().entropy_rate(tokenizer, special_tokens)?,
+        (TextSource::Generated(_), Some(tokenizer)) => {
+            Grammar::built_in().entropy_rate(tokenizer, special_tokens)?
+        }
         (TextSource::Generated(_), None) | (TextSource::Files(_), _) => None,
     };
     Ok(Corpus {
-        tokenizer_vocab_size: tokenizer.map_or_else(|| assumed_vocab_size(config), |tokenizer| tokenizer.rows_for(config.model.vocab_size)),
+        tokenizer_vocab_size: tokenizer.map_or_else(
+            || assumed_vocab_size(config),
+            |tokenizer| tokenizer.rows_for(config.model.vocab_size),
+        ),
         train_tokens,
         entropy_rate,
         device_is_cpu: matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu),
@@ -121,7 +159,8 @@ fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
 
 #[cfg(feature = "engine")]
 fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
-    let device = crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+    let device =
+        crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
 }

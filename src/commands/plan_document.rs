@@ -1,4 +1,5 @@
-//! The JSON of `patchtui plan --json`: a separate format, which stays stable while the planner changes.
+//! The JSON of `patchtui plan --json`: a separate format, which stays stable while the planner
+//! changes.
 //!
 //! Keys are only ever added. Start at [`PlanDocument`].
 
@@ -50,7 +51,8 @@ struct Planned {
     memory: Bytes,
     /// Training tokens per parameter.
     tokens_per_parameter: f64,
-    /// Tokens of the training text, estimated from a sample; null if it is missing or generated on demand.
+    /// Tokens of the training text, estimated from a sample; null if it is missing or generated on
+    /// demand.
     train_tokens: Option<u64>,
     /// Passes over the training text.
     epochs: Option<f64>,
@@ -62,7 +64,8 @@ struct Planned {
 /// How the speed of the stages was measured, on random tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Speed {
-    /// What was measured instead and scaled up by its operations, e.g. `"1 of 24 layers"`; null: the network of the plan.
+    /// What was measured instead and scaled up by its operations, e.g. `"1 of 24 layers"`; null:
+    /// the network of the plan.
     scaled_from: Option<String>,
     stages: Vec<StageTimes>,
 }
@@ -171,7 +174,9 @@ impl PlanDocument {
     /// Describes `plan`, with its measured speeds.
     #[must_use]
     pub fn new(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Self {
-        let seconds = plan.seconds(&measured.speeds).map(|RunSeconds { expected, least, most }| Seconds { expected, least, most });
+        let seconds = plan
+            .seconds(&measured.speeds)
+            .map(|RunSeconds { expected, least, most }| Seconds { expected, least, most });
         Self {
             format_version: FORMAT_VERSION,
             name: config.name.clone(),
@@ -188,7 +193,9 @@ impl PlanDocument {
     /// # Errors
     /// Never: all keys are text and all values are plain.
     pub fn to_json(&self) -> Result<String, CommandError> {
-        serde_json::to_string_pretty(self).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))
+        serde_json::to_string_pretty(self).map_err(|error| {
+            CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+        })
     }
 }
 
@@ -198,7 +205,10 @@ impl Speed {
             let StageSpeed { median, slowest, fastest, repetitions, is_stable } = *speed;
             StageTimes { median, slowest, fastest, repetitions, is_stable }
         };
-        Self { scaled_from: measured.scaled_from.clone(), stages: measured.speeds.iter().map(times).collect() }
+        Self {
+            scaled_from: measured.scaled_from.clone(),
+            stages: measured.speeds.iter().map(times).collect(),
+        }
     }
 }
 
@@ -220,7 +230,11 @@ impl Planned {
             num_parameters: plan.num_parameters,
             stages: plan.stages.iter().map(stage).collect(),
             steps: plan.steps,
-            cost: Work { tokens: plan.cost.tokens, positions: plan.cost.positions, flops: plan.cost.flops },
+            cost: Work {
+                tokens: plan.cost.tokens,
+                positions: plan.cost.positions,
+                flops: plan.cost.flops,
+            },
             token_level_flops: plan.token_level_flops,
             block_tokens: plan.block_tokens,
             entropy_rate: plan.entropy_rate,
@@ -283,10 +297,24 @@ mod tests {
     #[test]
     fn the_document_keeps_its_shape() {
         let sets = ["threads=2".to_owned(), "training.steps=9".to_owned()];
-        let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") }).unwrap().config;
-        let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: Some(1.25), device_is_cpu: true };
+        let config =
+            load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") })
+                .unwrap()
+                .config;
+        let corpus = Corpus {
+            tokenizer_vocab_size: 1024,
+            train_tokens: None,
+            entropy_rate: Some(1.25),
+            device_is_cpu: true,
+        };
         let plan = RunPlan::new(&config, &corpus).unwrap();
-        let speed = |median: f64| StageSpeed { median, slowest: median / 2.0, fastest: 2.0 * median, repetitions: 4, is_stable: true };
+        let speed = |median: f64| StageSpeed {
+            median,
+            slowest: median / 2.0,
+            fastest: 2.0 * median,
+            repetitions: 4,
+            is_stable: true,
+        };
         let measured = Measured { speeds: vec![speed(1000.0), speed(250.0)], scaled_from: None };
         insta::assert_snapshot!(PlanDocument::new(&config, &plan, &measured).to_json().unwrap());
     }

@@ -1,6 +1,7 @@
 //! The text and the tokenizer of a plan: what exists, what is missing, and what is assumed instead.
 //!
-//! A plan can be made without either; the caller decides whether that is acceptable. Start at [`PlanInputs::find`].
+//! A plan can be made without either; the caller decides whether that is acceptable. Start at
+//! [`PlanInputs::find`].
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,11 @@ impl PlanInputs {
         match Inputs::find(&config.data) {
             Ok(inputs) => {
                 let train_tokens = estimate_train_tokens(&config.data, inputs.tokenizer())?;
-                return Ok(Self { tokenizer: Some(inputs.tokenizer().clone()), train_tokens, missing: Vec::new() });
+                return Ok(Self {
+                    tokenizer: Some(inputs.tokenizer().clone()),
+                    train_tokens,
+                    missing: Vec::new(),
+                });
             }
             Err(DataError::NoTokenizerFile { .. } | DataError::NothingMatches { .. }) => {}
             Err(error) => return Err(error),
@@ -51,19 +56,33 @@ impl PlanInputs {
         let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
             Ok(tokenizer) => Some(tokenizer),
             Err(error @ DataError::NoTokenizerFile { .. }) => {
-                let source = if config.model.vocab_size.is_some() { "model.vocab_size" } else { "as in the paper" };
-                let instead = format!("this plan assumes a vocabulary of {} tokens ({source})", assumed_vocab_size(config));
+                let source = if config.model.vocab_size.is_some() {
+                    "model.vocab_size"
+                } else {
+                    "as in the paper"
+                };
+                let instead = format!(
+                    "this plan assumes a vocabulary of {} tokens ({source})",
+                    assumed_vocab_size(config)
+                );
                 missing.push(Missing { key: "data.tokenizer", error, instead });
                 None
             }
             Err(error) => return Err(error),
         };
-        let patterns = [("data.files", config.data.files.as_deref()), ("data.validation_files", config.data.validation_files.as_deref())];
+        let patterns = [
+            ("data.files", config.data.files.as_deref()),
+            ("data.validation_files", config.data.validation_files.as_deref()),
+        ];
         for (key, patterns) in patterns {
             match patterns.map(find_files) {
                 None | Some(Ok(_)) => {}
                 Some(Err(error @ DataError::NothingMatches { .. })) => {
-                    missing.push(Missing { key, error, instead: "a run cannot start without this text".into() });
+                    missing.push(Missing {
+                        key,
+                        error,
+                        instead: "a run cannot start without this text".into(),
+                    });
                 }
                 Some(Err(error)) => return Err(error),
             }
@@ -74,17 +93,26 @@ impl PlanInputs {
     /// The missing files and the assumptions made instead, as text.
     #[must_use]
     pub fn assumptions(&self) -> Vec<String> {
-        self.missing.iter().map(|missing| format!("{}; {}", missing.error, missing.instead)).collect()
+        self.missing
+            .iter()
+            .map(|missing| format!("{}; {}", missing.error, missing.instead))
+            .collect()
     }
 
-    /// The first missing file that the user has named; files of a built-in configuration are examples.
+    /// The first missing file that the user has named; files of a built-in configuration are
+    /// examples.
     #[must_use]
     pub fn first_named_by_user(self, origins: &BTreeMap<String, Origin>) -> Option<CommandError> {
         let is_example = |key: &str| {
-            let origin = origins.iter().find(|(name, _)| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('[')));
+            let origin = origins.iter().find(|(name, _)| {
+                name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+            });
             matches!(origin, Some((_, Origin::BuiltIn { .. } | Origin::Default)))
         };
-        self.missing.into_iter().find(|missing| !is_example(missing.key)).map(|missing| missing.error.into())
+        self.missing
+            .into_iter()
+            .find(|missing| !is_example(missing.key))
+            .map(|missing| missing.error.into())
     }
 }
 
@@ -113,17 +141,21 @@ mod tests {
         for (name, _) in BUILT_IN.into_iter().filter(|(name, _)| *name != "continue") {
             let LoadedConfig { config, origins } = loaded(name, &[]);
             let inputs = PlanInputs::find(&config).unwrap();
-            let plan = plan_before_preparation(&config, inputs.tokenizer.as_ref()).unwrap().unwrap();
+            let plan =
+                plan_before_preparation(&config, inputs.tokenizer.as_ref()).unwrap().unwrap();
             assert!(plan.steps > 0, "{name}");
             if name == "demo" {
                 assert_eq!(inputs.assumptions(), Vec::<String>::new());
                 continue;
             }
             assert_eq!(plan.model.vocab_size, 32_000, "{name}");
-            let tokenizer = "tokenizer file /nowhere/tokenizer.json does not exist; this plan assumes a vocabulary of 32000 tokens (model.vocab_size)";
+            let tokenizer = "tokenizer file /nowhere/tokenizer.json does not exist; this plan \
+                             assumes a vocabulary of 32000 tokens (model.vocab_size)";
             let [first, second] = inputs.assumptions().try_into().unwrap();
             assert!(
-                first == tokenizer && second.contains("/nowhere/data/*.jsonl") && second.ends_with("; a run cannot start without this text"),
+                first == tokenizer
+                    && second.contains("/nowhere/data/*.jsonl")
+                    && second.ends_with("; a run cannot start without this text"),
                 "{first}\n{second}"
             );
             assert!(inputs.first_named_by_user(&origins).is_none(), "{name}");
@@ -137,17 +169,25 @@ mod tests {
         assert!(inputs.tokenizer.is_none());
         let plan = plan_before_preparation(&config, None).unwrap().unwrap();
         assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
-        let expected = "tokenizer file /nowhere/absent.json does not exist; this plan assumes a vocabulary of 32000 tokens (as in the paper)";
+        let expected = "tokenizer file /nowhere/absent.json does not exist; this plan assumes a \
+                        vocabulary of 32000 tokens (as in the paper)";
         assert_eq!(inputs.assumptions(), [expected]);
         assert_eq!(inputs.first_named_by_user(&origins).unwrap().exit_code, 2);
     }
 
     #[test]
     fn text_that_the_user_names_must_be_there() {
-        for sets in [&["data.files=absent.txt"][..], &["data.files=['absent/*.jsonl']"], &["data.validation_files=['absent.txt']"]] {
+        for sets in [
+            &["data.files=absent.txt"][..],
+            &["data.files=['absent/*.jsonl']"],
+            &["data.validation_files=['absent.txt']"],
+        ] {
             let LoadedConfig { config, origins } = loaded("demo", sets);
             let error = PlanInputs::find(&config).unwrap().first_named_by_user(&origins).unwrap();
-            assert!(error.exit_code == 2 && error.message.contains("/nowhere/absent"), "{sets:?}: {error}");
+            assert!(
+                error.exit_code == 2 && error.message.contains("/nowhere/absent"),
+                "{sets:?}: {error}"
+            );
         }
     }
 }

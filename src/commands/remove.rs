@@ -23,10 +23,17 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
             continue;
         }
         // Read before locking: a locked run would look running.
-        let summary = RunSummary::read(&directory).map_err(|error| CommandError::io(directory.path(), &error))?;
+        let summary = RunSummary::read(&directory)
+            .map_err(|error| CommandError::io(directory.path(), &error))?;
         let removal = Removal::begin(&directory)?;
         check_others(&removal, args)?;
-        lines.push(format!("{} ({}, {}) in {}", summary.name, summary.state.word(), format::bytes(summary.bytes), directory.path().display()));
+        lines.push(format!(
+            "{} ({}, {}) in {}",
+            summary.name,
+            summary.state.word(),
+            format::bytes(summary.bytes),
+            directory.path().display()
+        ));
         removals.push(removal);
     }
     if !args.yes && !ask(&lines)? {
@@ -43,7 +50,11 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
         }
         print(&(sanitize_line(&format!("removed {line}")) + "\n"))?;
         for (link, target) in followed {
-            warn(&format!("{} was a link to {}, which was not removed", link.display(), target.display()));
+            warn(&format!(
+                "{} was a link to {}, which was not removed",
+                link.display(),
+                target.display()
+            ));
         }
     }
     Ok(0)
@@ -56,22 +67,40 @@ fn check_others(removal: &Removal, args: &RemoveArgs) -> Result<(), CommandError
         return Ok(());
     }
     let path = removal.directory().path().display();
-    let message = format!("{path} also contains files that patchtui did not write: {}", others.join(", "));
-    Err(CommandError::usage(message, "move them elsewhere, or add --all-files to remove them as well"))
+    let message =
+        format!("{path} also contains files that patchtui did not write: {}", others.join(", "));
+    Err(CommandError::usage(
+        message,
+        "move them elsewhere, or add --all-files to remove them as well",
+    ))
 }
 
 /// Asks whether to remove the runs in `lines`.
 fn ask(lines: &[String]) -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
-        return Err(CommandError::usage("cannot ask for confirmation without a terminal", "add --yes to remove without asking"));
+        return Err(CommandError::usage(
+            "cannot ask for confirmation without a terminal",
+            "add --yes to remove without asking",
+        ));
     }
-    let failed = |error: io::Error| CommandError::failed(format!("cannot ask on this terminal: {error}"), "add --yes to remove without asking");
+    let failed = |error: io::Error| {
+        CommandError::failed(
+            format!("cannot ask on this terminal: {error}"),
+            "add --yes to remove without asking",
+        )
+    };
     let mut out = io::stderr();
     for line in lines {
         writeln!(out, "{}", sanitize_line(line)).map_err(failed)?;
     }
-    let what = if lines.len() == 1 { "this run".to_owned() } else { format!("these {} runs", lines.len()) };
-    write!(out, "Remove {what} with all checkpoints? This cannot be undone. [y/N] ").and_then(|()| out.flush()).map_err(failed)?;
+    let what = if lines.len() == 1 {
+        "this run".to_owned()
+    } else {
+        format!("these {} runs", lines.len())
+    };
+    write!(out, "Remove {what} with all checkpoints? This cannot be undone. [y/N] ")
+        .and_then(|()| out.flush())
+        .map_err(failed)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -81,7 +110,9 @@ impl From<RemoveError> for CommandError {
     fn from(error: RemoveError) -> Self {
         let (message, hint) = (error.to_string(), error.hint());
         match error {
-            RemoveError::Lock(LockError::Alive { .. }) | RemoveError::NotARun { .. } => Self::usage(message, hint),
+            RemoveError::Lock(LockError::Alive { .. }) | RemoveError::NotARun { .. } => {
+                Self::usage(message, hint)
+            }
             RemoveError::Lock(_) | RemoveError::Io { .. } => Self::failed(message, hint),
         }
     }

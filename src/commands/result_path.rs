@@ -16,11 +16,17 @@ pub(crate) fn check_result_path(path: &Path) -> Result<(), CommandError> {
 
 /// Why a result cannot be written at `path`.
 pub(crate) fn result_path_error(path: &Path, error: &io::Error) -> CommandError {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match error.kind() {
-        io::ErrorKind::IsADirectory => CommandError::usage(format!("{} is a folder", path.display()), "name a file"),
+        io::ErrorKind::IsADirectory => {
+            CommandError::usage(format!("{} is a folder", path.display()), "name a file")
+        }
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !folder.is_dir() => {
-            CommandError::usage(format!("{} is not a folder", folder.display()), "create it first, or name a file in another folder")
+            CommandError::usage(
+                format!("{} is not a folder", folder.display()),
+                "create it first, or name a file in another folder",
+            )
         }
         _ => CommandError::io(path, error),
     }

@@ -1,4 +1,5 @@
-//! `patchtui run` and `patchtui resume`: claim a directory, check everything that can be checked, start the engine.
+//! `patchtui run` and `patchtui resume`: claim a directory, check everything that can be checked,
+//! start the engine.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
@@ -7,7 +8,10 @@ use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;
 use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
-use crate::host::{Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing, run_config, spawn_engine};
+use crate::host::{
+    Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing,
+    run_config, spawn_engine,
+};
 use crate::run::terminal::screen_problem;
 use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
 
@@ -18,7 +22,9 @@ use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, 
 pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
     let mut config = requested_config(args, runs)?;
     if let Some(device) = &args.device {
-        config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+        config.device = device
+            .parse::<DeviceChoice>()
+            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
     if let Some(name) = &args.name {
         check_name(name)?;
@@ -28,20 +34,29 @@ pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
     if args.from.is_some() && args.name.is_none() {
         config.name = free_name(&config.name, &runs.folder);
     }
-    let wish = Wish { name: &config.name, is_explicit: args.name.is_some() || args.from.is_some(), resume: args.resume };
+    let wish = Wish {
+        name: &config.name,
+        is_explicit: args.name.is_some() || args.from.is_some(),
+        resume: args.resume,
+    };
     let claimed = claim(wish, &runs.folder)?;
     go_on(claimed, config, foreground)
 }
 
 /// The configuration that the command line names.
 fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandError> {
-    let mut named = ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
+    let mut named =
+        ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
     if let Some(checkpoint) = &args.from {
-        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?).map_err(|error| CommandError::failed(error.to_string(), error.hint()))?;
-        let set = |key: &str, path: &Path| format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()));
+        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)
+            .map_err(|error| CommandError::failed(error.to_string(), error.hint()))?;
+        let set = |key: &str, path: &Path| {
+            format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()))
+        };
         if args.config.is_none() {
             named.config = found.run.config().to_string_lossy().into_owned();
-            // Both files may be gone; the run has its own copy of the tokenizer, and the checkpoint has the weights.
+            // Both files may be gone; the run has its own copy of the tokenizer, and the checkpoint
+            // has the weights.
             named.sets.insert(0, "model.init_from=default".into());
             if found.run.tokenizer().is_file() {
                 named.sets.insert(0, set("data.tokenizer", &found.run.tokenizer()));
@@ -75,20 +90,28 @@ pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
 ///
 /// # Errors
 /// When it cannot be resumed.
-pub fn resume_directory(directory: &RunDirectory, foreground: Option<Foreground>) -> Result<u8, CommandError> {
+pub fn resume_directory(
+    directory: &RunDirectory,
+    foreground: Option<Foreground>,
+) -> Result<u8, CommandError> {
     let claimed = claim_existing(directory)?;
     let config = run_config(directory)?;
     go_on(claimed, config, foreground)
 }
 
-/// Prepares a claimed directory and starts an engine for it in a separate process; returns when the engine answers.
+/// Prepares a claimed directory and starts an engine for it in a separate process; returns when the
+/// engine answers.
 ///
 /// Also returns warnings for the user.
 ///
 /// # Errors
 /// When the configuration cannot be run here, or the engine does not start.
-pub fn launch(claimed: ClaimedRun, config: RunConfig) -> Result<(RunDirectory, Vec<String>), CommandError> {
-    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
+pub fn launch(
+    claimed: ClaimedRun,
+    config: RunConfig,
+) -> Result<(RunDirectory, Vec<String>), CommandError> {
+    let (directory, lock, warnings) =
+        claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
     spawn_engine(&directory, lock)?;
     Ok((directory, warnings))
 }
@@ -101,15 +124,25 @@ pub fn ready(claimed: Claim) -> Result<ClaimedRun, HostError> {
     match claimed {
         Claim::Ready(claimed) => Ok(claimed),
         Claim::Alive(directory) => Err(HostError::Alive { directory }),
-        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => Err(HostError::Exists { directory, state: RunState::Completed }),
+        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => {
+            Err(HostError::Exists { directory, state: RunState::Completed })
+        }
     }
 }
 
-fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> Result<u8, CommandError> {
+fn go_on(
+    claimed: Claim,
+    config: RunConfig,
+    foreground: Option<Foreground>,
+) -> Result<u8, CommandError> {
     let claimed = match (claimed, foreground) {
         (Claim::Ready(claimed), _) => claimed,
         (Claim::Completed(directory), _) => {
-            let _ = writeln!(io::stderr(), "{} has completed: there is nothing to resume", sanitize_line(&directory.name()));
+            let _ = writeln!(
+                io::stderr(),
+                "{} has completed: there is nothing to resume",
+                sanitize_line(&directory.name())
+            );
             return Ok(0);
         }
         (Claim::Alive(directory), Some(_)) => return Err(HostError::Alive { directory }.into()),
@@ -126,7 +159,8 @@ fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> R
         warn(&warnings);
         return attach::watch(&directory);
     };
-    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
+    let (directory, lock, warnings) =
+        claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
     warn(&warnings);
     engine::run(&directory, lock, Some(foreground))
 }
@@ -154,7 +188,9 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
     let io = |error: io::Error| CommandError::io(old.path(), &error);
     let mut out = io::stderr();
     let (old_name, new_name) = (sanitize_line(&old.name()), sanitize_line(&new.name()));
-    write!(out, "{old_name} is unfinished. Resume it [r], start {new_name} [n], or quit [q]? ").and_then(|()| out.flush()).map_err(io)?;
+    write!(out, "{old_name} is unfinished. Resume it [r], start {new_name} [n], or quit [q]? ")
+        .and_then(|()| out.flush())
+        .map_err(io)?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(io)?;
     Ok(match line.trim().to_ascii_lowercase().as_str() {
@@ -166,10 +202,15 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
 
 /// The newest run that is neither running nor completed.
 fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
-    let is_unfinished =
-        |run: &RunDirectory| RunSummary::read(run).is_ok_and(|summary| !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed));
+    let is_unfinished = |run: &RunDirectory| {
+        RunSummary::read(run).is_ok_and(|summary| {
+            !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed)
+        })
+    };
     let found = runs.index.all(&runs.folder).into_iter().find(is_unfinished);
-    found.ok_or_else(|| CommandError::usage("there is no unfinished run", "list all runs with: patchtui runs"))
+    found.ok_or_else(|| {
+        CommandError::usage("there is no unfinished run", "list all runs with: patchtui runs")
+    })
 }
 
 /// The error for a headless start of a run that is unfinished.
@@ -184,7 +225,10 @@ fn check_name(name: &str) -> Result<(), CommandError> {
     if is_plain_name(name) {
         return Ok(());
     }
-    Err(CommandError::usage(format!("--name {name:?} is not a plain file name"), "use letters, digits, dots and dashes"))
+    Err(CommandError::usage(
+        format!("--name {name:?} is not a plain file name"),
+        "use letters, digits, dots and dashes",
+    ))
 }
 
 impl From<HostError> for CommandError {

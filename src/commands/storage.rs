@@ -8,7 +8,13 @@ use rustix::fs::{Access, access, statfs, statvfs};
 use serde::Serialize;
 
 /// Network file systems: their numbers in statfs(2), and their names.
-const NETWORK: [(i64, &str); 5] = [(0x6969, "NFS"), (0xFF53_4D42, "CIFS"), (0xFE53_4D42, "SMB"), (0x0BD0_0BD0, "Lustre"), (0x4750_4653, "GPFS")];
+const NETWORK: [(i64, &str); 5] = [
+    (0x6969, "NFS"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x4750_4653, "GPFS"),
+];
 
 /// Where runs are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,12 +37,17 @@ impl Storage {
         let there = folder.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
         let problem = match access(there, Access::WRITE_OK | Access::EXEC_OK) {
             _ if !there.is_dir() => Some(format!("{} is not a folder", there.display())),
-            Err(error) => Some(format!("{} cannot be written: {}", there.display(), std::io::Error::from(error))),
+            Err(error) => Some(format!(
+                "{} cannot be written: {}",
+                there.display(),
+                std::io::Error::from(error)
+            )),
             Ok(()) => None,
         };
         let free = statvfs(there).ok().map(|space| space.f_bavail.saturating_mul(space.f_frsize));
         let kind = statfs(there).ok().map(|space| space.f_type);
-        let network = NETWORK.iter().find(|(number, _)| kind == Some(*number)).map(|(_, name)| *name);
+        let network =
+            NETWORK.iter().find(|(number, _)| kind == Some(*number)).map(|(_, name)| *name);
         Self { folder, problem, free, network }
     }
 }

@@ -13,19 +13,27 @@ use crate::run::files::create_directory;
 /// Runs a tokenizer subcommand. Returns the exit code.
 ///
 /// # Errors
-/// When the text cannot be read, or the tokenizer file cannot be written; nothing has changed on disk then.
+/// When the text cannot be read, or the tokenizer file cannot be written; nothing has changed on
+/// disk then.
 pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
     let mut file = open(&output, force).map_err(|error| cannot_write(&output, &error))?;
-    let (vocabulary, report) = train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field }).map_err(|error| {
-        let hint = error.hint_for(ReadFor::Tokenizer);
-        CommandError { hint: Some(hint), ..error.into() }
-    })?;
+    let (vocabulary, report) =
+        train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field }).map_err(
+            |error| {
+                let hint = error.hint_for(ReadFor::Tokenizer);
+                CommandError { hint: Some(hint), ..error.into() }
+            },
+        )?;
     file.append(vocabulary.json.as_bytes()).map_err(|error| CommandError::io(&output, &error))?;
     let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
     let noun = if report.documents == 1 { "document" } else { "documents" };
     report.notes.iter().for_each(|note| tell(&format!("note: {note}")));
-    print(&format!("Wrote {}: {} tokens, trained on {documents} {noun} ({bytes})\n", output.display(), report.vocab_size))?;
+    print(&format!(
+        "Wrote {}: {} tokens, trained on {documents} {noun} ({bytes})\n",
+        output.display(),
+        report.vocab_size
+    ))?;
     Ok(0)
 }
 

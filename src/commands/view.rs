@@ -10,14 +10,20 @@ use crate::report::{print, status_text};
 use crate::run::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
 
-/// Shows `directory` until the user quits; without a terminal, prints its status. Returns the exit code.
+/// Shows `directory` until the user quits; without a terminal, prints its status. Returns the exit
+/// code.
 ///
 /// # Errors
 /// When the files cannot be read, the terminal cannot show a screen, or it fails.
 pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let name = directory.name();
-        show(|| Opening::Run { name, access: Access::Read, link: follow(directory.clone(), altered) }).map_err(|error| terminal_error(directory, &error))?;
+        show(|| Opening::Run {
+            name,
+            access: Access::Read,
+            link: follow(directory.clone(), altered),
+        })
+        .map_err(|error| terminal_error(directory, &error))?;
     } else {
         let files_error = |error: io::Error| CommandError::io(directory.path(), &error);
         let summary = RunSummary::read(directory).map_err(files_error)?;

@@ -1,6 +1,7 @@
 //! Checks that the values of different keys fit together.
 //!
-//! Single values are checked in `kind.rs`, and what depends on the number of tokens in the plan. Start at [`values_fit`].
+//! Single values are checked in `kind.rs`, and what depends on the number of tokens in the plan.
+//! Start at [`values_fit`].
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,14 @@ use crate::config::keys::{ALTERNATIVES, KEYS};
 use crate::config::layers::Layer;
 
 /// Keys that may be absent, because another source supplies the value or because they are off.
-const OPTIONAL: [&str; 6] = ["model.init_from", "model.vocab_size", "data.block_tokens", "training.max_walltime", "training.fork_from", "tasks.data"];
+const OPTIONAL: [&str; 6] = [
+    "model.init_from",
+    "model.vocab_size",
+    "data.block_tokens",
+    "training.max_walltime",
+    "training.fork_from",
+    "tasks.data",
+];
 
 /// Checks that every key that needs a value has one.
 pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {
@@ -20,7 +28,11 @@ pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {
             return Err(missing(group));
         }
     }
-    let is_needed = |path: &&str| !path.starts_with("stages") && !OPTIONAL.contains(path) && !ALTERNATIVES.iter().any(|group| group.contains(path));
+    let is_needed = |path: &&str| {
+        !path.starts_with("stages")
+            && !OPTIONAL.contains(path)
+            && !ALTERNATIVES.iter().any(|group| group.contains(path))
+    };
     match KEYS.iter().map(|key| key.path).filter(is_needed).find(|path| !is_set(path)) {
         Some(path) => Err(missing(&[path])),
         None if layer.num_stages() == 0 => Err(missing(&["stages"])),
@@ -29,19 +41,36 @@ pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {
 }
 
 fn missing(keys: &[&str]) -> ConfigError {
-    let value = |key: &str| KEYS.iter().find(|known| known.path == key).and_then(|known| known.example.or(known.default)).unwrap_or("...");
+    let value = |key: &str| {
+        KEYS.iter()
+            .find(|known| known.path == key)
+            .and_then(|known| known.example.or(known.default))
+            .unwrap_or("...")
+    };
     let examples = keys.iter().take(2).map(|key| format!("{key} = {}", value(key))).collect();
-    ConfigError::Missing { origin: None, keys: keys.iter().map(|key| (*key).to_owned()).collect(), examples }
+    ConfigError::Missing {
+        origin: None,
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        examples,
+    }
 }
 
 /// Checks that the values of `config` fit together; `origins` says where each value was written.
-pub(crate) fn values_fit(config: &RunConfig, origins: &BTreeMap<String, Origin>) -> Result<(), ConfigError> {
+pub(crate) fn values_fit(
+    config: &RunConfig,
+    origins: &BTreeMap<String, Origin>,
+) -> Result<(), ConfigError> {
     let origin = |keys: &[&str]| written(keys, origins);
     let model = &config.model;
-    let (hidden_size, heads, key_value_heads) = (model.hidden_size, model.num_attention_heads, model.num_key_value_heads);
+    let (hidden_size, heads, key_value_heads) =
+        (model.hidden_size, model.num_attention_heads, model.num_key_value_heads);
     // RoPE rotates pairs of numbers, so the head width must be even.
     if !hidden_size.is_multiple_of(2 * heads) {
-        return Err(ConfigError::HeadSize { origin: origin(&["model.num_attention_heads", "model.hidden_size"]), hidden_size, heads });
+        return Err(ConfigError::HeadSize {
+            origin: origin(&["model.num_attention_heads", "model.hidden_size"]),
+            hidden_size,
+            heads,
+        });
     }
     if !heads.is_multiple_of(key_value_heads) {
         let origin = origin(&["model.num_key_value_heads", "model.num_attention_heads"]);

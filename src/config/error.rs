@@ -150,7 +150,10 @@ pub enum ConfigError {
         examples: Vec<String>,
     },
     /// The hidden size cannot be divided into heads of even dimension.
-    #[error("{origin}: model.hidden_size = {hidden_size} cannot be divided into model.num_attention_heads = {heads} heads of even dimension")]
+    #[error(
+        "{origin}: model.hidden_size = {hidden_size} cannot be divided into \
+         model.num_attention_heads = {heads} heads of even dimension"
+    )]
     HeadSize {
         /// Location of the number of heads.
         origin: Origin,
@@ -160,7 +163,10 @@ pub enum ConfigError {
         heads: usize,
     },
     /// The number of query heads is not a multiple of the number of key and value heads.
-    #[error("{origin}: model.num_key_value_heads = {key_value_heads} does not divide model.num_attention_heads = {heads}")]
+    #[error(
+        "{origin}: model.num_key_value_heads = {key_value_heads} does not divide \
+         model.num_attention_heads = {heads}"
+    )]
     KeyValueHeads {
         /// Location of the number of key and value heads.
         origin: Origin,
@@ -232,36 +238,61 @@ impl ConfigError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound { built_in, .. } => {
-                Some(format!("built-in configurations: {}; to write your own: patchtui config template > my.toml", built_in.join(", ")))
-            }
+            Self::NotFound { built_in, .. } => Some(format!(
+                "built-in configurations: {}; to write your own: patchtui config template > \
+                 my.toml",
+                built_in.join(", ")
+            )),
             Self::Circle { .. } => Some("remove one of the \"extends\" lines".into()),
-            Self::TooManyStages { .. } => Some("merge stages: a run usually has two, sometimes three or four".into()),
-            Self::SetWithoutValue { text } => {
-                Some(format!("write --set section.key=value, e.g. --set {}=...", if text.is_empty() { "training.tokens" } else { text }))
+            Self::TooManyStages { .. } => {
+                Some("merge stages: a run usually has two, sometimes three or four".into())
             }
-            Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => {
-                Some("set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'".into())
+            Self::SetWithoutValue { text } => Some(format!(
+                "write --set section.key=value, e.g. --set {}=...",
+                if text.is_empty() { "training.tokens" } else { text }
+            )),
+            Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => Some(
+                "set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'"
+                    .into(),
+            ),
+            Self::UnknownKey { nearest: Some(nearest), .. } => {
+                Some(match nearest.strip_prefix("stages[].") {
+                    Some(word) => format!("did you mean {word:?} in [[stages]]?"),
+                    None => format!("did you mean {:?}?", nearest.trim_end_matches("[]")),
+                })
             }
-            Self::UnknownKey { nearest: Some(nearest), .. } => Some(match nearest.strip_prefix("stages[].") {
-                Some(word) => format!("did you mean {word:?} in [[stages]]?"),
-                None => format!("did you mean {:?}?", nearest.trim_end_matches("[]")),
-            }),
-            Self::UnknownKey { key, .. } if key == "extends" => Some("\"extends\" can only be written in a file".into()),
+            Self::UnknownKey { key, .. } if key == "extends" => {
+                Some("\"extends\" can only be written in a file".into())
+            }
             Self::UnknownKey { .. } => Some("list every key with: patchtui config template".into()),
-            Self::Value { key, .. } if key == "schedule.warmup_share" => Some("for no warm-up, write schedule.warmup_steps = 0".into()),
-            Self::Value { key, .. } if key == "stages" => Some("start each stage with a line [[stages]]".into()),
+            Self::Value { key, .. } if key == "schedule.warmup_share" => {
+                Some("for no warm-up, write schedule.warmup_steps = 0".into())
+            }
+            Self::Value { key, .. } if key == "stages" => {
+                Some("start each stage with a line [[stages]]".into())
+            }
             Self::Unreadable { .. } | Self::Syntax { .. } | Self::Value { .. } => None,
             Self::Alternatives { first, second, .. } => Some(format!("remove {first} or {second}")),
             Self::Missing { examples, .. } => Some(format!("add {}", examples.join(", or "))),
-            Self::HeadSize { hidden_size, heads, .. } => {
-                Some(format!("use model.hidden_size = {}, or change model.num_attention_heads", (hidden_size.max(&1)).next_multiple_of(2 * heads)))
+            Self::HeadSize { hidden_size, heads, .. } => Some(format!(
+                "use model.hidden_size = {}, or change model.num_attention_heads",
+                (hidden_size.max(&1)).next_multiple_of(2 * heads)
+            )),
+            Self::KeyValueHeads { heads, .. } => {
+                Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it"))
             }
-            Self::KeyValueHeads { heads, .. } => Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it")),
-            Self::InitFrom { .. } => Some("name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set model.init_from=DIR".into()),
-            Self::OtherSize { key, .. } => Some(format!("remove {key}, or remove model.init_from to start from random weights")),
+            Self::InitFrom { .. } => Some(
+                "name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set \
+                 model.init_from=DIR"
+                    .into(),
+            ),
+            Self::OtherSize { key, .. } => Some(format!(
+                "remove {key}, or remove model.init_from to start from random weights"
+            )),
             Self::MinimumAbovePeak { .. } => Some("lower schedule.min_learning_rate".into()),
-            Self::Unfit { .. } => Some("this is a bug in patchtui: please report it with the configuration".into()),
+            Self::Unfit { .. } => {
+                Some("this is a bug in patchtui: please report it with the configuration".into())
+            }
         }
     }
 }

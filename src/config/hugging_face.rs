@@ -1,7 +1,8 @@
-//! Reads the sizes of a `LLaMA` network from the `config.json` of a Hugging Face directory; refuses what patchtui does not support.
+//! Reads the sizes of a `LLaMA` network from the `config.json` of a Hugging Face directory; refuses
+//! what patchtui does not support.
 //!
-//! Accepts the spellings of transformers 4 and 5 and fills in the defaults of `LlamaConfig`. Does not read weights. Start at
-//! [`LlamaConfig::read`].
+//! Accepts the spellings of transformers 4 and 5 and fills in the defaults of `LlamaConfig`. Does
+//! not read weights. Start at [`LlamaConfig::read`].
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -77,8 +78,10 @@ impl LlamaConfig {
     /// # Errors
     /// When the file cannot be read, or does not describe a supported `LLaMA`.
     pub fn read(path: &Path) -> Result<Self, LlamaConfigError> {
-        let text = read_limited(path).map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|problem| LlamaConfigError::Unfit { path: path.to_owned(), problem })
+        let text = read_limited(path)
+            .map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
+        Self::parse(&text)
+            .map_err(|problem| LlamaConfigError::Unfit { path: path.to_owned(), problem })
     }
 
     /// Reads the sizes from the plan of a run, which uses the same names.
@@ -86,10 +89,14 @@ impl LlamaConfig {
     /// # Errors
     /// When the plan cannot be read, or has no sizes.
     pub(crate) fn of_plan(path: &Path) -> Result<Self, LlamaConfigError> {
-        let text = read_limited(path).map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
+        let text = read_limited(path)
+            .map_err(|source| LlamaConfigError::Io { path: path.to_owned(), source })?;
         let unfit = |problem: String| LlamaConfigError::Unfit { path: path.to_owned(), problem };
-        let mut file: Value = serde_json::from_str(&text).map_err(|error| unfit(format!("it is not JSON: {error}")))?;
-        let Value::Object(mut model) = file["model"].take() else { return Err(unfit("it has no \"model\"".into())) };
+        let mut file: Value = serde_json::from_str(&text)
+            .map_err(|error| unfit(format!("it is not JSON: {error}")))?;
+        let Value::Object(mut model) = file["model"].take() else {
+            return Err(unfit("it has no \"model\"".into()));
+        };
         model.insert("model_type".into(), "llama".into());
         Self::parse(&Value::Object(model).to_string()).map_err(unfit)
     }
@@ -127,17 +134,25 @@ impl LlamaConfig {
     }
 
     fn check_heads(&self, head_dim: Option<&Value>) -> Result<(), String> {
-        let (hidden, heads, key_value) = (self.hidden_size, self.num_attention_heads, self.num_key_value_heads);
+        let (hidden, heads, key_value) =
+            (self.hidden_size, self.num_attention_heads, self.num_key_value_heads);
         if !hidden.is_multiple_of(2 * heads) {
-            return Err(format!("hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} heads of even dimension"));
+            return Err(format!(
+                "hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} \
+                 heads of even dimension"
+            ));
         }
         if !heads.is_multiple_of(key_value) {
-            return Err(format!("num_key_value_heads = {key_value} does not divide num_attention_heads = {heads}"));
+            return Err(format!(
+                "num_key_value_heads = {key_value} does not divide num_attention_heads = {heads}"
+            ));
         }
         match head_dim {
-            Some(width) if width.as_u64() != Some((hidden / heads) as u64) => {
-                Err(format!("head_dim = {width} is not supported: it must be hidden_size / num_attention_heads = {}", hidden / heads))
-            }
+            Some(width) if width.as_u64() != Some((hidden / heads) as u64) => Err(format!(
+                "head_dim = {width} is not supported: it must be hidden_size / \
+                 num_attention_heads = {}",
+                hidden / heads
+            )),
             _ => Ok(()),
         }
     }
@@ -153,16 +168,23 @@ impl Fields {
     }
 
     fn check_architecture(&self) -> Result<(), String> {
-        let (model_type, architectures) = (self.optional("model_type"), self.optional("architectures"));
+        let (model_type, architectures) =
+            (self.optional("model_type"), self.optional("architectures"));
         if model_type.is_none() && architectures.is_none() {
-            return Err("it names no architecture: it has neither model_type nor architectures".into());
+            return Err(
+                "it names no architecture: it has neither model_type nor architectures".into()
+            );
         }
         if let Some(other) = model_type.filter(|name| *name != "llama") {
             return Err(format!("model_type = {other} is not supported, only \"llama\""));
         }
-        let is_llama = |list: &Value| list.as_array().is_some_and(|names| names.iter().any(|name| name == "LlamaForCausalLM"));
+        let is_llama = |list: &Value| {
+            list.as_array().is_some_and(|names| names.iter().any(|name| name == "LlamaForCausalLM"))
+        };
         match architectures.filter(|list| !is_llama(list)) {
-            Some(other) => Err(format!("architectures = {other} is not supported, only [\"LlamaForCausalLM\"]")),
+            Some(other) => Err(format!(
+                "architectures = {other} is not supported, only [\"LlamaForCausalLM\"]"
+            )),
             None => Ok(()),
         }
     }
@@ -178,22 +200,33 @@ impl Fields {
             return Err(format!("hidden_act = {other} is not supported, only \"silu\""));
         }
         if self.optional("quantization_config").is_some() {
-            return Err("quantization_config is set, but quantized weights are not supported".into());
+            return Err(
+                "quantization_config is set, but quantized weights are not supported".into()
+            );
         }
         let rope = self.optional("rope_parameters");
         for parent in [Some(&Value::Object(self.0.clone())), rope].into_iter().flatten() {
-            if let Some(other) = parent.get("partial_rotary_factor").filter(|factor| !factor.is_null() && factor.as_f64() != Some(1.0)) {
+            if let Some(other) = parent
+                .get("partial_rotary_factor")
+                .filter(|factor| !factor.is_null() && factor.as_f64() != Some(1.0))
+            {
                 return Err(format!("partial_rotary_factor = {other} is not supported, only 1.0"));
             }
         }
         for key in ["rope_parameters", "rope_scaling"] {
             let Some(rope) = self.optional(key) else { continue };
-            let Some(fields) = rope.as_object() else { return Err(format!("{key} = {rope} is not an object")) };
-            let kind = ["rope_type", "type"].into_iter().find_map(|name| fields.get(name).filter(|kind| !kind.is_null()));
+            let Some(fields) = rope.as_object() else {
+                return Err(format!("{key} = {rope} is not an object"));
+            };
+            let kind = ["rope_type", "type"]
+                .into_iter()
+                .find_map(|name| fields.get(name).filter(|kind| !kind.is_null()));
             // An object under the old key without a type would be scaling of an unknown kind.
             let is_default = kind.map_or(key == "rope_parameters", |kind| kind == "default");
             if !is_default {
-                return Err(format!("{key} = {rope} is not supported, only rotary embeddings of type \"default\""));
+                return Err(format!(
+                    "{key} = {rope} is not supported, only rotary embeddings of type \"default\""
+                ));
             }
         }
         Ok(())
@@ -202,9 +235,16 @@ impl Fields {
     /// A size in the range of the configuration key of the same name; `default` if it is absent.
     fn size(&self, key: &str, default: usize) -> Result<usize, String> {
         let Some(value) = self.optional(key) else { return Ok(default) };
-        let Found::Key(known) = find(&format!("model.{key}")) else { unreachable!("model.{key} is a key of the configuration") };
-        let whole = value.as_i64().map(toml::Value::Integer).and_then(|whole| known.kind.read(&whole, Path::new("/")));
-        let whole = whole.and_then(|whole| whole.as_integer()).and_then(|whole| usize::try_from(whole).ok());
+        let Found::Key(known) = find(&format!("model.{key}")) else {
+            unreachable!("model.{key} is a key of the configuration")
+        };
+        let whole = value
+            .as_i64()
+            .map(toml::Value::Integer)
+            .and_then(|whole| known.kind.read(&whole, Path::new("/")));
+        let whole = whole
+            .and_then(|whole| whole.as_integer())
+            .and_then(|whole| usize::try_from(whole).ok());
         whole.ok_or_else(|| format!("{key} = {value}, expected {}", known.kind.expected()))
     }
 
@@ -213,18 +253,27 @@ impl Fields {
     }
 
     fn flag(&self, key: &str) -> Result<bool, String> {
-        self.optional(key).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{key} = {value}, expected true or false")))
+        self.optional(key).map_or(Ok(false), |value| {
+            value.as_bool().ok_or_else(|| format!("{key} = {value}, expected true or false"))
+        })
     }
 
     fn rope_theta(&self) -> Result<f64, String> {
-        let newer = self.optional("rope_parameters").and_then(|rope| rope.get("rope_theta")).filter(|value| !value.is_null());
-        newer.or_else(|| self.optional("rope_theta")).map_or(Ok(10_000.0), |value| positive("rope_theta", value))
+        let newer = self
+            .optional("rope_parameters")
+            .and_then(|rope| rope.get("rope_theta"))
+            .filter(|value| !value.is_null());
+        newer
+            .or_else(|| self.optional("rope_theta"))
+            .map_or(Ok(10_000.0), |value| positive("rope_theta", value))
     }
 
     fn patch_size(&self) -> Result<PatchSize, String> {
         let Some(value) = self.optional("patch_size") else { return Ok(PatchSize::ONE) };
         let size = value.as_u64().and_then(|size| PatchSize::new(size).ok());
-        size.ok_or_else(|| format!("patch_size = {value}, expected a patch size from 1 to {}", PatchSize::MAX))
+        size.ok_or_else(|| {
+            format!("patch_size = {value}, expected a patch size from 1 to {}", PatchSize::MAX)
+        })
     }
 }
 
@@ -239,12 +288,18 @@ pub fn token_ids(key: &str, value: Option<&Value>) -> Result<Vec<u32>, String> {
         Some(single) => std::slice::from_ref(single),
     };
     let wrong = |item: &Value| format!("{key} contains {item}, expected token ids");
-    let ids = items.iter().map(|item| item.as_i64().ok_or_else(|| wrong(item))).collect::<Result<Vec<_>, _>>()?;
+    let ids = items
+        .iter()
+        .map(|item| item.as_i64().ok_or_else(|| wrong(item)))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
 }
 
 fn positive(key: &str, value: &Value) -> Result<f64, String> {
-    value.as_f64().filter(|number| *number > 0.0 && number.is_finite()).ok_or_else(|| format!("{key} = {value}, expected a number greater than 0"))
+    value
+        .as_f64()
+        .filter(|number| *number > 0.0 && number.is_finite())
+        .ok_or_else(|| format!("{key} = {value}, expected a number greater than 0"))
 }
 
 fn read_limited(path: &Path) -> io::Result<String> {
@@ -255,7 +310,10 @@ fn read_limited(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too large for a config.json"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is too large for a config.json",
+        ));
     }
     // Some editors write a byte order mark at the start.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))

@@ -1,7 +1,8 @@
-//! Which configuration changes a resume refuses, because they would turn the run into a different one.
+//! Which configuration changes a resume refuses, because they would turn the run into a different
+//! one.
 //!
-//! Compares keys and values only, with those that the checkpoint recorded. Data files, tokenizers and weights may move:
-//! `engine/train/start.rs` compares their content by fingerprint.
+//! Compares keys and values only, with those that the checkpoint recorded. Data files, tokenizers
+//! and weights may move: `engine/train/start.rs` compares their content by fingerprint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,9 +25,10 @@ pub struct IdentityChange {
 /// Values of a configuration as TOML text, by full path.
 pub type RecordedConfig = BTreeMap<String, String>;
 
-/// Keys that a checkpoint does not record: the name and the device, which the engine resolves, and files that may move, whose
-/// content is covered by fingerprints.
-const NOT_RECORDED: [&str; 5] = ["name", "device", "data.tokenizer", "model.init_from", "training.fork_from"];
+/// Keys that a checkpoint does not record: the name and the device, which the engine resolves, and
+/// files that may move, whose content is covered by fingerprints.
+const NOT_RECORDED: [&str; 5] =
+    ["name", "device", "data.tokenizer", "model.init_from", "training.fork_from"];
 
 /// The changes from `old` to `new` that a resume refuses, in the order of the keys.
 #[must_use]
@@ -37,19 +39,32 @@ pub fn identity_changes(old: &RecordedConfig, new: &RecordedConfig) -> Vec<Ident
 /// Keys whose change a resume accepts although later numbers may differ in the last bits.
 #[must_use]
 pub fn inexact_changes(old: &RecordedConfig, new: &RecordedConfig) -> Vec<String> {
-    differences(old, new).filter(|(key, _)| key.is_inexact()).map(|(_, change)| change.key).collect()
+    differences(old, new)
+        .filter(|(key, _)| key.is_inexact())
+        .map(|(_, change)| change.key)
+        .collect()
 }
 
 /// The keys of this version whose values differ, in order.
-fn differences<'a>(old: &'a RecordedConfig, new: &'a RecordedConfig) -> impl Iterator<Item = (&'static Key, IdentityChange)> + use<'a> {
+fn differences<'a>(
+    old: &'a RecordedConfig,
+    new: &'a RecordedConfig,
+) -> impl Iterator<Item = (&'static Key, IdentityChange)> + use<'a> {
     let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     paths.into_iter().filter_map(|path| {
         let Found::Key(key) = find(path) else { return None };
         let (before, after) = (old.get(path), new.get(path));
         // The version that wrote `old` may not have had the key; it behaved like the default.
-        let is_new_key = || before.is_none() && after.is_some_and(|after| key.default.is_some_and(|default| is_same_value(after, default)));
+        let is_new_key = || {
+            before.is_none()
+                && after.is_some_and(|after| {
+                    key.default.is_some_and(|default| is_same_value(after, default))
+                })
+        };
         let show = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
-        (before != after && !is_new_key()).then(|| (key, IdentityChange { key: path.clone(), old: show(before), new: show(after) }))
+        (before != after && !is_new_key()).then(|| {
+            (key, IdentityChange { key: path.clone(), old: show(before), new: show(after) })
+        })
     })
 }
 
@@ -74,16 +89,21 @@ pub fn config_texts(config: &RunConfig) -> RecordedConfig {
 /// As [`crate::config::to_toml`].
 #[must_use]
 pub fn recorded_config(config: &RunConfig) -> RecordedConfig {
-    config_texts(config).into_iter().filter(|(path, _)| !NOT_RECORDED.contains(&path.as_str())).collect()
+    config_texts(config)
+        .into_iter()
+        .filter(|(path, _)| !NOT_RECORDED.contains(&path.as_str()))
+        .collect()
 }
 
-/// The configuration that a checkpoint `recorded`, completed from the run's config.toml, which may have been edited.
+/// The configuration that a checkpoint `recorded`, completed from the run's config.toml, which may
+/// have been edited.
 ///
 /// # Panics
 /// As [`crate::config::to_toml`].
 #[must_use]
 pub fn trained_config(recorded: RecordedConfig, file: &RunConfig) -> RecordedConfig {
-    let unrecorded = config_texts(file).into_iter().filter(|(path, _)| NOT_RECORDED.contains(&path.as_str()));
+    let unrecorded =
+        config_texts(file).into_iter().filter(|(path, _)| NOT_RECORDED.contains(&path.as_str()));
     recorded.into_iter().chain(unrecorded).collect()
 }
 
@@ -93,15 +113,22 @@ pub fn trained_config(recorded: RecordedConfig, file: &RunConfig) -> RecordedCon
 /// As [`crate::config::to_toml`].
 #[must_use]
 pub fn flat_values(config: &RunConfig) -> BTreeMap<String, Value> {
-    let root = toml::Table::try_from(config).unwrap_or_else(|error| unreachable!("a loaded configuration can be written: {error}"));
+    let root = toml::Table::try_from(config)
+        .unwrap_or_else(|error| unreachable!("a loaded configuration can be written: {error}"));
     let mut values = BTreeMap::new();
     for (section, value) in root {
         match value {
-            Value::Table(table) => values.extend(table.into_iter().map(|(word, value)| (format!("{section}.{word}"), value))),
+            Value::Table(table) => values.extend(
+                table.into_iter().map(|(word, value)| (format!("{section}.{word}"), value)),
+            ),
             Value::Array(stages) => {
                 for (idx, stage) in stages.into_iter().enumerate() {
                     let Value::Table(table) = stage else { continue };
-                    values.extend(table.into_iter().map(|(word, value)| (format!("{section}[{idx}].{word}"), value)));
+                    values.extend(
+                        table
+                            .into_iter()
+                            .map(|(word, value)| (format!("{section}[{idx}].{word}"), value)),
+                    );
                 }
             }
             value => {

@@ -1,6 +1,7 @@
 //! Derives the sizes and the tokenizer of a run from `model.init_from`.
 //!
-//! Reads the small files of a Hugging Face directory, a run or a checkpoint, but no weights. Start at [`weights_of`].
+//! Reads the small files of a Hugging Face directory, a run or a checkpoint, but no weights. Start
+//! at [`weights_of`].
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,8 @@ use crate::config::hugging_face::{CONFIG_FILE, LlamaConfig};
 use crate::config::layers::{Layer, Leaf};
 use crate::config::load::{FindRun, load_resolved};
 
-/// A run's plan, which has the sizes of its network, and its own copy of its tokenizer, unless that is built in.
+/// A run's plan, which has the sizes of its network, and its own copy of its tokenizer, unless that
+/// is built in.
 const PLAN_FILE: &str = "plan.json";
 const TOKENIZER_FILE: &str = "tokenizer.json";
 
@@ -33,21 +35,41 @@ pub(crate) struct InitialWeights {
     origin: Origin,
 }
 
-/// Resolves `model.init_from` to a run if it names one instead of a path; `config_name` is the name of the configuration.
+/// Resolves `model.init_from` to a run if it names one instead of a path; `config_name` is the name
+/// of the configuration.
 ///
 /// # Errors
 /// When several runs have the name.
-pub(crate) fn follow_name(explicit: &mut Layer, config_name: &str, find_run: FindRun<'_>) -> Result<(), ConfigError> {
-    let own = explicit.leaves.get("name").and_then(|leaf| leaf.value.as_str()).unwrap_or(config_name).to_owned();
+pub(crate) fn follow_name(
+    explicit: &mut Layer,
+    config_name: &str,
+    find_run: FindRun<'_>,
+) -> Result<(), ConfigError> {
+    let own = explicit
+        .leaves
+        .get("name")
+        .and_then(|leaf| leaf.value.as_str())
+        .unwrap_or(config_name)
+        .to_owned();
     let Some(leaf) = explicit.leaves.get_mut(KEY) else { return Ok(()) };
-    let (Some(name), Some(path)) = (&leaf.name, leaf.value.as_str().map(PathBuf::from)) else { return Ok(()) };
-    // A resumed run exists by now; the name must still refer to the model that it referred to at the start.
+    let (Some(name), Some(path)) = (&leaf.name, leaf.value.as_str().map(PathBuf::from)) else {
+        return Ok(());
+    };
+    // A resumed run exists by now; the name must still refer to the model that it referred to at
+    // the start.
     if *name == own && path.join(CONFIG_FILE).is_file() {
         return Ok(());
     }
-    let error = |problem: String| ConfigError::InitFrom { origin: leaf.origin.clone(), path: path.clone(), problem };
+    let error = |problem: String| ConfigError::InitFrom {
+        origin: leaf.origin.clone(),
+        path: path.clone(),
+        problem,
+    };
     if let Some(run) = find_run(name).map_err(error)? {
-        let text = run.into_os_string().into_string().map_err(|run| error(format!("{} is not UTF-8", run.display())))?;
+        let text = run
+            .into_os_string()
+            .into_string()
+            .map_err(|run| error(format!("{} is not UTF-8", run.display())))?;
         leaf.value = Value::String(text);
     }
     Ok(())
@@ -58,15 +80,28 @@ pub(crate) fn follow_name(explicit: &mut Layer, config_name: &str, find_run: Fin
 /// # Errors
 /// When the directory has no sizes, or `explicit` has different ones.
 pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, ConfigError> {
-    let Some(Leaf { value: Value::String(path), origin, .. }) = explicit.leaves.get(KEY) else { return Ok(None) };
+    let Some(Leaf { value: Value::String(path), origin, .. }) = explicit.leaves.get(KEY) else {
+        return Ok(None);
+    };
     let path = PathBuf::from(path);
-    let found = read(&path).map_err(|problem| ConfigError::InitFrom { origin: origin.clone(), path: path.clone(), problem })?;
+    let found = read(&path).map_err(|problem| ConfigError::InitFrom {
+        origin: origin.clone(),
+        path: path.clone(),
+        problem,
+    })?;
     let mut layer = Layer::default();
     let own = Origin::InitFrom { path: path.clone() };
-    let values = sizes_of(&found.sizes).into_iter().chain(found.tokenizer.map(|tokenizer| ("data.tokenizer", Value::String(tokenizer))));
+    let values = sizes_of(&found.sizes)
+        .into_iter()
+        .chain(found.tokenizer.map(|tokenizer| ("data.tokenizer", Value::String(tokenizer))));
     for (key, value) in values {
-        if let Some(other) = explicit.leaves.get(key).filter(|leaf| leaf.value != value && key.starts_with("model.") && !FREE.contains(&key)) {
-            let (origin, found, expected) = (other.origin.clone(), other.value.to_string(), value.to_string());
+        if let Some(other) = explicit
+            .leaves
+            .get(key)
+            .filter(|leaf| leaf.value != value && key.starts_with("model.") && !FREE.contains(&key))
+        {
+            let (origin, found, expected) =
+                (other.origin.clone(), other.value.to_string(), value.to_string());
             return Err(ConfigError::OtherSize { origin, key, found, expected, path });
         }
         layer.leaves.insert(key.to_owned(), Leaf::new(value, own.clone()));
@@ -75,9 +110,11 @@ pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, Con
 }
 
 impl InitialWeights {
-    /// Shortens the sequences of `merged` to the context length of the weights, unless the user has set them.
+    /// Shortens the sequences of `merged` to the context length of the weights, unless the user has
+    /// set them.
     ///
-    /// A built-in configuration follows the context length of the weights; a default only has to be possible.
+    /// A built-in configuration follows the context length of the weights; a default only has to be
+    /// possible.
     pub(crate) fn shorten_sequences(&self, merged: &mut Layer) {
         let Some(longest) = whole(merged, "model.max_position_embeddings") else { return };
         let limit = match merged.leaves.get(CONTEXT).map(|leaf| &leaf.origin) {
@@ -89,7 +126,8 @@ impl InitialWeights {
             return;
         }
         self.put(merged, CONTEXT, limit);
-        let is_chosen = |leaf: &Leaf| !matches!(leaf.origin, Origin::BuiltIn { .. } | Origin::Default);
+        let is_chosen =
+            |leaf: &Leaf| !matches!(leaf.origin, Origin::BuiltIn { .. } | Origin::Default);
         if merged.leaves.get(STEP).is_some_and(is_chosen) {
             return;
         }
@@ -104,13 +142,20 @@ impl InitialWeights {
     }
 
     fn put(&self, merged: &mut Layer, key: &str, value: u64) {
-        merged.leaves.insert(key.to_owned(), Leaf::new(Value::Integer(value.cast_signed()), self.origin.clone()));
+        merged.leaves.insert(
+            key.to_owned(),
+            Leaf::new(Value::Integer(value.cast_signed()), self.origin.clone()),
+        );
     }
 }
 
 /// The integer value of `key`.
 fn whole(layer: &Layer, key: &str) -> Option<u64> {
-    layer.leaves.get(key).and_then(|leaf| leaf.value.as_integer()).and_then(|whole| u64::try_from(whole).ok())
+    layer
+        .leaves
+        .get(key)
+        .and_then(|leaf| leaf.value.as_integer())
+        .and_then(|whole| u64::try_from(whole).ok())
 }
 
 /// Least common multiple; `None` if it is absurdly large.
@@ -134,21 +179,30 @@ fn read(path: &Path) -> Result<Found, String> {
     let is_run = |folder: &Path| folder.join("config.toml").is_file();
     if path.join(CONFIG_FILE).exists() && !is_run(path) {
         let tokenizer = path.join(TOKENIZER_FILE);
-        let sizes = LlamaConfig::read(&path.join(CONFIG_FILE)).map_err(|error| error.to_string())?;
+        let sizes =
+            LlamaConfig::read(&path.join(CONFIG_FILE)).map_err(|error| error.to_string())?;
         let tokenizer = tokenizer.exists().then(|| tokenizer.to_string_lossy().into_owned());
         return Ok(Found { context_length: sizes.max_position_embeddings, sizes, tokenizer });
     }
     // A checkpoint is in a folder of its run.
-    let run = [Some(path), path.parent().and_then(Path::parent)].into_iter().flatten().find(|folder| is_run(folder));
+    let run = [Some(path), path.parent().and_then(Path::parent)]
+        .into_iter()
+        .flatten()
+        .find(|folder| is_run(folder));
     let Some(run) = run else {
-        let what = if path.is_dir() { "is not a run, a checkpoint or a Hugging Face directory" } else { "is not a directory" };
+        let what = if path.is_dir() {
+            "is not a run, a checkpoint or a Hugging Face directory"
+        } else {
+            "is not a directory"
+        };
         return Err(format!("{} {what}", path.display()));
     };
     let sizes = LlamaConfig::of_plan(&run.join(PLAN_FILE)).map_err(|error| error.to_string())?;
     let config = load_resolved(&run.join("config.toml")).map_err(|error| error.to_string())?;
     let copy = run.join(TOKENIZER_FILE);
     let context_length = config.token_context_length(usize::MAX);
-    let tokenizer = if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer };
+    let tokenizer =
+        if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer };
     Ok(Found { sizes, tokenizer: Some(tokenizer), context_length })
 }
 

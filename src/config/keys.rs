@@ -1,7 +1,9 @@
-//! The table of all configuration keys: allowed values, default, help text, and whether the key may change on resume.
+//! The table of all configuration keys: allowed values, default, help text, and whether the key may
+//! change on resume.
 //!
-//! Everything that lists keys reads this table: unknown keys, hints, defaults, the template, `config show`, and the identity of
-//! a run. A new key is a field in `schema.rs` and a row here. Start at [`KEYS`].
+//! Everything that lists keys reads this table: unknown keys, hints, defaults, the template,
+//! `config show`, and the identity of a run. A new key is a field in `schema.rs` and a row here.
+//! Start at [`KEYS`].
 
 use crate::config::kind::{Range, ValueKind};
 use crate::config::nearest::without_index;
@@ -24,7 +26,8 @@ pub struct Key {
     pub is_identity: bool,
 }
 
-/// Groups of keys of which exactly one is set: a later layer that sets one key of a group removes the others.
+/// Groups of keys of which exactly one is set: a later layer that sets one key of a group removes
+/// the others.
 pub const ALTERNATIVES: [&[&str]; 4] = [
     &["data.files", "data.generator"],
     &["data.validation_share", "data.validation_files"],
@@ -43,121 +46,279 @@ const NOT_NEGATIVE: ValueKind = ValueKind::Number(Range::NotNegative);
 
 /// All keys, in reading order.
 pub const KEYS: &[Key] = &[
-    key("name", ValueKind::Name, "Name of the run and of its directory. Default: the name of this file without its extension.").example("\"books\""),
-    key("seed", ValueKind::Whole(0, i64::MAX as u64), "Seed of the initial weights and of the data order.").default("1").identity(),
-    key("device", ValueKind::Device, "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto picks the best available.")
-        .default("\"auto\""),
+    key(
+        "name",
+        ValueKind::Name,
+        "Name of the run and of its directory. Default: the name of this file without its \
+         extension.",
+    )
+    .example("\"books\""),
+    key(
+        "seed",
+        ValueKind::Whole(0, i64::MAX as u64),
+        "Seed of the initial weights and of the data order.",
+    )
+    .default("1")
+    .identity(),
+    key(
+        "device",
+        ValueKind::Device,
+        "\"auto\", \"cpu\", \"wgpu\" or \"cuda\"; \"cuda:1\" is the second GPU. auto picks the \
+         best available.",
+    )
+    .default("\"auto\""),
     key("threads", ValueKind::Whole(0, 1 << 16), "CPU threads; 0 uses all.").default("0"),
     // model
-    key("model.preset", ValueKind::Word(&PRESET_NAMES), "Named sizes; the keys below override individual sizes.").default("\"demo\""),
+    key(
+        "model.preset",
+        ValueKind::Word(&PRESET_NAMES),
+        "Named sizes; the keys below override individual sizes.",
+    )
+    .default("\"demo\""),
     key(
         "model.init_from",
         ValueKind::Model,
-        "Start from trained weights instead of random ones: the name of a run, or the path of a run, of a checkpoint or of a LLaMA model in the Hugging \
-         Face format, relative to this file. Sizes and tokenizer then come from the weights. A value with a slash is always a path.",
+        "Start from trained weights instead of random ones: the name of a run, or the path of a \
+         run, of a checkpoint or of a LLaMA model in the Hugging Face format, relative to this \
+         file. Sizes and tokenizer then come from the weights. A value with a slash is always a \
+         path.",
     )
     .example("\"Llama-2-7b-hf\"")
     .identity(),
     key(
         "model.vocab_size",
         ValueKind::Whole(1, 1 << 24),
-        "Vocabulary size (rows of the embedding table). Default: that of the tokenizer, rounded up to a multiple of 64.",
+        "Vocabulary size (rows of the embedding table). Default: that of the tokenizer, rounded \
+         up to a multiple of 64.",
     )
     .example("32000")
     .identity(),
-    key("model.hidden_size", WIDTH, "Hidden size (width of the residual stream).").example("128").identity(),
-    key("model.intermediate_size", WIDTH, "Intermediate size of the FFN.").example("352").identity(),
-    key("model.num_hidden_layers", ValueKind::Whole(1, 1 << 12), "Number of decoder layers.").example("4").identity(),
-    key("model.num_attention_heads", HEADS, "Query heads per layer; hidden_size must divide into heads of even dimension.").example("4").identity(),
-    key("model.num_key_value_heads", HEADS, "Key and value heads per layer; must divide num_attention_heads. Default: num_attention_heads.").example("4").identity(),
-    key("model.max_position_embeddings", POSITIONS, "Maximum sequence length, in positions.").example("256").identity(),
-    key("model.rope_theta", POSITIVE, "Base of the rotary position embedding (RoPE).").default("10000.0").identity(),
+    key("model.hidden_size", WIDTH, "Hidden size (width of the residual stream).")
+        .example("128")
+        .identity(),
+    key("model.intermediate_size", WIDTH, "Intermediate size of the FFN.")
+        .example("352")
+        .identity(),
+    key("model.num_hidden_layers", ValueKind::Whole(1, 1 << 12), "Number of decoder layers.")
+        .example("4")
+        .identity(),
+    key(
+        "model.num_attention_heads",
+        HEADS,
+        "Query heads per layer; hidden_size must divide into heads of even dimension.",
+    )
+    .example("4")
+    .identity(),
+    key(
+        "model.num_key_value_heads",
+        HEADS,
+        "Key and value heads per layer; must divide num_attention_heads. Default: \
+         num_attention_heads.",
+    )
+    .example("4")
+    .identity(),
+    key("model.max_position_embeddings", POSITIONS, "Maximum sequence length, in positions.")
+        .example("256")
+        .identity(),
+    key("model.rope_theta", POSITIVE, "Base of the rotary position embedding (RoPE).")
+        .default("10000.0")
+        .identity(),
     key("model.rms_norm_eps", POSITIVE, "Epsilon of RMSNorm.").default("1e-6").identity(),
-    key("model.initializer_range", POSITIVE, "Standard deviation of the initial weights.").default("0.02").identity(),
-    key("model.tie_word_embeddings", ValueKind::Flag, "Tie the output head to the embedding table.").default("false").identity(),
+    key("model.initializer_range", POSITIVE, "Standard deviation of the initial weights.")
+        .default("0.02")
+        .identity(),
+    key(
+        "model.tie_word_embeddings",
+        ValueKind::Flag,
+        "Tie the output head to the embedding table.",
+    )
+    .default("false")
+    .identity(),
     // data
-    key("data.files", ValueKind::Paths, "Text files, folders and glob patterns, relative to this file. Alternative to generator.").example("[\"text.txt\"]"),
-    key("data.generator", ValueKind::Word(&["grammar"]), "Generate the text: English-like stories from a seeded grammar. Alternative to files.")
-        .example("\"grammar\"")
+    key(
+        "data.files",
+        ValueKind::Paths,
+        "Text files, folders and glob patterns, relative to this file. Alternative to generator.",
+    )
+    .example("[\"text.txt\"]"),
+    key(
+        "data.generator",
+        ValueKind::Word(&["grammar"]),
+        "Generate the text: English-like stories from a seeded grammar. Alternative to files.",
+    )
+    .example("\"grammar\"")
+    .identity(),
+    key(
+        "data.validation_share",
+        ValueKind::Share,
+        "Share of the text held out for evaluation: documents chosen across all files, the same \
+         for every run on this text. Alternative to validation_files.",
+    )
+    .default("0.01")
+    .identity(),
+    key(
+        "data.validation_files",
+        ValueKind::Paths,
+        "Text held out for evaluation. Alternative to validation_share.",
+    )
+    .example("[\"validation.txt\"]"),
+    key(
+        "data.tokenizer",
+        ValueKind::Tokenizer,
+        "\"demo\" (small, for the grammar), \"bytes\", or the path of a Hugging Face \
+         tokenizer.json.",
+    )
+    .default("\"demo\"")
+    .identity(),
+    key("data.text_field", ValueKind::Text, "Field of a JSON record that holds the text.")
+        .default("\"text\"")
         .identity(),
-    key("data.validation_share", ValueKind::Share, "Share of the text held out for evaluation: documents chosen across all files, the same for every run on this text. Alternative to validation_files.")
-        .default("0.01")
+    key("data.add_bos", ValueKind::Flag, "Put a BOS token before each document.")
+        .default("true")
         .identity(),
-    key("data.validation_files", ValueKind::Paths, "Text held out for evaluation. Alternative to validation_share.").example("[\"validation.txt\"]"),
-    key("data.tokenizer", ValueKind::Tokenizer, "\"demo\" (small, for the grammar), \"bytes\", or the path of a Hugging Face tokenizer.json.")
-        .default("\"demo\"")
+    key("data.add_eos", ValueKind::Flag, "Put an EOS token after each document.")
+        .default("false")
         .identity(),
-    key("data.text_field", ValueKind::Text, "Field of a JSON record that holds the text.").default("\"text\"").identity(),
-    key("data.add_bos", ValueKind::Flag, "Put a BOS token before each document.").default("true").identity(),
-    key("data.add_eos", ValueKind::Flag, "Put an EOS token after each document.").default("false").identity(),
-    key("data.max_document_words", ValueKind::Count, "Documents with more words than this are tokenized in parts; the tokens are the same as for the whole document.").default("10000").identity(),
+    key(
+        "data.max_document_words",
+        ValueKind::Count,
+        "Documents with more words than this are tokenized in parts; the tokens are the same as \
+         for the whole document.",
+    )
+    .default("10000")
+    .identity(),
     key(
         "data.max_bad_records",
         ValueKind::Number(Range::Fraction),
-        "Maximum share of unusable records, which are skipped and reported. If there are more, preparing the text fails; 0 allows none.",
+        "Maximum share of unusable records, which are skipped and reported. If there are more, \
+         preparing the text fails; 0 allows none.",
     )
     .default("0.01")
     .identity(),
     key(
         "data.max_lost_text",
         ValueKind::Number(Range::Fraction),
-        "Maximum share of text that the tokenizer loses: dropped characters, unknown tokens, control tokens spelled out in the text. If it loses more, preparing the text fails.",
+        "Maximum share of text that the tokenizer loses: dropped characters, unknown tokens, \
+         control tokens spelled out in the text. If it loses more, preparing the text fails.",
     )
     .default("0.05"),
-    key("data.shuffle", ValueKind::Flag, "Read the blocks of the text in random order, reshuffled every epoch.").default("true").identity(),
+    key(
+        "data.shuffle",
+        ValueKind::Flag,
+        "Read the blocks of the text in random order, reshuffled every epoch.",
+    )
+    .default("true")
+    .identity(),
     key(
         "data.block_tokens",
         ValueKind::Count,
-        "Tokens per block, the unit of shuffling. Default: the smallest size that is a whole number of sequences in every stage.",
+        "Tokens per block, the unit of shuffling. Default: the smallest size that is a whole \
+         number of sequences in every stage.",
     )
     .example("16384")
     .identity(),
     // training
-    key("training.tokens", ValueKind::Count, "Training budget in tokens. Alternatives: positions, epochs, steps.").example("\"3M\"").identity(),
-    key("training.positions", ValueKind::Count, "Training budget in positions: a patch of K tokens is one position.").example("\"1.5M\"").identity(),
-    key("training.epochs", POSITIVE, "Training budget in passes over the text.").example("1.0").identity(),
-    key("training.steps", ValueKind::Count, "Training budget in optimizer steps.").example("1000").identity(),
-    key("training.tokens_per_step", ValueKind::Count, "Tokens per optimizer step, the same in every stage; a multiple of patch_size * context_length.")
-        .default("16384")
+    key(
+        "training.tokens",
+        ValueKind::Count,
+        "Training budget in tokens. Alternatives: positions, epochs, steps.",
+    )
+    .example("\"3M\"")
+    .identity(),
+    key(
+        "training.positions",
+        ValueKind::Count,
+        "Training budget in positions: a patch of K tokens is one position.",
+    )
+    .example("\"1.5M\"")
+    .identity(),
+    key("training.epochs", POSITIVE, "Training budget in passes over the text.")
+        .example("1.0")
         .identity(),
-    key("training.context_length", POSITIONS, "Context length in positions; at patch size K, a sequence has K times as many tokens.").default("256").identity(),
-    key("training.micro_batch_size", SEQUENCES, "Maximum number of sequences per forward pass. Affects memory and speed, not the result.").default("8"),
+    key("training.steps", ValueKind::Count, "Training budget in optimizer steps.")
+        .example("1000")
+        .identity(),
+    key(
+        "training.tokens_per_step",
+        ValueKind::Count,
+        "Tokens per optimizer step, the same in every stage; a multiple of patch_size * \
+         context_length.",
+    )
+    .default("16384")
+    .identity(),
+    key(
+        "training.context_length",
+        POSITIONS,
+        "Context length in positions; at patch size K, a sequence has K times as many tokens.",
+    )
+    .default("256")
+    .identity(),
+    key(
+        "training.micro_batch_size",
+        SEQUENCES,
+        "Maximum number of sequences per forward pass. Affects memory and speed, not the result.",
+    )
+    .default("8"),
     key(
         "training.recompute",
         ValueKind::Flag,
-        "Recompute activations in the backward pass instead of keeping them: less memory, more time, identical numbers.",
+        "Recompute activations in the backward pass instead of keeping them: less memory, more \
+         time, identical numbers.",
     )
     .default("false"),
     key(
         "training.precision",
         ValueKind::Word(&["f32", "bf16"]),
-        "Precision of matrix products: \"f32\", or \"bf16\" on CUDA; weights, optimizer state, norms, logits and losses are always f32.",
+        "Precision of matrix products: \"f32\", or \"bf16\" on CUDA; weights, optimizer state, \
+         norms, logits and losses are always f32.",
     )
     .default("\"f32\"")
     .identity(),
-    key("training.max_walltime", ValueKind::WallTime, "Stop with a checkpoint before this much time has passed since the run started or resumed.")
-        .example("\"11h30m\""),
+    key(
+        "training.max_walltime",
+        ValueKind::WallTime,
+        "Stop with a checkpoint before this much time has passed since the run started or resumed.",
+    )
+    .example("\"11h30m\""),
     key(
         "training.fork_from",
         ValueKind::Directory,
-        "Continue from this checkpoint of another run: weights, optimizer state and position. Set by `patchtui run --from CHECKPOINT`; the plan must \
-         have read the same number of tokens by that step.",
+        "Continue from this checkpoint of another run: weights, optimizer state and position. Set \
+         by `patchtui run --from CHECKPOINT`; the plan must have read the same number of tokens \
+         by that step.",
     )
     .example("\"runs/books/checkpoints/step-00001000\"")
     .identity(),
     key(
         "training.audit_every",
         STEPS,
-        "Steps between audits, which compute one micro-batch twice and warn if the results differ, as on faulty hardware; 0 disables them. \
-         Needs memory for a second set of gradients.",
+        "Steps between audits, which compute one micro-batch twice and warn if the results \
+         differ, as on faulty hardware; 0 disables them. Needs memory for a second set of \
+         gradients.",
     )
     .default("0"),
     // stages
-    key("stages", ValueKind::Stages, "The stages in order: patch stages first, the token stage (K = 1) last.")
-        .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
-        .identity(),
-    key("stages[].patch_size", ValueKind::PatchSize, "Tokens per patch (K); 1 is a plain language model.").example("4").identity(),
-    key("stages[].share", ValueKind::Share, "Share of the run's tokens. One stage may omit it and takes the rest.").example("\"2/3\"").identity(),
+    key(
+        "stages",
+        ValueKind::Stages,
+        "The stages in order: patch stages first, the token stage (K = 1) last.",
+    )
+    .default("[{patch_size = 4, share = \"2/3\"}, {patch_size = 1, optimizer_state = \"reset\"}]")
+    .identity(),
+    key(
+        "stages[].patch_size",
+        ValueKind::PatchSize,
+        "Tokens per patch (K); 1 is a plain language model.",
+    )
+    .example("4")
+    .identity(),
+    key(
+        "stages[].share",
+        ValueKind::Share,
+        "Share of the run's tokens. One stage may omit it and takes the rest.",
+    )
+    .example("\"2/3\"")
+    .identity(),
     key(
         "stages[].optimizer_state",
         ValueKind::Word(&["reset", "keep"]),
@@ -165,79 +326,194 @@ pub const KEYS: &[Key] = &[
     )
     .default("\"reset\"")
     .identity(),
-    key("stages[].context_length", POSITIONS, "Override training.context_length in this stage.").example("256").identity(),
-    key("stages[].learning_rate", POSITIVE, "Override optimizer.learning_rate in this stage.").example("3e-4").identity(),
-    key("stages[].warmup_steps", STEPS, "Override the warm-up of the schedule in this stage.").example("100").identity(),
-    key("stages[].tokens_per_step", ValueKind::Count, "Override training.tokens_per_step in this stage.").example("16384").identity(),
-    key("stages[].micro_batch_size", SEQUENCES, "Override training.micro_batch_size in this stage.").example("8"),
+    key("stages[].context_length", POSITIONS, "Override training.context_length in this stage.")
+        .example("256")
+        .identity(),
+    key("stages[].learning_rate", POSITIVE, "Override optimizer.learning_rate in this stage.")
+        .example("3e-4")
+        .identity(),
+    key("stages[].warmup_steps", STEPS, "Override the warm-up of the schedule in this stage.")
+        .example("100")
+        .identity(),
+    key(
+        "stages[].tokens_per_step",
+        ValueKind::Count,
+        "Override training.tokens_per_step in this stage.",
+    )
+    .example("16384")
+    .identity(),
+    key(
+        "stages[].micro_batch_size",
+        SEQUENCES,
+        "Override training.micro_batch_size in this stage.",
+    )
+    .example("8"),
     // optimizer
-    key("optimizer.learning_rate", POSITIVE, "Peak learning rate of AdamW, reached at the end of the warm-up; small models train well with a higher rate, e.g. 3e-3 in demo.").default("3e-4").identity(),
+    key(
+        "optimizer.learning_rate",
+        POSITIVE,
+        "Peak learning rate of AdamW, reached at the end of the warm-up; small models train well \
+         with a higher rate, e.g. 3e-3 in demo.",
+    )
+    .default("3e-4")
+    .identity(),
     key("optimizer.betas", ValueKind::Betas, "Betas of AdamW.").default("[0.9, 0.95]").identity(),
     key("optimizer.epsilon", POSITIVE, "Epsilon of AdamW.").default("1e-8").identity(),
-    key("optimizer.weight_decay", NOT_NEGATIVE, "Decoupled weight decay; applies to embeddings, not to norms.").default("0.1").identity(),
-    key("optimizer.gradient_clip", POSITIVE, "Maximum global gradient norm (L2); larger gradients are scaled down to it.").default("1.0").identity(),
+    key(
+        "optimizer.weight_decay",
+        NOT_NEGATIVE,
+        "Decoupled weight decay; applies to embeddings, not to norms.",
+    )
+    .default("0.1")
+    .identity(),
+    key(
+        "optimizer.gradient_clip",
+        POSITIVE,
+        "Maximum global gradient norm (L2); larger gradients are scaled down to it.",
+    )
+    .default("1.0")
+    .identity(),
     // schedule
-    key("schedule.kind", ValueKind::Word(&["cosine", "linear", "constant", "wsd"]), "How the learning rate decays after the warm-up; restarts in every stage.")
-        .default("\"cosine\"")
+    key(
+        "schedule.kind",
+        ValueKind::Word(&["cosine", "linear", "constant", "wsd"]),
+        "How the learning rate decays after the warm-up; restarts in every stage.",
+    )
+    .default("\"cosine\"")
+    .identity(),
+    key(
+        "schedule.warmup_share",
+        ValueKind::Share,
+        "Warm-up as a share of the stage's steps. Alternative to warmup_steps.",
+    )
+    .default("0.02")
+    .identity(),
+    key(
+        "schedule.warmup_steps",
+        STEPS,
+        "Warm-up in steps, at most the length of the stage; 0 disables it. Alternative to \
+         warmup_share.",
+    )
+    .example("2000")
+    .identity(),
+    key(
+        "schedule.decay_share",
+        ValueKind::Share,
+        "Share of a \"wsd\" stage, at its end, over which the learning rate decays.",
+    )
+    .default("0.1")
+    .identity(),
+    key("schedule.min_learning_rate", NOT_NEGATIVE, "Learning rate at the end of a stage.")
+        .default("0.0")
         .identity(),
-    key("schedule.warmup_share", ValueKind::Share, "Warm-up as a share of the stage's steps. Alternative to warmup_steps.").default("0.02").identity(),
-    key("schedule.warmup_steps", STEPS, "Warm-up in steps, at most the length of the stage; 0 disables it. Alternative to warmup_share.")
-        .example("2000")
-        .identity(),
-    key("schedule.decay_share", ValueKind::Share, "Share of a \"wsd\" stage, at its end, over which the learning rate decays.").default("0.1").identity(),
-    key("schedule.min_learning_rate", NOT_NEGATIVE, "Learning rate at the end of a stage.").default("0.0").identity(),
     // what a run reports and keeps
-    key("report.every_steps", ValueKind::CadenceWithoutNever, "Steps between metrics records; \"auto\" is 1 on the CPU and 10 on a GPU.").default("\"auto\""),
+    key(
+        "report.every_steps",
+        ValueKind::CadenceWithoutNever,
+        "Steps between metrics records; \"auto\" is 1 on the CPU and 10 on a GPU.",
+    )
+    .default("\"auto\""),
     key(
         "evaluation.every_steps",
         ValueKind::Cadence,
-        "Steps between evaluations of the token loss (K = 1), in every stage; \"auto\" means 20 per run. Also done at the end of each stage.",
+        "Steps between evaluations of the token loss (K = 1), in every stage; \"auto\" means 20 \
+         per run. Also done at the end of each stage.",
     )
     .default("\"auto\""),
     key(
         "evaluation.max_tokens",
         ValueKind::TokenLimit,
-        "Maximum number of validation tokens per evaluation; \"auto\" means up to 256k, and fewer in a short run, so that evaluations take about 0.7 % of its compute. The evaluation after the last step reads all validation tokens.",
+        "Maximum number of validation tokens per evaluation; \"auto\" means up to 256k, and fewer \
+         in a short run, so that evaluations take about 0.7 % of its compute. The evaluation \
+         after the last step reads all validation tokens.",
     )
     .default("\"auto\""),
-    key("activations.every_steps", ValueKind::Cadence, "Steps between measurements of the share of active neurons; \"auto\" means 20 per run.")
-        .default("\"auto\""),
-    key("activations.threshold", POSITIVE, "A neuron counts as active when its absolute value is greater than this.").default("0.5"),
-    key("activations.tensor", ValueKind::Word(&["ffn_output", "intermediate"]), "Neurons to measure: the output of the FFN, or its intermediate activations.")
-        .default("\"ffn_output\""),
-    key("samples.every_steps", ValueKind::Cadence, "Steps between generated samples; \"auto\" means 10 per run.").default("\"auto\""),
-    key("samples.prompts", ValueKind::Texts, "Prompts; if empty, the beginning of the validation text.").default("[]"),
-    key("samples.max_new_tokens", ValueKind::Whole(1, 1 << 20), "Maximum number of tokens generated per prompt.").default("48"),
-    key("tasks.every_steps", ValueKind::Cadence, "Steps between evaluations on tasks; \"auto\" means 4 per run. Also done at the end of each stage.")
-        .default("\"auto\""),
+    key(
+        "activations.every_steps",
+        ValueKind::Cadence,
+        "Steps between measurements of the share of active neurons; \"auto\" means 20 per run.",
+    )
+    .default("\"auto\""),
+    key(
+        "activations.threshold",
+        POSITIVE,
+        "A neuron counts as active when its absolute value is greater than this.",
+    )
+    .default("0.5"),
+    key(
+        "activations.tensor",
+        ValueKind::Word(&["ffn_output", "intermediate"]),
+        "Neurons to measure: the output of the FFN, or its intermediate activations.",
+    )
+    .default("\"ffn_output\""),
+    key(
+        "samples.every_steps",
+        ValueKind::Cadence,
+        "Steps between generated samples; \"auto\" means 10 per run.",
+    )
+    .default("\"auto\""),
+    key(
+        "samples.prompts",
+        ValueKind::Texts,
+        "Prompts; if empty, the beginning of the validation text.",
+    )
+    .default("[]"),
+    key(
+        "samples.max_new_tokens",
+        ValueKind::Whole(1, 1 << 20),
+        "Maximum number of tokens generated per prompt.",
+    )
+    .default("48"),
+    key(
+        "tasks.every_steps",
+        ValueKind::Cadence,
+        "Steps between evaluations on tasks; \"auto\" means 4 per run. Also done at the end of \
+         each stage.",
+    )
+    .default("\"auto\""),
     key(
         "tasks.names",
         ValueKind::Texts,
-        "Evaluation tasks, with the names that `eval --tasks` takes: hellaswag, piqa, wikitext-paper, text:FILE; none if empty.",
+        "Evaluation tasks, with the names that `eval --tasks` takes: hellaswag, piqa, \
+         wikitext-paper, text:FILE; none if empty.",
     )
     .default("[]"),
-    key("tasks.data", ValueKind::Directory, "Folder of the task files, relative to this file.").example("\"task-data\""),
-    key("tasks.limit", ValueKind::Whole(1, 1 << 30), "Number of documents scored per task, starting with the first.").default("100"),
+    key("tasks.data", ValueKind::Directory, "Folder of the task files, relative to this file.")
+        .example("\"task-data\""),
+    key(
+        "tasks.limit",
+        ValueKind::Whole(1, 1 << 30),
+        "Number of documents scored per task, starting with the first.",
+    )
+    .default("100"),
     key(
         "checkpoint.every_steps",
         ValueKind::Cadence,
-        "Steps between checkpoints; \"auto\" means 10 per run, and fewer in a short run, so that they take about 0.5 % of its time. Stage ends and the end of the run are always saved.",
+        "Steps between checkpoints; \"auto\" means 10 per run, and fewer in a short run, so that \
+         they take about 0.5 % of its time. Stage ends and the end of the run are always saved.",
     )
     .default("\"auto\""),
     key(
         "checkpoint.keep",
         ValueKind::Whole(2, 1 << 20),
-        "Number of periodic checkpoints to keep, at least 2; those at stage ends and at the end of the run are always kept.",
+        "Number of periodic checkpoints to keep, at least 2; those at stage ends and at the end \
+         of the run are always kept.",
     )
     .default("3"),
     key(
         "checkpoint.keep_best",
         ValueKind::Flag,
-        "Also keep the checkpoint with the lowest token loss. Only checkpoints at evaluated steps count: checkpoint.every_steps should be a multiple of evaluation.every_steps, as \"auto\" chooses it.",
+        "Also keep the checkpoint with the lowest token loss. Only checkpoints at evaluated steps \
+         count: checkpoint.every_steps should be a multiple of evaluation.every_steps, as \
+         \"auto\" chooses it.",
     )
     .default("true"),
-    key("checkpoint.on_usr1", ValueKind::Word(&["continue", "stop"]), "What SIGUSR1 does after saving a checkpoint: \"continue\" or \"stop\" the run.")
-        .default("\"continue\""),
+    key(
+        "checkpoint.on_usr1",
+        ValueKind::Word(&["continue", "stop"]),
+        "What SIGUSR1 does after saving a checkpoint: \"continue\" or \"stop\" the run.",
+    )
+    .default("\"continue\""),
 ];
 
 const fn key(path: &'static str, kind: ValueKind, help: &'static str) -> Key {
@@ -266,7 +542,10 @@ impl Key {
     /// Whether a run may resume with another value, but not necessarily bit for bit.
     #[must_use]
     pub fn is_inexact(&self) -> bool {
-        matches!(self.path, "threads" | "device" | "training.micro_batch_size" | "stages[].micro_batch_size")
+        matches!(
+            self.path,
+            "threads" | "device" | "training.micro_batch_size" | "stages[].micro_batch_size"
+        )
     }
 
     /// The key without its section.

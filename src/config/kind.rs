@@ -1,6 +1,7 @@
 //! Allowed values of a key: type, range, and the words for both in errors.
 //!
-//! Checks single values; `check.rs` checks how the values of different keys fit together. Start at [`ValueKind::read`].
+//! Checks single values; `check.rs` checks how the values of different keys fit together. Start at
+//! [`ValueKind::read`].
 
 use std::path::{Component, Path, PathBuf};
 
@@ -78,7 +79,9 @@ impl ValueKind {
     #[must_use]
     pub fn expected(self) -> String {
         match self {
-            Self::Name => "a plain file name: not empty, no slash, no leading dot, no control characters".into(),
+            Self::Name => "a plain file name: not empty, no slash, no leading dot, no control \
+                           characters"
+                .into(),
             Self::Text => "a non-empty string".into(),
             Self::Texts => "a list of strings".into(),
             Self::Flag => "true or false".into(),
@@ -94,37 +97,54 @@ impl ValueKind {
             Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
             Self::TokenLimit => "a number of tokens, e.g. 8192 or \"256k\", or \"auto\"".into(),
             Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
-            Self::Device => "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into(),
+            Self::Device => {
+                "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into()
+            }
             Self::WallTime => "a duration, e.g. \"11h30m\", \"90m\" or \"2d\"".into(),
             Self::Paths => "a list of paths, e.g. [\"text.txt\"]".into(),
             Self::Directory => "the path of a directory".into(),
             Self::Model => "the name of a run, or the path of a directory".into(),
             Self::Tokenizer => "\"bytes\", \"demo\" or the path of a tokenizer.json".into(),
-            Self::Stages => "a list of stages, e.g. [{patch_size=4,share=0.5},{patch_size=1}]".into(),
+            Self::Stages => {
+                "a list of stages, e.g. [{patch_size=4,share=0.5},{patch_size=1}]".into()
+            }
         }
     }
 
-    /// Returns `value` in its normal form, with paths made absolute relative to `folder`, or `None` if it is not of this kind.
+    /// Returns `value` in its normal form, with paths made absolute relative to `folder`, or `None`
+    /// if it is not of this kind.
     pub(crate) fn read(self, value: &Value, folder: &Path) -> Option<Value> {
         let fits = match self {
             Self::Name => value.as_str().is_some_and(is_plain_name),
             Self::Text => value.as_str().is_some_and(|text| !text.is_empty()),
             Self::Flag => value.is_bool(),
             Self::Word(words) => value.as_str().is_some_and(|word| words.contains(&word)),
-            Self::Whole(least, most) => value.as_integer().and_then(|whole| u64::try_from(whole).ok()).is_some_and(|whole| (least..=most).contains(&whole)),
-            Self::Number(range) => return number(value).filter(|number| range.contains(*number)).map(Value::Float),
+            Self::Whole(least, most) => value
+                .as_integer()
+                .and_then(|whole| u64::try_from(whole).ok())
+                .is_some_and(|whole| (least..=most).contains(&whole)),
+            Self::Number(range) => {
+                return number(value).filter(|number| range.contains(*number)).map(Value::Float);
+            }
             Self::Betas => return betas(value),
             Self::Count => parse::<Count>(value).is_some_and(|count| count.0 > 0),
             Self::Share => parse::<Share>(value).is_some(),
             Self::PatchSize => parse::<PatchSize>(value).is_some(),
             Self::Cadence => parse::<Cadence>(value).is_some(),
             Self::TokenLimit => parse::<TokenLimit>(value).is_some(),
-            Self::CadenceWithoutNever => parse::<Cadence>(value).is_some_and(|cadence| cadence != Cadence::Never),
+            Self::CadenceWithoutNever => {
+                parse::<Cadence>(value).is_some_and(|cadence| cadence != Cadence::Never)
+            }
             Self::Device => parse::<DeviceChoice>(value).is_some(),
             Self::WallTime => parse::<WallTime>(value).is_some(),
             Self::Texts => return list(value, |text| Some(text.to_owned())),
-            Self::Paths => return list(value, |path| absolute(path, folder)).filter(|list| list.as_array().is_some_and(|paths| !paths.is_empty())),
-            Self::Directory | Self::Model => return absolute(value.as_str()?, folder).map(Value::String),
+            Self::Paths => {
+                return list(value, |path| absolute(path, folder))
+                    .filter(|list| list.as_array().is_some_and(|paths| !paths.is_empty()));
+            }
+            Self::Directory | Self::Model => {
+                return absolute(value.as_str()?, folder).map(Value::String);
+            }
             Self::Tokenizer => return tokenizer(value.as_str()?, folder).map(Value::String),
             Self::Stages => false,
         };
@@ -142,10 +162,14 @@ impl Range {
     }
 }
 
-/// Whether `name` can be the name of a run's directory: not a path, not hidden, printable, not too long.
+/// Whether `name` can be the name of a run's directory: not a path, not hidden, printable, not too
+/// long.
 #[must_use]
 pub fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && name.len() <= LONGEST_NAME && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name.len() <= LONGEST_NAME
+        && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
 }
 
 /// Joins `path` to `folder` and resolves `.` and `..` lexically: the path may not exist yet.
@@ -198,6 +222,9 @@ fn list(value: &Value, keep: impl Fn(&str) -> Option<String>) -> Option<Value> {
         Value::Array(items) => items.as_slice(),
         single => std::slice::from_ref(single),
     };
-    let kept = items.iter().map(|item| item.as_str().and_then(&keep).map(Value::String)).collect::<Option<_>>()?;
+    let kept = items
+        .iter()
+        .map(|item| item.as_str().and_then(&keep).map(Value::String))
+        .collect::<Option<_>>()?;
     Some(Value::Array(kept))
 }

@@ -1,7 +1,8 @@
-//! Values before they form a configuration: read from one source, checked one by one, merged layer over layer.
+//! Values before they form a configuration: read from one source, checked one by one, merged layer
+//! over layer.
 //!
-//! A layer is flat: it maps the path of a key to its value and origin. Start at [`Layer::put_over`] for the merge rules, at
-//! [`LayerReader`] for parsing.
+//! A layer is flat: it maps the path of a key to its value and origin. Start at [`Layer::put_over`]
+//! for the merge rules, at [`LayerReader`] for parsing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,7 +19,8 @@ use crate::config::nearest::nearest;
 use crate::config::presets::Preset;
 use crate::config::toml_line;
 
-/// The value in `--set key=default`, which resets a key to its default. The string "default" needs quotes.
+/// The value in `--set key=default`, which resets a key to its default. The string "default" needs
+/// quotes.
 const RESET: &str = "default";
 
 /// Maximum number of stages; more are a mistake and would slow down everything.
@@ -37,8 +39,9 @@ pub(crate) struct Leaf {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layer {
     pub(crate) leaves: BTreeMap<String, Leaf>,
-    /// Keys that this layer resets to their defaults: values of the layers below are ignored. Layers below the result of
-    /// [`Layer::put_over`] hold the defaults, so the resets are dropped there.
+    /// Keys that this layer resets to their defaults: values of the layers below are ignored.
+    /// Layers below the result of [`Layer::put_over`] hold the defaults, so the resets are
+    /// dropped there.
     resets: BTreeSet<String>,
 }
 
@@ -68,14 +71,20 @@ impl Layer {
     /// The defaults of all keys.
     pub(crate) fn defaults() -> Result<Self, ConfigError> {
         let keys = KEYS.iter().filter(|key| !key.path.contains("[]"));
-        let lines: String = keys.filter_map(|key| key.default.map(|text| format!("{} = {text}\n", key.path))).collect();
-        Document { text: &lines, origin: &|_| Origin::Default, folder: Path::new("/") }.read().map(|read| read.layer)
+        let lines: String = keys
+            .filter_map(|key| key.default.map(|text| format!("{} = {text}\n", key.path)))
+            .collect();
+        Document { text: &lines, origin: &|_| Origin::Default, folder: Path::new("/") }
+            .read()
+            .map(|read| read.layer)
     }
 
     /// The sizes of a preset.
     pub(crate) fn preset(preset: &Preset) -> Self {
         let origin = Origin::Preset { name: preset.name.to_owned() };
-        let leaf = |(key, size): (&str, u32)| (key.to_owned(), Leaf::new(Value::Integer(size.into()), origin.clone()));
+        let leaf = |(key, size): (&str, u32)| {
+            (key.to_owned(), Leaf::new(Value::Integer(size.into()), origin.clone()))
+        };
         Self { leaves: preset.values().map(leaf).collect(), ..Self::default() }
     }
 
@@ -83,7 +92,9 @@ impl Layer {
     pub(crate) fn from_sets(sets: &[String], current_dir: &Path) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for set in sets {
-            let (key, value) = set.split_once('=').ok_or_else(|| ConfigError::SetWithoutValue { text: set.clone() })?;
+            let (key, value) = set
+                .split_once('=')
+                .ok_or_else(|| ConfigError::SetWithoutValue { text: set.clone() })?;
             let (key, value) = (key.trim(), value.trim());
             if value == RESET {
                 layer.reset(key)?;
@@ -96,7 +107,8 @@ impl Layer {
         Ok(layer)
     }
 
-    /// Puts this layer over `below`: its values win, its stages replace all stages, and a chosen alternative clears the others.
+    /// Puts this layer over `below`: its values win, its stages replace all stages, and a chosen
+    /// alternative clears the others.
     pub(crate) fn put_over(self, mut below: Self) -> Self {
         below.leaves.retain(|path, _| !self.resets.iter().any(|key| is_about(path, key)));
         if self.has_stages() {
@@ -121,14 +133,23 @@ impl Layer {
         let is_whole = !key.is_empty() && !key.contains('[');
         match find(key) {
             Found::Key(found) if is_whole => self.forget(found.path),
-            Found::Section if is_whole => KEYS.iter().filter(|known| known.section() == key).for_each(|known| self.forget(known.path)),
-            _ => return Err(ConfigError::UnknownKey { origin: Origin::Set, key: key.to_owned(), nearest: nearest(key) }),
+            Found::Section if is_whole => KEYS
+                .iter()
+                .filter(|known| known.section() == key)
+                .for_each(|known| self.forget(known.path)),
+            _ => {
+                return Err(ConfigError::UnknownKey {
+                    origin: Origin::Set,
+                    key: key.to_owned(),
+                    nearest: nearest(key),
+                });
+            }
         }
         Ok(())
     }
 
-    /// Drops the values of `key` in this layer and those below. A default that belongs to a group of alternatives can only come
-    /// back if none of the others is chosen.
+    /// Drops the values of `key` in this layer and those below. A default that belongs to a group
+    /// of alternatives can only come back if none of the others is chosen.
     fn forget(&mut self, key: &'static str) {
         let has_default = KEYS.iter().any(|known| known.path == key && known.default.is_some());
         let group = ALTERNATIVES.into_iter().find(|group| has_default && group.contains(&key));
@@ -145,9 +166,18 @@ impl Layer {
     /// Refuses two alternatives in one layer.
     fn check_alternatives(&self) -> Result<(), ConfigError> {
         for group in ALTERNATIVES {
-            let mut set = group.iter().filter_map(|key| self.leaves.get(*key).map(|leaf| (*key, leaf.origin.clone())));
-            if let (Some((first, first_origin)), Some((second, second_origin))) = (set.next(), set.next()) {
-                return Err(ConfigError::Alternatives { first, first_origin, second, second_origin });
+            let mut set = group
+                .iter()
+                .filter_map(|key| self.leaves.get(*key).map(|leaf| (*key, leaf.origin.clone())));
+            if let (Some((first, first_origin)), Some((second, second_origin))) =
+                (set.next(), set.next())
+            {
+                return Err(ConfigError::Alternatives {
+                    first,
+                    first_origin,
+                    second,
+                    second_origin,
+                });
             }
         }
         Ok(())
@@ -155,7 +185,10 @@ impl Layer {
 
     /// Number of stages.
     pub(crate) fn num_stages(&self) -> usize {
-        self.leaves.keys().filter(|path| path.starts_with("stages[") && path.ends_with("].patch_size")).count()
+        self.leaves
+            .keys()
+            .filter(|path| path.starts_with("stages[") && path.ends_with("].patch_size"))
+            .count()
     }
 
     /// The values as nested tables.
@@ -164,11 +197,19 @@ impl Layer {
         let mut stages = vec![Value::Table(Table::new()); self.num_stages()];
         for (path, leaf) in &self.leaves {
             let (section, word) = path.rsplit_once('.').unwrap_or(("", path));
-            let table = match section.strip_prefix("stages[").and_then(|rest| rest.strip_suffix(']')) {
-                Some(idx) => idx.parse().ok().and_then(|idx: usize| stages.get_mut(idx)).and_then(Value::as_table_mut),
-                None if section.is_empty() => Some(&mut root),
-                None => root.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut(),
-            };
+            let table =
+                match section.strip_prefix("stages[").and_then(|rest| rest.strip_suffix(']')) {
+                    Some(idx) => idx
+                        .parse()
+                        .ok()
+                        .and_then(|idx: usize| stages.get_mut(idx))
+                        .and_then(Value::as_table_mut),
+                    None if section.is_empty() => Some(&mut root),
+                    None => root
+                        .entry(section)
+                        .or_insert_with(|| Value::Table(Table::new()))
+                        .as_table_mut(),
+                };
             if let Some(table) = table {
                 table.insert(word.to_owned(), leaf.value.clone());
             }
@@ -186,12 +227,18 @@ fn is_about(path: &str, key: &str) -> bool {
 /// Reads one `--set`: a value that is not TOML is taken as text.
 fn read_set(key: &str, value: &str, current_dir: &Path) -> Result<Layer, ConfigError> {
     if !key.split('.').all(is_word) {
-        return Err(ConfigError::UnknownKey { origin: Origin::Set, key: key.to_owned(), nearest: nearest(key) });
+        return Err(ConfigError::UnknownKey {
+            origin: Origin::Set,
+            key: key.to_owned(),
+            nearest: nearest(key),
+        });
     }
     let assignment = format!("value = {value}");
-    let parsed = DeTable::parse(&assignment).ok().map(Spanned::into_inner).filter(|table| table.len() == 1);
+    let parsed =
+        DeTable::parse(&assignment).ok().map(Spanned::into_inner).filter(|table| table.len() == 1);
     let text = || Spanned::new(0..0, DeValue::String(value.to_owned().into()));
-    let value = parsed.and_then(|table| table.into_iter().next()).map_or_else(text, |(_, value)| value);
+    let value =
+        parsed.and_then(|table| table.into_iter().next()).map_or_else(text, |(_, value)| value);
     let document = Document { text: "", origin: &|_| Origin::Set, folder: current_dir };
     let mut reader = LayerReader { document: &document, line_starts: &[], layer: Layer::default() };
     reader.entry(key, &Origin::Set, &value)?;
@@ -199,19 +246,27 @@ fn read_set(key: &str, value: &str, current_dir: &Path) -> Result<Layer, ConfigE
 }
 
 fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 impl Document<'_> {
     /// Reads the text and checks each key and value separately.
     pub(crate) fn read(&self) -> Result<ParsedDocument, ConfigError> {
         let line_starts = self.line_starts();
-        let at = |span: Option<Range<usize>>| (self.origin)(line_of(&line_starts, span.map_or(0, |span| span.start)));
-        let syntax = |error: toml::de::Error| ConfigError::Syntax { origin: at(error.span()), message: error.message().replace('\n', ", ") };
+        let at = |span: Option<Range<usize>>| {
+            (self.origin)(line_of(&line_starts, span.map_or(0, |span| span.start)))
+        };
+        let syntax = |error: toml::de::Error| ConfigError::Syntax {
+            origin: at(error.span()),
+            message: error.message().replace('\n', ", "),
+        };
         let mut table = DeTable::parse(self.text).map_err(syntax)?.into_inner();
         let extends = table.remove_entry("extends");
-        let extends = extends.map(|(key, value)| base_of(at(Some(key.span())), &value)).transpose()?;
-        let mut reader = LayerReader { document: self, line_starts: &line_starts, layer: Layer::default() };
+        let extends =
+            extends.map(|(key, value)| base_of(at(Some(key.span())), &value)).transpose()?;
+        let mut reader =
+            LayerReader { document: self, line_starts: &line_starts, layer: Layer::default() };
         reader.table("", &table)?;
         reader.layer.check_alternatives()?;
         Ok(ParsedDocument { layer: reader.layer, extends })
@@ -219,7 +274,12 @@ impl Document<'_> {
 
     /// Byte offsets at which the lines after the first begin.
     fn line_starts(&self) -> Vec<usize> {
-        self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect()
+        self.text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at + 1)
+            .collect()
     }
 }
 
@@ -239,7 +299,11 @@ impl LayerReader<'_> {
     fn table(&mut self, section: &str, table: &DeTable<'_>) -> Result<(), ConfigError> {
         for (word, value) in table {
             let origin = (self.document.origin)(line_of(self.line_starts, word.span().start));
-            let path = if section.is_empty() { word.get_ref().to_string() } else { format!("{section}.{}", word.get_ref()) };
+            let path = if section.is_empty() {
+                word.get_ref().to_string()
+            } else {
+                format!("{section}.{}", word.get_ref())
+            };
             if !is_word(word.get_ref()) {
                 return Err(ConfigError::UnknownKey { origin, nearest: nearest(&path), key: path });
             }
@@ -248,41 +312,88 @@ impl LayerReader<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, path: &str, origin: &Origin, value: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+    fn entry(
+        &mut self,
+        path: &str,
+        origin: &Origin,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
         match (find(path), value.get_ref()) {
-            (Found::Key(key), DeValue::Array(items)) if key.kind == ValueKind::Stages && items.len() > MAX_STAGES => {
-                Err(ConfigError::TooManyStages { origin: origin.clone(), stages: items.len(), limit: MAX_STAGES })
+            (Found::Key(key), DeValue::Array(items))
+                if key.kind == ValueKind::Stages && items.len() > MAX_STAGES =>
+            {
+                Err(ConfigError::TooManyStages {
+                    origin: origin.clone(),
+                    stages: items.len(),
+                    limit: MAX_STAGES,
+                })
             }
-            (Found::Key(key), DeValue::Array(items)) if key.kind == ValueKind::Stages && !items.is_empty() => {
-                items.iter().enumerate().try_for_each(|(idx, item)| self.stage(&format!("stages[{idx}]"), origin, item))
+            (Found::Key(key), DeValue::Array(items))
+                if key.kind == ValueKind::Stages && !items.is_empty() =>
+            {
+                items
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(idx, item)| self.stage(&format!("stages[{idx}]"), origin, item))
             }
             (Found::Key(key), _) => {
                 let plain = plain(value.clone());
-                let kept = plain.as_ref().and_then(|plain| key.kind.read(plain, self.document.folder));
-                let kept = kept.ok_or_else(|| wrong(path, origin.clone(), found(value.get_ref()), &key.kind.expected()))?;
-                let name = plain.as_ref().and_then(Value::as_str).filter(|text| key.kind == ValueKind::Model && !text.contains('/'));
-                self.layer.leaves.insert(path.to_owned(), Leaf { name: name.map(str::to_owned), ..Leaf::new(kept, origin.clone()) });
+                let kept =
+                    plain.as_ref().and_then(|plain| key.kind.read(plain, self.document.folder));
+                let kept = kept.ok_or_else(|| {
+                    wrong(path, origin.clone(), found(value.get_ref()), &key.kind.expected())
+                })?;
+                let name = plain
+                    .as_ref()
+                    .and_then(Value::as_str)
+                    .filter(|text| key.kind == ValueKind::Model && !text.contains('/'));
+                self.layer.leaves.insert(
+                    path.to_owned(),
+                    Leaf { name: name.map(str::to_owned), ..Leaf::new(kept, origin.clone()) },
+                );
                 Ok(())
             }
             (Found::Section, DeValue::Table(table)) => self.table(path, table),
-            (Found::Section, other) => Err(wrong(path, origin.clone(), found(other), &format!("a table: [{path}]"))),
-            (Found::Nothing, _) => Err(ConfigError::UnknownKey { origin: origin.clone(), key: path.to_owned(), nearest: nearest(path) }),
+            (Found::Section, other) => {
+                Err(wrong(path, origin.clone(), found(other), &format!("a table: [{path}]")))
+            }
+            (Found::Nothing, _) => Err(ConfigError::UnknownKey {
+                origin: origin.clone(),
+                key: path.to_owned(),
+                nearest: nearest(path),
+            }),
         }
     }
 
-    fn stage(&mut self, path: &str, list_origin: &Origin, item: &Spanned<DeValue<'_>>) -> Result<(), ConfigError> {
+    fn stage(
+        &mut self,
+        path: &str,
+        list_origin: &Origin,
+        item: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
         let origin = match list_origin {
-            Origin::File { .. } => (self.document.origin)(line_of(self.line_starts, item.span().start)),
+            Origin::File { .. } => {
+                (self.document.origin)(line_of(self.line_starts, item.span().start))
+            }
             other => other.clone(),
         };
         let DeValue::Table(table) = item.get_ref() else {
-            return Err(wrong(path, origin, found(item.get_ref()), "a stage, e.g. {patch_size = 4, share = 0.5}"));
+            return Err(wrong(
+                path,
+                origin,
+                found(item.get_ref()),
+                "a stage, e.g. {patch_size = 4, share = 0.5}",
+            ));
         };
         if !table.contains_key("patch_size") {
             let keys = vec![format!("{path}.patch_size")];
             // An unknown key is the more helpful error.
             self.table(path, table)?;
-            return Err(ConfigError::Missing { origin: Some(origin), keys, examples: vec!["patch_size = 4 to the stage".into()] });
+            return Err(ConfigError::Missing {
+                origin: Some(origin),
+                keys,
+                examples: vec!["patch_size = 4 to the stage".into()],
+            });
         }
         self.table(path, table)
     }
@@ -292,7 +403,12 @@ impl LayerReader<'_> {
 fn base_of(origin: Origin, value: &Spanned<DeValue<'_>>) -> Result<(String, Origin), ConfigError> {
     match value.get_ref() {
         DeValue::String(text) if !text.is_empty() => Ok((text.clone().into_owned(), origin)),
-        other => Err(wrong("extends", origin, found(other), "the path of a configuration file, or the name of a built-in one")),
+        other => Err(wrong(
+            "extends",
+            origin,
+            found(other),
+            "the path of a configuration file, or the name of a built-in one",
+        )),
     }
 }
 
@@ -312,7 +428,12 @@ fn found(value: &DeValue<'_>) -> String {
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Table(_) => "a table".into(),
-        other => plain(Spanned::new(0..0, other.clone())).map_or_else(|| "a list".into(), |value| toml_line(&value)),
+        other => plain(Spanned::new(0..0, other.clone()))
+            .map_or_else(|| "a list".into(), |value| toml_line(&value)),
     };
-    if text.chars().count() > MOST { text.chars().take(MOST).chain("...".chars()).collect() } else { text }
+    if text.chars().count() > MOST {
+        text.chars().take(MOST).chain("...".chars()).collect()
+    } else {
+        text
+    }
 }

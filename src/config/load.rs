@@ -56,8 +56,8 @@ pub struct LoadedConfig {
 /// Loads a configuration and everything that it extends.
 ///
 /// # Errors
-/// When a file cannot be read, a key or a value is wrong, or the values do not fit together. The error names the location, its
-/// hint the fix.
+/// When a file cannot be read, a key or a value is wrong, or the values do not fit together. The
+/// error names the location, its hint the fix.
 pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
     load_with_runs(request, &|_| Ok(None))
 }
@@ -66,7 +66,10 @@ pub fn load(request: &LoadRequest<'_>) -> Result<LoadedConfig, ConfigError> {
 ///
 /// # Errors
 /// As [`load`], and when several runs have that name.
-pub fn load_with_runs(request: &LoadRequest<'_>, find_run: FindRun<'_>) -> Result<LoadedConfig, ConfigError> {
+pub fn load_with_runs(
+    request: &LoadRequest<'_>,
+    find_run: FindRun<'_>,
+) -> Result<LoadedConfig, ConfigError> {
     let place = ConfigSource::find(request.source, Path::new(""), request.current_dir);
     let file = read_with_bases(&place, None, request.current_dir, &mut Vec::new())?;
     let mut explicit = Layer::from_sets(request.sets, request.current_dir)?.put_over(file);
@@ -77,7 +80,9 @@ pub fn load_with_runs(request: &LoadRequest<'_>, find_run: FindRun<'_>) -> Resul
     if let Some(heads) = explicit.leaves.get("model.num_attention_heads") {
         put_default(&mut below, "model.num_key_value_heads", heads.value.clone());
     }
-    let Some(weights) = init_from::weights_of(&explicit)? else { return resolve(explicit.put_over(below)) };
+    let Some(weights) = init_from::weights_of(&explicit)? else {
+        return resolve(explicit.put_over(below));
+    };
     let mut merged = explicit.put_over(weights.layer.clone().put_over(below));
     weights.shorten_sequences(&mut merged);
     resolve(merged)
@@ -91,7 +96,9 @@ pub fn load_resolved(path: &Path) -> Result<RunConfig, ConfigError> {
     let place = ConfigSource::File { shown: path.to_owned(), absolute: path.to_owned() };
     let ParsedDocument { layer, extends } = place.read(None, place.folder(path))?;
     match extends {
-        Some((_, origin)) => Err(ConfigError::UnknownKey { origin, key: "extends".into(), nearest: None }),
+        Some((_, origin)) => {
+            Err(ConfigError::UnknownKey { origin, key: "extends".into(), nearest: None })
+        }
         None => resolve(layer.put_over(Layer::defaults()?)).map(|loaded| loaded.config),
     }
 }
@@ -102,7 +109,8 @@ pub fn load_resolved(path: &Path) -> Result<RunConfig, ConfigError> {
 /// If a path is not UTF-8 or a number is beyond TOML's 63 bits, which loading rules out.
 #[must_use]
 pub fn to_toml(config: &RunConfig) -> String {
-    toml::to_string(config).unwrap_or_else(|error| unreachable!("a loaded configuration can be written: {error}"))
+    toml::to_string(config)
+        .unwrap_or_else(|error| unreachable!("a loaded configuration can be written: {error}"))
 }
 
 /// Names of the built-in configurations.
@@ -117,12 +125,15 @@ enum ConfigSource {
 }
 
 impl ConfigSource {
-    /// A built-in name wins over a file of that name; `./name` selects the file. If `books` is not a file, `books.toml` is tried.
+    /// A built-in name wins over a file of that name; `./name` selects the file. If `books` is not
+    /// a file, `books.toml` is tried.
     fn find(source: &str, shown_folder: &Path, folder: &Path) -> Self {
         if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == source) {
             return Self::BuiltIn { name, text };
         }
-        let file = |source: &str| (clean_path(Path::new(source), shown_folder), clean_path(Path::new(source), folder));
+        let file = |source: &str| {
+            (clean_path(Path::new(source), shown_folder), clean_path(Path::new(source), folder))
+        };
         let (shown, absolute) = file(source);
         let with_ending = file(&format!("{source}.toml"));
         let is_short = (absolute.is_dir() || !absolute.exists()) && with_ending.1.is_file();
@@ -130,14 +141,27 @@ impl ConfigSource {
         Self::File { shown, absolute }
     }
 
-    fn read(&self, asked_by: Option<&Origin>, folder: &Path) -> Result<ParsedDocument, ConfigError> {
+    fn read(
+        &self,
+        asked_by: Option<&Origin>,
+        folder: &Path,
+    ) -> Result<ParsedDocument, ConfigError> {
         match self {
-            Self::BuiltIn { name, text } => Document { text, origin: &|_| Origin::BuiltIn { name: (*name).to_owned() }, folder }.read(),
+            Self::BuiltIn { name, text } => {
+                Document { text, origin: &|_| Origin::BuiltIn { name: (*name).to_owned() }, folder }
+                    .read()
+            }
             Self::File { shown, absolute } => {
-                let text = read_text(absolute).map_err(|error| unreadable(shown, error, asked_by))?;
+                let text =
+                    read_text(absolute).map_err(|error| unreadable(shown, error, asked_by))?;
                 // Some editors write a byte order mark at the start.
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-                Document { text, origin: &|line| Origin::File { path: shown.clone(), line }, folder }.read()
+                Document {
+                    text,
+                    origin: &|line| Origin::File { path: shown.clone(), line },
+                    folder,
+                }
+                .read()
             }
         }
     }
@@ -160,7 +184,9 @@ impl ConfigSource {
     fn stem(&self) -> String {
         match self {
             Self::BuiltIn { name, .. } => (*name).to_owned(),
-            Self::File { absolute, .. } => absolute.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::File { absolute, .. } => {
+                absolute.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+            }
         }
     }
 
@@ -173,8 +199,14 @@ impl ConfigSource {
     }
 }
 
-/// Reads `place`, which was named in the folder `named_in`, and merges it over what it extends; `trail` lists the sources so far.
-fn read_with_bases(place: &ConfigSource, asked_by: Option<&Origin>, named_in: &Path, trail: &mut Vec<String>) -> Result<Layer, ConfigError> {
+/// Reads `place`, which was named in the folder `named_in`, and merges it over what it extends;
+/// `trail` lists the sources so far.
+fn read_with_bases(
+    place: &ConfigSource,
+    asked_by: Option<&Origin>,
+    named_in: &Path,
+    trail: &mut Vec<String>,
+) -> Result<Layer, ConfigError> {
     let is_circle = trail.contains(&place.identity());
     trail.push(place.identity());
     if let (true, Some(origin)) = (is_circle, asked_by) {
@@ -214,10 +246,12 @@ fn unreadable(path: &Path, error: io::Error, asked_by: Option<&Origin>) -> Confi
 }
 
 fn preset_of(explicit: &Layer) -> Result<&'static Preset, ConfigError> {
-    let Some(name) = explicit.leaves.get("model.preset").and_then(|leaf| leaf.value.as_str()) else {
+    let Some(name) = explicit.leaves.get("model.preset").and_then(|leaf| leaf.value.as_str())
+    else {
         return Ok(&PRESETS[0]);
     };
-    Preset::find(name).ok_or_else(|| ConfigError::Unfit { message: format!("there is no preset {name:?}") })
+    Preset::find(name)
+        .ok_or_else(|| ConfigError::Unfit { message: format!("there is no preset {name:?}") })
 }
 
 fn put_default(layer: &mut Layer, key: &str, value: Value) {
@@ -233,10 +267,16 @@ fn resolve(mut layer: Layer) -> Result<LoadedConfig, ConfigError> {
         }
     }
     if !layer.leaves.get("name").and_then(|leaf| leaf.value.as_str()).is_some_and(is_plain_name) {
-        return Err(ConfigError::Missing { origin: None, keys: vec!["name".into()], examples: vec!["name = \"my-run\"".into()] });
+        return Err(ConfigError::Missing {
+            origin: None,
+            keys: vec!["name".into()],
+            examples: vec!["name = \"my-run\"".into()],
+        });
     }
     check::nothing_missing(&layer)?;
-    let config: RunConfig = layer.to_table().try_into().map_err(|error: toml::de::Error| ConfigError::Unfit { message: error.message().to_owned() })?;
+    let config: RunConfig = layer.to_table().try_into().map_err(|error: toml::de::Error| {
+        ConfigError::Unfit { message: error.message().to_owned() }
+    })?;
     let origins = layer.leaves.into_iter().map(|(key, leaf)| (key, leaf.origin)).collect();
     check::values_fit(&config, &origins)?;
     Ok(LoadedConfig { config, origins })

@@ -1,7 +1,7 @@
 //! The configuration: plain data from several layers; unknown keys are refused.
 //!
-//! Layers: defaults, a preset, the file that is extended, the file itself, `--set`. Start at [`RunConfig`] for the data, at
-//! [`KEYS`] for every key, at [`load`] for reading.
+//! Layers: defaults, a preset, the file that is extended, the file itself, `--set`. Start at
+//! [`RunConfig`] for the data, at [`KEYS`] for every key, at [`load`] for reading.
 
 mod schema;
 mod threshold;
@@ -28,15 +28,22 @@ mod toml_line;
 
 pub use error::{ConfigError, Origin};
 pub use hugging_face::{CONFIG_FILE, LlamaConfig, LlamaConfigError, token_ids};
-pub use identity::{IdentityChange, RecordedConfig, config_texts, flat_values, identity_changes, inexact_changes, recorded_config, trained_config};
+pub use identity::{
+    IdentityChange, RecordedConfig, config_texts, flat_values, identity_changes, inexact_changes,
+    recorded_config, trained_config,
+};
 pub use keys::{ALTERNATIVES, KEYS, Key};
 pub use kind::{Range, ValueKind, is_plain_name};
-pub use load::{BUILT_IN, FindRun, LoadRequest, LoadedConfig, built_in_names, load, load_resolved, load_with_runs, to_toml};
+pub use load::{
+    BUILT_IN, FindRun, LoadRequest, LoadedConfig, built_in_names, load, load_resolved,
+    load_with_runs, to_toml,
+};
 pub use presets::{PRESETS, Preset};
 pub use schema::{
-    ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig, ModelConfig, OnUsr1, OptimizerConfig, OptimizerState,
-    Precision, ReportConfig, RunConfig, SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TasksConfig, TextGenerator, TextSource, TrainingConfig,
-    ValidationSource,
+    ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig,
+    ModelConfig, OnUsr1, OptimizerConfig, OptimizerState, Precision, ReportConfig, RunConfig,
+    SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TasksConfig, TextGenerator,
+    TextSource, TrainingConfig, ValidationSource,
 };
 pub use template::template;
 pub use threshold::ActivationThreshold;

@@ -1,6 +1,7 @@
 //! Named network sizes.
 //!
-//! The `paper-*` rows are those of arXiv 2407.12665 (vocabulary of LLaMA-2, context of 2048); `demo` is small enough for two CPU cores.
+//! The `paper-*` rows are those of arXiv 2407.12665 (vocabulary of LLaMA-2, context of 2048);
+//! `demo` is small enough for two CPU cores.
 
 /// Named network sizes; all other keys keep their defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +40,26 @@ pub const PRESETS: [Preset; 5] = [
 ];
 
 /// Allowed values of `model.preset`.
-pub(crate) const PRESET_NAMES: [&str; 5] = [PRESETS[0].name, PRESETS[1].name, PRESETS[2].name, PRESETS[3].name, PRESETS[4].name];
+pub(crate) const PRESET_NAMES: [&str; 5] =
+    [PRESETS[0].name, PRESETS[1].name, PRESETS[2].name, PRESETS[3].name, PRESETS[4].name];
 
-const fn paper(name: &'static str, hidden_size: u32, intermediate_size: u32, num_hidden_layers: u32, num_attention_heads: u32) -> Preset {
+const fn paper(
+    name: &'static str,
+    hidden_size: u32,
+    intermediate_size: u32,
+    num_hidden_layers: u32,
+    num_attention_heads: u32,
+) -> Preset {
     let (vocab_size, max_position_embeddings) = (Some(32_000), 2048);
-    Preset { name, vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, max_position_embeddings }
+    Preset {
+        name,
+        vocab_size,
+        hidden_size,
+        intermediate_size,
+        num_hidden_layers,
+        num_attention_heads,
+        max_position_embeddings,
+    }
 }
 
 impl Preset {

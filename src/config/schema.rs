@@ -1,7 +1,7 @@
 //! The resolved configuration: one struct per TOML table, one field per key.
 //!
-//! Plain data. Help text and default of each key are in [`crate::config::KEYS`]; `load.rs` merges the layers into a
-//! [`RunConfig`].
+//! Plain data. Help text and default of each key are in [`crate::config::KEYS`]; `load.rs` merges
+//! the layers into a [`RunConfig`].
 
 use std::path::PathBuf;
 
@@ -92,7 +92,8 @@ pub struct DataConfig {
     /// Generator of synthetic text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<TextGenerator>,
-    /// Share of the text held out for evaluation. Exactly one of this and `validation_files` is set.
+    /// Share of the text held out for evaluation. Exactly one of this and `validation_files` is
+    /// set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<Share>,
     /// Text held out for evaluation, absolute paths.
@@ -108,14 +109,16 @@ pub struct DataConfig {
     pub add_eos: bool,
     /// Documents with more words are tokenized in parts; the ids are those of the whole document.
     pub max_document_words: Count,
-    /// Maximum share of unusable records, which are skipped and reported. Above it preparation fails; 0 allows none.
+    /// Maximum share of unusable records, which are skipped and reported. Above it preparation
+    /// fails; 0 allows none.
     pub max_bad_records: f64,
     /// Maximum share of text that the tokenizer loses; above it preparation fails.
     #[serde(default = "default_max_lost_text")]
     pub max_lost_text: f64,
     /// Whether blocks are read in random order.
     pub shuffle: bool,
-    /// Tokens per block of the data order; absent: the smallest number that is a whole number of sequences in every stage.
+    /// Tokens per block of the data order; absent: the smallest number that is a whole number of
+    /// sequences in every stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_tokens: Option<Count>,
 }
@@ -178,13 +181,15 @@ pub struct TrainingConfig {
     pub recompute: bool,
     /// Number format of matrix products.
     pub precision: Precision,
-    /// The run stops with a checkpoint before this much time has passed since it started or resumed.
+    /// The run stops with a checkpoint before this much time has passed since it started or
+    /// resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_walltime: Option<WallTime>,
     /// Checkpoint that the run continues from: weights, optimizer state and position. Absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork_from: Option<PathBuf>,
-    /// Steps between audits, which compute a micro-batch twice and compare the results; 0: no audits.
+    /// Steps between audits, which compute a micro-batch twice and compare the results; 0: no
+    /// audits.
     #[serde(default)]
     pub audit_every: u64,
 }
@@ -334,7 +339,8 @@ pub struct ActivationsConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationTensor {
-    /// Output of the FFN before the residual addition, `hidden_size` wide (our reading of the paper).
+    /// Output of the FFN before the residual addition, `hidden_size` wide (our reading of the
+    /// paper).
     FfnOutput,
     /// Product of gate and up projection, `intermediate_size` wide.
     Intermediate,
@@ -407,12 +413,14 @@ pub enum OnUsr1 {
 impl RunConfig {
     /// Context length, in tokens, of a model that has reached stage `reached` (counted from 0).
     ///
-    /// A patch stage does not train on token contexts: until it is over, the context length of the last K = 1 stage counts.
+    /// A patch stage does not train on token contexts: until it is over, the context length of the
+    /// last K = 1 stage counts.
     #[must_use]
     pub fn token_context_length(&self, reached: usize) -> usize {
         let is_of_tokens = |stage: &&StageConfig| stage.patch_size == PatchSize::ONE;
         let own = self.stages.get(reached).filter(is_of_tokens);
-        let stage = own.or_else(|| self.stages.iter().rev().find(is_of_tokens)).or(self.stages.last());
+        let stage =
+            own.or_else(|| self.stages.iter().rev().find(is_of_tokens)).or(self.stages.last());
         stage.and_then(|stage| stage.context_length).unwrap_or(self.training.context_length)
     }
 }
@@ -440,7 +448,9 @@ impl DataConfig {
         match (&self.validation_files, self.validation_share) {
             (Some(files), _) => ValidationSource::Files(files),
             (None, Some(share)) => ValidationSource::Share(share),
-            (None, None) => unreachable!("a loaded configuration has data.validation_share or data.validation_files"),
+            (None, None) => unreachable!(
+                "a loaded configuration has data.validation_share or data.validation_files"
+            ),
         }
     }
 }

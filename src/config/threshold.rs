@@ -8,7 +8,8 @@ use std::str::FromStr;
 pub enum ActivationThreshold {
     /// The same number in every layer, as in the paper.
     Absolute(f64),
-    /// This multiple of the layer's own mean |x|: compares the shapes of distributions instead of their scale.
+    /// This multiple of the layer's own mean |x|: compares the shapes of distributions instead of
+    /// their scale.
     TimesMean(f64),
 }
 
@@ -20,8 +21,18 @@ impl FromStr for ActivationThreshold {
             Some(factor) => (factor, Self::TimesMean),
             None => (text.trim(), Self::Absolute),
         };
-        let complaint = || format!("{text:?} is not a threshold: write a number, e.g. 0.5, or a multiple of the layer's mean, e.g. 1.5x");
-        number.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0).map(kind).ok_or_else(complaint)
+        let complaint = || {
+            format!(
+                "{text:?} is not a threshold: write a number, e.g. 0.5, or a multiple of the \
+                 layer's mean, e.g. 1.5x"
+            )
+        };
+        number
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+            .map(kind)
+            .ok_or_else(complaint)
     }
 }
 

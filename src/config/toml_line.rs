@@ -9,9 +9,14 @@ use toml::Value;
 pub fn toml_line(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
-        Value::Array(items) => format!("[{}]", items.iter().map(toml_line).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(toml_line).collect::<Vec<_>>().join(", "))
+        }
         Value::Table(table) => {
-            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{} = {}", quoted(key), toml_line(value))).collect();
+            let pairs: Vec<String> = table
+                .iter()
+                .map(|(key, value)| format!("{} = {}", quoted(key), toml_line(value)))
+                .collect();
             format!("{{{}}}", pairs.join(", "))
         }
         // Shortest text that parses to the same number: 1e-8 instead of 0.00000001.

@@ -1,4 +1,5 @@
-//! The value types of configuration keys: counts, shares, patch sizes, cadences, devices, durations.
+//! The value types of configuration keys: counts, shares, patch sizes, cadences, devices,
+//! durations.
 //!
 //! Each is parsed once, here, and trusted everywhere else.
 
@@ -18,7 +19,8 @@ pub struct Count(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(f64);
 
-/// Number of consecutive tokens that are averaged into one input position (the paper's K), at least 1.
+/// Number of consecutive tokens that are averaged into one input position (the paper's K), at least
+/// 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PatchSize(u32);
 
@@ -65,7 +67,10 @@ impl Share {
         if value > 0.0 && value <= 1.0 {
             Ok(Self(value))
         } else {
-            Err(format!("{value} is not a share: it must be greater than 0 and at most 1, e.g. 0.5 or \"2/3\""))
+            Err(format!(
+                "{value} is not a share: it must be greater than 0 and at most 1, e.g. 0.5 or \
+                 \"2/3\""
+            ))
         }
     }
 
@@ -86,7 +91,9 @@ impl PatchSize {
     pub fn new(tokens: u64) -> Result<Self, String> {
         match u32::try_from(tokens) {
             Ok(tokens @ 1..=Self::MAX) => Ok(Self(tokens)),
-            _ => Err(format!("{tokens} is not a patch size: it must be between 1 and {}", Self::MAX)),
+            _ => {
+                Err(format!("{tokens} is not a patch size: it must be between 1 and {}", Self::MAX))
+            }
         }
     }
 
@@ -102,7 +109,12 @@ impl FromStr for Count {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        let complaint = || format!("{text:?} is not a count: write an integer, or a number with a suffix, e.g. \"256k\", \"3M\" or \"1.5B\"");
+        let complaint = || {
+            format!(
+                "{text:?} is not a count: write an integer, or a number with a suffix, e.g. \
+                 \"256k\", \"3M\" or \"1.5B\""
+            )
+        };
         let last = trimmed.chars().last().ok_or_else(complaint)?;
         let (digits, exponent) = match last.to_ascii_lowercase() {
             'k' => (&trimmed[..trimmed.len() - 1], 3),
@@ -136,7 +148,14 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a share: write a number, e.g. 0.5, or a quotient, e.g. \"2/3\""));
+        let number = |s: &str| {
+            s.trim().parse::<f64>().map_err(|_| {
+                format!(
+                    "{text:?} is not a share: write a number, e.g. 0.5, or a quotient, e.g. \
+                     \"2/3\""
+                )
+            })
+        };
         match text.split_once('/') {
             Some((above, below)) => Self::new(number(above)? / number(below)?),
             None => Self::new(number(text)?),
@@ -152,8 +171,14 @@ impl FromStr for Cadence {
             "auto" => Ok(Self::Auto),
             "never" => Ok(Self::Never),
             other => {
-                let steps = other.parse::<Count>().map_err(|_| format!("{text:?} is not a cadence: write a number of steps, \"auto\" or \"never\""))?;
-                NonZeroU64::new(steps.0).map(Self::Every).ok_or_else(|| "0 is not a cadence: write a number of steps, \"auto\" or \"never\"".into())
+                let steps = other.parse::<Count>().map_err(|_| {
+                    format!(
+                        "{text:?} is not a cadence: write a number of steps, \"auto\" or \"never\""
+                    )
+                })?;
+                NonZeroU64::new(steps.0).map(Self::Every).ok_or_else(|| {
+                    "0 is not a cadence: write a number of steps, \"auto\" or \"never\"".into()
+                })
             }
         }
     }
@@ -163,7 +188,12 @@ impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let complaint = || format!("{text:?} is not a device: write \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"");
+        let complaint = || {
+            format!(
+                "{text:?} is not a device: write \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \
+                 \"cuda\" or \"cuda:0\""
+            )
+        };
         let (kind, index) = match text.split_once(':') {
             Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| complaint())?)),
             None => (text, None),
@@ -182,7 +212,8 @@ impl FromStr for WallTime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let complaint = || format!("{text:?} is not a duration: write it as \"11h30m\", \"90m\" or \"45s\"");
+        let complaint =
+            || format!("{text:?} is not a duration: write it as \"11h30m\", \"90m\" or \"45s\"");
         let mut seconds = 0_u64;
         let mut digits = String::new();
         for c in text.chars() {
@@ -198,7 +229,10 @@ impl FromStr for WallTime {
                 _ => return Err(complaint()),
             };
             let number: u64 = digits.parse().map_err(|_| complaint())?;
-            seconds = number.checked_mul(unit).and_then(|s| s.checked_add(seconds)).ok_or_else(complaint)?;
+            seconds = number
+                .checked_mul(unit)
+                .and_then(|s| s.checked_add(seconds))
+                .ok_or_else(complaint)?;
             digits.clear();
         }
         if seconds == 0 || !digits.is_empty() {
@@ -215,7 +249,12 @@ impl FromStr for TokenLimit {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        text.parse().map(Self::AtMost).map_err(|_| format!("{text:?} is not a number of tokens: write a number, e.g. 8192 or \"256k\", or \"auto\""))
+        text.parse().map(Self::AtMost).map_err(|_| {
+            format!(
+                "{text:?} is not a number of tokens: write a number, e.g. 8192 or \"256k\", or \
+                 \"auto\""
+            )
+        })
     }
 }
 
@@ -260,7 +299,8 @@ impl fmt::Display for PatchSize {
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        for (unit, name) in [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")] {
+        for (unit, name) in [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")]
+        {
             if unit > 0 {
                 write!(f, "{unit}{name}")?;
             }
@@ -285,7 +325,9 @@ impl<'de> Deserialize<'de> for NumberOrText {
                 write!(f, "a number or a string")
             }
             fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<NumberOrText, E> {
-                u64::try_from(value).map(NumberOrText::Integer).map_err(|_| E::custom(format!("{value} is negative")))
+                u64::try_from(value)
+                    .map(NumberOrText::Integer)
+                    .map_err(|_| E::custom(format!("{value} is negative")))
             }
             fn visit_u64<E>(self, value: u64) -> Result<NumberOrText, E> {
                 Ok(NumberOrText::Integer(value))
@@ -323,12 +365,15 @@ impl<'de> Deserialize<'de> for Share {
 
 impl<'de> Deserialize<'de> for PatchSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Count::deserialize(deserializer).and_then(|count| Self::new(count.0).map_err(D::Error::custom))
+        Count::deserialize(deserializer)
+            .and_then(|count| Self::new(count.0).map_err(D::Error::custom))
     }
 }
 
 /// Parses a value that is written as a number or as text from its text.
-fn parsed<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn parsed<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     let text = match NumberOrText::deserialize(deserializer)? {
         NumberOrText::Integer(value) => value.to_string(),
         NumberOrText::Float(value) => value.to_string(),

@@ -8,7 +8,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use crate::control::{ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame};
+use crate::control::{
+    ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame,
+};
 use crate::run::{EngineInfo, Liveness, RunDirectory, is_alive};
 
 /// Time limit for the engine's greeting; its control thread does nothing slow.
@@ -32,7 +34,9 @@ pub(crate) fn new_command_id() -> String {
 /// Refuses a running run that accepts signals only: no client can reach it.
 pub fn check_reachable(directory: &RunDirectory) -> Result<(), ControlError> {
     match EngineInfo::read(directory) {
-        Some(info) if info.socket.is_none() && info.other_machine().is_none() && is_alive(directory) => {
+        Some(info)
+            if info.socket.is_none() && info.other_machine().is_none() && is_alive(directory) =>
+        {
             Err(ControlError::SignalsOnly { name: directory.name(), pid: info.pid })
         }
         _ => Ok(()),
@@ -40,8 +44,13 @@ pub fn check_reachable(directory: &RunDirectory) -> Result<(), ControlError> {
 }
 
 impl Connection {
-    /// Connects to the engine of `directory` and greets it as `sender`; waits at most `patience` for the answer.
-    pub(crate) async fn open(directory: &RunDirectory, sender: &str, patience: Duration) -> Result<Self, ControlError> {
+    /// Connects to the engine of `directory` and greets it as `sender`; waits at most `patience`
+    /// for the answer.
+    pub(crate) async fn open(
+        directory: &RunDirectory,
+        sender: &str,
+        patience: Duration,
+    ) -> Result<Self, ControlError> {
         let name = directory.name();
         let liveness = Liveness::of(directory);
         let info = match (liveness, EngineInfo::read(directory)) {
@@ -51,7 +60,8 @@ impl Connection {
             (_, Some(info)) => info,
         };
         let pid = info.pid;
-        let unresponsive = || ControlError::Unresponsive { name: name.clone(), pid, waited: patience };
+        let unresponsive =
+            || ControlError::Unresponsive { name: name.clone(), pid, waited: patience };
         let Some(socket) = info.socket.clone() else {
             return Err(match info.other_machine() {
                 Some(host) => ControlError::OtherMachine { name, host: host.to_owned() },
@@ -96,8 +106,12 @@ impl Connection {
     /// The next message; cancel-safe.
     ///
     /// # Errors
-    /// When the engine closes the connection, refuses the client, or is silent for longer than `silence`.
-    pub(crate) async fn receive(&mut self, silence: Duration) -> Result<ServerMessage, ControlError> {
+    /// When the engine closes the connection, refuses the client, or is silent for longer than
+    /// `silence`.
+    pub(crate) async fn receive(
+        &mut self,
+        silence: Duration,
+    ) -> Result<ServerMessage, ControlError> {
         match timeout(silence, self.reader.next()).await {
             Err(_) => Err(ControlError::Silent(silence)),
             Ok(message) => match message? {

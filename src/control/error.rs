@@ -121,7 +121,10 @@ pub enum ControlError {
         reason: Option<String>,
     },
     /// Neither the lock nor the socket tells whether an engine is running.
-    #[error("cannot tell whether the run {name:?} is running: its file system has no file locks, and no engine answers")]
+    #[error(
+        "cannot tell whether the run {name:?} is running: its file system has no file locks, and \
+         no engine answers"
+    )]
     NoLocks {
         /// Name of the run.
         name: String,
@@ -179,26 +182,53 @@ impl ControlError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::NotAlive { name } => format!("view it with: patchtui view {name}; if it is unfinished, resume it with: patchtui resume {name}"),
+            Self::NotAlive { name } => format!(
+                "view it with: patchtui view {name}; if it is unfinished, resume it with: \
+                 patchtui resume {name}"
+            ),
             Self::NoLocks { name } => format!("view its files with: patchtui view {name}"),
-            Self::OtherMachine { name, host } => format!("attach on that machine: ssh -t {host} patchtui attach {name}"),
-            Self::NotListening { .. } | Self::Closed | Self::Silent(_) => "try again in a moment".into(),
-            Self::SignalsOnly { pid, .. } => format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"),
-            Self::Unresponsive { pid, .. } => format!("inspect the process: ps -o pid,stat,etime,args -p {pid}; if STAT is T it was stopped: kill -CONT {pid}"),
-            Self::Connect { pid, .. } => format!("make the engine open its socket again: kill -USR2 {pid}"),
-            Self::Hello(_) | Self::Refused { .. } => "use the engine's version of patchtui: see \"version\" in the run's engine.json".into(),
-            Self::Frame(_) => "try again; if this repeats, read engine.log in the run directory".into(),
-            Self::NoAnswer { name, .. } => format!("a step may take a while; check the run: patchtui ctl {name} status"),
-            Self::EndedFirst { name, .. } | Self::CommandFailed { name, command: RunCommand::Stop | RunCommand::Kill, .. } => {
+            Self::OtherMachine { name, host } => {
+                format!("attach on that machine: ssh -t {host} patchtui attach {name}")
+            }
+            Self::NotListening { .. } | Self::Closed | Self::Silent(_) => {
+                "try again in a moment".into()
+            }
+            Self::SignalsOnly { pid, .. } => format!(
+                "stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"
+            ),
+            Self::Unresponsive { pid, .. } => format!(
+                "inspect the process: ps -o pid,stat,etime,args -p {pid}; if STAT is T it was \
+                 stopped: kill -CONT {pid}"
+            ),
+            Self::Connect { pid, .. } => {
+                format!("make the engine open its socket again: kill -USR2 {pid}")
+            }
+            Self::Hello(_) | Self::Refused { .. } => "use the engine's version of patchtui: see \
+                                                      \"version\" in the run's engine.json"
+                .into(),
+            Self::Frame(_) => {
+                "try again; if this repeats, read engine.log in the run directory".into()
+            }
+            Self::NoAnswer { name, .. } => {
+                format!("a step may take a while; check the run: patchtui ctl {name} status")
+            }
+            Self::EndedFirst { name, .. }
+            | Self::CommandFailed { name, command: RunCommand::Stop | RunCommand::Kill, .. } => {
                 format!("see how the run ended: patchtui view {name}")
             }
-            Self::CommandFailed { name, .. } => format!("read the run's log: patchtui attach {name}"),
-            Self::NoSocket { .. } => {
-                "run it with --no-tui, so that it accepts signals only; or choose another folder: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
+            Self::CommandFailed { name, .. } => {
+                format!("read the run's log: patchtui attach {name}")
             }
-            Self::ForeignPeer { .. } | Self::SocketFolder { .. } | Self::PathTooLong { .. } | Self::Listen { .. } => {
-                "choose another folder for sockets: export PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\"".into()
-            }
+            Self::NoSocket { .. } => "run it with --no-tui, so that it accepts signals only; or \
+                                      choose another folder: export \
+                                      PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\""
+                .into(),
+            Self::ForeignPeer { .. }
+            | Self::SocketFolder { .. }
+            | Self::PathTooLong { .. }
+            | Self::Listen { .. } => "choose another folder for sockets: export \
+                                      PATCHTUI_SOCKET_DIR=\"$HOME/.patchtui\""
+                .into(),
             Self::Start(_) | Self::Client(_) => "check the limits of the process: ulimit -a".into(),
             Self::Files { .. } => "check that the run directory is readable".into(),
         }

@@ -26,10 +26,14 @@ pub(crate) struct Signs {
 pub(crate) async fn look(directory: &RunDirectory) -> Signs {
     let directory = directory.clone();
     let look = move || {
-        let length = |file: LineFile| std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len());
+        let length = |file: LineFile| {
+            std::fs::metadata(file.path(&directory)).map_or(0, |metadata| metadata.len())
+        };
         Signs { lengths: LineFile::ALL.map(length), liveness: Liveness::of(&directory) }
     };
-    spawn_blocking(look).await.unwrap_or(Signs { lengths: [0; LineFile::ALL.len()], liveness: Liveness::Unknown })
+    spawn_blocking(look)
+        .await
+        .unwrap_or(Signs { lengths: [0; LineFile::ALL.len()], liveness: Liveness::Unknown })
 }
 
 /// Reads the files of a run.

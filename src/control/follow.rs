@@ -1,7 +1,8 @@
-//! Follows a run through its files: one that has ended, was copied here, or runs on another machine.
+//! Follows a run through its files: one that has ended, was copied here, or runs on another
+//! machine.
 //!
-//! Needs neither socket nor lock. The files are read again when the length of one has changed, less often if reading is slow.
-//! Start at [`follow`].
+//! Needs neither socket nor lock. The files are read again when the length of one has changed, less
+//! often if reading is slow. Start at [`follow`].
 
 use std::time::Duration;
 
@@ -30,12 +31,14 @@ struct PollPeriods {
     still: Duration,
 }
 
-const USUAL: PollPeriods = PollPeriods { period: Duration::from_secs(1), still: Duration::from_secs(15) };
+const USUAL: PollPeriods =
+    PollPeriods { period: Duration::from_secs(1), still: Duration::from_secs(15) };
 
-/// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio runtime.
+/// Follows the files of `directory` until the feed is dropped. Must be called inside a tokio
+/// runtime.
 ///
-/// A run without an engine is a [`Feed::Ended`] with the content of its files and what `find_altered` says about them; when they grow
-/// again, snapshots follow. Commands are dropped.
+/// A run without an engine is a [`Feed::Ended`] with the content of its files and what
+/// `find_altered` says about them; when they grow again, snapshots follow. Commands are dropped.
 #[must_use]
 pub fn follow(directory: RunDirectory, find_altered: FindAltered) -> EngineLink {
     follow_at(USUAL, directory, find_altered)
@@ -48,7 +51,12 @@ fn follow_at(pace: PollPeriods, directory: RunDirectory, find_altered: FindAlter
     EngineLink { feed: feed_end, commands }
 }
 
-async fn read_on(pace: PollPeriods, directory: RunDirectory, find_altered: FindAltered, feed: Sender<Feed>) {
+async fn read_on(
+    pace: PollPeriods,
+    directory: RunDirectory,
+    find_altered: FindAltered,
+    feed: Sender<Feed>,
+) {
     let mut seen = None;
     let mut grew_at: Option<Instant> = None;
     let mut was_live = true;
@@ -59,21 +67,28 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, find_altered: FindA
         if is_new && seen.is_some() {
             grew_at = Some(Instant::now());
         }
-        let is_live = liveness == Liveness::Alive || grew_at.is_some_and(|at| at.elapsed() < pace.still);
-        // Without locks, a run that has not reported its end may still be running on another machine.
+        let is_live =
+            liveness == Liveness::Alive || grew_at.is_some_and(|at| at.elapsed() < pace.still);
+        // Without locks, a run that has not reported its end may still be running on another
+        // machine.
         let is_unknown = |has_end: bool| liveness == Liveness::Unknown && !has_end;
         let begun = Instant::now();
         let next = if is_new || is_live != was_live {
-            let read = read_history(&directory).await.inspect(|history| has_end = history.end.is_some());
+            let read =
+                read_history(&directory).await.inspect(|history| has_end = history.end.is_some());
             match read {
                 Ok(history) if is_live => Some(Feed::Snapshot(Box::new(history))),
                 Ok(history) if is_unknown(has_end) => Some(Feed::Snapshot(Box::new(history))),
                 Ok(history) => {
                     let directory = directory.clone();
-                    let altered = spawn_blocking(move || find_altered(&directory)).await.unwrap_or_default();
+                    let altered =
+                        spawn_blocking(move || find_altered(&directory)).await.unwrap_or_default();
                     Some(Feed::Ended { history: Box::new(History { altered, ..history }) })
                 }
-                Err(error) => Some(Feed::Lost { reason: error.to_string(), retry_seconds: pace.period.as_secs_f64() }),
+                Err(error) => Some(Feed::Lost {
+                    reason: error.to_string(),
+                    retry_seconds: pace.period.as_secs_f64(),
+                }),
             }
         } else if is_live {
             Some(Feed::Heartbeat)
@@ -84,7 +99,8 @@ async fn read_on(pace: PollPeriods, directory: RunDirectory, find_altered: FindA
             None
         };
         // What could not be read is read again later.
-        seen = Some(lengths).filter(|_| is_unknown(has_end) || !matches!(next, Some(Feed::Lost { .. })));
+        seen = Some(lengths)
+            .filter(|_| is_unknown(has_end) || !matches!(next, Some(Feed::Lost { .. })));
         was_live = is_live;
         let took = begun.elapsed();
         if let Some(next) = next
@@ -109,8 +125,15 @@ mod tests {
 
     fn say(run: &RunDirectory, seq: u64) {
         let event = RunEvent::Warning(Warning { message: format!("line {seq}") });
-        let line = encode(&Record { seq, at: "2026-03-01T10:00:00Z".into(), attempt: 1, event }).unwrap();
-        File::options().create(true).append(true).open(run.events()).unwrap().write_all(line.as_bytes()).unwrap();
+        let line =
+            encode(&Record { seq, at: "2026-03-01T10:00:00Z".into(), attempt: 1, event }).unwrap();
+        File::options()
+            .create(true)
+            .append(true)
+            .open(run.events())
+            .unwrap()
+            .write_all(line.as_bytes())
+            .unwrap();
     }
 
     #[test]
@@ -121,12 +144,17 @@ mod tests {
         // It cannot be opened, as on a file system without locks.
         std::os::unix::fs::symlink("lock", run.lock()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
+        let pace =
+            PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
             let mut link = follow_at(pace, run.clone(), |_| Vec::new());
-            let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("its files can be read") };
+            let Some(Feed::Snapshot(history)) = link.feed.recv().await else {
+                panic!("its files can be read")
+            };
             assert_eq!(history.last_seq, 1);
-            let Some(Feed::Lost { reason, .. }) = link.feed.recv().await else { panic!("nobody knows whether it runs") };
+            let Some(Feed::Lost { reason, .. }) = link.feed.recv().await else {
+                panic!("nobody knows whether it runs")
+            };
             assert!(reason.contains("its file system has no file locks"), "{reason}");
         });
     }
@@ -137,13 +165,18 @@ mod tests {
         let run = RunDirectory::create(folder.path().join("copied")).unwrap();
         say(&run, 1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pace = PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
+        let pace =
+            PollPeriods { period: Duration::from_millis(5), still: Duration::from_millis(50) };
         runtime.block_on(async {
             let mut link = follow_at(pace, run.clone(), |_| Vec::new());
-            let Some(Feed::Ended { history }) = link.feed.recv().await else { panic!("no engine is here") };
+            let Some(Feed::Ended { history }) = link.feed.recv().await else {
+                panic!("no engine is here")
+            };
             assert_eq!(history.last_seq, 1);
             say(&run, 2);
-            let Some(Feed::Snapshot(history)) = link.feed.recv().await else { panic!("the files grow") };
+            let Some(Feed::Snapshot(history)) = link.feed.recv().await else {
+                panic!("the files grow")
+            };
             assert_eq!(history.last_seq, 2);
             // Some time after the last line, the run counts as ended.
             loop {

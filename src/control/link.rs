@@ -1,6 +1,7 @@
 //! A client's link to an engine: receives records, sends commands, reconnects automatically.
 //!
-//! The link belongs to the run, not to one engine: after an engine has ended, the link waits for the next one.
+//! The link belongs to the run, not to one engine: after an engine has ended, the link waits for
+//! the next one.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::control::files::{look, read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
 use crate::run::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent};
 
-/// Maximum number of messages that the screen may lag behind before the connection waits for it and the engine sends a new snapshot.
+/// Maximum number of messages that the screen may lag behind before the connection waits for it and
+/// the engine sends a new snapshot.
 const FEED: usize = 1024;
 /// Polling interval for a resume after the run has ended.
 const RESUMED_YET: Duration = Duration::from_secs(1);
@@ -68,7 +70,8 @@ struct Link {
     patience: Patience,
     feed: Sender<Feed>,
     commands: UnboundedReceiver<(String, RunCommand)>,
-    /// The command being sent; kept until sending has succeeded, if necessary over another connection.
+    /// The command being sent; kept until sending has succeeded, if necessary over another
+    /// connection.
     unsent: Option<ClientMessage>,
     has_finished: bool,
     retry: Duration,
@@ -76,14 +79,21 @@ struct Link {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(5), first_retry: Duration::from_millis(250), last_retry: Duration::from_secs(5), resumed_yet: RESUMED_YET }
+        Self {
+            silence: Duration::from_secs(5),
+            first_retry: Duration::from_millis(250),
+            last_retry: Duration::from_secs(5),
+            resumed_yet: RESUMED_YET,
+        }
     }
 }
 
-/// Attaches to the engine of `directory` as `sender`, and to the engine that resumes the run later, until the feed is dropped.
+/// Attaches to the engine of `directory` as `sender`, and to the engine that resumes the run later,
+/// until the feed is dropped.
 ///
-/// Must be called inside a tokio runtime. A run without an engine is a [`Feed::Ended`]. A command sent while the connection is
-/// lost is delivered after reconnecting; one sent after the end is dropped.
+/// Must be called inside a tokio runtime. A run without an engine is a [`Feed::Ended`]. A command
+/// sent while the connection is lost is delivered after reconnecting; one sent after the end is
+/// dropped.
 #[must_use]
 pub fn connect(directory: RunDirectory, sender: String) -> EngineLink {
     connect_with(directory, sender, Patience::default())
@@ -94,7 +104,16 @@ pub fn connect(directory: RunDirectory, sender: String) -> EngineLink {
 pub fn connect_with(directory: RunDirectory, sender: String, patience: Patience) -> EngineLink {
     let (feed, feed_end) = mpsc::channel(FEED);
     let (commands_end, commands) = mpsc::unbounded_channel();
-    let link = Link { directory, sender, patience, feed, commands, unsent: None, has_finished: false, retry: patience.first_retry };
+    let link = Link {
+        directory,
+        sender,
+        patience,
+        feed,
+        commands,
+        unsent: None,
+        has_finished: false,
+        retry: patience.first_retry,
+    };
     tokio::spawn(link.run());
     EngineLink { feed: feed_end, commands: commands_end }
 }
@@ -154,10 +173,11 @@ impl Link {
         Ok(if self.wait_for_next_engine().await? { After::Engine } else { After::Nothing })
     }
 
-    /// Reports the end of the engine, then waits until another one is running. Returns whether the feed is still read.
+    /// Reports the end of the engine, then waits until another one is running. Returns whether the
+    /// feed is still read.
     ///
-    /// The run may also be resumed on another machine that shares its files: its engine cannot be reached from here, but its
-    /// output is shown.
+    /// The run may also be resumed on another machine that shares its files: its engine cannot be
+    /// reached from here, but its output is shown.
     async fn wait_for_next_engine(&mut self) -> Result<bool, ControlError> {
         let mut seen = look(&self.directory).await;
         let ended = Feed::Ended { history: Box::new(read_history(&self.directory).await?) };
@@ -184,7 +204,8 @@ impl Link {
         let history = Box::new(read_history(&self.directory).await?);
         let reason = "the run is on another machine; attach to it there to control it".to_owned();
         let lost = Feed::Lost { reason, retry_seconds: self.patience.resumed_yet.as_secs_f64() };
-        Ok(self.feed.send(Feed::Snapshot(history)).await.is_ok() && self.feed.send(lost).await.is_ok())
+        Ok(self.feed.send(Feed::Snapshot(history)).await.is_ok()
+            && self.feed.send(lost).await.is_ok())
     }
 
     /// Exchanges messages until the feed is dropped.
@@ -222,8 +243,8 @@ impl Link {
         }
     }
 
-    /// Sends the pending command, if any. After a failure it is unknown whether the engine received it; it is sent again over
-    /// the next connection, and the engine executes an id only once.
+    /// Sends the pending command, if any. After a failure it is unknown whether the engine received
+    /// it; it is sent again over the next connection, and the engine executes an id only once.
     async fn send_command(&mut self, connection: &mut Connection) -> Result<(), ControlError> {
         if let Some(command) = &self.unsent {
             connection.send(command).await?;
@@ -245,7 +266,9 @@ impl Link {
                 Feed::Record(record)
             }
             ServerMessage::Ping => Feed::Heartbeat,
-            ServerMessage::Hello(_) | ServerMessage::Refused { .. } | ServerMessage::Unknown => return true,
+            ServerMessage::Hello(_) | ServerMessage::Refused { .. } | ServerMessage::Unknown => {
+                return true;
+            }
         };
         self.feed.send(feed).await.is_ok()
     }

@@ -1,7 +1,8 @@
-//! Attaching to and controlling an engine: a socket, a protocol, signals; the engine's server and its clients.
+//! Attaching to and controlling an engine: a socket, a protocol, signals; the engine's server and
+//! its clients.
 //!
-//! Start at [`Server`] for the engine's side, at [`connect`] for a client's, at [`ClientMessage`] for the messages between
-//! them.
+//! Start at [`Server`] for the engine's side, at [`connect`] for a client's, at [`ClientMessage`]
+//! for the messages between them.
 
 mod client;
 mod error;
@@ -22,7 +23,10 @@ pub use client::check_reachable;
 pub use error::ControlError;
 pub use follow::follow;
 pub use link::{EngineLink, Feed, Patience, connect, connect_with};
-pub use protocol::{ClientMessage, FrameError, FrameReader, Hello, HelloError, MAX_FRAME, PROTOCOL, ServerMessage, frame};
+pub use protocol::{
+    ClientMessage, FrameError, FrameReader, Hello, HelloError, MAX_FRAME, PROTOCOL, ServerMessage,
+    frame,
+};
 pub use request::{Request, Status, greet, request, request_without_waiting, status};
 pub use server::{Server, ServerSetup};
 pub use socket::{socket_path, socket_path_in};

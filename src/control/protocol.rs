@@ -1,8 +1,9 @@
-//! The socket protocol: length-prefixed JSON frames, a greeting from both sides, then a handful of messages.
+//! The socket protocol: length-prefixed JSON frames, a greeting from both sides, then a handful of
+//! messages.
 //!
-//! A frame is its length as a little-endian `u32` and that many bytes of JSON. Both sides greet before anything else. Versions
-//! may differ: all of them understand the messages below, and ignore fields, messages and records that they do not know. Start
-//! at [`ClientMessage`].
+//! A frame is its length as a little-endian `u32` and that many bytes of JSON. Both sides greet
+//! before anything else. Versions may differ: all of them understand the messages below, and ignore
+//! fields, messages and records that they do not know. Start at [`ClientMessage`].
 
 use std::io;
 
@@ -13,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::run::{History, Record, RunCommand};
 
-/// Incremented when an older program cannot work without a new message; new fields and kinds of events need no new number.
+/// Incremented when an older program cannot work without a new message; new fields and kinds of
+/// events need no new number.
 pub const PROTOCOL: u32 = 1;
 /// The oldest protocol that this program understands.
 const OLDEST: u32 = 1;
@@ -60,9 +62,11 @@ pub enum ClientMessage {
     Attach,
     /// Send everything so far, once.
     Status,
-    /// Send the run a command; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with this id answer.
+    /// Send the run a command; the records `CommandAccepted`, `CommandDone`, `CommandFailed` with
+    /// this id answer.
     Command {
-        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is a retry.
+        /// Chosen by the client, at most 128 bytes. A command with the id of an earlier one is a
+        /// retry.
         id: String,
         /// Requested command.
         command: RunCommand,
@@ -103,7 +107,10 @@ pub enum HelloError {
     #[error("the other side is not patchtui")]
     NotPatchtui,
     /// The protocols are incompatible.
-    #[error("the other side speaks protocol {theirs} (patchtui {version}), but this program speaks protocol {PROTOCOL}")]
+    #[error(
+        "the other side speaks protocol {theirs} (patchtui {version}), but this program speaks \
+         protocol {PROTOCOL}"
+    )]
     Protocol {
         /// Protocol of the other side.
         theirs: u32,
@@ -203,7 +210,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(end) = self.frame_end()? {
                 let bytes = &self.buffer[LENGTH_BYTES..end];
                 let message = serde_json::from_slice(bytes);
-                // A record that this program cannot read is from a newer engine; later records may still be readable.
+                // A record that this program cannot read is from a newer engine; later records may
+                // still be readable.
                 let is_passed_over = message.is_err() && is_record(bytes);
                 self.buffer.drain(..end);
                 if is_passed_over {
@@ -259,16 +267,30 @@ mod tests {
     #[test]
     fn messages_come_back_in_order() {
         let command = ClientMessage::Command { id: "a-1".into(), command: RunCommand::Evaluate };
-        let messages = [ClientMessage::Hello(Hello::from_here("test")), ClientMessage::Attach, command, ClientMessage::Ping];
+        let messages = [
+            ClientMessage::Hello(Hello::from_here("test")),
+            ClientMessage::Attach,
+            command,
+            ClientMessage::Ping,
+        ];
         let bytes: Vec<u8> = messages.iter().flat_map(|message| frame(message).unwrap()).collect();
         assert_eq!(read_all::<ClientMessage>(&bytes).unwrap(), messages);
-        assert!(matches!(read_all::<ClientMessage>(&bytes[..bytes.len() - 1]), Err(FrameError::Torn)));
+        assert!(matches!(
+            read_all::<ClientMessage>(&bytes[..bytes.len() - 1]),
+            Err(FrameError::Torn)
+        ));
     }
 
     #[test]
     fn a_promise_of_too_much_is_refused_before_anything_is_read() {
-        assert!(matches!(read_all::<ClientMessage>(&u32::MAX.to_le_bytes()), Err(FrameError::TooLarge { length: 4_294_967_295, .. })));
-        assert!(matches!(read_all::<ClientMessage>(b"GET / HTTP/1.1"), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(
+            read_all::<ClientMessage>(&u32::MAX.to_le_bytes()),
+            Err(FrameError::TooLarge { length: 4_294_967_295, .. })
+        ));
+        assert!(matches!(
+            read_all::<ClientMessage>(b"GET / HTTP/1.1"),
+            Err(FrameError::TooLarge { .. })
+        ));
     }
 
     #[test]
@@ -277,11 +299,16 @@ mod tests {
         Hello { protocol: 9, version: "9.9.9".into(), ..ours.clone() }.check().unwrap();
         // A program from before the field was there.
         let older = r#"{"type":"hello","magic":"patchtui","protocol":1,"version":"0.1.0","pid":1,"sender":"keyboard"}"#;
-        let ClientMessage::Hello(older) = serde_json::from_str(older).unwrap() else { panic!("not a greeting") };
+        let ClientMessage::Hello(older) = serde_json::from_str(older).unwrap() else {
+            panic!("not a greeting")
+        };
         older.check().unwrap();
         let newer = Hello { protocol: 9, oldest: 2, version: "9.9.9".into(), ..ours.clone() };
         let error = newer.check().unwrap_err();
-        assert_eq!(error.to_string(), "the other side speaks protocol 9 (patchtui 9.9.9), but this program speaks protocol 1");
+        assert_eq!(
+            error.to_string(),
+            "the other side speaks protocol 9 (patchtui 9.9.9), but this program speaks protocol 1"
+        );
         let other = Hello { magic: "other".into(), ..ours };
         assert_eq!(other.check(), Err(HelloError::NotPatchtui));
     }
@@ -293,8 +320,14 @@ mod tests {
         let record = framed(r#"{"type":"record","seq":"a new kind of number","event":{}}"#);
         let ping = frame(&ClientMessage::Ping).unwrap();
         let said = [unknown, record, ping].concat();
-        assert_eq!(read_all::<ServerMessage>(&said).unwrap(), [ServerMessage::Unknown, ServerMessage::Ping]);
-        assert_eq!(read_all::<ClientMessage>(&said).unwrap(), [ClientMessage::Unknown, ClientMessage::Unknown, ClientMessage::Ping]);
+        assert_eq!(
+            read_all::<ServerMessage>(&said).unwrap(),
+            [ServerMessage::Unknown, ServerMessage::Ping]
+        );
+        assert_eq!(
+            read_all::<ClientMessage>(&said).unwrap(),
+            [ClientMessage::Unknown, ClientMessage::Unknown, ClientMessage::Ping]
+        );
         let broken = framed(r#"{"type":"command","id":7}"#);
         assert!(matches!(read_all::<ClientMessage>(&broken), Err(FrameError::NotAMessage(_))));
     }

@@ -14,7 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::control::protocol::{MAX_CLIENT_FRAME, MAX_ID};
 use crate::control::strangers::{ConnectionLimits, Greeted};
-use crate::control::{ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame};
+use crate::control::{
+    ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame,
+};
 use crate::run::{CommandEnvelope, CommandSender};
 
 /// How long a client may leave messages unread before it is disconnected; it can reconnect.
@@ -56,8 +58,8 @@ struct ClientTask {
     server: ServerHandle,
     from: String,
     updates: Option<broadcast::Receiver<Arc<Update>>>,
-    /// A command without a queue slot yet. Nothing more is read until it has one, which slows down a client that sends too
-    /// fast.
+    /// A command without a queue slot yet. Nothing more is read until it has one, which slows down
+    /// a client that sends too fast.
     waiting: Option<WaitingCommand>,
     /// Held while the client is connected.
     place: Option<OwnedSemaphorePermit>,
@@ -69,7 +71,8 @@ struct WaitingCommand {
     slot: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
 }
 
-/// Serves one client until it detaches, violates the protocol, or the run ends; other clients are not affected.
+/// Serves one client until it detaches, violates the protocol, or the run ends; other clients are
+/// not affected.
 pub(crate) async fn serve(stream: UnixStream, server: ServerHandle, greeted: Greeted) {
     let Ok(peer) = stream.peer_cred() else { return };
     // The folder is private already; this check holds even if somebody changed that.
@@ -78,7 +81,15 @@ pub(crate) async fn serve(stream: UnixStream, server: ServerHandle, greeted: Gre
     }
     let (read, writer) = stream.into_split();
     let reader = FrameReader::with_limit(read, MAX_CLIENT_FRAME);
-    let mut client = ClientTask { reader, writer, server, from: String::new(), updates: None, waiting: None, place: None };
+    let mut client = ClientTask {
+        reader,
+        writer,
+        server,
+        from: String::new(),
+        updates: None,
+        waiting: None,
+        place: None,
+    };
     let result = match client.greet(peer.pid()).await {
         Ok(true) => {
             greeted.set();
@@ -97,7 +108,9 @@ impl ClientTask {
     async fn greet(&mut self, pid: Option<i32>) -> Result<bool, FrameError> {
         let hello = Hello::from_here(format!("engine of {}", self.server.run));
         self.send_if_there(&ServerMessage::Hello(hello)).await?;
-        let Ok(first) = timeout(self.server.limits.greeting, self.reader.next()).await else { return Ok(false) };
+        let Ok(first) = timeout(self.server.limits.greeting, self.reader.next()).await else {
+            return Ok(false);
+        };
         let Some(ClientMessage::Hello(hello)) = first? else {
             return self.refuse("the first message must be a greeting").await;
         };
@@ -106,7 +119,12 @@ impl ClientTask {
             return self.refuse(&format!("incompatible client: {error}")).await;
         }
         let Ok(place) = Arc::clone(&self.server.places).try_acquire_owned() else {
-            return self.refuse(&format!("{} clients are connected to this run; close one of them", self.server.limits.clients)).await;
+            return self
+                .refuse(&format!(
+                    "{} clients are connected to this run; close one of them",
+                    self.server.limits.clients
+                ))
+                .await;
         };
         self.place = Some(place);
         let name: String = hello.sender.chars().take(SENDER_LENGTH).collect();
@@ -154,7 +172,10 @@ impl ClientTask {
             }
             ClientMessage::Command { id, command } => {
                 let slot = Box::pin(self.server.commands.slots(command).acquire_owned());
-                self.waiting = Some(WaitingCommand { envelope: CommandEnvelope { id, command, from: self.from.clone() }, slot });
+                self.waiting = Some(WaitingCommand {
+                    envelope: CommandEnvelope { id, command, from: self.from.clone() },
+                    slot,
+                });
             }
             ClientMessage::Ping | ClientMessage::Hello(_) | ClientMessage::Unknown => {}
         }
@@ -190,7 +211,8 @@ impl ClientTask {
         Ok(false)
     }
 
-    /// Sends a message that a client may miss if it has disconnected: its earlier messages are still read.
+    /// Sends a message that a client may miss if it has disconnected: its earlier messages are
+    /// still read.
     async fn send_if_there(&mut self, message: &ServerMessage) -> Result<(), FrameError> {
         match self.send(message).await {
             Err(FrameError::Io(_)) => Ok(()),
@@ -219,7 +241,9 @@ async fn slot(waiting: &mut Option<WaitingCommand>) -> Result<OwnedSemaphorePerm
     }
 }
 
-async fn next_update(updates: Option<&mut broadcast::Receiver<Arc<Update>>>) -> Result<Arc<Update>, RecvError> {
+async fn next_update(
+    updates: Option<&mut broadcast::Receiver<Arc<Update>>>,
+) -> Result<Arc<Update>, RecvError> {
     match updates {
         Some(updates) => updates.recv().await,
         None => std::future::pending().await,
@@ -235,16 +259,29 @@ mod tests {
     use crate::control::strangers::Strangers;
     use crate::run::command_channel;
 
-    const LIMITS: ConnectionLimits = ConnectionLimits { greeting: Duration::from_millis(20), idle: Duration::from_millis(20), strangers: 3, clients: 2 };
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        greeting: Duration::from_millis(20),
+        idle: Duration::from_millis(20),
+        strangers: 3,
+        clients: 2,
+    };
 
     fn handle(limits: ConnectionLimits) -> ServerHandle {
         let places = Arc::new(Semaphore::new(limits.clients));
-        ServerHandle { snapshots: mpsc::channel(1).0, commands: command_channel().0, run: "books".into(), limits, places }
+        ServerHandle {
+            snapshots: mpsc::channel(1).0,
+            commands: command_channel().0,
+            run: "books".into(),
+            limits,
+            places,
+        }
     }
 
     fn in_time<T>(test: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { timeout(Duration::from_mins(1), test).await.expect("the connection stays open") })
+        runtime.block_on(async {
+            timeout(Duration::from_mins(1), test).await.expect("the connection stays open")
+        })
     }
 
     /// Everything that the engine sends until it closes the connection.
@@ -255,7 +292,10 @@ mod tests {
     }
 
     async fn hello(client: &mut UnixStream) {
-        client.write_all(&frame(&ClientMessage::Hello(Hello::from_here("test"))).unwrap()).await.unwrap();
+        client
+            .write_all(&frame(&ClientMessage::Hello(Hello::from_here("test"))).unwrap())
+            .await
+            .unwrap();
     }
 
     #[test]
@@ -288,7 +328,8 @@ mod tests {
             }
             let (mut client, server) = UnixStream::pair().unwrap();
             hello(&mut client).await;
-            let ((), said) = tokio::join!(serve(server, handle.clone(), Greeted::default()), said(client));
+            let ((), said) =
+                tokio::join!(serve(server, handle.clone(), Greeted::default()), said(client));
             assert!(said.contains("2 clients are connected"), "{said}");
             drop(stays);
             while tasks.join_next().await.is_some() {}
@@ -299,8 +340,13 @@ mod tests {
     #[test]
     fn a_stranger_gives_its_place_to_the_next_one_and_a_client_does_not() {
         in_time(async {
-            let handle = handle(ConnectionLimits { greeting: Duration::MAX / 4, idle: Duration::MAX / 4, ..LIMITS });
-            let (mut tasks, mut strangers, mut ends) = (JoinSet::new(), Strangers::default(), Vec::new());
+            let handle = handle(ConnectionLimits {
+                greeting: Duration::MAX / 4,
+                idle: Duration::MAX / 4,
+                ..LIMITS
+            });
+            let (mut tasks, mut strangers, mut ends) =
+                (JoinSet::new(), Strangers::default(), Vec::new());
             for idx in 0..10 {
                 let (mut client, server) = UnixStream::pair().unwrap();
                 if idx == 0 {

@@ -1,7 +1,9 @@
-//! The engine's control server: accepts clients, sends them the run's records, passes on commands from clients and signals.
+//! The engine's control server: accepts clients, sends them the run's records, passes on commands
+//! from clients and signals.
 //!
-//! Runs on one named thread. One task keeps the run's [`History`] and accepts connections; one task per client communicates.
-//! The first passes records on without waiting: a client that falls behind gets a new snapshot. Start at [`Server::start`].
+//! Runs on one named thread. One task keeps the run's [`History`] and accepts connections; one task
+//! per client communicates. The first passes records on without waiting: a client that falls behind
+//! gets a new snapshot. Start at [`Server::start`].
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -22,11 +24,14 @@ use crate::control::signals::{SignalRequest, Signals};
 use crate::control::socket::{BoundSocket, listen};
 use crate::control::strangers::{ConnectionLimits, Greeted, Strangers};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
-use crate::run::{CommandSender, EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning};
+use crate::run::{
+    CommandSender, EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning,
+};
 
 /// Maximum number of records that a client may lag behind before it gets a new snapshot.
 const BACKLOG: usize = 1024;
-/// Maximum number of points of the objective sent to a client; a wide screen has fewer columns of dots.
+/// Maximum number of points of the objective sent to a client; a wide screen has fewer columns of
+/// dots.
 const POINTS: usize = 4096;
 /// How often the socket file is checked.
 const CHECK: Duration = Duration::from_secs(3);
@@ -83,31 +88,47 @@ struct SignalsOnly {
 }
 
 impl Server {
-    /// Takes over the signals and opens the socket. When this returns, signals work, and so does the socket, if one could be opened.
+    /// Takes over the signals and opens the socket. When this returns, signals work, and so does
+    /// the socket, if one could be opened.
     ///
     /// # Errors
     /// When the thread, the runtime or the signal handlers cannot be created.
     pub fn start(setup: ServerSetup) -> Result<Self, ControlError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ControlError::Start)?;
         let (stop, stopped) = oneshot::channel();
         let (report, ready) = ready::channel();
         let run = setup.subscription.directory.name();
-        let fallback = SignalsOnly { commands: setup.commands.clone(), events: setup.events.clone(), signals: setup.signals, run };
+        let fallback = SignalsOnly {
+            commands: setup.commands.clone(),
+            events: setup.events.clone(),
+            signals: setup.signals,
+            run,
+        };
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
-            supervise(&runtime, stopped, fallback, async move |stopped: &mut oneshot::Receiver<()>| match ServerLoop::open(setup) {
-                Ok((server, listening)) => {
-                    let _ = report.send(Ok(listening));
-                    server.run(stopped).await;
-                }
-                Err(error) => {
-                    let _ = report.send(Err(error));
-                }
-            });
+            supervise(
+                &runtime,
+                stopped,
+                fallback,
+                async move |stopped: &mut oneshot::Receiver<()>| match ServerLoop::open(setup) {
+                    Ok((server, listening)) => {
+                        let _ = report.send(Ok(listening));
+                        server.run(stopped).await;
+                    }
+                    Err(error) => {
+                        let _ = report.send(Err(error));
+                    }
+                },
+            );
             // A history that is still being read must not delay the process.
             runtime.shutdown_background();
         });
         let thread = thread.map_err(ControlError::Start)?;
-        let listening = ready.recv().unwrap_or_else(|_| Err(ControlError::Start(std::io::Error::other("its thread panicked"))))?;
+        let listening = ready.recv().unwrap_or_else(|_| {
+            Err(ControlError::Start(std::io::Error::other("its thread panicked")))
+        })?;
         let (socket, problem) = match listening {
             Ok(path) => (Some(path), None),
             Err(problem) => (None, Some(problem)),
@@ -139,13 +160,20 @@ impl Drop for Server {
 }
 
 /// Runs `server`; if it panics, continues with signals only, so that the run can still be stopped.
-fn supervise<S>(runtime: &Runtime, mut stopped: oneshot::Receiver<()>, fallback: SignalsOnly, server: S)
-where
+fn supervise<S>(
+    runtime: &Runtime,
+    mut stopped: oneshot::Receiver<()>,
+    fallback: SignalsOnly,
+    server: S,
+) where
     S: AsyncFnOnce(&mut oneshot::Receiver<()>),
 {
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(server(&mut stopped))));
+    let result =
+        std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(server(&mut stopped))));
     if result.is_err() {
-        let message = "the control server has failed: clients can no longer reach the run, but signals still work".to_owned();
+        let message = "the control server has failed: clients can no longer reach the run, but \
+                       signals still work"
+            .to_owned();
         fallback.events.send(RunEvent::Warning(Warning { message }));
         runtime.block_on(fallback.run(&mut stopped));
     }
@@ -168,12 +196,17 @@ impl SignalsOnly {
 impl ServerLoop {
     fn open(mut setup: ServerSetup) -> Result<(Self, Listening), ControlError> {
         let run = setup.subscription.directory.name();
-        let signals = setup.signals.map(|on_usr1| Signals::install(on_usr1, run.clone())).transpose().map_err(ControlError::Start)?;
+        let signals = setup
+            .signals
+            .map(|on_usr1| Signals::install(on_usr1, run.clone()))
+            .transpose()
+            .map_err(ControlError::Start)?;
         let (socket, listening) = match listen(&setup.subscription.directory) {
             Ok((socket, problem)) => {
                 let path = socket.path().to_path_buf();
                 if let Some(problem) = problem {
-                    let message = format!("{problem}; the run listens on {} instead", path.display());
+                    let message =
+                        format!("{problem}; the run listens on {} instead", path.display());
                     setup.events.send(RunEvent::Warning(Warning { message }));
                 }
                 (Some(socket), Ok(path))
@@ -183,7 +216,13 @@ impl ServerLoop {
         let (request, snapshots) = mpsc::channel(16);
         let limits = ConnectionLimits::default();
         let places = Arc::new(Semaphore::new(limits.clients));
-        let handle = ServerHandle { snapshots: request, commands: setup.commands.clone(), run, limits, places };
+        let handle = ServerHandle {
+            snapshots: request,
+            commands: setup.commands.clone(),
+            run,
+            limits,
+            places,
+        };
         let server = Self {
             history: std::mem::take(&mut setup.subscription.history),
             setup,
@@ -245,7 +284,8 @@ impl ServerLoop {
     }
 
     async fn show(&mut self, record: &Record) {
-        // Sequence numbers are contiguous here, so a gap means that the mailbox was full; the files have the missing records.
+        // Sequence numbers are contiguous here, so a gap means that the mailbox was full; the files
+        // have the missing records.
         if record.seq > self.history.last_seq + 1 {
             self.read_again().await;
         }
@@ -271,7 +311,10 @@ impl ServerLoop {
 
     fn reply(&self, request: oneshot::Sender<SnapshotReply>) {
         // Taken together, so that no record is lost between the snapshot and the records after it.
-        let _ = request.send(SnapshotReply { snapshot: snapshot_frame(&self.history), updates: Some(self.updates.subscribe()) });
+        let _ = request.send(SnapshotReply {
+            snapshot: snapshot_frame(&self.history),
+            updates: Some(self.updates.subscribe()),
+        });
     }
 
     fn handle_signal(&mut self, request: SignalRequest) {
@@ -286,8 +329,11 @@ impl ServerLoop {
     /// Warns once when the socket cannot be reopened, and reports once when it can.
     fn bind_again(&mut self) {
         let warn = |message: String| self.setup.events.send(RunEvent::Warning(Warning { message }));
-        // The path belongs to the directory: another engine may use it by now, in a new directory of the same name.
-        if EngineInfo::read(&self.setup.subscription.directory).is_none_or(|info| info.pid != std::process::id()) {
+        // The path belongs to the directory: another engine may use it by now, in a new directory
+        // of the same name.
+        if EngineInfo::read(&self.setup.subscription.directory)
+            .is_none_or(|info| info.pid != std::process::id())
+        {
             return;
         }
         let Some(socket) = &mut self.socket else {
@@ -299,7 +345,10 @@ impl ServerLoop {
                 self.is_unreachable = false;
             }
             Err(error) if !self.is_unreachable => {
-                warn(format!("the engine's socket was removed and cannot be reopened: {error}; the run continues"));
+                warn(format!(
+                    "the engine's socket was removed and cannot be reopened: {error}; the run \
+                     continues"
+                ));
                 self.is_unreachable = true;
             }
             Err(_) => {}
@@ -326,13 +375,15 @@ async fn accept(socket: Option<&BoundSocket>) -> UnixStream {
     }
 }
 
-/// The most detailed snapshot of the run that fits into a frame: curves get coarser, everything else is kept.
+/// The most detailed snapshot of the run that fits into a frame: curves get coarser, everything
+/// else is kept.
 fn snapshot_frame(history: &History) -> Result<Vec<u8>, FrameError> {
     let mut message = ServerMessage::Snapshot(Box::new(history.thinned(POINTS)));
     loop {
         let framed = frame(&message);
         let ServerMessage::Snapshot(history) = &mut message else { return framed };
-        let can_shrink = history.activations.len() + history.evaluations.len() + history.samples.len() > 1;
+        let can_shrink =
+            history.activations.len() + history.evaluations.len() + history.samples.len() > 1;
         if !(can_shrink && matches!(framed, Err(FrameError::TooLarge { .. }))) {
             return framed;
         }
@@ -373,8 +424,17 @@ mod tests {
         let (commands, mut inbox) = command_channel();
         let (sender, events) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let fallback = SignalsOnly { commands, events: EventSender::new(sender), signals: None, run: "books".into() };
-        let thread = thread::spawn(move || supervise(&runtime, stopped, fallback, async |_: &mut oneshot::Receiver<()>| panic!("a broken server")));
+        let fallback = SignalsOnly {
+            commands,
+            events: EventSender::new(sender),
+            signals: None,
+            run: "books".into(),
+        };
+        let thread = thread::spawn(move || {
+            supervise(&runtime, stopped, fallback, async |_: &mut oneshot::Receiver<()>| {
+                panic!("a broken server")
+            })
+        });
         let RunEvent::Warning(warning) = events.recv().unwrap() else { panic!("not a warning") };
         assert!(warning.message.contains("signals still work"), "{}", warning.message);
         assert!(inbox.wait(Duration::from_millis(1)).is_none());
@@ -387,11 +447,24 @@ mod tests {
     #[test]
     fn a_history_too_large_for_a_frame_gets_coarser_instead_of_unreachable() {
         let layers = vec![LayerActivation { rate: 12.345_678_9, mean_abs: 0.123_456_789 }; 1000];
-        let of_step = |step| Activations { step, stage: 0, patch_size: crate::config::PatchSize::ONE, tokens: step, threshold: 0.5, layers: layers.clone() };
-        let history = History { activations: (1..=1000).map(of_step).collect(), ..History::default() };
-        assert!(matches!(frame(&ServerMessage::Snapshot(Box::new(history.clone()))), Err(FrameError::TooLarge { .. })));
+        let of_step = |step| Activations {
+            step,
+            stage: 0,
+            patch_size: crate::config::PatchSize::ONE,
+            tokens: step,
+            threshold: 0.5,
+            layers: layers.clone(),
+        };
+        let history =
+            History { activations: (1..=1000).map(of_step).collect(), ..History::default() };
+        assert!(matches!(
+            frame(&ServerMessage::Snapshot(Box::new(history.clone()))),
+            Err(FrameError::TooLarge { .. })
+        ));
         let bytes = snapshot_frame(&history).unwrap();
-        let ServerMessage::Snapshot(read) = serde_json::from_slice(&bytes[4..]).unwrap() else { panic!("not a snapshot") };
+        let ServerMessage::Snapshot(read) = serde_json::from_slice(&bytes[4..]).unwrap() else {
+            panic!("not a snapshot")
+        };
         assert_eq!(read.activations.last().unwrap().step, 1000);
         assert!(read.activations.len() > 100);
     }

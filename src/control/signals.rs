@@ -22,7 +22,8 @@ pub(crate) struct Signals {
     usr1: Signal,
     usr2: Signal,
     tstp: Signal,
-    /// Sent when a file may not grow further; the write then fails with an error, which is reported like a full disk.
+    /// Sent when a file may not grow further; the write then fails with an error, which is
+    /// reported like a full disk.
     _xfsz: Signal,
     on_usr1: OnUsr1,
     /// Name of the run, for messages.
@@ -77,18 +78,32 @@ impl Signals {
         }
     }
 
-    /// Executes `request`. The first request to end saves a checkpoint, the second does not, the third exits at once.
-    pub(crate) fn handle(&mut self, request: SignalRequest, commands: &CommandSender, events: &EventSender) {
-        // Numbered over the whole process, so that no signal is taken for a retry of an earlier one.
+    /// Executes `request`. The first request to end saves a checkpoint, the second does not, the
+    /// third exits at once.
+    pub(crate) fn handle(
+        &mut self,
+        request: SignalRequest,
+        commands: &CommandSender,
+        events: &EventSender,
+    ) {
+        // Numbered over the whole process, so that no signal is taken for a retry of an earlier
+        // one.
         static NUM_COMMANDS: AtomicU32 = AtomicU32::new(0);
         let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
         let (command, from) = match request {
             SignalRequest::Rebind => return,
-            SignalRequest::Hangup => return warn("SIGHUP was ignored: the run continues without its terminal".into()),
-            SignalRequest::Suspend => {
-                return warn(format!("SIGTSTP (Ctrl-Z) was ignored; to pause the run: patchtui ctl {} pause", self.run));
+            SignalRequest::Hangup => {
+                return warn("SIGHUP was ignored: the run continues without its terminal".into());
             }
-            SignalRequest::Save if self.on_usr1 == OnUsr1::Continue => (RunCommand::Checkpoint, "SIGUSR1"),
+            SignalRequest::Suspend => {
+                return warn(format!(
+                    "SIGTSTP (Ctrl-Z) was ignored; to pause the run: patchtui ctl {} pause",
+                    self.run
+                ));
+            }
+            SignalRequest::Save if self.on_usr1 == OnUsr1::Continue => {
+                (RunCommand::Checkpoint, "SIGUSR1")
+            }
             SignalRequest::Save => (RunCommand::Stop, "SIGUSR1"),
             SignalRequest::End(name) => {
                 self.num_ends += 1;

@@ -1,8 +1,8 @@
 //! Where an engine listens, and a listener that is restored if its file is removed.
 //!
-//! Sockets are in a private folder below the system's temporary directory; if that cannot be used, in the run directory.
-//! `XDG_RUNTIME_DIR` would be the usual place, but it is removed at the last logout, which is exactly when an engine must stay
-//! reachable.
+//! Sockets are in a private folder below the system's temporary directory; if that cannot be used,
+//! in the run directory. `XDG_RUNTIME_DIR` would be the usual place, but it is removed at the last
+//! logout, which is exactly when an engine must stay reachable.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -34,25 +34,35 @@ struct SocketFile {
     in_run_directory: bool,
 }
 
-/// Listens for the engine of `directory`: in the folder for sockets, else in the run directory; in that case also returns why
-/// the folder is not usable.
+/// Listens for the engine of `directory`: in the folder for sockets, else in the run directory; in
+/// that case also returns why the folder is not usable.
 ///
 /// # Errors
 /// When neither can be used.
-pub(crate) fn listen(directory: &RunDirectory) -> Result<(BoundSocket, Option<ControlError>), ControlError> {
-    let problem = match socket_path(directory).and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: false })) {
+pub(crate) fn listen(
+    directory: &RunDirectory,
+) -> Result<(BoundSocket, Option<ControlError>), ControlError> {
+    let problem = match socket_path(directory)
+        .and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: false }))
+    {
         Ok(socket) => return Ok((socket, None)),
         Err(problem) => problem,
     };
-    match socket_path_beside_files(directory).and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: true })) {
+    match socket_path_beside_files(directory)
+        .and_then(|path| BoundSocket::bind(SocketFile { path, in_run_directory: true }))
+    {
         Ok(socket) => Ok((socket, Some(problem))),
-        Err(second) => Err(ControlError::NoSocket { first: Box::new(problem), second: Box::new(second) }),
+        Err(second) => {
+            Err(ControlError::NoSocket { first: Box::new(problem), second: Box::new(second) })
+        }
     }
 }
 
-/// Socket path of the engine of `directory`: in `$PATCHTUI_SOCKET_DIR`, else in a private temporary folder.
+/// Socket path of the engine of `directory`: in `$PATCHTUI_SOCKET_DIR`, else in a private temporary
+/// folder.
 ///
-/// Clients read the path from the run's `engine.json`, so that they need not share the engine's environment.
+/// Clients read the path from the run's `engine.json`, so that they need not share the engine's
+/// environment.
 pub fn socket_path(directory: &RunDirectory) -> Result<PathBuf, ControlError> {
     let folder = match std::env::var_os("PATCHTUI_SOCKET_DIR") {
         Some(folder) => PathBuf::from(folder),
@@ -74,30 +84,42 @@ fn socket_path_beside_files(directory: &RunDirectory) -> Result<PathBuf, Control
 }
 
 fn short_enough(path: PathBuf) -> Result<PathBuf, ControlError> {
-    if temporary_name(&path).as_os_str().len() < ADDRESS_BYTES { Ok(path) } else { Err(ControlError::PathTooLong { path, limit: ADDRESS_BYTES - 1 }) }
+    if temporary_name(&path).as_os_str().len() < ADDRESS_BYTES {
+        Ok(path)
+    } else {
+        Err(ControlError::PathTooLong { path, limit: ADDRESS_BYTES - 1 })
+    }
 }
 
-/// Refuses a run directory of another user, or one that everyone may write to. Its group may write: both sides of a connection
-/// check each other's user.
+/// Refuses a run directory of another user, or one that everyone may write to. Its group may write:
+/// both sides of a connection check each other's user.
 fn check_own(folder: &Path) -> Result<(), ControlError> {
-    let refuse = |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
+    let refuse =
+        |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
     let metadata = fs::metadata(folder).map_err(|error| refuse(error.to_string()))?;
     if metadata.uid() != getuid().as_raw() {
         return Err(refuse(format!("it belongs to user {}", metadata.uid())));
     }
     if metadata.mode() & 0o002 != 0 {
-        return Err(refuse(format!("it is writable by everyone (mode {:o})", metadata.mode() & 0o777)));
+        return Err(refuse(format!(
+            "it is writable by everyone (mode {:o})",
+            metadata.mode() & 0o777
+        )));
     }
     Ok(())
 }
 
 fn make_private(folder: &Path) -> Result<(), ControlError> {
-    let refuse = |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
+    let refuse =
+        |problem: String| ControlError::SocketFolder { path: folder.to_path_buf(), problem };
     match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(error.to_string())),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(refuse(error.to_string()));
+        }
         Ok(()) | Err(_) => {}
     }
-    // Another user who creates the folder first in a shared directory could intercept connections, also through a link.
+    // Another user who creates the folder first in a shared directory could intercept connections,
+    // also through a link.
     let metadata = fs::symlink_metadata(folder).map_err(|error| refuse(error.to_string()))?;
     if !metadata.is_dir() {
         return Err(refuse("it is not a folder".into()));
@@ -106,7 +128,10 @@ fn make_private(folder: &Path) -> Result<(), ControlError> {
         return Err(refuse(format!("it belongs to user {}", metadata.uid())));
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(refuse(format!("other users have access to it (mode {:o}, it must be 700)", metadata.mode() & 0o777)));
+        return Err(refuse(format!(
+            "other users have access to it (mode {:o}, it must be 700)",
+            metadata.mode() & 0o777
+        )));
     }
     Ok(())
 }
@@ -186,17 +211,23 @@ mod tests {
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
         let error = socket_path_in(&open, &run).unwrap_err();
-        assert!(error.to_string().ends_with("other users have access to it (mode 755, it must be 700)"), "{error}");
+        assert!(
+            error.to_string().ends_with("other users have access to it (mode 755, it must be 700)"),
+            "{error}"
+        );
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
-        assert!(socket_path_in(&link, &run).unwrap_err().to_string().ends_with("it is not a folder"));
+        assert!(
+            socket_path_in(&link, &run).unwrap_err().to_string().ends_with("it is not a folder")
+        );
     }
 
     #[test]
     fn a_run_directory_that_everybody_may_write_to_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("books")).unwrap();
-        let with_mode = |mode| fs::set_permissions(run.path(), Permissions::from_mode(mode)).unwrap();
+        let with_mode =
+            |mode| fs::set_permissions(run.path(), Permissions::from_mode(mode)).unwrap();
         with_mode(0o775);
         assert_eq!(socket_path_beside_files(&run).unwrap(), run.engine_socket());
         with_mode(0o777);
@@ -209,6 +240,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::new(folder.path());
         let deep = folder.path().join("x".repeat(90));
-        assert!(matches!(socket_path_in(&deep, &run), Err(ControlError::PathTooLong { limit: 107, .. })));
+        assert!(matches!(
+            socket_path_in(&deep, &run),
+            Err(ControlError::PathTooLong { limit: 107, .. })
+        ));
     }
 }

@@ -1,7 +1,8 @@
 //! Limits the number and duration of connections that send nothing.
 //!
-//! A connection counts as a stranger until it has greeted. A real client greets at once, so strangers need few places, and a
-//! new one replaces the one that has been silent longest: strangers can neither fill the engine's memory nor keep clients out.
+//! A connection counts as a stranger until it has greeted. A real client greets at once, so
+//! strangers need few places, and a new one replaces the one that has been silent longest:
+//! strangers can neither fill the engine's memory nor keep clients out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +34,12 @@ pub(crate) struct Strangers(VecDeque<(AbortHandle, Greeted)>);
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { greeting: Duration::from_secs(5), idle: Duration::from_secs(30), strangers: 32, clients: 128 }
+        Self {
+            greeting: Duration::from_secs(5),
+            idle: Duration::from_secs(30),
+            strangers: 32,
+            clients: 128,
+        }
     }
 }
 

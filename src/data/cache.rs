@@ -1,10 +1,12 @@
 //! Prepared tokens on disk, keyed by everything they were made from.
 //!
-//! `<cache>/<key>/` holds a manifest, one file of ids per stream, and a table of the documents if some are held out. The key
-//! hashes everything that determines the ids: options, tokenizer, and path, size and times of change of each file (or grammar,
-//! seed and length), so a folder is never stale, only absent or broken. It is built under a temporary name, synced and renamed;
-//! a folder is used only if its manifest matches its own hash and its files have the sizes stated there, and is rebuilt
-//! otherwise. The content of the files is checked against the manifest's hashes when it is read (`stream.rs`).
+//! `<cache>/<key>/` holds a manifest, one file of ids per stream, and a table of the documents if
+//! some are held out. The key hashes everything that determines the ids: options, tokenizer, and
+//! path, size and times of change of each file (or grammar, seed and length), so a folder is never
+//! stale, only absent or broken. It is built under a temporary name, synced and renamed;
+//! a folder is used only if its manifest matches its own hash and its files have the sizes stated
+//! there, and is rebuilt otherwise. The content of the files is checked against the manifest's
+//! hashes when it is read (`stream.rs`).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -70,14 +72,20 @@ pub(crate) struct Building {
 }
 
 impl Manifest {
-    pub(crate) fn new(streams: Vec<StreamOutline>, documents: Option<StreamOutline>, fingerprint: String, report: PrepareReport) -> Self {
+    pub(crate) fn new(
+        streams: Vec<StreamOutline>,
+        documents: Option<StreamOutline>,
+        fingerprint: String,
+        report: PrepareReport,
+    ) -> Self {
         Self { format_version: FORMAT_VERSION, streams, documents, fingerprint, report }
     }
 
     /// Reads the manifest in `folder`; `None` if it is absent or damaged.
     fn read(folder: &Path) -> Option<Self> {
         let sealed: Sealed = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
-        let is_whole = sealed.manifest.hash() == sealed.blake3 && sealed.manifest.format_version == FORMAT_VERSION;
+        let is_whole = sealed.manifest.hash() == sealed.blake3
+            && sealed.manifest.format_version == FORMAT_VERSION;
         (is_whole && !sealed.manifest.streams.is_empty()).then_some(sealed.manifest)
     }
 
@@ -95,11 +103,18 @@ pub(crate) fn key(parts: &impl Serialize) -> String {
     blake3::hash(&bytes).to_hex()[..32].to_owned()
 }
 
-/// Opens a complete folder of `num_streams` streams of ids below `vocab_size`; `None` if it is absent or broken.
+/// Opens a complete folder of `num_streams` streams of ids below `vocab_size`; `None` if it is
+/// absent or broken.
 pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Option<Cached> {
-    let manifest = Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
-    let open = |name: &str, outline: &StreamOutline, vocab_size| TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten();
-    let streams = (0..).zip(&manifest.streams).map(|(index, outline)| open(stream_name(index), outline, vocab_size)).collect::<Option<_>>()?;
+    let manifest =
+        Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
+    let open = |name: &str, outline: &StreamOutline, vocab_size| {
+        TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten()
+    };
+    let streams = (0..)
+        .zip(&manifest.streams)
+        .map(|(index, outline)| open(stream_name(index), outline, vocab_size))
+        .collect::<Option<_>>()?;
     // The table holds lengths and hashes, not token ids.
     let documents = match &manifest.documents {
         Some(outline) => Some(open(DOCUMENTS, outline, usize::MAX)?),
@@ -109,11 +124,22 @@ pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Opti
 }
 
 /// Opens the complete folder in `cache` whose ids have `fingerprint`, whatever its text is by now.
-pub(crate) fn find(cache: &Path, fingerprint: &str, num_streams: usize, vocab_size: usize) -> Option<Cached> {
+pub(crate) fn find(
+    cache: &Path,
+    fingerprint: &str,
+    num_streams: usize,
+    vocab_size: usize,
+) -> Option<Cached> {
     // A half-built folder may look complete, but its builder may still give it up.
     let is_published = |name: &OsStr| !name.to_string_lossy().contains(HALF_BUILT);
-    let folders = fs::read_dir(cache).ok()?.flatten().filter(|entry| is_published(&entry.file_name())).map(|entry| entry.path());
-    let mut fitting = folders.filter(|folder| Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint));
+    let folders = fs::read_dir(cache)
+        .ok()?
+        .flatten()
+        .filter(|entry| is_published(&entry.file_name()))
+        .map(|entry| entry.path());
+    let mut fitting = folders.filter(|folder| {
+        Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint)
+    });
     fitting.find_map(|folder| open(&folder, num_streams, vocab_size))
 }
 
@@ -144,18 +170,27 @@ impl Building {
     }
 
     /// Publishes the folder atomically.
-    pub(crate) fn publish(self, manifest: Manifest, vocab_size: usize) -> Result<Cached, DataError> {
+    pub(crate) fn publish(
+        self,
+        manifest: Manifest,
+        vocab_size: usize,
+    ) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);
         let num_streams = manifest.streams.len();
         let sealed = Sealed { blake3: manifest.hash(), manifest };
-        let text = serde_json::to_vec_pretty(&sealed).map_err(|error| DataError::writing(&path, 0, error.into()))?;
+        let text = serde_json::to_vec_pretty(&sealed)
+            .map_err(|error| DataError::writing(&path, 0, error.into()))?;
         let needed = text.len() as u64;
         let disk = &self.disk;
-        let written = disk.write(&path, &text).and_then(|()| disk.sync(&path)).and_then(|()| disk.sync(&self.folder));
+        let written = disk
+            .write(&path, &text)
+            .and_then(|()| disk.sync(&path))
+            .and_then(|()| disk.sync(&self.folder));
         written.map_err(|error| DataError::writing(&path, needed, error))?;
         let failed = |error| DataError::writing(&self.target, needed, error);
         if let Err(error) = disk.rename(&self.folder, &self.target) {
-            // Another process may have built the same folder in the meantime; only a broken folder is replaced.
+            // Another process may have built the same folder in the meantime; only a broken folder
+            // is replaced.
             if let Some(cached) = open(&self.target, num_streams, vocab_size) {
                 return Ok(cached);
             }
@@ -163,12 +198,16 @@ impl Building {
                 io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {}
                 _ => return Err(failed(error)),
             }
-            disk.remove_folder(&self.target).and_then(|()| disk.rename(&self.folder, &self.target)).map_err(failed)?;
+            disk.remove_folder(&self.target)
+                .and_then(|()| disk.rename(&self.folder, &self.target))
+                .map_err(failed)?;
         }
         if let Some(cache) = self.target.parent() {
             disk.sync(cache).map_err(failed)?;
         }
-        open(&self.target, num_streams, vocab_size).ok_or_else(|| failed(io::Error::other("the file reads back differently from what was written")))
+        open(&self.target, num_streams, vocab_size).ok_or_else(|| {
+            failed(io::Error::other("the file reads back differently from what was written"))
+        })
     }
 }
 
@@ -188,7 +227,10 @@ fn sweep(cache: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(prefix);
-        if is_ours && last_touched(&entry.path()).is_some_and(|touched| touched.elapsed().is_ok_and(|age| age > LEFT_BEHIND)) {
+        if is_ours
+            && last_touched(&entry.path())
+                .is_some_and(|touched| touched.elapsed().is_ok_and(|age| age > LEFT_BEHIND))
+        {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -197,5 +239,8 @@ fn sweep(cache: &Path, prefix: &str) {
 /// When the folder or a file in it was last written.
 fn last_touched(folder: &Path) -> Option<SystemTime> {
     let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    files.chain([folder.to_owned()]).filter_map(|path| fs::metadata(path).ok()?.modified().ok()).max()
+    files
+        .chain([folder.to_owned()])
+        .filter_map(|path| fs::metadata(path).ok()?.modified().ok())
+        .max()
 }

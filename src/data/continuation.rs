@@ -6,17 +6,21 @@ use crate::data::Tokenizer;
 
 /// The text of `new` tokens after `prompt`.
 ///
-/// Cuts it out of the decoded text of all tokens, since tokens decoded alone lose the space before them.
+/// Cuts it out of the decoded text of all tokens, since tokens decoded alone lose the space before
+/// them.
 #[must_use]
 pub fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> String {
     let known = tokenizer.decode(prompt);
     let all = tokenizer.decode(&[prompt, new].concat());
-    // A decoder may change the end of the prompt depending on what follows; the cut is where the two texts diverge.
-    let seam = known.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    // A decoder may change the end of the prompt depending on what follows; the cut is where the
+    // two texts diverge.
+    let seam =
+        known.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
     all[seam..].to_owned()
 }
 
-/// Generated text that is shown as it grows: whole characters only, and nothing that may be the start of a stop text.
+/// Generated text that is shown as it grows: whole characters only, and nothing that may be the
+/// start of a stop text.
 #[derive(Debug, Clone)]
 pub struct GrowingText<'a> {
     tokenizer: &'a Tokenizer,
@@ -73,7 +77,13 @@ impl<'a> GrowingText<'a> {
     /// Bytes at the end that may change: part of a character, or the start of a stop text.
     fn uncertain(&self, text: &str) -> usize {
         let broken = text.len() - text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
-        let begun = |stop: &String| stop.char_indices().map(|(length, _)| length).filter(|length| text.ends_with(&stop[..*length])).max().unwrap_or(0);
+        let begun = |stop: &String| {
+            stop.char_indices()
+                .map(|(length, _)| length)
+                .filter(|length| text.ends_with(&stop[..*length]))
+                .max()
+                .unwrap_or(0)
+        };
         self.stops.iter().map(begun).max().unwrap_or(0).max(broken)
     }
 }
@@ -91,14 +101,23 @@ mod tests {
             assert_eq!(continuation(&tokenizer, &ids[..at], &ids[at..]), text[at..], "cut at {at}");
         }
         let e = tokenizer.encode("é").unwrap();
-        assert_eq!(continuation(&tokenizer, &ids, &e[1..]), "\u{FFFD}", "a byte that continues nothing is shown as broken");
-        assert_eq!(continuation(&tokenizer, &e[..1], &e[1..]), "é", "a character that the prompt began is shown whole");
+        assert_eq!(
+            continuation(&tokenizer, &ids, &e[1..]),
+            "\u{FFFD}",
+            "a byte that continues nothing is shown as broken"
+        );
+        assert_eq!(
+            continuation(&tokenizer, &e[..1], &e[1..]),
+            "é",
+            "a character that the prompt began is shown whole"
+        );
     }
 
     #[test]
     fn a_continuation_keeps_the_space_of_its_first_token() {
         let tokenizer = Tokenizer::load("demo").unwrap();
-        let (prompt, new) = (tokenizer.encode("Once").unwrap(), tokenizer.encode(" upon a time").unwrap());
+        let (prompt, new) =
+            (tokenizer.encode("Once").unwrap(), tokenizer.encode(" upon a time").unwrap());
         assert_eq!(continuation(&tokenizer, &prompt, &new), " upon a time");
     }
 
@@ -119,10 +138,17 @@ mod tests {
 
     #[test]
     fn only_whole_characters_are_shown() {
-        assert_eq!(pieces("aéb", &[]), (["a", "", "é", "b"].map(str::to_owned).to_vec(), String::new(), false));
+        assert_eq!(
+            pieces("aéb", &[]),
+            (["a", "", "é", "b"].map(str::to_owned).to_vec(), String::new(), false)
+        );
         let tokenizer = Tokenizer::load("bytes").unwrap();
         let mut growing = GrowingText::new(&tokenizer, &[], &[]);
-        assert_eq!((growing.push(0xC3), growing.finish()), (String::new(), "\u{FFFD}".to_owned()), "at the end a part is shown as broken");
+        assert_eq!(
+            (growing.push(0xC3), growing.finish()),
+            (String::new(), "\u{FFFD}".to_owned()),
+            "at the end a part is shown as broken"
+        );
     }
 
     #[test]
@@ -131,8 +157,15 @@ mod tests {
         assert_eq!((shown.concat().as_str(), rest.as_str(), is_stopped), ("one", "", true));
         // Text that only looked like a stop text is shown after all, at once or at the end.
         let (shown, rest, is_stopped) = pieces("a#b##", &["###", "b!"]);
-        assert_eq!((shown, rest.as_str(), is_stopped), (["a", "", "#", "b", ""].map(str::to_owned).to_vec(), "##", false));
+        assert_eq!(
+            (shown, rest.as_str(), is_stopped),
+            (["a", "", "#", "b", ""].map(str::to_owned).to_vec(), "##", false)
+        );
         let (shown, _, is_stopped) = pieces("x END", &["END", "ND"]);
-        assert_eq!((shown.concat().as_str(), is_stopped), ("x ", true), "the first one in the text");
+        assert_eq!(
+            (shown.concat().as_str(), is_stopped),
+            ("x ", true),
+            "the first one in the text"
+        );
     }
 }

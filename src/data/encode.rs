@@ -1,6 +1,7 @@
 //! Encodes pieces of text into a file of token ids, on all cores, in text order.
 //!
-//! The pieces of a document get the ids of the whole document, with one BOS and one EOS. Start at [`Encoder::push`].
+//! The pieces of a document get the ids of the whole document, with one BOS and one EOS. Start at
+//! [`Encoder::push`].
 
 use rayon::prelude::*;
 
@@ -82,16 +83,34 @@ impl Documents {
 
     /// The documents that have tokens.
     fn entries(self) -> Vec<DocumentEntry> {
-        let entries = self.lengths.into_iter().zip(self.hashes).map(|(tokens, hash)| DocumentEntry { tokens, hash });
+        let entries = self
+            .lengths
+            .into_iter()
+            .zip(self.hashes)
+            .map(|(tokens, hash)| DocumentEntry { tokens, hash });
         entries.filter(|entry| entry.tokens > 0).collect()
     }
 }
 
 impl<'a> Encoder<'a> {
     /// Writes to `writer` and adds the ids to `hasher`.
-    pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens, writer: TokenWriter, hasher: &'a mut blake3::Hasher) -> Self {
+    pub(crate) fn new(
+        tokenizer: &'a Tokenizer,
+        special_tokens: SpecialTokens,
+        writer: TokenWriter,
+        hasher: &'a mut blake3::Hasher,
+    ) -> Self {
         let joiner = Joiner::new(tokenizer, special_tokens);
-        Self { tokenizer, joiner, writer, hasher, batch: Vec::new(), batch_bytes: 0, limit: u64::MAX, documents: None }
+        Self {
+            tokenizer,
+            joiner,
+            writer,
+            hasher,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            limit: u64::MAX,
+            documents: None,
+        }
     }
 
     /// Writes at most `tokens` tokens.
@@ -125,14 +144,20 @@ impl<'a> Encoder<'a> {
 
     /// Records the share of the text read so far, to estimate the size of the complete file.
     pub(crate) fn set_share_read(&mut self, share: f64) {
-        self.writer.expected_bytes = (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
+        self.writer.expected_bytes =
+            (self.tokens() as f64 * self.width().bytes() as f64 / share) as u64;
     }
 
     /// Writes the rest, syncs everything to disk, and returns the result.
     pub(crate) fn finish(mut self) -> Result<Encoded, DataError> {
         self.flush()?;
         let Joiner { losses, hard_cuts, .. } = self.joiner;
-        Ok(Encoded { stream: self.writer.finish()?, losses, hard_cuts, documents: self.documents.map(Documents::entries) })
+        Ok(Encoded {
+            stream: self.writer.finish()?,
+            losses,
+            hard_cuts,
+            documents: self.documents.map(Documents::entries),
+        })
     }
 
     fn width(&self) -> TokenWidth {

@@ -18,7 +18,8 @@ pub enum ReadFor {
     Evaluation,
 }
 
-/// Why text cannot be turned into tokens; the variants carry the facts, [`DataError::hint`] suggests a fix.
+/// Why text cannot be turned into tokens; the variants carry the facts, [`DataError::hint`]
+/// suggests a fix.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// A file, folder or pattern of the configuration contains no text.
@@ -114,7 +115,10 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The text is too short.
-    #[error("the {part} text has {tokens} tokens, but at least {needed} are needed (a block has {block_tokens})")]
+    #[error(
+        "the {part} text has {tokens} tokens, but at least {needed} are needed (a block has \
+         {block_tokens})"
+    )]
     TooLittleText {
         /// `"whole"`, `"training"` or `"validation"`.
         part: &'static str,
@@ -126,7 +130,10 @@ pub enum DataError {
         block_tokens: u64,
     },
     /// The files are too small to contain enough tokens; detected without reading them.
-    #[error("the {part} text has at most {at_most} tokens, but at least {needed} are needed (a block has {block_tokens})")]
+    #[error(
+        "the {part} text has at most {at_most} tokens, but at least {needed} are needed (a block \
+         has {block_tokens})"
+    )]
     FilesTooSmall {
         /// `"whole"`, `"training"` or `"validation"`.
         part: &'static str,
@@ -200,7 +207,10 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The vocabulary is smaller than the minimum of a byte-level tokenizer.
-    #[error("a vocabulary of {vocab_size} tokens is too small: single bytes and special tokens already take {minimum}")]
+    #[error(
+        "a vocabulary of {vocab_size} tokens is too small: single bytes and special tokens \
+         already take {minimum}"
+    )]
     VocabularyTooSmall {
         /// Requested size.
         vocab_size: usize,
@@ -256,10 +266,19 @@ impl DataError {
     #[must_use]
     pub fn hint_for(&self, user: ReadFor) -> String {
         match (self, user) {
-            (Self::NotRegularFile { .. }, ReadFor::Tokenizer | ReadFor::Evaluation) => "copy its text into a file and name that file".into(),
-            (Self::NotText { fault: TextFault::Nul, .. }, ReadFor::Tokenizer | ReadFor::Evaluation) => "name only files of text".into(),
-            (Self::TooManyBadRecords { .. }, ReadFor::Tokenizer) => "repair the file, or name the field of the text with --text-field".into(),
-            (Self::TooManyBadRecords { .. }, ReadFor::Evaluation) => "repair the file: the text of a record must be in its field \"text\"".into(),
+            (Self::NotRegularFile { .. }, ReadFor::Tokenizer | ReadFor::Evaluation) => {
+                "copy its text into a file and name that file".into()
+            }
+            (
+                Self::NotText { fault: TextFault::Nul, .. },
+                ReadFor::Tokenizer | ReadFor::Evaluation,
+            ) => "name only files of text".into(),
+            (Self::TooManyBadRecords { .. }, ReadFor::Tokenizer) => {
+                "repair the file, or name the field of the text with --text-field".into()
+            }
+            (Self::TooManyBadRecords { .. }, ReadFor::Evaluation) => {
+                "repair the file: the text of a record must be in its field \"text\"".into()
+            }
             _ => self.hint_for_run(),
         }
     }
@@ -267,34 +286,75 @@ impl DataError {
     fn hint_for_run(&self) -> String {
         match self {
             Self::NothingMatches { passed_over, .. } if !passed_over.is_empty() => {
-                "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files".into()
+                "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, \
+                 .ndjson and .json files"
+                    .into()
             }
-            Self::NothingMatches { .. } => {
-                "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **".into()
+            Self::NothingMatches { .. } => "check the path; folders are searched for .txt, .md, \
+                                            .jsonl, .ndjson and .json files, and patterns may use \
+                                            *, ? and **"
+                .into(),
+            Self::NotRegularFile { .. } => {
+                "copy its text into a file and name that file in data.files".into()
             }
-            Self::NotRegularFile { .. } => "copy its text into a file and name that file in data.files".into(),
             Self::Unreadable { path, .. } => format!("try: ls -l {}", quoted(path)),
             Self::EmptyFile { .. } => "name a file that contains text".into(),
-            Self::NotText { fault: TextFault::Nul, .. } => "remove it from data.files, which accepts only text".into(),
+            Self::NotText { fault: TextFault::Nul, .. } => {
+                "remove it from data.files, which accepts only text".into()
+            }
             Self::NotText { path, fault, .. } => conversion(path, *fault),
             Self::UnsupportedFormat { path } => unsupported_hint(path),
-            Self::BrokenJson { .. } => "a .json file holds one array, or one object per line".into(),
-            Self::TooManyBadRecords { .. } => "repair the file, check data.text_field, or raise data.max_bad_records".into(),
-            Self::TextLost { .. } => "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text".into(),
-            Self::FileChanged { .. } => "wait until it is no longer being written, then start again".into(),
-            Self::SharedFile { .. } => "remove it from data.files, or use data.validation_share instead of data.validation_files".into(),
-            Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
-            Self::NoTokenizerFile { .. } | Self::BadTokenizer { .. } => "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json".into(),
-            Self::NoSpecialToken { key, .. } => format!("set {key} = false, or choose another data.tokenizer"),
+            Self::BrokenJson { .. } => {
+                "a .json file holds one array, or one object per line".into()
+            }
+            Self::TooManyBadRecords { .. } => {
+                "repair the file, check data.text_field, or raise data.max_bad_records".into()
+            }
+            Self::TextLost { .. } => "use another data.tokenizer, train one on this text \
+                                      (patchtui tokenizer train FILES), or raise \
+                                      data.max_lost_text"
+                .into(),
+            Self::FileChanged { .. } => {
+                "wait until it is no longer being written, then start again".into()
+            }
+            Self::SharedFile { .. } => "remove it from data.files, or use data.validation_share \
+                                        instead of data.validation_files"
+                .into(),
+            Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => {
+                "add more text to data.files, or lower training.context_length".into()
+            }
+            Self::NoTokenizerFile { .. } | Self::BadTokenizer { .. } => {
+                "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json".into()
+            }
+            Self::NoSpecialToken { key, .. } => {
+                format!("set {key} = false, or choose another data.tokenizer")
+            }
             Self::Encode { .. } => "try data.tokenizer = \"bytes\", which accepts any text".into(),
-            Self::NoRoom { .. } => "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir".into(),
-            Self::DiskFull { path, .. } => format!("free some space, then start again: df -h {}", quoted(path.parent().unwrap_or(path))),
-            Self::Unwritable { path, .. } => format!("check the permissions: ls -ld {}", quoted(path.parent().unwrap_or(path))),
-            Self::Exists { .. } => "choose another name with --output, or add --force to replace it".into(),
-            Self::VocabularyTooSmall { minimum, .. } => format!("use --vocab-size {} or more", minimum.max(&1024)),
-            Self::TooMuchText { .. } => "name fewer files; a sample of the text is enough to train a tokenizer".into(),
+            Self::NoRoom { .. } => "lower the budget (training.tokens, positions or steps), or \
+                                    put the runs on a larger disk with --runs-dir"
+                .into(),
+            Self::DiskFull { path, .. } => format!(
+                "free some space, then start again: df -h {}",
+                quoted(path.parent().unwrap_or(path))
+            ),
+            Self::Unwritable { path, .. } => {
+                format!("check the permissions: ls -ld {}", quoted(path.parent().unwrap_or(path)))
+            }
+            Self::Exists { .. } => {
+                "choose another name with --output, or add --force to replace it".into()
+            }
+            Self::VocabularyTooSmall { minimum, .. } => {
+                format!("use --vocab-size {} or more", minimum.max(&1024))
+            }
+            Self::TooMuchText { .. } => {
+                "name fewer files; a sample of the text is enough to train a tokenizer".into()
+            }
             Self::DamagedTokens { path, .. } => {
-                format!("check the disk, then remove the tokens so that they are prepared again: rm -r {}", quoted(path.parent().unwrap_or(path)))
+                format!(
+                    "check the disk, then remove the tokens so that they are prepared again: rm \
+                     -r {}",
+                    quoted(path.parent().unwrap_or(path))
+                )
             }
             Self::Interrupted => "run the same command again".into(),
         }
@@ -305,7 +365,10 @@ impl DataError {
     pub fn is_user_error(&self) -> bool {
         match self {
             Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::DiskFull { .. } | Self::Unwritable { .. } | Self::DamagedTokens { .. } | Self::Interrupted => false,
+            Self::DiskFull { .. }
+            | Self::Unwritable { .. }
+            | Self::DamagedTokens { .. }
+            | Self::Interrupted => false,
             _ => true,
         }
     }
@@ -313,7 +376,9 @@ impl DataError {
     /// Classifies an error from writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.to_owned(), needed },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path: path.to_owned(), needed }
+            }
             _ => Self::Unwritable { path: path.to_owned(), source },
         }
     }
@@ -326,7 +391,9 @@ impl DataError {
 
 fn fault_in_words(fault: TextFault, offset: u64) -> String {
     match fault {
-        TextFault::Nul | TextFault::NotUtf8 => format!("is not UTF-8 text: {fault} at byte {offset}"),
+        TextFault::Nul | TextFault::NotUtf8 => {
+            format!("is not UTF-8 text: {fault} at byte {offset}")
+        }
         TextFault::Utf16 | TextFault::Utf32 => format!("is {fault} text, not UTF-8"),
     }
 }
@@ -338,13 +405,21 @@ fn conversion(path: &Path, fault: TextFault) -> String {
         TextFault::Utf32 => "UTF-32",
         TextFault::Nul | TextFault::NotUtf8 => "LATIN1",
     };
-    let ending = path.extension().map_or_else(|| "txt".into(), |ending| ending.to_string_lossy().into_owned());
-    format!("convert it: iconv -f {encoding} -t UTF-8 {} > {}", quoted(path), quoted(&path.with_extension(format!("utf8.{ending}"))))
+    let ending = path
+        .extension()
+        .map_or_else(|| "txt".into(), |ending| ending.to_string_lossy().into_owned());
+    format!(
+        "convert it: iconv -f {encoding} -t UTF-8 {} > {}",
+        quoted(path),
+        quoted(&path.with_extension(format!("utf8.{ending}")))
+    )
 }
 
 /// What is wrong with a pattern that leads to no text.
 fn nothing_found(pattern: &Path, passed_over: &[String]) -> &'static str {
-    let is_missing = passed_over.is_empty() && !pattern.to_string_lossy().contains(['*', '?']) && !pattern.exists();
+    let is_missing = passed_over.is_empty()
+        && !pattern.to_string_lossy().contains(['*', '?'])
+        && !pattern.exists();
     if is_missing { "no such file or folder" } else { "no text files found" }
 }
 
@@ -355,10 +430,20 @@ fn in_brackets(notes: &[String]) -> String {
 fn unsupported_hint(path: &Path) -> String {
     let unpacked = path.with_extension("");
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("zst") => format!("this version reads text and JSON lines; unpack it: zstd -d {} -o {}", quoted(path), quoted(&unpacked)),
-        Some("gz") => format!("this version reads text and JSON lines; unpack it: gunzip -k {}", quoted(path)),
-        Some("parquet") => "this version reads text and JSON lines; convert it to .jsonl first".into(),
-        _ => "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson or .json".into(),
+        Some("zst") => format!(
+            "this version reads text and JSON lines; unpack it: zstd -d {} -o {}",
+            quoted(path),
+            quoted(&unpacked)
+        ),
+        Some("gz") => {
+            format!("this version reads text and JSON lines; unpack it: gunzip -k {}", quoted(path))
+        }
+        Some("parquet") => {
+            "this version reads text and JSON lines; convert it to .jsonl first".into()
+        }
+        _ => "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson \
+              or .json"
+            .into(),
     }
 }
 

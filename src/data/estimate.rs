@@ -1,9 +1,12 @@
-//! Estimates the number of tokens of a text from its first bytes, for plans that are made before the text is prepared.
+//! Estimates the number of tokens of a text from its first bytes, for plans that are made before
+//! the text is prepared.
 //!
 //! Writes nothing. Start at [`estimate_train_tokens`].
 
 use crate::config::{DataConfig, TextSource, ValidationSource};
-use crate::data::{self, DataError, DocumentOptions, DocumentReader, SourceFile, TextRules, Tokenizer, find_files};
+use crate::data::{
+    self, DataError, DocumentOptions, DocumentReader, SourceFile, TextRules, Tokenizer, find_files,
+};
 
 /// Maximum number of files to read, spread over the list.
 const MOST_FILES: usize = 4;
@@ -17,11 +20,15 @@ struct Piece {
     tokens: u64,
 }
 
-/// Estimated number of training tokens in the text files of `config`; `None` for generated text, or if nothing could be read.
+/// Estimated number of training tokens in the text files of `config`; `None` for generated text, or
+/// if nothing could be read.
 ///
 /// # Errors
 /// When a file is missing or cannot be read as text.
-pub fn estimate_train_tokens(config: &DataConfig, tokenizer: &Tokenizer) -> Result<Option<u64>, DataError> {
+pub fn estimate_train_tokens(
+    config: &DataConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Option<u64>, DataError> {
     let TextSource::Files(patterns) = config.source() else { return Ok(None) };
     let files = find_files(patterns)?;
     let mut sample = Piece::default();
@@ -45,7 +52,11 @@ fn spread(files: &[SourceFile]) -> impl Iterator<Item = &SourceFile> {
 }
 
 /// The first bytes of `file`, or all of them if it is small.
-fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Result<Piece, DataError> {
+fn piece_of(
+    file: &SourceFile,
+    config: &DataConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Piece, DataError> {
     let special_tokens = u64::from(config.add_bos) + u64::from(config.add_eos);
     let mut reader = DocumentReader::new(DocumentOptions {
         text_field: config.text_field.clone(),
@@ -56,7 +67,8 @@ fn piece_of(file: &SourceFile, config: &DataConfig, tokenizer: &Tokenizer) -> Re
     });
     let (mut read, mut tokens, mut whole) = (0, 0, Piece::default());
     let mut count = |part: data::Piece, bytes: u64| {
-        // Files are read in large buffers: bytes and tokens refer to the same text only at the end of a buffer.
+        // Files are read in large buffers: bytes and tokens refer to the same text only at the end
+        // of a buffer.
         if bytes > read {
             whole = Piece { bytes: read, tokens };
             read = bytes;
@@ -86,14 +98,26 @@ mod tests {
     fn a_short_text_is_counted_and_a_long_one_estimated() {
         let folder = tempfile::tempdir().unwrap();
         let estimate = |files: &str| {
-            let sets = [format!("data.files=[{files}]"), "data.tokenizer=bytes".into(), "data.validation_share=0.5".into()];
-            let config = load(&LoadRequest { source: "demo", sets: &sets, current_dir: folder.path() }).unwrap().config;
+            let sets = [
+                format!("data.files=[{files}]"),
+                "data.tokenizer=bytes".into(),
+                "data.validation_share=0.5".into(),
+            ];
+            let config =
+                load(&LoadRequest { source: "demo", sets: &sets, current_dir: folder.path() })
+                    .unwrap()
+                    .config;
             estimate_train_tokens(&config.data, &Tokenizer::load("bytes").unwrap()).unwrap()
         };
         fs::write(folder.path().join("short.txt"), "x".repeat(999)).unwrap();
-        assert_eq!(estimate("'short.txt'"), Some(500), "999 bytes and a BOS token, half of them for validation");
+        assert_eq!(
+            estimate("'short.txt'"),
+            Some(500),
+            "999 bytes and a BOS token, half of them for validation"
+        );
         // A token per letter of the text, a fifth of each line.
-        let record = format!("{{\"text\": \"{}\", \"more\": \"{}\"}}\n", "x".repeat(200), "y".repeat(778));
+        let record =
+            format!("{{\"text\": \"{}\", \"more\": \"{}\"}}\n", "x".repeat(200), "y".repeat(778));
         assert_eq!(record.len(), 1003);
         fs::write(folder.path().join("long.jsonl"), record.repeat(5000)).unwrap();
         let estimated = estimate("'long.jsonl'").unwrap() as f64;

@@ -1,6 +1,7 @@
 //! Finds the text files that a configuration names.
 //!
-//! Looks at paths, folders and patterns, and at the first 64 KiB of a file. Start at [`find_files`].
+//! Looks at paths, folders and patterns, and at the first 64 KiB of a file. Start at
+//! [`find_files`].
 
 use std::collections::HashSet;
 use std::fs::{self, File, FileType};
@@ -38,7 +39,8 @@ pub struct SourceFile {
     pub bytes: u64,
     /// Modification time, in nanoseconds since 1970.
     pub modified_nanos: u128,
-    /// Time of the last change of content, name or permissions (ctime), in nanoseconds since 1970; programs cannot set it.
+    /// Time of the last change of content, name or permissions (ctime), in nanoseconds since 1970;
+    /// programs cannot set it.
     pub changed_nanos: i128,
 }
 
@@ -53,7 +55,8 @@ pub(crate) struct FoundFiles {
 
 /// Finds the files that match `patterns`, each once, sorted within a pattern.
 ///
-/// A pattern is a file, a folder (searched for text files that are not hidden), or a path with `*`, `?` and `**`.
+/// A pattern is a file, a folder (searched for text files that are not hidden), or a path with `*`,
+/// `?` and `**`.
 ///
 /// # Errors
 /// When a pattern matches nothing, or a file in an unsupported format.
@@ -72,7 +75,10 @@ pub(crate) fn find_text(patterns: &[PathBuf], rules: TextRules) -> Result<FoundF
         let Matches { mut paths, passed_over } = matching(pattern, rules)?;
         paths.sort();
         if paths.is_empty() {
-            return Err(DataError::NothingMatches { pattern: pattern.clone(), passed_over: passed_over.notes() });
+            return Err(DataError::NothingMatches {
+                pattern: pattern.clone(),
+                passed_over: passed_over.notes(),
+            });
         }
         found.passed_over.extend(passed_over);
         for path in paths {
@@ -97,13 +103,18 @@ impl TextFormat {
 
     /// The same under the first rules, which accepted fewer extensions.
     fn of_first_rules(path: &Path) -> Option<Self> {
-        Self::of(path).filter(|_| path.extension().is_none_or(|ending| !["ndjson", "jsonlines"].iter().any(|new| ending.eq_ignore_ascii_case(new))))
+        Self::of(path).filter(|_| {
+            path.extension().is_none_or(|ending| {
+                !["ndjson", "jsonlines"].iter().any(|new| ending.eq_ignore_ascii_case(new))
+            })
+        })
     }
 }
 
 impl SourceFile {
     fn new(path: &Path) -> Result<Self, DataError> {
-        let format = TextFormat::of(path).ok_or_else(|| DataError::UnsupportedFormat { path: path.to_owned() })?;
+        let format = TextFormat::of(path)
+            .ok_or_else(|| DataError::UnsupportedFormat { path: path.to_owned() })?;
         let path = fs::canonicalize(path).map_err(|error| DataError::reading(path, error))?;
         let metadata = fs::metadata(&path).map_err(|error| DataError::reading(&path, error))?;
         if let Some(what) = other_than_a_file(metadata.file_type()) {
@@ -111,15 +122,16 @@ impl SourceFile {
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let modified_nanos = modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos());
-        let changed_nanos = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+        let changed_nanos =
+            i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
         Ok(Self { path, format, bytes: metadata.len(), modified_nanos, changed_nanos })
     }
 
     /// Checks the start of the file.
     ///
     /// # Errors
-    /// When it cannot be read, is empty, or does not begin with text. Invalid bytes inside JSON records are left to the reader,
-    /// which treats them alike everywhere in the file.
+    /// When it cannot be read, is empty, or does not begin with text. Invalid bytes inside JSON
+    /// records are left to the reader, which treats them alike everywhere in the file.
     pub(crate) fn check(&self, rules: TextRules) -> Result<(), DataError> {
         let head = self.head()?;
         if head.is_empty() {
@@ -127,14 +139,19 @@ impl SourceFile {
         }
         let fault = match std::str::from_utf8(&head) {
             // The head may end inside a character; the file may not.
-            Err(error) if error.error_len().is_some() || self.bytes <= head.len() as u64 => Some((error.valid_up_to(), TextFault::NotUtf8)),
+            Err(error) if error.error_len().is_some() || self.bytes <= head.len() as u64 => {
+                Some((error.valid_up_to(), TextFault::NotUtf8))
+            }
             _ => None,
         };
         let nul = head.iter().position(|byte| *byte == 0).map(|offset| (offset, TextFault::Nul));
-        let is_left_to_reader = self.format != TextFormat::Plain && rules > TextRules::First && !is_binary(&head);
+        let is_left_to_reader =
+            self.format != TextFormat::Plain && rules > TextRules::First && !is_binary(&head);
         let wide = utf_16(&head).map(|fault| (0, fault));
         match wide.or(nul.or(fault).filter(|_| !is_left_to_reader)) {
-            Some((offset, fault)) => Err(DataError::NotText { path: self.path.clone(), offset: offset as u64, fault }),
+            Some((offset, fault)) => {
+                Err(DataError::NotText { path: self.path.clone(), offset: offset as u64, fault })
+            }
             None => Ok(()),
         }
     }
@@ -143,13 +160,21 @@ impl SourceFile {
     fn head(&self) -> Result<Vec<u8>, DataError> {
         let unreadable = |error| DataError::reading(&self.path, error);
         let mut head = Vec::new();
-        File::open(&self.path).map_err(unreadable)?.take(HEAD_BYTES).read_to_end(&mut head).map_err(unreadable)?;
+        File::open(&self.path)
+            .map_err(unreadable)?
+            .take(HEAD_BYTES)
+            .read_to_end(&mut head)
+            .map_err(unreadable)?;
         Ok(head)
     }
 
     /// Whether size and modification time are unchanged.
     pub(crate) fn check_unchanged(&self) -> Result<(), DataError> {
-        if Self::new(&self.path)? == *self { Ok(()) } else { Err(DataError::FileChanged { path: self.path.clone() }) }
+        if Self::new(&self.path)? == *self {
+            Ok(())
+        } else {
+            Err(DataError::FileChanged { path: self.path.clone() })
+        }
     }
 }
 
@@ -187,8 +212,8 @@ impl Matches {
     }
 }
 
-/// Why a file that is not named explicitly is not text, if so. Compressed text is not skipped silently: it is an unsupported
-/// format and an error later.
+/// Why a file that is not named explicitly is not text, if so. Compressed text is not skipped
+/// silently: it is an unsupported format and an error later.
 fn reason_against(path: &Path) -> Option<Reason> {
     let format = TextFormat::of(path);
     if format.is_none() && !is_packed_text(path) {
@@ -209,11 +234,14 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
         Err(_) if has_wildcard(pattern) => {
             match rules {
                 TextRules::First => found.paths = expand(pattern),
-                // A pattern with an extension asks for those files: an unsupported one is an error, as for a named file.
-                TextRules::Second | TextRules::Current => expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
-                    Some(Reason::Ending(_)) | None => found.paths.push(path),
-                    Some(reason) => found.passed_over.add(&path, reason),
-                }),
+                // A pattern with an extension asks for those files: an unsupported one is an error,
+                // as for a named file.
+                TextRules::Second | TextRules::Current => {
+                    expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
+                        Some(Reason::Ending(_)) | None => found.paths.push(path),
+                        Some(reason) => found.passed_over.add(&path, reason),
+                    })
+                }
             }
             return Ok(found);
         }
@@ -225,7 +253,9 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
         return Ok(found);
     }
     walk(pattern, &mut HashSet::new(), &mut |path| match rules {
-        TextRules::First if TextFormat::of_first_rules(path).is_some() || is_packed_text(path) => found.paths.push(path.to_owned()),
+        TextRules::First if TextFormat::of_first_rules(path).is_some() || is_packed_text(path) => {
+            found.paths.push(path.to_owned())
+        }
         TextRules::First => {}
         TextRules::Second | TextRules::Current => found.take(path.to_owned()),
     })?;
@@ -233,12 +263,20 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
 }
 
 fn is_packed_text(path: &Path) -> bool {
-    let ends_with = |extension: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
-    ends_with("parquet") || ((ends_with("zst") || ends_with("gz")) && path.file_stem().is_some_and(|stem| TextFormat::of(Path::new(stem)).is_some()))
+    let ends_with = |extension: &str| {
+        path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+    };
+    ends_with("parquet")
+        || ((ends_with("zst") || ends_with("gz"))
+            && path.file_stem().is_some_and(|stem| TextFormat::of(Path::new(stem)).is_some()))
 }
 
 /// Calls `visit` with every file below `folder` that is not hidden.
-fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, visit: &mut dyn FnMut(&Path)) -> Result<(), DataError> {
+fn walk(
+    folder: &Path,
+    seen: &mut HashSet<PathBuf>,
+    visit: &mut dyn FnMut(&Path),
+) -> Result<(), DataError> {
     let unreadable = |error| DataError::reading(folder, error);
     // Links may form cycles.
     if !seen.insert(fs::canonicalize(folder).map_err(unreadable)?) {
@@ -276,7 +314,9 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
         candidates = match name {
             b"**" if is_last => candidates.iter().flat_map(|folder| files_below(folder)).collect(),
             b"**" => candidates.iter().flat_map(|folder| folders_below(folder)).collect(),
-            _ if has_wildcard(Path::new(component)) => candidates.iter().flat_map(|folder| children(folder, name)).collect(),
+            _ if has_wildcard(Path::new(component)) => {
+                candidates.iter().flat_map(|folder| children(folder, name)).collect()
+            }
             _ => candidates.into_iter().map(|folder| folder.join(component)).collect(),
         };
     }
@@ -287,15 +327,23 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
 fn children(folder: &Path, pattern: &[u8]) -> Vec<PathBuf> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let fits = |name: &[u8]| wildcard_matches(pattern, name) && (!name.starts_with(b".") || pattern.starts_with(b"."));
-    entries.flatten().filter(|entry| fits(entry.file_name().as_encoded_bytes())).map(|entry| entry.path()).collect()
+    let fits = |name: &[u8]| {
+        wildcard_matches(pattern, name) && (!name.starts_with(b".") || pattern.starts_with(b"."))
+    };
+    entries
+        .flatten()
+        .filter(|entry| fits(entry.file_name().as_encoded_bytes()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn folders_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];
     let mut next = 0;
     while next < found.len() {
-        let deeper = children(&found[next], b"*").into_iter().filter(|path| path.is_dir() && !path.is_symlink());
+        let deeper = children(&found[next], b"*")
+            .into_iter()
+            .filter(|path| path.is_dir() && !path.is_symlink());
         let deeper: Vec<PathBuf> = deeper.collect();
         found.extend(deeper);
         next += 1;
@@ -304,7 +352,11 @@ fn folders_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
-    folders_below(folder).iter().flat_map(|folder| children(folder, b"*")).filter(|path| path.is_file()).collect()
+    folders_below(folder)
+        .iter()
+        .flat_map(|folder| children(folder, b"*"))
+        .filter(|path| path.is_file())
+        .collect()
 }
 
 /// Whether `name` matches a `pattern` of `*` (anything) and `?` (one character).
@@ -347,18 +399,37 @@ mod tests {
 
     #[test]
     fn wildcards_match_as_in_a_shell() {
-        let fits = |pattern: &str, name: &str| wildcard_matches(pattern.as_bytes(), name.as_bytes());
-        for (pattern, name) in [("*", ""), ("*.txt", "a.txt"), ("a*b*c", "aXbXbXc"), ("?.md", "x.md"), ("?.md", "\u{e9}.md"), ("**", "ab"), ("a*", "a")] {
+        let fits =
+            |pattern: &str, name: &str| wildcard_matches(pattern.as_bytes(), name.as_bytes());
+        for (pattern, name) in [
+            ("*", ""),
+            ("*.txt", "a.txt"),
+            ("a*b*c", "aXbXbXc"),
+            ("?.md", "x.md"),
+            ("?.md", "\u{e9}.md"),
+            ("**", "ab"),
+            ("a*", "a"),
+        ] {
             assert!(fits(pattern, name), "{pattern} should match {name}");
         }
-        for (pattern, name) in [("*.txt", "a.md"), ("?", ""), ("?", "ab"), ("a*b", "ac"), ("", "a"), ("a", "")] {
+        for (pattern, name) in
+            [("*.txt", "a.md"), ("?", ""), ("?", "ab"), ("a*b", "ac"), ("", "a"), ("a", "")]
+        {
             assert!(!fits(pattern, name), "{pattern} should not match {name}");
         }
     }
 
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        for name in ["b.txt", "a.md", "notes.pdf", "sub/c.jsonl", "sub/deep/d.json", ".hidden.txt", "sub/.git/x.txt"] {
+        for name in [
+            "b.txt",
+            "a.md",
+            "notes.pdf",
+            "sub/c.jsonl",
+            "sub/deep/d.json",
+            ".hidden.txt",
+            "sub/.git/x.txt",
+        ] {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "text").unwrap();
@@ -369,14 +440,17 @@ mod tests {
     fn names(root: &Path, patterns: &[&str]) -> Vec<String> {
         let patterns: Vec<PathBuf> = patterns.iter().map(|pattern| root.join(pattern)).collect();
         let base = fs::canonicalize(root).unwrap();
-        let relative = |file: SourceFile| file.path.strip_prefix(&base).unwrap().display().to_string();
+        let relative =
+            |file: SourceFile| file.path.strip_prefix(&base).unwrap().display().to_string();
         find_files(&patterns).unwrap().into_iter().map(relative).collect()
     }
 
     #[test]
     fn folders_and_patterns_lead_to_sorted_text_files() {
         let root = tree();
-        let check = |patterns: &[&str], expected: &[&str]| assert_eq!(names(root.path(), patterns), expected, "{patterns:?}");
+        let check = |patterns: &[&str], expected: &[&str]| {
+            assert_eq!(names(root.path(), patterns), expected, "{patterns:?}")
+        };
         check(&[""], &["a.md", "b.txt", "sub/c.jsonl", "sub/deep/d.json"]);
         check(&["*.txt"], &["b.txt"]);
         check(&["**/*.json*"], &["sub/c.jsonl", "sub/deep/d.json"]);
@@ -416,9 +490,18 @@ mod tests {
         };
         assert!(check("caf\u{e9}".as_bytes()).is_ok());
         assert!(matches!(check(b""), Err(DataError::EmptyFile { .. })));
-        assert!(matches!(check(b"ab\0c"), Err(DataError::NotText { offset: 2, fault: TextFault::Nul, .. })));
-        assert!(matches!(check(b"abc\xFFd"), Err(DataError::NotText { offset: 3, fault: TextFault::NotUtf8, .. })));
-        assert!(matches!(check(b"abc\xC3"), Err(DataError::NotText { offset: 3, .. })), "the file ends inside a character");
+        assert!(matches!(
+            check(b"ab\0c"),
+            Err(DataError::NotText { offset: 2, fault: TextFault::Nul, .. })
+        ));
+        assert!(matches!(
+            check(b"abc\xFFd"),
+            Err(DataError::NotText { offset: 3, fault: TextFault::NotUtf8, .. })
+        ));
+        assert!(
+            matches!(check(b"abc\xC3"), Err(DataError::NotText { offset: 3, .. })),
+            "the file ends inside a character"
+        );
         let mut long = vec![b'a'; (1 << 16) - 1];
         long.extend("\u{e9}".as_bytes());
         assert!(check(&long).is_ok(), "the head ends inside a character, the file does not");

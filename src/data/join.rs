@@ -1,10 +1,12 @@
 //! Joins the ids of overlapping pieces to the ids of the whole document.
 //!
-//! A piece gets different ids from the whole only near its ends, where a word is cut or a space is added. So two neighboring
-//! pieces share some text (the window), which is also encoded alone. Where the first piece, the window and the second piece
-//! agree on a run of ids, the ids before its middle are taken from the first piece and those after it from the second. For BPE
-//! merges this is exact: a sequence of tokens is the encoding of its text if and only if every two adjacent tokens are (and
-//! each pair is adjacent in one of the pieces). Pieces that agree nowhere are encoded as one text. Start at [`Joiner::push`].
+//! A piece gets different ids from the whole only near its ends, where a word is cut or a space is
+//! added. So two neighboring pieces share some text (the window), which is also encoded alone.
+//! Where the first piece, the window and the second piece agree on a run of ids, the ids before its
+//! middle are taken from the first piece and those after it from the second. For BPE merges this is
+//! exact: a sequence of tokens is the encoding of its text if and only if every two adjacent tokens
+//! are (and each pair is adjacent in one of the pieces). Pieces that agree nowhere are encoded as
+//! one text. Start at [`Joiner::push`].
 
 use std::collections::HashSet;
 
@@ -17,9 +19,11 @@ use crate::data::{DataError, Tokenizer};
 pub(crate) const REACH: usize = 256;
 /// Ids that must agree on each side of the seam.
 const MARGIN: usize = 8;
-/// Minimum number of distinct ids among those that agree: in a run of one letter, ids agree at different positions.
+/// Minimum number of distinct ids among those that agree: in a run of one letter, ids agree at
+/// different positions.
 const MIN_DIFFERENT: usize = 4;
-/// Maximum text encoded at once where pieces do not agree; beyond it, the text is cut anyway, and the cut is counted.
+/// Maximum text encoded at once where pieces do not agree; beyond it, the text is cut anyway, and
+/// the cut is counted.
 const MAX_JOINED_BYTES: usize = 4 << 20;
 
 /// A piece with its ids.
@@ -33,7 +37,11 @@ pub(crate) struct EncodedPiece {
 
 impl EncodedPiece {
     pub(crate) fn new(tokenizer: &Tokenizer, piece: Piece) -> Result<Self, DataError> {
-        let window = if piece.overlap > 0 { tokenizer.encode(&piece.text[..piece.overlap])? } else { Vec::new() };
+        let window = if piece.overlap > 0 {
+            tokenizer.encode(&piece.text[..piece.overlap])?
+        } else {
+            Vec::new()
+        };
         Ok(Self { ids: tokenizer.encode(&piece.text)?, piece, window })
     }
 
@@ -86,7 +94,15 @@ struct Seam {
 
 impl<'a> Joiner<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer, special_tokens: SpecialTokens) -> Self {
-        Self { tokenizer, special_tokens, pending: None, ready: Vec::new(), ends: Vec::new(), losses: Losses::default(), hard_cuts: 0 }
+        Self {
+            tokenizer,
+            special_tokens,
+            pending: None,
+            ready: Vec::new(),
+            ends: Vec::new(),
+            losses: Losses::default(),
+            hard_cuts: 0,
+        }
     }
 
     /// Takes the next piece.
@@ -122,7 +138,8 @@ impl<'a> Joiner<'a> {
 
     fn join(&mut self, mut before: Pending, next: EncodedPiece) -> Result<Pending, DataError> {
         if before.target.is_none() {
-            let seam = find_seam(&before.ids, &next.window, &next.ids).filter(|seam| seam.keep >= before.skip);
+            let seam = find_seam(&before.ids, &next.window, &next.ids)
+                .filter(|seam| seam.keep >= before.skip);
             if let Some(Seam { keep, skip }) = seam {
                 self.give(&before.ids[before.skip..keep]);
                 return Ok(Pending { text: next.piece.text, ids: next.ids, skip, target: None });
@@ -134,7 +151,11 @@ impl<'a> Joiner<'a> {
             before.target = Some((2 * before.text.len()).min(MAX_JOINED_BYTES));
         }
         before.text.push_str(next.own_text());
-        if before.target.is_some_and(|target| before.text.len() >= target) { self.settle(before) } else { Ok(before) }
+        if before.target.is_some_and(|target| before.text.len() >= target) {
+            self.settle(before)
+        } else {
+            Ok(before)
+        }
     }
 
     /// Encodes the collected text.
@@ -164,9 +185,15 @@ impl<'a> Joiner<'a> {
     }
 }
 
-/// The position where `before`, which ends with the window, and `after`, which begins with it, both agree with the `window`.
+/// The position where `before`, which ends with the window, and `after`, which begins with it, both
+/// agree with the `window`.
 fn find_seam(before: &[u32], window: &[u32], after: &[u32]) -> Option<Seam> {
-    let at_end = before.iter().rev().zip(window.iter().rev()).take_while(|(own, shared)| own == shared).count();
+    let at_end = before
+        .iter()
+        .rev()
+        .zip(window.iter().rev())
+        .take_while(|(own, shared)| own == shared)
+        .count();
     let at_start = after.iter().zip(window).take_while(|(own, shared)| own == shared).count();
     let (first, last) = (window.len() - at_end + MARGIN, at_start.checked_sub(MARGIN)?);
     let agreed = window.get(first - MARGIN..at_start).filter(|_| first <= last)?;

@@ -28,7 +28,11 @@ impl Loader {
     pub fn read(&self, position_tokens: u64, out: &mut [u32]) -> Result<(), DataError> {
         let place = self.order.place(position_tokens);
         let block_tokens = self.order.block_tokens();
-        assert!(place.part_offset_tokens + out.len() as u64 <= block_tokens, "a sequence of {} tokens at {place:?} leaves its block", out.len());
+        assert!(
+            place.part_offset_tokens + out.len() as u64 <= block_tokens,
+            "a sequence of {} tokens at {place:?} leaves its block",
+            out.len()
+        );
         self.stream.read(place.block * block_tokens + place.part_offset_tokens, out)
     }
 }

@@ -1,4 +1,5 @@
-//! What a tokenizer loses of a text: characters without a token, unknown tokens, and control tokens that the text spells out.
+//! What a tokenizer loses of a text: characters without a token, unknown tokens, and control tokens
+//! that the text spells out.
 //!
 //! [`Losses`] counts; [`LossTable`] lists what a tokenizer can lose.
 
@@ -7,7 +8,9 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use tokenizers::models::bpe::BPE;
 use tokenizers::tokenizer::Model;
-use tokenizers::{ModelWrapper, OffsetReferential, OffsetType, PreTokenizer, Tokenizer as HuggingFace};
+use tokenizers::{
+    ModelWrapper, OffsetReferential, OffsetType, PreTokenizer, Tokenizer as HuggingFace,
+};
 
 /// Number of characters named as examples.
 const NUM_EXAMPLES: usize = 5;
@@ -49,10 +52,20 @@ pub struct Losses {
 }
 
 impl LossTable {
-    /// What `model` can lose, with `vocab_size` ids; `unknown` is the unknown token, and `marks` are BOS and EOS.
-    pub(crate) fn of(model: &HuggingFace, vocab_size: usize, unknown: Option<u32>, marks: [Option<u32>; 2]) -> Self {
+    /// What `model` can lose, with `vocab_size` ids; `unknown` is the unknown token, and `marks`
+    /// are BOS and EOS.
+    pub(crate) fn of(
+        model: &HuggingFace,
+        vocab_size: usize,
+        unknown: Option<u32>,
+        marks: [Option<u32>; 2],
+    ) -> Self {
         let mut kinds = vec![Kind::Text; vocab_size];
-        let special = model.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special).map(|(id, _)| id);
+        let special = model
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| id);
         // Marks that the file does not list are in the vocabulary, but no text is encoded to them.
         let is_added = |id: &u32| model.get_added_tokens_decoder().contains_key(id);
         for id in special.chain(marks.into_iter().flatten().filter(is_added)) {
@@ -71,24 +84,33 @@ impl LossTable {
 
 /// The characters that have tokens, if other characters are dropped silently.
 fn known_characters(bpe: &BPE, model: &HuggingFace) -> Option<HashSet<char>> {
-    let has_bytes = || (0..=u8::MAX).all(|byte| bpe.token_to_id(&format!("<{byte:#04X}>")).is_some());
+    let has_bytes =
+        || (0..=u8::MAX).all(|byte| bpe.token_to_id(&format!("<{byte:#04X}>")).is_some());
     if bpe.unk_token.is_some() || (bpe.byte_fallback && has_bytes()) {
         return None;
     }
-    let affixes = [&bpe.continuing_subword_prefix, &bpe.end_of_word_suffix].map(|affix| affix.as_deref().unwrap_or_default());
+    let affixes = [&bpe.continuing_subword_prefix, &bpe.end_of_word_suffix]
+        .map(|affix| affix.as_deref().unwrap_or_default());
     let single = |token: &str| {
         let token = token.strip_prefix(affixes[0]).unwrap_or(token);
         let token = token.strip_suffix(affixes[1]).filter(|rest| !rest.is_empty()).unwrap_or(token);
         let mut characters = token.chars();
         characters.next().filter(|_| characters.next().is_none())
     };
-    let known: HashSet<char> = model.get_vocab(false).keys().filter_map(|token| single(token)).collect();
+    let known: HashSet<char> =
+        model.get_vocab(false).keys().filter_map(|token| single(token)).collect();
     let all_bytes = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
     // A byte-level tokenizer with a token for every byte can encode any text.
     let is_byte_level = || {
         let mut probe = tokenizers::PreTokenizedString::from("\u{e9}");
-        let split = model.get_pre_tokenizer().is_some_and(|pre_tokenizer| pre_tokenizer.pre_tokenize(&mut probe).is_ok());
-        split && probe.get_splits(OffsetReferential::Normalized, OffsetType::Byte).iter().any(|(text, ..)| text.contains("\u{c3}\u{a9}"))
+        let split = model
+            .get_pre_tokenizer()
+            .is_some_and(|pre_tokenizer| pre_tokenizer.pre_tokenize(&mut probe).is_ok());
+        split
+            && probe
+                .get_splits(OffsetReferential::Normalized, OffsetType::Byte)
+                .iter()
+                .any(|(text, ..)| text.contains("\u{c3}\u{a9}"))
     };
     (!all_bytes.iter().all(|byte| known.contains(byte)) || !is_byte_level()).then_some(known)
 }
@@ -112,7 +134,10 @@ impl Losses {
         let Some(known) = &table.known else { return losses };
         let normalizer = model.get_normalizer();
         let mut parts = model.get_added_vocabulary().extract_and_normalize(normalizer, text);
-        if model.get_pre_tokenizer().is_some_and(|pre_tokenizer| pre_tokenizer.pre_tokenize(&mut parts).is_err()) {
+        if model
+            .get_pre_tokenizer()
+            .is_some_and(|pre_tokenizer| pre_tokenizer.pre_tokenize(&mut parts).is_err())
+        {
             return losses;
         }
         for (part, _, tokens) in parts.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
@@ -156,20 +181,30 @@ impl Losses {
     /// One sentence for each kind of loss.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let kinds = [(self.dropped_characters, self.dropped_note()), (self.unknown_tokens, self.unknown_note()), (self.control_tokens, self.control_note())];
+        let kinds = [
+            (self.dropped_characters, self.dropped_note()),
+            (self.unknown_tokens, self.unknown_note()),
+            (self.control_tokens, self.control_note()),
+        ];
         kinds.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
     }
 
     fn add_example(&mut self, character: char) {
-        if self.dropped_examples.len() < NUM_EXAMPLES && !self.dropped_examples.contains(&character) {
+        if self.dropped_examples.len() < NUM_EXAMPLES && !self.dropped_examples.contains(&character)
+        {
             self.dropped_examples.push(character);
         }
     }
 
     fn dropped_note(&self) -> String {
-        let examples: Vec<String> = self.dropped_examples.iter().map(|character| format!("{character:?}")).collect();
+        let examples: Vec<String> =
+            self.dropped_examples.iter().map(|character| format!("{character:?}")).collect();
         let (lost, of) = (self.dropped_characters, self.characters);
-        format!("the tokenizer has no token for {lost} of {of} characters and dropped them (such as {})", examples.join(", "))
+        format!(
+            "the tokenizer has no token for {lost} of {of} characters and dropped them (such as \
+             {})",
+            examples.join(", ")
+        )
     }
 
     fn unknown_note(&self) -> String {
@@ -177,6 +212,9 @@ impl Losses {
     }
 
     fn control_note(&self) -> String {
-        format!("{} of {} tokens are control tokens that the text spells out, such as the BOS token", self.control_tokens, self.tokens)
+        format!(
+            "{} of {} tokens are control tokens that the text spells out, such as the BOS token",
+            self.control_tokens, self.tokens
+        )
     }
 }

@@ -48,7 +48,9 @@ pub use stream::TokenStream;
 pub use text::{bytes_without_mark, text_of_bytes, without_mark};
 pub use text_bytes::text_bytes;
 pub use tokenizer::Tokenizer;
-pub use train_tokenizer::{TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary};
+pub use train_tokenizer::{
+    TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary,
+};
 
 #[cfg(feature = "engine")]
 pub(crate) use random::Random;

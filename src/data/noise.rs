@@ -17,17 +17,25 @@ const PIECE: u64 = 1 << 16;
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn random_tokens(path: &Path, vocab_size: usize, tokens: u64, seed: u64) -> Result<TokenStream, DataError> {
+pub fn random_tokens(
+    path: &Path,
+    vocab_size: usize,
+    tokens: u64,
+    seed: u64,
+) -> Result<TokenStream, DataError> {
     let width = TokenWidth::of(vocab_size);
     let mut writer = TokenWriter::create(&Disk::default(), path, width)?;
     writer.expected_bytes = tokens * width.bytes();
     let mut random = Random::new(seed, 0);
     for start in (0..tokens).step_by(PIECE as usize) {
-        let ids: Vec<u32> = (start..tokens.min(start + PIECE)).map(|_| random.below(vocab_size as u64) as u32).collect();
+        let ids: Vec<u32> = (start..tokens.min(start + PIECE))
+            .map(|_| random.below(vocab_size as u64) as u32)
+            .collect();
         writer.write(&ids)?;
     }
     let outline = writer.finish()?;
-    let opened = TokenStream::open(path, &outline, vocab_size).and_then(|stream| stream.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+    let opened = TokenStream::open(path, &outline, vocab_size)
+        .and_then(|stream| stream.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
     opened.map_err(|error| DataError::writing(path, 0, error))
 }
 
@@ -41,7 +49,10 @@ mod tests {
         for vocab_size in [7, 100_000] {
             let draw = |seed| {
                 let mut ids = vec![0; 70_000];
-                random_tokens(&folder.path().join("tokens"), vocab_size, 70_000, seed).unwrap().read(0, &mut ids).unwrap();
+                random_tokens(&folder.path().join("tokens"), vocab_size, 70_000, seed)
+                    .unwrap()
+                    .read(0, &mut ids)
+                    .unwrap();
                 ids
             };
             let ids = draw(1);

@@ -1,12 +1,12 @@
 //! The order in which the blocks of a stream are read.
 //!
-//! A pure function of seed, epoch and index: any position is found in constant time, nothing is stored. Start at
-//! [`BlockOrder::place`].
+//! A pure function of seed, epoch and index: any position is found in constant time, nothing is
+//! stored. Start at [`BlockOrder::place`].
 
 use crate::data::random::{GOLDEN, mix};
 
-/// Rounds of the Feistel network; four make a pseudorandom permutation from good round functions (Luby and Rackoff, 1988), two
-/// more compensate for the small domains here.
+/// Rounds of the Feistel network; four make a pseudorandom permutation from good round functions
+/// (Luby and Rackoff, 1988), two more compensate for the small domains here.
 const ROUNDS: u64 = 6;
 
 /// The order in which the blocks of a stream are read, epoch after epoch.
@@ -36,7 +36,10 @@ impl BlockOrder {
     /// If the stream does not hold a single block, which preparing it rules out.
     #[must_use]
     pub fn new(stream_tokens: u64, block_tokens: u64, seed: u64, shuffle: bool) -> Self {
-        assert!(block_tokens > 0 && stream_tokens >= block_tokens, "a stream of {stream_tokens} tokens has no block of {block_tokens}");
+        assert!(
+            block_tokens > 0 && stream_tokens >= block_tokens,
+            "a stream of {stream_tokens} tokens has no block of {block_tokens}"
+        );
         Self { num_blocks: stream_tokens / block_tokens, block_tokens, seed, shuffle }
     }
 
@@ -61,8 +64,9 @@ impl BlockOrder {
         BlockPlace { epoch, block, part_offset_tokens: position_tokens % self.block_tokens }
     }
 
-    /// Follows the cycle of a permutation of a power of four until it returns to a valid block: at most four steps on average,
-    /// because the power is less than four times the number of blocks.
+    /// Follows the cycle of a permutation of a power of four until it returns to a valid block: at
+    /// most four steps on average, because the power is less than four times the number of
+    /// blocks.
     fn permuted(&self, epoch: u64, index: u64) -> u64 {
         let half_bits = (u64::BITS - (self.num_blocks - 1).leading_zeros()).div_ceil(2).max(1);
         let key = mix(mix(self.seed.wrapping_add(GOLDEN)) ^ epoch.wrapping_mul(GOLDEN));
@@ -93,7 +97,9 @@ mod tests {
 
     fn epoch(order: &BlockOrder, epoch: u64) -> Vec<u64> {
         let first = epoch * order.blocks_per_epoch();
-        (0..order.blocks_per_epoch()).map(|index| order.place((first + index) * order.block_tokens()).block).collect()
+        (0..order.blocks_per_epoch())
+            .map(|index| order.place((first + index) * order.block_tokens()).block)
+            .collect()
     }
 
     fn is_permutation(blocks: &[u64]) -> bool {
@@ -118,13 +124,21 @@ mod tests {
         assert_ne!(epoch(&order, 0), epoch(&order, 1));
         assert_ne!(epoch(&order, 0), epoch(&other, 0));
         assert_eq!(epoch(&order, 1), epoch(&order.clone(), 1));
-        let in_place = epoch(&order, 0).iter().enumerate().filter(|(index, block)| *index as u64 == **block).count();
-        assert!(in_place < 10, "a random permutation has about one fixed point, this one has {in_place}");
+        let in_place = epoch(&order, 0)
+            .iter()
+            .enumerate()
+            .filter(|(index, block)| *index as u64 == **block)
+            .count();
+        assert!(
+            in_place < 10,
+            "a random permutation has about one fixed point, this one has {in_place}"
+        );
     }
 
     #[test]
     fn a_shuffle_has_no_preferred_place() {
-        // Chi-square over where block 0 of 16 lands in 16,000 epochs: mean 15, standard deviation sqrt(30).
+        // Chi-square over where block 0 of 16 lands in 16,000 epochs: mean 15, standard deviation
+        // sqrt(30).
         let order = BlockOrder::new(16, 1, 3, true);
         let mut landed = [0.0_f64; 16];
         for epoch in 0..16_000 {

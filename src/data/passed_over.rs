@@ -1,6 +1,7 @@
 //! Files of folders and patterns that are not read as text: which, why, and how that is reported.
 //!
-//! A file that a configuration names explicitly is always read. Start at [`reason`] and [`PassedOver`].
+//! A file that a configuration names explicitly is always read. Start at [`reason`] and
+//! [`PassedOver`].
 
 use std::path::Path;
 
@@ -10,8 +11,20 @@ use serde::{Deserialize, Serialize};
 const NUM_EXAMPLES: usize = 3;
 
 /// Files about the text, without their extension, e.g. `README.md`.
-const ABOUT_TEXT: [&str; 12] =
-    ["readme", "license", "licence", "copying", "notice", "authors", "changelog", "contributing", "code_of_conduct", "citation", "requirements", "robots"];
+const ABOUT_TEXT: [&str; 12] = [
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "notice",
+    "authors",
+    "changelog",
+    "contributing",
+    "code_of_conduct",
+    "citation",
+    "requirements",
+    "robots",
+];
 /// JSON or text files of data sets, models and programs that are not documents.
 const NOT_DOCUMENTS: [&str; 14] = [
     "dataset_info.json",
@@ -30,14 +43,22 @@ const NOT_DOCUMENTS: [&str; 14] = [
     "cmakelists.txt",
 ];
 /// The files of a tokenizer.
-const TOKENIZER_FILES: [&str; 7] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"];
+const TOKENIZER_FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+];
 
 /// Why a file is not read as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Its extension is not one of text files; in lower case and with the dot; empty for a name without an extension.
+    /// Its extension is not one of text files; in lower case and with the dot; empty for a name
+    /// without an extension.
     Ending(String),
     /// Its name is that of a file about the text, a data set, a model or a program.
     AboutText,
@@ -69,7 +90,8 @@ pub struct PassedOver {
 /// Why a file that is not named explicitly is not read, judged by its name; `None` for a text file.
 pub(crate) fn reason_by_name(path: &Path) -> Option<Reason> {
     let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-    let (stem, ending) = name.rsplit_once('.').map_or((name.as_str(), ""), |(stem, ending)| (stem, ending));
+    let (stem, ending) =
+        name.rsplit_once('.').map_or((name.as_str(), ""), |(stem, ending)| (stem, ending));
     if TOKENIZER_FILES.contains(&name.as_str()) {
         return Some(Reason::Tokenizer);
     }
@@ -83,7 +105,8 @@ pub(crate) fn shown_ending(path: &Path) -> String {
     let mut parts = name.rsplit('.').take(3).collect::<Vec<_>>();
     // The part before the first dot is the name.
     parts.truncate(name.matches('.').count());
-    let is_packed = matches!(parts.first(), Some(&("gz" | "bz2" | "xz" | "zst" | "lz4" | "br" | "z")));
+    let is_packed =
+        matches!(parts.first(), Some(&("gz" | "bz2" | "xz" | "zst" | "lz4" | "br" | "z")));
     match parts.as_slice() {
         [] => String::new(),
         [last, packed, ..] if is_packed && packed.len() <= 6 => format!(".{packed}.{last}"),
@@ -102,10 +125,11 @@ impl PassedOver {
     /// Adds one file.
     pub(crate) fn add(&mut self, path: &Path, reason: Reason) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let idx = self.groups.iter().position(|group| group.reason == reason).unwrap_or_else(|| {
-            self.groups.push(PassedOverGroup { reason, files: 0, examples: Vec::new() });
-            self.groups.len() - 1
-        });
+        let idx =
+            self.groups.iter().position(|group| group.reason == reason).unwrap_or_else(|| {
+                self.groups.push(PassedOverGroup { reason, files: 0, examples: Vec::new() });
+                self.groups.len() - 1
+            });
         let group = &mut self.groups[idx];
         group.files += 1;
         if group.examples.len() < NUM_EXAMPLES {
@@ -147,9 +171,14 @@ impl PassedOverGroup {
         let names = format!("({}{more})", self.examples.join(", "));
         let count = self.files;
         match &self.reason {
-            Reason::Ending(ending) if ending.is_empty() => format!("skipped {count} {files} without an extension {names}"),
+            Reason::Ending(ending) if ending.is_empty() => {
+                format!("skipped {count} {files} without an extension {names}")
+            }
             Reason::Ending(ending) => format!("skipped {count} {ending} {files} {names}"),
-            Reason::AboutText => format!("skipped {count} {files} that describe data or programs {names}; to train on one, name it in data.files"),
+            Reason::AboutText => format!(
+                "skipped {count} {files} that describe data or programs {names}; to train on one, \
+                 name it in data.files"
+            ),
             Reason::Tokenizer => format!("skipped {count} tokenizer {files} {names}"),
             Reason::Empty => format!("skipped {count} empty {files} {names}"),
         }
@@ -166,7 +195,14 @@ mod tests {
         for name in ["a.txt", "d/readme-for-kids.txt", "data.json", "books.md", "reading.txt"] {
             assert_eq!(reason(name), None, "{name}");
         }
-        for name in ["README.md", "d/Readme.txt", "requirements.txt", "LICENSE.txt", "dataset_info.json", "config.json"] {
+        for name in [
+            "README.md",
+            "d/Readme.txt",
+            "requirements.txt",
+            "LICENSE.txt",
+            "dataset_info.json",
+            "config.json",
+        ] {
             assert_eq!(reason(name), Some(Reason::AboutText), "{name}");
         }
         assert_eq!(reason("d/tokenizer.json"), Some(Reason::Tokenizer));
@@ -174,7 +210,8 @@ mod tests {
 
     #[test]
     fn endings_are_shown_as_a_person_would_name_them() {
-        let check = |name: &str, ending: &str| assert_eq!(shown_ending(Path::new(name)), ending, "{name}");
+        let check =
+            |name: &str, ending: &str| assert_eq!(shown_ending(Path::new(name)), ending, "{name}");
         check("a.CSV", ".csv");
         check("a.txt.bz2", ".txt.bz2");
         check("c.jsonl.xz", ".jsonl.xz");
@@ -193,12 +230,20 @@ mod tests {
         passed_over.add(Path::new("d/e.txt"), Reason::Empty);
         let mut both = passed_over.clone();
         both.extend(passed_over);
-        assert_eq!(both.notes(), ["skipped 8 .csv files (a.csv, b.csv, c.csv, ...)", "skipped 2 empty files (e.txt, e.txt)"]);
+        assert_eq!(
+            both.notes(),
+            [
+                "skipped 8 .csv files (a.csv, b.csv, c.csv, ...)",
+                "skipped 2 empty files (e.txt, e.txt)"
+            ]
+        );
     }
 
     #[test]
     fn a_tokenizer_file_is_known_by_its_start() {
-        assert!(is_tokenizer_file(br#" {"version": "1.0", "truncation": null, "padding": null, "added_tokens": []"#));
+        assert!(is_tokenizer_file(
+            br#" {"version": "1.0", "truncation": null, "padding": null, "added_tokens": []"#
+        ));
         assert!(!is_tokenizer_file(br#"{"text": "a tokenizer file has a \"version\""}"#));
         assert!(!is_tokenizer_file(b""));
     }

@@ -19,11 +19,14 @@ use crate::data::join::REACH;
 use crate::data::passed_over::Reason;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
-use crate::data::{DataError, DocumentOptions, DocumentReader, Losses, PassedOver, ReadReport, SourceFile, TextFormat, TextRules, TokenStream, Tokenizer};
+use crate::data::{
+    DataError, DocumentOptions, DocumentReader, Losses, PassedOver, ReadReport, SourceFile,
+    TextFormat, TextRules, TokenStream, Tokenizer,
+};
 use crate::disk::Disk;
 
-/// Prepared tokens of at most this many bytes are checked completely before the first step, which takes some seconds; blocks of
-/// larger files are checked when they are first read.
+/// Prepared tokens of at most this many bytes are checked completely before the first step, which
+/// takes some seconds; blocks of larger files are checked when they are first read.
 const CHECKED_AT_START: u64 = 4 << 30;
 
 /// Progress callback: activity, amount done, total if known. Breaking it interrupts the work.
@@ -42,10 +45,11 @@ pub struct PrepareRequest<'a> {
     pub block_tokens: u64,
     /// Folder of prepared tokens; created if absent.
     pub cache: &'a Path,
-    /// Fingerprint of the tokens that a run was trained on, if there is one: they are used where they are found, even if the
-    /// text has changed since.
+    /// Fingerprint of the tokens that a run was trained on, if there is one: they are used where
+    /// they are found, even if the text has changed since.
     pub trained_on: Option<&'a str>,
-    /// Rules by which files become documents: a run that resumes keeps those that it was started with.
+    /// Rules by which files become documents: a run that resumes keeps those that it was started
+    /// with.
     pub rules: TextRules,
 }
 
@@ -75,11 +79,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The file of prepared tokens and the ranges of it that are validation text, in the order in which they are read; `None` if the
-    /// validation text has files of its own.
+    /// The file of prepared tokens and the ranges of it that are validation text, in the order in
+    /// which they are read; `None` if the validation text has files of its own.
     #[must_use]
     pub fn held_out_ranges(&self) -> Option<(&Path, Vec<Range<u64>>)> {
-        (self.train.path() == self.validation.path()).then(|| (self.validation.path(), self.validation.ranges()))
+        (self.train.path() == self.validation.path())
+            .then(|| (self.validation.path(), self.validation.ranges()))
     }
 }
 
@@ -120,8 +125,8 @@ pub struct PrepareReport {
 /// Prepares the training and validation tokens, or finds them prepared.
 ///
 /// # Errors
-/// When the text cannot be used or the tokens cannot be written; [`DataError::Interrupted`] when `watch` breaks. Nothing
-/// half-done is left behind, and the next call starts over.
+/// When the text cannot be used or the tokens cannot be written; [`DataError::Interrupted`] when
+/// `watch` breaks. Nothing half-done is left behind, and the next call starts over.
 pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
     prepare_on(&Disk::default(), request, watch)
 }
@@ -130,7 +135,11 @@ pub fn prepare(request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Pr
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_on(disk: &Disk, request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Prepared, DataError> {
+pub fn prepare_on(
+    disk: &Disk,
+    request: &PrepareRequest<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Prepared, DataError> {
     let inputs = Inputs::find_by(request.data, request.rules)?;
     let (cached, origin) = match inputs.find_prepared(request) {
         Some(found) => found,
@@ -140,22 +149,40 @@ pub fn prepare_on(disk: &Disk, request: &PrepareRequest<'_>, watch: &mut Watch<'
     if origin != Origin::New {
         check_content(&streams, watch)?;
     }
-    let (train, validation, held_out) = match (request.data.validation(), streams.pop(), streams.pop()) {
-        (ValidationSource::Files(_), Some(validation), Some(train)) => (train, validation, None),
-        (ValidationSource::Share(share), Some(text), None) => inputs.split(request, share.get(), &text, documents.as_ref())?,
-        _ => unreachable!("a folder of the cache has the streams that its key implies"),
-    };
+    let (train, validation, held_out) =
+        match (request.data.validation(), streams.pop(), streams.pop()) {
+            (ValidationSource::Files(_), Some(validation), Some(train)) => {
+                (train, validation, None)
+            }
+            (ValidationSource::Share(share), Some(text), None) => {
+                inputs.split(request, share.get(), &text, documents.as_ref())?
+            }
+            _ => unreachable!("a folder of the cache has the streams that its key implies"),
+        };
     check_length("training", &train, request)?;
     check_length("validation", &validation, request)?;
     let entropy_rate = match request.data.source() {
         TextSource::Files(_) => None,
-        TextSource::Generated(TextGenerator::Grammar) => Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?,
+        TextSource::Generated(TextGenerator::Grammar) => {
+            Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?
+        }
     };
     let Manifest { fingerprint, mut report, .. } = manifest;
     report.notes.extend_from_slice(inputs.tokenizer.notes());
     let (is_reused, text_has_changed) = (origin != Origin::New, origin == Origin::OlderText);
     let (tokenizer, rules) = (inputs.tokenizer, request.rules);
-    Ok(Prepared { train, validation, fingerprint, tokenizer, entropy_rate, report, is_reused, text_has_changed, rules, held_out })
+    Ok(Prepared {
+        train,
+        validation,
+        fingerprint,
+        tokenizer,
+        entropy_rate,
+        report,
+        is_reused,
+        text_has_changed,
+        rules,
+        held_out,
+    })
 }
 
 /// Origin of prepared tokens.
@@ -205,7 +232,8 @@ struct KeyParts<'a> {
 type KeyFile<'a> = (&'a [u8], u64, u128, i128);
 
 impl<'a> Inputs<'a> {
-    /// Checks what can be checked without reading everything: the tokenizer loads, every file exists and begins with text.
+    /// Checks what can be checked without reading everything: the tokenizer loads, every file
+    /// exists and begins with text.
     ///
     /// # Errors
     /// The first thing that would stop [`prepare`].
@@ -234,11 +262,20 @@ impl<'a> Inputs<'a> {
             ValidationSource::Files(patterns) => usable(patterns)?,
             ValidationSource::Share(_) => None,
         };
-        let is_trained_on = |file: &&SourceFile| train_files.iter().flatten().any(|other| other.path == file.path);
+        let is_trained_on =
+            |file: &&SourceFile| train_files.iter().flatten().any(|other| other.path == file.path);
         if let Some(shared) = validation_files.iter().flatten().find(is_trained_on) {
             return Err(DataError::SharedFile { path: shared.path.clone() });
         }
-        Ok(Self { config, rules, tokenizer, special_tokens, passed_over, train_files, validation_files })
+        Ok(Self {
+            config,
+            rules,
+            tokenizer,
+            special_tokens,
+            passed_over,
+            train_files,
+            validation_files,
+        })
     }
 
     /// The tokenizer, loaded.
@@ -247,8 +284,9 @@ impl<'a> Inputs<'a> {
         &self.tokenizer
     }
 
-    /// Checks by size alone, before anything is read: the disk has space for generated tokens, and the files
-    /// hold enough text. Returns a warning if the tokens of files may not fit on the disk.
+    /// Checks by size alone, before anything is read: the disk has space for generated tokens, and
+    /// the files hold enough text. Returns a warning if the tokens of files may not fit on the
+    /// disk.
     ///
     /// # Errors
     /// When the tokens cannot fit, or the text is certainly too short. Nothing was written then.
@@ -261,19 +299,32 @@ impl<'a> Inputs<'a> {
         self.check_space(request, free)
     }
 
-    fn check_space(&self, request: &PrepareRequest<'_>, free: u64) -> Result<Option<String>, DataError> {
+    fn check_space(
+        &self,
+        request: &PrepareRequest<'_>,
+        free: u64,
+    ) -> Result<Option<String>, DataError> {
         let width = TokenWidth::of(self.tokenizer.vocab_size()).bytes();
         if self.train_files.is_none() {
             let needed = with_margin(self.generated_tokens(request).saturating_mul(width));
             let folder = request.cache.to_owned();
-            return if needed <= free { Ok(None) } else { Err(DataError::NoRoom { folder, needed, free }) };
+            return if needed <= free {
+                Ok(None)
+            } else {
+                Err(DataError::NoRoom { folder, needed, free })
+            };
         }
         let files = [&self.train_files, &self.validation_files].into_iter().flatten();
-        let tokens = files.map(|files| self.max_tokens_of(files)).try_fold(0_u64, |sum, most| Some(sum.saturating_add(most?)));
+        let tokens = files
+            .map(|files| self.max_tokens_of(files))
+            .try_fold(0_u64, |sum, most| Some(sum.saturating_add(most?)));
         let needed = with_margin(tokens.unwrap_or(0).saturating_mul(width));
         let warning = || {
             let [needed, free] = [needed, free].map(bytes_in_words);
-            format!("the prepared tokens may take up to {needed} in {}, but only {free} is free there", request.cache.display())
+            format!(
+                "the prepared tokens may take up to {needed} in {}, but only {free} is free there",
+                request.cache.display()
+            )
         };
         Ok((needed > free).then(warning))
     }
@@ -283,7 +334,10 @@ impl<'a> Inputs<'a> {
         let Some(train_files) = &self.train_files else { return Ok(()) };
         let parts = match &self.validation_files {
             None => vec![("whole", train_files, block_tokens.saturating_mul(2))],
-            Some(validation_files) => vec![("training", train_files, block_tokens), ("validation", validation_files, block_tokens)],
+            Some(validation_files) => vec![
+                ("training", train_files, block_tokens),
+                ("validation", validation_files, block_tokens),
+            ],
         };
         for (part, files, needed) in parts {
             if let Some(at_most) = self.max_tokens_of(files).filter(|most| *most < needed) {
@@ -319,18 +373,25 @@ impl<'a> Inputs<'a> {
         }
         // Besides its special tokens a piece may get one more: a space before its first word.
         let per_piece = self.special_tokens.len() as u64 + 1;
-        let most = |bytes: u64| bytes.saturating_add(per_piece.saturating_mul(1 + bytes / self.config.max_document_words.0.max(1)));
+        let most = |bytes: u64| {
+            bytes.saturating_add(
+                per_piece.saturating_mul(1 + bytes / self.config.max_document_words.0.max(1)),
+            )
+        };
         let of_file = |file: &SourceFile| match file.format {
             TextFormat::Plain => most(file.bytes),
             // A record is at least as long as its quotes, its line feed and one letter.
-            TextFormat::JsonLines | TextFormat::Json => most(file.bytes).saturating_add(per_piece.saturating_mul(file.bytes / 4)),
+            TextFormat::JsonLines | TextFormat::Json => {
+                most(file.bytes).saturating_add(per_piece.saturating_mul(file.bytes / 4))
+            }
         };
         Some(files.iter().map(of_file).fold(0, u64::saturating_add))
     }
 
     /// The tokens of the text as it is now, or as it was when the run began.
     fn find_prepared(&self, request: &PrepareRequest<'_>) -> Option<(Cached, Origin)> {
-        let (num_streams, vocab_size) = (1 + usize::from(self.validation_files.is_some()), self.tokenizer.vocab_size());
+        let (num_streams, vocab_size) =
+            (1 + usize::from(self.validation_files.is_some()), self.tokenizer.vocab_size());
         if let Some(cached) = cache::open(&self.folder(request), num_streams, vocab_size) {
             return Some((cached, Origin::Cache));
         }
@@ -345,9 +406,21 @@ impl<'a> Inputs<'a> {
 
     fn key(&self, request: &PrepareRequest<'_>) -> String {
         fn listed(files: &[SourceFile]) -> Vec<KeyFile<'_>> {
-            files.iter().map(|file| (file.path.as_os_str().as_encoded_bytes(), file.bytes, file.modified_nanos, file.changed_nanos)).collect()
+            files
+                .iter()
+                .map(|file| {
+                    (
+                        file.path.as_os_str().as_encoded_bytes(),
+                        file.bytes,
+                        file.modified_nanos,
+                        file.changed_nanos,
+                    )
+                })
+                .collect()
         }
-        let generated = self.train_files.is_none().then(|| (Grammar::built_in().fingerprint(), request.seed, self.generated_tokens(request)));
+        let generated = self.train_files.is_none().then(|| {
+            (Grammar::built_in().fingerprint(), request.seed, self.generated_tokens(request))
+        });
         cache::key(&KeyParts {
             tokenizer: self.tokenizer.fingerprint(),
             special_tokens: [self.special_tokens.bos, self.special_tokens.eos],
@@ -363,13 +436,19 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    fn build(&self, disk: &Disk, request: &PrepareRequest<'_>, watch: &mut Watch<'_>) -> Result<Cached, DataError> {
+    fn build(
+        &self,
+        disk: &Disk,
+        request: &PrepareRequest<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Cached, DataError> {
         self.check_sizes(request)?;
         let building = Building::start(&self.folder(request), disk)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.tokenizer.fingerprint().as_bytes());
         let mut reader = self.reader();
-        let mut report = PrepareReport { passed_over: self.passed_over.clone(), ..PrepareReport::default() };
+        let mut report =
+            PrepareReport { passed_over: self.passed_over.clone(), ..PrepareReport::default() };
         let mut streams = Vec::new();
         let mut documents = None;
         let width = TokenWidth::of(self.tokenizer.vocab_size());
@@ -379,10 +458,17 @@ impl<'a> Inputs<'a> {
             }
             let writer = TokenWriter::create(disk, &building.stream_path(index), width)?;
             let encoder = Encoder::new(&self.tokenizer, self.special_tokens, writer, &mut hasher);
-            let encoder = if self.holds_out_documents() { encoder.with_documents() } else { encoder };
+            let encoder =
+                if self.holds_out_documents() { encoder.with_documents() } else { encoder };
             let mut outcome = match files {
                 Some(files) => read_files(files, &mut reader, encoder, watch)?,
-                None => generate(request.seed, self.generated_tokens(request), encoder, &mut report, watch)?,
+                None => generate(
+                    request.seed,
+                    self.generated_tokens(request),
+                    encoder,
+                    &mut report,
+                    watch,
+                )?,
             };
             report.files += files.as_ref().map_or(0, Vec::len) as u64;
             documents = documents.or(outcome.documents.take());
@@ -393,7 +479,12 @@ impl<'a> Inputs<'a> {
         // A stream without tokens would be taken for a broken one.
         if streams.iter().any(|stream| stream.tokens == 0) {
             let part = if streams[0].tokens == 0 { "training" } else { "validation" };
-            return Err(DataError::TooLittleText { part, tokens: 0, needed: request.block_tokens, block_tokens: request.block_tokens });
+            return Err(DataError::TooLittleText {
+                part,
+                tokens: 0,
+                needed: request.block_tokens,
+                block_tokens: request.block_tokens,
+            });
         }
         let documents = match documents {
             Some(documents) => Some(write_table(disk, &building.documents_path(), &documents)?),
@@ -403,32 +494,44 @@ impl<'a> Inputs<'a> {
         for hash in documents.iter().flat_map(|table| &table.block_hashes) {
             hasher.update(hash.as_bytes());
         }
-        let manifest = Manifest::new(streams, documents, hasher.finalize().to_hex().to_string(), report);
+        let manifest =
+            Manifest::new(streams, documents, hasher.finalize().to_hex().to_string(), report);
         building.publish(manifest, self.tokenizer.vocab_size())
     }
 
-    /// Whether a share of the text is held out by documents; generated text is the same everywhere, and so its end serves.
+    /// Whether a share of the text is held out by documents; generated text is the same everywhere,
+    /// and so its end serves.
     fn holds_out_documents(&self) -> bool {
-        self.rules > TextRules::Second && self.train_files.is_some() && self.validation_files.is_none()
+        self.rules > TextRules::Second
+            && self.train_files.is_some()
+            && self.validation_files.is_none()
     }
 
     /// Refuses text of which the tokenizer loses too much; an existing run keeps its text.
     fn check_losses(&self, losses: &Losses) -> Result<(), DataError> {
         let (share, what) = losses.worst();
         let limit = self.config.max_lost_text;
-        if share <= limit || self.rules == TextRules::First { Ok(()) } else { Err(DataError::TextLost { what, share, limit }) }
+        if share <= limit || self.rules == TextRules::First {
+            Ok(())
+        } else {
+            Err(DataError::TextLost { what, share, limit })
+        }
     }
 
-    /// Tokens of a generated stream: whole training blocks, then the validation text if it is not read from files.
+    /// Tokens of a generated stream: whole training blocks, then the validation text if it is not
+    /// read from files.
     fn generated_tokens(&self, request: &PrepareRequest<'_>) -> u64 {
         let train = generated_training_tokens(request);
         match self.config.validation() {
             ValidationSource::Files(_) => train,
-            ValidationSource::Share(share) => train.saturating_add(share_of(share.get(), train, request.block_tokens)),
+            ValidationSource::Share(share) => {
+                train.saturating_add(share_of(share.get(), train, request.block_tokens))
+            }
         }
     }
 
-    /// Training and validation tokens of one text: documents held out of it if their table is known, else its end.
+    /// Training and validation tokens of one text: documents held out of it if their table is
+    /// known, else its end.
     fn split(
         &self,
         request: &PrepareRequest<'_>,
@@ -442,7 +545,12 @@ impl<'a> Inputs<'a> {
         };
         let needed = validation + request.block_tokens;
         if text.len() < needed {
-            return Err(DataError::TooLittleText { part: "whole", tokens: text.len(), needed, block_tokens: request.block_tokens });
+            return Err(DataError::TooLittleText {
+                part: "whole",
+                tokens: text.len(),
+                needed,
+                block_tokens: request.block_tokens,
+            });
         }
         let Some(documents) = documents else {
             let train = text.len() - validation;
@@ -469,7 +577,12 @@ impl PrepareReport {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cuts = self.hard_cuts;
-        let cut = (cuts > 0).then(|| format!("cuts in long documents where tokens may differ from those of the whole document: {cuts}"));
+        let cut = (cuts > 0).then(|| {
+            format!(
+                "cuts in long documents where tokens may differ from those of the whole document: \
+                 {cuts}"
+            )
+        });
         self.losses.notes().into_iter().chain(cut).collect()
     }
 
@@ -502,7 +615,12 @@ fn usable_files(patterns: &[PathBuf], rules: TextRules) -> Result<FoundFiles, Da
     }
 }
 
-fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: Encoder<'_>, watch: &mut Watch<'_>) -> Result<Encoded, DataError> {
+fn read_files(
+    files: &[SourceFile],
+    reader: &mut DocumentReader,
+    mut encoder: Encoder<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Encoded, DataError> {
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let mut before = 0;
     for file in files {
@@ -521,7 +639,13 @@ fn read_files(files: &[SourceFile], reader: &mut DocumentReader, mut encoder: En
     encoder.finish()
 }
 
-fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareReport, watch: &mut Watch<'_>) -> Result<Encoded, DataError> {
+fn generate(
+    seed: u64,
+    tokens: u64,
+    encoder: Encoder<'_>,
+    report: &mut PrepareReport,
+    watch: &mut Watch<'_>,
+) -> Result<Encoded, DataError> {
     let mut encoder = encoder.with_limit(tokens);
     for document in Grammar::built_in().documents(seed) {
         report.documents += 1;
@@ -536,15 +660,23 @@ fn generate(seed: u64, tokens: u64, encoder: Encoder<'_>, report: &mut PrepareRe
     encoder.finish()
 }
 
-/// Compares prepared tokens with their hashes before anything is trained on them, unless that would take minutes.
+/// Compares prepared tokens with their hashes before anything is trained on them, unless that would
+/// take minutes.
 fn check_content(streams: &[TokenStream], watch: &mut Watch<'_>) -> Result<(), DataError> {
     for stream in streams.iter().filter(|stream| stream.bytes() <= CHECKED_AT_START) {
-        stream.check_all(&mut |done, total| watch("checking prepared tokens (bytes)", done, Some(total)))?;
+        stream.check_all(&mut |done, total| {
+            watch("checking prepared tokens (bytes)", done, Some(total))
+        })?;
     }
     Ok(())
 }
 
-fn report_progress(watch: &mut Watch<'_>, activity: &str, done: u64, total: u64) -> Result<(), DataError> {
+fn report_progress(
+    watch: &mut Watch<'_>,
+    activity: &str,
+    done: u64,
+    total: u64,
+) -> Result<(), DataError> {
     match watch(activity, done, Some(total)) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(DataError::Interrupted),
@@ -574,9 +706,17 @@ fn share_of(share: f64, tokens: u64, block_tokens: u64) -> u64 {
     ((tokens as f64 * share).round() as u64).max(block_tokens)
 }
 
-fn check_length(part: &'static str, stream: &TokenStream, request: &PrepareRequest<'_>) -> Result<(), DataError> {
+fn check_length(
+    part: &'static str,
+    stream: &TokenStream,
+    request: &PrepareRequest<'_>,
+) -> Result<(), DataError> {
     let (tokens, block_tokens) = (stream.len(), request.block_tokens);
-    if tokens >= block_tokens { Ok(()) } else { Err(DataError::TooLittleText { part, tokens, needed: block_tokens, block_tokens }) }
+    if tokens >= block_tokens {
+        Ok(())
+    } else {
+        Err(DataError::TooLittleText { part, tokens, needed: block_tokens, block_tokens })
+    }
 }
 
 #[cfg(test)]
@@ -616,6 +756,12 @@ mod tests {
         // 1002 tokens of two bytes, and a twentieth on top.
         assert_eq!(inputs.check_space(&request, 2104).unwrap(), None);
         let warning = inputs.check_space(&request, 2103).unwrap();
-        assert_eq!(warning.as_deref(), Some("the prepared tokens may take up to 2.1 kB in /cache, but only 2.1 kB is free there"));
+        assert_eq!(
+            warning.as_deref(),
+            Some(
+                "the prepared tokens may take up to 2.1 kB in /cache, but only 2.1 kB is free \
+                 there"
+            )
+        );
     }
 }

@@ -1,14 +1,16 @@
 //! Versions of the rules that turn files into documents and tokens.
 //!
-//! A run keeps the rules that it was started with: others would change its tokens halfway. Start at [`TextRules`].
+//! A run keeps the rules that it was started with: others would change its tokens halfway. Start at
+//! [`TextRules`].
 
 /// Rules by which files become documents and tokens; a checkpoint records their version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum TextRules {
-    /// Version 1, of patchtui 0.3 and before: byte order marks and carriage returns are text, each piece of a long document has
-    /// BOS and EOS like a document, and a folder's README is read.
+    /// Version 1, of patchtui 0.3 and before: byte order marks and carriage returns are text, each
+    /// piece of a long document has BOS and EOS like a document, and a folder's README is read.
     First,
-    /// Version 2: a long document has one BOS and one EOS, and the ids of the whole text. A validation share is the end of the text.
+    /// Version 2: a long document has one BOS and one EOS, and the ids of the whole text. A
+    /// validation share is the end of the text.
     Second,
     /// Version 3: a validation share is chosen among the documents of all files.
     #[default]
@@ -29,6 +31,8 @@ impl TextRules {
     /// The rules of a version; `None` for a version of a newer patchtui.
     #[must_use]
     pub fn of_version(version: u32) -> Option<Self> {
-        [Self::First, Self::Second, Self::Current].into_iter().find(|rules| rules.version() == version)
+        [Self::First, Self::Second, Self::Current]
+            .into_iter()
+            .find(|rules| rules.version() == version)
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the names of special tokens from the files beside a `tokenizer.json`.
 //!
-//! A `tokenizer.json` does not say which tokens are BOS and EOS; `tokenizer_config.json` and, in older directories,
-//! `special_tokens_map.json` do. Start at [`SpecialNames::beside`].
+//! A `tokenizer.json` does not say which tokens are BOS and EOS; `tokenizer_config.json` and, in
+//! older directories, `special_tokens_map.json` do. Start at [`SpecialNames::beside`].
 
 use std::fs;
 use std::io::{self, Read};
@@ -54,22 +54,26 @@ impl SpecialNames {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(problem(format!("cannot be read: {error}"))),
             };
-            let fields: Map<String, Value> = serde_json::from_str(without_mark(&text)).map_err(|error| problem(format!("is not a JSON object: {error}")))?;
+            let fields: Map<String, Value> = serde_json::from_str(without_mark(&text))
+                .map_err(|error| problem(format!("is not a JSON object: {error}")))?;
             names.bos = names.bos.or(&fields, "bos_token");
             names.eos = names.eos.or(&fields, "eos_token");
             names.pad = names.pad.or(&fields, "pad_token");
-            names.add_bos = names.add_bos.or_else(|| fields.get("add_bos_token").and_then(Value::as_bool));
+            names.add_bos =
+                names.add_bos.or_else(|| fields.get("add_bos_token").and_then(Value::as_bool));
         }
         Ok(names)
     }
 }
 
 impl Said {
-    /// This entry if there is one, else that of `fields`: a token is its text, or an object with its text.
+    /// This entry if there is one, else that of `fields`: a token is its text, or an object with
+    /// its text.
     fn or(self, fields: &Map<String, Value>, key: &str) -> Self {
         let (Self::Nothing, Some(value)) = (&self, fields.get(key)) else { return self };
         let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str));
-        text.filter(|text| !text.is_empty()).map_or(Self::NoToken, |text| Self::Token(text.to_owned()))
+        text.filter(|text| !text.is_empty())
+            .map_or(Self::NoToken, |text| Self::Token(text.to_owned()))
     }
 }
 

@@ -1,9 +1,12 @@
-//! Token ids in files: written once, then only read, and checked against the hashes of what was written.
+//! Token ids in files: written once, then only read, and checked against the hashes of what was
+//! written.
 //!
-//! A file is the ids one after another, little-endian, 16 bits each if the vocabulary allows and 32 if not. Each MiB of it
-//! has a hash, which [`TokenStream`] compares before it hands out the first id of that MiB; ids beyond the vocabulary are
-//! refused at every read. Files are read, not mapped: a file that shrinks under a mapping ends the process by a signal, a
-//! read ends in an error. It costs little: pread of 2 kB, 1,024 tokens, took 1.7 microseconds from the page cache (Intel Xeon).
+//! A file is the ids one after another, little-endian, 16 bits each if the vocabulary allows and 32
+//! if not. Each MiB of it has a hash, which [`TokenStream`] compares before it hands out the first
+//! id of that MiB; ids beyond the vocabulary are refused at every read. Files are read, not mapped:
+//! a file that shrinks under a mapping ends the process by a signal, a read ends in an error. It
+//! costs little: pread of 2 kB, 1,024 tokens, took 1.7 microseconds from the page cache (Intel
+//! Xeon).
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -91,7 +94,9 @@ impl TokenWidth {
         match self {
             Self::U16 => {
                 let (ids, _) = bytes.as_chunks();
-                out.iter_mut().zip(ids).for_each(|(out, id)| *out = u32::from(u16::from_le_bytes(*id)));
+                out.iter_mut()
+                    .zip(ids)
+                    .for_each(|(out, id)| *out = u32::from(u16::from_le_bytes(*id)));
             }
             Self::U32 => {
                 let (ids, _) = bytes.as_chunks();
@@ -109,17 +114,30 @@ impl StreamOutline {
 }
 
 impl TokenStream {
-    /// Opens the complete file that `outline` describes, whose ids are below `vocab_size`; its content is checked when it is read.
+    /// Opens the complete file that `outline` describes, whose ids are below `vocab_size`; its
+    /// content is checked when it is read.
     ///
     /// Returns `None` if the file has a different length.
-    pub(crate) fn open(path: &Path, outline: &StreamOutline, vocab_size: usize) -> io::Result<Option<Self>> {
+    pub(crate) fn open(
+        path: &Path,
+        outline: &StreamOutline,
+        vocab_size: usize,
+    ) -> io::Result<Option<Self>> {
         let file = File::open(path)?;
         let Some(bytes) = outline.bytes().filter(|bytes| *bytes > 0) else { return Ok(None) };
-        if file.metadata()?.len() != bytes || outline.block_hashes.len() as u64 != bytes.div_ceil(BLOCK_BYTES) {
+        if file.metadata()?.len() != bytes
+            || outline.block_hashes.len() as u64 != bytes.div_ceil(BLOCK_BYTES)
+        {
             return Ok(None);
         }
         let is_checked = outline.block_hashes.iter().map(|_| AtomicBool::new(false)).collect();
-        let file = TokenFile { path: path.to_owned(), file, outline: outline.clone(), vocab_size, is_checked };
+        let file = TokenFile {
+            path: path.to_owned(),
+            file,
+            outline: outline.clone(),
+            vocab_size,
+            is_checked,
+        };
         let whole = Part { start: 0, in_file: 0, tokens: outline.tokens };
         Ok(Some(Self { range: 0..outline.tokens, parts: Arc::new([whole]), file: Arc::new(file) }))
     }
@@ -142,24 +160,38 @@ impl TokenStream {
     /// If the range leaves the stream.
     #[must_use]
     pub fn slice(&self, range: Range<u64>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.len(), "{range:?} is not inside a stream of {} tokens", self.len());
+        assert!(
+            range.start <= range.end && range.end <= self.len(),
+            "{range:?} is not inside a stream of {} tokens",
+            self.len()
+        );
         let first = self.range.start;
-        Self { file: Arc::clone(&self.file), parts: Arc::clone(&self.parts), range: first + range.start..first + range.end }
+        Self {
+            file: Arc::clone(&self.file),
+            parts: Arc::clone(&self.parts),
+            range: first + range.start..first + range.end,
+        }
     }
 
-    /// The tokens of `ranges` one after another, each counted from the start of the file, without copying them.
+    /// The tokens of `ranges` one after another, each counted from the start of the file, without
+    /// copying them.
     ///
     /// # Panics
     /// If a range leaves the file.
     pub(crate) fn select(&self, ranges: &[Range<u64>]) -> Self {
         let mut start = 0;
         let mut part = |range: &Range<u64>| {
-            assert!(range.end <= self.file.outline.tokens, "{range:?} is not inside a file of {} tokens", self.file.outline.tokens);
+            assert!(
+                range.end <= self.file.outline.tokens,
+                "{range:?} is not inside a file of {} tokens",
+                self.file.outline.tokens
+            );
             let part = Part { start, in_file: range.start, tokens: range.end - range.start };
             start += part.tokens;
             part
         };
-        let parts: Arc<[Part]> = ranges.iter().filter(|range| !range.is_empty()).map(&mut part).collect();
+        let parts: Arc<[Part]> =
+            ranges.iter().filter(|range| !range.is_empty()).map(&mut part).collect();
         Self { file: Arc::clone(&self.file), parts, range: 0..start }
     }
 
@@ -197,7 +229,11 @@ impl TokenStream {
     /// If the stream ends before `out` is full.
     pub fn read(&self, start: u64, out: &mut [u32]) -> Result<(), DataError> {
         let end = start + out.len() as u64;
-        assert!(end <= self.len(), "tokens {start}..{end} are not inside a stream of {} tokens", self.len());
+        assert!(
+            end <= self.len(),
+            "tokens {start}..{end} are not inside a stream of {} tokens",
+            self.len()
+        );
         let mut out = out;
         for range in self.file_ranges(&(self.range.start + start..self.range.start + end)) {
             self.file.blocks_of(&range).try_for_each(|block| self.file.check(block))?;
@@ -208,12 +244,17 @@ impl TokenStream {
         Ok(())
     }
 
-    /// Compares every block that this stream touches with its hash, on all cores; `watch` gets bytes done and total.
+    /// Compares every block that this stream touches with its hash, on all cores; `watch` gets
+    /// bytes done and total.
     ///
     /// # Errors
     /// As [`Self::read`]; [`DataError::Interrupted`] when `watch` breaks.
-    pub(crate) fn check_all(&self, watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> Result<(), DataError> {
-        let mut blocks: Vec<usize> = self.file_ranges(&self.range).flat_map(|range| self.file.blocks_of(&range)).collect();
+    pub(crate) fn check_all(
+        &self,
+        watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<(), DataError> {
+        let mut blocks: Vec<usize> =
+            self.file_ranges(&self.range).flat_map(|range| self.file.blocks_of(&range)).collect();
         blocks.sort_unstable();
         blocks.dedup();
         let total = self.bytes();
@@ -238,7 +279,8 @@ impl TokenFile {
     /// The blocks that hold tokens of `range`.
     fn blocks_of(&self, range: &Range<u64>) -> Range<usize> {
         let width = self.outline.width.bytes();
-        (range.start * width / BLOCK_BYTES) as usize..(range.end * width).div_ceil(BLOCK_BYTES) as usize
+        (range.start * width / BLOCK_BYTES) as usize
+            ..(range.end * width).div_ceil(BLOCK_BYTES) as usize
     }
 
     /// Compares block number `idx` with its hash, on first use.
@@ -252,7 +294,11 @@ impl TokenFile {
         let mut bytes = vec![0; (end - start) as usize];
         self.read_bytes(start, &mut bytes)?;
         if *blake3::hash(&bytes).to_hex() != *self.outline.block_hashes[idx] {
-            return Err(self.damaged(format!("block {idx} (tokens {} to {}) does not match its hash", start / width, end / width - 1)));
+            return Err(self.damaged(format!(
+                "block {idx} (tokens {} to {}) does not match its hash",
+                start / width,
+                end / width - 1
+            )));
         }
         self.is_checked[idx].store(true, Ordering::Relaxed);
         Ok(())
@@ -264,16 +310,24 @@ impl TokenFile {
         let mut bytes = vec![0; out.len() * width.bytes() as usize];
         self.read_bytes(range.start * width.bytes(), &mut bytes)?;
         width.decode(&bytes, out);
-        // The file may have changed after its block was checked; an id beyond the vocabulary would cause a panic.
+        // The file may have changed after its block was checked; an id beyond the vocabulary would
+        // cause a panic.
         match out.iter().position(|id| *id as usize >= self.vocab_size) {
             None => Ok(()),
-            Some(at) => Err(self.damaged(format!("token {} is {}, but the vocabulary has {} tokens", range.start + at as u64, out[at], self.vocab_size))),
+            Some(at) => Err(self.damaged(format!(
+                "token {} is {}, but the vocabulary has {} tokens",
+                range.start + at as u64,
+                out[at],
+                self.vocab_size
+            ))),
         }
     }
 
     fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<(), DataError> {
         self.file.read_exact_at(out, offset).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged("it is shorter than when it was written".into()),
+            io::ErrorKind::UnexpectedEof => {
+                self.damaged("it is shorter than when it was written".into())
+            }
             _ => DataError::reading(&self.path, error),
         })
     }
@@ -291,7 +345,8 @@ pub(crate) struct TokenWriter {
     outline: StreamOutline,
     /// Hash of the block that is not complete yet.
     hasher: blake3::Hasher,
-    /// Size of the complete file in bytes as far as it can be estimated, for the message about a full disk.
+    /// Size of the complete file in bytes as far as it can be estimated, for the message about a
+    /// full disk.
     pub(crate) expected_bytes: u64,
 }
 
@@ -299,7 +354,13 @@ impl TokenWriter {
     pub(crate) fn create(disk: &Disk, path: &Path, width: TokenWidth) -> Result<Self, DataError> {
         let file = disk.create_file(path).map_err(|error| DataError::writing(path, 0, error))?;
         let outline = StreamOutline { width, tokens: 0, block_hashes: Vec::new() };
-        Ok(Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file), outline, hasher: blake3::Hasher::new(), expected_bytes: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(1 << 20, file),
+            outline,
+            hasher: blake3::Hasher::new(),
+            expected_bytes: 0,
+        })
     }
 
     /// Tokens written so far.
@@ -346,7 +407,11 @@ impl TokenWriter {
     }
 
     fn write_error(&self, error: io::Error) -> DataError {
-        DataError::writing(&self.path, self.expected_bytes.max(self.outline.tokens * self.outline.width.bytes()), error)
+        DataError::writing(
+            &self.path,
+            self.expected_bytes.max(self.outline.tokens * self.outline.width.bytes()),
+            error,
+        )
     }
 }
 
@@ -372,7 +437,8 @@ mod tests {
 
     /// Three blocks of ids and a partial one.
     fn several_blocks() -> (tempfile::TempDir, PathBuf, StreamOutline) {
-        let ids: Vec<u32> = (0..(3 * BLOCK_BYTES / 4 + 1000) as u32).map(|id| id % 70_000).collect();
+        let ids: Vec<u32> =
+            (0..(3 * BLOCK_BYTES / 4 + 1000) as u32).map(|id| id % 70_000).collect();
         written(TokenWidth::U32, &ids)
     }
 
@@ -384,7 +450,9 @@ mod tests {
 
     #[test]
     fn ids_come_back_as_they_were_written() {
-        for (width, ids) in [(TokenWidth::U16, [0, 1, 65_535, 7]), (TokenWidth::U32, [0, 65_536, 1_000_000, 7])] {
+        for (width, ids) in
+            [(TokenWidth::U16, [0, 1, 65_535, 7]), (TokenWidth::U32, [0, 65_536, 1_000_000, 7])]
+        {
             let (_folder, path, outline) = written(width, &ids);
             let stream = opened(&path, &outline);
             let mut out = [0; 4];
@@ -414,7 +482,10 @@ mod tests {
                 let sliced = stream.slice(start as u64..end as u64);
                 sliced.read(0, &mut out).unwrap();
                 assert_eq!(out, expected[start..end]);
-                assert_eq!(sliced.ranges().into_iter().flatten().map(|at| at as u32).collect::<Vec<_>>(), out);
+                assert_eq!(
+                    sliced.ranges().into_iter().flatten().map(|at| at as u32).collect::<Vec<_>>(),
+                    out
+                );
             }
         }
         stream.check_all(&mut |_, _| ControlFlow::Continue(())).unwrap();
@@ -426,7 +497,9 @@ mod tests {
         assert_eq!(outline.block_hashes.len(), 4);
         let mut ids = vec![0; outline.tokens as usize];
         opened(&path, &outline).read(0, &mut ids).unwrap();
-        let mut writer = TokenWriter::create(&Disk::default(), &path.with_extension("again"), TokenWidth::U32).unwrap();
+        let mut writer =
+            TokenWriter::create(&Disk::default(), &path.with_extension("again"), TokenWidth::U32)
+                .unwrap();
         ids.chunks(777).for_each(|ids| writer.write(ids).unwrap());
         assert_eq!(writer.finish().unwrap(), outline);
     }
@@ -440,7 +513,10 @@ mod tests {
         stream.read(0, &mut out).unwrap();
         stream.read(3 * BLOCK_BYTES / 4, &mut out).unwrap();
         let error = stream.read(2 * BLOCK_BYTES / 4 - 8, &mut out).unwrap_err().to_string();
-        assert!(error.contains("block 2 (tokens 524288 to 786431) does not match its hash"), "{error}");
+        assert!(
+            error.contains("block 2 (tokens 524288 to 786431) does not match its hash"),
+            "{error}"
+        );
         stream.slice(0..1000).check_all(&mut |_, _| ControlFlow::Continue(())).unwrap();
         stream.check_all(&mut |_, _| ControlFlow::Continue(())).unwrap_err();
     }
@@ -467,11 +543,18 @@ mod tests {
         stream.read(0, &mut out).unwrap();
         File::options().write(true).open(&path).unwrap().write_all_at(&[0xFF; 4], 8).unwrap();
         let error = stream.read(0, &mut out).unwrap_err().to_string();
-        assert!(error.contains("token 2 is 4294967295, but the vocabulary has 1048576 tokens"), "{error}");
+        assert!(
+            error.contains("token 2 is 4294967295, but the vocabulary has 1048576 tokens"),
+            "{error}"
+        );
         File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
         for start in [2000, 2 * BLOCK_BYTES / 4] {
             let error = stream.read(start, &mut out).unwrap_err();
-            assert!(matches!(error, DataError::DamagedTokens { .. }) && error.to_string().contains("shorter"), "{error}");
+            assert!(
+                matches!(error, DataError::DamagedTokens { .. })
+                    && error.to_string().contains("shorter"),
+                "{error}"
+            );
         }
     }
 
@@ -483,7 +566,12 @@ mod tests {
             TokenStream::open(&path, &outline, 10).unwrap().is_some()
         };
         assert!(is_complete(TokenWidth::U16, 3));
-        for (width, tokens) in [(TokenWidth::U16, 4), (TokenWidth::U32, 3), (TokenWidth::U16, 0), (TokenWidth::U16, u64::MAX)] {
+        for (width, tokens) in [
+            (TokenWidth::U16, 4),
+            (TokenWidth::U32, 3),
+            (TokenWidth::U16, 0),
+            (TokenWidth::U16, u64::MAX),
+        ] {
             assert!(!is_complete(width, tokens), "{width:?} {tokens}");
         }
     }
@@ -496,7 +584,8 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_named_with_the_room_it_takes() {
-        let mut writer = TokenWriter::create(&Disk::default(), Path::new("/dev/full"), TokenWidth::U16).unwrap();
+        let mut writer =
+            TokenWriter::create(&Disk::default(), Path::new("/dev/full"), TokenWidth::U16).unwrap();
         writer.expected_bytes = 123_456_789;
         writer.write(&[1; 10]).unwrap();
         let error = writer.finish().unwrap_err();

@@ -1,7 +1,7 @@
 //! Decodes text files like Python's text mode.
 //!
-//! Drops a byte order mark, turns every line end into a line feed, and reports UTF-16 as such. Start at [`text_of_bytes`] for
-//! small inputs and at [`TextDecoder`] for streams.
+//! Drops a byte order mark, turns every line end into a line feed, and reports UTF-16 as such.
+//! Start at [`text_of_bytes`] for small inputs and at [`TextDecoder`] for streams.
 
 use crate::data::{TextFault, TextRules};
 
@@ -21,7 +21,8 @@ pub fn text_of_bytes(bytes: &[u8]) -> Result<String, (usize, TextFault)> {
     if let Some(fault) = utf_16(bytes) {
         return Err((0, fault));
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| (error.valid_up_to(), TextFault::NotUtf8))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| (error.valid_up_to(), TextFault::NotUtf8))?;
     Ok(with_line_feeds(without_mark(text)).unwrap_or_else(|| without_mark(text).to_owned()))
 }
 
@@ -75,12 +76,18 @@ impl TextDecoder {
     ///
     /// # Errors
     /// With the offset in the file, when it is not text.
-    pub(crate) fn decode(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> Result<String, FaultPlace> {
+    pub(crate) fn decode(
+        &mut self,
+        chunk: &mut Vec<u8>,
+        is_last: bool,
+    ) -> Result<String, FaultPlace> {
         let is_current = self.rules > TextRules::First;
         let mut text = match std::str::from_utf8(chunk) {
             Ok(text) => text,
             // A chunk may end inside a character, the file may not.
-            Err(error) if error.error_len().is_none() && !is_last => std::str::from_utf8(&chunk[..error.valid_up_to()]).unwrap_or_default(),
+            Err(error) if error.error_len().is_none() && !is_last => {
+                std::str::from_utf8(&chunk[..error.valid_up_to()]).unwrap_or_default()
+            }
             Err(error) => return Err((self.offset + error.valid_up_to(), TextFault::NotUtf8)),
         };
         if let Some(at) = text.bytes().position(|byte| byte == 0) {
@@ -126,8 +133,16 @@ mod tests {
         let bytes = "\u{feff}caf\u{e9}\r\na\rb\n\r\r\n\u{feff}\r".as_bytes();
         let expected = "caf\u{e9}\na\nb\n\n\n\u{feff}\n";
         for size in 1..=bytes.len() {
-            assert_eq!(decode(bytes, size, TextRules::Current), Ok((expected.to_owned(), 5)), "chunks of {size}");
-            assert_eq!(decode(bytes, size, TextRules::First).unwrap().0.as_bytes(), bytes, "the first rules keep every byte");
+            assert_eq!(
+                decode(bytes, size, TextRules::Current),
+                Ok((expected.to_owned(), 5)),
+                "chunks of {size}"
+            );
+            assert_eq!(
+                decode(bytes, size, TextRules::First).unwrap().0.as_bytes(),
+                bytes,
+                "the first rules keep every byte"
+            );
         }
         assert_eq!(text_of_bytes(bytes).unwrap(), expected);
     }
@@ -135,7 +150,10 @@ mod tests {
     #[test]
     fn faults_are_named_with_their_place() {
         for size in [1, 3, 100] {
-            assert_eq!(decode(b"\xEF\xBB\xBFab\0c", size, TextRules::Current), Err((5, TextFault::Nul)));
+            assert_eq!(
+                decode(b"\xEF\xBB\xBFab\0c", size, TextRules::Current),
+                Err((5, TextFault::Nul))
+            );
             assert_eq!(decode(b"abc\xFFd", size, TextRules::Current), Err((3, TextFault::NotUtf8)));
             assert_eq!(decode(b"abc\xC3", size, TextRules::Current), Err((3, TextFault::NotUtf8)));
         }
@@ -144,8 +162,14 @@ mod tests {
 
     #[test]
     fn utf_16_is_known_by_its_mark_or_its_zeros() {
-        let wide = |text: &str, order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
-        for bytes in [wide("\u{feff}text", u16::to_le_bytes), wide("some text", u16::to_le_bytes), wide("caf\u{e9} text", u16::to_be_bytes)] {
+        let wide = |text: &str, order: fn(u16) -> [u8; 2]| {
+            text.encode_utf16().flat_map(order).collect::<Vec<u8>>()
+        };
+        for bytes in [
+            wide("\u{feff}text", u16::to_le_bytes),
+            wide("some text", u16::to_le_bytes),
+            wide("caf\u{e9} text", u16::to_be_bytes),
+        ] {
             assert_eq!(utf_16(&bytes), Some(TextFault::Utf16), "{bytes:?}");
             assert!(matches!(text_of_bytes(&bytes), Err((0, TextFault::Utf16))));
         }

@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
-//! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`. Adds no special tokens;
-//! [`crate::data::prepare`] adds those of documents.
+//! Three kinds: plain bytes, the built-in demo vocabulary, and any Hugging Face `tokenizer.json`.
+//! Adds no special tokens; [`crate::data::prepare`] adds those of documents.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -17,11 +17,13 @@ use crate::data::special_names::{Said, SpecialNames};
 use crate::data::text::without_mark;
 use crate::data::tokenizer_file::{TokenizerFile, reason_against_growth};
 
-/// The built-in demo vocabulary: a byte-level BPE, trained by `patchtui tokenizer train` from the built-in grammar's text.
+/// The built-in demo vocabulary: a byte-level BPE, trained by `patchtui tokenizer train` from the
+/// built-in grammar's text.
 const DEMO: &str = include_str!("../../assets/demo-tokenizer.json");
 
 /// BOS tokens, in order of preference.
-const BOS_NAMES: [&str; 6] = ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|endoftext|>", "[CLS]"];
+const BOS_NAMES: [&str; 6] =
+    ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|endoftext|>", "[CLS]"];
 /// EOS tokens, in order of preference.
 const EOS_NAMES: [&str; 5] = ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"];
 
@@ -35,7 +37,8 @@ const BYTE_EOS: u32 = 0xFF;
 /// The largest known tokenizer files have tens of megabytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// Maximum vocabulary size as a multiple of the number of tokens, plus a constant, before the ids are considered broken.
+/// Maximum vocabulary size as a multiple of the number of tokens, plus a constant, before the ids
+/// are considered broken.
 const ROWS_PER_TOKEN: usize = 16;
 const FREE_ROWS: usize = 1 << 16;
 
@@ -78,7 +81,8 @@ impl Tokenizer {
             "bytes" => Ok(Self::bytes()),
             "demo" => Self::from_json(choice, DEMO),
             path => {
-                let bad = |reason: String| DataError::BadTokenizer { choice: path.to_owned(), reason };
+                let bad =
+                    |reason: String| DataError::BadTokenizer { choice: path.to_owned(), reason };
                 let metadata = fs::metadata(path).map_err(|error| match error.kind() {
                     io::ErrorKind::NotFound => DataError::NoTokenizerFile { path: path.into() },
                     _ => bad(error.to_string()),
@@ -88,13 +92,20 @@ impl Tokenizer {
                     return Err(bad("it is not a regular file".into()));
                 }
                 if metadata.len() > MAX_FILE_BYTES {
-                    return Err(bad(format!("it has {} bytes, more than any tokenizer", metadata.len())));
+                    return Err(bad(format!(
+                        "it has {} bytes, more than any tokenizer",
+                        metadata.len()
+                    )));
                 }
                 let mut bytes = Vec::new();
-                File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)).map_err(|error| bad(error.to_string()))?;
-                let json = String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
+                File::open(path)
+                    .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
+                    .map_err(|error| bad(error.to_string()))?;
+                let json =
+                    String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8 text".into()))?;
                 let names = SpecialNames::beside(Path::new(path)).map_err(bad)?;
-                Self::from_json(path, without_mark(&json)).map(|tokenizer| tokenizer.with_names(&names))
+                Self::from_json(path, without_mark(&json))
+                    .map(|tokenizer| tokenizer.with_names(&names))
             }
         }
     }
@@ -121,8 +132,10 @@ impl Tokenizer {
     pub(crate) fn from_json(choice: &str, json: &str) -> Result<Self, DataError> {
         let bad = |reason: String| DataError::BadTokenizer { choice: choice.to_owned(), reason };
         let file = TokenizerFile::read(json).map_err(bad)?;
-        let mut model: HuggingFace = json.parse().map_err(|error: tokenizers::Error| bad(error.to_string()))?;
-        // A file may carry the truncation and padding settings of the model it was saved with; training text is never cut or padded.
+        let mut model: HuggingFace =
+            json.parse().map_err(|error: tokenizers::Error| bad(error.to_string()))?;
+        // A file may carry the truncation and padding settings of the model it was saved with;
+        // training text is never cut or padded.
         model.with_truncation(None).map_err(|error| bad(error.to_string()))?;
         model.with_padding(None);
         let notes = switch_off_dropout(&mut model).into_iter().collect();
@@ -130,14 +143,16 @@ impl Tokenizer {
         let Some(largest_id) = ids.values().max().map(|id| *id as usize) else {
             return Err(bad("its vocabulary is empty".into()));
         };
-        // Ids may have gaps, and the embedding table needs a row for the largest; an absurd gap means a broken file.
+        // Ids may have gaps, and the embedding table needs a row for the largest; an absurd gap
+        // means a broken file.
         if largest_id >= i32::MAX as usize || largest_id > ROWS_PER_TOKEN * ids.len() + FREE_ROWS {
             return Err(bad(format!("it has {} tokens, but ids up to {largest_id}", ids.len())));
         }
         let first_known = |names: &[&str]| names.iter().find_map(|name| model.token_to_id(name));
         let (bos, eos) = (first_known(&BOS_NAMES), first_known(&EOS_NAMES));
         let adds_bos = bos.is_some() && first_of_empty(&model) == bos;
-        let unknown = file.model.unknown_id().or_else(|| model.token_to_id(file.model.unknown_token()?));
+        let unknown =
+            file.model.unknown_id().or_else(|| model.token_to_id(file.model.unknown_token()?));
         Ok(Self {
             choice: choice.to_owned(),
             vocab_size: largest_id + 1,
@@ -172,8 +187,9 @@ impl Tokenizer {
 
     /// The same for a network with a vocabulary of `rows`.
     ///
-    /// A padding token that was added after training has the first id beyond the vocabulary, and no text needs it: as in
-    /// transformers, such a tokenizer can be used, and only a text that spells out the token cannot be encoded.
+    /// A padding token that was added after training has the first id beyond the vocabulary, and no
+    /// text needs it: as in transformers, such a tokenizer can be used, and only a text that
+    /// spells out the token cannot be encoded.
     #[must_use]
     pub fn of_table(mut self, rows: usize) -> Self {
         if self.rows_for(Some(rows)) < self.vocab_size {
@@ -187,7 +203,9 @@ impl Tokenizer {
     pub fn rows_for(&self, rows: Option<usize>) -> usize {
         // Some tokenizers pad with a token that texts do need.
         let pad = self.pad.filter(|_| self.pad != self.bos && self.pad != self.eos);
-        let is_pad_beyond = |rows: &usize| rows + 1 == self.vocab_size && pad.is_some_and(|pad| pad as usize == *rows);
+        let is_pad_beyond = |rows: &usize| {
+            rows + 1 == self.vocab_size && pad.is_some_and(|pad| pad as usize == *rows)
+        };
         rows.filter(is_pad_beyond).unwrap_or(self.vocab_size)
     }
 
@@ -209,7 +227,8 @@ impl Tokenizer {
 
     /// The token ids of `text`, without added special tokens.
     ///
-    /// A special token that is spelled out in the text becomes that token, as in Hugging Face's tokenizers.
+    /// A special token that is spelled out in the text becomes that token, as in Hugging Face's
+    /// tokenizers.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         match &self.encoding {
             Encoding::Bytes => Ok(text.bytes().map(u32::from).collect()),
@@ -246,7 +265,12 @@ impl Tokenizer {
 
     fn within_table(&self, ids: Vec<u32>) -> Result<Vec<u32>, DataError> {
         match self.table.filter(|rows| ids.iter().any(|id| *id as usize >= *rows)) {
-            Some(rows) => Err(DataError::Encode { reason: format!("it contains the padding token, but the model has only {rows} rows and none for it") }),
+            Some(rows) => Err(DataError::Encode {
+                reason: format!(
+                    "it contains the padding token, but the model has only {rows} rows and none \
+                     for it"
+                ),
+            }),
             None => Ok(ids),
         }
     }
@@ -256,12 +280,17 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> String {
         match &self.encoding {
             Encoding::Bytes => {
-                let bytes: Vec<u8> = ids.iter().filter(|id| **id < BYTE_BOS).map(|id| *id as u8).collect();
+                let bytes: Vec<u8> =
+                    ids.iter().filter(|id| **id < BYTE_BOS).map(|id| *id as u8).collect();
                 String::from_utf8_lossy(&bytes).into_owned()
             }
             Encoding::File { model, .. } => {
                 // Some files do not mark BOS and EOS as special.
-                let inside: Vec<u32> = ids.iter().copied().filter(|id| Some(*id) != self.bos && Some(*id) != self.eos).collect();
+                let inside: Vec<u32> = ids
+                    .iter()
+                    .copied()
+                    .filter(|id| Some(*id) != self.bos && Some(*id) != self.eos)
+                    .collect();
                 model.decode(&inside, true).unwrap_or_default()
             }
         }
@@ -287,7 +316,8 @@ impl Tokenizer {
         self.eos
     }
 
-    /// The tokens at which generation stops: EOS, and BOS, since training texts need not have an EOS.
+    /// The tokens at which generation stops: EOS, and BOS, since training texts need not have an
+    /// EOS.
     #[must_use]
     pub fn ends_of_text(&self) -> Vec<u32> {
         let next = self.bos.filter(|bos| Some(*bos) != self.eos);
@@ -300,7 +330,8 @@ impl Tokenizer {
         self.adds_bos
     }
 
-    /// The same according to the tokenizer file alone, ignoring the files beside it; false for plain bytes.
+    /// The same according to the tokenizer file alone, ignoring the files beside it; false for
+    /// plain bytes.
     #[must_use]
     pub fn template_adds_bos(&self) -> bool {
         match &self.encoding {
@@ -309,7 +340,8 @@ impl Tokenizer {
         }
     }
 
-    /// The text of token `id` in the vocabulary, normalized if the file says so; plain bytes have no such texts.
+    /// The text of token `id` in the vocabulary, normalized if the file says so; plain bytes have
+    /// no such texts.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.encoding {
@@ -318,7 +350,8 @@ impl Tokenizer {
         }
     }
 
-    /// Hash of the tokenizer file, in hexadecimal. BOS and EOS come from files beside it: see [`Self::bos`].
+    /// Hash of the tokenizer file, in hexadecimal. BOS and EOS come from files beside it: see
+    /// [`Self::bos`].
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -347,20 +380,29 @@ impl Tokenizer {
         let wanted = |wanted: bool, id: Option<u32>, token, key| match (wanted, id) {
             (false, _) => Ok(None),
             (true, Some(id)) => Ok(Some(id)),
-            (true, None) => Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key }),
+            (true, None) => {
+                Err(DataError::NoSpecialToken { choice: self.choice.clone(), token, key })
+            }
         };
-        Ok(SpecialTokens { bos: wanted(config.add_bos, self.bos, "BOS", "data.add_bos")?, eos: wanted(config.add_eos, self.eos, "EOS", "data.add_eos")? })
+        Ok(SpecialTokens {
+            bos: wanted(config.add_bos, self.bos, "BOS", "data.add_bos")?,
+            eos: wanted(config.add_eos, self.eos, "EOS", "data.add_eos")?,
+        })
     }
 }
 
-/// Makes BPE merges deterministic, so that a text has one encoding; returns a note if they were not.
+/// Makes BPE merges deterministic, so that a text has one encoding; returns a note if they were
+/// not.
 fn switch_off_dropout(model: &mut HuggingFace) -> Option<String> {
     let ModelWrapper::BPE(bpe) = model.get_model() else { return None };
     let dropout = bpe.dropout.filter(|dropout| *dropout > 0.0)?;
     let mut certain = bpe.clone();
     certain.dropout = None;
     model.with_model(certain);
-    Some(format!("ignored dropout = {dropout} in the tokenizer file, so that the same text always gets the same tokens"))
+    Some(format!(
+        "ignored dropout = {dropout} in the tokenizer file, so that the same text always gets the \
+         same tokens"
+    ))
 }
 
 /// The token that an empty text begins with when special tokens are added.

@@ -21,7 +21,8 @@ use crate::data::{DataError, DocumentOptions, DocumentReader, Piece, ReadReport,
 const SPECIAL: [&str; 2] = ["<s>", "</s>"];
 /// Single bytes and special tokens, which every vocabulary contains.
 const MIN_VOCAB_SIZE: usize = 256 + SPECIAL.len();
-/// The trainer counts pairs in signed 32-bit numbers, and a text has at most as many pairs as bytes.
+/// The trainer counts pairs in signed 32-bit numbers, and a text has at most as many pairs as
+/// bytes.
 const MAX_BYTES: u64 = i32::MAX as u64;
 /// Pieces are short, so that all cores have work.
 const PIECE_WORDS: u64 = 1000;
@@ -56,30 +57,44 @@ pub struct TrainTokenizerReport {
 ///
 /// # Errors
 /// When the text cannot be read.
-pub fn train_tokenizer(request: &TrainTokenizerRequest) -> Result<(Vocabulary, TrainTokenizerReport), DataError> {
+pub fn train_tokenizer(
+    request: &TrainTokenizerRequest,
+) -> Result<(Vocabulary, TrainTokenizerReport), DataError> {
     let FoundFiles { files, passed_over } = find_text(&request.files, TextRules::Current)?;
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     if bytes > MAX_BYTES {
         return Err(DataError::TooMuchText { bytes, limit: MAX_BYTES });
     }
-    let options =
-        DocumentOptions { text_field: request.text_field.clone(), max_document_words: PIECE_WORDS, max_bad_records: 0.01, reach: 0, rules: TextRules::Current };
-    // The trainer pulls its text and the reader pushes it, so they meet at a channel, which also keeps memory small.
+    let options = DocumentOptions {
+        text_field: request.text_field.clone(),
+        max_document_words: PIECE_WORDS,
+        max_bad_records: 0.01,
+        reach: 0,
+        rules: TextRules::Current,
+    };
+    // The trainer pulls its text and the reader pushes it, so they meet at a channel, which also
+    // keeps memory small.
     let (sender, receiver) = sync_channel(64);
     let (vocabulary, report) = thread::scope(|scope| {
-        let reading = thread::Builder::new().name("read-text".into()).spawn_scoped(scope, move || {
-            let mut reader = DocumentReader::new(options);
-            let mut send = |piece, _| send_piece(&sender, piece);
-            files.iter().try_for_each(|file| reader.read(file, &mut send)).and_then(|()| reader.finish())
-        });
+        let reading =
+            thread::Builder::new().name("read-text".into()).spawn_scoped(scope, move || {
+                let mut reader = DocumentReader::new(options);
+                let mut send = |piece, _| send_piece(&sender, piece);
+                files
+                    .iter()
+                    .try_for_each(|file| reader.read(file, &mut send))
+                    .and_then(|()| reader.finish())
+            });
         match reading {
             Ok(reading) => (train_vocabulary(receiver, request.vocab_size), joined(reading.join())),
-            Err(error) => (Err(DataError::Encode { reason: error.to_string() }), Ok(ReadReport::default())),
+            Err(error) => {
+                (Err(DataError::Encode { reason: error.to_string() }), Ok(ReadReport::default()))
+            }
         }
     });
     let (vocabulary, report) = match (vocabulary, report) {
-        // If training fails, reading is interrupted and training reports why; if reading fails, the trained vocabulary is that
-        // of an incomplete text.
+        // If training fails, reading is interrupted and training reports why; if reading fails, the
+        // trained vocabulary is that of an incomplete text.
         (Err(error), Err(DataError::Interrupted)) | (_, Err(error)) => return Err(error),
         (vocabulary, Ok(report)) => (vocabulary?, report),
     };
@@ -103,7 +118,10 @@ pub struct Vocabulary {
 }
 
 /// Trains a byte-level BPE with `<s>` and `</s>` on texts; their order does not matter.
-pub fn train_vocabulary(texts: impl IntoIterator<Item = String, IntoIter: Send>, vocab_size: usize) -> Result<Vocabulary, DataError> {
+pub fn train_vocabulary(
+    texts: impl IntoIterator<Item = String, IntoIter: Send>,
+    vocab_size: usize,
+) -> Result<Vocabulary, DataError> {
     if vocab_size < MIN_VOCAB_SIZE {
         return Err(DataError::VocabularyTooSmall { vocab_size, minimum: MIN_VOCAB_SIZE });
     }
@@ -117,16 +135,19 @@ pub fn train_vocabulary(texts: impl IntoIterator<Item = String, IntoIter: Send>,
         .build();
     let bos_first = TemplateProcessing::builder()
         .try_single("<s> $A")
-        .and_then(|builder| builder.special_tokens(vec![("<s>", 0)]).build().map_err(|error| error.to_string()))
+        .and_then(|builder| {
+            builder.special_tokens(vec![("<s>", 0)]).build().map_err(|error| error.to_string())
+        })
         .map_err(|reason| DataError::Encode { reason })?;
-    let mut tokenizer = TokenizerBuilder::<BPE, NFC, ByteLevel, TemplateProcessing, ByteLevelDecoder>::new()
-        .with_model(BPE::default())
-        .with_normalizer(None)
-        .with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)))
-        .with_post_processor(Some(bos_first))
-        .with_decoder(Some(ByteLevelDecoder::default()))
-        .build()
-        .map_err(failed)?;
+    let mut tokenizer =
+        TokenizerBuilder::<BPE, NFC, ByteLevel, TemplateProcessing, ByteLevelDecoder>::new()
+            .with_model(BPE::default())
+            .with_normalizer(None)
+            .with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)))
+            .with_post_processor(Some(bos_first))
+            .with_decoder(Some(ByteLevelDecoder::default()))
+            .build()
+            .map_err(failed)?;
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
     let json = tokenizer.to_string(false).map_err(failed)?;
     Ok(Vocabulary { json, size: tokenizer.get_vocab_size(true) })

@@ -1,7 +1,9 @@
-//! The activation study: the share of active neurons per layer on a text, and which neurons are never active.
+//! The activation study: the share of active neurons per layer on a text, and which neurons are
+//! never active.
 //!
-//! Uses the definition of the run's probe (`probe.rs`), over any amount of text. The device counts within a batch, the host
-//! adds up the batches in order, so that equal input gives equal numbers. Start at [`study`].
+//! Uses the definition of the run's probe (`probe.rs`), over any amount of text. The device counts
+//! within a batch, the host adds up the batches in order, so that equal input gives equal numbers.
+//! Start at [`study`].
 
 use burn::tensor::{Device, ExecutionError, Tensor, Transaction};
 
@@ -61,7 +63,9 @@ impl StudyInput<'_> {
         let sequence = self.sequence_tokens();
         let whole = &self.tokens[..self.num_sequences() * sequence];
         let per_batch = (BATCH_POSITIONS / self.context_length).max(1) * sequence;
-        whole.chunks(per_batch).map(move |tokens| Batch::new(tokens, tokens.len() / sequence, self.patch_size, device))
+        whole
+            .chunks(per_batch)
+            .map(move |tokens| Batch::new(tokens, tokens.len() / sequence, self.patch_size, device))
     }
 }
 
@@ -69,23 +73,36 @@ impl StudyInput<'_> {
 ///
 /// # Errors
 /// When the device fails, or an activation is not finite.
-pub fn study(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>) -> Result<Option<Vec<LayerActivity>>, EngineError> {
+pub fn study(
+    workers: &Workers,
+    model: &LlamaForCausalLM,
+    input: &StudyInput<'_>,
+) -> Result<Option<Vec<LayerActivity>>, EngineError> {
     let num_layers = model.model.layers.len();
     let thresholds = match input.threshold {
         ActivationThreshold::Absolute(threshold) => vec![threshold; num_layers],
-        ActivationThreshold::TimesMean(factor) => match count(workers, model, input, &vec![0.0; num_layers])? {
-            Some(tallies) => tallies.iter().map(|tally| factor * tally.mean_abs()).collect(),
-            None => return Ok(None),
-        },
+        ActivationThreshold::TimesMean(factor) => {
+            match count(workers, model, input, &vec![0.0; num_layers])? {
+                Some(tallies) => tallies.iter().map(|tally| factor * tally.mean_abs()).collect(),
+                None => return Ok(None),
+            }
+        }
     };
     let Some(tallies) = count(workers, model, input, &thresholds)? else { return Ok(None) };
     if !tallies.iter().all(|tally| tally.mean_abs().is_finite()) {
         return Err(EngineError::NonFinitePrediction);
     }
-    Ok(Some(tallies.iter().zip(thresholds).map(|(tally, threshold)| tally.activity(threshold)).collect()))
+    Ok(Some(
+        tallies
+            .iter()
+            .zip(thresholds)
+            .map(|(tally, threshold)| tally.activity(threshold))
+            .collect(),
+    ))
 }
 
-/// Per neuron of one layer in one batch: the number of positions at which it is active, and the sum of |x|.
+/// Per neuron of one layer in one batch: the number of positions at which it is active, and the sum
+/// of |x|.
 type Sums = [Vec<f64>; 2];
 
 /// Sums per neuron of one layer.
@@ -119,25 +136,42 @@ impl Tally {
     }
 }
 
-fn count(workers: &Workers, model: &LlamaForCausalLM, input: &StudyInput<'_>, thresholds: &[f64]) -> Result<Option<Vec<Tally>>, EngineError> {
+fn count(
+    workers: &Workers,
+    model: &LlamaForCausalLM,
+    input: &StudyInput<'_>,
+    thresholds: &[f64],
+) -> Result<Option<Vec<Tally>>, EngineError> {
     let mut tallies: Vec<Tally> = thresholds.iter().map(|_| Tally::default()).collect();
     for batch in input.batches(&workers.device.device) {
         let positions = batch.num_sequences * batch.num_positions;
         let (model, tensor, thresholds) = (model.clone(), input.tensor, thresholds.to_vec());
-        let Some(layers) = workers.run(move || count_batch(&model, &batch, tensor, &thresholds)) else { return Ok(None) };
+        let Some(layers) = workers.run(move || count_batch(&model, &batch, tensor, &thresholds))
+        else {
+            return Ok(None);
+        };
         tallies.iter_mut().zip(layers?).for_each(|(tally, layer)| tally.add(positions, &layer));
     }
     Ok(Some(tallies))
 }
 
 /// The sums of every layer. A batch is small enough for 32-bit counts.
-fn count_batch(model: &LlamaForCausalLM, batch: &Batch, tensor: ActivationTensor, thresholds: &[f64]) -> Result<Vec<Sums>, ExecutionError> {
+fn count_batch(
+    model: &LlamaForCausalLM,
+    batch: &Batch,
+    tensor: ActivationTensor,
+    thresholds: &[f64],
+) -> Result<Vec<Sums>, ExecutionError> {
     let mut sums: Vec<[Tensor<2>; 2]> = Vec::new();
     for_each_layer(model, batch, tensor, &mut |size| {
         let activated = size.clone().greater_scalar(thresholds[sums.len()]).float();
         sums.push([activated.sum_dim(0), size.sum_dim(0)]); // [1, D] each
     });
-    let read = sums.into_iter().flatten().fold(Transaction::default(), Transaction::register).try_execute()?;
+    let read = sums
+        .into_iter()
+        .flatten()
+        .fold(Transaction::default(), Transaction::register)
+        .try_execute()?;
     let values = |idx: usize| read[idx].iter::<f64>().collect();
     Ok((0..thresholds.len()).map(|layer| [values(2 * layer), values(2 * layer + 1)]).collect())
 }

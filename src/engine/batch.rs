@@ -27,29 +27,45 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Uploads `num_sequences` sequences, concatenated in `tokens`. Every token is scored except those of the first patch of a
-    /// sequence, which no position predicts.
-    pub fn new(tokens: &[u32], num_sequences: usize, patch_size: PatchSize, device: &Device) -> Self {
+    /// Uploads `num_sequences` sequences, concatenated in `tokens`. Every token is scored except
+    /// those of the first patch of a sequence, which no position predicts.
+    pub fn new(
+        tokens: &[u32],
+        num_sequences: usize,
+        patch_size: PatchSize,
+        device: &Device,
+    ) -> Self {
         Self::masked(tokens, &vec![true; tokens.len()], num_sequences, patch_size, device)
     }
 
-    /// The same, but only tokens with `is_scored` are scored. Padding belongs at the end of a sequence, where no other position
-    /// attends to it.
-    pub fn masked(tokens: &[u32], is_scored: &[bool], num_sequences: usize, patch_size: PatchSize, device: &Device) -> Self {
+    /// The same, but only tokens with `is_scored` are scored. Padding belongs at the end of a
+    /// sequence, where no other position attends to it.
+    pub fn masked(
+        tokens: &[u32],
+        is_scored: &[bool],
+        num_sequences: usize,
+        patch_size: PatchSize,
+        device: &Device,
+    ) -> Self {
         let k = patch_size.get();
         let num_positions = tokens.len() / num_sequences / k;
         // The last patch of a sequence has no target.
-        let next = |idx: usize| Some(idx + k).filter(|_| idx / k % num_positions + 1 < num_positions);
+        let next =
+            |idx: usize| Some(idx + k).filter(|_| idx / k % num_positions + 1 < num_positions);
         let target = |idx: usize| next(idx).map_or(0, |next| tokens[next] as i32);
         let is_target = |idx: usize| next(idx).is_some_and(|next| is_scored[next]);
-        let mask: Vec<f32> = (0..tokens.len()).map(|idx| f32::from(u8::from(is_target(idx)))).collect();
+        let mask: Vec<f32> =
+            (0..tokens.len()).map(|idx| f32::from(u8::from(is_target(idx)))).collect();
         let num_targets = mask.iter().filter(|mask| **mask > 0.0).count() as u64;
         let rows = [num_sequences * num_positions, k];
         let ids: Vec<i32> = tokens.iter().map(|id| *id as i32).collect();
         Self {
             ids: Tensor::from_data(TensorData::new(ids, [tokens.len()]), device),
             targets: Targets {
-                ids: Tensor::from_data(TensorData::new((0..tokens.len()).map(target).collect::<Vec<i32>>(), rows), device),
+                ids: Tensor::from_data(
+                    TensorData::new((0..tokens.len()).map(target).collect::<Vec<i32>>(), rows),
+                    device,
+                ),
                 mask: Tensor::from_data(TensorData::new(mask, rows), device),
             },
             num_targets,
@@ -70,18 +86,43 @@ mod tests {
     use super::*;
 
     fn check(tokens: &[u32], is_scored: &[bool], k: u64, targets: &[i64], mask: &[f32]) {
-        let batch = Batch::masked(tokens, is_scored, 2, PatchSize::new(k).unwrap(), &Device::flex());
-        assert_eq!(batch.targets.ids.into_data().iter::<i64>().collect::<Vec<_>>(), targets, "K = {k}");
-        assert_eq!(batch.targets.mask.into_data().iter::<f32>().collect::<Vec<_>>(), mask, "K = {k}");
-        assert_eq!(batch.num_targets, mask.iter().filter(|scored| **scored > 0.0).count() as u64, "K = {k}");
+        let batch =
+            Batch::masked(tokens, is_scored, 2, PatchSize::new(k).unwrap(), &Device::flex());
+        assert_eq!(
+            batch.targets.ids.into_data().iter::<i64>().collect::<Vec<_>>(),
+            targets,
+            "K = {k}"
+        );
+        assert_eq!(
+            batch.targets.mask.into_data().iter::<f32>().collect::<Vec<_>>(),
+            mask,
+            "K = {k}"
+        );
+        assert_eq!(
+            batch.num_targets,
+            mask.iter().filter(|scored| **scored > 0.0).count() as u64,
+            "K = {k}"
+        );
     }
 
     #[test]
     fn each_position_predicts_the_next_patch_of_its_own_sequence() {
         let tokens: Vec<u32> = (1..=12).collect();
         let all = [true; 12];
-        check(&tokens, &all, 1, &[2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 0], &[1., 1., 1., 1., 1., 0., 1., 1., 1., 1., 1., 0.]);
-        check(&tokens, &all, 2, &[3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 0, 0], &[1., 1., 1., 1., 0., 0., 1., 1., 1., 1., 0., 0.]);
+        check(
+            &tokens,
+            &all,
+            1,
+            &[2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 0],
+            &[1., 1., 1., 1., 1., 0., 1., 1., 1., 1., 1., 0.],
+        );
+        check(
+            &tokens,
+            &all,
+            2,
+            &[3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 0, 0],
+            &[1., 1., 1., 1., 0., 0., 1., 1., 1., 1., 0., 0.],
+        );
         check(&tokens, &all, 6, &[0; 12], &[0.; 12]);
     }
 
@@ -89,8 +130,21 @@ mod tests {
     fn only_scored_tokens_count() {
         let tokens: Vec<u32> = (1..=12).collect();
         // The first sequence scores its last two tokens, the second one is padded after three.
-        let is_scored = [false, false, false, false, true, true, true, true, true, false, false, false];
-        check(&tokens, &is_scored, 1, &[2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 0], &[0., 0., 0., 1., 1., 0., 1., 1., 0., 0., 0., 0.]);
-        check(&tokens, &is_scored, 2, &[3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 0, 0], &[0., 0., 1., 1., 0., 0., 1., 0., 0., 0., 0., 0.]);
+        let is_scored =
+            [false, false, false, false, true, true, true, true, true, false, false, false];
+        check(
+            &tokens,
+            &is_scored,
+            1,
+            &[2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 0],
+            &[0., 0., 0., 1., 1., 0., 1., 1., 0., 0., 0., 0.],
+        );
+        check(
+            &tokens,
+            &is_scored,
+            2,
+            &[3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 0, 0],
+            &[0., 0., 1., 1., 0., 0., 1., 0., 0., 0., 0., 0.],
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Weights and optimizer state to and from a checkpoint directory.
 //!
-//! `model.safetensors` uses Hugging Face's names, `optimizer.safetensors` stores the moments under the same names; equal states
-//! give identical bytes. [`crate::run::Checkpoints`] handles the save order and the validity of the files.
+//! `model.safetensors` uses Hugging Face's names, `optimizer.safetensors` stores the moments under
+//! the same names; equal states give identical bytes. [`crate::run::Checkpoints`] handles the save
+//! order and the validity of the files.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -11,7 +12,10 @@ use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors};
 use crate::plan::ModelShape;
-use crate::run::{Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, StopFlag, StopLevel, TrainerState};
+use crate::run::{
+    Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint,
+    OPTIMIZER_FILE, StopFlag, StopLevel, TrainerState,
+};
 
 /// The state to save.
 #[derive(Debug)]
@@ -32,14 +36,24 @@ pub struct Snapshot<'a> {
     pub config: RecordedConfig,
 }
 
-/// Saves `snapshot` after the lines of all earlier `events`. Returns whether a checkpoint was written.
+/// Saves `snapshot` after the lines of all earlier `events`. Returns whether a checkpoint was
+/// written.
 ///
 /// # Errors
 /// As [`Checkpoints::save`].
-pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSender, stop: &StopFlag) -> Result<(Checkpoint, bool), CheckpointError> {
+pub fn save(
+    checkpoints: &Checkpoints,
+    snapshot: Snapshot<'_>,
+    events: &EventSender,
+    stop: &StopFlag,
+) -> Result<(Checkpoint, bool), CheckpointError> {
     let weights: Vec<NamedTensor> = snapshot.model.weights().cloned().collect();
     let moments = moments(snapshot.model, snapshot.optimizer);
-    let tensor_bytes = weights.iter().chain(&moments).map(|tensor| (size_of::<f32>() * tensor.dims.iter().product::<usize>()) as u64).sum();
+    let tensor_bytes = weights
+        .iter()
+        .chain(&moments)
+        .map(|tensor| (size_of::<f32>() * tensor.dims.iter().product::<usize>()) as u64)
+        .sum();
     let (mut weights, mut moments) = (Some(weights), Some(moments));
     checkpoints.save(NewCheckpoint {
         state: snapshot.state,
@@ -60,8 +74,13 @@ pub fn save(checkpoints: &Checkpoints, snapshot: Snapshot<'_>, events: &EventSen
 /// Weights of `checkpoint`, on `device`.
 ///
 /// # Errors
-/// When a tensor is missing, its shape does not match `shape`, or it contains a number that no network can compute with.
-pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) -> Result<LlamaForCausalLM, TensorFileError> {
+/// When a tensor is missing, its shape does not match `shape`, or it contains a number that no
+/// network can compute with.
+pub fn load_model(
+    checkpoint: &Checkpoint,
+    shape: &ModelShape,
+    device: &Device,
+) -> Result<LlamaForCausalLM, TensorFileError> {
     let mut file = TensorFile::open(&checkpoint.path.join(MODEL_FILE))?;
     LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), device)
 }
@@ -70,22 +89,34 @@ pub fn load_model(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) 
 ///
 /// # Errors
 /// When a weight of `model` has no moments or moments of another shape, or moments have no weight.
-pub fn load_optimizer(checkpoint: &Checkpoint, config: OptimizerConfig, model: &LlamaForCausalLM, device: &Device) -> Result<AdamW, TensorFileError> {
+pub fn load_optimizer(
+    checkpoint: &Checkpoint,
+    config: OptimizerConfig,
+    model: &LlamaForCausalLM,
+    device: &Device,
+) -> Result<AdamW, TensorFileError> {
     let path = checkpoint.path.join(OPTIMIZER_FILE);
     let mut file = TensorFile::open(&path)?;
     let mut optimizer = AdamW::new(config);
     optimizer.count = checkpoint.state.optimizer_count;
-    let weights: Vec<&NamedTensor> = if optimizer.count == 0 { Vec::new() } else { model.weights().collect() };
+    let weights: Vec<&NamedTensor> =
+        if optimizer.count == 0 { Vec::new() } else { model.weights().collect() };
     for NamedTensor { name, dims, .. } in &weights {
         let mut moment = |suffix: &str| -> Result<Tensor<2>, TensorFileError> {
-            Ok(Tensor::from_data(TensorData::new(file.read(&format!("{name}.{suffix}"), dims)?, matrix_dims(dims)), device))
+            Ok(Tensor::from_data(
+                TensorData::new(file.read(&format!("{name}.{suffix}"), dims)?, matrix_dims(dims)),
+                device,
+            ))
         };
         let moments = Moments { exp_avg: moment("exp_avg")?, exp_avg_sq: moment("exp_avg_sq")? };
         optimizer.moments.insert(name.clone(), moments);
     }
     let (found, expected) = (file.shapes().len(), 2 * weights.len());
     if found != expected {
-        return Err(TensorFileError::Damaged { path, problem: format!("it has {found} moments instead of {expected}") });
+        return Err(TensorFileError::Damaged {
+            path,
+            problem: format!("it has {found} moments instead of {expected}"),
+        });
     }
     Ok(optimizer)
 }
@@ -93,8 +124,11 @@ pub fn load_optimizer(checkpoint: &Checkpoint, config: OptimizerConfig, model: &
 /// The moments of all weights that have any, named after their weights.
 fn moments(model: &LlamaForCausalLM, optimizer: &AdamW) -> Vec<NamedTensor> {
     let of_weight = |weight: &NamedTensor| {
-        let named =
-            |suffix: &str, values: &Tensor<2>| NamedTensor { name: format!("{}.{suffix}", weight.name), dims: weight.dims.clone(), values: values.clone() };
+        let named = |suffix: &str, values: &Tensor<2>| NamedTensor {
+            name: format!("{}.{suffix}", weight.name),
+            dims: weight.dims.clone(),
+            values: values.clone(),
+        };
         let moments = optimizer.moments.get(&weight.name)?;
         Some([named("exp_avg", &moments.exp_avg), named("exp_avg_sq", &moments.exp_avg_sq)])
     };

@@ -1,7 +1,7 @@
 //! Finds the device to compute on. The only module with knowledge of the backends.
 //!
-//! Listing or opening a GPU calls its driver, which may hang or kill the process: `commands/devices.rs` probes it in a separate
-//! process first. Start at [`find_device`].
+//! Listing or opening a GPU calls its driver, which may hang or kill the process:
+//! `commands/devices.rs` probes it in a separate process first. Start at [`find_device`].
 
 use burn::tensor::{DType, Device};
 use thiserror::Error;
@@ -48,7 +48,8 @@ pub enum DeviceError {
 pub enum PrecisionError {
     /// The CPU would support it without any benefit.
     #[error(
-        "training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time"
+        "training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no \
+         faster than f32, so it would cost accuracy and save no time"
     )]
     Cpu,
     /// The GPU only stores it.
@@ -65,8 +66,12 @@ impl PrecisionError {
     /// What to type next.
     pub fn hint(&self) -> String {
         match self {
-            Self::Cpu if cfg!(feature = "cuda") => "use training.precision = \"f32\", or --device cuda".into(),
-            Self::Cpu => "use training.precision = \"f32\"; bf16 needs an NVIDIA GPU and a build with --features cuda".into(),
+            Self::Cpu if cfg!(feature = "cuda") => {
+                "use training.precision = \"f32\", or --device cuda".into()
+            }
+            Self::Cpu => "use training.precision = \"f32\"; bf16 needs an NVIDIA GPU and a build \
+                          with --features cuda"
+                .into(),
             Self::Gpu { .. } => "use training.precision = \"f32\"".into(),
         }
     }
@@ -76,9 +81,13 @@ impl DeviceError {
     /// What to type next.
     pub fn hint(&self) -> String {
         match self {
-            Self::NotBuilt { feature, .. } => format!("build with `cargo build --release --features {feature}`, or use --device cpu"),
+            Self::NotBuilt { feature, .. } => format!(
+                "build with `cargo build --release --features {feature}`, or use --device cpu"
+            ),
             Self::NotFound { found: 0, .. } => "check the GPU driver, or use --device cpu".into(),
-            Self::NotFound { found, .. } => format!("the highest index is {}; --device auto picks a device", found - 1),
+            Self::NotFound { found, .. } => {
+                format!("the highest index is {}; --device auto picks a device", found - 1)
+            }
         }
     }
 }
@@ -92,7 +101,8 @@ pub const BUILT_IN: &[&str] = &[
     "cpu",
 ];
 
-/// Whether shaders are compiled through SPIR-V, which gave wrong results on a software driver, instead of WGSL.
+/// Whether shaders are compiled through SPIR-V, which gave wrong results on a software driver,
+/// instead of WGSL.
 pub const USES_SPIRV: bool = cfg!(feature = "vulkan");
 
 /// Description of a GPU.
@@ -110,14 +120,23 @@ pub struct Identity {
 
 /// Every GPU that the drivers list, in the order of [`BUILT_IN`]. Opens none.
 pub fn list_gpus() -> Vec<DeviceChoice> {
-    #[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), expect(unused_mut, reason = "this build knows no GPU"))]
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "wgpu")),
+        expect(unused_mut, reason = "this build knows no GPU")
+    )]
     let mut found = Vec::new();
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     prepare_gpus();
     #[cfg(feature = "cuda")]
-    found.extend((0..Device::enumerate(burn::tensor::DeviceType::Cuda).len()).map(|index| DeviceChoice::Cuda(Some(index))));
+    found.extend(
+        (0..Device::enumerate(burn::tensor::DeviceType::Cuda).len())
+            .map(|index| DeviceChoice::Cuda(Some(index))),
+    );
     #[cfg(feature = "wgpu")]
-    found.extend((0..Device::enumerate(burn::tensor::DeviceType::Wgpu).len()).map(|index| DeviceChoice::Wgpu(Some(index))));
+    found.extend(
+        (0..Device::enumerate(burn::tensor::DeviceType::Wgpu).len())
+            .map(|index| DeviceChoice::Wgpu(Some(index))),
+    );
     found
 }
 
@@ -130,7 +149,9 @@ pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(index) => cuda(index, &choice),
         DeviceChoice::Wgpu(index) => wgpu(index, &choice),
-        DeviceChoice::Auto => Ok(cuda(None, &choice).or_else(|_| wgpu(None, &choice)).unwrap_or_else(|_| cpu())),
+        DeviceChoice::Auto => {
+            Ok(cuda(None, &choice).or_else(|_| wgpu(None, &choice)).unwrap_or_else(|_| cpu()))
+        }
     }
 }
 
@@ -144,9 +165,14 @@ impl ComputeDevice {
         match precision {
             Precision::F32 => Ok(()),
             Precision::Bf16 if self.is_cpu => Err(PrecisionError::Cpu),
-            Precision::Bf16 if device.starts_with("wgpu") => Err(PrecisionError::Gpu { device, reason: "wgpu stores bf16 but cannot compute in it" }),
+            Precision::Bf16 if device.starts_with("wgpu") => Err(PrecisionError::Gpu {
+                device,
+                reason: "wgpu stores bf16 but cannot compute in it",
+            }),
             Precision::Bf16 if self.device.supports_dtype(DType::BF16) => Ok(()),
-            Precision::Bf16 => Err(PrecisionError::Gpu { device, reason: "it is older than Ampere" }),
+            Precision::Bf16 => {
+                Err(PrecisionError::Gpu { device, reason: "it is older than Ampere" })
+            }
         }
     }
 
@@ -155,14 +181,19 @@ impl ComputeDevice {
         self.device.memory_pool_usage().map(|usage| (usage.bytes_in_use, usage.bytes_reserved))
     }
 
-    /// Skips Burn's measurement of the memory bandwidth of a wgpu device, made before it chooses kernels; opens the device. No effect on others.
+    /// Skips Burn's measurement of the memory bandwidth of a wgpu device, made before it chooses
+    /// kernels; opens the device. No effect on others.
     ///
-    /// The measurement needs two buffers of up to a gigabyte. If they do not fit, wgpu panics on the device's own thread, and
-    /// that panic cannot be distinguished from one that corrupted a result. Without it a few more kernels are tried.
+    /// The measurement needs two buffers of up to a gigabyte. If they do not fit, wgpu panics on
+    /// the device's own thread, and that panic cannot be distinguished from one that corrupted
+    /// a result. Without it a few more kernels are tried.
     pub fn spare_memory(&self) {
         #[cfg(feature = "wgpu")]
         if let Some(device) = &self.wgpu {
-            use burn::cubecl::throughput::{MemoryAccess, MemorySpec, ThroughputCache, ThroughputKey, ThroughputMode, ThroughputValue, working_set_sweep};
+            use burn::cubecl::throughput::{
+                MemoryAccess, MemorySpec, ThroughputCache, ThroughputKey, ThroughputMode,
+                ThroughputValue, working_set_sweep,
+            };
             /// Larger than any buffer.
             const MOST_BYTES: u64 = 1 << 40;
             let client = device.client();
@@ -170,7 +201,9 @@ impl ComputeDevice {
             let mut known = cache.lock();
             for access in [MemoryAccess::Copy, MemoryAccess::Read, MemoryAccess::Write] {
                 for bytes in working_set_sweep(MOST_BYTES) {
-                    let key = ThroughputKey { mode: ThroughputMode::Memory(MemorySpec::new(access, bytes)) };
+                    let key = ThroughputKey {
+                        mode: ThroughputMode::Memory(MemorySpec::new(access, bytes)),
+                    };
                     if known.get(&key).is_none() {
                         // Stands for a bandwidth that cannot be measured.
                         known.insert(key, ThroughputValue::ZERO);
@@ -185,8 +218,14 @@ impl ComputeDevice {
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
         if let Some(identity) = self.device.identity() {
             let driver = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
-            let driver = driver.lines().next().filter(|_| self.description.starts_with("cuda")).unwrap_or_default();
-            let description = [identity.name.as_str(), identity.fingerprint.as_str(), driver].into_iter().filter(|part| !part.is_empty());
+            let driver = driver
+                .lines()
+                .next()
+                .filter(|_| self.description.starts_with("cuda"))
+                .unwrap_or_default();
+            let description = [identity.name.as_str(), identity.fingerprint.as_str(), driver]
+                .into_iter()
+                .filter(|part| !part.is_empty());
             return Some(Identity {
                 description: description.collect::<Vec<_>>().join(", "),
                 is_card: identity.physical.is_some(),
@@ -208,16 +247,17 @@ fn cpu() -> ComputeDevice {
     }
 }
 
-/// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a shape pays for them; call
-/// before a GPU is used. CUBECL environment variables override it, files in the current folder do not.
+/// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a
+/// shape pays for them; call before a GPU is used. CUBECL environment variables override it, files
+/// in the current folder do not.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn prepare_gpus() {
     use burn::cubecl::config::cache::CacheConfig;
     use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
     let mut config = CubeClRuntimeConfig::default();
     config.compilation.cache = true;
-    config.environment.path =
-        crate::engine::self_check::cache::user_cache().map_or(CacheConfig::Global, |folder| CacheConfig::Directory(folder.join("kernels")));
+    config.environment.path = crate::engine::self_check::cache::user_cache()
+        .map_or(CacheConfig::Global, |folder| CacheConfig::Directory(folder.join("kernels")));
     // Weights and moments have the same few sizes during a whole run.
     config.memory.persistent_memory = burn::cubecl::config::memory::PersistentMemory::SizeMatch;
     // False if it was already set, with the same content.
@@ -227,7 +267,8 @@ fn prepare_gpus() {
 #[cfg(feature = "cuda")]
 fn cuda(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     prepare_gpus();
-    // Enumeration only loads the driver; using a missing device would panic on the device's own thread.
+    // Enumeration only loads the driver; using a missing device would panic on the device's own
+    // thread.
     let found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
     let index = index.unwrap_or(0);
     if index >= found {
@@ -250,7 +291,8 @@ fn cuda(_index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, D
 
 #[cfg(feature = "wgpu")]
 fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, DeviceError> {
-    // Without burn's feature `vulkan` shaders are WGSL. Through SPIR-V they computed wrong matrix products on software Vulkan.
+    // Without burn's feature `vulkan` shaders are WGSL. Through SPIR-V they computed wrong matrix
+    // products on software Vulkan.
     prepare_gpus();
     let is_wgpu = |device: &burn::cubecl::Device| device.runtime() == burn::cubecl::RuntimeId::Wgpu;
     let found: Vec<_> = burn::cubecl::Device::enumerate_all().into_iter().filter(is_wgpu).collect();
@@ -258,11 +300,17 @@ fn wgpu(index: Option<usize>, choice: &DeviceChoice) -> Result<ComputeDevice, De
     let device = match index {
         Some(index) => found.get(index).cloned().ok_or_else(missing)?,
         None if found.is_empty() => return Err(missing()),
-        // The driver's own default: a discrete GPU before an integrated one before a software renderer.
+        // The driver's own default: a discrete GPU before an integrated one before a software
+        // renderer.
         None => burn_wgpu::WgpuDevice::default().into(),
     };
     let description = index.map_or_else(|| "wgpu".to_owned(), |index| format!("wgpu:{index}"));
-    Ok(ComputeDevice { device: Device::new(device.clone()), description, is_cpu: false, wgpu: Some(device) })
+    Ok(ComputeDevice {
+        device: Device::new(device.clone()),
+        description,
+        is_cpu: false,
+        wgpu: Some(device),
+    })
 }
 
 #[cfg(not(feature = "wgpu"))]

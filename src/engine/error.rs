@@ -72,7 +72,10 @@ pub enum EngineError {
     #[error("the predictions of the model are not finite")]
     NonFinitePrediction,
     /// As [`Self::NonFinite`], detected later, on a device that the host does not wait for.
-    #[error("a loss or gradient norm was not finite at or before step {step}; every update from there on was skipped")]
+    #[error(
+        "a loss or gradient norm was not finite at or before step {step}; every update from there \
+         on was skipped"
+    )]
     Poisoned {
         /// The step at which it was detected.
         step: u64,
@@ -145,12 +148,18 @@ impl ForkError {
         match self {
             Self::Find(error) => error.hint(),
             Self::OtherNetwork { section } => {
-                format!("keep {section} unchanged: run --from without a configuration uses the configuration of the checkpoint's run")
+                format!(
+                    "keep {section} unchanged: run --from without a configuration uses the \
+                     configuration of the checkpoint's run"
+                )
             }
-            Self::PlanEnds { .. } => "raise the budget: training.tokens, positions, epochs or steps".into(),
-            Self::OtherTokens { .. } => {
-                "keep training.tokens_per_step unchanged before that step, or start a new run from the weights only with model.init_from".into()
+            Self::PlanEnds { .. } => {
+                "raise the budget: training.tokens, positions, epochs or steps".into()
             }
+            Self::OtherTokens { .. } => "keep training.tokens_per_step unchanged before that \
+                                         step, or start a new run from the weights only with \
+                                         model.init_from"
+                .into(),
         }
     }
 }
@@ -166,31 +175,53 @@ impl EngineError {
             Self::Plan(error) => error.hint(),
             // The run reads texts in its own context length; there is no flag for it.
             Self::Task(TaskError::ContinuationTooLong { tokens, .. }) => {
-                format!("under another --name, raise training.context_length to {tokens} or more, or remove the task from tasks.names")
+                format!(
+                    "under another --name, raise training.context_length to {tokens} or more, or \
+                     remove the task from tasks.names"
+                )
             }
             Self::Task(error) => error.hint(),
             Self::Checkpoint(error) => error.hint().into(),
             Self::Tensors(TensorFileError::Device { problem, .. }) => device_hint(problem, false),
             Self::Tensors(TensorFileError::Unusable { .. }) => {
-                "the run had diverged when it saved this checkpoint: remove its folder to resume from an earlier one with: patchtui resume RUN".into()
+                "the run had diverged when it saved this checkpoint: remove its folder to resume \
+                 from an earlier one with: patchtui resume RUN"
+                    .into()
             }
-            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then resume with: patchtui resume RUN".into(),
+            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then \
+                                                   resume with: patchtui resume RUN"
+                .into(),
             Self::InitialWeights(error) => error.hint(),
             Self::Fork(error) => error.hint(),
-            Self::Execution(error) => device_hint(&device_reason(error), error.is_device_poisoned()),
+            Self::Execution(error) => {
+                device_hint(&device_reason(error), error.is_device_poisoned())
+            }
             Self::DevicePanic { reason } => device_hint(reason, false),
-            Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: patchtui resume RUN".into(),
+            Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: \
+                                patchtui resume RUN"
+                .into(),
             // No update was made before the first loss.
-            Self::NonFinite { step: 1, .. } => {
-                "the initial weights are the cause: under another --name, start from other weights (model.init_from) or lower model.initializer_range".into()
-            }
-            Self::NonFinitePrediction => "its weights are damaged or its training diverged: use another copy or an earlier checkpoint".into(),
+            Self::NonFinite { step: 1, .. } => "the initial weights are the cause: under another \
+                                                --name, start from other weights \
+                                                (model.init_from) or lower model.initializer_range"
+                .into(),
+            Self::NonFinitePrediction => "its weights are damaged or its training diverged: use \
+                                          another copy or an earlier checkpoint"
+                .into(),
             Self::NonFinite { .. } | Self::Poisoned { .. } => {
-                "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)".into()
+                "start a new run under another --name, with a lower optimizer.learning_rate or a \
+                 longer warm-up (schedule.warmup_steps)"
+                    .into()
             }
-            Self::NoUsableCheckpoint { .. } => "restore a checkpoint from a copy, or start over under another --name".into(),
-            Self::OtherRun { .. } => "use the version of patchtui that wrote it, or start a new run under another --name".into(),
-            Self::OtherData { .. } => "restore the original, or start a new run under another --name".into(),
+            Self::NoUsableCheckpoint { .. } => {
+                "restore a checkpoint from a copy, or start over under another --name".into()
+            }
+            Self::OtherRun { .. } => "use the version of patchtui that wrote it, or start a new \
+                                      run under another --name"
+                .into(),
+            Self::OtherData { .. } => {
+                "restore the original, or start a new run under another --name".into()
+            }
         })
     }
 
@@ -203,26 +234,38 @@ impl EngineError {
 /// `hint` with the placeholder replaced by the run's name.
 fn named(hint: &str, run: &str) -> String {
     let word = shell_word(run);
-    hint.replace("resume RUN", &format!("resume {word}")).replace("--name RUN", &format!("--name {word}"))
+    hint.replace("resume RUN", &format!("resume {word}"))
+        .replace("--name RUN", &format!("--name {word}"))
 }
 
 /// What to do about a device that failed for `reason`; the last checkpoint is intact in any case.
 fn device_hint(reason: &str, is_poisoned: bool) -> String {
     let reason = reason.to_ascii_lowercase();
     let names = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    let ask_driver = || "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui resume RUN".into();
-    // An illegal access mentions memory, and an out-of-memory error mentions the driver: neither is about the other.
+    let ask_driver = || {
+        "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui \
+         resume RUN"
+            .into()
+    };
+    // An illegal access mentions memory, and an out-of-memory error mentions the driver: neither is
+    // about the other.
     if is_poisoned || names(&["illegal", "poison", "lost", "does not answer"]) {
         return ask_driver();
     }
-    if names(&["out of memory", "out_of_memory", "outofmemory", "alloc", "too big", "buffer size"]) {
+    if names(&["out of memory", "out_of_memory", "outofmemory", "alloc", "too big", "buffer size"])
+    {
         let smaller = "patchtui run CONFIG --name RUN --set training.micro_batch_size=1 --resume";
-        return format!("a smaller micro-batch needs less memory and keeps the tokens per step; resume with it, plus your other --set options: {smaller}");
+        return format!(
+            "a smaller micro-batch needs less memory and keeps the tokens per step; resume with \
+             it, plus your other --set options: {smaller}"
+        );
     }
     if names(&["driver"]) {
         return ask_driver();
     }
-    "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower training.micro_batch_size or use --device cpu".into()
+    "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower \
+     training.micro_batch_size or use --device cpu"
+        .into()
 }
 
 /// The device's message in one line: Burn puts it below a heading, over several lines.
@@ -240,8 +283,9 @@ mod tests {
     use super::*;
     use crate::engine::tensor_file::TensorFileError;
 
-    const PRECISION: &str =
-        "training.precision = \"bf16\" is not supported on the CPU: most CPUs multiply bf16 no faster than f32, so it would cost accuracy and save no time";
+    const PRECISION: &str = "training.precision = \"bf16\" is not supported on the CPU: most CPUs \
+                             multiply bf16 no faster than f32, so it would cost accuracy and save \
+                             no time";
 
     fn denied() -> io::Error {
         io::Error::from(io::ErrorKind::PermissionDenied)
@@ -249,11 +293,16 @@ mod tests {
 
     #[test]
     fn every_error_says_what_happened_and_what_to_do() {
-        let disk = "check free disk space and permissions, then resume with: patchtui resume 'my books'";
-        let diverged = "start a new run under another --name, with a lower optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)";
+        let disk =
+            "check free disk space and permissions, then resume with: patchtui resume 'my books'";
+        let diverged = "start a new run under another --name, with a lower \
+                        optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)";
         let path = PathBuf::from("run/file");
         let io = TensorFileError::Io { path: path.clone(), source: denied() };
-        let damaged = TensorFileError::Damaged { path: path.clone(), problem: "it has no tensor a.weight".into() };
+        let damaged = TensorFileError::Damaged {
+            path: path.clone(),
+            problem: "it has no tensor a.weight".into(),
+        };
         let not_found = |found| DeviceError::NotFound { device: "cuda:3".into(), found };
         let table: Vec<(EngineError, &str, &str)> = vec![
             (
@@ -261,14 +310,23 @@ mod tests {
                 "device \"wgpu\" is not part of this build of patchtui",
                 "build with `cargo build --release --features wgpu`, or use --device cpu",
             ),
-            (not_found(0).into(), "device \"cuda:3\" was not found: this machine has none of that kind", "check the GPU driver, or use --device cpu"),
-            (not_found(2).into(), "device \"cuda:3\" was not found: this machine has 2 of that kind", "the highest index is 1; --device auto picks a device"),
+            (
+                not_found(0).into(),
+                "device \"cuda:3\" was not found: this machine has none of that kind",
+                "check the GPU driver, or use --device cpu",
+            ),
+            (
+                not_found(2).into(),
+                "device \"cuda:3\" was not found: this machine has 2 of that kind",
+                "the highest index is 1; --device auto picks a device",
+            ),
             (io.into(), "checkpoint: run/file: permission denied", disk),
             (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", disk),
             (
                 EngineError::Thread(denied()),
                 "cannot start a thread: permission denied",
-                "raise the limit on processes (ulimit -u), then resume with: patchtui resume 'my books'",
+                "raise the limit on processes (ulimit -u), then resume with: patchtui resume 'my \
+                 books'",
             ),
             (
                 EngineError::NonFinite { what: "gradient norm", step: 3, value: f64::INFINITY },
@@ -277,7 +335,8 @@ mod tests {
             ),
             (
                 EngineError::Poisoned { step: 40 },
-                "a loss or gradient norm was not finite at or before step 40; every update from there on was skipped",
+                "a loss or gradient norm was not finite at or before step 40; every update from \
+                 there on was skipped",
                 diverged,
             ),
             (
@@ -286,14 +345,29 @@ mod tests {
                 "free some disk space, then resume with: patchtui resume 'my books'",
             ),
             (
-                EngineError::NoUsableCheckpoint { rejected: vec![Rejected { path: path.clone(), reason: "it has 0 bytes".into() }] },
-                "none of the run's checkpoints can be used (1 rejected); run/file is not used: it has 0 bytes",
+                EngineError::NoUsableCheckpoint {
+                    rejected: vec![Rejected {
+                        path: path.clone(),
+                        reason: "it has 0 bytes".into(),
+                    }],
+                },
+                "none of the run's checkpoints can be used (1 rejected); run/file is not used: it \
+                 has 0 bytes",
                 "restore a checkpoint from a copy, or start over under another --name",
             ),
             (
-                EngineError::OtherRun { step: 40, difference: Difference { what: "seed".into(), found: "2".into(), expected: "1".into() } },
-                "the checkpoint at step 40 belongs to another run: its seed is 2, but this run's is 1",
-                "use the version of patchtui that wrote it, or start a new run under another --name",
+                EngineError::OtherRun {
+                    step: 40,
+                    difference: Difference {
+                        what: "seed".into(),
+                        found: "2".into(),
+                        expected: "1".into(),
+                    },
+                },
+                "the checkpoint at step 40 belongs to another run: its seed is 2, but this run's \
+                 is 1",
+                "use the version of patchtui that wrote it, or start a new run under another \
+                 --name",
             ),
             (
                 EngineError::OtherData { step: 40 },
@@ -301,11 +375,22 @@ mod tests {
                 "restore the original, or start a new run under another --name",
             ),
             (
-                TaskError::ContinuationTooLong { task: "piqa".into(), doc_id: 65, tokens: 80, max_length: 64 }.into(),
+                TaskError::ContinuationTooLong {
+                    task: "piqa".into(),
+                    doc_id: 65,
+                    tokens: 80,
+                    max_length: 64,
+                }
+                .into(),
                 "piqa, document 65: the continuation has 80 tokens, but the context length is 64",
-                "under another --name, raise training.context_length to 80 or more, or remove the task from tasks.names",
+                "under another --name, raise training.context_length to 80 or more, or remove the \
+                 task from tasks.names",
             ),
-            (EngineError::Io { path: "run/plan.json".into(), source: denied() }, "run/plan.json: permission denied", disk),
+            (
+                EngineError::Io { path: "run/plan.json".into(), source: denied() },
+                "run/plan.json: permission denied",
+                disk,
+            ),
         ];
         check(table);
     }
@@ -325,53 +410,82 @@ mod tests {
             (
                 EngineError::NonFinite { what: "loss", step: 1, value: f64::NAN },
                 "the loss of step 1 is NaN; its update was skipped",
-                "the initial weights are the cause: under another --name, start from other weights (model.init_from) or lower model.initializer_range",
+                "the initial weights are the cause: under another --name, start from other \
+                 weights (model.init_from) or lower model.initializer_range",
             ),
             (
                 EngineError::NonFinitePrediction,
                 "the predictions of the model are not finite",
-                "its weights are damaged or its training diverged: use another copy or an earlier checkpoint",
+                "its weights are damaged or its training diverged: use another copy or an earlier \
+                 checkpoint",
             ),
             (
-                TensorFileError::Unusable { path: path.clone(), tensor: "a.weight".into(), value: f32::NAN }.into(),
+                TensorFileError::Unusable {
+                    path: path.clone(),
+                    tensor: "a.weight".into(),
+                    value: f32::NAN,
+                }
+                .into(),
                 "checkpoint: run/file: a.weight holds NaN",
-                "the run had diverged when it saved this checkpoint: remove its folder to resume from an earlier one with: patchtui resume 'my books'",
+                "the run had diverged when it saved this checkpoint: remove its folder to resume \
+                 from an earlier one with: patchtui resume 'my books'",
             ),
         ]);
     }
 
     #[test]
     fn a_device_that_fails_leads_to_the_last_checkpoint() {
-        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; resume with it, plus your other --set options: \
-                      patchtui run CONFIG --name 'my books' --set training.micro_batch_size=1 --resume";
-        let device = TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
-        let failure = Failure { device: "wgpu".into(), operation: "linear".into(), output: "rows, 8 x 4 to 4".into(), difference: 1.0, tolerance: 4e-3 };
+        let memory = "a smaller micro-batch needs less memory and keeps the tokens per step; \
+                      resume with it, plus your other --set options: patchtui run CONFIG --name \
+                      'my books' --set training.micro_batch_size=1 --resume";
+        let device =
+            TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
+        let failure = Failure {
+            device: "wgpu".into(),
+            operation: "linear".into(),
+            output: "rows, 8 x 4 to 4".into(),
+            difference: 1.0,
+            tolerance: 4e-3,
+        };
         check(vec![
             (
                 failure.into(),
-                "wgpu computes wrong results: \"linear\" (rows, 8 x 4 to 4) differs from the CPU by 1.00e0 of its largest value (tolerance: 4e-3)",
+                "wgpu computes wrong results: \"linear\" (rows, 8 x 4 to 4) differs from the CPU \
+                 by 1.00e0 of its largest value (tolerance: 4e-3)",
                 if crate::engine::device::USES_SPIRV {
-                    "use --device cpu, or try a build that does not compile shaders through SPIR-V (cargo build --release --features wgpu)"
+                    "use --device cpu, or try a build that does not compile shaders through SPIR-V \
+                     (cargo build --release --features wgpu)"
                 } else {
                     "use --device cpu, or try another version of the GPU driver"
                 },
             ),
             (PrecisionError::Cpu.into(), PRECISION, &PrecisionError::Cpu.hint()),
-            (device.into(), "checkpoint: cannot read a.weight from the device: out of memory", memory),
             (
-                ExecutionError::WithContext { reason: "out of memory\n  while allocating 4 GB".into() }.into(),
+                device.into(),
+                "checkpoint: cannot read a.weight from the device: out of memory",
+                memory,
+            ),
+            (
+                ExecutionError::WithContext {
+                    reason: "out of memory\n  while allocating 4 GB".into(),
+                }
+                .into(),
                 "the device failed: out of memory; while allocating 4 GB",
                 memory,
             ),
             (
                 EngineError::DevicePanic { reason: "parent device is lost".into() },
                 "the device failed: parent device is lost",
-                "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+                "check the driver messages (dmesg), then resume from the last checkpoint with: \
+                 patchtui resume 'my books'",
             ),
             (
-                EngineError::DevicePanic { reason: "an illegal memory access was encountered".into() },
+                EngineError::DevicePanic {
+                    reason: "an illegal memory access was encountered".into(),
+                },
                 "the device failed: an illegal memory access was encountered",
-                "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui resume 'my books'",
+                "check the driver messages (dmesg), then resume from the last checkpoint with: \
+                 patchtui resume 'my books'",
             ),
             (
                 EngineError::DevicePanic { reason: "DriverError(CUDA_ERROR_OUT_OF_MEMORY)".into() },
@@ -381,7 +495,8 @@ mod tests {
             (
                 EngineError::DevicePanic { reason: "unknown kernel".into() },
                 "the device failed: unknown kernel",
-                "resume from the last checkpoint with: patchtui resume 'my books'; if it fails again, lower training.micro_batch_size or use --device cpu",
+                "resume from the last checkpoint with: patchtui resume 'my books'; if it fails \
+                 again, lower training.micro_batch_size or use --device cpu",
             ),
         ]);
     }
@@ -390,9 +505,15 @@ mod tests {
     fn errors_of_the_layers_below_keep_their_words() {
         let data = DataError::Interrupted;
         let (message, hint) = (data.to_string(), data.hint());
-        assert_eq!(EngineError::from(data).trouble("my books"), Trouble { message, hint: Some(hint) });
+        assert_eq!(
+            EngineError::from(data).trouble("my books"),
+            Trouble { message, hint: Some(hint) }
+        );
         let plan = PlanError::SeveralRests { count: 2 };
         let (message, hint) = (plan.to_string(), plan.hint());
-        assert_eq!(EngineError::from(plan).trouble("my books"), Trouble { message, hint: Some(hint) });
+        assert_eq!(
+            EngineError::from(plan).trouble("my books"),
+            Trouble { message, hint: Some(hint) }
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Token loss (K = 1) on the validation text: the main curve, measured in the same way in every stage.
+//! Token loss (K = 1) on the validation text: the main curve, measured in the same way in every
+//! stage.
 
 use std::ops::Range;
 
@@ -29,8 +30,9 @@ pub struct Validation<'a> {
 pub struct TokenLoss {
     /// Nats per scored token.
     pub mean: f64,
-    /// Standard error of the mean in nats, from the spread over sequences: tokens of one sequence are not independent. Sequences of the same
-    /// long document are not quite independent either, so it is a little too small there. `None` for one sequence.
+    /// Standard error of the mean in nats, from the spread over sequences: tokens of one sequence
+    /// are not independent. Sequences of the same long document are not quite independent
+    /// either, so it is a little too small there. `None` for one sequence.
     pub standard_error: Option<f64>,
     /// Tokens scored.
     pub targets: u64,
@@ -49,7 +51,8 @@ impl Validation<'_> {
 }
 
 impl TokenLoss {
-    /// The loss over sequences of `targets_per_sequence` scored tokens, whose losses add up to `sums`.
+    /// The loss over sequences of `targets_per_sequence` scored tokens, whose losses add up to
+    /// `sums`.
     pub fn of_sequences(sums: &[f64], targets_per_sequence: u64) -> Self {
         let (count, targets) = (sums.len() as f64, targets_per_sequence as f64);
         let mean = sums.iter().sum::<f64>() / count / targets;
@@ -59,7 +62,8 @@ impl TokenLoss {
     }
 }
 
-/// The summed loss of each of `sequences`, in nats; `None` if the run is to end. `progress` hears how many are done.
+/// The summed loss of each of `sequences`, in nats; `None` if the run is to end. `progress` hears
+/// how many are done.
 ///
 /// # Errors
 /// When the device fails, or the text cannot be read.
@@ -79,7 +83,11 @@ pub fn sequence_losses(
         validation.stream.read((start * length) as u64, &mut tokens)?;
         let batch = Batch::new(&tokens, num_sequences, PatchSize::ONE, &device);
         let model = model.clone();
-        let Some(losses) = workers.run(move || head::sums(token_losses(&model, &batch), num_sequences)) else { return Ok(None) };
+        let Some(losses) =
+            workers.run(move || head::sums(token_losses(&model, &batch), num_sequences))
+        else {
+            return Ok(None);
+        };
         // Waits for a GPU, so that a stop never finds a whole evaluation queued there.
         sums.extend(read_all(&losses)?);
         progress(sums.len() as u64);
@@ -105,6 +113,9 @@ mod tests {
         assert_eq!((found.mean, found.targets), (3.0, 12));
         // Sample variance (4 + 1 + 9) / 2 = 7; divided by 3 sequences.
         assert!((found.standard_error.unwrap() - (7.0_f64 / 3.0).sqrt()).abs() < 1e-12);
-        assert_eq!(TokenLoss::of_sequences(&[8.0], 4), TokenLoss { mean: 2.0, standard_error: None, targets: 4 });
+        assert_eq!(
+            TokenLoss::of_sequences(&[8.0], 4),
+            TokenLoss { mean: 2.0, standard_error: None, targets: 4 }
+        );
     }
 }

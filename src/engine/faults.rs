@@ -1,7 +1,8 @@
-//! Handles panics: none reaches the terminal, and one caused by a GPU ends the run with a message instead of a bug report.
+//! Handles panics: none reaches the terminal, and one caused by a GPU ends the run with a message
+//! instead of a bug report.
 //!
-//! Burn reports a lost or broken device partly with errors and partly with panics, on the calling thread and on the device's
-//! own thread. Start at [`log_panics`] and [`guarded`].
+//! Burn reports a lost or broken device partly with errors and partly with panics, on the calling
+//! thread and on the device's own thread. Start at [`log_panics`] and [`guarded`].
 
 use std::any::Any;
 use std::io::Write;
@@ -13,13 +14,15 @@ use std::thread;
 use crate::engine::error::EngineError;
 use crate::run::files::append_regular;
 
-/// The first panic of a thread other than the trainer's and its workers'; it is more specific than what the trainer gets later.
+/// The first panic of a thread other than the trainer's and its workers'; it is more specific than
+/// what the trainer gets later.
 static ELSEWHERE: FirstPanic = FirstPanic(Mutex::new(None));
 
 /// Names of our threads; those of devices have other names or none.
 const OURS: [&str; 6] = ["main", "trainer", "compute", "store", "control", "face"];
 
-/// Writes every panic of this process to the file `log` from now on, and to standard error only if it ends the process.
+/// Writes every panic of this process to the file `log` from now on, and to standard error only if
+/// it ends the process.
 pub fn log_panics(log: PathBuf) {
     let print = take_hook();
     set_hook(Box::new(move |info| {
@@ -59,18 +62,24 @@ impl FirstPanic {
     }
 }
 
-/// Runs `work`, which computes on the CPU or on another device; a panic caused by that device becomes an error.
+/// Runs `work`, which computes on the CPU or on another device; a panic caused by that device
+/// becomes an error.
 ///
 /// # Errors
 /// What `work` returns; [`EngineError::DevicePanic`] if it panicked on another device than the CPU.
 ///
 /// # Panics
 /// When it panicked on the CPU: that is a bug, and is reported as one.
-pub fn guarded<T>(is_cpu: bool, work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+pub fn guarded<T>(
+    is_cpu: bool,
+    work: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
         Err(panic) if is_cpu => resume_unwind(panic),
-        Err(panic) => Err(EngineError::DevicePanic { reason: reason(&*panic, ELSEWHERE.message()) }),
+        Err(panic) => {
+            Err(EngineError::DevicePanic { reason: reason(&*panic, ELSEWHERE.message()) })
+        }
     }
 }
 
@@ -88,7 +97,10 @@ fn reason(panic: &(dyn Any + Send), elsewhere: Option<String>) -> String {
 }
 
 fn words(panic: &(dyn Any + Send)) -> Option<&str> {
-    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
 #[cfg(test)]
@@ -122,7 +134,8 @@ mod tests {
 
     #[test]
     fn the_echo_of_a_dead_device_is_replaced_by_what_killed_it() {
-        let echo: Box<dyn Any + Send> = Box::new("called `Result::unwrap()` on an `Err` value: RecvError".to_owned());
+        let echo: Box<dyn Any + Send> =
+            Box::new("called `Result::unwrap()` on an `Err` value: RecvError".to_owned());
         assert_eq!(reason(&*echo, Some("device lost".into())), "device lost");
         assert_eq!(reason(&*echo, None), "its driver does not answer any more");
         let own: Box<dyn Any + Send> = Box::new("shape mismatch");

@@ -15,7 +15,8 @@ pub fn vector_instructions() -> &'static str {
     return "baseline";
 }
 
-/// Instruction set of the matrix products; repeats the rule by which the `gemm` crate chooses it (gemm-common 0.19, gemm.rs).
+/// Instruction set of the matrix products; repeats the rule by which the `gemm` crate chooses it
+/// (gemm-common 0.19, gemm.rs).
 #[must_use]
 pub fn matmul_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
@@ -42,6 +43,9 @@ mod tests {
     fn what_is_chosen_is_what_the_cpu_has() {
         let has_avx2 = std::arch::is_x86_feature_detected!("avx2");
         assert_eq!(vector_instructions() == "baseline", !has_avx2);
-        assert_eq!(matmul_instructions() == "AVX-512", std::arch::is_x86_feature_detected!("avx512f"));
+        assert_eq!(
+            matmul_instructions() == "AVX-512",
+            std::arch::is_x86_feature_detected!("avx512f")
+        );
     }
 }

@@ -27,8 +27,8 @@ pub struct MatmulPeak {
     pub flops_per_second: f64,
 }
 
-/// Measures it on the device of `workers`, with all threads and the kernel used in training; takes less than a second, unless a
-/// single product takes longer.
+/// Measures it on the device of `workers`, with all threads and the kernel used in training; takes
+/// less than a second, unless a single product takes longer.
 ///
 /// # Errors
 /// When the device fails.
@@ -71,10 +71,19 @@ struct HostMatrices {
 impl Product {
     fn new(workers: &Workers, size: usize) -> Self {
         if workers.device.is_cpu {
-            let values = |step: usize| (0..size * size).map(|idx| (idx * step % 251) as f32 / 251.0 - 0.5).collect();
-            return Self::Host(Some(Box::new(HostMatrices { size, a: values(7), b: values(11), out: vec![0.0; size * size] })));
+            let values = |step: usize| {
+                (0..size * size).map(|idx| (idx * step % 251) as f32 / 251.0 - 0.5).collect()
+            };
+            return Self::Host(Some(Box::new(HostMatrices {
+                size,
+                a: values(7),
+                b: values(11),
+                out: vec![0.0; size * size],
+            })));
         }
-        let random = || Tensor::random([size, size], Distribution::Uniform(-0.5, 0.5), &workers.device.device);
+        let random = || {
+            Tensor::random([size, size], Distribution::Uniform(-0.5, 0.5), &workers.device.device)
+        };
         Self::Device(Box::new([random(), random()]))
     }
 
@@ -88,7 +97,12 @@ impl Product {
                     let HostMatrices { size, a, b, out } = &mut *taken;
                     let begun = Instant::now();
                     let (a, b) = (Matrix::new(a, *size, *size), Matrix::new(b, *size, *size));
-                    matmul::compute([matmul::Product { out: MatrixMut::new(out, *size, *size), old: Old::Replaced, a, b }]);
+                    matmul::compute([matmul::Product {
+                        out: MatrixMut::new(out, *size, *size),
+                        old: Old::Replaced,
+                        a,
+                        b,
+                    }]);
                     (begun.elapsed(), taken)
                 });
                 let Some((time, taken)) = timed else { return Ok(Duration::ZERO) };
@@ -118,8 +132,14 @@ mod tests {
 
     #[test]
     fn the_cpu_multiplies() {
-        let workers = Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+        let workers =
+            Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
         let peak = measure_matmul_peak(&workers).unwrap();
-        assert!(peak.size >= LEAST_SIZE && peak.flops_per_second > 1e6 && peak.flops_per_second.is_finite(), "{peak:?}");
+        assert!(
+            peak.size >= LEAST_SIZE
+                && peak.flops_per_second > 1e6
+                && peak.flops_per_second.is_finite(),
+            "{peak:?}"
+        );
     }
 }

@@ -4,7 +4,8 @@ use burn::tensor::Tensor;
 
 /// A tensor with its name in files.
 ///
-/// Its values are kept as a matrix (a norm's scale as one row), since no computation depends on the original shape.
+/// Its values are kept as a matrix (a norm's scale as one row), since no computation depends on the
+/// original shape.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
     /// Hugging Face's name, e.g. `model.layers.0.self_attn.q_proj.weight`.

@@ -1,7 +1,8 @@
 //! Opens a checkpoint or a Hugging Face directory as a usable model: weights, shape and tokenizer.
 //!
-//! The only way in which weights are read from a checkpoint, also when a run resumes; needs no training text. Start at
-//! [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except the weights.
+//! The only way in which weights are read from a checkpoint, also when a run resumes; needs no
+//! training text. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except
+//! the weights.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,9 @@ use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
 use crate::plan::ModelShape;
 use crate::run::files::read_small;
-use crate::run::{Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory};
+use crate::run::{
+    Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory,
+};
 
 /// A trained network with everything needed to use it.
 #[derive(Debug)]
@@ -40,7 +43,8 @@ pub struct ModelFiles {
     pub ends: Vec<u32>,
     /// Whether its training texts began with the BOS token, so that prompts must, too.
     pub add_bos: bool,
-    /// Patch size (K) of the stage that the weights come from; only at 1 is it a token-level model.
+    /// Patch size (K) of the stage that the weights come from; only at 1 is it a token-level
+    /// model.
     pub patch_size: PatchSize,
     /// Origin.
     pub origin: Origin,
@@ -61,9 +65,12 @@ pub enum Origin {
 impl Origin {
     /// A short name for tables: `books/step-00000300`, `Llama-2-7b-hf`.
     pub fn name(&self) -> String {
-        let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let last =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match self {
-            Self::Checkpoint(found) => format!("{}/{}", found.run.name(), last(&found.checkpoint.path)),
+            Self::Checkpoint(found) => {
+                format!("{}/{}", found.run.name(), last(&found.checkpoint.path))
+            }
             Self::HuggingFace { path } => last(path),
         }
     }
@@ -150,13 +157,20 @@ impl OpenError {
     pub fn hint(&self) -> String {
         match self {
             Self::Find(error) => error.hint(),
-            Self::NoConfig { .. } | Self::Config(_) => "restore the run's config.toml from a copy".into(),
+            Self::NoConfig { .. } | Self::Config(_) => {
+                "restore the run's config.toml from a copy".into()
+            }
             Self::NoShape { .. } => "restore the run's plan.json from a copy".into(),
             Self::OtherTokenizer { difference, .. } if !difference.is_empty() => {
-                "restore the run's tokenizer_config.json and special_tokens_map.json from a copy".into()
+                "restore the run's tokenizer_config.json and special_tokens_map.json from a copy"
+                    .into()
             }
-            Self::Tokenizer(_) | Self::OtherTokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
-            Self::Weights(TensorFileError::Unusable { .. }) => "its training had diverged: use an earlier checkpoint of the run".into(),
+            Self::Tokenizer(_) | Self::OtherTokenizer { .. } => {
+                "restore the run's tokenizer.json from a copy".into()
+            }
+            Self::Weights(TensorFileError::Unusable { .. }) => {
+                "its training had diverged: use an earlier checkpoint of the run".into()
+            }
             Self::Weights(_) => "restore the checkpoint from a copy".into(),
             Self::HuggingFace(error) => error.hint(),
         }
@@ -175,30 +189,40 @@ impl OpenError {
 impl LoadedModel {
     /// Opens `path`, which names a run, a checkpoint or a Hugging Face directory, on `device`.
     ///
-    /// For a run, the newest valid checkpoint is used. A checkpoint that was copied without its run cannot be opened, since
-    /// only the run has the tokenizer.
+    /// For a run, the newest valid checkpoint is used. A checkpoint that was copied without its run
+    /// cannot be opened, since only the run has the tokenizer.
     ///
     /// # Errors
-    /// When there is no valid checkpoint, its run lacks files, or the directory is not a `LLaMA` model.
+    /// When there is no valid checkpoint, its run lacks files, or the directory is not a `LLaMA`
+    /// model.
     pub fn open(path: &Path, device: &Device) -> Result<Self, OpenError> {
         ModelFiles::find(path)?.load(device)
     }
 }
 
 impl ModelFiles {
-    /// Finds what `path` names; the weights of a checkpoint are compared with its manifest, others are not read yet.
+    /// Finds what `path` names; the weights of a checkpoint are compared with its manifest, others
+    /// are not read yet.
     ///
     /// # Errors
     /// As [`LoadedModel::open`].
     pub fn find(path: &Path) -> Result<Self, OpenError> {
-        if path.join(CONFIG_FILE).exists() && !RunDirectory::new(path).is_run() { Self::of_hugging_face(path) } else { Self::of_checkpoint(path) }
+        if path.join(CONFIG_FILE).exists() && !RunDirectory::new(path).is_run() {
+            Self::of_hugging_face(path)
+        } else {
+            Self::of_checkpoint(path)
+        }
     }
 
     fn of_checkpoint(path: &Path) -> Result<Self, OpenError> {
         let found = FoundCheckpoint::at(path)?;
         let FoundCheckpoint { checkpoint, run, .. } = &found;
         let path = run.config();
-        let config = if path.is_file() { load_resolved(&path)? } else { return Err(OpenError::NoConfig { path }) };
+        let config = if path.is_file() {
+            load_resolved(&path)?
+        } else {
+            return Err(OpenError::NoConfig { path });
+        };
         let shape = shape_of(checkpoint, run)?;
         let tokenizer = tokenizer_of(checkpoint, run, &config, &shape)?.of_table(shape.vocab_size);
         Ok(Self {
@@ -221,7 +245,12 @@ impl ModelFiles {
         let tokenizer = Tokenizer::load(&file.to_string_lossy())?;
         let tokenizer = tokenizer.of_table(config.vocab_size);
         if tokenizer.vocab_size() > config.vocab_size {
-            return Err(HuggingFaceError::TokenizerTooLarge { path: file, largest: tokenizer.vocab_size() - 1, rows: config.vocab_size }.into());
+            return Err(HuggingFaceError::TokenizerTooLarge {
+                path: file,
+                largest: tokenizer.vocab_size() - 1,
+                rows: config.vocab_size,
+            }
+            .into());
         }
         Ok(Self {
             shape: ModelShape::from(&config),
@@ -240,7 +269,9 @@ impl ModelFiles {
     /// When they do not match a network of this shape.
     pub fn weights(&self) -> Result<WeightFiles, OpenError> {
         let mut weights = match &self.origin {
-            Origin::Checkpoint(found) => WeightFiles::of_file(&found.checkpoint.path.join(MODEL_FILE))?,
+            Origin::Checkpoint(found) => {
+                WeightFiles::of_file(&found.checkpoint.path.join(MODEL_FILE))?
+            }
             Origin::HuggingFace { path } => WeightFiles::of_directory(path)?,
         };
         weights.check(&self.shape)?;
@@ -256,7 +287,11 @@ impl ModelFiles {
             Origin::Checkpoint(found) => read_weights(&found.checkpoint, &self.shape, device)?,
             Origin::HuggingFace { .. } => {
                 let mut weights = self.weights()?;
-                LlamaForCausalLM::new(&self.shape, &mut |name, dims| weights.read(name, dims), device)?
+                LlamaForCausalLM::new(
+                    &self.shape,
+                    &mut |name, dims| weights.read(name, dims),
+                    device,
+                )?
             }
         };
         Ok(LoadedModel { model, files: self })
@@ -267,13 +302,29 @@ impl ModelFiles {
 ///
 /// # Errors
 /// When they cannot be read, or do not match a network of this `shape`.
-pub(super) fn read_weights(checkpoint: &Checkpoint, shape: &ModelShape, device: &Device) -> Result<LlamaForCausalLM, TensorFileError> {
+pub(super) fn read_weights(
+    checkpoint: &Checkpoint,
+    shape: &ModelShape,
+    device: &Device,
+) -> Result<LlamaForCausalLM, TensorFileError> {
     let path = checkpoint.path.join(MODEL_FILE);
-    let found = TensorFile::open(&path)?.shapes().values().map(|dims| dims.iter().product::<usize>() as u64).sum::<u64>();
+    let found = TensorFile::open(&path)?
+        .shapes()
+        .values()
+        .map(|dims| dims.iter().product::<usize>() as u64)
+        .sum::<u64>();
     let model = load_model(checkpoint, shape, device)?;
-    // Every weight of the network exists; there must not be others, of layers that the shape does not have.
+    // Every weight of the network exists; there must not be others, of layers that the shape does
+    // not have.
     let expected = shape.num_parameters();
-    if found == expected { Ok(model) } else { Err(TensorFileError::Damaged { path, problem: format!("it has {found} weights instead of {expected}") }) }
+    if found == expected {
+        Ok(model)
+    } else {
+        Err(TensorFileError::Damaged {
+            path,
+            problem: format!("it has {found} weights instead of {expected}"),
+        })
+    }
 }
 
 /// The EOS tokens of the tokenizer, and those of the directory.
@@ -284,7 +335,8 @@ fn all_ends(tokenizer: &Tokenizer, mut ends: Vec<u32>) -> Vec<u32> {
     ends
 }
 
-/// The sizes of the network: from the checkpoint itself, or from the run's plan if an older version did not record them there.
+/// The sizes of the network: from the checkpoint itself, or from the run's plan if an older version
+/// did not record them there.
 fn shape_of(checkpoint: &Checkpoint, run: &RunDirectory) -> Result<ModelShape, OpenError> {
     if let Some(outline) = &checkpoint.state.model {
         return Ok(outline.into());
@@ -302,21 +354,36 @@ fn shape_of(checkpoint: &Checkpoint, run: &RunDirectory) -> Result<ModelShape, O
 }
 
 /// The run's own copy of its tokenizer, or the configured one if it is the one used in training.
-fn tokenizer_of(checkpoint: &Checkpoint, run: &RunDirectory, config: &RunConfig, shape: &ModelShape) -> Result<Tokenizer, OpenError> {
+fn tokenizer_of(
+    checkpoint: &Checkpoint,
+    run: &RunDirectory,
+    config: &RunConfig,
+    shape: &ModelShape,
+) -> Result<Tokenizer, OpenError> {
     let copy = run.tokenizer();
-    let choice = if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer.clone() };
+    let choice = if copy.is_file() {
+        copy.to_string_lossy().into_owned()
+    } else {
+        config.data.tokenizer.clone()
+    };
     let tokenizer = Tokenizer::load(&choice)?;
     let is_of_training = match &checkpoint.state.tokenizer {
         Some(fingerprint) => tokenizer.fingerprint() == fingerprint,
         // Older versions did not record which one it was.
         None => tokenizer.vocab_size() <= shape.vocab_size,
     };
-    let other = |difference| OpenError::OtherTokenizer { tokenizer: choice.clone(), checkpoint: checkpoint.path.clone(), difference };
+    let other = |difference| OpenError::OtherTokenizer {
+        tokenizer: choice.clone(),
+        checkpoint: checkpoint.path.clone(),
+        difference,
+    };
     if !is_of_training {
         return Err(other(""));
     }
     match checkpoint.state.special_tokens {
-        Some(trained) if trained != [tokenizer.bos(), tokenizer.eos()] => Err(other(": its BOS or EOS token has changed")),
+        Some(trained) if trained != [tokenizer.bos(), tokenizer.eos()] => {
+            Err(other(": its BOS or EOS token has changed"))
+        }
         _ => Ok(tokenizer),
     }
 }

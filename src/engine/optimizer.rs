@@ -1,7 +1,7 @@
 //! `AdamW` with clipping by the global norm, as in `PyTorch`; moments are stored by parameter name.
 //!
-//! Burn's own optimizer clips each tensor separately and stores its state under generated ids, which do not survive a
-//! checkpoint in Hugging Face's format.
+//! Burn's own optimizer clips each tensor separately and stores its state under generated ids,
+//! which do not survive a checkpoint in Hugging Face's format.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,8 @@ pub struct Update {
     pub learning_rate: f64,
     /// Global norm of the gradients, `[1]`.
     pub norm: Tensor<1>,
-    /// If given, `[1]`, and true: nothing changes. For devices on which the host does not wait for loss and norm.
+    /// If given, `[1]`, and true: nothing changes. For devices on which the host does not wait for
+    /// loss and norm.
     pub skip: Option<Tensor<1, Bool>>,
 }
 
@@ -56,13 +57,20 @@ impl AdamW {
     }
 
     /// Updates `model` with the gradients of one step.
-    pub fn step(&mut self, model: LlamaForCausalLM, mut gradients: Gradients, update: &Update) -> LlamaForCausalLM {
+    pub fn step(
+        &mut self,
+        model: LlamaForCausalLM,
+        mut gradients: Gradients,
+        update: &Update,
+    ) -> LlamaForCausalLM {
         self.count += 1;
         let clip = self.clip(update);
         model.map(&mut |weight| {
             let NamedTensor { name, dims, values } = weight;
             let values = match gradients.0.remove(&name) {
-                Some(gradient) if on_host(&values) => self.updated_on_host(&name, values, gradient, update),
+                Some(gradient) if on_host(&values) => {
+                    self.updated_on_host(&name, values, gradient, update)
+                }
                 Some(gradient) => self.updated(&name, values, gradient * clip.clone(), update),
                 None => values,
             };
@@ -72,17 +80,29 @@ impl AdamW {
 
     /// Clipping factor of the gradients, `[1, 1]`, as in `torch.nn.utils.clip_grad_norm_`.
     fn clip(&self, update: &Update) -> Tensor<2> {
-        (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip).clamp_max(1.0).unsqueeze()
+        (update.norm.clone().add_scalar(1e-6).recip() * self.config.gradient_clip)
+            .clamp_max(1.0)
+            .unsqueeze()
     }
 
     /// As [`Self::updated`], in one pass.
-    fn updated_on_host(&mut self, name: &str, parameter: Tensor<2>, gradient: Tensor<2>, update: &Update) -> Tensor<2> {
+    fn updated_on_host(
+        &mut self,
+        name: &str,
+        parameter: Tensor<2>,
+        gradient: Tensor<2>,
+        update: &Update,
+    ) -> Tensor<2> {
         if update.skip.as_ref().is_some_and(|skip| skip.clone().into_scalar::<bool>()) {
             return parameter;
         }
         let rule = self.rule(name, update);
-        let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
-        let [parameter, exp_avg, exp_avg_sq] = adamw::update(parameter, old.exp_avg, old.exp_avg_sq, gradient, rule);
+        let old = self.moments.remove(name).unwrap_or_else(|| Moments {
+            exp_avg: gradient.zeros_like(),
+            exp_avg_sq: gradient.zeros_like(),
+        });
+        let [parameter, exp_avg, exp_avg_sq] =
+            adamw::update(parameter, old.exp_avg, old.exp_avg_sq, gradient, rule);
         self.moments.insert(name.to_owned(), Moments { exp_avg, exp_avg_sq });
         parameter
     }
@@ -97,22 +117,39 @@ impl AdamW {
             root_bias: (1.0 - beta2.powi(count)).sqrt() as f32,
             epsilon: self.config.epsilon as f32,
             step_size: (update.learning_rate / (1.0 - beta1.powi(count))) as f32,
-            decay: if is_norm(name) { 1.0 } else { (1.0 - update.learning_rate * self.config.weight_decay) as f32 },
+            decay: if is_norm(name) {
+                1.0
+            } else {
+                (1.0 - update.learning_rate * self.config.weight_decay) as f32
+            },
         }
     }
 
-    /// The new value of one parameter. Weight decay applies to matrices, the embedding table included, but not to norms.
-    fn updated(&mut self, name: &str, parameter: Tensor<2>, gradient: Tensor<2>, update: &Update) -> Tensor<2> {
+    /// The new value of one parameter. Weight decay applies to matrices, the embedding table
+    /// included, but not to norms.
+    fn updated(
+        &mut self,
+        name: &str,
+        parameter: Tensor<2>,
+        gradient: Tensor<2>,
+        update: &Update,
+    ) -> Tensor<2> {
         let [beta1, beta2] = self.config.betas;
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
-        let old = self.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() });
+        let old = self.moments.remove(name).unwrap_or_else(|| Moments {
+            exp_avg: gradient.zeros_like(),
+            exp_avg_sq: gradient.zeros_like(),
+        });
         // Copies are kept only if they may be needed, so that the CPU can work in place.
-        let before = update.skip.as_ref().map(|skip| (skip.clone(), parameter.clone(), old.clone()));
+        let before =
+            update.skip.as_ref().map(|skip| (skip.clone(), parameter.clone(), old.clone()));
         let exp_avg = old.exp_avg * beta1 + gradient.clone() * (1.0 - beta1);
         let exp_avg_sq = old.exp_avg_sq * beta2 + gradient.square() * (1.0 - beta2);
-        let root = exp_avg_sq.clone().sqrt() / (1.0 - beta2.powi(count)).sqrt() + self.config.epsilon;
+        let root =
+            exp_avg_sq.clone().sqrt() / (1.0 - beta2.powi(count)).sqrt() + self.config.epsilon;
         let direction = exp_avg.clone() / root * (update.learning_rate / (1.0 - beta1.powi(count)));
-        let decay = if is_norm(name) { 1.0 } else { 1.0 - update.learning_rate * self.config.weight_decay };
+        let decay =
+            if is_norm(name) { 1.0 } else { 1.0 - update.learning_rate * self.config.weight_decay };
         let new = parameter * decay - direction;
         let (new, moments) = match before {
             None => (new, Moments { exp_avg, exp_avg_sq }),
@@ -140,15 +177,26 @@ mod tests {
     use super::*;
     use crate::engine::ops::testing::{assert_same, noise};
 
-    /// A parameter `name` and its moments after three updates, each with a gradient norm of `norm`, in `dtype`.
+    /// A parameter `name` and its moments after three updates, each with a gradient norm of `norm`,
+    /// in `dtype`.
     fn updated(name: &str, dtype: DType, norm: f32, skip: Option<bool>) -> [Tensor<2>; 3] {
-        let config = OptimizerConfig { learning_rate: 1e-3, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 };
+        let config = OptimizerConfig {
+            learning_rate: 1e-3,
+            betas: [0.9, 0.95],
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            gradient_clip: 1.0,
+        };
         let mut optimizer = AdamW::new(config);
         let (device, mut parameter) = (Device::flex(), noise([5, 9], 1, dtype));
         for seed in 2..5 {
             optimizer.count += 1;
             let skip = skip.map(|skip| Tensor::<1, Bool>::from_data([skip], &device));
-            let update = Update { learning_rate: 0.01, norm: Tensor::<1>::from_data([norm], &device).cast(dtype), skip };
+            let update = Update {
+                learning_rate: 0.01,
+                norm: Tensor::<1>::from_data([norm], &device).cast(dtype),
+                skip,
+            };
             let gradient = noise([5, 9], seed, dtype);
             parameter = if on_host(&parameter) {
                 optimizer.updated_on_host(name, parameter, gradient, &update)
@@ -157,7 +205,10 @@ mod tests {
                 optimizer.updated(name, parameter, gradient * clip, &update)
             };
         }
-        let moments = optimizer.moments.remove(name).unwrap_or_else(|| Moments { exp_avg: parameter.zeros_like(), exp_avg_sq: parameter.zeros_like() });
+        let moments = optimizer.moments.remove(name).unwrap_or_else(|| Moments {
+            exp_avg: parameter.zeros_like(),
+            exp_avg_sq: parameter.zeros_like(),
+        });
         [parameter, moments.exp_avg, moments.exp_avg_sq]
     }
 

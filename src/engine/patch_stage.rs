@@ -1,4 +1,5 @@
-//! Whether a model is still in its patch stage: `export` refuses it and `eval` warns about it, with the same words.
+//! Whether a model is still in its patch stage: `export` refuses it and `eval` warns about it, with
+//! the same words.
 
 use std::fmt;
 
@@ -29,7 +30,10 @@ impl ModelFiles {
             return Some(PatchStage::Patches(self.patch_size));
         }
         let Origin::Checkpoint(found) = &self.origin else { return None };
-        let plan = read_small(&found.run.plan()).ok().and_then(|bytes| serde_json::from_slice::<PlanFile>(&bytes).ok())?.plan;
+        let plan = read_small(&found.run.plan())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<PlanFile>(&bytes).ok())?
+            .plan;
         let last = plan.stages.iter().rposition(|stage| stage.patch_size == PatchSize::ONE)?;
         let reached = found.checkpoint.state.stage;
         (reached < last).then_some(PatchStage::Before { reached: reached + 1, last: last + 1 })
@@ -40,8 +44,13 @@ impl ModelFiles {
 impl fmt::Display for PatchStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Patches(patch_size) => write!(f, "training stopped in the patch stage (K = {patch_size})"),
-            Self::Before { reached, last } => write!(f, "training stopped in stage {reached}; its last token stage, {last}, has not begun"),
+            Self::Patches(patch_size) => {
+                write!(f, "training stopped in the patch stage (K = {patch_size})")
+            }
+            Self::Before { reached, last } => write!(
+                f,
+                "training stopped in stage {reached}; its last token stage, {last}, has not begun"
+            ),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The activation probe: share of active feed-forward neurons per layer on a fixed batch.
 //!
-//! Our reading of the paper (section 4.5): output of the FFN before the residual addition, |x| above the threshold, averaged
-//! over positions and neurons, with the patch size of the current stage. Reduced on the device.
+//! Our reading of the paper (section 4.5): output of the FFN before the residual addition, |x|
+//! above the threshold, averaged over positions and neurons, with the patch size of the current
+//! stage. Reduced on the device.
 
 use burn::tensor::{ExecutionError, Tensor, Transaction};
 
@@ -14,18 +15,38 @@ use crate::run::LayerActivation;
 ///
 /// # Errors
 /// When the device fails.
-pub fn layer_activations(model: &LlamaForCausalLM, batch: &Batch, config: &ActivationsConfig) -> Result<Vec<LayerActivation>, ExecutionError> {
+pub fn layer_activations(
+    model: &LlamaForCausalLM,
+    batch: &Batch,
+    config: &ActivationsConfig,
+) -> Result<Vec<LayerActivation>, ExecutionError> {
     let mut measured = Vec::new();
     for_each_layer(model, batch, config.tensor, &mut |size| {
         measured.push((mean(size.clone().greater_scalar(config.threshold).float()), mean(size)));
     });
-    let numbers = measured.into_iter().fold(Transaction::default(), |read, (rate, mean_abs)| read.register(rate).register(mean_abs)).try_execute()?;
+    let numbers = measured
+        .into_iter()
+        .fold(Transaction::default(), |read, (rate, mean_abs)| {
+            read.register(rate).register(mean_abs)
+        })
+        .try_execute()?;
     let number = |idx: usize| numbers[idx].iter::<f64>().next().unwrap_or(f64::NAN);
-    Ok((0..numbers.len() / 2).map(|layer| LayerActivation { rate: 100.0 * number(2 * layer), mean_abs: number(2 * layer + 1) }).collect())
+    Ok((0..numbers.len() / 2)
+        .map(|layer| LayerActivation {
+            rate: 100.0 * number(2 * layer),
+            mean_abs: number(2 * layer + 1),
+        })
+        .collect())
 }
 
-/// Passes |x| of `tensor`, `[N, D]` or `[N, intermediate]`, to `visit`, from the first layer to the last.
-pub(super) fn for_each_layer(model: &LlamaForCausalLM, batch: &Batch, tensor: ActivationTensor, visit: &mut dyn FnMut(Tensor<2>)) {
+/// Passes |x| of `tensor`, `[N, D]` or `[N, intermediate]`, to `visit`, from the first layer to the
+/// last.
+pub(super) fn for_each_layer(
+    model: &LlamaForCausalLM,
+    batch: &Batch,
+    tensor: ActivationTensor,
+    visit: &mut dyn FnMut(Tensor<2>),
+) {
     let trunk = &model.model;
     let shared = trunk.shared_input(batch.positions());
     let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size);

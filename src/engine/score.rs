@@ -1,8 +1,8 @@
 //! Log-likelihoods of the ends of sequences, for evaluation tasks.
 //!
-//! Sequences of different lengths are stacked without padding: everything but attention works on rows alone. Adjacent sequences
-//! with a common prefix, like the choices of one question, share the rows of the prefix. Only rows with targets go through the
-//! head. Start at [`Scorer::score`].
+//! Sequences of different lengths are stacked without padding: everything but attention works on
+//! rows alone. Adjacent sequences with a common prefix, like the choices of one question, share the
+//! rows of the prefix. Only rows with targets go through the head. Start at [`Scorer::score`].
 
 use std::ops::Range;
 
@@ -17,7 +17,8 @@ use crate::engine::ops::positions::Positions;
 use crate::engine::workers::Workers;
 use crate::tasks::{Score, Scored};
 
-/// A shorter common prefix is recomputed for each sequence: splitting the attention costs more than it saves.
+/// A shorter common prefix is recomputed for each sequence: splitting the attention costs more than
+/// it saves.
 const LEAST_SHARED: usize = 8;
 
 /// Scores sequences with one network.
@@ -32,10 +33,11 @@ pub struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// For each of `requests` the sum of the log-probabilities (natural logarithm) of its targets; `None` if the work should end.
+    /// For each of `requests` the sum of the log-probabilities (natural logarithm) of its targets;
+    /// `None` if the work should end.
     ///
-    /// Cheapest if sequences with a common prefix are adjacent. The result of a sequence does not depend on the others, except
-    /// for rounding.
+    /// Cheapest if sequences with a common prefix are adjacent. The result of a sequence does not
+    /// depend on the others, except for rounding.
     ///
     /// # Errors
     /// When the device fails.
@@ -43,7 +45,9 @@ impl Scorer<'_> {
         let mut scores = Vec::with_capacity(requests.len());
         for groups in batches(groups(requests), requests, self.batch_tokens) {
             let (model, layout) = (self.model.clone(), Layout::new(&groups, requests));
-            let Some(found) = self.workers.run(move || layout.scores(&model)) else { return Ok(None) };
+            let Some(found) = self.workers.run(move || layout.scores(&model)) else {
+                return Ok(None);
+            };
             scores.extend(found?);
         }
         Ok(Some(scores))
@@ -68,19 +72,26 @@ struct Group {
 impl Group {
     /// Number of rows of the group.
     fn rows(&self, requests: &[Scored]) -> usize {
-        self.shared + requests[self.requests.clone()].iter().map(|request| request.input().len() - self.shared).sum::<usize>()
+        self.shared
+            + requests[self.requests.clone()]
+                .iter()
+                .map(|request| request.input().len() - self.shared)
+                .sum::<usize>()
     }
 }
 
-/// Groups `requests`: an adjacent request joins if the common prefix stays long, and most of the rows would be shared.
+/// Groups `requests`: an adjacent request joins if the common prefix stays long, and most of the
+/// rows would be shared.
 fn groups(requests: &[Scored]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for idx in 0..requests.len() {
         let input = requests[idx].input();
         if let Some(group) = groups.last_mut() {
-            let common = common_beginning(requests[group.requests.start].input(), input).min(group.shared);
+            let common =
+                common_beginning(requests[group.requests.start].input(), input).min(group.shared);
             // A single request shares its whole input with itself.
-            let is_worth = common >= LEAST_SHARED && (group.requests.len() == 1 || 2 * common >= group.shared);
+            let is_worth =
+                common >= LEAST_SHARED && (group.requests.len() == 1 || 2 * common >= group.shared);
             if is_worth {
                 *group = Group { requests: group.requests.start..idx + 1, shared: common };
                 continue;
@@ -146,9 +157,17 @@ impl Layout {
                 let input = request.input();
                 let own = layout.push(prefix.clone(), group.shared, &input[group.shared..]);
                 // The row of a position of an input: in the shared part or in its own.
-                let row = |position: usize| if position < group.shared { prefix.start + position } else { own.start + position - group.shared };
+                let row = |position: usize| {
+                    if position < group.shared {
+                        prefix.start + position
+                    } else {
+                        own.start + position - group.shared
+                    }
+                };
                 let first = input.len() - request.num_scored;
-                layout.targets.extend((first..input.len()).map(row).zip(request.targets().iter().copied()));
+                layout
+                    .targets
+                    .extend((first..input.len()).map(row).zip(request.targets().iter().copied()));
                 layout.counts.push(request.num_scored);
             }
         }
@@ -183,24 +202,39 @@ impl Layout {
         let trunk = &model.model;
         let ids = ints(self.ids.iter().map(|id| *id as i32).collect());
         let embedded = trunk.embed_tokens.forward(ids, PatchSize::ONE); // [N, D]
-        let hidden = trunk.infer(embedded, &trunk.shared_input_at(&self.positions), &mut |_, heads| self.mix(&heads)); // [N, D]
-        let rows = hidden.select(0, ints(self.targets.iter().map(|(row, _)| *row as i32).collect())); // [targets, D]
-        let ids = ints(self.targets.iter().map(|(_, id)| *id as i32).collect()).unsqueeze_dim::<2>(1);
+        let hidden =
+            trunk.infer(embedded, &trunk.shared_input_at(&self.positions), &mut |_, heads| {
+                self.mix(&heads)
+            }); // [N, D]
+        let rows =
+            hidden.select(0, ints(self.targets.iter().map(|(row, _)| *row as i32).collect())); // [targets, D]
+        let ids =
+            ints(self.targets.iter().map(|(_, id)| *id as i32).collect()).unsqueeze_dim::<2>(1);
         let mask = Tensor::ones([self.targets.len(), 1], &device);
         head::forward(&rows, &model.head().values, &Targets { ids, mask })
     }
 
     /// Attention of each segment to its prefix and to itself. All heads: `[1, N, heads, H]`.
     fn mix(&self, heads: &Heads) -> Tensor<4> {
-        let rows = |tensor: &Tensor<4>, rows: &Range<usize>| tensor.clone().narrow(1, rows.start, rows.len());
+        let rows = |tensor: &Tensor<4>, rows: &Range<usize>| {
+            tensor.clone().narrow(1, rows.start, rows.len())
+        };
         let mixed = self.segments.iter().map(|segment| {
             let all = |tensor: &Tensor<4>| match segment.prefix.len() {
                 0 => rows(tensor, &segment.rows),
-                _ => Tensor::cat(vec![rows(tensor, &segment.prefix), rows(tensor, &segment.rows)], 1),
+                _ => {
+                    Tensor::cat(vec![rows(tensor, &segment.prefix), rows(tensor, &segment.rows)], 1)
+                }
             };
             let (start, queries) = (segment.prefix.len(), segment.rows.len());
             let positions = Positions { start, queries, keys: start + queries };
-            attention::forward(rows(&heads.queries, &segment.rows), all(&heads.keys), all(&heads.values), positions).0
+            attention::forward(
+                rows(&heads.queries, &segment.rows),
+                all(&heads.keys),
+                all(&heads.values),
+                positions,
+            )
+            .0
         });
         Tensor::cat(mixed.collect(), 1)
     }
@@ -233,7 +267,8 @@ mod tests {
             initializer_range: 0.5,
             tie_word_embeddings: true,
         };
-        let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(3, &shape), &Device::flex());
+        let Ok(model) =
+            LlamaForCausalLM::new(&shape, &mut random_weights(3, &shape), &Device::flex());
         model
     }
 
@@ -247,7 +282,8 @@ mod tests {
 
     /// Scores a single sequence like the evaluation during training.
     fn plain(model: &LlamaForCausalLM, request: &Scored) -> f64 {
-        let losses = token_losses(model, &Batch::new(&request.ids, 1, PatchSize::ONE, &Device::flex()));
+        let losses =
+            token_losses(model, &Batch::new(&request.ids, 1, PatchSize::ONE, &Device::flex()));
         let losses: Vec<f64> = losses.into_data().iter::<f64>().collect();
         // The last position of a batch has no target.
         let end = request.ids.len() - 1;
@@ -279,13 +315,20 @@ mod tests {
     #[test]
     fn scores_are_those_of_each_sequence_alone() {
         let (model, requests) = (model(), requests());
-        let workers = Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+        let workers =
+            Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
         let expected: Vec<f64> = requests.iter().map(|request| plain(&model, request)).collect();
         for batch_tokens in [1, 64, 100, 10_000] {
-            let found = Scorer { model: &model, workers: &workers, batch_tokens }.score(&requests).unwrap().unwrap();
+            let found = Scorer { model: &model, workers: &workers, batch_tokens }
+                .score(&requests)
+                .unwrap()
+                .unwrap();
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() < 1e-5 * expected.abs(), "{batch_tokens}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-5 * expected.abs(),
+                    "{batch_tokens}: {found} {expected}"
+                );
             }
         }
     }
@@ -293,8 +336,21 @@ mod tests {
     #[test]
     fn a_common_beginning_is_computed_once() {
         let requests = requests();
-        let rows: Vec<(Range<usize>, usize)> = groups(&requests).into_iter().map(|group| (group.requests.clone(), group.rows(&requests))).collect();
-        assert_eq!(rows, [(0..3, 30 + 4 + 8), (3..4, 11), (4..5, 1), (5..8, 70), (8..9, 24), (9..11, 40 + 1 + 2)]);
+        let rows: Vec<(Range<usize>, usize)> = groups(&requests)
+            .into_iter()
+            .map(|group| (group.requests.clone(), group.rows(&requests)))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (0..3, 30 + 4 + 8),
+                (3..4, 11),
+                (4..5, 1),
+                (5..8, 70),
+                (8..9, 24),
+                (9..11, 40 + 1 + 2)
+            ]
+        );
     }
 
     #[test]
@@ -302,7 +358,10 @@ mod tests {
         let requests = requests();
         let rows = |batch_tokens| -> Vec<usize> {
             let batches = batches(groups(&requests), &requests, batch_tokens);
-            batches.iter().map(|groups| groups.iter().map(|group| group.rows(&requests)).sum()).collect()
+            batches
+                .iter()
+                .map(|groups| groups.iter().map(|group| group.rows(&requests)).sum())
+                .collect()
         };
         assert_eq!(rows(1), [42, 11, 1, 70, 24, 43]);
         assert_eq!(rows(80), [54, 70, 67]);
@@ -311,7 +370,11 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_and_nothing_answered() {
-        let workers = Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
-        assert_eq!(Scorer { model: &model(), workers: &workers, batch_tokens: 10 }.score(&[]).unwrap(), Some(Vec::new()));
+        let workers =
+            Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+        assert_eq!(
+            Scorer { model: &model(), workers: &workers, batch_tokens: 10 }.score(&[]).unwrap(),
+            Some(Vec::new())
+        );
     }
 }

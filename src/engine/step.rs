@@ -1,5 +1,5 @@
-//! Loss and gradients of one micro-batch: forward pass, loss, backward pass. A pure function, independent of runs, files and
-//! listeners.
+//! Loss and gradients of one micro-batch: forward pass, loss, backward pass. A pure function,
+//! independent of runs, files and listeners.
 
 use burn::tensor::Tensor;
 
@@ -14,7 +14,8 @@ use crate::engine::ops::head;
 pub struct StepInput {
     /// Positions of each sequence.
     pub shared: SharedInput,
-    /// The gradients are those of the summed loss times this: 1 / (scored targets of the whole step).
+    /// The gradients are those of the summed loss times this: 1 / (scored targets of the whole
+    /// step).
     pub scale: f64,
     /// Whether a layer keeps only its input and recomputes the rest in the backward pass.
     pub recompute: bool,
@@ -36,7 +37,8 @@ pub enum StepPart {
     Forward,
     /// Logits, loss and their gradients, which are computed together.
     Head,
-    /// Backward pass to the embedding; with recomputation it includes the layers' second forward pass.
+    /// Backward pass to the embedding; with recomputation it includes the layers' second forward
+    /// pass.
     Backward,
 }
 
@@ -55,12 +57,21 @@ impl<F: Fn() -> bool> StepWatch for F {
     }
 }
 
-/// Adds the gradients of `batch` to `gradients` and returns its loss, summed over scored targets: `[1]`.
+/// Adds the gradients of `batch` to `gradients` and returns its loss, summed over scored targets:
+/// `[1]`.
 ///
-/// `None` if `watch` says that the micro-batch should be abandoned; the gradients are then incomplete.
-pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, watch: &dyn StepWatch, gradients: &mut Gradients) -> Option<Tensor<1>> {
+/// `None` if `watch` says that the micro-batch should be abandoned; the gradients are then
+/// incomplete.
+pub fn micro_step(
+    model: &LlamaForCausalLM,
+    batch: &Batch,
+    input: &StepInput,
+    watch: &dyn StepWatch,
+    gradients: &mut Gradients,
+) -> Option<Tensor<1>> {
     let (trunk, shared) = (&model.model, &input.shared);
-    // Table, norms, head and loss are f32; activations between them have the number format of the products.
+    // Table, norms, head and loss are f32; activations between them have the number format of the
+    // products.
     let dtype = trunk.product_type();
     let mut rows = to_type(trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size), dtype); // [N, D]
     let mut kept = Vec::with_capacity(trunk.layers.len());
@@ -75,7 +86,13 @@ pub fn micro_step(model: &LlamaForCausalLM, batch: &Batch, input: &StepInput, wa
     }
     let (rows, norm) = trunk.norm.forward(wide(rows));
     watch.ended(StepPart::Forward);
-    let head = head::forward_backward(&rows, &model.head().values, &batch.targets, input.scale, gradients.take(model.head()));
+    let head = head::forward_backward(
+        &rows,
+        &model.head().values,
+        &batch.targets,
+        input.scale,
+        gradients.take(model.head()),
+    );
     gradients.put(model.head(), head.d_weight);
     watch.ended(StepPart::Head);
     let mut d_rows = to_type(trunk.norm.backward(norm, head.d_rows, None, gradients), dtype); // [N, D]

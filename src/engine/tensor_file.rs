@@ -20,9 +20,11 @@ use crate::run::files::open_regular;
 
 /// A larger header counts as damage, before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// Bytes converted at a time, a multiple of the size of every number format: only the result needs the memory of a whole tensor.
+/// Bytes converted at a time, a multiple of the size of every number format: only the result needs
+/// the memory of a whole tensor.
 const PIECE_BYTES: usize = 1 << 20;
-/// The square root of the largest f32: norms square their input, so no network computes with a larger weight.
+/// The square root of the largest f32: norms square their input, so no network computes with a
+/// larger weight.
 const LARGEST_WEIGHT: f32 = 1.844_674_3e19;
 
 /// Why named tensors could not be written or read.
@@ -64,20 +66,26 @@ pub enum TensorFileError {
     },
 }
 
-/// Writes `tensors` with the one metadata key that Hugging Face requires, so that equal tensors give equal bytes.
+/// Writes `tensors` with the one metadata key that Hugging Face requires, so that equal tensors
+/// give equal bytes.
 ///
 /// # Errors
-/// When the device or the file system fails; an incomplete file may remain, in a folder that is not valid yet.
+/// When the device or the file system fails; an incomplete file may remain, in a folder that is not
+/// valid yet.
 pub fn write_tensors(path: &Path, tensors: Vec<NamedTensor>) -> Result<(), TensorFileError> {
     let failure = RefCell::new(None);
-    let views = tensors.into_iter().map(|tensor| (tensor.name.clone(), DeviceView { tensor, failure: &failure }));
+    let views = tensors
+        .into_iter()
+        .map(|tensor| (tensor.name.clone(), DeviceView { tensor, failure: &failure }));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let written = serialize_to_file(views.collect::<Vec<_>>(), Some(metadata), path);
     if let Some((name, problem)) = failure.into_inner() {
         return Err(TensorFileError::Device { name, problem });
     }
     written.map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => TensorFileError::Io { path: path.to_owned(), source },
+        safetensors::SafeTensorError::IoError(source) => {
+            TensorFileError::Io { path: path.to_owned(), source }
+        }
         other => TensorFileError::Damaged { path: path.to_owned(), problem: other.to_string() },
     })
 }
@@ -189,7 +197,12 @@ impl TensorFile {
     }
 
     /// Reads a tensor whose numbers must all be between `-limit` and `limit`.
-    fn read_up_to(&mut self, limit: f32, name: &str, dims: &[usize]) -> Result<Vec<f32>, TensorFileError> {
+    fn read_up_to(
+        &mut self,
+        limit: f32,
+        name: &str,
+        dims: &[usize],
+    ) -> Result<Vec<f32>, TensorFileError> {
         let (format, start, bytes) = self.find(name, dims)?;
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -206,19 +219,31 @@ impl TensorFile {
             left -= piece.len();
         }
         match values.iter().find(|value| value.is_nan() || value.abs() > limit) {
-            Some(value) => Err(TensorFileError::Unusable { path: self.path.clone(), tensor: name.to_owned(), value: *value }),
+            Some(value) => Err(TensorFileError::Unusable {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                value: *value,
+            }),
             None => Ok(values),
         }
     }
 
     /// Format, offset in the data and number of bytes.
-    fn find(&self, name: &str, dims: &[usize]) -> Result<(NumberFormat, u64, usize), TensorFileError> {
-        let damaged = |problem: String| TensorFileError::Damaged { path: self.path.clone(), problem };
-        let Entry { dtype, shape, data_offsets: (start, end) } = self.header.0.get(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
+    fn find(
+        &self,
+        name: &str,
+        dims: &[usize],
+    ) -> Result<(NumberFormat, u64, usize), TensorFileError> {
+        let damaged =
+            |problem: String| TensorFileError::Damaged { path: self.path.clone(), problem };
+        let Entry { dtype, shape, data_offsets: (start, end) } =
+            self.header.0.get(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
         if shape != dims {
             return Err(damaged(format!("{name} has shape {shape:?} instead of {dims:?}")));
         }
-        let format = NumberFormat::from_name(dtype).ok_or_else(|| damaged(format!("{name} is {dtype}, but only F32, BF16 and F16 are supported")))?;
+        let format = NumberFormat::from_name(dtype).ok_or_else(|| {
+            damaged(format!("{name} is {dtype}, but only F32, BF16 and F16 are supported"))
+        })?;
         Ok((format, *start, (end - start) as usize))
     }
 }
@@ -227,7 +252,8 @@ impl TensorFile {
 fn decode(bytes: &[u8], format: NumberFormat, values: &mut Vec<f32>) {
     let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match format {
-        NumberFormat::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        NumberFormat::F32 => values
+            .extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
         NumberFormat::Bf16 => values.extend(halves().map(|bits| bf16::from_bits(bits).to_f32())),
         NumberFormat::F16 => values.extend(halves().map(|bits| f16::from_bits(bits).to_f32())),
     }
@@ -246,7 +272,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         let entry = || {
-            let values = Tensor::from_data(TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0], [2, 2]), &Device::flex());
+            let values = Tensor::from_data(
+                TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0], [2, 2]),
+                &Device::flex(),
+            );
             NamedTensor { name: "a.weight".into(), dims: vec![2, 2], values }
         };
         write_tensors(&path, vec![entry()]).unwrap();
@@ -261,16 +290,31 @@ mod tests {
             message.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
         };
         assert_eq!(problem(&whole, "b.weight", &[2, 2]), "it has no tensor b.weight");
-        assert_eq!(problem(&whole, "a.weight", &[4, 1]), "a.weight has shape [2, 2] instead of [4, 1]");
-        assert_eq!(problem(&whole[..whole.len() - 1], "a.weight", &[2, 2]), "it has 15 bytes of data instead of 16");
-        assert_eq!(problem(&[whole.as_slice(), b"x"].concat(), "a.weight", &[2, 2]), "it has 17 bytes of data instead of 16");
+        assert_eq!(
+            problem(&whole, "a.weight", &[4, 1]),
+            "a.weight has shape [2, 2] instead of [4, 1]"
+        );
+        assert_eq!(
+            problem(&whole[..whole.len() - 1], "a.weight", &[2, 2]),
+            "it has 15 bytes of data instead of 16"
+        );
+        assert_eq!(
+            problem(&[whole.as_slice(), b"x"].concat(), "a.weight", &[2, 2]),
+            "it has 17 bytes of data instead of 16"
+        );
         assert_eq!(problem(&whole[..4], "a.weight", &[2, 2]), "failed to fill whole buffer");
-        assert_eq!(problem(&[0xFF; 16], "a.weight", &[2, 2]), format!("its header claims {} bytes", u64::MAX));
+        assert_eq!(
+            problem(&[0xFF; 16], "a.weight", &[2, 2]),
+            format!("its header claims {} bytes", u64::MAX)
+        );
         let mut broken = whole.clone();
         broken[8] = b'[';
         assert!(problem(&broken, "a.weight", &[2, 2]).starts_with("its header cannot be used: "));
         fs::remove_file(&path).unwrap();
         assert!(matches!(TensorFile::open(&path), Err(TensorFileError::Io { .. })));
-        assert!(matches!(write_tensors(folder.path(), vec![entry()]), Err(TensorFileError::Io { .. })), "a folder is no file");
+        assert!(
+            matches!(write_tensors(folder.path(), vec![entry()]), Err(TensorFileError::Io { .. })),
+            "a folder is no file"
+        );
     }
 }

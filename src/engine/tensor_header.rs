@@ -1,5 +1,5 @@
-//! Parses the header of a safetensors file, treating it as hostile: nothing is allocated or trusted unless the length of the
-//! file confirms it.
+//! Parses the header of a safetensors file, treating it as hostile: nothing is allocated or trusted
+//! unless the length of the file confirms it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,8 +65,13 @@ impl Header {
     /// # Errors
     /// What is wrong, as text.
     pub(super) fn read(bytes: &[u8], data_bytes: u64) -> Result<Self, String> {
-        let header: Self = serde_json::from_slice(bytes)
-            .map_err(|error| if error.is_data() { format!("its header cannot be used: {error}") } else { format!("its header is not JSON: {error}") })?;
+        let header: Self = serde_json::from_slice(bytes).map_err(|error| {
+            if error.is_data() {
+                format!("its header cannot be used: {error}")
+            } else {
+                format!("its header is not JSON: {error}")
+            }
+        })?;
         header.check_places(data_bytes)?;
         Ok(header)
     }
@@ -78,16 +83,29 @@ impl Header {
         let mut filled = 0;
         for (name, Entry { dtype, shape, data_offsets: (start, end) }) in places {
             if *start != filled || end < start {
-                return Err(format!("{name} claims the bytes from {start} to {end}, but the next free byte is {filled}"));
+                return Err(format!(
+                    "{name} claims the bytes from {start} to {end}, but the next free byte is \
+                     {filled}"
+                ));
             }
-            let numbers = shape.iter().try_fold(1_u64, |product, dim| product.checked_mul(*dim as u64));
+            let numbers =
+                shape.iter().try_fold(1_u64, |product, dim| product.checked_mul(*dim as u64));
             let size = NumberFormat::from_name(dtype).map(|format| format.size() as u64);
-            if size.is_some_and(|size| numbers.and_then(|numbers| numbers.checked_mul(size)) != Some(end - start)) {
-                return Err(format!("{name} is {dtype} {shape:?}, which does not fill its {} bytes", end - start));
+            if size.is_some_and(|size| {
+                numbers.and_then(|numbers| numbers.checked_mul(size)) != Some(end - start)
+            }) {
+                return Err(format!(
+                    "{name} is {dtype} {shape:?}, which does not fill its {} bytes",
+                    end - start
+                ));
             }
             filled = *end;
         }
-        if filled == data_bytes { Ok(()) } else { Err(format!("it has {data_bytes} bytes of data instead of {filled}")) }
+        if filled == data_bytes {
+            Ok(())
+        } else {
+            Err(format!("it has {data_bytes} bytes of data instead of {filled}"))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Trial steps, a few micro-batches of every stage before training: a stage that does not fit into memory fails now, not after
-//! two thirds of the run, and the speed of later stages is known from the start.
+//! Trial steps, a few micro-batches of every stage before training: a stage that does not fit into
+//! memory fails now, not after two thirds of the run, and the speed of later stages is known from
+//! the start.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +16,25 @@ use crate::plan::RunPlan;
 /// After this long no further shape is tried before training.
 const TRIAL_LIMIT: Duration = Duration::from_mins(2);
 
-/// Tokens per second of each stage, without the optimizer's update; `None` if the run should end. With `recompute`, layers
-/// recompute their activations in the backward pass.
+/// Tokens per second of each stage, without the optimizer's update; `None` if the run should end.
+/// With `recompute`, layers recompute their activations in the backward pass.
 ///
-/// Tries each shape of micro-batches once; after the time limit, the speeds of the rest are derived from their operations per token.
+/// Tries each shape of micro-batches once; after the time limit, the speeds of the rest are derived
+/// from their operations per token.
 ///
 /// # Errors
 /// When the device fails.
-pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCausalLM, recompute: bool) -> Result<Option<Vec<f64>>, EngineError> {
+pub(super) fn try_stages(
+    workers: &Workers,
+    plan: &RunPlan,
+    model: &LlamaForCausalLM,
+    recompute: bool,
+) -> Result<Option<Vec<f64>>, EngineError> {
     let device = &workers.device;
     let begun = Instant::now();
     let alike = plan.first_stages_alike();
-    let flops_per_token = |idx: usize| plan.stages[idx].flops_per_position / plan.stages[idx].patch_size.get() as f64;
+    let flops_per_token =
+        |idx: usize| plan.stages[idx].flops_per_position / plan.stages[idx].patch_size.get() as f64;
     let mut speeds: Vec<f64> = Vec::new();
     for (idx, stage) in plan.stages.iter().enumerate() {
         if let Some(speed) = speeds.get(alike[idx]) {
@@ -42,11 +50,16 @@ pub(super) fn try_stages(workers: &Workers, plan: &RunPlan, model: &LlamaForCaus
         // The first time pays for compiling, tuning and page faults; only the second counts.
         for _ in 0..2 {
             let started = Instant::now();
-            let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
+            let batch =
+                Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
             let scale = 1.0 / batch.num_targets.max(1) as f64;
-            let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
+            let input =
+                StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
             let (model, mut gradients) = (model.clone(), Gradients::default());
-            let job = move || micro_step(&model, &batch, &input, &|| false, &mut gradients).map(|loss| (loss, gradients.norm()));
+            let job = move || {
+                micro_step(&model, &batch, &input, &|| false, &mut gradients)
+                    .map(|loss| (loss, gradients.norm()))
+            };
             let Some((loss, norm)) = workers.run(job).flatten() else { return Ok(None) };
             for number in [loss].into_iter().chain(norm) {
                 read(&number)?;

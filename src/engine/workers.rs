@@ -1,8 +1,9 @@
 //! Compute threads, and how a stop can interrupt waiting for them.
 //!
-//! A computation on the CPU cannot be interrupted, and one micro-batch may take many seconds. Its result can be abandoned,
-//! though: at a stop the trainer no longer waits, the thread ends by itself or with the process, and its result is dropped.
-//! This changes no number, since a computation only reads what it shares with the trainer. Start at [`Workers::run`].
+//! A computation on the CPU cannot be interrupted, and one micro-batch may take many seconds. Its
+//! result can be abandoned, though: at a stop the trainer no longer waits, the thread ends by
+//! itself or with the process, and its result is dropped. This changes no number, since a
+//! computation only reads what it shares with the trainer. Start at [`Workers::run`].
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -33,13 +34,22 @@ pub struct Workers {
 /// The result of a job, or its panic.
 type Ended<T> = Result<T, Box<dyn Any + Send>>;
 
-/// Runs `job` on its own thread; `None` if the run should end and the job does not end within `grace` of that.
+/// Runs `job` on its own thread; `None` if the run should end and the job does not end within
+/// `grace` of that.
 ///
 /// # Errors
 /// When the system cannot start another thread.
-pub fn run_unless_stopped<T: Send + 'static>(stop: &StopFlag, grace: Duration, job: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, EngineError> {
+pub fn run_unless_stopped<T: Send + 'static>(
+    stop: &StopFlag,
+    grace: Duration,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, EngineError> {
     let (job, result) = reporting(job);
-    thread::Builder::new().name("compute".into()).stack_size(COMPUTE_STACK).spawn(job).map_err(EngineError::Thread)?;
+    thread::Builder::new()
+        .name("compute".into())
+        .stack_size(COMPUTE_STACK)
+        .spawn(job)
+        .map_err(EngineError::Thread)?;
     Ok(wait(&result, stop, grace))
 }
 
@@ -49,14 +59,27 @@ impl Workers {
     /// # Errors
     /// When the system cannot start them.
     pub fn start(device: ComputeDevice, stop: StopFlag) -> Result<Self, EngineError> {
-        let threads = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).stack_size(COMPUTE_STACK).thread_name(|_| "compute".into());
-        let pool = if device.is_cpu { Some(threads.build().map_err(|error| EngineError::Thread(std::io::Error::other(error)))?) } else { None };
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(rayon::current_num_threads())
+            .stack_size(COMPUTE_STACK)
+            .thread_name(|_| "compute".into());
+        let pool = if device.is_cpu {
+            Some(
+                threads
+                    .build()
+                    .map_err(|error| EngineError::Thread(std::io::Error::other(error)))?,
+            )
+        } else {
+            None
+        };
         Ok(Self { device, stop, pool })
     }
 
-    /// Runs `job`, which may share its work with all threads, and returns its result, or `None` if the run should end.
+    /// Runs `job`, which may share its work with all threads, and returns its result, or `None` if
+    /// the run should end.
     ///
-    /// A job for a GPU runs on the calling thread: the host only queues the work, and each thread would have its own queue.
+    /// A job for a GPU runs on the calling thread: the host only queues the work, and each thread
+    /// would have its own queue.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         if self.stop.is_raised() {
             return None;
@@ -69,7 +92,9 @@ impl Workers {
 }
 
 /// `job`, sending its result to the receiver.
-fn reporting<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> (impl FnOnce() + Send + 'static, Receiver<Ended<T>>) {
+fn reporting<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> (impl FnOnce() + Send + 'static, Receiver<Ended<T>>) {
     let (sender, result) = mpsc::channel();
     // After a stop nobody receives the result. Nothing that the job holds is used after a panic.
     (move || drop(sender.send(catch_unwind(AssertUnwindSafe(job)))), result)
@@ -136,7 +161,9 @@ mod tests {
         let cpu = find_device(DeviceChoice::Cpu).unwrap();
         let here = thread::current().id();
         for is_cpu in [true, false] {
-            let workers = Workers::start(ComputeDevice { is_cpu, ..cpu.clone() }, StopFlag::default()).unwrap();
+            let workers =
+                Workers::start(ComputeDevice { is_cpu, ..cpu.clone() }, StopFlag::default())
+                    .unwrap();
             assert_eq!(workers.run(|| thread::current().id()).unwrap() == here, !is_cpu);
         }
     }
@@ -145,7 +172,10 @@ mod tests {
     fn a_job_that_ends_soon_after_a_stop_is_waited_for() {
         let stop = StopFlag::default();
         stop.raise(StopLevel::AfterCheckpoint);
-        assert_eq!(run_unless_stopped(&stop, Duration::from_mins(5), || "cleaned up").unwrap(), Some("cleaned up"));
+        assert_eq!(
+            run_unless_stopped(&stop, Duration::from_mins(5), || "cleaned up").unwrap(),
+            Some("cleaned up")
+        );
         let (release, held) = mpsc::channel::<()>();
         assert_eq!(run_unless_stopped(&stop, Duration::ZERO, move || held.recv()).unwrap(), None);
         drop(release);
@@ -154,7 +184,11 @@ mod tests {
     /// Uses about a kilobyte of stack for each of `frames`.
     fn descend(frames: usize) -> usize {
         let frame = black_box([frames; 128]);
-        if frames == 0 { 0 } else { descend(frames - 1) + usize::from(frame[frames % 128] == frames) }
+        if frames == 0 {
+            0
+        } else {
+            descend(frames - 1) + usize::from(frame[frames % 128] == frames)
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Finds the directory for a start and locks it: a new one, one to resume, or one to attach to.
 //!
-//! A directory is inspected only while holding its lock, so that two starts of one name cannot both find it free.
+//! A directory is inspected only while holding its lock, so that two starts of one name cannot both
+//! find it free.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -63,7 +64,13 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     let (newest, next) = newest_and_next(wish.name, runs_dir);
     let claimed = match ClaimedRun::lock(newest.clone()) {
         Err(HostError::Alive { .. }) if !wish.resume => return Ok(Claim::Alive(newest)),
-        Err(_) if is_complete_for_good(&newest) => return if wish.resume { Ok(Claim::Completed(newest)) } else { claim_directory(next, false) },
+        Err(_) if is_complete_for_good(&newest) => {
+            return if wish.resume {
+                Ok(Claim::Completed(newest))
+            } else {
+                claim_directory(next, false)
+            };
+        }
         locked => locked?,
     };
     match (claimed.state()?, wish.resume) {
@@ -77,7 +84,8 @@ pub fn claim(wish: Wish<'_>, runs_dir: &Path) -> Result<Claim, HostError> {
     }
 }
 
-/// The newest of the runs `name`, `name-2`, `name-3` and so on, and the first free directory; the same if there is no run.
+/// The newest of the runs `name`, `name-2`, `name-3` and so on, and the first free directory; the
+/// same if there is no run.
 fn newest_and_next(name: &str, runs_dir: &Path) -> (RunDirectory, RunDirectory) {
     let mut newest = None;
     let mut next = RunDirectory::new(runs_dir.join(name));
@@ -100,7 +108,10 @@ fn is_occupied(directory: &RunDirectory) -> bool {
         return false;
     }
     let Ok(entries) = fs::read_dir(directory.path()) else { return false };
-    let is_foreign = |path: &Path| path.extension().is_none_or(|ending| ending != "tmp") && !path.file_name().is_some_and(is_hidden);
+    let is_foreign = |path: &Path| {
+        path.extension().is_none_or(|ending| ending != "tmp")
+            && !path.file_name().is_some_and(is_hidden)
+    };
     entries.flatten().any(|entry| is_foreign(&entry.path()))
 }
 
@@ -111,21 +122,28 @@ fn is_hidden(name: &OsStr) -> bool {
 /// Locks `directory` and decides what may be done with it: resume if `resume`, else begin.
 ///
 /// # Errors
-/// As [`claim`], and when an engine is running there or the folder contains something other than a run.
+/// As [`claim`], and when an engine is running there or the folder contains something other than a
+/// run.
 pub fn claim_directory(directory: RunDirectory, resume: bool) -> Result<Claim, HostError> {
     if is_occupied(&directory) {
         return Err(HostError::Occupied { path: directory.path().to_owned() });
     }
     let claimed = match ClaimedRun::lock(directory.clone()) {
         Err(_) if is_complete_for_good(&directory) => {
-            return if resume { Ok(Claim::Completed(directory)) } else { Err(HostError::Exists { directory, state: RunState::Completed }) };
+            return if resume {
+                Ok(Claim::Completed(directory))
+            } else {
+                Err(HostError::Exists { directory, state: RunState::Completed })
+            };
         }
         locked => locked?,
     };
     match (claimed.state()?, resume) {
         (Some(RunState::Completed), true) => Ok(Claim::Completed(claimed.directory.clone())),
         (None, _) | (Some(_), true) => Ok(Claim::Ready(claimed)),
-        (Some(state), false) => Err(HostError::Exists { directory: claimed.directory.clone(), state }),
+        (Some(state), false) => {
+            Err(HostError::Exists { directory: claimed.directory.clone(), state })
+        }
     }
 }
 
@@ -185,15 +203,19 @@ impl ClaimedRun {
     }
 }
 
-/// Whether the run in `directory`, which could not be locked, is completed and has no engine. Its disk may be read-only;
-/// nothing is written to a completed run, so its state is known without the lock.
+/// Whether the run in `directory`, which could not be locked, is completed and has no engine. Its
+/// disk may be read-only; nothing is written to a completed run, so its state is known without the
+/// lock.
 fn is_complete_for_good(directory: &RunDirectory) -> bool {
-    directory.is_run() && Liveness::of(directory) != Liveness::Alive && RunState::at_rest(directory).is_ok_and(|state| state == RunState::Completed)
+    directory.is_run()
+        && Liveness::of(directory) != Liveness::Alive
+        && RunState::at_rest(directory).is_ok_and(|state| state == RunState::Completed)
 }
 
 /// The missing folders on the way to `path`, outermost first, including `path`.
 fn missing_folders(path: &Path) -> Vec<PathBuf> {
-    let mut missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    let mut missing: Vec<_> =
+        path.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
     missing.reverse();
     missing
 }

@@ -1,7 +1,8 @@
-//! The engine's process: lock, files, control server and foreground output around one trainer thread. The same in the background and in the
-//! foreground.
+//! The engine's process: lock, files, control server and foreground output around one trainer
+//! thread. The same in the background and in the foreground.
 //!
-//! The trainer is a closure that receives commands, sends events, and returns how it ended. Start at [`run_engine`].
+//! The trainer is a closure that receives commands, sends events, and returns how it ended. Start
+//! at [`run_engine`].
 
 use std::any::Any;
 use std::io;
@@ -19,8 +20,9 @@ use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
 use crate::run::format::shell_word;
 use crate::run::{
-    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox, LockError, LockFileState, Outcome, Record, Reporter, RunCommand,
-    RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel,
+    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox,
+    LockError, LockFileState, Outcome, Record, Reporter, RunCommand, RunDirectory, RunEnd,
+    RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel,
 };
 
 /// Maximum number of records that a slow terminal may lag behind.
@@ -76,7 +78,9 @@ impl StartError {
             Self::Lock(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Control(error) => error.hint(),
-            Self::EngineInfo(_) => "check that the run directory is writable and that its disk has space".into(),
+            Self::EngineInfo(_) => {
+                "check that the run directory is writable and that its disk has space".into()
+            }
             Self::Thread(_) => "check the limits of the process with: ulimit -a".into(),
         }
     }
@@ -84,14 +88,19 @@ impl StartError {
 
 /// Runs `train` as the engine of a run until it ends, and returns the exit code of the process.
 ///
-/// `train` returns how the run ended; the final [`RunEvent::RunFinished`] is sent here, also after a panic.
+/// `train` returns how the run ended; the final [`RunEvent::RunFinished`] is sent here, also after
+/// a panic.
 ///
 /// # Errors
 /// When the run's files, its socket or a thread cannot be created; nothing was trained then.
-pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static) -> Result<u8, StartError> {
+pub fn run_engine(
+    setup: EngineSetup,
+    train: impl FnOnce(Inbox, EventSender) -> RunEnd + Send + 'static,
+) -> Result<u8, StartError> {
     let is_background = setup.face.is_none();
     if is_background {
-        // Fails only if this process already leads a group, and then no terminal's signals reach it either.
+        // Fails only if this process already leads a group, and then no terminal's signals reach it
+        // either.
         let _ = rustix::process::setsid();
     }
     let directory = &setup.directory;
@@ -101,24 +110,44 @@ pub fn run_engine(setup: EngineSetup, train: impl FnOnce(Inbox, EventSender) -> 
     let subscription = store.subscribe();
     let (events, store) = store.start()?;
     let (commands, inbox) = command_channel();
-    let mut server = Server::start(ServerSetup { subscription, commands: commands.clone(), events: events.clone(), signals: Some(setup.on_usr1) })?;
+    let mut server = Server::start(ServerSetup {
+        subscription,
+        commands: commands.clone(),
+        events: events.clone(),
+        signals: Some(setup.on_usr1),
+    })?;
     if let Some(problem) = server.take_problem() {
         if is_background {
             // Nothing could display the error.
             return Err(problem.into());
         }
         let pid = std::process::id();
-        let message = format!("{problem}; this run accepts signals only: kill -TERM {pid} stops it with a checkpoint, kill -USR1 {pid} saves one");
+        let message = format!(
+            "{problem}; this run accepts signals only: kill -TERM {pid} stops it with a \
+             checkpoint, kill -USR1 {pid} saves one"
+        );
         events.send(RunEvent::Warning(Warning { message }));
     }
     if let Err(error) = setup.index.add(directory) {
-        let message = format!("the run could not be added to the list of runs: {error}; from other folders, attach to it by its path");
+        let message = format!(
+            "the run could not be added to the list of runs: {error}; from other folders, attach \
+             to it by its path"
+        );
         events.send(RunEvent::Warning(Warning { message }));
     }
     // From here on clients find the engine; everything that must come before is done.
-    EngineInfo::of_this_process(server.socket().map(Path::to_path_buf), PROTOCOL).write(directory).map_err(StartError::EngineInfo)?;
+    EngineInfo::of_this_process(server.socket().map(Path::to_path_buf), PROTOCOL)
+        .write(directory)
+        .map_err(StartError::EngineInfo)?;
     let mut lock = setup.lock;
-    let watch = Watch { directory, lock: &mut lock, commands: &commands, events: events.clone(), lost: None, num_missing: 0 };
+    let watch = Watch {
+        directory,
+        lock: &mut lock,
+        commands: &commands,
+        events: events.clone(),
+        lost: None,
+        num_missing: 0,
+    };
     let end = train_on_thread(inbox, events.clone(), watch, train)?;
     let exit_code = end.outcome.exit_code();
     events.send(RunEvent::RunFinished(end));
@@ -160,7 +189,9 @@ fn train_on_thread(
     let end = loop {
         match ended.recv_timeout(STILL_THERE) {
             Ok(end) => break end,
-            Err(RecvTimeoutError::Disconnected) => break Err(Box::new("its thread ended without a result") as Box<dyn Any + Send>),
+            Err(RecvTimeoutError::Disconnected) => {
+                break Err(Box::new("its thread ended without a result") as Box<dyn Any + Send>);
+            }
             Err(RecvTimeoutError::Timeout) => watch.look(),
         }
     };
@@ -187,10 +218,14 @@ impl Watch<'_> {
             LockFileState::Held => {}
             LockFileState::Removed => match self.lock.retake(self.directory) {
                 Ok(()) => {
-                    let message = "the run's lock file was removed during the run; it was recreated".into();
+                    let message =
+                        "the run's lock file was removed during the run; it was recreated".into();
                     self.events.send(RunEvent::Warning(Warning { message }));
                 }
-                Err(error) => self.give_up(Trouble { message: format!("the run's lock file was removed, and {error}"), hint: Some(error.hint()) }),
+                Err(error) => self.give_up(Trouble {
+                    message: format!("the run's lock file was removed, and {error}"),
+                    hint: Some(error.hint()),
+                }),
             },
             // A single failure may be a file system that is being remounted.
             LockFileState::Gone if self.num_missing < 2 => {}
@@ -202,20 +237,34 @@ impl Watch<'_> {
     fn give_up(&mut self, trouble: Trouble) {
         self.lost = Some(trouble);
         let from = "the check of the run directory".into();
-        self.commands.send(CommandEnvelope { id: "directory-gone".into(), command: RunCommand::Kill, from });
+        self.commands.send(CommandEnvelope {
+            id: "directory-gone".into(),
+            command: RunCommand::Kill,
+            from,
+        });
     }
 }
 
 fn directory_gone(directory: &RunDirectory) -> Trouble {
     Trouble {
-        message: format!("{} was deleted, moved or replaced during the run", directory.path().display()),
-        hint: Some("if it was moved, resume it there: patchtui resume DIRECTORY; if it was deleted, start the run again".into()),
+        message: format!(
+            "{} was deleted, moved or replaced during the run",
+            directory.path().display()
+        ),
+        hint: Some(
+            "if it was moved, resume it there: patchtui resume DIRECTORY; if it was deleted, \
+             start the run again"
+                .into(),
+        ),
     }
 }
 
 /// The end of a run whose trainer panicked; its progress is in the files.
 fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     let history = History::read(directory).map(|(history, _)| history).unwrap_or_default();
     let last = history.last_step.as_ref();
     RunEnd {
@@ -228,14 +277,16 @@ fn failure(directory: &RunDirectory, panic: &(dyn Any + Send)) -> RunEnd {
         error: Some(Trouble {
             message: format!("the trainer panicked: {}", text.unwrap_or("unknown reason")),
             hint: Some(format!(
-                "this is a bug in patchtui: please report it with the run's engine.log; resume from the last checkpoint with: patchtui resume {}",
+                "this is a bug in patchtui: please report it with the run's engine.log; resume \
+                 from the last checkpoint with: patchtui resume {}",
                 shell_word(&directory.name())
             )),
         }),
     }
 }
 
-/// Foreground output on its own thread: a blocked terminal (Ctrl-S, a pager) must not block the files.
+/// Foreground output on its own thread: a blocked terminal (Ctrl-S, a pager) must not block the
+/// files.
 struct FaceThread {
     channel: mpsc::SyncSender<Record>,
     done: Receiver<()>,
@@ -269,7 +320,10 @@ impl FaceThread {
         let _ = self.done.recv_timeout(FACE_GOODBYE);
         let missed = self.missed.load(Ordering::Relaxed);
         if missed > 0 {
-            tracing::warn!("lines not shown because the terminal was blocked for too long: {missed}; the run's files contain them");
+            tracing::warn!(
+                "lines not shown because the terminal was blocked for too long: {missed}; the \
+                 run's files contain them"
+            );
         }
     }
 }

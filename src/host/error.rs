@@ -72,23 +72,35 @@ impl HostError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { directory } => format!("attach to it: patchtui attach {}", shell_word(&directory.name())),
+            Self::Alive { directory } => {
+                format!("attach to it: patchtui attach {}", shell_word(&directory.name()))
+            }
             Self::Exists { state: RunState::Completed, .. } => "choose another --name".into(),
             Self::Exists { .. } => "add --resume to continue it, or choose another --name".into(),
             Self::Occupied { .. } => "choose another --name or another --runs-dir".into(),
             Self::NoRun { .. } => "list all runs with: patchtui runs".into(),
             Self::OtherRun { directory, .. } => {
-                format!("undo the change, or fork a new run with it: patchtui run --from {}", shell_word(&directory.name()))
+                format!(
+                    "undo the change, or fork a new run with it: patchtui run --from {}",
+                    shell_word(&directory.name())
+                )
             }
-            Self::Config(error) => error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into()),
+            Self::Config(error) => error
+                .hint()
+                .unwrap_or_else(|| "list every key with: patchtui config template".into()),
             Self::Lock(error) => error.hint(),
-            Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space".into(),
+            Self::Io { .. } => "check that the folder exists, that you may write there and that \
+                                the disk has space"
+                .into(),
         }
     }
 
     /// Whether the request is invalid, as opposed to a failure of the system.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Lock(LockError::NoLocks { .. } | LockError::Io { .. }) | Self::Io { .. })
+        !matches!(
+            self,
+            Self::Lock(LockError::NoLocks { .. } | LockError::Io { .. }) | Self::Io { .. }
+        )
     }
 }

@@ -74,31 +74,44 @@ impl LaunchError {
     pub fn hint(&self) -> String {
         match self {
             Self::Spawn { .. } => "try the run without a screen, with --no-tui".into(),
-            Self::Log { .. } => "check that the run directory is writable and that its disk has space".into(),
-            Self::Died { log, .. } | Self::Mute { log, .. } => format!("read its log: less {}", log.display()),
+            Self::Log { .. } => {
+                "check that the run directory is writable and that its disk has space".into()
+            }
+            Self::Died { log, .. } | Self::Mute { log, .. } => {
+                format!("read its log: less {}", log.display())
+            }
         }
     }
 }
 
-/// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock, and waits until it answers.
+/// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock, and waits until it
+/// answers.
 ///
 /// # Errors
-/// When it cannot be started, ends before it answers, or does not answer; the lock is then released.
+/// When it cannot be started, ends before it answers, or does not answer; the lock is then
+/// released.
 pub fn spawn_engine(directory: &RunDirectory, lock: RunLock) -> Result<Child, LaunchError> {
-    let program = std::env::current_exe().map_err(|source| LaunchError::Spawn { program: "patchtui".into(), source })?;
+    let program = std::env::current_exe()
+        .map_err(|source| LaunchError::Spawn { program: "patchtui".into(), source })?;
     let mut command = Command::new(program);
     command.arg("engine").arg("--run-dir").arg(directory.path());
     spawn(command, directory, lock)
 }
 
-/// Starts `command` as the engine of `directory`, detached from the terminal, and waits until it answers.
+/// Starts `command` as the engine of `directory`, detached from the terminal, and waits until it
+/// answers.
 ///
-/// The engine first creates its own session; until then it is in the terminal's process group, but uses neither its input nor
-/// its output. Its standard input is the locked file, so that the lock is passed on without a gap.
+/// The engine first creates its own session; until then it is in the terminal's process group, but
+/// uses neither its input nor its output. Its standard input is the locked file, so that the lock
+/// is passed on without a gap.
 ///
 /// # Errors
 /// As [`spawn_engine`].
-pub fn spawn(mut command: Command, directory: &RunDirectory, lock: RunLock) -> Result<Child, LaunchError> {
+pub fn spawn(
+    mut command: Command,
+    directory: &RunDirectory,
+    lock: RunLock,
+) -> Result<Child, LaunchError> {
     let path = directory.engine_log();
     let log_error = |source| LaunchError::Log { path: path.clone(), source };
     let log = append_regular(&path).map_err(log_error)?;
@@ -106,14 +119,18 @@ pub fn spawn(mut command: Command, directory: &RunDirectory, lock: RunLock) -> R
     let said = History::read(directory).map_or(0, |(history, _)| history.last_seq);
     let stdin = lock.into_file().map_or_else(Stdio::null, Stdio::from);
     command.stdin(stdin).stdout(log.try_clone().map_err(log_error)?).stderr(log);
-    let mut child = command.spawn().map_err(|source| LaunchError::Spawn { program: command.get_program().into(), source })?;
+    let mut child = command
+        .spawn()
+        .map_err(|source| LaunchError::Spawn { program: command.get_program().into(), source })?;
     // The command holds this process's copy of the locked file.
     drop(command);
     let limit = Instant::now() + LIMIT;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             // An engine that failed at once but reported why is shown on the screen.
-            if History::read(directory).is_ok_and(|(history, _)| history.last_seq > said && history.end.is_some()) {
+            if History::read(directory)
+                .is_ok_and(|(history, _)| history.last_seq > said && history.end.is_some())
+            {
                 return Ok(child);
             }
             return Err(LaunchError::Died { status, tail: tail(&path, begin), log: path });

@@ -1,8 +1,8 @@
 //! From a configuration to a running engine: which directory, which lock, which process.
 //!
-//! The check of a configuration, the trainer and the foreground output are closures passed in by the caller. The lock is taken
-//! before a directory is inspected and is held, without a gap, until its engine ends. Start at [`claim`], then
-//! [`ClaimedRun::prepare`].
+//! The check of a configuration, the trainer and the foreground output are closures passed in by
+//! the caller. The lock is taken before a directory is inspected and is held, without a gap, until
+//! its engine ends. Start at [`claim`], then [`ClaimedRun::prepare`].
 
 mod altered;
 mod claim;

@@ -1,10 +1,14 @@
-//! Writes the files that a run directory needs before its engine starts: the configuration and a copy of the tokenizer.
+//! Writes the files that a run directory needs before its engine starts: the configuration and a
+//! copy of the tokenizer.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::config::{RecordedConfig, RunConfig, config_texts, identity_changes, inexact_changes, load_resolved, to_toml, trained_config};
+use crate::config::{
+    RecordedConfig, RunConfig, config_texts, identity_changes, inexact_changes, load_resolved,
+    to_toml, trained_config,
+};
 use crate::data::{TOKENIZER_COMPANIONS, Tokenizer};
 use crate::host::{ClaimedRun, HostError};
 use crate::run::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
@@ -13,10 +17,12 @@ use crate::run::{Checkpoints, RunDirectory, RunIndex, RunLock, replace_file};
 impl ClaimedRun {
     /// Prepares the directory for an engine of `config`, after `check` has accepted it.
     ///
-    /// Returns the directory, its lock, and warnings for the user. On an error, everything that was created is removed.
+    /// Returns the directory, its lock, and warnings for the user. On an error, everything that was
+    /// created is removed.
     ///
     /// # Errors
-    /// When `check` fails, the existing run has another configuration, or the directory cannot be written.
+    /// When `check` fails, the existing run has another configuration, or the directory cannot be
+    /// written.
     pub fn prepare<E: From<HostError>>(
         self,
         mut config: RunConfig,
@@ -39,7 +45,11 @@ impl ClaimedRun {
         }
     }
 
-    fn write<E: From<HostError>>(&self, config: &RunConfig, check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>) -> Result<Vec<String>, E> {
+    fn write<E: From<HostError>>(
+        &self,
+        config: &RunConfig,
+        check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
+    ) -> Result<Vec<String>, E> {
         let directory = &self.directory;
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -48,7 +58,8 @@ impl ClaimedRun {
         let mut warnings = if directory.is_run() {
             check_identity(directory, config)?
         } else {
-            // A start that died before its configuration was written may have left another tokenizer.
+            // A start that died before its configuration was written may have left another
+            // tokenizer.
             let companions = TOKENIZER_COMPANIONS.map(|name| directory.path().join(name));
             for leftover in companions.into_iter().chain([directory.tokenizer()]) {
                 let _ = fs::remove_file(leftover);
@@ -60,7 +71,8 @@ impl ClaimedRun {
         create_directory(&directory.checkpoints()).map_err(io(&directory.checkpoints()))?;
         // Before the configuration, so that a run with a configuration also has its tokenizer.
         warnings.extend(keep_tokenizer(config, directory).map_err(io(&directory.tokenizer()))?);
-        replace_file(&directory.config(), to_toml(config).as_bytes()).map_err(io(&directory.config()))?;
+        replace_file(&directory.config(), to_toml(config).as_bytes())
+            .map_err(io(&directory.config()))?;
         Ok(warnings)
     }
 }
@@ -91,16 +103,21 @@ fn with_own_tokenizer(mut config: RunConfig, directory: &RunDirectory) -> RunCon
     config
 }
 
-/// Copies the tokenizer into the run, unless it already exists; a checkpoint then needs no file outside the run.
+/// Copies the tokenizer into the run, unless it already exists; a checkpoint then needs no file
+/// outside the run.
 fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Option<String>> {
     let asked = match config.data.tokenizer.as_str() {
-        built_in @ ("bytes" | "demo") => Tokenizer::load(built_in).ok().and_then(|tokenizer| tokenizer.json().map(|json| json.as_bytes().to_vec())),
+        built_in @ ("bytes" | "demo") => Tokenizer::load(built_in)
+            .ok()
+            .and_then(|tokenizer| tokenizer.json().map(|json| json.as_bytes().to_vec())),
         path => read_tokenizer(Path::new(path)).ok(),
     };
     match (asked, read_tokenizer(&directory.tokenizer())) {
-        (Some(asked), Ok(own)) if asked != own => {
-            Ok(Some("the tokenizer has changed since the run began: the run continues with its own copy of the original".into()))
-        }
+        (Some(asked), Ok(own)) if asked != own => Ok(Some(
+            "the tokenizer has changed since the run began: the run continues with its own copy \
+             of the original"
+                .into(),
+        )),
         (_, Ok(_)) | (None, Err(_)) => Ok(None),
         (Some(asked), Err(_)) => {
             replace_file(&directory.tokenizer(), &asked)?;
@@ -112,7 +129,8 @@ fn keep_tokenizer(config: &RunConfig, directory: &RunDirectory) -> io::Result<Op
     }
 }
 
-/// Copies the files that name the tokenizer's special tokens: without them, the copy might have other BOS and EOS tokens.
+/// Copies the files that name the tokenizer's special tokens: without them, the copy might have
+/// other BOS and EOS tokens.
 fn keep_companions(tokenizer: &Path, directory: &RunDirectory) -> io::Result<()> {
     for name in TOKENIZER_COMPANIONS {
         if let Ok(bytes) = read_tokenizer(&tokenizer.with_file_name(name)) {
@@ -122,7 +140,8 @@ fn keep_companions(tokenizer: &Path, directory: &RunDirectory) -> io::Result<()>
     Ok(())
 }
 
-/// Refuses changes that would turn a resumed run into a different one; returns warnings about changes that make it inexact.
+/// Refuses changes that would turn a resumed run into a different one; returns warnings about
+/// changes that make it inexact.
 fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<String>, HostError> {
     // Without a configuration nothing was ever started here.
     if !directory.config().is_file() {
@@ -131,16 +150,25 @@ fn check_identity(directory: &RunDirectory, config: &RunConfig) -> Result<Vec<St
     let (old, new) = (original_config(directory)?, config_texts(config));
     let mut changes = identity_changes(&old, &new).into_iter();
     if let Some(first) = changes.next() {
-        return Err(HostError::OtherRun { directory: directory.clone(), first, more: changes.count() });
+        return Err(HostError::OtherRun {
+            directory: directory.clone(),
+            first,
+            more: changes.count(),
+        });
     }
-    let warning = |key: String| format!("{key} has changed: the run resumes, but its results may not be bit-identical");
+    let warning = |key: String| {
+        format!("{key} has changed: the run resumes, but its results may not be bit-identical")
+    };
     Ok(inexact_changes(&old, &new).into_iter().map(warning).collect())
 }
 
-/// The configuration of the run as recorded by its newest checkpoint, since config.toml can be edited.
+/// The configuration of the run as recorded by its newest checkpoint, since config.toml can be
+/// edited.
 fn original_config(directory: &RunDirectory) -> Result<RecordedConfig, HostError> {
     let file = run_config(directory)?;
-    let recorded = Checkpoints::new(directory, 0).newest_claimed().map(|checkpoint| checkpoint.manifest.config);
+    let recorded = Checkpoints::new(directory, 0)
+        .newest_claimed()
+        .map(|checkpoint| checkpoint.manifest.config);
     Ok(match recorded.filter(|recorded| !recorded.is_empty()) {
         Some(recorded) => trained_config(recorded, &file),
         // Nothing was saved yet, or by a version that did not record the configuration.

@@ -7,7 +7,8 @@ use crate::plan::fit::fit;
 use crate::plan::remarks::Remarks;
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
-/// Training tokens of a generator if the budget is counted in epochs and does not say how many are read.
+/// Training tokens of a generator if the budget is counted in epochs and does not say how many are
+/// read.
 pub const GENERATED_TOKENS: u64 = 2_000_000;
 
 /// What is known about the text before training.
@@ -36,7 +37,8 @@ pub struct RunPlan {
     pub steps: u64,
     /// Cost of the run.
     pub cost: Cost,
-    /// Operations of token-level training (K = 1) on the same tokens, the denominator of the relative cost.
+    /// Operations of token-level training (K = 1) on the same tokens, the denominator of the
+    /// relative cost.
     pub token_level_flops: f64,
     /// Tokens of a block, the unit of the data order.
     pub block_tokens: u64,
@@ -69,18 +71,30 @@ impl RunPlan {
         let stages = stages(config, corpus, &model, block_tokens, &mut remarks.warnings)?;
         remarks.on_stages(config, &stages);
         let steps = stages.last().map_or(0, StagePlan::last_step);
-        let cost = stages.iter().fold(Cost::default(), |sum, stage| sum.plus(stage.cost(stage.steps)));
-        let widest = |stage: &StagePlan| model.memory(stage.micro_batch_size, stage.context_length, config.training.recompute);
-        let memory = stages.iter().map(widest).max_by_key(|m| m.activations).unwrap_or_else(|| model.memory(0, 0, false));
+        let cost =
+            stages.iter().fold(Cost::default(), |sum, stage| sum.plus(stage.cost(stage.steps)));
+        let widest = |stage: &StagePlan| {
+            model.memory(stage.micro_batch_size, stage.context_length, config.training.recompute)
+        };
+        let memory = stages
+            .iter()
+            .map(widest)
+            .max_by_key(|m| m.activations)
+            .unwrap_or_else(|| model.memory(0, 0, false));
         if let Some(train_tokens) = corpus.train_tokens {
-            remarks.on_corpus([train_tokens, usable_tokens(train_tokens, block_tokens), block_tokens], cost.tokens)?;
+            remarks.on_corpus(
+                [train_tokens, usable_tokens(train_tokens, block_tokens), block_tokens],
+                cost.tokens,
+            )?;
         }
-        let checkpoints = affordable_checkpoints(cost.flops, model.num_parameters(), corpus.device_is_cpu);
+        let checkpoints =
+            affordable_checkpoints(cost.flops, model.num_parameters(), corpus.device_is_cpu);
         let cadences = cadences(config, steps, checkpoints, corpus.device_is_cpu);
         remarks.on_cadences(config, &cadences);
         Ok(Self {
             num_parameters: model.num_parameters(),
-            token_level_flops: cost.tokens as f64 * model.flops_per_position(config.training.context_length),
+            token_level_flops: cost.tokens as f64
+                * model.flops_per_position(config.training.context_length),
             evaluation_tokens: evaluation_tokens(config, &cadences, cost.positions, steps),
             cadences,
             train_tokens: corpus.train_tokens,
@@ -99,21 +113,38 @@ impl RunPlan {
     /// The stage of the update that follows `completed` updates, or the last stage at the end.
     #[must_use]
     pub fn stage_idx_after(&self, completed: u64) -> usize {
-        self.stages.iter().position(|stage| completed < stage.last_step()).unwrap_or(self.stages.len().saturating_sub(1))
+        self.stages
+            .iter()
+            .position(|stage| completed < stage.last_step())
+            .unwrap_or(self.stages.len().saturating_sub(1))
     }
 
-    /// For each stage, the first stage with micro-batches of the same shape: a measurement of that one holds for both.
+    /// For each stage, the first stage with micro-batches of the same shape: a measurement of that
+    /// one holds for both.
     #[must_use]
     pub fn first_stages_alike(&self) -> Vec<usize> {
         let mut first = BTreeMap::new();
-        let shape = |stage: &StagePlan| (stage.patch_size, stage.context_length, stage.micro_batch_size, stage.num_micro_batches);
-        self.stages.iter().enumerate().map(|(idx, stage)| *first.entry(shape(stage)).or_insert(idx)).collect()
+        let shape = |stage: &StagePlan| {
+            (
+                stage.patch_size,
+                stage.context_length,
+                stage.micro_batch_size,
+                stage.num_micro_batches,
+            )
+        };
+        self.stages
+            .iter()
+            .enumerate()
+            .map(|(idx, stage)| *first.entry(shape(stage)).or_insert(idx))
+            .collect()
     }
 
     /// Cost of the first `completed` updates.
     #[must_use]
     pub fn cost_after(&self, completed: u64) -> Cost {
-        let done = |stage: &StagePlan| stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps));
+        let done = |stage: &StagePlan| {
+            stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps))
+        };
         self.stages.iter().fold(Cost::default(), |sum, stage| sum.plus(done(stage)))
     }
 
@@ -132,13 +163,18 @@ impl RunPlan {
     /// Passes over the training text, if its length is known.
     #[must_use]
     pub fn epochs(&self) -> Option<f64> {
-        self.train_tokens.map(|tokens| self.cost.tokens as f64 / usable_tokens(tokens, self.block_tokens) as f64)
+        self.train_tokens
+            .map(|tokens| self.cost.tokens as f64 / usable_tokens(tokens, self.block_tokens) as f64)
     }
 }
 
 impl Cost {
     fn plus(self, other: Self) -> Self {
-        Self { tokens: self.tokens + other.tokens, positions: self.positions + other.positions, flops: self.flops + other.flops }
+        Self {
+            tokens: self.tokens + other.tokens,
+            positions: self.positions + other.positions,
+            flops: self.flops + other.flops,
+        }
     }
 }
 
@@ -191,10 +227,18 @@ fn check_sequences(config: &RunConfig) -> Result<(), PlanError> {
         if context_length > limit {
             return Err(PlanError::ContextTooLong { stage: idx + 1, context_length, limit });
         }
-        let (tokens_per_step, sequence) = (tokens_per_step(config, stage), sequence_tokens(config, stage));
+        let (tokens_per_step, sequence) =
+            (tokens_per_step(config, stage), sequence_tokens(config, stage));
         if tokens_per_step == 0 || !tokens_per_step.is_multiple_of(sequence) {
             let patch_size = stage.patch_size.get();
-            return Err(PlanError::UnevenStep { tokens_per_step, stage: idx + 1, patch_size, context_length, sequence, common });
+            return Err(PlanError::UnevenStep {
+                tokens_per_step,
+                stage: idx + 1,
+                patch_size,
+                context_length,
+                sequence,
+                common,
+            });
         }
     }
     Ok(())
@@ -208,22 +252,37 @@ fn shares(config: &RunConfig) -> Result<Vec<f64>, PlanError> {
         0 if (sum - 1.0).abs() > 1e-9 => Err(PlanError::Shares { sum, all_given: true }),
         1 if sum > 1.0 - 1e-9 => Err(PlanError::Shares { sum, all_given: false }),
         2.. => Err(PlanError::SeveralRests { count: rests }),
-        _ => Ok(config.stages.iter().map(|stage| stage.share.map_or(1.0 - sum, Share::get)).collect()),
+        _ => Ok(config
+            .stages
+            .iter()
+            .map(|stage| stage.share.map_or(1.0 - sum, Share::get))
+            .collect()),
     }
 }
 
 /// Updates of the run, counted with the run's own `tokens_per_step`.
-fn run_steps(config: &RunConfig, corpus: &Corpus, shares: &[f64], block_tokens: u64) -> Result<u64, PlanError> {
+fn run_steps(
+    config: &RunConfig,
+    corpus: &Corpus,
+    shares: &[f64],
+    block_tokens: u64,
+) -> Result<u64, PlanError> {
     let per_step = config.training.tokens_per_step.0;
     let tokens = match config.training.budget() {
         Budget::Steps(steps) => steps.saturating_mul(per_step),
         Budget::Tokens(tokens) => tokens,
         Budget::Epochs(epochs) => {
-            let usable = usable_tokens(corpus.train_tokens.ok_or(PlanError::CorpusUnknown)?, block_tokens);
+            let usable =
+                usable_tokens(corpus.train_tokens.ok_or(PlanError::CorpusUnknown)?, block_tokens);
             (epochs * usable as f64) as u64
         }
         Budget::Positions(positions) => {
-            let per_token: f64 = config.stages.iter().zip(shares).map(|(stage, share)| share / stage.patch_size.get() as f64).sum();
+            let per_token: f64 = config
+                .stages
+                .iter()
+                .zip(shares)
+                .map(|(stage, share)| share / stage.patch_size.get() as f64)
+                .sum();
             (positions as f64 / per_token) as u64
         }
     };
@@ -234,40 +293,60 @@ fn run_steps(config: &RunConfig, corpus: &Corpus, shares: &[f64], block_tokens: 
     Ok(tokens / per_step)
 }
 
-fn stages(config: &RunConfig, corpus: &Corpus, model: &ModelShape, block_tokens: u64, warnings: &mut Vec<String>) -> Result<Vec<StagePlan>, PlanError> {
+fn stages(
+    config: &RunConfig,
+    corpus: &Corpus,
+    model: &ModelShape,
+    block_tokens: u64,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<StagePlan>, PlanError> {
     let shares = shares(config)?;
     let run_tokens_per_step = config.training.tokens_per_step.0;
     let total = run_steps(config, corpus, &shares, block_tokens)?;
-    let given = |idx: usize| config.stages[idx].share.map(|_| (shares[idx] * total as f64).round() as u64);
+    let given =
+        |idx: usize| config.stages[idx].share.map(|_| (shares[idx] * total as f64).round() as u64);
     let taken: u64 = (0..config.stages.len()).filter_map(given).fold(0, u64::saturating_add);
     let all_given = config.stages.iter().all(|stage| stage.share.is_some());
     let mut divisors = BTreeMap::new();
     let mut plans: Vec<StagePlan> = Vec::with_capacity(config.stages.len());
     for (idx, stage) in config.stages.iter().enumerate() {
         let per_step = tokens_per_step(config, stage);
-        // Rounding each share separately must not change the budget: without a stage for the rest, the last stage takes it.
+        // Rounding each share separately must not change the budget: without a stage for the rest,
+        // the last stage takes it.
         let takes_the_rest = all_given && idx + 1 == config.stages.len();
         let run_units = match given(idx) {
             Some(own) if takes_the_rest => total.saturating_sub(taken - own),
             Some(own) => own,
             None => total.saturating_sub(taken),
         };
-        let steps = if per_step == run_tokens_per_step { run_units } else { run_units * run_tokens_per_step / per_step };
+        let steps = if per_step == run_tokens_per_step {
+            run_units
+        } else {
+            run_units * run_tokens_per_step / per_step
+        };
         if steps == 0 {
-            return Err(PlanError::EmptyStage { stage: idx + 1, steps: total, tokens_per_step: per_step });
+            return Err(PlanError::EmptyStage {
+                stage: idx + 1,
+                steps: total,
+                tokens_per_step: per_step,
+            });
         }
         let before = plans.last();
         let sequences = (per_step / sequence_tokens(config, stage)) as usize;
         let limit = stage.micro_batch_size.unwrap_or(config.training.micro_batch_size);
         // Most stages are alike, and finding a divisor may take a million trials.
-        let micro_batch_size = *divisors.entry((sequences, limit)).or_insert_with(|| largest_divisor(sequences, limit));
+        let micro_batch_size = *divisors
+            .entry((sequences, limit))
+            .or_insert_with(|| largest_divisor(sequences, limit));
         let context_length = context_length(config, stage);
-        let data_end = before.map_or(0, |plan| plan.first_data_token + plan.steps * plan.tokens_per_step);
+        let data_end =
+            before.map_or(0, |plan| plan.first_data_token + plan.steps * plan.tokens_per_step);
         plans.push(StagePlan {
             patch_size: stage.patch_size,
             first_step: before.map_or(0, StagePlan::last_step),
             steps,
-            first_token: before.map_or(0, |plan| plan.first_token + plan.steps * plan.tokens_per_step),
+            first_token: before
+                .map_or(0, |plan| plan.first_token + plan.steps * plan.tokens_per_step),
             first_data_token: data_end.next_multiple_of(sequence_tokens(config, stage)),
             context_length,
             tokens_per_step: per_step,
@@ -288,13 +367,25 @@ fn schedule(config: &RunConfig, stage: &StageConfig, steps: u64) -> Schedule {
         kind: config.schedule.kind,
         peak: stage.learning_rate.unwrap_or(config.optimizer.learning_rate),
         minimum: config.schedule.min_learning_rate,
-        warmup_steps: stage.warmup_steps.or(config.schedule.warmup_steps).unwrap_or_else(|| share(warmup_share)),
-        decay_steps: if config.schedule.kind == ScheduleKind::Wsd { share(config.schedule.decay_share.get()) } else { 0 },
+        warmup_steps: stage
+            .warmup_steps
+            .or(config.schedule.warmup_steps)
+            .unwrap_or_else(|| share(warmup_share)),
+        decay_steps: if config.schedule.kind == ScheduleKind::Wsd {
+            share(config.schedule.decay_share.get())
+        } else {
+            0
+        },
         steps,
     }
 }
 
-fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_is_cpu: bool) -> Cadences {
+fn cadences(
+    config: &RunConfig,
+    steps: u64,
+    affordable_checkpoints: u64,
+    device_is_cpu: bool,
+) -> Cadences {
     let part = |cadence: Cadence, parts: u64| match cadence {
         Cadence::Auto => Some((steps / parts).max(1)),
         Cadence::Every(every) => Some(every.get()),
@@ -320,14 +411,17 @@ fn cadences(config: &RunConfig, steps: u64, affordable_checkpoints: u64, device_
         samples: part(config.samples.every_steps, 10),
         tasks: if config.tasks.names.is_empty() { None } else { part(config.tasks.every_steps, 4) },
         checkpoint: match (checkpoint, evaluation) {
-            (Some(every), Some(evaluation)) if is_free && evaluation <= every => Some(every.next_multiple_of(evaluation)),
+            (Some(every), Some(evaluation)) if is_free && evaluation <= every => {
+                Some(every.next_multiple_of(evaluation))
+            }
             _ => checkpoint,
         },
     }
 }
 
-/// How many checkpoints take about half a percent of a run's time. The speeds are guesses: a run is planned before it is measured. A
-/// processor is taken for two cores with AVX-512, which reach 1e11 to 1.8e11 (docs/results/speed.md).
+/// How many checkpoints take about half a percent of a run's time. The speeds are guesses: a run is
+/// planned before it is measured. A processor is taken for two cores with AVX-512, which reach 1e11
+/// to 1.8e11 (docs/results/speed.md).
 fn affordable_checkpoints(flops: f64, num_parameters: u64, device_is_cpu: bool) -> u64 {
     const SHARE: f64 = 0.005;
     /// Weights and optimizer state, in f32.
@@ -336,11 +430,13 @@ fn affordable_checkpoints(flops: f64, num_parameters: u64, device_is_cpu: bool) 
     /// Time for the disk to sync a file, even a small one.
     const LEAST_SECONDS: f64 = 0.05;
     let flops_per_second = if device_is_cpu { 1.5e11 } else { 1e14 };
-    let of_checkpoint = LEAST_SECONDS + num_parameters as f64 * BYTES_PER_PARAMETER / BYTES_PER_SECOND;
+    let of_checkpoint =
+        LEAST_SECONDS + num_parameters as f64 * BYTES_PER_PARAMETER / BYTES_PER_SECOND;
     (flops / flops_per_second * SHARE / of_checkpoint) as u64
 }
 
-/// Tokens per evaluation; the default keeps all evaluations together at about 0.7 % of the run's compute.
+/// Tokens per evaluation; the default keeps all evaluations together at about 0.7 % of the run's
+/// compute.
 fn evaluation_tokens(config: &RunConfig, cadences: &Cadences, positions: u64, steps: u64) -> u64 {
     /// More tokens hardly reduce the standard error.
     const MOST: u64 = 256_000;
@@ -351,9 +447,11 @@ fn evaluation_tokens(config: &RunConfig, cadences: &Cadences, positions: u64, st
     match config.evaluation.max_tokens {
         TokenLimit::AtMost(tokens) => tokens.0,
         TokenLimit::Auto => {
-            let evaluations = cadences.evaluation.map_or(0, |every| steps / every) + config.stages.len() as u64;
+            let evaluations =
+                cadences.evaluation.map_or(0, |every| steps / every) + config.stages.len() as u64;
             let context_length = config.training.context_length as u64;
-            let affordable = (positions as f64 * SHARE / evaluations as f64) as u64 / context_length;
+            let affordable =
+                (positions as f64 * SHARE / evaluations as f64) as u64 / context_length;
             (affordable.max(LEAST_SEQUENCES) * context_length).min(MOST.max(context_length))
         }
     }
@@ -364,7 +462,10 @@ fn usable_tokens(train_tokens: u64, block_tokens: u64) -> u64 {
 }
 
 fn largest_divisor(number: usize, limit: usize) -> usize {
-    (1..=number.min(limit.max(1))).rev().find(|divisor| number.is_multiple_of(*divisor)).unwrap_or(1)
+    (1..=number.min(limit.max(1)))
+        .rev()
+        .find(|divisor| number.is_multiple_of(*divisor))
+        .unwrap_or(1)
 }
 
 /// Least common multiple, if it fits into TOML's 63 bits.

@@ -43,12 +43,19 @@ impl RunPlan {
     /// Seconds of all training steps; `None` unless there is a speed for each stage.
     #[must_use]
     pub fn seconds(&self, speeds: &[StageSpeed]) -> Option<RunSeconds> {
-        let sum = |speed: fn(&StageSpeed) -> f64| -> f64 { self.stage_seconds(&speeds.iter().map(speed).collect::<Vec<_>>()).sum() };
+        let sum = |speed: fn(&StageSpeed) -> f64| -> f64 {
+            self.stage_seconds(&speeds.iter().map(speed).collect::<Vec<_>>()).sum()
+        };
         let is_measured = !speeds.is_empty() && speeds.len() == self.stages.len();
-        is_measured.then(|| RunSeconds { expected: sum(|speed| speed.median), least: sum(|speed| speed.fastest), most: sum(|speed| speed.slowest) })
+        is_measured.then(|| RunSeconds {
+            expected: sum(|speed| speed.median),
+            least: sum(|speed| speed.fastest),
+            most: sum(|speed| speed.slowest),
+        })
     }
 
-    /// How far the run gets within `limit` at `tokens_per_second` of each stage; `None` if the limit suffices for all steps.
+    /// How far the run gets within `limit` at `tokens_per_second` of each stage; `None` if the
+    /// limit suffices for all steps.
     #[must_use]
     pub fn reached_in(&self, limit: Duration, tokens_per_second: &[f64]) -> Option<Reached> {
         let mut left = limit.as_secs_f64();
@@ -56,7 +63,10 @@ impl RunPlan {
             if seconds > left {
                 let stage = &self.stages[stage_idx];
                 let steps = (left / seconds * stage.steps as f64) as u64;
-                return Some(Reached { stage_idx, step: stage.first_step + steps.min(stage.steps) });
+                return Some(Reached {
+                    stage_idx,
+                    step: stage.first_step + steps.min(stage.steps),
+                });
             }
             left -= seconds;
         }
@@ -64,17 +74,22 @@ impl RunPlan {
     }
 
     fn stage_seconds(&self, tokens_per_second: &[f64]) -> impl Iterator<Item = f64> {
-        self.stages.iter().zip(tokens_per_second).map(|(stage, speed)| stage.steps as f64 * stage.tokens_per_step as f64 / speed)
+        self.stages
+            .iter()
+            .zip(tokens_per_second)
+            .map(|(stage, speed)| stage.steps as f64 * stage.tokens_per_step as f64 / speed)
     }
 
     /// The warning if `limit`, the run's wall-time limit, is shorter than its training steps.
     #[must_use]
     pub fn walltime_warning(&self, limit: Duration, tokens_per_second: &[f64]) -> Option<String> {
         let Reached { stage_idx, step } = self.reached_in(limit, tokens_per_second)?;
-        let (number, of, patch_size) = (stage_idx + 1, self.stages.len(), self.stages[stage_idx].patch_size);
+        let (number, of, patch_size) =
+            (stage_idx + 1, self.stages.len(), self.stages[stage_idx].patch_size);
         let steps = self.steps;
         Some(format!(
-            "training.max_walltime is shorter than the run: it would stop in stage {number} of {of} (K = {patch_size}), at about step {step} of {steps}; resume it to complete it"
+            "training.max_walltime is shorter than the run: it would stop in stage {number} of \
+             {of} (K = {patch_size}), at about step {step} of {steps}; resume it to complete it"
         ))
     }
 }

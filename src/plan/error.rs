@@ -7,7 +7,8 @@ use thiserror::Error;
 pub enum PlanError {
     /// A step is not a whole number of sequences.
     #[error(
-        "training.tokens_per_step = {tokens_per_step} is not a whole number of sequences in stage {stage} (patch_size {patch_size} * context_length {context_length} = {sequence} tokens)"
+        "training.tokens_per_step = {tokens_per_step} is not a whole number of sequences in stage \
+         {stage} (patch_size {patch_size} * context_length {context_length} = {sequence} tokens)"
     )]
     UnevenStep {
         /// Configured value.
@@ -48,7 +49,10 @@ pub enum PlanError {
         tokens_per_step: u64,
     },
     /// The context is longer than the model allows.
-    #[error("context_length = {context_length} of stage {stage} is longer than model.max_position_embeddings = {limit}")]
+    #[error(
+        "context_length = {context_length} of stage {stage} is longer than \
+         model.max_position_embeddings = {limit}"
+    )]
     ContextTooLong {
         /// Stage, counted from 1.
         stage: usize,
@@ -74,7 +78,10 @@ pub enum PlanError {
         block_tokens: u64,
     },
     /// The configured block is not a whole number of sequences.
-    #[error("data.block_tokens = {block_tokens} is not a multiple of {common}, the smallest block that is a whole number of sequences in every stage")]
+    #[error(
+        "data.block_tokens = {block_tokens} is not a multiple of {common}, the smallest block \
+         that is a whole number of sequences in every stage"
+    )]
     UnevenBlock {
         /// Configured value.
         block_tokens: u64,
@@ -82,13 +89,19 @@ pub enum PlanError {
         common: u64,
     },
     /// No block of a countable size works for all stages.
-    #[error("the smallest block that is a whole number of sequences in every stage has more than 2^63 tokens")]
+    #[error(
+        "the smallest block that is a whole number of sequences in every stage has more than 2^63 \
+         tokens"
+    )]
     BlockTooLarge,
     /// More tokens than can be counted.
     #[error("the budget is more than 2^63 tokens")]
     BudgetTooLarge,
     /// The number of tokens is required but unknown.
-    #[error("training.epochs needs the number of tokens in the text, which is only known once the text has been prepared")]
+    #[error(
+        "training.epochs needs the number of tokens in the text, which is only known once the \
+         text has been prepared"
+    )]
     CorpusUnknown,
 }
 
@@ -100,22 +113,46 @@ impl PlanError {
             Self::UnevenStep { tokens_per_step, common, .. } => {
                 let below = tokens_per_step / common * common;
                 let above = below + common;
-                if below == 0 { format!("use training.tokens_per_step = {above}") } else { format!("use training.tokens_per_step = {below} or {above}") }
+                if below == 0 {
+                    format!("use training.tokens_per_step = {above}")
+                } else {
+                    format!("use training.tokens_per_step = {below} or {above}")
+                }
             }
             Self::Shares { .. } => "remove the share of one stage: it then takes the rest".into(),
-            Self::SeveralRests { .. } => "set a share for all stages but one, e.g. share = \"2/3\"".into(),
+            Self::SeveralRests { .. } => {
+                "set a share for all stages but one, e.g. share = \"2/3\"".into()
+            }
             Self::EmptyStage { tokens_per_step, .. } => {
-                format!("raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below {tokens_per_step}")
+                format!(
+                    "raise training.tokens (or positions, epochs, steps), or lower \
+                     training.tokens_per_step below {tokens_per_step}"
+                )
             }
-            Self::ContextTooLong { context_length, .. } => format!("lower context_length, or set model.max_position_embeddings = {context_length}"),
+            Self::ContextTooLong { context_length, .. } => format!(
+                "lower context_length, or set model.max_position_embeddings = {context_length}"
+            ),
             Self::VocabularyTooSmall { tokenizer, .. } => {
-                format!("remove model.vocab_size, or set it to {} (the next multiple of 64)", tokenizer.next_multiple_of(64))
+                format!(
+                    "remove model.vocab_size, or set it to {} (the next multiple of 64)",
+                    tokenizer.next_multiple_of(64)
+                )
             }
-            Self::CorpusTooSmall { .. } => "add more text to data.files, or lower training.context_length".into(),
-            Self::UnevenBlock { block_tokens, common } => format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common)),
-            Self::BlockTooLarge => "use patch sizes that divide one another, e.g. 8, 4, 2, 1".into(),
-            Self::BudgetTooLarge => "lower the budget: training.tokens, positions, epochs or steps".into(),
-            Self::CorpusUnknown => "set training.tokens instead, or start the run: it prepares the text first".into(),
+            Self::CorpusTooSmall { .. } => {
+                "add more text to data.files, or lower training.context_length".into()
+            }
+            Self::UnevenBlock { block_tokens, common } => {
+                format!("use data.block_tokens = {}", block_tokens.next_multiple_of(*common))
+            }
+            Self::BlockTooLarge => {
+                "use patch sizes that divide one another, e.g. 8, 4, 2, 1".into()
+            }
+            Self::BudgetTooLarge => {
+                "lower the budget: training.tokens, positions, epochs or steps".into()
+            }
+            Self::CorpusUnknown => {
+                "set training.tokens instead, or start the run: it prepares the text first".into()
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The memory that a run needs, computed from its sizes before anything is allocated.
 //!
-//! Adds up what a step holds: what each layer keeps from its forward to its backward pass, the working memory of one layer and
-//! of the head, and weights, gradients and optimizer state. [`Memory`] is what the plan shows; [`MemoryNeed`] is the peak of
-//! training on the CPU. Sums are floating-point numbers, so that absurd sizes cannot overflow.
+//! Adds up what a step holds: what each layer keeps from its forward to its backward pass, the
+//! working memory of one layer and of the head, and weights, gradients and optimizer state.
+//! [`Memory`] is what the plan shows; [`MemoryNeed`] is the peak of training on the CPU. Sums are
+//! floating-point numbers, so that absurd sizes cannot overflow.
 //!
 //! Letters: `D` hidden, `F` intermediate, `V` vocabulary; all numbers have four bytes (f32).
 
@@ -20,7 +21,8 @@ pub const ATTENTION_QUERIES: usize = 64;
 const PROGRAM: f64 = 48e6;
 /// Fragmentation: the allocator cannot fill every gap that a freed block leaves.
 const GAPS: f64 = 1.06;
-/// A run is refused only if less than this share of the expected need is available: the estimate may be off by 15 %.
+/// A run is refused only if less than this share of the expected need is available: the estimate
+/// may be off by 15 %.
 const CERTAIN_PART: f64 = 0.8;
 
 /// Bytes that a run needs at its peak.
@@ -57,8 +59,8 @@ struct MicroBatch {
 }
 
 impl ModelShape {
-    /// Bytes for micro-batches of `sequences` sequences of `context_length` positions. With `recompute`, layers keep their
-    /// inputs only.
+    /// Bytes for micro-batches of `sequences` sequences of `context_length` positions. With
+    /// `recompute`, layers keep their inputs only.
     #[must_use]
     pub fn memory(&self, sequences: usize, context_length: usize, recompute: bool) -> Memory {
         let parameters = self.num_parameters() as f64;
@@ -71,10 +73,13 @@ impl ModelShape {
 
     fn micro_batch(&self, sequences: usize, context_length: usize, recompute: bool) -> MicroBatch {
         let rows = sequences as f64 * context_length as f64;
-        let [d, f, v, layers] = [self.hidden_size, self.intermediate_size, self.vocab_size, self.num_hidden_layers].map(|size| size as f64);
-        let key_value = d * self.num_key_value_heads as f64 / self.num_attention_heads.max(1) as f64;
-        // Each norm: its input and its output. Attention: queries and output, keys and values. Feed-forward block: gate, up, and
-        // the product of their activations.
+        let [d, f, v, layers] =
+            [self.hidden_size, self.intermediate_size, self.vocab_size, self.num_hidden_layers]
+                .map(|size| size as f64);
+        let key_value =
+            d * self.num_key_value_heads as f64 / self.num_attention_heads.max(1) as f64;
+        // Each norm: its input and its output. Attention: queries and output, keys and values.
+        // Feed-forward block: gate, up, and the product of their activations.
         let of_layer = rows * (6.0 * d + 2.0 * key_value + 3.0 * f);
         // Gradients on their way through the feed-forward block, or through attention.
         let work = rows * f64::max(3.0 * d + f, 6.0 * d + 2.0 * key_value);
@@ -102,13 +107,25 @@ impl MemoryNeed {
         Self::with_micro_batches(plan, config, usize::MAX)
     }
 
-    /// The largest micro-batch below the configured ones whose expected need fits into `available` bytes; `None` if not even
-    /// a single sequence does.
+    /// The largest micro-batch below the configured ones whose expected need fits into `available`
+    /// bytes; `None` if not even a single sequence does.
     #[must_use]
-    pub fn largest_micro_batch(plan: &RunPlan, config: &RunConfig, available: u64) -> Option<usize> {
-        let fits = |limit: usize| Self::with_micro_batches(plan, config, limit).expected <= available;
-        let configured = plan.stages.iter().map(|stage| stage.micro_batch_size).chain([config.training.micro_batch_size]).max().unwrap_or(1);
-        // The need grows with the limit, so the largest that fits lies between one that does and one that does not.
+    pub fn largest_micro_batch(
+        plan: &RunPlan,
+        config: &RunConfig,
+        available: u64,
+    ) -> Option<usize> {
+        let fits =
+            |limit: usize| Self::with_micro_batches(plan, config, limit).expected <= available;
+        let configured = plan
+            .stages
+            .iter()
+            .map(|stage| stage.micro_batch_size)
+            .chain([config.training.micro_batch_size])
+            .max()
+            .unwrap_or(1);
+        // The need grows with the limit, so the largest that fits lies between one that does and
+        // one that does not.
         let (mut fitting, mut beyond) = (0, configured.max(2));
         while beyond - fitting > 1 {
             let middle = fitting + (beyond - fitting) / 2;
@@ -121,8 +138,10 @@ impl MemoryNeed {
     #[must_use]
     pub fn with_micro_batches(plan: &RunPlan, config: &RunConfig, limit: usize) -> Self {
         // Thousands of stages may be alike.
-        let shapes: BTreeSet<(usize, usize, usize)> = plan.stages.iter().map(|stage| shape_within(stage, limit)).collect();
-        let of_stages = shapes.into_iter().map(|shape| training(plan, config.training.recompute, shape));
+        let shapes: BTreeSet<(usize, usize, usize)> =
+            plan.stages.iter().map(|stage| shape_within(stage, limit)).collect();
+        let of_stages =
+            shapes.into_iter().map(|shape| training(plan, config.training.recompute, shape));
         let widest = of_stages.reduce(Self::wider).unwrap_or(Self { least: 0, expected: 0 });
         widest.wider(evaluation(plan, config, limit))
     }
@@ -132,13 +151,18 @@ impl MemoryNeed {
     }
 }
 
-/// Sequences of a micro-batch, positions of a sequence, and micro-batches of a step, with at most `limit` sequences at a time.
+/// Sequences of a micro-batch, positions of a sequence, and micro-batches of a step, with at most
+/// `limit` sequences at a time.
 fn shape_within(stage: &StagePlan, limit: usize) -> (usize, usize, usize) {
     let micro_batch_size = stage.micro_batch_size.min(limit).max(1);
     (micro_batch_size, stage.context_length, stage.sequences_per_step().div_ceil(micro_batch_size))
 }
 
-fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_micro_batches): (usize, usize, usize)) -> MemoryNeed {
+fn training(
+    plan: &RunPlan,
+    recompute: bool,
+    (sequences, context_length, num_micro_batches): (usize, usize, usize),
+) -> MemoryNeed {
     let parameters = plan.model.num_parameters() as f64;
     let table = plan.model.vocab_size as f64 * plan.model.hidden_size as f64;
     let micro = plan.model.micro_batch(sequences, context_length, recompute);
@@ -147,7 +171,10 @@ fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_mic
         parameters + micro.peak()
     } else {
         // Gradients appear as kept activations are freed, those of the head first.
-        f64::max(micro.kept + table + micro.head.max(micro.layer), micro.kept / plan.model.num_hidden_layers as f64 + micro.layer + parameters)
+        f64::max(
+            micro.kept + table + micro.head.max(micro.layer),
+            micro.kept / plan.model.num_hidden_layers as f64 + micro.layer + parameters,
+        )
     };
     // Weights and two moments are always there; the update changes them in their place.
     need(3.0 * parameters + step)
@@ -157,10 +184,15 @@ fn training(plan: &RunPlan, recompute: bool, (sequences, context_length, num_mic
 fn evaluation(plan: &RunPlan, config: &RunConfig, limit: usize) -> MemoryNeed {
     let model = &plan.model;
     let context_length = config.training.context_length;
-    let available = usize::try_from(plan.evaluation_tokens).unwrap_or(usize::MAX) / context_length.max(1);
+    let available =
+        usize::try_from(plan.evaluation_tokens).unwrap_or(usize::MAX) / context_length.max(1);
     let sequences = config.training.micro_batch_size.min(limit).min(available).max(1);
     let micro = model.micro_batch(sequences, context_length, true);
-    need(3.0 * model.num_parameters() as f64 + micro.rows * model.hidden_size as f64 + micro.layer.max(micro.head))
+    need(
+        3.0 * model.num_parameters() as f64
+            + micro.rows * model.hidden_size as f64
+            + micro.layer.max(micro.head),
+    )
 }
 
 /// The need for a peak of this many numbers, plus that of the program.

@@ -1,7 +1,7 @@
 //! The learning rate as a pure function of the step inside a stage.
 //!
-//! The values are those of Hugging Face's schedules: the first update of a stage with a warm-up has rate 0. `fit.rs` ensures
-//! that the parts of a schedule fit into its stage.
+//! The values are those of Hugging Face's schedules: the first update of a stage with a warm-up has
+//! rate 0. `fit.rs` ensures that the parts of a schedule fit into its stage.
 
 use std::f64::consts::PI;
 
@@ -34,8 +34,12 @@ impl Schedule {
         let height = match self.kind {
             ScheduleKind::Constant => 1.0,
             ScheduleKind::Linear => 1.0 - self.progress(completed, self.warmup_steps),
-            ScheduleKind::Cosine => 0.5 * (1.0 + (PI * self.progress(completed, self.warmup_steps)).cos()),
-            ScheduleKind::Wsd => 1.0 - self.progress(completed, self.steps.saturating_sub(self.decay_steps)),
+            ScheduleKind::Cosine => {
+                0.5 * (1.0 + (PI * self.progress(completed, self.warmup_steps)).cos())
+            }
+            ScheduleKind::Wsd => {
+                1.0 - self.progress(completed, self.steps.saturating_sub(self.decay_steps))
+            }
         };
         self.minimum + (self.peak - self.minimum) * height
     }

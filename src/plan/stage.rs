@@ -14,13 +14,15 @@ pub struct StagePlan {
     pub steps: u64,
     /// Tokens of the run before this stage.
     pub first_token: u64,
-    /// Position of the stage in the data order, in tokens; differs from `first_token` only if stages have unequal steps.
+    /// Position of the stage in the data order, in tokens; differs from `first_token` only if
+    /// stages have unequal steps.
     pub first_data_token: u64,
     /// Positions per sequence.
     pub context_length: usize,
     /// Tokens per update.
     pub tokens_per_step: u64,
-    /// Sequences per forward pass: the largest divisor of the sequences per update that the configuration allows.
+    /// Sequences per forward pass: the largest divisor of the sequences per update that the
+    /// configuration allows.
     pub micro_batch_size: usize,
     /// Forward passes per update.
     pub num_micro_batches: usize,
@@ -68,7 +70,8 @@ impl StagePlan {
         self.micro_batch_size * self.num_micro_batches
     }
 
-    /// Scored targets of one update: the first patch of each sequence has none, each other patch has K.
+    /// Scored targets of one update: the first patch of each sequence has none, each other patch
+    /// has K.
     #[must_use]
     pub fn targets_per_step(&self) -> u64 {
         (self.sequences_per_step() * (self.context_length - 1) * self.patch_size.get()) as u64

@@ -69,11 +69,30 @@ impl ActivationReport {
     pub fn table(&self) -> String {
         let mut text = format!("{}\n", self.title());
         for model in &self.models {
-            let ModelNumbers { run, step, trained_patch_size, patch_size, tokens, positions, .. } = model;
-            let trained = if trained_patch_size == patch_size { String::new() } else { format!(", saved in a stage of K = {trained_patch_size}") };
-            let positions = if patch_size.get() == 1 { String::new() } else { format!(" in {} patches", count(*positions)) };
-            let of_model = format!("{run}{}, K = {patch_size}{trained}: {} tokens{positions}", of_step(*step), count(*tokens));
-            text += &["\n", &sanitize_line(&of_model), "\n  layer      active      never active   mean |x|\n"].concat();
+            let ModelNumbers {
+                run, step, trained_patch_size, patch_size, tokens, positions, ..
+            } = model;
+            let trained = if trained_patch_size == patch_size {
+                String::new()
+            } else {
+                format!(", saved in a stage of K = {trained_patch_size}")
+            };
+            let positions = if patch_size.get() == 1 {
+                String::new()
+            } else {
+                format!(" in {} patches", count(*positions))
+            };
+            let of_model = format!(
+                "{run}{}, K = {patch_size}{trained}: {} tokens{positions}",
+                of_step(*step),
+                count(*tokens)
+            );
+            text += &[
+                "\n",
+                &sanitize_line(&of_model),
+                "\n  layer      active      never active   mean |x|\n",
+            ]
+            .concat();
             for layer in &model.layers {
                 text += &row(&layer.layer.to_string(), layer);
             }
@@ -96,15 +115,27 @@ impl ActivationReport {
     #[must_use]
     pub fn figure(&self) -> LineChart {
         let line = |model: &ModelNumbers| {
-            let points = model.layers.iter().map(|layer| [layer.layer as f64, layer.activated_percent]).collect();
+            let points = model
+                .layers
+                .iter()
+                .map(|layer| [layer.layer as f64, layer.activated_percent])
+                .collect();
             Line { name: self.name(model), points }
         };
         let tokens = self.models.iter().map(|model| model.tokens).max().unwrap_or(0);
         LineChart {
             title: self.title(),
-            subtitle: format!("Mean over positions and neurons, {} tokens of {}", count(tokens), self.text),
+            subtitle: format!(
+                "Mean over positions and neurons, {} tokens of {}",
+                count(tokens),
+                self.text
+            ),
             x: Axis { title: "Layer".into(), ticks: AxisTicks::Whole, range: AxisRange::OfData },
-            y: Axis { title: "Active neurons (%)".into(), ticks: AxisTicks::Any, range: AxisRange::FromZero },
+            y: Axis {
+                title: "Active neurons (%)".into(),
+                ticks: AxisTicks::Any,
+                range: AxisRange::FromZero,
+            },
             lines: self.models.iter().map(line).collect(),
         }
     }
@@ -119,7 +150,8 @@ impl ActivationReport {
 
     /// Name of a line: only what distinguishes the models.
     fn name(&self, model: &ModelNumbers) -> String {
-        let is_only_step = self.models.iter().all(|other| other.run != model.run || other.step == model.step);
+        let is_only_step =
+            self.models.iter().all(|other| other.run != model.run || other.step == model.step);
         let step = if is_only_step { String::new() } else { of_step(model.step) };
         format!("{}{step}, K = {}", model.run, model.patch_size)
     }
@@ -128,7 +160,9 @@ impl ActivationReport {
 impl ModelNumbers {
     /// Mean over the layers, which are equally wide.
     fn mean(&self) -> LayerNumbers {
-        let mean = |number: fn(&LayerNumbers) -> f64| self.layers.iter().map(number).sum::<f64>() / self.layers.len() as f64;
+        let mean = |number: fn(&LayerNumbers) -> f64| {
+            self.layers.iter().map(number).sum::<f64>() / self.layers.len() as f64
+        };
         LayerNumbers {
             layer: 0,
             threshold: mean(|layer| layer.threshold),
@@ -145,11 +179,15 @@ fn of_step(step: Option<u64>) -> String {
 
 fn row(name: &str, layer: &LayerNumbers) -> String {
     let percent = |value: f64| format!("{} %", small(value));
-    let (activated, never) = (percent(layer.activated_percent), percent(layer.never_activated_percent));
+    let (activated, never) =
+        (percent(layer.activated_percent), percent(layer.never_activated_percent));
     format!("  {name:>5}   {activated:>9}   {never:>15}   {:>8}\n", small(layer.mean_abs))
 }
 
-fn threshold_as_json<S: Serializer>(threshold: &ActivationThreshold, serializer: S) -> Result<S::Ok, S::Error> {
+fn threshold_as_json<S: Serializer>(
+    threshold: &ActivationThreshold,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let (kind, number) = match threshold {
         ActivationThreshold::Absolute(number) => ("absolute", number),
         ActivationThreshold::TimesMean(factor) => ("times_mean", factor),

@@ -9,17 +9,24 @@ use crate::run::{ListedCheckpoint, sanitize_line};
 /// The checkpoints as a table for people; ages are relative to `now`.
 #[must_use]
 pub fn checkpoints_table(listed: &[ListedCheckpoint], now: Timestamp) -> String {
-    let head = ["STEP", "STAGE", "K", "TOKEN LOSS", "KEPT AS", "SIZE", "SAVED", "STATE"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head).chain(listed.iter().map(|checkpoint| row(checkpoint, now))).collect();
+    let head = ["STEP", "STAGE", "K", "TOKEN LOSS", "KEPT AS", "SIZE", "SAVED", "STATE"]
+        .map(str::to_owned);
+    let rows: Vec<_> =
+        std::iter::once(head).chain(listed.iter().map(|checkpoint| row(checkpoint, now))).collect();
     aligned(&rows)
 }
 
 fn row(checkpoint: &ListedCheckpoint, now: Timestamp) -> [String; 8] {
     let absent = || "-".to_owned();
     let manifest = checkpoint.manifest.as_ref();
-    let kept: Vec<&str> =
-        [(checkpoint.is_permanent(), "permanent"), (checkpoint.is_best, "best")].into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
-    let age = manifest.and_then(|manifest| manifest.created_at.parse::<Timestamp>().ok()).map(|at| now.duration_since(at).as_secs_f64());
+    let kept: Vec<&str> = [(checkpoint.is_permanent(), "permanent"), (checkpoint.is_best, "best")]
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, word)| word)
+        .collect();
+    let age = manifest
+        .and_then(|manifest| manifest.created_at.parse::<Timestamp>().ok())
+        .map(|at| now.duration_since(at).as_secs_f64());
     [
         grouped(checkpoint.step),
         manifest.map_or_else(absent, |manifest| ordinal(manifest.stage).to_string()),
@@ -28,6 +35,9 @@ fn row(checkpoint: &ListedCheckpoint, now: Timestamp) -> [String; 8] {
         if kept.is_empty() { absent() } else { kept.join(", ") },
         bytes(checkpoint.bytes),
         age.map_or_else(absent, |seconds| format!("{} ago", duration(seconds.max(0.0).round()))),
-        checkpoint.problem.as_ref().map_or_else(|| "valid".into(), |problem| sanitize_line(&format!("not valid: {problem}"))),
+        checkpoint.problem.as_ref().map_or_else(
+            || "valid".into(),
+            |problem| sanitize_line(&format!("not valid: {problem}")),
+        ),
     ]
 }

@@ -18,7 +18,8 @@ impl Json {
 
     /// Writes one more record.
     pub fn show(&mut self, record: &Record) {
-        // Only a record with a path that is not UTF-8 cannot be serialized; the store warns about it.
+        // Only a record with a path that is not UTF-8 cannot be serialized; the store warns about
+        // it.
         if let Ok(line) = encode_event(record) {
             self.out.write_or_warn(&sanitize::json(&line));
         }

@@ -1,7 +1,7 @@
 //! Output streams: a closed pipe is not an error, any other failed write is.
 //!
-//! Results go to standard output with [`print`], and a lost result is an error. Messages on standard error are best effort:
-//! losing them never changes a result or an exit code.
+//! Results go to standard output with [`print`], and a lost result is an error. Messages on
+//! standard error are best effort: losing them never changes a result or an exit code.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -61,7 +61,8 @@ impl Output {
         }
     }
 
-    /// Writes lines of a run, which continues whether or not they are read: a failure is reported as one warning.
+    /// Writes lines of a run, which continues whether or not they are read: a failure is reported
+    /// as one warning.
     pub fn write_or_warn(&mut self, text: &str) {
         if let Err(error) = self.write(text) {
             warn(&format!("{error}; the run continues and its files are complete"));
@@ -117,7 +118,9 @@ pub fn print(text: &str) -> Result<(), OutputError> {
 /// When standard output cannot be written, unless its reader has closed it.
 pub fn print_help(answer: &clap::Error) -> Result<(), OutputError> {
     match answer.print().and_then(|()| io::stdout().flush()) {
-        Err(error) if !answer.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if !answer.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error.into())
+        }
         _ => Ok(()),
     }
 }
@@ -127,7 +130,8 @@ pub fn print_help(answer: &clap::Error) -> Result<(), OutputError> {
 pub fn reader_is_gone() -> bool {
     let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) && fds[0].revents().contains(PollFlags::ERR)
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        && fds[0].revents().contains(PollFlags::ERR)
 }
 
 /// Writes an error and its hint to standard error, sanitized.

@@ -1,15 +1,19 @@
 //! A run as lines of text: for terminals without a screen and for scheduler logs.
 //!
-//! One line per reporting step, evaluation, checkpoint and message; the header states decisions and costs, the last lines what
-//! to type next.
+//! One line per reporting step, evaluation, checkpoint and message; the header states decisions and
+//! costs, the last lines what to type next.
 
 use std::path::Path;
 
 use crate::report::Output;
-use crate::report::format::{bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, percent, rate, shell_word, small};
+use crate::report::format::{
+    bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, percent,
+    rate, shell_word, small,
+};
 use crate::run::{
-    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, TaskScores,
-    evaluated_tokens, log_text, loss_text, sanitize_line, task_scores_text, whole_tokens,
+    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd,
+    RunEvent, RunHeader, Sample, StepMetrics, TaskScores, evaluated_tokens, log_text, loss_text,
+    sanitize_line, task_scores_text, whole_tokens,
 };
 
 /// Writes a run as lines of text.
@@ -60,8 +64,13 @@ impl Plain {
 
     fn show_header(&mut self, header: &RunHeader) {
         let plan = &header.plan;
-        let threads = if header.threads == 1 { "1 thread".into() } else { format!("{} threads", header.threads) };
-        let start = header.resumed_from.map_or("starts".into(), |step| format!("resumes from step {step}"));
+        let threads = if header.threads == 1 {
+            "1 thread".into()
+        } else {
+            format!("{} threads", header.threads)
+        };
+        let start =
+            header.resumed_from.map_or("starts".into(), |step| format!("resumes from step {step}"));
         self.line(&format!("{} {start} on {}, {threads}", header.name, header.device));
         self.entry("directory", &header.directory.display().to_string());
         let model = &plan.model;
@@ -76,13 +85,33 @@ impl Plain {
             ),
         );
         for (idx, stage) in plan.stages.iter().enumerate() {
-            let (first, last, tokens) = (stage.first_step.saturating_add(1), stage.last_step(), count(stage.cost(stage.steps).tokens));
-            let sequences = format!("{} x {} sequences of {} positions", stage.num_micro_batches, stage.micro_batch_size, stage.context_length);
-            let steps = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
-            self.entry(&format!("stage {}", idx + 1), &format!("K = {}: {steps}, {tokens} tokens, {sequences}", stage.patch_size));
+            let (first, last, tokens) = (
+                stage.first_step.saturating_add(1),
+                stage.last_step(),
+                count(stage.cost(stage.steps).tokens),
+            );
+            let sequences = format!(
+                "{} x {} sequences of {} positions",
+                stage.num_micro_batches, stage.micro_batch_size, stage.context_length
+            );
+            let steps = if first == last {
+                format!("step {first}")
+            } else {
+                format!("steps {first} to {last}")
+            };
+            self.entry(
+                &format!("stage {}", idx + 1),
+                &format!("K = {}: {steps}, {tokens} tokens, {sequences}", stage.patch_size),
+            );
         }
-        let relative = format!("{:.2} of the compute of token-level training on the same tokens", plan.relative_cost());
-        self.entry("cost", &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)));
+        let relative = format!(
+            "{:.2} of the compute of token-level training on the same tokens",
+            plan.relative_cost()
+        );
+        self.entry(
+            "cost",
+            &format!("{} tokens, {}, {relative}", count(plan.cost.tokens), flops(plan.cost.flops)),
+        );
         self.entry(
             "memory",
             &format!(
@@ -95,7 +124,10 @@ impl Plain {
             self.entry("decided", &format!("{}: {}", decision.label, decision.text));
         }
         if let Some(rate) = plan.entropy_rate {
-            self.entry("floor", &format!("the text's true entropy rate is {} nats per token", loss(rate)));
+            self.entry(
+                "floor",
+                &format!("the text's true entropy rate is {} nats per token", loss(rate)),
+            );
         }
         self.entry("attach", &format!("patchtui attach {}", shell_word(&header.name)));
     }
@@ -105,13 +137,16 @@ impl Plain {
         let now = Some((progress.activity.clone(), quarter));
         if self.shown_progress != now {
             self.shown_progress = now;
-            let part = progress.total.map_or(count(progress.done), |total| format!("{} of {}", count(progress.done), count(total)));
+            let part = progress.total.map_or(count(progress.done), |total| {
+                format!("{} of {}", count(progress.done), count(total))
+            });
             self.line(&format!("{}: {part}", progress.activity));
         }
     }
 
     fn show_step(&mut self, metrics: &StepMetrics) {
-        let left = self.history.eta().map_or(String::new(), |(_, run)| format!("  ETA {}", duration(run)));
+        let left =
+            self.history.eta().map_or(String::new(), |(_, run)| format!("  ETA {}", duration(run)));
         self.line(&format!(
             "{}  loss (K = {}) {}  grad {}  lr {}  {:>6} tok/s{left}",
             self.place("step", metrics.step),
@@ -132,18 +167,30 @@ impl Plain {
 
     fn show_evaluation(&mut self, evaluation: &Evaluation) {
         let place = self.place("eval", evaluation.step);
-        let (found, read, took) = (loss_text(&evaluation.measured()), evaluated_tokens(evaluation), duration(evaluation.seconds));
+        let (found, read, took) = (
+            loss_text(&evaluation.measured()),
+            evaluated_tokens(evaluation),
+            duration(evaluation.seconds),
+        );
         self.line(&format!("{place}  token loss {found}  ({read} in {took})"));
         if let Some(whole) = &evaluation.whole {
             let place = self.place("final", evaluation.step);
-            self.line(&format!("{place}  token loss {}  ({})", loss_text(whole), whole_tokens(whole)));
+            self.line(&format!(
+                "{place}  token loss {}  ({})",
+                loss_text(whole),
+                whole_tokens(whole)
+            ));
         }
     }
 
     fn show_activations(&mut self, activations: &Activations) {
         let place = self.place("active", activations.step);
         let rates: Vec<_> = activations.layers.iter().map(|layer| small(layer.rate)).collect();
-        self.line(&format!("{place}  active neurons per layer (%, |x| > {}): {}", activations.threshold, rates.join(" ")));
+        self.line(&format!(
+            "{place}  active neurons per layer (%, |x| > {}): {}",
+            activations.threshold,
+            rates.join(" ")
+        ));
     }
 
     fn show_sample(&mut self, sample: &Sample) {
@@ -159,7 +206,12 @@ impl Plain {
     fn show_checkpoint(&mut self, checkpoint: &CheckpointInfo) {
         let place = self.place("saved", checkpoint.step);
         let kept = if checkpoint.permanent { ", permanent" } else { "" };
-        self.line(&format!("{place}  {} ({} in {}{kept})", checkpoint.path.display(), bytes(checkpoint.bytes), duration(checkpoint.seconds)));
+        self.line(&format!(
+            "{place}  {} ({} in {}{kept})",
+            checkpoint.path.display(),
+            bytes(checkpoint.bytes),
+            duration(checkpoint.seconds)
+        ));
     }
 
     fn show_message(&mut self, event: &RunEvent) {
@@ -174,14 +226,16 @@ impl Plain {
     fn show_end(&mut self, end: &RunEnd) {
         let header = self.history.header.take();
         let floor = header.as_ref().and_then(|header| header.plan.entropy_rate);
-        for line in end_text(header.as_ref().map(|header| header.directory.as_path()), floor, end).lines() {
+        for line in
+            end_text(header.as_ref().map(|header| header.directory.as_path()), floor, end).lines()
+        {
             self.line(line);
         }
     }
 }
 
-/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it exists, and `floor` the true entropy
-/// rate of its text, if known.
+/// How a run ended and what to type next, as a few lines; `directory` is the run's, if it exists,
+/// and `floor` the true entropy rate of its text, if known.
 #[must_use]
 pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> String {
     let what = match end.outcome {
@@ -190,13 +244,22 @@ pub fn end_text(directory: Option<&Path>, floor: Option<f64>, end: &RunEnd) -> S
         Outcome::Interrupted => "interrupted without a new checkpoint",
         Outcome::Failed => "failed",
     };
-    let above = |nats: f64| floor.map_or(String::new(), |floor| format!(", {} nats above the entropy floor of {}", loss(nats - floor), loss(floor)));
+    let above = |nats: f64| {
+        floor.map_or(String::new(), |floor| {
+            format!(", {} nats above the entropy floor of {}", loss(nats - floor), loss(floor))
+        })
+    };
     let token_loss = match (&end.whole, end.token_loss) {
         (Some(whole), _) => format!(", token loss {}{}", loss_text(whole), above(whole.token_loss)),
         (None, Some(nats)) => format!(", token loss {}{}", loss(nats), above(nats)),
         (None, None) => String::new(),
     };
-    let mut lines = vec![format!("{what}: {}, {} tokens in {}{token_loss}", counted(end.step, "step"), count(end.tokens), duration(end.active_seconds))];
+    let mut lines = vec![format!(
+        "{what}: {}, {} tokens in {}{token_loss}",
+        counted(end.step, "step"),
+        count(end.tokens),
+        duration(end.active_seconds)
+    )];
     let mut entry = |label: &str, text: &str| lines.push(format!("  {label:<10} {text}"));
     if let Some(trouble) = &end.error {
         entry("error", &trouble.message);

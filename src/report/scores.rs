@@ -46,9 +46,20 @@ pub struct ScoresTable {
 impl ScoresTable {
     /// The table for tasks with these names.
     pub fn new(tasks: impl Iterator<Item = String>) -> Self {
-        let task = tasks.map(|task| width(&indented(&task))).chain([width(HEAD[0])]).max().unwrap_or(0);
+        let task =
+            tasks.map(|task| width(&indented(&task))).chain([width(HEAD[0])]).max().unwrap_or(0);
         // The longest count, metric and value that fit their columns.
-        Self { widths: [task, HEAD[1].len(), HEAD[2].len(), "word_perplexity".len(), "1.0000e99".len(), "0.0000".len(), HEAD[6].len()] }
+        Self {
+            widths: [
+                task,
+                HEAD[1].len(),
+                HEAD[2].len(),
+                "word_perplexity".len(),
+                "1.0000e99".len(),
+                "0.0000".len(),
+                HEAD[6].len(),
+            ],
+        }
     }
 
     /// The column heads.
@@ -84,10 +95,13 @@ impl ScoresTable {
 pub fn comparison_table(columns: [&str; 8], rows: &[ComparedRow]) -> String {
     let line = |label: &str, cells: [String; 8]| -> [String; 9] {
         let mut cells = cells.into_iter();
-        std::array::from_fn(|idx| if idx == 0 { sanitize_line(label) } else { cells.next().unwrap_or_default() })
+        std::array::from_fn(|idx| {
+            if idx == 0 { sanitize_line(label) } else { cells.next().unwrap_or_default() }
+        })
     };
     let head = line("", columns.map(str::to_owned));
-    let lines = rows.iter().map(|row| line(&row.label, row.values.map(|value| format!("{value:.1}"))));
+    let lines =
+        rows.iter().map(|row| line(&row.label, row.values.map(|value| format!("{value:.1}"))));
     aligned(&std::iter::once(head).chain(lines).collect::<Vec<_>>())
 }
 
@@ -107,12 +121,21 @@ mod tests {
 
     fn row(task: &str, metric: &'static str, value: f64, stderr: Option<f64>) -> ScoreRow {
         let chance = metric.starts_with("acc").then_some(0.5);
-        ScoreRow { task: task.into(), num_documents: 1838, num_fewshot: 0, metric, value, stderr, chance }
+        ScoreRow {
+            task: task.into(),
+            num_documents: 1838,
+            num_fewshot: 0,
+            metric,
+            value,
+            stderr,
+            chance,
+        }
     }
 
     #[test]
     fn a_task_is_named_once_and_columns_do_not_move_between_tasks() {
-        let piqa = [row("piqa", "acc", 0.519_042, Some(0.011_657)), row("piqa", "acc_norm", 0.51, None)];
+        let piqa =
+            [row("piqa", "acc", 0.519_042, Some(0.011_657)), row("piqa", "acc_norm", 0.51, None)];
         let text = row("  text:\u{1b}[2Ja", "word_perplexity", 12.345, None);
         let table = ScoresTable::new([&piqa[0], &text].into_iter().map(|row| row.task.clone()));
         let expected = "TASK      DOCUMENTS  SHOTS  METRIC           VALUE      STDERR  CHANCE\n\
@@ -124,10 +147,14 @@ mod tests {
 
     #[test]
     fn rows_are_compared_column_by_column() {
-        let rows = [ComparedRow { label: "this model".into(), values: [10.94, 22.9, 40.8, 67.5, 53.1, 44.3, 24.7, 42.216] }];
-        let columns = ["PPL", "MMLU", "HellaSwag", "PIQA", "WinoGrande", "ARC-E", "ARC-C", "average"];
-        let expected = "            PPL   MMLU  HellaSwag  PIQA  WinoGrande  ARC-E  ARC-C  average\n\
-                        this model  10.9  22.9  40.8       67.5  53.1        44.3   24.7   42.2\n";
+        let rows = [ComparedRow {
+            label: "this model".into(),
+            values: [10.94, 22.9, 40.8, 67.5, 53.1, 44.3, 24.7, 42.216],
+        }];
+        let columns =
+            ["PPL", "MMLU", "HellaSwag", "PIQA", "WinoGrande", "ARC-E", "ARC-C", "average"];
+        let expected = "            PPL   MMLU  HellaSwag  PIQA  WinoGrande  ARC-E  ARC-C  average\nthis \
+             model  10.9  22.9  40.8       67.5  53.1        44.3   24.7   42.2\n";
         assert_eq!(comparison_table(columns, &rows), expected);
     }
 }

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use crate::report::format::{bytes, count, duration, loss, loss_with_error, ordinal, rate};
-use crate::run::{History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, sanitize_line, whole_tokens};
+use crate::run::{
+    History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, sanitize_line,
+    whole_tokens,
+};
 
 /// The runs as a table for people; ages are relative to `now`.
 #[must_use]
@@ -13,14 +16,18 @@ pub fn runs_table(runs: &[RunSummary], now: Timestamp) -> String {
     if runs.is_empty() {
         return "there are no runs yet; start one with: patchtui run demo\n".into();
     }
-    let head = ["NAME", "STATE", "STEP", "TOKEN LOSS", "BITS/BYTE", "SIZE", "CHANGED", "PATH"].map(str::to_owned);
+    let head = ["NAME", "STATE", "STEP", "TOKEN LOSS", "BITS/BYTE", "SIZE", "CHANGED", "PATH"]
+        .map(str::to_owned);
     let rows: Vec<_> = std::iter::once(head).chain(runs.iter().map(|run| row(run, now))).collect();
     aligned(&rows)
 }
 
 /// Rows as lines with aligned columns.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    in_columns(rows, std::array::from_fn(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)))
+    in_columns(
+        rows,
+        std::array::from_fn(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)),
+    )
 }
 
 /// Columns that a text takes on a terminal.
@@ -45,7 +52,11 @@ pub(super) fn in_columns<const N: usize>(rows: &[[String; N]], widths: [usize; N
 }
 
 fn row(run: &RunSummary, now: Timestamp) -> [String; 8] {
-    let age = run.changed_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok()).map(|at| now.duration_since(at).as_secs_f64());
+    let age = run
+        .changed_at
+        .as_ref()
+        .and_then(|at| at.parse::<Timestamp>().ok())
+        .map(|at| now.duration_since(at).as_secs_f64());
     [
         sanitize_line(&run.name),
         state_word(run.state).into(),
@@ -53,7 +64,10 @@ fn row(run: &RunSummary, now: Timestamp) -> [String; 8] {
         run.token_loss.map_or_else(|| "-".into(), |nats| loss_with_error(nats, run.standard_error)),
         run.bits_per_byte.map_or_else(|| "-".into(), loss),
         bytes(run.bytes),
-        age.map_or_else(|| "-".into(), |seconds| format!("{} ago", duration(seconds.max(0.0).round()))),
+        age.map_or_else(
+            || "-".into(),
+            |seconds| format!("{} ago", duration(seconds.max(0.0).round())),
+        ),
         sanitize_line(&run.directory.path().to_string_lossy()),
     ]
 }
@@ -72,7 +86,8 @@ fn state_word(state: RunState) -> &'static str {
     }
 }
 
-/// One run as a few lines for people; with the `problem` if the engine did not answer and its files were read instead.
+/// One run as a few lines for people; with the `problem` if the engine did not answer and its files
+/// were read instead.
 #[must_use]
 pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str>) -> String {
     let mut text = String::new();
@@ -81,7 +96,11 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         let _ = writeln!(text, "{label:<12} {}", sanitize_line(&value));
     };
     entry("run", format!("{} ({})", summary.name, summary.directory.path().display()));
-    let doing = if summary.state == RunState::Alive { control_word(history.control).to_owned() } else { state_word(summary.state).into() };
+    let doing = if summary.state == RunState::Alive {
+        control_word(history.control).to_owned()
+    } else {
+        state_word(summary.state).into()
+    };
     match problem {
         None => entry("state", doing),
         Some(problem) => {
@@ -90,16 +109,36 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         }
     }
     if let Some(progress) = &history.progress {
-        entry("working on", progress.total.map_or_else(|| progress.activity.clone(), |total| format!("{}: {} of {total}", progress.activity, progress.done)));
+        entry(
+            "working on",
+            progress.total.map_or_else(
+                || progress.activity.clone(),
+                |total| format!("{}: {} of {total}", progress.activity, progress.done),
+            ),
+        );
     }
-    entry("step", summary.steps.map_or_else(|| history.step().to_string(), |steps| format!("{} of {steps}", history.step())));
+    entry(
+        "step",
+        summary.steps.map_or_else(
+            || history.step().to_string(),
+            |steps| format!("{} of {steps}", history.step()),
+        ),
+    );
     if let Some(last) = &history.last_step {
         entry("stage", format!("{}, K = {}", ordinal(last.stage), last.patch_size));
         entry("tokens", count(last.tokens));
         entry("loss", format!("{} (K = {})", loss(last.loss), last.patch_size));
     }
     if let Some(evaluation) = history.evaluations.last() {
-        entry("token loss", format!("{} at step {} ({})", loss_text(&evaluation.measured()), evaluation.step, evaluated_tokens(evaluation)));
+        entry(
+            "token loss",
+            format!(
+                "{} at step {} ({})",
+                loss_text(&evaluation.measured()),
+                evaluation.step,
+                evaluated_tokens(evaluation)
+            ),
+        );
     }
     if let Some(whole) = history.whole_loss() {
         entry("final loss", format!("{} ({})", loss_text(&whole), whole_tokens(&whole)));
@@ -109,7 +148,10 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
         entry("speed", format!("{} tok/s", rate(speed)));
     }
     if let (None, RunState::Alive, Some((stage, run))) = (problem, summary.state, history.eta()) {
-        entry("time left", format!("{} of this stage, {} of the run", duration(stage), duration(run)));
+        entry(
+            "time left",
+            format!("{} of this stage, {} of the run", duration(stage), duration(run)),
+        );
     }
     if let Some(checkpoint) = history.checkpoints.last() {
         entry("checkpoint", format!("newest at step {}", checkpoint.step));

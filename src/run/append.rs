@@ -1,7 +1,8 @@
 //! Appends lines to the files of a run, and keeps them in memory while the disk refuses them.
 //!
-//! A line is written completely or not at all: a line torn by a crash is removed before the next one is appended, and a line
-//! torn by a full disk is removed at once. Nothing here panics or stops a run. Start at [`RunLog::append`].
+//! A line is written completely or not at all: a line torn by a crash is removed before the next
+//! one is appended, and a line torn by a full disk is removed at once. Nothing here panics or stops
+//! a run. Start at [`RunLog::append`].
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,7 +15,8 @@ use crate::disk::{Disk, Operation};
 use crate::run::files::{append_regular, is_same, open_regular};
 use crate::run::{FileEntry, LineFile, LineHashes, RunDirectory};
 
-/// Maximum number of lines per file that wait for the disk; at some hundred bytes each this is tens of megabytes.
+/// Maximum number of lines per file that wait for the disk; at some hundred bytes each this is tens
+/// of megabytes.
 const MAX_WAITING: usize = 100_000;
 
 /// The files of a run, open for appending.
@@ -23,7 +25,8 @@ pub struct RunLog {
     files: [Appender; LineFile::ALL.len()],
     failing: bool,
     disk: Disk,
-    /// The run directory, held open: files are reopened only in it, not in another directory of the same name.
+    /// The run directory, held open: files are reopened only in it, not in another directory of
+    /// the same name.
     directory: Option<File>,
     path: PathBuf,
 }
@@ -81,7 +84,8 @@ impl LogError {
 }
 
 impl RunLog {
-    /// Opens the files of `directory` and removes torn last lines; also returns the files that had one.
+    /// Opens the files of `directory` and removes torn last lines; also returns the files that had
+    /// one.
     pub fn open(directory: &RunDirectory) -> Result<(Self, Vec<PathBuf>), LogError> {
         Self::open_on(directory, Disk::default())
     }
@@ -101,7 +105,8 @@ impl RunLog {
         Ok((Self { files, failing: false, disk, directory: File::open(&path).ok(), path }, torn))
     }
 
-    /// Appends `line`, which ends with a line feed, and all waiting lines; reports when writing starts to fail or works again.
+    /// Appends `line`, which ends with a line feed, and all waiting lines; reports when writing
+    /// starts to fail or works again.
     pub fn append(&mut self, file: LineFile, line: String) -> Option<DiskChange> {
         if let Some(appender) = self.files.get_mut(file as usize) {
             appender.push(line);
@@ -122,7 +127,10 @@ impl RunLog {
                 file.flush(&self.disk)
             };
             if let Err(error) = flushed {
-                failure = Some(DiskChange::Failing { path: file.path.clone(), reason: error.to_string() });
+                failure = Some(DiskChange::Failing {
+                    path: file.path.clone(),
+                    reason: error.to_string(),
+                });
             }
         }
         match (self.failing, failure) {
@@ -132,7 +140,8 @@ impl RunLog {
             }
             (true, None) => {
                 self.failing = false;
-                let dropped = self.files.iter_mut().map(|file| std::mem::take(&mut file.dropped)).sum();
+                let dropped =
+                    self.files.iter_mut().map(|file| std::mem::take(&mut file.dropped)).sum();
                 Some(DiskChange::Recovered { waited, dropped })
             }
             (false, None) | (true, Some(_)) => None,
@@ -142,8 +151,13 @@ impl RunLog {
     /// Size and hash of each file, once all its lines are written.
     #[must_use]
     pub fn hashes(&self) -> LineHashes {
-        let entry = |file: &Appender| FileEntry { bytes: file.hasher.count(), blake3: file.hasher.finalize().to_hex().to_string() };
-        let name = |file: &Appender| file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let entry = |file: &Appender| FileEntry {
+            bytes: file.hasher.count(),
+            blake3: file.hasher.finalize().to_hex().to_string(),
+        };
+        let name = |file: &Appender| {
+            file.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
         self.files.iter().map(|file| (name(file), entry(file))).collect()
     }
 
@@ -156,7 +170,10 @@ impl RunLog {
             let number = appender.waiting.len();
             if number > 0 {
                 let lines = if number == 1 { "line" } else { "lines" };
-                return Err(io::Error::new(io::ErrorKind::StorageFull, format!("{number} {lines} of {} not yet written", appender.path.display())));
+                return Err(io::Error::new(
+                    io::ErrorKind::StorageFull,
+                    format!("{number} {lines} of {} not yet written", appender.path.display()),
+                ));
             }
             if let Some(file) = appender.file.as_ref().filter(|_| appender.is_dirty) {
                 self.disk.before(Operation::Sync, &appender.path)?;
@@ -170,7 +187,15 @@ impl RunLog {
 
 impl Appender {
     fn new(path: PathBuf) -> Self {
-        Self { path, file: None, end: 0, hasher: blake3::Hasher::new(), waiting: VecDeque::new(), dropped: 0, is_dirty: false }
+        Self {
+            path,
+            file: None,
+            end: 0,
+            hasher: blake3::Hasher::new(),
+            waiting: VecDeque::new(),
+            dropped: 0,
+            is_dirty: false,
+        }
     }
 
     fn push(&mut self, line: String) {
@@ -187,9 +212,13 @@ impl Appender {
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         while let Some(line) = self.waiting.front() {
-            // One write(2), unless the disk takes only a part; writing the rest then returns the actual error.
+            // One write(2), unless the disk takes only a part; writing the rest then returns the
+            // actual error.
             self.is_dirty = true;
-            if let Err(error) = disk.before(Operation::Append, &self.path).and_then(|()| file.write_all(line.as_bytes())) {
+            if let Err(error) = disk
+                .before(Operation::Append, &self.path)
+                .and_then(|()| file.write_all(line.as_bytes()))
+            {
                 // If this fails too, reopening the file removes the partial line.
                 let _ = file.set_len(self.end);
                 self.file = None;

@@ -1,8 +1,9 @@
 //! Commands to a run from keys, scripts and signals, and the stop flag that long loops check.
 //!
-//! Commands wait in a short queue until the trainer takes them, between micro-batches. Faster senders wait for a slot; equal
-//! commands are merged; a stop overtakes the others and raises a flag that evaluation, sampling, trial steps and data
-//! preparation check, so that none of them delays it. Start at [`command_channel`].
+//! Commands wait in a short queue until the trainer takes them, between micro-batches. Faster
+//! senders wait for a slot; equal commands are merged; a stop overtakes the others and raises a
+//! flag that evaluation, sampling, trial steps and data preparation check, so that none of them
+//! delays it. Start at [`command_channel`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use crate::run::{CommandNote, Inbox};
 const CLIENT_SLOTS: usize = 64;
 /// Maximum number of stops and kills in the queue, counted separately.
 const URGENT_SLOTS: usize = 16;
-/// Maximum number of other commands from signals of this process in the queue; more would have no effect.
+/// Maximum number of other commands from signals of this process in the queue; more would have no
+/// effect.
 const LOCAL_SLOTS: usize = 16;
 /// Maximum number of senders named in an answer.
 const NAMED_SENDERS: usize = 3;
 
-/// Stack size of the trainer's thread and of its worker threads: the graph of a deep network is traversed and dropped
-/// recursively. Only touched pages take memory.
+/// Stack size of the trainer's thread and of its worker threads: the graph of a deep network is
+/// traversed and dropped recursively. Only touched pages take memory.
 pub const COMPUTE_STACK: usize = 64 * 1024 * 1024;
 
 /// A command to a run.
@@ -54,8 +56,8 @@ pub enum RunCommand {
 /// A command and its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandEnvelope {
-    /// Chosen by the sender, to match the answer; another command of the same sender with the same id is a retry of the same
-    /// command.
+    /// Chosen by the sender, to match the answer; another command of the same sender with the same
+    /// id is a retry of the same command.
     pub id: String,
     /// Requested command.
     pub command: RunCommand,
@@ -120,13 +122,21 @@ pub fn command_channel() -> (CommandSender, Inbox) {
     let (channel, receiver) = mpsc::channel();
     let stop = StopFlag::default();
     let slots = |count| Arc::new(Semaphore::new(count));
-    let (client_slots, urgent_slots, local_slots) = (slots(CLIENT_SLOTS), slots(URGENT_SLOTS), slots(LOCAL_SLOTS));
-    (CommandSender { channel, stop: stop.clone(), client_slots, urgent_slots, local_slots }, Inbox::new(receiver, stop))
+    let (client_slots, urgent_slots, local_slots) =
+        (slots(CLIENT_SLOTS), slots(URGENT_SLOTS), slots(LOCAL_SLOTS));
+    (
+        CommandSender { channel, stop: stop.clone(), client_slots, urgent_slots, local_slots },
+        Inbox::new(receiver, stop),
+    )
 }
 
 impl Default for StopFlag {
     fn default() -> Self {
-        Self(Arc::new(StopState { level: AtomicU8::new(StopLevel::None as u8), created: Instant::now(), deadline: AtomicU64::new(u64::MAX) }))
+        Self(Arc::new(StopState {
+            level: AtomicU8::new(StopLevel::None as u8),
+            created: Instant::now(),
+            deadline: AtomicU64::new(u64::MAX),
+        }))
     }
 }
 
@@ -167,7 +177,9 @@ impl StopFlag {
     /// Raises the flag at `deadline`: the run then ends with a checkpoint.
     pub fn set_deadline(&self, deadline: Instant) {
         let after = deadline.saturating_duration_since(self.0.created);
-        self.0.deadline.store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0
+            .deadline
+            .store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -201,14 +213,17 @@ impl CommandSender {
         let slots = if level == StopLevel::None { &self.local_slots } else { &self.urgent_slots };
         match slots.clone().try_acquire_owned() {
             Ok(slot) => self.send_in(slot, envelope),
-            // The slots for its kind are taken: one more would have no effect, but a stop must still be seen.
+            // The slots for its kind are taken: one more would have no effect, but a stop must
+            // still be seen.
             Err(_) => self.stop.raise(level),
         }
     }
 
-    /// The slots of which a client must acquire one before it may [`Self::send_in`] `command`; granted in order of arrival.
+    /// The slots of which a client must acquire one before it may [`Self::send_in`] `command`;
+    /// granted in order of arrival.
     ///
-    /// Stops and kills have separate slots; if those are taken too, the command takes effect right here, without the name of its sender.
+    /// Stops and kills have separate slots; if those are taken too, the command takes effect right
+    /// here, without the name of its sender.
     #[must_use]
     pub fn slots(&self, command: RunCommand) -> Arc<Semaphore> {
         let level = command.stop_level();
@@ -224,8 +239,8 @@ impl CommandSender {
     /// Sends a command that has a queue slot; ignored if the run has ended.
     pub fn send_in(&self, slot: OwnedSemaphorePermit, envelope: CommandEnvelope) {
         let level = envelope.command.stop_level();
-        // A closed channel means that the trainer has ended and the command is obsolete. The flag is raised after sending, so
-        // that a reader that sees it raised finds the command.
+        // A closed channel means that the trainer has ended and the command is obsolete. The flag
+        // is raised after sending, so that a reader that sees it raised finds the command.
         let _ = self.channel.send(Waiting { envelope, _slot: slot });
         self.stop.raise(level);
     }
@@ -313,7 +328,12 @@ mod tests {
     #[test]
     fn equal_commands_are_taken_together_but_no_pause_passes_a_resume() {
         let (commands, mut inbox) = command_channel();
-        for (id, command) in [("1", RunCommand::Pause), ("2", RunCommand::Evaluate), ("3", RunCommand::Resume), ("4", RunCommand::Pause)] {
+        for (id, command) in [
+            ("1", RunCommand::Pause),
+            ("2", RunCommand::Evaluate),
+            ("3", RunCommand::Resume),
+            ("4", RunCommand::Pause),
+        ] {
             send(&commands, id, command, "a");
         }
         send(&commands, "5", RunCommand::Evaluate, "b");
@@ -322,8 +342,12 @@ mod tests {
             let note = batch.note(0, "");
             taken.push((note.id, note.also.join(" "), note.from));
         }
-        let row = |id: &str, also: &str, from: &str| (id.to_owned(), also.to_owned(), from.to_owned());
-        assert_eq!(taken, [row("1", "", "a"), row("2", "5", "a, b"), row("3", "", "a"), row("4", "", "a")]);
+        let row =
+            |id: &str, also: &str, from: &str| (id.to_owned(), also.to_owned(), from.to_owned());
+        assert_eq!(
+            taken,
+            [row("1", "", "a"), row("2", "5", "a, b"), row("3", "", "a"), row("4", "", "a")]
+        );
     }
 
     #[test]
@@ -344,7 +368,12 @@ mod tests {
             inbox.next_batch(true)
         };
         // The batches take far less than a second.
-        let taken = (0..1000).filter(|id| take(*id, if id % 2 == 0 { RunCommand::Pause } else { RunCommand::Resume }).is_some()).count();
+        let taken = (0..1000)
+            .filter(|id| {
+                take(*id, if id % 2 == 0 { RunCommand::Pause } else { RunCommand::Resume })
+                    .is_some()
+            })
+            .count();
         assert!(taken < 200, "{taken} batches at once");
         assert_eq!(take(1000, RunCommand::Stop).map(|batch| batch.command), Some(RunCommand::Stop));
     }

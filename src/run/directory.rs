@@ -38,7 +38,11 @@ impl RunDirectory {
     #[must_use]
     pub fn new(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
-        Self { path: fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_path_buf()) }
+        Self {
+            path: fs::canonicalize(path)
+                .or_else(|_| std::path::absolute(path))
+                .unwrap_or_else(|_| path.to_path_buf()),
+        }
     }
 
     /// The same, but creates the folder and its `checkpoints/` if missing, synced to disk.
@@ -56,7 +60,10 @@ impl RunDirectory {
     /// Name of the run: the last part of its path.
     #[must_use]
     pub fn name(&self) -> String {
-        self.path.file_name().map_or_else(|| self.path.to_string_lossy(), |name| name.to_string_lossy()).into_owned()
+        self.path
+            .file_name()
+            .map_or_else(|| self.path.to_string_lossy(), |name| name.to_string_lossy())
+            .into_owned()
     }
 
     /// Whether `path` looks like a run.
@@ -152,7 +159,8 @@ impl RunDirectory {
     /// Whether a run writes a file or folder of this `name` into its directory.
     #[must_use]
     pub fn owns(name: &str) -> bool {
-        OWN_NAMES.contains(&name) || Path::new(name).extension().is_some_and(|extension| extension == "tmp")
+        OWN_NAMES.contains(&name)
+            || Path::new(name).extension().is_some_and(|extension| extension == "tmp")
     }
 
     /// Bytes of all files below the directory; unreadable files count as 0.

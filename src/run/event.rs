@@ -1,8 +1,8 @@
 //! Events of a run: plain data, from the engine to every log, screen and script.
 //!
-//! `step` always counts completed updates, and `tokens` all tokens read by them. These types are the format on disk and on the
-//! wire: a new field has a default, a new kind of event is a new type, which older readers ignore, and nothing is renamed or
-//! removed. Start at [`RunEvent`].
+//! `step` always counts completed updates, and `tokens` all tokens read by them. These types are
+//! the format on disk and on the wire: a new field has a default, a new kind of event is a new
+//! type, which older readers ignore, and nothing is renamed or removed. Start at [`RunEvent`].
 
 use std::io;
 use std::path::PathBuf;
@@ -223,7 +223,8 @@ pub struct MeasuredLoss {
     /// Nats per token.
     #[serde(with = "number")]
     pub token_loss: f64,
-    /// Standard error of `token_loss` over sequences, in nats per token; `None` for one sequence, and in old runs.
+    /// Standard error of `token_loss` over sequences, in nats per token; `None` for one sequence,
+    /// and in old runs.
     #[serde(with = "number::option")]
     pub standard_error: Option<f64>,
     /// Bits per byte of text; `None` if the tokens stand for no text, and in old runs.
@@ -487,7 +488,11 @@ impl CommandNote {
 
     /// The command, or with several equal ones their number: `pause`, `3 pause requests`.
     pub(crate) fn requests(&self) -> String {
-        if self.also.is_empty() { self.command.to_string() } else { format!("{} {} requests", self.also.len() + 1, self.command) }
+        if self.also.is_empty() {
+            self.command.to_string()
+        } else {
+            format!("{} {} requests", self.also.len() + 1, self.command)
+        }
     }
 }
 
@@ -504,7 +509,8 @@ impl Outcome {
     }
 }
 
-/// Sends the engine's events to logs and screens; [`EventSender::send`] never blocks and never fails.
+/// Sends the engine's events to logs and screens; [`EventSender::send`] never blocks and never
+/// fails.
 #[derive(Debug, Clone)]
 pub struct EventSender(EventTarget);
 
@@ -538,7 +544,8 @@ impl EventSender {
         Self(EventTarget::Store(channel))
     }
 
-    /// Sends an event; does nothing if nobody listens any more, since a dead log must not stop a run.
+    /// Sends an event; does nothing if nobody listens any more, since a dead log must not stop a
+    /// run.
     pub fn send(&self, event: RunEvent) {
         match &self.0 {
             EventTarget::Listener(channel) => drop(channel.send(event)),
@@ -549,7 +556,8 @@ impl EventSender {
     /// Waits until the lines of all events sent so far are on disk.
     ///
     /// # Errors
-    /// When the disk fails. A store that has ended is no error: losing the lines must not cost the weights as well.
+    /// When the disk fails. A store that has ended is no error: losing the lines must not cost the
+    /// weights as well.
     pub fn sync_lines(&self) -> io::Result<LineHashes> {
         let EventTarget::Store(channel) = &self.0 else { return Ok(LineHashes::new()) };
         let (reply, answer) = mpsc::channel();

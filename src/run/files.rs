@@ -1,7 +1,7 @@
 //! Opens and replaces the files of a run: regular files only, replaced atomically.
 //!
-//! A run directory can be copied, mounted or tampered with. Opening a pipe waits for its other end and reading a device may
-//! never end, so anything but a regular file is an error at once.
+//! A run directory can be copied, mounted or tampered with. Opening a pipe waits for its other end
+//! and reading a device may never end, so anything but a regular file is an error at once.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -52,14 +52,18 @@ fn read_up_to(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let length = file.metadata()?.len();
     if length > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has {length} bytes, too many for this kind of file")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it has {length} bytes, too many for this kind of file"),
+        ));
     }
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Replaces the file at `path` by `bytes`: a reader sees either the old or the new content, even after a power cut.
+/// Replaces the file at `path` by `bytes`: a reader sees either the old or the new content, even
+/// after a power cut.
 ///
 /// # Errors
 /// When the file system refuses; the old content is then intact.
@@ -106,7 +110,8 @@ pub(crate) fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Whether `path` still refers to the file or folder opened as `opened`, whose inode cannot be reused while it is open.
+/// Whether `path` still refers to the file or folder opened as `opened`, whose inode cannot be
+/// reused while it is open.
 pub(crate) fn is_same(opened: Option<&File>, path: &Path) -> io::Result<bool> {
     let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let there = identity(fs::metadata(path)?);
@@ -128,9 +133,14 @@ pub(super) fn temporary_name(path: &Path) -> PathBuf {
 }
 
 fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    // NONBLOCK has no effect on regular files; it keeps the opening of a pipe from waiting for its other end.
+    // NONBLOCK has no effect on regular files; it keeps the opening of a pipe from waiting for its
+    // other end.
     let file = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
 }
 
 fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -174,7 +184,14 @@ mod tests {
     fn pipes_devices_and_endless_links_are_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
         symlink("/dev/zero", at("device")).unwrap();
         symlink(at("loop"), at("loop")).unwrap();
         for name in ["pipe", "device", "loop"] {
@@ -192,7 +209,8 @@ mod tests {
         }
         fs::create_dir(folder.path().join("kept.tmp")).unwrap();
         remove_leftovers(folder.path());
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["config.toml", "kept.tmp"]);
     }

@@ -1,4 +1,5 @@
-//! Formats numbers for people, the same on the screen, in lines, tables and plans: short, and with a steady width.
+//! Formats numbers for people, the same on the screen, in lines, tables and plans: short, and with
+//! a steady width.
 //!
 //! Start at [`count`].
 
@@ -25,7 +26,11 @@ pub fn short_count(number: f64) -> String {
 /// A rate, like [`count`]: tokens per second, and other counts that need not be whole.
 #[must_use]
 pub fn rate(number: f64) -> String {
-    if number < 0.0 { format!("-{}", rate(-number)) } else { scaled(number, ["", "k", "M", "B", "T"]) }
+    if number < 0.0 {
+        format!("-{}", rate(-number))
+    } else {
+        scaled(number, ["", "k", "M", "B", "T"])
+    }
 }
 
 /// Bytes: `950 B`, `3.10 MB`.
@@ -64,7 +69,8 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
-/// The number of what is counted from 0 elsewhere, as people count. An index from a file or a socket may be the largest there is.
+/// The number of what is counted from 0 elsewhere, as people count. An index from a file or a
+/// socket may be the largest there is.
 #[must_use]
 pub fn ordinal(idx: usize) -> usize {
     idx.saturating_add(1)
@@ -74,7 +80,9 @@ pub fn ordinal(idx: usize) -> usize {
 #[must_use]
 pub fn percent(done: u64, total: u64) -> u64 {
     // A count from a file or a socket may be the largest there is.
-    (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
+    (u128::from(done) * 100)
+        .checked_div(u128::from(total))
+        .map_or(100, |percent| u64::try_from(percent).unwrap_or(u64::MAX))
 }
 
 /// A loss in nats: three decimals, or scientific notation where these would be zeros.
@@ -87,12 +95,17 @@ pub fn loss(nats: f64) -> String {
     }
 }
 
-/// A loss in nats with its standard error, if that is known, to the second digit of the error: `4.099 ± 0.012`, `4.0987 ± 0.0034`.
+/// A loss in nats with its standard error, if that is known, to the second digit of the error:
+/// `4.099 ± 0.012`, `4.0987 ± 0.0034`.
 #[must_use]
 pub fn loss_with_error(nats: f64, standard_error: Option<f64>) -> String {
     match standard_error {
         Some(error) if error.is_finite() && nats.is_finite() && nats >= 0.01 => {
-            let digits = if error > 0.0 { (1.0 - error.log10().floor()).clamp(2.0, 6.0) as usize } else { 3 };
+            let digits = if error > 0.0 {
+                (1.0 - error.log10().floor()).clamp(2.0, 6.0) as usize
+            } else {
+                3
+            };
             format!("{nats:.digits$} \u{b1} {error:.digits$}")
         }
         _ => loss(nats),
@@ -151,7 +164,8 @@ pub fn duration(seconds: f64) -> String {
         return "-".into();
     }
     let total = seconds.round() as u64;
-    let (days, hours, minutes, rest) = (total / 86_400, total / 3600 % 24, total / 60 % 60, total % 60);
+    let (days, hours, minutes, rest) =
+        (total / 86_400, total / 3600 % 24, total / 60 % 60, total % 60);
     match (days, hours, minutes) {
         (0, 0, 0) if seconds < 0.005 => "0s".into(),
         (0, 0, 0) if seconds < 0.995 => format!("{seconds:.2}s"),
@@ -167,10 +181,15 @@ pub fn duration(seconds: f64) -> String {
 #[must_use]
 pub fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
-/// Three significant digits in the largest unit that leaves at least one before the point; whole below the first unit.
+/// Three significant digits in the largest unit that leaves at least one before the point; whole
+/// below the first unit.
 fn scaled<const UNITS: usize>(number: f64, units: [&str; UNITS]) -> String {
     if !number.is_finite() {
         return not_finite(number).into();
@@ -181,7 +200,11 @@ fn scaled<const UNITS: usize>(number: f64, units: [&str; UNITS]) -> String {
         value /= 1000.0;
         idx += 1;
     }
-    if idx == 0 { format!("{value:.0}{}", units[0]) } else { format!("{}{}", significant(value), units[idx]) }
+    if idx == 0 {
+        format!("{value:.0}{}", units[0])
+    } else {
+        format!("{}{}", significant(value), units[idx])
+    }
 }
 
 fn not_finite(value: f64) -> &'static str {
@@ -208,32 +231,76 @@ mod tests {
 
     #[test]
     fn counts_keep_three_digits_across_units() {
-        for (value, text) in
-            [(0, "0"), (999, "999"), (1000, "1.00k"), (12_345, "12.3k"), (999_499, "999k"), (999_999, "1.00M"), (3_100_000, "3.10M"), (1_500_000_000, "1.50B")]
-        {
+        for (value, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.00k"),
+            (12_345, "12.3k"),
+            (999_499, "999k"),
+            (999_999, "1.00M"),
+            (3_100_000, "3.10M"),
+            (1_500_000_000, "1.50B"),
+        ] {
             assert_eq!(count(value), text, "{value}");
         }
         for (value, text) in [(3.1e6, "3.1M"), (2e6, "2M"), (500.0, "500"), (100_000.0, "100k")] {
             assert_eq!(short_count(value), text, "{value}");
         }
-        assert_eq!((bytes(1_200_000), bytes(950), flops(3.072e9)), ("1.20 MB".into(), "950 B".into(), "3.07 GFLOP".into()));
-        assert_eq!((rate(2048.0), rate(f64::NAN), rate(-1.5e4)), ("2.05k".into(), "NaN".into(), "-15.0k".into()));
+        assert_eq!(
+            (bytes(1_200_000), bytes(950), flops(3.072e9)),
+            ("1.20 MB".into(), "950 B".into(), "3.07 GFLOP".into())
+        );
+        assert_eq!(
+            (rate(2048.0), rate(f64::NAN), rate(-1.5e4)),
+            ("2.05k".into(), "NaN".into(), "-15.0k".into())
+        );
     }
 
     #[test]
     fn losses_rates_and_norms_never_hide_a_small_number() {
-        assert_eq!((loss(5.325), loss(0.0004), loss(0.0), loss(f64::NAN)), ("5.325".into(), "4.00e-4".into(), "0.000".into(), "NaN".into()));
+        assert_eq!(
+            (loss(5.325), loss(0.0004), loss(0.0), loss(f64::NAN)),
+            ("5.325".into(), "4.00e-4".into(), "0.000".into(), "NaN".into())
+        );
         assert_eq!((learning_rate(0.0), learning_rate(6.25e-4)), ("0".into(), "6.25e-4".into()));
-        assert_eq!((norm(1.5), norm(0.000_12), norm(4e3), norm(f64::INFINITY)), ("1.50".into(), "1.20e-4".into(), "4.00e3".into(), "+Inf".into()));
-        let pairs = [(4.0987, Some(0.0123)), (4.0987, Some(0.0034)), (4.0987, None), (4.0987, Some(0.5)), (f64::NAN, Some(0.1)), (1e-3, Some(1e-4))];
+        assert_eq!(
+            (norm(1.5), norm(0.000_12), norm(4e3), norm(f64::INFINITY)),
+            ("1.50".into(), "1.20e-4".into(), "4.00e3".into(), "+Inf".into())
+        );
+        let pairs = [
+            (4.0987, Some(0.0123)),
+            (4.0987, Some(0.0034)),
+            (4.0987, None),
+            (4.0987, Some(0.5)),
+            (f64::NAN, Some(0.1)),
+            (1e-3, Some(1e-4)),
+        ];
         let texts = pairs.map(|(nats, error)| loss_with_error(nats, error));
-        assert_eq!(texts, ["4.099 \u{b1} 0.012", "4.0987 \u{b1} 0.0034", "4.099", "4.10 \u{b1} 0.50", "NaN", "1.00e-3"]);
+        assert_eq!(
+            texts,
+            [
+                "4.099 \u{b1} 0.012",
+                "4.0987 \u{b1} 0.0034",
+                "4.099",
+                "4.10 \u{b1} 0.50",
+                "NaN",
+                "1.00e-3"
+            ]
+        );
         assert_eq!((perplexity(12.34), perplexity(54_321.0)), ("12.3".into(), "5.43e4".into()));
     }
 
     #[test]
     fn small_numbers_fit_five_columns_and_never_look_like_zero() {
-        for (value, text) in [(0.0, "0"), (0.0001, "<.001"), (0.011, "0.011"), (0.42, "0.420"), (4.789, "4.79"), (99.99, "100"), (12.34, "12.3")] {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.0001, "<.001"),
+            (0.011, "0.011"),
+            (0.42, "0.420"),
+            (4.789, "4.79"),
+            (99.99, "100"),
+            (12.34, "12.3"),
+        ] {
             assert_eq!(small(value), text, "{value}");
             assert!(small(value).len() <= 5);
         }

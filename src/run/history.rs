@@ -1,15 +1,17 @@
 //! The events of a run so far, folded into the state that a screen shows.
 //!
-//! The engine's control server keeps one and sends it to a client that attaches; the client continues with the same
-//! [`History::apply`]. For a run that is not running, it is built from the files. Every screen is a function of this.
+//! The engine's control server keeps one and sends it to a client that attaches; the client
+//! continues with the same [`History::apply`]. For a run that is not running, it is built from the
+//! files. Every screen is a function of this.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::run::{
-    Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger,
-    StepMetrics, TaskScore, TaskScores, format,
+    Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record,
+    RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, TaskScore, TaskScores,
+    format,
 };
 
 /// Log lines kept for the screen; the files keep them all.
@@ -19,7 +21,8 @@ const SAMPLES: usize = 60;
 /// Steps over which throughput is averaged.
 const RECENT_STEPS: usize = 20;
 
-/// The state of a run after its events so far; also the snapshot that a client gets, where missing fields are empty.
+/// The state of a run after its events so far; also the snapshot that a client gets, where missing
+/// fields are empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
@@ -35,7 +38,8 @@ pub struct History {
     pub control: ControlState,
     /// Long task in progress before or between steps.
     pub progress: Option<Progress>,
-    /// Loss of the stage's own objective, in step order; superseded steps of earlier attempts are dropped.
+    /// Loss of the stage's own objective, in step order; superseded steps of earlier attempts are
+    /// dropped.
     pub steps: Series,
     /// The newest metrics record.
     pub last_step: Option<StepMetrics>,
@@ -58,7 +62,8 @@ pub struct History {
     pub stage_speed: Vec<f64>,
     /// Log lines, newest last.
     pub log: VecDeque<LogLine>,
-    /// Files that are not what the run wrote, one sentence each; filled by those who read an ended run from its files.
+    /// Files that are not what the run wrote, one sentence each; filled by those who read an ended
+    /// run from its files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub altered: Vec<String>,
     /// How the run ended, if it has.
@@ -131,7 +136,10 @@ impl History {
         let mut seconds = (0.0, 0.0);
         for (idx, stage) in header.plan.stages.iter().enumerate().skip(current) {
             let speed = *self.stage_speed.get(idx)?;
-            let left = stage.last_step().saturating_sub(step.max(stage.first_step)).saturating_mul(stage.tokens_per_step);
+            let left = stage
+                .last_step()
+                .saturating_sub(step.max(stage.first_step))
+                .saturating_mul(stage.tokens_per_step);
             let stage_seconds = left as f64 / speed;
             if idx == current {
                 seconds.0 = stage_seconds;
@@ -154,7 +162,8 @@ impl History {
         self.end.as_ref().and_then(|end| end.whole).or_else(|| self.evaluations.last()?.whole)
     }
 
-    /// The token-level loss to compare the run by: that on the whole validation text, else the newest one.
+    /// The token-level loss to compare the run by: that on the whole validation text, else the
+    /// newest one.
     #[must_use]
     pub fn newest_loss(&self) -> Option<MeasuredLoss> {
         self.whole_loss().or_else(|| self.evaluations.last().map(Evaluation::measured))
@@ -172,7 +181,8 @@ impl History {
         (seconds > 0.0).then_some(tokens / seconds)
     }
 
-    /// A copy for the wire: at most about `points` points of the objective, with first, last, lowest, highest and the gaps of each piece.
+    /// A copy for the wire: at most about `points` points of the objective, with first, last,
+    /// lowest, highest and the gaps of each piece.
     #[must_use]
     pub fn thinned(&self, points: usize) -> Self {
         let mut copy = self.clone();
@@ -189,9 +199,11 @@ impl History {
         self.control = ControlState::Starting;
     }
 
-    /// Drops what earlier attempts did beyond the step that this one resumes from, since it will be repeated.
+    /// Drops what earlier attempts did beyond the step that this one resumes from, since it will be
+    /// repeated.
     fn rewind(&mut self, resumed_from: Option<u64>) {
-        // A run that starts over measures its untrained model again; one that resumes from step 0 does not.
+        // A run that starts over measures its untrained model again; one that resumes from step 0
+        // does not.
         let is_kept = |of: u64| resumed_from.is_some_and(|step| of <= step);
         self.steps.retain(is_kept);
         self.evaluations.retain(|evaluation| is_kept(evaluation.step));
@@ -213,20 +225,28 @@ impl History {
                 self.progress = None;
             }
             RunEvent::Progress(progress) => self.progress = Some(progress.clone()),
-            RunEvent::TrialStepsTaken(trial) => self.stage_speed.clone_from(&trial.tokens_per_second),
+            RunEvent::TrialStepsTaken(trial) => {
+                self.stage_speed.clone_from(&trial.tokens_per_second)
+            }
             RunEvent::StepCompleted(metrics) => self.apply_step(metrics),
             RunEvent::Evaluated(evaluation) => {
                 self.progress = None;
                 push_newest(&mut self.evaluations, evaluation, |evaluation| evaluation.step);
             }
-            RunEvent::ActivationsMeasured(activations) => push_newest(&mut self.activations, activations, |activations| activations.step),
+            RunEvent::ActivationsMeasured(activations) => {
+                push_newest(&mut self.activations, activations, |activations| activations.step)
+            }
             RunEvent::Sampled(sample) => {
                 self.progress = None;
                 self.apply_sample(sample);
             }
-            RunEvent::CheckpointSaved(checkpoint) => push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step),
+            RunEvent::CheckpointSaved(checkpoint) => {
+                push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step)
+            }
             RunEvent::ControlChanged(change) => self.control = change.state,
-            RunEvent::StageCompleted(ledger) => push_newest(&mut self.ledgers, ledger, |ledger| ledger.step),
+            RunEvent::StageCompleted(ledger) => {
+                push_newest(&mut self.ledgers, ledger, |ledger| ledger.step)
+            }
             RunEvent::RunFinished(end) => {
                 self.control = ControlState::Finished;
                 self.progress = None;
@@ -247,9 +267,11 @@ impl History {
         }
     }
 
-    /// Appends, replacing a sample of the same step and prompt: a resumed run repeats what a stop interrupted.
+    /// Appends, replacing a sample of the same step and prompt: a resumed run repeats what a stop
+    /// interrupted.
     fn apply_sample(&mut self, sample: &Sample) {
-        let mut same_step = self.samples.iter_mut().rev().take_while(|known| known.step == sample.step);
+        let mut same_step =
+            self.samples.iter_mut().rev().take_while(|known| known.step == sample.step);
         match same_step.find(|known| known.prompt == sample.prompt) {
             Some(known) => known.clone_from(sample),
             None => self.samples.push_back(sample.clone()),
@@ -261,19 +283,27 @@ impl History {
 
     fn apply_step(&mut self, metrics: &StepMetrics) {
         self.progress = None;
-        self.steps.push(StepPoint { stage: metrics.stage, step: metrics.step, tokens: metrics.tokens, loss: metrics.loss });
+        self.steps.push(StepPoint {
+            stage: metrics.stage,
+            step: metrics.step,
+            tokens: metrics.tokens,
+            loss: metrics.loss,
+        });
         self.recent.push_back(metrics.clone());
         if self.recent.len() > RECENT_STEPS {
             self.recent.pop_front();
         }
         self.last_step = Some(metrics.clone());
-        if let (Some(speed), Some(slot)) = (self.tokens_per_second(), self.stage_speed.get_mut(metrics.stage)) {
+        if let (Some(speed), Some(slot)) =
+            (self.tokens_per_second(), self.stage_speed.get_mut(metrics.stage))
+        {
             *slot = speed;
         }
     }
 }
 
-/// Appends, replacing an entry of the same step: a resumed run repeats measurements that a stop interrupted.
+/// Appends, replacing an entry of the same step: a resumed run repeats measurements that a stop
+/// interrupted.
 fn push_newest<T: Clone>(known: &mut Vec<T>, newest: &T, step: impl Fn(&T) -> u64) {
     if known.last().is_some_and(|last| step(last) == step(newest)) {
         known.pop();
@@ -287,12 +317,26 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
     use LogLevel::{Error, Info};
     Some(match event {
         RunEvent::RunStarted(header) => match header.resumed_from {
-            Some(step) => (Info, format!("{} resumes from step {step} on {}", header.name, header.device)),
+            Some(step) => {
+                (Info, format!("{} resumes from step {step} on {}", header.name, header.device))
+            }
             None => (Info, format!("{} starts on {}", header.name, header.device)),
         },
         RunEvent::StageStarted(start) => {
-            let state = if start.optimizer_reset { "optimizer state reset" } else { "optimizer state kept" };
-            (Info, format!("stage {} begins at step {}: K = {}, {state}", format::ordinal(start.stage), start.step, start.patch_size))
+            let state = if start.optimizer_reset {
+                "optimizer state reset"
+            } else {
+                "optimizer state kept"
+            };
+            (
+                Info,
+                format!(
+                    "stage {} begins at step {}: K = {}, {state}",
+                    format::ordinal(start.stage),
+                    start.step,
+                    start.patch_size
+                ),
+            )
         }
         RunEvent::StageCompleted(ledger) => (
             Info,
@@ -306,15 +350,32 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         ),
         RunEvent::CheckpointSaved(info) => {
             let kept = if info.permanent { ", permanent" } else { "" };
-            (Info, format!("checkpoint at step {} saved in {}{kept}", info.step, format::duration(info.seconds)))
+            (
+                Info,
+                format!(
+                    "checkpoint at step {} saved in {}{kept}",
+                    info.step,
+                    format::duration(info.seconds)
+                ),
+            )
         }
-        RunEvent::CheckpointFailed(failure) => (Error, format!("checkpoint at step {} failed: {}; training continues", failure.step, failure.error)),
-        RunEvent::ControlChanged(change) => (Info, format!("{} at step {}", control_word(change.state), change.step)),
+        RunEvent::CheckpointFailed(failure) => (
+            Error,
+            format!(
+                "checkpoint at step {} failed: {}; training continues",
+                failure.step, failure.error
+            ),
+        ),
+        RunEvent::ControlChanged(change) => {
+            (Info, format!("{} at step {}", control_word(change.state), change.step))
+        }
         RunEvent::CommandAccepted(note) => {
             let from = if note.also.is_empty() { "requested by" } else { "from" };
             (Info, format!("{} {from} {}", note.requests(), note.from))
         }
-        RunEvent::CommandDone(note) => (Info, format!("{} done: {}", note.requests(), note.message)),
+        RunEvent::CommandDone(note) => {
+            (Info, format!("{} done: {}", note.requests(), note.message))
+        }
         RunEvent::CommandFailed(note) => {
             let result = if note.also.is_empty() { "failed" } else { "rejected" };
             (Error, format!("{} {result}: {}", note.requests(), note.message))
@@ -322,12 +383,28 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
         RunEvent::Note(note) => (Info, note.message.clone()),
         RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
-            (Some(trouble), _) => (Error, format!("run failed at step {}: {}", end.step, trouble.message)),
-            (None, Outcome::Completed) => (Info, format!("run completed: {}, {} tokens", format::counted(end.step, "step"), format::count(end.tokens))),
-            (None, Outcome::Stopped) => (Info, format!("stopped at step {} with a checkpoint", end.step)),
-            (None, _) => (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step)),
+            (Some(trouble), _) => {
+                (Error, format!("run failed at step {}: {}", end.step, trouble.message))
+            }
+            (None, Outcome::Completed) => (
+                Info,
+                format!(
+                    "run completed: {}, {} tokens",
+                    format::counted(end.step, "step"),
+                    format::count(end.tokens)
+                ),
+            ),
+            (None, Outcome::Stopped) => {
+                (Info, format!("stopped at step {} with a checkpoint", end.step))
+            }
+            (None, _) => (
+                LogLevel::Warning,
+                format!("interrupted at step {} without a checkpoint", end.step),
+            ),
         },
-        RunEvent::TasksScored(scores) => (Info, format!("tasks at step {}: {}", scores.step, task_scores_text(scores))),
+        RunEvent::TasksScored(scores) => {
+            (Info, format!("tasks at step {}: {}", scores.step, task_scores_text(scores)))
+        }
         RunEvent::Progress(_)
         | RunEvent::TrialStepsTaken(_)
         | RunEvent::StepCompleted(_)
@@ -342,7 +419,9 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
 #[must_use]
 pub fn task_scores_text(scores: &TaskScores) -> String {
     let text = |score: &TaskScore| match score.metric.as_str() {
-        "acc" | "acc_norm" => format!("{} {} {:.1} %", score.task, score.metric, 100.0 * score.value),
+        "acc" | "acc_norm" => {
+            format!("{} {} {:.1} %", score.task, score.metric, 100.0 * score.value)
+        }
         metric => format!("{} {metric} {}", score.task, format::small(score.value)),
     };
     let parts: Vec<_> = scores.scores.iter().map(text).collect();

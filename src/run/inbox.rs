@@ -72,15 +72,16 @@ impl Inbox {
 
     /// The next commands that may be executed now, all equal; costly ones only if `with_costly`.
     ///
-    /// Stops and kills come first. Unless the run was asked to end, commands that arrive faster than about fifty batches per
-    /// second wait, and so do their senders.
+    /// Stops and kills come first. Unless the run was asked to end, commands that arrive faster
+    /// than about fifty batches per second wait, and so do their senders.
     #[must_use]
     pub fn next_batch(&mut self, with_costly: bool) -> Option<CommandBatch> {
         self.receive_all();
         let is_ending = self.stop.is_raised();
         let commands = || self.waiting.iter().map(|waiting| waiting.envelope.command);
         let urgent = commands().position(|command| command.stop_level() > StopLevel::None);
-        let first = urgent.or_else(|| commands().position(|command| with_costly || !command.is_costly()))?;
+        let first = urgent
+            .or_else(|| commands().position(|command| with_costly || !command.is_costly()))?;
         if urgent.is_none() && !is_ending && !self.allowance.take() {
             return None;
         }
@@ -178,8 +179,16 @@ impl Inbox {
             Some(Known::Waiting) => {}
             Some(Known::Answered { note, is_done }) => {
                 if self.repeats.len() < REPEATS {
-                    let note = CommandNote { id: waiting.envelope.id, also: Vec::new(), ..(*note).clone() };
-                    self.repeats.push_back(if is_done { RunEvent::CommandDone(note) } else { RunEvent::CommandFailed(note) });
+                    let note = CommandNote {
+                        id: waiting.envelope.id,
+                        also: Vec::new(),
+                        ..(*note).clone()
+                    };
+                    self.repeats.push_back(if is_done {
+                        RunEvent::CommandDone(note)
+                    } else {
+                        RunEvent::CommandFailed(note)
+                    });
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! Finds runs: by path, or by name in the runs folder and in the per-user index.
 //!
-//! The index is a folder of small files, one per run directory, so that several processes can add to it without a lock. It is a
-//! convenience: a run works without it, and a failed write to it is ignored.
+//! The index is a folder of small files, one per run directory, so that several processes can add
+//! to it without a lock. It is a convenience: a run works without it, and a failed write to it is
+//! ignored.
 
 use std::fs;
 use std::io;
@@ -67,10 +68,17 @@ impl FindError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean {nearest:?}? List all with: patchtui runs"),
-            Self::Missing { .. } | Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => "list all runs with: patchtui runs".into(),
+            Self::Unknown { nearest: Some(nearest), .. } => {
+                format!("did you mean {nearest:?}? List all with: patchtui runs")
+            }
+            Self::Missing { .. } | Self::NotARun { .. } | Self::Unknown { nearest: None, .. } => {
+                "list all runs with: patchtui runs".into()
+            }
             Self::Ambiguous { paths, .. } => {
-                format!("use the path instead of the name, e.g. {}", paths.first().map_or_else(String::new, |path| path.display().to_string()))
+                format!(
+                    "use the path instead of the name, e.g. {}",
+                    paths.first().map_or_else(String::new, |path| path.display().to_string())
+                )
             }
             Self::NoRuns => "start one with: patchtui run demo".into(),
         }
@@ -78,11 +86,15 @@ impl FindError {
 }
 
 impl RunIndex {
-    /// The index in `$XDG_STATE_HOME`, or in `~/.local/state`; without a home directory an empty one that stores nothing.
+    /// The index in `$XDG_STATE_HOME`, or in `~/.local/state`; without a home directory an empty
+    /// one that stores nothing.
     #[must_use]
     pub fn of_user() -> Self {
-        let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
+        let folder = |name: &str| {
+            std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+        };
+        let state = folder("XDG_STATE_HOME")
+            .or_else(|| folder("HOME").map(|home| home.join(".local/state")));
         Self { folder: state.map(|state| state.join("patchtui/runs")) }
     }
 
@@ -110,13 +122,24 @@ impl RunIndex {
 
     /// All runs in the index that exist now.
     ///
-    /// A deleted run is removed; a run whose parent folder is gone as well may be on an unmounted disk, and is kept.
+    /// A deleted run is removed; a run whose parent folder is gone as well may be on an unmounted
+    /// disk, and is kept.
     #[must_use]
     pub fn runs(&self) -> Vec<RunDirectory> {
-        let Some(files) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else { return Vec::new() };
+        let Some(files) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
+            return Vec::new();
+        };
         let mut runs = Vec::new();
-        for file in files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-            let Some(entry) = read_small(&file).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok()) else { continue };
+        for file in files
+            .flatten()
+            .map(|file| file.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        {
+            let Some(entry) =
+                read_small(&file).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok())
+            else {
+                continue;
+            };
             let directory = RunDirectory::new(&entry.path);
             if directory.is_run() {
                 runs.push(directory);
@@ -138,8 +161,8 @@ impl RunIndex {
         runs
     }
 
-    /// Finds the run for `text`, a path or a name. Of several runs of that name, a running one comes first, then one in
-    /// `runs_dir` or the current folder.
+    /// Finds the run for `text`, a path or a name. Of several runs of that name, a running one
+    /// comes first, then one in `runs_dir` or the current folder.
     ///
     /// # Errors
     /// When there is none, or when two match equally well.
@@ -155,19 +178,30 @@ impl RunIndex {
         }
         let here = [as_path, RunDirectory::new(runs_dir.join(text))];
         let all = self.all(runs_dir);
-        let mut named: Vec<RunDirectory> = here.iter().filter(|run| run.is_run()).cloned().collect();
+        let mut named: Vec<RunDirectory> =
+            here.iter().filter(|run| run.is_run()).cloned().collect();
         named.extend(all.iter().filter(|run| run.name() == text && !here.contains(run)).cloned());
         named.dedup();
         let fit = |run: &RunDirectory| (is_alive(run), here.contains(run));
         let Some(best) = named.iter().map(fit).max() else {
-            let nearest = all.iter().map(RunDirectory::name).min_by_key(|name| strsim::damerau_levenshtein(name, text));
-            let close_enough = |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
-            return Err(FindError::Unknown { name: text.to_owned(), nearest: nearest.filter(close_enough) });
+            let nearest = all
+                .iter()
+                .map(RunDirectory::name)
+                .min_by_key(|name| strsim::damerau_levenshtein(name, text));
+            let close_enough =
+                |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
+            return Err(FindError::Unknown {
+                name: text.to_owned(),
+                nearest: nearest.filter(close_enough),
+            });
         };
         named.retain(|run| fit(run) == best);
         match named.as_slice() {
             [run] => Ok(run.clone()),
-            runs => Err(FindError::Ambiguous { name: text.to_owned(), paths: runs.iter().map(|run| run.path().to_path_buf()).collect() }),
+            runs => Err(FindError::Ambiguous {
+                name: text.to_owned(),
+                paths: runs.iter().map(|run| run.path().to_path_buf()).collect(),
+            }),
         }
     }
 
@@ -200,7 +234,8 @@ fn listed(paths: &[PathBuf]) -> String {
 
 fn runs_in(runs_dir: &Path) -> Vec<RunDirectory> {
     let Ok(entries) = fs::read_dir(runs_dir) else { return Vec::new() };
-    let folders = entries.flatten().map(|entry| entry.path()).filter(|path| !is_being_removed(path));
+    let folders =
+        entries.flatten().map(|entry| entry.path()).filter(|path| !is_being_removed(path));
     folders.map(RunDirectory::new).filter(RunDirectory::is_run).collect()
 }
 
@@ -219,8 +254,14 @@ mod tests {
         assert_eq!(index.find(here.join("books").to_str().unwrap(), &there), Ok(books.clone()));
         assert_eq!(index.find("books", &here), Ok(books.clone()));
         assert_eq!(index.find("books", &there), Ok(books.clone()));
-        assert_eq!(index.find("boks", &there), Err(FindError::Unknown { name: "boks".into(), nearest: Some("books".into()) }));
-        assert_eq!(index.find("./nothing", &there), Err(FindError::Missing { path: "./nothing".into() }));
+        assert_eq!(
+            index.find("boks", &there),
+            Err(FindError::Unknown { name: "boks".into(), nearest: Some("books".into()) })
+        );
+        assert_eq!(
+            index.find("./nothing", &there),
+            Err(FindError::Missing { path: "./nothing".into() })
+        );
         let nearer = run_at(&there.join("books"));
         assert_eq!(index.find("books", &there), Ok(nearer));
         assert_eq!(index.all(&here), vec![books]);
@@ -230,7 +271,8 @@ mod tests {
     fn of_two_runs_of_one_name_the_live_one_then_the_near_one_is_meant_and_no_other_is_guessed() {
         let folder = tempfile::tempdir().unwrap();
         let index = RunIndex::at(folder.path().join("state"));
-        let [a, b, c] = ["a", "b", "c"].map(|place| run_at(&folder.path().join(place).join("books")));
+        let [a, b, c] =
+            ["a", "b", "c"].map(|place| run_at(&folder.path().join(place).join("books")));
         for run in [&a, &b, &c] {
             index.add(run).unwrap();
         }
@@ -242,7 +284,9 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        let paths = |runs: &[&RunDirectory]| runs.iter().map(|run| run.path().to_path_buf()).collect::<Vec<_>>();
+        let paths = |runs: &[&RunDirectory]| {
+            runs.iter().map(|run| run.path().to_path_buf()).collect::<Vec<_>>()
+        };
         assert_eq!(find("a"), Ok(a.clone()));
         assert_eq!(paths_of(find("elsewhere")), paths(&[&a, &b, &c]));
         let lock = crate::run::RunLock::acquire(&b).unwrap();
@@ -251,7 +295,10 @@ mod tests {
         assert_eq!(paths_of(find("a")), paths(&[&b, &c]));
         assert_eq!(find("c"), Ok(c.clone()));
         let error = find("a").unwrap_err();
-        assert!(error.to_string().contains("b/books") && error.to_string().contains("c/books"), "{error}");
+        assert!(
+            error.to_string().contains("b/books") && error.to_string().contains("c/books"),
+            "{error}"
+        );
         drop(lock);
         assert_eq!(find("a"), Ok(c));
     }

@@ -1,16 +1,18 @@
 //! A record as one line of JSON, and which file of the run it belongs to.
 //!
-//! Steps, evaluations, activations and samples have separate files, with the fields of the event on the same level as those of
-//! the record, so that a table reader can load them directly. Everything else goes to `events.jsonl`. [`RunEvent::Progress`] is
-//! for attached clients only: it takes a sequence number, so that a client sees no gap, but is not stored; readers of the files
-//! therefore treat gaps in `seq` as normal.
+//! Steps, evaluations, activations and samples have separate files, with the fields of the event on
+//! the same level as those of the record, so that a table reader can load them directly. Everything
+//! else goes to `events.jsonl`. [`RunEvent::Progress`] is for attached clients only: it takes a
+//! sequence number, so that a client sees no gap, but is not stored; readers of the files therefore
+//! treat gaps in `seq` as normal.
 //!
-//! A file may contain a measurement of a step twice: a command can request one again, and a kill between a measurement and its
-//! checkpoint makes the next attempt repeat it. Lines beyond the step that a later `run_started` resumes from (`resumed_from`;
-//! all lines if it is null) are superseded; of two lines for the same step, readers keep the last one.
+//! A file may contain a measurement of a step twice: a command can request one again, and a kill
+//! between a measurement and its checkpoint makes the next attempt repeat it. Lines beyond the step
+//! that a later `run_started` resumes from (`resumed_from`; all lines if it is null) are
+//! superseded; of two lines for the same step, readers keep the last one.
 //!
-//! A line is parsed by its type. A flat line without a type has the type of its file. An unknown type is [`RunEvent::Unknown`],
-//! not a broken line, and unknown fields are ignored.
+//! A line is parsed by its type. A flat line without a type has the type of its file. An unknown
+//! type is [`RunEvent::Unknown`], not a broken line, and unknown fields are ignored.
 
 use std::path::PathBuf;
 
@@ -46,7 +48,9 @@ pub enum LineError {
     #[error("not a record: {0}")]
     NotARecord(#[from] serde_json::Error),
     /// A newer program wrote it.
-    #[error("format version {found} is too new: this version of patchtui reads up to {FORMAT_VERSION}")]
+    #[error(
+        "format version {found} is too new: this version of patchtui reads up to {FORMAT_VERSION}"
+    )]
     Newer {
         /// The version of the line.
         found: u32,
@@ -80,7 +84,8 @@ struct EventLine {
 
 impl LineFile {
     /// All files.
-    pub const ALL: [Self; 5] = [Self::Events, Self::Metrics, Self::Evals, Self::Activations, Self::Samples];
+    pub const ALL: [Self; 5] =
+        [Self::Events, Self::Metrics, Self::Evals, Self::Activations, Self::Samples];
 
     /// The file in which `event` is stored, if it is stored.
     #[must_use]
@@ -147,7 +152,9 @@ pub fn decode(file: LineFile, line: &[u8]) -> Result<Record, LineError> {
         (_, Some(_)) => serde_json::from_slice(line)?,
         (LineFile::Metrics, None) => RunEvent::StepCompleted(serde_json::from_slice(line)?),
         (LineFile::Evals, None) => RunEvent::Evaluated(serde_json::from_slice(line)?),
-        (LineFile::Activations, None) => RunEvent::ActivationsMeasured(serde_json::from_slice(line)?),
+        (LineFile::Activations, None) => {
+            RunEvent::ActivationsMeasured(serde_json::from_slice(line)?)
+        }
         (LineFile::Samples, None) => RunEvent::Sampled(serde_json::from_slice(line)?),
     };
     Ok(Record { seq, at, attempt, event })

@@ -1,8 +1,9 @@
 //! Which engine runs a run: it holds the lock while it is running, and `engine.json` describes it.
 //!
-//! The lock is authoritative: the kernel releases it when the process ends, for whatever reason. A process id alone proves
-//! nothing, since it may belong to another process by now. The lock belongs to an open file, not to a process, so it can be
-//! passed to a child: it is held until the last of them closes the file.
+//! The lock is authoritative: the kernel releases it when the process ends, for whatever reason. A
+//! process id alone proves nothing, since it may belong to another process by now. The lock belongs
+//! to an open file, not to a process, so it can be passed to a child: it is held until the last of
+//! them closes the file.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -19,7 +20,8 @@ use crate::run::files::{append_regular, is_same, open_regular, read_small};
 use crate::run::format::shell_word;
 use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
 
-/// A reader that calls [`is_alive`] holds the lock for microseconds; an engine that starts at that moment tries again.
+/// A reader that calls [`is_alive`] holds the lock for microseconds; an engine that starts at that
+/// moment tries again.
 const TRIES: usize = 25;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
@@ -87,7 +89,10 @@ pub enum LockError {
         pid: Option<u32>,
     },
     /// The file system has no locks.
-    #[error("the file system of {path} does not support file locks (flock), which keep two engines out of one run: {source}")]
+    #[error(
+        "the file system of {path} does not support file locks (flock), which keep two engines \
+         out of one run: {source}"
+    )]
     NoLocks {
         /// The lock file.
         path: PathBuf,
@@ -109,15 +114,23 @@ impl LockError {
     fn of_failure(directory: &RunDirectory, source: io::Error) -> Self {
         let path = directory.lock();
         let no_locks = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK, Errno::INVAL];
-        if Errno::from_io_error(&source).is_some_and(|errno| no_locks.contains(&errno)) { Self::NoLocks { path, source } } else { Self::Io { path, source } }
+        if Errno::from_io_error(&source).is_some_and(|errno| no_locks.contains(&errno)) {
+            Self::NoLocks { path, source }
+        } else {
+            Self::Io { path, source }
+        }
     }
 
     /// What to type next.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Alive { name, .. } => format!("attach to it: patchtui attach {}", shell_word(name)),
-            Self::NoLocks { .. } => "keep runs on a disk that supports locks: --runs-dir DIR (NFS: mount it without nolock)".into(),
+            Self::Alive { name, .. } => {
+                format!("attach to it: patchtui attach {}", shell_word(name))
+            }
+            Self::NoLocks { .. } => "keep runs on a disk that supports locks: --runs-dir DIR \
+                                     (NFS: mount it without nolock)"
+                .into(),
             Self::Io { .. } => "check that the run directory is writable".into(),
         }
     }
@@ -134,14 +147,18 @@ impl RunLock {
             let file = append_regular(&directory.lock()).map_err(io_error)?;
             match file.try_lock() {
                 Ok(()) => {
-                    let lock = Self { file: Some(file), directory: File::open(directory.path()).ok() };
-                    // The directory may have been removed and recreated between opening and locking.
+                    let lock =
+                        Self { file: Some(file), directory: File::open(directory.path()).ok() };
+                    // The directory may have been removed and recreated between opening and
+                    // locking.
                     if lock.is_in_place(directory) {
                         return Ok(lock);
                     }
                 }
                 Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_TRIES),
-                Err(TryLockError::Error(source)) => return Err(LockError::of_failure(directory, source)),
+                Err(TryLockError::Error(source)) => {
+                    return Err(LockError::of_failure(directory, source));
+                }
             }
         }
         let pid = EngineInfo::read(directory).map(|info| info.pid);
@@ -155,7 +172,8 @@ impl RunLock {
     pub fn inherit(directory: &RunDirectory) -> Result<Option<Self>, LockError> {
         let io_error = |source: io::Error| LockError::Io { path: directory.lock(), source };
         let stdin = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(io_error)?;
-        let lock = Self { file: Some(File::from(stdin)), directory: File::open(directory.path()).ok() };
+        let lock =
+            Self { file: Some(File::from(stdin)), directory: File::open(directory.path()).ok() };
         if !lock.is_in_place(directory) {
             // A terminal, a pipe, another file: there is no lock to take over.
             drop(lock.into_file());
@@ -168,14 +186,17 @@ impl RunLock {
                 drop(lock.into_file());
                 return Err(LockError::Alive { name: directory.name(), pid: None });
             }
-            Err(TryLockError::Error(source)) => return Err(LockError::of_failure(directory, source)),
+            Err(TryLockError::Error(source)) => {
+                return Err(LockError::of_failure(directory, source));
+            }
         }
         let null = File::open("/dev/null").map_err(io_error)?;
         rustix::stdio::dup2_stdin(&null).map_err(|error| io_error(error.into()))?;
         Ok(Some(lock))
     }
 
-    /// The locked file, to be passed to the process that continues the run; the lock is held until the last copy is closed.
+    /// The locked file, to be passed to the process that continues the run; the lock is held until
+    /// the last copy is closed.
     #[must_use = "dropping the file releases the lock"]
     pub fn into_file(mut self) -> Option<OwnedFd> {
         self.file.take().map(OwnedFd::from)
@@ -249,7 +270,8 @@ impl Liveness {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // Closing the file alone would leave the lock to a child process that was just forked and has not yet started its program.
+        // Closing the file alone would leave the lock to a child process that was just forked and
+        // has not yet started its program.
         if let Some(file) = &self.file {
             let _ = file.unlock();
         }
@@ -285,10 +307,13 @@ impl EngineInfo {
         serde_json::from_slice(&read_small(&directory.engine_json()).ok()?).ok()
     }
 
-    /// Whether the described process was on this machine and has ended, even if another process has its id by now.
+    /// Whether the described process was on this machine and has ended, even if another process has
+    /// its id by now.
     #[must_use]
     pub fn is_of_ended_process(&self) -> bool {
-        self.other_machine().is_none() && self.start_time.is_some() && start_time(self.pid) != self.start_time
+        self.other_machine().is_none()
+            && self.start_time.is_some()
+            && start_time(self.pid) != self.start_time
     }
 
     /// The machine of the engine, if it differs from this one.
@@ -304,7 +329,8 @@ fn system_line(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Field 22 of `/proc/PID/stat`; the name in field 2 may contain spaces and brackets, so counting starts after the last bracket.
+/// Field 22 of `/proc/PID/stat`; the name in field 2 may contain spaces and brackets, so counting
+/// starts after the last bracket.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
@@ -334,9 +360,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("books")).unwrap();
         for errno in [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK] {
-            assert_eq!(Liveness::of_attempt(&Err(TryLockError::Error(errno.into()))), Liveness::Unknown);
+            assert_eq!(
+                Liveness::of_attempt(&Err(TryLockError::Error(errno.into()))),
+                Liveness::Unknown
+            );
             let error = LockError::of_failure(&run, errno.into());
-            assert!(error.to_string().contains("does not support file locks (flock)") && error.hint().contains("--runs-dir"), "{error}");
+            assert!(
+                error.to_string().contains("does not support file locks (flock)")
+                    && error.hint().contains("--runs-dir"),
+                "{error}"
+            );
         }
         assert!(matches!(LockError::of_failure(&run, Errno::IO.into()), LockError::Io { .. }));
         // A lock file that cannot be opened gives no information either.
@@ -369,7 +402,10 @@ mod tests {
         assert_eq!(lock.place(&run), LockFileState::Gone);
         let again = RunDirectory::create(folder.path().join("books")).unwrap();
         let other = RunLock::acquire(&again).unwrap();
-        assert_eq!((other.place(&run), lock.place(&run)), (LockFileState::Held, LockFileState::Gone));
+        assert_eq!(
+            (other.place(&run), lock.place(&run)),
+            (LockFileState::Held, LockFileState::Gone)
+        );
     }
 
     #[test]
@@ -399,7 +435,8 @@ mod tests {
         assert_eq!(read, info);
         assert_eq!(read.pid, std::process::id());
         assert_eq!(read.other_machine(), None);
-        let elsewhere = EngineInfo { boot_id: Some("another".into()), host: "node7".into(), ..info };
+        let elsewhere =
+            EngineInfo { boot_id: Some("another".into()), host: "node7".into(), ..info };
         assert_eq!(elsewhere.other_machine(), Some("node7"));
     }
 }

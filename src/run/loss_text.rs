@@ -8,7 +8,11 @@ use crate::run::{Evaluation, MeasuredLoss};
 pub fn loss_text(measured: &MeasuredLoss) -> String {
     let MeasuredLoss { token_loss, standard_error, bits_per_byte, .. } = *measured;
     let bits = bits_per_byte.map_or_else(String::new, |bits| format!("{} bits/byte, ", loss(bits)));
-    format!("{}, {bits}perplexity {}", loss_with_error(token_loss, standard_error), perplexity(token_loss.exp()))
+    format!(
+        "{}, {bits}perplexity {}",
+        loss_with_error(token_loss, standard_error),
+        perplexity(token_loss.exp())
+    )
 }
 
 /// What an evaluation was measured on: `65.5k of 300k tokens`.

@@ -1,7 +1,8 @@
-//! The data of a run: events ([`RunEvent`]), commands ([`RunCommand`]) and a directory of plain files.
+//! The data of a run: events ([`RunEvent`]), commands ([`RunCommand`]) and a directory of plain
+//! files.
 //!
-//! Which lines count after a resume, and why a measurement may be in a file twice, is described in `lines.rs`. Start at
-//! [`Record`], then [`History`].
+//! Which lines count after a resume, and why a measurement may be in a file twice, is described in
+//! `lines.rs`. Start at [`Record`], then [`History`].
 
 mod append;
 mod checkpoint;
@@ -30,25 +31,35 @@ pub mod terminal;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
-    Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, Choice, DataOrder, Difference, FileEntry, FindCheckpointError, Fork, FoundCheckpoint,
-    KeepRule, LineHashes, ListedCheckpoint, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
+    Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, Choice, DataOrder, Difference,
+    FileEntry, FindCheckpointError, Fork, FoundCheckpoint, KeepRule, LineHashes, ListedCheckpoint,
+    MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
 };
-pub use command::{COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel, command_channel};
+pub use command::{
+    COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel,
+    command_channel,
+};
 pub use directory::RunDirectory;
 pub use event::{
-    Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, EventSender, FORMAT_VERSION,
-    LayerActivation, MeasuredLoss, Note, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TaskScore,
-    TaskScores, TrialSteps, Trouble, Warning,
+    Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState,
+    Decision, Evaluation, EventSender, FORMAT_VERSION, LayerActivation, MeasuredLoss, Note,
+    Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart,
+    StepMetrics, TaskScore, TaskScores, TrialSteps, Trouble, Warning,
 };
 pub use files::replace_file;
-pub use history::{History, LogLevel, LogLine, StepPoint, control_word, log_text, task_scores_text};
+pub use history::{
+    History, LogLevel, LogLine, StepPoint, control_word, log_text, task_scores_text,
+};
 pub use inbox::Inbox;
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, Liveness, LockError, LockFileState, RunLock, is_alive};
 pub use loss_text::{evaluated_tokens, loss_text, whole_tokens};
 pub use measured::MeasuredStep;
-pub use outline::{CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile, PlanOutline, ScheduleOutline, StageOutline};
+pub use outline::{
+    CadenceOutline, CostOutline, MemoryOutline, ModelOutline, MomentsOutline, PlanFile,
+    PlanOutline, ScheduleOutline, StageOutline,
+};
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use remove::{Removal, RemoveError};
 pub use result_file::{ResultFile, write_result};

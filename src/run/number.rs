@@ -1,6 +1,7 @@
 //! Floating-point numbers in JSON lines: non-finite ones are strings, never `null`.
 //!
-//! JSON has no NaN or infinity and `serde_json` writes them as `null`, which would hide exactly the steps that matter.
+//! JSON has no NaN or infinity and `serde_json` writes them as `null`, which would hide exactly the
+//! steps that matter.
 
 use std::fmt;
 
@@ -12,7 +13,9 @@ use serde::de::{Deserializer, Error, Visitor};
 pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         value if value.is_nan() => serializer.serialize_str("NaN"),
-        value if value.is_infinite() => serializer.serialize_str(if *value > 0.0 { "+Inf" } else { "-Inf" }),
+        value if value.is_infinite() => {
+            serializer.serialize_str(if *value > 0.0 { "+Inf" } else { "-Inf" })
+        }
         value => serializer.serialize_f64(*value),
     }
 }
@@ -56,11 +59,16 @@ pub(crate) mod option {
     struct Number(#[serde(with = "super")] f64);
 
     #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
-    pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.map(Number).serialize(serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
         Ok(Option::<Number>::deserialize(deserializer)?.map(|number| number.0))
     }
 }
@@ -74,11 +82,16 @@ pub(crate) mod list {
     #[serde(transparent)]
     struct Number(#[serde(with = "super")] f64);
 
-    pub(crate) fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        values: &[f64],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().copied().map(Number))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<f64>, D::Error> {
         Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(|number| number.0).collect())
     }
 }

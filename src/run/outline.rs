@@ -1,7 +1,8 @@
 //! The plan as published by a run: in its header, in `plan.json` and on the wire.
 //!
-//! Separate types from [`RunPlan`], so that the planner can change without affecting old runs and attached clients. Fields are
-//! only ever added, each with a default; nothing is renamed or removed.
+//! Separate types from [`RunPlan`], so that the planner can change without affecting old runs and
+//! attached clients. Fields are only ever added, each with a default; nothing is renamed or
+//! removed.
 
 use serde::{Deserialize, Serialize};
 
@@ -193,13 +194,18 @@ impl PlanOutline {
     /// The stage of the update that follows `completed` updates, or the last stage at the end.
     #[must_use]
     pub fn stage_idx_after(&self, completed: u64) -> usize {
-        self.stages.iter().position(|stage| completed < stage.last_step()).unwrap_or(self.stages.len().saturating_sub(1))
+        self.stages
+            .iter()
+            .position(|stage| completed < stage.last_step())
+            .unwrap_or(self.stages.len().saturating_sub(1))
     }
 
     /// Cost of the first `completed` updates.
     #[must_use]
     pub fn cost_after(&self, completed: u64) -> CostOutline {
-        let done = |stage: &StageOutline| stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps));
+        let done = |stage: &StageOutline| {
+            stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps))
+        };
         self.stages.iter().fold(CostOutline::default(), |sum, stage| sum.plus(done(stage)))
     }
 
@@ -228,7 +234,11 @@ impl StageOutline {
 
 impl CostOutline {
     fn plus(self, other: Self) -> Self {
-        Self { tokens: self.tokens.saturating_add(other.tokens), positions: self.positions.saturating_add(other.positions), flops: self.flops + other.flops }
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens),
+            positions: self.positions.saturating_add(other.positions),
+            flops: self.flops + other.flops,
+        }
     }
 }
 
@@ -245,7 +255,11 @@ impl From<&RunPlan> for PlanOutline {
             train_tokens: plan.train_tokens,
             entropy_rate: plan.entropy_rate,
             cadences: (&plan.cadences).into(),
-            memory: MemoryOutline { state: plan.memory.state, activations: plan.memory.activations, checkpoint: plan.memory.checkpoint },
+            memory: MemoryOutline {
+                state: plan.memory.state,
+                activations: plan.memory.activations,
+                checkpoint: plan.memory.checkpoint,
+            },
             warnings: plan.warnings.clone(),
             notes: plan.notes.clone(),
         }

@@ -1,7 +1,7 @@
 //! Reads the files of a run: all records in order, or only what a list of runs needs.
 //!
-//! A torn last line is treated as the end of its file, since it may still be being written. A bad line elsewhere is counted,
-//! reported and skipped. Start at [`History::read`].
+//! A torn last line is treated as the end of its file, since it may still be being written. A bad
+//! line elsewhere is counted, reported and skipped. Start at [`History::read`].
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
@@ -14,7 +14,8 @@ use crate::run::{History, LineFile, Record, RunDirectory, lines};
 const DESCRIBED: usize = 3;
 /// Bytes at the end of a file that are searched for its last line.
 const TAIL: u64 = 256 * 1024;
-/// Maximum length of a line in bytes; a longer one is a broken line and is skipped without being stored.
+/// Maximum length of a line in bytes; a longer one is a broken line and is skipped without being
+/// stored.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 
 /// Result of reading, apart from the records.
@@ -64,7 +65,11 @@ pub fn read_records(directory: &RunDirectory, each: impl FnMut(Record)) -> io::R
 }
 
 /// The same, for files of some `kinds` only.
-pub(crate) fn read_kinds(directory: &RunDirectory, kinds: &[LineFile], mut each: impl FnMut(Record)) -> io::Result<ReadReport> {
+pub(crate) fn read_kinds(
+    directory: &RunDirectory,
+    kinds: &[LineFile],
+    mut each: impl FnMut(Record),
+) -> io::Result<ReadReport> {
     let mut report = ReadReport::default();
     let mut readers = Vec::new();
     for kind in kinds {
@@ -73,7 +78,11 @@ pub(crate) fn read_kinds(directory: &RunDirectory, kinds: &[LineFile], mut each:
         readers.push(reader);
     }
     // Each file is already in order, so only the next records of the files need comparing.
-    while let Some(reader) = readers.iter_mut().filter(|reader| reader.next.is_some()).min_by_key(|reader| reader.next.as_ref().map(|record| record.seq)) {
+    while let Some(reader) = readers
+        .iter_mut()
+        .filter(|reader| reader.next.is_some())
+        .min_by_key(|reader| reader.next.as_ref().map(|record| record.seq))
+    {
         let Some(record) = reader.next.take() else { break };
         reader.advance(&mut report)?;
         report.last_seq = report.last_seq.max(record.seq);
@@ -92,7 +101,10 @@ pub fn last_record(kind: LineFile, directory: &RunDirectory) -> Option<Record> {
     let mut tail = Vec::new();
     file.take(TAIL).read_to_end(&mut tail).ok()?;
     let whole = &tail[..=tail.iter().rposition(|byte| *byte == b'\n')?];
-    whole.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty()).find_map(|line| lines::decode(kind, line).ok())
+    whole
+        .rsplit(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .find_map(|line| lines::decode(kind, line).ok())
 }
 
 /// The history from `events.jsonl` alone, which stays small even in the longest run.
@@ -108,8 +120,15 @@ impl ReadReport {
     pub fn complaint(&self) -> Option<String> {
         let first = self.bad_lines.first()?;
         let name = first.path.file_name().unwrap_or_default().to_string_lossy();
-        let lines = if self.num_bad_lines == 1 { "1 broken line was".to_owned() } else { format!("{} broken lines were", self.num_bad_lines) };
-        Some(format!("{lines} skipped while reading the run, the first at {name}:{}: {}", first.line, first.reason))
+        let lines = if self.num_bad_lines == 1 {
+            "1 broken line was".to_owned()
+        } else {
+            format!("{} broken lines were", self.num_bad_lines)
+        };
+        Some(format!(
+            "{lines} skipped while reading the run, the first at {name}:{}: {}",
+            first.line, first.reason
+        ))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Removes a run: its directory with all files, and its entry in the index.
 //!
-//! The run's lock is held from the first check to the end, so that no engine can start in between. The directory is renamed
-//! first, so that a partial one is never taken for a run. Links are removed, not followed. Start at [`Removal::begin`].
+//! The run's lock is held from the first check to the end, so that no engine can start in between.
+//! The directory is renamed first, so that a partial one is never taken for a run. Links are
+//! removed, not followed. Start at [`Removal::begin`].
 
 use std::fs;
 use std::io;
@@ -55,11 +56,17 @@ impl RemoveError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Lock(LockError::Alive { name, .. }) => format!("stop it first: patchtui ctl {} stop", shell_word(name)),
-            Self::Lock(LockError::NoLocks { .. }) => "make sure that no engine works on it, then delete the folder yourself".into(),
+            Self::Lock(LockError::Alive { name, .. }) => {
+                format!("stop it first: patchtui ctl {} stop", shell_word(name))
+            }
+            Self::Lock(LockError::NoLocks { .. }) => {
+                "make sure that no engine works on it, then delete the folder yourself".into()
+            }
             Self::Lock(error) => error.hint(),
             Self::NotARun { .. } => "list all runs with: patchtui runs".into(),
-            Self::Io { .. } => "check the permissions of the folder, then run the command again".into(),
+            Self::Io { .. } => {
+                "check the permissions of the folder, then run the command again".into()
+            }
         }
     }
 }
@@ -121,7 +128,8 @@ impl Removal {
         };
         let parent = path.parent().unwrap_or(path);
         sweep(parent);
-        let nameless = parent.join(format!(".{}{REMOVING}{}", self.directory.name(), std::process::id()));
+        let nameless =
+            parent.join(format!(".{}{REMOVING}{}", self.directory.name(), std::process::id()));
         fs::rename(path, &nameless).map_err(io(path))?;
         let _ = sync_directory(parent);
         // From here on there is no run of this name, whether or not all files can be removed.
@@ -132,13 +140,16 @@ impl Removal {
 
 /// Whether `folder` is a run whose removal was interrupted.
 pub(super) fn is_being_removed(folder: &Path) -> bool {
-    folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.') && name.to_string_lossy().contains(REMOVING))
+    folder.file_name().is_some_and(|name| {
+        name.to_string_lossy().starts_with('.') && name.to_string_lossy().contains(REMOVING)
+    })
 }
 
 /// Completes interrupted removals; removals in progress hold a lock.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
-    for folder in entries.flatten().map(|entry| entry.path()).filter(|path| is_being_removed(path)) {
+    for folder in entries.flatten().map(|entry| entry.path()).filter(|path| is_being_removed(path))
+    {
         if !is_alive(&RunDirectory::new(&folder)) {
             let _ = fs::remove_dir_all(folder);
         }
@@ -156,7 +167,8 @@ mod tests {
     fn a_run_is_removed_with_its_entry_and_what_links_name_stays() {
         let folder = tempfile::tempdir().unwrap();
         let index = RunIndex::at(folder.path().join("state"));
-        let (run, other) = (run_at(&folder.path().join("runs/books")), run_at(&folder.path().join("runs/other")));
+        let (run, other) =
+            (run_at(&folder.path().join("runs/books")), run_at(&folder.path().join("runs/other")));
         index.add(&run).unwrap();
         index.add(&other).unwrap();
         let precious = folder.path().join("precious");
@@ -182,10 +194,19 @@ mod tests {
         let run = run_at(&folder.path().join("books"));
         let lock = RunLock::acquire(&run).unwrap();
         let refused = Removal::begin(&run).unwrap_err();
-        assert_eq!((refused.to_string(), refused.hint()), ("the run \"books\" is already running".into(), "stop it first: patchtui ctl books stop".into()));
+        assert_eq!(
+            (refused.to_string(), refused.hint()),
+            (
+                "the run \"books\" is already running".into(),
+                "stop it first: patchtui ctl books stop".into()
+            )
+        );
         drop(lock);
         Removal::begin(&run).unwrap();
-        assert!(matches!(Removal::begin(&RunDirectory::new(folder.path())), Err(RemoveError::NotARun { .. })));
+        assert!(matches!(
+            Removal::begin(&RunDirectory::new(folder.path())),
+            Err(RemoveError::NotARun { .. })
+        ));
         assert!(run.path().exists());
     }
 }

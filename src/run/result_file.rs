@@ -1,6 +1,7 @@
 //! Result files named by the user. Start at [`ResultFile::open`].
 //!
-//! Only a regular file is replaced as a whole; devices and pipes are written through, and links are followed.
+//! Only a regular file is replaced as a whole; devices and pipes are written through, and links are
+//! followed.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -19,7 +20,8 @@ pub struct ResultFile(Target);
 
 #[derive(Debug)]
 enum Target {
-    /// A regular file, existing or not, with its links followed; it keeps its old content until the first part is written.
+    /// A regular file, existing or not, with its links followed; it keeps its old content until the
+    /// first part is written.
     Untouched { path: PathBuf },
     /// The new file, and the length of its complete parts.
     Begun { file: File, length: u64 },
@@ -30,17 +32,24 @@ enum Target {
 }
 
 impl ResultFile {
-    /// Checks whether a result can be written at `path`, before it is computed. Existing content is not changed.
+    /// Checks whether a result can be written at `path`, before it is computed. Existing content is
+    /// not changed.
     ///
     /// # Errors
     /// When `path` is a folder, its folder does not exist, or nothing can be written there.
     pub fn open(path: &Path) -> io::Result<Self> {
         match fs::metadata(path) {
             Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            Ok(there) if there.file_type().is_fifo() => Ok(Self(Target::Pipe { path: path.to_owned() })),
-            Ok(there) if !there.is_file() || is_standard_stream(&there) => Ok(Self(Target::Stream { file: OpenOptions::new().append(true).open(path)? })),
+            Ok(there) if there.file_type().is_fifo() => {
+                Ok(Self(Target::Pipe { path: path.to_owned() }))
+            }
+            Ok(there) if !there.is_file() || is_standard_stream(&there) => {
+                Ok(Self(Target::Stream { file: OpenOptions::new().append(true).open(path)? }))
+            }
             Ok(_) => Self::regular(fs::canonicalize(path)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::regular(end_of_links(path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::regular(end_of_links(path)?)
+            }
             Err(error) => Err(error),
         }
     }
@@ -56,7 +65,8 @@ impl ResultFile {
         Self::open(path)
     }
 
-    /// Tries to create a file in the folder, where a regular file is first written under another name.
+    /// Tries to create a file in the folder, where a regular file is first written under another
+    /// name.
     fn regular(path: PathBuf) -> io::Result<Self> {
         let trial = temporary_name(&path);
         File::create(&trial)?;
@@ -103,7 +113,8 @@ pub fn write_result(path: &Path, bytes: &[u8]) -> io::Result<()> {
     ResultFile::open(path)?.append(bytes)
 }
 
-/// The same as [`super::replace_file`], with the permissions of the old file; returns the new one, open at its end.
+/// The same as [`super::replace_file`], with the permissions of the old file; returns the new one,
+/// open at its end.
 fn replace_keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let temporary = temporary_name(path);
     let write = || {
@@ -123,12 +134,16 @@ fn replace_keeping_mode(path: &Path, bytes: &[u8]) -> io::Result<File> {
     })
 }
 
-/// Whether `there` is the file that standard output or standard error is redirected to: replacing it would lose what is printed.
+/// Whether `there` is the file that standard output or standard error is redirected to: replacing
+/// it would lose what is printed.
 fn is_standard_stream(there: &Metadata) -> bool {
     let is_it = |stream: io::Result<std::os::fd::OwnedFd>| {
-        stream.and_then(|fd| File::from(fd).metadata()).is_ok_and(|stream| (stream.dev(), stream.ino()) == (there.dev(), there.ino()))
+        stream
+            .and_then(|fd| File::from(fd).metadata())
+            .is_ok_and(|stream| (stream.dev(), stream.ino()) == (there.dev(), there.ino()))
     };
-    is_it(io::stdout().as_fd().try_clone_to_owned()) || is_it(io::stderr().as_fd().try_clone_to_owned())
+    is_it(io::stdout().as_fd().try_clone_to_owned())
+        || is_it(io::stderr().as_fd().try_clone_to_owned())
 }
 
 /// The target of `path` after all links, which need not exist.
@@ -158,7 +173,11 @@ mod tests {
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let mut file = ResultFile::open(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"old", "nothing is lost before there is something new");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            b"old",
+            "nothing is lost before there is something new"
+        );
         file.append(b"one\n").unwrap();
         file.append(b"two\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
@@ -187,7 +206,14 @@ mod tests {
     fn pipes_and_devices_are_written_through() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
         let mut file = ResultFile::open(&pipe).unwrap();
         let reader = thread::spawn({
             let pipe = pipe.clone();
@@ -214,9 +240,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
-        assert_eq!(ResultFile::open(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
-        assert_eq!(ResultFile::open(&folder.path().join("none/file")).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(ResultFile::open(&path.join("file")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(
+            ResultFile::open(folder.path()).unwrap_err().kind(),
+            io::ErrorKind::IsADirectory
+        );
+        assert_eq!(
+            ResultFile::open(&folder.path().join("none/file")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert_eq!(
+            ResultFile::open(&path.join("file")).unwrap_err().kind(),
+            io::ErrorKind::NotADirectory
+        );
         // The kernel refuses new names here to everyone, including root.
         ResultFile::open(Path::new("/proc/self/samples.jsonl")).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

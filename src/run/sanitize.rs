@@ -1,8 +1,9 @@
 //! Makes untrusted text safe for a terminal: samples, prompts, names, log lines, errors, titles.
 //!
-//! Raw text may contain escape sequences that move the cursor, set the clipboard or hide the text after them. Records and files
-//! keep text raw; every output to a terminal (cells, plain lines, titles) passes it through [`line`] or [`text`]. JSON is no
-//! protection, since `serde_json` escapes neither DEL nor the C1 controls: printed JSON passes through [`json`], which
+//! Raw text may contain escape sequences that move the cursor, set the clipboard or hide the text
+//! after them. Records and files keep text raw; every output to a terminal (cells, plain lines,
+//! titles) passes it through [`line`] or [`text`]. JSON is no protection, since `serde_json`
+//! escapes neither DEL nor the C1 controls: printed JSON passes through [`json`], which
 //! preserves its meaning.
 
 use std::borrow::Cow;
@@ -16,7 +17,8 @@ use unicode_width::UnicodeWidthChar;
 pub const PLACEHOLDER: char = '\u{fffd}';
 /// Maximum number of characters kept of a line.
 pub const LINE_LIMIT: usize = 4096;
-/// Maximum number of zero-width characters kept per base character; stacks of them paint over the lines above.
+/// Maximum number of zero-width characters kept per base character; stacks of them paint over the
+/// lines above.
 const MARKS_LIMIT: usize = 3;
 /// Tab width in columns.
 const TAB: usize = 4;
@@ -106,8 +108,9 @@ impl Writer {
 
 /// Passes the harmless pieces of `raw` to `take`, in order.
 ///
-/// Terminals disagree on the width of an emoji with a variation selector, a skin tone or a joiner, and a screen that counts
-/// columns differently from its terminal is garbled. Without these every terminal shows the same plain emoji.
+/// Terminals disagree on the width of an emoji with a variation selector, a skin tone or a joiner,
+/// and a screen that counts columns differently from its terminal is garbled. Without these every
+/// terminal shows the same plain emoji.
 fn feed(raw: &str, mut take: impl FnMut(Piece)) {
     let mut chars = raw.chars().peekable();
     let mut is_after_wide = false;
@@ -164,7 +167,8 @@ fn skip_control_sequence(chars: &mut Peekable<Chars<'_>>) {
     chars.next_if(|char| matches!(char, '@'..='~'));
 }
 
-/// Skips a control string up to its terminator; one without a terminator hides at most the rest of its line.
+/// Skips a control string up to its terminator; one without a terminator hides at most the rest of
+/// its line.
 fn skip_string(chars: &mut Peekable<Chars<'_>>) {
     while let Some(char) = chars.next_if(|char| !matches!(char, '\n' | '\x1b')) {
         if matches!(char, '\x07' | '\u{9c}') {

@@ -1,8 +1,10 @@
-//! The points of a curve ordered by x, with the extremes and quantiles of any range kept up to date.
+//! The points of a curve ordered by x, with the extremes and quantiles of any range kept up to
+//! date.
 //!
-//! Adding a point costs O(log n). The lowest and highest point of a range come from a tree with sixteen children per node, and
-//! the value below which most points of a stage lie from two heaps; neither reads the points again. The screen and the
-//! snapshots for the wire are drawn from this. Start at [`Series::bounds`].
+//! Adding a point costs O(log n). The lowest and highest point of a range come from a tree with
+//! sixteen children per node, and the value below which most points of a stage lie from two heaps;
+//! neither reads the points again. The screen and the snapshots for the wire are drawn from this.
+//! Start at [`Series::bounds`].
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -25,7 +27,8 @@ pub struct Series(Arc<Inner>);
 #[derive(Debug, Clone, Default)]
 struct Inner {
     points: Vec<StepPoint>,
-    /// `levels[0]` has a node for every sixteen points, each further level one for every sixteen nodes below.
+    /// `levels[0]` has a node for every sixteen points, each further level one for every sixteen
+    /// nodes below.
     levels: Vec<Vec<Option<Bounds>>>,
     /// Ranges of points that are not finite.
     gaps: Vec<Range<usize>>,
@@ -89,11 +92,26 @@ impl Series {
 
     /// The points of each stage, in order.
     pub fn stages(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
-        let ends = self.0.stages.iter().skip(1).map(|stage| stage.start).chain([self.0.points.len()]).collect::<Vec<_>>();
-        self.0.stages.iter().map(|stage| stage.start).zip(ends).map(|(start, end)| start..end).collect::<Vec<_>>().into_iter()
+        let ends = self
+            .0
+            .stages
+            .iter()
+            .skip(1)
+            .map(|stage| stage.start)
+            .chain([self.0.points.len()])
+            .collect::<Vec<_>>();
+        self.0
+            .stages
+            .iter()
+            .map(|stage| stage.start)
+            .zip(ends)
+            .map(|(start, end)| start..end)
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
-    /// Distribution of the losses of the stage whose points begin at `start`; `None` if none is finite.
+    /// Distribution of the losses of the stage whose points begin at `start`; `None` if none is
+    /// finite.
     #[must_use]
     pub fn spread(&self, start: usize) -> Option<Spread> {
         let idx = self.0.stages.binary_search_by_key(&start, |stage| stage.start).ok()?;
@@ -104,19 +122,24 @@ impl Series {
     pub fn gaps(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let first = self.0.gaps.partition_point(|gap| gap.end <= range.start);
         let gaps = self.0.gaps[first..].iter();
-        gaps.take_while(move |gap| gap.start < range.end).map(move |gap| gap.start.max(range.start)..gap.end.min(range.end))
+        gaps.take_while(move |gap| gap.start < range.end)
+            .map(move |gap| gap.start.max(range.start)..gap.end.min(range.end))
     }
 
     /// Lowest and highest finite point of `range`, without reading most of its points.
     #[must_use]
     pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
-        let own = |idx: usize| self.0.points[idx].loss.is_finite().then_some(Bounds { lowest: idx, highest: idx });
+        let own = |idx: usize| {
+            self.0.points[idx].loss.is_finite().then_some(Bounds { lowest: idx, highest: idx })
+        };
         let (mut start, mut end) = (range.start, range.end.min(self.0.points.len()));
         let (mut before, mut after) = (None, None);
         let mut level = 0;
-        // At each level, the ends that do not fill a node are merged, and the rest is looked up one level higher.
+        // At each level, the ends that do not fill a node are merged, and the rest is looked up one
+        // level higher.
         while start < end {
-            let node = |idx: usize| if level == 0 { own(idx) } else { self.0.levels[level - 1][idx] };
+            let node =
+                |idx: usize| if level == 0 { own(idx) } else { self.0.levels[level - 1][idx] };
             let is_last = level == self.0.levels.len();
             while start < end && (is_last || start % FAN_OUT != 0) {
                 before = self.0.merged(before, node(start));
@@ -132,11 +155,13 @@ impl Series {
         self.0.merged(before, after)
     }
 
-    /// At most about `limit` points: first, last, lowest and highest of each piece of equal width in tokens, and if it is not
-    /// finite everywhere, a point of its first and of its last gap.
+    /// At most about `limit` points: first, last, lowest and highest of each piece of equal width
+    /// in tokens, and if it is not finite everywhere, a point of its first and of its last gap.
     #[must_use]
     pub fn thinned(&self, limit: usize) -> Self {
-        let (Some(first), Some(last)) = (self.0.points.first(), self.0.points.last()) else { return Self::default() };
+        let (Some(first), Some(last)) = (self.0.points.first(), self.0.points.last()) else {
+            return Self::default();
+        };
         if self.0.points.len() <= limit {
             return self.clone();
         }
@@ -148,9 +173,15 @@ impl Series {
             let mut start = stage.start;
             while start < stage.end {
                 let piece = piece_of(&self.0.points[start]);
-                let end = start + self.0.points[start..stage.end].partition_point(|point| piece_of(point) <= piece);
+                let end = start
+                    + self.0.points[start..stage.end]
+                        .partition_point(|point| piece_of(point) <= piece);
                 kept.extend([start, end - 1]);
-                kept.extend(self.bounds(start..end).iter().flat_map(|bounds| [bounds.lowest, bounds.highest]));
+                kept.extend(
+                    self.bounds(start..end)
+                        .iter()
+                        .flat_map(|bounds| [bounds.lowest, bounds.highest]),
+                );
                 let mut gaps = self.gaps(start..end).map(|gap| gap.start);
                 kept.extend(gaps.next());
                 kept.extend(gaps.last());
@@ -186,7 +217,9 @@ impl Inner {
             node /= FAN_OUT;
             if level == self.levels.len() {
                 // The points below already belong to the new node as well.
-                let all = self.levels.last().map_or(own, |below| below.iter().copied().reduce(|a, b| self.merged(a, b)).flatten());
+                let all = self.levels.last().map_or(own, |below| {
+                    below.iter().copied().reduce(|a, b| self.merged(a, b)).flatten()
+                });
                 self.levels.push(vec![all]);
             } else if let Some(old) = self.levels[level].get(node).copied() {
                 self.levels[level][node] = self.merged(old, own);
@@ -200,10 +233,20 @@ impl Inner {
     /// Merges the bounds of two adjacent ranges.
     fn merged(&self, first: Option<Bounds>, second: Option<Bounds>) -> Option<Bounds> {
         let (Some(first), Some(second)) = (first, second) else { return first.or(second) };
-        let is_below = |a: usize, b: usize| self.points[a].loss.total_cmp(&self.points[b].loss) == Ordering::Less;
+        let is_below = |a: usize, b: usize| {
+            self.points[a].loss.total_cmp(&self.points[b].loss) == Ordering::Less
+        };
         Some(Bounds {
-            lowest: if is_below(second.lowest, first.lowest) { second.lowest } else { first.lowest },
-            highest: if is_below(first.highest, second.highest) { second.highest } else { first.highest },
+            lowest: if is_below(second.lowest, first.lowest) {
+                second.lowest
+            } else {
+                first.lowest
+            },
+            highest: if is_below(first.highest, second.highest) {
+                second.highest
+            } else {
+                first.highest
+            },
         })
     }
 }
@@ -212,7 +255,10 @@ impl Spread {
     /// Distribution of `values`; `None` if none is finite.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut quantile = Quantile::default();
-        values.into_iter().filter(|value| value.is_finite()).for_each(|value| quantile.push(Number(value)));
+        values
+            .into_iter()
+            .filter(|value| value.is_finite())
+            .for_each(|value| quantile.push(Number(value)));
         quantile.spread()
     }
 }
@@ -238,7 +284,8 @@ impl Quantile {
     }
 
     fn spread(&self) -> Option<Spread> {
-        let (Number(lo), Number(hi), Reverse(Number(usual))) = (self.lo?, self.hi?, *self.above.peek()?);
+        let (Number(lo), Number(hi), Reverse(Number(usual))) =
+            (self.lo?, self.hi?, *self.above.peek()?);
         Some(Spread { count: self.below.len() + self.above.len(), lo, hi, usual })
     }
 }
@@ -360,10 +407,18 @@ mod tests {
 
     #[test]
     fn a_rewound_series_is_like_one_that_never_went_further() {
-        let point = |step| StepPoint { stage: usize::from(step > 50), step, tokens: step, loss: 1.0 / step as f64 };
+        let point = |step| StepPoint {
+            stage: usize::from(step > 50),
+            step,
+            tokens: step,
+            loss: 1.0 / step as f64,
+        };
         let mut rewound = (1..=100).map(point).collect::<Series>();
         rewound.retain(|step| step <= 40);
         let short = (1..=40).map(point).collect::<Series>();
-        assert_eq!((rewound.0.levels.clone(), rewound.stages().count(), rewound.spread(0)), (short.0.levels.clone(), 1, short.spread(0)));
+        assert_eq!(
+            (rewound.0.levels.clone(), rewound.stages().count(), rewound.spread(0)),
+            (short.0.levels.clone(), 1, short.spread(0))
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! The store thread: numbers the events of a run, appends them to its files, then publishes them to listeners.
+//! The store thread: numbers the events of a run, appends them to its files, then publishes them to
+//! listeners.
 //!
-//! Files come first and lose nothing; a slow listener may miss records, which the files have. The trainer waits for the files
-//! only before a checkpoint becomes valid. Start at [`Store::open`], then [`Store::start`].
+//! Files come first and lose nothing; a slow listener may miss records, which the files have. The
+//! trainer waits for the files only before a checkpoint becomes valid. Start at [`Store::open`],
+//! then [`Store::start`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +18,10 @@ use tokio::sync::mpsc as mailbox;
 
 use crate::disk::Disk;
 use crate::run::event::StoreMessage;
-use crate::run::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
+use crate::run::{
+    DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog,
+    Warning, lines,
+};
 
 /// Maximum number of records that a listener may lag behind before it misses some.
 const MAILBOX: usize = 8192;
@@ -45,7 +50,8 @@ pub struct Subscription {
     pub directory: RunDirectory,
     /// Everything before this attempt, in the state in which this attempt begins.
     pub history: History,
-    /// Every record from now on, unless the mailbox was full: a gap in `seq` means that records are only in the files.
+    /// Every record from now on, unless the mailbox was full: a gap in `seq` means that records
+    /// are only in the files.
     pub records: mailbox::Receiver<Arc<Record>>,
 }
 
@@ -96,9 +102,15 @@ impl Store {
     /// The same on a file system that can fail.
     pub fn open_on(directory: &RunDirectory, disk: Disk) -> Result<Self, StoreError> {
         let (log, torn) = RunLog::open_on(directory, disk)?;
-        let (history, report) = History::read(directory).map_err(|source| StoreError::Read { name: directory.name(), source })?;
-        let name_of = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut notes: Vec<_> = torn.iter().map(|path| format!("an incomplete last line of {} was removed", name_of(path))).collect();
+        let (history, report) = History::read(directory)
+            .map_err(|source| StoreError::Read { name: directory.name(), source })?;
+        let name_of = |path: &std::path::Path| {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        let mut notes: Vec<_> = torn
+            .iter()
+            .map(|path| format!("an incomplete last line of {} was removed", name_of(path)))
+            .collect();
         notes.extend(report.complaint());
         Ok(Self {
             directory: directory.clone(),
@@ -139,7 +151,10 @@ impl Store {
         let attempt = self.attempt;
         // Only the subscriptions need it from here on, and it may contain a million steps.
         self.history = History::default();
-        let thread = thread::Builder::new().name("store".into()).spawn(move || self.run(&events)).map_err(StoreError::Thread)?;
+        let thread = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || self.run(&events))
+            .map_err(StoreError::Thread)?;
         Ok((EventSender::to_store(sender), StoreHandle { thread, attempt }))
     }
 
@@ -180,11 +195,20 @@ impl Store {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.last_seq += 1;
-            let record = Record { seq: self.last_seq, at: format!("{:.3}", Timestamp::now()), attempt: self.attempt, event };
+            let record = Record {
+                seq: self.last_seq,
+                at: format!("{:.3}", Timestamp::now()),
+                attempt: self.attempt,
+                event,
+            };
             if let Some(file) = LineFile::of(&record.event) {
                 match lines::encode(&record) {
-                    Ok(line) => events.extend(self.log.append(file, line).as_ref().map(disk_warning)),
-                    Err(error) => events.push_back(RunEvent::Warning(Warning { message: format!("an event could not be written: {error}") })),
+                    Ok(line) => {
+                        events.extend(self.log.append(file, line).as_ref().map(disk_warning))
+                    }
+                    Err(error) => events.push_back(RunEvent::Warning(Warning {
+                        message: format!("an event could not be written: {error}"),
+                    })),
                 }
             }
             if matches!(record.event, RunEvent::CheckpointSaved(_)) {
@@ -219,18 +243,29 @@ impl StoreHandle {
     /// # Errors
     /// When the thread panicked: a bug in patchtui; the files may then lack the newest records.
     pub fn join(self) -> Result<(), String> {
-        self.thread.join().map_err(|_| "the store thread panicked; the run's files may lack their newest lines".into())
+        self.thread.join().map_err(|_| {
+            "the store thread panicked; the run's files may lack their newest lines".into()
+        })
     }
 }
 
 fn disk_warning(change: &DiskChange) -> RunEvent {
     let message = match change {
         DiskChange::Failing { path, reason } => {
-            format!("cannot write {}: {reason}; the run continues and keeps its lines in memory until the disk accepts writes again", path.display())
+            format!(
+                "cannot write {}: {reason}; the run continues and keeps its lines in memory until \
+                 the disk accepts writes again",
+                path.display()
+            )
         }
-        DiskChange::Recovered { waited, dropped: 0 } => format!("the disk accepts writes again: all waiting lines ({waited}) were written"),
+        DiskChange::Recovered { waited, dropped: 0 } => {
+            format!("the disk accepts writes again: all waiting lines ({waited}) were written")
+        }
         DiskChange::Recovered { waited, dropped } => {
-            format!("the disk accepts writes again: waiting lines: {waited} were written, {dropped} older ones were dropped")
+            format!(
+                "the disk accepts writes again: waiting lines: {waited} were written, {dropped} \
+                 older ones were dropped"
+            )
         }
     };
     RunEvent::Warning(Warning { message })

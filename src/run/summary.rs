@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::PatchSize;
-use crate::run::{ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity, last_record, read_events, read_kinds};
+use crate::run::{
+    ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity,
+    last_record, read_events, read_kinds,
+};
 
 /// Whether a run is running, and if not, how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,8 +51,8 @@ pub struct RunSummary {
     pub steps: Option<u64>,
     /// The current or last stage, once a plan is known.
     pub stage: Option<CurrentStage>,
-    /// The token-level (K = 1) loss in nats per token: on the whole validation text if the run got to its end, else the newest one, of a
-    /// step that no later attempt has undone.
+    /// The token-level (K = 1) loss in nats per token: on the whole validation text if the run got
+    /// to its end, else the newest one, of a step that no later attempt has undone.
     #[serde(with = "crate::run::number::option")]
     pub token_loss: Option<f64>,
     /// Its standard error over sequences, in nats per token.
@@ -102,10 +105,16 @@ impl RunSummary {
     /// Reads the summary of the run in `directory`.
     pub fn read(directory: &RunDirectory) -> io::Result<Self> {
         let ShortFiles { history, started_attempt } = ShortFiles::read(directory)?;
-        let resumed_from = history.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
-        let step = match last_record(LineFile::Metrics, directory).map(|record| (record.attempt, record.event)) {
-            Some((attempt, RunEvent::StepCompleted(metrics))) if attempt >= started_attempt => metrics.step,
-            // The newest attempt has not reported a step yet; what earlier attempts did beyond its start is undone.
+        let resumed_from =
+            history.header.as_ref().and_then(|header| header.resumed_from).unwrap_or(0);
+        let step = match last_record(LineFile::Metrics, directory)
+            .map(|record| (record.attempt, record.event))
+        {
+            Some((attempt, RunEvent::StepCompleted(metrics))) if attempt >= started_attempt => {
+                metrics.step
+            }
+            // The newest attempt has not reported a step yet; what earlier attempts did beyond its
+            // start is undone.
             _ => resumed_from,
         };
         let step = history.end.as_ref().map_or(step, |end| end.step.max(step));
@@ -174,7 +183,8 @@ impl RunState {
 /// Time of the last activity in `directory`, RFC 3339 in UTC.
 #[must_use]
 pub fn changed_at(directory: &RunDirectory) -> Option<String> {
-    last_activity(directory).and_then(|time| Some(format!("{:.0}", Timestamp::try_from(time).ok()?)))
+    last_activity(directory)
+        .and_then(|time| Some(format!("{:.0}", Timestamp::try_from(time).ok()?)))
 }
 
 fn state(directory: &RunDirectory, history: &History) -> RunState {
@@ -189,7 +199,11 @@ fn state(directory: &RunDirectory, history: &History) -> RunState {
 fn current_stage(history: &History, step: u64) -> Option<CurrentStage> {
     let stages = &history.header.as_ref()?.plan.stages;
     let idx = history.header.as_ref()?.plan.stage_idx_after(step);
-    stages.get(idx).map(|stage| CurrentStage { number: idx + 1, of: stages.len(), patch_size: stage.patch_size })
+    stages.get(idx).map(|stage| CurrentStage {
+        number: idx + 1,
+        of: stages.len(),
+        patch_size: stage.patch_size,
+    })
 }
 
 fn path_text<S: Serializer>(directory: &RunDirectory, serializer: S) -> Result<S::Ok, S::Error> {

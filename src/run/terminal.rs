@@ -1,6 +1,7 @@
 //! Capabilities of the terminal of this process: whether it can show a screen, and its size.
 //!
-//! Reads the environment and asks the kernel, but does not query the terminal itself. Start at [`screen_problem`].
+//! Reads the environment and asks the kernel, but does not query the terminal itself. Start at
+//! [`screen_problem`].
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -25,13 +26,15 @@ pub fn screen_problem() -> Option<String> {
     term_problem(env::var("TERM").ok().as_deref())
 }
 
-/// Columns and lines of the terminal behind `output`; falls back to `COLUMNS`, `LINES`, and 80 by 24.
+/// Columns and lines of the terminal behind `output`; falls back to `COLUMNS`, `LINES`, and 80 by
+/// 24.
 pub fn window_size(output: impl AsFd) -> io::Result<(u16, u16)> {
     let size = tcgetwinsize(output)?;
     Ok(filled((size.ws_col, size.ws_row), |name| env::var(name).ok()))
 }
 
-/// The start of `text`, which must be safe to print, in at most `columns` columns: a wrapped line cannot be overwritten.
+/// The start of `text`, which must be safe to print, in at most `columns` columns: a wrapped line
+/// cannot be overwritten.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> &str {
     let mut free = columns;
@@ -49,13 +52,20 @@ fn term_problem(term: Option<&str>) -> Option<String> {
     if !WITHOUT_CURSOR.contains(&term) {
         return None;
     }
-    Some(if term.is_empty() { "TERM is not set".into() } else { format!("TERM={term} names a terminal that cannot move its cursor") })
+    Some(if term.is_empty() {
+        "TERM is not set".into()
+    } else {
+        format!("TERM={term} names a terminal that cannot move its cursor")
+    })
 }
 
 /// Serial lines, some containers and `script` report 0 by 0.
 fn filled((columns, lines): (u16, u16), get: impl Fn(&str) -> Option<String>) -> (u16, u16) {
     let filled = |reported: u16, name: &str, usual: u16| match reported {
-        0 => get(name).and_then(|text| text.trim().parse().ok()).filter(|size| *size > 0).unwrap_or(usual),
+        0 => get(name)
+            .and_then(|text| text.trim().parse().ok())
+            .filter(|size| *size > 0)
+            .unwrap_or(usual),
         reported => reported,
     };
     (filled(columns, "COLUMNS", USUAL.0), filled(lines, "LINES", USUAL.1))

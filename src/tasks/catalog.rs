@@ -54,7 +54,10 @@ impl Task {
         match self {
             Self::Mmlu(subject) => format!("{SUBJECTS_PREFIX}{subject}"),
             Self::Text(path) => format!("{TEXT_PREFIX}{}", path.display()),
-            task => NAMED.iter().find(|(_, named)| named == task).map_or_else(String::new, |(name, _)| (*name).to_owned()),
+            task => NAMED
+                .iter()
+                .find(|(_, named)| named == task)
+                .map_or_else(String::new, |(name, _)| (*name).to_owned()),
         }
     }
 
@@ -163,7 +166,10 @@ impl Selection {
 
 /// All names except those of files.
 fn known_names() -> impl Iterator<Item = String> {
-    let subjects = GROUPS.iter().flat_map(|group| group.subjects).map(|subject| format!("{SUBJECTS_PREFIX}{subject}"));
+    let subjects = GROUPS
+        .iter()
+        .flat_map(|group| group.subjects)
+        .map(|subject| format!("{SUBJECTS_PREFIX}{subject}"));
     let named = NAMED.iter().map(|(name, _)| *name).chain([PAPER]);
     named.chain(GROUPS.iter().map(|group| group.name)).map(str::to_owned).chain(subjects)
 }
@@ -186,7 +192,10 @@ mod tests {
 
     fn names(list: &str) -> (Vec<String>, Vec<&'static str>) {
         let selection = Selection::parse(list).unwrap();
-        (selection.tasks.iter().map(Task::name).collect(), selection.groups.iter().map(|group| group.name).collect())
+        (
+            selection.tasks.iter().map(Task::name).collect(),
+            selection.groups.iter().map(|group| group.name).collect(),
+        )
     }
 
     #[test]
@@ -194,24 +203,46 @@ mod tests {
         assert_eq!(names("piqa, arc_easy,piqa,"), (vec!["piqa".into(), "arc_easy".into()], vec![]));
         assert_eq!(names("mmlu_anatomy,text:a b.txt").0, ["mmlu_anatomy", "text:a b.txt"]);
         let (tasks, groups) = names("mmlu_virology,mmlu");
-        assert_eq!((tasks.len(), tasks[0].as_str(), tasks[1].as_str()), (57, "mmlu_virology", "mmlu_abstract_algebra"));
-        assert_eq!(groups, ["mmlu_stem", "mmlu_other", "mmlu_social_sciences", "mmlu_humanities", "mmlu"]);
+        assert_eq!(
+            (tasks.len(), tasks[0].as_str(), tasks[1].as_str()),
+            (57, "mmlu_virology", "mmlu_abstract_algebra")
+        );
+        assert_eq!(
+            groups,
+            ["mmlu_stem", "mmlu_other", "mmlu_social_sciences", "mmlu_humanities", "mmlu"]
+        );
         let (tasks, groups) = names("paper");
         assert_eq!((tasks.len(), groups.len()), (6 + 57, 5));
         assert!(Selection::parse("paper").unwrap().is_paper());
         assert!(!Selection::parse("piqa,mmlu").unwrap().is_paper());
-        assert!(Selection::parse("mmlu,wikitext-paper,hellaswag,piqa,winogrande,arc_easy,arc_challenge").unwrap().is_paper());
+        assert!(
+            Selection::parse(
+                "mmlu,wikitext-paper,hellaswag,piqa,winogrande,arc_easy,arc_challenge"
+            )
+            .unwrap()
+            .is_paper()
+        );
     }
 
     #[test]
     fn an_unknown_name_leads_to_the_nearest() {
-        for (name, nearest) in
-            [("hella_swag", "hellaswag"), ("ARC-Easy", "arc_easy"), ("wikitxt", "wikitext"), ("mmlu_anatomi", "mmlu_anatomy"), ("papers", "paper")]
-        {
-            let Err(TaskError::UnknownTask { nearest: Some(found), .. }) = Selection::parse(name) else { panic!("{name}") };
+        for (name, nearest) in [
+            ("hella_swag", "hellaswag"),
+            ("ARC-Easy", "arc_easy"),
+            ("wikitxt", "wikitext"),
+            ("mmlu_anatomi", "mmlu_anatomy"),
+            ("papers", "paper"),
+        ] {
+            let Err(TaskError::UnknownTask { nearest: Some(found), .. }) = Selection::parse(name)
+            else {
+                panic!("{name}")
+            };
             assert_eq!(found, nearest);
         }
-        assert!(matches!(Selection::parse("boolq"), Err(TaskError::UnknownTask { nearest: None, .. })));
+        assert!(matches!(
+            Selection::parse("boolq"),
+            Err(TaskError::UnknownTask { nearest: None, .. })
+        ));
         assert!(matches!(Selection::parse(" ,"), Err(TaskError::NoTask)));
     }
 }

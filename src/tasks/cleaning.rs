@@ -1,7 +1,8 @@
 //! Cleans the texts of `HellaSwag` and `WikiText` as the reference implementation does.
 //!
-//! The regular expressions of the original are implemented by hand, since each of them matches text between two characters; the
-//! pattern is quoted at its implementation. Start at [`clean_hellaswag`] and [`detokenize_wikitext`].
+//! The regular expressions of the original are implemented by hand, since each of them matches text
+//! between two characters; the pattern is quoted at its implementation. Start at
+//! [`clean_hellaswag`] and [`detokenize_wikitext`].
 
 use crate::tasks::python::strip;
 
@@ -21,14 +22,33 @@ pub fn clean_hellaswag(text: &str) -> String {
 pub fn detokenize_wikitext(page: &str) -> String {
     let mut text = page.replace("s '", "s'");
     text = spaced_digits(&text);
-    let words = [(" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."), (" : ", ": "), (" ; ", "; "), (" . ", ". "), (" ! ", "! "), (" ? ", "? "), (" , ", ", ")];
+    let words = [
+        (" @-@ ", "-"),
+        (" @,@ ", ","),
+        (" @.@ ", "."),
+        (" : ", ": "),
+        (" ; ", "; "),
+        (" . ", ". "),
+        (" ! ", "! "),
+        (" ? ", "? "),
+        (" , ", ", "),
+    ];
     for (from, to) in words {
         text = text.replace(from, to);
     }
     for (open, close) in [('(', ')'), ('[', ']'), ('{', '}'), ('"', '"'), ('\'', '\'')] {
         text = stripped_between(&text, open, close);
     }
-    let rest = [("= = = =", "===="), ("= = =", "==="), ("= =", "=="), (" \u{b0} ", "\u{b0}"), (" \n", "\n"), ("\n ", "\n"), (" N ", " 1 "), (" 's", "'s")];
+    let rest = [
+        ("= = = =", "===="),
+        ("= = =", "==="),
+        ("= =", "=="),
+        (" \u{b0} ", "\u{b0}"),
+        (" \n", "\n"),
+        ("\n ", "\n"),
+        (" N ", " 1 "),
+        (" 's", "'s"),
+    ];
     for (from, to) in rest {
         text = text.replace(from, to);
     }
@@ -54,8 +74,8 @@ fn without_brackets(text: &str) -> String {
     out
 }
 
-/// `re.sub(r"/' [0-9]/", r"/'[0-9]/", text)`: the original means the slashes as quotes, but they are characters of the pattern,
-/// and the replacement inserts the text between them literally.
+/// `re.sub(r"/' [0-9]/", r"/'[0-9]/", text)`: the original means the slashes as quotes, but they
+/// are characters of the pattern, and the replacement inserts the text between them literally.
 fn spaced_digits(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -75,7 +95,8 @@ fn spaced_digits(text: &str) -> String {
     out
 }
 
-/// `re.sub(r"\(\s*([^\)]*?)\s*\)", r"(\1)", text)` for the given pair of marks: no white space next to them on the inside.
+/// `re.sub(r"\(\s*([^\)]*?)\s*\)", r"(\1)", text)` for the given pair of marks: no white space next
+/// to them on the inside.
 fn stripped_between(text: &str, open: char, close: char) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -98,14 +119,25 @@ mod tests {
     #[test]
     fn digits_between_slashes_become_the_pattern() {
         // Generated with Python 3.11: re.sub(r"/' [0-9]/", r"/'[0-9]/", text).
-        for (text, expected) in [("a /' 5/' 6/ b", "a /'[0-9]/' 6/ b"), ("/' x/' 7/", "/' x/'[0-9]/"), ("' 5", "' 5"), ("/' 12/", "/' 12/")] {
+        for (text, expected) in [
+            ("a /' 5/' 6/ b", "a /'[0-9]/' 6/ b"),
+            ("/' x/' 7/", "/' x/'[0-9]/"),
+            ("' 5", "' 5"),
+            ("/' 12/", "/' 12/"),
+        ] {
             assert_eq!(spaced_digits(text), expected, "{text:?}");
         }
     }
 
     #[test]
     fn white_space_between_marks_is_that_of_python() {
-        assert_eq!(detokenize_wikitext("(\u{1c}a \u{85}) \" \u{3000} \" ( open"), "(a) \"\" ( open");
-        assert_eq!(clean_hellaswag("\u{1d}[a\u{2028}b]c [d\ne] [[f]g]    h\u{1e}"), "c [d\ne] g]  h");
+        assert_eq!(
+            detokenize_wikitext("(\u{1c}a \u{85}) \" \u{3000} \" ( open"),
+            "(a) \"\" ( open"
+        );
+        assert_eq!(
+            clean_hellaswag("\u{1d}[a\u{2028}b]c [d\ne] [[f]g]    h\u{1e}"),
+            "c [d\ne] g]  h"
+        );
     }
 }

@@ -18,12 +18,17 @@ pub struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     /// For a model with a context length of `max_length`.
     ///
-    /// `add_bos` prepends the BOS token to everything that is encoded, as lm-eval has done for a `LLaMA` since 0.4.9.2 and with
-    /// `add_bos_token=True`; without it nothing is added, as before and with `add_bos_token=False`.
+    /// `add_bos` prepends the BOS token to everything that is encoded, as lm-eval has done for a
+    /// `LLaMA` since 0.4.9.2 and with `add_bos_token=True`; without it nothing is added, as
+    /// before and with `add_bos_token=False`.
     ///
     /// # Errors
     /// When the tokenizer has no BOS token to add.
-    pub fn new(tokenizer: &'a Tokenizer, add_bos: bool, max_length: usize) -> Result<Self, TaskError> {
+    pub fn new(
+        tokenizer: &'a Tokenizer,
+        add_bos: bool,
+        max_length: usize,
+    ) -> Result<Self, TaskError> {
         if add_bos && tokenizer.bos().is_none() {
             return Err(TaskError::NoSpecialToken { purpose: "begins a text" });
         }
@@ -38,9 +43,9 @@ impl<'a> Encoder<'a> {
 
     /// The ids of the context and of the continuation.
     ///
-    /// White space at the end of the context counts as part of the continuation. Both are encoded together and split after as
-    /// many ids as the context has when encoded alone, even where the ids differ. The context is never empty, unless the
-    /// tokenizer encodes it to nothing.
+    /// White space at the end of the context counts as part of the continuation. Both are encoded
+    /// together and split after as many ids as the context has when encoded alone, even where
+    /// the ids differ. The context is never empty, unless the tokenizer encodes it to nothing.
     ///
     /// # Errors
     /// When the tokenizer fails, or has no token to use as an empty context.
@@ -62,8 +67,14 @@ impl<'a> Encoder<'a> {
     /// The sequence to score; a context that is too long is truncated on the left.
     ///
     /// # Errors
-    /// As [`Self::pair`], and when the continuation alone is too long, or context or continuation has no ids. The error names `task` and `doc_id`.
-    pub fn scored(&self, request: &Request<'_>, task: &str, doc_id: usize) -> Result<Scored, TaskError> {
+    /// As [`Self::pair`], and when the continuation alone is too long, or context or continuation
+    /// has no ids. The error names `task` and `doc_id`.
+    pub fn scored(
+        &self,
+        request: &Request<'_>,
+        task: &str,
+        doc_id: usize,
+    ) -> Result<Scored, TaskError> {
         let (context, continuation) = self.pair(request)?;
         let num_scored = continuation.len();
         if context.is_empty() || num_scored == 0 {
@@ -71,7 +82,12 @@ impl<'a> Encoder<'a> {
             return Err(TaskError::NoTokens { task: task.into(), doc_id, part });
         }
         if num_scored > self.max_length {
-            return Err(TaskError::ContinuationTooLong { task: task.into(), doc_id, tokens: num_scored, max_length: self.max_length });
+            return Err(TaskError::ContinuationTooLong {
+                task: task.into(),
+                doc_id,
+                tokens: num_scored,
+                max_length: self.max_length,
+            });
         }
         let mut ids = [context, continuation].concat();
         ids.drain(..ids.len().saturating_sub(self.max_length + 1));
@@ -83,7 +99,8 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// When the tokenizer fails, or has no token to put before the text.
     pub fn rolling(&self, text: &str) -> Result<Vec<Scored>, TaskError> {
-        // With `add_bos` the text already begins with the token that precedes it, and that token is scored, too.
+        // With `add_bos` the text already begins with the token that precedes it, and that token is
+        // scored, too.
         Ok(rolling_windows(&self.encode(text)?, self.prefix()?, self.max_length))
     }
 
@@ -102,6 +119,9 @@ impl<'a> Encoder<'a> {
 
     /// The token before a text of which every token is scored.
     fn prefix(&self) -> Result<u32, TaskError> {
-        self.tokenizer.bos().or(self.tokenizer.eos()).ok_or(TaskError::NoSpecialToken { purpose: "begins or ends a text" })
+        self.tokenizer
+            .bos()
+            .or(self.tokenizer.eos())
+            .ok_or(TaskError::NoSpecialToken { purpose: "begins or ends a text" })
     }
 }

@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::data::{DataError, ReadFor};
 
-/// Why a task cannot be evaluated; the variants carry the facts, [`TaskError::hint`] suggests a fix.
+/// Why a task cannot be evaluated; the variants carry the facts, [`TaskError::hint`] suggests a
+/// fix.
 #[derive(Debug, Error)]
 pub enum TaskError {
     /// Unknown task.
@@ -114,7 +115,10 @@ pub enum TaskError {
         task: String,
     },
     /// The continuation does not fit into the context length.
-    #[error("{task}, document {doc_id}: the continuation has {tokens} tokens, but the context length is {max_length}")]
+    #[error(
+        "{task}, document {doc_id}: the continuation has {tokens} tokens, but the context length \
+         is {max_length}"
+    )]
     ContinuationTooLong {
         /// Name of the task.
         task: String,
@@ -173,21 +177,42 @@ impl TaskError {
         match self {
             Self::UnknownTask { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
             Self::UnknownTask { nearest: None, .. } | Self::NoTask => {
-                "use paper for the seven tasks of the paper, or hellaswag, piqa, winogrande, arc_easy, arc_challenge, mmlu, wikitext-paper, wikitext or text:FILE".into()
+                "use paper for the seven tasks of the paper, or hellaswag, piqa, winogrande, \
+                 arc_easy, arc_challenge, mmlu, wikitext-paper, wikitext or text:FILE"
+                    .into()
             }
             Self::NoFolder { .. } => "name the folder of the task files with --task-data".into(),
             Self::NotFolder { .. } => "check the path after --task-data".into(),
-            Self::NoFile { names, .. } => format!("put it there, or in a folder named after the task, as {}", names.join(" or ")),
+            Self::NoFile { names, .. } => format!(
+                "put it there, or in a folder named after the task, as {}",
+                names.join(" or ")
+            ),
             Self::SeveralFiles { .. } => "keep one of them in the folder".into(),
-            Self::Unreadable { .. } => "check that it is a text file and that you may read it".into(),
-            Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => "download the file again from the publisher of the dataset".into(),
-            Self::NoSubject { .. } => "use the file of all subjects, or name only subjects that it contains, e.g. mmlu_anatomy".into(),
+            Self::Unreadable { .. } => {
+                "check that it is a text file and that you may read it".into()
+            }
+            Self::NoDocuments { .. } | Self::BadRecord { .. } | Self::LabelCount { .. } => {
+                "download the file again from the publisher of the dataset".into()
+            }
+            Self::NoSubject { .. } => "use the file of all subjects, or name only subjects that \
+                                       it contains, e.g. mmlu_anatomy"
+                .into(),
             Self::TooFewExamples { found, .. } => format!("use --num-fewshot {found} or less"),
-            Self::NoExamples { .. } => "remove --num-fewshot, or evaluate mmlu in a separate command".into(),
-            Self::ContinuationTooLong { .. } => "use a model with a longer context, or skip this task; lm-eval rejects this document, too".into(),
-            Self::NotFinite { .. } => "the weights are damaged or their training diverged: use an earlier checkpoint".into(),
-            Self::NoTokens { .. } => "use a tokenizer that encodes any text; lm-eval rejects this document, too".into(),
-            Self::NoSpecialToken { .. } => "use a model whose tokenizer has one, e.g. <s> or </s>".into(),
+            Self::NoExamples { .. } => {
+                "remove --num-fewshot, or evaluate mmlu in a separate command".into()
+            }
+            Self::ContinuationTooLong { .. } => "use a model with a longer context, or skip this \
+                                                 task; lm-eval rejects this document, too"
+                .into(),
+            Self::NotFinite { .. } => "the weights are damaged or their training diverged: use an \
+                                       earlier checkpoint"
+                .into(),
+            Self::NoTokens { .. } => {
+                "use a tokenizer that encodes any text; lm-eval rejects this document, too".into()
+            }
+            Self::NoSpecialToken { .. } => {
+                "use a model whose tokenizer has one, e.g. <s> or </s>".into()
+            }
             Self::TextTooShort { .. } => "use a longer text or a smaller --max-length".into(),
             Self::Data(error) => error.hint_for(ReadFor::Evaluation),
         }
@@ -197,7 +222,9 @@ impl TaskError {
     #[must_use]
     pub fn is_user_error(&self) -> bool {
         match self {
-            Self::Unreadable { source, .. } => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData),
+            Self::Unreadable { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
+            }
             Self::Data(error) => error.is_user_error(),
             Self::NotFinite { .. } => false,
             _ => true,

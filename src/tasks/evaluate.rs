@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use crate::tasks::result::{Answer, Measured};
 use crate::tasks::windows::blocks;
-use crate::tasks::{Documents, Encoder, LoadedTask, Question, Scored, Task, TaskError, TaskResult, Text};
+use crate::tasks::{
+    Documents, Encoder, LoadedTask, Question, Scored, Task, TaskError, TaskResult, Text,
+};
 
 /// Approximate number of ids per batch: enough to sort, few enough for stops and progress.
 const IDS_AT_ONCE: usize = 16_384;
@@ -22,7 +24,8 @@ pub trait Score {
     /// Error of the scorer.
     type Error;
 
-    /// For each request the sum of the log-probabilities of its scored ids (natural logarithm); `None` if stopped.
+    /// For each request the sum of the log-probabilities of its scored ids (natural logarithm);
+    /// `None` if stopped.
     ///
     /// Adjacent requests often share a prefix.
     ///
@@ -66,21 +69,47 @@ pub fn evaluate<S: Score>(
     let name = task.task.name();
     let measured = match &task.documents {
         Documents::Questions(questions) => {
-            let encode = |doc_id: usize| questions[doc_id].requests().iter().map(|request| encoder.scored(request, &name, doc_id)).collect();
+            let encode = |doc_id: usize| {
+                questions[doc_id]
+                    .requests()
+                    .iter()
+                    .map(|request| encoder.scored(request, &name, doc_id))
+                    .collect()
+            };
             let answers = ask(&name, questions.len(), &encode, scorer, progress)?;
-            answers.map(|answers| Measured::of_answers(questions.iter().zip(answers).map(|(question, answer)| judged(question, answer.sums))))
+            answers.map(|answers| {
+                Measured::of_answers(
+                    questions
+                        .iter()
+                        .zip(answers)
+                        .map(|(question, answer)| judged(question, answer.sums)),
+                )
+            })
         }
         Documents::Texts(texts) if task.task == Task::WikitextPaper => {
             let (blocks, length) = paper_blocks(texts, encoder)?;
-            let answers = ask(&name, blocks.len(), &|idx| Ok(vec![blocks[idx].clone()]), scorer, progress)?;
-            answers.map(|answers| Measured::of_blocks(answers.into_iter().flat_map(|answer| answer.sums), length - 1))
+            let answers =
+                ask(&name, blocks.len(), &|idx| Ok(vec![blocks[idx].clone()]), scorer, progress)?;
+            answers.map(|answers| {
+                Measured::of_blocks(answers.into_iter().flat_map(|answer| answer.sums), length - 1)
+            })
         }
         Documents::Texts(texts) => {
-            let answers = ask(&name, texts.len(), &|idx| encoder.rolling(&texts[idx].text), scorer, progress)?;
+            let answers = ask(
+                &name,
+                texts.len(),
+                &|idx| encoder.rolling(&texts[idx].text),
+                scorer,
+                progress,
+            )?;
             answers.map(|answers| {
                 let num_tokens = answers.iter().map(|answer| answer.num_scored).sum();
                 let sums = answers.iter().map(|answer| answer.sums.iter().sum());
-                Measured::of_texts(texts, sums, (matches!(task.task, Task::Text(_))).then_some(num_tokens))
+                Measured::of_texts(
+                    texts,
+                    sums,
+                    (matches!(task.task, Task::Text(_))).then_some(num_tokens),
+                )
             })
         }
     };
@@ -95,10 +124,17 @@ pub fn check_fit(task: &LoadedTask, encoder: &Encoder<'_>) -> Result<(), TaskErr
     match &task.documents {
         Documents::Questions(questions) => {
             let name = task.task.name();
-            let check = |(doc_id, question): (usize, &Question)| question.requests().iter().find_map(|request| encoder.scored(request, &name, doc_id).err());
+            let check = |(doc_id, question): (usize, &Question)| {
+                question
+                    .requests()
+                    .iter()
+                    .find_map(|request| encoder.scored(request, &name, doc_id).err())
+            };
             questions.par_iter().enumerate().find_map_first(check).map_or(Ok(()), Err)
         }
-        Documents::Texts(texts) if task.task == Task::WikitextPaper => paper_blocks(texts, encoder).map(drop),
+        Documents::Texts(texts) if task.task == Task::WikitextPaper => {
+            paper_blocks(texts, encoder).map(drop)
+        }
         // Texts of any length fit; only a tokenizer without special tokens does not.
         Documents::Texts(_) => encoder.rolling("").map(drop),
     }
@@ -109,13 +145,19 @@ fn judged(question: &Question, log_likelihoods: Vec<f64>) -> Answer {
     Answer::Choice { log_likelihoods, judgement }
 }
 
-/// The blocks of the paper's perplexity, and their length: all pages concatenated, an incomplete last block dropped.
+/// The blocks of the paper's perplexity, and their length: all pages concatenated, an incomplete
+/// last block dropped.
 fn paper_blocks(texts: &[Text], encoder: &Encoder<'_>) -> Result<(Vec<Scored>, usize), TaskError> {
-    let pages = texts.par_iter().map(|text| encoder.page(&text.text)).collect::<Result<Vec<_>, _>>()?;
+    let pages =
+        texts.par_iter().map(|text| encoder.page(&text.text)).collect::<Result<Vec<_>, _>>()?;
     let (ids, block) = (pages.concat(), encoder.max_length().min(PAPER_BLOCK));
     let blocks = blocks(&ids, block);
     if blocks.is_empty() {
-        return Err(TaskError::TextTooShort { task: Task::WikitextPaper.name(), tokens: ids.len(), block });
+        return Err(TaskError::TextTooShort {
+            task: Task::WikitextPaper.name(),
+            tokens: ids.len(),
+            block,
+        });
     }
     Ok((blocks, block))
 }
@@ -131,7 +173,8 @@ struct Said {
 
 type Encode<'a> = dyn Fn(usize) -> Result<Vec<Scored>, TaskError> + Sync + 'a;
 
-/// Scores `total` documents with `scorer`, in order; the requests of a document stay together unless there are very many.
+/// Scores `total` documents with `scorer`, in order; the requests of a document stay together
+/// unless there are very many.
 ///
 /// A non-finite score is an error: otherwise it would count like any other choice.
 fn ask<S: Score>(
@@ -147,14 +190,28 @@ fn ask<S: Score>(
         let encoded = (start..end).into_par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         let lengths: Vec<usize> = encoded.iter().map(Vec::len).collect();
         // For each request its document, and how many requests of that document precede it.
-        let owners: Vec<(usize, usize)> = lengths.iter().enumerate().flat_map(|(idx, length)| (0..*length).map(move |before| (idx, before))).collect();
+        let owners: Vec<(usize, usize)> = lengths
+            .iter()
+            .enumerate()
+            .flat_map(|(idx, length)| (0..*length).map(move |before| (idx, before)))
+            .collect();
         let requests: Vec<Scored> = encoded.into_iter().flatten().collect();
         for (from, to) in portions(&requests, &owners) {
-            let Some(sums) = scorer.score(&requests[from..to]).map_err(EvaluateError::Score)? else { return Ok(None) };
+            let Some(sums) = scorer.score(&requests[from..to]).map_err(EvaluateError::Score)?
+            else {
+                return Ok(None);
+            };
             assert_eq!(sums.len(), to - from, "a scorer answers every request");
-            for ((request, (idx, _)), sum) in requests[from..to].iter().zip(&owners[from..to]).zip(sums) {
+            for ((request, (idx, _)), sum) in
+                requests[from..to].iter().zip(&owners[from..to]).zip(sums)
+            {
                 if !sum.is_finite() {
-                    return Err(TaskError::NotFinite { task: task.into(), doc_id: start + idx, value: sum }.into());
+                    return Err(TaskError::NotFinite {
+                        task: task.into(),
+                        doc_id: start + idx,
+                        value: sum,
+                    }
+                    .into());
                 }
                 said[start + idx].sums.push(sum);
                 said[start + idx].num_scored += request.num_scored as u64;
@@ -196,8 +253,10 @@ mod tests {
 
     #[test]
     fn a_portion_holds_whole_documents() {
-        let requests: Vec<Scored> =
-            [6000, 6000, 6000, 6000, 1, 9000, 9000, 9000].iter().map(|length| Scored { ids: vec![0; *length], num_scored: 1 }).collect();
+        let requests: Vec<Scored> = [6000, 6000, 6000, 6000, 1, 9000, 9000, 9000]
+            .iter()
+            .map(|length| Scored { ids: vec![0; *length], num_scored: 1 })
+            .collect();
         let owners = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1), (3, 2)];
         assert_eq!(portions(&requests, &owners), [(0, 2), (2, 5), (5, 6), (6, 7), (7, 8)]);
         assert_eq!(portions(&[], &[]), []);

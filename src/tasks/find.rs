@@ -24,7 +24,11 @@ const HELLASWAG: Places = Places {
     names_in_own_folder: &["val.jsonl", "validation.jsonl"],
 };
 
-const PIQA: Places = Places { folders: &["piqa"], names: &["*piqa*valid*.jsonl", "piqa.jsonl"], names_in_own_folder: &["valid.jsonl", "validation.jsonl"] };
+const PIQA: Places = Places {
+    folders: &["piqa"],
+    names: &["*piqa*valid*.jsonl", "piqa.jsonl"],
+    names_in_own_folder: &["valid.jsonl", "validation.jsonl"],
+};
 
 const WINOGRANDE: Places = Places {
     folders: &["winogrande", "winogrande_1.1"],
@@ -33,13 +37,25 @@ const WINOGRANDE: Places = Places {
 };
 
 const ARC_EASY: Places = Places {
-    folders: &["arc_easy", "arc", "ARC-Easy", "ARC-V1-Feb2018-2/ARC-Easy", "ARC-V1-Feb2018/ARC-Easy"],
+    folders: &[
+        "arc_easy",
+        "arc",
+        "ARC-Easy",
+        "ARC-V1-Feb2018-2/ARC-Easy",
+        "ARC-V1-Feb2018/ARC-Easy",
+    ],
     names: &["ARC-Easy-Test.jsonl", "*arc?easy*test*.jsonl", "arc_easy.jsonl"],
     names_in_own_folder: &[],
 };
 
 const ARC_CHALLENGE: Places = Places {
-    folders: &["arc_challenge", "arc", "ARC-Challenge", "ARC-V1-Feb2018-2/ARC-Challenge", "ARC-V1-Feb2018/ARC-Challenge"],
+    folders: &[
+        "arc_challenge",
+        "arc",
+        "ARC-Challenge",
+        "ARC-V1-Feb2018-2/ARC-Challenge",
+        "ARC-V1-Feb2018/ARC-Challenge",
+    ],
     names: &["ARC-Challenge-Test.jsonl", "*arc?challenge*test*.jsonl", "arc_challenge.jsonl"],
     names_in_own_folder: &[],
 };
@@ -53,9 +69,17 @@ const WIKITEXT: Places = Places {
 /// Folders of MMLU; with one file per subject, the files are in a folder of their split.
 const MMLU_FOLDERS: &[&str] = &["mmlu", "mmlu/data", "data"];
 
-const MMLU_TEST: Places = Places { folders: MMLU_FOLDERS, names: &["mmlu_test.jsonl", "*mmlu_test*.jsonl"], names_in_own_folder: &["test.jsonl"] };
+const MMLU_TEST: Places = Places {
+    folders: MMLU_FOLDERS,
+    names: &["mmlu_test.jsonl", "*mmlu_test*.jsonl"],
+    names_in_own_folder: &["test.jsonl"],
+};
 
-const MMLU_DEV: Places = Places { folders: MMLU_FOLDERS, names: &["mmlu_dev.jsonl", "*mmlu_dev*.jsonl"], names_in_own_folder: &["dev.jsonl"] };
+const MMLU_DEV: Places = Places {
+    folders: MMLU_FOLDERS,
+    names: &["mmlu_dev.jsonl", "*mmlu_dev*.jsonl"],
+    names_in_own_folder: &["dev.jsonl"],
+};
 
 /// A split of MMLU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +115,11 @@ pub(super) fn find_file(folder: &Path, task: &Task) -> Result<PathBuf, TaskError
         Task::Text(path) => return Ok(path.clone()),
     };
     let names = [places.names, places.names_in_own_folder].concat();
-    places.find(folder, &task.name())?.ok_or_else(|| TaskError::NoFile { folder: folder.to_owned(), task: task.name(), names })
+    places.find(folder, &task.name())?.ok_or_else(|| TaskError::NoFile {
+        folder: folder.to_owned(),
+        task: task.name(),
+        names,
+    })
 }
 
 /// The file of all subjects of MMLU, if there is one.
@@ -110,7 +138,11 @@ pub(super) fn find_all_subjects(folder: &Path, split: Split) -> Result<Option<Pa
 ///
 /// # Errors
 /// When there is none.
-pub(super) fn find_subject(folder: &Path, split: Split, subject: &str) -> Result<PathBuf, TaskError> {
+pub(super) fn find_subject(
+    folder: &Path,
+    split: Split,
+    subject: &str,
+) -> Result<PathBuf, TaskError> {
     let (word, name) = (split.word(), format!("{subject}_{}.csv", split.word()));
     let folders = MMLU_FOLDERS.iter().copied().chain([""]).map(|inside| folder.join(inside));
     let mut paths = folders.flat_map(|folder| [folder.join(word).join(&name), folder.join(&name)]);
@@ -119,7 +151,11 @@ pub(super) fn find_subject(folder: &Path, split: Split, subject: &str) -> Result
             Split::Test => vec!["mmlu_test.jsonl", "test/SUBJECT_test.csv"],
             Split::Dev => vec!["mmlu_dev.jsonl", "dev/SUBJECT_dev.csv"],
         };
-        TaskError::NoFile { folder: folder.to_owned(), task: format!("the {word} part of mmlu_{subject}"), names }
+        TaskError::NoFile {
+            folder: folder.to_owned(),
+            task: format!("the {word} part of mmlu_{subject}"),
+            names,
+        }
     })
 }
 
@@ -128,19 +164,33 @@ impl Places {
         if !folder.is_dir() {
             return Err(TaskError::NotFolder { path: folder.to_owned() });
         }
-        let own_name = folder.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-        let is_own = own_name.is_some_and(|name| self.folders.iter().any(|known| known.eq_ignore_ascii_case(&name)));
+        let own_name = folder
+            .canonicalize()
+            .ok()
+            .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        let is_own = own_name
+            .is_some_and(|name| self.folders.iter().any(|known| known.eq_ignore_ascii_case(&name)));
         let inside = self.folders.iter().map(|name| (folder.join(name), true));
         for (place, is_own) in inside.chain([(folder.to_owned(), is_own)]) {
             let Ok(entries) = fs::read_dir(&place) else { continue };
-            let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+            let mut files: Vec<PathBuf> =
+                entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
             files.sort();
-            for name in self.names.iter().chain(if is_own { self.names_in_own_folder } else { &[] }) {
-                let is_it = |path: &&PathBuf| path.file_name().is_some_and(|file| matches(name, &file.to_string_lossy()));
+            for name in self.names.iter().chain(if is_own { self.names_in_own_folder } else { &[] })
+            {
+                let is_it = |path: &&PathBuf| {
+                    path.file_name().is_some_and(|file| matches(name, &file.to_string_lossy()))
+                };
                 match files.iter().filter(is_it).take(2).collect::<Vec<_>>()[..] {
                     [] => {}
                     [path] => return Ok(Some(path.clone())),
-                    [first, second, ..] => return Err(TaskError::SeveralFiles { task: task.into(), first: first.clone(), second: second.clone() }),
+                    [first, second, ..] => {
+                        return Err(TaskError::SeveralFiles {
+                            task: task.into(),
+                            first: first.clone(),
+                            second: second.clone(),
+                        });
+                    }
                 }
             }
         }
@@ -159,7 +209,11 @@ fn matches(pattern: &str, name: &str) -> bool {
         let mut next = vec![false; name.len() + 1];
         next[0] = part == '*' && fits[0];
         for (idx, c) in name.iter().enumerate() {
-            next[idx + 1] = if part == '*' { fits[idx + 1] || next[idx] } else { fits[idx] && (part == '?' || part == *c) };
+            next[idx + 1] = if part == '*' {
+                fits[idx + 1] || next[idx]
+            } else {
+                fits[idx] && (part == '?' || part == *c)
+            };
         }
         fits = next;
     }

@@ -7,18 +7,30 @@ use serde_json::{Map, Value, json};
 use crate::tasks::result::Metric;
 use crate::tasks::{Answer, Documents, GroupResult, LoadedTask, Task, TaskResult};
 
-/// The results document of lm-eval, as far as it concerns tasks; `config` describes the model and the settings.
+/// The results document of lm-eval, as far as it concerns tasks; `config` describes the model and
+/// the settings.
 #[must_use]
 pub fn results_document(results: &[TaskResult], groups: &[GroupResult], config: Value) -> Value {
     let (mut all, mut of_groups, mut samples) = (Map::new(), Map::new(), Map::new());
-    let (mut versions, mut num_fewshot, mut higher_is_better, mut subtasks) = (Map::new(), Map::new(), Map::new(), Map::new());
+    let (mut versions, mut num_fewshot, mut higher_is_better, mut subtasks) =
+        (Map::new(), Map::new(), Map::new(), Map::new());
     for result in results {
         let name = result.task.name();
-        all.insert(name.clone(), entry(&name, &result.task.alias(), result.num_documents, &result.metrics));
-        samples.insert(name.clone(), json!({ "original": result.num_available, "effective": result.num_documents }));
+        all.insert(
+            name.clone(),
+            entry(&name, &result.task.alias(), result.num_documents, &result.metrics),
+        );
+        samples.insert(
+            name.clone(),
+            json!({ "original": result.num_available, "effective": result.num_documents }),
+        );
         versions.insert(name.clone(), json!(result.task.version()));
         num_fewshot.insert(name.clone(), json!(result.num_fewshot));
-        let better: Map<String, Value> = result.metrics.iter().map(|metric| (metric.name.to_owned(), json!(metric.name.starts_with("acc")))).collect();
+        let better: Map<String, Value> = result
+            .metrics
+            .iter()
+            .map(|metric| (metric.name.to_owned(), json!(metric.name.starts_with("acc"))))
+            .collect();
         higher_is_better.insert(name, Value::Object(better));
     }
     for result in groups {
@@ -26,7 +38,11 @@ pub fn results_document(results: &[TaskResult], groups: &[GroupResult], config: 
         let entry = entry(&name, group.alias, result.num_documents, &result.metrics);
         all.insert(name.clone(), entry.clone());
         of_groups.insert(name.clone(), entry);
-        let parts = group.parts.iter().map(|part| (*part).to_owned()).chain(group.subjects.iter().map(|subject| format!("mmlu_{subject}")));
+        let parts = group
+            .parts
+            .iter()
+            .map(|part| (*part).to_owned())
+            .chain(group.subjects.iter().map(|subject| format!("mmlu_{subject}")));
         subtasks.insert(name, parts.collect());
     }
     let mut document = Map::new();
@@ -34,13 +50,20 @@ pub fn results_document(results: &[TaskResult], groups: &[GroupResult], config: 
     if !groups.is_empty() {
         document.insert("groups".into(), Value::Object(of_groups));
     }
-    let rest = [("group_subtasks", subtasks), ("versions", versions), ("n-shot", num_fewshot), ("higher_is_better", higher_is_better), ("n-samples", samples)];
+    let rest = [
+        ("group_subtasks", subtasks),
+        ("versions", versions),
+        ("n-shot", num_fewshot),
+        ("higher_is_better", higher_is_better),
+        ("n-samples", samples),
+    ];
     document.extend(rest.map(|(key, value)| (key.to_owned(), Value::Object(value))));
     document.insert("config".into(), config);
     Value::Object(document)
 }
 
-/// One line of JSON per document: its requests, the responses of the model, and whether they are correct.
+/// One line of JSON per document: its requests, the responses of the model, and whether they are
+/// correct.
 #[must_use]
 pub fn sample_lines(task: &LoadedTask, result: &TaskResult) -> String {
     let name = task.task.name();
@@ -66,7 +89,9 @@ pub fn sample_lines(task: &LoadedTask, result: &TaskResult) -> String {
                 json!({ "task": name, "doc_id": doc_id, "log_likelihood": number(*value), "words": text.num_words, "bytes": text.num_bytes })
             }
             // The paper's blocks are not documents.
-            (_, Answer::Text(value)) => json!({ "task": name, "block": doc_id, "log_likelihood": number(*value) }),
+            (_, Answer::Text(value)) => {
+                json!({ "task": name, "block": doc_id, "log_likelihood": number(*value) })
+            }
             (Documents::Texts(_), Answer::Choice { .. }) => continue,
         };
         lines += &line.to_string();
@@ -82,7 +107,10 @@ fn entry(name: &str, alias: &str, num_documents: usize, metrics: &[Metric]) -> V
     entry.insert("sample_len".into(), json!(num_documents));
     for metric in metrics {
         entry.insert(format!("{},none", metric.name), number(metric.value));
-        entry.insert(format!("{}_stderr,none", metric.name), metric.stderr.map_or_else(|| json!("N/A"), number));
+        entry.insert(
+            format!("{}_stderr,none", metric.name),
+            metric.stderr.map_or_else(|| json!("N/A"), number),
+        );
     }
     Value::Object(entry)
 }

@@ -96,7 +96,11 @@ impl TaskFiles {
     /// Reads from `folder`; only text:FILE tasks need no folder.
     #[must_use]
     pub fn new(folder: Option<&Path>) -> Self {
-        Self { folder: folder.map(Path::to_owned), test: MmluRows::default(), dev: MmluRows::default() }
+        Self {
+            folder: folder.map(Path::to_owned),
+            test: MmluRows::default(),
+            dev: MmluRows::default(),
+        }
     }
 
     /// Reads the documents of `task`.
@@ -109,16 +113,27 @@ impl TaskFiles {
         }
         let documents = match task {
             Task::Text(path) => Documents::Texts(read_text_files(path)?),
-            Task::Mmlu(subject) => Documents::Questions(self.mmlu(task, subject, options.num_fewshot)?),
-            Task::Wikitext => Documents::Texts(read_pages(&self.file(task)?, Some(detokenize_wikitext))?),
+            Task::Mmlu(subject) => {
+                Documents::Questions(self.mmlu(task, subject, options.num_fewshot)?)
+            }
+            Task::Wikitext => {
+                Documents::Texts(read_pages(&self.file(task)?, Some(detokenize_wikitext))?)
+            }
             Task::WikitextPaper => Documents::Texts(read_pages(&self.file(task)?, None)?),
             Task::Piqa => Documents::Questions(read_piqa(&self.file(task)?)?),
             Task::HellaSwag | Task::Winogrande | Task::ArcEasy | Task::ArcChallenge => {
-                Documents::Questions(read_records(&self.file(task)?, |record| question(task, record))?)
+                Documents::Questions(read_records(&self.file(task)?, |record| {
+                    question(task, record)
+                })?)
             }
         };
         let num_available = documents.len();
-        Ok(LoadedTask { task: task.clone(), documents: first(documents, options.limit), num_available, num_fewshot: options.num_fewshot })
+        Ok(LoadedTask {
+            task: task.clone(),
+            documents: first(documents, options.limit),
+            num_available,
+            num_fewshot: options.num_fewshot,
+        })
     }
 
     fn folder(&self, task: &Task) -> Result<&Path, TaskError> {
@@ -129,11 +144,21 @@ impl TaskFiles {
         find_file(self.folder(task)?, task)
     }
 
-    fn mmlu(&mut self, task: &Task, subject: &'static str, num_fewshot: usize) -> Result<Vec<Question>, TaskError> {
+    fn mmlu(
+        &mut self,
+        task: &Task,
+        subject: &'static str,
+        num_fewshot: usize,
+    ) -> Result<Vec<Question>, TaskError> {
         let folder = self.folder(task)?.to_owned();
         let examples = if num_fewshot > 0 {
             let (path, rows) = self.dev.load(&folder, Split::Dev, subject)?;
-            let too_few = || TaskError::TooFewExamples { path: path.to_owned(), subject, found: rows.len(), wanted: num_fewshot };
+            let too_few = || TaskError::TooFewExamples {
+                path: path.to_owned(),
+                subject,
+                found: rows.len(),
+                wanted: num_fewshot,
+            };
             rows.get(..num_fewshot).ok_or_else(too_few)?
         } else {
             &[]
@@ -146,7 +171,9 @@ impl TaskFiles {
 fn first(documents: Documents, limit: Option<usize>) -> Documents {
     let limit = limit.unwrap_or(usize::MAX);
     match documents {
-        Documents::Questions(questions) => Documents::Questions(questions.into_iter().take(limit).collect()),
+        Documents::Questions(questions) => {
+            Documents::Questions(questions.into_iter().take(limit).collect())
+        }
         Documents::Texts(texts) => Documents::Texts(texts.into_iter().take(limit).collect()),
     }
 }
@@ -157,7 +184,10 @@ fn read_pages(path: &Path, change: Option<fn(&str) -> String>) -> Result<Vec<Tex
 
 /// Reads PIQA, whose labels are in the records or in a separate file, one per line.
 fn read_piqa(path: &Path) -> Result<Vec<Question>, TaskError> {
-    let labels_path = path.with_file_name(format!("{}-labels.lst", path.file_stem().unwrap_or_default().to_string_lossy()));
+    let labels_path = path.with_file_name(format!(
+        "{}-labels.lst",
+        path.file_stem().unwrap_or_default().to_string_lossy()
+    ));
     let labels = if labels_path.is_file() { Some(read_labels(&labels_path)?) } else { None };
     let (mut idx, mut needs_labels) = (0, false);
     let mut gold = |record: &Record<'_>| {
@@ -174,7 +204,11 @@ fn read_piqa(path: &Path) -> Result<Vec<Question>, TaskError> {
     let questions = read_records(path, |record| piqa(record, gold(record)?))?;
     match labels {
         Some(labels) if needs_labels && labels.len() != questions.len() => {
-            Err(TaskError::LabelCount { path: labels_path, labels: labels.len(), documents: questions.len() })
+            Err(TaskError::LabelCount {
+                path: labels_path,
+                labels: labels.len(),
+                documents: questions.len(),
+            })
         }
         _ => Ok(questions),
     }
@@ -185,7 +219,10 @@ fn read_labels(path: &Path) -> Result<Vec<usize>, TaskError> {
     let label = |(line, text): (u64, &str)| match text.trim() {
         "0" => Ok(0),
         "1" => Ok(1),
-        other => Err(Place { path, line }.bad(format!("the label is {:?}, not 0 or 1", other.chars().take(20).collect::<String>()))),
+        other => Err(Place { path, line }.bad(format!(
+            "the label is {:?}, not 0 or 1",
+            other.chars().take(20).collect::<String>()
+        ))),
     };
     (1..).zip(text.trim_end().lines()).map(label).collect()
 }
@@ -194,7 +231,13 @@ fn read_labels(path: &Path) -> Result<Vec<usize>, TaskError> {
 fn read_text_files(path: &Path) -> Result<Vec<Text>, TaskError> {
     let mut texts = Vec::new();
     let (max_document_words, rules) = (u64::MAX, TextRules::Current);
-    let options = DocumentOptions { text_field: "text".into(), max_document_words, max_bad_records: 0.0, reach: 0, rules };
+    let options = DocumentOptions {
+        text_field: "text".into(),
+        max_document_words,
+        max_bad_records: 0.0,
+        reach: 0,
+        rules,
+    };
     let mut reader = DocumentReader::new(options);
     for file in find_files(&[path.to_owned()])? {
         reader.read(&file, &mut |piece, _| {
@@ -202,5 +245,9 @@ fn read_text_files(path: &Path) -> Result<Vec<Text>, TaskError> {
             Ok(())
         })?;
     }
-    if texts.is_empty() { Err(DataError::EmptyFile { path: path.to_owned() }.into()) } else { Ok(texts) }
+    if texts.is_empty() {
+        Err(DataError::EmptyFile { path: path.to_owned() }.into())
+    } else {
+        Ok(texts)
+    }
 }

@@ -105,14 +105,20 @@ pub const GROUPS: [Group; 5] = [
         ],
         parts: &[],
     },
-    Group { name: "mmlu", alias: "mmlu", subjects: &[], parts: &["mmlu_stem", "mmlu_other", "mmlu_social_sciences", "mmlu_humanities"] },
+    Group {
+        name: "mmlu",
+        alias: "mmlu",
+        subjects: &[],
+        parts: &["mmlu_stem", "mmlu_other", "mmlu_social_sciences", "mmlu_humanities"],
+    },
 ];
 
 impl Group {
     /// Whether `subject` belongs to it or to a subgroup.
     #[must_use]
     pub fn contains(&self, subject: &str) -> bool {
-        self.subjects.contains(&subject) || GROUPS.iter().any(|part| self.parts.contains(&part.name) && part.contains(subject))
+        self.subjects.contains(&subject)
+            || GROUPS.iter().any(|part| self.parts.contains(&part.name) && part.contains(subject))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The questions of MMLU: reads them from JSON lines or from the published tables, and builds their prompts.
+//! The questions of MMLU: reads them from JSON lines or from the published tables, and builds their
+//! prompts.
 //!
 //! Start at [`MmluRows::load`].
 
@@ -36,7 +37,12 @@ impl MmluRows {
     ///
     /// # Errors
     /// When there are none, or a question cannot be read.
-    pub(super) fn load(&mut self, folder: &Path, split: Split, subject: &'static str) -> Result<(&Path, &[MmluRow]), TaskError> {
+    pub(super) fn load(
+        &mut self,
+        folder: &Path,
+        split: Split,
+        subject: &'static str,
+    ) -> Result<(&Path, &[MmluRow]), TaskError> {
         if !self.rows.contains_key(subject) && self.path.is_none() {
             if let Some(path) = find_all_subjects(folder, split)? {
                 self.read_all(path)?;
@@ -48,7 +54,9 @@ impl MmluRows {
         }
         match (self.rows.get(subject), &self.path) {
             (Some((path, rows)), _) => Ok((path, rows)),
-            (None, path) => Err(TaskError::NoSubject { path: path.clone().unwrap_or_default(), subject }),
+            (None, path) => {
+                Err(TaskError::NoSubject { path: path.clone().unwrap_or_default(), subject })
+            }
         }
     }
 
@@ -63,12 +71,18 @@ impl MmluRows {
 
 /// The question of `row` after the few-shot `examples`.
 pub(super) fn question(subject: &str, examples: &[MmluRow], row: &MmluRow) -> Question {
-    let mut context = format!("The following are multiple choice questions (with answers) about {}.\n\n", subject.replace('_', " "));
+    let mut context = format!(
+        "The following are multiple choice questions (with answers) about {}.\n\n",
+        subject.replace('_', " ")
+    );
     for example in examples {
         context.extend([&asked(example), " ", LETTERS[example.gold], "\n\n"]);
     }
     context += &asked(row);
-    Question { prompt: Prompt::Continuations { context, choices: LETTERS.map(str::to_owned).to_vec() }, gold: row.gold }
+    Question {
+        prompt: Prompt::Continuations { context, choices: LETTERS.map(str::to_owned).to_vec() },
+        gold: row.gold,
+    }
 }
 
 fn asked(row: &MmluRow) -> String {
@@ -78,9 +92,11 @@ fn asked(row: &MmluRow) -> String {
 
 fn read_row(record: &Record<'_>) -> Result<(&'static str, MmluRow), TaskError> {
     let name = record.text("subject")?;
-    let subject = subject(&name).ok_or_else(|| record.wrong("subject", &format!("{name:?}, which MMLU does not have")))?;
-    let choices: [String; 4] =
-        record.texts("choices")?.try_into().map_err(|texts: Vec<_>| record.wrong("choices", &format!("a list of {}, not of 4", texts.len())))?;
+    let subject = subject(&name)
+        .ok_or_else(|| record.wrong("subject", &format!("{name:?}, which MMLU does not have")))?;
+    let choices: [String; 4] = record.texts("choices")?.try_into().map_err(|texts: Vec<_>| {
+        record.wrong("choices", &format!("a list of {}, not of 4", texts.len()))
+    })?;
     let letter = record.text("answer").ok().and_then(|answer| letter(&answer));
     let gold = match letter {
         Some(gold) => gold,
@@ -92,7 +108,8 @@ fn read_row(record: &Record<'_>) -> Result<(&'static str, MmluRow), TaskError> {
 /// Reads a published table without a header: question, four choices, letter of the answer.
 fn read_table(path: &Path) -> Result<Vec<MmluRow>, TaskError> {
     let text = read_text(path)?;
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| {
@@ -102,11 +119,22 @@ fn read_table(path: &Path) -> Result<Vec<MmluRow>, TaskError> {
         let place = Place { path, line: record.position().map_or(0, csv::Position::line) };
         let fields: Vec<&str> = record.iter().collect();
         let [question, a, b, c, d, answer] = fields[..] else {
-            return Err(place.bad(format!("the row has {} fields, not 6: question, four choices, answer", fields.len())));
+            return Err(place.bad(format!(
+                "the row has {} fields, not 6: question, four choices, answer",
+                fields.len()
+            )));
         };
-        let gold =
-            letter(answer).ok_or_else(|| place.bad(format!("the answer, field 6, is {:?}, not A, B, C or D", answer.chars().take(20).collect::<String>())))?;
-        rows.push(MmluRow { question: question.into(), choices: [a, b, c, d].map(str::to_owned), gold });
+        let gold = letter(answer).ok_or_else(|| {
+            place.bad(format!(
+                "the answer, field 6, is {:?}, not A, B, C or D",
+                answer.chars().take(20).collect::<String>()
+            ))
+        })?;
+        rows.push(MmluRow {
+            question: question.into(),
+            choices: [a, b, c, d].map(str::to_owned),
+            gold,
+        });
     }
     if rows.is_empty() { Err(TaskError::NoDocuments { path: path.to_owned() }) } else { Ok(rows) }
 }

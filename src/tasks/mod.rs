@@ -1,7 +1,7 @@
 //! Evaluation tasks: documents, prompts, requests of token ids, and metrics.
 //!
-//! Replicates lm-eval 0.4.13 by `EleutherAI` exactly. A model is passed in as a [`Score`]. Start at [`Selection::parse`], then
-//! [`TaskFiles::load`], then [`evaluate`].
+//! Replicates lm-eval 0.4.13 by `EleutherAI` exactly. A model is passed in as a [`Score`]. Start at
+//! [`Selection::parse`], then [`TaskFiles::load`], then [`evaluate`].
 
 mod catalog;
 mod cleaning;

@@ -39,17 +39,33 @@ pub struct PublishedRow {
 impl PaperRow {
     /// The row computed from the results of the seven tasks, if all are available.
     ///
-    /// The paper does not say which accuracy it uses; its numbers match `acc_norm` (per character) where available.
+    /// The paper does not say which accuracy it uses; its numbers match `acc_norm` (per character)
+    /// where available.
     #[must_use]
     pub fn new(results: &[TaskResult], groups: &[GroupResult]) -> Option<Self> {
-        let value = |task: &str, metric: &str| results.iter().find(|result| result.task.name() == task)?.value(metric);
+        let value = |task: &str, metric: &str| {
+            results.iter().find(|result| result.task.name() == task)?.value(metric)
+        };
         let percent = |task: &str, metric: &str| value(task, metric).map(|share| 100.0 * share);
-        let mmlu = groups.iter().find(|result| result.group.name == "mmlu").map(|result| 100.0 * result.metrics[0].value)?;
+        let mmlu = groups
+            .iter()
+            .find(|result| result.group.name == "mmlu")
+            .map(|result| 100.0 * result.metrics[0].value)?;
         let (hellaswag, piqa) = (percent("hellaswag", "acc_norm")?, percent("piqa", "acc_norm")?);
-        let (arc_easy, arc_challenge) = (percent("arc_easy", "acc_norm")?, percent("arc_challenge", "acc_norm")?);
+        let (arc_easy, arc_challenge) =
+            (percent("arc_easy", "acc_norm")?, percent("arc_challenge", "acc_norm")?);
         let winogrande = percent("winogrande", "acc")?;
         let average = (mmlu + hellaswag + piqa + winogrande + arc_easy + arc_challenge) / 6.0;
-        Some(Self { perplexity: value("wikitext-paper", "perplexity")?, mmlu, hellaswag, piqa, winogrande, arc_easy, arc_challenge, average })
+        Some(Self {
+            perplexity: value("wikitext-paper", "perplexity")?,
+            mmlu,
+            hellaswag,
+            piqa,
+            winogrande,
+            arc_easy,
+            arc_challenge,
+            average,
+        })
     }
 
     /// Its numbers with their column heads, in the order of the paper.
@@ -73,8 +89,19 @@ impl PaperRow {
 pub fn published_rows(shape: &ModelShape) -> &'static [PublishedRow] {
     let is_of = |preset: &str| {
         Preset::find(preset).is_some_and(|preset| {
-            let sizes = [preset.hidden_size, preset.intermediate_size, preset.num_hidden_layers, preset.num_attention_heads];
-            sizes.map(|size| size as usize) == [shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers, shape.num_attention_heads]
+            let sizes = [
+                preset.hidden_size,
+                preset.intermediate_size,
+                preset.num_hidden_layers,
+                preset.num_attention_heads,
+            ];
+            sizes.map(|size| size as usize)
+                == [
+                    shape.hidden_size,
+                    shape.intermediate_size,
+                    shape.num_hidden_layers,
+                    shape.num_attention_heads,
+                ]
         })
     };
     PUBLISHED.iter().find(|(preset, _)| is_of(preset)).map_or(&[], |(_, rows)| rows)
@@ -82,7 +109,19 @@ pub fn published_rows(shape: &ModelShape) -> &'static [PublishedRow] {
 
 const fn published(label: &'static str, numbers: [f64; 8]) -> PublishedRow {
     let [perplexity, mmlu, hellaswag, piqa, winogrande, arc_easy, arc_challenge, average] = numbers;
-    PublishedRow { label, row: PaperRow { perplexity, mmlu, hellaswag, piqa, winogrande, arc_easy, arc_challenge, average } }
+    PublishedRow {
+        label,
+        row: PaperRow {
+            perplexity,
+            mmlu,
+            hellaswag,
+            piqa,
+            winogrande,
+            arc_easy,
+            arc_challenge,
+            average,
+        },
+    }
 }
 
 const TOKENS_ONLY: &str = "published, tokens only";
@@ -103,15 +142,24 @@ const PUBLISHED: [(&str, &[PublishedRow]); 4] = [
     ),
     (
         "paper-780m",
-        &[published(TOKENS_ONLY, [9.2, 24.4, 48.5, 69.0, 55.4, 49.0, 26.7, 45.5]), published(PATCHES_2_3, [9.1, 24.1, 49.1, 70.6, 54.8, 51.3, 28.2, 46.3])],
+        &[
+            published(TOKENS_ONLY, [9.2, 24.4, 48.5, 69.0, 55.4, 49.0, 26.7, 45.5]),
+            published(PATCHES_2_3, [9.1, 24.1, 49.1, 70.6, 54.8, 51.3, 28.2, 46.3]),
+        ],
     ),
     (
         "paper-1.3b",
-        &[published(TOKENS_ONLY, [8.2, 23.9, 54.5, 71.2, 57.3, 55.1, 28.9, 48.5]), published(PATCHES_2_3, [8.2, 24.3, 54.1, 71.6, 57.8, 55.6, 30.4, 49.0])],
+        &[
+            published(TOKENS_ONLY, [8.2, 23.9, 54.5, 71.2, 57.3, 55.1, 28.9, 48.5]),
+            published(PATCHES_2_3, [8.2, 24.3, 54.1, 71.6, 57.8, 55.6, 30.4, 49.0]),
+        ],
     ),
     (
         "paper-2.7b",
-        &[published(TOKENS_ONLY, [7.1, 25.3, 62.2, 74.3, 61.5, 61.2, 34.3, 53.1]), published(PATCHES_2_3, [7.2, 25.4, 61.9, 74.9, 62.4, 61.9, 34.6, 53.5])],
+        &[
+            published(TOKENS_ONLY, [7.1, 25.3, 62.2, 74.3, 61.5, 61.2, 34.3, 53.1]),
+            published(PATCHES_2_3, [7.2, 25.4, 61.9, 74.9, 62.4, 61.9, 34.6, 53.5]),
+        ],
     ),
 ];
 

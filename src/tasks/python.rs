@@ -1,8 +1,10 @@
-//! Python's string functions where they differ from Rust's: the reference implementation is written in Python.
+//! Python's string functions where they differ from Rust's: the reference implementation is written
+//! in Python.
 //!
 //! Start at [`strip`] and [`capitalize`].
 
-/// Whether Python's `str.isspace`, `strip` and `\s` treat `c` as white space: as in Unicode, plus four ASCII separators.
+/// Whether Python's `str.isspace`, `strip` and `\s` treat `c` as white space: as in Unicode, plus
+/// four ASCII separators.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
@@ -44,7 +46,8 @@ pub(super) fn capitalize(text: &str) -> String {
     capitalized
 }
 
-/// The title case of `c`: its upper case, except for digraphs, ligatures, Georgian and the Greek iota subscript.
+/// The title case of `c`: its upper case, except for digraphs, ligatures, Georgian and the Greek
+/// iota subscript.
 fn title_case(c: char) -> String {
     match c {
         '\u{1c4}'..='\u{1c6}' => "\u{1c5}".into(),
@@ -52,14 +55,18 @@ fn title_case(c: char) -> String {
         '\u{1ca}'..='\u{1cc}' => "\u{1cb}".into(),
         '\u{1f1}'..='\u{1f3}' => "\u{1f2}".into(),
         '\u{10d0}'..='\u{10fa}' | '\u{10fd}'..='\u{10ff}' => c.into(),
-        '\u{1f80}'..='\u{1faf}' => char::from_u32(u32::from(c) | 8).map(String::from).unwrap_or_default(),
+        '\u{1f80}'..='\u{1faf}' => {
+            char::from_u32(u32::from(c) | 8).map(String::from).unwrap_or_default()
+        }
         '\u{1fb3}' | '\u{1fbc}' => "\u{1fbc}".into(),
         '\u{1fc3}' | '\u{1fcc}' => "\u{1fcc}".into(),
         '\u{1ff3}' | '\u{1ffc}' => "\u{1ffc}".into(),
         // The iota stays a subscript and is not written out.
-        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}' | '\u{1ff2}' | '\u{1ff4}' | '\u{1ff7}' => {
-            c.to_uppercase().map(|upper| if upper == '\u{399}' { '\u{345}' } else { upper }).collect()
-        }
+        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}'
+        | '\u{1ff2}' | '\u{1ff4}' | '\u{1ff7}' => c
+            .to_uppercase()
+            .map(|upper| if upper == '\u{399}' { '\u{345}' } else { upper })
+            .collect(),
         // Of several letters only the first one is capitalized.
         '\u{df}' | '\u{587}' | '\u{fb00}'..='\u{fb06}' | '\u{fb13}'..='\u{fb17}' => {
             let mut letters = c.to_uppercase();
@@ -75,10 +82,15 @@ mod tests {
 
     #[test]
     fn white_space_is_what_python_takes_for_it() {
-        let spaces = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}\u{1680}\u{2000}\u{2008}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+        let spaces = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \
+                      \u{85}\u{a0}\u{1680}\u{2000}\u{2008}\u{200a}\u{2028}\u{2029}\u{202f}\\
+                      u{205f}\u{3000}";
         assert!(spaces.chars().all(is_space));
         assert!(!"\u{1b}\u{200b}\u{2060}\u{feff}\u{180e}a_".chars().any(is_space));
-        assert_eq!((strip("\u{1c} a\u{200b} b \u{85}"), rstrip(" a\u{1f}\u{3000}")), ("a\u{200b} b", " a"));
+        assert_eq!(
+            (strip("\u{1c} a\u{200b} b \u{85}"), rstrip(" a\u{1f}\u{3000}")),
+            ("a\u{200b} b", " a")
+        );
         for (text, fields) in [("", 1), (" ", 2), ("a", 1), (" a  b\u{1d}\n", 4), ("a\u{1f}b", 2)] {
             assert_eq!(num_fields(text), fields, "{text:?}");
         }

@@ -58,28 +58,43 @@ impl Question {
     #[must_use]
     pub fn requests(&self) -> Vec<Request<'_>> {
         match &self.prompt {
-            Prompt::Continuations { context, choices } => {
-                choices.iter().map(|choice| Request { context, continuation: format!("{DELIMITER}{choice}") }).collect()
-            }
-            Prompt::Contexts { contexts, continuation } => {
-                contexts.iter().map(|context| Request { context, continuation: format!("{DELIMITER}{continuation}") }).collect()
-            }
+            Prompt::Continuations { context, choices } => choices
+                .iter()
+                .map(|choice| Request { context, continuation: format!("{DELIMITER}{choice}") })
+                .collect(),
+            Prompt::Contexts { contexts, continuation } => contexts
+                .iter()
+                .map(|context| Request {
+                    context,
+                    continuation: format!("{DELIMITER}{continuation}"),
+                })
+                .collect(),
         }
     }
 
     /// Number of choices.
     #[must_use]
     pub fn num_choices(&self) -> usize {
-        let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) = &self.prompt;
+        let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) =
+            &self.prompt;
         choices.len()
     }
 
-    /// Judges the log-likelihoods of the requests (natural logarithm). On a tie the first choice counts.
+    /// Judges the log-likelihoods of the requests (natural logarithm). On a tie the first choice
+    /// counts.
     #[must_use]
     pub fn judge(&self, log_likelihoods: &[f64]) -> Judgement {
-        let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) = &self.prompt;
-        let per_character: Vec<f64> = choices.iter().zip(log_likelihoods).map(|(choice, value)| value / num_code_points(choice) as f64).collect();
-        Judgement { acc: largest(log_likelihoods) == self.gold, acc_norm: largest(&per_character) == self.gold }
+        let (Prompt::Continuations { choices, .. } | Prompt::Contexts { contexts: choices, .. }) =
+            &self.prompt;
+        let per_character: Vec<f64> = choices
+            .iter()
+            .zip(log_likelihoods)
+            .map(|(choice, value)| value / num_code_points(choice) as f64)
+            .collect();
+        Judgement {
+            acc: largest(log_likelihoods) == self.gold,
+            acc_norm: largest(&per_character) == self.gold,
+        }
     }
 }
 
@@ -105,9 +120,13 @@ mod tests {
     fn the_first_of_the_largest_wins() {
         let nan = f64::NAN;
         let infinite = f64::NEG_INFINITY;
-        for (values, first) in
-            [(&[-2.0, -1.0, -1.0][..], 1), (&[-1.0, -1.0], 0), (&[infinite, infinite], 0), (&[-1.0, nan, 3.0, nan], 1), (&[infinite, -5.0], 1)]
-        {
+        for (values, first) in [
+            (&[-2.0, -1.0, -1.0][..], 1),
+            (&[-1.0, -1.0], 0),
+            (&[infinite, infinite], 0),
+            (&[-1.0, nan, 3.0, nan], 1),
+            (&[infinite, -5.0], 1),
+        ] {
             assert_eq!(largest(values), first, "{values:?}");
         }
     }
@@ -115,8 +134,12 @@ mod tests {
     #[test]
     fn lengths_are_code_points_without_the_delimiter() {
         let choices = vec!["ab".to_owned(), " \u{e9}\u{1f980}x".to_owned(), String::new()];
-        let question = Question { prompt: Prompt::Continuations { context: "c".into(), choices }, gold: 1 };
-        assert_eq!(question.requests()[1], Request { context: "c", continuation: "  \u{e9}\u{1f980}x".into() });
+        let question =
+            Question { prompt: Prompt::Continuations { context: "c".into(), choices }, gold: 1 };
+        assert_eq!(
+            question.requests()[1],
+            Request { context: "c", continuation: "  \u{e9}\u{1f980}x".into() }
+        );
         // -3 / 2 < -5.5 / 4, and a choice without characters never wins.
         assert_eq!(question.judge(&[-3.0, -5.5, -1.0]), Judgement { acc: false, acc_norm: true });
     }

@@ -31,7 +31,11 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// An error at this place.
     pub(super) fn bad(self, problem: impl Into<String>) -> TaskError {
-        TaskError::BadRecord { path: self.path.to_owned(), line: self.line, problem: problem.into() }
+        TaskError::BadRecord {
+            path: self.path.to_owned(),
+            line: self.line,
+            problem: problem.into(),
+        }
     }
 }
 
@@ -39,18 +43,28 @@ impl Place<'_> {
 ///
 /// # Errors
 /// When it cannot be read, is empty, or `read` rejects a line.
-pub(super) fn read_records<T>(path: &Path, mut read: impl FnMut(&Record<'_>) -> Result<T, TaskError>) -> Result<Vec<T>, TaskError> {
+pub(super) fn read_records<T>(
+    path: &Path,
+    mut read: impl FnMut(&Record<'_>) -> Result<T, TaskError>,
+) -> Result<Vec<T>, TaskError> {
     let text = read_text(path)?;
     let mut found = Vec::new();
-    for (line, text) in (1..).zip(text.split('\n')).filter(|(_, line)| !line.trim_ascii().is_empty()) {
+    for (line, text) in
+        (1..).zip(text.split('\n')).filter(|(_, line)| !line.trim_ascii().is_empty())
+    {
         let place = Place { path, line };
         match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => found.push(read(&Record { place, fields, prefix: "" })?),
-            Ok(other) => return Err(place.bad(format!("the line is {}, not an object", kind(&other)))),
+            Ok(other) => {
+                return Err(place.bad(format!("the line is {}, not an object", kind(&other))));
+            }
             Err(error) => {
                 let message = error.to_string();
-                let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-                return Err(place.bad(format!("it is not valid JSON: {message} in column {}", error.column())));
+                let message = message
+                    .rsplit_once(" at line ")
+                    .map_or(message.as_str(), |(message, _)| message);
+                return Err(place
+                    .bad(format!("it is not valid JSON: {message} in column {}", error.column())));
             }
         }
     }
@@ -65,12 +79,18 @@ pub(super) fn read_text(path: &Path) -> Result<String, TaskError> {
     let unreadable = |error| TaskError::reading(path, error);
     // A pipe or a device may never end.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")));
+        return Err(unreadable(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is not a regular file",
+        )));
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        unreadable(io::Error::new(io::ErrorKind::InvalidData, format!("it is not UTF-8 text at byte {offset}")))
+        unreadable(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it is not UTF-8 text at byte {offset}"),
+        ))
     })?;
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());
@@ -99,17 +119,26 @@ impl<'a> Record<'a> {
 
     /// A list of strings.
     pub(super) fn texts(&self, field: &str) -> Result<Vec<String>, TaskError> {
-        let read = |(idx, value): (usize, &Value)| match value {
-            Value::String(text) => Ok(text.clone()),
-            other => Err(self.wrong(&format!("{field}[{idx}]"), &format!("{}, not a string", kind(other)))),
-        };
+        let read =
+            |(idx, value): (usize, &Value)| match value {
+                Value::String(text) => Ok(text.clone()),
+                other => Err(self
+                    .wrong(&format!("{field}[{idx}]"), &format!("{}, not a string", kind(other)))),
+            };
         self.list(field)?.iter().enumerate().map(read).collect()
     }
 
     /// The choices of a question.
     pub(super) fn choices(&self, field: &str) -> Result<Vec<String>, TaskError> {
         let texts = self.texts(field)?;
-        if texts.len() < 2 { Err(self.wrong(field, &format!("a list of {}, but a choice needs two or more", texts.len()))) } else { Ok(texts) }
+        if texts.len() < 2 {
+            Err(self.wrong(
+                field,
+                &format!("a list of {}, but a choice needs two or more", texts.len()),
+            ))
+        } else {
+            Ok(texts)
+        }
     }
 
     /// The index of one of `num_choices` choices, counted from 0; may be written as a string.
@@ -121,25 +150,36 @@ impl<'a> Record<'a> {
             _ => None,
         };
         let is_choice = |number: &usize| *number < num_choices;
-        number
-            .and_then(|number| usize::try_from(number).ok())
-            .filter(is_choice)
-            .ok_or_else(|| self.wrong(field, &format!("{}, not a number from 0 to {}", shown(value), num_choices - 1)))
+        number.and_then(|number| usize::try_from(number).ok()).filter(is_choice).ok_or_else(|| {
+            self.wrong(
+                field,
+                &format!("{}, not a number from 0 to {}", shown(value), num_choices - 1),
+            )
+        })
     }
 
     /// The object in a field, if present.
     pub(super) fn object(&self, field: &str, prefix: &'static str) -> Option<Self> {
         match self.fields.get(field) {
-            Some(Value::Object(fields)) => Some(Self { place: self.place, fields: fields.clone(), prefix }),
+            Some(Value::Object(fields)) => {
+                Some(Self { place: self.place, fields: fields.clone(), prefix })
+            }
             _ => None,
         }
     }
 
     /// A list of objects.
-    pub(super) fn objects(&self, field: &str, prefix: &'static str) -> Result<Vec<Self>, TaskError> {
+    pub(super) fn objects(
+        &self,
+        field: &str,
+        prefix: &'static str,
+    ) -> Result<Vec<Self>, TaskError> {
         let read = |(idx, value): (usize, &Value)| match value {
             Value::Object(fields) => Ok(Self { place: self.place, fields: fields.clone(), prefix }),
-            other => Err(self.wrong(&format!("{field}[{idx}]"), &format!("{}, not an object", kind(other)))),
+            other => {
+                Err(self
+                    .wrong(&format!("{field}[{idx}]"), &format!("{}, not an object", kind(other))))
+            }
         };
         self.list(field)?.iter().enumerate().map(read).collect()
     }
@@ -157,7 +197,9 @@ impl<'a> Record<'a> {
     }
 
     fn value(&self, field: &str) -> Result<&Value, TaskError> {
-        self.fields.get(field).ok_or_else(|| self.place.bad(format!("field {:?} is missing", format!("{}{field}", self.prefix))))
+        self.fields.get(field).ok_or_else(|| {
+            self.place.bad(format!("field {:?} is missing", format!("{}{field}", self.prefix)))
+        })
     }
 }
 

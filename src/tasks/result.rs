@@ -79,10 +79,23 @@ impl TaskResult {
         metrics.retain(|metric| metric.name != "acc_norm" || task.task.has_acc_norm());
         let num_documents = task.documents.len();
         let chance = match &task.documents {
-            Documents::Questions(questions) => Some(mean(&questions.iter().map(|question| 1.0 / question.num_choices() as f64).collect::<Vec<_>>())),
+            Documents::Questions(questions) => Some(mean(
+                &questions
+                    .iter()
+                    .map(|question| 1.0 / question.num_choices() as f64)
+                    .collect::<Vec<_>>(),
+            )),
             Documents::Texts(_) => None,
         };
-        Self { task: task.task.clone(), metrics, num_documents, num_available: task.num_available, num_fewshot: task.num_fewshot, chance, answers }
+        Self {
+            task: task.task.clone(),
+            metrics,
+            num_documents,
+            num_available: task.num_available,
+            num_fewshot: task.num_fewshot,
+            chance,
+            answers,
+        }
     }
 
     /// Value of a metric.
@@ -98,13 +111,23 @@ impl GroupResult {
     pub fn new(group: &'static Group, results: &[TaskResult]) -> Option<Self> {
         let is_part = |result: &&TaskResult| matches!(&result.task, Task::Mmlu(subject) if group.contains(subject));
         let num_fewshot = results.iter().find(is_part)?.num_fewshot;
-        let chances = results.iter().filter(is_part).map(|result| result.chance.map(|chance| chance * result.num_documents as f64));
+        let chances = results
+            .iter()
+            .filter(is_part)
+            .map(|result| result.chance.map(|chance| chance * result.num_documents as f64));
         let chance = chances.sum::<Option<f64>>();
-        let parts: Vec<(f64, Metric)> = results.iter().filter(is_part).map(|result| (result.num_documents as f64, result.metrics[0])).collect();
+        let parts: Vec<(f64, Metric)> = results
+            .iter()
+            .filter(is_part)
+            .map(|result| (result.num_documents as f64, result.metrics[0]))
+            .collect();
         let total: f64 = parts.iter().map(|(size, _)| size).sum();
         let value = parts.iter().map(|(size, acc)| size * acc.value).sum::<f64>() / total;
         // The pooled variance of the parts; a part with one document has none.
-        let squares = parts.iter().map(|(size, acc)| acc.stderr.map(|stderr| (size - 1.0) * stderr * stderr * size)).sum::<Option<f64>>();
+        let squares = parts
+            .iter()
+            .map(|(size, acc)| acc.stderr.map(|stderr| (size - 1.0) * stderr * stderr * size))
+            .sum::<Option<f64>>();
         let stderr = squares.map(|squares| (squares / (total - parts.len() as f64) / total).sqrt());
         Some(Self {
             group,
@@ -121,26 +144,47 @@ impl Measured {
     pub(super) fn of_answers(answers: impl Iterator<Item = Answer>) -> Self {
         let answers: Vec<Answer> = answers.collect();
         let share = |name, is_right: fn(Judgement) -> bool| {
-            let right: Vec<f64> = answers.iter().filter_map(Answer::judgement).map(|judgement| f64::from(u8::from(is_right(judgement)))).collect();
+            let right: Vec<f64> = answers
+                .iter()
+                .filter_map(Answer::judgement)
+                .map(|judgement| f64::from(u8::from(is_right(judgement))))
+                .collect();
             Metric { name, value: mean(&right), stderr: standard_error(&right) }
         };
-        let metrics = vec![share("acc", |judgement| judgement.acc), share("acc_norm", |judgement| judgement.acc_norm)];
+        let metrics = vec![
+            share("acc", |judgement| judgement.acc),
+            share("acc_norm", |judgement| judgement.acc_norm),
+        ];
         Self { metrics, answers }
     }
 
-    /// From the log-likelihoods of whole texts; if the number of tokens is known, also the loss per token.
-    pub(super) fn of_texts(texts: &[Text], log_likelihoods: impl Iterator<Item = f64>, num_tokens: Option<u64>) -> Self {
+    /// From the log-likelihoods of whole texts; if the number of tokens is known, also the loss per
+    /// token.
+    pub(super) fn of_texts(
+        texts: &[Text],
+        log_likelihoods: impl Iterator<Item = f64>,
+        num_tokens: Option<u64>,
+    ) -> Self {
         let log_likelihoods: Vec<f64> = log_likelihoods.collect();
         let total: f64 = log_likelihoods.iter().sum();
         let per = |count: u64| -total / count as f64;
-        let (words, bytes) = (texts.iter().map(|text| text.num_words).sum(), texts.iter().map(|text| text.num_bytes).sum());
-        let per_token = num_tokens.map(|tokens| [("token_loss", per(tokens)), ("perplexity", per(tokens).exp())]);
-        let others = [("word_perplexity", per(words).exp()), ("byte_perplexity", per(bytes).exp()), ("bits_per_byte", per(bytes) / LN_2)];
+        let (words, bytes) = (
+            texts.iter().map(|text| text.num_words).sum(),
+            texts.iter().map(|text| text.num_bytes).sum(),
+        );
+        let per_token = num_tokens
+            .map(|tokens| [("token_loss", per(tokens)), ("perplexity", per(tokens).exp())]);
+        let others = [
+            ("word_perplexity", per(words).exp()),
+            ("byte_perplexity", per(bytes).exp()),
+            ("bits_per_byte", per(bytes) / LN_2),
+        ];
         let metrics = per_token.into_iter().flatten().chain(others).map(plain).collect();
         Self { metrics, answers: log_likelihoods.into_iter().map(Answer::Text).collect() }
     }
 
-    /// From the log-likelihoods of blocks with `num_scored` scored tokens each: the mean of the blocks' means.
+    /// From the log-likelihoods of blocks with `num_scored` scored tokens each: the mean of the
+    /// blocks' means.
     pub(super) fn of_blocks(log_likelihoods: impl Iterator<Item = f64>, num_scored: usize) -> Self {
         let log_likelihoods: Vec<f64> = log_likelihoods.collect();
         let losses: Vec<f64> = log_likelihoods.iter().map(|sum| -sum / num_scored as f64).collect();

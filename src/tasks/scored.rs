@@ -2,8 +2,8 @@
 
 /// A sequence of ids; the last `num_scored` are scored, each given the ids before it.
 ///
-/// The model reads all ids but the last, so a sequence may be one longer than the context length. The first id is never scored:
-/// `num_scored < ids.len()`.
+/// The model reads all ids but the last, so a sequence may be one longer than the context length.
+/// The first id is never scored: `num_scored < ids.len()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scored {
     /// Context and continuation.

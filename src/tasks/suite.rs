@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use crate::tasks::{Encoder, EvaluateError, GroupResult, LoadOptions, LoadedTask, Metric, Progress, Score, Selection, Task, TaskError, TaskFiles, evaluate};
+use crate::tasks::{
+    Encoder, EvaluateError, GroupResult, LoadOptions, LoadedTask, Metric, Progress, Score,
+    Selection, Task, TaskError, TaskFiles, evaluate,
+};
 
 /// Some tasks with their documents.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +28,8 @@ pub struct SuiteScore {
 }
 
 impl Suite {
-    /// Loads the tasks `names` from `folder`, the first `limit` documents of each; empty for no names.
+    /// Loads the tasks `names` from `folder`, the first `limit` documents of each; empty for no
+    /// names.
     ///
     /// # Errors
     /// When a name is unknown, a file is missing, or a document is malformed.
@@ -34,8 +38,13 @@ impl Suite {
             return Ok(Self::default());
         }
         let selection = Selection::parse(&names.join(","))?;
-        let (mut files, options) = (TaskFiles::new(folder), LoadOptions { limit: Some(limit), num_fewshot: 0 });
-        let tasks = selection.tasks.iter().map(|task| files.load(task, options)).collect::<Result<Vec<_>, _>>()?;
+        let (mut files, options) =
+            (TaskFiles::new(folder), LoadOptions { limit: Some(limit), num_fewshot: 0 });
+        let tasks = selection
+            .tasks
+            .iter()
+            .map(|task| files.load(task, options))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { selection, tasks })
     }
 
@@ -45,7 +54,8 @@ impl Suite {
         self.tasks.is_empty()
     }
 
-    /// Scores a model on all tasks; `None` if stopped. Subjects of MMLU are reported only in their groups, if groups were selected.
+    /// Scores a model on all tasks; `None` if stopped. Subjects of MMLU are reported only in their
+    /// groups, if groups were selected.
     ///
     /// # Errors
     /// When a document does not fit the model, or the model fails.
@@ -60,19 +70,28 @@ impl Suite {
         let mut before = 0;
         for task in &self.tasks {
             let of_task = task.documents.len();
-            let mut tell = |now: Progress| progress((before as f64 + now.share * of_task as f64) as u64, total as u64);
+            let mut tell = |now: Progress| {
+                progress((before as f64 + now.share * of_task as f64) as u64, total as u64)
+            };
             let Some(result) = evaluate(task, encoder, scorer, &mut tell)? else { return Ok(None) };
             results.push(result);
             before += of_task;
         }
         let is_grouped = |task: &Task| matches!(task, Task::Mmlu(subject) if self.selection.groups.iter().any(|group| group.contains(subject)));
-        let groups = self.selection.groups.iter().filter_map(|group| GroupResult::new(group, &results));
+        let groups =
+            self.selection.groups.iter().filter_map(|group| GroupResult::new(group, &results));
         let all_of = |task: String, metrics: &[Metric], num_documents: usize| -> Vec<SuiteScore> {
-            metrics.iter().map(|metric| SuiteScore { task: task.clone(), metric: *metric, num_documents }).collect()
+            metrics
+                .iter()
+                .map(|metric| SuiteScore { task: task.clone(), metric: *metric, num_documents })
+                .collect()
         };
-        let of_groups = groups.flat_map(|group| all_of(group.group.name.to_owned(), &group.metrics, group.num_documents));
+        let of_groups = groups.flat_map(|group| {
+            all_of(group.group.name.to_owned(), &group.metrics, group.num_documents)
+        });
         let of_tasks = results.iter().filter(|result| !is_grouped(&result.task));
-        let of_tasks = of_tasks.flat_map(|result| all_of(result.task.name(), &result.metrics, result.num_documents));
+        let of_tasks = of_tasks
+            .flat_map(|result| all_of(result.task.name(), &result.metrics, result.num_documents));
         Ok(Some(of_tasks.chain(of_groups).collect()))
     }
 }

@@ -1,7 +1,8 @@
 //! The state of the client and all its transitions: the list of runs, or the screen of one run.
 //!
-//! [`App::update`] is a pure function of state and message: no clock, no terminal, no sockets. Side effects are returned as
-//! [`Effect`]s. The current time is that of the last [`Msg::Clock`]. Start at [`App`].
+//! [`App::update`] is a pure function of state and message: no clock, no terminal, no sockets. Side
+//! effects are returned as [`Effect`]s. The current time is that of the last [`Msg::Clock`]. Start
+//! at [`App`].
 
 use std::time::Duration;
 
@@ -120,7 +121,9 @@ impl CommandIds {
 
     /// Whether `id` belongs to this client.
     pub(crate) fn is_own(&self, id: &str) -> bool {
-        id.strip_prefix(&self.prefix).and_then(|number| number.parse().ok()).is_some_and(|number: u64| (1..=self.num_given).contains(&number))
+        id.strip_prefix(&self.prefix)
+            .and_then(|number| number.parse().ok())
+            .is_some_and(|number: u64| (1..=self.num_given).contains(&number))
     }
 }
 
@@ -135,7 +138,11 @@ impl App {
     /// A client that starts with the list of runs, with the number `client`.
     #[must_use]
     pub fn of_home(home: HomeScreen, client: u64) -> Self {
-        Self { screen: Screen::Home(Box::new(home)), ids: CommandIds::new(client), zone: TimeZone::UTC }
+        Self {
+            screen: Screen::Home(Box::new(home)),
+            ids: CommandIds::new(client),
+            zone: TimeZone::UTC,
+        }
     }
 
     /// The same client with log times in `zone`.
@@ -151,7 +158,8 @@ impl App {
     pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
         let effects = match (&mut self.screen, msg) {
             (Screen::Home(home), msg) => home.update(msg),
-            // Results that the list requested before a run was opened still reach it; a run that was just started waits in the list.
+            // Results that the list requested before a run was opened still reach it; a run that
+            // was just started waits in the list.
             (Screen::Run(_, Some(home)), msg @ (Msg::Runs(_) | Msg::Opened(_))) => {
                 home.update(msg);
                 Vec::new()
@@ -201,7 +209,10 @@ mod tests {
     #[test]
     fn command_names_are_counted_per_client_and_recognised() {
         let (mut mine, mut other) = (CommandIds::new(7), CommandIds::new(71));
-        assert_eq!((mine.next().as_str(), mine.next().as_str(), other.next().as_str()), ("7-key-1", "7-key-2", "71-key-1"));
+        assert_eq!(
+            (mine.next().as_str(), mine.next().as_str(), other.next().as_str()),
+            ("7-key-1", "7-key-2", "71-key-1")
+        );
         assert!(mine.is_own("7-key-2"));
         for foreign in ["71-key-1", "7-key-3", "7-key-0", "7-1", "7-key-", "c1"] {
             assert!(!mine.is_own(foreign), "{foreign}");

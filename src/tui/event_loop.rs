@@ -1,7 +1,8 @@
-//! The event loop of the client: handles signals, keys and records in this order, and draws when something changed.
+//! The event loop of the client: handles signals, keys and records in this order, and draws when
+//! something changed.
 //!
-//! A frame is drawn only when the previous one is written: a slow line lowers the frame rate instead of queueing frames. Keys
-//! are drawn at once, records a few times a second.
+//! A frame is drawn only when the previous one is written: a slow line lowers the frame rate
+//! instead of queueing frames. Keys are drawn at once, records a few times a second.
 
 use std::env;
 use std::ffi::OsStr;
@@ -30,7 +31,8 @@ use crate::tui::app::{App, Effect, Msg, Refusal, RunList, Screen};
 use crate::tui::home_screen::HomeScreen;
 use crate::tui::run_screen::{Access, LinkState, RunScreen};
 use crate::tui::terminal::{
-    ASK_BACKGROUND, ENTER, FrameWriter, Input, InputThread, LEAVE, ScreenBackend, TerminalGuard, Tty, has_shell, release, retake, stop,
+    ASK_BACKGROUND, ENTER, FrameWriter, Input, InputThread, LEAVE, ScreenBackend, TerminalGuard,
+    Tty, has_shell, release, retake, stop,
 };
 use crate::tui::{Theme, view};
 
@@ -70,7 +72,8 @@ pub enum Opening {
     Home(HomeActions),
 }
 
-/// Reads the list of runs, reusing known entries. Called outside the loop, since folders may be slow.
+/// Reads the list of runs, reusing known entries. Called outside the loop, since folders may be
+/// slow.
 pub type ListRuns = dyn Fn(&[RunSummary]) -> Vec<RunSummary> + Send + Sync;
 /// Resumes a run. Called outside the loop, until its engine answers.
 pub type ResumeRun = dyn Fn(&RunDirectory) -> Result<RunDirectory, Refusal> + Send + Sync;
@@ -158,25 +161,36 @@ impl TuiOptions {
     pub fn new() -> Self {
         let theme = Theme::from_env();
         // The Linux console does not support the query and would print it.
-        let asks_background = theme.is_coloured && env::var("TERM").is_ok_and(|term| term != "linux");
-        Self { theme, asks_background, zone: zone_of(env::var_os("TZ").as_deref()), frame_interval: Duration::from_millis(100) }
+        let asks_background =
+            theme.is_coloured && env::var("TERM").is_ok_and(|term| term != "linux");
+        Self {
+            theme,
+            asks_background,
+            zone: zone_of(env::var_os("TZ").as_deref()),
+            frame_interval: Duration::from_millis(100),
+        }
     }
 }
 
-/// Runs the client until the user quits; the terminal is then restored. Must be called inside a tokio runtime.
+/// Runs the client until the user quits; the terminal is then restored. Must be called inside a
+/// tokio runtime.
 ///
-/// The local time zone, which `tz` may name; UTC if that is a device or a large file, which would be read forever.
+/// The local time zone, which `tz` may name; UTC if that is a device or a large file, which would
+/// be read forever.
 fn zone_of(tz: Option<&OsStr>) -> TimeZone {
     let name = tz.unwrap_or_default().to_string_lossy();
     let path = Path::new(name.trim_start_matches(':'));
-    let is_unreadable = path.is_absolute() && fs::metadata(path).is_ok_and(|file| !file.is_file() || file.len() > MAX_ZONE_BYTES);
+    let is_unreadable = path.is_absolute()
+        && fs::metadata(path).is_ok_and(|file| !file.is_file() || file.len() > MAX_ZONE_BYTES);
     if is_unreadable { TimeZone::UTC } else { TimeZone::system() }
 }
 
-/// Exits the process with code 0 when the terminal hangs up, since nobody can read anything any more.
+/// Exits the process with code 0 when the terminal hangs up, since nobody can read anything any
+/// more.
 ///
 /// # Errors
-/// Of kind `Unsupported` if no screen can be shown ([`screen_problem`]); or when the terminal fails.
+/// Of kind `Unsupported` if no screen can be shown ([`screen_problem`]); or when the terminal
+/// fails.
 pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
     if let Some(problem) = screen_problem() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
@@ -217,11 +231,16 @@ pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
 
 fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<HomeActions>) {
     // Process ids are reused after a while; the clock distinguishes such processes.
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let millis =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let client = (u64::from(std::process::id()) << 40) ^ millis;
     match opening {
-        Opening::Run { name, access, link } => (App::of_run(RunScreen::new(name, access, theme), client), Some(link), None),
-        Opening::Home(actions) => (App::of_home(HomeScreen::new(theme), client), None, Some(actions)),
+        Opening::Run { name, access, link } => {
+            (App::of_run(RunScreen::new(name, access, theme), client), Some(link), None)
+        }
+        Opening::Home(actions) => {
+            (App::of_home(HomeScreen::new(theme), client), None, Some(actions))
+        }
     }
 }
 
@@ -231,14 +250,19 @@ async fn receive(link: &mut Option<EngineLink>, batch: &mut Vec<Feed>) {
         if open.feed.recv_many(batch, BATCH).await > 0 {
             return;
         }
-        // A feed that has ended sends nothing more, and its screen stays; commands are still accepted.
+        // A feed that has ended sends nothing more, and its screen stays; commands are still
+        // accepted.
         open.feed.close();
     }
     std::future::pending::<()>().await;
 }
 
 impl<S: Fn() -> io::Result<Size>> Client<S> {
-    async fn run(&mut self, signals: &mut ClientSignals, input: &mut InputThread) -> io::Result<()> {
+    async fn run(
+        &mut self,
+        signals: &mut ClientSignals,
+        input: &mut InputThread,
+    ) -> io::Result<()> {
         let mut batch = Vec::new();
         let mut first = self.app.update(Msg::Clock(Duration::ZERO));
         self.perform(&mut first).await?;
@@ -284,15 +308,24 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         for effect in effects.drain(..) {
             match effect {
                 // A closed channel means that the link has ended, which the feed reports.
-                Effect::Send { id, command } => drop(self.link.as_ref().map(|link| link.commands.send((id, command)))),
+                Effect::Send { id, command } => {
+                    drop(self.link.as_ref().map(|link| link.commands.send((id, command))))
+                }
                 Effect::Detach => return Ok(true),
                 Effect::Suspend => self.suspend(true).await?,
                 Effect::Redraw => self.redraw()?,
-                Effect::Listen(directory, access) => self.link = self.actions.as_ref().map(|actions| (actions.listen)(&directory, access)),
+                Effect::Listen(directory, access) => {
+                    self.link =
+                        self.actions.as_ref().map(|actions| (actions.listen)(&directory, access))
+                }
                 Effect::Unlisten => self.link = None,
                 Effect::List => self.list(),
-                Effect::Resume(directory) => self.work(move |actions| Msg::Opened((actions.resume)(&directory))),
-                Effect::Start(config) => self.work(move |actions| Msg::Opened((actions.start)(&config))),
+                Effect::Resume(directory) => {
+                    self.work(move |actions| Msg::Opened((actions.resume)(&directory)))
+                }
+                Effect::Start(config) => {
+                    self.work(move |actions| Msg::Opened((actions.start)(&config)))
+                }
             }
         }
         Ok(false)
@@ -301,7 +334,9 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     fn list(&self) {
         let Screen::Home(home) = &self.app.screen else { return };
         let known = home.runs().to_vec();
-        self.work(move |actions| Msg::Runs(RunList { runs: (actions.list)(&known), at: Timestamp::now() }));
+        self.work(move |actions| {
+            Msg::Runs(RunList { runs: (actions.list)(&known), at: Timestamp::now() })
+        });
     }
 
     /// Runs `work` outside the loop: a folder that hangs must not block the keys.
@@ -343,8 +378,9 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         Ok(())
     }
 
-    /// Restores the terminal and suspends this process, and the rest of its group if `with_group`; does nothing if no shell
-    /// could continue it. The signal may take effect after the call, so only SIGCONT ends the suspension.
+    /// Restores the terminal and suspends this process, and the rest of its group if `with_group`;
+    /// does nothing if no shell could continue it. The signal may take effect after the call,
+    /// so only SIGCONT ends the suspension.
     async fn suspend(&mut self, with_group: bool) -> io::Result<()> {
         // The signal to the group comes back to this process.
         if self.is_suspended || !has_shell() {
@@ -375,7 +411,9 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         match (run.history.end, run.link) {
             (Some(end), _) => TuiExit::RunEnded(Box::new(end)),
             (None, LinkState::Ended) => TuiExit::EngineGone,
-            (None, LinkState::Waiting | LinkState::Live | LinkState::Lost { .. }) => TuiExit::Detached,
+            (None, LinkState::Waiting | LinkState::Live | LinkState::Lost { .. }) => {
+                TuiExit::Detached
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The state of the list of runs and all its transitions.
 //!
-//! The selection is a run, not a line: it stays selected when the lines move. Start at [`HomeScreen::update`].
+//! The selection is a run, not a line: it stays selected when the lines move. Start at
+//! [`HomeScreen::update`].
 
 use std::time::Duration;
 
@@ -111,7 +112,11 @@ impl HomeScreen {
                 let was_asked = matches!(self.prompt, Prompt::Busy(_));
                 self.prompt = Prompt::None;
                 // Do not interrupt a user who is typing by now, or has opened another run.
-                return if was_asked { vec![Effect::Listen(directory, Access::Steer)] } else { Vec::new() };
+                return if was_asked {
+                    vec![Effect::Listen(directory, Access::Steer)]
+                } else {
+                    Vec::new()
+                };
             }
             Msg::Opened(Err(refusal)) => self.prompt = Prompt::Refused(refusal),
             Msg::Background(background) => self.theme.background = background,
@@ -124,19 +129,27 @@ impl HomeScreen {
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
-        let list = if self.is_reading { next_second } else { self.read_at.map_or(self.now, |at| at + REFRESH) };
-        let question = (matches!(self.prompt, Prompt::Start(_)) && !self.can_confirm()).then(|| self.typing.quiet_at()).flatten();
+        let list = if self.is_reading {
+            next_second
+        } else {
+            self.read_at.map_or(self.now, |at| at + REFRESH)
+        };
+        let question = (matches!(self.prompt, Prompt::Start(_)) && !self.can_confirm())
+            .then(|| self.typing.quiet_at())
+            .flatten();
         Some(question.map_or(list, |question| list.min(question)))
     }
 
-    /// Whether Enter starts the typed text: not within the burst of keys that opened the input line.
+    /// Whether Enter starts the typed text: not within the burst of keys that opened the input
+    /// line.
     pub(crate) fn can_confirm(&self) -> bool {
         self.typing.would_begin_after(self.asked_at, self.now)
     }
 
     fn on_list(&mut self, list: RunList) {
         let directory = self.selected_run().map(|run| run.directory.clone());
-        let same = directory.and_then(|directory| list.runs.iter().position(|run| run.directory == directory));
+        let same = directory
+            .and_then(|directory| list.runs.iter().position(|run| run.directory == directory));
         self.selected = same.unwrap_or(self.selected).min(list.runs.len().saturating_sub(1));
         self.list = Some(list);
         self.is_reading = false;
@@ -145,13 +158,16 @@ impl HomeScreen {
 
     fn on_key(&mut self, event: KeyEvent) -> Vec<Effect> {
         let is_alone = self.typing.note(self.now);
-        let action = action_of(ScreenKind::Home, event).filter(|action| is_alone || !action.is_command());
+        let action =
+            action_of(ScreenKind::Home, event).filter(|action| is_alone || !action.is_command());
         match (action, &self.prompt, self.help) {
             (Some(Action::Redraw), ..) => return vec![Effect::Redraw],
             (Some(Action::Suspend), ..) => return vec![Effect::Suspend],
             (_, Prompt::Start(_), _) => return self.on_typed(event),
             (Some(Action::Detach), ..) => return vec![Effect::Detach],
-            (Some(Action::Help), _, help) => self.help = if help.is_some() { None } else { Some(0) },
+            (Some(Action::Help), _, help) => {
+                self.help = if help.is_some() { None } else { Some(0) }
+            }
             (Some(Action::Back), _, Some(_)) => self.help = None,
             (action, _, Some(scroll)) => self.help = Some(help_scrolled(scroll, action)),
             (Some(action), _, None) => return self.on_action(action),
@@ -181,7 +197,10 @@ impl HomeScreen {
 
     fn open(&mut self) -> Vec<Effect> {
         let Some(run) = self.selected_run() else { return Vec::new() };
-        let effect = Effect::Listen(run.directory.clone(), if is_alive(run) { Access::Steer } else { Access::Read });
+        let effect = Effect::Listen(
+            run.directory.clone(),
+            if is_alive(run) { Access::Steer } else { Access::Read },
+        );
         // The run being started will appear in the list.
         self.prompt = Prompt::None;
         vec![effect]
@@ -215,12 +234,17 @@ impl HomeScreen {
     fn on_typed(&mut self, event: KeyEvent) -> Vec<Effect> {
         let Prompt::Start(line) = &mut self.prompt else { return Vec::new() };
         match (event.code, event.modifiers & !KeyModifiers::SHIFT) {
-            (KeyCode::Char('c'), KeyModifiers::CONTROL) | (KeyCode::Esc, _) => self.prompt = Prompt::None,
+            (KeyCode::Char('c'), KeyModifiers::CONTROL) | (KeyCode::Esc, _) => {
+                self.prompt = Prompt::None
+            }
             (KeyCode::Char('u'), KeyModifiers::CONTROL) => line.clear(),
-            (KeyCode::Char(char), KeyModifiers::NONE) if line.chars().count() < LONGEST => line.push(char),
+            (KeyCode::Char(char), KeyModifiers::NONE) if line.chars().count() < LONGEST => {
+                line.push(char)
+            }
             (KeyCode::Backspace, _) => drop(line.pop()),
             (KeyCode::Enter, _) if self.typing.began_after(self.asked_at) => {
-                let config = if line.trim().is_empty() { "demo".to_owned() } else { line.trim().to_owned() };
+                let config =
+                    if line.trim().is_empty() { "demo".to_owned() } else { line.trim().to_owned() };
                 self.prompt = Prompt::Busy(format!("starting {config}"));
                 return vec![Effect::Start(config)];
             }

@@ -113,42 +113,173 @@ const ALL: &[ScreenKind] = &[ScreenKind::Home, ScreenKind::Run, ScreenKind::View
 
 /// All keys, in the order of the help; the footer shows as many hints as fit, in this order.
 pub const BINDINGS: &[Binding] = &[
-    key(HOME, &[(KeyCode::Enter, NONE)], Action::Open, "Enter", "open the selected run").hint("Enter", "open"),
-    key(HOME, &[(KeyCode::Char('r'), NONE)], Action::Resume, "r", "resume the selected run").hint("r", "resume"),
-    key(HOME, &[(KeyCode::Char('n'), NONE)], Action::Start, "n", "start a new run").hint("n", "new"),
-    key(HOME, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "quit; runs continue").hint("q", "quit"),
-    key(RUN, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "detach; the run continues").hint("q", "detach"),
-    key(VIEW, &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)], Action::Detach, "q, Ctrl-C", "quit").hint("q", "quit"),
-    key(RUN, &[(KeyCode::Char(' '), NONE)], Action::TogglePause, "space", "pause or resume").hint("space", "pause"),
-    key(RUN, &[(KeyCode::Char('c'), NONE)], Action::Checkpoint, "c", "save a checkpoint now").hint("c", "checkpoint"),
-    key(RUN, &[(KeyCode::Char('S'), NONE)], Action::Stop, "S", "stop after a checkpoint (asks first)").hint("S", "stop"),
-    key(ALL, &[(KeyCode::Char('?'), NONE), (KeyCode::F(1), NONE)], Action::Help, "?, F1", "show or hide these keys").hint("?", "help"),
-    key(RUN, &[(KeyCode::Char('e'), NONE)], Action::Evaluate, "e", "measure the token loss now").hint("e", "evaluate"),
-    key(RUN, &[(KeyCode::Char('g'), NONE)], Action::Sample, "g", "generate samples now").hint("g", "sample"),
-    key(SHOWN, &[(KeyCode::Char('z'), NONE), (KeyCode::Enter, NONE)], Action::Zoom, "z, Enter", "show the focused pane alone, or all").hint("z", "zoom"),
-    key(SHOWN, &[(KeyCode::Tab, NONE)], Action::NextPane, "Tab", "focus the next pane").hint("Tab", "pane"),
-    key(SHOWN, &[(KeyCode::BackTab, NONE)], Action::PreviousPane, "Shift-Tab", "focus the previous pane"),
-    key(SHOWN, &[(KeyCode::Char('1'), NONE)], Action::Focus(0), "1 to 5", "focus a pane by its number"),
+    key(HOME, &[(KeyCode::Enter, NONE)], Action::Open, "Enter", "open the selected run")
+        .hint("Enter", "open"),
+    key(HOME, &[(KeyCode::Char('r'), NONE)], Action::Resume, "r", "resume the selected run")
+        .hint("r", "resume"),
+    key(HOME, &[(KeyCode::Char('n'), NONE)], Action::Start, "n", "start a new run")
+        .hint("n", "new"),
+    key(
+        HOME,
+        &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)],
+        Action::Detach,
+        "q, Ctrl-C",
+        "quit; runs continue",
+    )
+    .hint("q", "quit"),
+    key(
+        RUN,
+        &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)],
+        Action::Detach,
+        "q, Ctrl-C",
+        "detach; the run continues",
+    )
+    .hint("q", "detach"),
+    key(
+        VIEW,
+        &[(KeyCode::Char('q'), NONE), (KeyCode::Char('c'), CTRL)],
+        Action::Detach,
+        "q, Ctrl-C",
+        "quit",
+    )
+    .hint("q", "quit"),
+    key(RUN, &[(KeyCode::Char(' '), NONE)], Action::TogglePause, "space", "pause or resume")
+        .hint("space", "pause"),
+    key(RUN, &[(KeyCode::Char('c'), NONE)], Action::Checkpoint, "c", "save a checkpoint now")
+        .hint("c", "checkpoint"),
+    key(
+        RUN,
+        &[(KeyCode::Char('S'), NONE)],
+        Action::Stop,
+        "S",
+        "stop after a checkpoint (asks first)",
+    )
+    .hint("S", "stop"),
+    key(
+        ALL,
+        &[(KeyCode::Char('?'), NONE), (KeyCode::F(1), NONE)],
+        Action::Help,
+        "?, F1",
+        "show or hide these keys",
+    )
+    .hint("?", "help"),
+    key(RUN, &[(KeyCode::Char('e'), NONE)], Action::Evaluate, "e", "measure the token loss now")
+        .hint("e", "evaluate"),
+    key(RUN, &[(KeyCode::Char('g'), NONE)], Action::Sample, "g", "generate samples now")
+        .hint("g", "sample"),
+    key(
+        SHOWN,
+        &[(KeyCode::Char('z'), NONE), (KeyCode::Enter, NONE)],
+        Action::Zoom,
+        "z, Enter",
+        "show the focused pane alone, or all",
+    )
+    .hint("z", "zoom"),
+    key(SHOWN, &[(KeyCode::Tab, NONE)], Action::NextPane, "Tab", "focus the next pane")
+        .hint("Tab", "pane"),
+    key(
+        SHOWN,
+        &[(KeyCode::BackTab, NONE)],
+        Action::PreviousPane,
+        "Shift-Tab",
+        "focus the previous pane",
+    ),
+    key(
+        SHOWN,
+        &[(KeyCode::Char('1'), NONE)],
+        Action::Focus(0),
+        "1 to 5",
+        "focus a pane by its number",
+    ),
     key(SHOWN, &[(KeyCode::Char('2'), NONE)], Action::Focus(1), "", ""),
     key(SHOWN, &[(KeyCode::Char('3'), NONE)], Action::Focus(2), "", ""),
     key(SHOWN, &[(KeyCode::Char('4'), NONE)], Action::Focus(3), "", ""),
     key(SHOWN, &[(KeyCode::Char('5'), NONE)], Action::Focus(4), "", ""),
-    key(SHOWN, &[(KeyCode::Char('l'), NONE)], Action::ZoomLog, "l", "show the log alone, or all").hint("l", "log"),
-    key(SHOWN, &[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)], Action::ScrollUp, "Up, PageUp", "scroll the log or these keys up"),
-    key(SHOWN, &[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)], Action::ScrollDown, "Down, PageDown", "scroll the log or these keys down"),
-    key(SHOWN, &[(KeyCode::Char('a'), NONE)], Action::ToggleStrip, "a", "activation strip: rate or mean |x|").hint("a", "rate/mean"),
-    key(SHOWN, &[(KeyCode::Char('i'), NONE)], Action::About, "i", "plan and decisions of this run").hint("i", "about"),
-    key(HOME, &[(KeyCode::Up, NONE), (KeyCode::Char('k'), NONE)], Action::Select(Jump::Up), "Up, k", "select the run above"),
-    key(HOME, &[(KeyCode::Down, NONE), (KeyCode::Char('j'), NONE)], Action::Select(Jump::Down), "Down, j", "select the run below"),
+    key(SHOWN, &[(KeyCode::Char('l'), NONE)], Action::ZoomLog, "l", "show the log alone, or all")
+        .hint("l", "log"),
+    key(
+        SHOWN,
+        &[(KeyCode::Up, NONE), (KeyCode::PageUp, NONE)],
+        Action::ScrollUp,
+        "Up, PageUp",
+        "scroll the log or these keys up",
+    ),
+    key(
+        SHOWN,
+        &[(KeyCode::Down, NONE), (KeyCode::PageDown, NONE)],
+        Action::ScrollDown,
+        "Down, PageDown",
+        "scroll the log or these keys down",
+    ),
+    key(
+        SHOWN,
+        &[(KeyCode::Char('a'), NONE)],
+        Action::ToggleStrip,
+        "a",
+        "activation strip: rate or mean |x|",
+    )
+    .hint("a", "rate/mean"),
+    key(SHOWN, &[(KeyCode::Char('i'), NONE)], Action::About, "i", "plan and decisions of this run")
+        .hint("i", "about"),
+    key(
+        HOME,
+        &[(KeyCode::Up, NONE), (KeyCode::Char('k'), NONE)],
+        Action::Select(Jump::Up),
+        "Up, k",
+        "select the run above",
+    ),
+    key(
+        HOME,
+        &[(KeyCode::Down, NONE), (KeyCode::Char('j'), NONE)],
+        Action::Select(Jump::Down),
+        "Down, j",
+        "select the run below",
+    ),
     key(HOME, &[(KeyCode::PageUp, NONE)], Action::Select(Jump::PageUp), "PageUp", "one screen up"),
-    key(HOME, &[(KeyCode::PageDown, NONE)], Action::Select(Jump::PageDown), "PageDown", "one screen down"),
-    key(HOME, &[(KeyCode::Home, NONE)], Action::Select(Jump::First), "Home", "select the first run"),
+    key(
+        HOME,
+        &[(KeyCode::PageDown, NONE)],
+        Action::Select(Jump::PageDown),
+        "PageDown",
+        "one screen down",
+    ),
+    key(
+        HOME,
+        &[(KeyCode::Home, NONE)],
+        Action::Select(Jump::First),
+        "Home",
+        "select the first run",
+    ),
     key(HOME, &[(KeyCode::End, NONE)], Action::Select(Jump::Last), "End", "select the last run"),
-    key(ALL, &[(KeyCode::Char('M'), NONE)], Action::ToggleMarkers, "M", "draw with Braille dots or ASCII"),
-    key(ALL, &[(KeyCode::Char('t'), NONE)], Action::ToggleBackground, "t", "colors for a dark or light background"),
+    key(
+        ALL,
+        &[(KeyCode::Char('M'), NONE)],
+        Action::ToggleMarkers,
+        "M",
+        "draw with Braille dots or ASCII",
+    ),
+    key(
+        ALL,
+        &[(KeyCode::Char('t'), NONE)],
+        Action::ToggleBackground,
+        "t",
+        "colors for a dark or light background",
+    ),
     key(ALL, &[(KeyCode::Char('l'), CTRL)], Action::Redraw, "Ctrl-L", "redraw the screen"),
-    key(RUN, &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client; the run continues"),
-    key(&[ScreenKind::Home, ScreenKind::View], &[(KeyCode::Char('z'), CTRL)], Action::Suspend, "Ctrl-Z", "suspend this client"),
+    key(
+        RUN,
+        &[(KeyCode::Char('z'), CTRL)],
+        Action::Suspend,
+        "Ctrl-Z",
+        "suspend this client; the run continues",
+    ),
+    key(
+        &[ScreenKind::Home, ScreenKind::View],
+        &[(KeyCode::Char('z'), CTRL)],
+        Action::Suspend,
+        "Ctrl-Z",
+        "suspend this client",
+    ),
     key(ALL, &[(KeyCode::Esc, NONE)], Action::Back, "Esc", "close the dialog"),
 ];
 
@@ -165,10 +296,18 @@ pub fn action_of(screen: ScreenKind, event: KeyEvent) -> Option<Action> {
     }
     // Terminals differ in whether they report Shift with a capital letter or a back-tab.
     let modifiers = event.modifiers & !KeyModifiers::SHIFT;
-    bindings(screen).find(|binding| binding.keys.contains(&(event.code, modifiers))).map(|binding| binding.action)
+    bindings(screen)
+        .find(|binding| binding.keys.contains(&(event.code, modifiers)))
+        .map(|binding| binding.action)
 }
 
-const fn key(screens: &'static [ScreenKind], keys: &'static [(KeyCode, KeyModifiers)], action: Action, label: &'static str, help: &'static str) -> Binding {
+const fn key(
+    screens: &'static [ScreenKind],
+    keys: &'static [(KeyCode, KeyModifiers)],
+    action: Action,
+    label: &'static str,
+    help: &'static str,
+) -> Binding {
     Binding { screens, keys, action, hint: None, label, help }
 }
 
@@ -182,7 +321,10 @@ impl Action {
     /// Whether the action sends a command to the shown run.
     #[must_use]
     pub fn steers(self) -> bool {
-        matches!(self, Self::TogglePause | Self::Checkpoint | Self::Evaluate | Self::Sample | Self::Stop)
+        matches!(
+            self,
+            Self::TogglePause | Self::Checkpoint | Self::Evaluate | Self::Sample | Self::Stop
+        )
     }
 }
 
@@ -211,10 +353,19 @@ mod tests {
     #[test]
     fn a_capital_letter_is_found_with_and_without_shift() {
         for modifiers in [KeyModifiers::NONE, KeyModifiers::SHIFT] {
-            assert_eq!(action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('S'), modifiers)), Some(Action::Stop));
+            assert_eq!(
+                action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('S'), modifiers)),
+                Some(Action::Stop)
+            );
         }
-        assert_eq!(action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Detach));
-        assert_eq!(action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::ALT)), None);
+        assert_eq!(
+            action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)),
+            Some(Action::Detach)
+        );
+        assert_eq!(
+            action_of(ScreenKind::Run, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::ALT)),
+            None
+        );
     }
 
     #[test]

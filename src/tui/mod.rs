@@ -1,8 +1,10 @@
-//! The terminal client: a list of runs, and the screen of one run, which controls it and can detach without disturbing it.
+//! The terminal client: a list of runs, and the screen of one run, which controls it and can detach
+//! without disturbing it.
 //!
-//! Runs are shown from a [`crate::run::History`] and the two ends of an [`crate::control::EngineLink`]; the actions of the list
-//! are passed in as [`HomeActions`]. State changes only in [`App::update`]; views only draw; terminal and threads are below
-//! [`run`]. Start at [`App`].
+//! Runs are shown from a [`crate::run::History`] and the two ends of an
+//! [`crate::control::EngineLink`]; the actions of the list are passed in as [`HomeActions`]. State
+//! changes only in [`App::update`]; views only draw; terminal and threads are below [`run`]. Start
+//! at [`App`].
 
 mod app;
 mod chart;
@@ -18,7 +20,9 @@ mod typing;
 
 pub use app::{App, CommandIds, Effect, Msg, Refusal, RunList, Screen};
 pub use chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_domain, nice_ticks};
-pub use event_loop::{HomeActions, ListRuns, ListenToRun, Opening, ResumeRun, StartRun, TuiExit, TuiOptions, run};
+pub use event_loop::{
+    HomeActions, ListRuns, ListenToRun, Opening, ResumeRun, StartRun, TuiExit, TuiOptions, run,
+};
 pub use home_screen::{HomeScreen, Prompt};
 pub use keys::{Action, BINDINGS, Binding, Jump, ScreenKind, action_of, bindings};
 pub use run_screen::{Access, LinkState, Notice, NoticePhase, Overlay, Pane, RunScreen};

@@ -146,7 +146,8 @@ pub enum NoticePhase {
 
 impl Pane {
     /// All panes, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::TokenLoss, Self::Objective, Self::Activations, Self::Samples, Self::Log];
+    pub const ALL: [Self; 5] =
+        [Self::TokenLoss, Self::Objective, Self::Activations, Self::Samples, Self::Log];
 
     fn idx(self) -> usize {
         Self::ALL.iter().position(|pane| *pane == self).unwrap_or(0)
@@ -179,14 +180,19 @@ impl RunScreen {
         }
     }
 
-    /// Updates the screen with `msg` and returns the effects to perform; commands get their ids from `ids`.
+    /// Updates the screen with `msg` and returns the effects to perform; commands get their ids
+    /// from `ids`.
     pub fn update(&mut self, msg: Msg, ids: &mut CommandIds) -> Vec<Effect> {
         match msg {
             Msg::Key(event) => self.on_key(event, ids),
             Msg::Feed(feed) => self.on_feed(feed, ids),
             Msg::Clock(now) => {
                 self.now = now;
-                if self.notice.as_ref().is_some_and(|notice| notice.ends_at().is_some_and(|end| end <= now)) {
+                if self
+                    .notice
+                    .as_ref()
+                    .is_some_and(|notice| notice.ends_at().is_some_and(|end| end <= now))
+                {
                     self.notice = None;
                 }
                 Vec::new()
@@ -204,9 +210,13 @@ impl RunScreen {
     pub fn next_wake(&self) -> Option<Duration> {
         let next_second = Duration::from_secs(self.now.as_secs() + 1);
         let countdown = matches!(self.link, LinkState::Lost { .. }).then_some(next_second);
-        let silence = self.can_fall_silent().then(|| if self.silent_for().is_some() { next_second } else { self.last_message + SILENCE });
+        let silence = self.can_fall_silent().then(|| {
+            if self.silent_for().is_some() { next_second } else { self.last_message + SILENCE }
+        });
         let notice = self.notice.as_ref().and_then(Notice::ends_at);
-        let question = (self.overlay == Overlay::ConfirmStop && !self.can_confirm()).then(|| self.typing.quiet_at()).flatten();
+        let question = (self.overlay == Overlay::ConfirmStop && !self.can_confirm())
+            .then(|| self.typing.quiet_at())
+            .flatten();
         [countdown, silence, notice, question].into_iter().flatten().min()
     }
 
@@ -224,7 +234,11 @@ impl RunScreen {
     }
 
     fn can_fall_silent(&self) -> bool {
-        self.link == LinkState::Live && matches!(self.history.control, ControlState::Running | ControlState::Pausing | ControlState::Stopping)
+        self.link == LinkState::Live
+            && matches!(
+                self.history.control,
+                ControlState::Running | ControlState::Pausing | ControlState::Stopping
+            )
     }
 
     /// Whether Enter confirms the open dialog: not within the burst of keys that opened it.
@@ -234,13 +248,16 @@ impl RunScreen {
 
     fn on_key(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
         let is_alone = self.typing.note(self.now);
-        let action = action_of(self.kind(), event).filter(|action| is_alone || !action.is_command());
+        let action =
+            action_of(self.kind(), event).filter(|action| is_alone || !action.is_command());
         match (self.overlay, action) {
             (_, Some(Action::Detach)) => vec![Effect::Detach],
             (_, Some(Action::Redraw)) => vec![Effect::Redraw],
             (_, Some(Action::Suspend)) => vec![Effect::Suspend],
             (Overlay::ConfirmStop, action) => self.on_answer(event, action, ids),
-            (Overlay::Help(_), Some(Action::Help)) | (Overlay::Help(_) | Overlay::About, Some(Action::Back)) | (Overlay::About, Some(Action::About)) => {
+            (Overlay::Help(_), Some(Action::Help))
+            | (Overlay::Help(_) | Overlay::About, Some(Action::Back))
+            | (Overlay::About, Some(Action::About)) => {
                 self.overlay = Overlay::None;
                 Vec::new()
             }
@@ -249,7 +266,8 @@ impl RunScreen {
                 Vec::new()
             }
             (Overlay::Help(scroll), action) => {
-                self.overlay = Overlay::Help(scrolled(scroll, action, bindings(self.kind()).count()));
+                self.overlay =
+                    Overlay::Help(scrolled(scroll, action, bindings(self.kind()).count()));
                 Vec::new()
             }
             (Overlay::None, Some(action)) => self.on_action(action, ids),
@@ -257,8 +275,14 @@ impl RunScreen {
         }
     }
 
-    /// The answer to "stop the run?": only Enter confirms, every other key cancels, so that typed text never confirms.
-    fn on_answer(&mut self, event: KeyEvent, action: Option<Action>, ids: &mut CommandIds) -> Vec<Effect> {
+    /// The answer to "stop the run?": only Enter confirms, every other key cancels, so that typed
+    /// text never confirms.
+    fn on_answer(
+        &mut self,
+        event: KeyEvent,
+        action: Option<Action>,
+        ids: &mut CommandIds,
+    ) -> Vec<Effect> {
         match (event.code, action) {
             (KeyCode::Enter, _) if !self.typing.began_after(self.asked_at) => Vec::new(),
             (KeyCode::Enter, _) => {
@@ -266,7 +290,8 @@ impl RunScreen {
                 self.send(RunCommand::Stop, ids)
             }
             (_, action) => {
-                self.overlay = if action == Some(Action::Help) { Overlay::Help(0) } else { Overlay::None };
+                self.overlay =
+                    if action == Some(Action::Help) { Overlay::Help(0) } else { Overlay::None };
                 Vec::new()
             }
         }
@@ -275,7 +300,10 @@ impl RunScreen {
     fn on_action(&mut self, action: Action, ids: &mut CommandIds) -> Vec<Effect> {
         match action {
             Action::TogglePause => {
-                return self.send(if self.is_held() { RunCommand::Resume } else { RunCommand::Pause }, ids);
+                return self.send(
+                    if self.is_held() { RunCommand::Resume } else { RunCommand::Pause },
+                    ids,
+                );
             }
             Action::Checkpoint => return self.send(RunCommand::Checkpoint, ids),
             Action::Evaluate => return self.send(RunCommand::Evaluate, ids),
@@ -291,10 +319,19 @@ impl RunScreen {
                 self.focus = Pane::Log;
             }
             Action::NextPane => self.focus = Pane::ALL[(self.focus.idx() + 1) % Pane::ALL.len()],
-            Action::PreviousPane => self.focus = Pane::ALL[(self.focus.idx() + Pane::ALL.len() - 1) % Pane::ALL.len()],
+            Action::PreviousPane => {
+                self.focus = Pane::ALL[(self.focus.idx() + Pane::ALL.len() - 1) % Pane::ALL.len()]
+            }
             Action::Zoom => self.is_zoomed = !self.is_zoomed,
             Action::Focus(idx) => self.focus = Pane::ALL[idx.min(Pane::ALL.len() - 1)],
-            Action::Back if self.is_from_home && !self.is_zoomed && self.log_scroll == 0 && self.notice.is_none() => return vec![Effect::Detach],
+            Action::Back
+                if self.is_from_home
+                    && !self.is_zoomed
+                    && self.log_scroll == 0
+                    && self.notice.is_none() =>
+            {
+                return vec![Effect::Detach];
+            }
             Action::Back => {
                 self.is_zoomed = false;
                 self.log_scroll = 0;
@@ -302,8 +339,10 @@ impl RunScreen {
             }
             Action::ScrollUp | Action::ScrollDown => {
                 // The log grows downward, so scrolling up increases the distance from its end.
-                let direction = if action == Action::ScrollUp { Action::ScrollDown } else { Action::ScrollUp };
-                self.log_scroll = scrolled(self.log_scroll, Some(direction), self.history.log.len());
+                let direction =
+                    if action == Action::ScrollUp { Action::ScrollDown } else { Action::ScrollUp };
+                self.log_scroll =
+                    scrolled(self.log_scroll, Some(direction), self.history.log.len());
             }
             Action::ToggleStrip => self.shows_mean = !self.shows_mean,
             Action::ToggleMarkers => self.theme.toggle_markers(),
@@ -329,7 +368,8 @@ impl RunScreen {
         self.link == LinkState::Ended || self.history.control == ControlState::Finished
     }
 
-    /// Sends `command`, now or once the engine has answered; the notice shows if no engine is listening.
+    /// Sends `command`, now or once the engine has answered; the notice shows if no engine is
+    /// listening.
     fn send(&mut self, command: RunCommand, ids: &mut CommandIds) -> Vec<Effect> {
         let id = ids.next();
         let effect = Effect::Send { id: id.clone(), command };
@@ -379,7 +419,8 @@ impl RunScreen {
         self.last_message = self.now;
     }
 
-    /// The commands that waited for the engine's first message; without an engine they are dropped, and the notice says so.
+    /// The commands that waited for the engine's first message; without an engine they are dropped,
+    /// and the notice says so.
     fn release_held(&mut self) -> Vec<Effect> {
         if self.link == LinkState::Waiting {
             return Vec::new();
@@ -400,24 +441,35 @@ impl RunScreen {
             return;
         }
         match &record.event {
-            RunEvent::CommandAccepted(note) => self.on_note(note, NoticePhase::Accepted(note.step), ids),
-            RunEvent::CommandDone(note) => self.on_note(note, NoticePhase::Done(note.message.clone()), ids),
-            RunEvent::CommandFailed(note) => self.on_note(note, NoticePhase::Failed(note.message.clone()), ids),
+            RunEvent::CommandAccepted(note) => {
+                self.on_note(note, NoticePhase::Accepted(note.step), ids)
+            }
+            RunEvent::CommandDone(note) => {
+                self.on_note(note, NoticePhase::Done(note.message.clone()), ids)
+            }
+            RunEvent::CommandFailed(note) => {
+                self.on_note(note, NoticePhase::Failed(note.message.clone()), ids)
+            }
             _ => {}
         }
         let lines = self.history.log.len();
         self.history.apply(record);
         // If the user scrolled up, keep the visible lines in place.
         if self.log_scroll > 0 {
-            self.log_scroll = (self.log_scroll + self.history.log.len().saturating_sub(lines)).min(self.history.log.len());
+            self.log_scroll = (self.log_scroll + self.history.log.len().saturating_sub(lines))
+                .min(self.history.log.len());
         }
     }
 
     fn on_note(&mut self, note: &CommandNote, phase: NoticePhase, ids: &CommandIds) {
         // This client's last command is shown until it is answered.
-        let is_covered = self.notice.as_ref().is_some_and(|notice| notice.waits_at(self.now) && notice.id != note.id);
+        let is_covered = self
+            .notice
+            .as_ref()
+            .is_some_and(|notice| notice.waits_at(self.now) && notice.id != note.id);
         if ids.is_own(&note.id) && !is_covered {
-            self.notice = Some(Notice { command: note.command, id: note.id.clone(), phase, since: self.now });
+            self.notice =
+                Some(Notice { command: note.command, id: note.id.clone(), phase, since: self.now });
         }
     }
 

@@ -8,8 +8,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::run::History;
 use crate::tui::app::{App, Screen};
 use crate::tui::panes::{
-    ActivationsPane, BootPane, Footer, HomePane, LogPane, ObjectivePane, OneLine, OverlayView, SamplesPane, StageBar, StatusLines, SummaryPane, TinyScreen,
-    TokenLossPane,
+    ActivationsPane, BootPane, Footer, HomePane, LogPane, ObjectivePane, OneLine, OverlayView,
+    SamplesPane, StageBar, StatusLines, SummaryPane, TinyScreen, TokenLossPane,
 };
 use crate::tui::run_screen::{Access, LinkState, Pane, RunScreen};
 use crate::tui::theme::{Markers, Theme};
@@ -97,7 +97,11 @@ fn draw_body(run: &RunScreen, area: Rect, buf: &mut Buffer) {
         return;
     }
     // The four lines around the body count for the width of two columns.
-    if area.width >= WIDE.0 && area.height + 4 >= WIDE.1 { draw_wide(run, area, buf) } else { draw_normal(run, area, buf) }
+    if area.width >= WIDE.0 && area.height + 4 >= WIDE.1 {
+        draw_wide(run, area, buf)
+    } else {
+        draw_normal(run, area, buf)
+    }
 }
 
 /// Main curve, then objective and activations side by side, then samples and log.
@@ -118,7 +122,8 @@ fn draw_normal(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     let left = area.width * 9 / 20;
     // One blank column separates curve and numbers.
     ObjectivePane(run).render(Rect { width: left - 1, ..middle }, buf);
-    ActivationsPane(run).render(Rect { x: middle.x + left, width: middle.width - left, ..middle }, buf);
+    ActivationsPane(run)
+        .render(Rect { x: middle.x + left, width: middle.width - left, ..middle }, buf);
     let bottom = Rect { y: middle.bottom(), height: bottom, ..area };
     if summary > 0 {
         SummaryPane(run).render(bottom, buf);
@@ -138,13 +143,18 @@ fn draw_wide(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     let curves = Rect { width: left - 1, height: area.height - log, ..area };
     let top = curves.height * 11 / 20;
     TokenLossPane(run).render(Rect { height: top, ..curves }, buf);
-    ObjectivePane(run).render(Rect { y: curves.y + top, height: curves.height - top, ..curves }, buf);
+    ObjectivePane(run)
+        .render(Rect { y: curves.y + top, height: curves.height - top, ..curves }, buf);
     let side = Rect { x: area.x + left, width: area.width - left, ..curves };
     let layers = run.history.activations.last().map_or(4, |one| one.layers.len()) as u16;
     let activations = (2 * layers + 2).clamp(6, side.height / 2);
     ActivationsPane(run).render(Rect { height: activations, ..side }, buf);
     let rest = Rect { y: side.y + activations, height: side.height - activations, ..side };
-    if is_over(run) { SummaryPane(run).render(rest, buf) } else { SamplesPane(run).render(rest, buf) }
+    if is_over(run) {
+        SummaryPane(run).render(rest, buf)
+    } else {
+        SamplesPane(run).render(rest, buf)
+    }
 }
 
 fn draw_pane(run: &RunScreen, pane: Pane, area: Rect, buf: &mut Buffer) {

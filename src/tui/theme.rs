@@ -1,8 +1,9 @@
 //! Colors and glyphs: what a cell may look like on this terminal.
 //!
-//! Lines use Okabe-Ito colors, heat a cividis-like ramp, both as indexed colors, which take few bytes, and both in a version
-//! for a dark and one for a light background with a contrast of at least 3:1. Without colors every color is `Reset` and shape
-//! alone carries the meaning; bold and dim are kept.
+//! Lines use Okabe-Ito colors, heat a cividis-like ramp, both as indexed colors, which take few
+//! bytes, and both in a version for a dark and one for a light background with a contrast of at
+//! least 3:1. Without colors every color is `Reset` and shape alone carries the meaning; bold and
+//! dim are kept.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -68,10 +69,28 @@ struct Palette {
     heat: [u8; 7],
 }
 
-const ON_DARK: Palette =
-    Palette { dim: 244, accent: 74, objective: 178, previous: 242, floor: 36, switch: 175, warn: 178, bad: 166, heat: [67, 102, 108, 144, 179, 185, 221] };
-const ON_LIGHT: Palette =
-    Palette { dim: 242, accent: 25, objective: 130, previous: 244, floor: 29, switch: 132, warn: 130, bad: 124, heat: [136, 101, 95, 60, 24, 18, 17] };
+const ON_DARK: Palette = Palette {
+    dim: 244,
+    accent: 74,
+    objective: 178,
+    previous: 242,
+    floor: 36,
+    switch: 175,
+    warn: 178,
+    bad: 166,
+    heat: [67, 102, 108, 144, 179, 185, 221],
+};
+const ON_LIGHT: Palette = Palette {
+    dim: 242,
+    accent: 25,
+    objective: 130,
+    previous: 244,
+    floor: 29,
+    switch: 132,
+    warn: 130,
+    bad: 124,
+    heat: [136, 101, 95, 60, 24, 18, 17],
+};
 
 impl Background {
     /// The background according to `COLORFGBG`, which some terminals set: `15;0` is white on black.
@@ -105,21 +124,33 @@ impl Theme {
         let full = |name: &str| get(name).filter(|value| !value.is_empty());
         let term = full("TERM").unwrap_or_default();
         // The first of these that is set decides, as in setlocale(3).
-        let locale = full("LC_ALL").or_else(|| full("LC_CTYPE")).or_else(|| full("LANG")).unwrap_or_default().to_ascii_lowercase();
+        let locale = full("LC_ALL")
+            .or_else(|| full("LC_CTYPE"))
+            .or_else(|| full("LANG"))
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let is_utf8 = locale.contains("utf-8") || locale.contains("utf8");
-        let markers = if is_utf8 && !matches!(term.as_str(), "linux" | "dumb") { Markers::Braille } else { Markers::Ascii };
-        let background = full("COLORFGBG").and_then(|value| Background::from_colorfgbg(&value)).unwrap_or_default();
+        let markers = if is_utf8 && !matches!(term.as_str(), "linux" | "dumb") {
+            Markers::Braille
+        } else {
+            Markers::Ascii
+        };
+        let background = full("COLORFGBG")
+            .and_then(|value| Background::from_colorfgbg(&value))
+            .unwrap_or_default();
         Self { markers, is_coloured: full("NO_COLOR").is_none() && term != "dumb", background }
     }
 
     /// Toggles between dots and ASCII.
     pub(crate) fn toggle_markers(&mut self) {
-        self.markers = if self.markers == Markers::Braille { Markers::Ascii } else { Markers::Braille };
+        self.markers =
+            if self.markers == Markers::Braille { Markers::Ascii } else { Markers::Braille };
     }
 
     /// Toggles between colors for a dark and a light background.
     pub(crate) fn toggle_background(&mut self) {
-        self.background = if self.background == Background::Dark { Background::Light } else { Background::Dark };
+        self.background =
+            if self.background == Background::Dark { Background::Light } else { Background::Dark };
     }
 
     fn palette(self) -> &'static Palette {
@@ -134,8 +165,12 @@ impl Theme {
         let (color, modifier) = match role {
             Role::Plain => (None, Modifier::empty()),
             Role::Strong => (None, Modifier::BOLD),
-            // A dedicated color: the "faint" attribute is unreadable on some terminals and missing on others.
-            Role::Dim => (Some(palette.dim), if self.is_coloured { Modifier::empty() } else { Modifier::DIM }),
+            // A dedicated color: the "faint" attribute is unreadable on some terminals and missing
+            // on others.
+            Role::Dim => (
+                Some(palette.dim),
+                if self.is_coloured { Modifier::empty() } else { Modifier::DIM },
+            ),
             Role::Accent | Role::Key => (Some(palette.accent), Modifier::BOLD),
             Role::TokenLoss => (Some(palette.accent), Modifier::empty()),
             Role::Objective => (Some(palette.objective), Modifier::empty()),
@@ -158,7 +193,10 @@ impl Theme {
     /// The glyph of a value between 0 and 1.
     pub(crate) fn heat_glyph(self, value: f64) -> char {
         let ramp: [char; 8] = match self.markers {
-            Markers::Braille => ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'],
+            Markers::Braille => [
+                '\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}',
+                '\u{2588}',
+            ],
             Markers::Ascii => ['.', ':', '-', '=', '+', '*', '#', '@'],
         };
         ramp[(value.clamp(0.0, 1.0) * 7.0).round() as usize]
@@ -198,7 +236,9 @@ mod tests {
     ];
 
     fn theme(vars: &[(&str, &str)]) -> Theme {
-        Theme::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        Theme::from_vars(|name| {
+            vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     #[test]
@@ -208,15 +248,22 @@ mod tests {
         assert_eq!(theme(&xterm), coloured);
         assert_eq!(theme(&[xterm[0], xterm[1], ("NO_COLOR", "1")]), Theme::plain(Markers::Braille));
         assert_eq!(theme(&[xterm[0], xterm[1], ("LC_ALL", "C")]).markers, Markers::Ascii);
-        assert_eq!(theme(&[("TERM", "linux"), xterm[1]]), Theme { markers: Markers::Ascii, ..coloured });
+        assert_eq!(
+            theme(&[("TERM", "linux"), xterm[1]]),
+            Theme { markers: Markers::Ascii, ..coloured }
+        );
         assert_eq!(theme(&[("TERM", "dumb")]), Theme::plain(Markers::Ascii));
     }
 
     #[test]
     fn a_light_background_is_known_from_the_environment_and_from_a_colour() {
-        for (value, background) in
-            [("0;15", Background::Light), ("15;0", Background::Dark), ("0;default;7", Background::Light), ("12;8", Background::Dark), ("x", Background::Dark)]
-        {
+        for (value, background) in [
+            ("0;15", Background::Light),
+            ("15;0", Background::Dark),
+            ("0;default;7", Background::Light),
+            ("12;8", Background::Dark),
+            ("x", Background::Dark),
+        ] {
             assert_eq!(theme(&[("COLORFGBG", value)]).background, background, "{value}");
         }
         assert_eq!(Background::of_rgb([0.99, 0.96, 0.89]), Background::Light);
@@ -228,26 +275,36 @@ mod tests {
         const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
         match index {
             0..16 => panic!("the first sixteen colours differ between terminals"),
-            16..232 => [(index - 16) / 36, (index - 16) / 6 % 6, (index - 16) % 6].map(|level| f64::from(LEVELS[usize::from(level)]) / 255.0),
+            16..232 => [(index - 16) / 36, (index - 16) / 6 % 6, (index - 16) % 6]
+                .map(|level| f64::from(LEVELS[usize::from(level)]) / 255.0),
             232.. => [f64::from(8 + 10 * (u16::from(index) - 232)) / 255.0; 3],
         }
     }
 
     /// Contrast of two colors by WCAG 2.2: between 1 and 21.
     fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
-        let linear = |part: f64| if part <= 0.040_45 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) };
-        let luminance = |[red, green, blue]: [f64; 3]| 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+        let linear = |part: f64| {
+            if part <= 0.040_45 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        };
+        let luminance = |[red, green, blue]: [f64; 3]| {
+            0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
+        };
         let (a, b) = (luminance(a), luminance(b));
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 
     #[test]
     fn every_colour_can_be_read_on_its_background() {
-        const BACKGROUNDS: [(Background, [[f64; 3]; 2]); 2] =
-            [(Background::Dark, [[0.0, 0.0, 0.0], [0.118, 0.118, 0.118]]), (Background::Light, [[1.0, 1.0, 1.0], [0.992, 0.965, 0.890]])];
+        const BACKGROUNDS: [(Background, [[f64; 3]; 2]); 2] = [
+            (Background::Dark, [[0.0, 0.0, 0.0], [0.118, 0.118, 0.118]]),
+            (Background::Light, [[1.0, 1.0, 1.0], [0.992, 0.965, 0.890]]),
+        ];
         for (background, colors) in BACKGROUNDS {
             let theme = Theme { is_coloured: true, background, ..Theme::plain(Markers::Braille) };
-            let styles = ROLES.map(|role| theme.style(role)).into_iter().chain((0..=6).map(|idx| theme.heat_style(f64::from(idx) / 6.0)));
+            let styles = ROLES
+                .map(|role| theme.style(role))
+                .into_iter()
+                .chain((0..=6).map(|idx| theme.heat_style(f64::from(idx) / 6.0)));
             for style in styles {
                 assert_eq!(style.bg, None);
                 let Some(Color::Indexed(index)) = style.fg else { continue };

@@ -1,4 +1,5 @@
-//! Distinguishes key presses from text that arrives in one piece: pasted, or typed into the wrong window.
+//! Distinguishes key presses from text that arrives in one piece: pasted, or typed into the wrong
+//! window.
 
 use std::time::Duration;
 
@@ -54,8 +55,14 @@ mod tests {
         let at = Duration::from_millis;
         let mut typing = Typing::default();
         assert!(typing.note(at(1000)));
-        assert!(!typing.would_begin_after(at(1000), at(1049)) && typing.would_begin_after(at(1000), at(1050)));
-        assert!(!typing.note(at(1030)) && !typing.note(at(1060)), "a burst lasts for as long as keys follow one another");
+        assert!(
+            !typing.would_begin_after(at(1000), at(1049))
+                && typing.would_begin_after(at(1000), at(1050))
+        );
+        assert!(
+            !typing.note(at(1030)) && !typing.note(at(1060)),
+            "a burst lasts for as long as keys follow one another"
+        );
         assert!(!typing.began_after(at(1000)));
         assert!(typing.note(at(1110)) && typing.began_after(at(1000)));
     }

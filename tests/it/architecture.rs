@@ -12,9 +12,16 @@ const ABOVE: [&str; 2] = ["main", "lib"];
 /// Allowed imports of each module besides itself, from the table in `lib.rs`. `None`: everything.
 fn may_import() -> BTreeMap<String, Option<BTreeSet<String>>> {
     let rows = PAGE.lines().filter_map(|line| line.strip_prefix("//! | "));
-    let cells = rows.map(|row| row.trim_end_matches(" |").split(" | ").map(|cell| cell.trim_matches(['[', ']', '`']).to_owned()).collect::<Vec<_>>());
+    let cells = rows.map(|row| {
+        row.trim_end_matches(" |")
+            .split(" | ")
+            .map(|cell| cell.trim_matches(['[', ']', '`']).to_owned())
+            .collect::<Vec<_>>()
+    });
     let layers = cells.skip_while(|cells| cells[0] != "module").skip(1).map(|cells| {
-        let [layer, _, allowed] = cells.as_slice() else { panic!("a row of the table of imports has three cells: {cells:?}") };
+        let [layer, _, allowed] = cells.as_slice() else {
+            panic!("a row of the table of imports has three cells: {cells:?}")
+        };
         let allowed = match allowed.as_str() {
             "all" => None,
             "-" => Some(BTreeSet::new()),
@@ -44,7 +51,11 @@ impl Source {
 
     /// The lines of code, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text.lines().enumerate().map(|(idx, line)| (idx + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(idx, line)| (idx + 1, line))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
     fn complaint(&self, line: usize, what: &str) -> String {
@@ -68,7 +79,13 @@ fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = files_below(&root.join("src"));
     let rust = files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs"));
-    rust.map(|path| Source::new(&path.strip_prefix(root).unwrap().to_string_lossy(), &fs::read_to_string(path).unwrap())).collect()
+    rust.map(|path| {
+        Source::new(
+            &path.strip_prefix(root).unwrap().to_string_lossy(),
+            &fs::read_to_string(path).unwrap(),
+        )
+    })
+    .collect()
 }
 
 /// The modules that a file names with `crate::`, each with its line.
@@ -79,7 +96,9 @@ fn imports(source: &Source) -> Vec<(usize, String)> {
         for (start, _) in line.match_indices("crate::") {
             let rest = &line[start + "crate::".len()..];
             if rest.starts_with('{') {
-                let whole: String = std::iter::once(rest).chain(code[at + 1..].iter().map(|(_, line)| *line)).collect();
+                let whole: String = std::iter::once(rest)
+                    .chain(code[at + 1..].iter().map(|(_, line)| *line))
+                    .collect();
                 found.extend(heads_of_group(&whole).into_iter().map(|head| (*number, head)));
             } else {
                 found.push((*number, word(rest)));
@@ -120,21 +139,32 @@ fn word(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }
 
-/// Whether `line` uses the crate `name`: as a path, in an import, or a crate of its family (`burn_wgpu`).
+/// Whether `line` uses the crate `name`: as a path, in an import, or a crate of its family
+/// (`burn_wgpu`).
 fn uses_crate(line: &str, name: &str) -> bool {
     line.match_indices(name).any(|(start, _)| {
-        let begins = !line[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '"' | '.'));
+        let begins = !line[..start]
+            .ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '"' | '.'));
         let rest = &line[start + name.len()..];
         let member = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
         let family = rest.is_empty() || rest.starts_with(['_', ':', ';']);
-        begins && family && (member.starts_with("::") || line.trim_start().starts_with("use ") || line.trim_start().starts_with("pub use "))
+        begins
+            && family
+            && (member.starts_with("::")
+                || line.trim_start().starts_with("use ")
+                || line.trim_start().starts_with("pub use "))
     })
 }
 
 fn forbidden_imports(source: &Source) -> Vec<String> {
     let table = may_import();
     let Some(allowed) = table.get(&source.layer) else {
-        return vec![source.complaint(1, &format!("the layer {} is not in the table of imports", source.layer))];
+        return vec![
+            source.complaint(
+                1,
+                &format!("the layer {} is not in the table of imports", source.layer),
+            ),
+        ];
     };
     let Some(allowed) = allowed else {
         return Vec::new();
@@ -143,7 +173,9 @@ fn forbidden_imports(source: &Source) -> Vec<String> {
     imports(source)
         .into_iter()
         .filter(|(_, name)| is_forbidden(name))
-        .map(|(line, name)| source.complaint(line, &format!("{} must not import {name}", source.layer)))
+        .map(|(line, name)| {
+            source.complaint(line, &format!("{} must not import {name}", source.layer))
+        })
         .collect()
 }
 
@@ -165,14 +197,23 @@ fn forbidden_printing(source: &Source) -> Vec<String> {
     if source.path.ends_with("tests.rs") {
         return Vec::new();
     }
-    let prints = |line: &str| ["println!", "print!", "eprintln!", "eprint!"].iter().any(|name| line.contains(name));
-    source.code().filter(|(_, line)| prints(line)).map(|(line, _)| source.complaint(line, "only main, report and commands print")).collect()
+    let prints = |line: &str| {
+        ["println!", "print!", "eprintln!", "eprint!"].iter().any(|name| line.contains(name))
+    };
+    source
+        .code()
+        .filter(|(_, line)| prints(line))
+        .map(|(line, _)| source.complaint(line, "only main, report and commands print"))
+        .collect()
 }
 
 fn too_long(source: &Source) -> Option<String> {
-    let is_test = source.path.ends_with("tests.rs") || source.path.components().any(|part| part.as_os_str() == "tests");
-    let lines = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().lines().count();
-    (!is_test && lines > MOST_LINES).then(|| source.complaint(lines, &format!("more than {MOST_LINES} lines")))
+    let is_test = source.path.ends_with("tests.rs")
+        || source.path.components().any(|part| part.as_os_str() == "tests");
+    let lines =
+        source.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().lines().count();
+    (!is_test && lines > MOST_LINES)
+        .then(|| source.complaint(lines, &format!("more than {MOST_LINES} lines")))
 }
 
 fn check(rule: impl Fn(&Source) -> Vec<String>) {
@@ -204,34 +245,76 @@ fn no_file_is_too_long() {
 fn every_integration_test_is_part_of_the_binary() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let main = fs::read_to_string(folder.join("main.rs")).unwrap();
-    let listed: BTreeSet<String> = main.lines().filter_map(|line| line.trim().strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned)).collect();
+    let listed: BTreeSet<String> = main
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned))
+        .collect();
     let is_rust = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "rs");
-    let entries: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let entries: Vec<PathBuf> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     let modules = entries.iter().filter(|path| is_rust(path) || path.join("mod.rs").exists());
-    let present: BTreeSet<String> = modules.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).filter(|name| name != "main").collect();
+    let present: BTreeSet<String> = modules
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .filter(|name| name != "main")
+        .collect();
     assert_eq!(present, listed);
 }
 
 #[test]
 fn the_rules_see_what_they_forbid() {
-    let upwards = Source::new("src/config/a.rs", "// crate::engine in a comment\nuse crate::{config::Share, plan::{RunPlan, engine},\n    tui};\n");
-    assert_eq!(forbidden_imports(&upwards), ["src/config/a.rs:2: config must not import plan", "src/config/a.rs:2: config must not import tui"]);
-    let inline = Source::new("src/run/a.rs", "fn f() -> crate::control::Feed {}\npub use crate::plan::RunPlan;\n");
+    let upwards = Source::new(
+        "src/config/a.rs",
+        "// crate::engine in a comment\nuse crate::{config::Share, plan::{RunPlan, engine},\n    \
+         tui};\n",
+    );
+    assert_eq!(
+        forbidden_imports(&upwards),
+        [
+            "src/config/a.rs:2: config must not import plan",
+            "src/config/a.rs:2: config must not import tui"
+        ]
+    );
+    let inline = Source::new(
+        "src/run/a.rs",
+        "fn f() -> crate::control::Feed {}\npub use crate::plan::RunPlan;\n",
+    );
     assert_eq!(forbidden_imports(&inline), ["src/run/a.rs:1: run must not import control"]);
     let unknown = Source::new("src/helpers.rs", "");
-    assert_eq!(forbidden_imports(&unknown), ["src/helpers.rs:1: the layer helpers is not in the table of imports"]);
+    assert_eq!(
+        forbidden_imports(&unknown),
+        ["src/helpers.rs:1: the layer helpers is not in the table of imports"]
+    );
 
-    let tensors = Source::new("src/data/a.rs", "use burn::Tensor;\nlet a = burn_wgpu::init();\nlet sunburn = 1; // burn\nuse crate::burn_rate;\n");
-    assert_eq!(forbidden_crates(&tensors), ["src/data/a.rs:1: burn belongs into engine", "src/data/a.rs:2: burn belongs into engine"]);
+    let tensors = Source::new(
+        "src/data/a.rs",
+        "use burn::Tensor;\nlet a = burn_wgpu::init();\nlet sunburn = 1; // burn\nuse \
+         crate::burn_rate;\n",
+    );
+    assert_eq!(
+        forbidden_crates(&tensors),
+        ["src/data/a.rs:1: burn belongs into engine", "src/data/a.rs:2: burn belongs into engine"]
+    );
     let screen = Source::new("src/report/a.rs", "    ratatui::init();\n");
     assert_eq!(forbidden_crates(&screen), ["src/report/a.rs:1: ratatui belongs into tui"]);
 
     let print = "fn f() {\n    println!();\n}\n";
-    assert_eq!(forbidden_printing(&Source::new("src/tui/a.rs", print)), ["src/tui/a.rs:2: only main, report and commands print"]);
+    assert_eq!(
+        forbidden_printing(&Source::new("src/tui/a.rs", print)),
+        ["src/tui/a.rs:2: only main, report and commands print"]
+    );
     assert!(forbidden_printing(&Source::new("src/commands/a.rs", print)).is_empty());
 
     let long = "\n".repeat(MOST_LINES);
     assert_eq!(too_long(&Source::new("src/run/a.rs", &long)), None);
-    assert_eq!(too_long(&Source::new("src/run/a.rs", &format!("{long}#[cfg(test)]\nmod tests {{\n\n\n}}\n"))), None);
-    assert_eq!(too_long(&Source::new("src/run/a.rs", &format!("{long}\n"))), Some("src/run/a.rs:801: more than 800 lines".into()));
+    assert_eq!(
+        too_long(&Source::new(
+            "src/run/a.rs",
+            &format!("{long}#[cfg(test)]\nmod tests {{\n\n\n}}\n")
+        )),
+        None
+    );
+    assert_eq!(
+        too_long(&Source::new("src/run/a.rs", &format!("{long}\n"))),
+        Some("src/run/a.rs:801: more than 800 lines".into())
+    );
 }

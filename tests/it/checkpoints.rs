@@ -1,4 +1,5 @@
-//! Checkpoints as files: whatever fails or crashes during a save, the newest valid one is either the old or the new one.
+//! Checkpoints as files: whatever fails or crashes during a save, the newest valid one is either
+//! the old or the new one.
 
 use std::cell::RefCell;
 use std::fs;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use patchtui::config::RecordedConfig;
 use patchtui::disk::{Disk, Operation};
 use patchtui::run::{
-    Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
+    Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE,
+    NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
 };
 use serde_json::{Value, json};
 
@@ -68,13 +70,18 @@ impl Bench {
     /// Step of the newest valid checkpoint, and the names of the others that were checked.
     fn newest(&self) -> (Option<u64>, Vec<String>) {
         let (newest, rejected) = self.checkpoints().newest(&|_| Ok(()), &|| false).unwrap();
-        (newest.map(|checkpoint| checkpoint.state.step), rejected.into_iter().map(|rejected| rejected.reason).collect())
+        (
+            newest.map(|checkpoint| checkpoint.state.step),
+            rejected.into_iter().map(|rejected| rejected.reason).collect(),
+        )
     }
 
     /// Everything in the folder of checkpoints, sorted.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.run.checkpoints()).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -87,18 +94,29 @@ impl Bench {
     }
 }
 
-fn save(checkpoints: &Checkpoints, step: u64, permanent: bool) -> Result<(Checkpoint, bool), CheckpointError> {
+fn save(
+    checkpoints: &Checkpoints,
+    step: u64,
+    permanent: bool,
+) -> Result<(Checkpoint, bool), CheckpointError> {
     save_measured(checkpoints, step, permanent, None)
 }
 
-fn save_measured(checkpoints: &Checkpoints, step: u64, permanent: bool, token_loss: Option<f64>) -> Result<(Checkpoint, bool), CheckpointError> {
+fn save_measured(
+    checkpoints: &Checkpoints,
+    step: u64,
+    permanent: bool,
+    token_loss: Option<f64>,
+) -> Result<(Checkpoint, bool), CheckpointError> {
     checkpoints.save(NewCheckpoint {
         state: state(step),
         active_seconds: vec![0.5, 0.0],
         token_loss,
         permanent,
         tensor_bytes: 64,
-        write_tensors: &mut |name, path| fs::write(path, format!("{name} of step {step}")).map_err(Into::into),
+        write_tensors: &mut |name, path| {
+            fs::write(path, format!("{name} of step {step}")).map_err(Into::into)
+        },
         config: RecordedConfig::new(),
         sync_lines: &|| Ok(LineHashes::new()),
         stop: &|| false,
@@ -112,7 +130,9 @@ fn a_save_brings_everything_to_the_disk_in_the_order_that_makes_a_crash_harmless
     let seen = done.clone();
     let run = bench.run.path().to_owned();
     let disk = Disk::with_gate(move |operation, path| {
-        seen.lock().unwrap().push(format!("{operation:?} {}", path.strip_prefix(&run).unwrap().display()));
+        seen.lock()
+            .unwrap()
+            .push(format!("{operation:?} {}", path.strip_prefix(&run).unwrap().display()));
         Ok(())
     });
     let checkpoints = bench.checkpoints().on(disk);
@@ -188,12 +208,17 @@ fn whatever_fails_in_a_save_the_earlier_checkpoint_stays_and_nothing_half_writte
             Ok(_) => assert_eq!(newest, Some(4), "operation {nth}"),
             Err(error) => {
                 failures += 1;
-                // Once it has its name, a checkpoint is valid even if the disk could not confirm it.
+                // Once it has its name, a checkpoint is valid even if the disk could not confirm
+                // it.
                 assert!(newest == Some(2) || nth > 11, "operation {nth}: {error}");
                 assert!(!error.hint().is_empty());
             }
         }
-        assert!(bench.names().iter().all(|name| !name.contains("tmp")), "operation {nth}: {:?}", bench.names());
+        assert!(
+            bench.names().iter().all(|name| !name.contains("tmp")),
+            "operation {nth}: {:?}",
+            bench.names()
+        );
         bench.save(4).unwrap();
         assert_eq!(bench.newest(), (Some(4), Vec::new()), "operation {nth}");
     }
@@ -208,7 +233,9 @@ fn wherever_a_save_crashes_the_newest_checkpoint_is_the_old_or_the_new() {
         bench.save(2).unwrap();
         let (disk, count) = breaking(nth, true);
         let checkpoints = bench.checkpoints().on(disk);
-        let crashed = catch_unwind(AssertUnwindSafe(|| save(&checkpoints, 4, false).map(drop).unwrap())).is_err();
+        let crashed =
+            catch_unwind(AssertUnwindSafe(|| save(&checkpoints, 4, false).map(drop).unwrap()))
+                .is_err();
         assert_eq!(crashed, count.load(Ordering::Relaxed) > nth);
         if !crashed {
             break;
@@ -232,7 +259,9 @@ fn a_checkpoint_that_replaces_one_of_the_same_step_never_leaves_none() {
         bench.save(4).unwrap();
         let (disk, count) = breaking(nth, true);
         let checkpoints = bench.checkpoints().on(disk);
-        let crashed = catch_unwind(AssertUnwindSafe(|| save(&checkpoints, 4, true).map(drop).unwrap())).is_err();
+        let crashed =
+            catch_unwind(AssertUnwindSafe(|| save(&checkpoints, 4, true).map(drop).unwrap()))
+                .is_err();
         assert_eq!(bench.newest().0, Some(4), "operation {nth}");
         if !crashed {
             assert!(count.load(Ordering::Relaxed) > 10);
@@ -256,7 +285,10 @@ fn lines_that_are_not_on_the_disk_keep_a_checkpoint_from_becoming_valid() {
         stop: &|| false,
     };
     let error = bench.checkpoints().save(new).unwrap_err();
-    assert!(error.to_string().starts_with("the run's metrics and events are not on the disk"), "{error}");
+    assert!(
+        error.to_string().starts_with("the run's metrics and events are not on the disk"),
+        "{error}"
+    );
     assert_eq!(bench.names(), [""; 0]);
 }
 
@@ -292,7 +324,14 @@ fn pruning_keeps_the_checkpoint_with_the_lowest_token_loss_through_crashes_and_f
     assert_eq!(bench.names(), ["step-00000002", "step-00000005", "step-00000006"]);
     save_measured(&checkpoints(), 7, false, None).unwrap();
     assert_eq!(bench.names(), ["step-00000002", "step-00000006", "step-00000007"]);
-    let best: Vec<u64> = bench.checkpoints().list().unwrap().iter().filter(|listed| listed.is_best).map(|listed| listed.step).collect();
+    let best: Vec<u64> = bench
+        .checkpoints()
+        .list()
+        .unwrap()
+        .iter()
+        .filter(|listed| listed.is_best)
+        .map(|listed| listed.step)
+        .collect();
     assert_eq!(best, [2]);
     // A damaged checkpoint is not the best one.
     fs::write(bench.path(2).join(MODEL_FILE), "").unwrap();
@@ -329,14 +368,27 @@ fn a_crash_after_a_save_and_before_its_pruning_is_made_up_for_by_the_next_save()
 
 /// The decisions of a prune on request, newest first.
 fn chosen(bench: &Bench, rule: &KeepRule) -> Vec<(u64, Choice)> {
-    bench.checkpoints().choose(rule).unwrap().into_iter().map(|(listed, choice)| (listed.step, choice)).collect()
+    bench
+        .checkpoints()
+        .choose(rule)
+        .unwrap()
+        .into_iter()
+        .map(|(listed, choice)| (listed.step, choice))
+        .collect()
 }
 
 #[test]
 fn pruning_by_hand_checks_what_it_keeps_and_never_deletes_the_only_valid_checkpoint() {
     let bench = Bench::new();
     let all = Checkpoints::new(&bench.run, 100);
-    for (step, permanent, loss) in [(1, false, None), (2, true, None), (3, false, Some(1.5)), (4, false, None), (5, false, None), (6, false, None)] {
+    for (step, permanent, loss) in [
+        (1, false, None),
+        (2, true, None),
+        (3, false, Some(1.5)),
+        (4, false, None),
+        (5, false, None),
+        (6, false, None),
+    ] {
         save_measured(&all, step, permanent, loss).unwrap();
     }
     fs::create_dir(bench.path(9).with_extension("tmp")).unwrap();
@@ -353,8 +405,13 @@ fn pruning_by_hand_checks_what_it_keeps_and_never_deletes_the_only_valid_checkpo
         (1, Choice::DeleteOld),
     ];
     assert_eq!(chosen(&bench, &rule), expected);
-    let asked = KeepRule { keep: 0, prunes_permanent: true, prunes_best: true, prunes_damaged: true };
-    let deleted: Vec<u64> = chosen(&bench, &asked).into_iter().filter(|(_, choice)| choice.deletes()).map(|(step, _)| step).collect();
+    let asked =
+        KeepRule { keep: 0, prunes_permanent: true, prunes_best: true, prunes_damaged: true };
+    let deleted: Vec<u64> = chosen(&bench, &asked)
+        .into_iter()
+        .filter(|(_, choice)| choice.deletes())
+        .map(|(step, _)| step)
+        .collect();
     assert_eq!(deleted, [9, 6, 4, 3, 2, 1], "the newest valid one is always kept");
     for step in [1, 2, 3, 4, 6] {
         bench.checkpoints().delete(&bench.path(step)).unwrap();
@@ -364,7 +421,8 @@ fn pruning_by_hand_checks_what_it_keeps_and_never_deletes_the_only_valid_checkpo
     assert_eq!(bench.newest().0, Some(5));
 }
 
-/// Changes one thing in the newest of two checkpoints; it must be refused with this message, and the older one found.
+/// Changes one thing in the newest of two checkpoints; it must be refused with this message, and
+/// the older one found.
 fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
     let bench = Bench::new();
     bench.save(2).unwrap();
@@ -378,22 +436,38 @@ fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
 #[test]
 fn whatever_is_damaged_is_refused_by_name() {
     for step in [json!(5), json!(97), json!(1_000_000_000_000_000_000_u64), json!(-4), json!("4")] {
-        check_refused("manifest.json: its content does not match its hash", |bench| bench.edit(4, "manifest.json", |value| value["step"] = step));
+        check_refused("manifest.json: its content does not match its hash", |bench| {
+            bench.edit(4, "manifest.json", |value| value["step"] = step)
+        });
     }
-    check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([])));
-    check_refused("manifest.json: its content", |bench| bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true)));
+    check_refused("manifest.json: its content", |bench| {
+        bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([]))
+    });
+    check_refused("manifest.json: its content", |bench| {
+        bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true))
+    });
     check_refused("manifest.json: it has no hash of itself", |bench| {
-        bench.edit(4, "manifest.json", |value| drop(value.as_object_mut().unwrap().remove("manifest_blake3")));
+        bench.edit(4, "manifest.json", |value| {
+            drop(value.as_object_mut().unwrap().remove("manifest_blake3"))
+        });
     });
     check_refused("trainer.json: its content", |bench| {
         let path = bench.path(4).join("trainer.json");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(path, text.replace("\"seed\": 1", "\"seed\": 2")).unwrap();
     });
-    check_refused("model.safetensors: it has 0 bytes", |bench| fs::write(bench.path(4).join(MODEL_FILE), "").unwrap());
-    check_refused("optimizer.safetensors", |bench| fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap());
-    check_refused("manifest.json", |bench| fs::write(bench.path(4).join("manifest.json"), "{").unwrap());
-    check_refused("it is for step 4, which does not match the name of its directory", |bench| fs::rename(bench.path(4), bench.path(6)).unwrap());
+    check_refused("model.safetensors: it has 0 bytes", |bench| {
+        fs::write(bench.path(4).join(MODEL_FILE), "").unwrap()
+    });
+    check_refused("optimizer.safetensors", |bench| {
+        fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap()
+    });
+    check_refused("manifest.json", |bench| {
+        fs::write(bench.path(4).join("manifest.json"), "{").unwrap()
+    });
+    check_refused("it is for step 4, which does not match the name of its directory", |bench| {
+        fs::rename(bench.path(4), bench.path(6)).unwrap()
+    });
 }
 
 #[test]
@@ -423,7 +497,14 @@ fn every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing() {
 fn pipes_and_devices_in_the_place_of_files_are_refused_at_once() {
     let pipe = |path: &Path| {
         fs::remove_file(path).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
     };
     for file in ["manifest.json", "trainer.json", MODEL_FILE] {
         check_refused(file, |bench| pipe(&bench.path(4).join(file)));
@@ -451,7 +532,10 @@ fn nothing_is_written_into_another_run_of_the_same_name() {
 fn hashing_stops_when_the_run_is_told_to_end() {
     let bench = Bench::new();
     bench.save(4).unwrap();
-    assert!(matches!(bench.checkpoints().newest(&|_| Ok(()), &|| true), Err(CheckpointError::Interrupted)));
+    assert!(matches!(
+        bench.checkpoints().newest(&|_| Ok(()), &|| true),
+        Err(CheckpointError::Interrupted)
+    ));
 }
 
 #[test]

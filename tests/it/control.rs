@@ -9,12 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use patchtui::control::{
-    ClientMessage, ControlError, EngineLink, Feed, FrameError, Hello, HelloError, PROTOCOL, Patience, Request, Server, ServerMessage, ServerSetup,
-    check_reachable, connect, connect_with, frame, request, request_without_waiting, status,
+    ClientMessage, ControlError, EngineLink, Feed, FrameError, Hello, HelloError, PROTOCOL,
+    Patience, Request, Server, ServerMessage, ServerSetup, check_reachable, connect, connect_with,
+    frame, request, request_without_waiting, status,
 };
 use patchtui::run::{
-    CommandSender, EngineInfo, EventSender, FindError, History, Inbox, Outcome, RunCommand, RunDirectory, RunEvent, RunLock, StopLevel, Store, StoreHandle,
-    Subscription, command_channel,
+    CommandSender, EngineInfo, EventSender, FindError, History, Inbox, Outcome, RunCommand,
+    RunDirectory, RunEvent, RunLock, StopLevel, Store, StoreHandle, Subscription, command_channel,
 };
 
 use crate::fake_run::{end, header, record, step};
@@ -41,12 +42,26 @@ impl FakeEngine {
         let subscription = store.subscribe();
         let (events, handle) = store.start().unwrap();
         let (commands, inbox) = command_channel();
-        let server = Server::start(ServerSetup { subscription, commands, events: events.clone(), signals: None }).unwrap();
-        EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL).write(run).unwrap();
+        let server = Server::start(ServerSetup {
+            subscription,
+            commands,
+            events: events.clone(),
+            signals: None,
+        })
+        .unwrap();
+        EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL)
+            .write(run)
+            .unwrap();
         events.send(header(run.path(), None));
         let talk = events.clone();
         let trainer = thread::spawn(move || obey_until_the_end(inbox, &talk));
-        Self { events, store: Some(handle), server: Some(server), trainer: Some(trainer), lock: Some(lock) }
+        Self {
+            events,
+            store: Some(handle),
+            server: Some(server),
+            trainer: Some(trainer),
+            lock: Some(lock),
+        }
     }
 
     fn take_steps(&self, steps: impl IntoIterator<Item = u64>) {
@@ -101,8 +116,16 @@ impl BusyEngine {
         let subscription = store.subscribe();
         let (events, store) = store.start().unwrap();
         let (commands, inbox) = command_channel();
-        let server = Server::start(ServerSetup { subscription, commands: commands.clone(), events, signals: None }).unwrap();
-        EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL).write(run).unwrap();
+        let server = Server::start(ServerSetup {
+            subscription,
+            commands: commands.clone(),
+            events,
+            signals: None,
+        })
+        .unwrap();
+        EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL)
+            .write(run)
+            .unwrap();
         Self { _lock: lock, _store: store, _server: server, commands, inbox }
     }
 }
@@ -177,7 +200,10 @@ fn a_client_gets_everything_so_far_and_then_every_record() {
         };
         finished.await.unwrap();
         assert_eq!(*ending, History::read(&run).unwrap().0);
-        assert_eq!((ending.steps.len(), ending.end.map(|end| end.outcome)), (6, Some(Outcome::Completed)));
+        assert_eq!(
+            (ending.steps.len(), ending.end.map(|end| end.outcome)),
+            (6, Some(Outcome::Completed))
+        );
     });
 }
 
@@ -193,7 +219,9 @@ fn two_clients_command_and_both_see_every_answer() {
         for client in [&mut alice, &mut bob] {
             client.hear_answer("pause done: pause of step 3").await;
             client.hear_answer("evaluate done: evaluate of step 3").await;
-            client.hear_answer(&format!("pause requested by alice (pid {})", std::process::id())).await;
+            client
+                .hear_answer(&format!("pause requested by alice (pid {})", std::process::id()))
+                .await;
             client.hear_answer("evaluate requested by bob").await;
         }
     });
@@ -210,7 +238,11 @@ fn a_request_waits_for_its_own_answer() {
     drop(engine);
     let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
     assert_eq!(late.to_string(), "the run \"books\" is not running");
-    assert_eq!(late.hint(), "view it with: patchtui view books; if it is unfinished, resume it with: patchtui resume books");
+    assert_eq!(
+        late.hint(),
+        "view it with: patchtui view books; if it is unfinished, resume it with: patchtui resume \
+         books"
+    );
 }
 
 #[test]
@@ -218,8 +250,11 @@ fn a_request_that_is_not_answered_says_whether_it_was_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let run = new_run(&folder);
     let _engine = BusyEngine::start(&run);
-    let evaluate = Request { command: RunCommand::Evaluate, sender: "ctl", limit: Duration::from_millis(200) };
-    for silent in [request(&run, evaluate).unwrap_err(), request_without_waiting(&run, evaluate).unwrap_err()] {
+    let evaluate =
+        Request { command: RunCommand::Evaluate, sender: "ctl", limit: Duration::from_millis(200) };
+    for silent in
+        [request(&run, evaluate).unwrap_err(), request_without_waiting(&run, evaluate).unwrap_err()]
+    {
         assert!(matches!(silent, ControlError::NoAnswer { accepted: false, .. }), "{silent}");
     }
 }
@@ -233,7 +268,8 @@ fn without_waiting_acceptance_is_enough() {
     assert_eq!(request_without_waiting(&run, sample).unwrap().command, RunCommand::Sample);
 }
 
-/// Sends commands until the engine accepts no more for a while. Returns the number of bytes it accepted.
+/// Sends commands until the engine accepts no more for a while. Returns the number of bytes it
+/// accepted.
 fn flood(client: &mut RawClient, command: RunCommand) -> usize {
     client.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut taken = 0;
@@ -256,7 +292,9 @@ fn a_flood_waits_in_its_own_socket_and_a_stop_passes_it() {
     let taken = flood(&mut flooder, RunCommand::Resume);
     assert!(taken < 2_000_000, "{taken} bytes were taken");
     let mut other = RawClient::attach(&run);
-    other.say(&frame(&ClientMessage::Command { id: "s".into(), command: RunCommand::Stop }).unwrap());
+    other.say(
+        &frame(&ClientMessage::Command { id: "s".into(), command: RunCommand::Stop }).unwrap(),
+    );
     let (flag, limit) = (engine.commands.stop_flag(), Instant::now() + LIMIT);
     while flag.level() != StopLevel::AfterCheckpoint {
         assert!(Instant::now() < limit, "the stop waits behind the flood");
@@ -276,7 +314,9 @@ fn a_flood_of_stops_raises_the_flag_although_its_places_are_taken() {
     let mut flooder = RawClient::attach(&run);
     flood(&mut flooder, RunCommand::Stop);
     let mut other = RawClient::attach(&run);
-    other.say(&frame(&ClientMessage::Command { id: "k".into(), command: RunCommand::Kill }).unwrap());
+    other.say(
+        &frame(&ClientMessage::Command { id: "k".into(), command: RunCommand::Kill }).unwrap(),
+    );
     let (flag, limit) = (engine.commands.stop_flag(), Instant::now() + LIMIT);
     while flag.level() != StopLevel::Now {
         assert!(Instant::now() < limit, "the kill waits behind the stops");
@@ -294,7 +334,13 @@ fn every_command_of_a_flood_is_answered_in_few_lines() {
     let mut writer = RawClient(client.0.try_clone().unwrap());
     let flood = thread::spawn(move || {
         for n in 0..COMMANDS {
-            writer.say(&frame(&ClientMessage::Command { id: format!("f{n}"), command: RunCommand::Resume }).unwrap());
+            writer.say(
+                &frame(&ClientMessage::Command {
+                    id: format!("f{n}"),
+                    command: RunCommand::Resume,
+                })
+                .unwrap(),
+            );
         }
     });
     let mut open: HashSet<String> = (0..COMMANDS).map(|n| format!("f{n}")).collect();
@@ -321,8 +367,11 @@ fn a_command_that_is_sent_twice_acts_once_and_is_answered_again() {
     let run = new_run(&folder);
     let mut engine = BusyEngine::start(&run);
     let mut client = RawClient::attach(&run);
-    let command = frame(&ClientMessage::Command { id: "once".into(), command: RunCommand::Evaluate }).unwrap();
-    let last = frame(&ClientMessage::Command { id: "last".into(), command: RunCommand::Sample }).unwrap();
+    let command =
+        frame(&ClientMessage::Command { id: "once".into(), command: RunCommand::Evaluate })
+            .unwrap();
+    let last =
+        frame(&ClientMessage::Command { id: "last".into(), command: RunCommand::Sample }).unwrap();
     client.say(&[command.clone(), command.clone(), last].concat());
     let limit = Instant::now() + LIMIT;
     let mut batches = Vec::new();
@@ -330,7 +379,8 @@ fn a_command_that_is_sent_twice_acts_once_and_is_answered_again() {
         assert!(Instant::now() < limit, "only {batches:?}");
         batches.extend(engine.inbox.wait(Duration::from_millis(5)));
     }
-    let counts: Vec<_> = batches.iter().map(|batch| (batch.command, batch.envelopes().count())).collect();
+    let counts: Vec<_> =
+        batches.iter().map(|batch| (batch.command, batch.envelopes().count())).collect();
     assert_eq!(counts, [(RunCommand::Evaluate, 1), (RunCommand::Sample, 1)]);
     assert_eq!(engine.inbox.next_repeat(), None);
     let note = batches[0].note(7, "token loss 3.2");
@@ -354,7 +404,10 @@ fn a_client_that_leaves_at_once_has_been_heard() {
     let mut engine = BusyEngine::start(&run);
     let mut client = RawClient::connect(&run);
     let pause = ClientMessage::Command { id: "p".into(), command: RunCommand::Pause };
-    client.say(&[frame(&ClientMessage::Hello(Hello::from_here("raw"))).unwrap(), frame(&pause).unwrap()].concat());
+    client.say(
+        &[frame(&ClientMessage::Hello(Hello::from_here("raw"))).unwrap(), frame(&pause).unwrap()]
+            .concat(),
+    );
     drop(client);
     assert_eq!(engine.inbox.wait(LIMIT).map(|batch| batch.command), Some(RunCommand::Pause));
 }
@@ -431,8 +484,14 @@ fn a_run_without_a_socket_says_which_signals_it_takes() {
     EngineInfo::of_this_process(None, PROTOCOL).write(&run).unwrap();
     let pid = std::process::id();
     let error = ask(&run, RunCommand::Pause).unwrap_err();
-    assert_eq!(error.to_string(), format!("the run \"books\" (pid {pid}) has no socket and accepts signals only"));
-    assert_eq!(error.hint(), format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}"));
+    assert_eq!(
+        error.to_string(),
+        format!("the run \"books\" (pid {pid}) has no socket and accepts signals only")
+    );
+    assert_eq!(
+        error.hint(),
+        format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}")
+    );
     assert!(matches!(check_reachable(&run), Err(ControlError::SignalsOnly { .. })));
     assert!(matches!(status(&run, "ctl").unwrap().problem, Some(ControlError::SignalsOnly { .. })));
 }
@@ -440,9 +499,15 @@ fn a_run_without_a_socket_says_which_signals_it_takes() {
 #[test]
 fn every_error_says_what_is_wrong_and_what_to_type() {
     let io = || std::io::Error::other("disk on fire");
-    let (name, socket, command) = (|| "books".to_owned(), || std::path::PathBuf::from("/run/books.sock"), RunCommand::Stop);
+    let (name, socket, command) =
+        (|| "books".to_owned(), || std::path::PathBuf::from("/run/books.sock"), RunCommand::Stop);
     let second = Duration::from_secs(1);
-    let folder = |path: &str| Box::new(ControlError::SocketFolder { path: path.into(), problem: "it is not a folder".into() });
+    let folder = |path: &str| {
+        Box::new(ControlError::SocketFolder {
+            path: path.into(),
+            problem: "it is not a folder".into(),
+        })
+    };
     let frames = [
         FrameError::TooLarge { length: 9, limit: 8 },
         FrameError::Torn,
@@ -469,7 +534,11 @@ fn every_error_says_what_is_wrong_and_what_to_type() {
         ControlError::NoAnswer { name: name(), command, limit: second, accepted: true },
         ControlError::CommandFailed { name: name(), command, message: "no space left".into() },
         ControlError::EndedFirst { name: name(), command, reason: None },
-        ControlError::EndedFirst { name: name(), command, reason: Some("it was interrupted at step 3".into()) },
+        ControlError::EndedFirst {
+            name: name(),
+            command,
+            reason: Some("it was interrupted at step 3".into()),
+        },
         ControlError::PathTooLong { path: socket(), limit: 107 },
         ControlError::Listen { path: socket(), source: io() },
         ControlError::NoSocket { first: folder("/tmp/patchtui-7"), second: folder("runs/books") },
@@ -485,11 +554,17 @@ fn every_error_says_what_is_wrong_and_what_to_type() {
         FindError::Ambiguous { name: name(), paths: vec!["a/books".into(), "b/books".into()] },
         FindError::NoRuns,
     ];
-    let mut words: Vec<_> = errors.iter().map(|error| format!("{error}\n    {}", error.hint())).collect();
+    let mut words: Vec<_> =
+        errors.iter().map(|error| format!("{error}\n    {}", error.hint())).collect();
     words.extend(find.iter().map(|error| format!("{error}\n    {}", error.hint())));
     for text in &words {
         let (message, hint) = text.split_once("\n    ").unwrap();
-        assert!(!message.is_empty() && !message.ends_with('.') && message.starts_with(char::is_lowercase), "{message}");
+        assert!(
+            !message.is_empty()
+                && !message.ends_with('.')
+                && message.starts_with(char::is_lowercase),
+            "{message}"
+        );
         assert!(!hint.is_empty() && !hint.contains("RUN") && !hint.contains("PID"), "{hint}");
     }
     insta::assert_snapshot!(words.join("\n"));
@@ -570,7 +645,9 @@ fn a_client_that_falls_behind_gets_everything_anew() {
     while !matches!(sleeper.hear(), Some(ServerMessage::Snapshot(_))) {}
     // More than socket buffers and the backlog can hold.
     engine.take_steps(1..=5000);
-    in_time(async { Client::attach(&run, "test").hear_until(|history| history.step() == 5000).await });
+    in_time(async {
+        Client::attach(&run, "test").hear_until(|history| history.step() == 5000).await
+    });
     let ending = thread::spawn(move || engine.end());
     let mut snapshots = 0;
     let mut history = History::default();
@@ -582,7 +659,10 @@ fn a_client_that_falls_behind_gets_everything_anew() {
                 history = *snapshot;
             }
             ServerMessage::Record(record) => {
-                assert!(snapshots == 0 || record.seq == history.last_seq + 1, "a record is missing");
+                assert!(
+                    snapshots == 0 || record.seq == history.last_seq + 1,
+                    "a record is missing"
+                );
                 history.apply(&record);
             }
             _ => {}
@@ -590,7 +670,10 @@ fn a_client_that_falls_behind_gets_everything_anew() {
     }
     ending.join().unwrap();
     assert_eq!(snapshots, 1);
-    assert_eq!((history.step(), history.end.map(|end| end.outcome)), (5000, Some(Outcome::Completed)));
+    assert_eq!(
+        (history.step(), history.end.map(|end| end.outcome)),
+        (5000, Some(Outcome::Completed))
+    );
 }
 
 #[test]
@@ -604,11 +687,20 @@ fn a_server_that_missed_records_reads_them_from_the_files() {
     store.join().unwrap();
     // A mailbox that was full from the first record to the fifth.
     let (mailbox, records) = tokio::sync::mpsc::channel(8);
-    let subscription = Subscription { directory: run.clone(), history: History::default(), records };
+    let subscription =
+        Subscription { directory: run.clone(), history: History::default(), records };
     let (sink, _unread) = std::sync::mpsc::channel();
     let commands = command_channel().0;
-    let server = Server::start(ServerSetup { subscription, commands, events: EventSender::new(sink), signals: None }).unwrap();
-    EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL).write(&run).unwrap();
+    let server = Server::start(ServerSetup {
+        subscription,
+        commands,
+        events: EventSender::new(sink),
+        signals: None,
+    })
+    .unwrap();
+    EngineInfo::of_this_process(server.socket().unwrap().to_path_buf(), PROTOCOL)
+        .write(&run)
+        .unwrap();
     in_time(async {
         let mut client = Client::attach(&run, "test");
         assert!(matches!(client.hear().await, Feed::Snapshot(history) if history.last_seq == 0));
@@ -626,7 +718,8 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
     let mut good = RawClient::attach(&run);
     let hello = Hello::from_here("raw");
     let long = ClientMessage::Command { id: "x".repeat(129), command: RunCommand::Pause };
-    let with_long_id = [frame(&ClientMessage::Hello(hello.clone())).unwrap(), frame(&long).unwrap()].concat();
+    let with_long_id =
+        [frame(&ClientMessage::Hello(hello.clone())).unwrap(), frame(&long).unwrap()].concat();
     let with = |hello: Hello| frame(&ClientMessage::Hello(hello)).unwrap();
     let table: [(Vec<u8>, &str); 7] = [
         (with(Hello { magic: "other".into(), ..hello.clone() }), "the other side is not patchtui"),
@@ -634,7 +727,10 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
         (frame(&ClientMessage::Attach).unwrap(), "the first message must be a greeting"),
         (u32::MAX.to_le_bytes().to_vec(), "larger than the limit"),
         (b"\x02\0\0\0{]".to_vec(), "not a valid message"),
-        (frame(&serde_json::json!({"type": "format_disk"})).unwrap(), "the first message must be a greeting"),
+        (
+            frame(&serde_json::json!({"type": "format_disk"})).unwrap(),
+            "the first message must be a greeting",
+        ),
         (with_long_id, "at most 128 bytes"),
     ];
     for (bytes, reason) in table {
@@ -644,7 +740,9 @@ fn a_client_that_breaks_the_rules_is_sent_away_alone() {
         assert!(refusal.contains(reason), "{refusal:?} should say {reason:?}");
     }
     engine.take_steps([1]);
-    while !matches!(good.hear().expect("the good client was sent away"), ServerMessage::Record(record) if matches!(record.event, RunEvent::StepCompleted(_))) {}
+    while !matches!(good.hear().expect("the good client was sent away"), ServerMessage::Record(record) if matches!(record.event, RunEvent::StepCompleted(_)))
+    {
+    }
 }
 
 /// A stranger needs a place, and one that says nothing loses it to the next.
@@ -658,11 +756,16 @@ fn hundreds_of_silent_connections_keep_no_client_out_and_stop_no_run() {
     good.hear().expect("no greeting");
     let mut silent: Vec<RawClient> = (0..300).map(|_| RawClient::connect(&run)).collect();
     engine.take_steps([1]);
-    while !matches!(good.hear().expect("the good client was sent away"), ServerMessage::Record(record) if matches!(record.event, RunEvent::StepCompleted(_))) {}
+    while !matches!(good.hear().expect("the good client was sent away"), ServerMessage::Record(record) if matches!(record.event, RunEvent::StepCompleted(_)))
+    {
+    }
     assert_eq!(ask(&run, RunCommand::Checkpoint).unwrap(), "checkpoint of step 3");
     // The oldest were disconnected to make room: their streams have ended.
     for (number, stranger) in silent.iter_mut().take(200).enumerate() {
-        assert!(stranger.0.read_to_end(&mut Vec::new()).is_ok(), "stranger {number} still has a place");
+        assert!(
+            stranger.0.read_to_end(&mut Vec::new()).is_ok(),
+            "stranger {number} still has a place"
+        );
     }
 }
 
@@ -687,9 +790,16 @@ fn a_client_of_a_run_that_was_killed_follows_it_where_it_is_resumed() {
     let run = new_run(&folder);
     let mut engine = FakeEngine::start(&run);
     engine.take_steps(1..=2);
-    let patience = Patience { first_retry: Duration::from_millis(10), resumed_yet: Duration::from_millis(10), ..Patience::default() };
+    let patience = Patience {
+        first_retry: Duration::from_millis(10),
+        resumed_yet: Duration::from_millis(10),
+        ..Patience::default()
+    };
     in_time(async {
-        let mut client = Client { link: connect_with(run.clone(), "test".into(), patience), history: History::default() };
+        let mut client = Client {
+            link: connect_with(run.clone(), "test".into(), patience),
+            history: History::default(),
+        };
         client.hear_until(|history| history.step() == 2).await;
         // A killed engine sends nothing at the end.
         drop(engine.store.take());
@@ -708,7 +818,9 @@ fn a_client_of_a_run_that_was_killed_follows_it_where_it_is_resumed() {
         let mut later = record(1000, header(run.path(), None));
         later.attempt = 3;
         log.write_all(patchtui::run::encode(&later).unwrap().as_bytes()).unwrap();
-        while !matches!(client.hear().await, Feed::Lost { reason, .. } if reason.contains("another machine")) {}
+        while !matches!(client.hear().await, Feed::Lost { reason, .. } if reason.contains("another machine"))
+        {
+        }
         assert_eq!(client.history.attempt, 3);
     });
 }
@@ -727,7 +839,8 @@ fn a_request_waits_for_an_engine_that_is_starting() {
         }
         let asked = run.clone();
         let (sender, answer) = std::sync::mpsc::channel();
-        let asking = thread::spawn(move || sender.send(ask(&asked, RunCommand::Checkpoint)).unwrap());
+        let asking =
+            thread::spawn(move || sender.send(ask(&asked, RunCommand::Checkpoint)).unwrap());
         // It keeps trying while nobody listens.
         assert!(answer.recv_timeout(Duration::from_millis(100)).is_err());
         let _engine = FakeEngine::start_with(&run, lock);
@@ -741,9 +854,16 @@ fn a_lost_engine_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let run = new_run(&folder);
     let mut engine = FakeEngine::start(&run);
-    let patience = Patience { first_retry: Duration::from_millis(10), last_retry: Duration::from_millis(20), ..Patience::default() };
+    let patience = Patience {
+        first_retry: Duration::from_millis(10),
+        last_retry: Duration::from_millis(20),
+        ..Patience::default()
+    };
     in_time(async {
-        let mut client = Client { link: connect_with(run.clone(), "test".into(), patience), history: History::default() };
+        let mut client = Client {
+            link: connect_with(run.clone(), "test".into(), patience),
+            history: History::default(),
+        };
         client.hear_until(|history| history.header.is_some()).await;
         // The server fails while the engine continues.
         drop(engine.server.take());
@@ -768,10 +888,14 @@ fn an_engine_that_says_nothing_counts_as_lost() {
         let mut link = connect_with(run.clone(), "test".into(), patience);
         let mute = tokio::task::spawn_blocking(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(&frame(&ServerMessage::Hello(Hello::from_here("mute"))).unwrap()).unwrap();
+            stream
+                .write_all(&frame(&ServerMessage::Hello(Hello::from_here("mute"))).unwrap())
+                .unwrap();
             stream
         });
-        let Some(Feed::Lost { reason, retry_seconds }) = link.feed.recv().await else { panic!("not lost") };
+        let Some(Feed::Lost { reason, retry_seconds }) = link.feed.recv().await else {
+            panic!("not lost")
+        };
         assert_eq!((reason.as_str(), retry_seconds), ("the engine sent nothing for 0.1 s", 0.25));
         drop(mute.await.unwrap());
     });

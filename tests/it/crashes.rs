@@ -1,4 +1,5 @@
-//! A crash at every operation on the disk of a preparation and of a run: whatever comes next ends as if nothing had happened.
+//! A crash at every operation on the disk of a preparation and of a run: whatever comes next ends
+//! as if nothing had happened.
 
 #[cfg(feature = "engine")]
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,10 +38,17 @@ struct Preparation {
 impl Preparation {
     /// Of one stream or two, of which the first takes several writes.
     fn new(num_streams: usize) -> Self {
-        let work = Workplace::new(&[("a.txt", &"Nobody said a word. ".repeat(35_000)), ("v.txt", "But the cat did.")]);
+        let work = Workplace::new(&[
+            ("a.txt", &"Nobody said a word. ".repeat(35_000)),
+            ("v.txt", "But the cat did."),
+        ]);
         let mut data = work.config(&["a.txt"]);
         if num_streams == 2 {
-            data = DataConfig { validation_share: None, validation_files: Some(vec![work.path("v.txt")]), ..data };
+            data = DataConfig {
+                validation_share: None,
+                validation_files: Some(vec![work.path("v.txt")]),
+                ..data
+            };
         }
         let whole = work.path("whole");
         let fingerprint = prepare_in(&whole, &data, &Disk::default()).unwrap().fingerprint;
@@ -60,7 +68,8 @@ impl Preparation {
 
     /// The next preparation in what a crash has left.
     fn goes_on(&self, cache: &Path, what: &str) {
-        let prepared = prepare_in(cache, &self.data, &Disk::default()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let prepared = prepare_in(cache, &self.data, &Disk::default())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(prepared.fingerprint, self.fingerprint, "{what}");
         assert!(content(&cache.join(&self.name)) == self.expected, "{what}: other bytes");
         assert!(prepare_in(cache, &self.data, &Disk::default()).unwrap().is_reused, "{what}");
@@ -83,10 +92,17 @@ fn wherever_the_power_goes_off_in_a_preparation_the_next_one_gives_the_same_byte
             let (cuts, disk) = PowerCuts::of(&cache, unsynced, |_, _| true);
             prepare_in(&cache, &preparation.data, &disk).unwrap();
             let images = cuts.images();
-            assert!(images.len() > if unsynced == Unsynced::Gone { 1 } else { 5 }, "{} images", images.len());
+            assert!(
+                images.len() > if unsynced == Unsynced::Gone { 1 } else { 5 },
+                "{} images",
+                images.len()
+            );
             // Tokens reported as prepared survive a power cut after a power cut.
             let last = &images.last().unwrap().folder;
-            assert!(prepare_in(last, &preparation.data, &Disk::default()).unwrap().is_reused, "{unsynced:?}: not everything was synced");
+            assert!(
+                prepare_in(last, &preparation.data, &Disk::default()).unwrap().is_reused,
+                "{unsynced:?}: not everything was synced"
+            );
             for image in images {
                 preparation.goes_on(&image.folder, &format!("{unsynced:?} before {}", image.name));
             }
@@ -104,7 +120,8 @@ fn whatever_fails_in_a_preparation_the_next_one_gives_the_same_bytes() {
             if over_broken {
                 preparation.broken(&cache);
             }
-            let error = if nth % 2 == 0 { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            let error =
+                if nth % 2 == 0 { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
             let (disk, count) = dead_from(nth, error, |_| true);
             let prepared = prepare_in(&cache, &preparation.data, &disk);
             if count.load(Ordering::Relaxed) <= nth {
@@ -122,20 +139,32 @@ fn whatever_fails_in_a_preparation_the_next_one_gives_the_same_bytes() {
     }
 }
 
-/// A run looks for its tokens by their fingerprint if its text has changed; what has no name of its own yet is not among them.
+/// A run looks for its tokens by their fingerprint if its text has changed; what has no name of its
+/// own yet is not among them.
 #[test]
 fn a_folder_that_was_never_completed_is_not_taken_for_the_tokens_of_a_run() {
     let preparation = Preparation::new(1);
     let cache = preparation.work.path("cache");
     let (cuts, disk) = PowerCuts::of(&cache, Unsynced::Kept, |_, _| true);
     prepare_in(&cache, &preparation.data, &disk).unwrap();
-    fs::write(preparation.work.path("a.txt"), "Another text, which has as many words as it needs.").unwrap();
+    fs::write(preparation.work.path("a.txt"), "Another text, which has as many words as it needs.")
+        .unwrap();
     let (mut found, mut made) = (0, 0);
     for image in cuts.images() {
         let is_complete = image.folder.join(&preparation.name).exists();
-        let request = PrepareRequest { trained_on: Some(&preparation.fingerprint), ..Workplace::request(&preparation.data, &image.folder) };
-        let prepared = prepare_on(&Disk::default(), &request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-        assert_eq!((prepared.text_has_changed, prepared.fingerprint == preparation.fingerprint), (is_complete, is_complete), "before {}", image.name);
+        let request = PrepareRequest {
+            trained_on: Some(&preparation.fingerprint),
+            ..Workplace::request(&preparation.data, &image.folder)
+        };
+        let prepared =
+            prepare_on(&Disk::default(), &request, &mut |_, _, _| ControlFlow::Continue(()))
+                .unwrap();
+        assert_eq!(
+            (prepared.text_has_changed, prepared.fingerprint == preparation.fingerprint),
+            (is_complete, is_complete),
+            "before {}",
+            image.name
+        );
         *(if is_complete { &mut found } else { &mut made }) += 1;
     }
     assert!(found > 0 && made > 0, "{found} found, {made} made");
@@ -161,7 +190,12 @@ fn run_goes_on(root: &Path, expected: &Bytes, what: &str) {
     assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);
     assert!(final_bytes(&run) == *expected, "{what}: the final checkpoint differs");
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let steps: BTreeSet<u64> = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()).collect();
+    let steps: BTreeSet<u64> = metrics
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
+        })
+        .collect();
     assert_eq!(steps, BTreeSet::from([1, 2, 3]), "{what}: a step has no line of metrics");
 }
 
@@ -172,8 +206,11 @@ fn wherever_the_power_goes_off_in_a_run_it_ends_with_the_same_bytes() {
     for unsynced in [Unsynced::Kept, Unsynced::Gone] {
         let root = folder.path().join(format!("{unsynced:?}"));
         fs::create_dir(&root).unwrap();
-        // From the time on when the first step is saved: the second ends a stage, the third the run.
-        let (cuts, disk) = PowerCuts::of(&root, unsynced, |operation, path| operation == Operation::Rename && path.ends_with("step-00000001"));
+        // From the time on when the first step is saved: the second ends a stage, the third the
+        // run.
+        let (cuts, disk) = PowerCuts::of(&root, unsynced, |operation, path| {
+            operation == Operation::Rename && path.ends_with("step-00000001")
+        });
         let end = train_on(disk, tiny_config(&SAVES), &root.join("run"), |_| None);
         assert_eq!((end.outcome, end.step), (Outcome::Completed, 3), "{:?}", end.error);
         let expected = final_bytes(&root.join("run"));
@@ -195,7 +232,9 @@ fn wherever_the_disk_of_a_run_dies_it_can_be_resumed_and_ends_with_the_same_byte
     for nth in 0.. {
         let root = folder.path().join(nth.to_string());
         // Of the save in the middle of the run; from then on lines are lost, too.
-        let (disk, count) = dead_from(nth, io::ErrorKind::StorageFull, |path| path.to_string_lossy().contains("step-00000002"));
+        let (disk, count) = dead_from(nth, io::ErrorKind::StorageFull, |path| {
+            path.to_string_lossy().contains("step-00000002")
+        });
         let end = train_on(disk, tiny_config(&SAVES), &root.join("run"), |_| None);
         if count.load(Ordering::Relaxed) <= nth {
             assert!(nth > 10, "only {nth} operations");

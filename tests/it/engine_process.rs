@@ -18,7 +18,8 @@ use patchtui::control::{ControlError, Request, greet, request};
 use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
 use patchtui::report::{Plain, stdout};
 use patchtui::run::{
-    EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, RunState, RunSummary, is_alive,
+    EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
+    RunIndex, RunLock, RunState, RunSummary, is_alive,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -35,8 +36,10 @@ fn be_an_engine() {
     let behaviour = std::env::var(BEHAVIOUR).unwrap();
     let directory = RunDirectory::new(path);
     let mut plain = Plain::new(stdout());
-    let face = (matches!(behaviour.as_str(), "plain" | "headless")).then(|| Box::new(move |record| plain.show(&record)) as Face);
-    let lock = RunLock::inherit(&directory).unwrap().map_or_else(|| RunLock::acquire(&directory), Ok);
+    let face = (matches!(behaviour.as_str(), "plain" | "headless"))
+        .then(|| Box::new(move |record| plain.show(&record)) as Face);
+    let lock =
+        RunLock::inherit(&directory).unwrap().map_or_else(|| RunLock::acquire(&directory), Ok);
     let lock = match lock {
         Ok(lock) => lock,
         Err(error) => {
@@ -45,8 +48,16 @@ fn be_an_engine() {
         }
     };
     let on_usr1 = if behaviour == "usr1-stops" { OnUsr1::Stop } else { OnUsr1::Continue };
-    let setup = EngineSetup { on_usr1, face, lock, index: RunIndex::of_user(), directory: directory.clone() };
-    let code = match run_engine(setup, move |inbox, events| pretend(&directory, &behaviour, inbox, &events)) {
+    let setup = EngineSetup {
+        on_usr1,
+        face,
+        lock,
+        index: RunIndex::of_user(),
+        directory: directory.clone(),
+    };
+    let code = match run_engine(setup, move |inbox, events| {
+        pretend(&directory, &behaviour, inbox, &events)
+    }) {
         Ok(code) => code,
         Err(error) => {
             let error = CommandError::from(error);
@@ -57,7 +68,12 @@ fn be_an_engine() {
     std::process::exit(code.into());
 }
 
-fn pretend(directory: &RunDirectory, behaviour: &str, mut inbox: Inbox, events: &EventSender) -> RunEnd {
+fn pretend(
+    directory: &RunDirectory,
+    behaviour: &str,
+    mut inbox: Inbox,
+    events: &EventSender,
+) -> RunEnd {
     events.send(header(directory.path(), None));
     let mut taken = 3;
     (1..=taken).for_each(|n| events.send(step(n)));
@@ -79,7 +95,9 @@ fn pretend(directory: &RunDirectory, behaviour: &str, mut inbox: Inbox, events: 
                 return end(Outcome::Failed, taken);
             }
             RunCommand::Stop => return end(Outcome::Stopped, taken),
-            command => events.send(RunEvent::CommandDone(batch.note(taken, format!("{command} at step {taken}")))),
+            command => events.send(RunEvent::CommandDone(
+                batch.note(taken, format!("{command} at step {taken}")),
+            )),
         }
     }
 }
@@ -97,7 +115,10 @@ struct Engine {
 fn command(folder: &Path, run: &RunDirectory, behaviour: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "engine_process::be_an_engine", "--nocapture", "--test-threads=1"]);
-    command.env(RUN, run.path()).env(BEHAVIOUR, behaviour).env("XDG_STATE_HOME", folder.join("state"));
+    command
+        .env(RUN, run.path())
+        .env(BEHAVIOUR, behaviour)
+        .env("XDG_STATE_HOME", folder.join("state"));
     // A killed engine cannot remove its socket; here it is removed with the folder.
     command.env("PATCHTUI_SOCKET_DIR", folder.join("sockets"));
     command
@@ -107,7 +128,9 @@ impl Engine {
     fn start(behaviour: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
-        let child = spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap()).unwrap();
+        let child =
+            spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap())
+                .unwrap();
         Self { folder, run, child }
     }
 
@@ -116,7 +139,9 @@ impl Engine {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
         problem(&folder.path().join("sockets"));
-        let child = spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap()).unwrap();
+        let child =
+            spawn(command(folder.path(), &run, behaviour), &run, RunLock::acquire(&run).unwrap())
+                .unwrap();
         Self { folder, run, child }
     }
 
@@ -125,7 +150,11 @@ impl Engine {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
         let log = fs::File::create(run.engine_log()).unwrap();
-        let child = command(folder.path(), &run, behaviour).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command(folder.path(), &run, behaviour)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         Self { folder, run, child }
     }
 
@@ -142,13 +171,22 @@ impl Engine {
             while !history.log.iter().any(|line| line.text.contains(text)) {
                 match link.feed.recv().await {
                     Some(patchtui::control::Feed::Record(record)) => history.apply(&record),
-                    Some(patchtui::control::Feed::Snapshot(all) | patchtui::control::Feed::Ended { history: all }) => history = *all,
-                    Some(patchtui::control::Feed::Heartbeat | patchtui::control::Feed::Lost { .. }) => {}
+                    Some(
+                        patchtui::control::Feed::Snapshot(all)
+                        | patchtui::control::Feed::Ended { history: all },
+                    ) => history = *all,
+                    Some(
+                        patchtui::control::Feed::Heartbeat | patchtui::control::Feed::Lost { .. },
+                    ) => {}
                     None => panic!("the run ended without saying {text:?}: {:?}", history.log),
                 }
             }
         };
-        runtime.block_on(async { tokio::time::timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("nobody said {text:?}")) });
+        runtime.block_on(async {
+            tokio::time::timeout(LIMIT, heard)
+                .await
+                .unwrap_or_else(|_| panic!("nobody said {text:?}"))
+        });
     }
 
     fn exit_code(&mut self) -> Option<i32> {
@@ -160,7 +198,10 @@ impl Engine {
     }
 
     fn runs(&self) -> Runs {
-        Runs { folder: self.folder.path().join("elsewhere"), index: RunIndex::at(self.folder.path().join("state/patchtui/runs")) }
+        Runs {
+            folder: self.folder.path().join("elsewhere"),
+            index: RunIndex::at(self.folder.path().join("state/patchtui/runs")),
+        }
     }
 }
 
@@ -178,7 +219,11 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
     assert_eq!(engine.exit_code(), Some(75));
     let history = engine.history();
     assert_eq!(history.end.map(|end| end.outcome), Some(Outcome::Stopped));
-    assert!(history.log.iter().any(|line| line.text == "stop requested by SIGTERM"), "{:?}", history.log);
+    assert!(
+        history.log.iter().any(|line| line.text == "stop requested by SIGTERM"),
+        "{:?}",
+        history.log
+    );
     assert!(!is_alive(&engine.run));
     assert!(!EngineInfo::read(&engine.run).unwrap().socket.unwrap().exists());
 }
@@ -256,7 +301,10 @@ fn a_socket_folder_that_cannot_be_used_is_replaced_by_the_run_directory() {
         fs::create_dir(path).unwrap();
         open_to_all(path);
     };
-    for engine in [Engine::start_without_socket_folder("obeys", a_file), Engine::start_without_socket_folder("obeys", open_to_others)] {
+    for engine in [
+        Engine::start_without_socket_folder("obeys", a_file),
+        Engine::start_without_socket_folder("obeys", open_to_others),
+    ] {
         assert_eq!(EngineInfo::read(&engine.run).unwrap().socket, Some(engine.run.engine_socket()));
         engine.hear("cannot use the socket folder");
         assert_eq!(ask(&engine.run, RunCommand::Pause).unwrap(), "pause at step 3");
@@ -269,13 +317,21 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
     fs::write(folder.path().join("sockets"), "").unwrap();
     open_to_all(run.path());
-    let error = CommandError::from(spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap()).unwrap_err());
+    let error = CommandError::from(
+        spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap())
+            .unwrap_err(),
+    );
     assert!(error.exit_code == 2 && error.message.contains("--no-tui"), "{error}");
-    let child = command(folder.path(), &run, "headless").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let child = command(folder.path(), &run, "headless")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut engine = Engine { folder, run, child };
     let lines = BufReader::new(engine.child.stdout.take().unwrap()).lines();
     let pid = engine.child.id();
-    let warned = format!("this run accepts signals only: kill -TERM {pid} stops it with a checkpoint");
+    let warned =
+        format!("this run accepts signals only: kill -TERM {pid} stops it with a checkpoint");
     let mut lines = lines.map(Result::unwrap);
     assert!(lines.any(|line| line.contains(&warned)), "no warning");
     assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
@@ -296,7 +352,10 @@ fn a_file_size_limit_is_reported_like_a_full_disk_and_a_broken_pipe_ignored() {
     let engine = command(folder.path(), &run, "plain");
     let mut shell = Command::new("sh");
     // In blocks of 512 or 1024 bytes, depending on the shell.
-    shell.args(["-c", "ulimit -f 32 && exec \"$0\" \"$@\""]).arg(engine.get_program()).args(engine.get_args());
+    shell
+        .args(["-c", "ulimit -f 32 && exec \"$0\" \"$@\""])
+        .arg(engine.get_program())
+        .args(engine.get_args());
     shell.envs(engine.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -313,19 +372,32 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
     let engine = Engine::start("obeys");
     engine.hear("books starts");
     let runs = engine.runs();
-    let ask = |verb, json| answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs);
-    let status = || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
+    let ask = |verb, json| {
+        answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs)
+    };
+    let status =
+        || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
     assert_eq!(status()["responding"], true);
     engine.signal(Signal::STOP);
     // The signal was sent, and takes a moment to take effect.
-    let state = || fs::read_to_string(format!("/proc/{}/stat", engine.child.id())).unwrap().rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
+    let state = || {
+        fs::read_to_string(format!("/proc/{}/stat", engine.child.id()))
+            .unwrap()
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with('T'))
+    };
     let limit = Instant::now() + LIMIT;
     while state() != Some(true) {
         assert!(Instant::now() < limit, "the process does not stop");
     }
     assert_eq!(status()["responding"], false);
     let text = ask(CtlVerb::Status, false).unwrap();
-    assert!(text.contains("does not answer") && text.contains("kill -CONT") && !text.contains("\nspeed"), "{text}");
+    assert!(
+        text.contains("does not answer")
+            && text.contains("kill -CONT")
+            && !text.contains("\nspeed"),
+        "{text}"
+    );
     let pause = ask(CtlVerb::Send(RunCommand::Pause), false).unwrap_err();
     assert!(pause.exit_code == 1 && pause.message.contains("does not answer"), "{pause}");
     engine.signal(Signal::CONT);
@@ -347,7 +419,10 @@ fn a_trainer_that_panics_is_a_failed_run_with_its_reason() {
     let mut engine = Engine::start_failing("panics");
     assert_eq!(engine.exit_code(), Some(1));
     let end = engine.history().end.unwrap();
-    assert_eq!((end.outcome, end.error.unwrap().message.as_str()), (Outcome::Failed, "the trainer panicked: out of memory"));
+    assert_eq!(
+        (end.outcome, end.error.unwrap().message.as_str()),
+        (Outcome::Failed, "the trainer panicked: out of memory")
+    );
     assert!(fs::read_to_string(engine.run.engine_log()).unwrap().contains("thread 'trainer'"));
 }
 
@@ -357,7 +432,8 @@ fn an_engine_that_cannot_start_shows_why() {
     let run = RunDirectory::create(folder.path().join("books")).unwrap();
     fs::write(run.engine_log(), "older words\n").unwrap();
     fs::create_dir(run.metrics()).unwrap();
-    let error = spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap()).unwrap_err();
+    let error = spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap())
+        .unwrap_err();
     let LaunchError::Died { status, tail, .. } = &error else { panic!("{error}") };
     assert_eq!(status.code(), Some(1));
     assert!(tail.iter().any(|line| line.starts_with("error: cannot append to")), "{tail:?}");
@@ -374,7 +450,8 @@ fn a_killed_engine_leaves_a_crashed_run_that_can_go_on() {
     assert_eq!(engine.exit_code(), None);
     assert_eq!(RunSummary::read(&engine.run).unwrap().state, RunState::Crashed);
     let lock = RunLock::acquire(&engine.run).unwrap();
-    engine.child = spawn(command(engine.folder.path(), &engine.run, "obeys"), &engine.run, lock).unwrap();
+    engine.child =
+        spawn(command(engine.folder.path(), &engine.run, "obeys"), &engine.run, lock).unwrap();
     ask(&engine.run, RunCommand::Stop).unwrap();
     assert_eq!(engine.exit_code(), Some(75));
     assert_eq!(engine.history().attempt, 2);
@@ -385,13 +462,29 @@ fn a_run_is_found_and_asked_from_any_folder() {
     let engine = Engine::start("obeys");
     let runs = engine.runs();
     assert_eq!(find(None, &runs).unwrap(), engine.run);
-    let ask = |verb, json| answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs).unwrap();
+    let ask = |verb, json| {
+        answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs)
+            .unwrap()
+    };
     assert_eq!(ask(CtlVerb::Send(RunCommand::Evaluate), false), "evaluate at step 3\n");
     let status: serde_json::Value = serde_json::from_str(&ask(CtlVerb::Status, true)).unwrap();
-    assert_eq!((&status["state"], &status["step"], &status["steps"]), (&"alive".into(), &3.into(), &6.into()));
+    assert_eq!(
+        (&status["state"], &status["step"], &status["steps"]),
+        (&"alive".into(), &3.into(), &6.into())
+    );
     assert!(ask(CtlVerb::Status, false).contains("step         3 of 6\n"));
     assert_eq!(patchtui::commands::runs::summaries(&runs).len(), 1);
-    let error = answer(CtlRequest { run: "book", verb: CtlVerb::Status, wait: Wait::UntilDone, limit: LIMIT, json: false }, &runs).unwrap_err();
+    let error = answer(
+        CtlRequest {
+            run: "book",
+            verb: CtlVerb::Status,
+            wait: Wait::UntilDone,
+            limit: LIMIT,
+            json: false,
+        },
+        &runs,
+    )
+    .unwrap_err();
     assert_eq!(error.hint.unwrap(), "did you mean \"books\"? List all with: patchtui runs");
 }
 
@@ -399,14 +492,21 @@ fn a_run_is_found_and_asked_from_any_folder() {
 fn a_closed_standard_output_does_not_stop_a_run_in_the_foreground() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDirectory::create(folder.path().join("books")).unwrap();
-    let mut child = command(folder.path(), &run, "plain").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(folder.path(), &run, "plain")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("step   1/6")));
     drop(lines);
     let steps = || History::read(&run).unwrap().0.step();
     let (before, limit) = (steps(), Instant::now() + LIMIT);
     while steps() < before + 20 {
-        assert!(Instant::now() < limit && child.try_wait().unwrap().is_none(), "the run makes no progress");
+        assert!(
+            Instant::now() < limit && child.try_wait().unwrap().is_none(),
+            "the run makes no progress"
+        );
     }
     let mut engine = Engine { folder, run, child };
     ask(&engine.run, RunCommand::Stop).unwrap();

@@ -1,4 +1,5 @@
-//! Every error of the layers below the engine, built and printed: its message, and that its hint can be typed.
+//! Every error of the layers below the engine, built and printed: its message, and that its hint
+//! can be typed.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may fail as loudly as the tests")]
 
@@ -26,21 +27,54 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
     let io = || io::Error::other("no luck");
     vec![
         (
-            ConfigError::NotFound { source_name: "x".into(), asked_by: Some(line(1)), built_in: vec!["demo"] },
-            "a.toml:1: there is no configuration file \"x\" and no built-in configuration of that name",
+            ConfigError::NotFound {
+                source_name: "x".into(),
+                asked_by: Some(line(1)),
+                built_in: vec!["demo"],
+            },
+            "a.toml:1: there is no configuration file \"x\" and no built-in configuration of that \
+             name",
             "built-in configurations: demo; to write your own: patchtui config template > my.toml",
         ),
-        (ConfigError::Unreadable { path: "a.toml".into(), error: io() }, "a.toml cannot be read: no luck", ""),
-        (ConfigError::Syntax { origin: line(2), message: "unclosed table".into() }, "a.toml:2: not valid TOML: unclosed table", ""),
         (
-            ConfigError::Circle { origin: line(1), chain: vec!["a".into(), "b".into(), "a".into()] },
+            ConfigError::Unreadable { path: "a.toml".into(), error: io() },
+            "a.toml cannot be read: no luck",
+            "",
+        ),
+        (
+            ConfigError::Syntax { origin: line(2), message: "unclosed table".into() },
+            "a.toml:2: not valid TOML: unclosed table",
+            "",
+        ),
+        (
+            ConfigError::Circle {
+                origin: line(1),
+                chain: vec!["a".into(), "b".into(), "a".into()],
+            },
             "a.toml:1: the configuration extends itself: a -> b -> a",
             "remove one of the \"extends\" lines",
         ),
-        (ConfigError::SetWithoutValue { text: "seed".into() }, "--set \"seed\" has no value", "write --set section.key=value, e.g. --set seed=..."),
-        (ConfigError::UnknownKey { origin: Origin::Set, key: "sed".into(), nearest: Some("seed") }, "--set: unknown key \"sed\"", "did you mean \"seed\"?"),
         (
-            ConfigError::Value { origin: Origin::Default, key: "seed".into(), found: "x".into(), expected: "a number".into() },
+            ConfigError::SetWithoutValue { text: "seed".into() },
+            "--set \"seed\" has no value",
+            "write --set section.key=value, e.g. --set seed=...",
+        ),
+        (
+            ConfigError::UnknownKey {
+                origin: Origin::Set,
+                key: "sed".into(),
+                nearest: Some("seed"),
+            },
+            "--set: unknown key \"sed\"",
+            "did you mean \"seed\"?",
+        ),
+        (
+            ConfigError::Value {
+                origin: Origin::Default,
+                key: "seed".into(),
+                found: "x".into(),
+                expected: "a number".into(),
+            },
             "default: seed = x, expected a number",
             "",
         ),
@@ -50,18 +84,28 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
             "merge stages: a run usually has two, sometimes three or four",
         ),
         (
-            ConfigError::Alternatives { first: "training.tokens", first_origin: line(1), second: "training.steps", second_origin: line(2) },
+            ConfigError::Alternatives {
+                first: "training.tokens",
+                first_origin: line(1),
+                second: "training.steps",
+                second_origin: line(2),
+            },
             "a.toml:1: training.tokens and training.steps (a.toml:2) cannot both be set",
             "remove training.tokens or training.steps",
         ),
         (
-            ConfigError::Missing { origin: Some(line(4)), keys: vec!["a".into(), "b".into(), "c".into()], examples: vec!["training.steps = 3".into()] },
+            ConfigError::Missing {
+                origin: Some(line(4)),
+                keys: vec!["a".into(), "b".into(), "c".into()],
+                examples: vec!["training.steps = 3".into()],
+            },
             "a.toml:4: none of a, b and c is set",
             "add training.steps = 3",
         ),
         (
             ConfigError::HeadSize { origin: line(5), hidden_size: 90, heads: 4 },
-            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = 4 heads of even dimension",
+            "a.toml:5: model.hidden_size = 90 cannot be divided into model.num_attention_heads = \
+             4 heads of even dimension",
             "use model.hidden_size = 96, or change model.num_attention_heads",
         ),
         (
@@ -70,17 +114,34 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
             "use model.num_key_value_heads = 4, or a divisor of it",
         ),
         (
-            ConfigError::MinimumAbovePeak { origin: Origin::BuiltIn { name: "demo".into() }, minimum: 0.5, key: "optimizer.learning_rate".into(), peak: 0.25 },
-            "built-in demo: schedule.min_learning_rate = 0.5 is greater than optimizer.learning_rate = 0.25",
+            ConfigError::MinimumAbovePeak {
+                origin: Origin::BuiltIn { name: "demo".into() },
+                minimum: 0.5,
+                key: "optimizer.learning_rate".into(),
+                peak: 0.25,
+            },
+            "built-in demo: schedule.min_learning_rate = 0.5 is greater than \
+             optimizer.learning_rate = 0.25",
             "lower schedule.min_learning_rate",
         ),
         (
-            ConfigError::InitFrom { origin: line(6), path: "/w".into(), problem: "/w is not a directory".into() },
+            ConfigError::InitFrom {
+                origin: line(6),
+                path: "/w".into(),
+                problem: "/w is not a directory".into(),
+            },
             "a.toml:6: model.init_from cannot be used: /w is not a directory",
-            "name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set model.init_from=DIR",
+            "name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set \
+             model.init_from=DIR",
         ),
         (
-            ConfigError::OtherSize { origin: line(7), key: "model.hidden_size", found: "8".into(), expected: "16".into(), path: "/w".into() },
+            ConfigError::OtherSize {
+                origin: line(7),
+                key: "model.hidden_size",
+                found: "8".into(),
+                expected: "16".into(),
+                path: "/w".into(),
+            },
             "a.toml:7: model.hidden_size = 8, but the weights in /w have 16",
             "remove model.hidden_size, or remove model.init_from to start from random weights",
         ),
@@ -117,11 +178,23 @@ fn number_of_config_error(error: &ConfigError) -> usize {
 fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
     vec![
         (
-            PlanError::UnevenStep { tokens_per_step: 1000, stage: 1, patch_size: 4, context_length: 64, sequence: 256, common: 256 },
-            "training.tokens_per_step = 1000 is not a whole number of sequences in stage 1 (patch_size 4 * context_length 64 = 256 tokens)",
+            PlanError::UnevenStep {
+                tokens_per_step: 1000,
+                stage: 1,
+                patch_size: 4,
+                context_length: 64,
+                sequence: 256,
+                common: 256,
+            },
+            "training.tokens_per_step = 1000 is not a whole number of sequences in stage 1 \
+             (patch_size 4 * context_length 64 = 256 tokens)",
             "use training.tokens_per_step = 768 or 1024",
         ),
-        (PlanError::Shares { sum: 1.5, all_given: true }, "the stage shares add up to 1.5000, not 1", "remove the share of one stage: it then takes the rest"),
+        (
+            PlanError::Shares { sum: 1.5, all_given: true },
+            "the stage shares add up to 1.5000, not 1",
+            "remove the share of one stage: it then takes the rest",
+        ),
         (
             PlanError::SeveralRests { count: 2 },
             "2 stages have no share, so it is not clear how to divide the rest among them",
@@ -130,7 +203,8 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         (
             PlanError::EmptyStage { stage: 2, steps: 1, tokens_per_step: 4096 },
             "stage 2 would have no steps: the run has 1 step of 4096 tokens",
-            "raise training.tokens (or positions, epochs, steps), or lower training.tokens_per_step below 4096",
+            "raise training.tokens (or positions, epochs, steps), or lower \
+             training.tokens_per_step below 4096",
         ),
         (
             PlanError::ContextTooLong { stage: 1, context_length: 512, limit: 256 },
@@ -149,18 +223,25 @@ fn plan_errors() -> Vec<(PlanError, &'static str, &'static str)> {
         ),
         (
             PlanError::UnevenBlock { block_tokens: 1000, common: 256 },
-            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that is a whole number of sequences in every stage",
+            "data.block_tokens = 1000 is not a multiple of 256, the smallest block that is a \
+             whole number of sequences in every stage",
             "use data.block_tokens = 1024",
         ),
         (
             PlanError::BlockTooLarge,
-            "the smallest block that is a whole number of sequences in every stage has more than 2^63 tokens",
+            "the smallest block that is a whole number of sequences in every stage has more than \
+             2^63 tokens",
             "use patch sizes that divide one another, e.g. 8, 4, 2, 1",
         ),
-        (PlanError::BudgetTooLarge, "the budget is more than 2^63 tokens", "lower the budget: training.tokens, positions, epochs or steps"),
+        (
+            PlanError::BudgetTooLarge,
+            "the budget is more than 2^63 tokens",
+            "lower the budget: training.tokens, positions, epochs or steps",
+        ),
         (
             PlanError::CorpusUnknown,
-            "training.epochs needs the number of tokens in the text, which is only known once the text has been prepared",
+            "training.epochs needs the number of tokens in the text, which is only known once the \
+             text has been prepared",
             "set training.tokens instead, or start the run: it prepares the text first",
         ),
     ]
@@ -185,25 +266,43 @@ fn number_of_plan_error(error: &PlanError) -> usize {
 /// Errors about reading files.
 fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
     let path = || PathBuf::from("/d/a b.txt");
-    let bad = BadRecord { path: "/d/a.jsonl".into(), record: 2, is_line: true, reason: "no field \"text\"".into() };
+    let bad = BadRecord {
+        path: "/d/a.jsonl".into(),
+        record: 2,
+        is_line: true,
+        reason: "no field \"text\"".into(),
+    };
     vec![
         (
             DataError::NothingMatches { pattern: "/d/*.txt".into(), passed_over: Vec::new() },
             "/d/*.txt: no text files found",
-            "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, and patterns may use *, ? and **",
+            "check the path; folders are searched for .txt, .md, .jsonl, .ndjson and .json files, \
+             and patterns may use *, ? and **",
         ),
         (
-            DataError::NothingMatches { pattern: "/d".into(), passed_over: vec!["skipped 1 .csv file (a.csv)".into()] },
+            DataError::NothingMatches {
+                pattern: "/d".into(),
+                passed_over: vec!["skipped 1 .csv file (a.csv)".into()],
+            },
             "/d: no text files found (skipped 1 .csv file (a.csv))",
-            "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, .ndjson and .json files",
+            "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, \
+             .ndjson and .json files",
         ),
-        (DataError::Unreadable { path: path(), source: io::Error::other("no luck") }, "/d/a b.txt cannot be read: no luck", "try: ls -l '/d/a b.txt'"),
+        (
+            DataError::Unreadable { path: path(), source: io::Error::other("no luck") },
+            "/d/a b.txt cannot be read: no luck",
+            "try: ls -l '/d/a b.txt'",
+        ),
         (
             DataError::NotRegularFile { path: path(), what: "a pipe" },
             "/d/a b.txt is a pipe, not a regular file",
             "copy its text into a file and name that file in data.files",
         ),
-        (DataError::EmptyFile { path: path() }, "/d/a b.txt is empty", "name a file that contains text"),
+        (
+            DataError::EmptyFile { path: path() },
+            "/d/a b.txt is empty",
+            "name a file that contains text",
+        ),
         (
             DataError::NotText { path: path(), offset: 3, fault: TextFault::Nul },
             "/d/a b.txt is not UTF-8 text: a NUL byte at byte 3",
@@ -220,30 +319,47 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "convert it: iconv -f UTF-16 -t UTF-8 /d/a.txt > /d/a.utf8.txt",
         ),
         (
-            DataError::TextLost { what: "7 of 10 tokens are the unknown token".into(), share: 0.7, limit: 0.05 },
+            DataError::TextLost {
+                what: "7 of 10 tokens are the unknown token".into(),
+                share: 0.7,
+                limit: 0.05,
+            },
             "7 of 10 tokens are the unknown token: 70.0 % exceeds data.max_lost_text = 0.05",
-            "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), or raise data.max_lost_text",
+            "use another data.tokenizer, train one on this text (patchtui tokenizer train FILES), \
+             or raise data.max_lost_text",
         ),
         (
             DataError::UnsupportedFormat { path: "/d/a.pdf".into() },
             "/d/a.pdf is in a format that patchtui cannot read",
-            "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson or .json",
+            "rename the file if it is text or JSON: names must end in .txt, .md, .jsonl, .ndjson \
+             or .json",
         ),
         (
-            DataError::BrokenJson { path: "/d/a.json".into(), line: 1, column: 2, reason: "EOF".into() },
+            DataError::BrokenJson {
+                path: "/d/a.json".into(),
+                line: 1,
+                column: 2,
+                reason: "EOF".into(),
+            },
             "/d/a.json:1:2 is not valid JSON: EOF",
             "a .json file holds one array, or one object per line",
         ),
         (
             DataError::TooManyBadRecords { bad: 2, records: 10, limit: 0.01, first: bad },
-            "2 of 10 records cannot be used (at most 1 % may be bad); first: /d/a.jsonl:2: no field \"text\"",
+            "2 of 10 records cannot be used (at most 1 % may be bad); first: /d/a.jsonl:2: no \
+             field \"text\"",
             "repair the file, check data.text_field, or raise data.max_bad_records",
         ),
-        (DataError::FileChanged { path: path() }, "/d/a b.txt changed while it was being read", "wait until it is no longer being written, then start again"),
+        (
+            DataError::FileChanged { path: path() },
+            "/d/a b.txt changed while it was being read",
+            "wait until it is no longer being written, then start again",
+        ),
         (
             DataError::SharedFile { path: path() },
             "/d/a b.txt is both training and validation text",
-            "remove it from data.files, or use data.validation_share instead of data.validation_files",
+            "remove it from data.files, or use data.validation_share instead of \
+             data.validation_files",
         ),
         (
             DataError::TooLittleText { part: "whole", tokens: 5, needed: 16, block_tokens: 8 },
@@ -260,16 +376,28 @@ fn reading_errors() -> Vec<(DataError, &'static str, &'static str)> {
 
 /// Errors about tokenizers and about writing files.
 fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
-    let tokenizer_hint = "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json";
+    let tokenizer_hint =
+        "set data.tokenizer to \"bytes\", \"demo\", or the path of a tokenizer.json";
     vec![
-        (DataError::NoTokenizerFile { path: "/t.json".into() }, "tokenizer file /t.json does not exist", tokenizer_hint),
         (
-            DataError::BadTokenizer { choice: "/t.json".into(), reason: "its vocabulary is empty".into() },
+            DataError::NoTokenizerFile { path: "/t.json".into() },
+            "tokenizer file /t.json does not exist",
+            tokenizer_hint,
+        ),
+        (
+            DataError::BadTokenizer {
+                choice: "/t.json".into(),
+                reason: "its vocabulary is empty".into(),
+            },
             "tokenizer \"/t.json\" cannot be used: its vocabulary is empty",
             tokenizer_hint,
         ),
         (
-            DataError::NoSpecialToken { choice: "/t.json".into(), token: "BOS", key: "data.add_bos" },
+            DataError::NoSpecialToken {
+                choice: "/t.json".into(),
+                token: "BOS",
+                key: "data.add_bos",
+            },
             "tokenizer \"/t.json\" has no BOS token, but data.add_bos = true",
             "set data.add_bos = false, or choose another data.tokenizer",
         ),
@@ -279,9 +407,14 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "try data.tokenizer = \"bytes\", which accepts any text",
         ),
         (
-            DataError::NoRoom { folder: "/runs/.tokens".into(), needed: 2_100_000_000_000, free: 950 },
+            DataError::NoRoom {
+                folder: "/runs/.tokens".into(),
+                needed: 2_100_000_000_000,
+                free: 950,
+            },
             "the prepared tokens need 2.1 TB in /runs/.tokens, but only 950 bytes is free there",
-            "lower the budget (training.tokens, positions or steps), or put the runs on a larger disk with --runs-dir",
+            "lower the budget (training.tokens, positions or steps), or put the runs on a larger \
+             disk with --runs-dir",
         ),
         (
             DataError::DiskFull { path: "/d/x".into(), needed: 999_960 },
@@ -293,10 +426,15 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "/d/x cannot be written: no luck",
             "check the permissions: ls -ld /d",
         ),
-        (DataError::Exists { path: "/t.json".into() }, "/t.json already exists", "choose another name with --output, or add --force to replace it"),
+        (
+            DataError::Exists { path: "/t.json".into() },
+            "/t.json already exists",
+            "choose another name with --output, or add --force to replace it",
+        ),
         (
             DataError::VocabularyTooSmall { vocab_size: 10, minimum: 258 },
-            "a vocabulary of 10 tokens is too small: single bytes and special tokens already take 258",
+            "a vocabulary of 10 tokens is too small: single bytes and special tokens already take \
+             258",
             "use --vocab-size 1024 or more",
         ),
         (
@@ -305,11 +443,20 @@ fn other_data_errors() -> Vec<(DataError, &'static str, &'static str)> {
             "name fewer files; a sample of the text is enough to train a tokenizer",
         ),
         (
-            DataError::DamagedTokens { path: "/runs/.tokens/1f/text.tokens".into(), problem: "block 3 (tokens 0 to 9) does not match its hash".into() },
-            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) does not match its hash",
-            "check the disk, then remove the tokens so that they are prepared again: rm -r /runs/.tokens/1f",
+            DataError::DamagedTokens {
+                path: "/runs/.tokens/1f/text.tokens".into(),
+                problem: "block 3 (tokens 0 to 9) does not match its hash".into(),
+            },
+            "prepared tokens /runs/.tokens/1f/text.tokens: block 3 (tokens 0 to 9) does not match \
+             its hash",
+            "check the disk, then remove the tokens so that they are prepared again: rm -r \
+             /runs/.tokens/1f",
         ),
-        (DataError::Interrupted, "preparing the text was interrupted", "run the same command again"),
+        (
+            DataError::Interrupted,
+            "preparing the text was interrupted",
+            "run the same command again",
+        ),
     ]
 }
 
@@ -356,7 +503,9 @@ fn check_typeable(hint: &str) {
             assert!(flags.contains(flag), "there is no flag --{flag}: {hint}");
         }
         let word = word.split('=').next().unwrap().trim_end_matches('.');
-        let is_key = word.contains('.') && word.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '.' | '_')) && !word.starts_with('.');
+        let is_key = word.contains('.')
+            && word.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '.' | '_'))
+            && !word.starts_with('.');
         if is_key && !EXAMPLE_FILES.contains(&word) && !["section.key", "e.g"].contains(&word) {
             assert!(KEYS.iter().any(|key| key.path == word), "there is no key {word}: {hint}");
         }
@@ -379,14 +528,26 @@ fn check_rows(rows: Vec<Row>) {
 fn every_error_of_the_configuration_is_said_in_words() {
     let table = config_errors();
     check_complete(table.iter().map(|(error, ..)| number_of_config_error(error)), 16);
-    check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint().unwrap_or_default(), message, hint)).collect());
+    check_rows(
+        table
+            .into_iter()
+            .map(|(error, message, hint)| {
+                (error.to_string(), error.hint().unwrap_or_default(), message, hint)
+            })
+            .collect(),
+    );
 }
 
 #[test]
 fn every_error_of_the_plan_is_said_in_words() {
     let table = plan_errors();
     check_complete(table.iter().map(|(error, ..)| number_of_plan_error(error)), 11);
-    check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
+    check_rows(
+        table
+            .into_iter()
+            .map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint))
+            .collect(),
+    );
 }
 
 #[test]
@@ -403,5 +564,10 @@ fn a_hint_names_only_keys_that_exist_where_the_text_is_read() {
 fn every_error_of_the_data_is_said_in_words() {
     let table: Vec<_> = reading_errors().into_iter().chain(other_data_errors()).collect();
     check_complete(table.iter().map(|(error, ..)| number_of_data_error(error)), 25);
-    check_rows(table.into_iter().map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint)).collect());
+    check_rows(
+        table
+            .into_iter()
+            .map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint))
+            .collect(),
+    );
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, Memory, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
-    Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent,
-    RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
+    Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation,
+    LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample,
+    StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
 };
 
 /// Updates of the run: the first four at K = 4, the others at K = 1.
@@ -42,7 +43,14 @@ pub(crate) fn plan() -> RunPlan {
         tokens_per_step: TOKENS_PER_STEP,
         micro_batch_size: 2,
         num_micro_batches: 2,
-        schedule: Schedule { kind: ScheduleKind::Cosine, peak: 3e-4, minimum: 0.0, warmup_steps: 1, decay_steps: 0, steps },
+        schedule: Schedule {
+            kind: ScheduleKind::Cosine,
+            peak: 3e-4,
+            minimum: 0.0,
+            warmup_steps: 1,
+            decay_steps: 0,
+            steps,
+        },
         optimizer_state: OptimizerState::Reset,
         flops_per_position: 1e6,
     };
@@ -58,7 +66,14 @@ pub(crate) fn plan() -> RunPlan {
         train_tokens: Some(100_000),
         entropy_rate: Some(1.25),
         evaluation_tokens: 8192,
-        cadences: Cadences { report: 1, evaluation: Some(2), activations: Some(2), samples: Some(4), tasks: None, checkpoint: Some(2) },
+        cadences: Cadences {
+            report: 1,
+            evaluation: Some(2),
+            activations: Some(2),
+            samples: Some(4),
+            tasks: None,
+            checkpoint: Some(2),
+        },
         warnings: vec!["160 of 100000 training tokens are never read".into()],
         notes: Vec::new(),
     }
@@ -117,7 +132,12 @@ pub(crate) fn evaluation(step: u64, token_loss: f64) -> RunEvent {
 }
 
 pub(crate) fn whole_loss(token_loss: f64) -> MeasuredLoss {
-    MeasuredLoss { token_loss: token_loss + 0.25, standard_error: Some(0.01), bits_per_byte: Some((token_loss + 0.25) / 3.0), targets: 1_000_000 }
+    MeasuredLoss {
+        token_loss: token_loss + 0.25,
+        standard_error: Some(0.01),
+        bits_per_byte: Some((token_loss + 0.25) / 3.0),
+        targets: 1_000_000,
+    }
 }
 
 pub(crate) fn checkpoint(step: u64) -> RunEvent {
@@ -131,13 +151,27 @@ pub(crate) fn checkpoint(step: u64) -> RunEvent {
 }
 
 pub(crate) fn end(outcome: Outcome, step: u64) -> RunEnd {
-    RunEnd { outcome, step, tokens: step * TOKENS_PER_STEP, active_seconds: 0.5 * step as f64, token_loss: Some(4.5), whole: None, error: None }
+    RunEnd {
+        outcome,
+        step,
+        tokens: step * TOKENS_PER_STEP,
+        active_seconds: 0.5 * step as f64,
+        token_loss: Some(4.5),
+        whole: None,
+        error: None,
+    }
 }
 
 /// The events of a whole run, in order.
 pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
     let start = |stage: usize, k: u64, step: u64| {
-        RunEvent::StageStarted(StageStart { stage, patch_size: patch_size(k), step, tokens: step * TOKENS_PER_STEP, optimizer_reset: stage > 0 })
+        RunEvent::StageStarted(StageStart {
+            stage,
+            patch_size: patch_size(k),
+            step,
+            tokens: step * TOKENS_PER_STEP,
+            optimizer_reset: stage > 0,
+        })
     };
     let ledger = |stage: usize, k: u64, step: u64, steps: u64| {
         let (tokens, seconds) = (steps * TOKENS_PER_STEP, 0.5 * steps as f64);
@@ -154,11 +188,26 @@ pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
             tokens_per_second: tokens as f64 / seconds,
         })
     };
-    let layers = vec![LayerActivation { rate: 12.5, mean_abs: 0.25 }, LayerActivation { rate: 25.0, mean_abs: 0.5 }];
+    let layers = vec![
+        LayerActivation { rate: 12.5, mean_abs: 0.25 },
+        LayerActivation { rate: 25.0, mean_abs: 0.5 },
+    ];
     vec![
-        RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 0, total: Some(8) }),
-        RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 1, total: Some(8) }),
-        RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 8, total: Some(8) }),
+        RunEvent::Progress(Progress {
+            activity: "reading text (bytes)".into(),
+            done: 0,
+            total: Some(8),
+        }),
+        RunEvent::Progress(Progress {
+            activity: "reading text (bytes)".into(),
+            done: 1,
+            total: Some(8),
+        }),
+        RunEvent::Progress(Progress {
+            activity: "reading text (bytes)".into(),
+            done: 8,
+            total: Some(8),
+        }),
         header(directory, None),
         RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![2048.0, 512.0] }),
         RunEvent::ControlChanged(ControlChange { state: ControlState::Running, step: 0 }),
@@ -166,13 +215,26 @@ pub(crate) fn whole_run(directory: &Path) -> Vec<RunEvent> {
         step(1),
         step(2),
         evaluation(2, 5.5),
-        RunEvent::ActivationsMeasured(Activations { step: 2, stage: 0, patch_size: patch_size(4), tokens: 2048, threshold: 0.5, layers }),
+        RunEvent::ActivationsMeasured(Activations {
+            step: 2,
+            stage: 0,
+            patch_size: patch_size(4),
+            tokens: 2048,
+            threshold: 0.5,
+            layers,
+        }),
         checkpoint(2),
         step(3),
         RunEvent::Warning(Warning { message: "the disk is nearly full".into() }),
         step(4),
         evaluation(4, 5.0),
-        RunEvent::Sampled(Sample { step: 4, stage: 0, tokens: 4096, prompt: "The cat".into(), text: " sat on the mat".into() }),
+        RunEvent::Sampled(Sample {
+            step: 4,
+            stage: 0,
+            tokens: 4096,
+            prompt: "The cat".into(),
+            text: " sat on the mat".into(),
+        }),
         checkpoint(4),
         ledger(0, 4, 4, 4),
         start(1, 1, 4),

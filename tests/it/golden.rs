@@ -1,4 +1,5 @@
-//! Numbers compared with the reference implementations, `PyTorch` and transformers, by `tests/golden/make_golden.py`.
+//! Numbers compared with the reference implementations, `PyTorch` and transformers, by
+//! `tests/golden/make_golden.py`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -6,11 +7,16 @@ use std::path::Path;
 use std::slice;
 
 use burn::tensor::{Device, Tensor};
-use patchtui::config::{ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize, ScheduleKind};
+use patchtui::config::{
+    ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize,
+    ScheduleKind,
+};
 use patchtui::engine::batch::Batch;
 use patchtui::engine::device::find_device;
 use patchtui::engine::evaluate::token_losses;
-use patchtui::engine::generate::{Continuation, GenerationRules, Generator, Heard, Sampling, Verdict};
+use patchtui::engine::generate::{
+    Continuation, GenerationRules, Generator, Heard, Sampling, Verdict,
+};
 use patchtui::engine::gradients::Gradients;
 use patchtui::engine::model::{LlamaForCausalLM, random_weights};
 use patchtui::engine::ops::positions::Positions;
@@ -35,10 +41,14 @@ impl Golden {
             _ => f32::from_le_bytes(bytes),
         };
         let four_bytes = |dtype| matches!(dtype, safetensors::Dtype::F32 | safetensors::Dtype::I32);
-        let read = tensors.iter().filter(|(_, view)| four_bytes(view.dtype())).map(|(name, view)| {
-            let values = view.data().chunks_exact(4).map(|b| value(view.dtype(), [b[0], b[1], b[2], b[3]]));
-            (name.to_owned(), (view.shape().to_vec(), values.collect()))
-        });
+        let read =
+            tensors.iter().filter(|(_, view)| four_bytes(view.dtype())).map(|(name, view)| {
+                let values = view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|b| value(view.dtype(), [b[0], b[1], b[2], b[3]]));
+                (name.to_owned(), (view.shape().to_vec(), values.collect()))
+            });
         Self(read.collect())
     }
 
@@ -70,7 +80,9 @@ impl Golden {
     }
 
     pub(crate) fn model(&self, device: &Device) -> LlamaForCausalLM {
-        let mut source = |name: &str, _: &[usize]| Ok::<_, Infallible>(self.values(&format!("weights.{name}")).to_vec());
+        let mut source = |name: &str, _: &[usize]| {
+            Ok::<_, Infallible>(self.values(&format!("weights.{name}")).to_vec())
+        };
         LlamaForCausalLM::new(&self.shape(), &mut source, device).unwrap()
     }
 }
@@ -85,12 +97,18 @@ pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], toleranc
     assert_eq!(found.len(), expected.len(), "{what}: number of values");
     let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
     let difference = found.iter().zip(expected).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
-    assert!(difference <= tolerance * scale, "{what}: differs by {difference:e} where the largest value is {scale:e}");
+    assert!(
+        difference <= tolerance * scale,
+        "{what}: differs by {difference:e} where the largest value is {scale:e}"
+    );
 }
 
 /// Output of the trunk, `[N, D]`.
 fn trunk(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
-    model.model.forward(model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size), batch.positions())
+    model.model.forward(
+        model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size),
+        batch.positions(),
+    )
 }
 
 /// `[N, V]`.
@@ -99,7 +117,12 @@ pub(crate) fn logits(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
 }
 
 /// Loss, summed and multiplied by `scale`, and its gradients.
-pub(crate) fn step(model: &LlamaForCausalLM, batch: &Batch, scale: f64, recompute: bool) -> (Tensor<1>, Gradients) {
+pub(crate) fn step(
+    model: &LlamaForCausalLM,
+    batch: &Batch,
+    scale: f64,
+    recompute: bool,
+) -> (Tensor<1>, Gradients) {
     let mut gradients = Gradients::default();
     let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
     let loss = micro_step(model, batch, &input, &|| false, &mut gradients).unwrap();
@@ -114,10 +137,17 @@ fn logits_and_loss_equal_those_of_transformers() {
         let model = golden.model(&device);
         let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::ONE, &device);
         let logits = values(logits(&model, &batch));
-        let worst = logits.iter().zip(golden.values("logits")).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
+        let worst = logits
+            .iter()
+            .zip(golden.values("logits"))
+            .fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
         assert!(worst <= 1e-4, "{case}: a logit differs by {worst:e}");
         let loss = values(token_losses(&model, &batch)).iter().sum::<f32>() / 46.0;
-        assert!((loss - golden.values("loss")[0]).abs() <= 1e-5, "{case}: loss {loss} instead of {}", golden.values("loss")[0]);
+        assert!(
+            (loss - golden.values("loss")[0]).abs() <= 1e-5,
+            "{case}: loss {loss} instead of {}",
+            golden.values("loss")[0]
+        );
     }
 }
 
@@ -127,16 +157,32 @@ fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
         let golden = Golden::read(file);
         let device = Device::flex();
         let model = golden.model(&device);
-        for (k, recompute) in [(1, false), (1, true), (2, false), (4, false), (4, true), (8, false)] {
+        for (k, recompute) in [(1, false), (1, true), (2, false), (4, false), (4, true), (8, false)]
+        {
             let patch_size = PatchSize::new(k).unwrap();
             let batch = Batch::new(&golden.ids("input_ids"), 2, patch_size, &device);
             let (loss, gradients) = step(&model, &batch, 1.0 / batch.num_targets as f64, recompute);
-            assert_close(&format!("{file} K = {k} loss"), &values(loss), golden.values(&format!("k{k}.loss")), 1e-5);
-            assert_close(&format!("{file} K = {k} norm"), &values(gradients.norm().unwrap()), golden.values(&format!("k{k}.grad_norm")), 1e-5);
+            assert_close(
+                &format!("{file} K = {k} loss"),
+                &values(loss),
+                golden.values(&format!("k{k}.loss")),
+                1e-5,
+            );
+            assert_close(
+                &format!("{file} K = {k} norm"),
+                &values(gradients.norm().unwrap()),
+                golden.values(&format!("k{k}.grad_norm")),
+                1e-5,
+            );
             let expected = golden.0.keys().filter(|name| name.starts_with("weights.")).count();
             assert_eq!(gradients.0.len(), expected, "{file} K = {k}: number of gradients");
             for (name, gradient) in gradients.0 {
-                assert_close(&format!("{file} K = {k} {name}"), &values(gradient), golden.values(&format!("k{k}.grad.{name}")), 1e-4);
+                assert_close(
+                    &format!("{file} K = {k} {name}"),
+                    &values(gradient),
+                    golden.values(&format!("k{k}.grad.{name}")),
+                    1e-4,
+                );
             }
         }
     }
@@ -155,8 +201,12 @@ fn with_single_tokens_the_method_is_the_plain_language_model_bit_for_bit() {
     let plain = model.model.forward(rows, Positions::of_sequence(32));
     assert_eq!(bits(values(method)), bits(values(plain)));
     let shifted: Vec<u32> = ids.chunks(32).flat_map(|sequence| sequence[1..].to_vec()).collect();
-    let targets: Vec<u32> = batch.targets.ids.into_data().iter::<i64>().map(|id| id as u32).collect();
-    assert_eq!(targets.chunks(32).flat_map(|sequence| sequence[..31].to_vec()).collect::<Vec<_>>(), shifted);
+    let targets: Vec<u32> =
+        batch.targets.ids.into_data().iter::<i64>().map(|id| id as u32).collect();
+    assert_eq!(
+        targets.chunks(32).flat_map(|sequence| sequence[..31].to_vec()).collect::<Vec<_>>(),
+        shifted
+    );
     assert_eq!(values(batch.targets.mask), [vec![1.0; 31], vec![0.0]].concat().repeat(2));
 }
 
@@ -182,8 +232,16 @@ fn changing_a_patch_changes_no_logits_before_it() {
         changed[changed_patch * k] = (changed[changed_patch * k] + 1) % 96;
         let (before, after) = (logits(&ids), logits(&changed));
         let edge = changed_patch * 96;
-        assert_eq!(bits(before[..edge].to_vec()), bits(after[..edge].to_vec()), "K = {k}: logits before the changed patch");
-        assert_ne!(before[edge..edge + 96], after[edge..edge + 96], "K = {k}: logits of the changed patch");
+        assert_eq!(
+            bits(before[..edge].to_vec()),
+            bits(after[..edge].to_vec()),
+            "K = {k}: logits before the changed patch"
+        );
+        assert_ne!(
+            before[edge..edge + 96],
+            after[edge..edge + 96],
+            "K = {k}: logits of the changed patch"
+        );
     }
 }
 
@@ -193,9 +251,22 @@ fn twelve_steps_with_a_stage_switch_follow_pytorch() {
         let golden = Golden::read(file);
         let device = Device::flex();
         let mut model = golden.model(&device);
-        let config = OptimizerConfig { learning_rate: 1e-2, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 };
+        let config = OptimizerConfig {
+            learning_rate: 1e-2,
+            betas: [0.9, 0.95],
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            gradient_clip: 1.0,
+        };
         let mut optimizer = AdamW::new(config);
-        let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-2, minimum: 0.0, warmup_steps: 2, decay_steps: 0, steps: 6 };
+        let schedule = Schedule {
+            kind: ScheduleKind::Cosine,
+            peak: 1e-2,
+            minimum: 0.0,
+            warmup_steps: 2,
+            decay_steps: 0,
+            steps: 6,
+        };
         for idx in 1..=12_usize {
             let (k, sequences) = if idx <= 6 { (4, 2) } else { (1, 8) };
             if idx == 7 && reset {
@@ -206,25 +277,54 @@ fn twelve_steps_with_a_stage_switch_follow_pytorch() {
             let mut gradients = Gradients::default();
             for micro in ids.chunks(ids.len() / 2) {
                 let batch = Batch::new(micro, sequences, PatchSize::new(k).unwrap(), &device);
-                let (loss, micro_gradients) = step(&model, &batch, 1.0 / (2.0 * batch.num_targets as f64), false);
+                let (loss, micro_gradients) =
+                    step(&model, &batch, 1.0 / (2.0 * batch.num_targets as f64), false);
                 total += values(loss)[0];
                 add_all(&mut gradients, micro_gradients);
             }
             let expected = golden.values("losses")[idx - 1];
-            assert!((total - expected).abs() <= 1e-4, "{file} step {idx}: loss {total} instead of {expected}");
+            assert!(
+                (total - expected).abs() <= 1e-4,
+                "{file} step {idx}: loss {total} instead of {expected}"
+            );
             let norm = gradients.norm().unwrap();
-            assert_close(&format!("{file} step {idx} norm"), &values(norm.clone()), &golden.values("grad_norms")[idx - 1..idx], 1e-3);
+            assert_close(
+                &format!("{file} step {idx} norm"),
+                &values(norm.clone()),
+                &golden.values("grad_norms")[idx - 1..idx],
+                1e-3,
+            );
             let learning_rate = schedule.learning_rate((idx as u64 - 1) % 6);
-            assert_close(&format!("{file} step {idx} rate"), &[learning_rate as f32], &golden.values("learning_rates")[idx - 1..idx], 1e-6);
+            assert_close(
+                &format!("{file} step {idx} rate"),
+                &[learning_rate as f32],
+                &golden.values("learning_rates")[idx - 1..idx],
+                1e-6,
+            );
             model = optimizer.step(model, gradients, &Update { learning_rate, norm, skip: None });
             if idx == 9 {
                 for (name, moments) in &optimizer.moments {
-                    assert_close(name, &values(moments.exp_avg.clone()), golden.values(&format!("exp_avg.{name}")), 1e-3);
-                    assert_close(name, &values(moments.exp_avg_sq.clone()), golden.values(&format!("exp_avg_sq.{name}")), 1e-3);
+                    assert_close(
+                        name,
+                        &values(moments.exp_avg.clone()),
+                        golden.values(&format!("exp_avg.{name}")),
+                        1e-3,
+                    );
+                    assert_close(
+                        name,
+                        &values(moments.exp_avg_sq.clone()),
+                        golden.values(&format!("exp_avg_sq.{name}")),
+                        1e-3,
+                    );
                 }
             }
         }
-        assert_close(file, &values(model.head().values.clone()), golden.values("final.lm_head.weight"), 1e-3);
+        assert_close(
+            file,
+            &values(model.head().values.clone()),
+            golden.values("final.lm_head.weight"),
+            1e-3,
+        );
     }
 }
 
@@ -233,16 +333,32 @@ fn a_skipped_update_changes_nothing() {
     let golden = Golden::read("adamw_run.safetensors");
     let device = Device::flex();
     let model = golden.model(&device);
-    let batch = Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap(), &device);
+    let batch =
+        Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap(), &device);
     let head = |model: &LlamaForCausalLM| bits(values(model.head().values.clone()));
     let before = head(&model);
-    let mut optimizer = AdamW::new(OptimizerConfig { learning_rate: 1e-2, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 });
+    let mut optimizer = AdamW::new(OptimizerConfig {
+        learning_rate: 1e-2,
+        betas: [0.9, 0.95],
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        gradient_clip: 1.0,
+    });
     let (_, gradients) = step(&model, &batch, f64::NAN, false);
     let norm = gradients.norm().unwrap();
     let skip = Some(norm.clone().is_finite().bool_not());
-    let model = optimizer.step(model, gradients.clone(), &Update { learning_rate: 1e-2, norm: norm.clone(), skip });
+    let model = optimizer.step(
+        model,
+        gradients.clone(),
+        &Update { learning_rate: 1e-2, norm: norm.clone(), skip },
+    );
     assert_eq!(head(&model), before);
-    assert!(optimizer.moments.values().all(|moments| values(moments.exp_avg.clone()).iter().all(|x| *x == 0.0)));
+    assert!(
+        optimizer
+            .moments
+            .values()
+            .all(|moments| values(moments.exp_avg.clone()).iter().all(|x| *x == 0.0))
+    );
     let (_, gradients) = step(&model, &batch, 1.0, false);
     let norm = gradients.norm().unwrap();
     let skip = Some(norm.clone().is_finite().bool_not());
@@ -256,13 +372,28 @@ fn activation_rates_equal_pytorch() {
     let device = Device::flex();
     let model = golden.model(&device);
     for k in [1_u64, 4] {
-        for (tensor, name) in [(ActivationTensor::FfnOutput, "ffn_output"), (ActivationTensor::Intermediate, "intermediate")] {
+        for (tensor, name) in [
+            (ActivationTensor::FfnOutput, "ffn_output"),
+            (ActivationTensor::Intermediate, "intermediate"),
+        ] {
             let config = ActivationsConfig { every_steps: Cadence::Auto, threshold: 0.5, tensor };
-            let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::new(k).unwrap(), &device);
+            let batch =
+                Batch::new(&golden.ids("input_ids"), 2, PatchSize::new(k).unwrap(), &device);
             let layers = layer_activations(&model, &batch, &config).unwrap();
-            let found: (Vec<f32>, Vec<f32>) = layers.iter().map(|layer| (layer.rate as f32, layer.mean_abs as f32)).unzip();
-            assert_close(&format!("K = {k} {name} rate"), &found.0, golden.values(&format!("k{k}.{name}.rate")), 1e-5);
-            assert_close(&format!("K = {k} {name} mean"), &found.1, golden.values(&format!("k{k}.{name}.mean_abs")), 1e-5);
+            let found: (Vec<f32>, Vec<f32>) =
+                layers.iter().map(|layer| (layer.rate as f32, layer.mean_abs as f32)).unzip();
+            assert_close(
+                &format!("K = {k} {name} rate"),
+                &found.0,
+                golden.values(&format!("k{k}.{name}.rate")),
+                1e-5,
+            );
+            assert_close(
+                &format!("K = {k} {name} mean"),
+                &found.1,
+                golden.values(&format!("k{k}.{name}.mean_abs")),
+                1e-5,
+            );
         }
     }
 }
@@ -273,7 +404,9 @@ fn greedy_continuation_equals_transformers() {
     let device = Device::flex();
     let model = golden.model(&device);
     let generator = Generator { model, context_length: 64, device };
-    let found = generator.generate(&[golden.ids("input_ids")], &greedy(12, &[]), &mut |_, _| Verdict::GoOn).unwrap();
+    let found = generator
+        .generate(&[golden.ids("input_ids")], &greedy(12, &[]), &mut |_, _| Verdict::GoOn)
+        .unwrap();
     assert_eq!(found, [Continuation { ids: golden.ids("generated_ids"), has_slid: false }]);
 }
 
@@ -286,12 +419,16 @@ fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
         let batch = Batch::new(window, 1, PatchSize::ONE, &device);
         let logits = values(logits(&model, &batch).narrow(0, window.len() - 1, 1));
         // The first maximum.
-        (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best }) as u32
+        (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best })
+            as u32
     };
     // The context is full at once, after a few tokens, several times, or shorter than the prompt.
-    for (context_length, prompt_length) in [(64_usize, 60_usize), (64, 64), (64, 100), (50, 45), (7, 3), (3, 300), (1, 2)] {
+    for (context_length, prompt_length) in
+        [(64_usize, 60_usize), (64, 64), (64, 100), (50, 45), (7, 3), (3, 300), (1, 2)]
+    {
         let vocab_size = shape.vocab_size as u32;
-        let mut expected: Vec<u32> = (0..prompt_length as u32).map(|idx| (idx * 37 + 11) % vocab_size).collect();
+        let mut expected: Vec<u32> =
+            (0..prompt_length as u32).map(|idx| (idx * 37 + 11) % vocab_size).collect();
         let prompt = expected.clone();
         let mut start = prompt_length.saturating_sub(context_length);
         for _ in 0..12 {
@@ -301,7 +438,8 @@ fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
             expected.push(next(&expected[start..]));
         }
         let generator = Generator { model: model.clone(), context_length, device: device.clone() };
-        let found = generator.generate(&[prompt], &greedy(12, &[]), &mut |_, _| Verdict::GoOn).unwrap();
+        let found =
+            generator.generate(&[prompt], &greedy(12, &[]), &mut |_, _| Verdict::GoOn).unwrap();
         let expected = Continuation { ids: expected.split_off(prompt_length), has_slid: start > 0 };
         assert_eq!(found, [expected], "context {context_length}, prompt {prompt_length}");
     }
@@ -312,9 +450,14 @@ fn prompts_that_advance_together_do_not_change_one_another() {
     let golden = Golden::read("generate.safetensors");
     let (device, ids) = (Device::flex(), golden.ids("input_ids"));
     let generator = Generator { model: golden.model(&device), context_length: 16, device };
-    let prompts = [ids[..1].to_vec(), ids.clone(), [ids.as_slice(), &ids, &ids].concat(), ids[1..].to_vec()];
-    let alone =
-        |prompt: &Vec<u32>, rules: &GenerationRules<'_>| generator.generate(slice::from_ref(prompt), rules, &mut |_, _| Verdict::GoOn).unwrap().remove(0);
+    let prompts =
+        [ids[..1].to_vec(), ids.clone(), [ids.as_slice(), &ids, &ids].concat(), ids[1..].to_vec()];
+    let alone = |prompt: &Vec<u32>, rules: &GenerationRules<'_>| {
+        generator
+            .generate(slice::from_ref(prompt), rules, &mut |_, _| Verdict::GoOn)
+            .unwrap()
+            .remove(0)
+    };
     let expected: Vec<_> = prompts.iter().map(|prompt| alone(prompt, &greedy(40, &[]))).collect();
     // One of them ends early, at a token that it generates.
     let ends = [expected[1].ids[5]];
@@ -328,19 +471,27 @@ fn prompts_that_advance_together_do_not_change_one_another() {
     let found = generator.generate(&prompts, &greedy(40, &ends), &mut hear).unwrap();
     assert_eq!(found, expected);
     assert_eq!(heard, found.into_iter().map(|continuation| continuation.ids).collect::<Vec<_>>());
-    // More prompts than advance together: the first ones are completed before the last ones begin, and all match single runs.
+    // More prompts than advance together: the first ones are completed before the last ones begin,
+    // and all match single runs.
     let many: Vec<_> = prompts.iter().cycle().take(150).cloned().collect();
     let (mut ended, mut begun) = (vec![None; many.len()], Vec::new());
     let mut hear = |idx: usize, heard| {
         match heard {
-            Heard::Token(_) if ended[idx].is_none() => begun.push((idx, ended.iter().flatten().count())),
+            Heard::Token(_) if ended[idx].is_none() => {
+                begun.push((idx, ended.iter().flatten().count()))
+            }
             Heard::Token(id) => panic!("{id} after the end"),
             Heard::End(continuation) => ended[idx] = Some(continuation),
         }
         Verdict::GoOn
     };
     generator.generate_each(&many, &greedy(40, &ends), &mut hear).unwrap();
-    assert!(ended.iter().zip(expected.iter().cycle()).all(|(found, expected)| found.as_ref() == Some(expected)));
+    assert!(
+        ended
+            .iter()
+            .zip(expected.iter().cycle())
+            .all(|(found, expected)| found.as_ref() == Some(expected))
+    );
     assert!(begun.iter().find(|(idx, _)| *idx == 149).is_some_and(|(_, finished)| *finished > 0));
 }
 
@@ -356,11 +507,26 @@ fn the_caller_can_end_one_prompt_or_all() {
             counts[idx] += 1;
             verdict(idx, counts[idx])
         };
-        generator.generate(&prompts, &greedy(9, &[]), &mut hear).unwrap().iter().map(|continuation| continuation.ids.len()).collect()
+        generator
+            .generate(&prompts, &greedy(9, &[]), &mut hear)
+            .unwrap()
+            .iter()
+            .map(|continuation| continuation.ids.len())
+            .collect()
     };
     assert_eq!(lengths(&|_, _| Verdict::GoOn), [9, 9]);
-    assert_eq!(lengths(&|idx, count| if (idx, count) == (0, 2) { Verdict::EndPrompt } else { Verdict::GoOn }), [2, 9]);
-    assert_eq!(lengths(&|idx, count| if (idx, count) == (0, 3) { Verdict::EndAll } else { Verdict::GoOn }), [3, 2]);
+    assert_eq!(
+        lengths(&|idx, count| if (idx, count) == (0, 2) {
+            Verdict::EndPrompt
+        } else {
+            Verdict::GoOn
+        }),
+        [2, 9]
+    );
+    assert_eq!(
+        lengths(&|idx, count| if (idx, count) == (0, 3) { Verdict::EndAll } else { Verdict::GoOn }),
+        [3, 2]
+    );
 }
 
 fn greedy(max_new_tokens: usize, ends: &[u32]) -> GenerationRules<'_> {
@@ -394,20 +560,28 @@ fn a_deep_network_is_computed_on_a_thread_of_the_pool() {
     };
     let device = find_device(DeviceChoice::Cpu).unwrap();
     let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &device.device);
-    let batches = [1, 5].map(|first: u32| Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &device.device));
-    let input = StepInput { shared: model.model.shared_input(batches[0].positions()), scale: 1.0 / 14.0, recompute: false };
+    let batches = [1, 5].map(|first: u32| {
+        Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &device.device)
+    });
+    let input = StepInput {
+        shared: model.model.shared_input(batches[0].positions()),
+        scale: 1.0 / 14.0,
+        recompute: false,
+    };
     let job = {
         let (model, batches) = (model.clone(), batches.clone());
         move || {
             let mut sum = Gradients::default();
-            let losses = batches.map(|batch| micro_step(&model, &batch, &input, &|| false, &mut sum).unwrap());
+            let losses = batches
+                .map(|batch| micro_step(&model, &batch, &input, &|| false, &mut sum).unwrap());
             (losses.into_iter().reduce(|a, b| a + b).unwrap(), sum)
         }
     };
     let here = job.clone()();
     let (loss, sum) = Workers::start(device, StopFlag::default()).unwrap().run(job).unwrap();
     assert_eq!(bits(values(loss.clone())), bits(values(here.0)));
-    let [(first_loss, mut expected), (second_loss, second)] = batches.map(|batch| step(&model, &batch, 1.0 / 14.0, false));
+    let [(first_loss, mut expected), (second_loss, second)] =
+        batches.map(|batch| step(&model, &batch, 1.0 / 14.0, false));
     add_all(&mut expected, second);
     assert_close("loss", &values(loss * (1.0 / 14.0)), &values(first_loss + second_loss), 1e-6);
     assert_eq!(sum.0.len(), 200 * 9 + 3);

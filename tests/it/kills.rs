@@ -1,4 +1,5 @@
-//! Real runs that are killed at drawn moments, and signals to a run that trains: the same bytes at the end, and no signal without its effect.
+//! Real runs that are killed at drawn moments, and signals to a run that trains: the same bytes at
+//! the end, and no signal without its effect.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +19,8 @@ struct Draw(u64);
 impl Draw {
     fn below(&mut self, limit: usize) -> usize {
         // The constants of Knuth's MMIX; the upper bits are the random ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit
     }
 }
@@ -26,9 +28,15 @@ impl Draw {
 /// The lines of all files of a run.
 fn lines(run: &Path) -> Vec<(String, Value)> {
     let mut found = Vec::new();
-    for name in ["events.jsonl", "metrics.jsonl", "evals.jsonl", "samples.jsonl", "activations.jsonl"] {
+    for name in
+        ["events.jsonl", "metrics.jsonl", "evals.jsonl", "samples.jsonl", "activations.jsonl"]
+    {
         for line in fs::read_to_string(run.join(name)).unwrap().lines() {
-            found.push((name.to_owned(), serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}: {error}: {line}"))));
+            found.push((
+                name.to_owned(),
+                serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("{name}: {error}: {line}")),
+            ));
         }
     }
     found
@@ -36,10 +44,16 @@ fn lines(run: &Path) -> Vec<(String, Value)> {
 
 /// What was measured, without when and how long.
 fn measurements(run: &Path) -> BTreeSet<String> {
-    let of_measurements = lines(run).into_iter().filter(|(name, _)| !["events.jsonl", "metrics.jsonl"].contains(&name.as_str()));
+    let of_measurements = lines(run)
+        .into_iter()
+        .filter(|(name, _)| !["events.jsonl", "metrics.jsonl"].contains(&name.as_str()));
     let plain = of_measurements.map(|(name, mut line)| {
         let fields = line.as_object_mut().unwrap();
-        fields.retain(|key, _| !["seq", "at", "attempt"].contains(&key.as_str()) && !key.ends_with("seconds") && !key.ends_with("per_second"));
+        fields.retain(|key, _| {
+            !["seq", "at", "attempt"].contains(&key.as_str())
+                && !key.ends_with("seconds")
+                && !key.ends_with("per_second")
+        });
         format!("{name} {line}")
     });
     plain.collect()
@@ -69,7 +83,11 @@ fn a_run_that_is_killed_at_drawn_moments_ends_with_the_same_bytes_and_lines() {
             let after = if kills < KILLS { 1 + draw.below(num_lines) } else { usize::MAX };
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
             if lines.by_ref().take(after).count() < after {
-                assert_eq!(child.wait().unwrap().code(), Some(0), "seed {seed}, after {kills} kills");
+                assert_eq!(
+                    child.wait().unwrap().code(),
+                    Some(0),
+                    "seed {seed}, after {kills} kills"
+                );
                 break;
             }
             signal(&child, Signal::KILL);
@@ -82,12 +100,30 @@ fn a_run_that_is_killed_at_drawn_moments_ends_with_the_same_bytes_and_lines() {
         }
         let run = bench.run_dir(&name);
         assert!(final_bytes(&run) == bytes, "seed {seed}: other bytes after {kills} kills");
-        assert_eq!((metrics(&run), measurements(&run)), (steps.clone(), measured.clone()), "seed {seed}");
-        let numbers: Vec<u64> = lines(&run).iter().map(|(_, line)| line["seq"].as_u64().unwrap()).collect();
-        assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "seed {seed}: a number was given twice");
-        let left =
-            |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).filter(|name| name.to_string_lossy().contains("tmp")).count();
-        assert_eq!((left(&run), left(&run.join("checkpoints"))), (0, 0), "seed {seed}: half a file or checkpoint is left");
+        assert_eq!(
+            (metrics(&run), measurements(&run)),
+            (steps.clone(), measured.clone()),
+            "seed {seed}"
+        );
+        let numbers: Vec<u64> =
+            lines(&run).iter().map(|(_, line)| line["seq"].as_u64().unwrap()).collect();
+        assert_eq!(
+            numbers.iter().collect::<BTreeSet<_>>().len(),
+            numbers.len(),
+            "seed {seed}: a number was given twice"
+        );
+        let left = |folder: &Path| {
+            fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .filter(|name| name.to_string_lossy().contains("tmp"))
+                .count()
+        };
+        assert_eq!(
+            (left(&run), left(&run.join("checkpoints"))),
+            (0, 0),
+            "seed {seed}: half a file or checkpoint is left"
+        );
     }
     assert!(num_kills > 0, "every run came to its end before it could be killed");
 }
@@ -96,10 +132,16 @@ fn a_run_that_is_killed_at_drawn_moments_ends_with_the_same_bytes_and_lines() {
 fn training(bench: &Bench, name: &str) -> (Child, impl Iterator<Item = String>) {
     fs::write(bench.path().join("text.txt"), "to be or not to be ".repeat(500)).unwrap();
     let mut command = bench.patchtui(&endless());
-    command.args(["--no-tui", "--json", "--name", name]).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .args(["--no-tui", "--json", "--name", name])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("\"step_completed\"")), "{name} ended before its first step");
+    assert!(
+        lines.any(|line| line.contains("\"step_completed\"")),
+        "{name} ended before its first step"
+    );
     (child, lines)
 }
 
@@ -107,12 +149,20 @@ fn training(bench: &Bench, name: &str) -> (Child, impl Iterator<Item = String>) 
 fn every_signal_has_its_effect_on_a_run_that_trains() {
     let bench = Bench::new();
     let (mut child, mut lines) = training(&bench, "one");
-    for (number, said) in [(Signal::HUP, "SIGHUP was ignored"), (Signal::TSTP, "SIGTSTP (Ctrl-Z) was ignored"), (Signal::USR1, "\"type\":\"command_done\"")] {
+    for (number, said) in [
+        (Signal::HUP, "SIGHUP was ignored"),
+        (Signal::TSTP, "SIGTSTP (Ctrl-Z) was ignored"),
+        (Signal::USR1, "\"type\":\"command_done\""),
+    ] {
         signal(&child, number);
         assert!(lines.any(|line| line.contains(said)), "after {number:?} nothing said {said}");
-        assert!(lines.any(|line| line.contains("\"step_completed\"")), "{number:?} ended the training");
+        assert!(
+            lines.any(|line| line.contains("\"step_completed\"")),
+            "{number:?} ended the training"
+        );
     }
-    let socket = fs::read_dir(bench.path().join("sockets")).unwrap().next().unwrap().unwrap().path();
+    let socket =
+        fs::read_dir(bench.path().join("sockets")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(&socket).unwrap();
     signal(&child, Signal::USR2);
     assert!(lines.any(|line| line.contains("socket was reopened")) && socket.exists());
@@ -120,7 +170,10 @@ fn every_signal_has_its_effect_on_a_run_that_trains() {
     lines.for_each(drop);
     assert_eq!(child.wait().unwrap().code(), Some(75));
     let last = *metrics(&bench.run_dir("one")).last_key_value().unwrap().0;
-    assert!(bench.run_dir("one").join(format!("checkpoints/step-{last:08}/manifest.json")).is_file(), "step {last} is not saved");
+    assert!(
+        bench.run_dir("one").join(format!("checkpoints/step-{last:08}/manifest.json")).is_file(),
+        "step {last} is not saved"
+    );
 
     // The second signal ends a run at once, unless the first has done so.
     let (mut child, lines) = training(&bench, "two");
@@ -135,6 +188,7 @@ fn every_signal_has_its_effect_on_a_run_that_trains() {
     lines.for_each(drop);
     assert_eq!(child.wait().unwrap().code(), None);
     let (_, runs, _) = output(bench.patchtui(&["runs"]));
-    let state = |name: &str| runs.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
+    let state =
+        |name: &str| runs.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
     assert!(state("one").contains("stopped") && state("three").contains("crashed"), "{runs}");
 }

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use patchtui::report::{Json, Output, Plain, runs_table, status_text};
-use patchtui::run::{ControlState, History, Outcome, Record, RunDirectory, RunEnd, RunEvent, RunState, RunSummary, Sample, Trouble, decode};
+use patchtui::run::{
+    ControlState, History, Outcome, Record, RunDirectory, RunEnd, RunEvent, RunState, RunSummary,
+    Sample, Trouble, decode,
+};
 
 use crate::fake_run::{end, header, record, step, whole_run};
 
@@ -66,17 +69,34 @@ fn a_whole_run_in_lines() {
 #[test]
 fn a_sample_is_one_harmless_line() {
     let text = " sat\non the \u{1b}]0;title\u{7}\u{1b}[31mmat\u{9b}2J".to_owned();
-    let sample = RunEvent::Sampled(Sample { step: 4, stage: 0, tokens: 4096, prompt: "The \r\ncat".into(), text });
+    let sample = RunEvent::Sampled(Sample {
+        step: 4,
+        stage: 0,
+        tokens: 4096,
+        prompt: "The \r\ncat".into(),
+        text,
+    });
     let text = lines_of(vec![sample]);
     assert_eq!(text.lines().count(), 1);
-    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "a control character reached the terminal");
+    assert!(
+        text.chars().all(|c| c == '\n' || !c.is_control()),
+        "a control character reached the terminal"
+    );
 }
 
 #[test]
 fn a_run_that_failed_says_what_to_type() {
-    let error = Some(Trouble { message: "the loss is NaN at step 2".into(), hint: Some("lower optimizer.learning_rate".into()) });
-    let failed = RunEvent::RunFinished(RunEnd { error, token_loss: None, ..end(Outcome::Failed, 2) });
-    insta::assert_snapshot!(lines_of(vec![header(Path::new("/my runs/books"), Some(1)), step(2), failed]));
+    let error = Some(Trouble {
+        message: "the loss is NaN at step 2".into(),
+        hint: Some("lower optimizer.learning_rate".into()),
+    });
+    let failed =
+        RunEvent::RunFinished(RunEnd { error, token_loss: None, ..end(Outcome::Failed, 2) });
+    insta::assert_snapshot!(lines_of(vec![
+        header(Path::new("/my runs/books"), Some(1)),
+        step(2),
+        failed
+    ]));
 }
 
 #[test]
@@ -97,7 +117,11 @@ fn scripts_get_every_record_as_a_line() {
     for record in &said {
         json.show(record);
     }
-    let heard: Vec<_> = paper.text().lines().map(|line| decode(patchtui::run::LineFile::Events, line.as_bytes()).unwrap()).collect();
+    let heard: Vec<_> = paper
+        .text()
+        .lines()
+        .map(|line| decode(patchtui::run::LineFile::Events, line.as_bytes()).unwrap())
+        .collect();
     assert_eq!(heard, said);
 }
 
@@ -120,7 +144,11 @@ fn summary(name: &str, state: RunState, steps: Option<u64>) -> RunSummary {
 
 #[test]
 fn runs_are_a_table() {
-    let runs = [summary("books", RunState::Alive, Some(6)), summary("b\u{fc}cher-2", RunState::Crashed, Some(600)), summary("new", RunState::New, None)];
+    let runs = [
+        summary("books", RunState::Alive, Some(6)),
+        summary("b\u{fc}cher-2", RunState::Crashed, Some(600)),
+        summary("new", RunState::New, None),
+    ];
     insta::assert_snapshot!(runs_table(&runs, "2026-03-01T12:10:00Z".parse().unwrap()));
 }
 
@@ -130,5 +158,9 @@ fn a_run_is_a_few_lines() {
     let said = records(whole_run(Path::new("/runs/books")));
     said.iter().take(20).for_each(|record| history.apply(record));
     history.control = ControlState::Running;
-    insta::assert_snapshot!(status_text(&summary("books", RunState::Alive, Some(6)), &history, None));
+    insta::assert_snapshot!(status_text(
+        &summary("books", RunState::Alive, Some(6)),
+        &history,
+        None
+    ));
 }

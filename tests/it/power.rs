@@ -1,4 +1,5 @@
-//! A disk whose power can go off before any operation: what it would hold then, as a folder that a test can go on with.
+//! A disk whose power can go off before any operation: what it would hold then, as a folder that a
+//! test can go on with.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -61,8 +62,13 @@ struct State {
 }
 
 impl PowerCuts {
-    /// Watches `folder`, and the disk to write to. There are images from the first operation on that `begins` is true for.
-    pub(crate) fn of(folder: &Path, unsynced: Unsynced, begins: impl FnMut(Operation, &Path) -> bool + Send + 'static) -> (Self, Disk) {
+    /// Watches `folder`, and the disk to write to. There are images from the first operation on
+    /// that `begins` is true for.
+    pub(crate) fn of(
+        folder: &Path,
+        unsynced: Unsynced,
+        begins: impl FnMut(Operation, &Path) -> bool + Send + 'static,
+    ) -> (Self, Disk) {
         let images = tempfile::tempdir().unwrap();
         let state = State {
             watched: folder.to_owned(),
@@ -96,12 +102,19 @@ impl State {
     fn see(&mut self, operation: Operation, path: &Path) {
         self.find_new();
         if !self.taken.is_empty() || (self.begins)(operation, path) {
-            self.take(format!("{operation:?} {}", path.strip_prefix(&self.watched).unwrap_or(path).display()));
+            self.take(format!(
+                "{operation:?} {}",
+                path.strip_prefix(&self.watched).unwrap_or(path).display()
+            ));
         }
         match operation {
-            Operation::Write if path.exists() => drop(self.safe_bytes.entry(inode(path)).or_insert(0)),
+            Operation::Write if path.exists() => {
+                drop(self.safe_bytes.entry(inode(path)).or_insert(0))
+            }
             Operation::CreateFolder | Operation::Write => self.new.push(path.to_owned()),
-            Operation::Append => drop(self.safe_bytes.entry(inode(path)).or_insert(fs::metadata(path).unwrap().len())),
+            Operation::Append => drop(
+                self.safe_bytes.entry(inode(path)).or_insert(fs::metadata(path).unwrap().len()),
+            ),
             Operation::Sync if path.is_dir() => {
                 for entry in fs::read_dir(path).unwrap().flatten() {
                     self.unnamed.remove(&entry.metadata().unwrap().ino());
@@ -176,14 +189,17 @@ impl State {
             Unsynced::Kept => {}
             Unsynced::Gone => file.set_len(*safe).unwrap(),
             Unsynced::Torn => file.set_len(safe + (length - safe) / 2).unwrap(),
-            Unsynced::Zeros => file.write_all_at(&vec![0; (length - safe) as usize], *safe).unwrap(),
+            Unsynced::Zeros => {
+                file.write_all_at(&vec![0; (length - safe) as usize], *safe).unwrap()
+            }
         }
     }
 }
 
 /// All files and folders below `folder`, relative to `root`, with hashes of their content.
 fn hash_below(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, blake3::Hash)>) {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths {
         let content = if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
@@ -198,12 +214,21 @@ fn inode(path: &Path) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
 
-/// A disk that is gone from the `nth` operation on that `counts`, and the number of those that were asked for.
-pub(crate) fn dead_from(nth: usize, error: io::ErrorKind, counts: impl Fn(&Path) -> bool + Send + Sync + 'static) -> (Disk, Arc<AtomicUsize>) {
+/// A disk that is gone from the `nth` operation on that `counts`, and the number of those that were
+/// asked for.
+pub(crate) fn dead_from(
+    nth: usize,
+    error: io::ErrorKind,
+    counts: impl Fn(&Path) -> bool + Send + Sync + 'static,
+) -> (Disk, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let seen = count.clone();
     let disk = Disk::with_gate(move |operation, path| {
-        let number = if counts(path) { seen.fetch_add(1, Ordering::Relaxed) } else { seen.load(Ordering::Relaxed) };
+        let number = if counts(path) {
+            seen.fetch_add(1, Ordering::Relaxed)
+        } else {
+            seen.load(Ordering::Relaxed)
+        };
         // What does not count works as long as nothing has failed.
         if number < nth || (number == nth && !counts(path)) {
             return Ok(());
@@ -219,7 +244,13 @@ pub(crate) fn dead_from(nth: usize, error: io::ErrorKind, counts: impl Fn(&Path)
 
 /// All files below `folder` with their content, by path.
 pub(crate) fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
-    found.into_iter().map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())).collect()
+    found
+        .into_iter()
+        .map(|path| {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())
+        })
+        .collect()
 }

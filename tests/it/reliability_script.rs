@@ -8,10 +8,19 @@ use std::process::{Command, Stdio};
 
 use crate::program::output;
 
-/// Runs the scripts `contents` by their names; returns the exit code, the table without its head and its times, and the complaints.
+/// Runs the scripts `contents` by their names; returns the exit code, the table without its head
+/// and its times, and the complaints.
 fn run(contents: &[(&str, &str)], arguments: &[&str]) -> Option<(i32, Vec<String>, String)> {
-    let has = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if let Some(missing) = ["bash", "python3", "timeout"].into_iter().find(|program| !has(program)) {
+    let has = |program: &str| {
+        Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if let Some(missing) = ["bash", "python3", "timeout"].into_iter().find(|program| !has(program))
+    {
         println!("skipped: there is no {missing}");
         return None;
     }
@@ -22,7 +31,10 @@ fn run(contents: &[(&str, &str)], arguments: &[&str]) -> Option<(i32, Vec<String
         fs::write(scripts.join(name), content).unwrap();
     }
     let mut command = Command::new("bash");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.sh")).arg("scripts").arg(env!("CARGO_BIN_EXE_patchtui"));
+    command
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.sh"))
+        .arg("scripts")
+        .arg(env!("CARGO_BIN_EXE_patchtui"));
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
     let (code, stdout, stderr) = output(command);
     if code != 2 {
@@ -33,14 +45,23 @@ fn run(contents: &[(&str, &str)], arguments: &[&str]) -> Option<(i32, Vec<String
     Some((code, stdout.lines().skip(2).filter_map(cells).collect(), stderr))
 }
 
-const HOLDS: &str = "import sys, os\nassert os.access(sys.argv[1], os.X_OK) and os.listdir(os.environ['RELIABILITY_DIR']) == []\n\
-    print('ok    a')\nprint('SUMMARY two words: tried 1, held 1, failed 0')\n";
-const FAILS: &str = "print('FAIL  bytes  | other')\nprint('SUMMARY b: tried 7, held 6, failed 1')\nraise SystemExit(1)\n";
+const HOLDS: &str = "import sys, os\nassert os.access(sys.argv[1], os.X_OK) and \
+                     os.listdir(os.environ['RELIABILITY_DIR']) == []\nprint('ok    \
+                     a')\nprint('SUMMARY two words: tried 1, held 1, failed 0')\n";
+const FAILS: &str = "print('FAIL  bytes  | other')\nprint('SUMMARY b: tried 7, held 6, failed \
+                     1')\nraise SystemExit(1)\n";
 
 #[test]
 fn the_summary_of_each_script_is_a_row_and_one_failure_fails_all() {
-    let Some(all_held) = run(&[("01_a.py", HOLDS), ("02_b.py", HOLDS), ("common.py", "raise SystemExit(3)")], &[]) else { return };
-    assert_eq!(all_held, (0, vec!["| 01_a | 1 | 1 | 0".into(), "| 02_b | 1 | 1 | 0".into()], String::new()));
+    let Some(all_held) =
+        run(&[("01_a.py", HOLDS), ("02_b.py", HOLDS), ("common.py", "raise SystemExit(3)")], &[])
+    else {
+        return;
+    };
+    assert_eq!(
+        all_held,
+        (0, vec!["| 01_a | 1 | 1 | 0".into(), "| 02_b | 1 | 1 | 0".into()], String::new())
+    );
     let (code, rows, stderr) = run(&[("01_a.py", FAILS), ("02_b.py", HOLDS)], &[]).unwrap();
     assert_eq!((code, rows), (1, vec!["| 01_a | 7 | 6 | 1".into(), "| 02_b | 1 | 1 | 0".into()]));
     assert_eq!(stderr, "01_a.log:FAIL  bytes  | other\n");
@@ -58,5 +79,8 @@ fn some_of_the_scripts_can_be_run_and_none_is_an_error() {
     let (code, _, stderr) = run(&scripts, &["--only", "9*"]).unwrap();
     assert!(code == 2 && stderr.contains("matches 9*"), "{code}: {stderr}");
     let (code, _, stderr) = run(&scripts, &["--nonsense"]).unwrap();
-    assert!(code == 2 && stderr.contains("docs/reliability.sh SCRIPTS PATCHTUI"), "{code}: {stderr}");
+    assert!(
+        code == 2 && stderr.contains("docs/reliability.sh SCRIPTS PATCHTUI"),
+        "{code}: {stderr}"
+    );
 }

@@ -9,7 +9,9 @@ use patchtui::commands::CommandError;
 use patchtui::config::{ConfigError, IdentityChange};
 use patchtui::control::ControlError;
 use patchtui::host::{HostError, LaunchError, StartError};
-use patchtui::run::{CheckpointError, LineError, LockError, LogError, RunDirectory, RunState, StoreError};
+use patchtui::run::{
+    CheckpointError, LineError, LockError, LogError, RunDirectory, RunState, StoreError,
+};
 
 /// The name of each variant; a new one does not compile until it has a row.
 trait Named: ToString {
@@ -149,7 +151,13 @@ fn host_errors() -> Vec<HostError> {
 }
 
 fn rows<E: Named>(errors: &[E]) -> String {
-    errors.iter().map(|error| format!("{}\n  {}\n  hint: {}\n", error.variant(), error.to_string(), error.hint_text())).collect::<Vec<_>>().concat()
+    errors
+        .iter()
+        .map(|error| {
+            format!("{}\n  {}\n  hint: {}\n", error.variant(), error.to_string(), error.hint_text())
+        })
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 #[test]
@@ -158,7 +166,11 @@ fn every_error_of_a_run_says_what_is_wrong_and_what_to_type() {
     let launch = [
         LaunchError::Spawn { program: "patchtui".into(), source: denied() },
         LaunchError::Log { path: path(), source: denied() },
-        LaunchError::Died { status: ExitStatus::from_raw(9), tail: vec!["error: no luck".into()], log: path() },
+        LaunchError::Died {
+            status: ExitStatus::from_raw(9),
+            tail: vec!["error: no luck".into()],
+            log: path(),
+        },
         LaunchError::Mute { pid: 7, log: path() },
     ];
     let lock = || LockError::Alive { name: "my books".into(), pid: Some(7) };
@@ -169,7 +181,11 @@ fn every_error_of_a_run_says_what_is_wrong_and_what_to_type() {
         StartError::EngineInfo(denied()),
         StartError::Thread(denied()),
     ];
-    let store = [StoreError::Read { name: "my books".into(), source: denied() }, StoreError::Log(log()), StoreError::Thread(denied())];
+    let store = [
+        StoreError::Read { name: "my books".into(), source: denied() },
+        StoreError::Log(log()),
+        StoreError::Thread(denied()),
+    ];
     let checkpoint = [
         CheckpointError::Io { path: path(), source: denied() },
         CheckpointError::NoRoom { path: path(), needed: 9, free: 4 },
@@ -179,20 +195,45 @@ fn every_error_of_a_run_says_what_is_wrong_and_what_to_type() {
         CheckpointError::Damaged { path: path(), problem: "it has 3 bytes instead of 4".into() },
         CheckpointError::Interrupted,
     ];
-    let line =
-        [LineError::NotARecord(serde_json::from_str::<u32>("{").unwrap_err()), LineError::Newer { found: 9 }, LineError::Beyond { seq: u64::MAX, attempt: 1 }];
+    let line = [
+        LineError::NotARecord(serde_json::from_str::<u32>("{").unwrap_err()),
+        LineError::Newer { found: 9 },
+        LineError::Beyond { seq: u64::MAX, attempt: 1 },
+    ];
     let no_locks = LockError::NoLocks { path: path(), source: io::Error::from_raw_os_error(95) };
-    let locks = [lock(), LockError::Alive { name: "books".into(), pid: None }, no_locks, LockError::Io { path: path(), source: denied() }];
-    let all = [rows(&host_errors()), rows(&launch), rows(&start), rows(&locks), rows(&store), rows(&checkpoint), rows(&line)].concat();
+    let locks = [
+        lock(),
+        LockError::Alive { name: "books".into(), pid: None },
+        no_locks,
+        LockError::Io { path: path(), source: denied() },
+    ];
+    let all = [
+        rows(&host_errors()),
+        rows(&launch),
+        rows(&start),
+        rows(&locks),
+        rows(&store),
+        rows(&checkpoint),
+        rows(&line),
+    ]
+    .concat();
     insta::assert_snapshot!(all);
 }
 
 #[test]
 fn what_the_user_asked_for_wrongly_exits_2_and_what_broke_exits_1() {
-    let codes: Vec<u8> = host_errors().into_iter().map(|error| CommandError::from(error).exit_code).collect();
+    let codes: Vec<u8> =
+        host_errors().into_iter().map(|error| CommandError::from(error).exit_code).collect();
     assert_eq!(codes, [2, 2, 2, 2, 2, 2, 2, 2, 1, 1]);
-    let died = |code: i32| LaunchError::Died { status: ExitStatus::from_raw(code << 8), tail: Vec::new(), log: path() };
+    let died = |code: i32| LaunchError::Died {
+        status: ExitStatus::from_raw(code << 8),
+        tail: Vec::new(),
+        log: path(),
+    };
     assert_eq!([died(2), died(1)].map(|error| CommandError::from(error).exit_code), [2, 1]);
-    let start = [StartError::Lock(LockError::Alive { name: "books".into(), pid: None }), StartError::Thread(denied())];
+    let start = [
+        StartError::Lock(LockError::Alive { name: "books".into(), pid: None }),
+        StartError::Thread(denied()),
+    ];
     assert_eq!(start.map(|error| CommandError::from(error).exit_code), [2, 1]);
 }

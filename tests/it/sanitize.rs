@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 fn is_dangerous(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{e0000}'..='\u{e007f}')
+    char.is_control()
+        || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[test]
@@ -26,8 +27,14 @@ fn escape_sequences_are_gone_as_a_whole_and_controls_are_shown() {
         ("\u{202e}gpj.exe", "\u{fffd}gpj.exe"),
         ("a\tb\r\nc\nd", "a b c d"),
         ("progress 1 %\rprogress 2 %", "progress 1 %\u{fffd}progress 2 %"),
-        ("\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{200d}\u{1f4bb}", "\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{1f4bb}"),
-        ("\u{2764}\u{fe0f} 1\u{fe0f}\u{20e3} \u{263a}\u{fe0e} \u{845b}\u{e0100}", "\u{2764} 1\u{20e3} \u{263a} \u{845b}"),
+        (
+            "\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{200d}\u{1f4bb}",
+            "\u{65e5}\u{672c}\u{8a9e} e\u{301} \u{1f469}\u{1f4bb}",
+        ),
+        (
+            "\u{2764}\u{fe0f} 1\u{fe0f}\u{20e3} \u{263a}\u{fe0e} \u{845b}\u{e0100}",
+            "\u{2764} 1\u{20e3} \u{263a} \u{845b}",
+        ),
         ("\u{1f44d}\u{1f3fd} \u{1f3fd}", "\u{1f44d} \u{1f3fd}"),
         ("\u{915}\u{94d}\u{200d}\u{937}", "\u{915}\u{94d}\u{200d}\u{937}"),
         ("\x1b[", ""),
@@ -41,11 +48,22 @@ fn escape_sequences_are_gone_as_a_whole_and_controls_are_shown() {
 /// A terminal adds up the widths of characters; the screen uses the width of the whole text.
 #[test]
 fn the_width_of_safe_text_is_the_sum_of_its_characters() {
-    let emoji =
-        ["\u{2764}\u{fe0f}", "\u{1f469}\u{200d}\u{1f4bb}", "\u{1f44d}\u{1f3fd}", "1\u{fe0f}\u{20e3}", "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}", "\u{23f8}\u{fe0f}"];
+    let emoji = [
+        "\u{2764}\u{fe0f}",
+        "\u{1f469}\u{200d}\u{1f4bb}",
+        "\u{1f44d}\u{1f3fd}",
+        "1\u{fe0f}\u{20e3}",
+        "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}",
+        "\u{23f8}\u{fe0f}",
+    ];
     for raw in emoji {
         let safe = line(raw);
-        assert_eq!(safe.width(), safe.chars().filter_map(UnicodeWidthChar::width).sum::<usize>(), "{}", safe.escape_unicode());
+        assert_eq!(
+            safe.width(),
+            safe.chars().filter_map(UnicodeWidthChar::width).sum::<usize>(),
+            "{}",
+            safe.escape_unicode()
+        );
     }
 }
 
@@ -111,7 +129,12 @@ fn a_json_document_means_the_same_and_moves_no_cursor() {
     let value = serde_json::json!({ "name": "a\u{7f}b\u{9b}2J\u{202e}c\u{e0041}", "list": ["plain", "\u{1b}[31m"] });
     for document in [value.to_string(), format!("{value:#}")] {
         let safe = sanitize::json(&document);
-        assert!(safe.chars().all(|char| char == '\n' || !char.is_control()) && !safe.contains('\u{202e}') && !safe.contains('\u{e0041}'), "{safe}");
+        assert!(
+            safe.chars().all(|char| char == '\n' || !char.is_control())
+                && !safe.contains('\u{202e}')
+                && !safe.contains('\u{e0041}'),
+            "{safe}"
+        );
         assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
     }
     assert!(matches!(sanitize::json("{\"name\":\"b\u{f6}ok\"}"), std::borrow::Cow::Borrowed(_)));

@@ -1,4 +1,5 @@
-//! Changes to a run's inputs are noticed, or have no effect; they never change the numbers silently.
+//! Changes to a run's inputs are noticed, or have no effect; they never change the numbers
+//! silently.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{BufRead, BufReader};
@@ -20,13 +21,21 @@ struct Stopped {
 
 /// With the BOS token a hundred of these fill complete blocks.
 const TEXT: &str = "The cat saw a dog, and the dog saw the cat; nobody said a word. ";
-const TEXT_SETS: [&str; 4] = ["data.tokenizer=bytes", "data.validation_share=0.1", "model.vocab_size=256", "checkpoint.keep=20"];
+const TEXT_SETS: [&str; 4] = [
+    "data.tokenizer=bytes",
+    "data.validation_share=0.1",
+    "model.vocab_size=256",
+    "checkpoint.keep=20",
+];
 
 impl Stopped {
     fn new() -> Self {
         let stopped = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(stopped.text(), TEXT.repeat(100).trim_end()).unwrap();
-        let stop = |event: &RunEvent| matches!(event, RunEvent::StepCompleted(step) if step.step == 4).then_some(RunCommand::Stop);
+        let stop = |event: &RunEvent| {
+            matches!(event, RunEvent::StepCompleted(step) if step.step == 4)
+                .then_some(RunCommand::Stop)
+        };
         let (end, _) = train(stopped.config(&[]), &stopped.run(), stop);
         assert_eq!(end.outcome, Outcome::Stopped, "{:?}", end.error);
         stopped
@@ -42,13 +51,15 @@ impl Stopped {
 
     fn config(&self, sets: &[&str]) -> RunConfig {
         let files = format!("data.files=[{:?}]", self.text().to_str().unwrap());
-        let sets: Vec<&str> = [files.as_str()].into_iter().chain(TEXT_SETS).chain(sets.iter().copied()).collect();
+        let sets: Vec<&str> =
+            [files.as_str()].into_iter().chain(TEXT_SETS).chain(sets.iter().copied()).collect();
         tiny_config(&sets)
     }
 
     /// The file with all its ids.
     fn tokens(&self) -> PathBuf {
-        let folder = fs::read_dir(self.folder.path().join("tokens")).unwrap().next().unwrap().unwrap();
+        let folder =
+            fs::read_dir(self.folder.path().join("tokens")).unwrap().next().unwrap().unwrap();
         folder.path().join("text.tokens")
     }
 
@@ -71,7 +82,9 @@ impl Stopped {
 }
 
 fn warnings(events: &[RunEvent]) -> Vec<String> {
-    let message = |event: &RunEvent| if let RunEvent::Warning(warning) = event { Some(warning.message.clone()) } else { None };
+    let message = |event: &RunEvent| {
+        if let RunEvent::Warning(warning) = event { Some(warning.message.clone()) } else { None }
+    };
     events.iter().filter_map(message).collect()
 }
 
@@ -92,7 +105,12 @@ fn regression_20_changed_tokens_are_refused_with_file_and_block() {
         let at = at & !1;
         let flip = |bytes: &mut [u8; 2]| *bytes = (u16::from_le_bytes(*bytes) ^ bit).to_le_bytes();
         change(&tokens, at, flip);
-        stopped.is_refused(&[&tokens.display().to_string(), "block 0", "does not match its hash", "rm -r"]);
+        stopped.is_refused(&[
+            &tokens.display().to_string(),
+            "block 0",
+            "does not match its hash",
+            "rm -r",
+        ]);
         change(&tokens, at, flip);
     }
     let whole = fs::read(&tokens).unwrap();
@@ -103,13 +121,27 @@ fn regression_20_changed_tokens_are_refused_with_file_and_block() {
     assert_eq!((end.outcome, warnings), (Outcome::Completed, Vec::new()));
 }
 
-/// Bug report 26: a mapped file that shrinks would end the process by SIGBUS; an id beyond the vocabulary would cause a panic.
+/// Bug report 26: a mapped file that shrinks would end the process by SIGBUS; an id beyond the
+/// vocabulary would cause a panic.
 #[test]
 fn regression_20_tokens_that_change_while_the_run_reads_them_end_it_with_an_error() {
     type Damage = fn(&Path);
     let damages: [(Damage, &str); 2] = [
-        (|tokens| File::options().write(true).open(tokens).unwrap().set_len(64).unwrap(), "shorter than when it was written"),
-        (|tokens| File::options().write(true).open(tokens).unwrap().write_all_at(&[0xFF; 12_000], 0).unwrap(), "but the vocabulary has 256 tokens"),
+        (
+            |tokens| File::options().write(true).open(tokens).unwrap().set_len(64).unwrap(),
+            "shorter than when it was written",
+        ),
+        (
+            |tokens| {
+                File::options()
+                    .write(true)
+                    .open(tokens)
+                    .unwrap()
+                    .write_all_at(&[0xFF; 12_000], 0)
+                    .unwrap()
+            },
+            "but the vocabulary has 256 tokens",
+        ),
     ];
     for (damage, wanted) in damages {
         let stopped = Stopped::new();
@@ -122,14 +154,16 @@ fn regression_20_tokens_that_change_while_the_run_reads_them_end_it_with_an_erro
         });
         let error = end.error.unwrap().message;
         assert!(end.outcome == Outcome::Failed && error.contains(wanted), "{error}");
-        // The earlier checkpoint is intact, and with its tokens the run ends like an undisturbed one.
+        // The earlier checkpoint is intact, and with its tokens the run ends like an undisturbed
+        // one.
         fs::remove_dir_all(tokens.parent().unwrap()).unwrap();
         assert_eq!(stopped.resume(&[]).0.outcome, Outcome::Completed);
     }
 }
 
 #[test]
-fn regression_20_a_text_that_changed_without_a_trace_is_prepared_anew_but_not_for_a_run_that_has_begun() {
+fn regression_20_a_text_that_changed_without_a_trace_is_prepared_anew_but_not_for_a_run_that_has_begun()
+ {
     let stopped = Stopped::new();
     let expected = {
         let whole = stopped.folder.path().join("whole");
@@ -138,10 +172,18 @@ fn regression_20_a_text_that_changed_without_a_trace_is_prepared_anew_but_not_fo
     };
     let modified = fs::metadata(stopped.text()).unwrap().modified().unwrap();
     change(&stopped.text(), 100, |bytes| bytes[0] ^= 1);
-    File::options().write(true).open(stopped.text()).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
+    File::options()
+        .write(true)
+        .open(stopped.text())
+        .unwrap()
+        .set_times(FileTimes::new().set_modified(modified))
+        .unwrap();
     let (end, warnings) = stopped.resume(&[]);
     assert_eq!(end.outcome, Outcome::Completed);
-    assert_eq!(warnings, ["the text has changed since this run began: the run continues with the original tokens"]);
+    assert_eq!(
+        warnings,
+        ["the text has changed since this run began: the run continues with the original tokens"]
+    );
     assert!(final_bytes(&stopped.run()) == expected, "the resumed run read another text");
     let other = stopped.folder.path().join("other");
     train(stopped.config(&[]), &other, |_| None);
@@ -155,7 +197,10 @@ fn regression_20_a_text_that_changed_without_a_trace_is_prepared_anew_but_not_fo
 #[test]
 fn regression_20_a_changed_configuration_is_refused_with_its_key() {
     let stopped = Stopped::new();
-    for (set, key) in [("optimizer.learning_rate=1e-3", "optimizer.learning_rate"), ("optimizer.gradient_clip=0.01", "optimizer.gradient_clip")] {
+    for (set, key) in [
+        ("optimizer.learning_rate=1e-3", "optimizer.learning_rate"),
+        ("optimizer.gradient_clip=0.01", "optimizer.gradient_clip"),
+    ] {
         let (end, _) = stopped.resume(&[set]);
         let error = end.error.unwrap().message;
         assert!(end.outcome == Outcome::Failed && error.contains(key), "{error}");
@@ -168,22 +213,39 @@ fn regression_20_a_configuration_edited_by_hand_is_refused_and_can_be_forked() {
     assert_eq!(output(tiny(&bench, &["--name", "whole"])).0, 0);
     // As after a crash before the last steps.
     for step in [8, 9] {
-        fs::remove_dir_all(bench.run_dir("whole").join(format!("checkpoints/step-{step:08}"))).unwrap();
+        fs::remove_dir_all(bench.run_dir("whole").join(format!("checkpoints/step-{step:08}")))
+            .unwrap();
     }
     let config = RunDirectory::new(bench.run_dir("whole")).config();
     let events = bench.run_dir("whole").join("events.jsonl");
-    let lines: Vec<String> =
-        fs::read_to_string(&events).unwrap().lines().filter(|line| !line.contains("run_finished")).map(|line| format!("{line}\n")).collect();
+    let lines: Vec<String> = fs::read_to_string(&events)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.contains("run_finished"))
+        .map(|line| format!("{line}\n"))
+        .collect();
     fs::write(&events, lines.concat()).unwrap();
     let original = fs::read_to_string(&config).unwrap();
-    for (old, new) in [("learning_rate = ", "learning_rate = 0.7 # "), ("weight_decay = ", "weight_decay = 0.7 # "), ("tokens = 4608", "tokens = 9216")] {
+    for (old, new) in [
+        ("learning_rate = ", "learning_rate = 0.7 # "),
+        ("weight_decay = ", "weight_decay = 0.7 # "),
+        ("tokens = 4608", "tokens = 9216"),
+    ] {
         assert!(original.contains(old), "{old} in\n{original}");
         fs::write(&config, original.replacen(old, new, 1)).unwrap();
         let (code, _, errors) = output(bench.patchtui(&["resume", "whole", "--no-tui"]));
         let key = old.split(' ').next().unwrap();
-        assert!(code == 2 && errors.contains(key) && errors.contains("patchtui run --from whole"), "{code}: {errors}");
+        assert!(
+            code == 2 && errors.contains(key) && errors.contains("patchtui run --from whole"),
+            "{code}: {errors}"
+        );
         let (_, status, _) = output(bench.patchtui(&["view", "whole"]));
-        assert!(status.contains("altered") && status.contains("config.toml was changed: ") && status.contains(key), "{status}");
+        assert!(
+            status.contains("altered")
+                && status.contains("config.toml was changed: ")
+                && status.contains(key),
+            "{status}"
+        );
     }
     fs::write(&config, &original).unwrap();
     let (_, status, _) = output(bench.patchtui(&["view", "whole"]));
@@ -192,14 +254,25 @@ fn regression_20_a_configuration_edited_by_hand_is_refused_and_can_be_forked() {
     let measured = fs::read_to_string(&metrics).unwrap();
     fs::write(&metrics, measured.replacen("\"loss\":", "\"loss\":1", 1)).unwrap();
     let (_, status, _) = output(bench.patchtui(&["view", "whole"]));
-    assert!(status.contains("metrics.jsonl was changed after the checkpoint at step 6"), "{status}");
+    assert!(
+        status.contains("metrics.jsonl was changed after the checkpoint at step 6"),
+        "{status}"
+    );
     fs::write(&metrics, measured).unwrap();
-    // The checkpoint records its configuration: the original value is accepted, and is written back.
+    // The checkpoint records its configuration: the original value is accepted, and is written
+    // back.
     fs::write(&config, original.replacen("weight_decay = ", "weight_decay = 0.7 # ", 1)).unwrap();
     let (code, _, errors) = output(tiny(&bench, &["--name", "whole", "--resume"]));
     assert_eq!(code, 0, "{errors}");
     assert_eq!(fs::read_to_string(&config).unwrap(), original);
-    let (code, _, errors) = output(bench.patchtui(&["run", "--from", "whole", "--no-tui", "--set", "training.tokens=9216"]));
+    let (code, _, errors) = output(bench.patchtui(&[
+        "run",
+        "--from",
+        "whole",
+        "--no-tui",
+        "--set",
+        "training.tokens=9216",
+    ]));
     assert_eq!(code, 0, "{errors}");
     assert!(bench.run_dir("whole-2").join("checkpoints/step-00000018").is_dir());
 }
@@ -207,7 +280,10 @@ fn regression_20_a_configuration_edited_by_hand_is_refused_and_can_be_forked() {
 #[test]
 fn regression_20_edited_metrics_are_reported_once() {
     let bench = Bench::new();
-    let mut first = tiny(&bench, &["--name", "run", "--json", "--set", "training.tokens=46080"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = tiny(&bench, &["--name", "run", "--json", "--set", "training.tokens=46080"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let lines = BufReader::new(first.stdout.take().unwrap()).lines();
     for line in lines {
         if line.unwrap().contains("\"step\":20,") {
@@ -216,14 +292,19 @@ fn regression_20_edited_metrics_are_reported_once() {
     }
     first.wait().unwrap();
     let metrics = bench.run_dir("run").join("metrics.jsonl");
-    change(&metrics, fs::read_to_string(&metrics).unwrap().find("\"loss\":").unwrap() as u64 + 7, |bytes| bytes[0] ^= 1);
+    change(
+        &metrics,
+        fs::read_to_string(&metrics).unwrap().find("\"loss\":").unwrap() as u64 + 7,
+        |bytes| bytes[0] ^= 1,
+    );
     let (code, said, errors) = output(bench.patchtui(&["resume", "run", "--no-tui", "--json"]));
     assert_eq!(code, 0, "{errors}");
     let complaints = said.lines().filter(|line| line.contains("metrics.jsonl was changed")).count();
     assert_eq!(complaints, 1, "{said}");
 }
 
-/// The end of a run decides on what it does not read again: these may change, or vanish, and the bytes are the same.
+/// The end of a run decides on what it does not read again: these may change, or vanish, and the
+/// bytes are the same.
 #[test]
 fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_attempts() {
     type Change = fn(&Stopped);
@@ -233,17 +314,26 @@ fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_a
         final_bytes(&stopped.run())
     };
     let changes: [(&str, Change); 5] = [
-        ("tokens removed", |stopped| fs::remove_dir_all(stopped.tokens().parent().unwrap()).unwrap()),
+        ("tokens removed", |stopped| {
+            fs::remove_dir_all(stopped.tokens().parent().unwrap()).unwrap()
+        }),
         ("plan.json emptied", |stopped| fs::write(stopped.run().join("plan.json"), "").unwrap()),
         ("plan.json changed", |stopped| {
             let plan = fs::read_to_string(stopped.run().join("plan.json")).unwrap();
-            let other = plan.replace("\"steps\": 6", "\"steps\": 1").replace("\"peak\": ", "\"peak\": 9");
+            let other =
+                plan.replace("\"steps\": 6", "\"steps\": 1").replace("\"peak\": ", "\"peak\": 9");
             assert_ne!(plan, other);
             fs::write(stopped.run().join("plan.json"), other).unwrap();
         }),
-        ("config.toml emptied", |stopped| fs::write(stopped.run().join("config.toml"), "").unwrap()),
+        ("config.toml emptied", |stopped| {
+            fs::write(stopped.run().join("config.toml"), "").unwrap()
+        }),
         ("an old checkpoint changed", |stopped| {
-            change(&stopped.run().join("checkpoints/step-00000002/model.safetensors"), 3000, |bytes| bytes[0] ^= 1);
+            change(
+                &stopped.run().join("checkpoints/step-00000002/model.safetensors"),
+                3000,
+                |bytes| bytes[0] ^= 1,
+            );
         }),
     ];
     for (what, change) in changes {
@@ -268,20 +358,47 @@ fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_a
 #[test]
 fn special_tokens_of_the_run_that_were_changed_are_refused() {
     let bench = Bench::new();
-    fs::write(bench.path().join("text.txt"), "to be or not to be, that is the question. ".repeat(200)).unwrap();
-    let (code, _, errors) = output(bench.patchtui(&["tokenizer", "train", "text.txt", "--vocab-size", "300"]));
+    fs::write(
+        bench.path().join("text.txt"),
+        "to be or not to be, that is the question. ".repeat(200),
+    )
+    .unwrap();
+    let (code, _, errors) =
+        output(bench.patchtui(&["tokenizer", "train", "text.txt", "--vocab-size", "300"]));
     assert_eq!(code, 0, "{errors}");
-    let (code, _, errors) = output(tiny(&bench, &["--name", "own", "--set", "data.files=text.txt", "--set", "data.tokenizer=tokenizer.json"]));
+    let (code, _, errors) = output(tiny(
+        &bench,
+        &[
+            "--name",
+            "own",
+            "--set",
+            "data.files=text.txt",
+            "--set",
+            "data.tokenizer=tokenizer.json",
+        ],
+    ));
     assert_eq!(code, 0, "{errors}");
-    let generate = || output(bench.patchtui(&["generate", "own", "--prompt", "to be", "--max-new-tokens", "2"]));
+    let generate = || {
+        output(bench.patchtui(&["generate", "own", "--prompt", "to be", "--max-new-tokens", "2"]))
+    };
     assert_eq!(generate().0, 0);
     let run = bench.run_dir("own");
-    let tokenizer: serde_json::Value = serde_json::from_slice(&fs::read(run.join("tokenizer.json")).unwrap()).unwrap();
+    let tokenizer: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("tokenizer.json")).unwrap()).unwrap();
     let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
     let other = vocabulary.keys().find(|token| token.len() == 1).unwrap();
-    fs::write(run.join("tokenizer_config.json"), serde_json::json!({ "eos_token": other }).to_string()).unwrap();
+    fs::write(
+        run.join("tokenizer_config.json"),
+        serde_json::json!({ "eos_token": other }).to_string(),
+    )
+    .unwrap();
     let (code, _, errors) = generate();
-    assert!(code != 0 && errors.contains("its BOS or EOS token has changed") && errors.contains("tokenizer_config.json"), "{code}: {errors}");
+    assert!(
+        code != 0
+            && errors.contains("its BOS or EOS token has changed")
+            && errors.contains("tokenizer_config.json"),
+        "{code}: {errors}"
+    );
 }
 
 #[test]
@@ -290,11 +407,32 @@ fn a_tokenizer_of_the_run_that_was_swapped_is_refused() {
     fs::write(bench.path().join("text.txt"), TEXT.repeat(300)).unwrap();
     for (name, size) in [("own.json", "280"), ("other.json", "280")] {
         // The same size, from another text.
-        let text = if name == "own.json" { TEXT.repeat(20) } else { TEXT.to_uppercase().repeat(20) };
+        let text =
+            if name == "own.json" { TEXT.repeat(20) } else { TEXT.to_uppercase().repeat(20) };
         fs::write(bench.path().join("sample.txt"), text).unwrap();
-        assert_eq!(output(bench.patchtui(&["tokenizer", "train", "sample.txt", "--vocab-size", size, "--output", name])).0, 0);
+        assert_eq!(
+            output(bench.patchtui(&[
+                "tokenizer",
+                "train",
+                "sample.txt",
+                "--vocab-size",
+                size,
+                "--output",
+                name
+            ]))
+            .0,
+            0
+        );
     }
-    let sets = ["--json", "--set", "data.files=text.txt", "--set", "data.tokenizer=own.json", "--set", "model.vocab_size=320"];
+    let sets = [
+        "--json",
+        "--set",
+        "data.files=text.txt",
+        "--set",
+        "data.tokenizer=own.json",
+        "--set",
+        "model.vocab_size=320",
+    ];
     let mut child = tiny(&bench, &sets).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     lines.find(|line| line.contains("\"step\":4,")).unwrap();
@@ -305,7 +443,10 @@ fn a_tokenizer_of_the_run_that_was_swapped_is_refused() {
     fs::copy(bench.path().join("other.json"), &own).unwrap();
     let (code, said, errors) = output(bench.patchtui(&["resume", "demo", "--no-tui"]));
     let text = said + &errors;
-    assert!(code == 1 && text.contains("the text or its tokenizer has changed since the checkpoint"), "{code}: {text}");
+    assert!(
+        code == 1 && text.contains("the text or its tokenizer has changed since the checkpoint"),
+        "{code}: {text}"
+    );
     // The original may go, the copy of the run decides.
     fs::write(&own, original).unwrap();
     fs::copy(bench.path().join("other.json"), bench.path().join("own.json")).unwrap();
@@ -331,7 +472,10 @@ fn train_run(sets: &[&str], directory: &Path) {
 
 /// The key that forks the run in `directory` at `step`.
 fn fork_from(directory: &Path, step: u64) -> String {
-    format!("training.fork_from={:?}", directory.join(format!("checkpoints/step-{step:08}")).to_str().unwrap())
+    format!(
+        "training.fork_from={:?}",
+        directory.join(format!("checkpoints/step-{step:08}")).to_str().unwrap()
+    )
 }
 
 /// The tensors of the newest checkpoint, without what identifies its run.
@@ -351,13 +495,23 @@ fn a_fork_with_nothing_changed_ends_where_the_original_does_even_if_it_is_killed
         let directory = folder.path().join(format!("fork-{step}"));
         let from = fork_from(&whole, step);
         let sets = [sets[0], sets[1], &from];
-        let kill = |event: &RunEvent| matches!(event, RunEvent::StepCompleted(completed) if completed.step == 8).then_some(RunCommand::Kill);
+        let kill = |event: &RunEvent| {
+            matches!(event, RunEvent::StepCompleted(completed) if completed.step == 8)
+                .then_some(RunCommand::Kill)
+        };
         let (end, events) = train(tiny_config(&sets), &directory, kill);
         assert_eq!(end.outcome, Outcome::Interrupted, "forked at {step}: {:?}", end.error);
-        let first = events.iter().find_map(|event| if let RunEvent::StepCompleted(completed) = event { Some(completed.step) } else { None });
+        let first = events.iter().find_map(|event| {
+            if let RunEvent::StepCompleted(completed) = event { Some(completed.step) } else { None }
+        });
         assert_eq!(first, Some(step + 1));
         let (end, _) = train(tiny_config(&sets), &directory, |_| None);
-        assert_eq!((end.outcome, end.step), (Outcome::Completed, 9), "forked at {step}: {:?}", end.error);
+        assert_eq!(
+            (end.outcome, end.step),
+            (Outcome::Completed, 9),
+            "forked at {step}: {:?}",
+            end.error
+        );
         assert!(tensors(&directory) == tensors(&whole), "forked at {step}");
     }
 }
@@ -371,12 +525,24 @@ fn a_fork_that_does_not_fit_says_what_does_not() {
     let cases = [
         ("model.hidden_size=64", "model of the checkpoint differs from this configuration"),
         ("training.tokens=2048", "the checkpoint is at step 6, but the plan ends at step 4"),
-        ("training.tokens_per_step=256", "the checkpoint has read 3072 tokens by step 6, but this plan reads 1536"),
+        (
+            "training.tokens_per_step=256",
+            "the checkpoint has read 3072 tokens by step 6, but this plan reads 1536",
+        ),
     ];
     for (number, (set, wanted)) in cases.into_iter().enumerate() {
-        let (end, _) = train(tiny_config(&[from.as_str(), set]), &folder.path().join(format!("fork-{number}")), |_| None);
+        let (end, _) = train(
+            tiny_config(&[from.as_str(), set]),
+            &folder.path().join(format!("fork-{number}")),
+            |_| None,
+        );
         let error = end.error.unwrap();
-        assert!(end.outcome == Outcome::Failed && error.message.contains(wanted) && error.hint.is_some(), "{set}: {error:?}");
+        assert!(
+            end.outcome == Outcome::Failed
+                && error.message.contains(wanted)
+                && error.hint.is_some(),
+            "{set}: {error:?}"
+        );
     }
 }
 

@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 
 use patchtui::config::{Count, DataConfig, Share};
 use patchtui::data::grammar::Grammar;
-use patchtui::data::{DataError, PrepareRequest, TextRules, Tokenizer, TrainTokenizerRequest, prepare, train_tokenizer, train_vocabulary};
+use patchtui::data::{
+    DataError, PrepareRequest, TextRules, Tokenizer, TrainTokenizerRequest, prepare,
+    train_tokenizer, train_vocabulary,
+};
 use serde_json::Value;
 
 use crate::data::in_order;
@@ -28,16 +31,24 @@ fn the_demo_tokenizer_is_what_training_makes() {
     if vocabulary.json != committed {
         let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo-tokenizer.json");
         fs::write(&fresh, vocabulary.json).unwrap();
-        panic!("if the grammar was changed on purpose: cp {} assets/demo-tokenizer.json", fresh.display());
+        panic!(
+            "if the grammar was changed on purpose: cp {} assets/demo-tokenizer.json",
+            fresh.display()
+        );
     }
 }
 
 #[test]
 fn every_byte_survives_every_built_in_tokenizer() {
     let text = "Tom \u{e9}\u{4e2d}\u{1f980}\t\n  two spaces, digits 123 and \u{7f} control";
-    for (choice, vocab_size, bos, eos) in [("bytes", 256, 0xFE, 0xFF), ("demo", DEMO_VOCAB_SIZE, 0, 1)] {
+    for (choice, vocab_size, bos, eos) in
+        [("bytes", 256, 0xFE, 0xFF), ("demo", DEMO_VOCAB_SIZE, 0, 1)]
+    {
         let tokenizer = Tokenizer::load(choice).unwrap();
-        assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (vocab_size, Some(bos), Some(eos)));
+        assert_eq!(
+            (tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()),
+            (vocab_size, Some(bos), Some(eos))
+        );
         let ids = tokenizer.encode(text).unwrap();
         assert!(ids.iter().all(|id| (*id as usize) < vocab_size));
         assert_eq!(tokenizer.decode(&ids), text);
@@ -52,17 +63,41 @@ fn training_on_files_writes_a_tokenizer_that_loads() {
     let text = "the cat sat on the mat and the hat ".repeat(50);
     fs::write(path("a.txt"), &text).unwrap();
     fs::write(path("b.jsonl"), "{\"body\": \"caf\u{e9} and the\"}\n").unwrap();
-    let request = TrainTokenizerRequest { files: vec![path("a.txt"), path("b.jsonl")], vocab_size: 270, text_field: "body".into() };
+    let request = TrainTokenizerRequest {
+        files: vec![path("a.txt"), path("b.jsonl")],
+        vocab_size: 270,
+        text_field: "body".into(),
+    };
     let (vocabulary, report) = train_tokenizer(&request).unwrap();
     assert_eq!((report.vocab_size, report.documents), (270, 2));
     let output = path("out/tokenizer.json");
     let train = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
-        command.args(["tokenizer", "train", "a.txt", "b.jsonl", "--text-field", "body", "--output", "out/tokenizer.json"]);
-        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap().status.code()
+        command.args([
+            "tokenizer",
+            "train",
+            "a.txt",
+            "b.jsonl",
+            "--text-field",
+            "body",
+            "--output",
+            "out/tokenizer.json",
+        ]);
+        command
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+            .status
+            .code()
     };
     assert_eq!(train(&["--vocab-size", "270"]), Some(0));
-    assert_eq!(fs::read_to_string(&output).unwrap(), vocabulary.json, "the same text gives the same file");
+    assert_eq!(
+        fs::read_to_string(&output).unwrap(),
+        vocabulary.json,
+        "the same text gives the same file"
+    );
     let tokenizer = Tokenizer::load(output.to_str().unwrap()).unwrap();
     assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (270, Some(0), Some(1)));
     let ids = tokenizer.encode(&text).unwrap();
@@ -70,7 +105,10 @@ fn training_on_files_writes_a_tokenizer_that_loads() {
     assert_eq!(train(&["--vocab-size", "280"]), Some(2), "it exists");
     assert_eq!(train(&["--vocab-size", "257", "--force"]), Some(2));
     let small = TrainTokenizerRequest { vocab_size: 257, ..request.clone() };
-    assert!(matches!(train_tokenizer(&small), Err(DataError::VocabularyTooSmall { minimum: 258, .. })));
+    assert!(matches!(
+        train_tokenizer(&small),
+        Err(DataError::VocabularyTooSmall { minimum: 258, .. })
+    ));
     fs::write(path("b.jsonl"), "{\"text\": \"no body\"}\n").unwrap();
     assert!(matches!(train_tokenizer(&request), Err(DataError::TooManyBadRecords { .. })));
     assert_eq!(train(&["--vocab-size", "280", "--force"]), Some(2));
@@ -90,18 +128,37 @@ fn test_data() -> Option<PathBuf> {
 #[test]
 fn llama_ids_are_those_of_hugging_face() {
     let Some(data) = test_data() else { return };
-    let tokenizer = Tokenizer::load(data.join("llama2_tokenizer/tokenizer.json").to_str().unwrap()).unwrap();
-    assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()), (32_000, Some(1), Some(2)));
-    let read = |path: PathBuf| -> Vec<Value> { fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let tokenizer =
+        Tokenizer::load(data.join("llama2_tokenizer/tokenizer.json").to_str().unwrap()).unwrap();
+    assert_eq!(
+        (tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos()),
+        (32_000, Some(1), Some(2))
+    );
+    let read = |path: PathBuf| -> Vec<Value> {
+        fs::read_to_string(path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
     let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
     let mut compared = 0;
-    for task in ["arc_challenge", "arc_easy", "hellaswag", "mmlu_abstract_algebra", "piqa", "winogrande"] {
+    for task in
+        ["arc_challenge", "arc_easy", "hellaswag", "mmlu_abstract_algebra", "piqa", "winogrande"]
+    {
         let requests = read(data.join(format!("lm_eval_golden/{task}_requests.jsonl")));
         for golden in read(data.join(format!("lm_eval_golden/{task}_tokens.jsonl"))) {
-            let same = |request: &&Value| request["doc_id"] == golden["doc_id"] && request["idx"] == golden["idx"];
+            let same = |request: &&Value| {
+                request["doc_id"] == golden["doc_id"] && request["idx"] == golden["idx"]
+            };
             let request = requests.iter().find(same).unwrap();
-            // The harness encodes context and continuation together, with trailing spaces moved to the continuation.
-            let whole = format!("{}{}", request["context"].as_str().unwrap(), request["continuation"].as_str().unwrap());
+            // The harness encodes context and continuation together, with trailing spaces moved to
+            // the continuation.
+            let whole = format!(
+                "{}{}",
+                request["context"].as_str().unwrap(),
+                request["continuation"].as_str().unwrap()
+            );
             let expected = [ids(&golden["context_enc"]), ids(&golden["continuation_enc"])].concat();
             assert_eq!(tokenizer.encode(&whole).unwrap(), expected, "{task}: {whole}");
             compared += 1;
@@ -115,20 +172,42 @@ fn llama_ids_are_those_of_hugging_face() {
 fn a_llama_document_of_27_000_words_begins_and_ends_once() {
     let Some(data) = test_data() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let text = ["the", "cat", "saw", "a", "dog"].into_iter().cycle().take(27_000).collect::<Vec<_>>().join(" ");
+    let text = ["the", "cat", "saw", "a", "dog"]
+        .into_iter()
+        .cycle()
+        .take(27_000)
+        .collect::<Vec<_>>()
+        .join(" ");
     fs::write(folder.path().join("a.txt"), &text).unwrap();
-    let config = DataConfig { add_eos: true, max_document_words: Count(10_000), ..llama(&data, folder.path().join("a.txt")) };
+    let config = DataConfig {
+        add_eos: true,
+        max_document_words: Count(10_000),
+        ..llama(&data, folder.path().join("a.txt"))
+    };
     let ids = |rules: TextRules| -> Vec<u32> {
         let cache = folder.path().join("cache");
-        let request = PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 8, cache: &cache, trained_on: None, rules };
+        let request = PrepareRequest {
+            data: &config,
+            seed: 1,
+            generated_tokens: 0,
+            block_tokens: 8,
+            cache: &cache,
+            trained_on: None,
+            rules,
+        };
         in_order(&prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap())
     };
-    let counts = |ids: &[u32]| [1, 2, 29_871].map(|wanted| ids.iter().filter(|id| **id == wanted).count());
+    let counts =
+        |ids: &[u32]| [1, 2, 29_871].map(|wanted| ids.iter().filter(|id| **id == wanted).count());
     let now = ids(TextRules::Current);
     assert_eq!(counts(&now), [1, 1, 0]);
     let whole = Tokenizer::load(&config.tokenizer).unwrap().encode(&text).unwrap();
     assert_eq!(now, [vec![1], whole, vec![2]].concat());
-    assert_eq!(counts(&ids(TextRules::First)), [3, 3, 2], "a run that exists keeps what was reported");
+    assert_eq!(
+        counts(&ids(TextRules::First)),
+        [3, 3, 2],
+        "a run that exists keeps what was reported"
+    );
 }
 
 /// The paper's tokenizer on `files`.
@@ -156,8 +235,15 @@ fn the_paper_s_test_set_has_335_748_llama_tokens() {
     let Some(data) = test_data() else { return };
     let cache = tempfile::tempdir().unwrap();
     let config = llama(&data, data.join("wikitext103-test"));
-    let request =
-        PrepareRequest { data: &config, seed: 1, generated_tokens: 0, block_tokens: 2048, cache: cache.path(), trained_on: None, rules: TextRules::Current };
+    let request = PrepareRequest {
+        data: &config,
+        seed: 1,
+        generated_tokens: 0,
+        block_tokens: 2048,
+        cache: cache.path(),
+        trained_on: None,
+        rules: TextRules::Current,
+    };
     let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(prepared.train.len() + prepared.validation.len(), 335_748);
     assert_eq!(prepared.report.documents, 62);

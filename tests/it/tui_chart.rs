@@ -72,9 +72,14 @@ fn many_points_become_few() {
 fn a_gap_is_not_bridged() {
     let (x, y) = (Domain { lo: 0.0, hi: 39.0 }, Domain { lo: 0.0, hi: 1.0 });
     let points = [(0.0, 0.5), (10.0, 0.5), (20.0, f64::NAN), (30.0, 0.5), (39.0, 0.5)];
-    let curve = Curve::new(&decimate(points.into_iter(), (x, y), (WIDTH * 2, HEIGHT * 4)), WIDTH, HEIGHT);
-    let has_dots = |column: usize| (0..HEIGHT).any(|row| curve.glyph(column, row, patchtui::tui::Markers::Braille).is_some());
-    assert!(has_dots(0) && has_dots(5) && !has_dots(7) && !has_dots(13) && has_dots(15) && has_dots(19));
+    let curve =
+        Curve::new(&decimate(points.into_iter(), (x, y), (WIDTH * 2, HEIGHT * 4)), WIDTH, HEIGHT);
+    let has_dots = |column: usize| {
+        (0..HEIGHT).any(|row| curve.glyph(column, row, patchtui::tui::Markers::Braille).is_some())
+    };
+    assert!(
+        has_dots(0) && has_dots(5) && !has_dots(7) && !has_dots(13) && has_dots(15) && has_dots(19)
+    );
 }
 
 /// The cost of a key press late in a long run; the numbers are informative.
@@ -84,7 +89,12 @@ fn a_frame_of_a_million_points() {
     let mut history = crate::tui_fixture::Story::after(160).history();
     let start = std::time::Instant::now();
     history.steps = (1..=1_000_000_u64)
-        .map(|step| StepPoint { stage: usize::from(step > 700_000), step, tokens: step * 2949 / 1000, loss: 3.0 + (step as f64).sin() })
+        .map(|step| StepPoint {
+            stage: usize::from(step > 700_000),
+            step,
+            tokens: step * 2949 / 1000,
+            loss: 3.0 + (step as f64).sin(),
+        })
         .collect();
     let mut app = crate::tui_fixture::app(&crate::tui_fixture::Story::new());
     app.history = history.clone();

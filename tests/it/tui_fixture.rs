@@ -7,8 +7,10 @@ use std::time::Duration;
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::run::{
-    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, MeasuredLoss, Outcome, Progress,
-    Record, RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning,
+    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation,
+    History, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunCommand, RunEnd,
+    RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble,
+    Warning,
 };
 use patchtui::tui::{Access, App, Effect, Markers, Msg, RunScreen, Screen, Theme};
 
@@ -40,11 +42,14 @@ pub(crate) fn plan() -> RunPlan {
         tie_word_embeddings: false,
     };
     let stages = vec![stage(&model, 4, 0, SWITCH), stage(&model, 1, SWITCH, STEPS - SWITCH)];
-    let cost = stages.iter().map(|stage| stage.cost(stage.steps)).fold(Cost::default(), |sum, cost| Cost {
-        tokens: sum.tokens + cost.tokens,
-        positions: sum.positions + cost.positions,
-        flops: sum.flops + cost.flops,
-    });
+    let cost =
+        stages.iter().map(|stage| stage.cost(stage.steps)).fold(Cost::default(), |sum, cost| {
+            Cost {
+                tokens: sum.tokens + cost.tokens,
+                positions: sum.positions + cost.positions,
+                flops: sum.flops + cost.flops,
+            }
+        });
     RunPlan {
         num_parameters: model.num_parameters(),
         token_level_flops: cost.tokens as f64 * model.flops_per_position(256),
@@ -57,7 +62,14 @@ pub(crate) fn plan() -> RunPlan {
         train_tokens: Some(4_000_000),
         entropy_rate: Some(1.926),
         evaluation_tokens: 8192,
-        cadences: Cadences { report: 1, evaluation: Some(9), activations: Some(9), samples: Some(18), tasks: None, checkpoint: Some(60) },
+        cadences: Cadences {
+            report: 1,
+            evaluation: Some(9),
+            activations: Some(9),
+            samples: Some(18),
+            tasks: None,
+            checkpoint: Some(60),
+        },
         warnings: Vec::new(),
         notes: Vec::new(),
     }
@@ -75,7 +87,14 @@ fn stage(model: &ModelShape, patch_size: u64, first_step: u64, steps: u64) -> St
         tokens_per_step: 16_384,
         micro_batch_size: 16,
         num_micro_batches: sequences / 16,
-        schedule: Schedule { kind: ScheduleKind::Cosine, peak: 1e-3, minimum: 0.0, warmup_steps: 3, decay_steps: 0, steps },
+        schedule: Schedule {
+            kind: ScheduleKind::Cosine,
+            peak: 1e-3,
+            minimum: 0.0,
+            warmup_steps: 3,
+            decay_steps: 0,
+            steps,
+        },
         optimizer_state: OptimizerState::Reset,
         flops_per_position: model.flops_per_position(256),
     }
@@ -84,14 +103,18 @@ fn stage(model: &ModelShape, patch_size: u64, first_step: u64, steps: u64) -> St
 impl Story {
     /// A run that has not reported anything yet.
     pub(crate) fn new() -> Self {
-        let decision = |label: &str, text: &str| Decision { label: label.into(), text: text.into() };
+        let decision =
+            |label: &str, text: &str| Decision { label: label.into(), text: text.into() };
         let header = RunHeader {
             name: "demo".into(),
             directory: PathBuf::from("/home/alice/runs/demo"),
             device: "cpu (AVX-512)".into(),
             threads: 2,
             resumed_from: None,
-            decisions: vec![decision("patches", "mean of the K token embeddings"), decision("optimizer", "optimizer state reset at the switch")],
+            decisions: vec![
+                decision("patches", "mean of the K token embeddings"),
+                decision("optimizer", "optimizer state reset at the switch"),
+            ],
             plan: (&plan()).into(),
         };
         Self { records: Vec::new(), header }
@@ -100,7 +123,11 @@ impl Story {
     /// Preparing text, before there is a plan.
     pub(crate) fn preparing() -> Self {
         let mut story = Self::new();
-        story.tell(RunEvent::Progress(Progress { activity: "reading text (bytes)".into(), done: 12_400_000, total: Some(20_000_000) }));
+        story.tell(RunEvent::Progress(Progress {
+            activity: "reading text (bytes)".into(),
+            done: 12_400_000,
+            total: Some(20_000_000),
+        }));
         story
     }
 
@@ -108,7 +135,11 @@ impl Story {
     pub(crate) fn loading() -> Self {
         let mut story = Self::preparing();
         story.start();
-        story.tell(RunEvent::Progress(Progress { activity: "trying one step of each stage".into(), done: 1, total: Some(2) }));
+        story.tell(RunEvent::Progress(Progress {
+            activity: "trying one step of each stage".into(),
+            done: 1,
+            total: Some(2),
+        }));
         story
     }
 
@@ -116,7 +147,9 @@ impl Story {
     pub(crate) fn after(steps: u64) -> Self {
         let mut story = Self::preparing();
         story.start();
-        story.tell(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second: vec![52_000.0, 14_000.0] }));
+        story.tell(RunEvent::TrialStepsTaken(TrialSteps {
+            tokens_per_second: vec![52_000.0, 14_000.0],
+        }));
         story.control(ControlState::Running, 0);
         story.begin_stage(0, 0);
         for step in 1..=steps {
@@ -188,7 +221,13 @@ impl Story {
 
     fn begin_stage(&mut self, stage: usize, step: u64) {
         let patch_size = self.header.plan.stages[stage].patch_size;
-        self.tell(RunEvent::StageStarted(StageStart { stage, patch_size, step, tokens: step * 16_384, optimizer_reset: true }));
+        self.tell(RunEvent::StageStarted(StageStart {
+            stage,
+            patch_size,
+            step,
+            tokens: step * 16_384,
+            optimizer_reset: true,
+        }));
     }
 
     fn step(&mut self, step: u64) {
@@ -197,7 +236,11 @@ impl Story {
         let stage_plan = &plan.stages[stage];
         let (patch_size, tokens) = (stage_plan.patch_size, step * 16_384);
         let in_stage = (step - stage_plan.first_step) as f64;
-        let loss = if stage == 0 { 3.6 + 2.6 * (-in_stage / 25.0).exp() + wave(step) } else { token_loss(step) + 0.6 * (-in_stage / 3.0).exp() + wave(step) };
+        let loss = if stage == 0 {
+            3.6 + 2.6 * (-in_stage / 25.0).exp() + wave(step)
+        } else {
+            token_loss(step) + 0.6 * (-in_stage / 3.0).exp() + wave(step)
+        };
         self.tell(RunEvent::StepCompleted(StepMetrics {
             step,
             stage,
@@ -210,7 +253,8 @@ impl Story {
             learning_rate: stage_plan.schedule.learning_rate(step - 1 - stage_plan.first_step),
             grad_norm: 0.8 + wave(step),
             step_seconds: if stage == 0 { 0.31 } else { 1.2 },
-            active_seconds: 0.31 * step.min(SWITCH) as f64 + 1.2 * step.saturating_sub(SWITCH) as f64,
+            active_seconds: 0.31 * step.min(SWITCH) as f64
+                + 1.2 * step.saturating_sub(SWITCH) as f64,
             tokens_per_second: if stage == 0 { 52_400.0 } else { 13_650.0 },
             data_wait_seconds: 0.0,
         }));
@@ -231,18 +275,38 @@ impl Story {
                 seconds: 0.4,
             }));
             let layers = (0..4).map(|layer| activation(step, layer)).collect();
-            self.tell(RunEvent::ActivationsMeasured(Activations { step, stage, patch_size, tokens, threshold: 0.5, layers }));
+            self.tell(RunEvent::ActivationsMeasured(Activations {
+                step,
+                stage,
+                patch_size,
+                tokens,
+                threshold: 0.5,
+                layers,
+            }));
         }
         if step.is_multiple_of(18) {
-            self.sample(step, stage, "The old man", " went to the house and saw that the door was open.");
+            self.sample(
+                step,
+                stage,
+                "The old man",
+                " went to the house and saw that the door was open.",
+            );
             self.sample(step, stage, "In the garden", " the children were playing with the dog.");
         }
         if step.is_multiple_of(60) {
             let path = PathBuf::from(format!("checkpoints/step-{step:08}"));
-            self.tell(RunEvent::CheckpointSaved(CheckpointInfo { step, path, bytes: 14_300_000, seconds: 0.2, permanent: step == SWITCH || step == STEPS }));
+            self.tell(RunEvent::CheckpointSaved(CheckpointInfo {
+                step,
+                path,
+                bytes: 14_300_000,
+                seconds: 0.2,
+                permanent: step == SWITCH || step == STEPS,
+            }));
         }
         if step == 30 {
-            self.tell(RunEvent::Warning(Warning { message: "7 of 120 000 records are not valid UTF-8 and were skipped".into() }));
+            self.tell(RunEvent::Warning(Warning {
+                message: "7 of 120 000 records are not valid UTF-8 and were skipped".into(),
+            }));
         }
         if step == stage_plan.last_step() {
             let cost = stage_plan.cost(stage_plan.steps);
@@ -265,7 +329,13 @@ impl Story {
     }
 
     fn sample(&mut self, step: u64, stage: usize, prompt: &str, text: &str) {
-        self.tell(RunEvent::Sampled(Sample { step, stage, tokens: step * 16_384, prompt: prompt.into(), text: text.into() }));
+        self.tell(RunEvent::Sampled(Sample {
+            step,
+            stage,
+            tokens: step * 16_384,
+            prompt: prompt.into(),
+            text: text.into(),
+        }));
     }
 }
 
@@ -340,7 +410,11 @@ pub(crate) fn token_loss(step: u64) -> f64 {
 /// Small rates that fall at K = 4 and rise after the switch.
 fn activation(step: u64, layer: u32) -> LayerActivation {
     let depth = f64::from(layer + 1);
-    let rate = if step <= SWITCH { 0.012 * depth * (1.0 + 20.0 * (-(step as f64) / 30.0).exp()) } else { 0.6 * depth * (step - SWITCH) as f64 / 60.0 };
+    let rate = if step <= SWITCH {
+        0.012 * depth * (1.0 + 20.0 * (-(step as f64) / 30.0).exp())
+    } else {
+        0.6 * depth * (step - SWITCH) as f64 / 60.0
+    };
     LayerActivation { rate, mean_abs: 0.021 * depth * (1.0 + step as f64 / 200.0) }
 }
 

@@ -60,7 +60,10 @@ fn the_bytes_show_the_screen_and_stay_few() {
     let theme = Theme { is_coloured: true, ..Theme::plain(Markers::Braille) };
     let records = Story::done().records;
     let mut app = Client::new(Access::Steer, theme);
-    let (mut terminal, mut parser) = (terminal(), vt100::Parser::new(SIZE.height.try_into().unwrap(), SIZE.width.try_into().unwrap(), 0));
+    let (mut terminal, mut parser) = (
+        terminal(),
+        vt100::Parser::new(SIZE.height.try_into().unwrap(), SIZE.width.try_into().unwrap(), 0),
+    );
     let mut sizes = Vec::new();
     for record in records {
         app.update(Msg::Feed(Feed::Record(Box::new(record))));
@@ -73,7 +76,10 @@ fn the_bytes_show_the_screen_and_stay_few() {
         view(&app.0, area, &mut buf);
         let rows = parser.screen().rows(0, SIZE.width).collect::<Vec<_>>();
         for (row, cells) in rows.iter().zip(buf.content.chunks(usize::from(SIZE.width))) {
-            assert_eq!(row.trim_end(), cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end());
+            assert_eq!(
+                row.trim_end(),
+                cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end()
+            );
         }
     }
     assert!(sizes.len() as u64 > STEPS);

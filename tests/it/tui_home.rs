@@ -6,7 +6,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::config::PatchSize;
 use patchtui::control::Feed;
 use patchtui::run::{CurrentStage, RunDirectory, RunState, RunSummary};
-use patchtui::tui::{Access, App, Effect, HomeScreen, Markers, Msg, Prompt, Refusal, RunList, Screen, Theme, view};
+use patchtui::tui::{
+    Access, App, Effect, HomeScreen, Markers, Msg, Prompt, Refusal, RunList, Screen, Theme, view,
+};
 use proptest::prelude::*;
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
@@ -16,10 +18,17 @@ use crate::tui_fixture::{CLIENT, PAUSE, Story};
 
 const SIZES: [(u16, u16); 3] = [(120, 40), (80, 24), (40, 12)];
 
-fn summary(name: &str, state: RunState, step: u64, steps: Option<u64>, minutes_ago: i64) -> RunSummary {
+fn summary(
+    name: &str,
+    state: RunState,
+    step: u64,
+    steps: Option<u64>,
+    minutes_ago: i64,
+) -> RunSummary {
     let is_second = step * 2 > steps.unwrap_or(1);
     let patch_size = PatchSize::new(if is_second { 1 } else { 4 }).unwrap();
-    let current = steps.map(|_| CurrentStage { number: 1 + usize::from(is_second), of: 2, patch_size });
+    let current =
+        steps.map(|_| CurrentStage { number: 1 + usize::from(is_second), of: 2, patch_size });
     let at = jiff::Timestamp::from_second(1_772_366_400 - 60 * minutes_ago).unwrap();
     RunSummary {
         name: name.into(),
@@ -43,9 +52,27 @@ fn runs() -> Vec<RunSummary> {
         summary("demo-2", RunState::Alive, 1240, Some(2000), 0),
         summary("shakespeare", RunState::Paused, 66, Some(180), 4),
         summary("books", RunState::Completed, 20_000, Some(20_000), 95),
-        summary("a-very-long-name-of-a-run-that-somebody-typed-late-at-night", RunState::Stopped, 500, Some(180_000), 600),
-        summary("\x1b[31mred\x1b]0;title\x07-\u{202e}evil", RunState::Interrupted, 3, Some(180), 3000),
-        summary("\u{65e5}\u{672c}\u{8a9e}\u{306e}\u{30c6}\u{30ad}\u{30b9}\u{30c8}", RunState::Failed, 140, Some(180), 3000),
+        summary(
+            "a-very-long-name-of-a-run-that-somebody-typed-late-at-night",
+            RunState::Stopped,
+            500,
+            Some(180_000),
+            600,
+        ),
+        summary(
+            "\x1b[31mred\x1b]0;title\x07-\u{202e}evil",
+            RunState::Interrupted,
+            3,
+            Some(180),
+            3000,
+        ),
+        summary(
+            "\u{65e5}\u{672c}\u{8a9e}\u{306e}\u{30c6}\u{30ad}\u{30b9}\u{30c8}",
+            RunState::Failed,
+            140,
+            Some(180),
+            3000,
+        ),
         summary("night", RunState::Crashed, 179, Some(180), 9000),
         summary("empty", RunState::New, 0, None, 20_000),
     ]
@@ -95,7 +122,9 @@ fn draw(app: &App, width: u16, height: u16) -> Buffer {
 }
 
 fn screen(app: &App, width: u16, height: u16) -> String {
-    let row = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>().trim_end().to_owned() + "\n";
+    let row = |cells: &[Cell]| {
+        cells.iter().map(Cell::symbol).collect::<String>().trim_end().to_owned() + "\n"
+    };
     draw(app, width, height).content.chunks(usize::from(width)).map(row).collect()
 }
 
@@ -106,8 +135,12 @@ fn check(name: &str, app: &App) {
 }
 
 fn refusal() -> Refusal {
-    let message = "/data/configs/absent\x1b[2J.toml: No such file or directory (os error 2)\nand more";
-    Refusal { message: message.into(), hint: Some("name a TOML file, or one of the built-in configurations: demo".into()) }
+    let message =
+        "/data/configs/absent\x1b[2J.toml: No such file or directory (os error 2)\nand more";
+    Refusal {
+        message: message.into(),
+        hint: Some("name a TOML file, or one of the built-in configurations: demo".into()),
+    }
 }
 
 #[test]
@@ -156,13 +189,23 @@ fn list_with_its_keys() {
 
 #[test]
 fn list_in_ascii_and_without_colour() {
-    let mut app = home_of(runs().into_iter().filter(|run| run.name.is_ascii() && !run.name.contains('\x1b')).collect());
+    let mut app = home_of(
+        runs()
+            .into_iter()
+            .filter(|run| run.name.is_ascii() && !run.name.contains('\x1b'))
+            .collect(),
+    );
     press(&mut app, KeyCode::Char('M'));
     for (width, height) in SIZES {
         assert!(screen(&app, width, height).is_ascii(), "{}", screen(&app, width, height));
     }
     insta::assert_snapshot!("runs_ascii_80x24", screen(&app, 80, 24));
-    assert!(draw(&app, 80, 24).content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    assert!(
+        draw(&app, 80, 24)
+            .content
+            .iter()
+            .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    );
     home(&mut app).theme.is_coloured = true;
     assert!(draw(&app, 80, 24).content.iter().any(|cell| cell.fg != Color::Reset));
 }
@@ -180,7 +223,9 @@ fn no_escape_sequence_of_a_name_or_an_error_reaches_a_cell() {
     for line in 0..runs().len() {
         home(&mut app).selected = line;
         for (width, height) in SIZES {
-            assert!(draw(&app, width, height).content.iter().all(|cell| !cell.symbol().chars().any(|char| char.is_control() || char == '\u{202e}')));
+            assert!(draw(&app, width, height).content.iter().all(|cell| {
+                !cell.symbol().chars().any(|char| char.is_control() || char == '\u{202e}')
+            }));
         }
     }
 }
@@ -194,7 +239,10 @@ fn the_selected_run_stays_selected_when_the_lines_move() {
     let mut moved = runs();
     moved.rotate_left(2);
     app.update(list(moved.clone()));
-    assert_eq!((home(&mut app).selected, home(&mut app).selected_run().unwrap().state), (1, RunState::Stopped));
+    assert_eq!(
+        (home(&mut app).selected, home(&mut app).selected_run().unwrap().state),
+        (1, RunState::Stopped)
+    );
     moved.remove(1);
     app.update(list(moved));
     assert_eq!(home(&mut app).selected, 1);
@@ -225,9 +273,15 @@ fn keys_move_the_selection_within_the_list() {
 #[test]
 fn enter_attaches_to_what_is_alive_and_views_the_rest_and_q_leads_back() {
     let mut app = home_of(runs());
-    assert_eq!(press(&mut app, KeyCode::Enter), [Effect::Listen(directory("demo-2"), Access::Steer)]);
+    assert_eq!(
+        press(&mut app, KeyCode::Enter),
+        [Effect::Listen(directory("demo-2"), Access::Steer)]
+    );
     app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
-    assert!(screen(&app, 80, 24).contains("token loss (K = 1)") && screen(&app, 80, 24).contains("q detach"));
+    assert!(
+        screen(&app, 80, 24).contains("token loss (K = 1)")
+            && screen(&app, 80, 24).contains("q detach")
+    );
     press(&mut app, KeyCode::Char('M'));
     assert_eq!(press(&mut app, KeyCode::Char('q')), [Effect::Unlisten]);
     assert_eq!(home(&mut app).theme.markers, Markers::Ascii);
@@ -250,7 +304,10 @@ fn r_resumes_the_selected_run_and_shows_it_once_it_is_there() {
     // One thing at a time.
     assert_eq!(press(&mut app, KeyCode::Char('r')), []);
     assert_eq!(press(&mut app, KeyCode::Char('n')), []);
-    assert_eq!(app.update(Msg::Opened(Ok(directory("night")))), [Effect::Listen(directory("night"), Access::Steer)]);
+    assert_eq!(
+        app.update(Msg::Opened(Ok(directory("night")))),
+        [Effect::Listen(directory("night"), Access::Steer)]
+    );
     assert!(matches!(app.screen, Screen::Run(..)));
 }
 
@@ -294,7 +351,11 @@ fn pasted_text_starts_nothing() {
             .collect::<Vec<_>>()
     };
     assert_eq!(paste(&mut app, "new\n"), []);
-    assert_eq!(home(&mut app).prompt, Prompt::Start("ew".into()), "the text opened the line and did not start what it says");
+    assert_eq!(
+        home(&mut app).prompt,
+        Prompt::Start("ew".into()),
+        "the text opened the line and did not start what it says"
+    );
     assert!(!screen(&app, 80, 24).contains("Enter start"));
     app.update(Msg::Clock(PAUSE));
     assert!(screen(&app, 80, 24).contains("Enter start"));

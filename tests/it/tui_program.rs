@@ -48,9 +48,18 @@ fn with_term(bench: &Path, arguments: &[&str], term: &str) -> Session {
 
 fn output(bench: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchtui"));
-    command.args(arguments).current_dir(bench).stdin(Stdio::null()).env("XDG_STATE_HOME", bench.join("state")).env_remove("PATCHTUI_RUNS_DIR");
+    command
+        .args(arguments)
+        .current_dir(bench)
+        .stdin(Stdio::null())
+        .env("XDG_STATE_HOME", bench.join("state"))
+        .env_remove("PATCHTUI_RUNS_DIR");
     let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -76,7 +85,9 @@ fn runs_are_listed_viewed_and_left_again() {
 #[test]
 fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
     let bench = bench();
-    for (name, state) in [("whole", "completed"), ("killed", "crashed"), ("runs/killed", "patchtui resume")] {
+    for (name, state) in
+        [("whole", "completed"), ("killed", "crashed"), ("runs/killed", "patchtui resume")]
+    {
         let mut screen = on_a_terminal(bench.path(), &["view", name]);
         screen.wait_for_text(state);
         screen.press(b" cS");
@@ -90,9 +101,11 @@ fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
 fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
     let bench = bench();
     for (term, problem) in [("dumb", "TERM=dumb"), ("", "TERM is not set")] {
-        for (arguments, instead) in
-            [(&["view", "whole"][..], "patchtui ctl whole status"), (&["attach", "whole"], "patchtui ctl whole status"), (&[], "patchtui runs")]
-        {
+        for (arguments, instead) in [
+            (&["view", "whole"][..], "patchtui ctl whole status"),
+            (&["attach", "whole"], "patchtui ctl whole status"),
+            (&[], "patchtui runs"),
+        ] {
             let mut screen = with_term(bench.path(), arguments, term);
             screen.wait_for_text(problem);
             screen.wait_for_text("TERM=xterm-256color");
@@ -112,7 +125,11 @@ fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
 fn a_run_on_a_terminal_without_a_cursor_prints_lines() {
     let folder = tempfile::tempdir().unwrap();
     let sets = crate::resume::TINY.iter().flat_map(|set| ["--set", set]);
-    let mut screen = with_term(folder.path(), &["run", "demo"].into_iter().chain(sets).collect::<Vec<_>>(), "dumb");
+    let mut screen = with_term(
+        folder.path(),
+        &["run", "demo"].into_iter().chain(sets).collect::<Vec<_>>(),
+        "dumb",
+    );
     screen.wait_for_text("step   9/9");
     assert_eq!(screen.ended().0.exit_code(), 0);
     assert!(!screen.has_escapes());
@@ -121,7 +138,8 @@ fn a_run_on_a_terminal_without_a_cursor_prints_lines() {
 #[test]
 fn a_terminal_that_reports_no_size_gets_the_usual_one() {
     let bench = bench();
-    let mut screen = Session::sized(client(bench.path(), &["view", "whole"]), (0, 0), "xterm-256color");
+    let mut screen =
+        Session::sized(client(bench.path(), &["view", "whole"]), (0, 0), "xterm-256color");
     screen.wait_for_text("token loss (K = 1)");
     screen.wait_for_text("q quit");
     screen.press(b"q");

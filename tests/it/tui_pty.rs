@@ -1,6 +1,8 @@
-//! The client on a real pseudo-terminal: its output, how it exits, and that it exits when the terminal closes.
+//! The client on a real pseudo-terminal: its output, how it exits, and that it exits when the
+//! terminal closes.
 //!
-//! The client process is this test binary again, instructed by an environment variable to show a run without an engine.
+//! The client process is this test binary again, instructed by an environment variable to show a
+//! run without an engine.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -37,7 +39,11 @@ fn client_process() {
         let (sender, feed) = tokio::sync::mpsc::channel(4);
         sender.send(Feed::Snapshot(Box::new(Story::after(66).history()))).await.unwrap();
         let (commands, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let opening = Opening::Run { name: "demo".into(), access: Access::Steer, link: EngineLink { feed, commands } };
+        let opening = Opening::Run {
+            name: "demo".into(),
+            access: Access::Steer,
+            link: EngineLink { feed, commands },
+        };
         let mut client = pin!(run(opening, TuiOptions::new()));
         let mut sent = Vec::new();
         let exit = loop {
@@ -56,7 +62,11 @@ fn client_process() {
             // Nobody reads this terminal any more.
             std::process::exit(0);
         }
-        println!("left {} sent [{}]", if exit == TuiExit::Detached { "detached" } else { "otherwise" }, sent.join(" "));
+        println!(
+            "left {} sent [{}]",
+            if exit == TuiExit::Detached { "detached" } else { "otherwise" },
+            sent.join(" ")
+        );
     });
 }
 
@@ -91,9 +101,12 @@ impl Session {
         Self::sized(command, (24, 80), "xterm-256color")
     }
 
-    /// Starts `command` on a terminal of 80 by 24 that reports `rows` and `cols`, with terminal type `term`.
+    /// Starts `command` on a terminal of 80 by 24 that reports `rows` and `cols`, with terminal
+    /// type `term`.
     pub(crate) fn sized(mut command: CommandBuilder, (rows, cols): (u16, u16), term: &str) -> Self {
-        let pair = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
+        let pair = native_pty_system()
+            .openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 })
+            .unwrap();
         command.env("TERM", term);
         command.env("LC_ALL", "C.UTF-8");
         for name in ["NO_COLOR", "COLORFGBG", "COLUMNS", "LINES"] {
@@ -115,7 +128,16 @@ impl Session {
         });
         let keys = pair.master.take_writer().unwrap();
         let parser = vt100::Parser::new(24.try_into().unwrap(), 80.try_into().unwrap(), 0);
-        Self { master: Some(pair.master), keys: Some(keys), output, reader: Some(reader), is_enough, child, parser, raw: Vec::new() }
+        Self {
+            master: Some(pair.master),
+            keys: Some(keys),
+            output,
+            reader: Some(reader),
+            is_enough,
+            child,
+            parser,
+            raw: Vec::new(),
+        }
     }
 
     pub(crate) fn press(&mut self, keys: &[u8]) {
@@ -133,7 +155,9 @@ impl Session {
                     self.parser.process(&chunk);
                     self.raw.extend(chunk);
                 }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no {what} on\n{}", self.parser.screen().contents()),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no {what} on\n{}", self.parser.screen().contents())
+                }
             }
         }
     }
@@ -149,7 +173,9 @@ impl Session {
                     self.raw.extend(chunk);
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => self.press(key),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("no {text} on\n{}", self.parser.screen().contents()),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no {text} on\n{}", self.parser.screen().contents())
+                }
             }
         }
     }
@@ -210,7 +236,11 @@ impl Session {
 
 fn has_color(screen: &vt100::Screen, index: u8) -> bool {
     let (rows, cols) = screen.size();
-    (0..rows.get()).any(|row| (0..cols.get()).any(|col| screen.cell(row, col).is_some_and(|cell| cell.fgcolor() == vt100::Color::Idx(index))))
+    (0..rows.get()).any(|row| {
+        (0..cols.get()).any(|col| {
+            screen.cell(row, col).is_some_and(|cell| cell.fgcolor() == vt100::Color::Idx(index))
+        })
+    })
 }
 
 #[test]
@@ -220,10 +250,18 @@ fn q_leaves_and_gives_the_terminal_back() {
     assert!(session.parser.screen().alternate_screen() && session.parser.screen().hide_cursor());
     session.press(b"q");
     session.wait_for_text("left detached sent []");
-    assert!(!session.parser.screen().alternate_screen() && !session.parser.screen().hide_cursor() && !session.parser.screen().bracketed_paste());
+    assert!(
+        !session.parser.screen().alternate_screen()
+            && !session.parser.screen().hide_cursor()
+            && !session.parser.screen().bracketed_paste()
+    );
     assert!(session.ended().0.success());
     let raw = String::from_utf8_lossy(&session.raw).into_owned();
-    assert_eq!(raw.matches("\x1b[?2026h").count() + 1, raw.matches("\x1b[?2026l").count(), "leaving ends one update more, in case one was cut");
+    assert_eq!(
+        raw.matches("\x1b[?2026h").count() + 1,
+        raw.matches("\x1b[?2026l").count(),
+        "leaving ends one update more, in case one was cut"
+    );
     assert!(!raw.contains("\x1b[6n"), "the terminal is asked for its cursor");
 }
 
@@ -256,8 +294,15 @@ fn a_new_size_is_drawn() {
     let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
     session.parser.screen_mut().set_size(12.try_into().unwrap(), 40.try_into().unwrap());
-    session.master.as_ref().unwrap().resize(PtySize { rows: 12, cols: 40, pixel_width: 0, pixel_height: 0 }).unwrap();
-    session.wait_for("small screen", |screen| screen.contents().contains("ppl") && !screen.contents().contains("log (UTC)"));
+    session
+        .master
+        .as_ref()
+        .unwrap()
+        .resize(PtySize { rows: 12, cols: 40, pixel_width: 0, pixel_height: 0 })
+        .unwrap();
+    session.wait_for("small screen", |screen| {
+        screen.contents().contains("ppl") && !screen.contents().contains("log (UTC)")
+    });
     session.press(b"q");
     assert!(session.ended().0.success());
 }
@@ -270,7 +315,10 @@ fn a_closed_terminal_ends_the_client_within_a_second() {
         session.wait_for_text("token loss (K = 1)");
         session.hang_up();
         let (status, waited) = session.ended();
-        assert!(waited <= Duration::from_secs(1), "gone after {waited:?} (controlling: {controlling_tty}, {status:?})");
+        assert!(
+            waited <= Duration::from_secs(1),
+            "gone after {waited:?} (controlling: {controlling_tty}, {status:?})"
+        );
     }
 }
 
@@ -281,7 +329,13 @@ fn shell() -> (Session, String) {
     command.env("PS1", "ready> ");
     command.env(ROLE, PRINTS);
     let client = std::env::current_exe().unwrap();
-    (Session::of(command), format!("{} --exact tui_pty::client_process --nocapture --test-threads=1", client.display()))
+    (
+        Session::of(command),
+        format!(
+            "{} --exact tui_pty::client_process --nocapture --test-threads=1",
+            client.display()
+        ),
+    )
 }
 
 /// Bug report 20.
@@ -292,16 +346,25 @@ fn a_suspended_client_comes_back() {
     // A script that waits for the client is suspended with it, or its shell would wait forever.
     for command in [client.clone(), format!("bash -c '{client}; true'")] {
         session.press(format!("clear; {command}\r").as_bytes());
-        session.wait_for("the client", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
+        session.wait_for("the client", |screen| {
+            screen.alternate_screen() && screen.contents().contains("token loss (K = 1)")
+        });
         session.press(b"\x1a");
         session.wait_for("a prompt", |screen| {
-            !screen.alternate_screen() && !screen.hide_cursor() && screen.contents().contains("Stopped") && screen.contents().trim_end().ends_with("ready>")
+            !screen.alternate_screen()
+                && !screen.hide_cursor()
+                && screen.contents().contains("Stopped")
+                && screen.contents().trim_end().ends_with("ready>")
         });
         session.press(b"fg\r");
-        session.wait_for("the run again", |screen| screen.alternate_screen() && screen.contents().contains("token loss (K = 1)"));
+        session.wait_for("the run again", |screen| {
+            screen.alternate_screen() && screen.contents().contains("token loss (K = 1)")
+        });
         session.press(b"q");
         session.wait_for("the client's last word", |screen| {
-            !screen.alternate_screen() && screen.contents().contains("left detached sent []") && screen.contents().trim_end().ends_with("ready>")
+            !screen.alternate_screen()
+                && screen.contents().contains("left detached sent []")
+                && screen.contents().trim_end().ends_with("ready>")
         });
     }
     session.press(b"exit\r");
@@ -314,7 +377,11 @@ fn where_no_shell_waits_a_client_does_not_stop() {
     let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
     session.press(b"\x1a");
-    kill_process(Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap(), Signal::TSTP).unwrap();
+    kill_process(
+        Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap(),
+        Signal::TSTP,
+    )
+    .unwrap();
     session.press_until(b"?", "show or hide these keys");
     session.press(b"q");
     session.wait_for_text("left detached sent []");
@@ -325,7 +392,11 @@ fn where_no_shell_waits_a_client_does_not_stop() {
 fn a_termination_signal_leaves_like_q() {
     let mut session = Session::start();
     session.wait_for_text("token loss (K = 1)");
-    kill_process(Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    kill_process(
+        Pid::from_raw(session.child.process_id().unwrap().cast_signed()).unwrap(),
+        Signal::TERM,
+    )
+    .unwrap();
     session.wait_for_text("left detached sent []");
     assert!(!session.parser.screen().alternate_screen());
 }
@@ -335,7 +406,11 @@ fn a_panic_is_shown_on_the_usual_screen() {
     let mut session = Session::with(PANICS, true);
     session.wait_for_text("token loss (K = 1)");
     session.press(b"c");
-    session.wait_for("the report", |screen| !screen.alternate_screen() && !screen.hide_cursor() && screen.contents().contains("a bug in the client"));
+    session.wait_for("the report", |screen| {
+        !screen.alternate_screen()
+            && !screen.hide_cursor()
+            && screen.contents().contains("a bug in the client")
+    });
     assert!(!session.ended().0.success());
 }
 
@@ -348,7 +423,12 @@ fn a_terminal_that_takes_no_bytes_is_left_all_the_same() {
     session.wait_for_text("token loss (K = 1)");
     session.stop_reading();
     // A frame of this size does not fit into the terminal's buffer.
-    session.master.as_ref().unwrap().resize(PtySize { rows: 200, cols: 500, pixel_width: 0, pixel_height: 0 }).unwrap();
+    session
+        .master
+        .as_ref()
+        .unwrap()
+        .resize(PtySize { rows: 200, cols: 500, pixel_width: 0, pixel_height: 0 })
+        .unwrap();
     let (tell, told) = channel();
     thread::spawn(move || while listener.accept().is_ok() && tell.send(()).is_ok() {});
     for key in [b"c", b"e"] {
@@ -362,5 +442,8 @@ fn a_terminal_that_takes_no_bytes_is_left_all_the_same() {
     }
     session.press(b"q");
     let (status, waited) = session.ended();
-    assert!(status.success() && waited <= Duration::from_secs(2), "left after {waited:?} ({status:?})");
+    assert!(
+        status.success() && waited <= Duration::from_secs(2),
+        "left after {waited:?} ({status:?})"
+    );
 }

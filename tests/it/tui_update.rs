@@ -5,7 +5,10 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
 use patchtui::run::{CommandNote, ControlState, RunCommand, RunEvent};
-use patchtui::tui::{Access, Action, BINDINGS, Background, Effect, Markers, Msg, Overlay, ScreenKind, Theme, action_of, bindings, view};
+use patchtui::tui::{
+    Access, Action, BINDINGS, Background, Effect, Markers, Msg, Overlay, ScreenKind, Theme,
+    action_of, bindings, view,
+};
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -38,7 +41,10 @@ fn text(app: &Client, width: u16, height: u16) -> String {
     let area = Rect::new(0, 0, width, height);
     let mut buf = Buffer::empty(area);
     view(&app.0, area, &mut buf);
-    buf.content.chunks(usize::from(width)).map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n").collect()
+    buf.content
+        .chunks(usize::from(width))
+        .map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n")
+        .collect()
 }
 
 fn last_line(app: &Client) -> String {
@@ -47,11 +53,19 @@ fn last_line(app: &Client) -> String {
 
 #[test]
 fn a_stop_needs_enter() {
-    for (answer, is_sent) in [(KeyCode::Enter, true), (KeyCode::Char('y'), false), (KeyCode::Char('n'), false), (KeyCode::Esc, false)] {
+    for (answer, is_sent) in [
+        (KeyCode::Enter, true),
+        (KeyCode::Char('y'), false),
+        (KeyCode::Char('n'), false),
+        (KeyCode::Esc, false),
+    ] {
         let mut app = app(&Story::after(66));
         assert_eq!(press(&mut app, 'S'), []);
         assert_eq!(app.overlay, Overlay::ConfirmStop);
-        assert_eq!(app.update(key(answer)), if is_sent { vec![sent(1, RunCommand::Stop)] } else { vec![] });
+        assert_eq!(
+            app.update(key(answer)),
+            if is_sent { vec![sent(1, RunCommand::Stop)] } else { vec![] }
+        );
         assert_eq!(app.overlay, Overlay::None);
     }
 }
@@ -74,8 +88,14 @@ fn a_command_is_followed_from_asked_to_done() {
     assert_eq!(press(&mut app, 'c'), [sent(1, RunCommand::Checkpoint)]);
     assert!(last_line(&app).starts_with("checkpoint sent"), "{}", last_line(&app));
     let events = [
-        (RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")), "checkpoint sent \u{2192} accepted at step 66"),
-        (RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")), "checkpoint sent \u{2192} accepted \u{2192} done: saved"),
+        (
+            RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")),
+            "checkpoint sent \u{2192} accepted at step 66",
+        ),
+        (
+            RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "saved")),
+            "checkpoint sent \u{2192} accepted \u{2192} done: saved",
+        ),
     ];
     for (event, shown) in events {
         story.tell(event);
@@ -92,10 +112,18 @@ fn a_command_of_somebody_else_is_a_line_of_the_log_and_hides_no_key() {
     let mut story = Story::after(66);
     let mut app = app(&story);
     tell(&mut app, &mut story, RunEvent::CommandAccepted(note(RunCommand::Checkpoint, "")));
-    tell(&mut app, &mut story, RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")));
+    tell(
+        &mut app,
+        &mut story,
+        RunEvent::CommandFailed(note(RunCommand::Checkpoint, "the disk is full")),
+    );
     assert!(last_line(&app).starts_with("q detach"), "{}", last_line(&app));
     let screen = text(&app, 120, 40);
-    assert!(screen.contains("checkpoint requested by keyboard of alice (pid 12)") && screen.contains("checkpoint failed: the disk is full"), "{screen}");
+    assert!(
+        screen.contains("checkpoint requested by keyboard of alice (pid 12)")
+            && screen.contains("checkpoint failed: the disk is full"),
+        "{screen}"
+    );
 }
 
 /// Sends `typed` to the client in one piece, like pasted or mistyped text.
@@ -136,15 +164,25 @@ fn a_command_that_was_accepted_is_forgotten_with_its_engine() {
     assert!(last_line(&app).starts_with("q quit"), "{}", last_line(&app));
     assert!(text(&app, 80, 24).contains("crashed"));
     app.update(Msg::Feed(Feed::Snapshot(Box::new(story.history()))));
-    assert!(text(&app, 80, 24).contains("running") && last_line(&app).starts_with("q detach"), "{}", last_line(&app));
+    assert!(
+        text(&app, 80, 24).contains("running") && last_line(&app).starts_with("q detach"),
+        "{}",
+        last_line(&app)
+    );
 }
 
-/// A stop right after a measurement makes the resumed run measure again, and both results are in the files.
+/// A stop right after a measurement makes the resumed run measure again, and both results are in
+/// the files.
 #[test]
 fn a_measurement_made_twice_around_a_stop_is_shown_once() {
     let mut story = Story::after(72);
     let once = story.history();
-    let sampled = story.records.iter().filter(|record| matches!(&record.event, RunEvent::Sampled(sample) if sample.step == 72)).cloned().collect::<Vec<_>>();
+    let sampled = story
+        .records
+        .iter()
+        .filter(|record| matches!(&record.event, RunEvent::Sampled(sample) if sample.step == 72))
+        .cloned()
+        .collect::<Vec<_>>();
     assert_eq!(sampled.len(), 2);
     for record in sampled {
         story.tell(record.event);
@@ -169,7 +207,11 @@ fn the_answer_to_the_same_command_of_another_client_is_not_taken_for_ones_own() 
     tell(&mut app, &mut story, RunEvent::CommandDone(note(RunCommand::Checkpoint, "theirs")));
     assert!(last_line(&app).starts_with("checkpoint sent  "), "{}", last_line(&app));
     tell(&mut app, &mut story, RunEvent::CommandDone(answer(1, RunCommand::Checkpoint, "mine")));
-    assert!(last_line(&app).starts_with("checkpoint sent \u{2192} accepted \u{2192} done: mine"), "{}", last_line(&app));
+    assert!(
+        last_line(&app).starts_with("checkpoint sent \u{2192} accepted \u{2192} done: mine"),
+        "{}",
+        last_line(&app)
+    );
 }
 
 #[test]
@@ -211,7 +253,11 @@ fn commands_that_waited_are_refused_when_there_is_no_engine() {
         press(&mut app, 'c');
         assert_eq!(app.update(Msg::Feed(end)), []);
         assert!(last_line(&app).starts_with("checkpoint not sent"), "{}", last_line(&app));
-        assert_eq!(app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history())))), [], "a refused command is not sent later");
+        assert_eq!(
+            app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history())))),
+            [],
+            "a refused command is not sent later"
+        );
     }
 }
 
@@ -222,7 +268,12 @@ fn a_run_that_is_only_read_sends_nothing() {
     for code in [' ', 'c', 'S', 'e', 'g'] {
         assert_eq!(press(&mut app, code), []);
     }
-    assert_eq!((app.overlay, last_line(&app).starts_with("read from files   q quit   ? help")), (Overlay::None, true), "{}", last_line(&app));
+    assert_eq!(
+        (app.overlay, last_line(&app).starts_with("read from files   q quit   ? help")),
+        (Overlay::None, true),
+        "{}",
+        last_line(&app)
+    );
     assert!(!text(&app, 80, 24).contains("not sent"));
     assert_eq!(press(&mut app, 'q'), [Effect::Detach]);
 }
@@ -270,7 +321,11 @@ fn the_help_names_every_key_of_the_table() {
     press(&mut app, '?');
     let screen = text(&app, 100, 40);
     for binding in bindings(ScreenKind::Run) {
-        assert!(screen.contains(binding.label) && screen.contains(binding.help), "{} is missing", binding.label);
+        assert!(
+            screen.contains(binding.label) && screen.contains(binding.help),
+            "{} is missing",
+            binding.label
+        );
     }
 }
 
@@ -279,12 +334,21 @@ fn the_help_of_a_run_that_has_ended_has_no_commands() {
     let mut app = app(&Story::done());
     press(&mut app, '?');
     let screen = text(&app, 100, 40);
-    assert!(screen.contains("quit") && !screen.contains("pause or resume") && !screen.contains("detach"), "{screen}");
+    assert!(
+        screen.contains("quit")
+            && !screen.contains("pause or resume")
+            && !screen.contains("detach"),
+        "{screen}"
+    );
 }
 
 /// Any key of the table, and some others.
 fn keys() -> impl Strategy<Value = KeyEvent> {
-    let bound = BINDINGS.iter().flat_map(|binding| binding.keys).map(|(code, modifiers)| KeyEvent::new(*code, *modifiers)).collect::<Vec<_>>();
+    let bound = BINDINGS
+        .iter()
+        .flat_map(|binding| binding.keys)
+        .map(|(code, modifiers)| KeyEvent::new(*code, *modifiers))
+        .collect::<Vec<_>>();
     prop_oneof![
         6 => prop::sample::select(bound),
         1 => any::<char>().prop_map(|char| KeyEvent::new(KeyCode::Char(char), KeyModifiers::NONE)),

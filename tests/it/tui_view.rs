@@ -21,7 +21,10 @@ fn draw(app: &Client, width: u16, height: u16) -> Buffer {
 }
 
 fn screen(app: &Client, width: u16, height: u16) -> String {
-    let row = |cells: &[ratatui::buffer::Cell]| cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_owned() + "\n";
+    let row = |cells: &[ratatui::buffer::Cell]| {
+        cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_owned()
+            + "\n"
+    };
     draw(app, width, height).content.chunks(usize::from(width)).map(row).collect()
 }
 
@@ -80,7 +83,10 @@ fn screen_after_a_failure() {
 #[test]
 fn screen_without_a_connection() {
     let mut app = app(&Story::after(66));
-    app.update(Msg::Feed(Feed::Lost { reason: "the engine does not answer".into(), retry_seconds: 3.0 }));
+    app.update(Msg::Feed(Feed::Lost {
+        reason: "the engine does not answer".into(),
+        retry_seconds: 3.0,
+    }));
     check("lost", &app);
 }
 
@@ -99,7 +105,9 @@ fn overlays_lie_over_the_screen() {
 fn every_pane_can_be_zoomed() {
     let mut app = app(&Story::after(160));
     press(&mut app, KeyCode::Char('z'));
-    for (name, pane) in ["token_loss", "objective", "activations", "samples", "log"].into_iter().zip(Pane::ALL) {
+    for (name, pane) in
+        ["token_loss", "objective", "activations", "samples", "log"].into_iter().zip(Pane::ALL)
+    {
         app.focus = pane;
         insta::assert_snapshot!(format!("zoom_{name}_80x24"), screen(&app, 80, 24));
     }
@@ -124,7 +132,12 @@ fn ascii_screens_are_ascii() {
 #[test]
 fn no_color_means_no_color() {
     let mut app = app(&Story::after(160));
-    assert!(draw(&app, 120, 40).content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    assert!(
+        draw(&app, 120, 40)
+            .content
+            .iter()
+            .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    );
     app.theme = Theme { is_coloured: true, ..Theme::plain(Markers::Braille) };
     assert!(draw(&app, 120, 40).content.iter().any(|cell| cell.fg != Color::Reset));
 }
@@ -155,20 +168,37 @@ fn a_screen_as_text_is_the_screen() {
 fn escape_sequences_from_outside_never_reach_a_cell() {
     let bomb = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\u{9b}31m\u{202e}evil\x7f\r\n\u{301}\u{301}";
     let mut story = Story::after(66);
-    story.tell(RunEvent::Sampled(Sample { step: 67, stage: 0, tokens: 1, prompt: bomb.into(), text: bomb.into() }));
+    story.tell(RunEvent::Sampled(Sample {
+        step: 67,
+        stage: 0,
+        tokens: 1,
+        prompt: bomb.into(),
+        text: bomb.into(),
+    }));
     let mut app = app(&story);
-    app.history.log.push_back(LogLine { at: bomb.into(), level: LogLevel::Error, text: bomb.into() });
+    app.history.log.push_back(LogLine {
+        at: bomb.into(),
+        level: LogLevel::Error,
+        text: bomb.into(),
+    });
     let header = app.history.header.as_mut().unwrap();
     header.name = bomb.into();
     header.device = bomb.into();
     header.decisions[0].text = bomb.into();
-    for (overlay, zoomed) in [(Overlay::None, false), (Overlay::About, false), (Overlay::ConfirmStop, false), (Overlay::None, true)] {
+    for (overlay, zoomed) in [
+        (Overlay::None, false),
+        (Overlay::About, false),
+        (Overlay::ConfirmStop, false),
+        (Overlay::None, true),
+    ] {
         app.overlay = overlay;
         app.is_zoomed = zoomed;
         for pane in Pane::ALL {
             app.focus = pane;
             let buf = draw(&app, 100, 30);
-            assert!(buf.content.iter().all(|cell| !cell.symbol().chars().any(|char| char.is_control() || char == '\u{202e}')));
+            assert!(buf.content.iter().all(|cell| {
+                !cell.symbol().chars().any(|char| char.is_control() || char == '\u{202e}')
+            }));
         }
     }
 }

@@ -1,6 +1,8 @@
-//! `patchtui bench train --against pytorch`: alternates the same steps in patchtui and in another framework.
+//! `patchtui bench train --against pytorch`: alternates the same steps in patchtui and in another
+//! framework.
 //!
-//! Each turn runs in its own process, for patchtui too, so that the peak memory of each is its own. Start at [`against`].
+//! Each turn runs in its own process, for patchtui too, so that the peak memory of each is its own.
+//! Start at [`against`].
 
 use std::env;
 use std::path::Path;
@@ -168,12 +170,24 @@ impl<'a> Contestants<'a> {
     fn new(args: &'a BenchTrainArgs, planned: &'a Planned) -> Result<Self, CommandError> {
         let device = choose_device(Some(&planned.config.device.to_string()))?.description;
         if device != "cpu" && !device.starts_with("cuda") {
-            return Err(CommandError::usage(format!("PyTorch has no device {device}"), "use --device cpu"));
+            return Err(CommandError::usage(
+                format!("PyTorch has no device {device}"),
+                "use --device cpu",
+            ));
         }
         let scratch = ScratchFolder::new()?;
-        let reference = Reference::new(args.python.as_deref().unwrap_or(Path::new("python3")), scratch.path())?;
+        let reference =
+            Reference::new(args.python.as_deref().unwrap_or(Path::new("python3")), scratch.path())?;
         let versions = reference.versions()?;
-        Ok(Self { args, planned, scratch, reference, versions, mode: args.mode.unwrap_or(ReferenceMode::Eager), device })
+        Ok(Self {
+            args,
+            planned,
+            scratch,
+            reference,
+            versions,
+            mode: args.mode.unwrap_or(ReferenceMode::Eager),
+            device,
+        })
     }
 
     fn race(&self) -> Result<RaceDocument, CommandError> {
@@ -200,16 +214,27 @@ impl<'a> Contestants<'a> {
         self.say("running the steps in patchtui");
         let ours = self.our_turn(self.args.stage.map(|stage| stage.get() - 1), Some(folder))?;
         self.say("running the steps in PyTorch");
-        let request = self.request(&self.planned.stages, ours.threads).with_input(folder.join(WEIGHTS_FILE), folder.join(TOKENS_FILE))?;
+        let request = self
+            .request(&self.planned.stages, ours.threads)
+            .with_input(folder.join(WEIGHTS_FILE), folder.join(TOKENS_FILE))?;
         let theirs = self.reference.run(&request)?;
         check_sizes(&ours, &theirs)?;
         let pairs = ours.stages.iter().zip(&theirs.stages);
-        let stages: Vec<CheckStage> = pairs.map(|(ours, theirs)| CheckStage::new(ours, &theirs.losses)).collect();
-        let largest_difference = stages.iter().map(|stage| stage.largest_difference).fold(0.0, f64::max);
+        let stages: Vec<CheckStage> =
+            pairs.map(|(ours, theirs)| CheckStage::new(ours, &theirs.losses)).collect();
+        let largest_difference =
+            stages.iter().map(|stage| stage.largest_difference).fold(0.0, f64::max);
         // The matrix units of a GPU round f32 to fewer bits.
-        let tolerance = (self.mode != ReferenceMode::Bf16 && self.device == "cpu").then_some(TOLERANCE);
+        let tolerance =
+            (self.mode != ReferenceMode::Bf16 && self.device == "cpu").then_some(TOLERANCE);
         let is_within = tolerance.map(|tolerance| largest_difference <= tolerance);
-        Ok(CheckDocument { contest: self.contest("check", &ours), stages, largest_difference, tolerance, is_within })
+        Ok(CheckDocument {
+            contest: self.contest("check", &ours),
+            stages,
+            largest_difference,
+            tolerance,
+            is_within,
+        })
     }
 
     /// Prints progress, except with --json.
@@ -221,31 +246,71 @@ impl<'a> Contestants<'a> {
 
     fn request(&self, idxs: &[usize], threads: usize) -> Request {
         let steps = self.planned.steps;
-        let computing = Computing { threads, device: &self.device, mode: self.mode, warmup: steps.warmup, steps: steps.measured };
+        let computing = Computing {
+            threads,
+            device: &self.device,
+            mode: self.mode,
+            warmup: steps.warmup,
+            steps: steps.measured,
+        };
         Request::new(&self.planned.config, &self.planned.plan, idxs, computing)
     }
 
     /// Measures one stage or all in a separate process; keeps its input in `keep_input`.
-    fn our_turn(&self, stage: Option<usize>, keep_input: Option<&Path>) -> Result<TrainDocument, CommandError> {
-        let program =
-            env::current_exe().map_err(|error| CommandError::failed(format!("cannot find the patchtui executable: {error}"), "start it by its full path"))?;
+    fn our_turn(
+        &self,
+        stage: Option<usize>,
+        keep_input: Option<&Path>,
+    ) -> Result<TrainDocument, CommandError> {
+        let program = env::current_exe().map_err(|error| {
+            CommandError::failed(
+                format!("cannot find the patchtui executable: {error}"),
+                "start it by its full path",
+            )
+        })?;
         let steps = self.planned.steps;
         let mut command = Command::new(program);
         command.args(["bench", "train", "--json", "--device", &self.device]);
-        command.args(["--steps", &steps.measured.to_string(), "--warmup", &steps.warmup.to_string()]);
+        command.args([
+            "--steps",
+            &steps.measured.to_string(),
+            "--warmup",
+            &steps.warmup.to_string(),
+        ]);
         command.args(stage.map(|idx| format!("--stage={}", idx + 1)));
         command.args(keep_input.map(|_| "--keep-input")).args(keep_input);
-        command.args(self.args.sets.iter().map(|set| format!("--set={set}"))).arg("--").args(&self.args.config);
+        command
+            .args(self.args.sets.iter().map(|set| format!("--set={set}")))
+            .arg("--")
+            .args(&self.args.config);
         let output = command.stdin(Stdio::null()).output();
-        let output = output.map_err(|error| CommandError::failed(format!("cannot start patchtui: {error}"), "raise the limit on processes (ulimit -u)"))?;
+        let output = output.map_err(|error| {
+            CommandError::failed(
+                format!("cannot start patchtui: {error}"),
+                "raise the limit on processes (ulimit -u)",
+            )
+        })?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
-            let after = |label: &str| errors.lines().find_map(|line| line.trim_start().strip_prefix(label)).map(|text| text.trim().to_owned());
-            let message = after("error:").unwrap_or_else(|| format!("the benchmark process ended with {}", output.status));
-            let exit_code = output.status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code == 2).unwrap_or(1);
+            let after = |label: &str| {
+                errors
+                    .lines()
+                    .find_map(|line| line.trim_start().strip_prefix(label))
+                    .map(|text| text.trim().to_owned())
+            };
+            let message = after("error:")
+                .unwrap_or_else(|| format!("the benchmark process ended with {}", output.status));
+            let exit_code = output
+                .status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .filter(|code| *code == 2)
+                .unwrap_or(1);
             return Err(CommandError { message, hint: after("hint:"), exit_code });
         }
-        serde_json::from_slice(&output.stdout).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+        })
     }
 
     fn contest(&self, bench: &'static str, ours: &TrainDocument) -> Contest {
@@ -273,16 +338,28 @@ impl<'a> Contestants<'a> {
 /// Both frameworks must compute the same, or their times mean nothing.
 fn check_sizes(ours: &TrainDocument, theirs: &ReferenceReport) -> Result<(), CommandError> {
     let bug = |what: &str, ours: f64, theirs: f64| {
-        CommandError::failed(format!("{what}: {ours} in patchtui, {theirs} in PyTorch"), "this is a bug in patchtui: please report it")
+        CommandError::failed(
+            format!("{what}: {ours} in patchtui, {theirs} in PyTorch"),
+            "this is a bug in patchtui: please report it",
+        )
     };
     if ours.num_parameters != theirs.num_parameters {
-        return Err(bug("the numbers of parameters differ", ours.num_parameters as f64, theirs.num_parameters as f64));
+        return Err(bug(
+            "the numbers of parameters differ",
+            ours.num_parameters as f64,
+            theirs.num_parameters as f64,
+        ));
     }
     if ours.threads != theirs.threads {
-        return Err(bug("the numbers of threads differ", ours.threads as f64, theirs.threads as f64));
+        return Err(bug(
+            "the numbers of threads differ",
+            ours.threads as f64,
+            theirs.threads as f64,
+        ));
     }
     for (ours, theirs) in ours.stages.iter().zip(&theirs.stages) {
-        let flops = theirs.flops_per_position * (ours.tokens_per_step / ours.patch_size as u64) as f64;
+        let flops =
+            theirs.flops_per_position * (ours.tokens_per_step / ours.patch_size as u64) as f64;
         if (ours.flops_per_step - flops).abs() > 1e-9 * flops {
             return Err(bug("the operations per step differ", ours.flops_per_step, flops));
         }
@@ -320,7 +397,10 @@ impl Round {
 impl RaceStage {
     fn new(stage: &StageDocument, rounds: Vec<Round>) -> Self {
         let greatest = |of: fn(&Round) -> Option<u64>| rounds.iter().filter_map(of).max();
-        let [ours, theirs] = [greatest(|round| round.patchtui.peak_memory_bytes), greatest(|round| round.pytorch.peak_memory_bytes)];
+        let [ours, theirs] = [
+            greatest(|round| round.patchtui.peak_memory_bytes),
+            greatest(|round| round.pytorch.peak_memory_bytes),
+        ];
         Self {
             stage: stage.stage,
             patch_size: stage.patch_size,
@@ -338,7 +418,8 @@ impl RaceStage {
 
 impl CheckStage {
     fn new(ours: &StageDocument, theirs: &[f64]) -> Self {
-        let differences = ours.losses.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
+        let differences =
+            ours.losses.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
         Self {
             stage: ours.stage,
             patch_size: ours.patch_size,

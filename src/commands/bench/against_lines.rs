@@ -1,6 +1,8 @@
 //! Two frameworks side by side, as lines for people: at most 80 columns wide.
 
-use crate::commands::bench::against::{CheckDocument, CheckStage, Contest, RaceDocument, RaceStage};
+use crate::commands::bench::against::{
+    CheckDocument, CheckStage, Contest, RaceDocument, RaceStage,
+};
 use crate::commands::bench::lines::{cpu_lines, folded, steps_text};
 use crate::commands::bench::{counted, median};
 use crate::report::format;
@@ -10,7 +12,8 @@ use crate::run::sanitize_line;
 pub(super) fn race_text(document: &RaceDocument) -> String {
     let rounds = document.stages.first().map_or(0, |stage| stage.rounds.len());
     let contest = &document.contest;
-    let mut lines = contest_lines(contest, &steps_text(rounds, contest.measured_steps, contest.warmup_steps));
+    let mut lines =
+        contest_lines(contest, &steps_text(rounds, contest.measured_steps, contest.warmup_steps));
     for stage in &document.stages {
         lines.push(String::new());
         lines.extend(race_lines(stage));
@@ -32,7 +35,10 @@ pub(super) fn check_text(document: &CheckDocument) -> String {
         (None, _) => "not judged: bf16 and GPU tensor cores round differently".to_owned(),
     };
     lines.push(String::new());
-    lines.extend(folded("largest", &format!("difference {:.2e} nats, {judged}", document.largest_difference)));
+    lines.extend(folded(
+        "largest",
+        &format!("difference {:.2e} nats, {judged}", document.largest_difference),
+    ));
     joined(&lines)
 }
 
@@ -40,8 +46,14 @@ fn contest_lines(contest: &Contest, what: &str) -> Vec<String> {
     let Contest { pytorch, mode, config, device, .. } = contest;
     let computing = format!("{device}, {} each", counted(contest.threads, "thread"));
     let parameters = format::count(contest.num_parameters);
-    let mut lines = folded("against", &format!("PyTorch {} ({mode}), Python {}", pytorch.torch, pytorch.python));
-    lines.extend(folded("bench", &format!("{config}, {parameters} parameters, on {computing}; {what}")));
+    let mut lines = folded(
+        "against",
+        &format!("PyTorch {} ({mode}), Python {}", pytorch.torch, pytorch.python),
+    );
+    lines.extend(folded(
+        "bench",
+        &format!("{config}, {parameters} parameters, on {computing}; {what}"),
+    ));
     lines.extend(cpu_lines(&contest.cpu));
     lines
 }
@@ -52,7 +64,8 @@ fn race_lines(stage: &RaceStage) -> Vec<String> {
         format!("{label:<18}{ours:>15}{theirs:>14}{ratio:>7}{our_memory:>12}{their_memory:>12}")
     };
     let memory = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), format::bytes);
-    let head = ["patchtui tok/s", "PyTorch tok/s", "ratio", "memory", "PyTorch mem"].map(str::to_owned);
+    let head =
+        ["patchtui tok/s", "PyTorch tok/s", "ratio", "memory", "PyTorch mem"].map(str::to_owned);
     let mut lines = vec![row(&format!("stage {}, K = {}", stage.stage, stage.patch_size), head)];
     for (idx, round) in stage.rounds.iter().enumerate() {
         let (ours, theirs) = (&round.patchtui, &round.pytorch);
@@ -65,17 +78,39 @@ fn race_lines(stage: &RaceStage) -> Vec<String> {
         ];
         lines.push(row(&format!("  round {}", idx + 1), cells));
     }
-    let [ours, theirs] =
-        [median(stage.rounds.iter().map(|round| round.patchtui.tokens_per_second)), median(stage.rounds.iter().map(|round| round.pytorch.tokens_per_second))];
+    let [ours, theirs] = [
+        median(stage.rounds.iter().map(|round| round.patchtui.tokens_per_second)),
+        median(stage.rounds.iter().map(|round| round.pytorch.tokens_per_second)),
+    ];
     let share = stage.memory_ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2} of"));
-    lines.push(row("  median", [format::rate(ours), format::rate(theirs), format!("{:.2}", stage.median_ratio), share, "PyTorch's".into()]));
+    lines.push(row(
+        "  median",
+        [
+            format::rate(ours),
+            format::rate(theirs),
+            format!("{:.2}", stage.median_ratio),
+            share,
+            "PyTorch's".into(),
+        ],
+    ));
     lines
 }
 
 fn check_lines(stage: &CheckStage) -> Vec<String> {
-    let mut lines = vec![format!("{:<18}{:>14}{:>14}{:>14}", format!("stage {}, K = {}", stage.stage, stage.patch_size), "patchtui", "PyTorch", "difference")];
-    for (idx, (ours, theirs)) in stage.patchtui_losses.iter().zip(&stage.pytorch_losses).enumerate() {
-        lines.push(format!("{:<18}{ours:>14.6}{theirs:>14.6}{:>14.2e}", format!("  step {}", idx + 1), (ours - theirs).abs()));
+    let mut lines = vec![format!(
+        "{:<18}{:>14}{:>14}{:>14}",
+        format!("stage {}, K = {}", stage.stage, stage.patch_size),
+        "patchtui",
+        "PyTorch",
+        "difference"
+    )];
+    for (idx, (ours, theirs)) in stage.patchtui_losses.iter().zip(&stage.pytorch_losses).enumerate()
+    {
+        lines.push(format!(
+            "{:<18}{ours:>14.6}{theirs:>14.6}{:>14.2e}",
+            format!("  step {}", idx + 1),
+            (ours - theirs).abs()
+        ));
     }
     lines
 }

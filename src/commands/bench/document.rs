@@ -1,4 +1,5 @@
-//! The JSON of `patchtui bench train --json`, a separate format. Keys are only ever added. Start at [`TrainDocument`].
+//! The JSON of `patchtui bench train --json`, a separate format. Keys are only ever added. Start at
+//! [`TrainDocument`].
 
 use std::time::Duration;
 
@@ -37,7 +38,8 @@ pub(super) struct TrainDocument {
     pub(super) warmup_steps: usize,
     /// Measured steps per stage and round.
     pub(super) measured_steps: usize,
-    /// Fastest product of two square f32 matrices on the device, measured before and after the stages.
+    /// Fastest product of two square f32 matrices on the device, measured before and after the
+    /// stages.
     pub(super) matmul_peak: MatmulDocument,
     /// Data-sheet peaks of the GPU; null for a CPU and for a GPU that the table does not list.
     pub(super) data_sheet: Option<DataSheetDocument>,
@@ -91,7 +93,8 @@ pub(super) struct StageDocument {
     pub(super) step_seconds: f64,
     /// Every measured step.
     pub(super) all_step_seconds: Vec<f64>,
-    /// Time per part of the median step; the parts add up to it. Averages over all measured steps, scaled.
+    /// Time per part of the median step; the parts add up to it. Averages over all measured steps,
+    /// scaled.
     pub(super) parts: PartsDocument,
     pub(super) tokens_per_second: f64,
     /// Tokens per second of the median step of each round.
@@ -110,7 +113,8 @@ pub(super) struct StageDocument {
     pub(super) peak_memory_bytes: Option<u64>,
     /// How the peak memory was measured.
     pub(super) peak_memory_source: String,
-    /// Tokens per second relative to the last measured K = 1 stage, median over the rounds; null without such a stage.
+    /// Tokens per second relative to the last measured K = 1 stage, median over the rounds; null
+    /// without such a stage.
     pub(super) speed_to_token_stage: Option<f64>,
     /// Loss of each step, from the first, in nats per scored token, before its update.
     pub(super) losses: Vec<f64>,
@@ -144,9 +148,17 @@ pub(super) struct Peaks {
 
 impl StageDocument {
     /// Describes the stage `idx`, whose steps took `rounds`.
-    pub(super) fn new(idx: usize, stage: &StagePlan, rounds: Vec<StageTimes>, memory: Peak, recompute: bool) -> Self {
+    pub(super) fn new(
+        idx: usize,
+        stage: &StagePlan,
+        rounds: Vec<StageTimes>,
+        memory: Peak,
+        recompute: bool,
+    ) -> Self {
         let cost = stage.cost(1);
-        let speed = |round: &StageTimes| cost.tokens as f64 / median(round.steps.iter().map(Duration::as_secs_f64));
+        let speed = |round: &StageTimes| {
+            cost.tokens as f64 / median(round.steps.iter().map(Duration::as_secs_f64))
+        };
         let round_tokens_per_second = rounds.iter().map(speed).collect();
         let mut times = StageTimes::default();
         for round in rounds {
@@ -180,14 +192,17 @@ impl StageDocument {
         }
     }
 
-    /// The same, relative to `peaks` and to the K = 1 stage, whose speed was `token_speeds` in the same rounds.
+    /// The same, relative to `peaks` and to the K = 1 stage, whose speed was `token_speeds` in the
+    /// same rounds.
     pub(super) fn compared(self, peaks: Peaks, token_speeds: Option<&[f64]>) -> Self {
         let speeds = self.round_tokens_per_second.iter();
         Self {
             share_of_matmul_peak: self.flops_per_second / peaks.matmul,
             mfu_f32: peaks.data_sheet.map(|sheet| self.flops_per_second / sheet.f32),
             mfu_bf16: peaks.data_sheet.map(|sheet| self.flops_per_second / sheet.bf16),
-            speed_to_token_stage: token_speeds.map(|token_speeds| median(speeds.zip(token_speeds).map(|(speed, token_speed)| speed / token_speed))),
+            speed_to_token_stage: token_speeds.map(|token_speeds| {
+                median(speeds.zip(token_speeds).map(|(speed, token_speed)| speed / token_speed))
+            }),
             ..self
         }
     }

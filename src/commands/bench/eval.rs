@@ -49,7 +49,8 @@ struct EvalDocument {
     peak_memory_bytes: Option<u64>,
     /// How the peak memory was measured.
     peak_memory_source: String,
-    /// Loss of random weights on random tokens, in nats per token: about the logarithm of the vocabulary size.
+    /// Loss of random weights on random tokens, in nats per token: about the logarithm of the
+    /// vocabulary size.
     token_loss: f64,
 }
 
@@ -68,9 +69,17 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
     let stream = random_tokens(&path, plan.model.vocab_size, tokens, config.seed)?;
     // Mapped files stay readable after they are unlinked.
     let _ = fs::remove_file(&path);
-    let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
+    let Ok(model) = LlamaForCausalLM::new(
+        &plan.model,
+        &mut random_weights(config.seed, &plan.model),
+        &device.device,
+    );
     let workers = Workers::start(device.clone(), StopFlag::default())?;
-    let validation = Validation { stream: &stream, batch_size: config.training.micro_batch_size, context_length };
+    let validation = Validation {
+        stream: &stream,
+        batch_size: config.training.micro_batch_size,
+        context_length,
+    };
     let memory = PeakMemory::start();
     let (mut all_seconds, mut loss) = (Vec::new(), f64::NAN);
     for round in 0..=args.rounds.get() {
@@ -78,8 +87,11 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
             tell(&format!("evaluation {round} of {}", args.rounds));
         }
         let started = Instant::now();
-        let sums = sequence_losses(&workers, &model, &validation, 0..sequences as usize, &mut |_| {})?;
-        loss = sums.map_or(f64::NAN, |sums| TokenLoss::of_sequences(&sums, validation.targets_per_sequence()).mean);
+        let sums =
+            sequence_losses(&workers, &model, &validation, 0..sequences as usize, &mut |_| {})?;
+        loss = sums.map_or(f64::NAN, |sums| {
+            TokenLoss::of_sequences(&sums, validation.targets_per_sequence()).mean
+        });
         // The first evaluation pays for page faults, compiling and tuning.
         if round > 0 {
             all_seconds.push(started.elapsed().as_secs_f64());
@@ -117,14 +129,33 @@ fn text(document: &EvalDocument) -> String {
     let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
     let parameters = format::count(document.num_parameters);
     let rounds = counted(document.all_seconds.len(), "evaluation");
-    let mut lines = folded("bench", &format!("{}, {parameters} parameters, on {computing}; {rounds} after 1 warm-up evaluation", document.config));
+    let mut lines = folded(
+        "bench",
+        &format!(
+            "{}, {parameters} parameters, on {computing}; {rounds} after 1 warm-up evaluation",
+            document.config
+        ),
+    );
     lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));
     let sequences = document.tokens / document.context_length as u64;
-    let what = format!("{} tokens: {sequences} sequences of {}, {} at a time", document.tokens, document.context_length, document.batch_size);
+    let what = format!(
+        "{} tokens: {sequences} sequences of {}, {} at a time",
+        document.tokens, document.context_length, document.batch_size
+    );
     lines.extend(folded("each", &what));
-    lines.extend(folded("speed", &format!("{}, {} tok/s", milliseconds(document.seconds), format::rate(document.tokens_per_second))));
+    lines.extend(folded(
+        "speed",
+        &format!(
+            "{}, {} tok/s",
+            milliseconds(document.seconds),
+            format::rate(document.tokens_per_second)
+        ),
+    ));
     if let Some(bytes) = document.peak_memory_bytes {
-        lines.extend(folded("memory", &format!("{} ({})", format::bytes(bytes), document.peak_memory_source)));
+        lines.extend(folded(
+            "memory",
+            &format!("{} ({})", format::bytes(bytes), document.peak_memory_source),
+        ));
     }
     lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
 }

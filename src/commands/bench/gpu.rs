@@ -15,8 +15,9 @@ pub(super) struct DataSheet {
     pub(super) bf16: f64,
 }
 
-/// The first entry whose name is part of the driver's name is used. Source: NVIDIA's data sheets of the A100, H100, H200, L4
-/// and L40S, and its whitepapers on the Ampere (GA102) and Ada (AD102) architectures.
+/// The first entry whose name is part of the driver's name is used. Source: NVIDIA's data sheets of
+/// the A100, H100, H200, L4 and L40S, and its whitepapers on the Ampere (GA102) and Ada (AD102)
+/// architectures.
 const KNOWN: [DataSheet; 9] = [
     DataSheet { name: "A100", f32: 19.5e12, bf16: 312e12 },
     DataSheet { name: "H100 PCIe", f32: 51e12, bf16: 756e12 },
@@ -29,12 +30,16 @@ const KNOWN: [DataSheet; 9] = [
     DataSheet { name: "RTX 3090", f32: 35.6e12, bf16: 71e12 },
 ];
 
-/// Data sheet of the GPU that `choice` names, if all GPUs of this machine are of one kind and that kind is known.
+/// Data sheet of the GPU that `choice` names, if all GPUs of this machine are of one kind and that
+/// kind is known.
 pub(super) fn data_sheet(choice: DeviceChoice) -> Option<DataSheet> {
     // Only CUDA devices are certain to be those of NVIDIA's driver.
     let may_be_cuda = matches!(choice, DeviceChoice::Cuda(_) | DeviceChoice::Auto);
     let folders = fs::read_dir("/proc/driver/nvidia/gpus").ok().filter(|_| may_be_cuda)?;
-    let mut names: Vec<String> = folders.flatten().filter_map(|folder| model(&fs::read_to_string(folder.path().join("information")).ok()?)).collect();
+    let mut names: Vec<String> = folders
+        .flatten()
+        .filter_map(|folder| model(&fs::read_to_string(folder.path().join("information")).ok()?))
+        .collect();
     names.sort();
     names.dedup();
     match names.as_slice() {
@@ -45,12 +50,16 @@ pub(super) fn data_sheet(choice: DeviceChoice) -> Option<DataSheet> {
 
 /// The GPU name in a file of the driver: `Model: NVIDIA H100 80GB HBM3`.
 fn model(information: &str) -> Option<String> {
-    information.lines().find_map(|line| line.strip_prefix("Model:")).map(|name| name.trim().to_owned())
+    information
+        .lines()
+        .find_map(|line| line.strip_prefix("Model:"))
+        .map(|name| name.trim().to_owned())
 }
 
 fn sheet_of(name: &str) -> Option<DataSheet> {
     let words = |text: &str| text.split([' ', '-']).map(str::to_owned).collect::<Vec<_>>();
-    let has_all = |sheet: &DataSheet| words(sheet.name).iter().all(|word| words(name).contains(word));
+    let has_all =
+        |sheet: &DataSheet| words(sheet.name).iter().all(|word| words(name).contains(word));
     KNOWN.into_iter().find(has_all)
 }
 

@@ -21,7 +21,8 @@ pub(super) fn train_text(document: &TrainDocument) -> String {
         lines.extend(stage_lines(stages));
     }
     lines.push(String::new());
-    let sources: Vec<&str> = document.stages.iter().map(|stage| stage.peak_memory_source.as_str()).collect();
+    let sources: Vec<&str> =
+        document.stages.iter().map(|stage| stage.peak_memory_source.as_str()).collect();
     if let Some(source) = sources.first() {
         lines.extend(folded("memory", source));
     }
@@ -34,14 +35,28 @@ pub(super) fn train_text(document: &TrainDocument) -> String {
 fn head_lines(document: &TrainDocument) -> Vec<String> {
     let steps = steps_text(document.rounds, document.measured_steps, document.warmup_steps);
     let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
-    let mut lines = folded("bench", &format!("{}, {} parameters, on {computing}; {steps}", document.config, format::count(document.num_parameters)));
+    let mut lines = folded(
+        "bench",
+        &format!(
+            "{}, {} parameters, on {computing}; {steps}",
+            document.config,
+            format::count(document.num_parameters)
+        ),
+    );
     lines.extend(cpu_lines(&document.cpu));
     let peak = &document.matmul_peak;
     let speed = format::flops(peak.flops_per_second);
-    lines.extend(folded("peak", &format!("{speed}/s in an f32 product of {0} x {0} x {0}", peak.size)));
+    lines.extend(folded(
+        "peak",
+        &format!("{speed}/s in an f32 product of {0} x {0} x {0}", peak.size),
+    ));
     if let Some(sheet) = &document.data_sheet {
-        let [single, half] = [sheet.f32_flops_per_second, sheet.bf16_flops_per_second].map(format::flops);
-        lines.extend(folded("sheet", &format!("{}: {single}/s in f32, {half}/s in bf16", sheet.gpu)));
+        let [single, half] =
+            [sheet.f32_flops_per_second, sheet.bf16_flops_per_second].map(format::flops);
+        lines.extend(folded(
+            "sheet",
+            &format!("{}: {single}/s in f32, {half}/s in bf16", sheet.gpu),
+        ));
     }
     lines
 }
@@ -62,13 +77,20 @@ pub(super) fn cpu_lines(cpu: &CpuDocument) -> Vec<String> {
 
 fn stage_lines(stages: &[StageDocument]) -> Vec<String> {
     let row = |label: &str, cell: &dyn Fn(&StageDocument) -> String| {
-        stages.iter().fold(format!("{label:<LABEL$}"), |line, stage| line + &format!("{:>COLUMN$}", cell(stage)))
+        stages.iter().fold(format!("{label:<LABEL$}"), |line, stage| {
+            line + &format!("{:>COLUMN$}", cell(stage))
+        })
     };
     let mut lines = vec![
         row("", &|stage| format!("stage {}", stage.stage)),
         row("patch size K", &|stage| stage.patch_size.to_string()),
         row("tokens per step", &|stage| stage.tokens_per_step.to_string()),
-        row("micro-batches", &|stage| format!("{} of {}x{}", stage.num_micro_batches, stage.micro_batch_size, stage.context_length)),
+        row("micro-batches", &|stage| {
+            format!(
+                "{} of {}x{}",
+                stage.num_micro_batches, stage.micro_batch_size, stage.context_length
+            )
+        }),
         row("step, median", &|stage| milliseconds(stage.step_seconds)),
     ];
     for (idx, (name, _)) in stages[0].parts.named().into_iter().enumerate() {
@@ -86,9 +108,13 @@ fn stage_lines(stages: &[StageDocument]) -> Vec<String> {
         lines.push(row("  of f32 data sheet", &|stage| percent(stage.mfu_f32)));
         lines.push(row("  of bf16 data sheet", &|stage| percent(stage.mfu_bf16)));
     }
-    lines.push(row("peak memory", &|stage| stage.peak_memory_bytes.map_or_else(|| "-".into(), format::bytes)));
+    lines.push(row("peak memory", &|stage| {
+        stage.peak_memory_bytes.map_or_else(|| "-".into(), format::bytes)
+    }));
     if stages[0].speed_to_token_stage.is_some() {
-        lines.push(row("tokens/s against K = 1", &|stage| stage.speed_to_token_stage.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"))));
+        lines.push(row("tokens/s against K = 1", &|stage| {
+            stage.speed_to_token_stage.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"))
+        }));
     }
     lines
 }
@@ -134,12 +160,18 @@ mod tests {
         let text = vec!["word"; 40].join(" ");
         let lines = folded("cpu", &text);
         assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
-        assert!(lines[0].starts_with("cpu      word word") && lines[1].starts_with("         word"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("cpu      word word") && lines[1].starts_with("         word"),
+            "{lines:?}"
+        );
         assert_eq!(lines.join(" ").split_whitespace().count(), 41);
     }
 
     #[test]
     fn times_have_three_digits() {
-        assert_eq!([0.000_012, 0.000_4, 0.012_34, 0.9994, 12.3].map(milliseconds), ["0.012 ms", "0.40 ms", "12.3 ms", "999 ms", "12.3 s"]);
+        assert_eq!(
+            [0.000_012, 0.000_4, 0.012_34, 0.9994, 12.3].map(milliseconds),
+            ["0.012 ms", "0.40 ms", "12.3 ms", "999 ms", "12.3 s"]
+        );
     }
 }

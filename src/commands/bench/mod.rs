@@ -1,7 +1,8 @@
-//! `patchtui bench`: speed and memory, measured without a run. What is measured and how: `docs/bench.md`.
+//! `patchtui bench`: speed and memory, measured without a run. What is measured and how:
+//! `docs/bench.md`.
 //!
-//! The engine defines what a step is; this module measures it and formats the results. Start at [`bench`], then at the file
-//! named like the subcommand.
+//! The engine defines what a step is; this module measures it and formats the results. Start at
+//! [`bench`], then at the file named like the subcommand.
 
 mod train;
 
@@ -41,8 +42,9 @@ pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, CommandError> {
 
 /// Prints a document as JSON.
 fn print_json(document: &impl Serialize) -> Result<(), CommandError> {
-    let text =
-        serde_json::to_string_pretty(document).map_err(|error| CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it"))?;
+    let text = serde_json::to_string_pretty(document).map_err(|error| {
+        CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+    })?;
     Ok(print(&sanitize::json(&format!("{text}\n")))?)
 }
 

@@ -34,8 +34,14 @@ impl PeakMemory {
             return Peak { bytes, source: "reserved in the device's memory pool" };
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        let source = if self.is_reset { "VmHWM, reset before the measurement" } else { "VmHWM of the whole process" };
+        let kilobytes = status.lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+        let source = if self.is_reset {
+            "VmHWM, reset before the measurement"
+        } else {
+            "VmHWM of the whole process"
+        };
         Peak { bytes: kilobytes.map(|kilobytes| kilobytes * 1024), source }
     }
 }

@@ -57,10 +57,18 @@ struct PrepareDocument {
 /// # Errors
 /// When the text or the tokenizer cannot be used.
 pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, CommandError> {
-    let config_args = ConfigArgs { config: args.config.clone().unwrap_or_else(|| "demo".into()), sets: args.sets.clone() };
+    let config_args = ConfigArgs {
+        config: args.config.clone().unwrap_or_else(|| "demo".into()),
+        sets: args.sets.clone(),
+    };
     let mut config = load_config(&config_args, runs)?.config;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
-    built.map_err(|error| CommandError::failed(format!("cannot use {} threads: {error}", config.threads), "remove the key threads from the configuration"))?;
+    built.map_err(|error| {
+        CommandError::failed(
+            format!("cannot use {} threads: {error}", config.threads),
+            "remove the key threads from the configuration",
+        )
+    })?;
     let scratch = ScratchFolder::new()?;
     let source = choose_text(args, &mut config, scratch.path())?;
     let cache = scratch.path().join("cache");
@@ -102,8 +110,13 @@ pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Comman
     Ok(0)
 }
 
-/// Points `config` at the files of --text, its own files, or generated files in `scratch`; returns which kind.
-fn choose_text(args: &BenchPrepareArgs, config: &mut RunConfig, scratch: &Path) -> Result<&'static str, CommandError> {
+/// Points `config` at the files of --text, its own files, or generated files in `scratch`; returns
+/// which kind.
+fn choose_text(
+    args: &BenchPrepareArgs,
+    config: &mut RunConfig,
+    scratch: &Path,
+) -> Result<&'static str, CommandError> {
     let (mut files, source) = match config.data.source() {
         _ if !args.texts.is_empty() => (args.texts.clone(), "files"),
         TextSource::Files(files) => (files.to_vec(), "files"),
@@ -115,14 +128,23 @@ fn choose_text(args: &BenchPrepareArgs, config: &mut RunConfig, scratch: &Path) 
     find_files(&files)?;
     let data = &mut config.data;
     (data.files, data.generator) = (Some(files), None);
-    let share = Share::new(HELD_OUT).map_err(|message| CommandError::failed(message, "this is a bug in patchtui: please report it"))?;
+    let share = Share::new(HELD_OUT).map_err(|message| {
+        CommandError::failed(message, "this is a bug in patchtui: please report it")
+    })?;
     (data.validation_files, data.validation_share) = (None, Some(share));
     Ok(source)
 }
 
 /// Writes the requested number of bytes of stories, one record per story.
-fn generated(args: &BenchPrepareArgs, config: &RunConfig, folder: &Path) -> Result<PathBuf, CommandError> {
-    let bytes = args.bytes.parse::<Count>().map_err(|message| CommandError::usage(message, "use --bytes 16M"))?;
+fn generated(
+    args: &BenchPrepareArgs,
+    config: &RunConfig,
+    folder: &Path,
+) -> Result<PathBuf, CommandError> {
+    let bytes = args
+        .bytes
+        .parse::<Count>()
+        .map_err(|message| CommandError::usage(message, "use --bytes 16M"))?;
     let path = folder.join("stories.jsonl");
     let io = |error: std::io::Error| CommandError::io(&path, &error);
     let mut file = BufWriter::new(File::create(&path).map_err(io)?);
@@ -140,10 +162,24 @@ fn generated(args: &BenchPrepareArgs, config: &RunConfig, folder: &Path) -> Resu
 
 fn text(document: &PrepareDocument) -> String {
     let PrepareDocument { tokenizer, source, .. } = document;
-    let what = format!("{} of text from {source}, tokenizer {tokenizer}, {}", format::bytes(document.text_bytes), counted(document.threads, "thread"));
+    let what = format!(
+        "{} of text from {source}, tokenizer {tokenizer}, {}",
+        format::bytes(document.text_bytes),
+        counted(document.threads, "thread")
+    );
     let mut lines = folded("bench", &what);
     lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));
-    lines.extend(folded("tokens", &format!("{} in {}", format::count(document.tokens), format::duration(document.seconds))));
-    lines.extend(folded("speed", &format!("{}/s, {} tok/s", format::bytes(document.bytes_per_second as u64), format::rate(document.tokens_per_second))));
+    lines.extend(folded(
+        "tokens",
+        &format!("{} in {}", format::count(document.tokens), format::duration(document.seconds)),
+    ));
+    lines.extend(folded(
+        "speed",
+        &format!(
+            "{}/s, {} tok/s",
+            format::bytes(document.bytes_per_second as u64),
+            format::rate(document.tokens_per_second)
+        ),
+    ));
     lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
 }

@@ -142,34 +142,64 @@ impl Reference {
     /// # Errors
     /// When the script fails.
     pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, CommandError> {
-        let request =
-            serde_json::to_string(request).map_err(|error| CommandError::failed(error.to_string(), "set TMPDIR to a folder whose path is valid UTF-8"))?;
+        let request = serde_json::to_string(request).map_err(|error| {
+            CommandError::failed(
+                error.to_string(),
+                "set TMPDIR to a folder whose path is valid UTF-8",
+            )
+        })?;
         self.ask(&request)
     }
 
     fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, CommandError> {
         let output = self.output(request).map_err(|error| self.not_started(&error))?;
         let errors = String::from_utf8_lossy(&output.stderr);
-        let reason = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no error message").trim();
+        let reason = errors
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("no error message")
+            .trim();
         let python = self.python.display();
         match output.status.code() {
             Some(0) => {}
             Some(NO_TORCH) => {
                 let typed = shell_word(&self.python.to_string_lossy());
-                let hint = format!("run: {typed} -m pip install torch; or name a Python that has it with --python PATH");
+                let hint = format!(
+                    "run: {typed} -m pip install torch; or name a Python that has it with \
+                     --python PATH"
+                );
                 return Err(CommandError::usage(format!("{python} has no torch: {reason}"), hint));
             }
-            Some(CANNOT) => return Err(CommandError::usage(reason, "name another Python with --python PATH, or use --device cpu")),
-            _ => return Err(CommandError::failed(format!("the step in PyTorch failed: {reason}"), "name another Python with --python PATH")),
+            Some(CANNOT) => {
+                return Err(CommandError::usage(
+                    reason,
+                    "name another Python with --python PATH, or use --device cpu",
+                ));
+            }
+            _ => {
+                return Err(CommandError::failed(
+                    format!("the step in PyTorch failed: {reason}"),
+                    "name another Python with --python PATH",
+                ));
+            }
         }
-        let broken =
-            |error: serde_json::Error| CommandError::failed(format!("{python} returned invalid JSON: {error}"), "name another Python with --python PATH");
+        let broken = |error: serde_json::Error| {
+            CommandError::failed(
+                format!("{python} returned invalid JSON: {error}"),
+                "name another Python with --python PATH",
+            )
+        };
         serde_json::from_slice(&output.stdout).map_err(broken)
     }
 
     fn output(&self, request: &str) -> std::io::Result<Output> {
         let mut command = Command::new(&self.python);
-        command.arg(&self.script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg(&self.script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A child that does not read its input has ended and reports why.
@@ -190,7 +220,12 @@ impl Reference {
 
 impl Request {
     /// The steps of the stages `idxs` as patchtui takes them.
-    pub(super) fn new(config: &RunConfig, plan: &RunPlan, idxs: &[usize], computing: Computing<'_>) -> Self {
+    pub(super) fn new(
+        config: &RunConfig,
+        plan: &RunPlan,
+        idxs: &[usize],
+        computing: Computing<'_>,
+    ) -> Self {
         let (model, optimizer) = (&plan.model, &config.optimizer);
         Self {
             model: Sizes {
@@ -233,9 +268,18 @@ impl Request {
     ///
     /// # Errors
     /// When the ids are not there.
-    pub(super) fn with_input(self, weights: PathBuf, tokens: PathBuf) -> Result<Self, CommandError> {
+    pub(super) fn with_input(
+        self,
+        weights: PathBuf,
+        tokens: PathBuf,
+    ) -> Result<Self, CommandError> {
         let bytes = fs::metadata(&tokens).map_err(|error| CommandError::io(&tokens, &error))?.len();
-        Ok(Self { num_tokens: bytes / self.token_bytes, weights: Some(weights), tokens: Some(tokens), ..self })
+        Ok(Self {
+            num_tokens: bytes / self.token_bytes,
+            weights: Some(weights),
+            tokens: Some(tokens),
+            ..self
+        })
     }
 }
 

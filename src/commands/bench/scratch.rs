@@ -30,7 +30,10 @@ impl ScratchFolder {
         let name = format!("{PREFIX}{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = env::temp_dir().join(name);
         // Fails if the folder exists: one that somebody else has made is not used.
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| CommandError::io(&path, &error))?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| CommandError::io(&path, &error))?;
         Ok(Self(path))
     }
 
@@ -50,8 +53,14 @@ impl Drop for ScratchFolder {
 fn remove_orphans(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next()).and_then(|id| id.parse().ok());
-        let is_gone = owner.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|id| id.parse().ok());
+        let is_gone = owner
+            .and_then(Pid::from_raw)
+            .is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
         if is_gone && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -66,13 +75,20 @@ mod tests {
     fn folders_of_killed_processes_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let mut child = process::Command::new("true").spawn().unwrap();
-        let [orphan, own, other] = [format!("{PREFIX}{}-0", child.id()), format!("{PREFIX}{}-0", process::id()), format!("{PREFIX}x")];
+        let [orphan, own, other] = [
+            format!("{PREFIX}{}-0", child.id()),
+            format!("{PREFIX}{}-0", process::id()),
+            format!("{PREFIX}x"),
+        ];
         child.wait().unwrap();
         for name in [&orphan, &own, &other] {
             fs::create_dir(parent.path().join(name)).unwrap();
         }
         remove_orphans(parent.path());
-        assert_eq!([orphan, own, other].map(|name| parent.path().join(name).exists()), [false, true, true]);
+        assert_eq!(
+            [orphan, own, other].map(|name| parent.path().join(name).exists()),
+            [false, true, true]
+        );
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::fs;
 use std::num::NonZeroUsize;
 
 use crate::cli::{BenchTrainArgs, ConfigArgs};
-use crate::commands::bench::document::{CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument, TrainDocument};
+use crate::commands::bench::document::{
+    CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument,
+    TrainDocument,
+};
 use crate::commands::bench::gpu::data_sheet;
 use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
@@ -69,8 +72,16 @@ pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, CommandErr
 
 impl Planned {
     fn new(args: &BenchTrainArgs, runs: &Runs) -> Result<Self, CommandError> {
-        let nothing = || CommandError::usage("there is nothing to measure", "name a configuration, e.g. patchtui bench demo");
-        let named = ConfigArgs { config: args.config.clone().ok_or_else(nothing)?, sets: args.sets.clone() };
+        let nothing = || {
+            CommandError::usage(
+                "there is nothing to measure",
+                "name a configuration, e.g. patchtui bench demo",
+            )
+        };
+        let named = ConfigArgs {
+            config: args.config.clone().ok_or_else(nothing)?,
+            sets: args.sets.clone(),
+        };
         let (config, plan) = plan_steps(&named, args.device.as_deref(), runs)?;
         let stages = match args.stage.map(NonZeroUsize::get) {
             None => {
@@ -81,43 +92,70 @@ impl Planned {
             }
             Some(stage) if stage <= plan.stages.len() => vec![stage - 1],
             Some(stage) => {
-                let message = format!("there is no stage {stage}: {} has {}", config.name, counted(plan.stages.len(), "stage"));
-                return Err(CommandError::usage(message, format!("use --stage {} or less", plan.stages.len())));
+                let message = format!(
+                    "there is no stage {stage}: {} has {}",
+                    config.name,
+                    counted(plan.stages.len(), "stage")
+                );
+                return Err(CommandError::usage(
+                    message,
+                    format!("use --stage {} or less", plan.stages.len()),
+                ));
             }
         };
         let (warmup, measured) = if args.check { (0, CHECKED) } else { (WARMUP, MEASURED) };
-        let steps = BenchSteps { warmup: args.warmup.unwrap_or(warmup), measured: args.steps.map_or(measured, usize::from) };
+        let steps = BenchSteps {
+            warmup: args.warmup.unwrap_or(warmup),
+            measured: args.steps.map_or(measured, usize::from),
+        };
         Ok(Self { config, plan, stages, steps })
     }
 }
 
-/// A configuration and its plan, with a budget that leaves no stage empty; its files may be missing.
+/// A configuration and its plan, with a budget that leaves no stage empty; its files may be
+/// missing.
 ///
 /// # Errors
 /// When there is no such configuration, or it has no valid plan.
-pub(super) fn plan_steps(args: &ConfigArgs, device: Option<&str>, runs: &Runs) -> Result<(RunConfig, RunPlan), CommandError> {
+pub(super) fn plan_steps(
+    args: &ConfigArgs,
+    device: Option<&str>,
+    runs: &Runs,
+) -> Result<(RunConfig, RunPlan), CommandError> {
     let mut config = load_config(args, runs)?.config;
     if let Some(device) = device {
-        config.device = device.parse::<DeviceChoice>().map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+        config.device = device
+            .parse::<DeviceChoice>()
+            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
     let inputs = PlanInputs::find(&config)?;
     let training = &mut config.training;
     (training.tokens, training.positions, training.epochs) = (None, None, None);
     training.steps = Some(Count(PLANNED_STEPS));
-    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
+    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref())?
+        .ok_or(PlanError::CorpusUnknown)?;
     plan.warnings = inputs.assumptions();
     Ok((config, plan))
 }
 
-/// Sets the number of threads of this process to that of the configuration; warns or fails if memory is short.
+/// Sets the number of threads of this process to that of the configuration; warns or fails if
+/// memory is short.
 ///
 /// # Errors
 /// When the device is missing, or the network cannot fit.
-pub(super) fn prepare_device(config: &RunConfig, plan: &mut RunPlan) -> Result<ComputeDevice, CommandError> {
+pub(super) fn prepare_device(
+    config: &RunConfig,
+    plan: &mut RunPlan,
+) -> Result<ComputeDevice, CommandError> {
     let device = choose_device(Some(&config.device.to_string()))?;
     device.check_precision(config.training.precision)?;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
-    built.map_err(|error| CommandError::failed(format!("cannot use {} threads: {error}", config.threads), "remove the key threads from the configuration"))?;
+    built.map_err(|error| {
+        CommandError::failed(
+            format!("cannot use {} threads: {error}", config.threads),
+            "remove the key threads from the configuration",
+        )
+    })?;
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {
         plan.warnings.extend(check_memory(config, plan, available)?);
     }
@@ -130,12 +168,18 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
     let device = prepare_device(config, &mut plan)?;
     let scratch = ScratchFolder::new()?;
     let folder = args.keep_input.as_deref().unwrap_or(scratch.path());
-    let stream = random_tokens(&folder.join(TOKENS_FILE), plan.model.vocab_size, StepBench::tokens_needed(&plan, *steps), config.seed)?;
+    let stream = random_tokens(
+        &folder.join(TOKENS_FILE),
+        plan.model.vocab_size,
+        StepBench::tokens_needed(&plan, *steps),
+        config.seed,
+    )?;
     let mut bench = StepBench::new(device.clone(), config, &plan, stream)?;
     if args.keep_input.is_some() {
         write_tensors(&folder.join(WEIGHTS_FILE), bench.weights()).map_err(EngineError::from)?;
     } else {
-        // Mapped files stay readable after they are unlinked, and nothing large is left behind if this process is killed.
+        // Mapped files stay readable after they are unlinked, and nothing large is left behind if
+        // this process is killed.
         let _ = fs::remove_file(folder.join(TOKENS_FILE));
     }
     let before = measure_matmul_peak(&bench.workers)?;
@@ -155,12 +199,19 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
         }
     }
     let described = stages.iter().zip(times).zip(memory);
-    let documents: Vec<StageDocument> =
-        described.map(|((&idx, times), memory)| StageDocument::new(idx, &plan.stages[idx], times, memory, config.training.recompute)).collect();
+    let documents: Vec<StageDocument> = described
+        .map(|((&idx, times), memory)| {
+            StageDocument::new(idx, &plan.stages[idx], times, memory, config.training.recompute)
+        })
+        .collect();
     let peak = faster(before, measure_matmul_peak(&bench.workers)?);
     let sheet = if device.is_cpu { None } else { data_sheet(config.device) };
     let peaks = Peaks { matmul: peak.flops_per_second, data_sheet: sheet };
-    let token_speeds = documents.iter().rev().find(|stage| stage.patch_size == 1).map(|stage| stage.round_tokens_per_second.clone());
+    let token_speeds = documents
+        .iter()
+        .rev()
+        .find(|stage| stage.patch_size == 1)
+        .map(|stage| stage.round_tokens_per_second.clone());
     let cpu = Processor::of_this_machine();
     Ok(TrainDocument {
         format_version: FORMAT_VERSION,
@@ -180,8 +231,15 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
         warmup_steps: steps.warmup,
         measured_steps: steps.measured,
         matmul_peak: MatmulDocument { size: peak.size, flops_per_second: peak.flops_per_second },
-        data_sheet: sheet.map(|sheet| DataSheetDocument { gpu: sheet.name.into(), f32_flops_per_second: sheet.f32, bf16_flops_per_second: sheet.bf16 }),
-        stages: documents.into_iter().map(|stage| stage.compared(peaks, token_speeds.as_deref())).collect(),
+        data_sheet: sheet.map(|sheet| DataSheetDocument {
+            gpu: sheet.name.into(),
+            f32_flops_per_second: sheet.f32,
+            bf16_flops_per_second: sheet.bf16,
+        }),
+        stages: documents
+            .into_iter()
+            .map(|stage| stage.compared(peaks, token_speeds.as_deref()))
+            .collect(),
         warnings: plan.warnings,
     })
 }
@@ -190,7 +248,12 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
 fn progress_line(idx: usize, stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
     let round = round.map_or_else(String::new, |round| format!("round {}, ", round + 1));
     let steps = counted(steps.warmup + steps.measured, "step");
-    format!("{round}stage {}, K = {}: {steps} of {} tokens", idx + 1, stage.patch_size, stage.tokens_per_step)
+    format!(
+        "{round}stage {}, K = {}: {steps} of {} tokens",
+        idx + 1,
+        stage.patch_size,
+        stage.tokens_per_step
+    )
 }
 
 fn faster(a: MatmulPeak, b: MatmulPeak) -> MatmulPeak {

@@ -1,4 +1,5 @@
-//! JSON records as they are found in the wild: with Python's `NaN`, and with one object over several lines.
+//! JSON records as they are found in the wild: with Python's `NaN`, and with one object over
+//! several lines.
 //!
 //! Works on bytes and JSON values. Start at [`parse`] and [`Lenient`].
 
@@ -16,7 +17,8 @@ use crate::data::DataError;
 /// Bytes that are searched for the end of an object over several lines.
 const MAX_SPREAD_RECORD: u64 = 64 << 20;
 
-/// What Python's `json.dumps` writes for numbers that JSON does not have, and a number of the same length.
+/// What Python's `json.dumps` writes for numbers that JSON does not have, and a number of the same
+/// length.
 const NOT_JSON: [(&[u8], &[u8]); 2] = [(b"NaN", b"0.0"), (b"Infinity", b"0.000000")];
 
 /// The record in `line`, or why it is invalid. `is_lenient` reads `NaN` and `Infinity` as numbers.
@@ -46,7 +48,8 @@ pub(super) fn without_place(error: &serde_json::Error) -> String {
     message.rsplit_once(" at line ").map_or(message.clone(), |(message, _)| message.to_owned())
 }
 
-/// Replaces `NaN` and `Infinity` outside of strings by numbers of the same length, across chunk boundaries.
+/// Replaces `NaN` and `Infinity` outside of strings by numbers of the same length, across chunk
+/// boundaries.
 #[derive(Debug, Default)]
 struct NonFinite {
     in_string: bool,
@@ -121,11 +124,14 @@ pub(super) fn is_spread(path: &Path) -> Result<bool, DataError> {
             return Ok(false);
         }
     }
-    // A first line that is a complete record, or not the start of one, decides; this is the usual case.
+    // A first line that is a complete record, or not the start of one, decides; this is the usual
+    // case.
     if line.trim_ascii_start().first() != Some(&b'{') || parse(&line, true).is_ok() {
         return Ok(false);
     }
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(open()?.take(MAX_SPREAD_RECORD))));
+    let mut json = serde_json::Deserializer::from_reader(BufReader::new(Lenient::new(
+        open()?.take(MAX_SPREAD_RECORD),
+    )));
     Ok(serde::de::IgnoredAny::deserialize(&mut json).is_ok())
 }
 
@@ -141,7 +147,8 @@ pub(super) fn skip_byte_order_mark(reader: &mut impl BufRead) -> io::Result<()> 
 pub(super) fn first_visible(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let buffer = reader.fill_buf()?;
-        let blank = buffer.iter().take_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n').count();
+        let blank =
+            buffer.iter().take_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n').count();
         match buffer.get(blank) {
             // Line breaks are left where they are, so that lines keep their numbers.
             Some(b'\n') => return Ok(buffer.trim_ascii_start().first().copied()),

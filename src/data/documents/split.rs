@@ -1,12 +1,15 @@
-//! Cuts a long document into pieces that overlap, so that the ids of the pieces can be joined to those of the whole.
+//! Cuts a long document into pieces that overlap, so that the ids of the pieces can be joined to
+//! those of the whole.
 //!
 //! Works on words and bytes. Start at [`Splitter::push`].
 
 use crate::data::DataError;
 
-/// A word longer than this is taken for text without spaces, and a piece has at most this many bytes per word on average.
+/// A word longer than this is taken for text without spaces, and a piece has at most this many
+/// bytes per word on average.
 const MAX_BYTES_PER_WORD: u64 = 64;
-/// Minimum length of a piece with overlaps, as a multiple of the overlap, so that little is encoded twice.
+/// Minimum length of a piece with overlaps, as a multiple of the overlap, so that little is encoded
+/// twice.
 const PIECE_PER_OVERLAP: usize = 16;
 
 /// A part of a document.
@@ -37,7 +40,8 @@ pub(super) struct Splitter {
     max_words: u64,
     max_bytes: usize,
     min_bytes: usize,
-    /// Bytes before and after a cut that both pieces hold; with 0 each piece is a separate document.
+    /// Bytes before and after a cut that both pieces hold; with 0 each piece is a separate
+    /// document.
     reach: usize,
     /// Text from the start of the next piece on.
     buffer: String,
@@ -62,15 +66,31 @@ impl Splitter {
     /// Pieces of at most `max_words` words that share `reach` bytes on each side of a cut.
     pub(super) fn new(max_words: u64, reach: usize) -> Self {
         let max_words = max_words.max(1);
-        let max_bytes = usize::try_from(max_words.saturating_mul(MAX_BYTES_PER_WORD)).unwrap_or(usize::MAX);
+        let max_bytes =
+            usize::try_from(max_words.saturating_mul(MAX_BYTES_PER_WORD)).unwrap_or(usize::MAX);
         let min_bytes = reach * PIECE_PER_OVERLAP;
         let (buffer, max_bytes) = (String::new(), max_bytes.max(min_bytes));
-        Self { max_words, max_bytes, min_bytes, reach, buffer, overlap: 0, start: 0, cut: None, words: 0, in_word: false, gap: 0, pieces: 0, bytes: 0 }
+        Self {
+            max_words,
+            max_bytes,
+            min_bytes,
+            reach,
+            buffer,
+            overlap: 0,
+            start: 0,
+            cut: None,
+            words: 0,
+            in_word: false,
+            gap: 0,
+            pieces: 0,
+            bytes: 0,
+        }
     }
 
     /// Takes the next part of the document and passes on the pieces that are complete.
     ///
-    /// A cut is made before the white space in front of the next word, since byte-level vocabularies know words with their space.
+    /// A cut is made before the white space in front of the next word, since byte-level
+    /// vocabularies know words with their space.
     pub(super) fn push(&mut self, text: &str, sink: &mut Pieces<'_>) -> Result<(), DataError> {
         let from = self.buffer.len();
         self.buffer.push_str(text);
@@ -97,7 +117,8 @@ impl Splitter {
     /// Passes on the rest.
     pub(super) fn finish(&mut self, sink: &mut Pieces<'_>) -> Result<(), DataError> {
         let mut base = 0;
-        // A cut whose reach the document does not fill is not made, unless the pieces share nothing.
+        // A cut whose reach the document does not fill is not made, unless the pieces share
+        // nothing.
         if let Some(cut) = self.cut.filter(|_| self.reach == 0) {
             self.pass_on(0, cut, sink)?;
             base = cut;
@@ -108,7 +129,12 @@ impl Splitter {
         self.buffer.drain(..base);
         self.pieces += 1;
         let is_first = self.pieces == 1 || self.reach == 0;
-        sink(Piece { text: std::mem::take(&mut self.buffer), overlap: self.overlap, is_first, is_last: true })
+        sink(Piece {
+            text: std::mem::take(&mut self.buffer),
+            overlap: self.overlap,
+            is_first,
+            is_last: true,
+        })
     }
 
     /// Looks for a cut before `c`, the character at `at`.
@@ -138,6 +164,11 @@ impl Splitter {
         self.cut = None;
         self.pieces += 1;
         let (is_first, is_last) = (self.pieces == 1 || self.reach == 0, self.reach == 0);
-        sink(Piece { text: self.buffer[base..end].to_owned(), overlap: self.overlap, is_first, is_last })
+        sink(Piece {
+            text: self.buffer[base..end].to_owned(),
+            overlap: self.overlap,
+            is_first,
+            is_last,
+        })
     }
 }

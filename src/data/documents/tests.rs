@@ -6,11 +6,21 @@ use super::*;
 use crate::data::{TextFault, find_files};
 
 fn options(max_bad_records: f64) -> DocumentOptions {
-    DocumentOptions { text_field: "text".into(), max_document_words: 10_000, max_bad_records, reach: 0, rules: TextRules::Current }
+    DocumentOptions {
+        text_field: "text".into(),
+        max_document_words: 10_000,
+        max_bad_records,
+        reach: 0,
+        rules: TextRules::Current,
+    }
 }
 
 /// Reads one file of `content` and returns its pieces.
-fn pieces(name: &str, content: &[u8], options: DocumentOptions) -> Result<(Vec<String>, ReadReport), DataError> {
+fn pieces(
+    name: &str,
+    content: &[u8],
+    options: DocumentOptions,
+) -> Result<(Vec<String>, ReadReport), DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
@@ -31,7 +41,9 @@ fn split_with(text: &str, max_words: u64, reach: usize, chunk: usize) -> Vec<Pie
         Ok(())
     };
     let chars: Vec<char> = text.chars().collect();
-    chars.chunks(chunk).for_each(|part| splitter.push(&part.iter().collect::<String>(), &mut sink).unwrap());
+    chars
+        .chunks(chunk)
+        .for_each(|part| splitter.push(&part.iter().collect::<String>(), &mut sink).unwrap());
     splitter.finish(&mut sink).unwrap();
     pieces
 }
@@ -70,8 +82,17 @@ fn records_of_other_programs_are_read() {
         assert_eq!(pieces, expected, "{name}: {content}");
         assert_eq!(report.bad_records, 0);
     };
-    check("a.jsonl", "{\"score\": NaN, \"text\": \"NaN \\\" Infinity\", \"x\": [-Infinity, Infinity]}\n{\"text\": \"b\"}", &["NaN \" Infinity", "b"]);
-    check("a.json", "[{\"score\": NaN, \"text\": \"a\"}, {\"text\": \"NaN\", \"s\": -Infinity}]", &["a", "NaN"]);
+    check(
+        "a.jsonl",
+        "{\"score\": NaN, \"text\": \"NaN \\\" Infinity\", \"x\": [-Infinity, \
+         Infinity]}\n{\"text\": \"b\"}",
+        &["NaN \" Infinity", "b"],
+    );
+    check(
+        "a.json",
+        "[{\"score\": NaN, \"text\": \"a\"}, {\"text\": \"NaN\", \"s\": -Infinity}]",
+        &["a", "NaN"],
+    );
     check("a.json", "{\n  \"score\": NaN,\n  \"text\": \"a\"\n}\n", &["a"]);
     check("a.jsonl", "\u{feff}\n{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n", &["a", "b"]);
     let long = format!("[{{\"text\": \"{}\", \"score\": NaN}}, \"b\"]", "x".repeat(20_000));
@@ -92,7 +113,10 @@ fn a_bad_byte_breaks_one_record_wherever_it_is() {
         let (found, report) = pieces("a.jsonl", &content, options(0.01)).unwrap();
         assert_eq!((found.len(), report.bad_records), (3999, 1));
         let bad = report.first_bad_record.unwrap();
-        assert_eq!((bad.record, bad.reason.as_str()), (line as u64, "byte 13 of the line is not UTF-8"));
+        assert_eq!(
+            (bad.record, bad.reason.as_str()),
+            (line as u64, "byte 13 of the line is not UTF-8")
+        );
         let error = pieces("a.jsonl", &content, options(0.0)).unwrap_err();
         assert!(matches!(error, DataError::TooManyBadRecords { .. }), "{error}");
     }
@@ -107,7 +131,11 @@ fn carriage_returns_are_counted_and_said() {
     assert_eq!(report.notes(), ["line ends converted from CRLF to LF: 100000 in 1 file"]);
     let first = DocumentOptions { rules: TextRules::First, ..options(0.0) };
     let (found, report) = pieces("a.txt", content.as_bytes(), first).unwrap();
-    assert_eq!((found.concat(), report.notes()), (content, Vec::<String>::new()), "a run that exists keeps its text");
+    assert_eq!(
+        (found.concat(), report.notes()),
+        (content, Vec::<String>::new()),
+        "a run that exists keeps its text"
+    );
 }
 
 #[test]
@@ -119,9 +147,19 @@ fn broken_records_are_named_with_file_line_and_fault() {
         assert!(message.contains(place) && message.contains(fault), "{message}");
     };
     check("a.jsonl", "{\"text\": \"a\"}\n{\"text\": ", "a.jsonl:2: ", "EOF while parsing");
-    check("a.jsonl", "\n\n{\"body\": \"a\", \"id\": 1}", "a.jsonl:3: ", "no field \"text\", only \"body\", \"id\"");
+    check(
+        "a.jsonl",
+        "\n\n{\"body\": \"a\", \"id\": 1}",
+        "a.jsonl:3: ",
+        "no field \"text\", only \"body\", \"id\"",
+    );
     check("a.json", "\n{}", "a.json:2: ", "no field \"text\", only {}");
-    check("a.json", "[{\"text\": \"a\"}, {\"text\": 7}]", "a.json, record 2: ", "field \"text\" is a number");
+    check(
+        "a.json",
+        "[{\"text\": \"a\"}, {\"text\": 7}]",
+        "a.json, record 2: ",
+        "field \"text\" is a number",
+    );
     check("a.json", "[[]]", "a.json, record 1: ", "the record is an array");
 }
 
@@ -134,13 +172,19 @@ fn a_small_share_of_broken_records_is_skipped_and_counted() {
     assert_eq!(report.first_bad_record.unwrap().record, 2);
     let error = pieces("a.jsonl", content.as_bytes(), options(0.24)).unwrap_err();
     assert!(matches!(error, DataError::TooManyBadRecords { bad: 1, records: 4, .. }));
-    let invalid = [b"{\"text\": \"a\"}\n{\"text\": \"".as_slice(), b"\xFF\"}\n{\"text\": \"b\"}"].concat();
-    assert_eq!(pieces("a.jsonl", &invalid, options(0.5)).unwrap().0, ["a", "b"], "bytes that are not UTF-8 break one record only");
+    let invalid =
+        [b"{\"text\": \"a\"}\n{\"text\": \"".as_slice(), b"\xFF\"}\n{\"text\": \"b\"}"].concat();
+    assert_eq!(
+        pieces("a.jsonl", &invalid, options(0.5)).unwrap().0,
+        ["a", "b"],
+        "bytes that are not UTF-8 break one record only"
+    );
 }
 
 #[test]
 fn an_array_that_breaks_off_is_an_error() {
-    let error = pieces("a.json", b"[{\"text\": \"a\"},\n {\"text\": \"b\"", options(1.0)).unwrap_err();
+    let error =
+        pieces("a.json", b"[{\"text\": \"a\"},\n {\"text\": \"b\"", options(1.0)).unwrap_err();
     assert!(matches!(error, DataError::BrokenJson { line: 2, .. }), "{error}");
     let error = pieces("a.json", b"[\"a\"] [", options(1.0)).unwrap_err();
     assert!(matches!(error, DataError::BrokenJson { .. }), "{error}");
@@ -151,14 +195,23 @@ fn text_that_turns_binary_late_is_an_error_with_its_place() {
     let mut content = "word ".repeat(200_000).into_bytes();
     content[700_001] = 0;
     let error = pieces("a.txt", &content, options(0.0)).unwrap_err();
-    assert!(matches!(error, DataError::NotText { offset: 700_001, fault: TextFault::Nul, .. }), "{error}");
+    assert!(
+        matches!(error, DataError::NotText { offset: 700_001, fault: TextFault::Nul, .. }),
+        "{error}"
+    );
     content[600_000] = 0xFF;
     let error = pieces("a.txt", &content, options(0.0)).unwrap_err();
-    assert!(matches!(error, DataError::NotText { offset: 600_000, fault: TextFault::NotUtf8, .. }), "{error}");
+    assert!(
+        matches!(error, DataError::NotText { offset: 600_000, fault: TextFault::NotUtf8, .. }),
+        "{error}"
+    );
     content.truncate(600_000);
     content.push(0xC3);
     let error = pieces("a.txt", &content, options(0.0)).unwrap_err();
-    assert!(matches!(error, DataError::NotText { offset: 600_000, .. }), "the file ends inside a character: {error}");
+    assert!(
+        matches!(error, DataError::NotText { offset: 600_000, .. }),
+        "the file ends inside a character: {error}"
+    );
 }
 
 #[test]
@@ -176,7 +229,10 @@ fn long_documents_are_cut_before_a_word() {
     assert_eq!(split("", 2, 100), Vec::<String>::new());
     let wide = "\u{4e2d}".repeat(100);
     let found = split(&wide, 1, 7);
-    assert!(found.iter().all(|piece| piece.len() <= 66) && found.concat() == wide, "text without spaces is cut by its size");
+    assert!(
+        found.iter().all(|piece| piece.len() <= 66) && found.concat() == wide,
+        "text without spaces is cut by its size"
+    );
     let content = "w ".repeat(25_000);
     let (found, report) = pieces("a.txt", content.as_bytes(), options(0.0)).unwrap();
     assert_eq!((found.len(), report.documents, report.split_documents), (3, 1, 1));

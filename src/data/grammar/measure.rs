@@ -1,7 +1,8 @@
 //! The exact entropy of the stories: the loss of a perfect predictor.
 //!
-//! Expectations add up: over a sequence, over a weighted choice, over the rows of a table. A recalled word costs no nats and
-//! takes the average number of tokens of its table's rows, since what is remembered does not depend on the path.
+//! Expectations add up: over a sequence, over a weighted choice, over the rows of a table. A
+//! recalled word costs no nats and takes the average number of tokens of its table's rows, since
+//! what is remembered does not depend on the path.
 
 use crate::data::grammar::syntax::{Grammar, Node, WordStyle};
 use crate::data::{DataError, Tokenizer};
@@ -19,11 +20,17 @@ pub struct Expectation {
 }
 
 impl Grammar {
-    /// Entropy rate of the endless text in nats per token: the loss of a perfect predictor with unlimited memory.
+    /// Entropy rate of the endless text in nats per token: the loss of a perfect predictor with
+    /// unlimited memory.
     ///
-    /// Each document has `special_tokens` (BOS and EOS) in addition to its words; these carry no entropy. `None` for a
-    /// tokenizer that joins adjacent words into one token, since the number of tokens then does not add up word by word.
-    pub fn entropy_rate(&self, tokenizer: &Tokenizer, special_tokens: usize) -> Result<Option<f64>, DataError> {
+    /// Each document has `special_tokens` (BOS and EOS) in addition to its words; these carry no
+    /// entropy. `None` for a tokenizer that joins adjacent words into one token, since the
+    /// number of tokens then does not add up word by word.
+    pub fn entropy_rate(
+        &self,
+        tokenizer: &Tokenizer,
+        special_tokens: usize,
+    ) -> Result<Option<f64>, DataError> {
         let Expectation { nats, tokens } = self.measure(tokenizer)?;
         let mut is_exact = true;
         for index in 0..PROBES {
@@ -38,19 +45,29 @@ impl Grammar {
         self.measure_node(&self.story, &length)
     }
 
-    fn measure_node(&self, node: &Node, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<Expectation, DataError> {
+    fn measure_node(
+        &self,
+        node: &Node,
+        length: &dyn Fn(&str) -> Result<f64, DataError>,
+    ) -> Result<Expectation, DataError> {
         match node {
             Node::Word(text) => Ok(Expectation { nats: 0.0, tokens: length(text)? }),
             Node::Draw { table, column, style, .. } => {
                 let nats = (self.tables[*table].rows.len() as f64).ln();
                 Ok(Expectation { nats, tokens: self.mean_length(*table, *column, *style, length)? })
             }
-            Node::Recall { table, column, style, .. } => Ok(Expectation { nats: 0.0, tokens: self.mean_length(*table, *column, *style, length)? }),
+            Node::Recall { table, column, style, .. } => Ok(Expectation {
+                nats: 0.0,
+                tokens: self.mean_length(*table, *column, *style, length)?,
+            }),
             Node::Sequence(parts) => {
                 let mut sum = Expectation::default();
                 for part in parts {
                     let part = self.measure_node(part, length)?;
-                    sum = Expectation { nats: sum.nats + part.nats, tokens: sum.tokens + part.tokens };
+                    sum = Expectation {
+                        nats: sum.nats + part.nats,
+                        tokens: sum.tokens + part.tokens,
+                    };
                 }
                 Ok(sum)
             }
@@ -68,7 +85,13 @@ impl Grammar {
         }
     }
 
-    fn mean_length(&self, table: usize, column: usize, style: WordStyle, length: &dyn Fn(&str) -> Result<f64, DataError>) -> Result<f64, DataError> {
+    fn mean_length(
+        &self,
+        table: usize,
+        column: usize,
+        style: WordStyle,
+        length: &dyn Fn(&str) -> Result<f64, DataError>,
+    ) -> Result<f64, DataError> {
         let rows = &self.tables[table].rows;
         let mut sum = 0.0;
         for row in rows {
@@ -94,7 +117,9 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let first = rest.chars().find(|c| *c != ' ')?;
         let space = rest.len() - rest.trim_start_matches(' ').len();
-        let end = rest[space..].find(|c: char| c == ' ' || is_letter(c) != is_letter(first)).map_or(rest.len(), |end| space + end);
+        let end = rest[space..]
+            .find(|c: char| c == ' ' || is_letter(c) != is_letter(first))
+            .map_or(rest.len(), |end| space + end);
         let (word, after) = rest.split_at(end);
         rest = after;
         Some(word)

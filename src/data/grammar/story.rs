@@ -26,7 +26,12 @@ impl Grammar {
     #[must_use]
     pub fn story(&self, seed: u64, index: u64) -> Story {
         let story = Story { text: String::new(), nats: 0.0 };
-        let mut telling = Telling { grammar: self, random: Random::new(seed, index), remembered: vec![0; self.num_variables], story };
+        let mut telling = Telling {
+            grammar: self,
+            random: Random::new(seed, index),
+            remembered: vec![0; self.num_variables],
+            story,
+        };
         telling.append(&self.story);
         telling.story
     }

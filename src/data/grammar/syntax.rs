@@ -1,6 +1,7 @@
 //! The grammar as data, and its parser.
 //!
-//! The comment in the grammar file explains the notation. The file is embedded, so an error in it is a bug in patchtui.
+//! The comment in the grammar file explains the notation. The file is embedded, so an error in it
+//! is a bug in patchtui.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -76,13 +77,20 @@ impl Grammar {
     pub fn parse(text: &str) -> Result<Self, GrammarError> {
         let mut parser = GrammarParser::default();
         for (index, line) in text.lines().enumerate() {
-            parser.read_line(line.trim()).map_err(|reason| GrammarError { line: index + 1, reason })?;
+            parser
+                .read_line(line.trim())
+                .map_err(|reason| GrammarError { line: index + 1, reason })?;
         }
         let complaint = |reason: String| GrammarError { line: text.lines().count(), reason };
         parser.close_block().map_err(complaint)?;
         let story = parser.rules.pop().ok_or_else(|| complaint("there is no rule".into()))?.1;
         let fingerprint = blake3::hash(text.as_bytes()).to_hex().to_string();
-        Ok(Self { tables: parser.tables, num_variables: parser.variables.len(), story, fingerprint })
+        Ok(Self {
+            tables: parser.tables,
+            num_variables: parser.variables.len(),
+            story,
+            fingerprint,
+        })
     }
 
     /// A hash of everything that determines the stories, in hexadecimal.
@@ -135,7 +143,8 @@ impl GrammarParser {
             self.close_block()?;
             let (name, columns) = header.split_once('=').unwrap_or((header, "word"));
             let columns = columns.split_whitespace().map(str::to_owned).collect();
-            self.block = Block::Words(Table { name: name.trim().to_owned(), columns, rows: Vec::new() });
+            self.block =
+                Block::Words(Table { name: name.trim().to_owned(), columns, rows: Vec::new() });
             return Ok(());
         }
         if let Some(name) = line.strip_prefix("rule ") {
@@ -149,7 +158,11 @@ impl GrammarParser {
                 for entry in line.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
                     let row: Vec<String> = entry.split_whitespace().map(str::to_owned).collect();
                     if row.len() != table.columns.len() {
-                        return Err(format!("{entry:?} has {} words, not {}", row.len(), table.columns.len()));
+                        return Err(format!(
+                            "{entry:?} has {} words, not {}",
+                            row.len(),
+                            table.columns.len()
+                        ));
                     }
                     table.rows.push(row);
                 }
@@ -171,9 +184,13 @@ impl GrammarParser {
     fn close_block(&mut self) -> Result<(), String> {
         match std::mem::take(&mut self.block) {
             Block::None => {}
-            Block::Words(table) if table.rows.is_empty() => return Err(format!("table {:?} is empty", table.name)),
+            Block::Words(table) if table.rows.is_empty() => {
+                return Err(format!("table {:?} is empty", table.name));
+            }
             Block::Words(table) => self.tables.push(table),
-            Block::Rule(name, alternatives) if alternatives.is_empty() => return Err(format!("rule {name:?} is empty")),
+            Block::Rule(name, alternatives) if alternatives.is_empty() => {
+                return Err(format!("rule {name:?} is empty"));
+            }
             Block::Rule(name, alternatives) => self.rules.push((name, Node::Choice(alternatives))),
         }
         Ok(())
@@ -226,7 +243,10 @@ impl GrammarParser {
         let bare = joined.unwrap_or(symbol);
         let capital = bare.starts_with('^');
         let bare = bare.trim_start_matches('^');
-        let style = WordStyle { space_before: joined.is_none() && !bare.starts_with([',', '.', '!', '?', ';']), capital };
+        let style = WordStyle {
+            space_before: joined.is_none() && !bare.starts_with([',', '.', '!', '?', ';']),
+            capital,
+        };
         if let Some(variable) = bare.strip_prefix('$') {
             return self.recall(variable, style);
         }
@@ -238,19 +258,29 @@ impl GrammarParser {
 
     fn recall(&self, reference: &str, style: WordStyle) -> Result<Node, String> {
         let (name, column) = split_column(reference);
-        let &(variable, table, drawn) = self.variables.get(name).ok_or_else(|| format!("nothing was remembered as {name:?}"))?;
+        let &(variable, table, drawn) = self
+            .variables
+            .get(name)
+            .ok_or_else(|| format!("nothing was remembered as {name:?}"))?;
         let column = column.map_or(Ok(drawn), |column| self.column(table, column))?;
         Ok(Node::Recall { table, column, variable, style })
     }
 
-    /// Reads the text between `<` and `>`: a rule, or `variable=table.column` with both sides optional.
+    /// Reads the text between `<` and `>`: a rule, or `variable=table.column` with both sides
+    /// optional.
     fn reference(&mut self, reference: &str, style: WordStyle) -> Result<Node, String> {
         if let Some((_, rule)) = self.rules.iter().find(|(name, _)| name == reference) {
             return Ok(rule.clone());
         }
-        let (variable, drawn) = reference.split_once('=').map_or((None, reference), |(variable, drawn)| (Some(variable), drawn));
+        let (variable, drawn) = reference
+            .split_once('=')
+            .map_or((None, reference), |(variable, drawn)| (Some(variable), drawn));
         let (name, column) = split_column(drawn);
-        let table = self.tables.iter().position(|table| table.name == name).ok_or_else(|| format!("{name:?} is neither a rule nor a table"))?;
+        let table = self
+            .tables
+            .iter()
+            .position(|table| table.name == name)
+            .ok_or_else(|| format!("{name:?} is neither a rule nor a table"))?;
         let column = column.map_or(Ok(0), |column| self.column(table, column))?;
         let variable = variable.map(|name| self.remember(name, table, column)).transpose()?;
         Ok(Node::Draw { table, column, variable, style })
@@ -258,13 +288,22 @@ impl GrammarParser {
 
     fn remember(&mut self, name: &str, table: usize, column: usize) -> Result<usize, String> {
         let next = self.variables.len();
-        let (variable, known_table, _) = *self.variables.entry(name.to_owned()).or_insert((next, table, column));
-        if known_table == table { Ok(variable) } else { Err(format!("{name:?} remembers entries of two tables")) }
+        let (variable, known_table, _) =
+            *self.variables.entry(name.to_owned()).or_insert((next, table, column));
+        if known_table == table {
+            Ok(variable)
+        } else {
+            Err(format!("{name:?} remembers entries of two tables"))
+        }
     }
 
     fn column(&self, table: usize, column: &str) -> Result<usize, String> {
         let table = &self.tables[table];
-        table.columns.iter().position(|name| name == column).ok_or_else(|| format!("table {:?} has no column {column:?}", table.name))
+        table
+            .columns
+            .iter()
+            .position(|name| name == column)
+            .ok_or_else(|| format!("table {:?} has no column {column:?}", table.name))
     }
 }
 

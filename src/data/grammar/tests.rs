@@ -20,7 +20,8 @@ struct Automaton {
     first: Vec<usize>,
 }
 
-/// The leaves with which a part of the story can begin and end, and in how many ways it can be empty.
+/// The leaves with which a part of the story can begin and end, and in how many ways it can be
+/// empty.
 #[derive(Clone, Default)]
 struct Ends {
     first: Vec<usize>,
@@ -43,11 +44,19 @@ impl Automaton {
             Node::Word(text) => self.leaf([text.clone()].into()),
             Node::Draw { table, column, style, .. } => {
                 let rows = &grammar.tables[*table].rows;
-                let texts: BTreeSet<String> = rows.iter().map(|row| style.set(&row[*column])).collect();
-                assert_eq!(texts.len(), rows.len(), "table {:?} has an entry twice", grammar.tables[*table].name);
+                let texts: BTreeSet<String> =
+                    rows.iter().map(|row| style.set(&row[*column])).collect();
+                assert_eq!(
+                    texts.len(),
+                    rows.len(),
+                    "table {:?} has an entry twice",
+                    grammar.tables[*table].name
+                );
                 self.leaf(texts)
             }
-            Node::Recall { table, column, style, .. } => self.leaf(grammar.tables[*table].rows.iter().map(|row| style.set(&row[*column])).collect()),
+            Node::Recall { table, column, style, .. } => self.leaf(
+                grammar.tables[*table].rows.iter().map(|row| style.set(&row[*column])).collect(),
+            ),
             Node::Sequence(parts) => {
                 let mut whole = Ends { ways_to_be_empty: 1, ..Ends::default() };
                 for part in parts {
@@ -87,14 +96,21 @@ impl Automaton {
 
     /// Two different paths with a text in common, if there are any.
     ///
-    /// Walks all pairs of paths that can spell the same words, from the start forwards and from the end backwards: a pair of
-    /// different leaves that is reached from both sides lies on two such paths. Without one, every text has one derivation:
-    /// the leaves of a path decide all alternatives (empty ones too, since there is only one way to be empty), and the word at a
-    /// leaf decides the entry of its table. What words are remembered is ignored here, which can only find too many pairs.
+    /// Walks all pairs of paths that can spell the same words, from the start forwards and from the
+    /// end backwards: a pair of different leaves that is reached from both sides lies on two
+    /// such paths. Without one, every text has one derivation: the leaves of a path decide all
+    /// alternatives (empty ones too, since there is only one way to be empty), and the word at a
+    /// leaf decides the entry of its table. What words are remembered is ignored here, which can
+    /// only find too many pairs.
     fn ambiguity(&self) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
         let num_leaves = self.leaves.len();
         let mut previous = vec![Vec::new(); num_leaves];
-        for (leaf, next) in self.leaves.iter().enumerate().flat_map(|(leaf, it)| it.next.iter().map(move |next| (leaf, *next))) {
+        for (leaf, next) in self
+            .leaves
+            .iter()
+            .enumerate()
+            .flat_map(|(leaf, it)| it.next.iter().map(move |next| (leaf, *next)))
+        {
             previous[next].push(leaf);
         }
         let ends: Vec<usize> = (0..num_leaves).filter(|leaf| self.leaves[*leaf].is_last).collect();
@@ -104,9 +120,16 @@ impl Automaton {
         Some((&self.leaves[a].texts, &self.leaves[b].texts))
     }
 
-    fn reach<'a>(&'a self, starts: &[usize], steps: impl Fn(usize) -> &'a [usize] + 'a) -> HashSet<(usize, usize)> {
-        let fits = |(a, b): &(usize, usize)| !self.leaves[*a].texts.is_disjoint(&self.leaves[*b].texts);
-        let pairs = |x: &[usize], y: &[usize]| -> Vec<(usize, usize)> { x.iter().flat_map(|a| y.iter().map(|b| (*a, *b))).filter(fits).collect() };
+    fn reach<'a>(
+        &'a self,
+        starts: &[usize],
+        steps: impl Fn(usize) -> &'a [usize] + 'a,
+    ) -> HashSet<(usize, usize)> {
+        let fits =
+            |(a, b): &(usize, usize)| !self.leaves[*a].texts.is_disjoint(&self.leaves[*b].texts);
+        let pairs = |x: &[usize], y: &[usize]| -> Vec<(usize, usize)> {
+            x.iter().flat_map(|a| y.iter().map(|b| (*a, *b))).filter(fits).collect()
+        };
         let mut queue = VecDeque::from(pairs(starts, starts));
         let mut seen: HashSet<(usize, usize)> = queue.iter().copied().collect();
         while let Some((a, b)) = queue.pop_front() {
@@ -125,7 +148,8 @@ fn every_story_has_one_derivation() {
 
 #[test]
 fn the_search_for_two_derivations_finds_them() {
-    let ambiguous = |text: &str| Automaton::of(&Grammar::parse(text).unwrap()).ambiguity().is_some();
+    let ambiguous =
+        |text: &str| Automaton::of(&Grammar::parse(text).unwrap()).ambiguity().is_some();
     assert!(ambiguous("rule s\n a b\n a ( b | c )"));
     assert!(ambiguous("rule s\n a ( b | ) b ( | b ) c"), "abbc is told in two ways");
     assert!(ambiguous("words t\n a; b\nrule s\n <t> c\n b c"));
@@ -144,13 +168,18 @@ fn a_name_is_known_before_it_is_used() {
                 before
             }
             Node::Recall { variable, .. } => {
-                assert!(before.contains(variable), "variable {variable} is used before it is known");
+                assert!(
+                    before.contains(variable),
+                    "variable {variable} is used before it is known"
+                );
                 before
             }
             Node::Sequence(parts) => parts.iter().fold(before, |before, part| known(part, before)),
-            Node::Choice(parts) => {
-                parts.iter().map(|(_, part)| known(part, before.clone())).reduce(|a, b| a.intersection(&b).copied().collect()).unwrap_or_default()
-            }
+            Node::Choice(parts) => parts
+                .iter()
+                .map(|(_, part)| known(part, before.clone()))
+                .reduce(|a, b| a.intersection(&b).copied().collect())
+                .unwrap_or_default(),
         }
     }
     let grammar = Grammar::built_in();
@@ -159,14 +188,18 @@ fn a_name_is_known_before_it_is_used() {
 
 #[test]
 fn the_entropy_of_a_small_grammar_is_that_of_its_enumerated_texts() {
-    // Six texts: a x y (1/4 each for x in {p, q}), b with or without !, each remembered word repeated.
+    // Six texts: a x y (1/4 each for x in {p, q}), b with or without !, each remembered word
+    // repeated.
     let grammar = Grammar::parse("words t\n p; qq\nrule s\n _a <x=t> $x\n _b ( 3: | ! )").unwrap();
     let chances = [("a p p", 0.25), ("a qq qq", 0.25), ("b", 0.375), ("b!", 0.125)];
     let nats: f64 = chances.iter().map(|(_, chance)| -chance * f64::ln(*chance)).sum();
     let tokens: f64 = chances.iter().map(|(text, chance)| chance * text.len() as f64).sum();
     let bytes = Tokenizer::load("bytes").unwrap();
     let measure = grammar.measure(&bytes).unwrap();
-    assert!((measure.nats - nats).abs() < 1e-12 && (measure.tokens - tokens).abs() < 1e-12, "{measure:?}");
+    assert!(
+        (measure.nats - nats).abs() < 1e-12 && (measure.tokens - tokens).abs() < 1e-12,
+        "{measure:?}"
+    );
     let rate = grammar.entropy_rate(&bytes, 2).unwrap().unwrap();
     assert!((rate - nats / (tokens + 2.0)).abs() < 1e-12);
     for index in 0..200 {
@@ -184,16 +217,25 @@ fn sampled_stories_agree_with_the_exact_rate() {
         let tokenizer = Tokenizer::load(choice).unwrap();
         let rate = grammar.entropy_rate(&tokenizer, 1).unwrap().unwrap();
         let mut lengths: HashMap<String, usize> = HashMap::new();
-        let mut length = |word: &str| *lengths.entry(word.to_owned()).or_insert_with(|| tokenizer.encode(word).unwrap().len()) as f64;
-        let samples: Vec<(f64, f64)> =
-            (0..STORIES).map(|index| grammar.story(7, index)).map(|story| (story.nats, 1.0 + words(&story.text).map(&mut length).sum::<f64>())).collect();
-        let mean = |f: &dyn Fn(&(f64, f64)) -> f64| samples.iter().map(f).sum::<f64>() / STORIES as f64;
+        let mut length = |word: &str| {
+            *lengths.entry(word.to_owned()).or_insert_with(|| tokenizer.encode(word).unwrap().len())
+                as f64
+        };
+        let samples: Vec<(f64, f64)> = (0..STORIES)
+            .map(|index| grammar.story(7, index))
+            .map(|story| (story.nats, 1.0 + words(&story.text).map(&mut length).sum::<f64>()))
+            .collect();
+        let mean =
+            |f: &dyn Fn(&(f64, f64)) -> f64| samples.iter().map(f).sum::<f64>() / STORIES as f64;
         let tokens = mean(&|sample| sample.1);
         let empirical = mean(&|sample| sample.0) / tokens;
         // The spread of a quotient of two means, to first order.
         let variance = mean(&|sample| (sample.0 - empirical * sample.1).powi(2));
         let standard_error = (variance / STORIES as f64).sqrt() / tokens;
-        assert!((empirical - rate).abs() < 4.0 * standard_error, "{choice}: {empirical} against {rate}, standard error {standard_error}");
+        assert!(
+            (empirical - rate).abs() < 4.0 * standard_error,
+            "{choice}: {empirical} against {rate}, standard error {standard_error}"
+        );
         println!("{choice}: {rate:.4} nats per token, {tokens:.1} tokens per story");
     }
 }

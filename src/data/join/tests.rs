@@ -14,7 +14,13 @@ fn joined(tokenizer: &Tokenizer, text: &str) -> (Vec<u32>, u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.txt");
     std::fs::write(&path, text).unwrap();
-    let options = DocumentOptions { text_field: String::new(), max_document_words: 1, max_bad_records: 0.0, reach: REACH, rules: TextRules::Current };
+    let options = DocumentOptions {
+        text_field: String::new(),
+        max_document_words: 1,
+        max_bad_records: 0.0,
+        reach: REACH,
+        rules: TextRules::Current,
+    };
     let mut joiner = Joiner::new(tokenizer, MARKS);
     let mut num_pieces = 0;
     DocumentReader::new(options)
@@ -33,10 +39,16 @@ fn check(name: &str, tokenizer: &Tokenizer, text: &str) {
     assert_eq!(hard_cuts, 0, "{name}");
     let expected = [vec![1_000_000], whole, vec![1_000_001]].concat();
     let first = ids.iter().zip(&expected).position(|(a, b)| a != b);
-    assert!(ids == expected, "{name}: {} ids instead of {}, the first other one at {first:?}", ids.len(), expected.len());
+    assert!(
+        ids == expected,
+        "{name}: {} ids instead of {}, the first other one at {first:?}",
+        ids.len(),
+        expected.len()
+    );
 }
 
-/// Words, spaces of all lengths, numbers, scripts without spaces, and what tokenizers treat as special.
+/// Words, spaces of all lengths, numbers, scripts without spaces, and what tokenizers treat as
+/// special.
 fn mixed_text(seed: u64, bytes: usize) -> String {
     let parts = [
         "the ",
@@ -80,7 +92,8 @@ fn mixed_text(seed: u64, bytes: usize) -> String {
     let mut state = seed;
     let mut text = String::new();
     while text.len() < bytes {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         text.push_str(parts[(state >> 33) as usize % parts.len()]);
     }
     text
@@ -126,12 +139,14 @@ fn bpe(extra: &Value) -> Tokenizer {
         vocab.entry(token).or_insert_with(|| id.into());
     };
     add("<unk>".into());
-    characters().into_iter().chain(['\u{2581}', '\u{120}', '\u{10a}']).for_each(|character| add(character.to_string()));
+    characters()
+        .into_iter()
+        .chain(['\u{2581}', '\u{120}', '\u{10a}'])
+        .for_each(|character| add(character.to_string()));
     for merge in merges {
         add(merge.replace(' ', ""));
     }
-    let mut json =
-        json!({ "version": "1.0", "added_tokens": [], "model": { "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "vocab": vocab, "merges": merges } });
+    let mut json = json!({ "version": "1.0", "added_tokens": [], "model": { "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "vocab": vocab, "merges": merges } });
     for (key, value) in extra.as_object().unwrap() {
         json[key] = value.clone();
     }
@@ -139,8 +154,7 @@ fn bpe(extra: &Value) -> Tokenizer {
 }
 
 fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
-    let metaspace =
-        |scheme: &str, split: bool| json!({ "pre_tokenizer": { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": split } });
+    let metaspace = |scheme: &str, split: bool| json!({ "pre_tokenizer": { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": scheme, "split": split } });
     let llama = json!({ "normalizer": { "type": "Sequence", "normalizers": [
         { "type": "Prepend", "prepend": "\u{2581}" }, { "type": "Replace", "pattern": { "String": " " }, "content": "\u{2581}" }] } });
     let digits = json!({ "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
@@ -153,8 +167,23 @@ fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
         .iter()
         .map(|character| json!([character.to_string(), -9.0]))
         .chain(
-            ["the", "\u{2581}the", "and", "\u{2581}", "\u{2581}and", "un", "believ", "able", "aaa", "aaaa", "====", "12", "234", "patches"]
-                .map(|piece| json!([piece, -3.5])),
+            [
+                "the",
+                "\u{2581}the",
+                "and",
+                "\u{2581}",
+                "\u{2581}and",
+                "un",
+                "believ",
+                "able",
+                "aaa",
+                "aaaa",
+                "====",
+                "12",
+                "234",
+                "patches",
+            ]
+            .map(|piece| json!([piece, -3.5])),
         )
         .collect();
     let unigram = |split: bool| {
@@ -163,8 +192,7 @@ fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
         json["model"] = json!({ "type": "Unigram", "unk_id": 0, "vocab": vocab });
         bpe(&json)
     };
-    let words =
-        json!({ "[UNK]": 0, "the": 1, "and": 2, "un": 3, "##believ": 4, "##able": 5, "patch": 6, "##es": 7, "a": 8, "##a": 9, "don": 10, "'": 11, "t": 12 });
+    let words = json!({ "[UNK]": 0, "the": 1, "and": 2, "un": 3, "##believ": 4, "##able": 5, "patch": 6, "##es": 7, "a": 8, "##a": 9, "don": 10, "'": 11, "t": 12 });
     let word_piece = json!({ "normalizer": { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true },
         "pre_tokenizer": { "type": "BertPreTokenizer" },
         "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": words } });
@@ -211,7 +239,8 @@ fn text_without_a_seam_is_encoded_as_a_whole() {
 #[test]
 fn the_llama_2_tokenizer_gives_the_ids_of_the_whole() {
     let Some(data) = std::env::var_os("PATCHTUI_TEST_DATA").map(PathBuf::from) else { return };
-    let tokenizer = Tokenizer::load(&data.join("llama2_tokenizer/tokenizer.json").to_string_lossy()).unwrap();
+    let tokenizer =
+        Tokenizer::load(&data.join("llama2_tokenizer/tokenizer.json").to_string_lossy()).unwrap();
     check("LLaMA-2", &tokenizer, &mixed_text(7, 60_000));
     let book = std::fs::read_to_string(data.join("tinyshakespeare/input.txt"));
     if let Ok(book) = book {
@@ -226,7 +255,8 @@ fn text_without_end_and_without_a_seam_is_cut_and_counted() {
     let text = format!("x{}", "a".repeat(3 * MAX_JOINED_BYTES / 2));
     let (ids, hard_cuts) = joined(tokenizer, &text);
     assert_eq!(hard_cuts, 1, "{name}");
-    let letters = |id: &u32| tokenizer.token(*id).map_or(0, |token| token.matches(['a', 'x']).count());
+    let letters =
+        |id: &u32| tokenizer.token(*id).map_or(0, |token| token.matches(['a', 'x']).count());
     assert_eq!(ids.iter().map(letters).sum::<usize>(), text.len(), "nothing is lost");
 }
 

@@ -28,15 +28,21 @@ impl KeyValueCache {
 
     /// The positions of the next `count` tokens.
     pub(super) fn next_positions(&self, count: usize) -> Positions {
-        assert!(self.length + count <= self.capacity, "the caller makes room before a token is read");
+        assert!(
+            self.length + count <= self.capacity,
+            "the caller makes room before a token is read"
+        );
         Positions { start: self.length, queries: count, keys: self.length + count }
     }
 
-    /// Attention of new tokens, `[1, n, heads, H]`, to all cached tokens and to themselves; their keys and values are added.
+    /// Attention of new tokens, `[1, n, heads, H]`, to all cached tokens and to themselves; their
+    /// keys and values are added.
     pub(super) fn mix(&mut self, layer_idx: usize, heads: Heads) -> Tensor<4> {
         let Heads { queries, keys, values } = heads;
         let positions = self.next_positions(queries.dims()[1]);
-        let (old_keys, old_values) = self.layers[layer_idx].take().unwrap_or_else(|| (self.empty(&keys), self.empty(&values)));
+        let (old_keys, old_values) = self.layers[layer_idx]
+            .take()
+            .unwrap_or_else(|| (self.empty(&keys), self.empty(&values)));
         let keys = place(old_keys, positions, keys);
         let values = place(old_values, positions, values);
         let (mixed, _) = attention::forward(queries, keys.clone(), values.clone(), positions);

@@ -1,4 +1,5 @@
-//! The generation loop: read, choose, read the chosen token. Several prompts advance together, one row each.
+//! The generation loop: read, choose, read the chosen token. Several prompts advance together, one
+//! row each.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -12,7 +13,8 @@ use crate::engine::ops::linear;
 
 /// Prompt tokens read at a time: bounds the memory of a long prompt.
 const PROMPT_ROWS: usize = 256;
-/// Prompts that advance together: bounds the memory of many prompts, and lets the first ones complete early.
+/// Prompts that advance together: bounds the memory of many prompts, and lets the first ones
+/// complete early.
 const PROMPTS_AT_ONCE: usize = 64;
 
 /// Generates text from prompts.
@@ -20,8 +22,8 @@ const PROMPTS_AT_ONCE: usize = 64;
 pub struct Generator {
     /// The network.
     pub model: LlamaForCausalLM,
-    /// Context length, in positions. A longer sequence drops its older half, so that memory stays bounded and few tokens are
-    /// read twice.
+    /// Context length, in positions. A longer sequence drops its older half, so that memory stays
+    /// bounded and few tokens are read twice.
     pub context_length: usize,
     /// The network's device.
     pub device: Device,
@@ -68,7 +70,8 @@ pub enum Verdict {
 }
 
 impl Generator {
-    /// Continues `prompts`, each of at least one token. `heard` gets the index of a prompt and each of its new tokens.
+    /// Continues `prompts`, each of at least one token. `heard` gets the index of a prompt and each
+    /// of its new tokens.
     ///
     /// # Errors
     /// When the device fails, or the predictions are not finite.
@@ -89,13 +92,19 @@ impl Generator {
         Ok(continuations)
     }
 
-    /// The same, but `heard` also gets each completed text at once. A limited number of prompts advance together: the next one
-    /// begins when one is completed.
+    /// The same, but `heard` also gets each completed text at once. A limited number of prompts
+    /// advance together: the next one begins when one is completed.
     ///
     /// # Errors
     /// As [`Self::generate`].
-    pub fn generate_each(&self, prompts: &[Vec<u32>], rules: &GenerationRules<'_>, heard: &mut dyn FnMut(usize, Heard) -> Verdict) -> Result<(), EngineError> {
-        let mut waiting = prompts.iter().enumerate().map(|(idx, prompt)| self.begin(idx, prompt, rules));
+    pub fn generate_each(
+        &self,
+        prompts: &[Vec<u32>],
+        rules: &GenerationRules<'_>,
+        heard: &mut dyn FnMut(usize, Heard) -> Verdict,
+    ) -> Result<(), EngineError> {
+        let mut waiting =
+            prompts.iter().enumerate().map(|(idx, prompt)| self.begin(idx, prompt, rules));
         if rules.max_new_tokens == 0 {
             for mut sequence in waiting {
                 heard(sequence.idx, Heard::End(sequence.finish()));
@@ -118,7 +127,8 @@ impl Generator {
             let mut still_open = Vec::new();
             while let Some((row, mut sequence)) = advanced.next() {
                 let mut logits = logits[row * vocab_size..][..vocab_size].to_vec();
-                let next = rules.sampling.choose(&mut logits, &sequence.tokens, &mut sequence.random);
+                let next =
+                    rules.sampling.choose(&mut logits, &sequence.tokens, &mut sequence.random);
                 let verdict = if rules.ends.contains(&next) {
                     Verdict::EndPrompt
                 } else {
@@ -126,12 +136,18 @@ impl Generator {
                     heard(sequence.idx, Heard::Token(next))
                 };
                 match verdict {
-                    Verdict::GoOn if sequence.num_new() < rules.max_new_tokens => still_open.push(sequence),
+                    Verdict::GoOn if sequence.num_new() < rules.max_new_tokens => {
+                        still_open.push(sequence)
+                    }
                     Verdict::GoOn | Verdict::EndPrompt => {
                         heard(sequence.idx, Heard::End(sequence.finish()));
                     }
                     Verdict::EndAll => {
-                        for mut rest in still_open.into_iter().chain([sequence]).chain(advanced.map(|(_, sequence)| sequence)) {
+                        for mut rest in still_open
+                            .into_iter()
+                            .chain([sequence])
+                            .chain(advanced.map(|(_, sequence)| sequence))
+                        {
                             heard(rest.idx, Heard::End(rest.finish()));
                         }
                         return Ok(());
@@ -156,7 +172,8 @@ impl Generator {
         }
     }
 
-    /// Reads the newest token of each open sequence. Returns the logits after it, one row of V after the other.
+    /// Reads the newest token of each open sequence. Returns the logits after it, one row of V
+    /// after the other.
     fn next_logits(&self, open: &mut [Sequence]) -> Result<Vec<f32>, EngineError> {
         for sequence in open.iter_mut() {
             self.read_up_to_last(sequence);
@@ -168,7 +185,11 @@ impl Generator {
         let hidden = trunk.infer(self.embed(&newest), &shared, &mut |layer_idx, heads| {
             let row = |tensor: &Tensor<4>, row: usize| tensor.clone().narrow(1, row, 1);
             let mixed = open.iter_mut().enumerate().map(|(number, sequence)| {
-                let heads = Heads { queries: row(&heads.queries, number), keys: row(&heads.keys, number), values: row(&heads.values, number) };
+                let heads = Heads {
+                    queries: row(&heads.queries, number),
+                    keys: row(&heads.keys, number),
+                    values: row(&heads.values, number),
+                };
                 sequence.cache.mix(layer_idx, heads)
             });
             Tensor::cat(mixed.collect(), 1)
@@ -192,11 +213,14 @@ impl Generator {
         } else {
             return;
         };
-        let unread = sequence.tokens[sequence.tokens.len() - known..sequence.tokens.len() - 1].to_vec();
+        let unread =
+            sequence.tokens[sequence.tokens.len() - known..sequence.tokens.len() - 1].to_vec();
         for ids in unread.chunks(PROMPT_ROWS) {
             let trunk = &self.model.model;
             let shared = trunk.shared_input(sequence.cache.next_positions(ids.len()));
-            trunk.infer(self.embed(ids), &shared, &mut |layer_idx, heads| sequence.cache.mix(layer_idx, heads));
+            trunk.infer(self.embed(ids), &shared, &mut |layer_idx, heads| {
+                sequence.cache.mix(layer_idx, heads)
+            });
             sequence.cache.advance(ids.len());
         }
     }

@@ -1,6 +1,7 @@
 //! Chooses the next token: greedily or by sampling.
 //!
-//! The rules and their order are those of transformers: repetition penalty, temperature, top-k, top-p.
+//! The rules and their order are those of transformers: repetition penalty, temperature, top-k,
+//! top-p.
 
 use crate::data::Random;
 
@@ -13,7 +14,8 @@ pub struct Sampling {
     pub top_k: Option<usize>,
     /// Sample only from the most probable tokens whose probabilities add up to this; 1: all.
     pub top_p: f64,
-    /// Penalty for tokens already in the text: positive logits are divided by it, negative ones multiplied; 1 disables it.
+    /// Penalty for tokens already in the text: positive logits are divided by it, negative ones
+    /// multiplied; 1 disables it.
     pub repetition_penalty: f64,
     /// Sampling seed; each prompt has its own random stream.
     pub seed: u64,
@@ -21,7 +23,8 @@ pub struct Sampling {
 
 impl Sampling {
     /// Greedy decoding.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: None, top_p: 1.0, repetition_penalty: 1.0, seed: 0 };
+    pub const GREEDY: Self =
+        Self { temperature: 0.0, top_k: None, top_p: 1.0, repetition_penalty: 1.0, seed: 0 };
 
     /// Chooses the token after `tokens`. `logits`: `[V]`.
     pub(super) fn choose(&self, logits: &mut [f32], tokens: &[u32], random: &mut Random) -> u32 {
@@ -65,7 +68,8 @@ impl Sampling {
         sorted.truncate(self.top_k.unwrap_or(usize::MAX).max(1));
         let highest = sorted.first().map_or(0.0, |(_, logit)| *logit);
         let weight = |logit: f32| (f64::from(logit - highest) / self.temperature).exp();
-        let mut candidates: Vec<(u32, f64)> = sorted.into_iter().map(|(id, logit)| (id, weight(logit))).collect();
+        let mut candidates: Vec<(u32, f64)> =
+            sorted.into_iter().map(|(id, logit)| (id, weight(logit))).collect();
         let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
         let mut before = 0.0;
         let kept = candidates.iter().take_while(|(_, weight)| {
@@ -102,7 +106,9 @@ mod tests {
 
     fn shares(sampling: Sampling) -> [f64; 5] {
         let drawn = drawn(sampling);
-        std::array::from_fn(|id| drawn.iter().filter(|drawn| **drawn == id as u32).count() as f64 / drawn.len() as f64)
+        std::array::from_fn(|id| {
+            drawn.iter().filter(|drawn| **drawn == id as u32).count() as f64 / drawn.len() as f64
+        })
     }
 
     #[test]
@@ -115,9 +121,16 @@ mod tests {
         for temperature in [0.5, 1.0, 2.0] {
             let weights = LOGITS.map(|logit| (f64::from(logit) / temperature).exp());
             let total: f64 = weights.iter().sum();
-            for (share, weight) in shares(Sampling { temperature, seed: 1, ..Sampling::GREEDY }).into_iter().zip(weights) {
+            for (share, weight) in shares(Sampling { temperature, seed: 1, ..Sampling::GREEDY })
+                .into_iter()
+                .zip(weights)
+            {
                 // Five standard deviations for 20,000 samples.
-                assert!((share - weight / total).abs() < 5.0 * (0.25_f64 / 20_000.0).sqrt(), "{temperature}: {share} {}", weight / total);
+                assert!(
+                    (share - weight / total).abs() < 5.0 * (0.25_f64 / 20_000.0).sqrt(),
+                    "{temperature}: {share} {}",
+                    weight / total
+                );
             }
         }
     }
@@ -125,10 +138,13 @@ mod tests {
     #[test]
     fn top_k_and_top_p_leave_the_most_probable() {
         let hot = Sampling { temperature: 1.0, ..Sampling::GREEDY };
-        let kept = |sampling: Sampling| -> Vec<usize> { (0..5).filter(|id| shares(sampling)[*id] > 0.0).collect() };
+        let kept = |sampling: Sampling| -> Vec<usize> {
+            (0..5).filter(|id| shares(sampling)[*id] > 0.0).collect()
+        };
         assert_eq!(kept(Sampling { top_k: Some(1), ..hot }), [1]);
         assert_eq!(kept(Sampling { top_k: Some(3), ..hot }), [1, 3, 4]);
-        // The probabilities are 0.051, 0.378, 0.003, 0.378, 0.139 (of a total of 0.949 + rounding): two make 0.79, three 0.94.
+        // The probabilities are 0.051, 0.378, 0.003, 0.378, 0.139 (of a total of 0.949 + rounding):
+        // two make 0.79, three 0.94.
         assert_eq!(kept(Sampling { top_p: 0.3, ..hot }), [1]);
         assert_eq!(kept(Sampling { top_p: 0.7, ..hot }), [1, 3]);
         assert_eq!(kept(Sampling { top_p: 0.9, ..hot }), [1, 3, 4]);

@@ -82,17 +82,31 @@ impl HuggingFaceError {
     pub fn hint(&self) -> String {
         match self {
             Self::Config(LlamaConfigError::Unfit { .. }) => {
-                "only LLaMA models are supported: model_type \"llama\", without biases, rotary scaling or quantization".into()
+                "only LLaMA models are supported: model_type \"llama\", without biases, rotary \
+                 scaling or quantization"
+                    .into()
             }
-            Self::Pickled { .. } => "convert it: load it with transformers, then save_pretrained(DIR, safe_serialization=True)".into(),
-            Self::NoTokenizer { .. } => "save a fast tokenizer there: AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)".into(),
-            Self::TokenizerTooLarge { .. } => "use the tokenizer of the model, or add rows with resize_token_embeddings".into(),
-            Self::Config(LlamaConfigError::Io { .. }) | Self::NoWeights { .. } => "name a directory written by save_pretrained".into(),
-            Self::Tensors(TensorFileError::Unusable { .. }) => {
-                "its training had diverged, or the file is damaged: use another copy or an earlier checkpoint".into()
+            Self::Pickled { .. } => "convert it: load it with transformers, then \
+                                     save_pretrained(DIR, safe_serialization=True)"
+                .into(),
+            Self::NoTokenizer { .. } => "save a fast tokenizer there: \
+                                         AutoTokenizer.from_pretrained(DIR, \
+                                         use_fast=True).save_pretrained(DIR)"
+                .into(),
+            Self::TokenizerTooLarge { .. } => {
+                "use the tokenizer of the model, or add rows with resize_token_embeddings".into()
             }
+            Self::Config(LlamaConfigError::Io { .. }) | Self::NoWeights { .. } => {
+                "name a directory written by save_pretrained".into()
+            }
+            Self::Tensors(TensorFileError::Unusable { .. }) => "its training had diverged, or the \
+                                                                file is damaged: use another copy \
+                                                                or an earlier checkpoint"
+                .into(),
             Self::Generation { .. } => "remove the file, or save it again with transformers".into(),
-            Self::Index { .. } | Self::OtherTensors { .. } | Self::Tensors(_) => "download or save the directory again".into(),
+            Self::Index { .. } | Self::OtherTensors { .. } | Self::Tensors(_) => {
+                "download or save the directory again".into()
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Writes a model as a directory that `transformers` loads: first completely under another name, then published by a single rename.
+//! Writes a model as a directory that `transformers` loads: first completely under another name,
+//! then published by a single rename.
 
 use std::ffi::OsString;
 use std::fs;
@@ -102,14 +103,17 @@ impl ExportError {
     pub fn hint(&self) -> String {
         match self {
             Self::Exists { .. } | Self::NoName { .. } => "use a new directory for --to".into(),
-            Self::PatchStage { .. } => {
-                "complete the run first (patchtui resume RUN), or add --allow-patch-stage to export it as it is: it is unusable as a token-level LM".into()
-            }
+            Self::PatchStage { .. } => "complete the run first (patchtui resume RUN), or add \
+                                        --allow-patch-stage to export it as it is: it is unusable \
+                                        as a token-level LM"
+                .into(),
             Self::Overflow { .. } => "use --dtype bf16 or --dtype f32".into(),
             Self::Tokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
             Self::Weights(error) => error.hint(),
             Self::Open(error) => error.hint(),
-            Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space".into(),
+            Self::Io { .. } => "check that the folder exists, that you may write there and that \
+                                the disk has space"
+                .into(),
         }
     }
 
@@ -133,7 +137,10 @@ impl ExportError {
 ///
 /// # Errors
 /// The error; a failed attempt leaves nothing behind.
-pub fn export(model: &ModelFiles, request: &ExportRequest<'_>) -> Result<ExportReport, ExportError> {
+pub fn export(
+    model: &ModelFiles,
+    request: &ExportRequest<'_>,
+) -> Result<ExportReport, ExportError> {
     let patch_stage = model.patch_stage();
     if let Some(stage) = patch_stage.filter(|_| !request.allow_patch_stage) {
         return Err(ExportError::PatchStage { model: model.origin.name(), stage });
@@ -146,27 +153,46 @@ pub fn export(model: &ModelFiles, request: &ExportRequest<'_>) -> Result<ExportR
     if !is_free {
         return Err(ExportError::Exists { path: to.to_owned() });
     }
-    let Some(name) = to.file_name() else { return Err(ExportError::NoName { path: to.to_owned() }) };
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = to.file_name() else {
+        return Err(ExportError::NoName { path: to.to_owned() });
+    };
+    let parent =
+        to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_directory(parent).map_err(ExportError::at(parent))?;
     let mut scratch = OsString::from(name);
     scratch.push(format!(".{}.tmp", std::process::id()));
     let scratch = parent.join(scratch);
     fs::create_dir(&scratch).map_err(ExportError::at(&scratch))?;
     let written = write_into(&scratch, model, request, patch_stage.is_some()).and_then(|report| {
-        let publish = || sync_directory(&scratch).and_then(|()| fs::rename(&scratch, to)).and_then(|()| sync_directory(parent));
+        let publish = || {
+            sync_directory(&scratch)
+                .and_then(|()| fs::rename(&scratch, to))
+                .and_then(|()| sync_directory(parent))
+        };
         publish().map_err(ExportError::at(to)).map(|()| report)
     });
     written.inspect_err(|_| {
-        // Removes only the new partial directory; if that fails too, the caller's error is the same.
+        // Removes only the new partial directory; if that fails too, the caller's error is the
+        // same.
         let _ = fs::remove_dir_all(&scratch);
     })
 }
 
-fn write_into(folder: &Path, model: &ModelFiles, request: &ExportRequest<'_>, is_patch_stage: bool) -> Result<ExportReport, ExportError> {
+fn write_into(
+    folder: &Path,
+    model: &ModelFiles,
+    request: &ExportRequest<'_>,
+    is_patch_stage: bool,
+) -> Result<ExportReport, ExportError> {
     let tokenizer = TokenizerFiles::of(&model.tokenizer, model.add_bos, model.context_length)?;
     let mut weights = model.weights()?;
-    let (files, weight_bytes) = write_weights(&weight_dims(&model.shape), &mut weights, request.format, request.max_shard_bytes, folder)?;
+    let (files, weight_bytes) = write_weights(
+        &weight_dims(&model.shape),
+        &mut weights,
+        request.format,
+        request.max_shard_bytes,
+        folder,
+    )?;
     write_text(&folder.join(TOKENIZER_FILE), &tokenizer.tokenizer)?;
     let documents = [
         (CONFIG_FILE, config_json(model, request.format, is_patch_stage)),

@@ -1,4 +1,5 @@
-//! Reads the EOS tokens from `generation_config.json`, else from `config.json`, like `transformers`.
+//! Reads the EOS tokens from `generation_config.json`, else from `config.json`, like
+//! `transformers`.
 
 use std::io;
 use std::path::Path;
@@ -15,14 +16,15 @@ use crate::run::files::read_small;
 /// Ids outside the vocabulary are never generated, and are dropped.
 ///
 /// # Errors
-/// When `generation_config.json` exists but cannot be read, or contains something that is no token id.
+/// When `generation_config.json` exists but cannot be read, or contains something that is no token
+/// id.
 pub fn end_tokens(path: &Path, config: &LlamaConfig) -> Result<Vec<u32>, HuggingFaceError> {
     let path = path.join(GENERATION_FILE);
     let problem = |problem: String| HuggingFaceError::Generation { path: path.clone(), problem };
     let named = match read_small(&path) {
         Ok(bytes) => {
-            let fields: Map<String, Value> =
-                serde_json::from_slice(bytes_without_mark(&bytes)).map_err(|error| problem(format!("it is not a JSON object: {error}")))?;
+            let fields: Map<String, Value> = serde_json::from_slice(bytes_without_mark(&bytes))
+                .map_err(|error| problem(format!("it is not a JSON object: {error}")))?;
             token_ids("eos_token_id", fields.get("eos_token_id")).map_err(problem)?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

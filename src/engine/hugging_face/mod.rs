@@ -1,6 +1,8 @@
-//! Hugging Face directories as written and read by `transformers`: configuration, sharded weights, tokenizer.
+//! Hugging Face directories as written and read by `transformers`: configuration, sharded weights,
+//! tokenizer.
 //!
-//! Start at [`WeightFiles`] for reading, at [`export`] for writing; [`crate::config::LlamaConfig`] reads `config.json`.
+//! Start at [`WeightFiles`] for reading, at [`export`] for writing; [`crate::config::LlamaConfig`]
+//! reads `config.json`.
 
 mod error;
 mod export;

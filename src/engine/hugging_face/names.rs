@@ -1,4 +1,5 @@
-//! The tensors of a `LLaMA` network: names and shapes in Hugging Face's layout, in the order of the network.
+//! The tensors of a `LLaMA` network: names and shapes in Hugging Face's layout, in the order of the
+//! network.
 
 use crate::plan::ModelShape;
 
@@ -6,7 +7,8 @@ use crate::plan::ModelShape;
 ///
 /// Linear layers are `[out, in]`; a tied head is not listed.
 pub fn weight_dims(shape: &ModelShape) -> Vec<(String, Vec<usize>)> {
-    let (rows, hidden, intermediate) = (shape.vocab_size, shape.hidden_size, shape.intermediate_size);
+    let (rows, hidden, intermediate) =
+        (shape.vocab_size, shape.hidden_size, shape.intermediate_size);
     let key_value = shape.num_key_value_heads * shape.head_dim();
     let mut list = vec![("model.embed_tokens.weight".to_owned(), vec![rows, hidden])];
     for idx in 0..shape.num_hidden_layers {
@@ -21,7 +23,11 @@ pub fn weight_dims(shape: &ModelShape) -> Vec<(String, Vec<usize>)> {
             ("mlp.up_proj", vec![intermediate, hidden]),
             ("mlp.down_proj", vec![hidden, intermediate]),
         ];
-        list.extend(parts.into_iter().map(|(part, dims)| (format!("model.layers.{idx}.{part}.weight"), dims)));
+        list.extend(
+            parts
+                .into_iter()
+                .map(|(part, dims)| (format!("model.layers.{idx}.{part}.weight"), dims)),
+        );
     }
     list.push(("model.norm.weight".into(), vec![hidden]));
     if !shape.tie_word_embeddings {

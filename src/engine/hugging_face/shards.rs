@@ -16,7 +16,8 @@ const ALIGNMENT: usize = 8;
 /// A tensor's name and shape.
 type Named = (String, Vec<usize>);
 
-/// Writes the tensors of `list` from `weights` into `folder`. Returns the files and the total size of the data in bytes.
+/// Writes the tensors of `list` from `weights` into `folder`. Returns the files and the total size
+/// of the data in bytes.
 ///
 /// # Errors
 /// When a number is out of range of `format`, or a file cannot be read or written.
@@ -31,7 +32,11 @@ pub(super) fn write_weights(
     let mut files = Vec::new();
     let mut places = Map::new();
     for (idx, shard) in shards.iter().enumerate() {
-        let name = if shards.len() == 1 { WEIGHTS_FILE.to_owned() } else { format!("model-{:05}-of-{:05}.safetensors", idx + 1, shards.len()) };
+        let name = if shards.len() == 1 {
+            WEIGHTS_FILE.to_owned()
+        } else {
+            format!("model-{:05}-of-{:05}.safetensors", idx + 1, shards.len())
+        };
         places.extend(shard.iter().map(|(tensor, _)| (tensor.clone(), Value::from(name.clone()))));
         let path = folder.join(name);
         write_file(&path, shard, weights, format)?;
@@ -56,7 +61,8 @@ pub(super) fn write_text(path: &Path, text: &str) -> Result<(), ExportError> {
     write().map_err(ExportError::at(path))
 }
 
-/// Splits the list before each tensor that would make a shard too large; a larger tensor gets its own shard.
+/// Splits the list before each tensor that would make a shard too large; a larger tensor gets its
+/// own shard.
 fn into_shards(list: &[Named], format: NumberFormat, max_bytes: u64) -> Vec<&[Named]> {
     let (mut shards, mut begin, mut bytes) = (Vec::new(), 0, 0_u64);
     for (idx, (_, dims)) in list.iter().enumerate() {
@@ -75,18 +81,32 @@ fn bytes_of(dims: &[usize], format: NumberFormat) -> u64 {
     (dims.iter().product::<usize>() * format.size()) as u64
 }
 
-fn write_file(path: &Path, shard: &[Named], weights: &mut WeightFiles, format: NumberFormat) -> Result<(), ExportError> {
+fn write_file(
+    path: &Path,
+    shard: &[Named],
+    weights: &mut WeightFiles,
+    format: NumberFormat,
+) -> Result<(), ExportError> {
     let io = || ExportError::at(path);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io())?);
     let header = header_of(shard, format);
-    file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(header.as_bytes())).map_err(io())?;
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .and_then(|()| file.write_all(header.as_bytes()))
+        .map_err(io())?;
     for (name, dims) in shard {
         let values = weights.read(name, dims)?;
         if let Some(value) = write_values(&mut file, &values, format).map_err(io())? {
-            return Err(ExportError::Overflow { tensor: name.clone(), value, format: format.name() });
+            return Err(ExportError::Overflow {
+                tensor: name.clone(),
+                value,
+                format: format.name(),
+            });
         }
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all()).map_err(io())
+    file.into_inner()
+        .map_err(io::IntoInnerError::into_error)
+        .and_then(|file| file.sync_all())
+        .map_err(io())
 }
 
 fn header_of(shard: &[Named], format: NumberFormat) -> String {
@@ -96,16 +116,25 @@ fn header_of(shard: &[Named], format: NumberFormat) -> String {
     let mut start = 0;
     for (name, dims) in shard {
         let end = start + bytes_of(dims, format);
-        fields.insert(name.clone(), json!({ "dtype": format.name(), "shape": dims, "data_offsets": [start, end] }));
+        fields.insert(
+            name.clone(),
+            json!({ "dtype": format.name(), "shape": dims, "data_offsets": [start, end] }),
+        );
         start = end;
     }
     let mut header = Value::Object(fields).to_string();
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(ALIGNMENT) - header.len()));
+    header
+        .extend(std::iter::repeat_n(' ', header.len().next_multiple_of(ALIGNMENT) - header.len()));
     header
 }
 
-/// Writes `values` in `format`, rounded to nearest, ties to even. Stops at a number that would become infinite and returns it.
-fn write_values(file: &mut impl Write, values: &[f32], format: NumberFormat) -> io::Result<Option<f32>> {
+/// Writes `values` in `format`, rounded to nearest, ties to even. Stops at a number that would
+/// become infinite and returns it.
+fn write_values(
+    file: &mut impl Write,
+    values: &[f32],
+    format: NumberFormat,
+) -> io::Result<Option<f32>> {
     for value in values {
         let is_lost = match format {
             NumberFormat::F32 => {
@@ -136,8 +165,17 @@ mod tests {
 
     #[test]
     fn shards_are_cut_before_they_become_too_large() {
-        let list: Vec<Named> = [4, 4, 100, 1, 1].iter().enumerate().map(|(idx, len)| (idx.to_string(), vec![*len])).collect();
-        let lengths = |max| into_shards(&list, NumberFormat::F32, max).iter().map(|shard| shard.len()).collect::<Vec<_>>();
+        let list: Vec<Named> = [4, 4, 100, 1, 1]
+            .iter()
+            .enumerate()
+            .map(|(idx, len)| (idx.to_string(), vec![*len]))
+            .collect();
+        let lengths = |max| {
+            into_shards(&list, NumberFormat::F32, max)
+                .iter()
+                .map(|shard| shard.len())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(lengths(u64::MAX), [5]);
         assert_eq!(lengths(32), [2, 1, 2]);
         assert_eq!(lengths(31), [1, 1, 1, 2]);
@@ -153,13 +191,29 @@ mod tests {
         };
         // Exactly between two adjacent numbers, and just above; the spacing at 1 is 2^-7 and 2^-10.
         let (bf16, f16) = (NumberFormat::Bf16, NumberFormat::F16);
-        assert_eq!([bits(1.0 + 1.0 / 256.0, bf16), bits(1.0 + 3.0 / 256.0, bf16), bits(1.003_907, bf16)], [0x3F80, 0x3F82, 0x3F81]);
-        assert_eq!([bits(1.0 + 1.0 / 2048.0, f16), bits(1.0 + 3.0 / 2048.0, f16), bits(1.000_489, f16)], [0x3C00, 0x3C02, 0x3C01]);
+        assert_eq!(
+            [bits(1.0 + 1.0 / 256.0, bf16), bits(1.0 + 3.0 / 256.0, bf16), bits(1.003_907, bf16)],
+            [0x3F80, 0x3F82, 0x3F81]
+        );
+        assert_eq!(
+            [bits(1.0 + 1.0 / 2048.0, f16), bits(1.0 + 3.0 / 2048.0, f16), bits(1.000_489, f16)],
+            [0x3C00, 0x3C02, 0x3C01]
+        );
         // The smallest positive number, half of it, and a little more than half.
-        assert_eq!([bits(5.960_464_5e-8, f16), bits(2.980_232_2e-8, f16), bits(2.980_233e-8, f16)], [1, 0, 1]);
+        assert_eq!(
+            [bits(5.960_464_5e-8, f16), bits(2.980_232_2e-8, f16), bits(2.980_233e-8, f16)],
+            [1, 0, 1]
+        );
         assert_eq!(bits(65_519.0, f16), 0x7BFF);
-        let lost = |value: f32, format| write_values(&mut Vec::new(), &[1.0, value], format).unwrap();
-        assert_eq!((lost(65_520.0, f16), lost(-65_520.0, f16), lost(65_520.0, bf16)), (Some(65_520.0), Some(-65_520.0), None));
-        assert_eq!((lost(f32::MAX, bf16), lost(f32::MAX, NumberFormat::F32), lost(f32::INFINITY, f16)), (Some(f32::MAX), None, None));
+        let lost =
+            |value: f32, format| write_values(&mut Vec::new(), &[1.0, value], format).unwrap();
+        assert_eq!(
+            (lost(65_520.0, f16), lost(-65_520.0, f16), lost(65_520.0, bf16)),
+            (Some(65_520.0), Some(-65_520.0), None)
+        );
+        assert_eq!(
+            (lost(f32::MAX, bf16), lost(f32::MAX, NumberFormat::F32), lost(f32::INFINITY, f16)),
+            (Some(f32::MAX), None, None)
+        );
     }
 }

@@ -26,22 +26,33 @@ impl TokenizerFiles {
     ///
     /// # Errors
     /// When the tokenizer cannot be written in this form.
-    pub(super) fn of(tokenizer: &Tokenizer, add_bos: bool, context_length: usize) -> Result<Self, ExportError> {
+    pub(super) fn of(
+        tokenizer: &Tokenizer,
+        add_bos: bool,
+        context_length: usize,
+    ) -> Result<Self, ExportError> {
         let is_bytes = tokenizer.json().is_none();
         let mut json = match tokenizer.json() {
-            Some(text) => serde_json::from_str(text).map_err(|error| ExportError::Tokenizer { reason: error.to_string() })?,
+            Some(text) => serde_json::from_str(text)
+                .map_err(|error| ExportError::Tokenizer { reason: error.to_string() })?,
             None => bytes_json(),
         };
-        let name = |id: Option<u32>, of_bytes: &str| id.and_then(|id| if is_bytes { Some(of_bytes.to_owned()) } else { name_of(id, &json, tokenizer) });
+        let name = |id: Option<u32>, of_bytes: &str| {
+            id.and_then(|id| {
+                if is_bytes { Some(of_bytes.to_owned()) } else { name_of(id, &json, tokenizer) }
+            })
+        };
         let (bos, eos) = (name(tokenizer.bos(), BYTES_BOS), name(tokenizer.eos(), BYTES_EOS));
         let mut is_changed = is_bytes;
-        // A file may carry the truncation and padding settings of another model; texts are never cut here.
+        // A file may carry the truncation and padding settings of another model; texts are never
+        // cut here.
         for key in ["truncation", "padding"] {
             is_changed |= json.get(key).is_some_and(|value| !value.is_null());
             json[key] = Value::Null;
         }
         // Dropout is disabled as well; transformers would apply it.
-        if let Some(dropout) = json["model"].get_mut("dropout").filter(|dropout| !dropout.is_null()) {
+        if let Some(dropout) = json["model"].get_mut("dropout").filter(|dropout| !dropout.is_null())
+        {
             *dropout = Value::Null;
             is_changed = true;
         }
@@ -55,7 +66,9 @@ impl TokenizerFiles {
         // No padding token is added, so that the vocabulary size is unchanged.
         let pad = unk.clone().or_else(|| eos.clone());
         let mut special_tokens = Map::new();
-        for (key, token) in [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)] {
+        for (key, token) in
+            [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)]
+        {
             special_tokens.extend(token.map(|token| (key.to_owned(), Value::from(token))));
         }
         let mut config = Map::new();
@@ -79,13 +92,17 @@ impl TokenizerFiles {
 
 /// The text of a token as written in the file: the tokenizer itself may return its normalized form.
 fn name_of(id: u32, json: &Value, tokenizer: &Tokenizer) -> Option<String> {
-    let added = json["added_tokens"].as_array().into_iter().flatten().find(|token| token["id"] == id);
-    added.and_then(|token| token["content"].as_str().map(str::to_owned)).or_else(|| tokenizer.token(id))
+    let added =
+        json["added_tokens"].as_array().into_iter().flatten().find(|token| token["id"] == id);
+    added
+        .and_then(|token| token["content"].as_str().map(str::to_owned))
+        .or_else(|| tokenizer.token(id))
 }
 
 /// Plain bytes as a vocabulary without merges: the id of each byte is its value.
 ///
-/// The two special tokens are vocabulary entries that no merge produces, and not added tokens, which a text could spell.
+/// The two special tokens are vocabulary entries that no merge produces, and not added tokens,
+/// which a text could spell.
 fn bytes_json() -> Value {
     let mut vocab = Map::new();
     let mut next = 256;
@@ -125,20 +142,26 @@ fn bytes_json() -> Value {
     })
 }
 
-/// The post-processor `old` without its templates, but with one that puts `bos` before a text, if there is one.
+/// The post-processor `old` without its templates, but with one that puts `bos` before a text, if
+/// there is one.
 fn with_template(old: Value, bos: Option<(&str, u32)>) -> Value {
     let parts = match old {
-        Value::Object(mut fields) if fields.get("type").is_some_and(|kind| kind == "Sequence") => match fields.remove("processors") {
-            Some(Value::Array(parts)) => parts,
-            _ => Vec::new(),
-        },
+        Value::Object(mut fields) if fields.get("type").is_some_and(|kind| kind == "Sequence") => {
+            match fields.remove("processors") {
+                Some(Value::Array(parts)) => parts,
+                _ => Vec::new(),
+            }
+        }
         Value::Null => Vec::new(),
         single => vec![single],
     };
     let is_template = |part: &Value| part["type"] == "TemplateProcessing";
     let mut parts: Vec<Value> = parts.into_iter().filter(|part| !is_template(part)).collect();
     parts.extend(bos.map(|(token, id)| {
-        let (mark, text) = (json!({ "SpecialToken": { "id": token, "type_id": 0 } }), |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } }));
+        let (mark, text) = (
+            json!({ "SpecialToken": { "id": token, "type_id": 0 } }),
+            |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } }),
+        );
         json!({
             "type": "TemplateProcessing",
             "single": [mark, text("A")],

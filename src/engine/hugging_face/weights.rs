@@ -1,4 +1,5 @@
-//! The weights of a network, in one file or in shards: found, checked against the sizes, read one tensor at a time.
+//! The weights of a network, in one file or in shards: found, checked against the sizes, read one
+//! tensor at a time.
 //!
 //! No name or number in the files is trusted. Start at [`WeightFiles::of_directory`].
 
@@ -21,8 +22,10 @@ const IGNORED_ENDING: &str = ".rotary_emb.inv_freq";
 const TABLE: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// Prefixes that `PyTorch` adds to the tensor names of a compiled or distributed module that was saved without unwrapping.
-const WRAPPERS: [&str; 4] = ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+/// Prefixes that `PyTorch` adds to the tensor names of a compiled or distributed module that was
+/// saved without unwrapping.
+const WRAPPERS: [&str; 4] =
+    ["_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
 /// Opened weight files.
 #[derive(Debug)]
@@ -56,7 +59,8 @@ impl WeightFiles {
         Self::of_files(path, vec![TensorFile::open(path)?])
     }
 
-    /// The weights of the Hugging Face directory `path`; one file wins over shards, as in `transformers`.
+    /// The weights of the Hugging Face directory `path`; one file wins over shards, as in
+    /// `transformers`.
     ///
     /// # Errors
     /// When there are none, or the index of shards is wrong.
@@ -67,27 +71,38 @@ impl WeightFiles {
         } else if index.exists() {
             Self::of_shards(path, &index)
         } else {
-            Err(pickled(path)
-                .map_or_else(|| HuggingFaceError::NoWeights { path: path.to_owned() }, |name| HuggingFaceError::Pickled { path: path.to_owned(), name }))
+            Err(pickled(path).map_or_else(
+                || HuggingFaceError::NoWeights { path: path.to_owned() },
+                |name| HuggingFaceError::Pickled { path: path.to_owned(), name },
+            ))
         }
     }
 
     fn of_shards(path: &Path, index: &Path) -> Result<Self, HuggingFaceError> {
         let problem = |problem: String| HuggingFaceError::Index { path: index.to_owned(), problem };
         let bytes = read_large(index).map_err(|error| problem(error.to_string()))?;
-        let Index { weight_map } =
-            serde_json::from_slice(bytes_without_mark(&bytes)).map_err(|error| problem(format!("it has no usable weight_map: {error}")))?;
+        let Index { weight_map } = serde_json::from_slice(bytes_without_mark(&bytes))
+            .map_err(|error| problem(format!("it has no usable weight_map: {error}")))?;
         let names: BTreeSet<&String> = weight_map.values().collect();
         if names.len() > MAX_SHARDS {
             return Err(problem(format!("it names {} files", names.len())));
         }
         if let Some(name) = names.iter().find(|name| !is_inside(name)) {
-            return Err(problem(format!("it names the file {name:?}, which is not a plain name in this directory")));
+            return Err(problem(format!(
+                "it names the file {name:?}, which is not a plain name in this directory"
+            )));
         }
-        let files = names.iter().map(|name| TensorFile::open(&path.join(name))).collect::<Result<Vec<_>, _>>()?;
+        let files = names
+            .iter()
+            .map(|name| TensorFile::open(&path.join(name)))
+            .collect::<Result<Vec<_>, _>>()?;
         let found = Self::of_files(path, files)?;
         for (tensor, file) in &weight_map {
-            if found.places.get(&unwrapped(tensor)).is_none_or(|place| found.files[place.file].path() != path.join(file)) {
+            if found
+                .places
+                .get(&unwrapped(tensor))
+                .is_none_or(|place| found.files[place.file].path() != path.join(file))
+            {
                 return Err(problem(format!("{tensor} is not in {file}")));
             }
         }
@@ -98,7 +113,9 @@ impl WeightFiles {
         let mut places = BTreeMap::new();
         for (idx, file) in files.iter().enumerate() {
             for name in file.names() {
-                if let Some(other) = places.insert(unwrapped(name), Place { file: idx, name: name.clone() }) {
+                if let Some(other) =
+                    places.insert(unwrapped(name), Place { file: idx, name: name.clone() })
+                {
                     let problem = if other.file == idx {
                         format!("{} and {name} are the same tensor", other.name)
                     } else {
@@ -123,11 +140,19 @@ impl WeightFiles {
         }
         let expected: BTreeSet<&String> = expected.iter().map(|(name, _)| name).collect();
         let is_tied_head = |name: &str| shape.tie_word_embeddings && name == HEAD;
-        let is_extra = |name: &&String| !expected.contains(name) && !name.ends_with(IGNORED_ENDING) && !is_tied_head(name);
+        let is_extra = |name: &&String| {
+            !expected.contains(name) && !name.ends_with(IGNORED_ENDING) && !is_tied_head(name)
+        };
         if let Some(name) = self.places.keys().find(is_extra) {
-            return Err(self.other(format!("unexpected tensor {name}: the network of config.json does not have it")));
+            return Err(self.other(format!(
+                "unexpected tensor {name}: the network of config.json does not have it"
+            )));
         }
-        if self.places.contains_key(HEAD) && shape.tie_word_embeddings { self.check_tied(shape) } else { Ok(()) }
+        if self.places.contains_key(HEAD) && shape.tie_word_embeddings {
+            self.check_tied(shape)
+        } else {
+            Ok(())
+        }
     }
 
     /// Some files also contain a tied head; one that differs from the table would be silently lost.
@@ -135,13 +160,18 @@ impl WeightFiles {
         let dims = [shape.vocab_size, shape.hidden_size];
         let (table, head) = (self.read(TABLE, &dims)?, self.read(HEAD, &dims)?);
         let is_same = table.iter().zip(&head).all(|(a, b)| a.to_bits() == b.to_bits());
-        if is_same { Ok(()) } else { Err(self.other(format!("tie_word_embeddings is true, but {HEAD} differs from {TABLE}"))) }
+        if is_same {
+            Ok(())
+        } else {
+            Err(self.other(format!("tie_word_embeddings is true, but {HEAD} differs from {TABLE}")))
+        }
     }
 
     /// Reads the tensor `name`, which must have shape `dims`.
     ///
     /// # Errors
-    /// When it is missing, has another shape, cannot be read, or contains a number that no network can compute with.
+    /// When it is missing, has another shape, cannot be read, or contains a number that no network
+    /// can compute with.
     pub fn read(&mut self, name: &str, dims: &[usize]) -> Result<Vec<f32>, HuggingFaceError> {
         match self.places.get(name) {
             Some(place) => Ok(self.files[place.file].read_weight(&place.name, dims)?),
@@ -172,7 +202,8 @@ impl WeightFiles {
     }
 }
 
-/// The name of a tensor without wrapper prefixes: `_orig_mod.model.norm.weight` becomes `model.norm.weight`.
+/// The name of a tensor without wrapper prefixes: `_orig_mod.model.norm.weight` becomes
+/// `model.norm.weight`.
 fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     parts.join(".")
@@ -181,14 +212,22 @@ fn unwrapped(name: &str) -> String {
 /// Whether `name` is a plain file name, which cannot lead out of its directory.
 fn is_inside(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name) && !name.contains(['\\', '\0'])
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.contains(['\\', '\0'])
 }
 
 /// The name of a weight file in the directory that is not a safetensors file.
 fn pickled(path: &Path) -> Option<String> {
-    let names = fs::read_dir(path).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> =
-        names.filter(|name| name.starts_with("pytorch_model") || [".bin", ".pth", ".pt"].iter().any(|end| name.ends_with(end))).collect();
+    let names = fs::read_dir(path)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names
+        .filter(|name| {
+            name.starts_with("pytorch_model")
+                || [".bin", ".pth", ".pt"].iter().any(|end| name.ends_with(end))
+        })
+        .collect();
     names.sort();
     names.into_iter().next()
 }

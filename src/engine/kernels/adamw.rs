@@ -30,19 +30,35 @@ pub struct Rule {
 type Block<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]);
 
 /// The new parameter and its two moments, in place.
-pub fn update(parameter: Tensor<2>, exp_avg: Tensor<2>, exp_avg_sq: Tensor<2>, gradient: Tensor<2>, rule: Rule) -> [Tensor<2>; 3] {
+pub fn update(
+    parameter: Tensor<2>,
+    exp_avg: Tensor<2>,
+    exp_avg_sq: Tensor<2>,
+    gradient: Tensor<2>,
+    rule: Rule,
+) -> [Tensor<2>; 3] {
     let dims = parameter.dims();
-    let [mut parameter, mut exp_avg, mut exp_avg_sq] = [parameter, exp_avg, exp_avg_sq].map(|tensor| Floats::of(tensor).into_vec());
+    let [mut parameter, mut exp_avg, mut exp_avg_sq] =
+        [parameter, exp_avg, exp_avg_sq].map(|tensor| Floats::of(tensor).into_vec());
     let gradient = Floats::of(gradient);
     let [beta1, beta2] = rule.betas;
-    let blocks = parameter.chunks_mut(BLOCK).zip(exp_avg.chunks_mut(BLOCK)).zip(exp_avg_sq.chunks_mut(BLOCK)).zip(gradient.values().chunks(BLOCK));
+    let blocks = parameter
+        .chunks_mut(BLOCK)
+        .zip(exp_avg.chunks_mut(BLOCK))
+        .zip(exp_avg_sq.chunks_mut(BLOCK))
+        .zip(gradient.values().chunks(BLOCK));
     for_each(blocks.collect(), |(((parameter, exp_avg), exp_avg_sq), gradient): Block<'_>| {
         best!({
-            for (((parameter, mean), square), gradient) in parameter.iter_mut().zip(exp_avg).zip(exp_avg_sq).zip(gradient) {
+            for (((parameter, mean), square), gradient) in
+                parameter.iter_mut().zip(exp_avg).zip(exp_avg_sq).zip(gradient)
+            {
                 let gradient = gradient * rule.clip;
                 // The moments of a token that no longer occurs shrink with every step.
                 *mean = settled(*mean * beta1 + gradient * (1.0 - beta1), f32::MIN_POSITIVE);
-                *square = settled(*square * beta2 + gradient * gradient * (1.0 - beta2), f32::MIN_POSITIVE);
+                *square = settled(
+                    *square * beta2 + gradient * gradient * (1.0 - beta2),
+                    f32::MIN_POSITIVE,
+                );
                 let root = square.sqrt() / rule.root_bias + rule.epsilon;
                 *parameter = *parameter * rule.decay - *mean / root * rule.step_size;
             }

@@ -1,7 +1,9 @@
-//! `ops::attention` on the CPU: each head of a sequence is a job; in the backward pass, each group of heads that share keys.
+//! `ops::attention` on the CPU: each head of a sequence is a job; in the backward pass, each group
+//! of heads that share keys.
 //!
-//! A job copies the keys and values it reads into the order of the products, since the rows of one head are far apart in
-//! memory. A chunk's scores against all visible keys fit into the L2 cache; nothing longer is kept.
+//! A job copies the keys and values it reads into the order of the products, since the rows of one
+//! head are far apart in memory. A chunk's scores against all visible keys fit into the L2 cache;
+//! nothing longer is kept.
 
 use burn::tensor::Tensor;
 
@@ -28,12 +30,19 @@ struct Sizes {
 
 impl Sizes {
     fn of(queries: &Tensor<4>, keys: &Tensor<4>) -> Self {
-        let ([_, num_queries, heads, width], [_, num_keys, groups, _]) = (queries.dims(), keys.dims());
+        let ([_, num_queries, heads, width], [_, num_keys, groups, _]) =
+            (queries.dims(), keys.dims());
         Self { queries: num_queries, keys: num_keys, heads, groups, width }
     }
 
     /// Rows of one head of a sequence in `[B, queries, heads, H]`.
-    fn of_head<'a>(&self, values: &'a [f32], sequence: usize, head: usize, rows: std::ops::Range<usize>) -> Matrix<'a> {
+    fn of_head<'a>(
+        &self,
+        values: &'a [f32],
+        sequence: usize,
+        head: usize,
+        rows: std::ops::Range<usize>,
+    ) -> Matrix<'a> {
         let row = self.heads * self.width;
         let start = (sequence * self.queries + rows.start) * row + head * self.width;
         Matrix::strided(&values[start..], rows.len(), self.width, row)
@@ -61,9 +70,15 @@ impl Sizes {
 }
 
 /// Shapes as in `ops::attention`.
-pub fn forward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, positions: Positions) -> Tensor<4> {
+pub fn forward(
+    queries: &Tensor<4>,
+    keys: &Tensor<4>,
+    values: &Tensor<4>,
+    positions: Positions,
+) -> Tensor<4> {
     let (dims, sizes) = (queries.dims(), Sizes::of(queries, keys));
-    let (queries, keys, values) = (Floats::of(queries.clone()), Floats::of(keys.clone()), Floats::of(values.clone()));
+    let (queries, keys, values) =
+        (Floats::of(queries.clone()), Floats::of(keys.clone()), Floats::of(values.clone()));
     let row = sizes.heads * sizes.width;
     let mut out = buffer(queries.values().len());
     let sequences = out.chunks_exact_mut(sizes.queries * row).enumerate();
@@ -79,28 +94,55 @@ pub fn forward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, positi
         for chunk in positions.chunks(ATTENTION_QUERIES) {
             let first = chunk.start - positions.start;
             let weights = &mut weights[..chunk.queries * chunk.keys];
-            attend(weights, sizes.of_head(queries.values(), sequence, head, first..first + chunk.queries), sizes.first_keys(&keys, chunk), chunk);
+            attend(
+                weights,
+                sizes.of_head(queries.values(), sequence, head, first..first + chunk.queries),
+                sizes.first_keys(&keys, chunk),
+                chunk,
+            );
             let values = Matrix::new(&values, chunk.keys, sizes.width);
-            multiply(&mut out.rows(first, chunk.queries), Old::Replaced, Matrix::new(weights, chunk.queries, chunk.keys), values);
+            multiply(
+                &mut out.rows(first, chunk.queries),
+                Old::Replaced,
+                Matrix::new(weights, chunk.queries, chunk.keys),
+                values,
+            );
         }
     });
     tensor(out, dims)
 }
 
 /// Gradients of queries, keys and values.
-pub fn backward(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>, positions: Positions, d_out: &Tensor<4>) -> [Tensor<4>; 3] {
+pub fn backward(
+    queries: &Tensor<4>,
+    keys: &Tensor<4>,
+    values: &Tensor<4>,
+    positions: Positions,
+    d_out: &Tensor<4>,
+) -> [Tensor<4>; 3] {
     let (query_dims, key_dims, sizes) = (queries.dims(), keys.dims(), Sizes::of(queries, keys));
-    let [queries, keys, values, d_out] = [queries, keys, values, d_out].map(|tensor| Floats::of(tensor.clone()));
-    let (mut d_queries, mut d_keys, mut d_values) = (buffer(queries.values().len()), buffer(keys.values().len()), buffer(keys.values().len()));
+    let [queries, keys, values, d_out] =
+        [queries, keys, values, d_out].map(|tensor| Floats::of(tensor.clone()));
+    let (mut d_queries, mut d_keys, mut d_values) =
+        (buffer(queries.values().len()), buffer(keys.values().len()), buffer(keys.values().len()));
     let (query_row, key_row) = (sizes.heads * sizes.width, sizes.groups * sizes.width);
-    let sequences = d_queries.chunks_exact_mut(sizes.queries * query_row).zip(d_keys.chunks_exact_mut(sizes.keys * key_row));
+    let sequences = d_queries
+        .chunks_exact_mut(sizes.queries * query_row)
+        .zip(d_keys.chunks_exact_mut(sizes.keys * key_row));
     let sequences = sequences.zip(d_values.chunks_exact_mut(sizes.keys * key_row)).enumerate();
     let jobs = sequences.flat_map(|(sequence, ((d_queries, d_keys), d_values))| {
-        let d_queries = MatrixMut::new(d_queries, sizes.queries, query_row).split_columns(sizes.heads_of_group() * sizes.width);
+        let d_queries = MatrixMut::new(d_queries, sizes.queries, query_row)
+            .split_columns(sizes.heads_of_group() * sizes.width);
         let d_keys = MatrixMut::new(d_keys, sizes.keys, key_row).split_columns(sizes.width);
         let d_values = MatrixMut::new(d_values, sizes.keys, key_row).split_columns(sizes.width);
         let groups = d_queries.into_iter().zip(d_keys).zip(d_values).enumerate();
-        groups.map(move |(group, ((d_queries, d_keys), d_values))| Job { sequence, group, d_queries, d_keys, d_values })
+        groups.map(move |(group, ((d_queries, d_keys), d_values))| Job {
+            sequence,
+            group,
+            d_queries,
+            d_keys,
+            d_values,
+        })
     });
     let inputs = [queries.values(), keys.values(), values.values(), d_out.values()];
     for_each(jobs.collect(), |job: Job<'_>| job.run(sizes, positions, inputs));
@@ -119,8 +161,10 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(self, sizes: Sizes, positions: Positions, [queries, keys, values, d_out]: [&[f32]; 4]) {
         let Self { sequence, group, d_queries, mut d_keys, mut d_values } = self;
-        let (keys, values) = (sizes.of_group(keys, sequence, group), sizes.of_group(values, sequence, group));
-        let (turned_keys, turned_values, keys) = (transposed(keys), transposed(values), keys.to_rows());
+        let (keys, values) =
+            (sizes.of_group(keys, sequence, group), sizes.of_group(values, sequence, group));
+        let (turned_keys, turned_values, keys) =
+            (transposed(keys), transposed(values), keys.to_rows());
         let (mut key_sums, mut value_sums) = (buffer(keys.len()), buffer(keys.len())); // [keys, H]
         let room = ATTENTION_QUERIES.min(sizes.queries) * positions.keys;
         let (mut weights, mut d_weights) = (buffer(room), buffer(room));
@@ -129,19 +173,43 @@ impl Job<'_> {
             for chunk in positions.chunks(ATTENTION_QUERIES) {
                 let first = chunk.start - positions.start;
                 let (count, length) = (chunk.queries, chunk.keys);
-                let (weights, d_weights) = (&mut weights[..count * length], &mut d_weights[..count * length]);
-                let [queries, d_out] = [queries, d_out].map(|values| sizes.of_head(values, sequence, head, first..first + count).to_rows());
-                let [queries, d_out] = [&queries, &d_out].map(|rows| Matrix::new(rows, count, sizes.width));
+                let (weights, d_weights) =
+                    (&mut weights[..count * length], &mut d_weights[..count * length]);
+                let [queries, d_out] = [queries, d_out].map(|values| {
+                    sizes.of_head(values, sequence, head, first..first + count).to_rows()
+                });
+                let [queries, d_out] =
+                    [&queries, &d_out].map(|rows| Matrix::new(rows, count, sizes.width));
                 attend(weights, queries, sizes.first_keys(&turned_keys, chunk), chunk);
                 let sums = &mut MatrixMut::new(&mut value_sums, sizes.keys, sizes.width);
-                multiply(&mut sums.rows(0, length), Old::Kept, Matrix::new(weights, count, length).transposed(), d_out);
-                multiply(&mut MatrixMut::new(d_weights, count, length), Old::Replaced, d_out, sizes.first_keys(&turned_values, chunk));
+                multiply(
+                    &mut sums.rows(0, length),
+                    Old::Kept,
+                    Matrix::new(weights, count, length).transposed(),
+                    d_out,
+                );
+                multiply(
+                    &mut MatrixMut::new(d_weights, count, length),
+                    Old::Replaced,
+                    d_out,
+                    sizes.first_keys(&turned_values, chunk),
+                );
                 slopes(weights, d_weights, length);
                 let d_scores = Matrix::new(d_weights, count, length).times(sizes.scale());
                 let mut d_queries = d_queries.rows(first, count);
-                multiply(&mut d_queries, Old::Replaced, d_scores, Matrix::new(&keys, length, sizes.width));
+                multiply(
+                    &mut d_queries,
+                    Old::Replaced,
+                    d_scores,
+                    Matrix::new(&keys, length, sizes.width),
+                );
                 for row in 0..count {
-                    best!(d_queries.row(row).iter_mut().for_each(|value| *value = settled(*value, TINY)));
+                    best!(
+                        d_queries
+                            .row(row)
+                            .iter_mut()
+                            .for_each(|value| *value = settled(*value, TINY))
+                    );
                 }
                 let sums = &mut MatrixMut::new(&mut key_sums, sizes.keys, sizes.width);
                 multiply(&mut sums.rows(0, length), Old::Kept, d_scores.transposed(), queries);
@@ -149,7 +217,13 @@ impl Job<'_> {
         }
         for (target, sums) in [(&mut d_keys, key_sums), (&mut d_values, value_sums)] {
             for (row, sum) in sums.chunks_exact(sizes.width).enumerate() {
-                best!(target.row(row).iter_mut().zip(sum).for_each(|(target, sum)| *target = settled(*sum, TINY)));
+                best!(
+                    target
+                        .row(row)
+                        .iter_mut()
+                        .zip(sum)
+                        .for_each(|(target, sum)| *target = settled(*sum, TINY))
+                );
             }
         }
     }
@@ -160,7 +234,12 @@ impl Job<'_> {
 /// `queries`: `[queries, H]`, `keys`: `[H, keys]`.
 fn attend(weights: &mut [f32], queries: Matrix<'_>, keys: Matrix<'_>, chunk: Positions) {
     let scale = (keys.rows as f32).powf(-0.5);
-    multiply(&mut MatrixMut::new(weights, chunk.queries, chunk.keys), Old::Replaced, queries.times(scale), keys);
+    multiply(
+        &mut MatrixMut::new(weights, chunk.queries, chunk.keys),
+        Old::Replaced,
+        queries.times(scale),
+        keys,
+    );
     best!({
         for (idx, row) in weights.chunks_exact_mut(chunk.keys).enumerate() {
             let (past, future) = row.split_at_mut(chunk.keys - chunk.queries + idx + 1);

@@ -22,7 +22,8 @@ impl Floats {
     /// # Panics
     /// When the tensor is not [`on_host`].
     pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
-        let tensor = tensor.try_into_primitive::<Flex>().expect("the caller checked where the tensor is");
+        let tensor =
+            tensor.try_into_primitive::<Flex>().expect("the caller checked where the tensor is");
         let lies_in_order = tensor.as_slice::<f32>().is_some();
         Self(if lies_in_order { tensor } else { tensor.to_contiguous() })
     }
@@ -59,14 +60,15 @@ const BLOCK: usize = 8192;
 
 /// A vector of `length` zeros that a kernel will overwrite.
 ///
-/// Zeroed although all of it is overwritten, since uninitialized memory would require a guarantee from every kernel; by all
-/// threads, so that each finds its part in its cache.
+/// Zeroed although all of it is overwritten, since uninitialized memory would require a guarantee
+/// from every kernel; by all threads, so that each finds its part in its cache.
 #[expect(unsafe_code, reason = "the standard library zeroes memory on one thread only")]
 pub(super) fn buffer(length: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(length);
     let blocks = values.spare_capacity_mut()[..length].chunks_mut(BLOCK).collect();
     for_each(blocks, |block: &mut [MaybeUninit<f32>]| block.fill(MaybeUninit::new(0.0)));
-    // SAFETY: the blocks cover the first `length` values, which are within the capacity, and each was filled.
+    // SAFETY: the blocks cover the first `length` values, which are within the capacity, and each
+    // was filled.
     unsafe { values.set_len(length) };
     values
 }

@@ -1,5 +1,6 @@
-//! Matrix products: views of slices, and one safe function that dispatches to [`tiles`](super::tiles) for large products, to
-//! sums over rows for results with few rows, and to the `gemm` crate otherwise.
+//! Matrix products: views of slices, and one safe function that dispatches to
+//! [`tiles`](super::tiles) for large products, to sums over rows for results with few rows, and to
+//! the `gemm` crate otherwise.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -34,7 +35,11 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// When the last row ends beyond `values`.
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(rows == 0 || (rows - 1) * row_stride + columns <= values.len(), "{rows} x {columns} in {} values", values.len());
+        assert!(
+            rows == 0 || (rows - 1) * row_stride + columns <= values.len(),
+            "{rows} x {columns} in {} values",
+            values.len()
+        );
         Self { values, rows, columns, row_stride, column_stride: 1, factor: 1.0 }
     }
 
@@ -46,7 +51,10 @@ impl<'a> Matrix<'a> {
 
     /// A contiguous copy of its rows.
     pub(super) fn to_rows(self) -> Vec<f32> {
-        assert!(self.column_stride == 1 && self.factor.to_bits() == 1.0_f32.to_bits(), "rows are contiguous, and a copy has no factor");
+        assert!(
+            self.column_stride == 1 && self.factor.to_bits() == 1.0_f32.to_bits(),
+            "rows are contiguous, and a copy has no factor"
+        );
         let mut values = Vec::with_capacity(self.rows * self.columns);
         (0..self.rows).for_each(|row| values.extend_from_slice(self.row(row)));
         values
@@ -56,7 +64,14 @@ impl<'a> Matrix<'a> {
     #[must_use]
     pub fn transposed(self) -> Self {
         let Self { values, rows, columns, row_stride, column_stride, factor } = self;
-        Self { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, factor }
+        Self {
+            values,
+            rows: columns,
+            columns: rows,
+            row_stride: column_stride,
+            column_stride: row_stride,
+            factor,
+        }
     }
 
     /// A submatrix.
@@ -64,14 +79,24 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// When it is out of bounds.
     pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        assert!(rows.end <= self.rows && columns.end <= self.columns, "{rows:?} x {columns:?} of {} x {}", self.rows, self.columns);
-        let values = &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
+        assert!(
+            rows.end <= self.rows && columns.end <= self.columns,
+            "{rows:?} x {columns:?} of {} x {}",
+            self.rows,
+            self.columns
+        );
+        let values =
+            &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
         Self { values, rows: rows.len(), columns: columns.len(), ..self }
     }
 
     /// Splits it into matrices of `height` rows; the last one has the remaining rows.
     pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
-        let part = |first: usize| Self { values: &self.values[first * self.row_stride..], rows: height.min(self.rows - first), ..self };
+        let part = |first: usize| Self {
+            values: &self.values[first * self.row_stride..],
+            rows: height.min(self.rows - first),
+            ..self
+        };
         (0..self.rows).step_by(height).map(part).collect()
     }
 
@@ -92,8 +117,12 @@ pub struct MatrixMut<'a> {
     owner: PhantomData<&'a mut [f32]>,
 }
 
-#[expect(unsafe_code, reason = "the pointer refers to a part of a slice that nothing else accesses")]
-// SAFETY: as for `&mut [f32]`, of which it is a part: no two views that exist at the same time share a value.
+#[expect(
+    unsafe_code,
+    reason = "the pointer refers to a part of a slice that nothing else accesses"
+)]
+// SAFETY: as for `&mut [f32]`, of which it is a part: no two views that exist at the same time
+// share a value.
 unsafe impl Send for MatrixMut<'_> {}
 
 impl<'a> MatrixMut<'a> {
@@ -110,22 +139,43 @@ impl<'a> MatrixMut<'a> {
     ///
     /// # Panics
     /// When the last row ends beyond `values`, or rows overlap.
-    pub(super) fn strided(values: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(columns <= row_stride && rows * row_stride <= values.len(), "{rows} x {columns} in {} values", values.len());
+    pub(super) fn strided(
+        values: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
+        assert!(
+            columns <= row_stride && rows * row_stride <= values.len(),
+            "{rows} x {columns} in {} values",
+            values.len()
+        );
         Self { start: values.as_mut_ptr(), rows, columns, row_stride, owner: PhantomData }
     }
 
     /// Splits it into matrices of `width` columns; the last one has the remaining columns.
     pub fn split_columns(self, width: usize) -> Vec<Self> {
         let Self { start, rows, columns, row_stride, owner } = self;
-        let part = |first: usize| Self { start: start.wrapping_add(first), rows, columns: width.min(columns - first), row_stride, owner };
+        let part = |first: usize| Self {
+            start: start.wrapping_add(first),
+            rows,
+            columns: width.min(columns - first),
+            row_stride,
+            owner,
+        };
         (0..columns).step_by(width).map(part).collect()
     }
 
     /// Splits it into matrices of `height` rows; the last one has the remaining rows.
     pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
         let Self { start, rows, columns, row_stride, owner } = self;
-        let part = |first: usize| Self { start: start.wrapping_add(first * row_stride), rows: height.min(rows - first), columns, row_stride, owner };
+        let part = |first: usize| Self {
+            start: start.wrapping_add(first * row_stride),
+            rows: height.min(rows - first),
+            columns,
+            row_stride,
+            owner,
+        };
         (0..rows).step_by(height).map(part).collect()
     }
 
@@ -135,7 +185,12 @@ impl<'a> MatrixMut<'a> {
     /// When they are out of bounds.
     pub fn rows(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
         assert!(first + rows <= self.rows, "{first} + {rows} rows of {}", self.rows);
-        MatrixMut { start: self.start.wrapping_add(first * self.row_stride), rows, owner: PhantomData, ..*self }
+        MatrixMut {
+            start: self.start.wrapping_add(first * self.row_stride),
+            rows,
+            owner: PhantomData,
+            ..*self
+        }
     }
 
     /// The value at a row and a column, and the row stride.
@@ -150,9 +205,15 @@ impl<'a> MatrixMut<'a> {
     #[expect(unsafe_code, reason = "a row of a view is a slice again")]
     pub fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: a view is a part of one slice; each of its rows has `columns` values of that slice, which no other view has,
-        // and the borrow of `self` prevents this view from handing them out twice.
-        unsafe { std::slice::from_raw_parts_mut(self.start.wrapping_add(row * self.row_stride), self.columns) }
+        // SAFETY: a view is a part of one slice; each of its rows has `columns` values of that
+        // slice, which no other view has, and the borrow of `self` prevents this view from
+        // handing them out twice.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.start.wrapping_add(row * self.row_stride),
+                self.columns,
+            )
+        }
     }
 }
 
@@ -177,8 +238,8 @@ pub struct Product<'a> {
     pub b: Matrix<'a>,
 }
 
-/// Computes `products`, which must not read each other's results, on all threads: each is split by rows or columns. No sum is
-/// split, so that the number of threads does not change any value.
+/// Computes `products`, which must not read each other's results, on all threads: each is split by
+/// rows or columns. No sum is split, so that the number of threads does not change any value.
 ///
 /// # Panics
 /// When the shapes do not match.
@@ -189,9 +250,12 @@ pub fn compute<const N: usize>(products: [Product<'_>; N]) {
         let compute = product.kernel();
         let product = product.split(threads);
         let count = product.len();
-        parts.extend(product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, compute, part)));
+        parts.extend(
+            product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, compute, part)),
+        );
     }
-    // The first parts of all products come first: a thread's share of the list is then the same share of the rows of each.
+    // The first parts of all products come first: a thread's share of the list is then the same
+    // share of the rows of each.
     parts.sort_by_key(|(position, ..)| *position);
     for_each(parts, |(_, compute, part)| compute(part));
 }
@@ -199,27 +263,42 @@ pub fn compute<const N: usize>(products: [Product<'_>; N]) {
 /// The end of a list of parts, for positions in lists of different lengths.
 const SCALE: usize = 1 << 16;
 
-/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`, in place of the sum, or in new memory without one.
+/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`, in place of the sum, or in new
+/// memory without one.
 ///
 /// # Panics
 /// When the shapes do not match, or there are no terms.
 #[expect(unsafe_code, reason = "a large buffer is not zeroed before all of it is written")]
-pub fn sums<const N: usize>(terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); N]) -> [Vec<f32>; N] {
+pub fn sums<const N: usize>(
+    terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); N],
+) -> [Vec<f32>; N] {
     let mut results = terms.map(|(sum, a, b)| {
         assert!(a.columns > 0, "a product has terms");
         let length = a.rows * b.columns;
         let old = if sum.is_some() { Old::Kept } else { Old::Replaced };
         let values = sum.unwrap_or_else(|| Vec::with_capacity(length));
-        assert!(old == Old::Replaced || values.len() == length, "{} values for {} x {}", values.len(), a.rows, b.columns);
+        assert!(
+            old == Old::Replaced || values.len() == length,
+            "{} values for {} x {}",
+            values.len(),
+            a.rows,
+            b.columns
+        );
         (values, old, a, b)
     });
     compute(results.each_mut().map(|(values, old, a, b)| {
-        let out = MatrixMut { start: values.as_mut_ptr(), rows: a.rows, columns: b.columns, row_stride: b.columns, owner: PhantomData };
+        let out = MatrixMut {
+            start: values.as_mut_ptr(),
+            rows: a.rows,
+            columns: b.columns,
+            row_stride: b.columns,
+            owner: PhantomData,
+        };
         Product { out, old: *old, a: *a, b: *b }
     }));
     results.map(|(mut values, _, a, b)| {
-        // SAFETY: the product's result covers all of these values, which are within the capacity, and a product that replaces
-        // old values writes each of them without reading it.
+        // SAFETY: the product's result covers all of these values, which are within the capacity,
+        // and a product that replaces old values writes each of them without reading it.
         unsafe { values.set_len(a.rows * b.columns) };
         values
     })
@@ -231,22 +310,28 @@ pub(super) const PARTS_PER_THREAD: usize = 2;
 /// Minimum number of multiplications per part.
 const WORTH_A_PART: usize = 1 << 18;
 
-/// Up to this many rows and columns of a result, `gemm` adds terms in another order than for larger ones.
+/// Up to this many rows and columns of a result, `gemm` adds terms in another order than for larger
+/// ones.
 const SMALL: usize = 64;
 
 /// The same for results with fewer rows or columns than this.
 const NARROW: usize = 16;
 
-/// Results of up to this many rows are computed value by value, as when a network reads one token of each of a few texts:
-/// repacking all of `b` would take longer.
+/// Results of up to this many rows are computed value by value, as when a network reads one token
+/// of each of a few texts: repacking all of `b` would take longer.
 const FEW: usize = 4;
 
 impl Product<'_> {
-    /// Splits it into parts for this many threads. The terms of each sum are added in the same order as in the whole product.
+    /// Splits it into parts for this many threads. The terms of each sum are added in the same
+    /// order as in the whole product.
     fn split(self, threads: usize) -> Vec<Self> {
         let Self { out, a, b, .. } = &self;
         let shapes = (out.rows, out.columns, a.columns) == (a.rows, b.columns, b.rows);
-        assert!(shapes, "{}x{} = {}x{} times {}x{}", out.rows, out.columns, a.rows, a.columns, b.rows, b.columns);
+        assert!(
+            shapes,
+            "{}x{} = {}x{} times {}x{}",
+            out.rows, out.columns, a.rows, a.columns, b.rows, b.columns
+        );
         let (longer, shorter) = (out.rows.max(out.columns), out.rows.min(out.columns));
         let worth = out.rows * out.columns * a.columns / WORTH_A_PART;
         let parts = if threads == 1 { 1 } else { (PARTS_PER_THREAD * threads).min(worth) };
@@ -268,7 +353,11 @@ impl Product<'_> {
             size += NARROW;
         }
         if out.rows >= out.columns {
-            out.split_rows(size).into_iter().zip(a.split_rows(size)).map(|(out, a)| Self { out, old, a, b }).collect()
+            out.split_rows(size)
+                .into_iter()
+                .zip(a.split_rows(size))
+                .map(|(out, a)| Self { out, old, a, b })
+                .collect()
         } else {
             Self { out, old, a, b }.split_columns(size)
         }
@@ -286,7 +375,8 @@ impl Product<'_> {
         self.out.rows <= FEW && self.a.column_stride == 1 && self.b.row_stride == 1
     }
 
-    /// The algorithm for it and its parts, which may be smaller: their size must not change any value.
+    /// The algorithm for it and its parts, which may be smaller: their size must not change any
+    /// value.
     fn kernel(&self) -> for<'p> fn(Product<'p>) {
         if tiles::pays(self) {
             tiles::compute
@@ -298,16 +388,22 @@ impl Product<'_> {
     }
 
     /// Computes it value by value, on the calling thread.
-    #[expect(clippy::inline_always, reason = "only code inlined into the closure of `best` is compiled for the instruction set")]
+    #[expect(
+        clippy::inline_always,
+        reason = "only code inlined into the closure of `best` is compiled for the instruction set"
+    )]
     #[expect(unsafe_code, reason = "the old values may be uninitialized memory")]
     #[inline(always)]
     fn compute_each(self) {
         let Self { mut out, old, a, b } = self;
-        for (column, weights) in (0..out.columns).map(|column| (column, b.transposed().row(column))) {
+        for (column, weights) in (0..out.columns).map(|column| (column, b.transposed().row(column)))
+        {
             for row in 0..out.rows {
-                let value = a.factor * b.factor * sum([a.row(row), weights], |[x, weight]| x * weight);
+                let value =
+                    a.factor * b.factor * sum([a.row(row), weights], |[x, weight]| x * weight);
                 let place = out.start_of(row, column).0;
-                // SAFETY: the row and the column are in bounds, and nothing else accesses `out`; a value that is added to was written before.
+                // SAFETY: the row and the column are in bounds, and nothing else accesses `out`; a
+                // value that is added to was written before.
                 unsafe { place.write(if old == Old::Kept { *place + value } else { value }) };
             }
         }
@@ -317,10 +413,14 @@ impl Product<'_> {
     #[expect(unsafe_code, reason = "the gemm crate takes pointers")]
     fn compute(self) {
         let Self { out, old, a, b } = self;
-        let (step, keep) = (|stride: usize| isize::try_from(stride).expect("slices are shorter"), old == Old::Kept);
-        // SAFETY: the strides of the views keep every element inside the slices they were made of (checked on construction; a
-        // part of rows or columns is inside the whole), the shapes match (checked when the product was split), and `out`, which
-        // nothing else accesses, shares no value with the two others.
+        let (step, keep) = (
+            |stride: usize| isize::try_from(stride).expect("slices are shorter"),
+            old == Old::Kept,
+        );
+        // SAFETY: the strides of the views keep every element inside the slices they were made of
+        // (checked on construction; a part of rows or columns is inside the whole), the
+        // shapes match (checked when the product was split), and `out`, which nothing else
+        // accesses, shares no value with the two others.
         unsafe {
             gemm::gemm(
                 out.rows,
@@ -425,6 +525,11 @@ mod tests {
     #[should_panic(expected = "1x1 = 1x2 times 3x1")]
     fn shapes_must_fit() {
         let out = &mut [0.0];
-        compute([Product { out: MatrixMut::new(out, 1, 1), old: Old::Replaced, a: Matrix::new(&[0.0; 2], 1, 2), b: Matrix::new(&[0.0; 3], 3, 1) }]);
+        compute([Product {
+            out: MatrixMut::new(out, 1, 1),
+            old: Old::Replaced,
+            a: Matrix::new(&[0.0; 2], 1, 2),
+            b: Matrix::new(&[0.0; 3], 3, 1),
+        }]);
     }
 }

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::team::share;
 
-/// Approximate number of values per block: large enough to be worth handing to a thread, small enough for the L1 cache.
+/// Approximate number of values per block: large enough to be worth handing to a thread, small
+/// enough for the L1 cache.
 const BLOCK_VALUES: usize = 8192;
 
 /// Rows per block, for rows of `width` values; depends on nothing else.
@@ -14,7 +15,8 @@ pub(super) fn block_rows(width: usize) -> usize {
 
 /// Calls `work` for each of `blocks`, on all threads.
 pub(super) fn for_each<T: Send>(blocks: Vec<T>, work: impl Fn(T) + Sync) {
-    let blocks: Vec<Mutex<Option<T>>> = blocks.into_iter().map(|block| Mutex::new(Some(block))).collect();
+    let blocks: Vec<Mutex<Option<T>>> =
+        blocks.into_iter().map(|block| Mutex::new(Some(block))).collect();
     share(blocks.len(), |number| {
         let block = blocks[number].lock().unwrap_or_else(PoisonError::into_inner).take();
         work(block.expect("each number comes once"));

@@ -1,9 +1,12 @@
-//! Small matrix products on the calling thread, as in attention: the operands are already in the fast caches, so nothing is
-//! repacked, which would cost as much as the product.
+//! Small matrix products on the calling thread, as in attention: the operands are already in the
+//! fast caches, so nothing is repacked, which would cost as much as the product.
 //!
 //! Every value is summed in term order, independent of the vector width.
 
-#![expect(clippy::inline_always, reason = "only code inlined into `with_simd` is compiled for the instruction set")]
+#![expect(
+    clippy::inline_always,
+    reason = "only code inlined into `with_simd` is compiled for the instruction set"
+)]
 
 use std::ops::Range;
 
@@ -12,7 +15,8 @@ use pulp::{Simd, WithSimd};
 use super::matmul::{Matrix, MatrixMut, Old};
 use super::vector::ARCH;
 
-/// Rows that share loaded values of `b`: with as many vectors of columns as fit, their sums fill the registers.
+/// Rows that share loaded values of `b`: with as many vectors of columns as fit, their sums fill
+/// the registers.
 const ROWS: usize = 6;
 
 /// `out = a b`, or `out += a b`. The rows of `b` must be contiguous.
@@ -29,14 +33,20 @@ pub(super) fn multiply(out: &mut MatrixMut<'_>, old: Old, a: Matrix<'_>, b: Matr
 pub(super) fn transposed(matrix: Matrix<'_>) -> Vec<f32> {
     /// Rows and columns moved together, through registers.
     const BLOCK: usize = 8;
-    assert!(matrix.column_stride == 1 && matrix.factor.to_bits() == 1.0_f32.to_bits(), "rows are contiguous, and a copy has no factor");
+    assert!(
+        matrix.column_stride == 1 && matrix.factor.to_bits() == 1.0_f32.to_bits(),
+        "rows are contiguous, and a copy has no factor"
+    );
     let (rows, columns) = (matrix.rows, matrix.columns);
     let mut out = vec![0.0; rows * columns];
     let (whole_rows, whole_columns) = (rows - rows % BLOCK, columns - columns % BLOCK);
     for start in (0..whole_columns).step_by(BLOCK) {
         for first in (0..whole_rows).step_by(BLOCK) {
-            let block: [[f32; BLOCK]; BLOCK] =
-                std::array::from_fn(|idx| matrix.row(first + idx)[start..start + BLOCK].try_into().expect("a slice of this length"));
+            let block: [[f32; BLOCK]; BLOCK] = std::array::from_fn(|idx| {
+                matrix.row(first + idx)[start..start + BLOCK]
+                    .try_into()
+                    .expect("a slice of this length")
+            });
             for idx in 0..BLOCK {
                 let column: [f32; BLOCK] = std::array::from_fn(|row| block[row][idx]);
                 out[(start + idx) * rows + first..][..BLOCK].copy_from_slice(&column);
@@ -106,7 +116,12 @@ impl Product<'_, '_, '_> {
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const C: usize>(&mut self, simd: S, row: usize, columns: Range<usize>) {
+    fn tile<S: Simd, const R: usize, const C: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        columns: Range<usize>,
+    ) {
         let (a, b) = (self.a, self.b);
         let mut sums = [[simd.splat_f32s(0.0); C]; R];
         for term in 0..b.rows {
@@ -122,10 +137,14 @@ impl Product<'_, '_, '_> {
         let factor = simd.splat_f32s(a.factor * b.factor);
         for (r, sums) in sums.iter().enumerate() {
             let out = &mut self.out.row(row + r)[columns.clone()];
-            let old: [S::f32s; C] = if self.old == Old::Kept { load(simd, out) } else { [simd.splat_f32s(0.0); C] };
+            let old: [S::f32s; C] =
+                if self.old == Old::Kept { load(simd, out) } else { [simd.splat_f32s(0.0); C] };
             for c in 0..C {
                 let end = out.len().min((c + 1) * S::F32_LANES);
-                simd.partial_store_f32s(&mut out[c * S::F32_LANES..end], simd.mul_add_e_f32s(sums[c], factor, old[c]));
+                simd.partial_store_f32s(
+                    &mut out[c * S::F32_LANES..end],
+                    simd.mul_add_e_f32s(sums[c], factor, old[c]),
+                );
             }
         }
     }

@@ -28,8 +28,11 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
 pub fn sum_of_squares<const D: usize>(values: Tensor<D>) -> f64 {
     let values = Floats::of(values);
     let mut parts = vec![0.0; values.values().len().div_ceil(BLOCK)];
-    for_each(values.values().chunks(BLOCK).zip(&mut parts).collect(), |(block, part): (&[f32], &mut f64)| {
-        *part = f64::from(best!({ sum([block], |[x]| x * x) }));
-    });
+    for_each(
+        values.values().chunks(BLOCK).zip(&mut parts).collect(),
+        |(block, part): (&[f32], &mut f64)| {
+            *part = f64::from(best!({ sum([block], |[x]| x * x) }));
+        },
+    );
     parts.iter().sum()
 }

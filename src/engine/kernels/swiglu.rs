@@ -14,7 +14,12 @@ pub fn forward(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
     let dims = gate.dims();
     let (gate, up) = (Floats::of(gate.clone()), Floats::of(up.clone()));
     let mut out = buffer(gate.values().len());
-    let blocks = gate.values().chunks(BLOCK).zip(up.values().chunks(BLOCK)).zip(out.chunks_mut(BLOCK)).collect();
+    let blocks = gate
+        .values()
+        .chunks(BLOCK)
+        .zip(up.values().chunks(BLOCK))
+        .zip(out.chunks_mut(BLOCK))
+        .collect();
     for_each(blocks, |((gate, up), out): ((&[f32], &[f32]), &mut [f32])| {
         best!({
             for ((gate, up), out) in gate.iter().zip(up).zip(out) {
@@ -28,8 +33,13 @@ pub fn forward(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
 /// Gradients of gate and up, in place.
 pub fn backward(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let dims = gate.dims();
-    let (mut gate, mut up, d_out) = (Floats::of(gate).into_vec(), Floats::of(up).into_vec(), Floats::of(d_out));
-    let blocks = gate.chunks_mut(BLOCK).zip(up.chunks_mut(BLOCK)).zip(d_out.values().chunks(BLOCK)).collect();
+    let (mut gate, mut up, d_out) =
+        (Floats::of(gate).into_vec(), Floats::of(up).into_vec(), Floats::of(d_out));
+    let blocks = gate
+        .chunks_mut(BLOCK)
+        .zip(up.chunks_mut(BLOCK))
+        .zip(d_out.values().chunks(BLOCK))
+        .collect();
     for_each(blocks, |((gate, up), d_out): ((&mut [f32], &mut [f32]), &[f32])| {
         best!({
             for ((gate, up), d_out) in gate.iter_mut().zip(up).zip(d_out) {

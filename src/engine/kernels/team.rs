@@ -1,8 +1,9 @@
 //! The threads that share a kernel's work.
 //!
-//! A step is hundreds of kernels of a few milliseconds or less, one after the other. Threads that sleep between kernels must be
-//! woken for each, which is slow on a virtual machine: a step with Rayon's threads took 1.06 to 1.2 times as long
-//! (docs/results/speed.md). The threads of a team keep polling for a while after their work is done, and only then sleep.
+//! A step is hundreds of kernels of a few milliseconds or less, one after the other. Threads that
+//! sleep between kernels must be woken for each, which is slow on a virtual machine: a step with
+//! Rayon's threads took 1.06 to 1.2 times as long (docs/results/speed.md). The threads of a team
+//! keep polling for a while after their work is done, and only then sleep.
 
 use std::any::Any;
 use std::hint::spin_loop;
@@ -11,11 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, Thread};
 
-/// How often a helper polls before it sleeps: about a millisecond, longer than the gap between two kernels.
+/// How often a helper polls before it sleeps: about a millisecond, longer than the gap between two
+/// kernels.
 const LOOKS: usize = 20_000;
 
-/// Calls `work` for each number below `count`, on all threads; on the calling thread if there is only one number or the threads
-/// are already busy.
+/// Calls `work` for each number below `count`, on all threads; on the calling thread if there is
+/// only one number or the threads are already busy.
 ///
 /// # Panics
 /// When `work` panics, with its message, after all threads have finished.
@@ -67,7 +69,8 @@ struct Line(AtomicUsize);
 const OPEN: usize = 1 << (usize::BITS - 1);
 
 impl Team {
-    /// Starts `helpers` threads, or as many as the system allows, which poll `looks` times before they sleep.
+    /// Starts `helpers` threads, or as many as the system allows, which poll `looks` times before
+    /// they sleep.
     fn start(helpers: usize, looks: usize) -> Self {
         let asleep = (0..helpers).map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
@@ -81,21 +84,28 @@ impl Team {
         });
         let start = |number: usize| {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name("kernel".into()).spawn(move || shared.help(number, looks)).ok()
+            thread::Builder::new()
+                .name("kernel".into())
+                .spawn(move || shared.help(number, looks))
+                .ok()
         };
         // A helper ends with the process.
         let helpers = (0..helpers).map_while(start).map(|handle| handle.thread().clone()).collect();
         Self { shared, helpers }
     }
 
-    #[expect(unsafe_code, reason = "the threads outlive the data they use, and finish with it in time")]
+    #[expect(
+        unsafe_code,
+        reason = "the threads outlive the data they use, and finish with it in time"
+    )]
     fn share(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         if count <= 1 || self.helpers.is_empty() || shared.is_busy.swap(true, Ordering::Acquire) {
             return (0..count).for_each(work);
         }
-        // SAFETY: helpers use the reference only between entering and leaving the gate, and this function neither returns nor
-        // unwinds before the gate is closed and all of them have left.
+        // SAFETY: helpers use the reference only between entering and leaving the gate, and this
+        // function neither returns nor unwinds before the gate is closed and all of them
+        // have left.
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
         let call = Call { work, count };
         *shared.call.write().unwrap_or_else(PoisonError::into_inner) = Some(call);
@@ -103,7 +113,8 @@ impl Team {
             next.0.store(call.first(thread, shared.next.len()), Ordering::Relaxed);
         }
         shared.gate.0.store(OPEN, Ordering::Release);
-        // Sequentially consistent, like the helper's check before it sleeps: one of the two sees the other's change.
+        // Sequentially consistent, like the helper's check before it sleeps: one of the two sees
+        // the other's change.
         shared.calls.0.fetch_add(1, Ordering::SeqCst);
         for (asleep, helper) in shared.asleep.iter().zip(&self.helpers).take(count - 1) {
             if asleep.load(Ordering::SeqCst) {
@@ -161,7 +172,8 @@ impl Shared {
         calls
     }
 
-    /// Takes the numbers of its own share, then those that other threads have not begun. The first panic is stored, and ends the call.
+    /// Takes the numbers of its own share, then those that other threads have not begun. The first
+    /// panic is stored, and ends the call.
     fn work_on(&self, thread: usize, call: Call) {
         let threads = self.next.len();
         let work = || {
@@ -184,7 +196,8 @@ impl Shared {
 }
 
 impl Call {
-    /// Start of a thread's share: the same thread works on the same rows in kernel after kernel, and finds them in its cache.
+    /// Start of a thread's share: the same thread works on the same rows in kernel after kernel,
+    /// and finds them in its cache.
     fn first(&self, thread: usize, threads: usize) -> usize {
         self.count * thread / threads
     }
@@ -193,8 +206,8 @@ impl Call {
 /// Polls between two offers of the processor to other threads: some microseconds.
 const PATIENCE: usize = 64;
 
-/// Waits before the next poll. If more threads want to run than there are processors, another run's included, a polling thread
-/// must not take a processor from a working one.
+/// Waits before the next poll. If more threads want to run than there are processors, another run's
+/// included, a polling thread must not take a processor from a working one.
 fn wait_a_moment(look: usize) {
     if look % PATIENCE == PATIENCE - 1 { thread::yield_now() } else { spin_loop() }
 }
@@ -255,7 +268,9 @@ mod tests {
         let team = Team::start(2, 10);
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..200).for_each(|size| assert_eq!(counts(&team, size), vec![1; size])));
+                scope.spawn(|| {
+                    (0..200).for_each(|size| assert_eq!(counts(&team, size), vec![1; size]))
+                });
             }
         });
     }

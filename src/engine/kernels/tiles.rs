@@ -12,16 +12,20 @@
 //!            └───┴───┴───┘
 //! ```
 //!
-//! The tile kernels are those of the `gemm` crate. The difference is how matrices are repacked into the order in which a tile
-//! reads them. The crate copies all of `b` for each part of the rows, and a transposed `b` value by value, where the values of
-//! a column evict each other from the cache if the row length is a power of two. Here a column is copied once, or once per
-//! thread, and a transposed `b` block by block. `a` is copied as well if it is transposed, as for the gradients of weights: the
-//! cost of the copies then determines how the result is split.
+//! The tile kernels are those of the `gemm` crate. The difference is how matrices are repacked into
+//! the order in which a tile reads them. The crate copies all of `b` for each part of the rows, and
+//! a transposed `b` value by value, where the values of a column evict each other from the cache if
+//! the row length is a power of two. Here a column is copied once, or once per thread, and a
+//! transposed `b` block by block. `a` is copied as well if it is transposed, as for the gradients
+//! of weights: the cost of the copies then determines how the result is split.
 //!
-//! A value is the sum over its terms in order, in chunks whose size depends on the number of terms and the layout of `a` alone:
-//! neither tiles nor threads change it.
+//! A value is the sum over its terms in order, in chunks whose size depends on the number of terms
+//! and the layout of `a` alone: neither tiles nor threads change it.
 
-#![expect(clippy::inline_always, reason = "only code inlined into the closure of `best` is compiled for the instruction set")]
+#![expect(
+    clippy::inline_always,
+    reason = "only code inlined into the closure of `best` is compiled for the instruction set"
+)]
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -65,17 +69,39 @@ enum Tiles {
     Fma,
 }
 
-/// Kernel of a tile. Arguments: its columns, rows and terms; the tile, the panel, the rows of `a`; row and column stride of the
-/// tile; term stride of the panel; term and row stride of `a`; factors of the old and the new values; whether the old values
-/// count; unused arguments.
-type Kernel = unsafe fn(usize, usize, usize, *mut f32, *const f32, *const f32, isize, isize, isize, isize, isize, f32, f32, u8, bool, bool, bool, *const f32);
+/// Kernel of a tile. Arguments: its columns, rows and terms; the tile, the panel, the rows of `a`;
+/// row and column stride of the tile; term stride of the panel; term and row stride of `a`; factors
+/// of the old and the new values; whether the old values count; unused arguments.
+type Kernel = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut f32,
+    *const f32,
+    *const f32,
+    isize,
+    isize,
+    isize,
+    isize,
+    isize,
+    f32,
+    f32,
+    u8,
+    bool,
+    bool,
+    bool,
+    *const f32,
+);
 
 impl Tiles {
     /// The kernels that the `gemm` crate would choose; `None` without vectors of eight.
     fn here() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
         {
-            let (avx512, fma) = (std::arch::is_x86_feature_detected!("avx512f"), std::arch::is_x86_feature_detected!("fma"));
+            let (avx512, fma) = (
+                std::arch::is_x86_feature_detected!("avx512f"),
+                std::arch::is_x86_feature_detected!("fma"),
+            );
             if avx512 { Some(Self::Avx512) } else { fma.then_some(Self::Fma) }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -127,25 +153,31 @@ pub(super) fn pays(product: &Product<'_>) -> bool {
     out.rows.min(out.columns).min(a.columns) >= LEAST && Tiles::here().is_some()
 }
 
-/// Splits the result of `product`, for which it [`pays`], into about `parts`, each of which copies what it needs.
+/// Splits the result of `product`, for which it [`pays`], into about `parts`, each of which copies
+/// what it needs.
 pub(super) fn split(product: Product<'_>, parts: usize) -> Vec<Product<'_>> {
     let Product { out, old, a, b } = product;
     let (rows, columns) = (out.rows, out.columns);
     let (parts, across) = if is_copied(a) {
-        // One per thread, since more parts would copy more: parts side by side copy the same rows, parts one below the other
-        // the same columns. A value of a row takes about twice as long.
+        // One per thread, since more parts would copy more: parts side by side copy the same rows,
+        // parts one below the other the same columns. A value of a row takes about twice as
+        // long.
         let parts = parts.div_ceil(PARTS_PER_THREAD);
         let cost = |across: &usize| 2 * across * rows + parts.div_ceil(*across) * columns;
         (parts, (1..=parts).min_by_key(cost).unwrap_or(1))
     } else if rows >= 4 * columns {
-        // With many rows, each thread takes some of them, which it then finds in its cache; each then copies every column.
+        // With many rows, each thread takes some of them, which it then finds in its cache; each
+        // then copies every column.
         (parts, 2)
     } else {
         (parts, parts)
     };
     let across = across.min(parts).min(columns / LEAST_COLUMNS).max(1);
     let down = parts.div_ceil(across).min(rows / LEAST_ROWS).max(1);
-    let (height, width) = (rows.div_ceil(down).next_multiple_of(ROWS), columns.div_ceil(across).next_multiple_of(LINE));
+    let (height, width) = (
+        rows.div_ceil(down).next_multiple_of(ROWS),
+        columns.div_ceil(across).next_multiple_of(LINE),
+    );
     let mut found = Vec::new();
     for (first, out) in (0..).step_by(height).zip(out.split_rows(height)) {
         let a = a.block(first..first + out.rows, 0..a.columns);
@@ -173,7 +205,8 @@ pub(super) fn compute(product: Product<'_>) {
     let held = most.columns.min(out.columns.next_multiple_of(tiles.lanes()));
     let together = most.rows.min(out.rows.next_multiple_of(ROWS));
     let mut panels = Room::new(&PANELS, chunk * held);
-    let mut groups = Room::new(&GROUPS, if is_copied { together / ROWS * distance(chunk) } else { 0 });
+    let mut groups =
+        Room::new(&GROUPS, if is_copied { together / ROWS * distance(chunk) } else { 0 });
     for terms in ranges(0..a.columns, chunk) {
         let old = if terms.start == 0 { old } else { Old::Kept };
         for columns in ranges(0..out.columns, held) {
@@ -211,7 +244,9 @@ impl<'a> Left<'a> {
     fn tile(self, first: usize) -> Matrix<'a> {
         match self {
             Left::Rows(a) => a.block(first..a.rows.min(first + ROWS), 0..a.columns),
-            Left::Groups(values, terms) => Matrix::new(&values[first / ROWS * distance(terms)..], terms, ROWS).transposed(),
+            Left::Groups(values, terms) => {
+                Matrix::new(&values[first / ROWS * distance(terms)..], terms, ROWS).transposed()
+            }
         }
     }
 }
@@ -226,7 +261,12 @@ struct Block<'a, 'b> {
 
 impl Block<'_, '_> {
     /// Computes the tiles of some rows and columns, given their rows of `a` and their panels.
-    fn compute(&mut self, left: Left<'_>, panels: &[f32], (rows, columns): (Range<usize>, Range<usize>)) {
+    fn compute(
+        &mut self,
+        left: Left<'_>,
+        panels: &[f32],
+        (rows, columns): (Range<usize>, Range<usize>),
+    ) {
         for tile_rows in ranges(rows.clone(), ROWS) {
             let left = left.tile(tile_rows.start - rows.start);
             for tile_columns in ranges(columns.clone(), self.tiles.width()) {
@@ -238,16 +278,30 @@ impl Block<'_, '_> {
 
     /// Computes a tile from rows of `a` and a panel.
     #[expect(unsafe_code, reason = "the kernels of the gemm crate take pointers")]
-    fn tile(&mut self, left: Matrix<'_>, panel: &[f32], (rows, columns): (Range<usize>, Range<usize>)) {
+    fn tile(
+        &mut self,
+        left: Matrix<'_>,
+        panel: &[f32],
+        (rows, columns): (Range<usize>, Range<usize>),
+    ) {
         let (terms, width) = (left.columns, columns.len().next_multiple_of(self.tiles.lanes()));
-        assert!(rows.end <= self.out.rows && columns.end <= self.out.columns, "the tile is in bounds");
-        assert!(rows.len() <= left.rows && width * terms <= panel.len(), "the rows and columns of the tile exist");
-        let (kernel, step) = (self.tiles.kernel(columns.len(), rows.len()), |stride: usize| isize::try_from(stride).expect("slices are shorter"));
+        assert!(
+            rows.end <= self.out.rows && columns.end <= self.out.columns,
+            "the tile is in bounds"
+        );
+        assert!(
+            rows.len() <= left.rows && width * terms <= panel.len(),
+            "the rows and columns of the tile exist"
+        );
+        let (kernel, step) = (self.tiles.kernel(columns.len(), rows.len()), |stride: usize| {
+            isize::try_from(stride).expect("slices are shorter")
+        });
         let (start, row_stride) = self.out.start_of(rows.start, columns.start);
-        // SAFETY: this CPU has the instructions (`Tiles::here`). The kernel reads `width` values of each term of the panel, as
-        // many values of `left` as there are rows, and reads and writes the rows and columns of the tile, all of which exist:
-        // that was just checked, and for `left`, a block of a matrix, on construction; `out`, which nothing else accesses,
-        // shares no value with the others.
+        // SAFETY: this CPU has the instructions (`Tiles::here`). The kernel reads `width` values of
+        // each term of the panel, as many values of `left` as there are rows, and reads and
+        // writes the rows and columns of the tile, all of which exist: that was just
+        // checked, and for `left`, a block of a matrix, on construction; `out`, which nothing else
+        // accesses, shares no value with the others.
         unsafe {
             kernel(
                 columns.len(),
@@ -273,48 +327,60 @@ impl Block<'_, '_> {
     }
 }
 
-/// Distance between groups of this many terms: an odd number of cache lines, so that groups do not evict each other from the cache.
+/// Distance between groups of this many terms: an odd number of cache lines, so that groups do not
+/// evict each other from the cache.
 fn distance(terms: usize) -> usize {
     (terms * ROWS).next_multiple_of(2 * LINE) + LINE
 }
 
-/// Copies the rows of `lines`, whose values of a term are contiguous, into groups of [`ROWS`]: for each term the values of the
-/// rows, one after the other. The last group may have fewer rows, followed by values of earlier products.
+/// Copies the rows of `lines`, whose values of a term are contiguous, into groups of [`ROWS`]: for
+/// each term the values of the rows, one after the other. The last group may have fewer rows,
+/// followed by values of earlier products.
 #[inline(always)]
 fn copy_groups(lines: Matrix<'_>, place: &mut [f32]) {
     /// Groups copied together.
     const TOGETHER: usize = 8;
-    /// A vector: the values after a group's rows are overwritten by its next term, which is faster than copying just six.
+    /// A vector: the values after a group's rows are overwritten by its next term, which is faster
+    /// than copying just six.
     const VECTOR: usize = 8;
     const READ: usize = (TOGETHER - 1) * ROWS + VECTOR;
     let mut groups = place.chunks_exact_mut(distance(lines.columns));
     let readable = lines.values.len() - (lines.columns - 1) * lines.column_stride;
-    let whole = lines.rows.min(readable.saturating_sub(VECTOR - ROWS)) / (TOGETHER * ROWS) * (TOGETHER * ROWS);
+    let whole = lines.rows.min(readable.saturating_sub(VECTOR - ROWS)) / (TOGETHER * ROWS)
+        * (TOGETHER * ROWS);
     for first in (0..whole).step_by(TOGETHER * ROWS) {
-        let mut groups: [&mut [f32]; TOGETHER] = std::array::from_fn(|_| groups.next().expect("the buffer has room for the rows"));
+        let mut groups: [&mut [f32]; TOGETHER] =
+            std::array::from_fn(|_| groups.next().expect("the buffer has room for the rows"));
         for term in 0..lines.columns {
-            let line = lines.values[term * lines.column_stride + first..].first_chunk::<READ>().expect("a line of complete groups ends inside the values");
+            let line = lines.values[term * lines.column_stride + first..]
+                .first_chunk::<READ>()
+                .expect("a line of complete groups ends inside the values");
             for (number, group) in groups.iter_mut().enumerate() {
                 group[term * ROWS..][..VECTOR].copy_from_slice(&line[number * ROWS..][..VECTOR]);
             }
         }
     }
     for (rows, group) in ranges(whole..lines.rows, ROWS).zip(groups) {
-        for (term, values) in group.as_chunks_mut::<ROWS>().0[..lines.columns].iter_mut().enumerate() {
-            values[..rows.len()].copy_from_slice(&lines.values[term * lines.column_stride..][rows.clone()]);
+        for (term, values) in
+            group.as_chunks_mut::<ROWS>().0[..lines.columns].iter_mut().enumerate()
+        {
+            values[..rows.len()]
+                .copy_from_slice(&lines.values[term * lines.column_stride..][rows.clone()]);
         }
     }
 }
 
-/// Copies the rows of `lines` into panels of `WIDTH`: for each term the values of the rows, one after the other. The last panel
-/// may have fewer rows, padded with zeros to a multiple of `unit`.
+/// Copies the rows of `lines` into panels of `WIDTH`: for each term the values of the rows, one
+/// after the other. The last panel may have fewer rows, padded with zeros to a multiple of `unit`.
 #[inline(always)]
 fn copy<const WIDTH: usize>(lines: Matrix<'_>, unit: usize, mut panels: &mut [f32]) {
     /// More panels would evict each other from the cache: their distance may be a power of two.
     const TOGETHER: usize = 4;
     for rows in ranges(0..lines.rows, TOGETHER * WIDTH) {
         let lines = lines.block(rows, 0..lines.columns);
-        let mut panels = panels.split_off_mut(..lines.rows.next_multiple_of(unit) * lines.columns).expect("the buffer has room for the rows");
+        let mut panels = panels
+            .split_off_mut(..lines.rows.next_multiple_of(unit) * lines.columns)
+            .expect("the buffer has room for the rows");
         if lines.row_stride == 1 {
             copy_terms::<WIDTH>(lines, panels);
             continue;
@@ -322,7 +388,9 @@ fn copy<const WIDTH: usize>(lines: Matrix<'_>, unit: usize, mut panels: &mut [f3
         for rows in ranges(0..lines.rows, WIDTH) {
             let lines = lines.block(rows, 0..lines.columns);
             let padded = lines.rows.next_multiple_of(unit);
-            let panel = panels.split_off_mut(..padded * lines.columns).expect("the buffer has room for the rows");
+            let panel = panels
+                .split_off_mut(..padded * lines.columns)
+                .expect("the buffer has room for the rows");
             // With a width known at compile time, the loop is unrolled.
             if padded == WIDTH { turn(lines, WIDTH, panel) } else { turn(lines, padded, panel) }
         }
@@ -335,7 +403,8 @@ fn copy_terms<const WIDTH: usize>(lines: Matrix<'_>, panels: &mut [f32]) {
     let (terms, whole) = (lines.columns, lines.rows - lines.rows % WIDTH);
     let last = panels.len() / terms - whole;
     for term in 0..terms {
-        let (groups, rest) = lines.values[term * lines.column_stride..][..lines.rows].split_at(whole);
+        let (groups, rest) =
+            lines.values[term * lines.column_stride..][..lines.rows].split_at(whole);
         for (number, group) in groups.as_chunks::<WIDTH>().0.iter().enumerate() {
             panels[(number * terms + term) * WIDTH..][..WIDTH].copy_from_slice(group);
         }
@@ -363,7 +432,9 @@ fn turn(lines: Matrix<'_>, width: usize, panel: &mut [f32]) {
             }
         }
         for term in terms - terms % BLOCK..terms {
-            rows.iter().enumerate().for_each(|(idx, row)| panel[term * width + first + idx] = row[term]);
+            rows.iter()
+                .enumerate()
+                .for_each(|(idx, row)| panel[term * width + first + idx] = row[term]);
         }
     }
     for row in whole..width {
@@ -419,27 +490,56 @@ mod tests {
     use super::super::matmul::testing::values;
     use super::*;
 
-    /// `out + 0.5 a b` of thirds, in `parts` parts, and the same in f64. `turned`: whether `a` and `b` are transposed.
-    fn computed([rows, columns, terms]: [usize; 3], turned: [bool; 2], parts: usize) -> (Vec<f32>, Vec<f64>) {
+    /// `out + 0.5 a b` of thirds, in `parts` parts, and the same in f64. `turned`: whether `a` and
+    /// `b` are transposed.
+    fn computed(
+        [rows, columns, terms]: [usize; 3],
+        turned: [bool; 2],
+        parts: usize,
+    ) -> (Vec<f32>, Vec<f64>) {
         // Sums of thirds are rounded, so that another order of the terms gives another sum.
-        let [a, b] = [(rows * terms, 1), (terms * columns, 2)].map(|(count, seed)| values(count, seed).iter().map(|value| value / 3.0).collect::<Vec<_>>());
-        let matrix = |values, rows, columns, turned| if turned { Matrix::new(values, columns, rows).transposed() } else { Matrix::new(values, rows, columns) };
-        let (left, right) = (matrix(&a, rows, terms, turned[0]), matrix(&b, terms, columns, turned[1]));
+        let [a, b] = [(rows * terms, 1), (terms * columns, 2)].map(|(count, seed)| {
+            values(count, seed).iter().map(|value| value / 3.0).collect::<Vec<_>>()
+        });
+        let matrix = |values, rows, columns, turned| {
+            if turned {
+                Matrix::new(values, columns, rows).transposed()
+            } else {
+                Matrix::new(values, rows, columns)
+            }
+        };
+        let (left, right) =
+            (matrix(&a, rows, terms, turned[0]), matrix(&b, terms, columns, turned[1]));
         let mut out = values(rows * columns, 3);
-        let value = |matrix: Matrix<'_>, row: usize, column: usize| f64::from(matrix.values[row * matrix.row_stride + column * matrix.column_stride]);
+        let value = |matrix: Matrix<'_>, row: usize, column: usize| {
+            f64::from(matrix.values[row * matrix.row_stride + column * matrix.column_stride])
+        };
         let expected = |(idx, old): (usize, &f32)| {
             let (row, column) = (idx / columns, idx % columns);
-            f64::from(*old) + 0.5 * (0..terms).map(|term| value(left, row, term) * value(right, term, column)).sum::<f64>()
+            f64::from(*old)
+                + 0.5
+                    * (0..terms)
+                        .map(|term| value(left, row, term) * value(right, term, column))
+                        .sum::<f64>()
         };
         let expected = out.iter().enumerate().map(expected).collect();
-        let product = Product { out: MatrixMut::new(&mut out, rows, columns), old: Old::Kept, a: left.times(0.5), b: right };
+        let product = Product {
+            out: MatrixMut::new(&mut out, rows, columns),
+            old: Old::Kept,
+            a: left.times(0.5),
+            b: right,
+        };
         split(product, parts).into_iter().for_each(compute);
         (out, expected)
     }
 
     /// No term is larger than 1.
     fn furthest(found: &[f32], expected: &[f64]) -> f64 {
-        found.iter().zip(expected).map(|(found, expected)| (f64::from(*found) - expected).abs()).fold(0.0, f64::max)
+        found
+            .iter()
+            .zip(expected)
+            .map(|(found, expected)| (f64::from(*found) - expected).abs())
+            .fold(0.0, f64::max)
     }
 
     proptest! {

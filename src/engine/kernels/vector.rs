@@ -1,10 +1,14 @@
 //! Loops for the widest vectors of the CPU, and the functions they use.
 //!
-//! The loops are plain Rust over slices: inside [`best!`](best) the compiler knows the instruction set and vectorizes them.
-//! Sums are kept in [`LANES`] parts whatever the vector width, and nothing is contracted into fused multiply-adds, so that all
-//! CPUs get the same numbers from these kernels.
+//! The loops are plain Rust over slices: inside [`best!`](best) the compiler knows the instruction
+//! set and vectorizes them. Sums are kept in [`LANES`] parts whatever the vector width, and nothing
+//! is contracted into fused multiply-adds, so that all CPUs get the same numbers from these
+//! kernels.
 
-#![expect(clippy::inline_always, reason = "only code inlined into the closure of `best` is compiled for the instruction set")]
+#![expect(
+    clippy::inline_always,
+    reason = "only code inlined into the closure of `best` is compiled for the instruction set"
+)]
 
 use std::sync::LazyLock;
 
@@ -16,8 +20,8 @@ pub(super) const LANES: usize = 16;
 /// Instruction set of this CPU; detected once.
 pub(super) static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
-/// Runs loops compiled for the best instruction set of this CPU. A macro, since a closure that is not inlined would be compiled
-/// for the baseline.
+/// Runs loops compiled for the best instruction set of this CPU. A macro, since a closure that is
+/// not inlined would be compiled for the baseline.
 macro_rules! best {
     ($loops:expr) => {
         $crate::engine::kernels::vector::dispatch(
@@ -48,7 +52,8 @@ const LEAST_EXPONENT: f32 = -86.989;
 /// The exponential function: relative error below 2e-7, 0 below [`LEAST_EXPONENT`], NaN for NaN.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // 2^n e^r with n an integer and |r| <= ln(2) / 2. Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    // 2^n e^r with n an integer and |r| <= ln(2) / 2. Adding and subtracting 1.5 * 2^23 rounds to
+    // the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -88,15 +93,16 @@ pub(super) const TINY: f32 = 1e-30;
 
 /// `x`, or 0 if its absolute value is below `least`.
 ///
-/// An operation with a subnormal operand or result (below 1.2e-38, not 0) takes a CPU a hundred times as long as others. A
-/// network with saturated gates or attention produces millions of them, and its steps took up to 2.3 times as long
-/// (docs/results/speed.md).
+/// An operation with a subnormal operand or result (below 1.2e-38, not 0) takes a CPU a hundred
+/// times as long as others. A network with saturated gates or attention produces millions of them,
+/// and its steps took up to 2.3 times as long (docs/results/speed.md).
 #[inline(always)]
 pub(super) fn settled(x: f32, least: f32) -> f32 {
     if x.abs() < least { 0.0 } else { x }
 }
 
-/// The sum of `term` over the columns of `N` rows of equal length, in an order that depends on the length alone.
+/// The sum of `term` over the columns of `N` rows of equal length, in an order that depends on the
+/// length alone.
 #[inline(always)]
 pub(super) fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -104,7 +110,8 @@ pub(super) fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> 
     let whole = length - length % LANES;
     for start in (0..whole).step_by(LANES) {
         // Arrays of a known length: no bounds checks remain inside, so that the loop is vectorized.
-        let chunks: [&[f32; LANES]; N] = rows.map(|row| row[start..start + LANES].try_into().expect("a chunk has this length"));
+        let chunks: [&[f32; LANES]; N] =
+            rows.map(|row| row[start..start + LANES].try_into().expect("a chunk has this length"));
         for lane in 0..LANES {
             lanes[lane] += term(chunks.map(|chunk| chunk[lane]));
         }
@@ -157,7 +164,8 @@ pub(super) fn log_sum_exp(values: &[f32]) -> f32 {
     largest + total.ln()
 }
 
-/// Replaces a row of scores by its softmax; returns the maximum score and the sum of the exponentials relative to it.
+/// Replaces a row of scores by its softmax; returns the maximum score and the sum of the
+/// exponentials relative to it.
 #[inline(always)]
 pub(super) fn softmax(row: &mut [f32]) -> (f32, f32) {
     let largest = max(row);
@@ -198,11 +206,19 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_exponential() {
-        assert!((f64::from(exp(LEAST_EXPONENT)) / f64::from(LEAST_EXPONENT).exp() - 1.0).abs() < 2e-7);
+        assert!(
+            (f64::from(exp(LEAST_EXPONENT)) / f64::from(LEAST_EXPONENT).exp() - 1.0).abs() < 2e-7
+        );
         assert_eq!(exp(-86.99), 0.0, "flushed to zero");
-        assert_eq!([exp(f32::NEG_INFINITY), exp(-100.0), exp(0.0), exp(100.0), exp(f32::INFINITY)], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]);
+        assert_eq!(
+            [exp(f32::NEG_INFINITY), exp(-100.0), exp(0.0), exp(100.0), exp(f32::INFINITY)],
+            [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY]
+        );
         assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
-        assert_eq!([sigmoid(f32::NEG_INFINITY), sigmoid(0.0), sigmoid(f32::INFINITY)], [0.0, 0.5, 1.0]);
+        assert_eq!(
+            [sigmoid(f32::NEG_INFINITY), sigmoid(0.0), sigmoid(f32::INFINITY)],
+            [0.0, 0.5, 1.0]
+        );
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Weights: random from a seed or read from named tensors, identical on every device.
 //!
-//! Each tensor has its own random stream, derived from the seed and its name, so neither the order of initialization nor the
-//! device changes a bit of it.
+//! Each tensor has its own random stream, derived from the seed and its name, so neither the order
+//! of initialization nor the device changes a bit of it.
 
 use std::f64::consts::TAU;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::engine::model::{Attention, DecoderLayer, Embedding, Linear, LlamaForCausalLM, LlamaModel, Mlp, RmsNorm};
+use crate::engine::model::{
+    Attention, DecoderLayer, Embedding, Linear, LlamaForCausalLM, LlamaModel, Mlp, RmsNorm,
+};
 use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::plan::ModelShape;
 
@@ -15,7 +17,10 @@ use crate::plan::ModelShape;
 pub type WeightSource<'a, E> = &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E>;
 
 /// Initial weights as in the paper: N(0, `initializer_range`) for all matrices, 1 for norms.
-pub fn random_weights(seed: u64, shape: &ModelShape) -> impl FnMut(&str, &[usize]) -> Result<Vec<f32>, std::convert::Infallible> + use<> {
+pub fn random_weights(
+    seed: u64,
+    shape: &ModelShape,
+) -> impl FnMut(&str, &[usize]) -> Result<Vec<f32>, std::convert::Infallible> + use<> {
     let deviation = shape.initializer_range;
     move |name, dims| {
         let count = dims.iter().product();
@@ -32,17 +37,29 @@ impl LlamaForCausalLM {
     ///
     /// # Errors
     /// What `source` returns.
-    pub fn new<E>(shape: &ModelShape, source: WeightSource<'_, E>, device: &Device) -> Result<Self, E> {
+    pub fn new<E>(
+        shape: &ModelShape,
+        source: WeightSource<'_, E>,
+        device: &Device,
+    ) -> Result<Self, E> {
         let mut build = Builder { shape, source, device };
-        let layers = (0..shape.num_hidden_layers).map(|idx| build.layer(idx)).collect::<Result<_, E>>()?;
+        let layers =
+            (0..shape.num_hidden_layers).map(|idx| build.layer(idx)).collect::<Result<_, E>>()?;
         let model = LlamaModel {
-            embed_tokens: Embedding { weight: build.weight("model.embed_tokens.weight", &[shape.vocab_size, shape.hidden_size])? },
+            embed_tokens: Embedding {
+                weight: build
+                    .weight("model.embed_tokens.weight", &[shape.vocab_size, shape.hidden_size])?,
+            },
             layers,
             norm: build.norm("model.norm.weight")?,
             rope_theta: shape.rope_theta,
             head_dim: shape.head_dim(),
         };
-        let lm_head = if shape.tie_word_embeddings { None } else { Some(build.linear("lm_head.weight", shape.vocab_size, shape.hidden_size)?) };
+        let lm_head = if shape.tie_word_embeddings {
+            None
+        } else {
+            Some(build.linear("lm_head.weight", shape.vocab_size, shape.hidden_size)?)
+        };
         Ok(Self { model, lm_head })
     }
 }
@@ -80,7 +97,10 @@ impl<E> Builder<'_, '_, E> {
     }
 
     fn norm(&mut self, name: &str) -> Result<RmsNorm, E> {
-        Ok(RmsNorm { weight: self.weight(name, &[self.shape.hidden_size])?, epsilon: self.shape.rms_norm_eps })
+        Ok(RmsNorm {
+            weight: self.weight(name, &[self.shape.hidden_size])?,
+            epsilon: self.shape.rms_norm_eps,
+        })
     }
 
     fn weight(&mut self, name: &str, dims: &[usize]) -> Result<NamedTensor, E> {
@@ -98,7 +118,8 @@ struct Normals {
 
 impl Normals {
     fn new(seed: u64, name: &str) -> Self {
-        let digest = blake3::keyed_hash(blake3::hash(&seed.to_le_bytes()).as_bytes(), name.as_bytes());
+        let digest =
+            blake3::keyed_hash(blake3::hash(&seed.to_le_bytes()).as_bytes(), name.as_bytes());
         let mut state = [0; 8];
         state.copy_from_slice(&digest.as_bytes()[..8]);
         Self { state: u64::from_le_bytes(state), spare: None }

@@ -1,5 +1,5 @@
-//! The three layers with weights, with Hugging Face's layout and names: an operation, its weight, and the accumulation of the
-//! weight's gradient.
+//! The three layers with weights, with Hugging Face's layout and names: an operation, its weight,
+//! and the accumulation of the weight's gradient.
 
 use burn::tensor::{Int, Tensor};
 
@@ -42,12 +42,22 @@ impl Linear {
     }
 
     /// [`Self::forward`] of each of `layers` for the same input.
-    pub fn forward_each<const N: usize>(layers: [&Self; N], rows: Tensor<2>) -> ([Tensor<2>; N], linear::Saved) {
+    pub fn forward_each<const N: usize>(
+        layers: [&Self; N],
+        rows: Tensor<2>,
+    ) -> ([Tensor<2>; N], linear::Saved) {
         linear::forward_each(rows, layers.map(|layer| &layer.weight.values))
     }
 
-    /// `d_out`: `[N, out]`. Returns `[N, in]`, plus `d_rows`, the gradient of the same input through another product.
-    pub fn backward(&self, saved: linear::Saved, d_out: Tensor<2>, d_rows: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
+    /// `d_out`: `[N, out]`. Returns `[N, in]`, plus `d_rows`, the gradient of the same input
+    /// through another product.
+    pub fn backward(
+        &self,
+        saved: linear::Saved,
+        d_out: Tensor<2>,
+        d_rows: Option<Tensor<2>>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
         let sums = linear::Sums { d_rows, d_weight: gradients.take(&self.weight) };
         let (d_rows, d_weight) = linear::backward(saved, &self.weight.values, d_out, sums);
         gradients.put(&self.weight, d_weight);
@@ -62,7 +72,13 @@ impl Embedding {
     }
 
     /// `d_out`: `[N, D]`.
-    pub fn backward(&self, ids: Tensor<1, Int>, patch_size: PatchSize, d_out: Tensor<2>, gradients: &mut Gradients) {
+    pub fn backward(
+        &self,
+        ids: Tensor<1, Int>,
+        patch_size: PatchSize,
+        d_out: Tensor<2>,
+        gradients: &mut Gradients,
+    ) {
         let sum = gradients.take(&self.weight).unwrap_or_else(|| self.weight.values.zeros_like());
         gradients.put(&self.weight, embedding::backward(sum, ids, patch_size, d_out));
     }
@@ -78,8 +94,15 @@ impl RmsNorm {
         rms_norm::forward(rows, &self.weight.values, self.epsilon)
     }
 
-    /// `d_out`: `[N, D]`. Returns the same shape, plus `around`, the gradient of the same input through the residual connection.
-    pub fn backward(&self, saved: rms_norm::Saved, d_out: Tensor<2>, around: Option<Tensor<2>>, gradients: &mut Gradients) -> Tensor<2> {
+    /// `d_out`: `[N, D]`. Returns the same shape, plus `around`, the gradient of the same input
+    /// through the residual connection.
+    pub fn backward(
+        &self,
+        saved: rms_norm::Saved,
+        d_out: Tensor<2>,
+        around: Option<Tensor<2>>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
         let (d_rows, d_weight) = rms_norm::backward(saved, &self.weight.values, d_out, around);
         gradients.add(&self.weight, d_weight);
         d_rows

@@ -1,4 +1,5 @@
-//! The network, built from the operations in `ops`: layers and initial weights. Start at [`LlamaForCausalLM`].
+//! The network, built from the operations in `ops`: layers and initial weights. Start at
+//! [`LlamaForCausalLM`].
 
 mod init;
 mod layers;
@@ -8,4 +9,6 @@ mod tests;
 
 pub use init::{WeightSource, random_weights};
 pub use layers::{Embedding, Linear, RmsNorm};
-pub use llama::{Attention, DecoderLayer, Heads, LayerSaved, LlamaForCausalLM, LlamaModel, Mix, Mlp, SharedInput};
+pub use llama::{
+    Attention, DecoderLayer, Heads, LayerSaved, LlamaForCausalLM, LlamaModel, Mix, Mlp, SharedInput,
+};

@@ -7,9 +7,10 @@
 //! dQ = scale dS K    dK = scale dS^T Q
 //! ```
 //!
-//! A chunk's P, `[B, heads, chunk, keys]`, is dropped after use and recomputed from Q and K in the backward pass: nothing that
-//! grows with the square of the sequence length is kept, and most of the future half of S is not computed. Query heads that
-//! share a key head are rows of one product, so keys and values are never repeated.
+//! A chunk's P, `[B, heads, chunk, keys]`, is dropped after use and recomputed from Q and K in the
+//! backward pass: nothing that grows with the square of the sequence length is kept, and most of
+//! the future half of S is not computed. Query heads that share a key head are rows of one product,
+//! so keys and values are never repeated.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
@@ -21,7 +22,8 @@ use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
 
-/// Maximum number of scores per chunk: 128 MB in f32, which also keeps a buffer within what every GPU can bind.
+/// Maximum number of scores per chunk: 128 MB in f32, which also keeps a buffer within what every
+/// GPU can bind.
 const MOST_SCORES: usize = 1 << 25;
 /// Maximum number of queries per chunk.
 const MOST_QUERIES: usize = 512;
@@ -48,9 +50,14 @@ pub struct InputGradients {
     pub d_values: Tensor<4>,
 }
 
-/// `queries`: `[B, queries, heads, H]`, `keys` and `values`: `[B, keys, groups, H]`, `heads` a multiple of `groups`.
-/// Returns `[B, queries, heads, H]`.
-pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions: Positions) -> (Tensor<4>, Saved) {
+/// `queries`: `[B, queries, heads, H]`, `keys` and `values`: `[B, keys, groups, H]`, `heads` a
+/// multiple of `groups`. Returns `[B, queries, heads, H]`.
+pub fn forward(
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    positions: Positions,
+) -> (Tensor<4>, Saved) {
     if on_host(&queries) {
         let out = kernels::attention::forward(&queries, &keys, &values, positions);
         return (out, Saved { queries, keys, values });
@@ -75,19 +82,29 @@ pub fn forward(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, positions
 pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputGradients {
     let Saved { queries, keys, values } = saved;
     if on_host(&queries) {
-        let [d_queries, d_keys, d_values] = kernels::attention::backward(&queries, &keys, &values, positions, d_out);
+        let [d_queries, d_keys, d_values] =
+            kernels::attention::backward(&queries, &keys, &values, positions, d_out);
         return InputGradients { d_queries, d_keys, d_values };
     }
     let ([_, _, groups, head_dim], dtype) = (keys.dims(), queries.dtype());
     let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
     let mut d_queries = Vec::new();
-    // From the last chunk to the first, so that the gradients of fewer and fewer keys are incomplete.
+    // From the last chunk to the first, so that the gradients of fewer and fewer keys are
+    // incomplete.
     for chunk in positions.chunks(chunk_queries(&queries, positions)).rev() {
-        let rows_of = |tensor: &Tensor<4>| group_rows(tensor.clone().narrow(1, chunk.start - positions.start, chunk.queries), groups);
+        let rows_of = |tensor: &Tensor<4>| {
+            group_rows(
+                tensor.clone().narrow(1, chunk.start - positions.start, chunk.queries),
+                groups,
+            )
+        };
         let (queries, d_mixed) = (rows_of(&queries), rows_of(d_out)); // [B, groups, rows, H]
         let (keys, values) = (head_major(&keys, chunk.keys), head_major(&values, chunk.keys)); // [B, groups, keys, H]
         let weights = weights(queries.clone(), keys.clone(), chunk); // [B, groups, rows, keys]
-        d_values = d_values.add(wide(to_type(weights.clone(), dtype).transpose().matmul(d_mixed.clone())), chunk.start);
+        d_values = d_values.add(
+            wide(to_type(weights.clone(), dtype).transpose().matmul(d_mixed.clone())),
+            chunk.start,
+        );
         let d_weights = wide(d_mixed.matmul(values.transpose())); // [B, groups, rows, keys]
         let delta = (weights.clone() * d_weights.clone()).sum_dim(3); // [B, groups, rows, 1]
         let d_scores = ((d_weights - delta) * weights).mul_scalar(scale(head_dim));
@@ -96,7 +113,11 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputG
         d_queries.push(ungroup_rows(d_scores.matmul(keys), chunk.queries));
     }
     d_queries.reverse();
-    InputGradients { d_queries: Tensor::cat(d_queries, 1), d_keys: to_type(d_keys.finish(), dtype), d_values: to_type(d_values.finish(), dtype) }
+    InputGradients {
+        d_queries: Tensor::cat(d_queries, 1),
+        d_keys: to_type(d_keys.finish(), dtype),
+        d_values: to_type(d_values.finish(), dtype),
+    }
 }
 
 /// Factor of the scores of heads of width `head_dim`.
@@ -104,15 +125,19 @@ fn scale(head_dim: usize) -> f64 {
     (head_dim as f64).powf(-0.5)
 }
 
-/// Queries per chunk: as many as keep its scores within [`MOST_SCORES`], since a GPU prefers few large products.
+/// Queries per chunk: as many as keep its scores within [`MOST_SCORES`], since a GPU prefers few
+/// large products.
 fn chunk_queries(queries: &Tensor<4>, positions: Positions) -> usize {
     let [b, _, heads, _] = queries.dims();
-    (MOST_SCORES / (b * heads * positions.keys).max(1)).clamp(ATTENTION_QUERIES, MOST_QUERIES) / ATTENTION_QUERIES * ATTENTION_QUERIES
+    (MOST_SCORES / (b * heads * positions.keys).max(1)).clamp(ATTENTION_QUERIES, MOST_QUERIES)
+        / ATTENTION_QUERIES
+        * ATTENTION_QUERIES
 }
 
-/// Attention over whole sequences as one operation of Burn, which on a GPU uses tensor cores and keeps no scores. Called
-/// without a mask and with its default scale: anything else makes it fall back to computing the scores of all queries at once
-/// (burn-cubecl 0.22.1). Only for 16 bits, since it always multiplies in 16 bits.
+/// Attention over whole sequences as one operation of Burn, which on a GPU uses tensor cores and
+/// keeps no scores. Called without a mask and with its default scale: anything else makes it fall
+/// back to computing the scores of all queries at once (burn-cubecl 0.22.1). Only for 16 bits,
+/// since it always multiplies in 16 bits.
 fn fused(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
     let [b, t, heads, head_dim] = queries.dims();
     let groups = keys.dims()[2];
@@ -122,27 +147,42 @@ fn fused(queries: &Tensor<4>, keys: &Tensor<4>, values: &Tensor<4>) -> Tensor<4>
         if heads == groups {
             return tensor;
         }
-        tensor.unsqueeze_dim::<5>(2).expand([b, groups, heads / groups, t, head_dim]).reshape([b, heads, t, head_dim])
+        tensor
+            .unsqueeze_dim::<5>(2)
+            .expand([b, groups, heads / groups, t, head_dim])
+            .reshape([b, heads, t, head_dim])
     };
     let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: true };
-    attention(queries.clone().swap_dims(1, 2), repeated(keys), repeated(values), None, None, options).swap_dims(1, 2)
+    attention(
+        queries.clone().swap_dims(1, 2),
+        repeated(keys),
+        repeated(values),
+        None,
+        None,
+        options,
+    )
+    .swap_dims(1, 2)
 }
 
-/// Attention weights of one chunk, in f32 or wider. `rows`: `[B, groups, rows, H]`, `keys`: `[B, groups, keys, H]`. Returns `[B, groups, rows, keys]`.
+/// Attention weights of one chunk, in f32 or wider. `rows`: `[B, groups, rows, H]`, `keys`: `[B,
+/// groups, keys, H]`. Returns `[B, groups, rows, keys]`.
 fn weights(rows: Tensor<4>, keys: Tensor<4>, chunk: Positions) -> Tensor<4> {
     let scale = scale(keys.dims()[3]);
     let scores = wide(rows.matmul(keys.transpose())).mul_scalar(scale);
     softmax(hide_future(scores, chunk), 3)
 }
 
-/// Sets the scores of keys after their query to -infinity: some of the last keys, as many as there are queries.
+/// Sets the scores of keys after their query to -infinity: some of the last keys, as many as there
+/// are queries.
 fn hide_future(scores: Tensor<4>, chunk: Positions) -> Tensor<4> {
     let (n, first) = (chunk.queries, chunk.keys - chunk.queries);
     if n == 1 {
         return scores;
     }
     let [b, groups, rows, keys] = scores.dims();
-    let future = Tensor::<2, Bool>::tril_mask([n, n], 0, &scores.device()).unsqueeze::<4>().expand([b, groups * rows / n, n, n]);
+    let future = Tensor::<2, Bool>::tril_mask([n, n], 0, &scores.device())
+        .unsqueeze::<4>()
+        .expand([b, groups * rows / n, n, n]);
     let scores = scores.reshape([b, groups * rows / n, n, keys]); // [B, heads, queries, keys]
     let scores = if first == 0 {
         scores.mask_fill(future, f32::NEG_INFINITY)
@@ -158,11 +198,16 @@ fn head_major(tensor: &Tensor<4>, count: usize) -> Tensor<4> {
     tensor.clone().narrow(1, 0, count).swap_dims(1, 2)
 }
 
-/// The heads of a group, one below the other: `[B, queries, heads, H]` to `[B, groups, heads / groups * queries, H]`.
+/// The heads of a group, one below the other: `[B, queries, heads, H]` to `[B, groups, heads /
+/// groups * queries, H]`.
 fn group_rows(tensor: Tensor<4>, groups: usize) -> Tensor<4> {
     let [b, queries, heads, width] = tensor.dims();
     let heads_first = tensor.swap_dims(1, 2); // [B, heads, queries, H]
-    if heads == groups { heads_first } else { heads_first.reshape([b, groups, heads / groups * queries, width]) }
+    if heads == groups {
+        heads_first
+    } else {
+        heads_first.reshape([b, groups, heads / groups * queries, width])
+    }
 }
 
 /// Undoes [`group_rows`]: `[B, groups, rows, H]` to `[B, queries, heads, H]`.
@@ -171,7 +216,8 @@ fn ungroup_rows(tensor: Tensor<4>, queries: usize) -> Tensor<4> {
     tensor.reshape([b, groups * rows / queries, queries, width]).swap_dims(1, 2)
 }
 
-/// A sum over chunks whose keys begin at 0 and become fewer with each chunk. Keys that no further chunk has move to their final place.
+/// A sum over chunks whose keys begin at 0 and become fewer with each chunk. Keys that no further
+/// chunk has move to their final place.
 struct SumOverChunks {
     /// Complete from some position on, `[B, T, groups, H]`.
     finished: Tensor<4>,
@@ -191,7 +237,8 @@ impl SumOverChunks {
             None => part,
         };
         let [_, _, keys, _] = sum.dims();
-        let finished = place(self.finished, remaining, sum.clone().narrow(2, remaining, keys - remaining));
+        let finished =
+            place(self.finished, remaining, sum.clone().narrow(2, remaining, keys - remaining));
         Self { finished, open: (remaining > 0).then(|| sum.narrow(2, 0, remaining)) }
     }
 
@@ -204,7 +251,8 @@ impl SumOverChunks {
     }
 }
 
-/// Writes `part`, `[B, groups, keys, H]`, into `whole`, `[B, T, groups, H]`, from position `start` on.
+/// Writes `part`, `[B, groups, keys, H]`, into `whole`, `[B, T, groups, H]`, from position `start`
+/// on.
 fn place(whole: Tensor<4>, start: usize, part: Tensor<4>) -> Tensor<4> {
     let [b, groups, keys, width] = part.dims();
     whole.slice_assign([0..b, start..start + keys, 0..groups, 0..width], part.swap_dims(1, 2))
@@ -222,13 +270,20 @@ mod tests {
         let [b, num_queries, heads, width] = queries.dims();
         let [_, num_keys, groups, _] = keys.dims();
         let repeat = |tensor: Tensor<4>| {
-            let tensor = tensor.unsqueeze_dim::<5>(3).expand([b, num_keys, groups, heads / groups, width]);
+            let tensor =
+                tensor.unsqueeze_dim::<5>(3).expand([b, num_keys, groups, heads / groups, width]);
             tensor.reshape([b, num_keys, heads, width]).swap_dims(1, 2)
         };
-        let scores = queries.swap_dims(1, 2).matmul(repeat(keys).transpose()).mul_scalar((width as f64).powf(-0.5));
-        let future = Tensor::<2, Bool>::tril_mask([num_queries, num_keys], start as i64, &scores.device());
+        let scores = queries
+            .swap_dims(1, 2)
+            .matmul(repeat(keys).transpose())
+            .mul_scalar((width as f64).powf(-0.5));
+        let future =
+            Tensor::<2, Bool>::tril_mask([num_queries, num_keys], start as i64, &scores.device());
         let future = future.unsqueeze::<4>().expand([b, heads, num_queries, num_keys]);
-        softmax(scores.mask_fill(future, f32::NEG_INFINITY), 3).matmul(repeat(values)).swap_dims(1, 2)
+        softmax(scores.mask_fill(future, f32::NEG_INFINITY), 3)
+            .matmul(repeat(values))
+            .swap_dims(1, 2)
     }
 
     fn check(dtype: DType, heads: usize, groups: usize, positions: Positions) {
@@ -254,31 +309,59 @@ mod tests {
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
             for (heads, groups) in [(3, 3), (4, 2), (3, 1)] {
-                // One query, less than a chunk, whole chunks, a short last chunk; then queries after a cache, with unused keys at the end.
+                // One query, less than a chunk, whole chunks, a short last chunk; then queries
+                // after a cache, with unused keys at the end.
                 for length in [1, 5, MOST_QUERIES, MOST_QUERIES + 3] {
                     check(dtype, heads, groups, Positions::of_sequence(length));
                 }
                 check(dtype, heads, groups, Positions { start: 7, queries: 1, keys: 8 });
-                check(dtype, heads, groups, Positions { start: 9, queries: ATTENTION_QUERIES + 2, keys: ATTENTION_QUERIES + 20 });
+                check(
+                    dtype,
+                    heads,
+                    groups,
+                    Positions {
+                        start: 9,
+                        queries: ATTENTION_QUERIES + 2,
+                        keys: ATTENTION_QUERIES + 20,
+                    },
+                );
             }
         }
     }
 
     #[test]
     fn chunks_are_as_large_as_memory_allows() {
-        let of = |b, heads, keys| chunk_queries(&Tensor::zeros([b, 1, heads, 1], &burn::tensor::Device::flex()), Positions::of_sequence(keys));
-        assert_eq!([of(1, 2, 16), of(8, 16, 2048), of(2, 16, 2048), of(64, 64, 8192)], [512, 128, 512, 64]);
+        let of = |b, heads, keys| {
+            chunk_queries(
+                &Tensor::zeros([b, 1, heads, 1], &burn::tensor::Device::flex()),
+                Positions::of_sequence(keys),
+            )
+        };
+        assert_eq!(
+            [of(1, 2, 16), of(8, 16, 2048), of(2, 16, 2048), of(64, 64, 8192)],
+            [512, 128, 512, 64]
+        );
     }
 
     #[test]
     fn a_query_after_a_cache_gets_what_it_gets_in_its_sequence() {
         let dtype = DType::F32;
-        let (queries, keys, values) = (noise([1, 9, 4, 4], 1, dtype), noise([1, 9, 2, 4], 2, dtype), noise([1, 9, 2, 4], 3, dtype));
-        let (whole, _) = forward(queries.clone(), keys.clone(), values.clone(), Positions::of_sequence(9));
+        let (queries, keys, values) = (
+            noise([1, 9, 4, 4], 1, dtype),
+            noise([1, 9, 2, 4], 2, dtype),
+            noise([1, 9, 2, 4], 3, dtype),
+        );
+        let (whole, _) =
+            forward(queries.clone(), keys.clone(), values.clone(), Positions::of_sequence(9));
         for start in 0..9 {
             let positions = Positions { start, queries: 1, keys: start + 1 };
             let first = |tensor: &Tensor<4>| tensor.clone().narrow(1, 0, start + 1);
-            let (one, _) = forward(queries.clone().narrow(1, start, 1), first(&keys), first(&values), positions);
+            let (one, _) = forward(
+                queries.clone().narrow(1, start, 1),
+                first(&keys),
+                first(&values),
+                positions,
+            );
             assert_same("out", one, whole.clone().narrow(1, start, 1));
         }
     }

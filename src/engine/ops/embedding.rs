@@ -1,5 +1,5 @@
-//! Token ids to input rows: the mean over the table rows of the K tokens of a patch (arXiv 2407.12665, figure 3). With K = 1
-//! this is a plain embedding, bit for bit.
+//! Token ids to input rows: the mean over the table rows of the K tokens of a patch (arXiv
+//! 2407.12665, figure 3). With K = 1 this is a plain embedding, bit for bit.
 //!
 //! ```text
 //! d table[id] = sum over the occurrences of id of dy of its patch / K
@@ -26,8 +26,14 @@ pub fn forward(table: &Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize) ->
         .squeeze_dim(1) // [N, D]
 }
 
-/// `d_out`: `[N, D]`. Returns `sum`, `[V, D]`, plus the gradient of the table, which is nonzero only in the rows of `ids`.
-pub fn backward(sum: Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize, d_out: Tensor<2>) -> Tensor<2> {
+/// `d_out`: `[N, D]`. Returns `sum`, `[V, D]`, plus the gradient of the table, which is nonzero
+/// only in the rows of `ids`.
+pub fn backward(
+    sum: Tensor<2>,
+    ids: Tensor<1, Int>,
+    patch_size: PatchSize,
+    d_out: Tensor<2>,
+) -> Tensor<2> {
     if on_host(&sum) {
         return kernels::embedding::backward(sum, ids, patch_size.get(), d_out);
     }
@@ -41,8 +47,8 @@ pub fn backward(sum: Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize, d_ou
             .expand([num_patches, k, hidden_size])
             .reshape([num_patches * k, hidden_size]) // [N * K, D]
     };
-    // Not `select_assign`, which on a GPU processes all tokens sequentially in each column (burn-cubecl 0.22.1); this adds them
-    // in parallel, in an order that is not fixed.
+    // Not `select_assign`, which on a GPU processes all tokens sequentially in each column
+    // (burn-cubecl 0.22.1); this adds them in parallel, in an order that is not fixed.
     let [num_tokens, hidden_size] = d_tokens.dims();
     let rows = ids.reshape([num_tokens, 1]).expand([num_tokens, hidden_size]);
     sum.scatter(0, rows, d_tokens, IndexingUpdateOp::Add)
@@ -57,7 +63,8 @@ mod tests {
     fn gradients_are_those_that_burn_derives_and_are_added() {
         for dtype in dtypes() {
             for k in [1, 3] {
-                let (table, sum, d_out) = (noise([5, 4], 1, dtype), noise([5, 4], 2, dtype), noise([8, 4], 3, dtype));
+                let (table, sum, d_out) =
+                    (noise([5, 4], 1, dtype), noise([5, 4], 2, dtype), noise([8, 4], 3, dtype));
                 let ids = random_ids([8 * k], 5);
                 let patch_size = PatchSize::new(k as u64).unwrap();
                 let out = forward(&table, ids.clone(), patch_size);

@@ -1,12 +1,18 @@
-//! Number formats inside an operation: 16-bit input is computed in f32 and converted back to 16 bits.
+//! Number formats inside an operation: 16-bit input is computed in f32 and converted back to 16
+//! bits.
 //!
-//! On a GPU the conversions are fused into the operation's own kernel. f32 and f64 pass through unchanged.
+//! On a GPU the conversions are fused into the operation's own kernel. f32 and f64 pass through
+//! unchanged.
 
 use burn::tensor::{DType, Tensor};
 
 /// `tensor` in f32 if it is in a 16-bit format.
 pub fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if matches!(tensor.dtype(), DType::BF16 | DType::F16) { tensor.cast(DType::F32) } else { tensor }
+    if matches!(tensor.dtype(), DType::BF16 | DType::F16) {
+        tensor.cast(DType::F32)
+    } else {
+        tensor
+    }
 }
 
 /// `tensor` in the format `dtype`.

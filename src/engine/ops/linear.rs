@@ -25,22 +25,35 @@ pub struct Sums {
     pub d_weight: Option<Tensor<2>>,
 }
 
-/// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it, in the same number format. Returns `[N, out]`.
+/// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it, in the same number format.
+/// Returns `[N, out]`.
 pub fn forward(rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
     let ([out], saved) = forward_each(rows, [weight]);
     (out, saved)
 }
 
 /// [`forward`] with each of `weights`, which the CPU computes together.
-pub fn forward_each<const N: usize>(rows: Tensor<2>, weights: [&Tensor<2>; N]) -> ([Tensor<2>; N], Saved) {
+pub fn forward_each<const N: usize>(
+    rows: Tensor<2>,
+    weights: [&Tensor<2>; N],
+) -> ([Tensor<2>; N], Saved) {
     let composed = |weight: &Tensor<2>| rows.clone().matmul(weight.clone().transpose()); // [N, out]
-    let outs = if on_host(&rows) { kernels::linear::forward(&rows, weights) } else { weights.map(composed) };
+    let outs = if on_host(&rows) {
+        kernels::linear::forward(&rows, weights)
+    } else {
+        weights.map(composed)
+    };
     (outs, Saved { rows })
 }
 
-/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out, in]`, each added to that in
-/// `sums`, if any; the latter is never narrower than f32.
-pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, sums: Sums) -> (Tensor<2>, Tensor<2>) {
+/// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out,
+/// in]`, each added to that in `sums`, if any; the latter is never narrower than f32.
+pub fn backward(
+    saved: Saved,
+    weight: &Tensor<2>,
+    d_out: Tensor<2>,
+    sums: Sums,
+) -> (Tensor<2>, Tensor<2>) {
     if on_host(&d_out) {
         return kernels::linear::backward(&saved.rows, weight, &d_out, sums.d_rows, sums.d_weight);
     }
@@ -62,15 +75,22 @@ mod tests {
     #[test]
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
-            let (rows, weight, d_out) = (noise([7, 5], 1, dtype), noise([3, 5], 2, dtype), noise([7, 3], 3, dtype));
+            let (rows, weight, d_out) =
+                (noise([7, 5], 1, dtype), noise([3, 5], 2, dtype), noise([7, 3], 3, dtype));
             let (out, saved) = forward(rows.clone(), &weight);
-            let (d_rows, d_weight) = backward(saved.clone(), &weight, d_out.clone(), Sums::default());
+            let (d_rows, d_weight) =
+                backward(saved.clone(), &weight, d_out.clone(), Sums::default());
             let sums = Sums { d_rows: Some(rows.clone()), d_weight: Some(weight.clone()) };
             let (more_d_rows, more_d_weight) = backward(saved, &weight, d_out.clone(), sums);
             assert_same("d_rows and the sum before", more_d_rows, d_rows.clone() + rows.clone());
-            assert_same("d_weight and the sum before", more_d_weight, d_weight.clone() + weight.clone());
+            assert_same(
+                "d_weight and the sum before",
+                more_d_weight,
+                d_weight.clone() + weight.clone(),
+            );
 
-            let ([first, second], _) = forward_each(rows.clone(), [&weight, &(weight.clone() * 2.0)]);
+            let ([first, second], _) =
+                forward_each(rows.clone(), [&weight, &(weight.clone() * 2.0)]);
             assert_same("the first of two", first, out.clone());
             assert_same("the second of two", second, out.clone() * 2.0);
 

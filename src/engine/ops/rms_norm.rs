@@ -1,4 +1,5 @@
-//! RMS normalization with a learned scale: `y = w n`, where `n = x r` and `r = 1 / sqrt(mean(x^2) + epsilon)`.
+//! RMS normalization with a learned scale: `y = w n`, where `n = x r` and `r = 1 / sqrt(mean(x^2) +
+//! epsilon)`.
 //!
 //! ```text
 //! dn = w dy        dx = r (dn - n mean(n dn))        dw = sum over rows of n dy
@@ -26,16 +27,23 @@ pub fn forward(rows: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>,
     }
     let values = wide(rows.clone());
     let mean_square = values.clone().square().mean_dim(1); // [N, 1]
-    // For an infinite mean square the inverse would be 0, and the row of zeros would look healthy: this is NaN then, else 0.
+    // For an infinite mean square the inverse would be 0, and the row of zeros would look healthy:
+    // this is NaN then, else 0.
     let overflow = mean_square.clone().sub(mean_square.clone()); // [N, 1]
     let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip() + overflow; // [N, 1]
     let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
     (to_type(out, rows.dtype()), Saved { rows, inverse_rms })
 }
 
-/// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input through the residual connection, if there is one.
-/// Returns the gradients of the input, `[N, D]`, plus `around`, and of the weight, `[1, D]`.
-pub fn backward(saved: Saved, weight: &Tensor<2>, d_out: Tensor<2>, around: Option<Tensor<2>>) -> (Tensor<2>, Tensor<2>) {
+/// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input through the residual
+/// connection, if there is one. Returns the gradients of the input, `[N, D]`, plus `around`, and of
+/// the weight, `[1, D]`.
+pub fn backward(
+    saved: Saved,
+    weight: &Tensor<2>,
+    d_out: Tensor<2>,
+    around: Option<Tensor<2>>,
+) -> (Tensor<2>, Tensor<2>) {
     let Saved { rows, inverse_rms } = saved;
     if on_host(&rows) {
         return kernels::rms_norm::backward(rows, inverse_rms, weight, d_out, around);
@@ -65,10 +73,18 @@ mod tests {
     fn a_row_whose_squares_overflow_is_not_taken_for_zeros() {
         for (dtype, huge) in dtypes().into_iter().zip([3e38, 1e200]) {
             let rows = noise([3, 6], 1, dtype);
-            let rows = rows.clone().slice_assign([1..2, 0..6], rows.narrow(0, 1, 1).mul_scalar(huge));
+            let rows =
+                rows.clone().slice_assign([1..2, 0..6], rows.narrow(0, 1, 1).mul_scalar(huge));
             let (out, _) = forward(rows, &noise([1, 6], 2, dtype), 1e-6);
             let values: Vec<f64> = out.to_data().iter::<f64>().collect();
-            assert_eq!(values.chunks(6).map(|row| row.iter().all(|value| value.is_finite())).collect::<Vec<_>>(), [true, false, true], "{dtype:?}");
+            assert_eq!(
+                values
+                    .chunks(6)
+                    .map(|row| row.iter().all(|value| value.is_finite()))
+                    .collect::<Vec<_>>(),
+                [true, false, true],
+                "{dtype:?}"
+            );
         }
     }
 
@@ -77,7 +93,11 @@ mod tests {
         for dtype in dtypes() {
             // Few rows, and several blocks of rows of a kernel.
             for (n, width) in [(7, 6), (300, 100)] {
-                let (rows, weight, d_out) = (noise([n, width], 1, dtype), noise([1, width], 2, dtype), noise([n, width], 3, dtype));
+                let (rows, weight, d_out) = (
+                    noise([n, width], 1, dtype),
+                    noise([1, width], 2, dtype),
+                    noise([n, width], 3, dtype),
+                );
                 let (out, saved) = forward(rows.clone(), &weight, 1e-6);
                 let (d_rows, d_weight) = backward(saved.clone(), &weight, d_out.clone(), None);
                 let (d_sum, _) = backward(saved, &weight, d_out.clone(), Some(rows.clone()));

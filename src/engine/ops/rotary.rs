@@ -1,5 +1,5 @@
-//! Rotary position embedding in Hugging Face's half-split form: each pair (i, i + H/2) of a head is rotated by an angle that
-//! grows with the position (patch index in a patch stage).
+//! Rotary position embedding in Hugging Face's half-split form: each pair (i, i + H/2) of a head is
+//! rotated by an angle that grows with the position (patch index in a patch stage).
 //!
 //! ```text
 //! y1 = x1 cos - x2 sin        dx1 =  dy1 cos + dy2 sin
@@ -24,7 +24,8 @@ pub struct Angles {
 impl Angles {
     /// The angles of the queries of `positions`, for heads of width `head_dim`.
     pub fn new(positions: Positions, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
-        let positions: Vec<usize> = (positions.start..positions.start + positions.queries).collect();
+        let positions: Vec<usize> =
+            (positions.start..positions.start + positions.queries).collect();
         Self::at(&positions, head_dim, rope_theta, device)
     }
 
@@ -32,7 +33,8 @@ impl Angles {
     pub fn at(positions: &[usize], head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         let half = head_dim / 2;
         // In f32, as the reference computes it.
-        let frequency = |pair: usize| 1.0 / (rope_theta as f32).powf(2.0 * pair as f32 / head_dim as f32);
+        let frequency =
+            |pair: usize| 1.0 / (rope_theta as f32).powf(2.0 * pair as f32 / head_dim as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let table = |f: fn(f32) -> f32| {
             let of_position = |position: &usize| {
@@ -48,7 +50,11 @@ impl Angles {
     /// The same angles in another number format.
     #[must_use]
     pub fn in_type(self, dtype: DType) -> Self {
-        if self.cos.dtype() == dtype { self } else { Self { cos: self.cos.cast(dtype), sin: self.sin.cast(dtype) } }
+        if self.cos.dtype() == dtype {
+            self
+        } else {
+            Self { cos: self.cos.cast(dtype), sin: self.sin.cast(dtype) }
+        }
     }
 }
 
@@ -101,16 +107,20 @@ mod tests {
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
             let (heads, d_out) = (noise([2, 5, 3, 6], 1, dtype), noise([2, 5, 3, 6], 2, dtype));
-            let angles = Angles::new(Positions { start: 4, queries: 5, keys: 9 }, 6, 100.0, &heads.device()).cast(dtype);
+            let angles =
+                Angles::new(Positions { start: 4, queries: 5, keys: 9 }, 6, 100.0, &heads.device())
+                    .cast(dtype);
             let out = forward(heads.clone(), &angles);
             let d_heads = backward(d_out.clone(), &angles);
 
             let heads = recorded(&heads);
             let (cos, sin) = (Tensor::from_inner(angles.cos), Tensor::from_inner(angles.sin));
-            // Hugging Face's formula: x cos + rotate_half(x) sin, with identical halves of cos and sin.
+            // Hugging Face's formula: x cos + rotate_half(x) sin, with identical halves of cos and
+            // sin.
             let twice = |table: &Tensor<4>| Tensor::cat(vec![table.clone(), table.clone()], 3);
             let (first, second) = halves(heads.clone());
-            let expected = heads.clone() * twice(&cos) + Tensor::cat(vec![second.neg(), first], 3) * twice(&sin);
+            let expected = heads.clone() * twice(&cos)
+                + Tensor::cat(vec![second.neg(), first], 3) * twice(&sin);
             let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
             assert_same("out", out, expected.inner());
             assert_same("d_heads", d_heads, heads.grad(&gradients).unwrap());

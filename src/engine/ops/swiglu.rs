@@ -1,4 +1,5 @@
-//! The gated activation of the feed-forward block: `y = silu(g) u`, where `silu(g) = g s` and `s = sigmoid(g)`.
+//! The gated activation of the feed-forward block: `y = silu(g) u`, where `silu(g) = g s` and `s =
+//! sigmoid(g)`.
 //!
 //! ```text
 //! du = dy silu(g)        dg = dy u (s + silu(g) (1 - s))
@@ -52,7 +53,8 @@ mod tests {
     #[test]
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
-            let (gate, up, d_out) = (noise([7, 5], 1, dtype) * 8.0, noise([7, 5], 2, dtype), noise([7, 5], 3, dtype));
+            let (gate, up, d_out) =
+                (noise([7, 5], 1, dtype) * 8.0, noise([7, 5], 2, dtype), noise([7, 5], 3, dtype));
             let (out, saved) = forward(gate.clone(), up.clone());
             let (d_gate, d_up) = backward(saved, d_out.clone());
 

@@ -1,4 +1,5 @@
-//! Helpers for the tests of the operations: pseudorandom numbers, and comparison with the gradients that Burn derives.
+//! Helpers for the tests of the operations: pseudorandom numbers, and comparison with the gradients
+//! that Burn derives.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -11,7 +12,9 @@ pub(crate) fn dtypes() -> [DType; 2] {
 pub(crate) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -> Tensor<D> {
     let number = |idx: u64| {
         let mixed = (idx + (seed << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32
+            / (1 << 23) as f32
+            - 1.0
     };
     let values: Vec<f32> = (0..dims.iter().product::<usize>() as u64).map(number).collect();
     Tensor::<D>::from_data(TensorData::new(values, dims), &Device::flex()).cast(dtype)
@@ -19,7 +22,9 @@ pub(crate) fn noise<const D: usize>(dims: [usize; D], seed: u64, dtype: DType) -
 
 /// Pseudorandom ids below `limit`.
 pub(crate) fn random_ids<const D: usize>(dims: [usize; D], limit: i32) -> Tensor<D, Int> {
-    let ids: Vec<i32> = (0..dims.iter().product::<usize>() as i32).map(|idx| (idx * 7 + idx * idx / 3) % limit).collect();
+    let ids: Vec<i32> = (0..dims.iter().product::<usize>() as i32)
+        .map(|idx| (idx * 7 + idx * idx / 3) % limit)
+        .collect();
     Tensor::from_data(TensorData::new(ids, dims), &Device::flex())
 }
 
@@ -34,9 +39,15 @@ pub(crate) fn assert_same<const D: usize>(what: &str, found: Tensor<D>, expected
     assert_same_at(what, 0.0, found, expected);
 }
 
-/// The same, relative to `scale` if that is larger: for differences of values of this size, which may cancel out.
+/// The same, relative to `scale` if that is larger: for differences of values of this size, which
+/// may cancel out.
 #[track_caller]
-pub(crate) fn assert_same_at<const D: usize>(what: &str, scale: f64, found: Tensor<D>, expected: Tensor<D>) {
+pub(crate) fn assert_same_at<const D: usize>(
+    what: &str,
+    scale: f64,
+    found: Tensor<D>,
+    expected: Tensor<D>,
+) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     assert_eq!(found.dtype(), expected.dtype(), "{what}");
     let tolerance = if expected.dtype() == DType::F64 { 1e-12 } else { 1e-5 };
@@ -45,5 +56,8 @@ pub(crate) fn assert_same_at<const D: usize>(what: &str, scale: f64, found: Tens
     let largest = expected.iter().fold(scale, |a, b| a.max(b.abs()));
     assert!(found.iter().all(|value| value.is_finite()), "{what}: not finite");
     let worst = found.iter().zip(&expected).fold(0.0_f64, |a, (x, y)| a.max((x - y).abs()));
-    assert!(worst <= tolerance * largest, "{what}: differs by {worst:e} where values are up to {largest:e}");
+    assert!(
+        worst <= tolerance * largest,
+        "{what}: differs by {worst:e} where values are up to {largest:e}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Cached results of passed checks, in the user's cache folder: one file per device, driver, program and set of shapes.
+//! Cached results of passed checks, in the user's cache folder: one file per device, driver,
+//! program and set of shapes.
 //!
 //! A file that cannot be read or written only costs another check. Start at [`Cache::of_user`].
 
@@ -41,7 +42,11 @@ impl Cache {
     pub fn key(&self, device: &str, identity: &str, shapes: &[Shape]) -> String {
         // A rebuilt program may compute differently under the same version.
         let program = std::env::current_exe().and_then(fs::metadata).ok().map(|file| {
-            let changed = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|time| time.as_nanos().to_string());
+            let changed = file
+                .modified()
+                .ok()
+                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                .map(|time| time.as_nanos().to_string());
             (file.len(), changed)
         });
         let facts = json!({ "check": VERSION, "device": device, "identity": identity, "version": env!("CARGO_PKG_VERSION"), "program": program, "shapes": format!("{shapes:?}") });
@@ -62,7 +67,10 @@ impl Cache {
             replace_file(&file, (text + "\n").as_bytes())
         });
         if let Err(error) = written {
-            tracing::warn!("{} cannot be written; this device will be checked again: {error}", file.display());
+            tracing::warn!(
+                "{} cannot be written; this device will be checked again: {error}",
+                file.display()
+            );
         }
     }
 
@@ -73,6 +81,9 @@ impl Cache {
 
 /// `$XDG_CACHE_HOME/patchtui`, else `~/.cache/patchtui`.
 pub fn user_cache() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache"))).map(|cache| cache.join(Path::new("patchtui")))
+    let folder =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_CACHE_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join(Path::new("patchtui")))
 }

@@ -27,20 +27,31 @@ impl Side {
     }
 }
 
-/// Compares `device` with the CPU on `shapes`, unless `cache` has a passed check; `None` if `progress` says that the run should
-/// end. The CPU itself is compared with its own double precision.
+/// Compares `device` with the CPU on `shapes`, unless `cache` has a passed check; `None` if
+/// `progress` says that the run should end. The CPU itself is compared with its own double
+/// precision.
 ///
 /// `progress`: operations done, and total.
 ///
 /// # Errors
 /// When the device fails. Wrong results are no error here: they are in the report.
-pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Report>, EngineError> {
+pub fn check(
+    device: &ComputeDevice,
+    shapes: &[Shape],
+    cache: &Cache,
+    progress: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Option<Report>, EngineError> {
     let precision = shapes.first().map_or(Precision::F32, |shape| shape.precision);
     device.spare_memory();
     let identity = device.identity();
     let nothing = Cache::none();
     // Another driver may compute differently: a check is stored only if the driver is known.
-    let cache = if device.is_cpu || identity.as_ref().is_some_and(|identity| identity.names_driver) { cache } else { &nothing };
+    let cache = if device.is_cpu || identity.as_ref().is_some_and(|identity| identity.names_driver)
+    {
+        cache
+    } else {
+        &nothing
+    };
     let identity = identity.map_or_else(String::new, |identity| identity.description);
     let key = cache.key(&device.description, &identity, shapes);
     if let Some(report) = cache.passed(&key) {
@@ -48,10 +59,21 @@ pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: 
     }
     let started = Instant::now();
     let host = Side::new(Place::new(burn::tensor::Device::flex(), Precision::F32));
-    let (reference, tested) = if device.is_cpu { (Side::new(Place::double()), host) } else { (host, Side::new(Place::new(device.device.clone(), precision))) };
+    let (reference, tested) = if device.is_cpu {
+        (Side::new(Place::double()), host)
+    } else {
+        (host, Side::new(Place::new(device.device.clone(), precision)))
+    };
     let Some(operations) = compare(&reference, &tested, shapes, progress)? else { return Ok(None) };
     let seconds = started.elapsed().as_secs_f64();
-    let report = Report { device: device.description.clone(), identity, precision, seconds, is_remembered: false, operations };
+    let report = Report {
+        device: device.description.clone(),
+        identity,
+        precision,
+        seconds,
+        is_remembered: false,
+        operations,
+    };
     if report.failure().is_none() {
         cache.remember(&key, &report);
     }
@@ -62,7 +84,12 @@ pub fn check(device: &ComputeDevice, shapes: &[Shape], cache: &Cache, progress: 
 ///
 /// # Errors
 /// When a device fails.
-pub fn compare(reference: &Side, tested: &Side, shapes: &[Shape], progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Option<Vec<Checked>>, EngineError> {
+pub fn compare(
+    reference: &Side,
+    tested: &Side,
+    shapes: &[Shape],
+    progress: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Option<Vec<Checked>>, EngineError> {
     let jobs = jobs(reference, shapes);
     let mut checked = Vec::with_capacity(jobs.len());
     for (idx, (shape, place)) in jobs.iter().enumerate() {
@@ -84,12 +111,17 @@ pub fn compare(reference: &Side, tested: &Side, shapes: &[Shape], progress: &mut
     Ok(Some(checked))
 }
 
-/// Every operation on every shape, by index, without shapes that are the same for that operation as an earlier one.
+/// Every operation on every shape, by index, without shapes that are the same for that operation as
+/// an earlier one.
 fn jobs(side: &Side, shapes: &[Shape]) -> Vec<(Shape, usize)> {
     let mut jobs: Vec<(Shape, usize)> = Vec::new();
     for shape in shapes {
         for (idx, operation) in side.operations.iter().enumerate() {
-            let seen = if operation.knows_patches { shape.clone() } else { Shape { patch_size: PatchSize::ONE, ..shape.clone() } };
+            let seen = if operation.knows_patches {
+                shape.clone()
+            } else {
+                Shape { patch_size: PatchSize::ONE, ..shape.clone() }
+            };
             if !jobs.contains(&(seen.clone(), idx)) {
                 jobs.push((seen, idx));
             }
@@ -103,16 +135,24 @@ fn furthest(expected: &[Output], found: &[Output]) -> (String, f64) {
     if expected.len() != found.len() {
         return ("number of outputs".to_owned(), f64::INFINITY);
     }
-    let differences = expected.iter().zip(found).map(|(expected, found)| (expected.name.clone(), difference(&expected.values, &found.values)));
+    let differences = expected.iter().zip(found).map(|(expected, found)| {
+        (expected.name.clone(), difference(&expected.values, &found.values))
+    });
     differences.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or_default()
 }
 
-/// The largest difference divided by the largest expected value; infinite if a number is not finite.
+/// The largest difference divided by the largest expected value; infinite if a number is not
+/// finite.
 fn difference(expected: &[f32], found: &[f32]) -> f64 {
     if expected.len() != found.len() || !found.iter().all(|value| value.is_finite()) {
         return f64::INFINITY;
     }
-    let largest = expected.iter().fold(f64::from(f32::MIN_POSITIVE), |largest, value| largest.max(f64::from(value.abs())));
-    let worst = expected.iter().zip(found).fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - f64::from(*b)).abs()));
+    let largest = expected
+        .iter()
+        .fold(f64::from(f32::MIN_POSITIVE), |largest, value| largest.max(f64::from(value.abs())));
+    let worst = expected
+        .iter()
+        .zip(found)
+        .fold(0.0, |worst: f64, (a, b)| worst.max((f64::from(*a) - f64::from(*b)).abs()));
     worst / largest
 }

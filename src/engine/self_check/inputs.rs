@@ -33,12 +33,20 @@ impl Place {
 
     /// Values for `dims` between `-size` and `size`, in the wide format.
     pub fn wide<const D: usize>(&self, dims: [usize; D], seed: u64, size: f32) -> Tensor<D> {
-        Tensor::from_data(TensorData::new(numbers(dims.iter().product(), seed, size), dims), (&self.device, self.wide))
+        Tensor::from_data(
+            TensorData::new(numbers(dims.iter().product(), seed, size), dims),
+            (&self.device, self.wide),
+        )
     }
 
-    /// The same in the narrow format of this place. With `precision` bf16 all places get the same rounded values, so that the
-    /// computation is compared and not the rounding of its input.
-    pub fn narrow<const D: usize>(&self, dims: [usize; D], seed: u64, with: (f32, Precision)) -> Tensor<D> {
+    /// The same in the narrow format of this place. With `precision` bf16 all places get the same
+    /// rounded values, so that the computation is compared and not the rounding of its input.
+    pub fn narrow<const D: usize>(
+        &self,
+        dims: [usize; D],
+        seed: u64,
+        with: (f32, Precision),
+    ) -> Tensor<D> {
         let (size, precision) = with;
         let mut values = numbers(dims.iter().product(), seed, size);
         if precision == Precision::Bf16 {
@@ -51,13 +59,17 @@ impl Place {
 
     /// Ids below `limit`.
     pub fn ids<const D: usize>(&self, dims: [usize; D], seed: u64, limit: usize) -> Tensor<D, Int> {
-        let ids: Vec<i32> = numbers(dims.iter().product(), seed, 0.5).iter().map(|x| (((x + 0.5) * limit as f32) as i32).min(limit as i32 - 1)).collect();
+        let ids: Vec<i32> = numbers(dims.iter().product(), seed, 0.5)
+            .iter()
+            .map(|x| (((x + 0.5) * limit as f32) as i32).min(limit as i32 - 1))
+            .collect();
         Tensor::from_data(TensorData::new(ids, dims), &self.device)
     }
 
     /// 1 for most targets, and 0 for every fifth.
     pub fn mask(&self, dims: [usize; 2]) -> Tensor<2> {
-        let mask: Vec<f32> = (0..dims[0] * dims[1]).map(|idx| f32::from(u8::from(idx % 5 != 4))).collect();
+        let mask: Vec<f32> =
+            (0..dims[0] * dims[1]).map(|idx| f32::from(u8::from(idx % 5 != 4))).collect();
         Tensor::from_data(TensorData::new(mask, dims), (&self.device, self.wide))
     }
 }

@@ -1,9 +1,9 @@
-//! Every device is checked before use: before the first step every operation is compared with the CPU, forward and backward, on
-//! the shapes of the run.
+//! Every device is checked before use: before the first step every operation is compared with the
+//! CPU, forward and backward, on the shapes of the run.
 //!
-//! Some drivers compute wrong products, and a loss that falls a little too slowly goes unnoticed. Inputs come from a fixed
-//! generator; passed checks are cached for this device, driver, program and shapes ([`cache`]). Start at [`check`], and at
-//! [`operations`] for what is compared.
+//! Some drivers compute wrong products, and a loss that falls a little too slowly goes unnoticed.
+//! Inputs come from a fixed generator; passed checks are cached for this device, driver, program
+//! and shapes ([`cache`]). Start at [`check`], and at [`operations`] for what is compared.
 
 pub mod cache;
 mod compare;

@@ -1,6 +1,8 @@
-//! The compared operations: every operation of a step, forward and backward, as called by the network.
+//! The compared operations: every operation of a step, forward and backward, as called by the
+//! network.
 //!
-//! Each operation computes the same from the same inputs on any device; its outputs are read back as plain numbers. Start at [`ALL`].
+//! Each operation computes the same from the same inputs on any device; its outputs are read back
+//! as plain numbers. Start at [`ALL`].
 
 use burn::tensor::{ExecutionError, Tensor};
 
@@ -60,13 +62,14 @@ impl Tolerance {
     }
 }
 
-/// Maximum difference of the results of a whole step between two computations on the same GPU, relative to the largest value.
+/// Maximum difference of the results of a whole step between two computations on the same GPU,
+/// relative to the largest value.
 pub fn step_tolerance(precision: Precision) -> f64 {
     DIFFERENCES.of(precision)
 }
 
-/// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no switch (burn.md 5): 0.05 %
-/// per product.
+/// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no
+/// switch (burn.md 5): 0.05 % per product.
 const PRODUCTS: Tolerance = Tolerance { f32: 4e-3, bf16: 3e-2 };
 /// Differences of such sums that partly cancel out.
 const DIFFERENCES: Tolerance = Tolerance { f32: 8e-3, bf16: 6e-2 };
@@ -85,12 +88,25 @@ pub const ALL: &[Operation] = &[
     Operation { name: "rotary", knows_patches: false, tolerance: VALUES, compute: turn },
     Operation { name: "attention", knows_patches: false, tolerance: DIFFERENCES, compute: attend },
     Operation { name: "swiglu", knows_patches: false, tolerance: VALUES, compute: gate },
-    Operation { name: "head and cross-entropy", knows_patches: true, tolerance: F32_PRODUCTS, compute: score },
-    Operation { name: "gradient norm and AdamW", knows_patches: false, tolerance: ALWAYS_F32, compute: update },
+    Operation {
+        name: "head and cross-entropy",
+        knows_patches: true,
+        tolerance: F32_PRODUCTS,
+        compute: score,
+    },
+    Operation {
+        name: "gradient norm and AdamW",
+        knows_patches: false,
+        tolerance: ALWAYS_F32,
+        compute: update,
+    },
 ];
 
 /// Reads `tensor` back.
-pub fn output<const D: usize>(name: impl Into<String>, tensor: Tensor<D>) -> Result<Output, ExecutionError> {
+pub fn output<const D: usize>(
+    name: impl Into<String>,
+    tensor: Tensor<D>,
+) -> Result<Output, ExecutionError> {
     Ok(Output { name: name.into(), values: tensor.try_into_data()?.iter::<f32>().collect() })
 }
 
@@ -99,7 +115,12 @@ fn embed(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let num_rows = shape.plain_rows(hidden * k.get());
     let ids = at.ids([num_rows * k.get()], 1, vocab);
     let out = embedding::forward(&at.wide([vocab, hidden], 2, 1.0), ids.clone(), k);
-    let d_table = embedding::backward(at.wide([vocab, hidden], 3, 1.0), ids, k, at.wide([num_rows, hidden], 4, 1.0));
+    let d_table = embedding::backward(
+        at.wide([vocab, hidden], 3, 1.0),
+        ids,
+        k,
+        at.wide([num_rows, hidden], 4, 1.0),
+    );
     Ok(vec![output("output", out)?, output("gradient of the embedding", d_table)?])
 }
 
@@ -107,10 +128,19 @@ fn norm(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let (hidden, with) = (shape.model.hidden_size, (1.0, shape.precision));
     let num_rows = shape.plain_rows(hidden);
     let weight = at.wide([1, hidden], 1, 1.0);
-    let (out, saved) = rms_norm::forward(at.narrow([num_rows, hidden], 2, with), &weight, shape.model.rms_norm_eps);
-    let (d_out, around) = (at.narrow([num_rows, hidden], 3, with), at.narrow([num_rows, hidden], 4, with));
+    let (out, saved) = rms_norm::forward(
+        at.narrow([num_rows, hidden], 2, with),
+        &weight,
+        shape.model.rms_norm_eps,
+    );
+    let (d_out, around) =
+        (at.narrow([num_rows, hidden], 3, with), at.narrow([num_rows, hidden], 4, with));
     let (d_rows, d_weight) = rms_norm::backward(saved, &weight, d_out, Some(around));
-    Ok(vec![output("output", out)?, output("gradient of the input", d_rows)?, output("gradient of the weight", d_weight)?])
+    Ok(vec![
+        output("output", out)?,
+        output("gradient of the input", d_rows)?,
+        output("gradient of the weight", d_weight)?,
+    ])
 }
 
 fn multiply(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
@@ -126,33 +156,59 @@ fn multiply(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let mut outputs = Vec::new();
     for [outputs_wide, inputs] in weights {
         let num_rows = shape.product_rows(outputs_wide, inputs);
-        let weight = at.narrow([outputs_wide, inputs], 1, ((inputs as f32).powf(-0.5), shape.precision));
-        let (out, saved) = linear::forward(at.narrow([num_rows, inputs], 2, (1.0, shape.precision)), &weight);
-        let sums = Sums { d_rows: Some(at.narrow([num_rows, inputs], 3, (1.0, shape.precision))), d_weight: Some(at.wide([outputs_wide, inputs], 4, 1.0)) };
-        let (d_rows, d_weight) = linear::backward(saved, &weight, at.narrow([num_rows, outputs_wide], 5, (1.0, shape.precision)), sums);
+        let weight =
+            at.narrow([outputs_wide, inputs], 1, ((inputs as f32).powf(-0.5), shape.precision));
+        let (out, saved) =
+            linear::forward(at.narrow([num_rows, inputs], 2, (1.0, shape.precision)), &weight);
+        let sums = Sums {
+            d_rows: Some(at.narrow([num_rows, inputs], 3, (1.0, shape.precision))),
+            d_weight: Some(at.wide([outputs_wide, inputs], 4, 1.0)),
+        };
+        let (d_rows, d_weight) = linear::backward(
+            saved,
+            &weight,
+            at.narrow([num_rows, outputs_wide], 5, (1.0, shape.precision)),
+            sums,
+        );
         let name = |what: &str| format!("{what}, {num_rows} x {inputs} to {outputs_wide}");
-        outputs.extend([output(name("output"), out)?, output(name("gradient of the input"), d_rows)?, output(name("gradient of the weight"), d_weight)?]);
+        outputs.extend([
+            output(name("output"), out)?,
+            output(name("gradient of the input"), d_rows)?,
+            output(name("gradient of the weight"), d_weight)?,
+        ]);
     }
     Ok(outputs)
 }
 
 fn turn(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let (model, with) = (&shape.model, (1.0, shape.precision));
-    let dims = [shape.plain_sequences(), shape.positions, model.num_attention_heads, model.head_dim()];
-    let angles = Angles::new(Positions::of_sequence(shape.positions), model.head_dim(), model.rope_theta, &at.device).in_type(at.wide);
+    let dims =
+        [shape.plain_sequences(), shape.positions, model.num_attention_heads, model.head_dim()];
+    let angles = Angles::new(
+        Positions::of_sequence(shape.positions),
+        model.head_dim(),
+        model.rope_theta,
+        &at.device,
+    )
+    .in_type(at.wide);
     let out = rotary::forward(at.narrow(dims, 1, with), &angles);
     let d_heads = rotary::backward(at.narrow(dims, 2, with), &angles);
     Ok(vec![output("heads", out)?, output("gradient of the heads", d_heads)?])
 }
 
 fn attend(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
-    let ((heads, groups), head_dim, with) = (shape.heads(), shape.model.head_dim(), (1.0, shape.precision));
+    let ((heads, groups), head_dim, with) =
+        (shape.heads(), shape.model.head_dim(), (1.0, shape.precision));
     let positions = Positions::of_sequence(shape.positions);
     let queries = at.narrow([1, shape.positions, heads, head_dim], 1, (3.0, shape.precision));
     let keys = at.narrow([1, shape.positions, groups, head_dim], 2, (3.0, shape.precision));
     let values = at.narrow([1, shape.positions, groups, head_dim], 3, with);
     let (out, saved) = attention::forward(queries, keys, values, positions);
-    let gradients = attention::backward(saved, positions, &at.narrow([1, shape.positions, heads, head_dim], 4, with));
+    let gradients = attention::backward(
+        saved,
+        positions,
+        &at.narrow([1, shape.positions, heads, head_dim], 4, with),
+    );
     Ok(vec![
         output("attention output", out)?,
         output("gradient of the queries", gradients.d_queries)?,
@@ -164,15 +220,26 @@ fn attend(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
 fn gate(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let width = shape.model.intermediate_size;
     let dims = [shape.plain_rows(width), width];
-    let (out, saved) = swiglu::forward(at.narrow(dims, 1, (4.0, shape.precision)), at.narrow(dims, 2, (1.0, shape.precision)));
+    let (out, saved) = swiglu::forward(
+        at.narrow(dims, 1, (4.0, shape.precision)),
+        at.narrow(dims, 2, (1.0, shape.precision)),
+    );
     let (d_gate, d_up) = swiglu::backward(saved, at.narrow(dims, 3, (1.0, shape.precision)));
-    Ok(vec![output("product", out)?, output("gradient of the gate", d_gate)?, output("gradient of the up input", d_up)?])
+    Ok(vec![
+        output("product", out)?,
+        output("gradient of the gate", d_gate)?,
+        output("gradient of the up input", d_up)?,
+    ])
 }
 
 fn score(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
-    let (vocab, hidden, k) = (shape.model.vocab_size, shape.model.hidden_size, shape.patch_size.get());
+    let (vocab, hidden, k) =
+        (shape.model.vocab_size, shape.model.hidden_size, shape.patch_size.get());
     let num_rows = shape.head_rows();
-    let (rows, weight) = (at.wide([num_rows, hidden], 1, 1.0), at.wide([vocab, hidden], 2, 4.0 * (hidden as f32).powf(-0.5)));
+    let (rows, weight) = (
+        at.wide([num_rows, hidden], 1, 1.0),
+        at.wide([vocab, hidden], 2, 4.0 * (hidden as f32).powf(-0.5)),
+    );
     let targets = Targets { ids: at.ids([num_rows, k], 3, vocab), mask: at.mask([num_rows, k]) };
     let losses = head::forward(&rows, &weight, &targets);
     let step = head::forward_backward(&rows, &weight, &targets, 1.0 / (num_rows * k) as f64, None);
@@ -191,14 +258,21 @@ fn update(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
         weight.values = weight.values.cast(at.wide);
         weight
     });
-    let config = OptimizerConfig { learning_rate: 0.1, betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1, gradient_clip: 1.0 };
+    let config = OptimizerConfig {
+        learning_rate: 0.1,
+        betas: [0.9, 0.95],
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        gradient_clip: 1.0,
+    };
     let mut optimizer = AdamW::new(config);
     let mut outputs = Vec::new();
     // The first update sees moments of zero, the second does not.
     for count in 0..2 {
         let mut gradients = Gradients::default();
         for (seed, weight) in model.weights().enumerate() {
-            gradients.put(weight, at.wide(weight.values.dims(), 10 * (count + 1) + seed as u64, 1.0));
+            gradients
+                .put(weight, at.wide(weight.values.dims(), 10 * (count + 1) + seed as u64, 1.0));
         }
         let norm = gradients.norm().expect("a network has at least one weight");
         outputs.push(output("gradient norm", norm.clone())?);
@@ -208,7 +282,8 @@ fn update(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
         let moments = &optimizer.moments[&weight.name];
         outputs.push(output(weight.name.clone(), weight.values.clone())?);
         outputs.push(output(format!("first moment of {}", weight.name), moments.exp_avg.clone())?);
-        outputs.push(output(format!("second moment of {}", weight.name), moments.exp_avg_sq.clone())?);
+        outputs
+            .push(output(format!("second moment of {}", weight.name), moments.exp_avg_sq.clone())?);
     }
     Ok(outputs)
 }

@@ -51,7 +51,8 @@ pub struct Report {
 /// A device computes wrong results.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error(
-    "{device} computes wrong results: \"{operation}\" ({output}) differs from the CPU by {difference:.2e} of its largest value (tolerance: {tolerance:.0e})"
+    "{device} computes wrong results: \"{operation}\" ({output}) differs from the CPU by \
+     {difference:.2e} of its largest value (tolerance: {tolerance:.0e})"
 )]
 pub struct Failure {
     /// The device.
@@ -70,7 +71,8 @@ impl Failure {
     /// What to type next.
     pub fn hint(&self) -> String {
         let build = if USES_SPIRV && self.device.starts_with("wgpu") {
-            "a build that does not compile shaders through SPIR-V (cargo build --release --features wgpu)"
+            "a build that does not compile shaders through SPIR-V (cargo build --release \
+             --features wgpu)"
         } else {
             "another version of the GPU driver"
         };
@@ -97,19 +99,32 @@ impl Report {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
         };
-        let identity = if self.identity.is_empty() { String::new() } else { format!(" ({})", self.identity) };
-        let when = if self.is_remembered { "cached result of an earlier check".to_owned() } else { format!("{:.1} s", self.seconds) };
+        let identity =
+            if self.identity.is_empty() { String::new() } else { format!(" ({})", self.identity) };
+        let when = if self.is_remembered {
+            "cached result of an earlier check".to_owned()
+        } else {
+            format!("{:.1} s", self.seconds)
+        };
         format!("{}{identity} in {precision}, {when}", self.device)
     }
 
     /// A line per operation.
     pub fn lines(&self) -> Vec<String> {
-        let head = format!("{:<29} {:>10} {:>10}  {}", "operation", "difference", "tolerance", "worst output");
+        let head = format!(
+            "{:<29} {:>10} {:>10}  {}",
+            "operation", "difference", "tolerance", "worst output"
+        );
         let line = |checked: &Checked| {
             let patches = checked.patch_size.map_or(String::new(), |size| format!(", K = {size}"));
             let name = format!("{}{patches}", checked.operation);
             let verdict = if checked.is_right() { "" } else { "WRONG: " };
-            format!("{name:<29} {:>10.1e} {:>10.0e}  {verdict}{}", checked.difference, checked.tolerance, sanitize_line(&checked.worst_output))
+            format!(
+                "{name:<29} {:>10.1e} {:>10.0e}  {verdict}{}",
+                checked.difference,
+                checked.tolerance,
+                sanitize_line(&checked.worst_output)
+            )
         };
         std::iter::once(head).chain(self.operations.iter().map(line)).collect()
     }

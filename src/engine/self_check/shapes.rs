@@ -1,9 +1,11 @@
-//! The shapes on which a device is checked: those of the run, reduced where full tensors would take a CPU minutes.
+//! The shapes on which a device is checked: those of the run, reduced where full tensors would take
+//! a CPU minutes.
 
 use crate::config::{PatchSize, Precision};
 use crate::plan::{HEAD_ROWS, ModelShape, RunPlan};
 
-/// Maximum number of floating-point operations of the forward and backward pass of one product: a quarter of a second on two cores.
+/// Maximum number of floating-point operations of the forward and backward pass of one product: a
+/// quarter of a second on two cores.
 const PRODUCT_FLOPS: usize = 50_000_000_000;
 /// The same for the head, whose whole chunk of rows should be checked.
 const HEAD_FLOPS: usize = 300_000_000_000;
@@ -36,7 +38,13 @@ pub fn shapes(plan: &RunPlan, precision: Precision) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
     for stage in &plan.stages {
         let model = ModelShape { num_hidden_layers: CHECKED_LAYERS, ..plan.model.clone() };
-        let shape = Shape { model, patch_size: stage.patch_size, positions: stage.context_length, sequences: stage.micro_batch_size, precision };
+        let shape = Shape {
+            model,
+            patch_size: stage.patch_size,
+            positions: stage.context_length,
+            sequences: stage.micro_batch_size,
+            precision,
+        };
         if !shapes.contains(&shape) {
             shapes.push(shape);
         }
@@ -57,7 +65,11 @@ impl Shape {
 
     /// Rows of a chunk of the head.
     pub fn head_rows(&self) -> usize {
-        rows_within(self.rows().min(HEAD_ROWS), HEAD_FLOPS, 6 * self.model.vocab_size * self.model.hidden_size)
+        rows_within(
+            self.rows().min(HEAD_ROWS),
+            HEAD_FLOPS,
+            6 * self.model.vocab_size * self.model.hidden_size,
+        )
     }
 
     /// Rows of `width` values, for operations that treat rows independently.
@@ -79,7 +91,10 @@ impl Shape {
 
     /// A network with weights of the run's sizes, small enough to be updated twice.
     pub fn updated_model(&self) -> ModelShape {
-        ModelShape { vocab_size: UPDATED_VOCABULARY.min(self.model.vocab_size), ..self.model.clone() }
+        ModelShape {
+            vocab_size: UPDATED_VOCABULARY.min(self.model.vocab_size),
+            ..self.model.clone()
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The check names a wrong operation, and caches only passed checks. Both devices are the CPU here, one of them altered.
+//! The check names a wrong operation, and caches only passed checks. Both devices are the CPU here,
+//! one of them altered.
 
 use std::fs;
 use std::path::Path;
@@ -34,17 +35,38 @@ fn host() -> Side {
 
 fn compared(reference: &Side, tested: &Side, shapes: &[Shape]) -> Report {
     let operations = compare(reference, tested, shapes, &mut |_, _| true).unwrap().unwrap();
-    Report { device: "test:0".into(), identity: String::new(), precision: shapes[0].precision, seconds: 0.0, is_remembered: false, operations }
+    Report {
+        device: "test:0".into(),
+        identity: String::new(),
+        precision: shapes[0].precision,
+        seconds: 0.0,
+        is_remembered: false,
+        operations,
+    }
 }
 
 /// The operation named `name`, computed by `lie`.
 fn lying(name: &str, lie: operations::Compute) -> Side {
-    let operations = ALL.iter().map(|operation| if operation.name == name { Operation { compute: lie, ..*operation } } else { *operation }).collect();
+    let operations = ALL
+        .iter()
+        .map(|operation| {
+            if operation.name == name {
+                Operation { compute: lie, ..*operation }
+            } else {
+                *operation
+            }
+        })
+        .collect();
     Side { operations, ..host() }
 }
 
 /// The correct result of the operation, with one output altered.
-fn changed(name: &str, shape: &Shape, at: &Place, change: impl Fn(&mut Vec<Output>)) -> Result<Vec<Output>, ExecutionError> {
+fn changed(
+    name: &str,
+    shape: &Shape,
+    at: &Place,
+    change: impl Fn(&mut Vec<Output>),
+) -> Result<Vec<Output>, ExecutionError> {
     let operation = ALL.iter().find(|operation| operation.name == name).unwrap();
     let mut outputs = (operation.compute)(shape, at)?;
     change(&mut outputs);
@@ -58,20 +80,38 @@ fn the_kernels_of_the_cpu_pass_against_burn_in_double_precision() {
         assert_eq!(report.failure(), None, "{report:#?}");
         assert_eq!(report.operations.len(), ALL.len());
         assert!(report.operations.iter().all(|checked| checked.difference < 1e-4), "{report:#?}");
-        // Something was compared: rounding is visible, except where rows of single tokens are only looked up.
-        assert!(report.operations.iter().all(|checked| checked.difference > 0.0 || (checked.operation == "embedding" && k == 1)), "{report:#?}");
+        // Something was compared: rounding is visible, except where rows of single tokens are only
+        // looked up.
+        assert!(
+            report
+                .operations
+                .iter()
+                .all(|checked| checked.difference > 0.0
+                    || (checked.operation == "embedding" && k == 1)),
+            "{report:#?}"
+        );
     }
 }
 
 #[test]
 fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
     // As a driver did: every product doubled.
-    let doubled: operations::Compute = |shape, at| changed("linear", shape, at, |outputs| outputs[0].values.iter_mut().for_each(|value| *value *= 2.0));
-    let swapped: operations::Compute = |shape, at| changed("attention", shape, at, |outputs| outputs[2].values.reverse());
-    let nan: operations::Compute = |shape, at| changed("swiglu", shape, at, |outputs| outputs[1].values[5] = f32::NAN);
-    let short: operations::Compute = |shape, at| changed("rotary", shape, at, |outputs| outputs[1].values.truncate(7));
-    let missing: operations::Compute = |shape, at| changed("rms_norm", shape, at, |outputs| outputs.truncate(1));
-    let one_value: operations::Compute = |shape, at| changed("gradient norm and AdamW", shape, at, |outputs| outputs[4].values[0] += 0.01);
+    let doubled: operations::Compute = |shape, at| {
+        changed("linear", shape, at, |outputs| {
+            outputs[0].values.iter_mut().for_each(|value| *value *= 2.0)
+        })
+    };
+    let swapped: operations::Compute =
+        |shape, at| changed("attention", shape, at, |outputs| outputs[2].values.reverse());
+    let nan: operations::Compute =
+        |shape, at| changed("swiglu", shape, at, |outputs| outputs[1].values[5] = f32::NAN);
+    let short: operations::Compute =
+        |shape, at| changed("rotary", shape, at, |outputs| outputs[1].values.truncate(7));
+    let missing: operations::Compute =
+        |shape, at| changed("rms_norm", shape, at, |outputs| outputs.truncate(1));
+    let one_value: operations::Compute = |shape, at| {
+        changed("gradient norm and AdamW", shape, at, |outputs| outputs[4].values[0] += 0.01)
+    };
     let cases = [
         ("linear", doubled, "output, 72 x 32 to 32"),
         ("attention", swapped, "gradient of the keys"),
@@ -81,10 +121,17 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
         ("gradient norm and AdamW", one_value, "second moment of model.embed_tokens.weight"),
     ];
     for (name, lie, output) in cases {
-        let failure = compared(&host(), &lying(name, lie), &[shape(1, Precision::F32)]).failure().expect(name);
+        let failure = compared(&host(), &lying(name, lie), &[shape(1, Precision::F32)])
+            .failure()
+            .expect(name);
         assert_eq!((failure.operation.as_str(), failure.output.as_str()), (name, output));
         let message = failure.to_string();
-        assert!(message.starts_with(&format!("test:0 computes wrong results: \"{name}\" ({output}) differs from the CPU by ")), "{message}");
+        assert!(
+            message.starts_with(&format!(
+                "test:0 computes wrong results: \"{name}\" ({output}) differs from the CPU by "
+            )),
+            "{message}"
+        );
         assert!(failure.hint().starts_with("use --device cpu, or try "), "{}", failure.hint());
     }
 }
@@ -92,8 +139,20 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
 #[test]
 fn every_stage_is_checked_where_its_patches_matter() {
     let report = compared(&host(), &host(), &[shape(4, Precision::F32), shape(1, Precision::F32)]);
-    let patches: Vec<_> = report.operations.iter().filter_map(|checked| checked.patch_size.map(|size| (checked.operation.as_str(), size))).collect();
-    assert_eq!(patches, [("embedding", 4), ("head and cross-entropy", 4), ("embedding", 1), ("head and cross-entropy", 1)]);
+    let patches: Vec<_> = report
+        .operations
+        .iter()
+        .filter_map(|checked| checked.patch_size.map(|size| (checked.operation.as_str(), size)))
+        .collect();
+    assert_eq!(
+        patches,
+        [
+            ("embedding", 4),
+            ("head and cross-entropy", 4),
+            ("embedding", 1),
+            ("head and cross-entropy", 1)
+        ]
+    );
     assert_eq!(report.operations.len(), ALL.len() + 2, "the others are the same in both stages");
     assert!(report.lines().iter().all(|line| line.chars().count() <= 78), "{:#?}", report.lines());
 }
@@ -154,7 +213,8 @@ fn a_folder_that_cannot_be_written_costs_only_another_check() {
     let cache = Cache::at(folder.path().join("file/checks"));
     let device = find_device(DeviceChoice::Cpu).unwrap();
     for _ in 0..2 {
-        let report = check(&device, &[shape(1, Precision::F32)], &cache, &mut |_, _| true).unwrap().unwrap();
+        let report =
+            check(&device, &[shape(1, Precision::F32)], &cache, &mut |_, _| true).unwrap().unwrap();
         assert!(!report.is_remembered && report.failure().is_none());
     }
 }
@@ -165,12 +225,22 @@ fn bf16_stays_within_its_tolerances_and_is_not_f32() {
         let tested = Side::new(Place::new(Device::flex(), Precision::Bf16));
         let report = compared(&host(), &tested, &[shape(k, Precision::Bf16)]);
         assert_eq!(report.failure(), None, "{:#?}", report.lines());
-        let difference = |name: &str| report.operations.iter().find(|checked| checked.operation == name).unwrap().difference;
+        let difference = |name: &str| {
+            report.operations.iter().find(|checked| checked.operation == name).unwrap().difference
+        };
         for name in ["rms_norm", "linear", "rotary", "attention", "swiglu"] {
-            assert!(difference(name) > 1e-4, "{name} was not computed in bf16: {:#?}", report.lines());
+            assert!(
+                difference(name) > 1e-4,
+                "{name} was not computed in bf16: {:#?}",
+                report.lines()
+            );
         }
         for name in ["embedding", "head and cross-entropy", "gradient norm and AdamW"] {
-            assert!(difference(name) < 1e-5, "{name} is f32 in every precision: {:#?}", report.lines());
+            assert!(
+                difference(name) < 1e-5,
+                "{name} is f32 in every precision: {:#?}",
+                report.lines()
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Loss and gradients of one update, summed over its micro-batches.
 //!
-//! Reads the text and runs the network; independent of what happens between two groups of micro-batches. Start at [`Accumulation::add_next`].
+//! Reads the text and runs the network; independent of what happens between two groups of
+//! micro-batches. Start at [`Accumulation::add_next`].
 
 use std::time::Instant;
 
@@ -67,7 +68,12 @@ impl Accumulation {
     ///
     /// # Errors
     /// When the text cannot be read.
-    pub(super) fn add_next(&mut self, with: Computing<'_>, text: StepText<'_>, clock: &mut Clock) -> Result<bool, DataError> {
+    pub(super) fn add_next(
+        &mut self,
+        with: Computing<'_>,
+        text: StepText<'_>,
+        clock: &mut Clock,
+    ) -> Result<bool, DataError> {
         clock.run();
         let waiting = Instant::now();
         let tokens = text.tokens(self.num_micro_batches)?;
@@ -78,10 +84,19 @@ impl Accumulation {
         Ok(is_added)
     }
 
-    /// Computes `batch`, the next micro-batch, under `watch` and adds it; returns false if it was abandoned.
-    pub(super) fn add(&mut self, with: Computing<'_>, batch: Batch, watch: impl StepWatch + Send + 'static) -> bool {
-        let (model, input, mut gradients) = (with.model.clone(), with.input.clone(), std::mem::take(&mut self.gradients));
-        let computed = with.workers.run(move || micro_step(&model, &batch, &input, &watch, &mut gradients).map(|loss| (loss, gradients)));
+    /// Computes `batch`, the next micro-batch, under `watch` and adds it; returns false if it was
+    /// abandoned.
+    pub(super) fn add(
+        &mut self,
+        with: Computing<'_>,
+        batch: Batch,
+        watch: impl StepWatch + Send + 'static,
+    ) -> bool {
+        let (model, input, mut gradients) =
+            (with.model.clone(), with.input.clone(), std::mem::take(&mut self.gradients));
+        let computed = with.workers.run(move || {
+            micro_step(&model, &batch, &input, &watch, &mut gradients).map(|loss| (loss, gradients))
+        });
         let Some((loss, gradients)) = computed.flatten() else { return false };
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -95,7 +110,12 @@ impl Accumulation {
     /// The loss, `[1, 1]`, and the gradient of every weight, with their names.
     pub(super) fn results(&self) -> impl Iterator<Item = (String, Tensor<2>)> {
         let loss = self.loss.iter().map(|loss| ("loss".to_owned(), loss.clone().reshape([1, 1])));
-        loss.chain(self.gradients.0.iter().map(|(name, gradient)| (format!("gradient of {name}"), gradient.clone())))
+        loss.chain(
+            self.gradients
+                .0
+                .iter()
+                .map(|(name, gradient)| (format!("gradient of {name}"), gradient.clone())),
+        )
     }
 
     /// The complete sum, in the form that the update needs.
@@ -122,6 +142,11 @@ impl StepText<'_> {
 
     /// The same on the device.
     pub(super) fn upload(&self, tokens: &[u32], workers: &Workers) -> Batch {
-        Batch::new(tokens, self.stage.micro_batch_size, self.stage.patch_size, &workers.device.device)
+        Batch::new(
+            tokens,
+            self.stage.micro_batch_size,
+            self.stage.patch_size,
+            &workers.device.device,
+        )
     }
 }

@@ -1,6 +1,8 @@
-//! Benchmark training steps of every stage: micro-batches, accumulation, clipping and update as in a run, on the same threads, with random weights.
+//! Benchmark training steps of every stage: micro-batches, accumulation, clipping and update as in
+//! a run, on the same threads, with random weights.
 //!
-//! Needs a plan and a stream of ids, but no run directory or listener. Start at [`StepBench::time_steps`].
+//! Needs a plan and a stream of ids, but no run directory or listener. Start at
+//! [`StepBench::time_steps`].
 
 use std::ops::AddAssign;
 use std::sync::mpsc::{self, Sender};
@@ -80,15 +82,26 @@ struct StepTime {
 }
 
 impl StepBench {
-    /// Random weights, initialized with the configuration's seed, that train on `stream` on `device`.
+    /// Random weights, initialized with the configuration's seed, that train on `stream` on
+    /// `device`.
     ///
     /// # Errors
     /// When the system cannot start threads.
-    pub fn new(device: ComputeDevice, config: &RunConfig, plan: &RunPlan, stream: TokenStream) -> Result<Self, EngineError> {
-        let Ok(model) = LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &device.device);
+    pub fn new(
+        device: ComputeDevice,
+        config: &RunConfig,
+        plan: &RunPlan,
+        stream: TokenStream,
+    ) -> Result<Self, EngineError> {
+        let Ok(model) = LlamaForCausalLM::new(
+            &plan.model,
+            &mut random_weights(config.seed, &plan.model),
+            &device.device,
+        );
         let order = BlockOrder::new(stream.len(), plan.block_tokens, config.seed, false);
         Ok(Self {
-            learner: Learner::new(model, AdamW::new(config.optimizer.clone()), device.is_cpu).in_precision(config.training.precision),
+            learner: Learner::new(model, AdamW::new(config.optimizer.clone()), device.is_cpu)
+                .in_precision(config.training.precision),
             workers: Workers::start(device, StopFlag::default())?,
             loader: Loader::new(stream, order),
             recompute: config.training.recompute,
@@ -96,7 +109,8 @@ impl StepBench {
         })
     }
 
-    /// Number of tokens in a stream so that no stage of `plan` reads any of them twice in its `steps`.
+    /// Number of tokens in a stream so that no stage of `plan` reads any of them twice in its
+    /// `steps`.
     #[must_use]
     pub fn tokens_needed(plan: &RunPlan, steps: BenchSteps) -> u64 {
         let passes = if steps.measured == 0 { 1 } else { 2 };
@@ -110,16 +124,26 @@ impl StepBench {
         self.learner.model().weights().cloned().collect()
     }
 
-    /// Takes the warm-up and the measured steps of `stage`, at its peak learning rate, from the beginning of the stream.
+    /// Takes the warm-up and the measured steps of `stage`, at its peak learning rate, from the
+    /// beginning of the stream.
     ///
-    /// On a GPU the host does not wait inside a measured step, as in a run; to time the parts, the same number of extra steps
-    /// is taken, in which it waits for each part.
+    /// On a GPU the host does not wait inside a measured step, as in a run; to time the parts, the
+    /// same number of extra steps is taken, in which it waits for each part.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn time_steps(&mut self, stage: &StagePlan, steps: BenchSteps) -> Result<StageTimes, EngineError> {
-        let shared = self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
-        let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: self.recompute };
+    pub fn time_steps(
+        &mut self,
+        stage: &StagePlan,
+        steps: BenchSteps,
+    ) -> Result<StageTimes, EngineError> {
+        let shared =
+            self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
+        let input = StepInput {
+            shared,
+            scale: 1.0 / stage.targets_per_step() as f64,
+            recompute: self.recompute,
+        };
         let is_cpu = self.workers.device.is_cpu;
         let mut times = StageTimes::default();
         for idx in 0..steps.warmup + steps.measured {
@@ -135,7 +159,8 @@ impl StepBench {
         }
         if !is_cpu {
             for idx in 0..steps.measured {
-                let time = self.take_step(stage, &input, steps.warmup + steps.measured + idx, true)?;
+                let time =
+                    self.take_step(stage, &input, steps.warmup + steps.measured + idx, true)?;
                 times.add_parts(&time);
             }
         }
@@ -143,9 +168,20 @@ impl StepBench {
     }
 
     /// Takes step `idx` of a stage, split into parts or as a whole.
-    fn take_step(&mut self, stage: &StagePlan, input: &StepInput, idx: usize, is_split: bool) -> Result<StepTime, EngineError> {
-        let waits_for = (is_split && !self.workers.device.is_cpu).then(|| self.workers.device.device.clone());
-        let text = StepText { loader: &self.loader, data_position: idx as u64 * stage.tokens_per_step, stage };
+    fn take_step(
+        &mut self,
+        stage: &StagePlan,
+        input: &StepInput,
+        idx: usize,
+        is_split: bool,
+    ) -> Result<StepTime, EngineError> {
+        let waits_for =
+            (is_split && !self.workers.device.is_cpu).then(|| self.workers.device.device.clone());
+        let text = StepText {
+            loader: &self.loader,
+            data_position: idx as u64 * stage.tokens_per_step,
+            stage,
+        };
         let started = Instant::now();
         let (mut parts, mut sum) = (PartTimes::default(), Accumulation::default());
         while !sum.is_complete(stage) {
@@ -156,7 +192,8 @@ impl StepBench {
             parts.data += ended - begun;
             let (sender, heard) = mpsc::channel();
             let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
-            let is_added = sum.add(with, batch, Marks { heard: sender, waits_for: waits_for.clone() });
+            let is_added =
+                sum.add(with, batch, Marks { heard: sender, waits_for: waits_for.clone() });
             assert!(is_added, "nobody stops a measurement");
             for (part, at) in heard.try_iter() {
                 *parts.of(part) += at - ended;
@@ -166,7 +203,8 @@ impl StepBench {
         let begun = Instant::now();
         self.step += 1;
         let resets_moments = idx == 0 && stage.optimizer_state == OptimizerState::Reset;
-        let rule = UpdateRule { step: self.step, learning_rate: stage.schedule.peak, resets_moments };
+        let rule =
+            UpdateRule { step: self.step, learning_rate: stage.schedule.peak, resets_moments };
         let measured = self.learner.update(sum.finish(input), rule)?;
         self.workers.device.device.sync()?;
         parts.optimizer = begun.elapsed();

@@ -25,7 +25,13 @@ pub(super) struct Lap {
 impl Clock {
     /// A clock that continues from the time per stage of earlier attempts.
     pub(super) fn new(stages: Vec<f64>) -> Self {
-        Self { stages, running_since: None, worked: Duration::ZERO, data_wait: Duration::ZERO, steps: 0 }
+        Self {
+            stages,
+            running_since: None,
+            worked: Duration::ZERO,
+            data_wait: Duration::ZERO,
+            steps: 0,
+        }
     }
 
     /// Work begins.
@@ -53,7 +59,10 @@ impl Clock {
     /// Adds the time since the last lap to stage `idx`.
     pub(super) fn lap(&mut self, idx: usize) -> Lap {
         let worked = std::mem::take(&mut self.worked).as_secs_f64();
-        let lap = Lap { step_seconds: worked / f64::from(self.steps.max(1)), data_wait_seconds: std::mem::take(&mut self.data_wait).as_secs_f64() };
+        let lap = Lap {
+            step_seconds: worked / f64::from(self.steps.max(1)),
+            data_wait_seconds: std::mem::take(&mut self.data_wait).as_secs_f64(),
+        };
         self.steps = 0;
         self.stages[idx] += worked;
         lap

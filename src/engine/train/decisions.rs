@@ -8,19 +8,37 @@ use crate::run::Decision;
 /// Digits of a hash that are enough to distinguish two.
 const HASH_DIGITS: usize = 16;
 
-/// The decisions of a run, most important first. `device_reason`: why this device, if it was chosen automatically.
+/// The decisions of a run, most important first. `device_reason`: why this device, if it was chosen
+/// automatically.
 pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<Decision> {
     let (config, plan) = (&facts.config, &facts.plan);
     let stages = &plan.stages;
     let lines = [
-        ("loss", "mean over the K tokens of the next patch of -log p; the first patch of a sequence has none; nats per scored token".to_owned()),
-        ("patch", "mean of K token embeddings in f32; positions count patches from 0; causal over patches".to_owned()),
+        (
+            "loss",
+            "mean over the K tokens of the next patch of -log p; the first patch of a sequence \
+             has none; nats per scored token"
+                .to_owned(),
+        ),
+        (
+            "patch",
+            "mean of K token embeddings in f32; positions count patches from 0; causal over \
+             patches"
+                .to_owned(),
+        ),
         ("switch", switch(plan)),
         (
             "batch",
             stages
                 .iter()
-                .map(|s| format!("K = {}: {} tokens = {} positions per step", s.patch_size, s.tokens_per_step, s.tokens_per_step / s.patch_size.get() as u64))
+                .map(|s| {
+                    format!(
+                        "K = {}: {} tokens = {} positions per step",
+                        s.patch_size,
+                        s.tokens_per_step,
+                        s.tokens_per_step / s.patch_size.get() as u64
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join("; "),
         ),
@@ -28,7 +46,14 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
             "context",
             stages
                 .iter()
-                .map(|s| format!("K = {}: {} positions = {} tokens", s.patch_size, s.context_length, s.sequence_tokens()))
+                .map(|s| {
+                    format!(
+                        "K = {}: {} positions = {} tokens",
+                        s.patch_size,
+                        s.context_length,
+                        s.sequence_tokens()
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join("; "),
         ),
@@ -38,7 +63,8 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
         (
             "evaluation",
             format!(
-                "always token by token (K = 1), sequences of {} tokens, the first token of each unscored; at most {} tokens each time",
+                "always token by token (K = 1), sequences of {} tokens, the first token of each \
+                 unscored; at most {} tokens each time",
                 config.training.context_length, plan.evaluation_tokens
             ),
         ),
@@ -47,18 +73,40 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
     let start = config.model.init_from.as_ref().map(|path| {
         let hash = facts.initial_weights.get().map_or("", String::as_str);
         let hash = hash.get(..HASH_DIGITS).unwrap_or(hash);
-        ("start", format!("the trained weights of {} (blake3 {hash}) instead of random ones; optimizer state reset", path.display()))
+        (
+            "start",
+            format!(
+                "the trained weights of {} (blake3 {hash}) instead of random ones; optimizer \
+                 state reset",
+                path.display()
+            ),
+        )
     });
-    let fork = facts.fork.get().map(|fork| ("fork", format!("weights, optimizer state and position of step {} of the run {}", fork.step, fork.run)));
+    let fork = facts.fork.get().map(|fork| {
+        (
+            "fork",
+            format!(
+                "weights, optimizer state and position of step {} of the run {}",
+                fork.step, fork.run
+            ),
+        )
+    });
     let device = device_reason.map(|reason| ("device", reason.to_owned()));
-    lines.into_iter().chain(start).chain(fork).chain(device).map(|(label, text)| Decision { label: label.to_owned(), text }).collect()
+    lines
+        .into_iter()
+        .chain(start)
+        .chain(fork)
+        .chain(device)
+        .map(|(label, text)| Decision { label: label.to_owned(), text })
+        .collect()
 }
 
 fn precision(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "f32 weights, optimizer state and arithmetic",
         Precision::Bf16 => {
-            "bf16 products and activations of the layers; f32 weights, optimizer state, gradient sums, norms, softmax, head and loss; evaluation in f32"
+            "bf16 products and activations of the layers; f32 weights, optimizer state, gradient \
+             sums, norms, softmax, head and loss; evaluation in f32"
         }
     }
 }
@@ -69,7 +117,11 @@ fn switch(plan: &RunPlan) -> String {
             OptimizerState::Reset => "optimizer state reset",
             OptimizerState::Keep => "optimizer state kept",
         };
-        format!("before stage {}: {moments}, learning rate restarted, {}", idx + 1, counted(stage.schedule.warmup_steps, "warm-up step"))
+        format!(
+            "before stage {}: {moments}, learning rate restarted, {}",
+            idx + 1,
+            counted(stage.schedule.warmup_steps, "warm-up step")
+        )
     });
     let text = switches.collect::<Vec<_>>().join("; ");
     if text.is_empty() { "none: one stage".to_owned() } else { text }
@@ -78,7 +130,8 @@ fn switch(plan: &RunPlan) -> String {
 fn documents(config: &RunConfig) -> String {
     let mark = |on: bool, name: &str| format!("{name} {}", if on { "on" } else { "off" });
     format!(
-        "{}, {}; packed into one stream, patches and sequences straddle documents, no document mask; tokenized in parts above {} words",
+        "{}, {}; packed into one stream, patches and sequences straddle documents, no document \
+         mask; tokenized in parts above {} words",
         mark(config.data.add_bos, "BOS"),
         mark(config.data.add_eos, "EOS"),
         config.data.max_document_words.0
@@ -86,8 +139,15 @@ fn documents(config: &RunConfig) -> String {
 }
 
 fn order(config: &RunConfig, plan: &RunPlan) -> String {
-    let how = if config.data.shuffle { format!("reshuffled each epoch with seed {}", config.seed) } else { "in file order".to_owned() };
-    format!("blocks of {} tokens, {how}; the corpus tail shorter than a block is dropped", plan.block_tokens)
+    let how = if config.data.shuffle {
+        format!("reshuffled each epoch with seed {}", config.seed)
+    } else {
+        "in file order".to_owned()
+    };
+    format!(
+        "blocks of {} tokens, {how}; the corpus tail shorter than a block is dropped",
+        plan.block_tokens
+    )
 }
 
 fn activations(config: &RunConfig) -> String {
@@ -95,5 +155,8 @@ fn activations(config: &RunConfig) -> String {
         ActivationTensor::FfnOutput => "FFN output before the residual addition",
         ActivationTensor::Intermediate => "product of gate and up projection",
     };
-    format!("share of |{tensor}| > {}, in percent, on fixed validation text at the stage's K", config.activations.threshold)
+    format!(
+        "share of |{tensor}| > {}, in percent, on fixed validation text at the stage's K",
+        config.activations.threshold
+    )
 }

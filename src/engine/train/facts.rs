@@ -24,7 +24,8 @@ pub(super) struct RunFacts {
     pub(super) tokenizer: String,
     /// Ids of the tokenizer's BOS and EOS tokens.
     pub(super) special_tokens: [Option<u32>; 2],
-    /// Hash of the initial weights, if they were not random; known once they, or a checkpoint, were read.
+    /// Hash of the initial weights, if they were not random; known once they, or a checkpoint,
+    /// were read.
     pub(super) initial_weights: OnceLock<String>,
     /// Origin of a forked run; known once that, or a checkpoint of this run, was read.
     pub(super) fork: OnceLock<Fork>,
@@ -82,15 +83,23 @@ impl RunFacts {
         }
     }
 
-    /// Updates since the last reset of the optimizer state, after `step` updates in stage `idx`: those of this stage, of
-    /// earlier stages that passed their state on, and those before a fork.
+    /// Updates since the last reset of the optimizer state, after `step` updates in stage `idx`:
+    /// those of this stage, of earlier stages that passed their state on, and those before a
+    /// fork.
     fn optimizer_count_after(&self, idx: usize, step: u64, fork: Option<&Fork>) -> u64 {
         let stages = &self.plan.stages;
-        let kept = stages[..=idx].iter().skip(1).rev().take_while(|stage| stage.optimizer_state == OptimizerState::Keep).count();
+        let kept = stages[..=idx]
+            .iter()
+            .skip(1)
+            .rev()
+            .take_while(|stage| stage.optimizer_state == OptimizerState::Keep)
+            .count();
         let reset_at = stages[idx - kept].first_step;
         match fork {
             // The first stage resets nothing.
-            Some(fork) if reset_at < fork.step || idx == kept => fork.optimizer_count + (step - fork.step),
+            Some(fork) if reset_at < fork.step || idx == kept => {
+                fork.optimizer_count + (step - fork.step)
+            }
             _ => step - reset_at,
         }
     }
@@ -98,21 +107,34 @@ impl RunFacts {
     /// Values of `checkpoint` that contradict this run; empty if it belongs to this run.
     pub(super) fn differences(&self, checkpoint: &Checkpoint) -> Vec<Difference> {
         let (state, stages) = (&checkpoint.state, self.plan.stages.len());
-        let difference =
-            |what: &str, found: usize, expected: usize| vec![Difference { what: what.into(), found: found.to_string(), expected: expected.to_string() }];
+        let difference = |what: &str, found: usize, expected: usize| {
+            vec![Difference {
+                what: what.into(),
+                found: found.to_string(),
+                expected: expected.to_string(),
+            }]
+        };
         if state.step > self.plan.steps {
-            return vec![Difference { what: "step".into(), found: state.step.to_string(), expected: format!("at most {}", self.plan.steps) }];
+            return vec![Difference {
+                what: "step".into(),
+                found: state.step.to_string(),
+                expected: format!("at most {}", self.plan.steps),
+            }];
         }
         let timed = checkpoint.manifest.active_seconds.len();
         if timed != stages {
             return difference("number of stages in active_seconds", timed, stages);
         }
-        if let Some(change) = identity_changes(&checkpoint.manifest.config, &recorded_config(&self.config)).into_iter().next()
+        if let Some(change) =
+            identity_changes(&checkpoint.manifest.config, &recorded_config(&self.config))
+                .into_iter()
+                .next()
             && !checkpoint.manifest.config.is_empty()
         {
             return vec![Difference { what: change.key, found: change.old, expected: change.new }];
         }
-        let mut expected = self.state_of_fork(state.step, state.fork.as_ref().filter(|fork| fork.step <= state.step));
+        let mut expected = self
+            .state_of_fork(state.step, state.fork.as_ref().filter(|fork| fork.step <= state.step));
         let ends_stage = self.plan.stages.iter().any(|stage| stage.last_step() == state.step);
         if ends_stage && state.optimizer_count == 0 {
             // Saved after the next stage had reset the optimizer state and before its first update.

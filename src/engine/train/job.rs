@@ -1,4 +1,5 @@
-//! From a run directory to a trained model: prepare the text, initialize or restore the model, try each stage, train.
+//! From a run directory to a trained model: prepare the text, initialize or restore the model, try
+//! each stage, train.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -6,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::config::{Budget, RunConfig, TextSource, ValidationSource};
-use crate::data::{BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on};
+use crate::data::{
+    BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on,
+};
 use crate::disk::Disk;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
@@ -22,12 +25,14 @@ use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome, PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader,
-    TrialSteps, Trouble, Warning, format, replace_file,
+    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome,
+    PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
+    format, replace_file,
 };
 use crate::tasks::Suite;
 
-/// How long a stop waits for the preparation to remove its partial files, which takes much less unless one document is huge.
+/// How long a stop waits for the preparation to remove its partial files, which takes much less
+/// unless one document is huge.
 const PREPARATION_GRACE: Duration = Duration::from_millis(500);
 
 /// A final evaluation that takes a greater share of the run's work than this is mentioned.
@@ -52,11 +57,14 @@ pub struct Job {
 
 impl Job {
     fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep).keeping_best(self.config.checkpoint.keep_best).on(self.disk.clone())
+        Checkpoints::new(&RunDirectory::new(&self.directory), self.config.checkpoint.keep)
+            .keeping_best(self.config.checkpoint.keep_best)
+            .on(self.disk.clone())
     }
 }
 
-/// Trains, starting from the newest valid checkpoint if there is one. All results are reported through `events`.
+/// Trains, starting from the newest valid checkpoint if there is one. All results are reported
+/// through `events`.
 pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
     let (checkpoints, name) = (job.checkpoints(), job.config.name.clone());
     let reached = || checkpoints.newest_claimed();
@@ -89,7 +97,13 @@ fn begin(job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>
 }
 
 /// As [`begin`], on the given device.
-pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox: Inbox, events: &EventSender) -> Result<Option<Trainer>, EngineError> {
+pub(super) fn begin_on(
+    device: ComputeDevice,
+    started: Instant,
+    job: Job,
+    inbox: Inbox,
+    events: &EventSender,
+) -> Result<Option<Trainer>, EngineError> {
     let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
     let corpus = Corpus {
@@ -103,7 +117,12 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     write_held_out(&job, &prepared)?;
     let checkpoints = job.checkpoints();
     let facts = Arc::new(RunFacts {
-        order: BlockOrder::new(prepared.train.len(), plan.block_tokens, job.config.seed, job.config.data.shuffle),
+        order: BlockOrder::new(
+            prepared.train.len(),
+            plan.block_tokens,
+            job.config.seed,
+            job.config.data.shuffle,
+        ),
         text_rules: prepared.rules,
         data_fingerprint: prepared.fingerprint.clone(),
         tokenizer: prepared.tokenizer.fingerprint().to_owned(),
@@ -115,7 +134,12 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     });
     let workers = Workers::start(device, inbox.stop_flag().clone())?;
     let find = {
-        let (facts, checkpoints, device, stop) = (Arc::clone(&facts), checkpoints.clone(), workers.device.clone(), inbox.stop_flag().clone());
+        let (facts, checkpoints, device, stop) = (
+            Arc::clone(&facts),
+            checkpoints.clone(),
+            workers.device.clone(),
+            inbox.stop_flag().clone(),
+        );
         move || Start::find(&facts, &checkpoints, &device, &stop)
     };
     let (start, rejected) = match workers.run(find) {
@@ -138,19 +162,38 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     })));
     report_remarks(&facts, &prepared, events);
     warn_about_start(&start, &warn);
-    warn_about_room(&checkpoints, config.checkpoint.keep + usize::from(config.checkpoint.keep_best), plan, events);
+    warn_about_room(
+        &checkpoints,
+        config.checkpoint.keep + usize::from(config.checkpoint.keep_best),
+        plan,
+        events,
+    );
     if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
         return Ok(None);
     }
-    let Some(tokens_per_second) = try_stages(&workers, plan, &start.model.in_precision(config.training.precision), config.training.recompute)? else {
+    let Some(tokens_per_second) = try_stages(
+        &workers,
+        plan,
+        &start.model.in_precision(config.training.precision),
+        config.training.recompute,
+    )?
+    else {
         return Ok(None);
     };
     walltime_warning(&facts, &start, &tokens_per_second).into_iter().for_each(warn);
     events.send(RunEvent::TrialStepsTaken(TrialSteps { tokens_per_second }));
-    let tasks = Suite::load(&facts.config.tasks.names, facts.config.tasks.data.as_deref(), facts.config.tasks.limit)?;
+    let tasks = Suite::load(
+        &facts.config.tasks.names,
+        facts.config.tasks.data.as_deref(),
+        facts.config.tasks.limit,
+    )?;
     let equipment = Equipment {
         loader: Loader::new(prepared.train, facts.order.clone()),
-        text: MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer, tasks },
+        text: MeasuredText {
+            validation: prepared.validation,
+            tokenizer: prepared.tokenizer,
+            tasks,
+        },
         facts,
         workers,
         checkpoints,
@@ -160,23 +203,52 @@ pub(super) fn begin_on(device: ComputeDevice, started: Instant, job: Job, inbox:
     Ok(Some(Trainer::new(equipment, inbox, start)))
 }
 
-/// Compares the device with the CPU, unless a passed check is cached; returns false if the run was told to end in the meantime.
-fn trust_device(workers: &Workers, plan: &RunPlan, config: &RunConfig, checks: &Cache, events: &EventSender) -> Result<bool, EngineError> {
+/// Compares the device with the CPU, unless a passed check is cached; returns false if the run was
+/// told to end in the meantime.
+fn trust_device(
+    workers: &Workers,
+    plan: &RunPlan,
+    config: &RunConfig,
+    checks: &Cache,
+    events: &EventSender,
+) -> Result<bool, EngineError> {
     let mut progress = |done: usize, all: usize| {
         let activity = "comparing the device with the CPU".to_owned();
-        events.send(RunEvent::Progress(Progress { activity, done: done as u64, total: Some(all as u64) }));
+        events.send(RunEvent::Progress(Progress {
+            activity,
+            done: done as u64,
+            total: Some(all as u64),
+        }));
         !workers.stop.is_raised()
     };
-    let Some(report) = self_check::check(&workers.device, &shapes(plan, config.training.precision), checks, &mut progress)? else { return Ok(false) };
+    let Some(report) = self_check::check(
+        &workers.device,
+        &shapes(plan, config.training.precision),
+        checks,
+        &mut progress,
+    )?
+    else {
+        return Ok(false);
+    };
     report.failure().map_or(Ok(true), |failure| Err(failure.into()))
 }
 
-/// Prepares the tokens; `None` if the run was told to end in the meantime. Uses the cache of other runs.
-fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option<Prepared>, EngineError> {
+/// Prepares the tokens; `None` if the run was told to end in the meantime. Uses the cache of other
+/// runs.
+fn prepare_text(
+    job: &Job,
+    inbox: &Inbox,
+    events: &EventSender,
+) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
     let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
-    let rules = job.checkpoints().text_rules(job.config.training.fork_from.as_deref()).and_then(TextRules::of_version).unwrap_or_default();
-    let trained_on = job.checkpoints().newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
+    let rules = job
+        .checkpoints()
+        .text_rules(job.config.training.fork_from.as_deref())
+        .and_then(TextRules::of_version)
+        .unwrap_or_default();
+    let trained_on =
+        job.checkpoints().newest_claimed().map(|checkpoint| checkpoint.state.data_fingerprint);
     let (job, events, stop) = (job.clone(), events.clone(), inbox.stop_flag().clone());
     let prepared = run_unless_stopped(inbox.stop_flag(), PREPARATION_GRACE, move || {
         let request = PrepareRequest {
@@ -189,7 +261,11 @@ fn prepare_text(job: &Job, inbox: &Inbox, events: &EventSender) -> Result<Option
             rules,
         };
         prepare_on(&job.disk, &request, &mut |activity: &str, done: u64, total: Option<u64>| {
-            events.send(RunEvent::Progress(Progress { activity: activity.to_owned(), done, total }));
+            events.send(RunEvent::Progress(Progress {
+                activity: activity.to_owned(),
+                done,
+                total,
+            }));
             if stop.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     });
@@ -207,8 +283,12 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
         (TextSource::Generated(_), Budget::Epochs(_)) => Ok(GENERATED_TOKENS),
         (TextSource::Generated(_), _) => {
             let tokenizer = Tokenizer::load(&config.data.tokenizer)?;
-            let corpus =
-                Corpus { tokenizer_vocab_size: tokenizer.rows_for(config.model.vocab_size), train_tokens: None, entropy_rate: None, device_is_cpu: true };
+            let corpus = Corpus {
+                tokenizer_vocab_size: tokenizer.rows_for(config.model.vocab_size),
+                train_tokens: None,
+                entropy_rate: None,
+                device_is_cpu: true,
+            };
             Ok(RunPlan::new(config, &corpus)?.cost.tokens)
         }
     }
@@ -217,7 +297,10 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
 /// Sets the number of compute threads of this process to `threads`, or to that of the CPU if 0.
 fn use_threads(threads: usize, events: &EventSender) {
     if rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().is_err() {
-        let message = format!("threads = {threads} has no effect: this process already has {} threads", rayon::current_num_threads());
+        let message = format!(
+            "threads = {threads} has no effect: this process already has {} threads",
+            rayon::current_num_threads()
+        );
         if threads != 0 && threads != rayon::current_num_threads() {
             events.send(RunEvent::Warning(Warning { message }));
         }
@@ -232,19 +315,22 @@ fn write_plan(job: &Job, plan: &RunPlan) -> Result<(), EngineError> {
     replace_file(&path, (text + "\n").as_bytes()).map_err(io)
 }
 
-/// Writes which tokens are held out for validation, so that other programs can read the same text in the same way.
+/// Writes which tokens are held out for validation, so that other programs can read the same text
+/// in the same way.
 fn write_held_out(job: &Job, prepared: &Prepared) -> Result<(), EngineError> {
     let Some((tokens, ranges)) = prepared.held_out_ranges() else { return Ok(()) };
     let path = RunDirectory::new(&job.directory).held_out();
     let ranges: Vec<[u64; 2]> = ranges.into_iter().map(|range| [range.start, range.end]).collect();
     let file = serde_json::json!({ "format_version": FORMAT_VERSION, "tokens": tokens.to_string_lossy(), "validation": ranges });
-    replace_file(&path, format!("{file}\n").as_bytes()).map_err(|source| EngineError::Io { path: path.display().to_string(), source })
+    replace_file(&path, format!("{file}\n").as_bytes())
+        .map_err(|source| EngineError::Io { path: path.display().to_string(), source })
 }
 
 /// Warns about differences that a resume cannot undo.
 fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
     if start.is_inexact {
-        let checkpoint = "the checkpoint was written by a version of patchtui with another order of floating-point sums";
+        let checkpoint = "the checkpoint was written by a version of patchtui with another order \
+                          of floating-point sums";
         warn(format!("{checkpoint}: the run resumes, but its results may not be bit-identical"));
     }
     start.changed_lines.iter().cloned().for_each(warn);
@@ -253,9 +339,16 @@ fn warn_about_start(start: &Start, warn: &dyn Fn(String)) {
 /// What plan and text tell the user.
 fn report_remarks(facts: &RunFacts, text: &Prepared, events: &EventSender) {
     let (plan, validation_tokens) = (&facts.plan, text.validation.len());
-    let changed = "the text has changed since this run began: the run continues with the original tokens";
+    let changed =
+        "the text has changed since this run began: the run continues with the original tokens";
     let changed = text.text_has_changed.then(|| changed.to_owned());
-    let warnings = plan.warnings.iter().cloned().chain(text.report.warnings()).chain(changed).chain(warning_about_validation(validation_tokens, facts));
+    let warnings = plan
+        .warnings
+        .iter()
+        .cloned()
+        .chain(text.report.warnings())
+        .chain(changed)
+        .chain(warning_about_validation(validation_tokens, facts));
     let notes = plan
         .notes
         .iter()
@@ -267,7 +360,8 @@ fn report_remarks(facts: &RunFacts, text: &Prepared, events: &EventSender) {
     notes.for_each(|message| events.send(RunEvent::Note(Note { message })));
 }
 
-/// The warning about a wall-time limit that is shorter than the run; not on a resume, where several attempts are intended.
+/// The warning about a wall-time limit that is shorter than the run; not on a resume, where several
+/// attempts are intended.
 fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) -> Option<String> {
     let limit = facts.config.training.max_walltime.filter(|_| start.resumed_from.is_none())?;
     facts.plan.walltime_warning(limit.0, tokens_per_second)
@@ -275,8 +369,13 @@ fn walltime_warning(facts: &RunFacts, start: &Start, tokens_per_second: &[f64]) 
 
 /// What to say if the main curve will have no points.
 fn warning_about_validation(validation_tokens: u64, facts: &RunFacts) -> Option<String> {
-    let is_short = validation_tokens.min(facts.plan.evaluation_tokens) < facts.config.training.context_length as u64;
-    is_short.then(|| "the token loss will not be measured: validation text or evaluation.max_tokens is shorter than training.context_length".to_owned())
+    let is_short = validation_tokens.min(facts.plan.evaluation_tokens)
+        < facts.config.training.context_length as u64;
+    is_short.then(|| {
+        "the token loss will not be measured: validation text or evaluation.max_tokens is shorter \
+         than training.context_length"
+            .to_owned()
+    })
 }
 
 /// What to say about a final evaluation that is a good part of the run.
@@ -288,10 +387,15 @@ fn note_about_final_evaluation(validation_tokens: u64, facts: &RunFacts) -> Opti
         ValidationSource::Files(_) => "less text in data.validation_files shortens it",
         ValidationSource::Share(_) => "a smaller data.validation_share shortens it",
     };
-    let part = if share < 1.0 { format!("{:.0} %", 100.0 * share) } else { format!("{share:.1} times") };
+    let part =
+        if share < 1.0 { format!("{:.0} %", 100.0 * share) } else { format!("{share:.1} times") };
     let tokens = format::count(validation_tokens);
-    (share > MAX_FINAL_SHARE && validation_tokens > facts.plan.evaluation_tokens)
-        .then(|| format!("the final evaluation reads all {tokens} validation tokens, about {part} of this run's work; {remedy}"))
+    (share > MAX_FINAL_SHARE && validation_tokens > facts.plan.evaluation_tokens).then(|| {
+        format!(
+            "the final evaluation reads all {tokens} validation tokens, about {part} of this \
+             run's work; {remedy}"
+        )
+    })
 }
 
 /// Warns early if the disk will be full later.
@@ -301,14 +405,23 @@ fn warn_about_room(checkpoints: &Checkpoints, keep: usize, plan: &RunPlan, event
     if let Ok(free) = checkpoints.free_bytes()
         && free < needed
     {
-        let message = format!("{kept} checkpoints need {}, but only {} are free on their disk", format::bytes(needed), format::bytes(free));
+        let message = format!(
+            "{kept} checkpoints need {}, but only {} are free on their disk",
+            format::bytes(needed),
+            format::bytes(free)
+        );
         events.send(RunEvent::Warning(Warning { message }));
     }
 }
 
 /// The end of an attempt that took no step; earlier attempts may have taken some.
-fn end_before_training(reached: Option<Checkpoint>, outcome: Outcome, error: Option<Trouble>) -> RunEnd {
-    let (state, manifest) = reached.map(|checkpoint| (checkpoint.state, checkpoint.manifest)).unzip();
+fn end_before_training(
+    reached: Option<Checkpoint>,
+    outcome: Outcome,
+    error: Option<Trouble>,
+) -> RunEnd {
+    let (state, manifest) =
+        reached.map(|checkpoint| (checkpoint.state, checkpoint.manifest)).unzip();
     RunEnd {
         outcome,
         step: state.as_ref().map_or(0, |state| state.step),

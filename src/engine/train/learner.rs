@@ -1,4 +1,5 @@
-//! Weights, optimizer and the non-finite guard, which keeps numbers that are not finite out of both.
+//! Weights, optimizer and the non-finite guard, which keeps numbers that are not finite out of
+//! both.
 //!
 //! Start at [`Learner::update`].
 
@@ -61,10 +62,18 @@ pub(super) struct StepNumbers {
 impl Learner {
     /// Continues with `model` and `optimizer`.
     pub(super) fn new(model: LlamaForCausalLM, optimizer: AdamW, is_cpu: bool) -> Self {
-        Self { model: Some(model), precision: Precision::F32, narrow: None, optimizer, is_cpu, poisoned: None }
+        Self {
+            model: Some(model),
+            precision: Precision::F32,
+            narrow: None,
+            optimizer,
+            is_cpu,
+            poisoned: None,
+        }
     }
 
-    /// The same, with gradients computed in `precision`; weights and optimizer state are always f32.
+    /// The same, with gradients computed in `precision`; weights and optimizer state are always
+    /// f32.
     pub(super) fn in_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self.narrow_again();
@@ -72,30 +81,43 @@ impl Learner {
     }
 
     fn narrow_again(&mut self) {
-        self.narrow = (self.precision != Precision::F32).then(|| self.model().in_precision(self.precision));
+        self.narrow =
+            (self.precision != Precision::F32).then(|| self.model().in_precision(self.precision));
     }
 
     /// Clips the gradients and takes one optimizer step.
     ///
     /// # Errors
     /// When the device fails, or loss or norm is not finite: nothing has changed then.
-    pub(super) fn update(&mut self, step: StepGradients, rule: UpdateRule) -> Result<Measured, EngineError> {
+    pub(super) fn update(
+        &mut self,
+        step: StepGradients,
+        rule: UpdateRule,
+    ) -> Result<Measured, EngineError> {
         let norm = step.gradients.norm().expect("a network has at least one weight");
         let measured = Measured { loss: step.loss, norm, learning_rate: rule.learning_rate };
         let skip = self.guard(&measured, rule.step)?;
-        let update = Update { learning_rate: rule.learning_rate, norm: measured.norm.clone(), skip };
+        let update =
+            Update { learning_rate: rule.learning_rate, norm: measured.norm.clone(), skip };
         if rule.resets_moments {
             self.optimizer.reset();
         }
         self.narrow = None;
-        self.model = self.model.take().map(|model| self.optimizer.step(model, step.gradients, &update));
+        self.model =
+            self.model.take().map(|model| self.optimizer.step(model, step.gradients, &update));
         self.narrow_again();
         Ok(measured)
     }
 
-    /// Keeps non-finite numbers out of the weights: on the CPU at once, on a GPU by a flag that stays on the device.
-    fn guard(&mut self, measured: &Measured, step: u64) -> Result<Option<Tensor<1, Bool>>, EngineError> {
-        // On a GPU the first numbers are read too: they distinguish unusable initial weights from diverged training.
+    /// Keeps non-finite numbers out of the weights: on the CPU at once, on a GPU by a flag that
+    /// stays on the device.
+    fn guard(
+        &mut self,
+        measured: &Measured,
+        step: u64,
+    ) -> Result<Option<Tensor<1, Bool>>, EngineError> {
+        // On a GPU the first numbers are read too: they distinguish unusable initial weights from
+        // diverged training.
         if self.is_cpu || step == 1 {
             measured.read()?.check_finite(step)?;
         }
@@ -103,22 +125,31 @@ impl Learner {
             return Ok(None);
         }
         let broken = (measured.loss.clone() + measured.norm.clone()).is_finite().bool_not();
-        let poisoned = self.poisoned.take().map_or_else(|| broken.clone(), |poisoned| poisoned.bool_or(broken.clone()));
+        let poisoned = self
+            .poisoned
+            .take()
+            .map_or_else(|| broken.clone(), |poisoned| poisoned.bool_or(broken.clone()));
         self.poisoned = Some(poisoned.clone());
         Ok(Some(poisoned))
     }
 
-    /// Fails if a loss or gradient up to `step` was not finite: all updates since then were skipped.
+    /// Fails if a loss or gradient up to `step` was not finite: all updates since then were
+    /// skipped.
     pub(super) fn check_poison(&self, step: u64) -> Result<(), EngineError> {
         let Some(flag) = &self.poisoned else { return Ok(()) };
         let is_poisoned = flag.clone().try_into_data()?.iter::<bool>().any(|is_true| is_true);
         if is_poisoned { Err(EngineError::Poisoned { step }) } else { Ok(()) }
     }
 
-    /// Forgets all tensors without freeing their memory: on a lost device, that could panic again or never return. Only the end
-    /// of the run may follow.
+    /// Forgets all tensors without freeing their memory: on a lost device, that could panic again
+    /// or never return. Only the end of the run may follow.
     pub(super) fn leak(&mut self) {
-        forget((self.model.take(), self.narrow.take(), take(&mut self.optimizer.moments), self.poisoned.take()));
+        forget((
+            self.model.take(),
+            self.narrow.take(),
+            take(&mut self.optimizer.moments),
+            self.poisoned.take(),
+        ));
     }
 
     /// The model in the form used for gradients.
@@ -145,7 +176,10 @@ impl Learner {
     }
 
     /// Changes the weights without an update.
-    pub(super) fn change_model(&mut self, change: impl FnOnce(LlamaForCausalLM) -> LlamaForCausalLM) {
+    pub(super) fn change_model(
+        &mut self,
+        change: impl FnOnce(LlamaForCausalLM) -> LlamaForCausalLM,
+    ) {
         self.model = self.model.take().map(change);
         self.narrow_again();
     }
@@ -157,7 +191,11 @@ impl Measured {
     /// # Errors
     /// When the device fails.
     pub(super) fn read(&self) -> Result<StepNumbers, EngineError> {
-        Ok(StepNumbers { loss: read(&self.loss)?, norm: read(&self.norm)?, learning_rate: self.learning_rate })
+        Ok(StepNumbers {
+            loss: read(&self.loss)?,
+            norm: read(&self.norm)?,
+            learning_rate: self.learning_rate,
+        })
     }
 }
 

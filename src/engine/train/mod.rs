@@ -1,7 +1,8 @@
-//! Training: from a run directory to a trained model, and everything that happens between two steps.
+//! Training: from a run directory to a trained model, and everything that happens between two
+//! steps.
 //!
-//! The loop combines three independent parts: the learner (weights and optimizer), steering (commands) and measuring. Start at
-//! `trainer.rs`.
+//! The loop combines three independent parts: the learner (weights and optimizer), steering
+//! (commands) and measuring. Start at `trainer.rs`.
 
 mod trainer;
 

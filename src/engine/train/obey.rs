@@ -1,20 +1,23 @@
-//! Executes commands: takes them from the inbox, gives the loop an order if one needs work, and answers each with an event.
+//! Executes commands: takes them from the inbox, gives the loop an order if one needs work, and
+//! answers each with an event.
 //!
-//! A command is answered when its effect is complete: a stop when its checkpoint is valid, a kill when training has ended. A
-//! flood of commands takes a bounded part of the trainer's time. Start at
-//! [`Steering::next_order`].
+//! A command is answered when its effect is complete: a stop when its checkpoint is valid, a kill
+//! when training has ended. A flood of commands takes a bounded part of the trainer's time. Start
+//! at [`Steering::next_order`].
 
 use std::time::{Duration, Instant};
 
 use crate::engine::error::EngineError;
 use crate::engine::train::wall_time::{StepTime, WallTime};
 use crate::run::{
-    CheckpointInfo, CommandBatch, CommandNote, ControlChange, ControlState, EventSender, Inbox, Outcome, RunCommand, RunEvent, StopLevel, Warning,
+    CheckpointInfo, CommandBatch, CommandNote, ControlChange, ControlState, EventSender, Inbox,
+    Outcome, RunCommand, RunEvent, StopLevel, Warning,
 };
 
 /// How often a paused run checks the wall-time limit.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
-/// Commands that measure or save may take this much time at once; after that, training gets as much time as they take.
+/// Commands that measure or save may take this much time at once; after that, training gets as much
+/// time as they take.
 const COSTLY_BURST: Duration = Duration::from_secs(10);
 /// Batches of commands answered while a run ends; the end of the run answers the others.
 const LAST_BATCHES: usize = 16;
@@ -39,7 +42,8 @@ pub(super) enum Order {
     Train,
     /// Do some work, then call [`Steering::answer`] with the result.
     Work(Work, Asked),
-    /// Abandon the current work and end, at the level of the stop flag: with or without a checkpoint.
+    /// Abandon the current work and end, at the level of the stop flag: with or without a
+    /// checkpoint.
     End(StopLevel),
 }
 
@@ -89,7 +93,14 @@ pub(super) enum Ending {
 impl Steering {
     /// Takes commands from `inbox`, within the limit of `wall_time`.
     pub(super) fn new(inbox: Inbox, events: EventSender, wall_time: Option<WallTime>) -> Self {
-        Self { inbox, events, control: ControlState::Starting, ending: Vec::new(), paid_at: None, wall_time }
+        Self {
+            inbox,
+            events,
+            control: ControlState::Starting,
+            ending: Vec::new(),
+            paid_at: None,
+            wall_time,
+        }
     }
 
     /// Training begins.
@@ -97,9 +108,12 @@ impl Steering {
         self.change_control(ControlState::Running, step);
     }
 
-    /// Raises the stop flag early enough before the wall-time limit for the last step and the last checkpoint.
+    /// Raises the stop flag early enough before the wall-time limit for the last step and the last
+    /// checkpoint.
     pub(super) fn keep_time(&mut self, now: StepTime) {
-        if let Some(deadline) = self.wall_time.as_mut().and_then(|wall_time| wall_time.deadline(now)) {
+        if let Some(deadline) =
+            self.wall_time.as_mut().and_then(|wall_time| wall_time.deadline(now))
+        {
             self.inbox.stop_flag().set_deadline(deadline);
         }
     }
@@ -114,7 +128,8 @@ impl Steering {
     /// What to do after `step` updates; while paused, waits for commands.
     pub(super) fn next_order(&mut self, step: u64) -> Order {
         loop {
-            // Read before the commands: a command that raised the flag is already waiting, and gets its answer.
+            // Read before the commands: a command that raised the flag is already waiting, and gets
+            // its answer.
             let level = self.inbox.stop_flag().level();
             if level > StopLevel::None {
                 self.begin_to_end(level, step);
@@ -128,7 +143,10 @@ impl Steering {
                 Some(batch) => Some(batch),
                 None if self.control != ControlState::Paused => return Order::Train,
                 None if self.inbox.is_abandoned() => {
-                    self.warn("the control server has ended, so nothing can resume the run: it saves a checkpoint and ends");
+                    self.warn(
+                        "the control server has ended, so nothing can resume the run: it saves a \
+                         checkpoint and ends",
+                    );
                     self.inbox.stop_flag().raise(StopLevel::AfterCheckpoint);
                     None
                 }
@@ -165,10 +183,16 @@ impl Steering {
         self.take_last_commands(step, "the run has ended");
         for batch in std::mem::take(&mut self.ending) {
             let answer = match (batch.command, result) {
-                (RunCommand::Kill, Ok(Ending::Interrupted)) => Ok(Done::new(format!("killed after step {step}; nothing saved"))),
+                (RunCommand::Kill, Ok(Ending::Interrupted)) => {
+                    Ok(Done::new(format!("killed after step {step}; nothing saved")))
+                }
                 (RunCommand::Stop, Ok(Ending::Stopped(info))) => Ok(Done::saved(info.clone())),
-                (_, Ok(Ending::Interrupted)) => Err(format!("the run was killed after step {step}, before it saved a checkpoint")),
-                (_, Ok(_)) => Ok(Done::new(format!("the run ended after step {step} with a checkpoint"))),
+                (_, Ok(Ending::Interrupted)) => Err(format!(
+                    "the run was killed after step {step}, before it saved a checkpoint"
+                )),
+                (_, Ok(_)) => {
+                    Ok(Done::new(format!("the run ended after step {step} with a checkpoint")))
+                }
                 (_, Err(error)) => Err(error.to_string()),
             };
             self.reply(&batch, step, answer, None);
@@ -193,7 +217,12 @@ impl Steering {
                 return None;
             }
             RunCommand::Unknown => {
-                self.reply(&batch, step, Err("this version of patchtui does not know the command".to_owned()), None);
+                self.reply(
+                    &batch,
+                    step,
+                    Err("this version of patchtui does not know the command".to_owned()),
+                    None,
+                );
                 return None;
             }
             RunCommand::Stop | RunCommand::Kill => {
@@ -206,11 +235,17 @@ impl Steering {
         Some(Order::Work(work, Asked { batch, step, began }))
     }
 
-    /// Accepts waiting commands; only stops and kills are still executed, since the flag never falls.
+    /// Accepts waiting commands; only stops and kills are still executed, since the flag never
+    /// falls.
     fn begin_to_end(&mut self, level: StopLevel, step: u64) {
         self.take_last_commands(step, "the run is stopping");
-        if self.ending.is_empty() && self.control != ControlState::Stopping && self.wall_time.is_some() {
-            self.warn("training.max_walltime is almost reached: the run saves a checkpoint and stops");
+        if self.ending.is_empty()
+            && self.control != ControlState::Stopping
+            && self.wall_time.is_some()
+        {
+            self.warn(
+                "training.max_walltime is almost reached: the run saves a checkpoint and stops",
+            );
         }
         if level == StopLevel::Now {
             self.control = ControlState::Finished;
@@ -236,10 +271,19 @@ impl Steering {
             Ok(Done { message, saved }) => (true, message, saved),
             Err(message) => (false, message, None),
         };
-        let seconds = saved.as_ref().map(|info| info.seconds).or(taken.map(|taken| taken.as_secs_f64()));
-        let note = CommandNote { seconds, bytes: saved.map(|info| info.bytes), ..batch.note(step, message) };
+        let seconds =
+            saved.as_ref().map(|info| info.seconds).or(taken.map(|taken| taken.as_secs_f64()));
+        let note = CommandNote {
+            seconds,
+            bytes: saved.map(|info| info.bytes),
+            ..batch.note(step, message)
+        };
         self.inbox.remember(batch, &note, is_done);
-        self.events.send(if is_done { RunEvent::CommandDone(note) } else { RunEvent::CommandFailed(note) });
+        self.events.send(if is_done {
+            RunEvent::CommandDone(note)
+        } else {
+            RunEvent::CommandFailed(note)
+        });
     }
 
     /// Whether a command may take the trainer's time now; a paused run always has time.
@@ -268,7 +312,13 @@ impl Done {
 
     /// A checkpoint was saved.
     pub(super) fn saved(info: CheckpointInfo) -> Self {
-        let message = format!("saved step {} in {} ({:.1} MB in {:.1}s)", info.step, info.path.display(), info.bytes as f64 / 1e6, info.seconds);
+        let message = format!(
+            "saved step {} in {} ({:.1} MB in {:.1}s)",
+            info.step,
+            info.path.display(),
+            info.bytes as f64 / 1e6,
+            info.seconds
+        );
         Self { message, saved: Some(info) }
     }
 }
@@ -335,7 +385,10 @@ mod tests {
         assert_eq!(said(&events), ["Paused", "done pause: paused after step 3"]);
         send(&commands, RunCommand::Resume);
         assert!(matches!(steering.next_order(3), Order::Train));
-        assert_eq!(said(&events), ["accepted resume", "Running", "done resume: resumed after step 3"]);
+        assert_eq!(
+            said(&events),
+            ["accepted resume", "Running", "done resume: resumed after step 3"]
+        );
     }
 
     #[test]
@@ -349,11 +402,28 @@ mod tests {
         said(&events);
         steering.answer(asked, Err("the run is stopping".into()));
         assert!(matches!(steering.next_order(3), Order::End(StopLevel::AfterCheckpoint)));
-        let refused = ["accepted stop", "accepted checkpoint", "failed checkpoint: the run is stopping", "Stopping"];
-        assert_eq!(said(&events), [["failed evaluate: the run is stopping"].as_slice(), refused.as_slice()].concat());
-        let info = CheckpointInfo { step: 3, path: "checkpoints/step-00000003".into(), bytes: 2_000_000, seconds: 0.5, permanent: false };
+        let refused = [
+            "accepted stop",
+            "accepted checkpoint",
+            "failed checkpoint: the run is stopping",
+            "Stopping",
+        ];
+        assert_eq!(
+            said(&events),
+            [["failed evaluate: the run is stopping"].as_slice(), refused.as_slice()].concat()
+        );
+        let info = CheckpointInfo {
+            step: 3,
+            path: "checkpoints/step-00000003".into(),
+            bytes: 2_000_000,
+            seconds: 0.5,
+            permanent: false,
+        };
         steering.answer_at_the_end(3, &Ok(Ending::Stopped(info)));
-        assert_eq!(said(&events), ["done stop: saved step 3 in checkpoints/step-00000003 (2.0 MB in 0.5s)"]);
+        assert_eq!(
+            said(&events),
+            ["done stop: saved step 3 in checkpoints/step-00000003 (2.0 MB in 0.5s)"]
+        );
     }
 
     #[test]
@@ -362,7 +432,9 @@ mod tests {
         for command in [RunCommand::Stop, RunCommand::Kill] {
             send(&commands, command);
         }
-        assert!(matches!(steering.next_order(3), Order::End(StopLevel::Now)) && steering.is_killed());
+        assert!(
+            matches!(steering.next_order(3), Order::End(StopLevel::Now)) && steering.is_killed()
+        );
         said(&events);
         steering.answer_at_the_end(3, &Ok(Ending::Interrupted));
         let stop = "failed stop: the run was killed after step 3, before it saved a checkpoint";

@@ -18,15 +18,22 @@ pub(super) struct SamplePrompt {
     pub(super) text: String,
 }
 
-/// The prompts of a run: those of the configuration, else story beginnings, else the start of the validation text.
+/// The prompts of a run: those of the configuration, else story beginnings, else the start of the
+/// validation text.
 ///
 /// # Errors
 /// When the tokenizer cannot encode one.
-pub(super) fn prompts(config: &RunConfig, text: &MeasuredText) -> Result<Vec<SamplePrompt>, DataError> {
+pub(super) fn prompts(
+    config: &RunConfig,
+    text: &MeasuredText,
+) -> Result<Vec<SamplePrompt>, DataError> {
     let MeasuredText { validation, tokenizer, .. } = text;
     let bos = tokenizer.bos().filter(|_| config.data.add_bos);
     let written = |text: &str| -> Result<SamplePrompt, DataError> {
-        Ok(SamplePrompt { ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(), text: text.to_owned() })
+        Ok(SamplePrompt {
+            ids: bos.into_iter().chain(tokenizer.encode(text)?).collect(),
+            text: text.to_owned(),
+        })
     };
     let configured = &config.samples.prompts;
     match config.data.source() {
@@ -64,7 +71,8 @@ fn whole_characters(tokenizer: &Tokenizer, ids: &[u32]) -> SamplePrompt {
 mod tests {
     use super::*;
 
-    /// Every cut of a text of characters of one to four bytes gives whole characters, and the ids encode exactly these.
+    /// Every cut of a text of characters of one to four bytes gives whole characters, and the ids
+    /// encode exactly these.
     #[test]
     fn a_prompt_never_begins_or_ends_inside_a_character() {
         let tokenizer = Tokenizer::load("bytes").unwrap();
@@ -76,8 +84,13 @@ mod tests {
                 assert!(text.contains(&prompt.text), "{start}..{end}: {:?}", prompt.text);
                 assert_eq!(prompt.ids, tokenizer.encode(&prompt.text).unwrap(), "{start}..{end}");
                 let first = (start..=end).find(|at| text.is_char_boundary(*at)).unwrap_or(end);
-                let last = (start..=end).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(start);
-                assert_eq!(prompt.text, text.get(first..last).unwrap_or_default(), "{start}..{end}");
+                let last =
+                    (start..=end).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(start);
+                assert_eq!(
+                    prompt.text,
+                    text.get(first..last).unwrap_or_default(),
+                    "{start}..{end}"
+                );
             }
         }
     }
@@ -87,7 +100,10 @@ mod tests {
         let tokenizer = Tokenizer::load("demo").unwrap();
         let bos = tokenizer.bos().unwrap();
         // A word as single letters, which no encoder would produce.
-        let letters: Vec<u32> = ["O", "n", "c", "e"].iter().flat_map(|letter| tokenizer.encode(letter).unwrap()).collect();
+        let letters: Vec<u32> = ["O", "n", "c", "e"]
+            .iter()
+            .flat_map(|letter| tokenizer.encode(letter).unwrap())
+            .collect();
         let ids = [&[bos], letters.as_slice()].concat();
         assert_ne!(tokenizer.encode("Once").unwrap(), letters);
         assert_eq!(whole_characters(&tokenizer, &ids), SamplePrompt { ids, text: "Once".into() });

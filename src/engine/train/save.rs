@@ -49,18 +49,28 @@ pub(super) struct Saved {
 
 impl Saving {
     /// Saves to `checkpoints`, after all lines sent to `events`, unless `stop` forbids it.
-    pub(super) fn new(facts: Arc<RunFacts>, checkpoints: Checkpoints, events: EventSender, stop: StopFlag) -> Self {
+    pub(super) fn new(
+        facts: Arc<RunFacts>,
+        checkpoints: Checkpoints,
+        events: EventSender,
+        stop: StopFlag,
+    ) -> Self {
         Self { facts, checkpoints, events, stop }
     }
 
     /// Saves the state of `learner` at `point`.
     ///
     /// # Errors
-    /// When the disk or the device fails, or non-finite numbers have reached the learner. Earlier checkpoints stay valid.
+    /// When the disk or the device fails, or non-finite numbers have reached the learner. Earlier
+    /// checkpoints stay valid.
     pub(super) fn save(&self, learner: &Learner, point: SavePoint) -> Result<Saved, EngineError> {
         learner.check_poison(point.step)?;
         let started = Instant::now();
-        let state = TrainerState { optimizer_count: learner.optimizer().count, has_measured: point.has_measured, ..self.facts.state_after(point.step) };
+        let state = TrainerState {
+            optimizer_count: learner.optimizer().count,
+            has_measured: point.has_measured,
+            ..self.facts.state_after(point.step)
+        };
         let snapshot = Snapshot {
             model: learner.model(),
             optimizer: learner.optimizer(),
@@ -73,7 +83,10 @@ impl Saving {
         let (checkpoint, is_new) = save(&self.checkpoints, snapshot, &self.events, &self.stop)?;
         let info = CheckpointInfo {
             step: point.step,
-            path: checkpoint.path.file_name().map_or_else(Default::default, |name| Path::new("checkpoints").join(name)),
+            path: checkpoint
+                .path
+                .file_name()
+                .map_or_else(Default::default, |name| Path::new("checkpoints").join(name)),
             bytes: checkpoint.manifest.bytes(),
             seconds: started.elapsed().as_secs_f64(),
             permanent: checkpoint.manifest.permanent,

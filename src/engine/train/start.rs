@@ -11,7 +11,10 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::{ModelFiles, OpenError, read_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::run::{Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory, StopFlag, TrainerState};
+use crate::run::{
+    Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory, StopFlag,
+    TrainerState,
+};
 
 /// The start of training.
 pub(super) struct Start {
@@ -49,11 +52,21 @@ impl Start {
     ///
     /// # Errors
     /// When there are checkpoints but none is valid and of this run, or one cannot be loaded.
-    pub(super) fn find(facts: &RunFacts, checkpoints: &Checkpoints, device: &ComputeDevice, stop: &StopFlag) -> Result<(Self, Vec<Rejected>), EngineError> {
+    pub(super) fn find(
+        facts: &RunFacts,
+        checkpoints: &Checkpoints,
+        device: &ComputeDevice,
+        stop: &StopFlag,
+    ) -> Result<(Self, Vec<Rejected>), EngineError> {
         let first = RefCell::new(None);
         let accepts = |checkpoint: &Checkpoint| {
-            let Some(difference) = facts.differences(checkpoint).into_iter().next() else { return Ok(()) };
-            let reason = format!("it belongs to another run: its {} is {}, but this run's is {}", difference.what, difference.found, difference.expected);
+            let Some(difference) = facts.differences(checkpoint).into_iter().next() else {
+                return Ok(());
+            };
+            let reason = format!(
+                "it belongs to another run: its {} is {}, but this run's is {}",
+                difference.what, difference.found, difference.expected
+            );
             first.borrow_mut().get_or_insert((checkpoint.state.step, difference));
             Err(reason)
         };
@@ -61,16 +74,22 @@ impl Start {
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => {
                 let mut start = Self::from_checkpoint(&checkpoint, facts, device)?;
-                start.reached.add_measurements(&RunDirectory::new(checkpoints.run()), facts.plan.steps);
+                start
+                    .reached
+                    .add_measurements(&RunDirectory::new(checkpoints.run()), facts.plan.steps);
                 Ok((start, rejected))
             }
             (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
             // Starting over would discard the trained weights, which only the user may decide.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
-            (None, Some((at_step, difference))) if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") => {
+            (None, Some((at_step, difference)))
+                if matches!(difference.what.as_str(), "data_fingerprint" | "tokenizer") =>
+            {
                 Err(EngineError::OtherData { step: at_step })
             }
-            (None, Some((at_step, difference))) => Err(EngineError::OtherRun { step: at_step, difference }),
+            (None, Some((at_step, difference))) => {
+                Err(EngineError::OtherRun { step: at_step, difference })
+            }
         }
     }
 
@@ -82,17 +101,24 @@ impl Start {
         }
     }
 
-    /// Starts at the checkpoint of another run. Measurements due at that step are made again: the new run is complete on its own.
+    /// Starts at the checkpoint of another run. Measurements due at that step are made again: the
+    /// new run is complete on its own.
     fn fork(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
-        let FoundCheckpoint { checkpoint, run, .. } = FoundCheckpoint::at(path).map_err(ForkError::Find)?;
-        let fork = Fork { run: run.name(), step: checkpoint.state.step, optimizer_count: checkpoint.state.optimizer_count };
+        let FoundCheckpoint { checkpoint, run, .. } =
+            FoundCheckpoint::at(path).map_err(ForkError::Find)?;
+        let fork = Fork {
+            run: run.name(),
+            step: checkpoint.state.step,
+            optimizer_count: checkpoint.state.optimizer_count,
+        };
         check_fork(&checkpoint.state, facts)?;
         facts.fork.get_or_init(|| fork);
         let start = Self::from_checkpoint(&checkpoint, facts, device)?;
         let mut active_seconds = checkpoint.manifest.active_seconds;
         active_seconds.resize(facts.plan.stages.len(), 0.0);
         // Its loss may have been measured on another text.
-        let reached = Reached { active_seconds, has_measured: false, token_loss: None, ..start.reached };
+        let reached =
+            Reached { active_seconds, has_measured: false, token_loss: None, ..start.reached };
         Ok(Self { resumed_from: None, changed_lines: Vec::new(), reached, ..start })
     }
 
@@ -101,17 +127,39 @@ impl Start {
         let model = if let Some(path) = &facts.config.model.init_from {
             trained_weights(path, facts, device)?
         } else {
-            let Ok(model) = LlamaForCausalLM::new(shape, &mut random_weights(facts.config.seed, shape), &device.device);
+            let Ok(model) = LlamaForCausalLM::new(
+                shape,
+                &mut random_weights(facts.config.seed, shape),
+                &device.device,
+            );
             model
         };
         let active_seconds = vec![0.0; facts.plan.stages.len()];
-        let reached = Reached { step: 0, active_seconds, has_measured: false, measured: MeasuredStep::default(), token_loss: None };
-        Ok(Self { model, optimizer: AdamW::new(facts.config.optimizer.clone()), resumed_from: None, is_inexact: false, changed_lines: Vec::new(), reached })
+        let reached = Reached {
+            step: 0,
+            active_seconds,
+            has_measured: false,
+            measured: MeasuredStep::default(),
+            token_loss: None,
+        };
+        Ok(Self {
+            model,
+            optimizer: AdamW::new(facts.config.optimizer.clone()),
+            resumed_from: None,
+            is_inexact: false,
+            changed_lines: Vec::new(),
+            reached,
+        })
     }
 
-    fn from_checkpoint(checkpoint: &Checkpoint, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn from_checkpoint(
+        checkpoint: &Checkpoint,
+        facts: &RunFacts,
+        device: &ComputeDevice,
+    ) -> Result<Self, EngineError> {
         let model = read_weights(checkpoint, &facts.plan.model, &device.device)?;
-        let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
+        let optimizer =
+            load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
         let state = &checkpoint.state;
         if let Some(hash) = &state.initial_weights {
             facts.initial_weights.get_or_init(|| hash.clone());
@@ -131,15 +179,17 @@ impl Start {
             optimizer,
             resumed_from: Some(state.step),
             is_inexact: state.arithmetic != TrainerState::ARITHMETIC,
-            changed_lines: checkpoint.run().map_or_else(Vec::new, |run| checkpoint.manifest.changed_lines(run)),
+            changed_lines: checkpoint
+                .run()
+                .map_or_else(Vec::new, |run| checkpoint.manifest.changed_lines(run)),
             reached,
         })
     }
 }
 
 impl Reached {
-    /// Adds what the files of the run say about measurements that a stop cut short, or that the end of the run at `steps` reports; what
-    /// cannot be read is measured again.
+    /// Adds what the files of the run say about measurements that a stop cut short, or that the end
+    /// of the run at `steps` reports; what cannot be read is measured again.
     fn add_measurements(&mut self, directory: &RunDirectory, steps: u64) {
         if !self.has_measured || self.step == steps {
             self.measured = MeasuredStep::read(directory, self.step).unwrap_or_default();
@@ -156,8 +206,18 @@ fn check_fork(state: &TrainerState, facts: &RunFacts) -> Result<(), ForkError> {
     }
     let expected = facts.state_after(step);
     let past = [
-        state.model.as_ref().zip(expected.model.as_ref()).is_some_and(|(found, planned)| found != planned).then_some("model"),
-        state.tokenizer.as_ref().zip(expected.tokenizer.as_ref()).is_some_and(|(found, planned)| found != planned).then_some("data.tokenizer"),
+        state
+            .model
+            .as_ref()
+            .zip(expected.model.as_ref())
+            .is_some_and(|(found, planned)| found != planned)
+            .then_some("model"),
+        state
+            .tokenizer
+            .as_ref()
+            .zip(expected.tokenizer.as_ref())
+            .is_some_and(|(found, planned)| found != planned)
+            .then_some("data.tokenizer"),
     ];
     if let Some(section) = past.into_iter().flatten().next() {
         return Err(ForkError::OtherNetwork { section });
@@ -169,20 +229,29 @@ fn check_fork(state: &TrainerState, facts: &RunFacts) -> Result<(), ForkError> {
 }
 
 /// The weights in the directory `path`, and their hash for the checkpoints of this run.
-fn trained_weights(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<LlamaForCausalLM, EngineError> {
+fn trained_weights(
+    path: &Path,
+    facts: &RunFacts,
+    device: &ComputeDevice,
+) -> Result<LlamaForCausalLM, EngineError> {
     let initial = |source: OpenError| EngineError::InitialWeights(Box::new(source));
-    let mut weights = ModelFiles { shape: facts.plan.model.clone(), ..ModelFiles::find(path).map_err(initial)? }.weights().map_err(initial)?;
+    let mut weights =
+        ModelFiles { shape: facts.plan.model.clone(), ..ModelFiles::find(path).map_err(initial)? }
+            .weights()
+            .map_err(initial)?;
     let mut hasher = blake3::Hasher::new();
     let mut read = |name: &str, dims: &[usize]| {
         let values = weights.read(name, dims)?;
         hasher.update(name.as_bytes());
-        // Hash of the numbers, not of the files: shards and number formats do not make it another model.
+        // Hash of the numbers, not of the files: shards and number formats do not make it another
+        // model.
         for piece in values.chunks(1 << 14) {
             hasher.update(&piece.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
         }
         Ok(values)
     };
-    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, &device.device).map_err(|error: HuggingFaceError| initial(error.into()))?;
+    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, &device.device)
+        .map_err(|error: HuggingFaceError| initial(error.into()))?;
     facts.initial_weights.get_or_init(|| hasher.finalize().to_hex().to_string());
     Ok(model)
 }

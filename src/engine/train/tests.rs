@@ -1,5 +1,5 @@
-//! The guard against non-finite numbers, on a device that the host does not wait for (here the CPU, which pretends to be one),
-//! and prompts from the validation text.
+//! The guard against non-finite numbers, on a device that the host does not wait for (here the CPU,
+//! which pretends to be one), and prompts from the validation text.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,7 +53,12 @@ const POISON: u8 = b'Z';
 const POISONED_STEP: usize = 2;
 
 fn text() -> Vec<u8> {
-    let mut text: Vec<u8> = b"the quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(4096).collect();
+    let mut text: Vec<u8> = b"the quick brown fox jumps over the lazy dog. "
+        .iter()
+        .copied()
+        .cycle()
+        .take(4096)
+        .collect();
     text[(POISONED_STEP - 1) * 256 + 100] = POISON;
     text
 }
@@ -69,15 +74,30 @@ fn config(folder: &Path, text: &[u8], report_every: u64) -> RunConfig {
 }
 
 /// A trainer at step 0, and its events.
-fn trainer(folder: &Path, text: &[u8], is_cpu: bool, report_every: u64) -> (Trainer, Receiver<RunEvent>) {
+fn trainer(
+    folder: &Path,
+    text: &[u8],
+    is_cpu: bool,
+    report_every: u64,
+) -> (Trainer, Receiver<RunEvent>) {
     let config = config(folder, text, report_every);
     let directory = folder.join(if is_cpu { "cpu" } else { "gpu" });
     fs::create_dir_all(&directory).unwrap();
     let device = ComputeDevice { is_cpu, ..find_device(DeviceChoice::Cpu).unwrap() };
     let (_, inbox) = command_channel();
     let (sender, events) = mpsc::channel();
-    let job = Job { config, directory, cache: folder.join("tokens"), checks: Cache::none(), device_reason: None, disk: Disk::default() };
-    (begin_on(device, Instant::now(), job, inbox, &EventSender::new(sender)).unwrap().unwrap(), events)
+    let job = Job {
+        config,
+        directory,
+        cache: folder.join("tokens"),
+        checks: Cache::none(),
+        device_reason: None,
+        disk: Disk::default(),
+    };
+    (
+        begin_on(device, Instant::now(), job, inbox, &EventSender::new(sender)).unwrap().unwrap(),
+        events,
+    )
 }
 
 /// Makes every position that reads [`POISON`] compute NaN; no other position is affected.
@@ -86,7 +106,10 @@ fn poison(trainer: &mut Trainer) {
         let table = &mut model.model.embed_tokens.weight.values;
         // A weight that is saved and loaded, and whose squares sum to infinity.
         let huge = Tensor::<2>::full([1, table.dims()[1]], 1.8e19, &table.device());
-        let row = Tensor::<1, Int>::from_data(TensorData::new(vec![i32::from(POISON)], [1]), &table.device());
+        let row = Tensor::<1, Int>::from_data(
+            TensorData::new(vec![i32::from(POISON)], [1]),
+            &table.device(),
+        );
         *table = table.clone().select_assign(0, row, huge, burn::tensor::IndexingUpdateOp::Add);
         model
     });
@@ -99,7 +122,13 @@ fn weights(model: &LlamaForCausalLM) -> BTreeMap<String, Vec<u32>> {
 
 /// Bits of both moments of all weights, by name.
 fn moments(optimizer: &AdamW) -> BTreeMap<String, [Vec<u32>; 2]> {
-    optimizer.moments.iter().map(|(name, moments)| (name.clone(), [bits(moments.exp_avg.clone()), bits(moments.exp_avg_sq.clone())])).collect()
+    optimizer
+        .moments
+        .iter()
+        .map(|(name, moments)| {
+            (name.clone(), [bits(moments.exp_avg.clone()), bits(moments.exp_avg_sq.clone())])
+        })
+        .collect()
 }
 
 fn bits(tensor: Tensor<2>) -> Vec<u32> {
@@ -119,7 +148,9 @@ fn the_guard_of_a_gpu_changes_no_bit_as_long_as_all_is_finite() {
     drop((cpu, gpu));
     let losses = |events: Receiver<RunEvent>| -> Vec<(u64, u64, u64)> {
         let steps = events.into_iter().filter_map(|event| match event {
-            RunEvent::StepCompleted(step) => Some((step.step, step.loss.to_bits(), step.grad_norm.to_bits())),
+            RunEvent::StepCompleted(step) => {
+                Some((step.step, step.loss.to_bits(), step.grad_norm.to_bits()))
+            }
             _ => None,
         });
         steps.collect()
@@ -143,12 +174,18 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     let device = find_device(DeviceChoice::Cpu).unwrap().device;
     let model = load_model(&good, &trainer.facts().plan.model, &device).unwrap();
     assert_eq!(weights(trainer.learner().model()), weights(&model));
-    let saved = load_optimizer(&good, trainer.facts().config.optimizer.clone(), &model, &device).unwrap();
+    let saved =
+        load_optimizer(&good, trainer.facts().config.optimizer.clone(), &model, &device).unwrap();
     assert_eq!(moments(trainer.learner().optimizer()), moments(&saved));
     assert!(!saved.moments.is_empty());
     drop(trainer);
     let events: Vec<RunEvent> = events.into_iter().collect();
-    let failed: Vec<u64> = events.iter().filter_map(|event| if let RunEvent::CheckpointFailed(failure) = event { Some(failure.step) } else { None }).collect();
+    let failed: Vec<u64> = events
+        .iter()
+        .filter_map(|event| {
+            if let RunEvent::CheckpointFailed(failure) = event { Some(failure.step) } else { None }
+        })
+        .collect();
     assert_eq!(failed, [2, 3], "nothing is saved that a poisoned step has reached");
     assert!(!events.iter().any(|event| matches!(event, RunEvent::StepCompleted(_))));
 }
@@ -173,18 +210,26 @@ fn an_audit_finds_a_single_wrong_weight_and_says_where() {
             let [rows, columns] = model.model.embed_tokens.weight.values.dims();
             let mut factors = vec![1.0_f32; rows * columns];
             factors[usize::from(b'q') * columns] = 1.0 + f32::EPSILON;
-            let factors = Tensor::from_data(TensorData::new(factors, [rows, columns]), &model.model.embed_tokens.weight.values.device());
-            model.model.embed_tokens.weight.values = model.model.embed_tokens.weight.values * factors;
+            let factors = Tensor::from_data(
+                TensorData::new(factors, [rows, columns]),
+                &model.model.embed_tokens.weight.values.device(),
+            );
+            model.model.embed_tokens.weight.values =
+                model.model.embed_tokens.weight.values * factors;
             model
         });
     });
     let text = mismatch.expect("the second computation used another weight");
-    assert!(text.contains("computed twice, its ") && text.contains("of the largest value"), "{text}");
+    assert!(
+        text.contains("computed twice, its ") && text.contains("of the largest value"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
-    // Wherever the validation text and the prompt are cut, one of these begins and one ends inside a character.
+    // Wherever the validation text and the prompt are cut, one of these begins and one ends inside
+    // a character.
     for shift in 0..4 {
         let folder = tempfile::tempdir().unwrap();
         let text = "x".repeat(shift) + &"漢😀é".repeat(500);
@@ -199,10 +244,22 @@ fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
             rules: TextRules::Current,
         };
         let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-        let measured = MeasuredText { validation: prepared.validation, tokenizer: prepared.tokenizer, tasks: Suite::default() };
+        let measured = MeasuredText {
+            validation: prepared.validation,
+            tokenizer: prepared.tokenizer,
+            tasks: Suite::default(),
+        };
         let prompts = prompts(&config, &measured).unwrap();
         let [prompt] = prompts.as_slice() else { panic!("{prompts:?}") };
-        assert!(prompt.text.chars().count() >= 2 && text.contains(&prompt.text), "shifted by {shift}: {:?}", prompt.text);
-        assert_eq!(prompt.ids, measured.tokenizer.encode(&prompt.text).unwrap(), "shifted by {shift}");
+        assert!(
+            prompt.text.chars().count() >= 2 && text.contains(&prompt.text),
+            "shifted by {shift}: {:?}",
+            prompt.text
+        );
+        assert_eq!(
+            prompt.ids,
+            measured.tokenizer.encode(&prompt.text).unwrap(),
+            "shifted by {shift}"
+        );
     }
 }

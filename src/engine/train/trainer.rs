@@ -1,7 +1,8 @@
-//! The training loop, which reads like the method section of the paper: for each stage, for each step, take the step, report,
-//! do what is due.
+//! The training loop, which reads like the method section of the paper: for each stage, for each
+//! step, take the step, report, do what is due.
 //!
-//! Commands are executed between micro-batches. Nothing is read back from a GPU except on steps that report.
+//! Commands are executed between micro-batches. Nothing is read back from a GPU except on steps
+//! that report.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use crate::engine::workers::Workers;
 use crate::plan::StagePlan;
 use crate::run::format;
 use crate::run::{
-    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome, RunEnd, RunEvent, StageLedger, StageStart, StepMetrics,
-    StopLevel, Trouble, Warning,
+    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome,
+    RunEnd, RunEvent, StageLedger, StageStart, StepMetrics, StopLevel, Trouble, Warning,
 };
 
 /// Trains one run.
@@ -72,11 +73,18 @@ impl Trainer {
         let Equipment { facts, workers, loader, text, checkpoints, events, started } = equipment;
         let Start { model, optimizer, reached, .. } = start;
         let workers = Rc::new(workers);
-        let measuring = Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
+        let measuring =
+            Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
         Self {
-            learner: Learner::new(model, optimizer, workers.device.is_cpu).in_precision(facts.config.training.precision),
+            learner: Learner::new(model, optimizer, workers.device.is_cpu)
+                .in_precision(facts.config.training.precision),
             measuring: measuring.resumed_at(&reached),
-            saving: Saving::new(Arc::clone(&facts), checkpoints, events.clone(), inbox.stop_flag().clone()),
+            saving: Saving::new(
+                Arc::clone(&facts),
+                checkpoints,
+                events.clone(),
+                inbox.stop_flag().clone(),
+            ),
             steering: Steering::new(inbox, events.clone(), WallTime::of(&facts, started, &reached)),
             step: reached.step,
             clock: Clock::new(reached.active_seconds),
@@ -87,7 +95,8 @@ impl Trainer {
         }
     }
 
-    /// Trains to the end of the plan, or until told to end; then answers the commands that asked for it.
+    /// Trains to the end of the plan, or until told to end; then answers the commands that asked
+    /// for it.
     ///
     /// # Errors
     /// When the device fails, a loss is not finite, or the last checkpoint cannot be written.
@@ -135,10 +144,20 @@ impl Trainer {
         for idx in plan.stage_idx_after(self.step)..plan.stages.len() {
             let stage = &plan.stages[idx];
             self.enter(idx, stage);
-            let shared = self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
-            let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: facts.config.training.recompute };
+            let shared = self
+                .learner
+                .model()
+                .model
+                .shared_input(Positions::of_sequence(stage.context_length));
+            let input = StepInput {
+                shared,
+                scale: 1.0 / stage.targets_per_step() as f64,
+                recompute: facts.config.training.recompute,
+            };
             while self.step < stage.last_step() {
-                let Some(measured) = self.take_step(idx, stage, &input)? else { return self.end(idx) };
+                let Some(measured) = self.take_step(idx, stage, &input)? else {
+                    return self.end(idx);
+                };
                 self.report(idx, stage, &measured)?;
                 if !self.do_what_is_due(idx, stage)? {
                     return self.end(idx);
@@ -148,19 +167,32 @@ impl Trainer {
         Ok(Ending::Completed)
     }
 
-    /// Begins or resumes a stage. The optimizer state is reset by its first update, so that a checkpoint at the boundary still
-    /// has the final state of the previous stage, even one requested by a command after the boundary.
+    /// Begins or resumes a stage. The optimizer state is reset by its first update, so that a
+    /// checkpoint at the boundary still has the final state of the previous stage, even one
+    /// requested by a command after the boundary.
     fn enter(&self, idx: usize, stage: &StagePlan) {
         if self.step > stage.first_step {
             return;
         }
         let optimizer_reset = idx == 0 || stage.optimizer_state == OptimizerState::Reset;
-        let start = StageStart { stage: idx, patch_size: stage.patch_size, step: self.step, tokens: stage.first_token, optimizer_reset };
+        let start = StageStart {
+            stage: idx,
+            patch_size: stage.patch_size,
+            step: self.step,
+            tokens: stage.first_token,
+            optimizer_reset,
+        };
         self.events.send(RunEvent::StageStarted(start));
     }
 
-    /// One update: all micro-batches, one clipping, one optimizer step. `None` if the run was told to end.
-    fn take_step(&mut self, idx: usize, stage: &StagePlan, input: &StepInput) -> Result<Option<Measured>, EngineError> {
+    /// One update: all micro-batches, one clipping, one optimizer step. `None` if the run was told
+    /// to end.
+    fn take_step(
+        &mut self,
+        idx: usize,
+        stage: &StagePlan,
+        input: &StepInput,
+    ) -> Result<Option<Measured>, EngineError> {
         let data_position = self.data_position(stage);
         let mut sum = Accumulation::default();
         while !sum.is_complete(stage) {
@@ -182,7 +214,9 @@ impl Trainer {
         let rule = UpdateRule {
             step: self.step + 1,
             learning_rate: stage.schedule.learning_rate(self.step - stage.first_step),
-            resets_moments: self.step == stage.first_step && idx > 0 && stage.optimizer_state == OptimizerState::Reset,
+            resets_moments: self.step == stage.first_step
+                && idx > 0
+                && stage.optimizer_state == OptimizerState::Reset,
         };
         let measured = self.learner.update(sum.finish(input), rule)?;
         self.step += 1;
@@ -199,7 +233,11 @@ impl Trainer {
 
     fn warn_of_mismatch(&self, mismatch: Option<Mismatch>) {
         if let Some(mismatch) = mismatch {
-            let message = format!("audit of step {}: a micro-batch was {mismatch}: this hardware may compute wrong results", self.step + 1);
+            let message = format!(
+                "audit of step {}: a micro-batch was {mismatch}: this hardware may compute wrong \
+                 results",
+                self.step + 1
+            );
             self.events.send(RunEvent::Warning(Warning { message }));
         }
     }
@@ -210,7 +248,12 @@ impl Trainer {
     }
 
     /// Reports the newest update, if it is a reporting step.
-    fn report(&mut self, idx: usize, stage: &StagePlan, measured: &Measured) -> Result<(), EngineError> {
+    fn report(
+        &mut self,
+        idx: usize,
+        stage: &StagePlan,
+        measured: &Measured,
+    ) -> Result<(), EngineError> {
         let plan = &self.facts.plan;
         if !self.step.is_multiple_of(plan.cadences.report) && self.step != stage.last_step() {
             return Ok(());
@@ -220,7 +263,8 @@ impl Trainer {
         self.clock.rest();
         numbers.check_finite(self.step)?;
         self.learner.check_poison(self.step)?;
-        // After some panics of a device's own thread Burn continues, with memory that was never written.
+        // After some panics of a device's own thread Burn continues, with memory that was never
+        // written.
         if let Some(reason) = (!self.is_on_cpu()).then(unreported).flatten() {
             return Err(EngineError::DevicePanic { reason });
         }
@@ -246,20 +290,35 @@ impl Trainer {
         Ok(())
     }
 
-    /// Measures and saves at their intervals and at the end of a stage. Returns whether training continues.
+    /// Measures and saves at their intervals and at the end of a stage. Returns whether training
+    /// continues.
     fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
-        let is_save_due = self.facts.plan.cadences.checkpoint.is_some_and(|every| self.step.is_multiple_of(every));
+        let is_save_due = self
+            .facts
+            .plan
+            .cadences
+            .checkpoint
+            .is_some_and(|every| self.step.is_multiple_of(every));
         self.measure_and_save(idx, stage, is_save_due)
     }
 
-    /// Makes the measurements that are due, completes the stage if this is its end, and then saves if that is due, too.
+    /// Makes the measurements that are due, completes the stage if this is its end, and then saves
+    /// if that is due, too.
     ///
-    /// Returns whether training continues. If it does not, nothing was saved, and a stage at its end is not completed: the
-    /// attempt that resumes here measures again, and then completes it.
-    fn measure_and_save(&mut self, idx: usize, stage: &StagePlan, is_save_due: bool) -> Result<bool, EngineError> {
+    /// Returns whether training continues. If it does not, nothing was saved, and a stage at its
+    /// end is not completed: the attempt that resumes here measures again, and then completes
+    /// it.
+    fn measure_and_save(
+        &mut self,
+        idx: usize,
+        stage: &StagePlan,
+        is_save_due: bool,
+    ) -> Result<bool, EngineError> {
         let ends = self.step == stage.last_step();
         let always = ends || self.step == 0;
-        if !self.measuring.measure_due(self.learner.model(), self.place(idx), always)? || self.steering.is_killed() {
+        if !self.measuring.measure_due(self.learner.model(), self.place(idx), always)?
+            || self.steering.is_killed()
+        {
             return Ok(false);
         }
         if ends {
@@ -283,7 +342,10 @@ impl Trainer {
     fn log_device_memory(&self, stage: &StagePlan) {
         if let Some((used, reserved)) = self.workers.device.memory().filter(|_| !self.is_on_cpu()) {
             let (used, reserved) = (format::bytes(used), format::bytes(reserved));
-            tracing::info!("device memory after the stage of K = {}: {used} in use, {reserved} reserved", stage.patch_size);
+            tracing::info!(
+                "device memory after the stage of K = {}: {used} in use, {reserved} reserved",
+                stage.patch_size
+            );
         }
     }
 
@@ -307,7 +369,12 @@ impl Trainer {
     /// Saves; a failure is reported, and training continues with the earlier checkpoints intact.
     fn save(&mut self, idx: usize, permanent: bool) -> Option<CheckpointInfo> {
         self.try_save(idx, permanent)
-            .inspect_err(|error| self.events.send(RunEvent::CheckpointFailed(CheckpointFailure { step: self.step, error: error.to_string() })))
+            .inspect_err(|error| {
+                self.events.send(RunEvent::CheckpointFailed(CheckpointFailure {
+                    step: self.step,
+                    error: error.to_string(),
+                }))
+            })
             .ok()
     }
 
@@ -315,7 +382,13 @@ impl Trainer {
     fn try_save(&mut self, idx: usize, permanent: bool) -> Result<CheckpointInfo, EngineError> {
         let has_measured = self.measuring.has_measured(self.step);
         let token_loss = self.measuring.token_loss_at(self.step);
-        let point = SavePoint { step: self.step, has_measured, active_seconds: self.clock.stages(idx), token_loss, permanent };
+        let point = SavePoint {
+            step: self.step,
+            has_measured,
+            active_seconds: self.clock.stages(idx),
+            token_loss,
+            permanent,
+        };
         let Saved { info, is_new } = self.saving.save(&self.learner, point)?;
         if is_new {
             self.steering.count_save(&info);
@@ -327,7 +400,11 @@ impl Trainer {
     /// Executes the waiting commands. Returns whether training continues.
     fn obey(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
         let positions = stage.tokens_per_step as f64 / stage.patch_size.get() as f64;
-        self.steering.keep_time(StepTime { place: self.place(idx), positions, seconds: self.clock.stages(idx).iter().sum() });
+        self.steering.keep_time(StepTime {
+            place: self.place(idx),
+            positions,
+            seconds: self.clock.stages(idx).iter().sum(),
+        });
         loop {
             match self.steering.next_order(self.step) {
                 Order::Train => return Ok(true),
@@ -349,15 +426,21 @@ impl Trainer {
                 self.workers.device.device.sync()?;
                 Ok(Done::new(format!("paused after step {step}")))
             }
-            Work::Save => self.save(idx, false).map(Done::saved).ok_or("see the log; training continues and earlier checkpoints remain valid".to_owned()),
+            Work::Save => self.save(idx, false).map(Done::saved).ok_or(
+                "see the log; training continues and earlier checkpoints remain valid".to_owned(),
+            ),
             Work::Evaluate => match self.measuring.token_loss(self.learner.model(), place)? {
-                Measurement::Made(loss) => Ok(Done::new(format!("token loss {loss:.3} after step {step}"))),
+                Measurement::Made(loss) => {
+                    Ok(Done::new(format!("token loss {loss:.3} after step {step}")))
+                }
                 Measurement::LeftOut => Err("the run is stopping".to_owned()),
                 Measurement::NoText => Err("there is too little validation text".to_owned()),
             },
             Work::Sample => match self.measuring.samples(self.learner.model(), place)? {
                 Measurement::LeftOut => Err("the run is stopping".to_owned()),
-                Measurement::Made(()) | Measurement::NoText => Ok(Done::new(format!("generated samples after step {step}"))),
+                Measurement::Made(()) | Measurement::NoText => {
+                    Ok(Done::new(format!("generated samples after step {step}")))
+                }
             },
         })
     }
@@ -365,7 +448,9 @@ impl Trainer {
     /// Ends early at the level of the stop flag: with or without a checkpoint.
     fn end(&mut self, idx: usize) -> Result<Ending, EngineError> {
         // The command that raised the flag may still be waiting to be accepted.
-        let Order::End(StopLevel::AfterCheckpoint) = self.steering.next_order(self.step) else { return Ok(Ending::Interrupted) };
+        let Order::End(StopLevel::AfterCheckpoint) = self.steering.next_order(self.step) else {
+            return Ok(Ending::Interrupted);
+        };
         let ends_stage = self.facts.plan.stages.iter().any(|stage| stage.last_step() == self.step);
         match self.try_save(idx, ends_stage) {
             Ok(info) => Ok(Ending::Stopped(info)),
@@ -388,19 +473,28 @@ impl Trainer {
         &self.facts
     }
 
-    /// Computes the first micro-batch, lets `break_it` change the learner, and audits; returns the text of the warning.
-    pub(super) fn audit_of_first_step(&mut self, break_it: &mut dyn FnMut(&mut Learner)) -> Option<String> {
+    /// Computes the first micro-batch, lets `break_it` change the learner, and audits; returns the
+    /// text of the warning.
+    pub(super) fn audit_of_first_step(
+        &mut self,
+        break_it: &mut dyn FnMut(&mut Learner),
+    ) -> Option<String> {
         let facts = Arc::clone(&self.facts);
         let stage = &facts.plan.stages[0];
-        let shared = self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
-        let input = StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: false };
+        let shared =
+            self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
+        let input =
+            StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: false };
         let text = StepText { loader: &self.loader, data_position: 0, stage };
         let mut first = Accumulation::default();
-        let with = Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
+        let with =
+            Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
         first.add_next(with, text, &mut self.clock).expect("the text is readable");
         break_it(&mut self.learner);
-        let with = Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
-        let mismatch = audit(&first, with, text, facts.config.training.precision).expect("the CPU computes");
+        let with =
+            Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
+        let mismatch =
+            audit(&first, with, text, facts.config.training.precision).expect("the CPU computes");
         mismatch.map(|mismatch| mismatch.to_string())
     }
 

@@ -1,4 +1,5 @@
-//! The wall-time limit of a run: when it must begin to end, so that its last step and its last checkpoint still fit.
+//! The wall-time limit of a run: when it must begin to end, so that its last step and its last
+//! checkpoint still fit.
 
 use std::time::{Duration, Instant};
 
@@ -49,11 +50,22 @@ struct SlowestStep {
 }
 
 impl WallTime {
-    /// The limit of a run that `started` then and continues from what it has `reached`, if it has a limit.
+    /// The limit of a run that `started` then and continues from what it has `reached`, if it has a
+    /// limit.
     pub(super) fn of(facts: &RunFacts, started: Instant, reached: &Reached) -> Option<Self> {
-        let steps = SlowestStep { last_step: reached.step, last_seconds: reached.active_seconds.iter().sum(), ..SlowestStep::default() };
+        let steps = SlowestStep {
+            last_step: reached.step,
+            last_seconds: reached.active_seconds.iter().sum(),
+            ..SlowestStep::default()
+        };
         let assumed_save = facts.plan.memory.checkpoint as f64 / SLOW_DISK;
-        facts.config.training.max_walltime.map(|limit| Self { started, limit: limit.0, steps, slowest_save: None, assumed_save })
+        facts.config.training.max_walltime.map(|limit| Self {
+            started,
+            limit: limit.0,
+            steps,
+            slowest_save: None,
+            assumed_save,
+        })
     }
 
     /// When the run must begin to end; a limit beyond the range of the clock is ignored.
@@ -62,7 +74,10 @@ impl WallTime {
             self.steps.count(now);
         }
         let save = self.slowest_save.unwrap_or(self.assumed_save);
-        let needed = Duration::try_from_secs_f64(RESERVE_MARGIN * (self.steps.of_position * now.positions + save)).unwrap_or(Duration::MAX);
+        let needed = Duration::try_from_secs_f64(
+            RESERVE_MARGIN * (self.steps.of_position * now.positions + save),
+        )
+        .unwrap_or(Duration::MAX);
         self.started.checked_add(self.limit.saturating_sub(reserve(needed, self.limit)))
     }
 
@@ -77,16 +92,21 @@ impl SlowestStep {
     /// Counts the steps since the last reading of the clock.
     fn count(&mut self, now: StepTime) {
         let Place { step, stage_idx } = now.place;
-        let of_each = (now.seconds - self.last_seconds) / (step - self.last_step) as f64 / now.positions;
-        // Before the first step of a new stage, its step time is derived from the last stage's time per position.
-        self.of_position = if stage_idx == self.stage { self.of_position.max(of_each) } else { of_each };
+        let of_each =
+            (now.seconds - self.last_seconds) / (step - self.last_step) as f64 / now.positions;
+        // Before the first step of a new stage, its step time is derived from the last stage's time
+        // per position.
+        self.of_position =
+            if stage_idx == self.stage { self.of_position.max(of_each) } else { of_each };
         (self.stage, self.last_step, self.last_seconds) = (stage_idx, step, now.seconds);
     }
 }
 
 /// When a run that began at `started` must stop before its first step, if it has a wall-time limit.
 pub(super) fn first_deadline(started: Instant, config: &RunConfig) -> Option<Instant> {
-    config.training.max_walltime.and_then(|limit| started.checked_add(limit.0.saturating_sub(reserve(LEAST_RESERVE, limit.0))))
+    config.training.max_walltime.and_then(|limit| {
+        started.checked_add(limit.0.saturating_sub(reserve(LEAST_RESERVE, limit.0)))
+    })
 }
 
 /// The part of `limit` that remains for ending, which needs `needed`.
@@ -110,7 +130,11 @@ mod tests {
     #[test]
     fn the_slowest_step_of_a_stage_counts_and_a_new_stage_starts_over() {
         let mut slowest = SlowestStep::default();
-        let at = |stage_idx, step, seconds, positions| StepTime { place: Place { step, stage_idx }, positions, seconds };
+        let at = |stage_idx, step, seconds, positions| StepTime {
+            place: Place { step, stage_idx },
+            positions,
+            seconds,
+        };
         slowest.count(at(0, 1, 3.0, 10.0));
         slowest.count(at(0, 3, 5.0, 10.0));
         assert_eq!(slowest.of_position.to_bits(), 0.3_f64.to_bits());

@@ -42,7 +42,10 @@ pub(super) struct Scale {
 impl Axis {
     /// The scale for finite `values`, with about `most` ticks.
     pub(super) fn scale(&self, values: impl Iterator<Item = f64>, most: usize) -> Scale {
-        let (mut low, mut high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let (mut low, mut high) = values
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
         if low > high {
             (low, high) = (0.0, 1.0);
         }
@@ -50,7 +53,11 @@ impl Axis {
             (low, high) = (low.min(0.0), high.max(0.0));
         }
         if high - low <= f64::EPSILON * low.abs().max(high.abs()) {
-            (low, high) = if self.range == AxisRange::FromZero { (0.0, 1.0) } else { (low - 0.5, high + 0.5) };
+            (low, high) = if self.range == AxisRange::FromZero {
+                (0.0, 1.0)
+            } else {
+                (low - 0.5, high + 0.5)
+            };
         }
         let mut step = round_step((high - low) / most.max(1) as f64);
         if self.ticks == AxisTicks::Whole {
@@ -76,14 +83,21 @@ impl Scale {
     pub(super) fn label(&self, tick: f64) -> String {
         let text = format!("{tick:.*}", self.decimals);
         // Rounding may produce a negative zero.
-        if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { text.trim_start_matches('-').to_owned() } else { text }
+        if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) {
+            text.trim_start_matches('-').to_owned()
+        } else {
+            text
+        }
     }
 }
 
 /// The smallest of 1, 2 or 5 times a power of ten that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
-    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= least * (1.0 - 1e-9)).unwrap_or(10.0);
+    let factor = [1.0, 2.0, 5.0]
+        .into_iter()
+        .find(|factor| factor * power >= least * (1.0 - 1e-9))
+        .unwrap_or(10.0);
     factor * power
 }
 
@@ -91,7 +105,12 @@ fn round_step(least: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn labels(ticks: AxisTicks, range: AxisRange, values: &[f64], most: usize) -> (f64, f64, Vec<String>) {
+    fn labels(
+        ticks: AxisTicks,
+        range: AxisRange,
+        values: &[f64],
+        most: usize,
+    ) -> (f64, f64, Vec<String>) {
         let scale = Axis { title: String::new(), ticks, range }.scale(values.iter().copied(), most);
         let labels = scale.ticks.iter().map(|tick| scale.label(*tick)).collect();
         (scale.low, scale.high, labels)
@@ -100,17 +119,30 @@ mod tests {
     #[test]
     fn an_axis_is_labelled_with_round_numbers_inside_it() {
         let any = |range, values: &[f64]| labels(AxisTicks::Any, range, values, 5);
-        assert_eq!(any(AxisRange::FromZero, &[3.0, 81.8]), (0.0, 100.0, ["0", "20", "40", "60", "80", "100"].map(String::from).into()));
-        assert_eq!(any(AxisRange::FromZero, &[0.02]), (0.0, 0.02, ["0.000", "0.005", "0.010", "0.015", "0.020"].map(String::from).into()));
-        assert_eq!(any(AxisRange::OfData, &[1.42, 3.1]), (1.42, 3.1, ["1.5", "2.0", "2.5", "3.0"].map(String::from).into()));
+        assert_eq!(
+            any(AxisRange::FromZero, &[3.0, 81.8]),
+            (0.0, 100.0, ["0", "20", "40", "60", "80", "100"].map(String::from).into())
+        );
+        assert_eq!(
+            any(AxisRange::FromZero, &[0.02]),
+            (0.0, 0.02, ["0.000", "0.005", "0.010", "0.015", "0.020"].map(String::from).into())
+        );
+        assert_eq!(
+            any(AxisRange::OfData, &[1.42, 3.1]),
+            (1.42, 3.1, ["1.5", "2.0", "2.5", "3.0"].map(String::from).into())
+        );
         assert_eq!(any(AxisRange::OfData, &[-0.2, 0.2]).2, ["-0.2", "-0.1", "0.0", "0.1", "0.2"]);
     }
 
     #[test]
     fn layers_are_labelled_with_whole_numbers() {
-        let whole = |last: f64, most| labels(AxisTicks::Whole, AxisRange::OfData, &[1.0, last], most).2;
+        let whole =
+            |last: f64, most| labels(AxisTicks::Whole, AxisRange::OfData, &[1.0, last], most).2;
         assert_eq!(whole(4.0, 12), ["1", "2", "3", "4"]);
-        assert_eq!(whole(24.0, 12), ["2", "4", "6", "8", "10", "12", "14", "16", "18", "20", "22", "24"]);
+        assert_eq!(
+            whole(24.0, 12),
+            ["2", "4", "6", "8", "10", "12", "14", "16", "18", "20", "22", "24"]
+        );
         assert_eq!(whole(1.0, 12), ["1"]);
     }
 

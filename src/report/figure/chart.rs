@@ -70,10 +70,13 @@ impl LineChart {
     }
 
     fn layout(&self) -> Layout {
-        let points = || self.lines.iter().flat_map(|line| &line.points).filter(|point| is_drawn(point));
-        let longest = self.lines.iter().map(|line| shortened(&line.name).chars().count()).max().unwrap_or(0);
+        let points =
+            || self.lines.iter().flat_map(|line| &line.points).filter(|point| is_drawn(point));
+        let longest =
+            self.lines.iter().map(|line| shortened(&line.name).chars().count()).max().unwrap_or(0);
         let entry = LEGEND_SAMPLE + longest as f64 * CHARACTER + 16.0;
-        let columns = (((WIDTH - 2.0 * MARGIN) / entry) as usize).clamp(1, 4).min(self.lines.len().max(1));
+        let columns =
+            (((WIDTH - 2.0 * MARGIN) / entry) as usize).clamp(1, 4).min(self.lines.len().max(1));
         let rows = self.lines.len().div_ceil(columns);
         let top = HEADING + rows as f64 * LEGEND_ROW + 14.0;
         let bottom = top + PLOT_HEIGHT;
@@ -98,7 +101,10 @@ impl Layout {
         // Points at the ends of the range do not touch the frame.
         let inset = 14.0;
         let width = self.right - self.left - 2.0 * inset;
-        [self.left + inset + self.x.place(x) * width, self.bottom - self.y.place(y) * (self.bottom - self.top)]
+        [
+            self.left + inset + self.x.place(x) * width,
+            self.bottom - self.y.place(y) * (self.bottom - self.top),
+        ]
     }
 }
 
@@ -109,5 +115,9 @@ pub(super) fn is_drawn(point: &[f64; 2]) -> bool {
 
 /// A name cut to fit into the legend.
 pub(super) fn shortened(name: &str) -> String {
-    if name.chars().count() <= LONGEST_NAME { name.to_owned() } else { name.chars().take(LONGEST_NAME - 1).chain(['\u{2026}']).collect() }
+    if name.chars().count() <= LONGEST_NAME {
+        name.to_owned()
+    } else {
+        name.chars().take(LONGEST_NAME - 1).chain(['\u{2026}']).collect()
+    }
 }

@@ -60,7 +60,9 @@ impl FigureError {
         match self {
             Self::UnknownEnding { .. } => "use a file name that ends in .svg or .png",
             Self::Paint { .. } => "write it as .svg instead",
-            Self::Io { .. } => "check that the folder exists, that you may write there and that the disk has space",
+            Self::Io { .. } => {
+                "check that the folder exists, that you may write there and that the disk has space"
+            }
         }
     }
 }
@@ -81,17 +83,19 @@ impl FigureFormat {
 }
 
 impl LineChart {
-    /// Writes the chart to `path`, in the format that its extension selects; replaces an existing file, writes through a device
-    /// or a pipe.
+    /// Writes the chart to `path`, in the format that its extension selects; replaces an existing
+    /// file, writes through a device or a pipe.
     ///
     /// # Errors
-    /// When the extension is unknown or the file cannot be written; an existing file is then unchanged.
+    /// When the extension is unknown or the file cannot be written; an existing file is then
+    /// unchanged.
     pub fn write(&self, path: &Path) -> Result<(), FigureError> {
         let bytes = match FigureFormat::of(path)? {
             FigureFormat::Svg => self.to_svg().into_bytes(),
             FigureFormat::Png => self.to_png()?,
         };
-        write_result(path, &bytes).map_err(|source| FigureError::Io { path: path.to_owned(), source })
+        write_result(path, &bytes)
+            .map_err(|source| FigureError::Io { path: path.to_owned(), source })
     }
 
     /// The chart as a PNG image.
@@ -106,10 +110,20 @@ impl LineChart {
             Arc::new(fonts)
         });
         let failed = |reason: String| FigureError::Paint { reason };
-        let options = Options { fontdb: Arc::clone(&FONTS), font_family: FONT_FAMILY.into(), ..Options::default() };
-        let tree = Tree::from_str(&self.to_svg(), &options).map_err(|error| failed(error.to_string()))?;
-        let size = tree.size().to_int_size().scale_by(PNG_SCALE).ok_or_else(|| failed("it is too large".into()))?;
-        let mut pixels = Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("it is too large".into()))?;
+        let options = Options {
+            fontdb: Arc::clone(&FONTS),
+            font_family: FONT_FAMILY.into(),
+            ..Options::default()
+        };
+        let tree =
+            Tree::from_str(&self.to_svg(), &options).map_err(|error| failed(error.to_string()))?;
+        let size = tree
+            .size()
+            .to_int_size()
+            .scale_by(PNG_SCALE)
+            .ok_or_else(|| failed("it is too large".into()))?;
+        let mut pixels = Pixmap::new(size.width(), size.height())
+            .ok_or_else(|| failed("it is too large".into()))?;
         resvg::render(&tree, Transform::from_scale(PNG_SCALE, PNG_SCALE), &mut pixels.as_mut());
         pixels.encode_png().map_err(|error| failed(error.to_string()))
     }

@@ -1,7 +1,7 @@
 //! Line charts as SVG, and the same SVG as PNG.
 //!
-//! Charts have a white background; lines differ in color, dash and marker, so that they can be told apart without color. Start
-//! at [`LineChart`].
+//! Charts have a white background; lines differ in color, dash and marker, so that they can be told
+//! apart without color. Start at [`LineChart`].
 
 mod axis;
 mod chart;

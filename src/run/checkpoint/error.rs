@@ -35,7 +35,8 @@ pub enum CheckpointError {
         /// The run directory.
         path: PathBuf,
     },
-    /// The run's lines up to this step cannot be written to disk, and a checkpoint must not be ahead of them.
+    /// The run's lines up to this step cannot be written to disk, and a checkpoint must not be
+    /// ahead of them.
     #[error("the run's metrics and events are not on the disk: {0}")]
     Lines(io::Error),
     /// A file of tensors could not be written or read.
@@ -68,9 +69,13 @@ impl CheckpointError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => "check free disk space and permissions, then resume with: patchtui resume RUN",
+            Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => {
+                "check free disk space and permissions, then resume with: patchtui resume RUN"
+            }
             Self::NoRoom { .. } => "free some disk space, then resume with: patchtui resume RUN",
-            Self::Gone { .. } => "put the directory back under its old name, or start the run again",
+            Self::Gone { .. } => {
+                "put the directory back under its old name, or start the run again"
+            }
             Self::Damaged { .. } => "resume from an earlier checkpoint: patchtui resume RUN",
             Self::Interrupted => "resume with: patchtui resume RUN",
         }

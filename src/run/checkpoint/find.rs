@@ -1,4 +1,5 @@
-//! From a path to a checkpoint: for a run its newest valid one, for the directory of a checkpoint that checkpoint.
+//! From a path to a checkpoint: for a run its newest valid one, for the directory of a checkpoint
+//! that checkpoint.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ pub struct FoundCheckpoint {
     pub checkpoint: Checkpoint,
     /// Its run, which has the configuration and the tokenizer.
     pub run: RunDirectory,
-    /// Newer checkpoints of the run that cannot be used; empty if the path names the checkpoint itself.
+    /// Newer checkpoints of the run that cannot be used; empty if the path names the checkpoint
+    /// itself.
     pub rejected: Vec<Rejected>,
 }
 
@@ -64,13 +66,21 @@ impl FindCheckpointError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Missing { .. } | Self::NotACheckpoint { .. } => {
-                "name a run, a checkpoint or a Hugging Face directory; list all runs with: patchtui runs".into()
+            Self::Missing { .. } | Self::NotACheckpoint { .. } => "name a run, a checkpoint or a \
+                                                                   Hugging Face directory; list \
+                                                                   all runs with: patchtui runs"
+                .into(),
+            Self::Outside { .. } => {
+                "move it back into checkpoints/ of its run, or copy the whole run instead".into()
             }
-            Self::Outside { .. } => "move it back into checkpoints/ of its run, or copy the whole run instead".into(),
-            Self::NothingSaved { run } => format!("resume it until it has saved one: patchtui resume {}", shell_word(&run.to_string_lossy())),
+            Self::NothingSaved { run } => format!(
+                "resume it until it has saved one: patchtui resume {}",
+                shell_word(&run.to_string_lossy())
+            ),
             Self::NoneValid { .. } => "restore a checkpoint from a copy".into(),
-            Self::Invalid(_) => "restore it from a copy, or name its run to use the newest valid checkpoint".into(),
+            Self::Invalid(_) => {
+                "restore it from a copy, or name its run to use the newest valid checkpoint".into()
+            }
         }
     }
 }
@@ -93,25 +103,34 @@ impl FoundCheckpoint {
         if run.is_run() {
             return Self::newest(run);
         }
-        Err(if path.join(MANIFEST_FILE).exists() { FindCheckpointError::Outside { path: shown } } else { FindCheckpointError::NotACheckpoint { path: shown } })
+        Err(if path.join(MANIFEST_FILE).exists() {
+            FindCheckpointError::Outside { path: shown }
+        } else {
+            FindCheckpointError::NotACheckpoint { path: shown }
+        })
     }
 
     fn newest(run: RunDirectory) -> Result<Self, FindCheckpointError> {
         match Checkpoints::new(&run, 0).newest(&|_| Ok(()), &|| false)? {
             (Some(checkpoint), rejected) => Ok(Self { checkpoint, run, rejected }),
-            (None, rejected) if rejected.is_empty() => Err(FindCheckpointError::NothingSaved { run: run.path().to_owned() }),
+            (None, rejected) if rejected.is_empty() => {
+                Err(FindCheckpointError::NothingSaved { run: run.path().to_owned() })
+            }
             (None, rejected) => Err(FindCheckpointError::NoneValid { rejected }),
         }
     }
 }
 
-/// The checkpoint directory that `path` names, and its run, if it is named like a checkpoint and is inside a run.
+/// The checkpoint directory that `path` names, and its run, if it is named like a checkpoint and is
+/// inside a run.
 fn in_run(path: &Path) -> Option<(PathBuf, RunDirectory)> {
     // The path as written first: the folder of checkpoints may be a link to another disk.
     let spellings = [std::path::absolute(path), fs::canonicalize(path)];
     spellings.into_iter().flatten().find_map(|folder| {
         let run = RunDirectory::new(folder.parent()?.parent()?);
-        let is_inside = folder.parent()?.file_name() == run.checkpoints().file_name() && run.is_run();
-        (is_inside && folder.extension().is_none() && step_of(&folder).is_some()).then_some((folder, run))
+        let is_inside =
+            folder.parent()?.file_name() == run.checkpoints().file_name() && run.is_run();
+        (is_inside && folder.extension().is_none() && step_of(&folder).is_some())
+            .then_some((folder, run))
     })
 }

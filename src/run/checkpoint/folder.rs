@@ -12,7 +12,10 @@ use crate::disk::{Disk, Operation};
 use crate::run::RunDirectory;
 use crate::run::checkpoint::manifest::describe;
 use crate::run::checkpoint::name::{name_of, step_of};
-use crate::run::checkpoint::{Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::checkpoint::{
+    Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE,
+    TRAINER_FILE, TrainerState,
+};
 use crate::run::files::is_same;
 
 /// Generous upper bound for the files of a checkpoint other than its tensors.
@@ -23,8 +26,8 @@ const SMALL_FILES_BYTES: u64 = 1 << 20;
 pub struct Checkpoints {
     run: PathBuf,
     folder: PathBuf,
-    /// The run directory, held open: its inode is not reused during the run, so another directory of the same name is
-    /// recognized, and nothing is written into it.
+    /// The run directory, held open: its inode is not reused during the run, so another directory
+    /// of the same name is recognized, and nothing is written into it.
     opened: Option<Arc<File>>,
     pub(super) keep: usize,
     pub(super) keep_best: bool,
@@ -50,7 +53,8 @@ pub struct NewCheckpoint<'a> {
     pub write_tensors: &'a mut dyn FnMut(&'static str, &Path) -> Result<(), TensorError>,
     /// Configuration of the run, to be recorded.
     pub config: RecordedConfig,
-    /// Waits until every line of the run up to this step is on disk; returns the hashes of the lines.
+    /// Waits until every line of the run up to this step is on disk; returns the hashes of the
+    /// lines.
     pub sync_lines: &'a dyn Fn() -> io::Result<LineHashes>,
     /// Whether the run was told to end without a checkpoint.
     pub stop: &'a dyn Fn() -> bool,
@@ -70,7 +74,14 @@ impl Checkpoints {
     #[must_use]
     pub fn new(directory: &RunDirectory, keep: usize) -> Self {
         let run = directory.path().to_owned();
-        Self { opened: File::open(&run).ok().map(Arc::new), folder: directory.checkpoints(), run, keep, keep_best: false, disk: Disk::default() }
+        Self {
+            opened: File::open(&run).ok().map(Arc::new),
+            folder: directory.checkpoints(),
+            run,
+            keep,
+            keep_best: false,
+            disk: Disk::default(),
+        }
     }
 
     /// The same; with `keep_best`, pruning also keeps the checkpoint with the lowest token loss.
@@ -91,20 +102,23 @@ impl Checkpoints {
         Self { disk, ..self }
     }
 
-    /// Saves, then prunes; an existing valid checkpoint of the same state is kept as it is. Returns whether a checkpoint was written.
+    /// Saves, then prunes; an existing valid checkpoint of the same state is kept as it is. Returns
+    /// whether a checkpoint was written.
     ///
-    /// The order makes a crash harmless: the run's lines, both tensor files, `trainer.json`, the manifest, each synced before
-    /// the next, then a single rename.
+    /// The order makes a crash harmless: the run's lines, both tensor files, `trainer.json`, the
+    /// manifest, each synced before the next, then a single rename.
     ///
     /// # Errors
-    /// When the device or the disk fails. Earlier checkpoints are then untouched, and no partial files remain.
+    /// When the device or the disk fails. Earlier checkpoints are then untouched, and no partial
+    /// files remain.
     pub fn save(&self, mut new: NewCheckpoint<'_>) -> Result<(Checkpoint, bool), CheckpointError> {
         self.check_identity()?;
         let path = self.folder.join(name_of(new.state.step));
         if path.exists()
             && let Ok(existing) = self.verify(&path, new.stop)
         {
-            let says_all = (existing.manifest.permanent || !new.permanent) && (existing.manifest.token_loss.is_some() || new.token_loss.is_none());
+            let says_all = (existing.manifest.permanent || !new.permanent)
+                && (existing.manifest.token_loss.is_some() || new.token_loss.is_none());
             if existing.state == new.state && says_all {
                 self.prune_quietly(existing.manifest.step);
                 return Ok((existing, false));
@@ -128,7 +142,8 @@ impl Checkpoints {
         }
     }
 
-    /// The newest checkpoint whose every byte matches its manifest and that passes `accepts`, and the newer ones that do not.
+    /// The newest checkpoint whose every byte matches its manifest and that passes `accepts`, and
+    /// the newer ones that do not.
     ///
     /// # Errors
     /// When the folder cannot be read; [`CheckpointError::Interrupted`] when `stop` returns true.
@@ -151,17 +166,20 @@ impl Checkpoints {
         Ok((None, rejected))
     }
 
-    /// The newest checkpoint by its own claims, unchecked: enough to report the position of a run that could not start.
+    /// The newest checkpoint by its own claims, unchecked: enough to report the position of a run
+    /// that could not start.
     #[must_use]
     pub fn newest_claimed(&self) -> Option<Checkpoint> {
         self.candidates().ok()?.into_iter().find_map(|path| Checkpoint::read_claims(&path).ok())
     }
 
-    /// Version of the rules by which the run's files became documents; before its first checkpoint that of the checkpoint it was forked
-    /// from, so that a fork reads the same text. `None` if there is neither.
+    /// Version of the rules by which the run's files became documents; before its first checkpoint
+    /// that of the checkpoint it was forked from, so that a fork reads the same text. `None` if
+    /// there is neither.
     #[must_use]
     pub fn text_rules(&self, fork_from: Option<&Path>) -> Option<u32> {
-        let state = self.newest_claimed().or_else(|| Checkpoint::read_claims(fork_from?).ok())?.state;
+        let state =
+            self.newest_claimed().or_else(|| Checkpoint::read_claims(fork_from?).ok())?.state;
         // Versions that did not record the data order used the first rules.
         Some(state.data_order.map_or(1, |order| order.text_rules))
     }
@@ -178,7 +196,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
-    pub fn verify(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<Checkpoint, CheckpointError> {
+    pub fn verify(
+        &self,
+        path: &Path,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Checkpoint, CheckpointError> {
         Manifest::read(path)?.check_name(path)?;
         Checkpoint::read(path, stop)
     }
@@ -188,11 +210,17 @@ impl Checkpoints {
     /// # Errors
     /// When the file system cannot be queried.
     pub fn free_bytes(&self) -> Result<u64, CheckpointError> {
-        let stat = rustix::fs::statvfs(&self.run).map_err(|error| CheckpointError::at(&self.run)(error.into()))?;
+        let stat = rustix::fs::statvfs(&self.run)
+            .map_err(|error| CheckpointError::at(&self.run)(error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    fn write(&self, scratch: &Path, path: &Path, new: NewCheckpoint<'_>) -> Result<Checkpoint, CheckpointError> {
+    fn write(
+        &self,
+        scratch: &Path,
+        path: &Path,
+        new: NewCheckpoint<'_>,
+    ) -> Result<Checkpoint, CheckpointError> {
         let at = CheckpointError::at;
         let lines = (new.sync_lines)().map_err(CheckpointError::Lines)?;
         self.disk.remove_folder(scratch).map_err(at(scratch))?;
@@ -218,7 +246,10 @@ impl Checkpoints {
             (new.write_tensors)(name, &file).map_err(CheckpointError::Tensors)?;
             keep(name)?;
         }
-        self.write_json(&scratch.join(TRAINER_FILE), serde_json::to_string_pretty(&new.state).map(|text| text + "\n"))?;
+        self.write_json(
+            &scratch.join(TRAINER_FILE),
+            serde_json::to_string_pretty(&new.state).map(|text| text + "\n"),
+        )?;
         keep(TRAINER_FILE)?;
         let manifest = Manifest {
             format_version: Manifest::FORMAT_VERSION,
@@ -248,20 +279,29 @@ impl Checkpoints {
         self.check_identity()?;
         self.disk.exchange(scratch, path).map_err(CheckpointError::at(path))?;
         self.disk.sync(&self.folder).map_err(CheckpointError::at(&self.folder))?;
-        // An older checkpoint of this step now has the scratch name; the new one is valid whether or not that can be removed.
+        // An older checkpoint of this step now has the scratch name; the new one is valid whether
+        // or not that can be removed.
         if let Err(error) = self.disk.remove_folder(scratch) {
             tracing::warn!("{} could not be removed: {error}", scratch.display());
         }
         Ok(())
     }
 
-    fn write_json(&self, path: &Path, text: Result<String, serde_json::Error>) -> Result<(), CheckpointError> {
+    fn write_json(
+        &self,
+        path: &Path,
+        text: Result<String, serde_json::Error>,
+    ) -> Result<(), CheckpointError> {
         let text = text.map_err(|error| CheckpointError::damaged(path, error.to_string()))?;
         self.disk.write(path, text.as_bytes()).map_err(CheckpointError::at(path))
     }
 
     fn check_identity(&self) -> Result<(), CheckpointError> {
-        if is_same(self.opened.as_deref(), &self.run).unwrap_or(false) { Ok(()) } else { Err(CheckpointError::Gone { path: self.run.clone() }) }
+        if is_same(self.opened.as_deref(), &self.run).unwrap_or(false) {
+            Ok(())
+        } else {
+            Err(CheckpointError::Gone { path: self.run.clone() })
+        }
     }
 
     pub(super) fn directories(&self, extension: &str) -> Result<Vec<PathBuf>, CheckpointError> {
@@ -274,7 +314,10 @@ impl Checkpoints {
             let wanted = path.extension().map_or(extension.is_empty(), |found| found == extension);
             wanted && step_of(path).is_some()
         };
-        let paths = listing.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(&at)?;
+        let paths = listing
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(&at)?;
         let mut found: Vec<PathBuf> = paths.into_iter().filter(is_checkpoint).collect();
         found.sort_by_key(|path| std::cmp::Reverse(step_of(path)));
         Ok(found)

@@ -1,4 +1,5 @@
-//! Lists every directory in a run's folder of checkpoints, valid or not, and finds the best checkpoint.
+//! Lists every directory in a run's folder of checkpoints, valid or not, and finds the best
+//! checkpoint.
 
 use std::io;
 use std::path::PathBuf;
@@ -36,15 +37,22 @@ pub enum CheckpointProblem {
 }
 
 impl Checkpoints {
-    /// All checkpoints, newest first; names, lengths and small files are checked, tensors are not read.
+    /// All checkpoints, newest first; names, lengths and small files are checked, tensors are not
+    /// read.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn list(&self) -> Result<Vec<ListedCheckpoint>, CheckpointError> {
-        let mut listed: Vec<_> = self.directories("")?.into_iter().map(ListedCheckpoint::of).collect();
+        let mut listed: Vec<_> =
+            self.directories("")?.into_iter().map(ListedCheckpoint::of).collect();
         listed.extend(self.directories("tmp")?.into_iter().map(ListedCheckpoint::of));
         listed.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.step));
-        let best = best_step(listed.iter().filter(|checkpoint| checkpoint.problem.is_none()).filter_map(|checkpoint| checkpoint.manifest.as_ref()));
+        let best = best_step(
+            listed
+                .iter()
+                .filter(|checkpoint| checkpoint.problem.is_none())
+                .filter_map(|checkpoint| checkpoint.manifest.as_ref()),
+        );
         for checkpoint in &mut listed {
             checkpoint.is_best = checkpoint.problem.is_none() && Some(checkpoint.step) == best;
         }
@@ -56,7 +64,9 @@ impl ListedCheckpoint {
     fn of(path: PathBuf) -> Self {
         let (step, bytes) = (step_of(&path).unwrap_or_default(), size_below(&path));
         let (manifest, problem) = match Checkpoint::read_quickly(&path) {
-            _ if path.extension().is_some() => (Manifest::read(&path).ok(), Some(CheckpointProblem::Unfinished)),
+            _ if path.extension().is_some() => {
+                (Manifest::read(&path).ok(), Some(CheckpointProblem::Unfinished))
+            }
             Ok(checkpoint) => (Some(checkpoint.manifest), None),
             Err(error) => (Manifest::read(&path).ok(), Some(error.into())),
         };
@@ -74,8 +84,11 @@ impl From<CheckpointError> for CheckpointProblem {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Damaged { .. } => Self::Damaged(error),
-            // A missing file will not come back; a file that cannot be read now, e.g. on a network, may.
-            CheckpointError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Damaged(error),
+            // A missing file will not come back; a file that cannot be read now, e.g. on a network,
+            // may.
+            CheckpointError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Self::Damaged(error)
+            }
             error => Self::Unreadable(error),
         }
     }
@@ -84,7 +97,9 @@ impl From<CheckpointError> for CheckpointProblem {
 impl std::fmt::Display for CheckpointProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unfinished => f.write_str("unfinished: a save or a deletion was interrupted, or is in progress"),
+            Self::Unfinished => {
+                f.write_str("unfinished: a save or a deletion was interrupted, or is in progress")
+            }
             Self::Damaged(error) | Self::Unreadable(error) => error.fmt(f),
         }
     }
@@ -92,6 +107,10 @@ impl std::fmt::Display for CheckpointProblem {
 
 /// The step with the lowest token loss; on a tie the earliest.
 pub(super) fn best_step<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Option<u64> {
-    let measured = manifests.filter_map(|manifest| Some((manifest.token_loss.filter(|loss| loss.is_finite())?, manifest.step)));
-    measured.min_by(|(a, a_step), (b, b_step)| a.total_cmp(b).then(a_step.cmp(b_step))).map(|(_, step)| step)
+    let measured = manifests.filter_map(|manifest| {
+        Some((manifest.token_loss.filter(|loss| loss.is_finite())?, manifest.step))
+    });
+    measured
+        .min_by(|(a, a_step), (b, b_step)| a.total_cmp(b).then(a_step.cmp(b_step)))
+        .map(|(_, step)| step)
 }

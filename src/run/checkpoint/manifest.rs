@@ -1,4 +1,5 @@
-//! `manifest.json`: written last, lists the files of a checkpoint with their hashes, and contains its own hash.
+//! `manifest.json`: written last, lists the files of a checkpoint with their hashes, and contains
+//! its own hash.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -9,10 +10,13 @@ use serde_json::{Map, Value};
 
 use crate::config::{PatchSize, RecordedConfig};
 use crate::run::checkpoint::name::step_of;
-use crate::run::checkpoint::{CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState};
+use crate::run::checkpoint::{
+    CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState,
+};
 use crate::run::files::{open_regular, read_small};
 
-/// The field with the manifest's own hash: the hash of the whole text with [`NO_HASH`] in its place.
+/// The field with the manifest's own hash: the hash of the whole text with [`NO_HASH`] in its
+/// place.
 const OWN_HASH: &str = "manifest_blake3";
 const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Bytes hashed between two checks of the stop flag: some tens of milliseconds.
@@ -35,7 +39,8 @@ pub struct Manifest {
     pub created_at: String,
     /// Time in steps per stage so far, in seconds.
     pub active_seconds: Vec<f64>,
-    /// Token loss (K = 1) of exactly this step in nats per token, if it was measured. Pruning keeps the checkpoint with the lowest.
+    /// Token loss (K = 1) of exactly this step in nats per token, if it was measured. Pruning
+    /// keeps the checkpoint with the lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_loss: Option<f64>,
     /// Fingerprint of the token stream.
@@ -45,7 +50,8 @@ pub struct Manifest {
     /// Configuration at the save, as TOML text by key; empty in checkpoints of older versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: RecordedConfig,
-    /// Size and hash of the run's lines before the save, by file; empty in checkpoints of older versions.
+    /// Size and hash of the run's lines before the save, by file; empty in checkpoints of older
+    /// versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lines: LineHashes,
 }
@@ -103,28 +109,46 @@ impl Manifest {
         if is_whole == Some(false) {
             return Err(damaged("its content does not match its hash".into()));
         }
-        let manifest: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let manifest: Self =
+            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         match (manifest.format_version, is_whole) {
             (1, None) | (2, Some(_)) => {}
             (1 | 2, _) => return Err(damaged("it has no hash of itself".into())),
-            (version, _) => return Err(damaged(format!("format {version} is not supported by this version of patchtui"))),
+            (version, _) => {
+                return Err(damaged(format!(
+                    "format {version} is not supported by this version of patchtui"
+                )));
+            }
         }
-        if let Some(name) = [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE].iter().find(|name| !manifest.files.contains_key(**name)) {
+        if let Some(name) = [MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE]
+            .iter()
+            .find(|name| !manifest.files.contains_key(**name))
+        {
             return Err(damaged(format!("it does not list {name}")));
         }
-        if let Some(name) = manifest.files.keys().find(|name| name.contains('/') || name.as_str() == "..") {
+        if let Some(name) =
+            manifest.files.keys().find(|name| name.contains('/') || name.as_str() == "..")
+        {
             return Err(damaged(format!("it lists {name:?}, which is not a file of a checkpoint")));
         }
         Ok(manifest)
     }
 
-    /// The files of lines in `run` whose start has changed since the checkpoint was written, a sentence each.
+    /// The files of lines in `run` whose start has changed since the checkpoint was written, a
+    /// sentence each.
     #[must_use]
     pub fn changed_lines(&self, run: &Path) -> Vec<String> {
-        let is_unchanged = |(name, written): &(&String, &FileEntry)| hash_start(&run.join(name), written.bytes).is_ok_and(|found| found == written.blake3);
+        let is_unchanged = |(name, written): &(&String, &FileEntry)| {
+            hash_start(&run.join(name), written.bytes).is_ok_and(|found| found == written.blake3)
+        };
         let changed = self.lines.iter().filter(|entry| !is_unchanged(entry));
-        let sentence =
-            |name: &String| format!("{name} was changed after the checkpoint at step {} was saved: it does not match what this run wrote", self.step);
+        let sentence = |name: &String| {
+            format!(
+                "{name} was changed after the checkpoint at step {} was saved: it does not match \
+                 what this run wrote",
+                self.step
+            )
+        };
         changed.map(|(name, _)| sentence(name)).collect()
     }
 
@@ -133,7 +157,8 @@ impl Manifest {
         if step_of(folder) == Some(self.step) {
             return Ok(());
         }
-        let problem = format!("it is for step {}, which does not match the name of its directory", self.step);
+        let problem =
+            format!("it is for step {}, which does not match the name of its directory", self.step);
         Err(CheckpointError::damaged(&folder.join(MANIFEST_FILE), problem))
     }
 
@@ -141,9 +166,15 @@ impl Manifest {
     fn check_lengths(&self, folder: &Path) -> Result<(), CheckpointError> {
         for (name, expected) in &self.files {
             let file = folder.join(name);
-            let found = open_regular(&file).and_then(|file| file.metadata()).map_err(CheckpointError::at(&file))?.len();
+            let found = open_regular(&file)
+                .and_then(|file| file.metadata())
+                .map_err(CheckpointError::at(&file))?
+                .len();
             if found != expected.bytes {
-                return Err(CheckpointError::damaged(&file, format!("it has {found} bytes instead of {}", expected.bytes)));
+                return Err(CheckpointError::damaged(
+                    &file,
+                    format!("it has {found} bytes instead of {}", expected.bytes),
+                ));
             }
         }
         Ok(())
@@ -163,7 +194,8 @@ impl Checkpoint {
     /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
     pub fn read(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, CheckpointError> {
         let manifest = Manifest::read(path)?;
-        // The lengths are checked first, so that a truncated file is found without reading the others.
+        // The lengths are checked first, so that a truncated file is found without reading the
+        // others.
         manifest.check_lengths(path)?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
@@ -180,7 +212,8 @@ impl Checkpoint {
         self.path.parent()?.parent()
     }
 
-    /// The checkpoint in `path`, checked as far as possible without reading its tensors: names, lengths, and small files.
+    /// The checkpoint in `path`, checked as far as possible without reading its tensors: names,
+    /// lengths, and small files.
     ///
     /// # Errors
     /// With the reason.
@@ -193,7 +226,11 @@ impl Checkpoint {
 
     /// The checkpoint in `path` according to its manifest; its tensors are not checked.
     pub(super) fn read_claims(path: &Path) -> Result<Self, CheckpointError> {
-        let checkpoint = Self { path: path.to_owned(), manifest: Manifest::read(path)?, state: read_state(path)? };
+        let checkpoint = Self {
+            path: path.to_owned(),
+            manifest: Manifest::read(path)?,
+            state: read_state(path)?,
+        };
         checkpoint.check_agreement()?;
         Ok(checkpoint)
     }
@@ -206,10 +243,18 @@ impl Checkpoint {
             && manifest.patch_size == state.patch_size
             && manifest.data_fingerprint == state.data_fingerprint;
         if !agrees {
-            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), format!("it is for step {}, but {TRAINER_FILE} is not", manifest.step)));
+            return Err(CheckpointError::damaged(
+                &self.path.join(MANIFEST_FILE),
+                format!("it is for step {}, but {TRAINER_FILE} is not", manifest.step),
+            ));
         }
-        if manifest.active_seconds.is_empty() || manifest.active_seconds.iter().any(|seconds| !seconds.is_finite() || *seconds < 0.0) {
-            return Err(CheckpointError::damaged(&self.path.join(MANIFEST_FILE), "its active_seconds do not match its stages"));
+        if manifest.active_seconds.is_empty()
+            || manifest.active_seconds.iter().any(|seconds| !seconds.is_finite() || *seconds < 0.0)
+        {
+            return Err(CheckpointError::damaged(
+                &self.path.join(MANIFEST_FILE),
+                "its active_seconds do not match its stages",
+            ));
         }
         Ok(())
     }
@@ -243,15 +288,19 @@ fn hash_start(path: &Path, bytes: u64) -> io::Result<String> {
 fn read_state(folder: &Path) -> Result<TrainerState, CheckpointError> {
     let path = folder.join(TRAINER_FILE);
     let bytes = read_small(&path).map_err(CheckpointError::at(&path))?;
-    let state: TrainerState = serde_json::from_slice(&bytes).map_err(|error| CheckpointError::damaged(&path, error.to_string()))?;
+    let state: TrainerState = serde_json::from_slice(&bytes)
+        .map_err(|error| CheckpointError::damaged(&path, error.to_string()))?;
     if state.format_version > TrainerState::FORMAT_VERSION {
-        return Err(CheckpointError::damaged(&path, format!("format {} is not supported by this version of patchtui", state.format_version)));
+        return Err(CheckpointError::damaged(
+            &path,
+            format!("format {} is not supported by this version of patchtui", state.format_version),
+        ));
     }
     Ok(state)
 }
 
-/// Whether `text` matches its own hash; `None` if it has no hash. The text itself is hashed, since the formatting of numbers
-/// may differ between versions.
+/// Whether `text` matches its own hash; `None` if it has no hash. The text itself is hashed, since
+/// the formatting of numbers may differ between versions.
 fn matches_own_hash(text: &str) -> Option<bool> {
     let field = format!("\"{OWN_HASH}\": \"");
     let start = text.find(&field)? + field.len();

@@ -1,7 +1,8 @@
 //! Checkpoints as files: content, validity, save order, pruning.
 //!
-//! The engine writes the tensors through a closure. Checkpoints are published atomically by a single rename, and nothing is
-//! trusted that the manifest does not confirm. Start at [`Checkpoints::save`].
+//! The engine writes the tensors through a closure. Checkpoints are published atomically by a
+//! single rename, and nothing is trusted that the manifest does not confirm. Start at
+//! [`Checkpoints::save`].
 
 mod error;
 mod find;

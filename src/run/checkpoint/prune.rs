@@ -1,14 +1,17 @@
 //! Decides which checkpoints are deleted: by the engine after every save, and on request.
 //!
-//! The engine relies on manifests, since it has just written a valid checkpoint. On request, every byte of the checkpoints to
-//! keep is checked first. Start at [`Checkpoints::choose`].
+//! The engine relies on manifests, since it has just written a valid checkpoint. On request, every
+//! byte of the checkpoints to keep is checked first. Start at [`Checkpoints::choose`].
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::run::checkpoint::list::best_step;
-use crate::run::checkpoint::{Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, ListedCheckpoint, MANIFEST_FILE, Manifest};
+use crate::run::checkpoint::{
+    Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, ListedCheckpoint, MANIFEST_FILE,
+    Manifest,
+};
 
 /// What to keep when checkpoints are pruned on request.
 #[derive(Debug, Clone, Default)]
@@ -65,19 +68,25 @@ impl Choice {
 }
 
 impl Checkpoints {
-    /// Decides what to do with every checkpoint, newest first; deletes nothing. The caller holds the run's lock.
+    /// Decides what to do with every checkpoint, newest first; deletes nothing. The caller holds
+    /// the run's lock.
     ///
     /// The newest valid checkpoint is always kept, so the only valid one is never deleted.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn choose(&self, rule: &KeepRule) -> Result<Vec<(ListedCheckpoint, Choice)>, CheckpointError> {
+    pub fn choose(
+        &self,
+        rule: &KeepRule,
+    ) -> Result<Vec<(ListedCheckpoint, Choice)>, CheckpointError> {
         let mut num_kept = 0;
         let mut chosen = Vec::new();
         for mut checkpoint in self.list()? {
-            let is_periodic = (rule.prunes_permanent || !checkpoint.is_permanent()) && (rule.prunes_best || !checkpoint.is_best);
+            let is_periodic = (rule.prunes_permanent || !checkpoint.is_permanent())
+                && (rule.prunes_best || !checkpoint.is_best);
             if checkpoint.problem.is_none() && is_periodic && num_kept < rule.keep.max(1) {
-                checkpoint.problem = self.verify(&checkpoint.path, &|| false).err().map(CheckpointProblem::from);
+                checkpoint.problem =
+                    self.verify(&checkpoint.path, &|| false).err().map(CheckpointProblem::from);
                 num_kept += usize::from(checkpoint.problem.is_none());
                 if checkpoint.problem.is_none() {
                     chosen.push((checkpoint, Choice::Newest));
@@ -98,7 +107,8 @@ impl Checkpoints {
         Ok(chosen)
     }
 
-    /// Deletes the checkpoint in `path`. It is renamed first, so that a partial one is never taken for a checkpoint.
+    /// Deletes the checkpoint in `path`. It is renamed first, so that a partial one is never taken
+    /// for a checkpoint.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -111,16 +121,24 @@ impl Checkpoints {
         self.disk.remove_folder(&scratch).map_err(CheckpointError::at(path))
     }
 
-    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and leftovers of interrupted saves and deletions.
-    /// Later steps are from before a fallback; training will write them again.
+    /// Deletes all but the newest `keep` periodic checkpoints up to `newest`, and leftovers of
+    /// interrupted saves and deletions. Later steps are from before a fallback; training will
+    /// write them again.
     pub(super) fn prune(&self, newest: u64) -> Result<(), CheckpointError> {
         let candidates = self.candidates()?;
-        let known = |path: &PathBuf| Some((path.clone(), Manifest::read(path).ok()?)).filter(|(_, manifest)| manifest.step <= newest);
+        let known = |path: &PathBuf| {
+            Some((path.clone(), Manifest::read(path).ok()?))
+                .filter(|(_, manifest)| manifest.step <= newest)
+        };
         let known: Vec<(PathBuf, Manifest)> = candidates.iter().filter_map(known).collect();
-        let whole = known.iter().filter(|(path, _)| Checkpoint::read_quickly(path).is_ok()).map(|(_, manifest)| manifest);
+        let whole = known
+            .iter()
+            .filter(|(path, _)| Checkpoint::read_quickly(path).is_ok())
+            .map(|(_, manifest)| manifest);
         let best = if self.keep_best { best_step(whole) } else { None };
         let periodic = known.iter().filter(|(_, manifest)| !manifest.permanent).skip(self.keep);
-        let old = periodic.filter(|(_, manifest)| Some(manifest.step) != best).map(|(path, _)| path);
+        let old =
+            periodic.filter(|(_, manifest)| Some(manifest.step) != best).map(|(path, _)| path);
         let broken = candidates.iter().filter(|path| has_no_manifest(path));
         for path in old.chain(broken).cloned().chain(self.directories("tmp")?) {
             self.disk.remove_folder(&path).map_err(CheckpointError::at(&path))?;

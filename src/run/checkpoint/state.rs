@@ -1,4 +1,5 @@
-//! `trainer.json`: the position of a run, and enough of its identity to notice a checkpoint of another run.
+//! `trainer.json`: the position of a run, and enough of its identity to notice a checkpoint of
+//! another run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,7 +32,8 @@ pub struct TrainerState {
     pub seed: u64,
     /// Fingerprint of the token stream.
     pub data_fingerprint: String,
-    /// Whether all measurements due after the last update were made; a stop may have interrupted them.
+    /// Whether all measurements due after the last update were made; a stop may have interrupted
+    /// them.
     #[serde(alias = "has_looked")]
     pub has_measured: bool,
     /// Sizes of the network.
@@ -97,23 +99,34 @@ impl TrainerState {
     /// Version of the format that is written today.
     pub const FORMAT_VERSION: u32 = 2;
 
-    /// Current version of the arithmetic. A different order of additions is a different version: a run continues, but not bit
-    /// for bit. Version 1 recorded the forward pass; 2 had its own backward passes; 3 has kernels, and one order for all
-    /// numbers of threads; 4 accumulates large weight gradients in its own chunks; 5 treats factors of products below 1e-30 as
+    /// Current version of the arithmetic. A different order of additions is a different version: a
+    /// run continues, but not bit for bit. Version 1 recorded the forward pass; 2 had its own
+    /// backward passes; 3 has kernels, and one order for all numbers of threads; 4 accumulates
+    /// large weight gradients in its own chunks; 5 treats factors of products below 1e-30 as
     /// zero.
     pub const ARITHMETIC: u32 = 5;
 
-    /// The differences from `expected`, the state of the plan after the same number of updates; causes before consequences.
+    /// The differences from `expected`, the state of the plan after the same number of updates;
+    /// causes before consequences.
     ///
-    /// Values that an older format lacks are not compared, and neither are `has_measured` and `arithmetic`.
+    /// Values that an older format lacks are not compared, and neither are `has_measured` and
+    /// `arithmetic`.
     #[must_use]
     pub fn differences(&self, expected: &Self) -> Vec<Difference> {
         let as_json = |state: &Self| serde_json::to_value(state).unwrap_or_default();
         let mut found = Vec::new();
         compare("", &as_json(self), &as_json(expected), &mut found);
-        found.retain(|difference| !NOT_COMPARED.iter().any(|name| difference.what.split('.').next() == Some(name)));
-        // Another seed also changes the position, and another text changes everything that is counted in it.
-        found.sort_by_key(|difference| CAUSES.iter().position(|cause| difference.what.starts_with(cause)).unwrap_or(CAUSES.len()));
+        found.retain(|difference| {
+            !NOT_COMPARED.iter().any(|name| difference.what.split('.').next() == Some(name))
+        });
+        // Another seed also changes the position, and another text changes everything that is
+        // counted in it.
+        found.sort_by_key(|difference| {
+            CAUSES
+                .iter()
+                .position(|cause| difference.what.starts_with(cause))
+                .unwrap_or(CAUSES.len())
+        });
         found
     }
 }
@@ -128,12 +141,15 @@ fn first_arithmetic() -> u32 {
 
 /// Values that may differ between checkpoints of one run.
 ///
-/// A resumed run takes the hash of its initial weights and its fork from its checkpoint, since their files may be gone.
-const NOT_COMPARED: [&str; 5] = ["format_version", "has_measured", "arithmetic", "initial_weights", "fork"];
+/// A resumed run takes the hash of its initial weights and its fork from its checkpoint, since
+/// their files may be gone.
+const NOT_COMPARED: [&str; 5] =
+    ["format_version", "has_measured", "arithmetic", "initial_weights", "fork"];
 /// Values that make others differ as well, in order of importance for the user.
 const CAUSES: [&str; 5] = ["seed", "tokenizer", "data_fingerprint", "data_order", "model"];
 
-/// Collects the differences between `own` and `expected`; `null` means that an older format lacks the value.
+/// Collects the differences between `own` and `expected`; `null` means that an older format lacks
+/// the value.
 fn compare(name: &str, own: &Value, expected: &Value, found: &mut Vec<Difference>) {
     match (own, expected) {
         (Value::Object(own), Value::Object(expected)) => {
@@ -144,8 +160,13 @@ fn compare(name: &str, own: &Value, expected: &Value, found: &mut Vec<Difference
         }
         (Value::Null, _) => {}
         (own, expected) if own != expected => {
-            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            found.push(Difference { what: name.to_owned(), found: text(own), expected: text(expected) });
+            let text =
+                |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            found.push(Difference {
+                what: name.to_owned(),
+                found: text(own),
+                expected: text(expected),
+            });
         }
         _ => {}
     }

@@ -22,10 +22,15 @@ pub struct Extremes {
     pub is_joined: bool,
 }
 
-/// Groups `points`, ordered by x, into columns of dots; a non-finite point is a gap that interrupts the line.
+/// Groups `points`, ordered by x, into columns of dots; a non-finite point is a gap that interrupts
+/// the line.
 ///
 /// After a gap inside a column, a second entry for that column begins.
-pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domain), (columns, rows): (usize, usize)) -> Vec<Extremes> {
+pub fn decimate(
+    points: impl Iterator<Item = (f64, f64)>,
+    (x, y): (Domain, Domain),
+    (columns, rows): (usize, usize),
+) -> Vec<Extremes> {
     let mut kept: Vec<Extremes> = Vec::new();
     let mut is_joined = false;
     for (x_value, y_value) in points {
@@ -39,7 +44,9 @@ pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domai
                 extremes.min = extremes.min.min(row);
                 extremes.max = extremes.max.max(row);
             }
-            _ => kept.push(Extremes { column, first: row, last: row, min: row, max: row, is_joined }),
+            _ => {
+                kept.push(Extremes { column, first: row, last: row, min: row, max: row, is_joined })
+            }
         }
         is_joined = true;
     }
@@ -48,7 +55,12 @@ pub fn decimate(points: impl Iterator<Item = (f64, f64)>, (x, y): (Domain, Domai
 
 /// The same for the points in `range` of a series, without reading most of them.
 #[must_use]
-pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Domain), (columns, rows): (usize, usize)) -> Vec<Extremes> {
+pub fn decimate_series(
+    series: &Series,
+    range: Range<usize>,
+    (x, y): (Domain, Domain),
+    (columns, rows): (usize, usize),
+) -> Vec<Extremes> {
     let mut kept = Vec::new();
     let mut is_joined = false;
     let column_of = |idx: usize| x.dot(series[idx].tokens as f64, columns).unwrap_or(0);
@@ -56,12 +68,23 @@ pub fn decimate_series(series: &Series, range: Range<usize>, (x, y): (Domain, Do
     let mut start = range.start;
     while start < range.end {
         let column = column_of(start);
-        let end = start + series[start..range.end].partition_point(|point| x.dot(point.tokens as f64, columns).unwrap_or(0) <= column);
-        // Between the gaps are ranges of finite points; the last gap of a column may continue in the next.
+        let end = start
+            + series[start..range.end].partition_point(|point| {
+                x.dot(point.tokens as f64, columns).unwrap_or(0) <= column
+            });
+        // Between the gaps are ranges of finite points; the last gap of a column may continue in
+        // the next.
         for gap in series.gaps(start..end).chain(std::iter::once(end..end)) {
             if let Some(bounds) = series.bounds(start..gap.start) {
                 let (first, last) = (row_of(start), row_of(gap.start - 1));
-                kept.push(Extremes { column, first, last, min: row_of(bounds.lowest), max: row_of(bounds.highest), is_joined });
+                kept.push(Extremes {
+                    column,
+                    first,
+                    last,
+                    min: row_of(bounds.lowest),
+                    max: row_of(bounds.highest),
+                    is_joined,
+                });
                 is_joined = true;
             }
             is_joined = is_joined && gap.is_empty();

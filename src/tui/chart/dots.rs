@@ -65,7 +65,10 @@ impl Curve {
     /// The glyph of the cell at `column` and `row` (from the top), if it has dots.
     #[must_use]
     pub fn glyph(&self, column: usize, row: usize, markers: Markers) -> Option<char> {
-        let dots = *self.cells.get(row * self.width + column).filter(|dots| **dots != 0 && column < self.width)?;
+        let dots = *self
+            .cells
+            .get(row * self.width + column)
+            .filter(|dots| **dots != 0 && column < self.width)?;
         match markers {
             Markers::Braille => char::from_u32(0x2800 + u32::from(dots)),
             Markers::Ascii => Some(match (dots & 0b0001_1011 != 0, dots & 0b1110_0100 != 0) {
@@ -81,7 +84,8 @@ impl Curve {
         const BITS: [[u8; ACROSS]; DOWN] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
         let Some(from_top) = (self.height * DOWN).checked_sub(y + 1) else { return };
         if x < self.width * ACROSS {
-            self.cells[from_top / DOWN * self.width + x / ACROSS] |= BITS[from_top % DOWN][x % ACROSS];
+            self.cells[from_top / DOWN * self.width + x / ACROSS] |=
+                BITS[from_top % DOWN][x % ACROSS];
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Exact line charts in dots: the picture is the same as if a line through every point were drawn.
 //!
-//! A column of dots keeps its first, last, lowest and highest point (M4: Jugel et al., VLDB 2014), so no spike is lost; a
-//! non-finite point is a gap with a mark. Start at [`Chart`].
+//! A column of dots keeps its first, last, lowest and highest point (M4: Jugel et al., VLDB 2014),
+//! so no spike is lost; a non-finite point is a gap with a mark. Start at [`Chart`].
 
 mod decimate;
 mod dots;

@@ -2,10 +2,12 @@
 
 use crate::run::Spread;
 
-/// Maximum number of divisions of the y axis: fine enough to use the height, coarse enough to stay put.
+/// Maximum number of divisions of the y axis: fine enough to use the height, coarse enough to stay
+/// put.
 pub(crate) const PIECES: usize = 10;
 
-/// Minimum range relative to the largest value: three decimals of a usual loss distinguish its ticks.
+/// Minimum range relative to the largest value: three decimals of a usual loss distinguish its
+/// ticks.
 const LEAST_SPAN: f64 = 1e-3;
 /// Range around identical values, relative to them.
 const FLAT_SPAN: f64 = 0.1;
@@ -26,16 +28,19 @@ impl Domain {
         (value - self.lo) / (self.hi - self.lo)
     }
 
-    /// Index of the dot for `value` among `dots` dots; values outside are clamped. `None` if it is not finite.
+    /// Index of the dot for `value` among `dots` dots; values outside are clamped. `None` if it is
+    /// not finite.
     #[must_use]
     pub fn dot(self, value: f64, dots: usize) -> Option<usize> {
         // A relative position may be infinite for a finite value: the range is narrow and far away.
         let share = self.share(value);
-        (value.is_finite() && !share.is_nan()).then(|| (share.clamp(0.0, 1.0) * dots.saturating_sub(1) as f64).round() as usize)
+        (value.is_finite() && !share.is_nan())
+            .then(|| (share.clamp(0.0, 1.0) * dots.saturating_sub(1) as f64).round() as usize)
     }
 }
 
-/// The smallest range with round ends that contains `lo..=hi` and that round numbers divide into at most about `pieces`.
+/// The smallest range with round ends that contains `lo..=hi` and that round numbers divide into at
+/// most about `pieces`.
 ///
 /// More pieces waste less of the height; fewer pieces move less often.
 #[must_use]
@@ -43,7 +48,8 @@ pub fn nice_domain(lo: f64, hi: f64, pieces: usize) -> Domain {
     if !lo.is_finite() || !hi.is_finite() || (hi - lo).is_infinite() {
         return Domain { lo: 0.0, hi: 1.0 };
     }
-    // One point, or a flat line, still needs a range, and differences below the precision of a label do not justify a narrow one.
+    // One point, or a flat line, still needs a range, and differences below the precision of a
+    // label do not justify a narrow one.
     let least = lo.abs().max(hi.abs()).max(1e-3) * if lo < hi { LEAST_SPAN } else { FLAT_SPAN };
     let step = nice_step((hi - lo).max(least), pieces);
     let (mut low, mut high) = ((lo / step).floor() * step, (hi / step).ceil() * step);
@@ -64,7 +70,11 @@ pub fn nice_ticks(domain: Domain, max_ticks: usize) -> Vec<f64> {
     let step = nice_step(span, max_ticks);
     let first = (domain.lo / step - 1e-9).ceil();
     let last = (domain.hi / step + 1e-9).floor();
-    (0..=(last - first).max(0.0) as usize).take(max_ticks + 2).map(|idx| (first + idx as f64) * step).filter(|tick| *tick <= domain.hi + step * 1e-9).collect()
+    (0..=(last - first).max(0.0) as usize)
+        .take(max_ticks + 2)
+        .map(|idx| (first + idx as f64) * step)
+        .filter(|tick| *tick <= domain.hi + step * 1e-9)
+        .collect()
 }
 
 /// A tick label with as many decimals as the spacing of `ticks` needs.
@@ -78,21 +88,32 @@ pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The range of values without rare high outliers; the third value is the maximum, if it is outside.
+/// The range of values without rare high outliers; the third value is the maximum, if it is
+/// outside.
 ///
-/// The first steps of a run are often far above all others; a range that included them would flatten the rest.
+/// The first steps of a run are often far above all others; a range that included them would
+/// flatten the rest.
 pub(crate) fn robust_range(spread: Spread) -> (f64, f64, Option<f64>) {
     const ENOUGH: usize = 40;
     let Spread { count, lo, hi, usual } = spread;
     let usual = usual - lo;
-    if count >= ENOUGH && hi - lo > 2.5 * usual && usual > 0.0 { (lo, lo + 1.25 * usual, Some(hi)) } else { (lo, hi, None) }
+    if count >= ENOUGH && hi - lo > 2.5 * usual && usual > 0.0 {
+        (lo, lo + 1.25 * usual, Some(hi))
+    } else {
+        (lo, hi, None)
+    }
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten that divides `span` into at most `max_ticks` pieces.
+/// The smallest of 1, 2 and 5 times a power of ten that divides `span` into at most `max_ticks`
+/// pieces.
 fn nice_step(span: f64, max_ticks: usize) -> f64 {
     let raw = span / max_ticks.max(1) as f64;
     let power = 10f64.powf(raw.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= raw * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= raw * (1.0 - 1e-9))
+        .unwrap_or(10.0 * power)
 }
 
 #[cfg(test)]
@@ -101,10 +122,21 @@ mod tests {
 
     #[test]
     fn domains_are_round_and_hold_the_values() {
-        for (lo, hi, want) in [(1.93, 6.4, (1.0, 7.0)), (3.214, 3.267, (3.21, 3.27)), (0.0, 3.1e6, (0.0, 4e6)), (5.0, 5.0, (4.9, 5.1))] {
+        for (lo, hi, want) in [
+            (1.93, 6.4, (1.0, 7.0)),
+            (3.214, 3.267, (3.21, 3.27)),
+            (0.0, 3.1e6, (0.0, 4e6)),
+            (5.0, 5.0, (4.9, 5.1)),
+        ] {
             let domain = nice_domain(lo, hi, 6);
-            assert!(domain.lo <= lo && domain.hi >= hi && domain.lo < domain.hi, "{lo} {hi} {domain:?}");
-            assert!((domain.lo - want.0).abs() < 1e-9 && (domain.hi - want.1).abs() < 1e-9, "{lo} {hi} {domain:?}");
+            assert!(
+                domain.lo <= lo && domain.hi >= hi && domain.lo < domain.hi,
+                "{lo} {hi} {domain:?}"
+            );
+            assert!(
+                (domain.lo - want.0).abs() < 1e-9 && (domain.hi - want.1).abs() < 1e-9,
+                "{lo} {hi} {domain:?}"
+            );
         }
     }
 
@@ -115,11 +147,20 @@ mod tests {
 
     #[test]
     fn the_axis_of_one_point_has_the_digits_of_a_loss() {
-        for (lo, hi) in [(8.339_191_5, 8.339_191_5), (8.339_191, 8.339_192), (2.0, 2.0), (0.031_4, 0.031_4), (1234.5, 1234.5)] {
+        for (lo, hi) in [
+            (8.339_191_5, 8.339_191_5),
+            (8.339_191, 8.339_192),
+            (2.0, 2.0),
+            (0.031_4, 0.031_4),
+            (1234.5, 1234.5),
+        ] {
             let domain = nice_domain(lo, hi, PIECES);
             let ticks = nice_ticks(domain, 4);
             let labels = ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>();
-            assert!(domain.lo <= lo && hi <= domain.hi && labels.len() >= 2, "{domain:?} {labels:?}");
+            assert!(
+                domain.lo <= lo && hi <= domain.hi && labels.len() >= 2,
+                "{domain:?} {labels:?}"
+            );
             assert!(labels.iter().all(|label| label.len() <= 6), "{labels:?}");
         }
     }
@@ -137,7 +178,10 @@ mod tests {
     #[test]
     fn labels_have_the_decimals_of_the_step() {
         let ticks = nice_ticks(Domain { lo: 3.2, hi: 3.28 }, 4);
-        assert_eq!(ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>(), ["3.20", "3.22", "3.24", "3.26", "3.28"]);
+        assert_eq!(
+            ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>(),
+            ["3.20", "3.22", "3.24", "3.26", "3.28"]
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use ratatui::widgets::Widget;
 
 use crate::run::{Series, format};
 use crate::tui::chart::dots::{ACROSS, DOWN};
-use crate::tui::chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_ticks, tick_label};
+use crate::tui::chart::{
+    Curve, Domain, Extremes, decimate, decimate_series, nice_ticks, tick_label,
+};
 use crate::tui::theme::{Role, Theme};
 
 /// A chart over the tokens of a run.
@@ -57,8 +59,13 @@ impl Points<'_> {
     /// Ranges of x without finite points.
     fn gaps(&self) -> Vec<(f64, f64)> {
         match self {
-            Self::Few(points) => points.iter().filter(|(_, y)| !y.is_finite()).map(|(x, _)| (*x, *x)).collect(),
-            Self::Series(series, range) => series.gaps(range.clone()).map(|gap| (series[gap.start].tokens as f64, series[gap.end - 1].tokens as f64)).collect(),
+            Self::Few(points) => {
+                points.iter().filter(|(_, y)| !y.is_finite()).map(|(x, _)| (*x, *x)).collect()
+            }
+            Self::Series(series, range) => series
+                .gaps(range.clone())
+                .map(|gap| (series[gap.start].tokens as f64, series[gap.end - 1].tokens as f64))
+                .collect(),
         }
     }
 }
@@ -81,7 +88,12 @@ impl Widget for Chart<'_> {
         if area.width < gutter + 8 || area.height < 3 {
             return;
         }
-        let plot = Rect { x: area.x + gutter, y: area.y, width: area.width - gutter, height: area.height - 1 };
+        let plot = Rect {
+            x: area.x + gutter,
+            y: area.y,
+            width: area.width - gutter,
+            height: area.height - 1,
+        };
         self.draw_y_axis(plot, &ticks, &labels, buf);
         self.draw_x_axis(Rect { y: plot.bottom(), height: 1, ..plot }, buf);
         self.draw_floor(plot, buf);
@@ -89,11 +101,16 @@ impl Widget for Chart<'_> {
         let (x, y, markers) = (self.x, self.y, self.theme.markers);
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
         for layer in &self.layers {
-            let extremes = layer.points.decimated((x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
+            let extremes =
+                layer.points.decimated((x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
             let curve = Curve::new(&extremes, width, height);
-            for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            for (row, column) in
+                (0..height).flat_map(|row| (0..width).map(move |column| (row, column)))
+            {
                 if let Some(glyph) = curve.glyph(column, row, markers) {
-                    buf[(plot.x + column as u16, plot.y + row as u16)].set_char(glyph).set_style(layer.style);
+                    buf[(plot.x + column as u16, plot.y + row as u16)]
+                        .set_char(glyph)
+                        .set_style(layer.style);
                 }
             }
         }
@@ -129,7 +146,9 @@ impl Chart<'_> {
             let label = format::short_count(*tick);
             let center = area.x + column_of(self.x, *tick, area);
             let wide = label.len() as u16 + if idx == last { unit.len() as u16 } else { 0 };
-            let start = center.saturating_sub(label.len() as u16 / 2).clamp(area.x, area.right().saturating_sub(wide).max(area.x));
+            let start = center
+                .saturating_sub(label.len() as u16 / 2)
+                .clamp(area.x, area.right().saturating_sub(wide).max(area.x));
             if start >= free && start + wide <= area.right() {
                 buf.set_string(start, area.y, &label, dim);
                 if idx == last {
@@ -145,7 +164,12 @@ impl Chart<'_> {
         let style = self.theme.style(Role::Bad);
         for (from, to) in self.layers.iter().flat_map(|layer| layer.points.gaps()) {
             for column in column_of(self.x, from, plot)..=column_of(self.x, to, plot) {
-                buf.set_string(plot.x + column, plot.bottom() - 1, self.theme.glyph("\u{d7}", "x"), style);
+                buf.set_string(
+                    plot.x + column,
+                    plot.bottom() - 1,
+                    self.theme.glyph("\u{d7}", "x"),
+                    style,
+                );
             }
         }
     }
@@ -160,7 +184,13 @@ impl Chart<'_> {
             buf.set_string(x, y, self.theme.glyph("\u{254c}", "-"), style);
         }
         // The curve is high on the left, so the label covers nothing.
-        buf.set_stringn(plot.x + 2, y, format!(" {label} "), usize::from(plot.width.saturating_sub(4)), style);
+        buf.set_stringn(
+            plot.x + 2,
+            y,
+            format!(" {label} "),
+            usize::from(plot.width.saturating_sub(4)),
+            style,
+        );
     }
 
     fn draw_switches(&self, plot: Rect, buf: &mut Buffer) {
@@ -184,7 +214,10 @@ impl Chart<'_> {
 /// Ticks on about every second line, and at least two if the range has them.
 fn y_ticks(domain: Domain, height: usize) -> Vec<f64> {
     let few = (height / 2).clamp(1, 8);
-    (few..=few + 4).map(|max_ticks| nice_ticks(domain, max_ticks)).find(|ticks| ticks.len() > 1).unwrap_or_default()
+    (few..=few + 4)
+        .map(|max_ticks| nice_ticks(domain, max_ticks))
+        .find(|ticks| ticks.len() > 1)
+        .unwrap_or_default()
 }
 
 fn row_of(domain: Domain, value: f64, plot: Rect) -> u16 {

@@ -22,7 +22,9 @@ impl Widget for BootPane<'_> {
         let space = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
         let mut lines = vec![Line::default()];
         match &run.history.progress {
-            Some(progress) => lines.extend(progress_lines(run.theme, progress, usize::from(space.width))),
+            Some(progress) => {
+                lines.extend(progress_lines(run.theme, progress, usize::from(space.width)))
+            }
             None => lines.push(Line::styled(waiting(run), run.theme.style(Role::Dim))),
         }
         if let Some(header) = &run.history.header {
@@ -36,19 +38,47 @@ impl Widget for BootPane<'_> {
 /// Model, device, stages, cost and decisions of the run, at most `width` columns wide.
 pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<'static>> {
     let (plan, model) = (&header.plan, &header.plan.model);
-    let (parameters, vocabulary) = (format::count(plan.num_parameters), format::grouped(model.vocab_size as u64));
-    let (layers, hidden) = (format::counted(model.num_hidden_layers as u64, "layer"), model.hidden_size);
-    let threads = if header.threads > 0 { format!(", {}", format::counted(header.threads as u64, "thread")) } else { String::new() };
+    let (parameters, vocabulary) =
+        (format::count(plan.num_parameters), format::grouped(model.vocab_size as u64));
+    let (layers, hidden) =
+        (format::counted(model.num_hidden_layers as u64, "layer"), model.hidden_size);
+    let threads = if header.threads > 0 {
+        format!(", {}", format::counted(header.threads as u64, "thread"))
+    } else {
+        String::new()
+    };
     let mut rows = vec![
-        ("model".to_owned(), format!("{layers}, hidden {hidden}, {parameters} parameters, vocabulary {vocabulary}")),
+        (
+            "model".to_owned(),
+            format!("{layers}, hidden {hidden}, {parameters} parameters, vocabulary {vocabulary}"),
+        ),
         ("device".to_owned(), format!("{}{threads}", sanitize::line(&header.device))),
         ("directory".to_owned(), sanitize::line(&header.directory.to_string_lossy())),
     ];
-    rows.extend(plan.stages.iter().enumerate().map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))));
-    rows.push(("cost".to_owned(), format!("{}, {:.2} of token-level compute", format::flops(plan.cost.flops), plan.relative_cost())));
-    rows.extend(plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))));
+    rows.extend(
+        plan.stages
+            .iter()
+            .enumerate()
+            .map(|(idx, stage)| (format!("stage {}", idx + 1), stage_text(idx, stage))),
+    );
+    rows.push((
+        "cost".to_owned(),
+        format!(
+            "{}, {:.2} of token-level compute",
+            format::flops(plan.cost.flops),
+            plan.relative_cost()
+        ),
+    ));
+    rows.extend(
+        plan.warnings.iter().map(|warning| ("warning".to_owned(), sanitize::line(warning))),
+    );
     rows.extend(plan.notes.iter().map(|note| ("note".to_owned(), sanitize::line(note))));
-    rows.extend(header.decisions.iter().map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))));
+    rows.extend(
+        header
+            .decisions
+            .iter()
+            .map(|decision| (sanitize::line(&decision.label), sanitize::line(&decision.text))),
+    );
     rows.iter().flat_map(|(label, text)| fact(theme, label, text, width)).collect()
 }
 
@@ -56,18 +86,30 @@ pub(crate) fn facts(theme: Theme, header: &RunHeader, width: usize) -> Vec<Line<
 fn progress_lines(theme: Theme, progress: &Progress, width: usize) -> Vec<Line<'static>> {
     let activity = Span::styled(sanitize::line(&progress.activity), theme.style(Role::Strong));
     let Some(total) = progress.total.filter(|total| *total > 0) else {
-        let done = if progress.done > 0 { format!("  {}", format::count(progress.done)) } else { String::new() };
+        let done = if progress.done > 0 {
+            format!("  {}", format::count(progress.done))
+        } else {
+            String::new()
+        };
         return vec![Line::from(vec![activity, Span::raw(done)])];
     };
     let share = (progress.done as f64 / total as f64).clamp(0.0, 1.0);
     let wide = width.min(72);
     let filled = (share * wide as f64).round() as usize;
-    let numbers = format!("  {:.0} %  {}/{}", 100.0 * share, format::count(progress.done), format::short_count(total as f64));
+    let numbers = format!(
+        "  {:.0} %  {}/{}",
+        100.0 * share,
+        format::count(progress.done),
+        format::short_count(total as f64)
+    );
     vec![
         Line::from(vec![activity, Span::styled(numbers, theme.style(Role::Dim))]),
         Line::from(vec![
             Span::styled(theme.glyph("\u{2501}", "=").repeat(filled), theme.style(Role::Accent)),
-            Span::styled(theme.glyph("\u{2500}", "-").repeat(wide - filled), theme.style(Role::Previous)),
+            Span::styled(
+                theme.glyph("\u{2500}", "-").repeat(wide - filled),
+                theme.style(Role::Previous),
+            ),
         ]),
     ]
 }
@@ -90,7 +132,10 @@ fn stage_text(idx: usize, stage: &StageOutline) -> String {
         MomentsOutline::Reset | MomentsOutline::Keep | MomentsOutline::Unknown => "",
     };
     let peak = format::learning_rate(stage.schedule.peak);
-    format!("K = {}, {steps}, {tokens} tokens, peak learning rate {peak}{moments}", stage.patch_size)
+    format!(
+        "K = {}, {steps}, {tokens} tokens, peak learning rate {peak}{moments}",
+        stage.patch_size
+    )
 }
 
 /// `1 step`, `12 345 steps`.

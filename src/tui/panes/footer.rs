@@ -28,7 +28,9 @@ impl Widget for Footer<'_> {
             }
             Some(match binding.action {
                 Action::TogglePause if is_held => (key, "resume"),
-                Action::Detach if run.is_from_home && (is_over || run.access == Access::Read) => (key, "close"),
+                Action::Detach if run.is_from_home && (is_over || run.access == Access::Read) => {
+                    (key, "close")
+                }
                 Action::Detach if is_over => (key, "quit"),
                 _ => (key, hint),
             })
@@ -38,7 +40,13 @@ impl Widget for Footer<'_> {
 }
 
 /// A message, and as many keys as fit after it.
-pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl Iterator<Item = (&'static str, &'static str)>, area: Rect, buf: &mut Buffer) {
+pub(crate) fn draw_footer(
+    theme: Theme,
+    message: Option<Line<'_>>,
+    hints: impl Iterator<Item = (&'static str, &'static str)>,
+    area: Rect,
+    buf: &mut Buffer,
+) {
     let right = area.right().saturating_sub(1);
     let mut x = area.x + 1;
     if area.height == 0 || x >= right {
@@ -64,9 +72,13 @@ pub(crate) fn draw_footer(theme: Theme, message: Option<Line<'_>>, hints: impl I
 /// The newest command of this client, or why the engine is not connected.
 fn message(run: &RunScreen) -> Option<Line<'static>> {
     match (&run.notice, &run.link) {
-        (None, LinkState::Live | LinkState::Ended) if run.access == Access::Read => Some(Line::styled("read from files", run.theme.style(Role::Dim))),
+        (None, LinkState::Live | LinkState::Ended) if run.access == Access::Read => {
+            Some(Line::styled("read from files", run.theme.style(Role::Dim)))
+        }
         (Some(notice), _) => Some(notice_line(run, notice)),
-        (None, LinkState::Lost { reason, .. }) => Some(Line::styled(sanitize::line(reason), run.theme.style(Role::Warn))),
+        (None, LinkState::Lost { reason, .. }) => {
+            Some(Line::styled(sanitize::line(reason), run.theme.style(Role::Warn)))
+        }
         (None, LinkState::Waiting | LinkState::Live | LinkState::Ended) => None,
     }
 }
@@ -76,11 +88,20 @@ fn notice_line(run: &RunScreen, notice: &Notice) -> Line<'static> {
     let (text, role) = match &notice.phase {
         NoticePhase::Sent => ("sent".into(), Role::Warn),
         NoticePhase::NotSent => ("not sent: no engine is listening".into(), Role::Bad),
-        NoticePhase::Accepted(step) => (format!("sent{arrow}accepted at step {}", format::grouped(*step)), Role::Warn),
-        NoticePhase::Done(message) => (format!("sent{arrow}accepted{arrow}done{}", detail(message)), Role::Good),
-        NoticePhase::Failed(message) => (format!("sent{arrow}failed{}", detail(message)), Role::Bad),
+        NoticePhase::Accepted(step) => {
+            (format!("sent{arrow}accepted at step {}", format::grouped(*step)), Role::Warn)
+        }
+        NoticePhase::Done(message) => {
+            (format!("sent{arrow}accepted{arrow}done{}", detail(message)), Role::Good)
+        }
+        NoticePhase::Failed(message) => {
+            (format!("sent{arrow}failed{}", detail(message)), Role::Bad)
+        }
     };
-    Line::from(vec![Span::styled(format!("{} ", notice.command), run.theme.style(Role::Strong)), Span::styled(text, run.theme.style(role))])
+    Line::from(vec![
+        Span::styled(format!("{} ", notice.command), run.theme.style(Role::Strong)),
+        Span::styled(text, run.theme.style(role)),
+    ])
 }
 
 fn detail(message: &str) -> String {

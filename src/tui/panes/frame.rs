@@ -19,15 +19,30 @@ pub(crate) struct Title<'a> {
 }
 
 /// Draws the title of `pane` and returns the space below it.
-pub(crate) fn framed(run: &RunScreen, pane: Pane, title: Title<'_>, area: Rect, buf: &mut Buffer) -> Rect {
+pub(crate) fn framed(
+    run: &RunScreen,
+    pane: Pane,
+    title: Title<'_>,
+    area: Rect,
+    buf: &mut Buffer,
+) -> Rect {
     let number = Pane::ALL.iter().position(|other| *other == pane).map_or(0, |idx| idx + 1);
     let role = if run.focus == pane { Role::Accent } else { Role::Strong };
-    let name = vec![Span::styled(format!("{number} "), run.theme.style(Role::Dim)), Span::styled(title.text, run.theme.style(role))];
+    let name = vec![
+        Span::styled(format!("{number} "), run.theme.style(Role::Dim)),
+        Span::styled(title.text, run.theme.style(role)),
+    ];
     titled(run.theme, name, title.info, area, buf)
 }
 
 /// Draws a title line and returns the space below it.
-pub(crate) fn titled(theme: Theme, name: Vec<Span<'_>>, info: Line<'_>, area: Rect, buf: &mut Buffer) -> Rect {
+pub(crate) fn titled(
+    theme: Theme,
+    name: Vec<Span<'_>>,
+    info: Line<'_>,
+    area: Rect,
+    buf: &mut Buffer,
+) -> Rect {
     if area.is_empty() {
         return area;
     }
@@ -36,7 +51,8 @@ pub(crate) fn titled(theme: Theme, name: Vec<Span<'_>>, info: Line<'_>, area: Re
         buf.set_string(x, area.y, theme.glyph("\u{2500}", "-"), rule);
     }
     let name = padded(Line::from(name));
-    let end = buf.set_line((area.x + 1).min(area.right()), area.y, &name, area.width.saturating_sub(2)).0;
+    let end =
+        buf.set_line((area.x + 1).min(area.right()), area.y, &name, area.width.saturating_sub(2)).0;
     let info = padded(info);
     let wide = info.width() as u16;
     // Two spaces alone are an empty info.
@@ -70,7 +86,11 @@ pub(crate) fn switches(run: &RunScreen) -> Vec<Switch> {
     // Between many stages there is no space for two labels.
     let before = |k: &str| if last == 2 { format!("K = {k}") } else { String::new() };
     pairs
-        .map(|pair| Switch { at: pair[1].first_token as f64, before: before(&pair[0].patch_size.to_string()), after: format!("K = {}", pair[1].patch_size) })
+        .map(|pair| Switch {
+            at: pair[1].first_token as f64,
+            before: before(&pair[0].patch_size.to_string()),
+            after: format!("K = {}", pair[1].patch_size),
+        })
         .collect()
 }
 
@@ -80,12 +100,16 @@ pub(crate) fn fact(theme: Theme, label: &str, text: &str, width: usize) -> Vec<L
     let pieces = wrapped(text, width.saturating_sub(LABEL + 1).max(8));
     let line = |(idx, piece)| {
         let label = if idx == 0 { label } else { "" };
-        Line::from(vec![Span::styled(format!("{label:<LABEL$} "), theme.style(Role::Dim)), Span::raw(piece)])
+        Line::from(vec![
+            Span::styled(format!("{label:<LABEL$} "), theme.style(Role::Dim)),
+            Span::raw(piece),
+        ])
     };
     pieces.into_iter().enumerate().map(line).collect()
 }
 
-/// `text` in lines of at most `width` columns, wrapped between words, or inside a word that is longer than a line.
+/// `text` in lines of at most `width` columns, wrapped between words, or inside a word that is
+/// longer than a line.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut free = width;

@@ -1,4 +1,5 @@
-//! The list of runs: a table that drops columns where space is short, the prompt below it, and the keys.
+//! The list of runs: a table that drops columns where space is short, the prompt below it, and the
+//! keys.
 
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
@@ -55,9 +56,11 @@ struct Table {
 
 impl Column {
     /// From left to right.
-    const ALL: [Self; 7] = [Self::State, Self::Stage, Self::Bar, Self::Percent, Self::Steps, Self::Loss, Self::Age];
+    const ALL: [Self; 7] =
+        [Self::State, Self::Stage, Self::Bar, Self::Percent, Self::Steps, Self::Loss, Self::Age];
     /// Columns that are dropped first where space is short; the state stays.
-    const DROPS: [Self; 6] = [Self::Steps, Self::Bar, Self::Stage, Self::Age, Self::Loss, Self::Percent];
+    const DROPS: [Self; 6] =
+        [Self::Steps, Self::Bar, Self::Stage, Self::Age, Self::Loss, Self::Percent];
 
     fn heading(self) -> &'static str {
         match self {
@@ -88,12 +91,16 @@ impl Column {
 }
 
 impl Table {
-    /// As many columns as fit into `width`; the name takes what it needs of the rest, then the bar grows.
+    /// As many columns as fit into `width`; the name takes what it needs of the rest, then the bar
+    /// grows.
     fn fitted(runs: &[RunSummary], width: usize) -> Self {
-        let longest = runs.iter().map(|run| sanitize::line(&run.name).width()).max().unwrap_or(0).max(NAME.0);
+        let longest =
+            runs.iter().map(|run| sanitize::line(&run.name).width()).max().unwrap_or(0).max(NAME.0);
         let least = longest.min(NAME.1);
         let mut columns = Column::ALL.to_vec();
-        let wide = |columns: &[Column]| columns.iter().map(|column| GAP + column.width(BAR.0)).sum::<usize>();
+        let wide = |columns: &[Column]| {
+            columns.iter().map(|column| GAP + column.width(BAR.0)).sum::<usize>()
+        };
         for column in Column::DROPS {
             if MARK + least + wide(&columns) <= width {
                 break;
@@ -102,7 +109,8 @@ impl Table {
         }
         let free = width.saturating_sub(MARK + wide(&columns));
         let name = longest.min(free).min(LONGEST_NAME);
-        let bar = if columns.contains(&Column::Bar) { (BAR.0 + free - name).min(BAR.1) } else { BAR.0 };
+        let bar =
+            if columns.contains(&Column::Bar) { (BAR.0 + free - name).min(BAR.1) } else { BAR.0 };
         Self { columns, name, bar }
     }
 }
@@ -111,11 +119,19 @@ impl Widget for HomePane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let (home, theme) = (self.0, self.0.theme);
         if area.width < ONE_LINE.0 || area.height < ONE_LINE.1 {
-            buf.set_stringn(area.x, area.y, count_text(home), usize::from(area.width), theme.style(Role::Plain));
+            buf.set_stringn(
+                area.x,
+                area.y,
+                count_text(home),
+                usize::from(area.width),
+                theme.style(Role::Plain),
+            );
             return;
         }
-        let title =
-            Line::from(vec![Span::styled("patchtui", theme.style(Role::Accent)), Span::styled(format!("   {}", count_text(home)), theme.style(Role::Dim))]);
+        let title = Line::from(vec![
+            Span::styled("patchtui", theme.style(Role::Accent)),
+            Span::styled(format!("   {}", count_text(home)), theme.style(Role::Dim)),
+        ]);
         buf.set_line(area.x + 1, area.y, &title, area.width - 2);
         let width = usize::from(area.width - 2);
         let below = below_list(home, width, usize::from(area.height / 2));
@@ -134,7 +150,15 @@ impl Widget for HomePane<'_> {
         draw_keys(home, Rect { y: footer, height: 1, ..area }, buf);
         if let Some(scroll) = home.help {
             let lines = help_lines(theme, ScreenKind::Home);
-            TextBox { title: "keys", closes: "Esc closes", lines, scroll, role: Role::Accent, theme }.render(area, buf);
+            TextBox {
+                title: "keys",
+                closes: "Esc closes",
+                lines,
+                scroll,
+                role: Role::Accent,
+                theme,
+            }
+            .render(area, buf);
         }
     }
 }
@@ -154,8 +178,13 @@ fn count_text(home: &HomeScreen) -> String {
 fn draw_list(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     let (runs, theme) = (home.runs(), home.theme);
     let Some(list) = home.list.as_ref().filter(|list| !list.runs.is_empty()) else {
-        let text = if home.list.is_some() { "n starts the demo or a configuration file" } else { "" };
-        Paragraph::new(text).style(theme.style(Role::Dim)).centered().wrap(Wrap { trim: true }).render(middle(area), buf);
+        let text =
+            if home.list.is_some() { "n starts the demo or a configuration file" } else { "" };
+        Paragraph::new(text)
+            .style(theme.style(Role::Dim))
+            .centered()
+            .wrap(Wrap { trim: true })
+            .render(middle(area), buf);
         return;
     };
     if area.height < 2 {
@@ -172,29 +201,53 @@ fn draw_list(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
         let is_selected = idx == home.selected;
         let mark = if is_selected { theme.glyph("\u{203a} ", "> ") } else { "" };
         let name = theme.style(if is_selected { Role::Accent } else { Role::Plain });
-        let line = row(&table, (mark, name), (&sanitize::line(&run.name), name), |column| cell(theme, run, list.at, column, table.bar));
+        let line = row(&table, (mark, name), (&sanitize::line(&run.name), name), |column| {
+            cell(theme, run, list.at, column, table.bar)
+        });
         buf.set_line(area.x + 1, area.y + 1 + (idx - first) as u16, &line, area.width - 2);
     }
     let left = runs.len() - (first + height).min(runs.len());
     if left > 0 || first > 0 {
         let text = format!(" {}-{} of {} ", first + 1, runs.len() - left, runs.len());
         let wide = text.len() as u16;
-        buf.set_string((area.right() - 1).saturating_sub(wide), area.y.saturating_sub(1), text, dim);
+        buf.set_string(
+            (area.right() - 1).saturating_sub(wide),
+            area.y.saturating_sub(1),
+            text,
+            dim,
+        );
     }
 }
 
 /// The middle third of `area`.
 fn middle(area: Rect) -> Rect {
     let height = area.height / 3;
-    Rect { x: area.x + 2, y: area.y + height, width: area.width.saturating_sub(4), height: area.height - height }
+    Rect {
+        x: area.x + 2,
+        y: area.y + height,
+        width: area.width.saturating_sub(4),
+        height: area.height - height,
+    }
 }
 
 /// A line of the table.
-fn row(table: &Table, mark: (&str, Style), name: (&str, Style), cell: impl Fn(Column) -> (String, Style)) -> Line<'static> {
-    let mut spans = vec![Span::styled(format!("{:<MARK$}", mark.0), mark.1), Span::styled(padded(name.0, table.name, false), name.1)];
+fn row(
+    table: &Table,
+    mark: (&str, Style),
+    name: (&str, Style),
+    cell: impl Fn(Column) -> (String, Style),
+) -> Line<'static> {
+    let mut spans = vec![
+        Span::styled(format!("{:<MARK$}", mark.0), mark.1),
+        Span::styled(padded(name.0, table.name, false), name.1),
+    ];
     for column in &table.columns {
         let (text, style) = cell(*column);
-        let gap = if *column == Column::Percent && table.columns.contains(&Column::Bar) { 1 } else { GAP };
+        let gap = if *column == Column::Percent && table.columns.contains(&Column::Bar) {
+            1
+        } else {
+            GAP
+        };
         spans.push(Span::raw(" ".repeat(gap)));
         spans.push(Span::styled(padded(&text, column.width(table.bar), column.is_number()), style));
     }
@@ -221,24 +274,51 @@ fn cut(text: &str, width: usize) -> String {
     kept + &".".repeat(width.min(2))
 }
 
-fn cell(theme: Theme, run: &RunSummary, now: Timestamp, column: Column, bar: usize) -> (String, Style) {
+fn cell(
+    theme: Theme,
+    run: &RunSummary,
+    now: Timestamp,
+    column: Column,
+    bar: usize,
+) -> (String, Style) {
     let (dim, plain) = (theme.style(Role::Dim), theme.style(Role::Plain));
     let nothing = || "-".to_owned();
-    let share = run.steps.filter(|steps| *steps > 0).map(|steps| (run.step as f64 / steps as f64).clamp(0.0, 1.0));
+    let share = run
+        .steps
+        .filter(|steps| *steps > 0)
+        .map(|steps| (run.step as f64 / steps as f64).clamp(0.0, 1.0));
     match column {
         Column::State => state(theme, run.state),
-        Column::Stage => (run.stage.map_or_else(nothing, |stage| format!("{}/{} K={}", stage.number, stage.of, stage.patch_size)), dim),
+        Column::Stage => (
+            run.stage.map_or_else(nothing, |stage| {
+                format!("{}/{} K={}", stage.number, stage.of, stage.patch_size)
+            }),
+            dim,
+        ),
         Column::Bar => match share {
             Some(share) => {
                 let filled = (share * bar as f64).round() as usize;
-                (theme.glyph("\u{2501}", "=").repeat(filled) + &theme.glyph("\u{2500}", "-").repeat(bar - filled), theme.style(bar_role(run)))
+                (
+                    theme.glyph("\u{2501}", "=").repeat(filled)
+                        + &theme.glyph("\u{2500}", "-").repeat(bar - filled),
+                    theme.style(bar_role(run)),
+                )
             }
             None => (String::new(), dim),
         },
         // Only a completed run is at 100 %.
-        Column::Percent => (share.map_or_else(nothing, |share| format!("{:.0}%", (100.0 * share).floor())), plain),
-        Column::Steps => (run.steps.map_or_else(nothing, |steps| format!("{}/{}", format::grouped(run.step), format::grouped(steps))), dim),
-        Column::Loss => (run.token_loss.map_or_else(nothing, format::loss), theme.style(Role::TokenLoss)),
+        Column::Percent => {
+            (share.map_or_else(nothing, |share| format!("{:.0}%", (100.0 * share).floor())), plain)
+        }
+        Column::Steps => (
+            run.steps.map_or_else(nothing, |steps| {
+                format!("{}/{}", format::grouped(run.step), format::grouped(steps))
+            }),
+            dim,
+        ),
+        Column::Loss => {
+            (run.token_loss.map_or_else(nothing, format::loss), theme.style(Role::TokenLoss))
+        }
         Column::Age => (age(run, now).map_or_else(nothing, format::duration), dim),
     }
 }
@@ -271,14 +351,25 @@ fn state(theme: Theme, state: RunState) -> (String, Style) {
 /// A rule, and the path of the selected run.
 fn draw_path(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
     for x in area.left()..area.right() {
-        buf.set_string(x, area.y, home.theme.glyph("\u{2500}", "-"), home.theme.style(Role::Previous));
+        buf.set_string(
+            x,
+            area.y,
+            home.theme.glyph("\u{2500}", "-"),
+            home.theme.style(Role::Previous),
+        );
     }
     let Some(run) = home.selected_run() else { return };
     let path = sanitize::line(&run.directory.path().to_string_lossy());
     let width = usize::from(area.width - 2);
     // The end of a path is more informative than its start.
     let chars = path.chars().count();
-    let path = if path.width() > width { "..".chars().chain(path.chars().skip(chars.saturating_sub(width.saturating_sub(2)))).collect() } else { path };
+    let path = if path.width() > width {
+        "..".chars()
+            .chain(path.chars().skip(chars.saturating_sub(width.saturating_sub(2))))
+            .collect()
+    } else {
+        path
+    };
     buf.set_stringn(area.x + 1, area.y + 1, path, width, home.theme.style(Role::Dim));
 }
 
@@ -287,18 +378,28 @@ fn below_list(home: &HomeScreen, width: usize, limit: usize) -> Vec<Line<'static
     let theme = home.theme;
     let mut lines = match &home.prompt {
         Prompt::None => home.old_for().map_or_else(Vec::new, |age| {
-            let text = format!("the list is {} old: a folder is slow to respond", format::duration(age.as_secs() as f64));
+            let text = format!(
+                "the list is {} old: a folder is slow to respond",
+                format::duration(age.as_secs() as f64)
+            );
             vec![Line::styled(text, theme.style(Role::Warn))]
         }),
         Prompt::Start(typed) => typed_lines(theme, typed, width),
-        Prompt::Busy(what) => vec![Line::styled(format!("{} ...", sanitize::line(what)), theme.style(Role::Warn))],
+        Prompt::Busy(what) => {
+            vec![Line::styled(format!("{} ...", sanitize::line(what)), theme.style(Role::Warn))]
+        }
         Prompt::Refused(refusal) => {
             let wrapped = |text: &str, role| {
-                sanitize::text(text).lines().flat_map(|line| wrapped(line, width)).map(move |line| Line::styled(line, theme.style(role))).collect::<Vec<_>>()
+                sanitize::text(text)
+                    .lines()
+                    .flat_map(|line| wrapped(line, width))
+                    .map(move |line| Line::styled(line, theme.style(role)))
+                    .collect::<Vec<_>>()
             };
             let mut lines = wrapped(&refusal.message, Role::Bad);
             // Where space is short, the hint matters more than the end of the message.
-            let hint = refusal.hint.as_ref().map_or_else(Vec::new, |hint| wrapped(hint, Role::Plain));
+            let hint =
+                refusal.hint.as_ref().map_or_else(Vec::new, |hint| wrapped(hint, Role::Plain));
             lines.truncate(limit.saturating_sub(hint.len()).max(1));
             lines.extend(hint);
             lines
@@ -315,10 +416,18 @@ fn typed_lines(theme: Theme, typed: &str, width: usize) -> Vec<Line<'static>> {
     let space = width.saturating_sub(LABEL.len() + 1);
     let shown = typed.chars().skip(typed.chars().count().saturating_sub(space)).collect::<String>();
     let cursor = Span::styled(theme.glyph("\u{2588}", "_").to_owned(), theme.style(Role::Accent));
-    let mut lines = wrapped("A configuration file or a built-in name; Enter alone starts the demo.", width);
+    let mut lines =
+        wrapped("A configuration file or a built-in name; Enter alone starts the demo.", width);
     lines.truncate(2);
-    let mut lines = lines.into_iter().map(|line| Line::styled(line, theme.style(Role::Dim))).collect::<Vec<_>>();
-    lines.push(Line::from(vec![Span::styled(LABEL, theme.style(Role::Strong)), Span::raw(shown), cursor]));
+    let mut lines = lines
+        .into_iter()
+        .map(|line| Line::styled(line, theme.style(Role::Dim)))
+        .collect::<Vec<_>>();
+    lines.push(Line::from(vec![
+        Span::styled(LABEL, theme.style(Role::Strong)),
+        Span::raw(shown),
+        cursor,
+    ]));
     lines
 }
 
@@ -334,7 +443,9 @@ fn draw_keys(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
         match (binding.action, selected) {
             (Action::Open | Action::Resume, None) => None,
             (Action::Open, Some(run)) => Some((key, if is_alive(run) { "attach" } else { "view" })),
-            (Action::Resume, Some(run)) if is_alive(run) || run.state == RunState::Completed => None,
+            (Action::Resume, Some(run)) if is_alive(run) || run.state == RunState::Completed => {
+                None
+            }
             _ => Some((key, word)),
         }
     };

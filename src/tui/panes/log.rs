@@ -23,14 +23,29 @@ impl Widget for LogPane<'_> {
         let log = &run.history.log;
         let height = usize::from(area.height.saturating_sub(1));
         let scroll = run.log_scroll.min(log.len().saturating_sub(height));
-        let info = if scroll > 0 { Line::styled(format!("{scroll} newer below"), run.theme.style(Role::Warn)) } else { Line::default() };
-        let inner = framed(run, Pane::Log, Title { text: format!("log ({})", zone_name(&run.zone, log)), info }, area, buf);
+        let info = if scroll > 0 {
+            Line::styled(format!("{scroll} newer below"), run.theme.style(Role::Warn))
+        } else {
+            Line::default()
+        };
+        let inner = framed(
+            run,
+            Pane::Log,
+            Title { text: format!("log ({})", zone_name(&run.zone, log)), info },
+            area,
+            buf,
+        );
         if log.is_empty() {
             centered("nothing yet", run.theme.style(Role::Dim), inner, buf);
         }
         let end = log.len() - scroll;
         for (row, line) in log.range(end.saturating_sub(height)..end).enumerate() {
-            buf.set_line(inner.x + 1, inner.y + row as u16, &cells(run, line), inner.width.saturating_sub(2));
+            buf.set_line(
+                inner.x + 1,
+                inner.y + row as u16,
+                &cells(run, line),
+                inner.width.saturating_sub(2),
+            );
         }
     }
 }
@@ -51,17 +66,25 @@ fn cells(run: &RunScreen, line: &LogLine) -> Line<'static> {
 
 /// The time of day of an RFC 3339 time in `zone`; empty if it is not one.
 fn clock(zone: &TimeZone, at: &str) -> String {
-    at.parse::<Timestamp>().map_or_else(|_| String::new(), |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string())
+    at.parse::<Timestamp>().map_or_else(
+        |_| String::new(),
+        |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string(),
+    )
 }
 
 /// The name of `zone`, or its offset from UTC at the newest line.
 fn zone_name(zone: &TimeZone, log: &VecDeque<LogLine>) -> String {
     match zone.iana_name() {
         None | Some("UTC" | "Etc/UTC" | "Etc/Unknown") => {
-            let newest = log.back().and_then(|line| line.at.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+            let newest =
+                log.back().and_then(|line| line.at.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH);
             let seconds = zone.to_offset(newest).seconds();
             let (sign, minutes) = (if seconds < 0 { '-' } else { '+' }, seconds.abs() / 60);
-            if seconds == 0 { "UTC".into() } else { format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60) }
+            if seconds == 0 {
+                "UTC".into()
+            } else {
+                format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+            }
         }
         Some(name) => sanitize::line(name),
     }
@@ -74,12 +97,25 @@ mod tests {
 
     #[test]
     fn times_are_local_and_the_zone_has_a_name() {
-        let log = VecDeque::from([LogLine { at: "2026-07-01T22:30:00Z".into(), level: LogLevel::Info, text: String::new() }]);
+        let log = VecDeque::from([LogLine {
+            at: "2026-07-01T22:30:00Z".into(),
+            level: LogLevel::Info,
+            text: String::new(),
+        }]);
         let posix = TimeZone::posix("XXX-5:30").unwrap();
-        assert_eq!((clock(&posix, &log[0].at), zone_name(&posix, &log)), ("04:00:00".into(), "UTC+05:30".into()));
-        assert_eq!((clock(&TimeZone::UTC, &log[0].at), zone_name(&TimeZone::UTC, &log)), ("22:30:00".into(), "UTC".into()));
+        assert_eq!(
+            (clock(&posix, &log[0].at), zone_name(&posix, &log)),
+            ("04:00:00".into(), "UTC+05:30".into())
+        );
+        assert_eq!(
+            (clock(&TimeZone::UTC, &log[0].at), zone_name(&TimeZone::UTC, &log)),
+            ("22:30:00".into(), "UTC".into())
+        );
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        assert_eq!((clock(&berlin, &log[0].at), zone_name(&berlin, &log)), ("00:30:00".into(), "Europe/Berlin".into()));
+        assert_eq!(
+            (clock(&berlin, &log[0].at), zone_name(&berlin, &log)),
+            ("00:30:00".into(), "Europe/Berlin".into())
+        );
         assert_eq!(clock(&berlin, "\x1b[2J"), "");
     }
 }

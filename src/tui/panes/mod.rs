@@ -1,5 +1,5 @@
-//! The panes of the screen. Every pane reads a screen's state and only draws; untrusted text is sanitized here, right before it
-//! becomes cells.
+//! The panes of the screen. Every pane reads a screen's state and only draws; untrusted text is
+//! sanitized here, right before it becomes cells.
 
 mod activations;
 mod boot;

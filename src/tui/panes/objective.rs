@@ -1,5 +1,5 @@
-//! The stage's own training objective, step by step. Losses of different patch sizes are not comparable: each stage has its own
-//! axis, and no line connects two stages.
+//! The stage's own training objective, step by step. Losses of different patch sizes are not
+//! comparable: each stage has its own axis, and no line connects two stages.
 
 use std::ops::Range;
 
@@ -24,7 +24,13 @@ impl Widget for ObjectivePane<'_> {
         let stage = steps.last().map_or(0, |point| point.stage);
         let mut pieces = steps.stages().collect::<Vec<_>>();
         let current = pieces.pop().unwrap_or_default();
-        let inner = framed(run, Pane::Objective, Title { text: name(run, stage), info: newest(run, &current) }, area, buf);
+        let inner = framed(
+            run,
+            Pane::Objective,
+            Title { text: name(run, stage), info: newest(run, &current) },
+            area,
+            buf,
+        );
         let Some((y, _)) = range(steps, &current) else {
             centered("no step yet", run.theme.style(Role::Dim), inner, buf);
             return;
@@ -33,17 +39,37 @@ impl Widget for ObjectivePane<'_> {
         let mut layers = Vec::new();
         for piece in pieces {
             if let Some((own, _)) = range(steps, &piece) {
-                layers.push(Layer { points: Points::Series(steps, piece), y: Some(own), style: run.theme.style(Role::Previous) });
+                layers.push(Layer {
+                    points: Points::Series(steps, piece),
+                    y: Some(own),
+                    style: run.theme.style(Role::Previous),
+                });
             }
         }
-        layers.push(Layer { points: Points::Series(steps, current), y: None, style: run.theme.style(Role::Objective) });
+        layers.push(Layer {
+            points: Points::Series(steps, current),
+            y: None,
+            style: run.theme.style(Role::Objective),
+        });
         // The gray curve is labeled where it ends; the title names the current one.
         let switches = switches(run).into_iter().map(|switch| Switch {
-            before: if is_second && !switch.before.is_empty() { format!("{} (own axis)", switch.before) } else { String::new() },
+            before: if is_second && !switch.before.is_empty() {
+                format!("{} (own axis)", switch.before)
+            } else {
+                String::new()
+            },
             after: String::new(),
             ..switch
         });
-        Chart { x: token_domain(run), y, layers, switches: switches.collect(), floor: None, theme: run.theme }.render(inner, buf);
+        Chart {
+            x: token_domain(run),
+            y,
+            layers,
+            switches: switches.collect(),
+            floor: None,
+            theme: run.theme,
+        }
+        .render(inner, buf);
     }
 }
 
@@ -55,7 +81,9 @@ fn range(steps: &Series, piece: &Range<usize>) -> Option<(Domain, Option<f64>)> 
 
 fn name(run: &RunScreen, stage: usize) -> String {
     match run.history.header.as_ref().and_then(|header| header.plan.stages.get(stage)) {
-        Some(plan) if plan.patch_size.get() > 1 => format!("next-patch loss (K = {})", plan.patch_size),
+        Some(plan) if plan.patch_size.get() > 1 => {
+            format!("next-patch loss (K = {})", plan.patch_size)
+        }
         Some(_) => "train loss (K = 1)".into(),
         None => "objective".into(),
     }
@@ -67,8 +95,14 @@ fn newest(run: &RunScreen, current: &Range<usize>) -> Line<'static> {
     let dim = run.theme.style(Role::Dim);
     let mut spans = Vec::new();
     if let Some((_, Some(highest))) = range(&run.history.steps, current) {
-        spans.push(Span::styled(format!("{} {}  ", run.theme.glyph("\u{2191}", "max"), format::loss(highest)), dim));
+        spans.push(Span::styled(
+            format!("{} {}  ", run.theme.glyph("\u{2191}", "max"), format::loss(highest)),
+            dim,
+        ));
     }
-    spans.push(Span::styled(format::loss(last.loss), run.theme.style(if last.loss.is_finite() { Role::Objective } else { Role::Bad })));
+    spans.push(Span::styled(
+        format::loss(last.loss),
+        run.theme.style(if last.loss.is_finite() { Role::Objective } else { Role::Bad }),
+    ));
     Line::from(spans)
 }

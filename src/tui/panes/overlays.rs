@@ -38,7 +38,12 @@ impl Widget for OverlayView<'_> {
         let (title, closes, lines, scroll) = match run.overlay {
             Overlay::None => return,
             // A run that has ended hears no commands.
-            Overlay::Help(scroll) => ("keys", "Esc closes", help_lines(run.theme, if run.is_over() { ScreenKind::View } else { run.kind() }), scroll),
+            Overlay::Help(scroll) => (
+                "keys",
+                "Esc closes",
+                help_lines(run.theme, if run.is_over() { ScreenKind::View } else { run.kind() }),
+                scroll,
+            ),
             Overlay::About => ("about this run", "Esc closes", about_lines(run, width), 0),
             Overlay::ConfirmStop => ("stop the run?", "", confirm_lines(run), 0),
         };
@@ -71,16 +76,32 @@ impl Widget for TextBox {
         let paragraph = Paragraph::new(lines).wrap(Wrap { trim: false });
         let text_height = wrapped_height(&paragraph, width.saturating_sub(4).max(1));
         let height = text_height.saturating_add(2).min(area.height);
-        let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
+        let place = Rect {
+            x: area.x + (area.width - width) / 2,
+            y: area.y + (area.height - height) / 2,
+            width,
+            height,
+        };
         let set = if theme.markers == Markers::Ascii { ASCII_BORDER } else { border::ROUNDED };
-        let block = Block::bordered().border_set(set).border_style(theme.style(role)).title(Line::raw(format!(" {title} ")));
-        let block = if closes.is_empty() { block } else { block.title_bottom(Line::raw(format!(" {closes} ")).right_aligned()) };
+        let block = Block::bordered()
+            .border_set(set)
+            .border_style(theme.style(role))
+            .title(Line::raw(format!(" {title} ")));
+        let block = if closes.is_empty() {
+            block
+        } else {
+            block.title_bottom(Line::raw(format!(" {closes} ")).right_aligned())
+        };
         let inner = block.inner(place);
         Clear.render(place, buf);
         block.render(place, buf);
         // The end of the text can be scrolled to the bottom line, not beyond.
         let scroll = (scroll as u16).min(text_height.saturating_sub(inner.height));
-        let space = Rect { x: inner.x + u16::from(inner.width > 1), width: inner.width.saturating_sub(2), ..inner };
+        let space = Rect {
+            x: inner.x + u16::from(inner.width > 1),
+            width: inner.width.saturating_sub(2),
+            ..inner
+        };
         paragraph.scroll((scroll, 0)).render(space, buf);
     }
 }
@@ -96,7 +117,12 @@ fn wrapped_height(paragraph: &Paragraph<'_>, width: u16) -> u16 {
 }
 
 pub(crate) fn help_lines(theme: Theme, screen: ScreenKind) -> Vec<Line<'static>> {
-    let row = |binding: &Binding| Line::from(vec![Span::styled(format!("{:<15}", binding.label), theme.style(Role::Key)), Span::raw(binding.help)]);
+    let row = |binding: &Binding| {
+        Line::from(vec![
+            Span::styled(format!("{:<15}", binding.label), theme.style(Role::Key)),
+            Span::raw(binding.help),
+        ])
+    };
     bindings(screen).filter(|binding| !binding.label.is_empty()).map(row).collect()
 }
 
@@ -109,12 +135,22 @@ fn about_lines(run: &RunScreen, width: usize) -> Vec<Line<'static>> {
 
 fn confirm_lines(run: &RunScreen) -> Vec<Line<'static>> {
     let key = run.theme.style(Role::Key);
-    // Shown once it works: text pasted together with the key that opened the dialog must not confirm it.
-    let (enter, stop) = if run.can_confirm() { ("Enter", "  stop      ") } else { ("     ", "            ") };
+    // Shown once it works: text pasted together with the key that opened the dialog must not
+    // confirm it.
+    let (enter, stop) =
+        if run.can_confirm() { ("Enter", "  stop      ") } else { ("     ", "            ") };
     vec![
-        Line::raw(format!("{} saves a checkpoint and stops.", shortened(&sanitize::line(run.run_name()), 30))),
+        Line::raw(format!(
+            "{} saves a checkpoint and stops.",
+            shortened(&sanitize::line(run.run_name()), 30)
+        )),
         Line::raw("You can resume it later. To keep it running, detach with q."),
         Line::default(),
-        Line::from(vec![Span::styled(enter, key), Span::raw(stop), Span::styled("any other key", key), Span::raw("  cancel")]),
+        Line::from(vec![
+            Span::styled(enter, key),
+            Span::raw(stop),
+            Span::styled("any other key", key),
+            Span::raw("  cancel"),
+        ]),
     ]
 }

@@ -17,14 +17,24 @@ impl Widget for SamplesPane<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
         let run = self.0;
         let newest = run.history.samples.back();
-        let info =
-            newest.map_or_else(Line::default, |sample| Line::styled(format!("greedy, step {}", format::grouped(sample.step)), run.theme.style(Role::Dim)));
+        let info = newest.map_or_else(Line::default, |sample| {
+            Line::styled(
+                format!("greedy, step {}", format::grouped(sample.step)),
+                run.theme.style(Role::Dim),
+            )
+        });
         let inner = framed(run, Pane::Samples, Title { text: "samples".into(), info }, area, buf);
         let Some(newest) = newest else {
             centered("none yet", run.theme.style(Role::Dim), inner, buf);
             return;
         };
-        let same_step = run.history.samples.iter().rev().take_while(|sample| sample.step == newest.step).collect::<Vec<_>>();
+        let same_step = run
+            .history
+            .samples
+            .iter()
+            .rev()
+            .take_while(|sample| sample.step == newest.step)
+            .collect::<Vec<_>>();
         let is_alone = run.is_zoomed && run.focus == Pane::Samples;
         if is_alone || usize::from(inner.height) > 3 * same_step.len() {
             draw_all(run, inner, buf);
@@ -37,7 +47,8 @@ impl Widget for SamplesPane<'_> {
             let top = inner.y + idx as u16 * lines_each;
             let is_last = idx + 1 == shown;
             let height = if is_last { inner.bottom() - top } else { lines_each };
-            let space = Rect { x: inner.x + 1, y: top, width: inner.width.saturating_sub(2), height };
+            let space =
+                Rect { x: inner.x + 1, y: top, width: inner.width.saturating_sub(2), height };
             Paragraph::new(one_line(run, sample)).wrap(Wrap { trim: false }).render(space, buf);
         }
     }
@@ -51,15 +62,26 @@ fn draw_all(run: &RunScreen, area: Rect, buf: &mut Buffer) {
         // The title names the newest step.
         if step != Some(sample.step) {
             step = Some(sample.step);
-            lines.extend([Line::default(), Line::styled(format!("step {}", format::grouped(sample.step)), run.theme.style(Role::Dim))]);
+            lines.extend([
+                Line::default(),
+                Line::styled(
+                    format!("step {}", format::grouped(sample.step)),
+                    run.theme.style(Role::Dim),
+                ),
+            ]);
         }
-        let both = format!("{}\u{0}{}", sanitize::text(&sample.prompt), sanitize::text(&sample.text));
+        let both =
+            format!("{}\u{0}{}", sanitize::text(&sample.prompt), sanitize::text(&sample.text));
         let mut is_prompt = true;
         for line in both.split('\n') {
             // The sanitizer leaves no NUL, so the one in between marks the end of the prompt.
-            let (prompt, text) = if is_prompt { line.split_once('\0').unwrap_or((line, "")) } else { ("", line) };
+            let (prompt, text) =
+                if is_prompt { line.split_once('\0').unwrap_or((line, "")) } else { ("", line) };
             is_prompt = is_prompt && !line.contains('\0');
-            lines.push(Line::from(vec![Span::styled(prompt.to_owned(), run.theme.style(Role::Dim)), Span::raw(text.to_owned())]));
+            lines.push(Line::from(vec![
+                Span::styled(prompt.to_owned(), run.theme.style(Role::Dim)),
+                Span::raw(text.to_owned()),
+            ]));
         }
     }
     let area = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };

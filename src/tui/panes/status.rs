@@ -24,7 +24,11 @@ pub(crate) struct Item<'a> {
 
 impl Widget for StatusLines<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        for (row, items) in [progress_items(self.0), number_items(self.0)].into_iter().enumerate().take(usize::from(area.height)) {
+        for (row, items) in [progress_items(self.0), number_items(self.0)]
+            .into_iter()
+            .enumerate()
+            .take(usize::from(area.height))
+        {
             let line = fitted(items, usize::from(area.width.saturating_sub(1)));
             buf.set_line(area.x + 1, area.y + row as u16, &line, area.width.saturating_sub(1));
         }
@@ -35,18 +39,37 @@ impl Widget for StatusLines<'_> {
 pub(crate) fn progress_items(run: &RunScreen) -> Vec<Item<'static>> {
     let theme = run.theme;
     let name = shortened(&sanitize::line(run.run_name()), 24);
-    let mut items = vec![Item { rank: 1, spans: vec![Span::styled(name, theme.style(Role::Strong))] }, Item { rank: 0, spans: vec![state(run)] }];
+    let mut items = vec![
+        Item { rank: 1, spans: vec![Span::styled(name, theme.style(Role::Strong))] },
+        Item { rank: 0, spans: vec![state(run)] },
+    ];
     let Some(header) = &run.history.header else { return items };
     let (plan, step) = (&header.plan, run.history.step());
     let idx = plan.stage_idx_after(step);
     if let Some(stage) = plan.stages.get(idx) {
-        let spans = labelled(run, "stage", format!("{}/{} K={}", idx + 1, plan.stages.len(), stage.patch_size));
+        let spans = labelled(
+            run,
+            "stage",
+            format!("{}/{} K={}", idx + 1, plan.stages.len(), stage.patch_size),
+        );
         items.push(Item { rank: 3, spans });
     }
-    items.push(Item { rank: 2, spans: labelled(run, "step", format!("{}/{}", format::grouped(step), format::grouped(plan.steps))) });
-    if let Some((stage, whole)) = run.history.eta().filter(|_| run.history.end.is_none() && run.link != LinkState::Ended) {
-        let text =
-            if idx + 1 < plan.stages.len() { format!("stage {}, run {}", format::duration(stage), format::duration(whole)) } else { format::duration(whole) };
+    items.push(Item {
+        rank: 2,
+        spans: labelled(
+            run,
+            "step",
+            format!("{}/{}", format::grouped(step), format::grouped(plan.steps)),
+        ),
+    });
+    if let Some((stage, whole)) =
+        run.history.eta().filter(|_| run.history.end.is_none() && run.link != LinkState::Ended)
+    {
+        let text = if idx + 1 < plan.stages.len() {
+            format!("stage {}, run {}", format::duration(stage), format::duration(whole))
+        } else {
+            format::duration(whole)
+        };
         items.push(Item { rank: 4, spans: labelled(run, "ETA", text) });
     }
     items
@@ -57,21 +80,34 @@ pub(crate) fn number_items(run: &RunScreen) -> Vec<Item<'static>> {
     let mut items = Vec::new();
     if let Some(evaluation) = run.history.evaluations.last() {
         let mut spans = labelled(run, "K=1 loss", format::loss(evaluation.token_loss));
-        spans.push(Span::styled(format!(" ppl {}", format::perplexity(evaluation.perplexity)), run.theme.style(Role::Dim)));
+        spans.push(Span::styled(
+            format!(" ppl {}", format::perplexity(evaluation.perplexity)),
+            run.theme.style(Role::Dim),
+        ));
         spans[1] = spans[1].clone().style(run.theme.style(Role::TokenLoss));
         items.push(Item { rank: 0, spans });
     }
     let Some(step) = &run.history.last_step else { return items };
     let is_patch_stage = step.patch_size.get() > 1;
-    let name = if is_patch_stage { format!("next-patch K={}", step.patch_size) } else { "train".to_owned() };
+    let name = if is_patch_stage {
+        format!("next-patch K={}", step.patch_size)
+    } else {
+        "train".to_owned()
+    };
     let role = if step.loss.is_finite() { Role::Objective } else { Role::Bad };
     let mut spans = labelled(run, &name, format::loss(step.loss));
     spans[1] = spans[1].clone().style(run.theme.style(role));
     items.push(Item { rank: 1, spans });
     if let Some(speed) = run.history.tokens_per_second() {
-        items.push(Item { rank: 2, spans: vec![Span::raw(format!("{} tok/s", format::rate(speed)))] });
+        items.push(Item {
+            rank: 2,
+            spans: vec![Span::raw(format!("{} tok/s", format::rate(speed)))],
+        });
     }
-    items.push(Item { rank: 4, spans: labelled(run, "lr", format::learning_rate(step.learning_rate)) });
+    items.push(Item {
+        rank: 4,
+        spans: labelled(run, "lr", format::learning_rate(step.learning_rate)),
+    });
     let mut spans = labelled(run, "grad", format::norm(step.grad_norm));
     if !step.grad_norm.is_finite() {
         spans[1] = spans[1].clone().style(run.theme.style(Role::Bad));
@@ -82,10 +118,16 @@ pub(crate) fn number_items(run: &RunScreen) -> Vec<Item<'static>> {
 
 /// As many items as fit into `width` columns, in their order.
 pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
-    let wide =
-        |items: &[Item<'_>], gap: usize| items.iter().map(|item| item.spans.iter().map(Span::width).sum::<usize>() + gap).sum::<usize>().saturating_sub(gap);
+    let wide = |items: &[Item<'_>], gap: usize| {
+        items
+            .iter()
+            .map(|item| item.spans.iter().map(Span::width).sum::<usize>() + gap)
+            .sum::<usize>()
+            .saturating_sub(gap)
+    };
     while items.len() > 1 && GAPS.into_iter().all(|gap| wide(&items, gap) > width) {
-        let last = items.iter().enumerate().max_by_key(|(_, item)| item.rank).map_or(0, |(idx, _)| idx);
+        let last =
+            items.iter().enumerate().max_by_key(|(_, item)| item.rank).map_or(0, |(idx, _)| idx);
         items.remove(last);
     }
     let gap = GAPS.into_iter().find(|gap| wide(&items, *gap) <= width).unwrap_or(0);
@@ -102,14 +144,24 @@ pub(crate) fn fitted(mut items: Vec<Item<'_>>, width: usize) -> Line<'_> {
 /// The state in a word with a glyph, colored.
 pub(crate) fn state(run: &RunScreen) -> Span<'static> {
     let (fancy, plain, text, role) = match &run.link {
-        LinkState::Waiting if run.access == Access::Read => ("\u{25cb}", "o", "reading".to_owned(), Role::Dim),
+        LinkState::Waiting if run.access == Access::Read => {
+            ("\u{25cb}", "o", "reading".to_owned(), Role::Dim)
+        }
         LinkState::Waiting => ("\u{25cb}", "o", "connecting".to_owned(), Role::Dim),
-        LinkState::Lost { retry_at, .. } => match retry_at.saturating_sub(run.now).as_secs_f64().ceil() {
-            0.0 => ("\u{25b2}", "!", "stale, reconnecting".to_owned(), Role::Warn),
-            seconds => ("\u{25b2}", "!", format!("stale, reconnecting in {seconds:.0} s"), Role::Warn),
-        },
-        LinkState::Ended if run.history.end.is_none() && run.history.last_seq == 0 => ("\u{25cb}", "o", "not started".to_owned(), Role::Dim),
-        LinkState::Ended if run.history.end.is_none() => ("\u{2716}", "x", "crashed".to_owned(), Role::Bad),
+        LinkState::Lost { retry_at, .. } => {
+            match retry_at.saturating_sub(run.now).as_secs_f64().ceil() {
+                0.0 => ("\u{25b2}", "!", "stale, reconnecting".to_owned(), Role::Warn),
+                seconds => {
+                    ("\u{25b2}", "!", format!("stale, reconnecting in {seconds:.0} s"), Role::Warn)
+                }
+            }
+        }
+        LinkState::Ended if run.history.end.is_none() && run.history.last_seq == 0 => {
+            ("\u{25cb}", "o", "not started".to_owned(), Role::Dim)
+        }
+        LinkState::Ended if run.history.end.is_none() => {
+            ("\u{2716}", "x", "crashed".to_owned(), Role::Bad)
+        }
         LinkState::Live | LinkState::Ended => control_state(run),
     };
     Span::styled(format!("{} {text}", run.theme.glyph(fancy, plain)), run.theme.style(role))
@@ -125,7 +177,11 @@ fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) 
         };
     }
     if let Some(silence) = run.silent_for() {
-        let text = format!("{}, silent for {}", control_word(run.history.control), format::duration(silence.as_secs() as f64));
+        let text = format!(
+            "{}, silent for {}",
+            control_word(run.history.control),
+            format::duration(silence.as_secs() as f64)
+        );
         return ("\u{25b2}", "!", text, Role::Warn);
     }
     let word = control_word(run.history.control).to_owned();
@@ -141,7 +197,9 @@ fn control_state(run: &RunScreen) -> (&'static str, &'static str, String, Role) 
 /// The measurement in progress between steps, if it takes so long that the engine reports it.
 fn measuring(run: &RunScreen) -> Option<String> {
     let progress = run.history.progress.as_ref().filter(|_| !run.history.steps.is_empty())?;
-    let share = progress.total.map_or_else(String::new, |total| format!(" {} %", format::percent(progress.done, total)));
+    let share = progress
+        .total
+        .map_or_else(String::new, |total| format!(" {} %", format::percent(progress.done, total)));
     Some(sanitize::line(&(progress.activity.clone() + &share)))
 }
 
@@ -151,5 +209,9 @@ fn labelled(run: &RunScreen, label: &str, value: String) -> Vec<Span<'static>> {
 
 /// At most `limit` characters of `text`.
 pub(crate) fn shortened(text: &str, limit: usize) -> String {
-    if text.chars().count() <= limit { text.to_owned() } else { text.chars().take(limit.saturating_sub(2)).chain("..".chars()).collect() }
+    if text.chars().count() <= limit {
+        text.to_owned()
+    } else {
+        text.chars().take(limit.saturating_sub(2)).chain("..".chars()).collect()
+    }
 }

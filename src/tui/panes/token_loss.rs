@@ -21,24 +21,42 @@ impl Widget for TokenLossPane<'_> {
         let inner = framed(run, Pane::TokenLoss, title, area, buf);
         let evaluations = &run.history.evaluations;
         let entropy_rate = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let Some(spread) = Spread::of(evaluations.iter().map(|evaluation| evaluation.token_loss)) else {
+        let Some(spread) = Spread::of(evaluations.iter().map(|evaluation| evaluation.token_loss))
+        else {
             centered(&when(run), run.theme.style(Role::Dim), inner, buf);
             return;
         };
         let (lo, hi, _) = robust_range(spread);
         let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES);
-        let points = evaluations.iter().map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss)).collect();
-        let layers = vec![Layer { points: Points::Few(points), y: None, style: run.theme.style(Role::TokenLoss) }];
-        let floor = entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate))));
-        Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }.render(inner, buf);
+        let points = evaluations
+            .iter()
+            .map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss))
+            .collect();
+        let layers = vec![Layer {
+            points: Points::Few(points),
+            y: None,
+            style: run.theme.style(Role::TokenLoss),
+        }];
+        let floor =
+            entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate))));
+        Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }
+            .render(inner, buf);
     }
 }
 
 /// What it is measured on.
 fn text(run: &RunScreen) -> String {
-    let part = run.history.evaluations.last().and_then(|evaluation| Some((evaluation.targets, evaluation.all_targets?)));
+    let part = run
+        .history
+        .evaluations
+        .last()
+        .and_then(|evaluation| Some((evaluation.targets, evaluation.all_targets?)));
     match part.filter(|(targets, all)| targets < all) {
-        Some((targets, all)) => format!("{} of {} validation tokens", format::short_count(targets as f64), format::short_count(all as f64)),
+        Some((targets, all)) => format!(
+            "{} of {} validation tokens",
+            format::short_count(targets as f64),
+            format::short_count(all as f64)
+        ),
         None => "validation text".to_owned(),
     }
 }

@@ -1,7 +1,8 @@
 //! ratatui's way to the terminal, turned into one block of bytes per frame.
 //!
-//! The default backend writes a frame in pieces, moves the cursor on every draw, and asks the terminal for the cursor position.
-//! This one collects bytes, writes nothing when nothing changed, and answers such queries itself.
+//! The default backend writes a frame in pieces, moves the cursor on every draw, and asks the
+//! terminal for the cursor position. This one collects bytes, writes nothing when nothing changed,
+//! and answers such queries itself.
 
 use std::io;
 

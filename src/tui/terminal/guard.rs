@@ -9,9 +9,11 @@ use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 
 use crate::tui::terminal::Tty;
 
-/// Enters the screen: alternate screen, cleared, without a cursor, with bracketed paste, so that pasted text is not taken for keys.
+/// Enters the screen: alternate screen, cleared, without a cursor, with bracketed paste, so that
+/// pasted text is not taken for keys.
 pub(crate) const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[2J";
-/// Queries the background color. Nothing waits for the answer, and a terminal that does not know the query ignores it.
+/// Queries the background color. Nothing waits for the answer, and a terminal that does not know
+/// the query ignores it.
 pub(crate) const ASK_BACKGROUND: &[u8] = b"\x1b]11;?\x1b\\";
 /// Reverts [`ENTER`] and an interrupted frame.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
@@ -24,7 +26,8 @@ static IS_HELD: AtomicBool = AtomicBool::new(false);
 pub(crate) struct TerminalGuard;
 
 impl TerminalGuard {
-    /// Switches to raw mode; the caller writes [`ENTER`]. From here on a panic restores the terminal before it is reported.
+    /// Switches to raw mode; the caller writes [`ENTER`]. From here on a panic restores the
+    /// terminal before it is reported.
     pub(crate) fn hold() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {

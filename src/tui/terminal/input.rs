@@ -1,7 +1,8 @@
 //! The threads that read keys and detect a closed terminal.
 //!
-//! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both exit the process when the terminal hangs
-//! up, whatever the rest of the client is doing, since nobody can read anything any more.
+//! A thread that reads a terminal cannot be interrupted, so nothing joins these. Both exit the
+//! process when the terminal hangs up, whatever the rest of the client is doing, since nobody can
+//! read anything any more.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -60,7 +61,10 @@ fn read_keys(alive: &UnixStream, sender: &UnboundedSender<io::Result<Input>>) ->
     let mut parser = KeyParser::default();
     let mut bytes = [0; 1024];
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN), PollFd::new(alive, PollFlags::empty())];
+        let mut fds = [
+            PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN),
+            PollFd::new(alive, PollFlags::empty()),
+        ];
         let patience = parser.patience().and_then(|patience| Timespec::try_from(patience).ok());
         let ready = match poll(&mut fds, patience.as_ref()) {
             Ok(ready) => ready,
@@ -98,7 +102,10 @@ fn read(bytes: &mut [u8]) -> io::Result<usize> {
 /// Checks for a hang-up until the client has exited.
 fn watch(alive: &UnixStream) {
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()), PollFd::new(alive, PollFlags::empty())];
+        let mut fds = [
+            PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()),
+            PollFd::new(alive, PollFlags::empty()),
+        ];
         let result = poll(&mut fds, Some(&WATCH));
         exit_if_gone(&fds[0]);
         if !fds[1].revents().is_empty() || result.is_err_and(|error| error != Errno::INTR) {

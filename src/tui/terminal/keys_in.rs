@@ -1,8 +1,9 @@
 //! From the terminal's bytes to keys.
 //!
-//! crossterm's own reader loses a key that arrives together with a new window size, and spins forever once the terminal hangs
-//! up. The client needs few keys, so it parses them itself and takes only the key names from crossterm. Unknown bytes are
-//! dropped; pasted text and answers of the terminal are dropped on purpose, since they are not meant as keys.
+//! crossterm's own reader loses a key that arrives together with a new window size, and spins
+//! forever once the terminal hangs up. The client needs few keys, so it parses them itself and
+//! takes only the key names from crossterm. Unknown bytes are dropped; pasted text and answers of
+//! the terminal are dropped on purpose, since they are not meant as keys.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub struct KeyParser {
     /// The start of a key.
     pending: Vec<u8>,
     is_pasting: bool,
-    /// Whether the middle of the pending sequence was dropped, because it is longer than any known one.
+    /// Whether the middle of the pending sequence was dropped, because it is longer than any known
+    /// one.
     is_overlong: bool,
     /// The background reported by the terminal, until it is taken.
     background: Option<Background>,
@@ -55,7 +57,11 @@ impl KeyParser {
             }
             let (used, key) = match parsed {
                 Parsed::Incomplete => break,
-                Parsed::Key(used, _) | Parsed::Paste(used, _) | Parsed::String(used, _) if self.is_overlong => (used, None),
+                Parsed::Key(used, _) | Parsed::Paste(used, _) | Parsed::String(used, _)
+                    if self.is_overlong =>
+                {
+                    (used, None)
+                }
                 Parsed::Key(used, key) => (used, key),
                 Parsed::Paste(used, begins) => {
                     self.is_pasting = begins;
@@ -73,8 +79,8 @@ impl KeyParser {
         keys
     }
 
-    /// Drops the part of the pending sequence that is too long and keeps its start: its end is yet to come, and what is in between must
-    /// not be taken for keys.
+    /// Drops the part of the pending sequence that is too long and keeps its start: its end is yet
+    /// to come, and what is in between must not be taken for keys.
     fn drop_middle(&mut self, longest: usize) {
         // The last byte may begin the terminator.
         let end = longest + usize::from(self.pending[longest] != ESCAPE);
@@ -94,18 +100,24 @@ impl KeyParser {
             // A slow line may interrupt pasted text, and the rest must not be taken for keys.
             (true, _) => Some(Duration::from_secs(2)),
             // The same holds for the answer of the terminal; two bytes alone are a key with Alt.
-            (false, false) if self.is_overlong || (self.pending.len() > 2 && is_string(&self.pending)) => Some(Duration::from_secs(1)),
+            (false, false)
+                if self.is_overlong || (self.pending.len() > 2 && is_string(&self.pending)) =>
+            {
+                Some(Duration::from_secs(1))
+            }
             (false, false) => Some(Duration::from_millis(50)),
             (false, true) => None,
         }
     }
 
-    /// Tells the parser that no more bytes arrived: a lone escape is then a key, and pasted text has ended.
+    /// Tells the parser that no more bytes arrived: a lone escape is then a key, and pasted text
+    /// has ended.
     pub fn flush(&mut self) -> Option<KeyEvent> {
         let was_pasting = std::mem::take(&mut self.is_pasting);
         self.is_overlong = false;
         let pending = std::mem::take(&mut self.pending);
-        (pending == [ESCAPE] && !was_pasting).then(|| KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))
+        (pending == [ESCAPE] && !was_pasting)
+            .then(|| KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))
     }
 }
 
@@ -113,14 +125,21 @@ impl KeyParser {
 fn parse(bytes: &[u8]) -> Parsed {
     match bytes {
         [ESCAPE] | [ESCAPE, b'[' | b'O'] => Parsed::Incomplete,
-        [ESCAPE, ESCAPE, ..] => Parsed::Key(1, Some(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE))),
+        [ESCAPE, ESCAPE, ..] => {
+            Parsed::Key(1, Some(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE)))
+        }
         // The Linux console writes its function keys like this.
-        [ESCAPE, b'[', b'[', rest @ ..] => rest.first().map_or(Parsed::Incomplete, |last| plain(4, (*last == b'A').then_some(KeyCode::F(1)))),
+        [ESCAPE, b'[', b'[', rest @ ..] => rest
+            .first()
+            .map_or(Parsed::Incomplete, |last| plain(4, (*last == b'A').then_some(KeyCode::F(1)))),
         [ESCAPE, b'[', rest @ ..] => parse_control_sequence(rest),
         [ESCAPE, b'O', last, ..] => plain(3, letter_key(*last)),
         [ESCAPE, b']' | b'P' | b'_' | b'^', rest @ ..] => parse_string(rest),
         [ESCAPE, rest @ ..] => match parse_char(rest) {
-            Parsed::Key(used, key) => Parsed::Key(used + 1, key.map(|key| KeyEvent::new(key.code, key.modifiers | KeyModifiers::ALT))),
+            Parsed::Key(used, key) => Parsed::Key(
+                used + 1,
+                key.map(|key| KeyEvent::new(key.code, key.modifiers | KeyModifiers::ALT)),
+            ),
             other => other,
         },
         bytes => parse_char(bytes),
@@ -151,12 +170,19 @@ fn parse_string(rest: &[u8]) -> Parsed {
     }
 }
 
-/// The background in an answer like `11;rgb:ffff/ffff/ffff`, with one to four hexadecimal digits per channel.
+/// The background in an answer like `11;rgb:ffff/ffff/ffff`, with one to four hexadecimal digits
+/// per channel.
 fn reported_background(answer: &[u8]) -> Option<Background> {
-    let color = std::str::from_utf8(answer).ok()?.strip_prefix("11;rgb")?.trim_start_matches('a').strip_prefix(':')?;
+    let color = std::str::from_utf8(answer)
+        .ok()?
+        .strip_prefix("11;rgb")?
+        .trim_start_matches('a')
+        .strip_prefix(':')?;
     let part = |digits: &str| {
         let value = u32::from_str_radix(digits, 16).ok()?;
-        (1..=4).contains(&digits.len()).then(|| f64::from(value) / f64::from(16u32.pow(digits.len() as u32) - 1))
+        (1..=4)
+            .contains(&digits.len())
+            .then(|| f64::from(value) / f64::from(16u32.pow(digits.len() as u32) - 1))
     };
     let mut parts = color.split('/').map(part);
     let rgb = [parts.next()??, parts.next()??, parts.next()??];
@@ -165,9 +191,13 @@ fn reported_background(answer: &[u8]) -> Option<Background> {
 
 /// The part after `ESC [`.
 fn parse_control_sequence(rest: &[u8]) -> Parsed {
-    let Some(end) = rest.iter().position(|byte| !matches!(byte, b' '..=b'?')) else { return Parsed::Incomplete };
+    let Some(end) = rest.iter().position(|byte| !matches!(byte, b' '..=b'?')) else {
+        return Parsed::Incomplete;
+    };
     let used = end + 3;
-    let mut numbers = rest[..end].split(|byte| *byte == b';').map(|digits| std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u32>().ok()));
+    let mut numbers = rest[..end].split(|byte| *byte == b';').map(|digits| {
+        std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u32>().ok())
+    });
     let first = numbers.next().flatten().unwrap_or(1);
     let modifiers = numbers.next().flatten().map_or(KeyModifiers::NONE, modifiers);
     let code = match (rest[end], first) {
@@ -188,7 +218,9 @@ fn parse_control_sequence(rest: &[u8]) -> Parsed {
 
 /// A control byte or a character.
 fn parse_char(bytes: &[u8]) -> Parsed {
-    let ctrl = |char: u8| Parsed::Key(1, Some(KeyEvent::new(KeyCode::Char(char::from(char)), KeyModifiers::CONTROL)));
+    let ctrl = |char: u8| {
+        Parsed::Key(1, Some(KeyEvent::new(KeyCode::Char(char::from(char)), KeyModifiers::CONTROL)))
+    };
     match bytes[0] {
         b'\r' => plain(1, Some(KeyCode::Enter)),
         b'\t' => plain(1, Some(KeyCode::Tab)),

@@ -1,7 +1,8 @@
-//! The client's terminal: entering and leaving it, frames out, keys in, and detecting when it is closed.
+//! The client's terminal: entering and leaving it, frames out, keys in, and detecting when it is
+//! closed.
 //!
-//! Nothing here waits for an answer of the terminal, which may send none. Start at [`ScreenBackend`] for how a frame is built,
-//! then [`FrameWriter`] for how it is written.
+//! Nothing here waits for an answer of the terminal, which may send none. Start at
+//! [`ScreenBackend`] for how a frame is built, then [`FrameWriter`] for how it is written.
 
 mod backend;
 mod guard;

@@ -1,4 +1,5 @@
-//! The thread that writes frames, so that a terminal that accepts no output never blocks the reading of keys.
+//! The thread that writes frames, so that a terminal that accepts no output never blocks the
+//! reading of keys.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Sender, channel};
@@ -51,7 +52,8 @@ impl FrameWriter {
 
     /// Waits until one more piece is written; cancel-safe.
     pub(crate) async fn written(&mut self) -> io::Result<()> {
-        let result = self.written.recv().await.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
+        let result =
+            self.written.recv().await.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()));
         self.in_flight = self.in_flight.saturating_sub(1);
         result
     }
@@ -70,7 +72,11 @@ impl Write for Tty {
         loop {
             match rustix::io::write(rustix::stdio::stdout(), bytes) {
                 // Another program that shares the terminal may have made it non-blocking.
-                Err(Errno::AGAIN) => poll(&mut [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::OUT)], None).map(drop)?,
+                Err(Errno::AGAIN) => poll(
+                    &mut [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::OUT)],
+                    None,
+                )
+                .map(drop)?,
                 result => return Ok(result?),
             }
         }

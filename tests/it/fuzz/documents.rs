@@ -1,11 +1,15 @@
 //! A text file or a file of JSON records, after two bytes that choose how it is read.
 //!
-//! Cutting long documents into pieces loses and invents no text, and what is read is what plain decoders read.
+//! Cutting long documents into pieces loses and invents no text, and what is read is what plain
+//! decoders read.
 
 use std::fs;
 use std::path::Path;
 
-use patchtui::data::{DataError, DocumentOptions, DocumentReader, Piece, ReadReport, SourceFile, TextFormat, TextRules, text_of_bytes, without_mark};
+use patchtui::data::{
+    DataError, DocumentOptions, DocumentReader, Piece, ReadReport, SourceFile, TextFormat,
+    TextRules, text_of_bytes, without_mark,
+};
 use serde_json::Value;
 
 use super::scratch;
@@ -17,10 +21,18 @@ pub(super) fn read(bytes: &[u8]) {
     let max_bad_records = if how & 8 == 0 { 0.0 } else { 1.0 };
     let path = scratch("documents").join("text");
     fs::write(&path, content).unwrap();
-    let whole = DocumentOptions { text_field: "text".into(), max_document_words: u64::MAX, max_bad_records, reach: 0, rules };
+    let whole = DocumentOptions {
+        text_field: "text".into(),
+        max_document_words: u64::MAX,
+        max_bad_records,
+        reach: 0,
+        rules,
+    };
     let reach = usize::from(how >> 4);
     let cut = DocumentOptions { max_document_words: u64::from(words % 16), reach, ..whole.clone() };
-    let (Ok((pieces, _)), Ok((cut_pieces, report))) = (pieces_of(&path, format, whole.clone()), pieces_of(&path, format, cut)) else {
+    let (Ok((pieces, _)), Ok((cut_pieces, report))) =
+        (pieces_of(&path, format, whole.clone()), pieces_of(&path, format, cut))
+    else {
         // Cutting has no errors of its own.
         assert!(pieces_of(&path, format, whole).is_err());
         return;
@@ -39,10 +51,15 @@ pub(super) fn read(bytes: &[u8]) {
     }
 }
 
-fn pieces_of(path: &Path, format: TextFormat, options: DocumentOptions) -> Result<(Vec<Piece>, ReadReport), DataError> {
+fn pieces_of(
+    path: &Path,
+    format: TextFormat,
+    options: DocumentOptions,
+) -> Result<(Vec<Piece>, ReadReport), DataError> {
     let mut reader = DocumentReader::new(options);
     let mut pieces = Vec::new();
-    let file = SourceFile { path: path.to_owned(), format, bytes: 0, modified_nanos: 0, changed_nanos: 0 };
+    let file =
+        SourceFile { path: path.to_owned(), format, bytes: 0, modified_nanos: 0, changed_nanos: 0 };
     reader.read(&file, &mut |piece, _| {
         pieces.push(piece);
         Ok(())
@@ -61,7 +78,11 @@ fn join(pieces: &[Piece]) -> Vec<String> {
             documents.push(String::new());
         }
         let document = documents.last_mut().unwrap();
-        assert!(document.ends_with(&text[..*overlap]), "{:?} does not continue {document:?}", &text[..*overlap]);
+        assert!(
+            document.ends_with(&text[..*overlap]),
+            "{:?} does not continue {document:?}",
+            &text[..*overlap]
+        );
         document.push_str(&text[*overlap..]);
         is_open = !is_last;
     }
@@ -74,12 +95,19 @@ fn check_content(content: &[u8], format: TextFormat, texts: &[String]) {
     if format == TextFormat::Plain {
         assert_eq!(texts.concat(), text);
     }
-    // JSON has no other line break than the line feed outside of strings, so that lines of records are parsed one by one.
+    // JSON has no other line break than the line feed outside of strings, so that lines of records
+    // are parsed one by one.
     let plain = without_mark(std::str::from_utf8(content).unwrap());
-    let records = plain.split('\n').filter(|line| !line.trim_ascii().is_empty()).map(serde_json::from_str::<Value>);
+    let records = plain
+        .split('\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+        .map(serde_json::from_str::<Value>);
     if let (TextFormat::JsonLines, Ok(records)) = (format, records.collect::<Result<Vec<_>, _>>()) {
-        let of_record = |record: &Value| record.as_str().or_else(|| record.get("text")?.as_str()).map(str::to_owned);
-        let expected: Vec<String> = records.iter().filter_map(of_record).filter(|text| !text.is_empty()).collect();
+        let of_record = |record: &Value| {
+            record.as_str().or_else(|| record.get("text")?.as_str()).map(str::to_owned)
+        };
+        let expected: Vec<String> =
+            records.iter().filter_map(of_record).filter(|text| !text.is_empty()).collect();
         assert_eq!(texts, expected);
     }
 }

@@ -1,8 +1,9 @@
 //! What each fuzz target does with its bytes, and what must hold whatever they are.
 //!
-//! The fuzz targets in `fuzz/` and the test that replays their corpora (`corpus.rs`) share these functions. Every target promises
-//! that nothing panics, hangs or allocates more than its input explains; what it promises beyond that is at its function. An
-//! input with several files has a line `%%` between them. Start at [`TARGETS`].
+//! The fuzz targets in `fuzz/` and the test that replays their corpora (`corpus.rs`) share these
+//! functions. Every target promises that nothing panics, hangs or allocates more than its input
+//! explains; what it promises beyond that is at its function. An input with several files has a
+//! line `%%` between them. Start at [`TARGETS`].
 
 mod checkpoint;
 mod config;
@@ -50,7 +51,11 @@ fn parts<const N: usize>(bytes: &[u8]) -> [&[u8]; N] {
     std::array::from_fn(|idx| {
         let all = rest.take().unwrap_or_default();
         let is_last = idx + 1 == N;
-        match all.windows(SEPARATOR.len()).position(|window| window == SEPARATOR).filter(|_| !is_last) {
+        match all
+            .windows(SEPARATOR.len())
+            .position(|window| window == SEPARATOR)
+            .filter(|_| !is_last)
+        {
             Some(at) => {
                 rest = Some(&all[at + SEPARATOR.len()..]);
                 &all[..at]
@@ -60,7 +65,8 @@ fn parts<const N: usize>(bytes: &[u8]) -> [&[u8]; N] {
     })
 }
 
-/// A folder for the files of the target `name`, the same for all inputs of a thread: making one anew costs more than most inputs.
+/// A folder for the files of the target `name`, the same for all inputs of a thread: making one
+/// anew costs more than most inputs.
 fn scratch(name: &str) -> PathBuf {
     thread_local! {
         static FOLDER: TempDir = tempfile::tempdir().unwrap();
@@ -70,7 +76,8 @@ fn scratch(name: &str) -> PathBuf {
     folder
 }
 
-/// Checks that a terminal can show `text`: it moves no cursor, hides nothing and turns no text around.
+/// Checks that a terminal can show `text`: it moves no cursor, hides nothing and turns no text
+/// around.
 fn assert_harmless(text: &str) {
     let is_harmful = |char: char| {
         (char.is_control() && char != '\n')

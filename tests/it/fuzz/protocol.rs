@@ -1,7 +1,8 @@
-//! What a client and an engine hear on the socket: after one byte that chooses how, frames as they are, or lines to be framed.
+//! What a client and an engine hear on the socket: after one byte that chooses how, frames as they
+//! are, or lines to be framed.
 //!
-//! The same messages come out however the bytes arrive, each reads back as it was written, and nothing that a message holds reaches
-//! a terminal unsanitised.
+//! The same messages come out however the bytes arrive, each reads back as it was written, and
+//! nothing that a message holds reaches a terminal unsanitised.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -26,7 +27,11 @@ const KEYS: &[u8] = b" zi?SmpTP\tjkGq";
 
 pub(super) fn read(bytes: &[u8]) {
     let [how, content @ ..] = bytes else { return };
-    let stream = if how & 0x80 == 0 { content.split(|byte| *byte == b'\n').flat_map(framed).collect() } else { content.to_vec() };
+    let stream = if how & 0x80 == 0 {
+        content.split(|byte| *byte == b'\n').flat_map(framed).collect()
+    } else {
+        content.to_vec()
+    };
     let piece = 1 + usize::from(how % 31);
     from_client(&stream, piece);
     let messages = messages_of::<ServerMessage>(&stream, piece);
@@ -79,7 +84,11 @@ struct Pieces<'a> {
 }
 
 impl AsyncRead for Pieces<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let (now, later) = self.rest.split_at(self.rest.len().min(self.piece).min(buf.remaining()));
         buf.put_slice(now);
         self.rest = later;
@@ -89,7 +98,10 @@ impl AsyncRead for Pieces<'_> {
 
 /// Draws what `messages` say, and prints their records.
 fn show(messages: Vec<ServerMessage>, how: usize) {
-    let mut app = App::of_run(RunScreen::new("books".into(), Access::Steer, Theme::plain(Markers::Braille)), 7);
+    let mut app = App::of_run(
+        RunScreen::new("books".into(), Access::Steer, Theme::plain(Markers::Braille)),
+        7,
+    );
     let mut records = Vec::new();
     for message in messages {
         let feed = match message {
@@ -98,7 +110,9 @@ fn show(messages: Vec<ServerMessage>, how: usize) {
                 records.push((*record).clone());
                 Feed::Record(record)
             }
-            ServerMessage::Refused { message } => Feed::Lost { reason: message, retry_seconds: 0.5 },
+            ServerMessage::Refused { message } => {
+                Feed::Lost { reason: message, retry_seconds: 0.5 }
+            }
             ServerMessage::Ping => Feed::Heartbeat,
             ServerMessage::Hello(_) | ServerMessage::Unknown => continue,
         };

@@ -1,7 +1,7 @@
 //! The small files of a run: its five files of lines, `engine.json` and `plan.json`.
 //!
-//! A record reads back as it was written, a repair of torn lines changes nothing that is read, and nothing in the files reaches a
-//! terminal unsanitised.
+//! A record reads back as it was written, a repair of torn lines changes nothing that is read, and
+//! nothing in the files reaches a terminal unsanitised.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use patchtui::control::{FrameError, ServerMessage, frame};
 use patchtui::report::{Json, Output, Plain, runs_table, status_text};
 use patchtui::run::{
-    EngineInfo, History, LineFile, PlanFile, Record, RunDirectory, RunLog, RunSummary, decode, encode, encode_event, last_record, log_text, read_records,
+    EngineInfo, History, LineFile, PlanFile, Record, RunDirectory, RunLog, RunSummary, decode,
+    encode, encode_event, last_record, log_text, read_records,
 };
 use patchtui::tui::view_text;
 
@@ -20,7 +21,9 @@ use super::{assert_harmless, parts, scratch};
 pub(super) fn read(bytes: &[u8]) {
     let [events, metrics, evals, activations, samples, engine, plan] = parts(bytes);
     let run = RunDirectory::create(scratch("run_files").join("books")).unwrap();
-    for (file, content) in LineFile::ALL.into_iter().zip([events, metrics, evals, activations, samples]) {
+    for (file, content) in
+        LineFile::ALL.into_iter().zip([events, metrics, evals, activations, samples])
+    {
         fs::write(file.path(&run), content).unwrap();
         content.split(|byte| *byte == b'\n').for_each(|line| check_line(file, line));
     }
@@ -52,10 +55,16 @@ fn check_run(run: &RunDirectory) {
     let mut records = Vec::new();
     read_records(run, |record| records.push(record)).unwrap();
     let (history, report) = History::read(run).unwrap();
-    report.complaint().into_iter().for_each(|complaint| drop(patchtui::run::sanitize_line(&complaint)));
+    report
+        .complaint()
+        .into_iter()
+        .for_each(|complaint| drop(patchtui::run::sanitize_line(&complaint)));
     let summary = RunSummary::read(run).unwrap();
     let _ = LineFile::ALL.map(|file| last_record(file, run));
-    for text in [runs_table(std::slice::from_ref(&summary), Timestamp::UNIX_EPOCH), status_text(&summary, &history, None)] {
+    for text in [
+        runs_table(std::slice::from_ref(&summary), Timestamp::UNIX_EPOCH),
+        status_text(&summary, &history, None),
+    ] {
         assert_harmless(&text);
     }
     assert_harmless(&view_text(&history, 100, 34));
@@ -70,7 +79,10 @@ fn check_run(run: &RunDirectory) {
 fn check_snapshot(history: &History) {
     let message = ServerMessage::Snapshot(Box::new(history.thinned(16)));
     match frame(&message) {
-        Ok(bytes) => assert_eq!(format!("{:?}", serde_json::from_slice::<ServerMessage>(&bytes[4..]).unwrap()), format!("{message:?}")),
+        Ok(bytes) => assert_eq!(
+            format!("{:?}", serde_json::from_slice::<ServerMessage>(&bytes[4..]).unwrap()),
+            format!("{message:?}")
+        ),
         Err(error) => assert!(matches!(error, FrameError::TooLarge { .. })),
     }
     let _ = (history.eta(), history.tokens_per_second());

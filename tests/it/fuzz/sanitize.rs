@@ -1,7 +1,7 @@
 //! Text for a terminal, and bytes from one.
 //!
-//! What was made safe is safe, and stays as it is; a JSON document keeps its meaning; keys do not depend on how their bytes
-//! arrive.
+//! What was made safe is safe, and stays as it is; a JSON document keeps its meaning; keys do not
+//! depend on how their bytes arrive.
 
 use patchtui::data::text_of_bytes;
 use patchtui::run::format::shell_word;

@@ -1,7 +1,8 @@
-//! A Hugging Face directory: a file of tensors, the list of shards, `config.json` and `generation_config.json`.
+//! A Hugging Face directory: a file of tensors, the list of shards, `config.json` and
+//! `generation_config.json`.
 //!
-//! The file of tensors gets the length of its header in front, unless it does not begin with one. The tensors of a file that is
-//! accepted fill it exactly, and each is read in full or refused.
+//! The file of tensors gets the length of its header in front, unless it does not begin with one.
+//! The tensors of a file that is accepted fill it exactly, and each is read in full or refused.
 
 use std::fs;
 use std::path::Path;
@@ -19,10 +20,18 @@ const TOKENIZER: &str = r#"{"version":"1.0","added_tokens":[],"model":{"type":"B
 pub(super) fn read(bytes: &[u8]) {
     let [header, data, index, config, generation] = parts(bytes);
     let folder = scratch("tensors");
-    let length = if header.starts_with(b"{") { (header.len() as u64).to_le_bytes().to_vec() } else { Vec::new() };
+    let length = if header.starts_with(b"{") {
+        (header.len() as u64).to_le_bytes().to_vec()
+    } else {
+        Vec::new()
+    };
     let tensors = [&length, header, data].concat();
     let path = folder.join("model-00001-of-00001.safetensors");
-    let files = [("config.json", config), ("generation_config.json", generation), ("tokenizer.json", TOKENIZER.as_bytes())];
+    let files = [
+        ("config.json", config),
+        ("generation_config.json", generation),
+        ("tokenizer.json", TOKENIZER.as_bytes()),
+    ];
     for (name, content) in files {
         fs::write(folder.join(name), content).unwrap();
     }
@@ -45,7 +54,11 @@ fn check_file(path: &Path, tensors: &[u8]) {
     for (name, dims) in file.shapes() {
         let checked = file.check(&name, &dims);
         let read = file.read(&name, &dims);
-        assert_eq!(checked.is_ok(), matches!(read, Ok(_) | Err(TensorFileError::Unusable { .. })), "{name}: {checked:?}, {read:?}");
+        assert_eq!(
+            checked.is_ok(),
+            matches!(read, Ok(_) | Err(TensorFileError::Unusable { .. })),
+            "{name}: {checked:?}, {read:?}"
+        );
         let product = dims.iter().fold(1_u64, |product, dim| product.saturating_mul(*dim as u64));
         assert!(read.is_err() || read.is_ok_and(|values| values.len() as u64 == product));
         numbers = numbers.saturating_add(product);

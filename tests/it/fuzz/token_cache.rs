@@ -1,7 +1,7 @@
 //! A folder of prepared tokens: its manifest and its files of ids.
 //!
-//! The manifest gets the hash of itself that it asks for, so that what it says is read and not only refused. Whatever it says, the
-//! tokens are those of the text, or those that the files hold.
+//! The manifest gets the hash of itself that it asks for, so that what it says is read and not only
+//! refused. Whatever it says, the tokens are those of the text, or those that the files hold.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -50,13 +50,19 @@ impl Workplace {
         let older = self.cache.join("older");
         for folder in [&self.prepared, &older] {
             fs::create_dir_all(folder).unwrap();
-            for (name, content) in [("manifest.json", manifest.as_slice()), ("text.tokens", text), ("validation.tokens", validation)] {
+            for (name, content) in [
+                ("manifest.json", manifest.as_slice()),
+                ("text.tokens", text),
+                ("validation.tokens", validation),
+            ] {
                 fs::write(folder.join(name), content).unwrap();
             }
         }
         self.check(None, text.len());
         fs::remove_dir_all(&self.prepared).unwrap();
-        let fingerprint = serde_json::from_slice(&manifest).ok().and_then(|value: Value| Some(value["manifest"]["fingerprint"].as_str()?.to_owned()));
+        let fingerprint = serde_json::from_slice(&manifest)
+            .ok()
+            .and_then(|value: Value| Some(value["manifest"]["fingerprint"].as_str()?.to_owned()));
         self.check(fingerprint.as_deref(), text.len());
     }
 
@@ -67,16 +73,30 @@ impl Workplace {
             let claimed = prepared.train.len() + prepared.validation.len();
             assert!(claimed <= text_bytes as u64, "{claimed} tokens of {text_bytes} bytes");
         } else {
-            assert_eq!([train.unwrap(), validation.unwrap()].concat(), self.ids, "tokens that are not reused are made anew");
+            assert_eq!(
+                [train.unwrap(), validation.unwrap()].concat(),
+                self.ids,
+                "tokens that are not reused are made anew"
+            );
         }
     }
 }
 
 /// The manifest as its own program would write it, if it is JSON.
 fn sealed(manifest: &[u8], files: [&[u8]; 2]) -> Vec<u8> {
-    let Ok(mut manifest) = serde_json::from_slice::<Value>(manifest) else { return manifest.to_vec() };
-    for (stream, content) in manifest.get_mut("streams").and_then(Value::as_array_mut).into_iter().flatten().zip(files) {
-        for hash in stream.get_mut("block_hashes").and_then(Value::as_array_mut).into_iter().flatten().filter(|hash| *hash == OF_FILE) {
+    let Ok(mut manifest) = serde_json::from_slice::<Value>(manifest) else {
+        return manifest.to_vec();
+    };
+    for (stream, content) in
+        manifest.get_mut("streams").and_then(Value::as_array_mut).into_iter().flatten().zip(files)
+    {
+        for hash in stream
+            .get_mut("block_hashes")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .filter(|hash| *hash == OF_FILE)
+        {
             *hash = blake3::hash(content).to_hex().as_str().into();
         }
     }
@@ -100,7 +120,15 @@ fn prepare_in(cache: &Path, trained_on: Option<&str>) -> Result<Prepared, DataEr
         shuffle: true,
         block_tokens: None,
     };
-    let request = PrepareRequest { data: &data, seed: 1, generated_tokens: 0, block_tokens: 4, cache, trained_on, rules: TextRules::Current };
+    let request = PrepareRequest {
+        data: &data,
+        seed: 1,
+        generated_tokens: 0,
+        block_tokens: 4,
+        cache,
+        trained_on,
+        rules: TextRules::Current,
+    };
     prepare(&request, &mut |_, _, _| ControlFlow::Continue(()))
 }
 

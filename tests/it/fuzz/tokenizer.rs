@@ -27,12 +27,18 @@ pub(super) fn read(bytes: &[u8]) {
 
 fn check(tokenizer: &Tokenizer, text: &str) {
     let special = [tokenizer.bos(), tokenizer.eos()].into_iter().flatten();
-    assert!(special.chain(tokenizer.ends_of_text()).all(|id| (id as usize) < tokenizer.vocab_size()));
+    assert!(
+        special.chain(tokenizer.ends_of_text()).all(|id| (id as usize) < tokenizer.vocab_size())
+    );
     let _ = tokenizer.template_adds_bos();
     let rows = tokenizer.vocab_size().saturating_sub(1);
     for tokenizer in [tokenizer.clone(), tokenizer.clone().of_table(rows)] {
         let Ok(ids) = tokenizer.encode(text) else { continue };
-        assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()), "{ids:?} of {}", tokenizer.vocab_size());
+        assert!(
+            ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()),
+            "{ids:?} of {}",
+            tokenizer.vocab_size()
+        );
         let _ = (tokenizer.decode(&ids), tokenizer.decode(&[0, 1, u32::MAX]));
         let (prompt, new) = ids.split_at(ids.len() / 2);
         let _ = continuation(&tokenizer, prompt, new);
