@@ -32,16 +32,17 @@
 //!
 //! | module | what it is for | may import |
 //! |---|---|---|
-//! | [`config`] | the configuration: all keys documented, unknown keys refused | - |
+//! | [`advice`] | what every error adds to its message: a hint and an exit code | - |
+//! | [`config`] | the configuration: all keys documented, unknown keys refused | advice |
 //! | [`disk`] | durable writes to files, which tests can make fail | - |
-//! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | config |
-//! | [`data`] | text to token files to blocks of ids; tokenizers and their training; no tensors | config, disk, plan |
-//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | config, plan, data |
-//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | config, disk, plan |
-//! | [`control`] | socket, protocol, signals | config, plan, run |
-//! | [`host`] | from a configuration to a running engine: directory, lock, process | config, plan, data, run, control |
-//! | `engine` | everything that uses Burn: device, network, loss, optimizer, trainer | config, disk, plan, data, tasks, run |
-//! | [`report`] | output without a screen: plain lines, JSON lines, tables | config, plan, run, control, host |
+//! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | advice, config |
+//! | [`data`] | text to token files to blocks of ids; tokenizers and their training; no tensors | advice, config, disk, plan |
+//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | advice, config, plan, data |
+//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | advice, config, disk, plan |
+//! | [`control`] | socket, protocol, signals | advice, config, plan, run |
+//! | [`host`] | from a configuration to a running engine: directory, lock, process | advice, config, plan, data, run, control |
+//! | `engine` | everything that uses Burn: device, network, loss, optimizer, trainer | advice, config, disk, plan, data, tasks, run |
+//! | [`report`] | output without a screen: plain lines, JSON lines, tables | advice, config, plan, run, control, host |
 //! | [`tui`] | the screen: state, update, views, terminal | config, plan, run, control, host |
 //! | [`commands`] | one file per subcommand: wiring only | all |
 //! | [`cli`] | the command line | - |
@@ -61,6 +62,7 @@
 //!
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.
 
+pub mod advice;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -1,7 +1,6 @@
 //! `patchtui checkpoint`: lists, verifies and prunes the checkpoints of a run.
 
 use std::fmt::Write;
-use std::io;
 use std::num::NonZero;
 use std::path::Path;
 
@@ -14,8 +13,8 @@ use crate::host::run_config;
 use crate::report::{OutputError, checkpoints_table, format, print, tell};
 use crate::run::format::shell_word;
 use crate::run::{
-    CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory,
-    RunLock, sanitize, sanitize_line,
+    Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory, RunLock, sanitize,
+    sanitize_line,
 };
 
 /// Periodic checkpoints to keep if the run's configuration cannot be read.
@@ -199,18 +198,4 @@ fn file_name(path: &Path) -> String {
 
 fn print_json(document: &Value) -> Result<(), OutputError> {
     print(&(sanitize::json(&document.to_string()).into_owned() + "\n"))
-}
-
-impl From<CheckpointError> for CommandError {
-    fn from(error: CheckpointError) -> Self {
-        match &error {
-            CheckpointError::Io { path, source } => {
-                Self::io(path, &io::Error::new(source.kind(), source.to_string()))
-            }
-            _ => Self::failed(
-                error.to_string(),
-                "list all checkpoints with: patchtui checkpoint ls RUN",
-            ),
-        }
-    }
 }

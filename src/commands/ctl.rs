@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::advice::{Advice, Audience};
 use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
 use crate::report::format::duration;
@@ -108,7 +109,7 @@ fn status_lines(summary: &RunSummary, status: &Status) -> String {
         format!("; the rest is from its files, last written {} ago", duration(age.round()))
     });
     status_text(summary, history, Some(&format!("{problem}{age}")))
-        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint()))
+        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint(Audience::Command)))
 }
 
 fn status_json(summary: &RunSummary, status: &Status) -> Value {

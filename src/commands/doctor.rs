@@ -37,9 +37,9 @@ pub struct Findings {
     /// Whether a run can start on this machine.
     pub can_run: bool,
     /// What prevents a run from starting.
-    pub problems: Vec<Advice>,
+    pub problems: Vec<Finding>,
     /// What may cause trouble later.
-    pub notes: Vec<Advice>,
+    pub notes: Vec<Finding>,
     /// The CPU.
     pub processor: Processor,
     /// Instruction set of the kernels; `None` without an engine.
@@ -64,7 +64,7 @@ pub struct Findings {
 
 /// A finding and what to do about it, both without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Advice {
+pub struct Finding {
     /// The finding.
     pub message: String,
     /// What to type or change.
@@ -182,11 +182,11 @@ impl Sockets {
 
 impl Findings {
     fn problem(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.problems.push(Advice { message: message.into(), hint: hint.into() });
+        self.problems.push(Finding { message: message.into(), hint: hint.into() });
     }
 
     fn note(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.notes.push(Advice { message: message.into(), hint: hint.into() });
+        self.notes.push(Finding { message: message.into(), hint: hint.into() });
     }
 
     /// Turns the findings into problems and notes.
@@ -238,7 +238,8 @@ impl Findings {
 
 #[cfg(feature = "engine")]
 mod with_engine {
-    use super::{Advice, CommandError, DeviceChoice, DoctorArgs, Findings, Runs};
+    use super::{CommandError, DeviceChoice, DoctorArgs, Finding, Findings, Runs};
+    use crate::advice::{Advice, Audience};
     use crate::cli::ConfigArgs;
     use crate::commands::check::check_device;
     use crate::engine::device::find_device;
@@ -279,22 +280,22 @@ mod with_engine {
                 choice,
                 runs,
             )?;
-            self.problems.extend(
-                report
-                    .failure()
-                    .map(|failure| Advice { message: failure.to_string(), hint: failure.hint() }),
-            );
+            self.problems.extend(report.failure().map(|failure| Finding {
+                message: failure.to_string(),
+                hint: failure.hint(Audience::Command),
+            }));
             self.check = Some(report);
             Ok(())
         }
     }
 
     /// Why the device does not exist; the drivers were probed before, in a separate process.
-    fn find_device_unless_auto(choice: DeviceChoice) -> Option<Advice> {
+    fn find_device_unless_auto(choice: DeviceChoice) -> Option<Finding> {
         let named = Some(choice).filter(|choice| *choice != DeviceChoice::Auto)?;
-        find_device(named)
-            .err()
-            .map(|error| Advice { message: error.to_string(), hint: error.hint() })
+        find_device(named).err().map(|error| Finding {
+            message: error.to_string(),
+            hint: error.hint(Audience::Command),
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::commands::doctor::{Advice, Findings};
+use crate::commands::doctor::{Finding, Findings};
 use crate::commands::machine::Memory;
 use crate::report::format;
 use crate::run::sanitize_line;
@@ -148,7 +148,7 @@ fn row(label: &str, what: &str, text: &mut String) {
     push_wrapped(&format!("  {label:<width$} ", width = INDENT - 3), what, INDENT, text);
 }
 
-fn advice(kind: &str, advice: &Advice, text: &mut String) {
+fn advice(kind: &str, advice: &Finding, text: &mut String) {
     text.push('\n');
     push_wrapped(&format!("{kind}: "), &advice.message, kind.len() + 2, text);
     push_wrapped(

@@ -1,23 +1,11 @@
 //! The error of a command: message, hint, exit code.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::config::ConfigError;
-use crate::control::ControlError;
-use crate::data::DataError;
-use crate::host::StartError;
-use crate::plan::PlanError;
-use crate::report::OutputError;
-use crate::report::figure::FigureError;
-use crate::run::{FindError, LockError};
-use crate::tasks::TaskError;
-
-/// Exit code for an invalid request.
-const USAGE: u8 = 2;
-/// Exit code when something failed.
-const FAILED: u8 = 1;
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -48,6 +36,15 @@ impl CommandError {
             "check that the folder exists, that you may write there and that the disk has space",
         )
     }
+
+    /// `error`, with the hint for `audience`.
+    pub fn told_to(audience: Audience<'_>, error: &(impl Error + Advice)) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: Some(error.hint(audience)),
+            exit_code: error.exit_code(),
+        }
+    }
 }
 
 impl fmt::Display for CommandError {
@@ -56,141 +53,8 @@ impl fmt::Display for CommandError {
     }
 }
 
-impl From<ConfigError> for CommandError {
-    fn from(error: ConfigError) -> Self {
-        let hint =
-            error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into());
-        Self::usage(error.to_string(), hint)
-    }
-}
-
-impl From<PlanError> for CommandError {
-    fn from(error: PlanError) -> Self {
-        Self::usage(error.to_string(), error.hint())
-    }
-}
-
-impl From<DataError> for CommandError {
-    fn from(error: DataError) -> Self {
-        let exit_code = if error.is_user_error() { USAGE } else { FAILED };
-        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
-    }
-}
-
-impl From<TaskError> for CommandError {
-    fn from(error: TaskError) -> Self {
-        let exit_code = if error.is_user_error() { USAGE } else { FAILED };
-        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
-    }
-}
-
-impl From<OutputError> for CommandError {
-    fn from(error: OutputError) -> Self {
-        Self::failed(error.to_string(), error.hint())
-    }
-}
-
-impl From<FigureError> for CommandError {
-    fn from(error: FigureError) -> Self {
-        let exit_code =
-            if matches!(error, FigureError::UnknownEnding { .. }) { USAGE } else { FAILED };
-        Self { message: error.to_string(), hint: Some(error.hint().into()), exit_code }
-    }
-}
-
-impl From<FindError> for CommandError {
-    fn from(error: FindError) -> Self {
-        Self::usage(error.to_string(), error.hint())
-    }
-}
-
-impl From<LockError> for CommandError {
-    fn from(error: LockError) -> Self {
-        let hint = error.hint();
-        match error {
-            LockError::Alive { .. } => Self::usage(error.to_string(), hint),
-            LockError::NoLocks { .. } | LockError::Io { .. } => {
-                Self::failed(error.to_string(), hint)
-            }
-        }
-    }
-}
-
-impl From<StartError> for CommandError {
-    fn from(error: StartError) -> Self {
-        let is_usage = matches!(
-            error,
-            StartError::Lock(LockError::Alive { .. })
-                | StartError::Control(ControlError::NoSocket { .. })
-        );
-        let exit_code = if is_usage { USAGE } else { FAILED };
-        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
-    }
-}
-
-impl From<ControlError> for CommandError {
-    fn from(error: ControlError) -> Self {
-        Self::failed(error.to_string(), error.hint())
-    }
-}
-
-#[cfg(feature = "engine")]
-impl From<crate::engine::device::DeviceError> for CommandError {
-    fn from(error: crate::engine::device::DeviceError) -> Self {
-        match error {
-            crate::engine::device::DeviceError::NotBuilt { .. } => {
-                Self::usage(error.to_string(), error.hint())
-            }
-            crate::engine::device::DeviceError::NotFound { .. } => {
-                Self::failed(error.to_string(), error.hint())
-            }
-        }
-    }
-}
-
-#[cfg(feature = "engine")]
-impl From<crate::engine::device::PrecisionError> for CommandError {
-    fn from(error: crate::engine::device::PrecisionError) -> Self {
-        Self::usage(error.to_string(), error.hint())
-    }
-}
-
-#[cfg(feature = "engine")]
-impl From<crate::engine::OpenError> for CommandError {
-    fn from(error: crate::engine::OpenError) -> Self {
-        if error.is_broken_model() {
-            Self::failed(error.to_string(), error.hint())
-        } else {
-            Self::usage(error.to_string(), error.hint())
-        }
-    }
-}
-
-#[cfg(feature = "engine")]
-impl From<crate::engine::EngineError> for CommandError {
-    fn from(error: crate::engine::EngineError) -> Self {
-        if let crate::engine::EngineError::Precision(error) = error {
-            return error.into();
-        }
-        let hint = match &error {
-            crate::engine::EngineError::Thread(_) => {
-                "raise the limit on processes (ulimit -u)".to_owned()
-            }
-            crate::engine::EngineError::WrongDevice(failure) => failure.hint(),
-            crate::engine::EngineError::NonFinitePrediction => error.hint().unwrap_or_default(),
-            _ => "try again with --device cpu".to_owned(),
-        };
-        Self::failed(error.to_string(), hint)
-    }
-}
-
-#[cfg(feature = "engine")]
-impl From<crate::engine::hugging_face::ExportError> for CommandError {
-    fn from(error: crate::engine::hugging_face::ExportError) -> Self {
-        if error.is_user_error() {
-            Self::usage(error.to_string(), error.hint())
-        } else {
-            Self::failed(error.to_string(), error.hint())
-        }
+impl<E: Error + Advice> From<E> for CommandError {
+    fn from(error: E) -> Self {
+        Self::told_to(Audience::Command, &error)
     }
 }

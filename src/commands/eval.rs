@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
+use crate::advice::Audience;
 use crate::cli::EvalArgs;
 use crate::commands::eval_results::{Results, Samples, Subject};
 use crate::commands::model::{choose_device, open_model};
@@ -123,9 +124,7 @@ fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
 fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -> CommandError {
     match error {
         EvaluateError::Task(error) => explained(error, subject),
-        EvaluateError::Score(error) => {
-            CommandError::failed(error.to_string(), "use a smaller --batch-tokens, or --device cpu")
-        }
+        EvaluateError::Score(error) => CommandError::told_to(Audience::Evaluation, &error),
     }
 }
 

@@ -53,6 +53,7 @@ pub mod view;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::advice::{Advice, Audience};
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
@@ -223,7 +224,9 @@ fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandEr
         )
     })?;
     let find_run = |name: &str| {
-        let found = runs.named(name).map_err(|error| format!("{error}; {}", error.hint()))?;
+        let found = runs
+            .named(name)
+            .map_err(|error| format!("{error}; {}", error.hint(Audience::Command)))?;
         Ok(found.map(|run| run.path().to_owned()))
     };
     Ok(load_with_runs(

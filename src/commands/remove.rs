@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use crate::cli::RemoveArgs;
 use crate::commands::{CommandError, Runs};
 use crate::report::{format, print, warn};
-use crate::run::{LockError, Removal, RemoveError, RunSummary, sanitize_line};
+use crate::run::{Removal, RunSummary, sanitize_line};
 
 /// Removes runs. Returns the exit code.
 ///
@@ -104,16 +104,4 @@ fn ask(lines: &[String]) -> Result<bool, CommandError> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-impl From<RemoveError> for CommandError {
-    fn from(error: RemoveError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        match error {
-            RemoveError::Lock(LockError::Alive { .. }) | RemoveError::NotARun { .. } => {
-                Self::usage(message, hint)
-            }
-            RemoveError::Lock(_) | RemoveError::Io { .. } => Self::failed(message, hint),
-        }
-    }
 }

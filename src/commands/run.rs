@@ -9,8 +9,8 @@ use crate::commands::engine::Foreground;
 use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
 use crate::host::{
-    Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing,
-    run_config, spawn_engine,
+    Claim, ClaimedRun, HostError, Wish, claim, claim_directory, claim_existing, run_config,
+    spawn_engine,
 };
 use crate::run::terminal::screen_problem;
 use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
@@ -48,8 +48,7 @@ fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandErr
     let mut named =
         ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
     if let Some(checkpoint) = &args.from {
-        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)
-            .map_err(|error| CommandError::failed(error.to_string(), error.hint()))?;
+        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)?;
         let set = |key: &str, path: &Path| {
             format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()))
         };
@@ -229,18 +228,4 @@ fn check_name(name: &str) -> Result<(), CommandError> {
         format!("--name {name:?} is not a plain file name"),
         "use letters, digits, dots and dashes",
     ))
-}
-
-impl From<HostError> for CommandError {
-    fn from(error: HostError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        if error.is_usage() { Self::usage(message, hint) } else { Self::failed(message, hint) }
-    }
-}
-
-impl From<LaunchError> for CommandError {
-    fn from(error: LaunchError) -> Self {
-        let exit_code = error.exit_code();
-        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
-    }
 }

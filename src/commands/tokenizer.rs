@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use crate::advice::Audience;
 use crate::cli::TokenizerCommand;
 use crate::commands::CommandError;
-use crate::data::{DataError, ReadFor, TrainTokenizerRequest, train_tokenizer};
+use crate::data::{DataError, TrainTokenizerRequest, train_tokenizer};
 use crate::report::{format, print, tell};
 use crate::run::ResultFile;
 use crate::run::files::create_directory;
@@ -19,12 +20,8 @@ pub fn tokenizer(command: TokenizerCommand) -> Result<u8, CommandError> {
     let TokenizerCommand::Train { files, vocab_size, output, text_field, force } = command;
     let mut file = open(&output, force).map_err(|error| cannot_write(&output, &error))?;
     let (vocabulary, report) =
-        train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field }).map_err(
-            |error| {
-                let hint = error.hint_for(ReadFor::Tokenizer);
-                CommandError { hint: Some(hint), ..error.into() }
-            },
-        )?;
+        train_tokenizer(&TrainTokenizerRequest { files, vocab_size, text_field })
+            .map_err(|error| CommandError::told_to(Audience::TokenizerTraining, &error))?;
     file.append(vocabulary.json.as_bytes()).map_err(|error| CommandError::io(&output, &error))?;
     let (documents, bytes) = (format::count(report.documents), format::bytes(report.text_bytes));
     let noun = if report.documents == 1 { "document" } else { "documents" };

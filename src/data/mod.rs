@@ -31,7 +31,7 @@ mod train_tokenizer;
 
 pub use continuation::{GrowingText, continuation};
 pub use documents::{BadRecord, DocumentOptions, DocumentReader, Piece, ReadReport};
-pub use error::{DataError, ReadFor, TextFault};
+pub use error::{DataError, TextFault};
 pub use estimate::estimate_train_tokens;
 pub use files::{SourceFile, TextFormat, find_files};
 pub use held_out::HeldOut;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, USAGE};
 use crate::run::files::read_small;
 use crate::run::remove::is_being_removed;
 use crate::run::{RunDirectory, is_alive, replace_file};
@@ -63,10 +64,8 @@ struct Entry {
     path: PathBuf,
 }
 
-impl FindError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for FindError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => {
                 format!("did you mean {nearest:?}? List all with: patchtui runs")
@@ -82,6 +81,10 @@ impl FindError {
             }
             Self::NoRuns => "start one with: patchtui run demo".into(),
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        USAGE
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::commands::attach::find;
 use patchtui::commands::ctl::{CtlRequest, CtlVerb, Wait, answer};
 use patchtui::commands::{CommandError, Runs};
@@ -337,7 +338,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
     assert_eq!(EngineInfo::read(&engine.run).unwrap().socket, None);
     let refused = ask(&engine.run, RunCommand::Pause).unwrap_err();
-    assert!(refused.hint().contains(&format!("kill -TERM {pid}")), "{refused}");
+    assert!(refused.hint(Audience::Command).contains(&format!("kill -TERM {pid}")), "{refused}");
     engine.signal(Signal::USR2);
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), Some(75));
@@ -439,7 +440,7 @@ fn an_engine_that_cannot_start_shows_why() {
     assert!(tail.iter().any(|line| line.starts_with("error: cannot append to")), "{tail:?}");
     assert!(!is_alive(&run));
     assert!(!error.to_string().contains("older words"));
-    assert!(error.hint().ends_with("books/engine.log"));
+    assert!(error.hint(Audience::Command).ends_with("books/engine.log"));
 }
 
 #[test]

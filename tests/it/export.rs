@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use patchtui::advice::{Advice, Audience, USAGE};
 use patchtui::config::{LlamaConfig, LoadRequest, PatchSize, load, to_toml};
 use patchtui::data::Tokenizer;
 use patchtui::engine::hugging_face::{
@@ -66,7 +67,7 @@ impl Exported {
     fn complaint(&self) -> (String, String) {
         let error = LoadedModel::open(&self.path, &Device::flex()).unwrap_err();
         let relative = |text: String| text.replace(self.path.to_str().unwrap(), "DIR");
-        (relative(error.to_string()), relative(error.hint()))
+        (relative(error.to_string()), relative(error.hint(Audience::Command)))
     }
 }
 
@@ -681,7 +682,9 @@ fn an_export_that_is_refused_leaves_nothing() {
         error.to_string(),
         "books/step-00000007: training stopped in the patch stage (K = 4)"
     );
-    assert!(error.hint().contains("--allow-patch-stage") && error.is_user_error());
+    assert!(
+        error.hint(Audience::Command).contains("--allow-patch-stage") && error.exit_code() == USAGE
+    );
     fs::create_dir(folder.join("full")).unwrap();
     fs::write(folder.join("full/a"), "").unwrap();
     let error = attempt(&keep, &request(&folder.join("full"))).unwrap_err();
@@ -715,7 +718,7 @@ fn an_export_that_is_refused_leaves_nothing() {
     )
     .unwrap_err();
     assert_eq!(
-        (error.to_string().as_str(), error.hint().as_str()),
+        (error.to_string().as_str(), error.hint(Audience::Command).as_str()),
         (
             "model.norm.weight contains 70000.0, which is out of range for F16",
             "use --dtype bf16 or --dtype f32"
@@ -836,7 +839,7 @@ fn sizes_come_from_the_weights_and_others_are_refused() {
         )
     );
     assert_eq!(
-        error.hint().unwrap(),
+        error.hint(Audience::Command),
         "remove model.hidden_size, or remove model.init_from to start from random weights"
     );
     fs::remove_file(exported.file("config.json")).unwrap();

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use patchtui::advice::{Advice, Audience};
 use patchtui::config::to_toml;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::{LoadedModel, OpenError};
@@ -146,7 +147,7 @@ fn fails(
     let folder = run.path().parent().unwrap().to_str().unwrap();
     let relative = |text: String| text.replace(folder, "FIXTURE");
     assert_eq!(
-        (relative(error.to_string()), relative(error.hint())),
+        (relative(error.to_string()), relative(error.hint(Audience::Command))),
         (message.to_owned(), hint.to_owned())
     );
 }

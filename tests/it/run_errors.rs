@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::commands::CommandError;
 use patchtui::config::{ConfigError, IdentityChange};
 use patchtui::control::ControlError;
@@ -45,7 +46,7 @@ impl Named for HostError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -59,7 +60,7 @@ impl Named for LaunchError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -74,7 +75,7 @@ impl Named for StartError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -87,7 +88,7 @@ impl Named for LockError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -100,7 +101,7 @@ impl Named for StoreError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -117,7 +118,7 @@ impl Named for CheckpointError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint().to_owned()
+        self.hint(Audience::Run("RUN"))
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, ExecutionError};
 
 use super::*;
+use crate::advice::{Advice, Audience};
 use crate::config::{DeviceChoice, PatchSize, Precision};
 use crate::engine::device::find_device;
 use crate::engine::self_check::operations::{ALL, Operation, Output};
@@ -132,7 +133,8 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
             )),
             "{message}"
         );
-        assert!(failure.hint().starts_with("use --device cpu, or try "), "{}", failure.hint());
+        let hint = failure.hint(Audience::Command);
+        assert!(hint.starts_with("use --device cpu, or try "), "{hint}");
     }
 }
 
