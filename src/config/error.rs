@@ -8,6 +8,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::advice::{Advice, Audience, USAGE};
+use crate::config::keys::{Found, Key, find};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -264,11 +265,8 @@ impl Advice for ConfigError {
             Self::UnknownKey { key, .. } if key == "extends" => {
                 "\"extends\" can only be written in a file".into()
             }
-            Self::Value { key, .. } if key == "schedule.warmup_share" => {
-                "for no warm-up, write schedule.warmup_steps = 0".into()
-            }
-            Self::Value { key, .. } if key == "stages" => {
-                "start each stage with a line [[stages]]".into()
+            Self::Value { key, .. } if let Found::Key(Key { hint: Some(hint), .. }) = find(key) => {
+                (*hint).into()
             }
             Self::UnknownKey { .. }
             | Self::Unreadable { .. }

@@ -10,7 +10,7 @@ use toml::Value;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::hugging_face::{CONFIG_FILE, LlamaConfig};
 use crate::config::layers::{Layer, Leaf};
-use crate::config::load::{FindRun, load_resolved};
+use crate::config::resolve::load_resolved;
 
 /// A run's plan, which has the sizes of its network, and its own copy of its tokenizer, unless that
 /// is built in.
@@ -25,6 +25,9 @@ const KEY: &str = "model.init_from";
 /// Keys that must fit the context length of the weights.
 const CONTEXT: &str = "training.context_length";
 const STEP: &str = "training.tokens_per_step";
+
+/// Finds the directory of a run by name; an error if several runs have that name.
+pub type FindRun<'a> = &'a dyn Fn(&str) -> Result<Option<PathBuf>, String>;
 
 /// Properties of the initial weights.
 pub(crate) struct InitialWeights {
