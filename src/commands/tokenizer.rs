@@ -7,9 +7,10 @@ use crate::advice::Audience;
 use crate::cli::TokenizerCommand;
 use crate::commands::CommandError;
 use crate::data::{DataError, TrainTokenizerRequest, train_tokenizer};
-use crate::report::{format, print, tell};
-use crate::run::ResultFile;
-use crate::run::files::create_directory;
+use crate::report::{print, tell};
+use crate::text::format;
+use crate::record::ResultFile;
+use crate::record::files::create_directory;
 
 /// Runs a tokenizer subcommand. Returns the exit code.
 ///

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED};
 use crate::control::{FrameError, HelloError};
-use crate::run::RunCommand;
+use crate::record::RunCommand;
 
 /// An error between a client and an engine.
 #[derive(Debug, Error)]

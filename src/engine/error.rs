@@ -10,7 +10,7 @@ use crate::engine::open::OpenError;
 use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
-use crate::run::{CheckpointError, Difference, FindCheckpointError, Rejected};
+use crate::record::{CheckpointError, Difference, FindCheckpointError, Rejected};
 use crate::tasks::TaskError;
 
 /// Why a run failed.
@@ -291,7 +291,7 @@ mod tests {
 
     use super::*;
     use crate::engine::tensor_file::TensorFileError;
-    use crate::run::Trouble;
+    use crate::record::Trouble;
 
     const PRECISION: &str = "training.precision = \"bf16\" is not supported on the CPU: most CPUs \
                              multiply bf16 no faster than f32, so it would cost accuracy and save \

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED};
-use crate::run::sanitize;
+use crate::text::sanitize;
 
 /// A result could not be written to standard output.
 #[derive(Debug, Error)]

@@ -9,7 +9,7 @@ use patchtui::advice::{Advice, Audience};
 use patchtui::config::to_toml;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::{LoadedModel, OpenError};
-use patchtui::run::{MODEL_FILE, RunDirectory, RunEvent};
+use patchtui::record::{MODEL_FILE, RunDirectory, RunEvent};
 
 use crate::formats::{FORMATS, Fixture};
 use crate::resume::{tiny_config, train};

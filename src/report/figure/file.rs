@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::report::figure::LineChart;
-use crate::run::write_result;
+use crate::record::write_result;
 
 /// A subset of `DejaVu Sans`; its license is in the same folder.
 const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");

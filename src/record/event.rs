@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::{Advice, Audience};
 use crate::config::PatchSize;
-use crate::run::LineHashes;
-use crate::run::format::shell_word;
-use crate::run::{PlanOutline, RunCommand, number};
+use crate::record::LineHashes;
+use crate::text::format::shell_word;
+use crate::record::{PlanOutline, RunCommand, number};
 
 /// Version of the lines in a run directory and of the records on the socket.
 pub const FORMAT_VERSION: u32 = 1;
