@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use crate::advice::{Advice, Audience};
 use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
-use crate::text::format::duration;
+use crate::record::{
+    CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word,
+};
 use crate::report::{print, status_text};
-use crate::record::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word};
+use crate::text::format::duration;
 use crate::text::{sanitize, sanitize_line};
 
 /// What a script requests.

@@ -20,9 +20,9 @@ use crate::commands::storage::Storage;
 use crate::commands::{CommandError, Runs};
 use crate::config::DeviceChoice;
 use crate::control::socket_path;
+use crate::record::RunDirectory;
 use crate::report::print;
 use crate::text::format;
-use crate::record::RunDirectory;
 use crate::text::sanitize;
 use crate::tui::{Markers, Theme};
 

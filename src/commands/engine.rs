@@ -115,8 +115,8 @@ mod with_burn {
     use crate::engine::self_check::Cache;
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
-    use crate::report::{Json, Plain, stdout};
     use crate::record::{RunIndex, RunLock};
+    use crate::report::{Json, Plain, stdout};
     use tracing::Level;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;

@@ -57,8 +57,8 @@ use crate::advice::{Advice, Audience};
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
-use crate::report::print;
 use crate::record::{FindError, RunCommand, RunDirectory, RunIndex, RunLock};
+use crate::report::print;
 use crate::text::sanitize;
 
 pub use error::CommandError;

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::{ConfigError, IdentityChange};
-use crate::text::format::shell_word;
 use crate::record::{LockError, RunDirectory, RunState};
+use crate::text::format::shell_word;
 
 /// Why a run cannot be started under the requested name.
 #[derive(Debug, Error)]

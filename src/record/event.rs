@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::advice::{Advice, Audience};
 use crate::config::PatchSize;
 use crate::record::LineHashes;
-use crate::text::format::shell_word;
 use crate::record::{PlanOutline, RunCommand, number};
+use crate::text::format::shell_word;
 
 /// Version of the lines in a run directory and of the records on the socket.
 pub const FORMAT_VERSION: u32 = 1;

@@ -8,7 +8,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, TaskScore, TaskScores};
+use crate::record::{
+    Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record,
+    RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, TaskScore, TaskScores,
+};
 use crate::text::format;
 
 /// Log lines kept for the screen; the files keep them all.

@@ -18,8 +18,8 @@ use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::record::files::{append_regular, is_same, open_regular, read_small};
-use crate::text::format::shell_word;
 use crate::record::{FORMAT_VERSION, RunDirectory, replace_file};
+use crate::text::format::shell_word;
 
 /// A reader that calls [`is_alive`] holds the lock for microseconds; an engine that starts at that
 /// moment tries again.

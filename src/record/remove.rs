@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::record::files::sync_directory;
-use crate::text::format::shell_word;
 use crate::record::{LockError, RunDirectory, RunIndex, RunLock, is_alive};
+use crate::text::format::shell_word;
 
 /// Part of the name of a directory that is being removed.
 const REMOVING: &str = ".removing-";

@@ -19,7 +19,10 @@ use tokio::sync::mpsc as mailbox;
 use crate::advice::{Advice, Audience, FAILED};
 use crate::disk::Disk;
 use crate::record::event::StoreMessage;
-use crate::record::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
+use crate::record::{
+    DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog,
+    Warning, lines,
+};
 
 /// Maximum number of records that a listener may lag behind before it misses some.
 const MAILBOX: usize = 8192;

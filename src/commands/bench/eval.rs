@@ -19,8 +19,8 @@ use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
 use crate::report::{print, tell};
-use crate::text::format;
 use crate::steer::StopFlag;
+use crate::text::format;
 use crate::text::sanitize_line;
 
 /// What was measured.

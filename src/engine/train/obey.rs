@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::engine::error::EngineError;
 use crate::engine::train::wall_time::{StepTime, WallTime};
-use crate::record::{CheckpointInfo, CommandNote, ControlChange, ControlState, EventSender, Outcome, RunCommand, RunEvent, Warning};
+use crate::record::{
+    CheckpointInfo, CommandNote, ControlChange, ControlState, EventSender, Outcome, RunCommand,
+    RunEvent, Warning,
+};
 use crate::steer::{CommandBatch, Inbox, StopLevel};
 
 /// How often a paused run checks the wall-time limit.
