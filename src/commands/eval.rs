@@ -7,10 +7,11 @@ use std::io::{self, IsTerminal};
 use std::time::Instant;
 
 use crate::advice::Audience;
+use crate::advice::Failure;
 use crate::cli::EvalArgs;
+use crate::commands::Runs;
 use crate::commands::eval_results::{Results, Samples, Subject};
 use crate::commands::model::{choose_device, open_model};
-use crate::commands::{CommandError, Runs};
 use crate::engine::score::Scorer;
 use crate::engine::workers::Workers;
 use crate::engine::{EngineError, LoadedModel};
@@ -31,7 +32,7 @@ use crate::text::sanitize_line;
 /// # Errors
 /// When a task is unknown, a file is broken or missing, or the model cannot be opened; at the end,
 /// if a task has failed.
-pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let selection = Selection::parse(&args.tasks)?;
     let samples = args.output.as_deref().map(Samples::open).transpose()?;
     let options = LoadOptions { limit: args.limit.map(usize::from), num_fewshot: args.num_fewshot };
@@ -84,12 +85,12 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// The exit code after `total` tasks, of which those in `failed` failed.
-fn all_done(failed: &[String], total: usize) -> Result<u8, CommandError> {
+fn all_done(failed: &[String], total: usize) -> Result<u8, Failure> {
     if failed.is_empty() {
         return Ok(0);
     }
     let message = format!("{} of {total} tasks failed: {}", failed.len(), failed.join(", "));
-    Err(CommandError::failed(
+    Err(Failure::failed(
         message,
         "see the errors above; the results of the other tasks are complete",
     ))
@@ -102,19 +103,19 @@ fn stop_if(is_unwanted: bool, stop: &StopFlag) {
 }
 
 /// Reports why a task has no result. Returns its name.
-fn say_failed(task: &Task, error: &CommandError) -> String {
+fn say_failed(task: &Task, error: &Failure) -> String {
     complain(&error.message, error.hint.as_deref());
     task.name()
 }
 
 /// The error of a task; suggests `--max-length` only where it helps.
-fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
+fn explained(error: TaskError, subject: &Subject<'_>) -> Failure {
     let context_length = subject.model.files.context_length;
     match error {
         TaskError::ContinuationTooLong { tokens, .. }
             if subject.max_length < tokens && tokens <= context_length =>
         {
-            CommandError::usage(
+            Failure::usage(
                 error.to_string(),
                 format!("use --max-length {context_length}, the model's context length"),
             )
@@ -123,30 +124,27 @@ fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
     }
 }
 
-fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -> CommandError {
+fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -> Failure {
     match error {
         EvaluateError::Task(error) => explained(error, subject),
-        EvaluateError::Score(error) => CommandError::told_to(Audience::Evaluation, &error),
+        EvaluateError::Score(error) => Failure::told_to(Audience::Evaluation, &error),
     }
 }
 
-fn choose_threads(args: &EvalArgs) -> Result<(), CommandError> {
+fn choose_threads(args: &EvalArgs) -> Result<(), Failure> {
     let Some(threads) = args.threads else { return Ok(()) };
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     built.map_err(|error| {
-        CommandError::failed(
-            format!("cannot use {threads} threads: {error}"),
-            "retry without --threads",
-        )
+        Failure::failed(format!("cannot use {threads} threads: {error}"), "retry without --threads")
     })
 }
 
-fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandError> {
+fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, Failure> {
     let positions = model.files.context_length;
     match args.max_length {
         None => Ok(positions),
         Some(length) if length as usize <= positions => Ok(length as usize),
-        Some(length) => Err(CommandError::usage(
+        Some(length) => Err(Failure::usage(
             format!(
                 "--max-length {length} exceeds the context length of the model ({positions} \
                  tokens)"

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advice::{Advice, Audience};
 use crate::config::PatchSize;
-use crate::record::LineHashes;
-use crate::record::{PlanOutline, RunCommand, number};
+use crate::record::{LineHashes, PlanOutline, RunCommand, number};
 use crate::text::format::shell_word;
 
 /// Version of the lines in a run directory and of the records on the socket.
@@ -94,7 +93,7 @@ pub struct RunHeader {
     pub threads: usize,
     /// The step that this attempt resumes from, if it starts from a checkpoint.
     pub resumed_from: Option<u64>,
-    /// Choices that paper and code leave open, as label and text (`method.md`, section 6).
+    /// Choices that paper and code leave open, as label and text.
     pub decisions: Vec<Decision>,
     /// Stages, steps, costs.
     pub plan: PlanOutline,

@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Failure;
 use crate::cli::ReferenceMode;
-use crate::commands::CommandError;
 use crate::config::{OptimizerState, RunConfig};
 use crate::plan::{RunPlan, StagePlan};
 use crate::text::format::shell_word;
@@ -123,9 +123,9 @@ impl Reference {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn new(python: &Path, folder: &Path) -> Result<Self, CommandError> {
+    pub(super) fn new(python: &Path, folder: &Path) -> Result<Self, Failure> {
         let script = folder.join("reference_step.py");
-        fs::write(&script, SCRIPT).map_err(|error| CommandError::io(&script, &error))?;
+        fs::write(&script, SCRIPT).map_err(|error| Failure::io(&script, &error))?;
         Ok(Self { python: python.to_owned(), script })
     }
 
@@ -133,7 +133,7 @@ impl Reference {
     ///
     /// # Errors
     /// When there is no such Python interpreter, or it has no torch.
-    pub(super) fn versions(&self) -> Result<Versions, CommandError> {
+    pub(super) fn versions(&self) -> Result<Versions, Failure> {
         self.ask("null")
     }
 
@@ -141,17 +141,14 @@ impl Reference {
     ///
     /// # Errors
     /// When the script fails.
-    pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, CommandError> {
+    pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, Failure> {
         let request = serde_json::to_string(request).map_err(|error| {
-            CommandError::failed(
-                error.to_string(),
-                "set TMPDIR to a folder whose path is valid UTF-8",
-            )
+            Failure::failed(error.to_string(), "set TMPDIR to a folder whose path is valid UTF-8")
         })?;
         self.ask(&request)
     }
 
-    fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, CommandError> {
+    fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, Failure> {
         let output = self.output(request).map_err(|error| self.not_started(&error))?;
         let errors = String::from_utf8_lossy(&output.stderr);
         let reason = errors
@@ -169,23 +166,23 @@ impl Reference {
                     "run: {typed} -m pip install torch; or name a Python that has it with \
                      --python PATH"
                 );
-                return Err(CommandError::usage(format!("{python} has no torch: {reason}"), hint));
+                return Err(Failure::usage(format!("{python} has no torch: {reason}"), hint));
             }
             Some(CANNOT) => {
-                return Err(CommandError::usage(
+                return Err(Failure::usage(
                     reason,
                     "name another Python with --python PATH, or use --device cpu",
                 ));
             }
             _ => {
-                return Err(CommandError::failed(
+                return Err(Failure::failed(
                     format!("the step in PyTorch failed: {reason}"),
                     "name another Python with --python PATH",
                 ));
             }
         }
         let broken = |error: serde_json::Error| {
-            CommandError::failed(
+            Failure::failed(
                 format!("{python} returned invalid JSON: {error}"),
                 "name another Python with --python PATH",
             )
@@ -208,13 +205,13 @@ impl Reference {
         child.wait_with_output()
     }
 
-    fn not_started(&self, error: &std::io::Error) -> CommandError {
+    fn not_started(&self, error: &std::io::Error) -> Failure {
         let python = self.python.display();
         let message = match error.kind() {
             ErrorKind::NotFound => format!("there is no Python {python}"),
             _ => format!("{python} cannot be started: {error}"),
         };
-        CommandError::usage(message, "name a Python that has torch with --python PATH")
+        Failure::usage(message, "name a Python that has torch with --python PATH")
     }
 }
 
@@ -268,12 +265,8 @@ impl Request {
     ///
     /// # Errors
     /// When the ids are not there.
-    pub(super) fn with_input(
-        self,
-        weights: PathBuf,
-        tokens: PathBuf,
-    ) -> Result<Self, CommandError> {
-        let bytes = fs::metadata(&tokens).map_err(|error| CommandError::io(&tokens, &error))?.len();
+    pub(super) fn with_input(self, weights: PathBuf, tokens: PathBuf) -> Result<Self, Failure> {
+        let bytes = fs::metadata(&tokens).map_err(|error| Failure::io(&tokens, &error))?.len();
         Ok(Self {
             num_tokens: bytes / self.token_bytes,
             weights: Some(weights),

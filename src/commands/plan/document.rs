@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
-use crate::commands::CommandError;
-use crate::commands::plan_speed::Measured;
+use crate::advice::Failure;
+use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
 
@@ -192,9 +192,9 @@ impl PlanDocument {
     ///
     /// # Errors
     /// Never: all keys are text and all values are plain.
-    pub fn to_json(&self) -> Result<String, CommandError> {
+    pub fn to_json(&self) -> Result<String, Failure> {
         serde_json::to_string_pretty(self).map_err(|error| {
-            CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+            Failure::failed(error.to_string(), "this is a bug in patchtui: please report it")
         })
     }
 }
