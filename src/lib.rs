@@ -21,7 +21,7 @@
 //! engine::execute -> run::RunEvent -> run::Store -> metrics.jsonl, events.jsonl, ... (never dropped)
 //!                                       '-> control::Server -> clients (may miss records; they get a new snapshot)
 //! a run, one of its checkpoints or a Hugging Face directory -> engine::LoadedModel (weights, shape, tokenizer)
-//!                                       '-> engine::hugging_face::export -> a directory that transformers loads
+//!                                       '-> engine::export -> a directory that transformers loads
 //! key, script, signal -> run::RunCommand -> read between micro-batches -> answered by an event
 //! ```
 //!

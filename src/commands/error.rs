@@ -185,8 +185,8 @@ impl From<crate::engine::EngineError> for CommandError {
 }
 
 #[cfg(feature = "engine")]
-impl From<crate::engine::hugging_face::ExportError> for CommandError {
-    fn from(error: crate::engine::hugging_face::ExportError) -> Self {
+impl From<crate::engine::export::ExportError> for CommandError {
+    fn from(error: crate::engine::export::ExportError) -> Self {
         if error.is_user_error() {
             Self::usage(error.to_string(), error.hint())
         } else {

@@ -4,7 +4,7 @@ use crate::cli::{Dtype, ExportArgs};
 use crate::commands::model::find_model;
 use crate::commands::{CommandError, Runs};
 use crate::config::Count;
-use crate::engine::hugging_face::{ExportRequest, export};
+use crate::engine::export::{ExportRequest, export};
 use crate::engine::tensor_header::NumberFormat;
 use crate::report::{format, tell};
 

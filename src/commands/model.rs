@@ -4,6 +4,7 @@ use crate::commands::devices::resolve;
 use crate::commands::{CommandError, Runs, find_checkpoint};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
+use crate::engine::compute::Compute;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::{tell, warn};
@@ -21,16 +22,16 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
     Ok(find_device(resolve(choice)?.0)?)
 }
 
-/// Opens what `checkpoint` names on `device`; warns about newer checkpoints that cannot be used.
+/// Opens what `checkpoint` names for `compute`; warns about newer checkpoints that cannot be used.
 ///
 /// # Errors
 /// When there is no valid checkpoint.
 pub fn open_model(
     checkpoint: &str,
-    device: &ComputeDevice,
+    compute: &Compute,
     runs: &Runs,
 ) -> Result<LoadedModel, CommandError> {
-    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
+    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, compute)?;
     warn_about_rejected(&loaded.files.origin);
     loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));
     Ok(loaded)

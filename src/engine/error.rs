@@ -4,7 +4,7 @@ use burn::tensor::ExecutionError;
 use thiserror::Error;
 
 use crate::data::DataError;
-use crate::engine::device::{DeviceError, PrecisionError};
+use crate::engine::device::{DeviceError, PrecisionError, device_reason};
 use crate::engine::open::OpenError;
 use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
@@ -266,13 +266,6 @@ fn device_hint(reason: &str, is_poisoned: bool) -> String {
     "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower \
      training.micro_batch_size or use --device cpu"
         .into()
-}
-
-/// The device's message in one line: Burn puts it below a heading, over several lines.
-pub(super) fn device_reason(error: &ExecutionError) -> String {
-    let text = error.to_string();
-    let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
-    reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
