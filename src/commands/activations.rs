@@ -16,9 +16,11 @@ use crate::engine::activations::{StudyInput, study};
 use crate::engine::compute::Compute;
 use crate::engine::workers::Workers;
 use crate::report::figure::FigureFormat;
-use crate::report::format::grouped;
+use crate::text::format::grouped;
 use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
-use crate::run::{RunDirectory, StopFlag, sanitize};
+use crate::record::RunDirectory;
+use crate::steer::StopFlag;
+use crate::text::sanitize;
 
 /// What is measured for every model.
 struct Question<'a> {

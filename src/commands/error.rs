@@ -11,7 +11,7 @@ use crate::host::StartError;
 use crate::plan::PlanError;
 use crate::report::OutputError;
 use crate::report::figure::FigureError;
-use crate::run::{FindError, LockError};
+use crate::record::{FindError, LockError};
 use crate::tasks::TaskError;
 
 /// Exit code for an invalid request.

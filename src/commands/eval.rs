@@ -15,9 +15,11 @@ use crate::engine::compute::Compute;
 use crate::engine::score::Scorer;
 use crate::engine::workers::Workers;
 use crate::engine::{EngineError, LoadedModel};
-use crate::report::{Output, complain, format, stderr, warn};
-use crate::run::terminal::{cut, window_size};
-use crate::run::{StopFlag, StopLevel, sanitize_line};
+use crate::report::{Output, complain, stderr, warn};
+use crate::text::format;
+use crate::machine::terminal::{cut, window_size};
+use crate::steer::{StopFlag, StopLevel};
+use crate::text::sanitize_line;
 use crate::tasks::{
     Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError,
     TaskFiles, TaskResult, check_fit, evaluate,

@@ -57,7 +57,8 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Runs
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
 use crate::report::print;
-use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
+use crate::record::{FindError, RunCommand, RunDirectory, RunIndex, RunLock};
+use crate::text::sanitize;
 
 pub use error::CommandError;
 

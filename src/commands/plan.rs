@@ -16,7 +16,8 @@ use crate::config::{Budget, DeviceChoice, LoadedConfig, RunConfig, TextSource};
 use crate::data::{Inputs, PrepareRequest, TextRules, Tokenizer, grammar::Grammar};
 use crate::plan::{Corpus, GENERATED_TOKENS, PlanError, RunPlan, block_tokens};
 use crate::report::print;
-use crate::run::{RunDirectory, sanitize, sanitize_line};
+use crate::record::RunDirectory;
+use crate::text::{sanitize, sanitize_line};
 use crate::tasks::Suite;
 
 /// Prints the plan of a configuration. Returns the exit code.

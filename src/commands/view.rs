@@ -7,7 +7,7 @@ use crate::commands::attach::{show, terminal_error};
 use crate::control::follow;
 use crate::host::altered;
 use crate::report::{print, status_text};
-use crate::run::{History, RunDirectory, RunSummary};
+use crate::record::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
 
 /// Shows `directory` until the user quits; without a terminal, prints its status. Returns the exit

@@ -128,7 +128,7 @@ impl Product {
 mod tests {
     use super::*;
     use crate::engine::compute::Compute;
-    use crate::run::StopFlag;
+    use crate::steer::StopFlag;
 
     #[test]
     fn the_cpu_multiplies() {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::control::Feed;
-use crate::run::{RunCommand, RunDirectory, RunSummary};
+use crate::record::{RunCommand, RunDirectory, RunSummary};
 use crate::tui::home_screen::HomeScreen;
 use crate::tui::run_screen::{Access, RunScreen};
 use crate::tui::theme::Background;

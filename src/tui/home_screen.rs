@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::run::{RunState, RunSummary};
+use crate::record::{RunState, RunSummary};
 use crate::tui::app::{Effect, Msg, Refusal, RunList};
 use crate::tui::keys::{Action, Jump, ScreenKind, action_of, bindings};
 use crate::tui::run_screen::{Access, scrolled};

@@ -8,7 +8,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use jiff::tz::TimeZone;
 
 use crate::control::Feed;
-use crate::run::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
+use crate::record::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
 use crate::tui::app::{CommandIds, Effect, Msg};
 use crate::tui::keys::{Action, ScreenKind, action_of, bindings};
 use crate::tui::theme::Theme;

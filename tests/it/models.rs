@@ -10,7 +10,7 @@ use patchtui::engine::compute::Compute;
 use patchtui::engine::export::{ExportRequest, export};
 use patchtui::engine::tensor_header::NumberFormat;
 use patchtui::engine::{LoadedModel, ModelFiles, PatchStage};
-use patchtui::run::{Outcome, RunDirectory};
+use patchtui::record::{Outcome, RunDirectory};
 use serde_json::{Value, json};
 
 use crate::formats::Fixture;

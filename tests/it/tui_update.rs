@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
-use patchtui::run::{CommandNote, ControlState, RunCommand, RunEvent};
+use patchtui::record::{CommandNote, ControlState, RunCommand, RunEvent};
 use patchtui::tui::{
     Access, Action, BINDINGS, Background, Effect, Markers, Msg, Overlay, ScreenKind, Theme,
     action_of, bindings, view,

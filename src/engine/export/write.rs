@@ -15,7 +15,7 @@ use crate::engine::export::tokenizer_files::TokenizerFiles;
 use crate::engine::hugging_face::{GENERATION_FILE, TOKENIZER_FILE, weight_dims};
 use crate::engine::open::ModelFiles;
 use crate::engine::tensor_header::NumberFormat;
-use crate::run::files::{create_directory, sync_directory};
+use crate::record::files::{create_directory, sync_directory};
 
 /// The format introduced by this version of `transformers`, which all later versions read.
 const TRANSFORMERS_VERSION: &str = "4.34.0";

@@ -10,7 +10,7 @@ use resvg::usvg::{Options, Tree};
 use thiserror::Error;
 
 use crate::report::figure::LineChart;
-use crate::run::write_result;
+use crate::record::write_result;
 
 /// A subset of `DejaVu Sans`; its license is in the same folder.
 const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");

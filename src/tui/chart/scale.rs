@@ -1,6 +1,6 @@
 //! Ranges and ticks at round numbers, so that a new point rarely moves the picture.
 
-use crate::run::Spread;
+use crate::record::Spread;
 
 /// Maximum number of divisions of the y axis: fine enough to use the height, coarse enough to stay
 /// put.

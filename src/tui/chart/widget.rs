@@ -7,7 +7,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
-use crate::run::{Series, format};
+use crate::record::Series;
+use crate::text::format;
 use crate::tui::chart::dots::{ACROSS, DOWN};
 use crate::tui::chart::{
     Curve, Domain, Extremes, decimate, decimate_series, nice_ticks, tick_label,

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{ControlState, format, sanitize};
+use crate::record::ControlState;
+use crate::text::{format, sanitize};
 use crate::tui::keys::{Action, Binding, bindings};
 use crate::tui::run_screen::{Access, LinkState, Notice, NoticePhase, RunScreen};
 use crate::tui::theme::{Role, Theme};

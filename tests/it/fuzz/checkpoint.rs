@@ -10,9 +10,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use patchtui::report::checkpoints_table;
-use patchtui::run::{
-    Checkpoint, Checkpoints, FoundCheckpoint, KeepRule, RunDirectory, TrainerState,
-};
+use patchtui::record::{Checkpoint, Checkpoints, FoundCheckpoint, KeepRule, RunDirectory, TrainerState};
 
 use super::{assert_harmless, parts, scratch};
 
