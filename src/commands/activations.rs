@@ -15,11 +15,11 @@ use crate::engine::LoadedModel;
 use crate::engine::activations::{StudyInput, study};
 use crate::engine::compute::Compute;
 use crate::engine::workers::Workers;
-use crate::report::figure::FigureFormat;
-use crate::text::format::grouped;
-use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
 use crate::record::RunDirectory;
+use crate::report::figure::FigureFormat;
+use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
 use crate::steer::StopFlag;
+use crate::text::format::grouped;
 use crate::text::sanitize;
 
 /// What is measured for every model.

@@ -4,10 +4,10 @@ use std::io;
 
 use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{check_reachable, connect};
-use crate::text::format::shell_word;
-use crate::report::{end_text, print};
 use crate::machine::terminal::screen_problem;
 use crate::record::RunDirectory;
+use crate::report::{end_text, print};
+use crate::text::format::shell_word;
 use crate::text::sanitize_line;
 use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 

@@ -4,14 +4,13 @@
 //! [`check_device`].
 
 use crate::cli::ConfigArgs;
-use crate::commands::devices::resolve;
-use crate::commands::plan::plan_before_preparation;
+use crate::commands::devices::open_device;
 use crate::commands::{CommandError, Runs, load_config};
 use crate::config::DeviceChoice;
 use crate::data::{DataError, Tokenizer};
-use crate::engine::device::find_device;
 use crate::engine::faults::guarded;
 use crate::engine::self_check::{Cache, Report, check, shapes};
+use crate::host::plan_before_preparation;
 use crate::plan::PlanError;
 use crate::report::tell;
 
@@ -30,9 +29,9 @@ pub fn check_device(
         Err(DataError::NoTokenizerFile { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let plan =
-        plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
-    let device = find_device(resolve(choice)?.0)?;
+    let device = open_device(choice)?;
+    let plan = plan_before_preparation(&config, tokenizer.as_ref(), device.is_cpu)?
+        .ok_or(PlanError::CorpusUnknown)?;
     tell(&format!(
         "comparing {} with {} ...",
         device.description,

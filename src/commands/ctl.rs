@@ -5,21 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::cli::Verb;
 use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
-use crate::text::format::duration;
+use crate::record::{CommandNote, ControlState, RunDirectory, RunState, RunSummary, control_word};
 use crate::report::{print, status_text};
-use crate::record::{CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word};
+use crate::text::format::duration;
 use crate::text::{sanitize, sanitize_line};
-
-/// What a script requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CtlVerb {
-    /// Report the state of the run.
-    Status,
-    /// Send a command.
-    Send(RunCommand),
-}
 
 /// How long a script waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +28,7 @@ pub struct CtlRequest<'a> {
     /// Name or path of the run.
     pub run: &'a str,
     /// Requested verb.
-    pub verb: CtlVerb,
+    pub verb: Verb,
     /// When to return.
     pub wait: Wait,
     /// Time limit of a command.
@@ -57,7 +49,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
     let directory = runs.index.find(run, &runs.folder)?;
     let sender = &sender_name("ctl");
     Ok(match verb {
-        CtlVerb::Send(command) => {
+        Verb::Send(command) => {
             let asked = Request { command, sender, limit };
             let note = match wait {
                 Wait::UntilDone => request(&directory, asked)?,
@@ -72,7 +64,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
                 sanitize_line(&note.message) + "\n"
             }
         }
-        CtlVerb::Status => {
+        Verb::Status => {
             let status = status(&directory, sender)?;
             let files_error = |source| ControlError::Files { name: directory.name(), source };
             let summary = RunSummary::read(&directory).map_err(files_error)?;

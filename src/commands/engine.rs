@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::CommandError;
 use crate::commands::capacity::check_memory;
-use crate::commands::machine::available_memory;
-use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest, TextRules};
+use crate::host::plan_before_preparation;
+use crate::machine::memory::available_memory;
 use crate::plan::block_tokens;
 use crate::record::{Checkpoints, RunDirectory};
 use crate::tasks::Suite;
@@ -41,7 +41,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
         .and_then(TextRules::of_version)
         .unwrap_or_default();
     let inputs = Inputs::find_by(&config.data, rules)?;
-    let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
+    let plan = plan_before_preparation(config, Some(inputs.tokenizer()), is_cpu)?;
     let mut warnings = Vec::new();
     if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
         warnings.extend(check_memory(config, plan, available)?);
@@ -66,8 +66,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
 /// Whether the run computes on the CPU.
 #[cfg(feature = "engine")]
 fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
-    let device =
-        crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+    let device = crate::commands::devices::open_device(config.device)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
 }
@@ -108,15 +107,16 @@ pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
 #[cfg(feature = "engine")]
 mod with_burn {
     use super::{CommandError, Foreground, RunDirectory, token_cache};
-    use crate::commands::devices::resolve;
     use crate::disk::Disk;
     use crate::engine::allocator::keep_freed_memory;
+    use crate::engine::device::BUILT_IN;
     use crate::engine::faults::log_panics;
     use crate::engine::self_check::Cache;
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
-    use crate::report::{Json, Plain, stdout};
+    use crate::machine::devices::resolve;
     use crate::record::{RunIndex, RunLock};
+    use crate::report::{Json, Plain, stdout};
     use tracing::Level;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;
@@ -136,7 +136,7 @@ mod with_burn {
         log_panics(directory.engine_log());
         log_messages();
         let mut config = engine_config(directory)?;
-        let (device, device_reason) = resolve(config.device)?;
+        let (device, device_reason) = resolve(config.device, BUILT_IN)?;
         config.device = device;
         let face = foreground.map(face);
         let setup = EngineSetup {

@@ -7,11 +7,11 @@ use std::path::Path;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::data::DataError;
-use crate::host::StartError;
+use crate::host::{PlanningError, StartError};
 use crate::plan::PlanError;
+use crate::record::{FindError, LockError};
 use crate::report::OutputError;
 use crate::report::figure::FigureError;
-use crate::record::{FindError, LockError};
 use crate::tasks::TaskError;
 
 /// Exit code for an invalid request.
@@ -61,6 +61,15 @@ impl From<ConfigError> for CommandError {
         let hint =
             error.hint().unwrap_or_else(|| "list every key with: patchtui config template".into());
         Self::usage(error.to_string(), hint)
+    }
+}
+
+impl From<PlanningError> for CommandError {
+    fn from(error: PlanningError) -> Self {
+        match error {
+            PlanningError::Plan(error) => error.into(),
+            PlanningError::Data(error) => error.into(),
+        }
     }
 }
 

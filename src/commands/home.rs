@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::cli::ConfigArgs;
 use crate::commands::attach::{no_screen, show};
-use crate::commands::run::{launch, ready};
+use crate::commands::engine::check;
 use crate::commands::runs::{list, summaries_since};
 use crate::commands::{CommandError, Runs, load_config, sender_name};
 use crate::config::RunConfig;
 use crate::control::{connect, follow};
 use crate::host::{
-    Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, run_config,
+    Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, launch, run_config,
 };
 use crate::record::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
@@ -80,5 +80,5 @@ fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
 fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, CommandError> {
     // The screen of the run follows and has no place for warnings of its start; what cannot work
     // was refused.
-    launch(ready(claimed)?, config).map(|(directory, _)| directory)
+    launch(claimed.ready()?, config, check).map(|launched| launched.directory)
 }

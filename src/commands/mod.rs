@@ -15,9 +15,9 @@ pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod ctl;
+#[cfg(feature = "engine")]
 pub mod devices;
 pub mod doctor;
-pub mod doctor_lines;
 pub mod engine;
 mod error;
 #[cfg(feature = "engine")]
@@ -31,33 +31,25 @@ pub mod generate;
 pub mod home;
 #[cfg(feature = "engine")]
 pub mod import;
-pub mod logout;
-pub mod machine;
 #[cfg(feature = "engine")]
 pub mod model;
 pub mod plan;
-pub mod plan_document;
-pub mod plan_inputs;
-pub mod plan_lines;
-pub mod plan_speed;
-pub mod processor;
 pub mod remove;
 #[cfg(feature = "engine")]
 mod result_path;
 pub mod run;
 pub mod runs;
-pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
-use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand};
+use crate::commands::ctl::{CtlRequest, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
+use crate::record::{FindError, RunDirectory, RunIndex, RunLock};
 use crate::report::print;
-use crate::record::{FindError, RunCommand, RunDirectory, RunIndex, RunLock};
 use crate::text::sanitize;
 
 pub use error::CommandError;
@@ -234,18 +226,11 @@ fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandEr
 }
 
 fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
-    let verb = match args.verb {
-        Verb::Status => CtlVerb::Status,
-        Verb::Pause => CtlVerb::Send(RunCommand::Pause),
-        Verb::Resume => CtlVerb::Send(RunCommand::Resume),
-        Verb::Checkpoint => CtlVerb::Send(RunCommand::Checkpoint),
-        Verb::Evaluate => CtlVerb::Send(RunCommand::Evaluate),
-        Verb::Sample => CtlVerb::Send(RunCommand::Sample),
-        Verb::Stop => CtlVerb::Send(RunCommand::Stop),
-        Verb::Kill => CtlVerb::Send(RunCommand::Kill),
-    };
     let wait = if args.no_wait { Wait::UntilAccepted } else { Wait::UntilDone };
-    ctl::ctl(CtlRequest { run: &args.run, verb, wait, limit: CTL_LIMIT, json: args.json }, runs)?;
+    ctl::ctl(
+        CtlRequest { run: &args.run, verb: args.verb, wait, limit: CTL_LIMIT, json: args.json },
+        runs,
+    )?;
     Ok(0)
 }
 

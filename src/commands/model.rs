@@ -1,11 +1,11 @@
 //! From the CHECKPOINT argument to a model on a device.
 
-use crate::commands::devices::resolve;
+use crate::commands::devices::open_device;
 use crate::commands::{CommandError, Runs, find_checkpoint};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::compute::Compute;
-use crate::engine::device::{ComputeDevice, find_device};
+use crate::engine::device::ComputeDevice;
 use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::{tell, warn};
 
@@ -19,7 +19,7 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError
         .unwrap_or("auto")
         .parse::<DeviceChoice>()
         .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
-    Ok(find_device(resolve(choice)?.0)?)
+    open_device(choice)
 }
 
 /// Opens what `checkpoint` names for `compute`; warns about newer checkpoints that cannot be used.

@@ -5,9 +5,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::cli::RemoveArgs;
 use crate::commands::{CommandError, Runs};
+use crate::record::{LockError, Removal, RemoveError, RunSummary};
 use crate::report::{print, warn};
 use crate::text::format;
-use crate::record::{LockError, Removal, RemoveError, RunSummary};
 use crate::text::sanitize_line;
 
 /// Removes runs. Returns the exit code.

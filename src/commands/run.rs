@@ -9,8 +9,8 @@ use crate::commands::engine::Foreground;
 use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
 use crate::host::{
-    Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing,
-    run_config, spawn_engine,
+    Claim, HostError, LaunchError, Launched, Wish, claim, claim_directory, claim_existing, launch,
+    run_config,
 };
 use crate::machine::terminal::screen_problem;
 use crate::record::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary};
@@ -100,37 +100,6 @@ pub fn resume_directory(
     go_on(claimed, config, foreground)
 }
 
-/// Prepares a claimed directory and starts an engine for it in a separate process; returns when the
-/// engine answers.
-///
-/// Also returns warnings for the user.
-///
-/// # Errors
-/// When the configuration cannot be run here, or the engine does not start.
-pub fn launch(
-    claimed: ClaimedRun,
-    config: RunConfig,
-) -> Result<(RunDirectory, Vec<String>), CommandError> {
-    let (directory, lock, warnings) =
-        claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
-    spawn_engine(&directory, lock)?;
-    Ok((directory, warnings))
-}
-
-/// Unwraps a claim that was expected to be ready; another process may have been faster.
-///
-/// # Errors
-/// When another process was faster.
-pub fn ready(claimed: Claim) -> Result<ClaimedRun, HostError> {
-    match claimed {
-        Claim::Ready(claimed) => Ok(claimed),
-        Claim::Alive(directory) => Err(HostError::Alive { directory }),
-        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => {
-            Err(HostError::Exists { directory, state: RunState::Completed })
-        }
-    }
-}
-
 fn go_on(
     claimed: Claim,
     config: RunConfig,
@@ -150,13 +119,13 @@ fn go_on(
         (Claim::Alive(directory), None) => return attach::watch(&directory),
         (Claim::Unfinished { old, .. }, Some(_)) => return Err(unfinished(&old)),
         (Claim::Unfinished { old, new }, None) => match ask(&old, &new)? {
-            Some(Answer::Resume) => ready(claim_directory(old, true)?)?,
-            Some(Answer::New) => ready(claim_directory(new, false)?)?,
+            Some(Answer::Resume) => claim_directory(old, true)?.ready()?,
+            Some(Answer::New) => claim_directory(new, false)?.ready()?,
             None => return Ok(0),
         },
     };
     let Some(foreground) = foreground else {
-        let (directory, warnings) = launch(claimed, config)?;
+        let Launched { directory, warnings } = launch(claimed, config, engine::check)?;
         warn(&warnings);
         return attach::watch(&directory);
     };

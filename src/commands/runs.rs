@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::commands::Runs;
-use crate::report::{OutputError, print, runs_table};
 use crate::record::{RunDirectory, RunState, RunSummary, changed_at, is_alive};
+use crate::report::{OutputError, print, runs_table};
 use crate::text::sanitize;
 
 /// All runs with their state: running runs first, then newest first; skips runs that cannot be

@@ -8,7 +8,10 @@ use tokio::time::{Instant, timeout};
 use crate::control::client::{Connection, GREETING, new_command_id};
 use crate::control::files::{read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, FrameError, ServerMessage};
-use crate::record::{CommandNote, ControlState, EngineInfo, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, is_alive};
+use crate::record::{
+    CommandNote, ControlState, EngineInfo, History, Outcome, RunCommand, RunDirectory, RunEnd,
+    RunEvent, is_alive,
+};
 
 /// Without a heartbeat for this long, the engine counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -13,7 +13,10 @@ use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors};
 use crate::plan::ModelShape;
-use crate::record::{Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, TrainerState};
+use crate::record::{
+    Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint,
+    OPTIMIZER_FILE, TrainerState,
+};
 use crate::steer::{StopFlag, StopLevel};
 
 /// The state to save.

@@ -17,7 +17,9 @@ use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
 use crate::plan::ModelShape;
 use crate::record::files::read_small;
-use crate::record::{Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory};
+use crate::record::{
+    Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory,
+};
 
 /// A trained network with everything needed to use it.
 #[derive(Debug)]

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::config::RunConfig;
 use crate::control::greet;
+use crate::host::{ClaimedRun, HostError};
 use crate::record::files::append_regular;
-use crate::record::{History, RunDirectory, RunLock};
+use crate::record::{History, RunDirectory, RunIndex, RunLock};
 use crate::text::sanitize_line;
 
 /// The socket is opened before any long task, so an engine that takes longer than this is stuck.
@@ -83,6 +85,30 @@ impl LaunchError {
             }
         }
     }
+}
+
+/// A run whose engine answers.
+#[derive(Debug)]
+pub struct Launched {
+    /// Directory of the run.
+    pub directory: RunDirectory,
+    /// What the user should know about its start.
+    pub warnings: Vec<String>,
+}
+
+/// Prepares a claimed directory for `config`, after `check` has accepted it, and starts an engine
+/// for it in a separate process; returns when the engine answers.
+///
+/// # Errors
+/// When `check` fails, or the engine does not start.
+pub fn launch<E: From<HostError> + From<LaunchError>>(
+    claimed: ClaimedRun,
+    config: RunConfig,
+    check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
+) -> Result<Launched, E> {
+    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), check)?;
+    spawn_engine(&directory, lock)?;
+    Ok(Launched { directory, warnings })
 }
 
 /// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock, and waits until it

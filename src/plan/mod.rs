@@ -18,7 +18,6 @@ pub use build::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 pub use cost::{Cost, ModelShape};
 pub use duration::{Reached, RunSeconds, StageSpeed};
 pub use error::PlanError;
-pub use fit::counted;
 pub use memory::{ATTENTION_QUERIES, HEAD_ROWS, Memory, MemoryNeed};
 pub use schedule::Schedule;
 pub use stage::{Cadences, StagePlan};

@@ -27,6 +27,9 @@ const OWN_NAMES: [&str; 17] = [
     "tensorboard",
 ];
 
+/// Part of the name of a directory that is being removed.
+pub(super) const REMOVING: &str = ".removing-";
+
 /// The directory of a run; the only place that defines the file names in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunDirectory {
@@ -182,6 +185,13 @@ pub(super) fn size_below(folder: &Path) -> u64 {
 }
 
 /// A run directory as `RunDirectory::is_run` wants it, for tests.
+/// Whether `folder` is a run whose removal was interrupted.
+pub(super) fn is_being_removed(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| {
+        name.to_string_lossy().starts_with('.') && name.to_string_lossy().contains(REMOVING)
+    })
+}
+
 #[cfg(test)]
 pub(super) fn run_at(path: &Path) -> RunDirectory {
     let run = RunDirectory::create(path).unwrap();

@@ -91,7 +91,7 @@ pub struct RunHeader {
     pub threads: usize,
     /// The step that this attempt resumes from, if it starts from a checkpoint.
     pub resumed_from: Option<u64>,
-    /// Choices that paper and code leave open, as label and text (`method.md`, section 6).
+    /// Choices that paper and code leave open, as label and text.
     pub decisions: Vec<Decision>,
     /// Stages, steps, costs.
     pub plan: PlanOutline,

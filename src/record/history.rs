@@ -8,7 +8,11 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, TaskScore, TaskScores};
+use crate::record::{
+    Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record,
+    RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, StepPoint, TaskScore,
+    TaskScores,
+};
 use crate::text::format;
 
 /// Log lines kept for the screen; the files keep them all.
@@ -65,20 +69,6 @@ pub struct History {
     pub altered: Vec<String>,
     /// How the run ended, if it has.
     pub end: Option<RunEnd>,
-}
-
-/// A point of the stage's own objective.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StepPoint {
-    /// Stage, counted from 0.
-    pub stage: usize,
-    /// Completed updates.
-    pub step: u64,
-    /// Tokens read so far.
-    pub tokens: u64,
-    /// Nats per scored target.
-    #[serde(with = "crate::record::number")]
-    pub loss: f64,
 }
 
 /// A line for the log pane, raw: it must be sanitized before it is shown on a terminal.

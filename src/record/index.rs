@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::record::directory::is_being_removed;
 use crate::record::files::read_small;
-use crate::record::remove::is_being_removed;
 use crate::record::{RunDirectory, is_alive, replace_file};
 
 /// The index of a user.

@@ -1,5 +1,4 @@
-//! The data of a run: events ([`RunEvent`]), commands ([`RunCommand`]) and a directory of plain
-//! files.
+//! What a run leaves behind: events ([`RunEvent`]) in a directory of plain files, and checkpoints.
 //!
 //! Which lines count after a resume, and why a measurement may be in a file twice, is described in
 //! `lines.rs`. Start at [`Record`], then [`History`].
@@ -10,9 +9,7 @@ mod command;
 mod directory;
 mod event;
 pub mod files;
-pub mod format;
 mod history;
-mod inbox;
 mod index;
 mod lines;
 mod lock;
@@ -23,11 +20,9 @@ mod outline;
 mod read;
 mod remove;
 mod result_file;
-pub mod sanitize;
 mod series;
 mod store;
 mod summary;
-pub mod terminal;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
@@ -35,10 +30,7 @@ pub use checkpoint::{
     FileEntry, FindCheckpointError, Fork, FoundCheckpoint, KeepRule, LineHashes, ListedCheckpoint,
     MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
 };
-pub use command::{
-    COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel,
-    command_channel,
-};
+pub use command::RunCommand;
 pub use directory::RunDirectory;
 pub use event::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState,
@@ -47,10 +39,7 @@ pub use event::{
     StepMetrics, TaskScore, TaskScores, TrialSteps, Trouble, Warning,
 };
 pub use files::replace_file;
-pub use history::{
-    History, LogLevel, LogLine, StepPoint, control_word, log_text, task_scores_text,
-};
-pub use inbox::Inbox;
+pub use history::{History, LogLevel, LogLine, control_word, log_text, task_scores_text};
 pub use index::{FindError, RunIndex, last_activity};
 pub use lines::{LineError, LineFile, decode, encode, encode_event};
 pub use lock::{EngineInfo, Liveness, LockError, LockFileState, RunLock, is_alive};
@@ -63,8 +52,7 @@ pub use outline::{
 pub use read::{BadLine, ReadReport, last_record, read_records};
 pub use remove::{Removal, RemoveError};
 pub use result_file::{ResultFile, write_result};
-pub use sanitize::line as sanitize_line;
-pub use series::{Bounds, Series, Spread};
+pub use series::{Bounds, Series, Spread, StepPoint};
 pub use store::{Reporter, Store, StoreError, StoreHandle, Subscription};
 pub use summary::{CurrentStage, RunState, RunSummary, changed_at};
 

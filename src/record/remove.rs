@@ -10,12 +10,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::record::directory::{REMOVING, is_being_removed};
 use crate::record::files::sync_directory;
-use crate::text::format::shell_word;
 use crate::record::{LockError, RunDirectory, RunIndex, RunLock, is_alive};
-
-/// Part of the name of a directory that is being removed.
-const REMOVING: &str = ".removing-";
+use crate::text::format::shell_word;
 
 /// A run that can be removed, with its lock.
 #[derive(Debug)]
@@ -136,13 +134,6 @@ impl Removal {
         index.forget(&self.directory);
         fs::remove_dir_all(&nameless).map_err(io(&nameless))
     }
-}
-
-/// Whether `folder` is a run whose removal was interrupted.
-pub(super) fn is_being_removed(folder: &Path) -> bool {
-    folder.file_name().is_some_and(|name| {
-        name.to_string_lossy().starts_with('.') && name.to_string_lossy().contains(REMOVING)
-    })
 }
 
 /// Completes interrupted removals; removals in progress hold a lock.

@@ -13,12 +13,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::record::StepPoint;
-
 /// Children of a node.
 const FAN_OUT: usize = 16;
 /// The share of a stage's points below [`Spread::usual`], in percent.
 const USUAL_PERCENT: usize = 95;
+
+/// A point of the stage's own objective.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepPoint {
+    /// Stage, counted from 0.
+    pub stage: usize,
+    /// Completed updates.
+    pub step: u64,
+    /// Tokens read so far.
+    pub tokens: u64,
+    /// Nats per scored target.
+    #[serde(with = "crate::record::number")]
+    pub loss: f64,
+}
 
 /// Points in step order, readable as a slice. A copy costs nothing until one of the two grows.
 #[derive(Debug, Clone, Default)]

@@ -18,7 +18,10 @@ use tokio::sync::mpsc as mailbox;
 
 use crate::disk::Disk;
 use crate::record::event::StoreMessage;
-use crate::record::{DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog, Warning, lines};
+use crate::record::{
+    DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog,
+    Warning, lines,
+};
 
 /// Maximum number of records that a listener may lag behind before it misses some.
 const MAILBOX: usize = 8192;

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::PatchSize;
-use crate::record::{ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity, last_record, read_events, read_kinds};
+use crate::record::{
+    ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity,
+    last_record, read_events, read_kinds,
+};
 
 /// Whether a run is running, and if not, how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

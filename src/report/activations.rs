@@ -5,9 +5,9 @@
 use serde::{Serialize, Serializer};
 
 use crate::config::{ActivationTensor, ActivationThreshold, PatchSize};
+use crate::record::number;
 use crate::report::figure::{Axis, AxisRange, AxisTicks, Line, LineChart};
 use crate::text::format::{count, grouped, small};
-use crate::record::number;
 use crate::text::sanitize_line;
 
 /// The measurements of all models.

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::text::format::{bytes, duration, grouped, loss, ordinal};
-use crate::report::table::aligned;
 use crate::record::ListedCheckpoint;
+use crate::report::table::aligned;
+use crate::text::format::{bytes, duration, grouped, loss, ordinal};
 use crate::text::sanitize_line;
 
 /// The checkpoints as a table for people; ages are relative to `now`.

@@ -1,7 +1,7 @@
 //! One JSON line per record, for scripts: the format of `events.jsonl`, for all events.
 
-use crate::report::Output;
 use crate::record::{Record, encode_event};
+use crate::report::Output;
 use crate::text::sanitize;
 
 /// Writes every record as a JSON line.

@@ -2,8 +2,8 @@
 //!
 //! Formats names and numbers as they were measured. Start at [`ScoresTable`].
 
-use crate::text::format::grouped;
 use crate::report::table::{aligned, in_columns, width};
+use crate::text::format::grouped;
 use crate::text::sanitize_line;
 
 /// Column heads.

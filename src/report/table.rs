@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
+use crate::record::{
+    History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, whole_tokens,
+};
 use crate::text::format::{bytes, count, duration, loss, loss_with_error, ordinal, rate};
-use crate::record::{History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, whole_tokens};
 use crate::text::sanitize_line;
 
 /// The runs as a table for people; ages are relative to `now`.

@@ -1,72 +1,55 @@
-//! The trainer's end of the command queue: waiting commands, answered ones, and the rate limit.
+//! The trainer's end of the command queue: waiting commands, and the answers to earlier ones.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::steer::command::Waiting;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::error::TryRecvError;
+
 use crate::record::{CommandNote, RunEvent};
 use crate::steer::{CommandBatch, CommandEnvelope, StopFlag, StopLevel};
 
-/// Batches that may be taken at once after an idle period.
-const BURST: u32 = 32;
-/// Minimum time between two batches after that: each writes two lines to `events.jsonl`.
+/// Minimum time between two batches: each writes two lines to `events.jsonl`.
 const BETWEEN_BATCHES: Duration = Duration::from_millis(20);
 /// Number of commands remembered, to recognize one that is sent again after a lost connection.
 const REMEMBERED: usize = 1024;
-/// Maximum number of answers waiting to be repeated.
-const REPEATS: usize = 16;
+/// Maximum number of commands and of repeated answers that wait here; more wait in the queue.
+const WAITING: usize = 64;
 
 /// The trainer's end of the command queue.
 #[derive(Debug)]
 pub struct Inbox {
-    channel: Receiver<Waiting>,
+    queue: Receiver<CommandEnvelope>,
     stop: StopFlag,
-    /// Commands with a slot, in order of arrival.
-    waiting: VecDeque<Waiting>,
-    known: KnownCommands,
+    /// New commands, in order of arrival.
+    waiting: VecDeque<CommandEnvelope>,
+    /// The newest commands, oldest first.
+    known: VecDeque<KnownCommand>,
+    /// Answers to commands that were sent again.
     repeats: VecDeque<RunEvent>,
-    allowance: Allowance,
+    /// When the next batch may be taken.
+    next_at: Instant,
     is_abandoned: bool,
 }
 
-/// How many batches may be taken now: a leaky bucket.
+/// A command, and its answer once it has one.
 #[derive(Debug)]
-struct Allowance {
-    /// Time at which all batches taken so far are paid for.
-    paid_at: Instant,
-}
-
-/// Results of the newest commands.
-#[derive(Debug, Default)]
-struct KnownCommands {
-    order: VecDeque<CommandKey>,
-    states: HashMap<CommandKey, Known>,
-}
-
-/// Sender and id of a command.
-type CommandKey = (String, String);
-
-/// Whether a known command was answered.
-#[derive(Debug, Clone)]
-enum Known {
-    /// It is waiting or being executed.
-    Waiting,
-    /// It was completed, or it failed.
-    Answered { note: Arc<CommandNote>, is_done: bool },
+struct KnownCommand {
+    id: String,
+    from: String,
+    answer: Option<RunEvent>,
 }
 
 impl Inbox {
-    pub(crate) fn new(channel: Receiver<Waiting>, stop: StopFlag) -> Self {
+    pub(crate) fn new(queue: Receiver<CommandEnvelope>, stop: StopFlag) -> Self {
         Self {
-            channel,
+            queue,
             stop,
             waiting: VecDeque::new(),
-            known: KnownCommands::default(),
+            known: VecDeque::new(),
             repeats: VecDeque::new(),
-            allowance: Allowance { paid_at: Instant::now() },
+            next_at: Instant::now(),
             is_abandoned: false,
         }
     }
@@ -74,31 +57,30 @@ impl Inbox {
     /// The next commands that may be executed now, all equal; costly ones only if `with_costly`.
     ///
     /// Stops and kills come first. Unless the run was asked to end, commands that arrive faster
-    /// than about fifty batches per second wait, and so do their senders.
+    /// than fifty batches per second wait, and so do their senders.
     #[must_use]
     pub fn next_batch(&mut self, with_costly: bool) -> Option<CommandBatch> {
-        self.receive_all();
-        let is_ending = self.stop.is_raised();
-        let commands = || self.waiting.iter().map(|waiting| waiting.envelope.command);
+        self.receive();
+        let commands = || self.waiting.iter().map(|envelope| envelope.command);
         let urgent = commands().position(|command| command.stop_level() > StopLevel::None);
         let first = urgent
             .or_else(|| commands().position(|command| with_costly || !command.is_costly()))?;
-        if urgent.is_none() && !is_ending && !self.allowance.take() {
+        if urgent.is_none() && !self.stop.is_raised() && !self.may_take() {
             return None;
         }
-        let command = self.waiting[first].envelope.command;
-        let mut batch = Vec::new();
+        let command = self.waiting[first].command;
+        let mut envelopes = Vec::new();
         let mut idx = first;
-        while let Some(other) = self.waiting.get(idx).map(|waiting| waiting.envelope.command) {
+        while let Some(other) = self.waiting.get(idx).map(|envelope| envelope.command) {
             if other == command {
-                batch.extend(self.waiting.remove(idx));
+                envelopes.extend(self.waiting.remove(idx));
             } else if command.must_follow(other) {
                 break;
             } else {
                 idx += 1;
             }
         }
-        Some(CommandBatch { command, waiting: batch })
+        Some(CommandBatch { command, envelopes })
     }
 
     /// Waits for commands, for at most `limit`.
@@ -113,25 +95,20 @@ impl Inbox {
             if left.is_zero() {
                 return None;
             }
-            let nap = if self.waiting.is_empty() { left } else { left.min(BETWEEN_BATCHES) };
-            match self.channel.recv_timeout(nap) {
-                Ok(waiting) => self.receive(waiting),
-                Err(RecvTimeoutError::Timeout) => {}
-                // There are no senders left: recv_timeout returns at once, so wait here.
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.is_abandoned = true;
-                    thread::sleep(nap);
-                }
-            }
+            thread::sleep(left.min(BETWEEN_BATCHES));
         }
     }
 
     /// Remembers that `batch` was answered with `note`, in case one of its commands is sent again.
     pub fn remember(&mut self, batch: &CommandBatch, note: &CommandNote, is_done: bool) {
-        let answered = Known::Answered { note: Arc::new(note.clone()), is_done };
-        for envelope in batch.envelopes() {
-            if let Some(state) = self.known.states.get_mut(&key(envelope)) {
-                *state = answered.clone();
+        for envelope in &batch.envelopes {
+            let note = CommandNote { id: envelope.id.clone(), also: Vec::new(), ..note.clone() };
+            if let Some(known) = self.known.iter_mut().find(|known| known.is(envelope)) {
+                known.answer = Some(if is_done {
+                    RunEvent::CommandDone(note)
+                } else {
+                    RunEvent::CommandFailed(note)
+                });
             }
         }
     }
@@ -139,8 +116,8 @@ impl Inbox {
     /// The next answer to a command that was sent again after it had been answered.
     #[must_use]
     pub fn next_repeat(&mut self) -> Option<RunEvent> {
-        self.receive_all();
-        if self.repeats.is_empty() || !self.allowance.take() {
+        self.receive();
+        if self.repeats.is_empty() || !self.may_take() {
             return None;
         }
         self.repeats.pop_front()
@@ -158,68 +135,41 @@ impl Inbox {
         &self.stop
     }
 
-    fn receive_all(&mut self) {
-        loop {
-            match self.channel.try_recv() {
-                Ok(waiting) => self.receive(waiting),
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
-                    self.is_abandoned = true;
+    fn receive(&mut self) {
+        while self.waiting.len() < WAITING && self.repeats.len() < WAITING {
+            let envelope = match self.queue.try_recv() {
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    self.is_abandoned = error == TryRecvError::Disconnected;
                     return;
                 }
-            }
-        }
-    }
-
-    fn receive(&mut self, waiting: Waiting) {
-        match self.known.states.get(&key(&waiting.envelope)).cloned() {
-            None => {
-                self.known.add(key(&waiting.envelope));
-                self.waiting.push_back(waiting);
-            }
-            Some(Known::Waiting) => {}
-            Some(Known::Answered { note, is_done }) => {
-                if self.repeats.len() < REPEATS {
-                    let note = CommandNote {
-                        id: waiting.envelope.id,
-                        also: Vec::new(),
-                        ..(*note).clone()
-                    };
-                    self.repeats.push_back(if is_done {
-                        RunEvent::CommandDone(note)
-                    } else {
-                        RunEvent::CommandFailed(note)
-                    });
+            };
+            match self.known.iter().find(|known| known.is(&envelope)) {
+                Some(known) => self.repeats.extend(known.answer.clone()),
+                None => {
+                    if self.known.len() == REMEMBERED {
+                        self.known.pop_front();
+                    }
+                    let (id, from) = (envelope.id.clone(), envelope.from.clone());
+                    self.known.push_back(KnownCommand { id, from, answer: None });
+                    self.waiting.push_back(envelope);
                 }
             }
         }
     }
-}
 
-impl Allowance {
-    fn take(&mut self) -> bool {
+    fn may_take(&mut self) -> bool {
         let now = Instant::now();
-        let paid_at = self.paid_at.max(now) + BETWEEN_BATCHES;
-        let may_take = paid_at <= now + BURST * BETWEEN_BATCHES;
+        let may_take = now >= self.next_at;
         if may_take {
-            self.paid_at = paid_at;
+            self.next_at = now + BETWEEN_BATCHES;
         }
         may_take
     }
 }
 
-impl KnownCommands {
-    fn add(&mut self, key: CommandKey) {
-        if self.order.len() == REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.states.remove(&oldest);
-        }
-        self.order.push_back(key.clone());
-        self.states.insert(key, Known::Waiting);
+impl KnownCommand {
+    fn is(&self, envelope: &CommandEnvelope) -> bool {
+        self.id == envelope.id && self.from == envelope.from
     }
-}
-
-fn key(envelope: &CommandEnvelope) -> CommandKey {
-    (envelope.from.clone(), envelope.id.clone())
 }

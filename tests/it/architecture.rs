@@ -63,7 +63,7 @@ impl Source {
     }
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
@@ -293,10 +293,10 @@ fn the_rules_see_what_they_forbid() {
         ]
     );
     let inline = Source::new(
-        "src/run/a.rs",
+        "src/record/a.rs",
         "fn f() -> crate::control::Feed {}\npub use crate::plan::RunPlan;\n",
     );
-    assert_eq!(forbidden_imports(&inline), ["src/run/a.rs:1: run must not import control"]);
+    assert_eq!(forbidden_imports(&inline), ["src/record/a.rs:1: record must not import control"]);
     let unknown = Source::new("src/helpers.rs", "");
     assert_eq!(
         forbidden_imports(&unknown),
@@ -333,16 +333,16 @@ fn the_rules_see_what_they_forbid() {
     assert!(forbidden_printing(&Source::new("src/commands/a.rs", print)).is_empty());
 
     let long = "\n".repeat(MOST_LINES);
-    assert_eq!(too_long(&Source::new("src/run/a.rs", &long)), None);
+    assert_eq!(too_long(&Source::new("src/record/a.rs", &long)), None);
     assert_eq!(
         too_long(&Source::new(
-            "src/run/a.rs",
+            "src/record/a.rs",
             &format!("{long}#[cfg(test)]\nmod tests {{\n\n\n}}\n")
         )),
         None
     );
     assert_eq!(
-        too_long(&Source::new("src/run/a.rs", &format!("{long}\n"))),
-        Some("src/run/a.rs:801: more than 800 lines".into())
+        too_long(&Source::new("src/record/a.rs", &format!("{long}\n"))),
+        Some("src/record/a.rs:801: more than 800 lines".into())
     );
 }

@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use patchtui::config::RecordedConfig;
 use patchtui::disk::{Disk, Operation};
-use patchtui::record::{Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState};
+use patchtui::record::{
+    Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE,
+    NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
+};
 use serde_json::{Value, json};
 
 use crate::fake_run::patch_size;

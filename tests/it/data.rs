@@ -524,7 +524,9 @@ fn an_interruption_leaves_nothing_and_the_next_call_starts_over() {
 #[test]
 fn records_without_text_are_named_before_the_size_of_their_file() {
     let work = Workplace::new(&[("a.jsonl", "{\"content\": \"one\"}\n")]);
-    let error = check(&work.config(&["a.jsonl"])).unwrap_err();
+    let (data, cache) = (work.config(&["a.jsonl"]), work.path("cache"));
+    let request = PrepareRequest { block_tokens: 1000, ..Workplace::request(&data, &cache) };
+    let error = Inputs::find(&data).unwrap().check_sizes(&request).unwrap_err();
     assert!(matches!(error, DataError::TooManyBadRecords { bad: 1, records: 1, .. }), "{error}");
 }
 

@@ -10,14 +10,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use patchtui::cli::Verb;
 use patchtui::commands::attach::find;
-use patchtui::commands::ctl::{CtlRequest, CtlVerb, Wait, answer};
+use patchtui::commands::ctl::{CtlRequest, Wait, answer};
 use patchtui::commands::{CommandError, Runs};
 use patchtui::config::OnUsr1;
 use patchtui::control::{ControlError, Request, greet, request};
 use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
+use patchtui::record::{
+    EngineInfo, EventSender, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
+    RunIndex, RunLock, RunState, RunSummary, is_alive,
+};
 use patchtui::report::{Plain, stdout};
-use patchtui::record::{EngineInfo, EventSender, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, RunState, RunSummary, is_alive};
 use patchtui::steer::Inbox;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -374,7 +378,7 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
         answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs)
     };
     let status =
-        || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
+        || serde_json::from_str::<serde_json::Value>(&ask(Verb::Status, true).unwrap()).unwrap();
     assert_eq!(status()["responding"], true);
     engine.signal(Signal::STOP);
     // The signal was sent, and takes a moment to take effect.
@@ -389,17 +393,17 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
         assert!(Instant::now() < limit, "the process does not stop");
     }
     assert_eq!(status()["responding"], false);
-    let text = ask(CtlVerb::Status, false).unwrap();
+    let text = ask(Verb::Status, false).unwrap();
     assert!(
         text.contains("does not answer")
             && text.contains("kill -CONT")
             && !text.contains("\nspeed"),
         "{text}"
     );
-    let pause = ask(CtlVerb::Send(RunCommand::Pause), false).unwrap_err();
+    let pause = ask(Verb::Send(RunCommand::Pause), false).unwrap_err();
     assert!(pause.exit_code == 1 && pause.message.contains("does not answer"), "{pause}");
     engine.signal(Signal::CONT);
-    assert_eq!(ask(CtlVerb::Send(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
+    assert_eq!(ask(Verb::Send(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
 }
 
 #[test]
@@ -464,18 +468,18 @@ fn a_run_is_found_and_asked_from_any_folder() {
         answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs)
             .unwrap()
     };
-    assert_eq!(ask(CtlVerb::Send(RunCommand::Evaluate), false), "evaluate at step 3\n");
-    let status: serde_json::Value = serde_json::from_str(&ask(CtlVerb::Status, true)).unwrap();
+    assert_eq!(ask(Verb::Send(RunCommand::Evaluate), false), "evaluate at step 3\n");
+    let status: serde_json::Value = serde_json::from_str(&ask(Verb::Status, true)).unwrap();
     assert_eq!(
         (&status["state"], &status["step"], &status["steps"]),
         (&"alive".into(), &3.into(), &6.into())
     );
-    assert!(ask(CtlVerb::Status, false).contains("step         3 of 6\n"));
+    assert!(ask(Verb::Status, false).contains("step         3 of 6\n"));
     assert_eq!(patchtui::commands::runs::summaries(&runs).len(), 1);
     let error = answer(
         CtlRequest {
             run: "book",
-            verb: CtlVerb::Status,
+            verb: Verb::Status,
             wait: Wait::UntilDone,
             limit: LIMIT,
             json: false,

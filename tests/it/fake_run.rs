@@ -4,7 +4,11 @@ use std::path::Path;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, Memory, ModelShape, RunPlan, Schedule, StagePlan};
-use patchtui::record::{Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Warning};
+use patchtui::record::{
+    Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation,
+    LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample,
+    StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
+};
 
 /// Updates of the run: the first four at K = 4, the others at K = 1.
 pub(crate) const STEPS: u64 = 6;

@@ -4,8 +4,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use patchtui::record::{
+    ControlState, History, Outcome, Record, RunDirectory, RunEnd, RunEvent, RunState, RunSummary,
+    Sample, Trouble, decode,
+};
 use patchtui::report::{Json, Output, Plain, runs_table, status_text};
-use patchtui::record::{ControlState, History, Outcome, Record, RunDirectory, RunEnd, RunEvent, RunState, RunSummary, Sample, Trouble, decode};
 
 use crate::fake_run::{end, header, record, step, whole_run};
 

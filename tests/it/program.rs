@@ -453,7 +453,7 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     let mut screen = on_a_terminal(&bench, &endless());
     screen.wait_for_text("running");
     screen.hang_up();
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
     let ctl = |verb: &str| {
         let mut command = bench.patchtui(&["ctl", "demo", verb]);
         command.current_dir("/");
@@ -467,7 +467,7 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     screen.wait_for_text("paused");
     screen.press(b"q");
     screen.wait_for_text("continues in the background");
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
     assert!(ctl("status").1.contains("paused"));
     let (code, text, _) = output(bench.patchtui(&["ctl", "demo", "checkpoint", "--json"]));
     let answer: Value = serde_json::from_str(&text).unwrap();
@@ -481,5 +481,5 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     let mut screen = on_a_terminal(&bench, &["attach", "demo"]);
     screen.wait_for_text("stopped");
     screen.press(b"q");
-    assert_eq!(screen.ended().0.exit_code(), 75);
+    assert_eq!(screen.ended().exit_code(), 75);
 }

@@ -9,7 +9,9 @@ use patchtui::commands::CommandError;
 use patchtui::config::{ConfigError, IdentityChange};
 use patchtui::control::ControlError;
 use patchtui::host::{HostError, LaunchError, StartError};
-use patchtui::record::{CheckpointError, LineError, LockError, LogError, RunDirectory, RunState, StoreError};
+use patchtui::record::{
+    CheckpointError, LineError, LockError, LogError, RunDirectory, RunState, StoreError,
+};
 
 /// The name of each variant; a new one does not compile until it has a row.
 trait Named: ToString {

@@ -8,7 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use patchtui::disk::{Disk, Operation};
-use patchtui::record::{Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState, DiskChange, Evaluation, EventSender, History, LayerActivation, LineFile, MeasuredStep, MomentsOutline, Note, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent, RunLock, RunLog, RunState, RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store, TaskScores, TrialSteps, Trouble, Warning, decode, encode, encode_event, read_records};
+use patchtui::record::{
+    Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState,
+    DiskChange, Evaluation, EventSender, History, LayerActivation, LineFile, MeasuredStep,
+    MomentsOutline, Note, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent,
+    RunLock, RunLog, RunState, RunSummary, Sample, StageLedger, StageStart, StepMetrics, Store,
+    TaskScores, TrialSteps, Trouble, Warning, decode, encode, encode_event, read_records,
+};
 use proptest::prelude::*;
 use proptest::strategy::Union;
 

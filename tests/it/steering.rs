@@ -8,7 +8,9 @@ use patchtui::config::{LoadRequest, load};
 use patchtui::disk::Disk;
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
-use patchtui::record::{CommandNote, ControlState, EventSender, Outcome, RunCommand, RunEnd, RunEvent};
+use patchtui::record::{
+    CommandNote, ControlState, EventSender, Outcome, RunCommand, RunEnd, RunEvent,
+};
 use patchtui::steer::{CommandEnvelope, CommandSender, command_channel};
 
 use crate::resume::TINY;

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use patchtui::config::RecordedConfig;
-use patchtui::record::{Checkpoints, LineHashes, MODEL_FILE, NewCheckpoint, RunDirectory, RunIndex, RunLock, TrainerState};
+use patchtui::record::{
+    Checkpoints, LineHashes, MODEL_FILE, NewCheckpoint, RunDirectory, RunIndex, RunLock,
+    TrainerState,
+};
 use serde_json::Value;
 
 use crate::fake_run::patch_size;

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
-use patchtui::record::{Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation, History, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunCommand, RunEnd, RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble, Warning};
+use patchtui::record::{
+    Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation,
+    History, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunCommand, RunEnd,
+    RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble,
+    Warning,
+};
 use patchtui::tui::{Access, App, Effect, Markers, Msg, RunScreen, Screen, Theme};
 
 /// Steps of the run, two thirds of them at K = 4.

@@ -12,7 +12,6 @@ use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{plan_steps, prepare_device};
 use crate::commands::bench::{counted, median, print_json};
-use crate::commands::processor::Processor;
 use crate::commands::{CommandError, Runs};
 use crate::config::Precision;
 use crate::data::random_tokens;
@@ -20,9 +19,10 @@ use crate::engine::compute::Compute;
 use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
+use crate::machine::processor::Processor;
 use crate::report::{print, tell};
-use crate::text::format;
 use crate::steer::StopFlag;
+use crate::text::format;
 use crate::text::sanitize_line;
 
 /// What was measured.

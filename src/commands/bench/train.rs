@@ -15,11 +15,7 @@ use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::{against, counted, lines, print_json};
 use crate::commands::capacity::check_memory;
-use crate::commands::machine::available_memory;
 use crate::commands::model::choose_device;
-use crate::commands::plan::plan_before_preparation;
-use crate::commands::plan_inputs::PlanInputs;
-use crate::commands::processor::Processor;
 use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Count, DeviceChoice, RunConfig};
 use crate::data::random_tokens;
@@ -28,6 +24,10 @@ use crate::engine::instruction_set::{matmul_instructions, vector_instructions};
 use crate::engine::matmul_peak::{MatmulPeak, measure_matmul_peak};
 use crate::engine::tensor_file::write_tensors;
 use crate::engine::{BenchSteps, EngineError, StepBench};
+use crate::host::PlanInputs;
+use crate::host::plan_before_preparation;
+use crate::machine::memory::available_memory;
+use crate::machine::processor::Processor;
 use crate::plan::{PlanError, RunPlan, StagePlan};
 use crate::report::{print, tell};
 
@@ -132,7 +132,7 @@ pub(super) fn plan_steps(
     let training = &mut config.training;
     (training.tokens, training.positions, training.epochs) = (None, None, None);
     training.steps = Some(Count(PLANNED_STEPS));
-    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref())?
+    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref(), true)?
         .ok_or(PlanError::CorpusUnknown)?;
     plan.warnings = inputs.assumptions();
     Ok((config, plan))

@@ -70,7 +70,7 @@ pub fn step_tolerance(precision: Precision) -> f64 {
 }
 
 /// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no
-/// switch (burn.md 5): 0.05 % per product.
+/// switch: 0.05 % per product.
 const PRODUCTS: Tolerance = Tolerance { f32: 4e-3, bf16: 3e-2 };
 /// Differences of such sums that partly cancel out.
 const DIFFERENCES: Tolerance = Tolerance { f32: 8e-3, bf16: 6e-2 };

@@ -2,8 +2,9 @@
 
 use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
-use crate::plan::{RunPlan, counted};
+use crate::plan::RunPlan;
 use crate::record::Decision;
+use crate::text::format::counted;
 
 /// Digits of a hash that are enough to distinguish two.
 const HASH_DIGITS: usize = 16;

@@ -22,7 +22,10 @@ use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::start::Reached;
 use crate::engine::workers::Workers;
-use crate::record::{Activations, Evaluation, EventSender, MeasuredLoss, MeasuredStep, Progress, RunEvent, Sample, TaskScore, TaskScores, Warning};
+use crate::record::{
+    Activations, Evaluation, EventSender, MeasuredLoss, MeasuredStep, Progress, RunEvent, Sample,
+    TaskScore, TaskScores, Warning,
+};
 use crate::tasks::{Encoder, EvaluateError, Suite, SuiteScore};
 
 /// Sequences of the activation probe.

@@ -11,7 +11,10 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::{ModelFiles, OpenError, read_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::record::{Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory, TrainerState};
+use crate::record::{
+    Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory,
+    TrainerState,
+};
 use crate::steer::StopFlag;
 
 /// The start of training.

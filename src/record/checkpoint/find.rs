@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use crate::record::RunDirectory;
 use crate::record::checkpoint::name::step_of;
-use crate::record::checkpoint::{Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected};
+use crate::record::checkpoint::{
+    Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected,
+};
 use crate::text::format::shell_word;
 
 /// A valid checkpoint and its run.

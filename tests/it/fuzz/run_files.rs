@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use patchtui::control::{FrameError, ServerMessage, frame};
+use patchtui::record::{
+    EngineInfo, History, LineFile, PlanFile, Record, RunDirectory, RunLog, RunSummary, decode,
+    encode, encode_event, last_record, log_text, read_records,
+};
 use patchtui::report::{Json, Output, Plain, runs_table, status_text};
-use patchtui::record::{EngineInfo, History, LineFile, PlanFile, Record, RunDirectory, RunLog, RunSummary, decode, encode, encode_event, last_record, log_text, read_records};
 use patchtui::tui::view_text;
 
 use super::{assert_harmless, parts, scratch};

@@ -5,8 +5,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::commands::doctor::{Advice, Findings};
-use crate::commands::machine::Memory;
+use crate::commands::doctor::findings::{Advice, Findings};
+use crate::machine::memory::Memory;
 use crate::text::format;
 use crate::text::sanitize_line;
 
@@ -135,8 +135,8 @@ fn session(found: &Findings, text: &mut String) {
 fn check(report: &crate::engine::self_check::Report, text: &mut String) {
     use std::fmt::Write;
     let _ = writeln!(text, "\nchecked: {}", sanitize_line(&report.subject()));
-    for line in report.lines() {
-        let _ = writeln!(text, "  {line}");
+    for (numbers, worst) in report.rows() {
+        push_wrapped(&format!("  {numbers}"), &worst, numbers.chars().count() + 2, text);
     }
 }
 

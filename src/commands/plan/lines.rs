@@ -1,6 +1,6 @@
 //! A plan as lines for people.
 
-use crate::commands::plan_speed::Measured;
+use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind, TextSource};
 use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
 use crate::text::format;

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::commands::CommandError;
-use crate::config::{Origin, RunConfig};
+use thiserror::Error;
+
+use crate::config::{Origin, RunConfig, TextSource};
+use crate::data::grammar::Grammar;
 use crate::data::{DataError, Inputs, Tokenizer, estimate_train_tokens, find_files};
+use crate::plan::{Corpus, PlanError, RunPlan};
 
 /// Vocabulary size without tokenizer and `model.vocab_size`: that of LLaMA-2, as in the paper.
 const ASSUMED_VOCAB_SIZE: usize = 32_000;
@@ -102,7 +105,7 @@ impl PlanInputs {
     /// The first missing file that the user has named; files of a built-in configuration are
     /// examples.
     #[must_use]
-    pub fn first_named_by_user(self, origins: &BTreeMap<String, Origin>) -> Option<CommandError> {
+    pub fn first_named_by_user(self, origins: &BTreeMap<String, Origin>) -> Option<DataError> {
         let is_example = |key: &str| {
             let origin = origins.iter().find(|(name, _)| {
                 name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
@@ -112,14 +115,70 @@ impl PlanInputs {
         self.missing
             .into_iter()
             .find(|missing| !is_example(missing.key))
-            .map(|missing| missing.error.into())
+            .map(|missing| missing.error)
     }
 }
 
+/// The plan as far as it is known before the text is prepared; `None` if the budget depends on the
+/// length of the text.
+///
+/// Without a `tokenizer` the vocabulary size is that of the configuration, or the paper's.
+///
+/// # Errors
+/// When the numbers do not fit together.
+pub fn plan_before_preparation(
+    config: &RunConfig,
+    tokenizer: Option<&Tokenizer>,
+    is_cpu: bool,
+) -> Result<Option<RunPlan>, PlanningError> {
+    match RunPlan::new(config, &corpus(config, tokenizer, is_cpu)?) {
+        Ok(plan) => Ok(Some(plan)),
+        Err(PlanError::CorpusUnknown) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is known about the text before it is read.
+///
+/// # Errors
+/// When the tokenizer fails.
+pub fn corpus(
+    config: &RunConfig,
+    tokenizer: Option<&Tokenizer>,
+    device_is_cpu: bool,
+) -> Result<Corpus, DataError> {
+    let special_tokens = usize::from(config.data.add_bos) + usize::from(config.data.add_eos);
+    let entropy_rate = match (config.data.source(), tokenizer) {
+        (TextSource::Generated(_), Some(tokenizer)) => {
+            Grammar::built_in().entropy_rate(tokenizer, special_tokens)?
+        }
+        (TextSource::Generated(_), None) | (TextSource::Files(_), _) => None,
+    };
+    Ok(Corpus {
+        tokenizer_vocab_size: tokenizer.map_or_else(
+            || assumed_vocab_size(config),
+            |tokenizer| tokenizer.rows_for(config.model.vocab_size),
+        ),
+        train_tokens: None,
+        entropy_rate,
+        device_is_cpu,
+    })
+}
+
 /// The vocabulary size that a plan assumes without a tokenizer.
-#[must_use]
-pub fn assumed_vocab_size(config: &RunConfig) -> usize {
+fn assumed_vocab_size(config: &RunConfig) -> usize {
     config.model.vocab_size.unwrap_or(ASSUMED_VOCAB_SIZE)
+}
+
+/// Why there is no plan.
+#[derive(Debug, Error)]
+pub enum PlanningError {
+    /// The numbers do not fit together.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The tokenizer fails.
+    #[error(transparent)]
+    Data(#[from] DataError),
 }
 
 #[cfg(test)]
@@ -127,7 +186,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::commands::plan::plan_before_preparation;
     use crate::config::{BUILT_IN, LoadRequest, LoadedConfig, load};
 
     fn loaded(source: &str, sets: &[&str]) -> LoadedConfig {
@@ -142,7 +200,7 @@ mod tests {
             let LoadedConfig { config, origins } = loaded(name, &[]);
             let inputs = PlanInputs::find(&config).unwrap();
             let plan =
-                plan_before_preparation(&config, inputs.tokenizer.as_ref()).unwrap().unwrap();
+                plan_before_preparation(&config, inputs.tokenizer.as_ref(), true).unwrap().unwrap();
             assert!(plan.steps > 0, "{name}");
             if name == "demo" {
                 assert_eq!(inputs.assumptions(), Vec::<String>::new());
@@ -167,12 +225,12 @@ mod tests {
         let LoadedConfig { config, origins } = loaded("demo", &["data.tokenizer=absent.json"]);
         let inputs = PlanInputs::find(&config).unwrap();
         assert!(inputs.tokenizer.is_none());
-        let plan = plan_before_preparation(&config, None).unwrap().unwrap();
+        let plan = plan_before_preparation(&config, None, true).unwrap().unwrap();
         assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
         let expected = "tokenizer file /nowhere/absent.json does not exist; this plan assumes a \
                         vocabulary of 32000 tokens (as in the paper)";
         assert_eq!(inputs.assumptions(), [expected]);
-        assert_eq!(inputs.first_named_by_user(&origins).unwrap().exit_code, 2);
+        assert!(inputs.first_named_by_user(&origins).unwrap().is_user_error());
     }
 
     #[test]
@@ -185,7 +243,7 @@ mod tests {
             let LoadedConfig { config, origins } = loaded("demo", sets);
             let error = PlanInputs::find(&config).unwrap().first_named_by_user(&origins).unwrap();
             assert!(
-                error.exit_code == 2 && error.message.contains("/nowhere/absent"),
+                error.is_user_error() && error.to_string().contains("/nowhere/absent"),
                 "{sets:?}: {error}"
             );
         }

@@ -1,24 +1,28 @@
 //! `patchtui plan`: the plan of a configuration, without training.
 //!
-//! Start at [`plan`]; `plan_document.rs` describes its JSON, `plan_lines.rs` makes its lines, and
-//! `plan_speed.rs` measures its speeds.
+//! Start at [`plan`]; `document.rs` describes its JSON, `lines.rs` makes its lines, and `speed.rs`
+//! measures its speeds.
+
+pub mod document;
+pub mod lines;
+pub mod speed;
 
 use crate::cli::PlanArgs;
 use crate::commands::capacity::check_memory;
 use crate::commands::engine::token_cache;
-use crate::commands::machine::available_memory;
-use crate::commands::plan_document::PlanDocument;
-use crate::commands::plan_inputs::{PlanInputs, assumed_vocab_size};
-use crate::commands::plan_lines::lines;
-use crate::commands::plan_speed::{Measured, measure};
+use crate::commands::plan::document::PlanDocument;
+use crate::commands::plan::lines::lines;
+use crate::commands::plan::speed::{Measured, measure};
 use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Budget, DeviceChoice, LoadedConfig, RunConfig, TextSource};
-use crate::data::{Inputs, PrepareRequest, TextRules, Tokenizer, grammar::Grammar};
-use crate::plan::{Corpus, GENERATED_TOKENS, PlanError, RunPlan, block_tokens};
-use crate::report::print;
+use crate::data::{Inputs, PrepareRequest, TextRules};
+use crate::host::{PlanInputs, corpus};
+use crate::machine::memory::available_memory;
+use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::record::RunDirectory;
-use crate::text::{sanitize, sanitize_line};
+use crate::report::print;
 use crate::tasks::Suite;
+use crate::text::{sanitize, sanitize_line};
 
 /// Prints the plan of a configuration. Returns the exit code.
 ///
@@ -36,7 +40,8 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
             .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
     }
     let inputs = PlanInputs::find(&config)?;
-    let mut plan = plan_of_text(&config, &inputs)?;
+    let is_cpu = computes_on_cpu(&config)?;
+    let mut plan = plan_of_text(&config, &inputs, is_cpu)?;
     plan.warnings.extend(inputs.assumptions());
     if inputs.missing.is_empty() {
         plan.warnings.extend(check_text(
@@ -45,8 +50,7 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
             &RunDirectory::new(runs.folder.join(&config.name)),
         )?);
     }
-    let memory_warning =
-        if computes_on_cpu(&config)? { memory_warning(&config, &plan) } else { None };
+    let memory_warning = if is_cpu { memory_warning(&config, &plan) } else { None };
     let measured =
         if memory_warning.is_none() { measure(&config, &plan)? } else { Measured::default() };
     plan.warnings.extend(memory_warning);
@@ -64,11 +68,15 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
             .join("\n")
     };
     print(&(text + "\n"))?;
-    inputs.first_named_by_user(&origins).map_or(Ok(0), Err)
+    inputs.first_named_by_user(&origins).map_or(Ok(0), |error| Err(error.into()))
 }
 
 /// The plan for the text that was found, with an estimated length.
-fn plan_of_text(config: &RunConfig, inputs: &PlanInputs) -> Result<RunPlan, CommandError> {
+fn plan_of_text(
+    config: &RunConfig,
+    inputs: &PlanInputs,
+    is_cpu: bool,
+) -> Result<RunPlan, CommandError> {
     let block_tokens = block_tokens(config)?;
     let train_tokens = match (config.data.source(), config.training.budget()) {
         (TextSource::Generated(_), Budget::Epochs(_)) => {
@@ -81,7 +89,7 @@ fn plan_of_text(config: &RunConfig, inputs: &PlanInputs) -> Result<RunPlan, Comm
             .map(|tokens| tokens / block_tokens * block_tokens)
             .filter(|tokens| *tokens > 0),
     };
-    let corpus = corpus(config, inputs.tokenizer.as_ref(), train_tokens)?;
+    let corpus = Corpus { train_tokens, ..corpus(config, inputs.tokenizer.as_ref(), is_cpu)? };
     Ok(RunPlan::new(config, &corpus)?)
 }
 
@@ -106,47 +114,6 @@ fn check_text(
     Ok(warning)
 }
 
-/// The plan as far as it is known before the text is prepared; `None` if the budget depends on the
-/// length of the text.
-///
-/// Without a `tokenizer` the vocabulary size is that of the configuration, or the paper's.
-///
-/// # Errors
-/// When the numbers do not fit together.
-pub fn plan_before_preparation(
-    config: &RunConfig,
-    tokenizer: Option<&Tokenizer>,
-) -> Result<Option<RunPlan>, CommandError> {
-    match RunPlan::new(config, &corpus(config, tokenizer, None)?) {
-        Ok(plan) => Ok(Some(plan)),
-        Err(PlanError::CorpusUnknown) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn corpus(
-    config: &RunConfig,
-    tokenizer: Option<&Tokenizer>,
-    train_tokens: Option<u64>,
-) -> Result<Corpus, CommandError> {
-    let special_tokens = usize::from(config.data.add_bos) + usize::from(config.data.add_eos);
-    let entropy_rate = match (config.data.source(), tokenizer) {
-        (TextSource::Generated(_), Some(tokenizer)) => {
-            Grammar::built_in().entropy_rate(tokenizer, special_tokens)?
-        }
-        (TextSource::Generated(_), None) | (TextSource::Files(_), _) => None,
-    };
-    Ok(Corpus {
-        tokenizer_vocab_size: tokenizer.map_or_else(
-            || assumed_vocab_size(config),
-            |tokenizer| tokenizer.rows_for(config.model.vocab_size),
-        ),
-        train_tokens,
-        entropy_rate,
-        device_is_cpu: matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu),
-    })
-}
-
 /// The memory warning or error of `run` on this machine.
 fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
     match check_memory(config, plan, available_memory()?) {
@@ -160,8 +127,7 @@ fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
 
 #[cfg(feature = "engine")]
 fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
-    let device =
-        crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+    let device = crate::commands::devices::open_device(config.device)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
 }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::commands::CommandError;
-use crate::commands::plan_speed::Measured;
+use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
 

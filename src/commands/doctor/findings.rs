@@ -1,9 +1,4 @@
-//! `patchtui doctor`: describes this machine and what a run would use, and finds what would prevent
-//! one.
-//!
-//! Changes nothing except creating a private folder for sockets, and never fails: what cannot be
-//! determined is reported as such. Start at [`doctor`]; the lines for people are made in
-//! `doctor_lines.rs`.
+//! What `patchtui doctor` finds out. Never fails: what cannot be determined is reported as such.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -11,19 +6,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
-use crate::commands::devices::{Chosen, Probe};
-use crate::commands::doctor_lines::lines;
-use crate::commands::logout::Logout;
-use crate::commands::machine::Memory;
-use crate::commands::processor::Processor;
-use crate::commands::storage::Storage;
 use crate::commands::{CommandError, Runs};
 use crate::config::DeviceChoice;
 use crate::control::socket_path;
-use crate::report::print;
-use crate::text::format;
+use crate::machine::devices::{Chosen, Probe};
+use crate::machine::logout::Logout;
+use crate::machine::memory::Memory;
+use crate::machine::processor::Processor;
+use crate::machine::storage::Storage;
 use crate::record::RunDirectory;
-use crate::text::sanitize;
+use crate::text::format;
 use crate::tui::{Markers, Theme};
 
 /// Less free disk than this hardly holds one checkpoint of the demo.
@@ -107,30 +99,8 @@ pub struct Terminal {
     pub has_braille: bool,
 }
 
-/// Examines this machine and prints the findings. Returns 0 if a run can start, else 1.
-///
-/// # Errors
-/// When the arguments name something that does not exist.
-pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
-    let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
-    let choice = choice
-        .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
-    let mut findings = examine(&runs.folder);
-    findings.look_at(choice);
-    findings.check(args, choice, runs)?;
-    findings.can_run = findings.problems.is_empty();
-    if args.json {
-        let document = serde_json::to_string_pretty(&findings)
-            .map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
-        print(&(sanitize::json(&document).into_owned() + "\n"))?;
-    } else {
-        print(&lines(&findings))?;
-    }
-    Ok(u8::from(!findings.can_run))
-}
-
 /// Examines everything.
-fn examine(runs_dir: &Path) -> Findings {
+pub(super) fn examine(runs_dir: &Path) -> Findings {
     let theme = Theme::from_env();
     let built_in = built_in();
     let probe = Probe::of_this_machine(&built_in);
@@ -247,7 +217,7 @@ mod with_engine {
 
     impl Findings {
         /// Reports a problem with the requested device.
-        pub(super) fn look_at(&mut self, choice: DeviceChoice) {
+        pub(in crate::commands::doctor) fn look_at(&mut self, choice: DeviceChoice) {
             let (objection, found) =
                 (self.devices.probe.objection(choice), find_device_unless_auto(choice));
             match (objection, found) {
@@ -261,7 +231,7 @@ mod with_engine {
         }
 
         /// Compares the requested device with the CPU, with --check.
-        pub(super) fn check(
+        pub(in crate::commands::doctor) fn check(
             &mut self,
             args: &DoctorArgs,
             choice: DeviceChoice,
@@ -306,14 +276,14 @@ impl Findings {
         clippy::unused_self,
         reason = "the same signature as with the engine, whose absence is a problem already"
     )]
-    fn look_at(&mut self, _choice: DeviceChoice) {}
+    pub(super) fn look_at(&mut self, _choice: DeviceChoice) {}
 
     #[expect(
         clippy::unused_self,
         clippy::unnecessary_wraps,
         reason = "the same signature as with the engine"
     )]
-    fn check(
+    pub(super) fn check(
         &mut self,
         _args: &DoctorArgs,
         _choice: DeviceChoice,

@@ -51,11 +51,10 @@ mod with_burn {
     use super::Measured;
     use crate::commands::CommandError;
     use crate::commands::bench::scratch::ScratchFolder;
-    use crate::commands::devices::resolve;
+    use crate::commands::devices::open_device;
     use crate::config::{OptimizerState, RunConfig};
     use crate::data::random_tokens;
     use crate::engine::allocator::keep_freed_memory;
-    use crate::engine::device::find_device;
     use crate::engine::faults::guarded;
     use crate::engine::{BenchSteps, EngineError, StepBench};
     use crate::plan::{RunPlan, StagePlan, StageSpeed};
@@ -93,7 +92,7 @@ mod with_burn {
     /// # Errors
     /// When there is no such device, or it fails.
     pub fn measure(config: &RunConfig, plan: &RunPlan) -> Result<Measured, CommandError> {
-        let device = find_device(resolve(config.device)?.0)?;
+        let device = open_device(config.device)?;
         let small = smaller(plan, if device.is_cpu { MOST_CPU_FLOPS } else { MOST_GPU_FLOPS });
         let longest = small.stages.iter().map(|stage| stage.tokens_per_step).max().unwrap_or(1);
         let tokens = (3 * longest).next_multiple_of(small.block_tokens);
