@@ -21,7 +21,7 @@
 //! engine::execute -> record::RunEvent -> record::Store -> metrics.jsonl, events.jsonl, ... (never dropped)
 //!                                       '-> control::Server -> clients (may miss records; they get a new snapshot)
 //! a run, one of its checkpoints or a Hugging Face directory -> engine::LoadedModel (weights, shape, tokenizer)
-//!                                       '-> engine::hugging_face::export -> a directory that transformers loads
+//!                                       '-> engine::export -> a directory that transformers loads
 //! key, script, signal -> record::RunCommand -> read between micro-batches -> answered by an event
 //! ```
 //!

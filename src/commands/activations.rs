@@ -10,10 +10,11 @@ use crate::cli::{ActivationsArgs, TensorChoice};
 use crate::commands::Runs;
 use crate::commands::model::{choose_device, open_model};
 use crate::commands::result_path::check_result_path;
-use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize};
+use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize, Precision};
 use crate::data::first_tokens;
 use crate::engine::LoadedModel;
 use crate::engine::activations::{StudyInput, study};
+use crate::engine::compute::Compute;
 use crate::engine::workers::Workers;
 use crate::record::RunDirectory;
 use crate::report::figure::FigureFormat;
@@ -40,10 +41,12 @@ struct Question<'a> {
 pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, Failure> {
     let question = Question::new(args)?;
     args.figure.iter().try_for_each(|path| check_figure(path))?;
-    let workers = Workers::start(choose_device(args.device.as_deref())?, StopFlag::default())?;
+    let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
+    let workers = Workers::start(compute, StopFlag::default())?;
     let mut models = Vec::new();
     for checkpoint in &args.checkpoints {
-        models.extend(question.measure(&open_model(checkpoint, &workers.device, runs)?, &workers)?);
+        models
+            .extend(question.measure(&open_model(checkpoint, &workers.compute, runs)?, &workers)?);
     }
     let text =
         args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();

@@ -41,6 +41,6 @@ pub fn check_device(
     device.check_precision(config.training.precision)?;
     let shapes = shapes(&plan, config.training.precision);
     let report =
-        guarded(device.is_cpu, || check(&device, &shapes, &Cache::none(), &mut |_, _| true))?;
+        guarded(device.is_cpu, || Ok(check(&device, &shapes, &Cache::none(), &mut |_, _| true)?))?;
     report.ok_or_else(|| Failure::failed("the check did not run", "try again"))
 }

@@ -12,6 +12,8 @@ use crate::cli::EvalArgs;
 use crate::commands::Runs;
 use crate::commands::eval_results::{Results, Samples, Subject};
 use crate::commands::model::{choose_device, open_model};
+use crate::config::Precision;
+use crate::engine::compute::Compute;
 use crate::engine::score::Scorer;
 use crate::engine::workers::Workers;
 use crate::engine::{EngineError, LoadedModel};
@@ -44,11 +46,11 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     drop(files);
     choose_threads(args)?;
-    let device = choose_device(args.device.as_deref())?;
-    let model = open_model(&args.checkpoint, &device, runs)?;
+    let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
+    let model = open_model(&args.checkpoint, &compute, runs)?;
     let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
     let subject =
-        Subject { args, model: &model, max_length: encoder.max_length(), device: &device };
+        Subject { args, model: &model, max_length: encoder.max_length(), device: &compute.device };
     if let Some(warning) = subject.warning() {
         warn(&warning);
     }
@@ -65,7 +67,7 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
         return all_done(&failed, tasks.len());
     }
     let stop = StopFlag::default();
-    let workers = Workers::start(device.clone(), stop.clone())?;
+    let workers = Workers::start(compute.clone(), stop.clone())?;
     let mut scorer =
         Scorer { model: &model.model, workers: &workers, batch_tokens: args.batch_tokens.get() };
     let mut results = Results::new(subject, &selection, samples);

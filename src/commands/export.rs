@@ -5,7 +5,7 @@ use crate::cli::{Dtype, ExportArgs};
 use crate::commands::Runs;
 use crate::commands::model::find_model;
 use crate::config::Count;
-use crate::engine::hugging_face::{ExportRequest, export};
+use crate::engine::export::{ExportRequest, export};
 use crate::engine::tensor_header::NumberFormat;
 use crate::report::tell;
 use crate::text::format;

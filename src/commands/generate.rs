@@ -14,7 +14,9 @@ use crate::advice::Failure;
 use crate::cli::GenerateArgs;
 use crate::commands::Runs;
 use crate::commands::model::{choose_device, open_model};
+use crate::config::Precision;
 use crate::data::{GrowingText, TextFault, text_of_bytes};
+use crate::engine::compute::Compute;
 use crate::engine::generate::{Continuation, GenerationRules, Generator, Heard, Sampling, Verdict};
 use crate::engine::{EngineError, LoadedModel};
 use crate::report::{Output, OutputError, reader_is_gone, stderr, stdout, warn};
@@ -34,8 +36,8 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, Failure> {
         ));
     }
     let texts = prompts(args)?;
-    let device = choose_device(args.device.as_deref())?;
-    let loaded = open_model(&args.checkpoint, &device, runs)?;
+    let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
+    let loaded = open_model(&args.checkpoint, &compute, runs)?;
     if let Some(stage) = loaded.files.patch_stage() {
         warn(&stage.to_string());
     }
@@ -51,11 +53,8 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, Failure> {
     }
     let rules =
         GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
-    let generator = Generator {
-        model: loaded.model.clone(),
-        context_length: loaded.files.context_length,
-        device: device.device,
-    };
+    let generator =
+        Generator { model: loaded.model.clone(), context_length: loaded.files.context_length };
     let replies = prompts
         .iter()
         .map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops))

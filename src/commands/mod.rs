@@ -44,8 +44,7 @@ pub mod view;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::advice::{Advice, Audience};
-use crate::advice::Failure;
+use crate::advice::{Advice, Audience, Failure};
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand};
 use crate::commands::ctl::{CtlRequest, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};

@@ -5,6 +5,7 @@ use crate::commands::devices::open_device;
 use crate::commands::{Runs, find_checkpoint};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
+use crate::engine::compute::Compute;
 use crate::engine::device::ComputeDevice;
 use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::{tell, warn};
@@ -22,16 +23,16 @@ pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, Failure> {
     open_device(choice)
 }
 
-/// Opens what `checkpoint` names on `device`; warns about newer checkpoints that cannot be used.
+/// Opens what `checkpoint` names for `compute`; warns about newer checkpoints that cannot be used.
 ///
 /// # Errors
 /// When there is no valid checkpoint.
 pub fn open_model(
     checkpoint: &str,
-    device: &ComputeDevice,
+    compute: &Compute,
     runs: &Runs,
 ) -> Result<LoadedModel, Failure> {
-    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
+    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, compute)?;
     warn_about_rejected(&loaded.files.origin);
     loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));
     Ok(loaded)

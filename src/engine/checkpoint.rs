@@ -4,9 +4,10 @@
 //! the same names; equal states give identical bytes. [`crate::record::Checkpoints`] handles the save
 //! order and the validity of the files.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use crate::config::{OptimizerConfig, RecordedConfig};
+use crate::engine::compute::Compute;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
@@ -72,7 +73,7 @@ pub fn save(
     })
 }
 
-/// Weights of `checkpoint`, on `device`.
+/// Weights of `checkpoint`, for `compute`.
 ///
 /// # Errors
 /// When a tensor is missing, its shape does not match `shape`, or it contains a number that no
@@ -80,13 +81,13 @@ pub fn save(
 pub fn load_model(
     checkpoint: &Checkpoint,
     shape: &ModelShape,
-    device: &Device,
+    compute: &Compute,
 ) -> Result<LlamaForCausalLM, TensorFileError> {
     let mut file = TensorFile::open(&checkpoint.path.join(MODEL_FILE))?;
-    LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), device)
+    LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), compute)
 }
 
-/// The optimizer of `checkpoint`, with its moments on `device`.
+/// The optimizer of `checkpoint`, with its moments on the device of `model`.
 ///
 /// # Errors
 /// When a weight of `model` has no moments or moments of another shape, or moments have no weight.
@@ -94,10 +95,10 @@ pub fn load_optimizer(
     checkpoint: &Checkpoint,
     config: OptimizerConfig,
     model: &LlamaForCausalLM,
-    device: &Device,
 ) -> Result<AdamW, TensorFileError> {
     let path = checkpoint.path.join(OPTIMIZER_FILE);
     let mut file = TensorFile::open(&path)?;
+    let device = &model.compute().device.device;
     let mut optimizer = AdamW::new(config);
     optimizer.count = checkpoint.state.optimizer_count;
     let weights: Vec<&NamedTensor> =

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED};
 use crate::data::DataError;
-use crate::engine::device::{DeviceError, PrecisionError};
+use crate::engine::device::{DeviceError, PrecisionError, device_reason};
 use crate::engine::open::OpenError;
 use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
@@ -275,13 +275,6 @@ fn device_hint(reason: &str, is_poisoned: bool, audience: Audience<'_>) -> Strin
         return format!("check the driver messages (dmesg), then {resume}");
     }
     format!("{resume}; if it fails again, lower training.micro_batch_size or use --device cpu")
-}
-
-/// The device's message in one line: Burn puts it below a heading, over several lines.
-pub(super) fn device_reason(error: &ExecutionError) -> String {
-    let text = error.to_string();
-    let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
-    reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

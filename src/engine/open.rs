@@ -6,13 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::{CONFIG_FILE, ConfigError, LlamaConfig, PatchSize, RunConfig, load_resolved};
 use crate::data::{DataError, Tokenizer};
 use crate::engine::checkpoint::load_model;
+use crate::engine::compute::Compute;
 use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, WeightFiles, end_tokens};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
@@ -197,7 +197,7 @@ impl Advice for OpenError {
 }
 
 impl LoadedModel {
-    /// Opens `path`, which names a run, a checkpoint or a Hugging Face directory, on `device`.
+    /// Opens `path`, which names a run, a checkpoint or a Hugging Face directory, for `compute`.
     ///
     /// For a run, the newest valid checkpoint is used. A checkpoint that was copied without its run
     /// cannot be opened, since only the run has the tokenizer.
@@ -205,8 +205,8 @@ impl LoadedModel {
     /// # Errors
     /// When there is no valid checkpoint, its run lacks files, or the directory is not a `LLaMA`
     /// model.
-    pub fn open(path: &Path, device: &Device) -> Result<Self, OpenError> {
-        ModelFiles::find(path)?.load(device)
+    pub fn open(path: &Path, compute: &Compute) -> Result<Self, OpenError> {
+        ModelFiles::find(path)?.load(compute)
     }
 }
 
@@ -292,15 +292,15 @@ impl ModelFiles {
     ///
     /// # Errors
     /// As [`LoadedModel::open`].
-    pub fn load(self, device: &Device) -> Result<LoadedModel, OpenError> {
+    pub fn load(self, compute: &Compute) -> Result<LoadedModel, OpenError> {
         let model = match &self.origin {
-            Origin::Checkpoint(found) => read_weights(&found.checkpoint, &self.shape, device)?,
+            Origin::Checkpoint(found) => read_weights(&found.checkpoint, &self.shape, compute)?,
             Origin::HuggingFace { .. } => {
                 let mut weights = self.weights()?;
                 LlamaForCausalLM::new(
                     &self.shape,
                     &mut |name, dims| weights.read(name, dims),
-                    device,
+                    compute,
                 )?
             }
         };
@@ -308,14 +308,14 @@ impl ModelFiles {
     }
 }
 
-/// The weights of `checkpoint`, on `device`.
+/// The weights of `checkpoint`, for `compute`.
 ///
 /// # Errors
 /// When they cannot be read, or do not match a network of this `shape`.
 pub(super) fn read_weights(
     checkpoint: &Checkpoint,
     shape: &ModelShape,
-    device: &Device,
+    compute: &Compute,
 ) -> Result<LlamaForCausalLM, TensorFileError> {
     let path = checkpoint.path.join(MODEL_FILE);
     let found = TensorFile::open(&path)?
@@ -323,7 +323,7 @@ pub(super) fn read_weights(
         .values()
         .map(|dims| dims.iter().product::<usize>() as u64)
         .sum::<u64>();
-    let model = load_model(checkpoint, shape, device)?;
+    let model = load_model(checkpoint, shape, compute)?;
     // Every weight of the network exists; there must not be others, of layers that the shape does
     // not have.
     let expected = shape.num_parameters();

@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use thiserror::Error;
 
-use crate::engine::error::device_reason;
+use crate::engine::device::device_reason;
 use crate::engine::named_tensor::NamedTensor;
 use crate::engine::tensor_header::{Entry, Header, NumberFormat};
 use crate::record::files::open_regular;

@@ -189,6 +189,19 @@ fn forbidden_crates(source: &Source) -> Vec<String> {
     .collect()
 }
 
+/// The kernels work on slices: they know neither tensors nor the operations that call them.
+fn tensors_in_kernels(source: &Source) -> Vec<String> {
+    if !source.path.starts_with("src/engine/kernels") {
+        return Vec::new();
+    }
+    let knows = |line: &str| uses_crate(line, "burn") || line.contains("crate::engine::ops");
+    source
+        .code()
+        .filter(|(_, line)| knows(line))
+        .map(|(line, _)| source.complaint(line, "kernels know no tensors"))
+        .collect()
+}
+
 fn forbidden_printing(source: &Source) -> Vec<String> {
     if ["main", "report", "commands"].contains(&source.layer.as_str()) {
         return Vec::new();
@@ -229,6 +242,11 @@ fn layers_import_only_what_lies_below_them() {
 #[test]
 fn burn_stays_in_the_engine_and_ratatui_in_the_tui() {
     check(forbidden_crates);
+}
+
+#[test]
+fn kernels_know_no_tensors() {
+    check(tensors_in_kernels);
 }
 
 #[test]
@@ -296,6 +314,16 @@ fn the_rules_see_what_they_forbid() {
     );
     let screen = Source::new("src/report/a.rs", "    ratatui::init();\n");
     assert_eq!(forbidden_crates(&screen), ["src/report/a.rs:1: ratatui belongs into tui"]);
+
+    let kernel = "use burn::tensor::Tensor;\nuse crate::engine::ops::head;\nlet burn = 1;\n";
+    assert_eq!(
+        tensors_in_kernels(&Source::new("src/engine/kernels/a.rs", kernel)),
+        [
+            "src/engine/kernels/a.rs:1: kernels know no tensors",
+            "src/engine/kernels/a.rs:2: kernels know no tensors"
+        ]
+    );
+    assert!(tensors_in_kernels(&Source::new("src/engine/ops/a.rs", kernel)).is_empty());
 
     let print = "fn f() {\n    println!();\n}\n";
     assert_eq!(

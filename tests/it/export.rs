@@ -10,9 +10,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use patchtui::advice::{Advice, Audience, USAGE};
 use patchtui::config::{LlamaConfig, LoadRequest, PatchSize, load, to_toml};
 use patchtui::data::Tokenizer;
-use patchtui::engine::hugging_face::{
-    ExportError, ExportReport, ExportRequest, export, weight_dims,
-};
+use patchtui::engine::compute::Compute;
+use patchtui::engine::export::{ExportError, ExportReport, ExportRequest, export};
+use patchtui::engine::hugging_face::weight_dims;
 use patchtui::engine::named_tensor::{NamedTensor, matrix_dims};
 use patchtui::engine::tensor_file::write_tensors;
 use patchtui::engine::tensor_header::NumberFormat;
@@ -65,7 +65,7 @@ impl Exported {
 
     /// Message and hint of opening it, with `DIR` for its path.
     fn complaint(&self) -> (String, String) {
-        let error = LoadedModel::open(&self.path, &Device::flex()).unwrap_err();
+        let error = LoadedModel::open(&self.path, &Compute::cpu()).unwrap_err();
         let relative = |text: String| text.replace(self.path.to_str().unwrap(), "DIR");
         (relative(error.to_string()), relative(error.hint(Audience::Command)))
     }
@@ -77,7 +77,7 @@ fn weights(model: &LoadedModel) -> BTreeMap<String, Vec<u32>> {
 }
 
 fn open(path: &Path) -> LoadedModel {
-    LoadedModel::open(path, &Device::flex()).unwrap()
+    LoadedModel::open(path, &Compute::cpu()).unwrap()
 }
 
 /// Writes weights of `shape` as one file; `value` returns the numbers of each tensor by name.

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use patchtui::config::{LoadRequest, LoadedConfig, load, load_with_runs};
 use patchtui::data::Tokenizer;
-use patchtui::engine::hugging_face::{ExportRequest, export};
+use patchtui::engine::compute::Compute;
+use patchtui::engine::export::{ExportRequest, export};
 use patchtui::engine::tensor_header::NumberFormat;
 use patchtui::engine::{LoadedModel, ModelFiles, PatchStage};
 use patchtui::record::{Outcome, RunDirectory};
@@ -535,5 +536,5 @@ fn a_configuration_beside_a_folder_of_its_name_is_found_and_its_run_does_not_go_
             .0,
         0
     );
-    LoadedModel::open(&bench.run_dir("books"), &burn::tensor::Device::flex()).unwrap();
+    LoadedModel::open(&bench.run_dir("books"), &Compute::cpu()).unwrap();
 }

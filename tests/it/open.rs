@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use patchtui::advice::{Advice, Audience};
 use patchtui::config::to_toml;
+use patchtui::engine::compute::Compute;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::{LoadedModel, OpenError};
 use patchtui::record::{MODEL_FILE, RunDirectory, RunEvent};
@@ -15,7 +15,7 @@ use crate::formats::{FORMATS, Fixture};
 use crate::resume::{tiny_config, train};
 
 fn open(path: &Path) -> Result<LoadedModel, OpenError> {
-    LoadedModel::open(path, &Device::flex())
+    LoadedModel::open(path, &Compute::cpu())
 }
 
 fn step_of(path: &Path) -> u64 {
@@ -101,11 +101,7 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
     let tokenizer = loaded.files.tokenizer;
     let bos = tokenizer.bos().filter(|_| loaded.files.add_bos);
     let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
-    let generator = Generator {
-        model: loaded.model,
-        context_length: loaded.files.context_length,
-        device: Device::flex(),
-    };
+    let generator = Generator { model: loaded.model, context_length: loaded.files.context_length };
     let mut samples = 0;
     for event in &events {
         let RunEvent::Sampled(sample) = event else { continue };

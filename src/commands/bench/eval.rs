@@ -14,7 +14,9 @@ use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{plan_steps, prepare_device};
 use crate::commands::bench::{counted, median, print_json};
+use crate::config::Precision;
 use crate::data::random_tokens;
+use crate::engine::compute::Compute;
 use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
@@ -71,12 +73,10 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let stream = random_tokens(&path, plan.model.vocab_size, tokens, config.seed)?;
     // Mapped files stay readable after they are unlinked.
     let _ = fs::remove_file(&path);
-    let Ok(model) = LlamaForCausalLM::new(
-        &plan.model,
-        &mut random_weights(config.seed, &plan.model),
-        &device.device,
-    );
-    let workers = Workers::start(device.clone(), StopFlag::default())?;
+    let compute = Compute::new(device.clone(), Precision::F32);
+    let Ok(model) =
+        LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &compute);
+    let workers = Workers::start(compute, StopFlag::default())?;
     let validation = Validation {
         stream: &stream,
         batch_size: config.training.micro_batch_size,

@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::{Device, ExecutionError};
+use burn::tensor::ExecutionError;
 
 use super::*;
 use crate::advice::{Advice, Audience};
 use crate::config::{DeviceChoice, PatchSize, Precision};
+use crate::engine::compute::Compute;
 use crate::engine::device::find_device;
 use crate::engine::self_check::operations::{ALL, Operation, Output};
 use crate::plan::ModelShape;
@@ -31,7 +32,7 @@ fn shape(k: u64, precision: Precision) -> Shape {
 }
 
 fn host() -> Side {
-    Side::new(Place::new(Device::flex(), Precision::F32))
+    Side::new(Place::new(Compute::cpu()))
 }
 
 fn compared(reference: &Side, tested: &Side, shapes: &[Shape]) -> Report {
@@ -223,7 +224,8 @@ fn a_folder_that_cannot_be_written_costs_only_another_check() {
 #[test]
 fn bf16_stays_within_its_tolerances_and_is_not_f32() {
     for k in [1, 4] {
-        let tested = Side::new(Place::new(Device::flex(), Precision::Bf16));
+        let tested =
+            Side::new(Place::new(Compute { precision: Precision::Bf16, ..Compute::cpu() }));
         let report = compared(&host(), &tested, &[shape(k, Precision::Bf16)]);
         assert_eq!(report.failure(), None, "{:#?}", report.rows());
         let difference = |name: &str| {

@@ -281,8 +281,7 @@ impl Measuring {
         }
         let mut tokens = vec![0; num_sequences * sequence];
         self.text.validation.read(0, &mut tokens)?;
-        let device = &self.workers.device.device;
-        let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
+        let batch = Batch::new(&tokens, num_sequences, stage.patch_size);
         let (model, config) = (model.clone(), self.facts.config.activations.clone());
         let Some(layers) = self.workers.run(move || layer_activations(&model, &batch, &config))
         else {
@@ -316,8 +315,9 @@ impl Measuring {
         mut known: Vec<String>,
     ) -> Result<Measurement<()>, EngineError> {
         let (config, tokenizer) = (&self.facts.config, &self.text.tokenizer);
-        let (usable, empty): (Vec<_>, Vec<_>) =
-            prompts(config, &self.text)?.into_iter().partition(|prompt| !prompt.ids.is_empty());
+        let (usable, empty): (Vec<_>, Vec<_>) = prompts(config, &self.text.validation, tokenizer)?
+            .into_iter()
+            .partition(|prompt| !prompt.ids.is_empty());
         if !empty.is_empty() {
             let message = "an empty prompt cannot be continued without a BOS token".to_owned();
             self.events.send(RunEvent::Warning(Warning { message }));
@@ -334,11 +334,8 @@ impl Measuring {
             return Ok(Measurement::Made(()));
         }
         let job = {
-            let generator = Generator {
-                model: model.clone(),
-                context_length: config.training.context_length,
-                device: self.workers.device.device.clone(),
-            };
+            let generator =
+                Generator { model: model.clone(), context_length: config.training.context_length };
             let ends = tokenizer.ends_of_text();
             let prompts: Vec<Vec<u32>> = usable.iter().map(|prompt| prompt.ids.clone()).collect();
             let (max_new_tokens, stop, mut progress) = (

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use crate::engine::checkpoint::load_optimizer;
-use crate::engine::device::ComputeDevice;
+use crate::engine::compute::Compute;
 use crate::engine::error::{EngineError, ForkError};
 use crate::engine::hugging_face::HuggingFaceError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
@@ -56,7 +56,7 @@ impl Start {
     pub(super) fn find(
         facts: &RunFacts,
         checkpoints: &Checkpoints,
-        device: &ComputeDevice,
+        compute: &Compute,
         stop: &StopFlag,
     ) -> Result<(Self, Vec<Rejected>), EngineError> {
         let first = RefCell::new(None);
@@ -74,13 +74,13 @@ impl Start {
         let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => {
-                let mut start = Self::from_checkpoint(&checkpoint, facts, device)?;
+                let mut start = Self::from_checkpoint(&checkpoint, facts, compute)?;
                 start
                     .reached
                     .add_measurements(&RunDirectory::new(checkpoints.run()), facts.plan.steps);
                 Ok((start, rejected))
             }
-            (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
+            (None, None) if rejected.is_empty() => Ok((Self::first(facts, compute)?, rejected)),
             // Starting over would discard the trained weights, which only the user may decide.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
             (None, Some((at_step, difference)))
@@ -95,16 +95,16 @@ impl Start {
     }
 
     /// The start of a run that has not saved anything yet.
-    fn first(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn first(facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
         match &facts.config.training.fork_from {
-            Some(path) => Self::fork(path, facts, device),
-            None => Self::anew(facts, device),
+            Some(path) => Self::fork(path, facts, compute),
+            None => Self::anew(facts, compute),
         }
     }
 
     /// Starts at the checkpoint of another run. Measurements due at that step are made again: the
     /// new run is complete on its own.
-    fn fork(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn fork(path: &Path, facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
         let FoundCheckpoint { checkpoint, run, .. } =
             FoundCheckpoint::at(path).map_err(ForkError::Find)?;
         let fork = Fork {
@@ -114,7 +114,7 @@ impl Start {
         };
         check_fork(&checkpoint.state, facts)?;
         facts.fork.get_or_init(|| fork);
-        let start = Self::from_checkpoint(&checkpoint, facts, device)?;
+        let start = Self::from_checkpoint(&checkpoint, facts, compute)?;
         let mut active_seconds = checkpoint.manifest.active_seconds;
         active_seconds.resize(facts.plan.stages.len(), 0.0);
         // Its loss may have been measured on another text.
@@ -123,15 +123,15 @@ impl Start {
         Ok(Self { resumed_from: None, changed_lines: Vec::new(), reached, ..start })
     }
 
-    fn anew(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn anew(facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
         let shape = &facts.plan.model;
         let model = if let Some(path) = &facts.config.model.init_from {
-            trained_weights(path, facts, device)?
+            trained_weights(path, facts, compute)?
         } else {
             let Ok(model) = LlamaForCausalLM::new(
                 shape,
                 &mut random_weights(facts.config.seed, shape),
-                &device.device,
+                compute,
             );
             model
         };
@@ -156,11 +156,10 @@ impl Start {
     fn from_checkpoint(
         checkpoint: &Checkpoint,
         facts: &RunFacts,
-        device: &ComputeDevice,
+        compute: &Compute,
     ) -> Result<Self, EngineError> {
-        let model = read_weights(checkpoint, &facts.plan.model, &device.device)?;
-        let optimizer =
-            load_optimizer(checkpoint, facts.config.optimizer.clone(), &model, &device.device)?;
+        let model = read_weights(checkpoint, &facts.plan.model, compute)?;
+        let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model)?;
         let state = &checkpoint.state;
         if let Some(hash) = &state.initial_weights {
             facts.initial_weights.get_or_init(|| hash.clone());
@@ -233,7 +232,7 @@ fn check_fork(state: &TrainerState, facts: &RunFacts) -> Result<(), ForkError> {
 fn trained_weights(
     path: &Path,
     facts: &RunFacts,
-    device: &ComputeDevice,
+    compute: &Compute,
 ) -> Result<LlamaForCausalLM, EngineError> {
     let initial = |source: OpenError| EngineError::InitialWeights(Box::new(source));
     let mut weights =
@@ -251,7 +250,7 @@ fn trained_weights(
         }
         Ok(values)
     };
-    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, &device.device)
+    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, compute)
         .map_err(|error: HuggingFaceError| initial(error.into()))?;
     facts.initial_weights.get_or_init(|| hasher.finalize().to_hex().to_string());
     Ok(model)

@@ -12,7 +12,7 @@ use crate::config::OptimizerState;
 use crate::data::Loader;
 use crate::engine::error::EngineError;
 use crate::engine::faults::unreported;
-use crate::engine::ops::positions::Positions;
+use crate::engine::positions::Positions;
 use crate::engine::step::StepInput;
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
 use crate::engine::train::audit::{Mismatch, audit};
@@ -77,8 +77,7 @@ impl Trainer {
         let measuring =
             Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
         Self {
-            learner: Learner::new(model, optimizer, workers.device.is_cpu)
-                .in_precision(facts.config.training.precision),
+            learner: Learner::new(model, optimizer),
             measuring: measuring.resumed_at(&reached),
             saving: Saving::new(
                 Arc::clone(&facts),
@@ -109,7 +108,7 @@ impl Trainer {
 
     /// Whether the CPU computes.
     pub(super) fn is_on_cpu(&self) -> bool {
-        self.workers.device.is_cpu
+        self.workers.compute.device.is_cpu
     }
 
     /// Abandons tensors on a device that does not respond any more.
@@ -207,7 +206,7 @@ impl Trainer {
                 return Ok(None);
             }
             if sum.num_micro_batches == 1 && self.is_audit_due() {
-                let mismatch = audit(&sum, with, text, self.facts.config.training.precision)?;
+                let mismatch = audit(&sum, with, text)?;
                 self.warn_of_mismatch(mismatch);
             }
         }
@@ -341,7 +340,8 @@ impl Trainer {
 
     /// Memory that Burn holds on a GPU, to judge whether a larger micro-batch would fit.
     fn log_device_memory(&self, stage: &StagePlan) {
-        if let Some((used, reserved)) = self.workers.device.memory().filter(|_| !self.is_on_cpu()) {
+        let memory = self.workers.compute.device.memory().filter(|_| !self.is_on_cpu());
+        if let Some((used, reserved)) = memory {
             let (used, reserved) = (format::bytes(used), format::bytes(reserved));
             tracing::info!(
                 "device memory after the stage of K = {}: {used} in use, {reserved} reserved",
@@ -424,7 +424,7 @@ impl Trainer {
         Ok(match work {
             Work::Settle => {
                 // A GPU works on its queue for a while after the host has stopped adding to it.
-                self.workers.device.device.sync()?;
+                self.workers.compute.device.device.sync()?;
                 Ok(Done::new(format!("paused after step {step}")))
             }
             Work::Save => self.save(idx, false).map(Done::saved).ok_or(
@@ -494,8 +494,7 @@ impl Trainer {
         break_it(&mut self.learner);
         let with =
             Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
-        let mismatch =
-            audit(&first, with, text, facts.config.training.precision).expect("the CPU computes");
+        let mismatch = audit(&first, with, text).expect("the CPU computes");
         mismatch.map(|mismatch| mismatch.to_string())
     }
 

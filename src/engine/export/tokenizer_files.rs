@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::data::Tokenizer;
-use crate::engine::hugging_face::ExportError;
+use crate::engine::export::ExportError;
 
 /// Names of the two special ids of plain bytes.
 const BYTES_BOS: &str = "<s>";

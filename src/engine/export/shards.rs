@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 
-use crate::engine::hugging_face::{ExportError, INDEX_FILE, WEIGHTS_FILE, WeightFiles};
+use crate::engine::export::ExportError;
+use crate::engine::hugging_face::{INDEX_FILE, WEIGHTS_FILE, WeightFiles};
 use crate::engine::tensor_header::NumberFormat;
 
 /// The header length is padded to a multiple of this, so that the data is aligned.
