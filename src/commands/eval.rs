@@ -18,8 +18,8 @@ use crate::report::{Output, complain, format, stderr, warn};
 use crate::run::terminal::{cut, window_size};
 use crate::run::{StopFlag, StopLevel, sanitize_line};
 use crate::tasks::{
-    Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError,
-    TaskFiles, TaskResult, check_fit, evaluate,
+    EvaluateError, LoadOptions, LoadedTask, Selection, Task, TaskEncoder, TaskError, TaskFiles,
+    TaskProgress, TaskResult, check_fit, evaluate,
 };
 
 /// Evaluates a model and prints its scores. Returns the exit code.
@@ -43,7 +43,8 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
     choose_threads(args)?;
     let device = choose_device(args.device.as_deref())?;
     let model = open_model(&args.checkpoint, &device, runs)?;
-    let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
+    let encoder =
+        TaskEncoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
     let subject =
         Subject { args, model: &model, max_length: encoder.max_length(), device: &device };
     if let Some(warning) = subject.warning() {
@@ -157,7 +158,7 @@ fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandErro
 /// Evaluates a task; `None` if it was stopped. Calls `heartbeat` now and then.
 fn evaluate_task(
     task: &LoadedTask,
-    encoder: &Encoder<'_>,
+    encoder: &TaskEncoder<'_>,
     scorer: &mut Scorer<'_>,
     heartbeat: &mut dyn FnMut(),
 ) -> Result<Option<TaskResult>, EvaluateError<EngineError>> {
@@ -192,7 +193,7 @@ impl ProgressLine {
         }
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: TaskProgress) {
         if self.is_terminal {
             let seconds = self.started.elapsed().as_secs_f64();
             let left = format::duration(seconds / progress.share - seconds);

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::plan::CostedStage;
 use crate::report::Output;
 use crate::report::format::{
     bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, percent,

@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
+use crate::plan::CostedStage;
 use crate::run::{MomentsOutline, Progress, RunHeader, StageOutline, format, sanitize};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
