@@ -33,12 +33,13 @@
 //! | module | what it is for | may import |
 //! |---|---|---|
 //! | [`advice`] | what every error adds to its message: a hint and an exit code | - |
-//! | [`config`] | the configuration: all keys documented, unknown keys refused | advice |
+//! | [`config`] | the configuration: all keys documented, unknown keys refused | advice, nearest |
 //! | [`disk`] | durable writes to files, which tests can make fail | - |
+//! | [`nearest`] | which known name was probably meant | - |
 //! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | advice, config |
 //! | [`data`] | text to token files to blocks of ids; tokenizers and their training; no tensors | advice, config, disk, plan |
-//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | advice, config, plan, data |
-//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | advice, config, disk, plan |
+//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | advice, config, nearest, plan, data |
+//! | [`run`] | the data of a run: events, commands, directory, checkpoints as files | advice, config, disk, nearest, plan |
 //! | [`control`] | socket, protocol, signals | advice, config, plan, run |
 //! | [`host`] | from a configuration to a running engine: directory, lock, process | advice, config, plan, data, run, control |
 //! | `engine` | everything that uses Burn: device, network, loss, optimizer, trainer | advice, config, disk, plan, data, tasks, run |
@@ -72,6 +73,7 @@ pub mod disk;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod host;
+pub mod nearest;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -5,11 +5,8 @@
 
 use std::path::Path;
 
-use crate::record::{
-    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd,
-    RunEvent, RunHeader, Sample, StepMetrics, TaskScores, evaluated_tokens, log_text, loss_text,
-    task_scores_text, whole_tokens,
-};
+use crate::plan::CostedStage;
+use crate::record::{Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample, StepMetrics, TaskScores, evaluated_tokens, log_text, loss_text, task_scores_text, whole_tokens};
 use crate::report::Output;
 use crate::text::format::{
     bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, percent,

@@ -75,7 +75,7 @@ pub struct PartTimes {
 }
 
 /// One step.
-struct StepTime {
+struct TimedStep {
     whole: Duration,
     parts: PartTimes,
     loss: f64,
@@ -174,7 +174,7 @@ impl StepBench {
         input: &StepInput,
         idx: usize,
         is_split: bool,
-    ) -> Result<StepTime, EngineError> {
+    ) -> Result<TimedStep, EngineError> {
         let waits_for =
             (is_split && !self.workers.device.is_cpu).then(|| self.workers.device.device.clone());
         let text = StepText {
@@ -211,7 +211,7 @@ impl StepBench {
         let whole = started.elapsed();
         let loss = measured.read()?.loss;
         self.learner.check_poison(self.step)?;
-        Ok(StepTime { whole, parts, loss })
+        Ok(TimedStep { whole, parts, loss })
     }
 }
 
@@ -250,7 +250,7 @@ impl AddAssign for StageTimes {
 }
 
 impl StageTimes {
-    fn add_parts(&mut self, step: &StepTime) {
+    fn add_parts(&mut self, step: &TimedStep) {
         self.parts += step.parts;
         self.split += step.whole;
     }
