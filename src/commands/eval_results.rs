@@ -14,9 +14,7 @@ use crate::commands::result_path::result_path_error;
 use crate::engine::LoadedModel;
 use crate::engine::device::ComputeDevice;
 use crate::record::{ResultFile, RunDirectory};
-use crate::report::{
-    ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout,
-};
+use crate::report::{ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout};
 use crate::tasks::{
     Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows,
     results_document, sample_lines,
