@@ -33,12 +33,12 @@
 //! | module | what it is for | may import |
 //! |---|---|---|
 //! | [`advice`] | what every error adds to its message: a hint and an exit code | - |
-//! | [`text`] | text for people: units, words for a shell, sanitizing | - |
-//! | [`config`] | the configuration: all keys documented, unknown keys refused | advice |
+//! | [`text`] | text for people: units, words for a shell, nearest names, sanitizing | - |
+//! | [`config`] | the configuration: all keys documented, unknown keys refused | advice, text |
 //! | [`disk`] | durable writes to files, which tests can make fail | - |
 //! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | advice, config, text |
 //! | [`data`] | text to token files to blocks of ids; tokenizers; no tensors | advice, config, disk, plan, text |
-//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | advice, config, plan, data |
+//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | advice, config, plan, data, text |
 //! | [`record`] | what a run leaves behind: events, directory, checkpoints as files | advice, config, disk, plan, text |
 //! | [`steer`] | what a run hears: commands, stop flag | record |
 //! | [`control`] | socket, protocol, signals | advice, config, plan, record, steer, text |

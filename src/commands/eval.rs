@@ -21,8 +21,8 @@ use crate::machine::terminal::{cut, window_size};
 use crate::report::{Output, complain, stderr, warn};
 use crate::steer::{StopFlag, StopLevel};
 use crate::tasks::{
-    Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError,
-    TaskFiles, TaskResult, check_fit, evaluate,
+    EvaluateError, LoadOptions, LoadedTask, Selection, Task, TaskEncoder, TaskError, TaskFiles,
+    TaskProgress, TaskResult, check_fit, evaluate,
 };
 use crate::text::format;
 use crate::text::sanitize_line;
@@ -48,7 +48,8 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
     choose_threads(args)?;
     let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
     let model = open_model(&args.checkpoint, &compute, runs)?;
-    let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
+    let encoder =
+        TaskEncoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
     let subject =
         Subject { args, model: &model, max_length: encoder.max_length(), device: &compute.device };
     if let Some(warning) = subject.warning() {
@@ -159,7 +160,7 @@ fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, Failure> {
 /// Evaluates a task; `None` if it was stopped. Calls `heartbeat` now and then.
 fn evaluate_task(
     task: &LoadedTask,
-    encoder: &Encoder<'_>,
+    encoder: &TaskEncoder<'_>,
     scorer: &mut Scorer<'_>,
     heartbeat: &mut dyn FnMut(),
 ) -> Result<Option<TaskResult>, EvaluateError<EngineError>> {
@@ -194,7 +195,7 @@ impl ProgressLine {
         }
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: TaskProgress) {
         if self.is_terminal {
             let seconds = self.started.elapsed().as_secs_f64();
             let left = format::duration(seconds / progress.share - seconds);

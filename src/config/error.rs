@@ -206,7 +206,7 @@ pub enum ConfigError {
         /// Location of the size.
         origin: Origin,
         /// Its key.
-        key: &'static str,
+        key: String,
         /// The value as TOML text.
         found: String,
         /// Value of the weights, as TOML text.

@@ -4,6 +4,7 @@
 //! [`RunConfig`] for the data, at [`KEYS`] for every key, at [`load`] for reading.
 
 mod schema;
+mod shape;
 mod threshold;
 mod values;
 
@@ -48,6 +49,7 @@ pub use schema::{
     SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TasksConfig, TextGenerator,
     TextSource, TrainingConfig, ValidationSource,
 };
+pub use shape::ModelShape;
 pub use source::{BUILT_IN, built_in_names};
 pub use template::template;
 pub use threshold::ActivationThreshold;

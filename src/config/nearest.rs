@@ -3,6 +3,7 @@
 //! Compares with the table of keys and with the key names of other programs. Start at [`nearest`].
 
 use crate::config::keys::{KEYS, Key, without_index};
+use crate::text::nearest::nearest_name;
 
 /// The key or section that was probably meant by `path`; tries the most reliable rule first.
 pub(crate) fn nearest(path: &str) -> Option<&'static str> {
@@ -36,11 +37,7 @@ fn closest(
 ) -> Option<&'static str> {
     let known =
         KEYS.iter().flat_map(|key| [key.path, key.section()]).filter(|known| !known.is_empty());
-    let distances = known.map(|known| (strsim::damerau_levenshtein(name(known), text), known));
-    distances
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+    nearest_name(text, limit, known.map(|known| (name(known), known)))
 }
 
 /// The same word in another section; a key of the run comes before one of a stage.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::error::{ConfigError, Origin};
 use crate::config::kind::clean_path;
 use crate::config::layers::{Document, Layer, ParsedDocument};
+use crate::text::nearest::distance;
 
 /// Built-in configurations: name and text.
 pub const BUILT_IN: [(&str, &str); 6] = [
@@ -151,6 +152,6 @@ fn unreadable(path: &Path, error: io::Error, asked_by: Option<&Origin>) -> Confi
     let source_name = path.display().to_string();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut built_in: Vec<&str> = built_in_names().collect();
-    built_in.sort_by_key(|name| strsim::damerau_levenshtein(name, &stem));
+    built_in.sort_by_key(|name| distance(name, &stem));
     ConfigError::NotFound { source_name, asked_by: asked_by.cloned(), built_in }
 }

@@ -1,12 +1,12 @@
 //! Why text cannot be turned into tokens.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::advice::{Advice, Audience, FAILED, USAGE};
-use crate::data::BadRecord;
 
 /// Why text cannot be turned into tokens.
 #[derive(Debug, Error)]
@@ -227,6 +227,19 @@ pub enum DataError {
     Interrupted,
 }
 
+/// A record without usable text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Number of the record in the file, counted from 1; in a line-based file, the line.
+    pub record: u64,
+    /// Whether `record` counts lines.
+    pub is_line: bool,
+    /// Why it is unusable.
+    pub reason: String,
+}
+
 /// Why a file is not text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TextFault {
@@ -363,6 +376,18 @@ impl DataError {
     /// Wraps an error from reading `path`.
     pub(crate) fn reading(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
+    }
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, record, is_line, reason } = self;
+        let path = path.display();
+        if *is_line {
+            write!(f, "{path}:{record}: {reason}")
+        } else {
+            write!(f, "{path}, record {record}: {reason}")
+        }
     }
 }
 

@@ -265,10 +265,10 @@ fn device_hint(reason: &str, is_poisoned: bool, audience: Audience<'_>) -> Strin
             "buffer size",
         ])
     {
+        let smaller = format!("--name {run} --set training.micro_batch_size=1 --resume");
         return format!(
             "a smaller micro-batch needs less memory and keeps the tokens per step; resume with \
-             it, plus your other --set options: patchtui run CONFIG --name {run} --set \
-             training.micro_batch_size=1 --resume"
+             it, plus your other --set options: patchtui run CONFIG {smaller}"
         );
     }
     if is_of_driver || names(&["driver"]) {

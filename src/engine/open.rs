@@ -253,19 +253,19 @@ impl ModelFiles {
             return Err(HuggingFaceError::NoTokenizer { path: file }.into());
         }
         let tokenizer = Tokenizer::load(&file.to_string_lossy())?;
-        let tokenizer = tokenizer.of_table(config.vocab_size);
-        if tokenizer.vocab_size() > config.vocab_size {
+        let tokenizer = tokenizer.of_table(config.shape.vocab_size);
+        if tokenizer.vocab_size() > config.shape.vocab_size {
             return Err(HuggingFaceError::TokenizerTooLarge {
                 path: file,
                 largest: tokenizer.vocab_size() - 1,
-                rows: config.vocab_size,
+                rows: config.shape.vocab_size,
             }
             .into());
         }
         Ok(Self {
-            shape: ModelShape::from(&config),
             ends: all_ends(&tokenizer, end_tokens(path, &config)?),
-            context_length: config.max_position_embeddings,
+            context_length: config.shape.max_position_embeddings,
+            shape: config.shape,
             add_bos: tokenizer.adds_bos(),
             patch_size: config.patch_size,
             tokenizer,

@@ -16,6 +16,7 @@ use crate::advice::{Advice, Audience, USAGE};
 use crate::record::directory::is_being_removed;
 use crate::record::files::read_small;
 use crate::record::{RunDirectory, is_alive, replace_file};
+use crate::text::nearest::nearest_name;
 
 /// The index of a user.
 #[derive(Debug, Clone)]
@@ -187,16 +188,9 @@ impl RunIndex {
         named.dedup();
         let fit = |run: &RunDirectory| (is_alive(run), here.contains(run));
         let Some(best) = named.iter().map(fit).max() else {
-            let nearest = all
-                .iter()
-                .map(RunDirectory::name)
-                .min_by_key(|name| strsim::damerau_levenshtein(name, text));
-            let close_enough =
-                |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
-            return Err(FindError::Unknown {
-                name: text.to_owned(),
-                nearest: nearest.filter(close_enough),
-            });
+            let known = all.iter().map(RunDirectory::name).map(|name| (name.clone(), name));
+            let nearest = nearest_name(text, 1 + text.len() / 3, known);
+            return Err(FindError::Unknown { name: text.to_owned(), nearest });
         };
         named.retain(|run| fit(run) == best);
         match named.as_slice() {

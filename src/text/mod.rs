@@ -4,6 +4,7 @@
 //! Start at [`format`] and [`sanitize`].
 
 pub mod format;
+pub mod nearest;
 pub mod sanitize;
 
 pub use sanitize::line as sanitize_line;

@@ -219,19 +219,20 @@ fn config_files_of_old_and_new_versions_say_the_same() {
     let defaults = read(&json!({"model_type": "llama"}));
     let expected = (32_000, 4096, 11_008, 32, 32, 32, 2048);
     let found = (
-        defaults.vocab_size,
-        defaults.hidden_size,
-        defaults.intermediate_size,
-        defaults.num_hidden_layers,
-        defaults.num_attention_heads,
-        defaults.num_key_value_heads,
-        defaults.max_position_embeddings,
+        defaults.shape.vocab_size,
+        defaults.shape.hidden_size,
+        defaults.shape.intermediate_size,
+        defaults.shape.num_hidden_layers,
+        defaults.shape.num_attention_heads,
+        defaults.shape.num_key_value_heads,
+        defaults.shape.max_position_embeddings,
     );
     assert_eq!(found, expected);
     let numbers =
-        [defaults.rope_theta, defaults.rms_norm_eps, defaults.initializer_range].map(f64::to_bits);
+        [defaults.shape.rope_theta, defaults.shape.rms_norm_eps, defaults.shape.initializer_range]
+            .map(f64::to_bits);
     assert_eq!(numbers, [10_000.0, 1e-6, 0.02].map(f64::to_bits));
-    assert!(!defaults.tie_word_embeddings && defaults.patch_size == PatchSize::ONE);
+    assert!(!defaults.shape.tie_word_embeddings && defaults.patch_size == PatchSize::ONE);
 }
 
 #[test]

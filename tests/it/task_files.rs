@@ -5,8 +5,8 @@ use std::path::Path;
 
 use patchtui::advice::{Advice, Audience, USAGE};
 use patchtui::tasks::{
-    Documents, Encoder, EvaluateError, LoadOptions, Prompt, Question, Scored, Selection, TaskError,
-    TaskFiles, evaluate,
+    Documents, EvaluateError, LoadOptions, Prompt, Question, Scored, Selection, TaskEncoder,
+    TaskError, TaskFiles, evaluate,
 };
 
 fn try_load(
@@ -344,7 +344,7 @@ fn what_does_not_fit_a_network_is_said_with_its_document() {
         write(folder.path(), files);
         let [task] = &Selection::parse(name).unwrap().tasks[..] else { panic!() };
         let task = TaskFiles::new(Some(folder.path())).load(task, LoadOptions::default()).unwrap();
-        let encoder = Encoder::new(&tokenizer, false, max_length).unwrap();
+        let encoder = TaskEncoder::new(&tokenizer, false, max_length).unwrap();
         match evaluate(&task, &encoder, &mut Nobody, &mut |_| ()).unwrap_err() {
             EvaluateError::Task(error) => error.to_string(),
             EvaluateError::Score(error) => error,

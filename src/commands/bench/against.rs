@@ -14,7 +14,9 @@ use crate::advice::Failure;
 use crate::cli::{BenchTrainArgs, ReferenceMode};
 use crate::commands::bench::against_lines::{check_text, race_text};
 use crate::commands::bench::document::{CpuDocument, FORMAT_VERSION, StageDocument, TrainDocument};
-use crate::commands::bench::reference::{Computing, Reference, ReferenceReport, Request, Versions};
+use crate::commands::bench::reference::{
+    Computing, Reference, ReferenceReport, StepsRequest, Versions,
+};
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{Planned, TOKENS_FILE, WEIGHTS_FILE};
 use crate::commands::bench::{median, print_json};
@@ -244,7 +246,7 @@ impl<'a> Contestants<'a> {
         }
     }
 
-    fn request(&self, idxs: &[usize], threads: usize) -> Request {
+    fn request(&self, idxs: &[usize], threads: usize) -> StepsRequest {
         let steps = self.planned.steps;
         let computing = Computing {
             threads,
@@ -253,7 +255,7 @@ impl<'a> Contestants<'a> {
             warmup: steps.warmup,
             steps: steps.measured,
         };
-        Request::new(&self.planned.config, &self.planned.plan, idxs, computing)
+        StepsRequest::new(&self.planned.config, &self.planned.plan, idxs, computing)
     }
 
     /// Measures one stage or all in a separate process; keeps its input in `keep_input`.

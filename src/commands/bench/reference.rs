@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::advice::Failure;
 use crate::cli::ReferenceMode;
 use crate::config::{OptimizerState, RunConfig};
-use crate::plan::{RunPlan, StagePlan};
+use crate::plan::{ModelShape, RunPlan, StagePlan};
 use crate::text::format::shell_word;
 
 /// The script, embedded in the executable.
@@ -30,8 +30,8 @@ pub(super) struct Reference {
 
 /// The request to the script.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Request {
-    model: Sizes,
+pub(super) struct StepsRequest {
+    model: ModelShape,
     optimizer: Rule,
     /// Stages in order; weights, and optimizer state if kept, carry over from one to the next.
     stages: Vec<Stage>,
@@ -48,20 +48,6 @@ pub(super) struct Request {
     tokens: Option<PathBuf>,
     num_tokens: u64,
     token_bytes: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Sizes {
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: usize,
-    rope_theta: f64,
-    rms_norm_eps: f64,
-    initializer_range: f64,
-    tie_word_embeddings: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -141,7 +127,7 @@ impl Reference {
     ///
     /// # Errors
     /// When the script fails.
-    pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, Failure> {
+    pub(super) fn run(&self, request: &StepsRequest) -> Result<ReferenceReport, Failure> {
         let request = serde_json::to_string(request).map_err(|error| {
             Failure::failed(error.to_string(), "set TMPDIR to a folder whose path is valid UTF-8")
         })?;
@@ -215,7 +201,7 @@ impl Reference {
     }
 }
 
-impl Request {
+impl StepsRequest {
     /// The steps of the stages `idxs` as patchtui takes them.
     pub(super) fn new(
         config: &RunConfig,
@@ -223,27 +209,16 @@ impl Request {
         idxs: &[usize],
         computing: Computing<'_>,
     ) -> Self {
-        let (model, optimizer) = (&plan.model, &config.optimizer);
+        let optimizer = &config.optimizer;
         Self {
-            model: Sizes {
-                vocab_size: model.vocab_size,
-                hidden_size: model.hidden_size,
-                intermediate_size: model.intermediate_size,
-                num_hidden_layers: model.num_hidden_layers,
-                num_attention_heads: model.num_attention_heads,
-                num_key_value_heads: model.num_key_value_heads,
-                rope_theta: model.rope_theta,
-                rms_norm_eps: model.rms_norm_eps,
-                initializer_range: model.initializer_range,
-                tie_word_embeddings: model.tie_word_embeddings,
-            },
+            model: plan.model.clone(),
             optimizer: Rule {
                 betas: optimizer.betas,
                 epsilon: optimizer.epsilon,
                 weight_decay: optimizer.weight_decay,
                 gradient_clip: optimizer.gradient_clip,
             },
-            stages: idxs.iter().map(|idx| stage(*idx, &plan.stages[*idx])).collect(),
+            stages: idxs.iter().map(|idx| stage(&plan.stages[*idx])).collect(),
             recompute: config.training.recompute,
             threads: computing.threads,
             device: computing.device.to_owned(),
@@ -257,7 +232,7 @@ impl Request {
             weights: None,
             tokens: None,
             num_tokens: 0,
-            token_bytes: if model.vocab_size <= 1 << 16 { 2 } else { 4 },
+            token_bytes: if plan.model.vocab_size <= 1 << 16 { 2 } else { 4 },
         }
     }
 
@@ -287,9 +262,9 @@ pub(super) struct Computing<'a> {
     pub(super) steps: usize,
 }
 
-fn stage(idx: usize, stage: &StagePlan) -> Stage {
+fn stage(stage: &StagePlan) -> Stage {
     Stage {
-        number: idx + 1,
+        number: stage.idx + 1,
         patch_size: stage.patch_size.get(),
         context_length: stage.context_length,
         micro_batch_size: stage.micro_batch_size,

@@ -191,7 +191,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Fa
         for (times, &idx) in times.iter_mut().zip(stages) {
             let stage = &plan.stages[idx];
             if !args.json {
-                tell(&progress_line(idx, stage, *steps, (rounds > 1).then_some(round)));
+                tell(&progress_line(stage, *steps, (rounds > 1).then_some(round)));
             }
             // Keep the memory for later rounds: releasing it would slow down their first steps.
             let measurement = (round == 0).then(PeakMemory::start);
@@ -246,12 +246,12 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Fa
 }
 
 /// The progress line: stage, K and steps, and the round if there are several.
-fn progress_line(idx: usize, stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
+fn progress_line(stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
     let round = round.map_or_else(String::new, |round| format!("round {}, ", round + 1));
     let steps = counted(steps.warmup + steps.measured, "step");
     format!(
         "{round}stage {}, K = {}: {steps} of {} tokens",
-        idx + 1,
+        stage.idx + 1,
         stage.patch_size,
         stage.tokens_per_step
     )

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use patchtui::advice::{Advice, Audience};
 use patchtui::config::{LoadRequest, RunConfig, load, load_resolved, to_toml};
-use patchtui::plan::{Corpus, RunPlan};
+use patchtui::plan::{Corpus, CostedStage, RunPlan};
 
 use super::{parts, scratch};
 
