@@ -28,6 +28,7 @@ mod series;
 mod store;
 mod summary;
 pub mod terminal;
+pub(crate) mod ticks;
 
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{

@@ -7,7 +7,8 @@ use ratatui::widgets::Widget;
 
 use crate::run::{ControlState, Outcome, control_word, format, sanitize};
 use crate::tui::RunScreen;
-use crate::tui::run_screen::{Access, LinkState};
+use crate::tui::message::Access;
+use crate::tui::run_screen::LinkState;
 use crate::tui::theme::Role;
 
 /// Columns between two items: normally, and where space is short.
