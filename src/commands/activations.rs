@@ -14,10 +14,12 @@ use crate::data::first_tokens;
 use crate::engine::LoadedModel;
 use crate::engine::activations::{StudyInput, study};
 use crate::engine::workers::Workers;
+use crate::record::RunDirectory;
 use crate::report::figure::FigureFormat;
-use crate::report::format::grouped;
 use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
-use crate::run::{RunDirectory, StopFlag, sanitize};
+use crate::steer::StopFlag;
+use crate::text::format::grouped;
+use crate::text::sanitize;
 
 /// What is measured for every model.
 struct Question<'a> {

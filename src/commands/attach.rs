@@ -4,10 +4,11 @@ use std::io;
 
 use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{check_reachable, connect};
-use crate::report::format::shell_word;
+use crate::machine::terminal::screen_problem;
+use crate::record::RunDirectory;
 use crate::report::{end_text, print};
-use crate::run::terminal::screen_problem;
-use crate::run::{RunDirectory, sanitize_line};
+use crate::text::format::shell_word;
+use crate::text::sanitize_line;
 use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 
 /// Finds the run `run`; without a name the newest running run, else the newest run.

@@ -5,7 +5,7 @@
 use crate::commands::CommandError;
 use crate::config::RunConfig;
 use crate::plan::{MemoryNeed, RunPlan};
-use crate::report::format;
+use crate::text::format;
 
 /// Checks that training on the CPU fits into `available` bytes. Returns a warning if that is
 /// uncertain.

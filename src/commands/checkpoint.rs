@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use crate::cli::{AlsoPrune, CheckpointCommand, PruneArgs};
 use crate::commands::{CommandError, Runs};
 use crate::host::run_config;
-use crate::report::{OutputError, checkpoints_table, format, print, tell};
-use crate::run::format::shell_word;
-use crate::run::{
+use crate::record::{
     CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory,
-    RunLock, sanitize, sanitize_line,
+    RunLock,
 };
+use crate::report::{OutputError, checkpoints_table, print, tell};
+use crate::text::format;
+use crate::text::format::shell_word;
+use crate::text::{sanitize, sanitize_line};
 
 /// Periodic checkpoints to keep if the run's configuration cannot be read.
 const KEEP: usize = 3;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::commands::{CommandError, Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
-use crate::report::format::duration;
-use crate::report::{print, status_text};
-use crate::run::{
+use crate::record::{
     CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word,
-    sanitize, sanitize_line,
 };
+use crate::report::{print, status_text};
+use crate::text::format::duration;
+use crate::text::{sanitize, sanitize_line};
 
 /// What a script requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,8 +20,10 @@ use crate::commands::storage::Storage;
 use crate::commands::{CommandError, Runs};
 use crate::config::DeviceChoice;
 use crate::control::socket_path;
-use crate::report::{format, print};
-use crate::run::{RunDirectory, sanitize};
+use crate::record::RunDirectory;
+use crate::report::print;
+use crate::text::format;
+use crate::text::sanitize;
 use crate::tui::{Markers, Theme};
 
 /// Less free disk than this hardly holds one checkpoint of the demo.

@@ -7,8 +7,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::commands::doctor::{Advice, Findings};
 use crate::commands::machine::Memory;
-use crate::report::format;
-use crate::run::sanitize_line;
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Columns of a line.
 const WIDTH: usize = 80;

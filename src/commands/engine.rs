@@ -9,7 +9,7 @@ use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest, TextRules};
 use crate::plan::block_tokens;
-use crate::run::{Checkpoints, RunDirectory};
+use crate::record::{Checkpoints, RunDirectory};
 use crate::tasks::Suite;
 
 #[cfg(feature = "engine")]
@@ -115,8 +115,8 @@ mod with_burn {
     use crate::engine::self_check::Cache;
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
+    use crate::record::{RunIndex, RunLock};
     use crate::report::{Json, Plain, stdout};
-    use crate::run::{RunIndex, RunLock};
     use tracing::Level;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;
@@ -186,7 +186,7 @@ mod with_burn {
 #[cfg(not(feature = "engine"))]
 mod without_burn {
     use super::{CommandError, Foreground, RunDirectory};
-    use crate::run::RunLock;
+    use crate::record::RunLock;
 
     /// This build has no engine.
     ///

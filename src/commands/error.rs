@@ -9,9 +9,9 @@ use crate::control::ControlError;
 use crate::data::DataError;
 use crate::host::StartError;
 use crate::plan::PlanError;
+use crate::record::{FindError, LockError};
 use crate::report::OutputError;
 use crate::report::figure::FigureError;
-use crate::run::{FindError, LockError};
 use crate::tasks::TaskError;
 
 /// Exit code for an invalid request.

@@ -13,13 +13,15 @@ use crate::commands::{CommandError, Runs};
 use crate::engine::score::Scorer;
 use crate::engine::workers::Workers;
 use crate::engine::{EngineError, LoadedModel};
-use crate::report::{Output, complain, format, stderr, warn};
-use crate::run::terminal::{cut, window_size};
-use crate::run::{StopFlag, StopLevel, sanitize_line};
+use crate::machine::terminal::{cut, window_size};
+use crate::report::{Output, complain, stderr, warn};
+use crate::steer::{StopFlag, StopLevel};
 use crate::tasks::{
     Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError,
     TaskFiles, TaskResult, check_fit, evaluate,
 };
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Evaluates a model and prints its scores. Returns the exit code.
 ///

@@ -13,14 +13,15 @@ use crate::commands::CommandError;
 use crate::commands::result_path::result_path_error;
 use crate::engine::LoadedModel;
 use crate::engine::device::ComputeDevice;
+use crate::record::{ResultFile, RunDirectory};
 use crate::report::{
     ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout,
 };
-use crate::run::{ResultFile, RunDirectory, sanitize, sanitize_line};
 use crate::tasks::{
     Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows,
     results_document, sample_lines,
 };
+use crate::text::{sanitize, sanitize_line};
 
 /// The evaluated model and the settings that all tasks share.
 #[derive(Debug, Clone, Copy)]

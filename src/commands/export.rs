@@ -6,7 +6,8 @@ use crate::commands::{CommandError, Runs};
 use crate::config::Count;
 use crate::engine::hugging_face::{ExportRequest, export};
 use crate::engine::tensor_header::NumberFormat;
-use crate::report::{format, tell};
+use crate::report::tell;
+use crate::text::format;
 
 /// Exports the model that the command line names. Returns the exit code.
 ///

@@ -17,7 +17,8 @@ use crate::data::{GrowingText, TextFault, text_of_bytes};
 use crate::engine::generate::{Continuation, GenerationRules, Generator, Heard, Sampling, Verdict};
 use crate::engine::{EngineError, LoadedModel};
 use crate::report::{Output, OutputError, reader_is_gone, stderr, stdout, warn};
-use crate::run::{COMPUTE_STACK, sanitize, sanitize_line};
+use crate::steer::COMPUTE_STACK;
+use crate::text::{sanitize, sanitize_line};
 
 /// Generates text from the prompts of the command line. Returns the exit code.
 ///

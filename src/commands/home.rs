@@ -13,7 +13,7 @@ use crate::control::{connect, follow};
 use crate::host::{
     Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, run_config,
 };
-use crate::run::RunDirectory;
+use crate::record::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
 /// What to do if no screen can be shown.

@@ -7,8 +7,9 @@ use std::path::Path;
 use crate::commands::{CommandError, Runs};
 use crate::engine::hugging_face::weight_dims;
 use crate::engine::{ModelFiles, OpenError, Origin};
-use crate::report::{format, print, tell, warn};
-use crate::run::{ResultFile, RunDirectory};
+use crate::record::{ResultFile, RunDirectory};
+use crate::report::{print, tell, warn};
+use crate::text::format;
 
 /// Maximum context length of the configuration, in positions: fits into the memory of an ordinary
 /// machine.

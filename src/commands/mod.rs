@@ -56,8 +56,9 @@ use std::time::Duration;
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
 use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
+use crate::record::{FindError, RunCommand, RunDirectory, RunIndex, RunLock};
 use crate::report::print;
-use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
+use crate::text::sanitize;
 
 pub use error::CommandError;
 

@@ -15,9 +15,10 @@ use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Budget, DeviceChoice, LoadedConfig, RunConfig, TextSource};
 use crate::data::{Inputs, PrepareRequest, TextRules, Tokenizer, grammar::Grammar};
 use crate::plan::{Corpus, GENERATED_TOKENS, PlanError, RunPlan, block_tokens};
+use crate::record::RunDirectory;
 use crate::report::print;
-use crate::run::{RunDirectory, sanitize, sanitize_line};
 use crate::tasks::Suite;
+use crate::text::{sanitize, sanitize_line};
 
 /// Prints the plan of a configuration. Returns the exit code.
 ///

@@ -3,8 +3,8 @@
 use crate::commands::plan_speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind, TextSource};
 use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
-use crate::report::format;
-use crate::report::format::counted;
+use crate::text::format;
+use crate::text::format::counted;
 
 /// Lists with more stages than this are shortened.
 const MOST_LISTED: usize = 10;

@@ -5,8 +5,10 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::cli::RemoveArgs;
 use crate::commands::{CommandError, Runs};
-use crate::report::{format, print, warn};
-use crate::run::{LockError, Removal, RemoveError, RunSummary, sanitize_line};
+use crate::record::{LockError, Removal, RemoveError, RunSummary};
+use crate::report::{print, warn};
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Removes runs. Returns the exit code.
 ///

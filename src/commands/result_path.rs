@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::commands::CommandError;
-use crate::run::ResultFile;
+use crate::record::ResultFile;
 
 /// Checks the path of a result before it is computed.
 ///

@@ -12,8 +12,9 @@ use crate::host::{
     Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing,
     run_config, spawn_engine,
 };
-use crate::run::terminal::screen_problem;
-use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
+use crate::machine::terminal::screen_problem;
+use crate::record::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary};
+use crate::text::sanitize_line;
 
 /// Runs a configuration. Returns the exit code.
 ///

@@ -6,9 +6,10 @@ use std::path::Path;
 use crate::cli::TokenizerCommand;
 use crate::commands::CommandError;
 use crate::data::{DataError, ReadFor, TrainTokenizerRequest, train_tokenizer};
-use crate::report::{format, print, tell};
-use crate::run::ResultFile;
-use crate::run::files::create_directory;
+use crate::record::ResultFile;
+use crate::record::files::create_directory;
+use crate::report::{print, tell};
+use crate::text::format;
 
 /// Runs a tokenizer subcommand. Returns the exit code.
 ///

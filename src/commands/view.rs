@@ -6,8 +6,8 @@ use crate::commands::CommandError;
 use crate::commands::attach::{show, terminal_error};
 use crate::control::follow;
 use crate::host::altered;
+use crate::record::{History, RunDirectory, RunSummary};
 use crate::report::{print, status_text};
-use crate::run::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
 
 /// Shows `directory` until the user quits; without a terminal, prints its status. Returns the exit

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::control::{FrameError, HelloError};
-use crate::run::RunCommand;
+use crate::record::RunCommand;
 
 /// An error between a client and an engine.
 #[derive(Debug, Error)]

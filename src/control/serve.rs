@@ -17,7 +17,7 @@ use crate::control::strangers::{ConnectionLimits, Greeted};
 use crate::control::{
     ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame,
 };
-use crate::run::{CommandEnvelope, CommandSender};
+use crate::steer::{CommandEnvelope, CommandSender};
 
 /// How long a client may leave messages unread before it is disconnected; it can reconnect.
 const STUCK: Duration = Duration::from_secs(10);
@@ -257,7 +257,7 @@ mod tests {
 
     use super::*;
     use crate::control::strangers::Strangers;
-    use crate::run::command_channel;
+    use crate::steer::command_channel;
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
         greeting: Duration::from_millis(20),

@@ -1,7 +1,7 @@
 //! Weights and optimizer state to and from a checkpoint directory.
 //!
 //! `model.safetensors` uses Hugging Face's names, `optimizer.safetensors` stores the moments under
-//! the same names; equal states give identical bytes. [`crate::run::Checkpoints`] handles the save
+//! the same names; equal states give identical bytes. [`crate::record::Checkpoints`] handles the save
 //! order and the validity of the files.
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -12,10 +12,11 @@ use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors};
 use crate::plan::ModelShape;
-use crate::run::{
+use crate::record::{
     Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint,
-    OPTIMIZER_FILE, StopFlag, StopLevel, TrainerState,
+    OPTIMIZER_FILE, TrainerState,
 };
+use crate::steer::{StopFlag, StopLevel};
 
 /// The state to save.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use crate::engine::open::OpenError;
 use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
-use crate::run::format::shell_word;
-use crate::run::{CheckpointError, Difference, FindCheckpointError, Rejected, Trouble};
+use crate::record::{CheckpointError, Difference, FindCheckpointError, Rejected, Trouble};
 use crate::tasks::TaskError;
+use crate::text::format::shell_word;
 
 /// Why a run failed.
 #[derive(Debug, Error)]

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use crate::engine::error::EngineError;
-use crate::run::files::append_regular;
+use crate::record::files::append_regular;
 
 /// The first panic of a thread other than the trainer's and its workers'; it is more specific than
 /// what the trainer gets later.

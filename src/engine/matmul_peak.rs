@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::config::DeviceChoice;
     use crate::engine::device::find_device;
-    use crate::run::StopFlag;
+    use crate::steer::StopFlag;
 
     #[test]
     fn the_cpu_multiplies() {

@@ -1,7 +1,7 @@
 //! Everything that computes: the network, the loss, the optimizer, the trainer. The only module
 //! that imports Burn.
 //!
-//! Receives [`crate::run::RunCommand`] and sends [`crate::run::RunEvent`]. Start at
+//! Receives [`crate::record::RunCommand`] and sends [`crate::record::RunEvent`]. Start at
 //! `train/trainer.rs`; the method itself is in `step.rs` and `ops/`.
 
 mod train;

@@ -16,8 +16,8 @@ use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, WeightFiles,
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
 use crate::plan::ModelShape;
-use crate::run::files::read_small;
-use crate::run::{
+use crate::record::files::read_small;
+use crate::record::{
     Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory,
 };
 

@@ -9,7 +9,7 @@ use burn::tensor::{ExecutionError, Tensor, Transaction};
 use crate::config::{ActivationTensor, ActivationsConfig};
 use crate::engine::batch::Batch;
 use crate::engine::model::LlamaForCausalLM;
-use crate::run::LayerActivation;
+use crate::record::LayerActivation;
 
 /// Measures every layer of `model`.
 ///

@@ -251,7 +251,7 @@ mod tests {
     use crate::engine::evaluate::token_losses;
     use crate::engine::model::random_weights;
     use crate::plan::ModelShape;
-    use crate::run::StopFlag;
+    use crate::steer::StopFlag;
 
     fn model() -> LlamaForCausalLM {
         let shape = ModelShape {

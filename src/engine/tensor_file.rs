@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::engine::error::device_reason;
 use crate::engine::named_tensor::NamedTensor;
 use crate::engine::tensor_header::{Entry, Header, NumberFormat};
-use crate::run::files::open_regular;
+use crate::record::files::open_regular;
 
 /// A larger header counts as damage, before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

@@ -15,7 +15,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
-use crate::run::{COMPUTE_STACK, StopFlag};
+use crate::steer::{COMPUTE_STACK, StopFlag};
 
 /// Maximum delay in noticing a stop during a computation.
 const STOP_CHECK: Duration = Duration::from_millis(20);
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::config::DeviceChoice;
     use crate::engine::device::find_device;
-    use crate::run::StopLevel;
+    use crate::steer::StopLevel;
 
     fn workers(stop: StopFlag) -> Workers {
         Workers::start(find_device(DeviceChoice::Cpu).unwrap(), stop).unwrap()

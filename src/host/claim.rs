@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::host::HostError;
-use crate::run::files::create_directory;
-use crate::run::{Liveness, LockError, RunDirectory, RunLock, RunState, is_alive};
+use crate::record::files::create_directory;
+use crate::record::{Liveness, LockError, RunDirectory, RunLock, RunState, is_alive};
 
 /// How often a directory is created again after another start has removed it.
 const TRIES: usize = 5;

@@ -18,12 +18,13 @@ use thiserror::Error;
 
 use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
-use crate::run::format::shell_word;
-use crate::run::{
-    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox,
-    LockError, LockFileState, Outcome, Record, Reporter, RunCommand, RunDirectory, RunEnd,
-    RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel,
+use crate::record::{
+    EngineInfo, EventSender, History, LockError, LockFileState, Outcome, Record, Reporter,
+    RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble,
+    Warning,
 };
+use crate::steer::{COMPUTE_STACK, CommandEnvelope, CommandSender, Inbox, command_channel};
+use crate::text::format::shell_word;
 
 /// Maximum number of records that a slow terminal may lag behind.
 const FACE_BACKLOG: usize = 65_536;

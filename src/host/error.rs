@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::config::{ConfigError, IdentityChange};
-use crate::run::format::shell_word;
-use crate::run::{LockError, RunDirectory, RunState};
+use crate::record::{LockError, RunDirectory, RunState};
+use crate::text::format::shell_word;
 
 /// Why a run cannot be started under the requested name.
 #[derive(Debug, Error)]

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::control::greet;
-use crate::run::files::append_regular;
-use crate::run::{History, RunDirectory, RunLock, sanitize_line};
+use crate::record::files::append_regular;
+use crate::record::{History, RunDirectory, RunLock};
+use crate::text::sanitize_line;
 
 /// The socket is opened before any long task, so an engine that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_mins(1);

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::run::sanitize;
+use crate::text::sanitize;
 
 /// A result could not be written to standard output.
 #[derive(Debug, Error)]

@@ -18,7 +18,7 @@ use patchtui::engine::workers::Workers;
 use patchtui::plan::ModelShape;
 use patchtui::report::figure::{Axis, AxisRange, AxisTicks, Line, LineChart};
 use patchtui::report::{ActivationReport, LayerNumbers, ModelNumbers};
-use patchtui::run::StopFlag;
+use patchtui::steer::StopFlag;
 use resvg::tiny_skia::Pixmap;
 use serde_json::Value;
 

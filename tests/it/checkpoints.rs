@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use patchtui::config::RecordedConfig;
 use patchtui::disk::{Disk, Operation};
-use patchtui::run::{
+use patchtui::record::{
     Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE,
     NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
 };

@@ -13,10 +13,11 @@ use patchtui::control::{
     Patience, Request, Server, ServerMessage, ServerSetup, check_reachable, connect, connect_with,
     frame, request, request_without_waiting, status,
 };
-use patchtui::run::{
-    CommandSender, EngineInfo, EventSender, FindError, History, Inbox, Outcome, RunCommand,
-    RunDirectory, RunEvent, RunLock, StopLevel, Store, StoreHandle, Subscription, command_channel,
+use patchtui::record::{
+    EngineInfo, EventSender, FindError, History, Outcome, RunCommand, RunDirectory, RunEvent,
+    RunLock, Store, StoreHandle, Subscription,
 };
+use patchtui::steer::{CommandSender, Inbox, StopLevel, command_channel};
 
 use crate::fake_run::{end, header, record, step};
 
@@ -817,7 +818,7 @@ fn a_client_of_a_run_that_was_killed_follows_it_where_it_is_resumed() {
         let mut log = std::fs::File::options().append(true).open(run.events()).unwrap();
         let mut later = record(1000, header(run.path(), None));
         later.attempt = 3;
-        log.write_all(patchtui::run::encode(&later).unwrap().as_bytes()).unwrap();
+        log.write_all(patchtui::record::encode(&later).unwrap().as_bytes()).unwrap();
         while !matches!(client.hear().await, Feed::Lost { reason, .. } if reason.contains("another machine"))
         {
         }

@@ -16,11 +16,12 @@ use patchtui::commands::{CommandError, Runs};
 use patchtui::config::OnUsr1;
 use patchtui::control::{ControlError, Request, greet, request};
 use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
-use patchtui::report::{Plain, stdout};
-use patchtui::run::{
-    EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
+use patchtui::record::{
+    EngineInfo, EventSender, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
     RunIndex, RunLock, RunState, RunSummary, is_alive,
 };
+use patchtui::report::{Plain, stdout};
+use patchtui::steer::Inbox;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fake_run::{end, header, step};

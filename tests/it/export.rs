@@ -16,7 +16,7 @@ use patchtui::engine::named_tensor::{NamedTensor, matrix_dims};
 use patchtui::engine::tensor_file::write_tensors;
 use patchtui::engine::tensor_header::NumberFormat;
 use patchtui::engine::{LoadedModel, ModelFiles};
-use patchtui::run::{Outcome, RunCommand, RunEvent};
+use patchtui::record::{Outcome, RunCommand, RunEvent};
 use serde_json::{Value, json};
 
 use crate::formats::Fixture;

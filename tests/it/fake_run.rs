@@ -4,7 +4,7 @@ use std::path::Path;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, Memory, ModelShape, RunPlan, Schedule, StagePlan};
-use patchtui::run::{
+use patchtui::record::{
     Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation,
     LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample,
     StageLedger, StageStart, StepMetrics, TrialSteps, Warning,

@@ -25,7 +25,7 @@ use patchtui::engine::probe::layer_activations;
 use patchtui::engine::step::{StepInput, micro_step};
 use patchtui::engine::workers::Workers;
 use patchtui::plan::{ModelShape, Schedule};
-use patchtui::run::StopFlag;
+use patchtui::steer::StopFlag;
 use safetensors::SafeTensors;
 
 /// A file of named tensors, all read as f32 (ids are small enough).

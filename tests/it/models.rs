@@ -9,7 +9,7 @@ use patchtui::data::Tokenizer;
 use patchtui::engine::hugging_face::{ExportRequest, export};
 use patchtui::engine::tensor_header::NumberFormat;
 use patchtui::engine::{LoadedModel, ModelFiles, PatchStage};
-use patchtui::run::{Outcome, RunDirectory};
+use patchtui::record::{Outcome, RunDirectory};
 use serde_json::{Value, json};
 
 use crate::formats::Fixture;

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use patchtui::config::to_toml;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::{LoadedModel, OpenError};
-use patchtui::run::{MODEL_FILE, RunDirectory, RunEvent};
+use patchtui::record::{MODEL_FILE, RunDirectory, RunEvent};
 
 use crate::formats::{FORMATS, Fixture};
 use crate::resume::{tiny_config, train};

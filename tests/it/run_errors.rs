@@ -9,7 +9,7 @@ use patchtui::commands::CommandError;
 use patchtui::config::{ConfigError, IdentityChange};
 use patchtui::control::ControlError;
 use patchtui::host::{HostError, LaunchError, StartError};
-use patchtui::run::{
+use patchtui::record::{
     CheckpointError, LineError, LockError, LogError, RunDirectory, RunState, StoreError,
 };
 

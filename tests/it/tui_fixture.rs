@@ -7,7 +7,7 @@ use std::time::Duration;
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::control::Feed;
 use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
-use patchtui::run::{
+use patchtui::record::{
     Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation,
     History, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunCommand, RunEnd,
     RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble,

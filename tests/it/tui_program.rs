@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use patchtui::run::{LineFile, Record, RunDirectory, encode};
+use patchtui::record::{LineFile, Record, RunDirectory, encode};
 use portable_pty::CommandBuilder;
 
 use crate::tui_fixture::Story;

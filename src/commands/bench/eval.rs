@@ -18,8 +18,10 @@ use crate::data::random_tokens;
 use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
-use crate::report::{format, print, tell};
-use crate::run::{StopFlag, sanitize_line};
+use crate::report::{print, tell};
+use crate::steer::StopFlag;
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]

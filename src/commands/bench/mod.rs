@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::cli::{BenchArgs, BenchCommand};
 use crate::commands::{CommandError, Runs};
 use crate::report::print;
-use crate::run::sanitize;
+use crate::text::sanitize;
 
 /// Runs the benchmark that the command line names. Returns the exit code.
 ///

@@ -19,8 +19,9 @@ use crate::commands::{CommandError, Runs, load_config};
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{PrepareRequest, TextRules, find_files, prepare as prepare_text};
-use crate::report::{format, print};
-use crate::run::sanitize_line;
+use crate::report::print;
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Validation share: every text is split; the held-out part is tokenized too.
 const HELD_OUT: f64 = 0.01;

@@ -13,7 +13,7 @@ use crate::cli::ReferenceMode;
 use crate::commands::CommandError;
 use crate::config::{OptimizerState, RunConfig};
 use crate::plan::{RunPlan, StagePlan};
-use crate::run::format::shell_word;
+use crate::text::format::shell_word;
 
 /// The script, embedded in the executable.
 const SCRIPT: &str = include_str!("../../../assets/bench/reference_step.py");

@@ -16,7 +16,7 @@ use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError, TOKENIZER_F
 use crate::engine::open::{ModelFiles, OpenError};
 use crate::engine::patch_stage::PatchStage;
 use crate::engine::tensor_header::NumberFormat;
-use crate::run::files::{create_directory, sync_directory};
+use crate::record::files::{create_directory, sync_directory};
 
 /// The format introduced by this version of `transformers`, which all later versions read.
 const TRANSFORMERS_VERSION: &str = "4.34.0";

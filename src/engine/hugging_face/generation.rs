@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::{LlamaConfig, token_ids};
 use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError};
-use crate::run::files::read_small;
+use crate::record::files::read_small;
 
 /// The EOS tokens of the directory at `path`; `config` is its `config.json`.
 ///

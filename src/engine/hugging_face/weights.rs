@@ -13,7 +13,7 @@ use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{HuggingFaceError, INDEX_FILE, WEIGHTS_FILE, weight_dims};
 use crate::engine::tensor_file::TensorFile;
 use crate::plan::ModelShape;
-use crate::run::files::read_tokenizer as read_large;
+use crate::record::files::read_tokenizer as read_large;
 
 /// More files than any model has.
 const MAX_SHARDS: usize = 4096;

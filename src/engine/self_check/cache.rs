@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::engine::self_check::report::Report;
 use crate::engine::self_check::shapes::Shape;
-use crate::run::replace_file;
+use crate::record::replace_file;
 
 /// Incremented when the check changes.
 const VERSION: u32 = 1;

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::config::Precision;
 use crate::engine::device::USES_SPIRV;
-use crate::run::sanitize_line;
+use crate::text::sanitize_line;
 
 /// The difference of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Checked {
     /// The output with the largest difference.
     pub worst_output: String,
     /// Its largest difference, relative to its largest value; infinite if a number is not finite.
-    #[serde(with = "crate::run::number")]
+    #[serde(with = "crate::record::number")]
     pub difference: f64,
     /// Maximum difference that rounding explains.
     pub tolerance: f64,

@@ -23,7 +23,7 @@ use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
 use crate::engine::train::learner::{Learner, UpdateRule};
 use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
-use crate::run::StopFlag;
+use crate::steer::StopFlag;
 
 /// Takes training steps outside a run.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
 use crate::plan::{RunPlan, counted};
-use crate::run::Decision;
+use crate::record::Decision;
 
 /// Digits of a hash that are enough to distinguish two.
 const HASH_DIGITS: usize = 16;

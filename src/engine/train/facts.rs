@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use crate::config::{OptimizerState, RunConfig, identity_changes, recorded_config};
 use crate::data::{BlockOrder, TextRules};
 use crate::plan::RunPlan;
-use crate::run::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
+use crate::record::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
 
 /// What does not change during training.
 #[derive(Debug)]

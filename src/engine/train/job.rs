@@ -24,12 +24,14 @@ use crate::engine::train::wall_time::first_deadline;
 use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
-use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome,
-    PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
-    format, replace_file,
+use crate::record::{
+    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Note, Outcome, PlanFile,
+    Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
+    replace_file,
 };
+use crate::steer::Inbox;
 use crate::tasks::Suite;
+use crate::text::format;
 
 /// How long a stop waits for the preparation to remove its partial files, which takes much less
 /// unless one document is huge.

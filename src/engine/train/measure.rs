@@ -22,7 +22,7 @@ use crate::engine::train::facts::{Place, RunFacts};
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::start::Reached;
 use crate::engine::workers::Workers;
-use crate::run::{
+use crate::record::{
     Activations, Evaluation, EventSender, MeasuredLoss, MeasuredStep, Progress, RunEvent, Sample,
     TaskScore, TaskScores, Warning,
 };

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::engine::error::EngineError;
 use crate::engine::train::wall_time::{StepTime, WallTime};
-use crate::run::{
-    CheckpointInfo, CommandBatch, CommandNote, ControlChange, ControlState, EventSender, Inbox,
-    Outcome, RunCommand, RunEvent, StopLevel, Warning,
+use crate::record::{
+    CheckpointInfo, CommandNote, ControlChange, ControlState, EventSender, Outcome, RunCommand,
+    RunEvent, Warning,
 };
+use crate::steer::{CommandBatch, Inbox, StopLevel};
 
 /// How often a paused run checks the wall-time limit.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
@@ -339,7 +340,7 @@ mod tests {
     use std::sync::mpsc::{self, Receiver};
 
     use super::*;
-    use crate::run::{CommandEnvelope, CommandSender, command_channel};
+    use crate::steer::{CommandEnvelope, CommandSender, command_channel};
 
     fn steering() -> (CommandSender, Steering, Receiver<RunEvent>) {
         let (commands, inbox) = command_channel();

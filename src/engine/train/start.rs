@@ -11,10 +11,11 @@ use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::{ModelFiles, OpenError, read_weights};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::run::{
-    Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory, StopFlag,
+use crate::record::{
+    Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory,
     TrainerState,
 };
+use crate::steer::StopFlag;
 
 /// The start of training.
 pub(super) struct Start {

@@ -23,7 +23,8 @@ use crate::engine::train::job::{Job, begin_on};
 use crate::engine::train::measure::MeasuredText;
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::trainer::Trainer;
-use crate::run::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent, command_channel};
+use crate::record::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent};
+use crate::steer::command_channel;
 use crate::tasks::Suite;
 
 /// One stage of eight steps of 256 tokens, in file order, token by token.

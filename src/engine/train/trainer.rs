@@ -26,11 +26,12 @@ use crate::engine::train::start::Start;
 use crate::engine::train::wall_time::{StepTime, WallTime};
 use crate::engine::workers::Workers;
 use crate::plan::StagePlan;
-use crate::run::format;
-use crate::run::{
-    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome,
-    RunEnd, RunEvent, StageLedger, StageStart, StepMetrics, StopLevel, Trouble, Warning,
+use crate::record::{
+    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Outcome, RunEnd,
+    RunEvent, StageLedger, StageStart, StepMetrics, Trouble, Warning,
 };
+use crate::steer::{Inbox, StopLevel};
+use crate::text::format;
 
 /// Trains one run.
 #[derive(Debug)]

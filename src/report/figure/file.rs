@@ -9,8 +9,8 @@ use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 use thiserror::Error;
 
+use crate::record::write_result;
 use crate::report::figure::LineChart;
-use crate::run::write_result;
 
 /// A subset of `DejaVu Sans`; its license is in the same folder.
 const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");

@@ -4,7 +4,7 @@ use crate::report::figure::chart::{
     LEGEND_ROW, LEGEND_SAMPLE, Layout, Line, LineChart, MARGIN, WIDTH, is_drawn, shortened,
 };
 use crate::report::figure::style::LineStyle;
-use crate::run::sanitize_line;
+use crate::text::sanitize_line;
 
 /// The embedded font first; the fallbacks have similar widths.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";

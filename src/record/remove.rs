@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::run::files::sync_directory;
-use crate::run::format::shell_word;
-use crate::run::{LockError, RunDirectory, RunIndex, RunLock, is_alive};
+use crate::record::files::sync_directory;
+use crate::record::{LockError, RunDirectory, RunIndex, RunLock, is_alive};
+use crate::text::format::shell_word;
 
 /// Part of the name of a directory that is being removed.
 const REMOVING: &str = ".removing-";
@@ -161,7 +161,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::run::directory::run_at;
+    use crate::record::directory::run_at;
 
     #[test]
     fn a_run_is_removed_with_its_entry_and_what_links_name_stays() {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use crate::config::RecordedConfig;
 use crate::disk::{Disk, Operation};
-use crate::run::RunDirectory;
-use crate::run::checkpoint::manifest::describe;
-use crate::run::checkpoint::name::{name_of, step_of};
-use crate::run::checkpoint::{
+use crate::record::RunDirectory;
+use crate::record::checkpoint::manifest::describe;
+use crate::record::checkpoint::name::{name_of, step_of};
+use crate::record::checkpoint::{
     Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE,
     TRAINER_FILE, TrainerState,
 };
-use crate::run::files::is_same;
+use crate::record::files::is_same;
 
 /// Generous upper bound for the files of a checkpoint other than its tensors.
 const SMALL_FILES_BYTES: u64 = 1 << 20;

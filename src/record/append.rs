@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::disk::{Disk, Operation};
-use crate::run::files::{append_regular, is_same, open_regular};
-use crate::run::{FileEntry, LineFile, LineHashes, RunDirectory};
+use crate::record::files::{append_regular, is_same, open_regular};
+use crate::record::{FileEntry, LineFile, LineHashes, RunDirectory};
 
 /// Maximum number of lines per file that wait for the disk; at some hundred bytes each this is tens
 /// of megabytes.

@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::run::checkpoint::list::best_step;
-use crate::run::checkpoint::{
+use crate::record::checkpoint::list::best_step;
+use crate::record::checkpoint::{
     Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, ListedCheckpoint, MANIFEST_FILE,
     Manifest,
 };

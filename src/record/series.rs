@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::run::StepPoint;
+use crate::record::StepPoint;
 
 /// Children of a node.
 const FAN_OUT: usize = 16;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::run::RunDirectory;
-use crate::run::checkpoint::name::step_of;
-use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected};
-use crate::run::format::shell_word;
+use crate::record::RunDirectory;
+use crate::record::checkpoint::name::step_of;
+use crate::record::checkpoint::{
+    Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected,
+};
+use crate::text::format::shell_word;
 
 /// A valid checkpoint and its run.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::run::files::create_directory;
+use crate::record::files::create_directory;
 
 /// Everything that a run writes into its directory, except temporary files.
 const OWN_NAMES: [&str; 17] = [

@@ -11,8 +11,8 @@ use std::sync::mpsc::{self, Sender};
 use serde::{Deserialize, Serialize};
 
 use crate::config::PatchSize;
-use crate::run::LineHashes;
-use crate::run::{PlanOutline, RunCommand, number};
+use crate::record::LineHashes;
+use crate::record::{PlanOutline, RunCommand, number};
 
 /// Version of the lines in a run directory and of the records on the socket.
 pub const FORMAT_VERSION: u32 = 1;

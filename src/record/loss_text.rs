@@ -1,7 +1,7 @@
 //! Measured losses in words, the same in lines, tables and on the screen.
 
-use crate::run::format::{count, loss, loss_with_error, perplexity};
-use crate::run::{Evaluation, MeasuredLoss};
+use crate::record::{Evaluation, MeasuredLoss};
+use crate::text::format::{count, loss, loss_with_error, perplexity};
 
 /// A loss in all its units: `4.099 ± 0.012, 1.981 bits/byte, perplexity 60.3`.
 #[must_use]

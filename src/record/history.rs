@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{
+use crate::record::{
     Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record,
     RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, TaskScore, TaskScores,
-    format,
 };
+use crate::text::format;
 
 /// Log lines kept for the screen; the files keep them all.
 const LOG_LINES: usize = 500;
@@ -58,7 +58,7 @@ pub struct History {
     /// Stages completed.
     pub ledgers: Vec<StageLedger>,
     /// Tokens per second of each stage, from trial steps or measured since, this attempt only.
-    #[serde(with = "crate::run::number::list")]
+    #[serde(with = "crate::record::number::list")]
     pub stage_speed: Vec<f64>,
     /// Log lines, newest last.
     pub log: VecDeque<LogLine>,
@@ -80,7 +80,7 @@ pub struct StepPoint {
     /// Tokens read so far.
     pub tokens: u64,
     /// Nats per scored target.
-    #[serde(with = "crate::run::number")]
+    #[serde(with = "crate::record::number")]
     pub loss: f64,
 }
 

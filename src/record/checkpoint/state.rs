@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::PatchSize;
-use crate::run::ModelOutline;
+use crate::record::ModelOutline;
 
 /// The position of a run. Contains no times, so that identical runs write identical bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

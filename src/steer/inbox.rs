@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::run::command::Waiting;
-use crate::run::{CommandBatch, CommandEnvelope, CommandNote, RunEvent, StopFlag, StopLevel};
+use crate::steer::command::Waiting;
+use crate::record::{CommandNote, RunEvent};
+use crate::steer::{CommandBatch, CommandEnvelope, StopFlag, StopLevel};
 
 /// Batches that may be taken at once after an idle period.
 const BURST: u32 = 32;

@@ -16,9 +16,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::run::files::{append_regular, is_same, open_regular, read_small};
-use crate::run::format::shell_word;
-use crate::run::{FORMAT_VERSION, RunDirectory, replace_file};
+use crate::record::files::{append_regular, is_same, open_regular, read_small};
+use crate::record::{FORMAT_VERSION, RunDirectory, replace_file};
+use crate::text::format::shell_word;
 
 /// A reader that calls [`is_alive`] holds the lock for microseconds; an engine that starts at that
 /// moment tries again.

@@ -17,8 +17,8 @@ use thiserror::Error;
 use tokio::sync::mpsc as mailbox;
 
 use crate::disk::Disk;
-use crate::run::event::StoreMessage;
-use crate::run::{
+use crate::record::event::StoreMessage;
+use crate::record::{
     DiskChange, EventSender, History, LineFile, LogError, Record, RunDirectory, RunEvent, RunLog,
     Warning, lines,
 };

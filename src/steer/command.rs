@@ -14,7 +14,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::run::{CommandNote, Inbox};
+use crate::record::CommandNote;
+use crate::steer::Inbox;
 
 /// Maximum number of client commands in the queue; further senders wait for a slot.
 const CLIENT_SLOTS: usize = 64;

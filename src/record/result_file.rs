@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::run::files::{folder_of, sync_directory, temporary_name};
+use crate::record::files::{folder_of, sync_directory, temporary_name};
 
 /// Maximum number of links followed, as in Linux.
 const MOST_LINKS: usize = 40;

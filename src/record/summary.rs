@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::config::PatchSize;
-use crate::run::{
+use crate::record::{
     ControlState, History, LineFile, Liveness, Outcome, RunDirectory, RunEvent, last_activity,
     last_record, read_events, read_kinds,
 };
@@ -53,13 +53,13 @@ pub struct RunSummary {
     pub stage: Option<CurrentStage>,
     /// The token-level (K = 1) loss in nats per token: on the whole validation text if the run got
     /// to its end, else the newest one, of a step that no later attempt has undone.
-    #[serde(with = "crate::run::number::option")]
+    #[serde(with = "crate::record::number::option")]
     pub token_loss: Option<f64>,
     /// Its standard error over sequences, in nats per token.
-    #[serde(with = "crate::run::number::option")]
+    #[serde(with = "crate::record::number::option")]
     pub standard_error: Option<f64>,
     /// The same loss in bits per byte of text.
-    #[serde(with = "crate::run::number::option")]
+    #[serde(with = "crate::record::number::option")]
     pub bits_per_byte: Option<f64>,
     /// Whether it was measured on the whole validation text.
     pub on_whole_validation_text: bool,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::run::format;
+use crate::text::format;
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, Error)]

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::{PatchSize, RecordedConfig};
-use crate::run::checkpoint::name::step_of;
-use crate::run::checkpoint::{
+use crate::record::checkpoint::name::step_of;
+use crate::record::checkpoint::{
     CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState,
 };
-use crate::run::files::{open_regular, read_small};
+use crate::record::files::{open_regular, read_small};
 
 /// The field with the manifest's own hash: the hash of the whole text with [`NO_HASH`] in its
 /// place.

@@ -12,9 +12,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::run::files::read_small;
-use crate::run::remove::is_being_removed;
-use crate::run::{RunDirectory, is_alive, replace_file};
+use crate::record::files::read_small;
+use crate::record::remove::is_being_removed;
+use crate::record::{RunDirectory, is_alive, replace_file};
 
 /// The index of a user.
 #[derive(Debug, Clone)]
@@ -242,7 +242,7 @@ fn runs_in(runs_dir: &Path) -> Vec<RunDirectory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::directory::run_at;
+    use crate::record::directory::run_at;
 
     #[test]
     fn a_run_is_found_by_path_by_name_and_from_anywhere() {
@@ -289,9 +289,9 @@ mod tests {
         };
         assert_eq!(find("a"), Ok(a.clone()));
         assert_eq!(paths_of(find("elsewhere")), paths(&[&a, &b, &c]));
-        let lock = crate::run::RunLock::acquire(&b).unwrap();
+        let lock = crate::record::RunLock::acquire(&b).unwrap();
         assert_eq!([find("a"), find("elsewhere")], [Ok(b.clone()), Ok(b.clone())]);
-        let _other = crate::run::RunLock::acquire(&c).unwrap();
+        let _other = crate::record::RunLock::acquire(&c).unwrap();
         assert_eq!(paths_of(find("a")), paths(&[&b, &c]));
         assert_eq!(find("c"), Ok(c.clone()));
         let error = find("a").unwrap_err();
@@ -330,7 +330,7 @@ mod tests {
         let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
         fs::File::options().write(true).open(old.config()).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(index.newest(&runs_dir), Ok(new));
-        let _lock = crate::run::RunLock::acquire(&old).unwrap();
+        let _lock = crate::record::RunLock::acquire(&old).unwrap();
         assert_eq!(index.newest(&runs_dir), Ok(old));
     }
 }

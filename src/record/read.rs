@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
 use std::path::PathBuf;
 
-use crate::run::files::open_regular;
-use crate::run::{History, LineFile, Record, RunDirectory, lines};
+use crate::record::files::open_regular;
+use crate::record::{History, LineFile, Record, RunDirectory, lines};
 
 /// Bad lines that are described; others are only counted.
 const DESCRIBED: usize = 3;

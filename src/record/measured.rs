@@ -6,8 +6,8 @@
 
 use std::io;
 
-use crate::run::read::read_kinds;
-use crate::run::{LineFile, MeasuredLoss, Record, RunDirectory, RunEvent};
+use crate::record::read::read_kinds;
+use crate::record::{LineFile, MeasuredLoss, Record, RunDirectory, RunEvent};
 
 /// The files of measurements, and the one that tells which of their lines a resume has superseded.
 const FILES: [LineFile; 4] =

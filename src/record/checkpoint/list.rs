@@ -4,9 +4,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::run::checkpoint::name::step_of;
-use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints, Manifest};
-use crate::run::directory::size_below;
+use crate::record::checkpoint::name::step_of;
+use crate::record::checkpoint::{Checkpoint, CheckpointError, Checkpoints, Manifest};
+use crate::record::directory::size_below;
 
 /// A directory named like a checkpoint.
 #[derive(Debug)]

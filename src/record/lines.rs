@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::run::{FORMAT_VERSION, Record, RunDirectory, RunEvent};
+use crate::record::{FORMAT_VERSION, Record, RunDirectory, RunEvent};
 
 /// Limits that no run reaches.
 const HIGHEST_SEQ: u64 = 1 << 62;
