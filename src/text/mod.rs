@@ -6,5 +6,6 @@
 pub mod format;
 pub mod nearest;
 pub mod sanitize;
+pub(crate) mod ticks;
 
 pub use sanitize::line as sanitize_line;
