@@ -24,6 +24,18 @@ pub enum Foreground {
     Json,
 }
 
+/// How a run is shown.
+#[derive(Debug)]
+pub enum Shown {
+    /// By the output of this process.
+    Foreground(Foreground),
+    /// By its clients, which also learn what the user should know about its start.
+    Background {
+        /// Warnings of the checks.
+        warnings: Vec<String>,
+    },
+}
+
 /// Checks everything that can be checked before anything is written; returns warnings for the user.
 ///
 /// # Errors
@@ -34,7 +46,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
 
 #[cfg(feature = "engine")]
 mod with_burn {
-    use super::{Failure, Foreground, RunDirectory};
+    use super::{Failure, Foreground, RunDirectory, Shown};
     use crate::commands::devices::open_device;
     use crate::disk::Disk;
     use crate::engine::allocator::keep_freed_memory;
@@ -64,28 +76,27 @@ mod with_burn {
         },
     };
 
-    /// Trains the run in this process until it ends; in the background if `foreground` is `None`.
-    /// Returns the exit code.
+    /// Trains the run in this process until it ends. Returns the exit code.
     ///
     /// # Errors
     /// When the run's files cannot be used.
-    pub fn run(
-        directory: &RunDirectory,
-        lock: RunLock,
-        foreground: Option<Foreground>,
-    ) -> Result<u8, Failure> {
+    pub fn run(directory: &RunDirectory, lock: RunLock, shown: Shown) -> Result<u8, Failure> {
         keep_freed_memory();
         log_panics(directory.engine_log());
         log_messages();
         let mut config = engine_config(directory)?;
         let (device, device_reason) = resolve(config.device, BUILT_IN)?;
         config.device = device;
-        let face = foreground.map(face);
+        let (face, warnings) = match shown {
+            Shown::Foreground(foreground) => (Some(face(foreground)), Vec::new()),
+            Shown::Background { warnings } => (None, warnings),
+        };
         let setup = EngineSetup {
             directory: directory.clone(),
             lock,
             on_usr1: config.checkpoint.on_usr1,
             face,
+            warnings,
             index: RunIndex::of_user(),
         };
         let job = Job {
@@ -127,7 +138,7 @@ mod with_burn {
 
 #[cfg(not(feature = "engine"))]
 mod without_burn {
-    use super::{Failure, Foreground, RunDirectory};
+    use super::{Failure, RunDirectory, Shown};
     use crate::host::EngineChecks;
     use crate::record::RunLock;
 
@@ -139,11 +150,7 @@ mod without_burn {
     ///
     /// # Errors
     /// Always.
-    pub fn run(
-        _directory: &RunDirectory,
-        _lock: RunLock,
-        _foreground: Option<Foreground>,
-    ) -> Result<u8, Failure> {
+    pub fn run(_directory: &RunDirectory, _lock: RunLock, _shown: Shown) -> Result<u8, Failure> {
         Err(no_engine())
     }
 

@@ -165,7 +165,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
             devices::answer();
             Ok(0)
         }
-        Some(Command::Engine { run_dir }) => {
+        Some(Command::Engine { run_dir, warnings }) => {
             let directory = RunDirectory::new(run_dir);
             // The process that claimed the directory holds its lock and passes it on.
             let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
@@ -175,7 +175,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
                     "use patchtui run or patchtui resume",
                 )
             })?;
-            engine::run(&directory, lock, None)
+            engine::run(&directory, lock, engine::Shown::Background { warnings })
         }
     }
 }

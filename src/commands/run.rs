@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::advice::Failure;
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
-use crate::commands::engine::Foreground;
+use crate::commands::engine::{Foreground, Shown};
 use crate::commands::{Runs, attach, engine, find_checkpoint, load_config, parse_device};
 use crate::config::{RunConfig, is_plain_name};
 use crate::host::{
@@ -125,7 +125,7 @@ fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> R
     let (directory, lock, warnings) =
         claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
     warn(&warnings);
-    engine::run(&directory, lock, Some(foreground))
+    engine::run(&directory, lock, Shown::Foreground(foreground))
 }
 
 fn warn(warnings: &[String]) {

@@ -56,6 +56,7 @@ fn be_an_engine() {
         on_usr1,
         face,
         lock,
+        warnings: Vec::new(),
         index: RunIndex::of_user(),
         directory: directory.clone(),
     };
