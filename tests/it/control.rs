@@ -156,8 +156,14 @@ impl Client {
         Self { link: connect(run.clone(), name.into()), history: History::default() }
     }
 
+    /// The next message; heartbeats may come at any time.
     async fn hear(&mut self) -> Feed {
-        let feed = self.link.feed.recv().await.expect("the feed ended");
+        let feed = loop {
+            let feed = self.link.feed.recv().await.expect("the feed ended");
+            if !matches!(feed, Feed::Heartbeat) {
+                break feed;
+            }
+        };
         match &feed {
             Feed::Snapshot(history) | Feed::Ended { history } => self.history = (**history).clone(),
             Feed::Record(record) => {
