@@ -32,20 +32,21 @@
 //!
 //! | module | what it is for | may import |
 //! |---|---|---|
-//! | [`text`] | text for people: units, words for a shell, sanitizing | - |
-//! | [`config`] | the configuration: all keys documented, unknown keys refused | - |
+//! | [`advice`] | what every error adds to its message: a hint and an exit code | - |
+//! | [`text`] | text for people: units, words for a shell, nearest names, sanitizing | - |
+//! | [`config`] | the configuration: all keys documented, unknown keys refused | advice, text |
 //! | [`disk`] | durable writes to files, which tests can make fail | - |
-//! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | config, text |
-//! | [`data`] | text to token files to blocks of ids; tokenizers; no tensors | config, disk, plan, text |
-//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | config, plan, data |
-//! | [`record`] | what a run leaves behind: events, directory, checkpoints as files | config, disk, plan, text |
+//! | [`plan`] | the plan derived from it: pure arithmetic, no files, no clock | advice, config, text |
+//! | [`data`] | text to token files to blocks of ids; tokenizers; no tensors | advice, config, disk, plan, text |
+//! | [`tasks`] | evaluation tasks: prompts, requests, metrics; no models | advice, config, plan, data, text |
+//! | [`record`] | what a run leaves behind: events, directory, checkpoints as files | advice, config, disk, plan, text |
 //! | [`steer`] | what a run hears: commands, stop flag | record |
-//! | [`control`] | socket, protocol, signals | config, plan, record, steer, text |
-//! | [`machine`] | facts about this computer: memory, devices, terminal | config |
-//! | [`host`] | from a configuration to a running engine: directory, lock, process | config, plan, data, record, steer, control, text |
-//! | `engine` | everything that uses Burn: network, loss, optimizer, trainer | config, disk, plan, data, tasks, record, steer, text |
-//! | [`report`] | output without a screen: plain lines, JSON lines, tables | config, plan, record, steer, control, host, text |
-//! | [`tui`] | the screen: state, update, views, terminal | config, plan, record, steer, control, host, text, machine |
+//! | [`control`] | socket, protocol, signals | advice, config, plan, record, steer, text |
+//! | [`machine`] | facts about this computer: memory, devices, terminal | advice, config |
+//! | [`host`] | from a configuration to a running engine: directory, lock, process | advice, config, plan, data, tasks, record, steer, control, machine, text |
+//! | `engine` | everything that uses Burn: network, loss, optimizer, trainer | advice, config, disk, plan, data, tasks, record, steer, text |
+//! | [`report`] | output without a screen: plain lines, JSON lines, tables | advice, config, plan, record, steer, control, host, text |
+//! | [`tui`] | the screen: state, update, views, terminal | advice, config, plan, record, steer, control, host, text, machine |
 //! | [`commands`] | one file per subcommand: wiring only | all |
 //! | [`cli`] | the command line | record |
 //!
@@ -64,6 +65,7 @@
 //!
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.
 
+pub mod advice;
 pub mod cli;
 pub mod commands;
 pub mod config;

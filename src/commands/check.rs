@@ -3,9 +3,10 @@
 //! Needs no text; without the tokenizer it assumes the paper's vocabulary size. Start at
 //! [`check_device`].
 
+use crate::advice::Failure;
 use crate::cli::ConfigArgs;
 use crate::commands::devices::open_device;
-use crate::commands::{CommandError, Runs, load_config};
+use crate::commands::{Runs, load_config};
 use crate::config::DeviceChoice;
 use crate::data::{DataError, Tokenizer};
 use crate::engine::faults::guarded;
@@ -22,7 +23,7 @@ pub fn check_device(
     config: &ConfigArgs,
     choice: DeviceChoice,
     runs: &Runs,
-) -> Result<Report, CommandError> {
+) -> Result<Report, Failure> {
     let config = load_config(config, runs)?.config;
     let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
         Ok(tokenizer) => Some(tokenizer),
@@ -41,5 +42,5 @@ pub fn check_device(
     let shapes = shapes(&plan, config.training.precision);
     let report =
         guarded(device.is_cpu, || Ok(check(&device, &shapes, &Cache::none(), &mut |_, _| true)?))?;
-    report.ok_or_else(|| CommandError::failed("the check did not run", "try again"))
+    report.ok_or_else(|| Failure::failed("the check did not run", "try again"))
 }

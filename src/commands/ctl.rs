@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::advice::Failure;
+use crate::advice::{Advice, Audience};
 use crate::cli::Verb;
-use crate::commands::{CommandError, Runs, sender_name};
+use crate::commands::{Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
 use crate::record::{CommandNote, ControlState, RunDirectory, RunState, RunSummary, control_word};
 use crate::report::{print, status_text};
@@ -38,13 +40,13 @@ pub struct CtlRequest<'a> {
 }
 
 /// Sends a request to a run and prints the answer.
-pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), CommandError> {
+pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), Failure> {
     print(&answer(asked, runs)?)?;
     Ok(())
 }
 
 /// Sends a request to a run; the answer ends with a line feed.
-pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError> {
+pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, Failure> {
     let CtlRequest { run, verb, wait, limit, json } = asked;
     let directory = runs.index.find(run, &runs.folder)?;
     let sender = &sender_name("ctl");
@@ -98,7 +100,7 @@ fn status_lines(summary: &RunSummary, status: &Status) -> String {
         format!("; the rest is from its files, last written {} ago", duration(age.round()))
     });
     status_text(summary, history, Some(&format!("{problem}{age}")))
-        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint()))
+        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint(Audience::Command)))
 }
 
 fn status_json(summary: &RunSummary, status: &Status) -> Value {

@@ -1,16 +1,16 @@
 //! From a choice of device to the device, and the process that asks the drivers.
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 use crate::config::DeviceChoice;
 use crate::engine::device::{BUILT_IN, ComputeDevice, find_device, list_gpus};
-use crate::machine::devices::{DriverError, OpenedGpu, ProbeLine, resolve};
+use crate::machine::devices::{OpenedGpu, ProbeLine, resolve};
 use crate::report::print;
 
 /// The device that `choice` selects on this machine.
 ///
 /// # Errors
 /// When this build or this machine lacks it.
-pub fn open_device(choice: DeviceChoice) -> Result<ComputeDevice, CommandError> {
+pub fn open_device(choice: DeviceChoice) -> Result<ComputeDevice, Failure> {
     Ok(find_device(resolve(choice, BUILT_IN)?.0)?)
 }
 
@@ -36,11 +36,5 @@ pub fn answer() {
             };
             say(&ProbeLine::Opened(gpu.to_string(), opened));
         }
-    }
-}
-
-impl From<DriverError> for CommandError {
-    fn from(error: DriverError) -> Self {
-        Self::failed(error.to_string(), error.hint())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 use crate::commands::capacity::check_memory;
 use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest, TextRules};
@@ -33,7 +33,7 @@ pub enum Foreground {
 ///
 /// # Errors
 /// The first check that fails.
-pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
+pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, Failure> {
     let is_cpu = check_device(config)?;
     check_initial_weights(config, directory)?;
     let rules = Checkpoints::new(directory, 0)
@@ -65,21 +65,21 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
 
 /// Whether the run computes on the CPU.
 #[cfg(feature = "engine")]
-fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
+fn check_device(config: &RunConfig) -> Result<bool, Failure> {
     let device = crate::commands::devices::open_device(config.device)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
+fn check_device(_config: &RunConfig) -> Result<bool, Failure> {
     Err(without_burn::no_engine())
 }
 
 /// Checks the initial weights of a new run; a run that has a checkpoint does not need them any
 /// more.
 #[cfg(feature = "engine")]
-fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), CommandError> {
+fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), Failure> {
     if let Some(path) = config
         .model
         .init_from
@@ -92,10 +92,7 @@ fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_initial_weights(
-    _config: &RunConfig,
-    _directory: &RunDirectory,
-) -> Result<(), CommandError> {
+fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Result<(), Failure> {
     Err(without_burn::no_engine())
 }
 
@@ -106,7 +103,7 @@ pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
 
 #[cfg(feature = "engine")]
 mod with_burn {
-    use super::{CommandError, Foreground, RunDirectory, token_cache};
+    use super::{Failure, Foreground, RunDirectory, token_cache};
     use crate::disk::Disk;
     use crate::engine::allocator::keep_freed_memory;
     use crate::engine::device::BUILT_IN;
@@ -131,7 +128,7 @@ mod with_burn {
         directory: &RunDirectory,
         lock: RunLock,
         foreground: Option<Foreground>,
-    ) -> Result<u8, CommandError> {
+    ) -> Result<u8, Failure> {
         keep_freed_memory();
         log_panics(directory.engine_log());
         log_messages();
@@ -185,7 +182,7 @@ mod with_burn {
 
 #[cfg(not(feature = "engine"))]
 mod without_burn {
-    use super::{CommandError, Foreground, RunDirectory};
+    use super::{Failure, Foreground, RunDirectory};
     use crate::record::RunLock;
 
     /// This build has no engine.
@@ -196,13 +193,13 @@ mod without_burn {
         _directory: &RunDirectory,
         _lock: RunLock,
         _foreground: Option<Foreground>,
-    ) -> Result<u8, CommandError> {
+    ) -> Result<u8, Failure> {
         Err(no_engine())
     }
 
     /// Error of a build without the engine.
-    pub fn no_engine() -> CommandError {
-        CommandError::usage(
+    pub fn no_engine() -> Failure {
+        Failure::usage(
             "this patchtui was built without its engine: it can attach to runs, but not train",
             "build it without --no-default-features",
         )

@@ -19,7 +19,6 @@ pub mod ctl;
 pub mod devices;
 pub mod doctor;
 pub mod engine;
-mod error;
 #[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
@@ -45,14 +44,13 @@ pub mod view;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::advice::{Advice, Audience, Failure};
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand};
 use crate::commands::ctl::{CtlRequest, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
 use crate::record::{FindError, RunDirectory, RunIndex, RunLock};
 use crate::report::print;
 use crate::text::sanitize;
-
-pub use error::CommandError;
 
 /// How long a script waits for a command to be completed: an evaluation or a large checkpoint takes
 /// time.
@@ -100,7 +98,7 @@ impl Runs {
 ///
 /// # Errors
 /// With a message and a hint for the user.
-pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
+pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let runs = Runs::of_user(cli.runs_dir);
     match cli.command {
         None if cli.no_tui => {
@@ -119,7 +117,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         }
         None => match cli.config {
             None => home::home(runs),
-            Some(word) => Err(CommandError::usage(
+            Some(word) => Err(Failure::usage(
                 format!("{word:?} is not a subcommand"),
                 format!("patchtui run {word}, or patchtui --help for all subcommands"),
             )),
@@ -172,7 +170,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             let directory = RunDirectory::new(run_dir);
             // The process that claimed the directory holds its lock and passes it on.
             let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
-                CommandError::usage(
+                Failure::usage(
                     "the engine is internal: it needs the run's lock from the command that starts \
                      it",
                     "use patchtui run or patchtui resume",
@@ -198,7 +196,7 @@ pub fn sender_name(face: &str) -> String {
 ///
 /// # Errors
 /// When neither exists.
-fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
+fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, Failure> {
     let path = Path::new(checkpoint);
     match runs.named(checkpoint)? {
         Some(run) => Ok(run.path().to_owned()),
@@ -208,15 +206,17 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandErro
 }
 
 /// Loads the configuration that the command line names.
-fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandError> {
+fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, Failure> {
     let current_dir = std::env::current_dir().map_err(|error| {
-        CommandError::failed(
+        Failure::failed(
             format!("cannot use the current folder: {error}"),
             "cd to a folder that exists",
         )
     })?;
     let find_run = |name: &str| {
-        let found = runs.named(name).map_err(|error| format!("{error}; {}", error.hint()))?;
+        let found = runs
+            .named(name)
+            .map_err(|error| format!("{error}; {}", error.hint(Audience::Command)))?;
         Ok(found.map(|run| run.path().to_owned()))
     };
     Ok(load_with_runs(
@@ -225,7 +225,7 @@ fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandEr
     )?)
 }
 
-fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
+fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, Failure> {
     let wait = if args.no_wait { Wait::UntilAccepted } else { Wait::UntilDone };
     ctl::ctl(
         CtlRequest { run: &args.run, verb: args.verb, wait, limit: CTL_LIMIT, json: args.json },
@@ -234,7 +234,7 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
     Ok(0)
 }
 
-fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, CommandError> {
+fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, Failure> {
     match command {
         ConfigCommand::Show { config, json: false } => {
             print(&config::show(&load_config(&config, runs)?))?

@@ -1,7 +1,8 @@
 //! From the CHECKPOINT argument to a model on a device.
 
+use crate::advice::Failure;
 use crate::commands::devices::open_device;
-use crate::commands::{CommandError, Runs, find_checkpoint};
+use crate::commands::{Runs, find_checkpoint};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::compute::Compute;
@@ -13,12 +14,12 @@ use crate::report::{tell, warn};
 ///
 /// # Errors
 /// When this build or this machine lacks it.
-pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError> {
+pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, Failure> {
     keep_freed_memory();
     let choice = device
         .unwrap_or("auto")
         .parse::<DeviceChoice>()
-        .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+        .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
     open_device(choice)
 }
 
@@ -30,7 +31,7 @@ pub fn open_model(
     checkpoint: &str,
     compute: &Compute,
     runs: &Runs,
-) -> Result<LoadedModel, CommandError> {
+) -> Result<LoadedModel, Failure> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, compute)?;
     warn_about_rejected(&loaded.files.origin);
     loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));
@@ -41,7 +42,7 @@ pub fn open_model(
 ///
 /// # Errors
 /// As [`open_model`].
-pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, CommandError> {
+pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, Failure> {
     let found = ModelFiles::find(&find_checkpoint(checkpoint, runs)?)?;
     warn_about_rejected(&found.origin);
     found.tokenizer.notes().iter().for_each(|note| tell(note));

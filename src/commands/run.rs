@@ -4,13 +4,13 @@
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
+use crate::advice::Failure;
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;
-use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
+use crate::commands::{Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
 use crate::host::{
-    Claim, HostError, LaunchError, Launched, Wish, claim, claim_directory, claim_existing, launch,
-    run_config,
+    Claim, HostError, Launched, Wish, claim, claim_directory, claim_existing, launch, run_config,
 };
 use crate::machine::terminal::screen_problem;
 use crate::record::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary};
@@ -20,12 +20,12 @@ use crate::text::sanitize_line;
 ///
 /// # Errors
 /// When the run cannot be started; nothing was written then.
-pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut config = requested_config(args, runs)?;
     if let Some(device) = &args.device {
         config.device = device
             .parse::<DeviceChoice>()
-            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
     }
     if let Some(name) = &args.name {
         check_name(name)?;
@@ -45,12 +45,11 @@ pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// The configuration that the command line names.
-fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandError> {
+fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, Failure> {
     let mut named =
         ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
     if let Some(checkpoint) = &args.from {
-        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)
-            .map_err(|error| CommandError::failed(error.to_string(), error.hint()))?;
+        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)?;
         let set = |key: &str, path: &Path| {
             format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()))
         };
@@ -79,7 +78,7 @@ fn free_name(name: &str, folder: &Path) -> String {
 ///
 /// # Errors
 /// When there is no such run, or it cannot be resumed.
-pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, Failure> {
     let directory = match &args.run {
         Some(text) => runs.index.find(text, &runs.folder)?,
         None => newest_unfinished(runs)?,
@@ -94,17 +93,13 @@ pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
 pub fn resume_directory(
     directory: &RunDirectory,
     foreground: Option<Foreground>,
-) -> Result<u8, CommandError> {
+) -> Result<u8, Failure> {
     let claimed = claim_existing(directory)?;
     let config = run_config(directory)?;
     go_on(claimed, config, foreground)
 }
 
-fn go_on(
-    claimed: Claim,
-    config: RunConfig,
-    foreground: Option<Foreground>,
-) -> Result<u8, CommandError> {
+fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> Result<u8, Failure> {
     let claimed = match (claimed, foreground) {
         (Claim::Ready(claimed), _) => claimed,
         (Claim::Completed(directory), _) => {
@@ -154,8 +149,8 @@ enum Answer {
 }
 
 /// Asks what to do with an unfinished run; `None` to quit.
-fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, CommandError> {
-    let io = |error: io::Error| CommandError::io(old.path(), &error);
+fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Failure> {
+    let io = |error: io::Error| Failure::io(old.path(), &error);
     let mut out = io::stderr();
     let (old_name, new_name) = (sanitize_line(&old.name()), sanitize_line(&new.name()));
     write!(out, "{old_name} is unfinished. Resume it [r], start {new_name} [n], or quit [q]? ")
@@ -171,7 +166,7 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
 }
 
 /// The newest run that is neither running nor completed.
-fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
+fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, Failure> {
     let is_unfinished = |run: &RunDirectory| {
         RunSummary::read(run).is_ok_and(|summary| {
             !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed)
@@ -179,38 +174,24 @@ fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
     };
     let found = runs.index.all(&runs.folder).into_iter().find(is_unfinished);
     found.ok_or_else(|| {
-        CommandError::usage("there is no unfinished run", "list all runs with: patchtui runs")
+        Failure::usage("there is no unfinished run", "list all runs with: patchtui runs")
     })
 }
 
 /// The error for a headless start of a run that is unfinished.
-fn unfinished(directory: &RunDirectory) -> CommandError {
-    CommandError::usage(
+fn unfinished(directory: &RunDirectory) -> Failure {
+    Failure::usage(
         format!("the run {:?} is unfinished in {}", directory.name(), directory.path().display()),
         "add --resume to continue it, or --name to start another",
     )
 }
 
-fn check_name(name: &str) -> Result<(), CommandError> {
+fn check_name(name: &str) -> Result<(), Failure> {
     if is_plain_name(name) {
         return Ok(());
     }
-    Err(CommandError::usage(
+    Err(Failure::usage(
         format!("--name {name:?} is not a plain file name"),
         "use letters, digits, dots and dashes",
     ))
-}
-
-impl From<HostError> for CommandError {
-    fn from(error: HostError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        if error.is_usage() { Self::usage(message, hint) } else { Self::failed(message, hint) }
-    }
-}
-
-impl From<LaunchError> for CommandError {
-    fn from(error: LaunchError) -> Self {
-        let exit_code = error.exit_code();
-        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
-    }
 }

@@ -6,6 +6,7 @@
 use burn::tensor::{DType, Device, ExecutionError};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::{DeviceChoice, Precision};
 
 /// A device that this build supports and this machine has.
@@ -62,9 +63,8 @@ pub enum PrecisionError {
     },
 }
 
-impl PrecisionError {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for PrecisionError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Cpu if cfg!(feature = "cuda") => {
                 "use training.precision = \"f32\", or --device cuda".into()
@@ -75,11 +75,14 @@ impl PrecisionError {
             Self::Gpu { .. } => "use training.precision = \"f32\"".into(),
         }
     }
+
+    fn exit_code(&self) -> u8 {
+        USAGE
+    }
 }
 
-impl DeviceError {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for DeviceError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::NotBuilt { feature, .. } => format!(
                 "build with `cargo build --release --features {feature}`, or use --device cpu"
@@ -88,6 +91,13 @@ impl DeviceError {
             Self::NotFound { found, .. } => {
                 format!("the highest index is {}; --device auto picks a device", found - 1)
             }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotBuilt { .. } => USAGE,
+            Self::NotFound { .. } => FAILED,
         }
     }
 }

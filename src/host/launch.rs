@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::RunConfig;
 use crate::control::greet;
 use crate::host::{ClaimedRun, HostError};
@@ -62,19 +63,8 @@ pub enum LaunchError {
     },
 }
 
-impl LaunchError {
-    /// Exit code for the launching process: that of the engine if it exited with one.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Died { status, .. } if status.code() == Some(2) => 2,
-            _ => 1,
-        }
-    }
-
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for LaunchError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Spawn { .. } => "try the run without a screen, with --no-tui".into(),
             Self::Log { .. } => {
@@ -83,6 +73,14 @@ impl LaunchError {
             Self::Died { log, .. } | Self::Mute { log, .. } => {
                 format!("read its log: less {}", log.display())
             }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            // The engine refused the request.
+            Self::Died { status, .. } if status.code() == Some(USAGE.into()) => USAGE,
+            _ => FAILED,
         }
     }
 }

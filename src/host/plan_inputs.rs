@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience};
 use crate::config::{Origin, RunConfig, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{DataError, Inputs, Tokenizer, estimate_train_tokens, find_files};
@@ -181,11 +182,28 @@ pub enum PlanningError {
     Data(#[from] DataError),
 }
 
+impl Advice for PlanningError {
+    fn hint(&self, audience: Audience<'_>) -> String {
+        match self {
+            Self::Plan(error) => error.hint(audience),
+            Self::Data(error) => error.hint(audience),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Plan(error) => error.exit_code(),
+            Self::Data(error) => error.exit_code(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::advice::USAGE;
     use crate::config::{BUILT_IN, LoadRequest, LoadedConfig, load};
 
     fn loaded(source: &str, sets: &[&str]) -> LoadedConfig {
@@ -230,7 +248,7 @@ mod tests {
         let expected = "tokenizer file /nowhere/absent.json does not exist; this plan assumes a \
                         vocabulary of 32000 tokens (as in the paper)";
         assert_eq!(inputs.assumptions(), [expected]);
-        assert!(inputs.first_named_by_user(&origins).unwrap().is_user_error());
+        assert_eq!(inputs.first_named_by_user(&origins).unwrap().exit_code(), USAGE);
     }
 
     #[test]
@@ -243,7 +261,7 @@ mod tests {
             let LoadedConfig { config, origins } = loaded("demo", sets);
             let error = PlanInputs::find(&config).unwrap().first_named_by_user(&origins).unwrap();
             assert!(
-                error.is_user_error() && error.to_string().contains("/nowhere/absent"),
+                error.exit_code() == USAGE && error.to_string().contains("/nowhere/absent"),
                 "{sets:?}: {error}"
             );
         }

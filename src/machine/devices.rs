@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::config::DeviceChoice;
 
 /// A driver that takes longer counts as hung; starting one takes a second or two.
@@ -79,11 +80,13 @@ pub struct DriverError {
     pub problem: String,
 }
 
-impl DriverError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        "check the GPU driver, or use --device cpu"
+impl Advice for DriverError {
+    fn hint(&self, _audience: Audience<'_>) -> String {
+        "check the GPU driver, or use --device cpu".into()
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::disk::{Disk, Operation};
 use crate::record::files::{append_regular, is_same, open_regular};
 use crate::record::{FileEntry, LineFile, LineHashes, RunDirectory};
@@ -75,11 +76,13 @@ struct Appender {
     is_dirty: bool,
 }
 
-impl LogError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for LogError {
+    fn hint(&self, _: Audience<'_>) -> String {
         "check that the run directory is writable and that its disk has space".into()
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

@@ -4,15 +4,17 @@
 //! the format on disk and on the wire: a new field has a default, a new kind of event is a new
 //! type, which older readers ignore, and nothing is renamed or removed. Start at [`RunEvent`].
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::{Advice, Audience};
 use crate::config::PatchSize;
-use crate::record::LineHashes;
-use crate::record::{PlanOutline, RunCommand, number};
+use crate::record::{LineHashes, PlanOutline, RunCommand, number};
+use crate::text::format::shell_word;
 
 /// Version of the lines in a run directory and of the records on the socket.
 pub const FORMAT_VERSION: u32 = 1;
@@ -468,6 +470,15 @@ pub struct Trouble {
     pub message: String,
     /// What to type next.
     pub hint: Option<String>,
+}
+
+impl Trouble {
+    /// `error`, as the run named `run` reports it.
+    #[must_use]
+    pub fn of(error: &(impl Error + Advice), run: &str) -> Self {
+        let hint = error.hint(Audience::Run(&shell_word(run)));
+        Self { message: error.to_string(), hint: Some(hint) }
+    }
 }
 
 impl Evaluation {

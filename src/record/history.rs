@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::CostedStage;
 use crate::record::{
     Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record,
     RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, StepPoint, TaskScore,

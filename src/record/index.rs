@@ -12,9 +12,11 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, USAGE};
 use crate::record::directory::is_being_removed;
 use crate::record::files::read_small;
 use crate::record::{RunDirectory, is_alive, replace_file};
+use crate::text::nearest::nearest_name;
 
 /// The index of a user.
 #[derive(Debug, Clone)]
@@ -63,10 +65,8 @@ struct Entry {
     path: PathBuf,
 }
 
-impl FindError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for FindError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => {
                 format!("did you mean {nearest:?}? List all with: patchtui runs")
@@ -82,6 +82,10 @@ impl FindError {
             }
             Self::NoRuns => "start one with: patchtui run demo".into(),
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        USAGE
     }
 }
 
@@ -184,16 +188,9 @@ impl RunIndex {
         named.dedup();
         let fit = |run: &RunDirectory| (is_alive(run), here.contains(run));
         let Some(best) = named.iter().map(fit).max() else {
-            let nearest = all
-                .iter()
-                .map(RunDirectory::name)
-                .min_by_key(|name| strsim::damerau_levenshtein(name, text));
-            let close_enough =
-                |name: &String| strsim::damerau_levenshtein(name, text) <= 1 + text.len() / 3;
-            return Err(FindError::Unknown {
-                name: text.to_owned(),
-                nearest: nearest.filter(close_enough),
-            });
+            let known = all.iter().map(RunDirectory::name).map(|name| (name.clone(), name));
+            let nearest = nearest_name(text, 1 + text.len() / 3, known);
+            return Err(FindError::Unknown { name: text.to_owned(), nearest });
         };
         named.retain(|run| fit(run) == best);
         match named.as_slice() {

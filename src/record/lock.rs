@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::record::files::{append_regular, is_same, open_regular, read_small};
 use crate::record::{FORMAT_VERSION, RunDirectory, replace_file};
 use crate::text::format::shell_word;
@@ -120,10 +121,10 @@ impl LockError {
             Self::Io { path, source }
         }
     }
+}
 
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for LockError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Alive { name, .. } => {
                 format!("attach to it: patchtui attach {}", shell_word(name))
@@ -132,6 +133,13 @@ impl LockError {
                                      (NFS: mount it without nolock)"
                 .into(),
             Self::Io { .. } => "check that the run directory is writable".into(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Alive { .. } => USAGE,
+            Self::NoLocks { .. } | Self::Io { .. } => FAILED,
         }
     }
 }
@@ -349,7 +357,7 @@ mod tests {
         assert!(is_alive(&run));
         let refused = RunLock::acquire(&run).unwrap_err();
         assert_eq!(refused.to_string(), "the run \"books\" is already running");
-        assert_eq!(refused.hint(), "attach to it: patchtui attach books");
+        assert_eq!(refused.hint(Audience::Command), "attach to it: patchtui attach books");
         drop(lock);
         assert!(!is_alive(&run));
         RunLock::acquire(&run).unwrap();
@@ -367,7 +375,7 @@ mod tests {
             let error = LockError::of_failure(&run, errno.into());
             assert!(
                 error.to_string().contains("does not support file locks (flock)")
-                    && error.hint().contains("--runs-dir"),
+                    && error.hint(Audience::Command).contains("--runs-dir"),
                 "{error}"
             );
         }

@@ -7,7 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OptimizerState, PatchSize, ScheduleKind};
-use crate::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
+use crate::plan::{
+    Cadences, Cost, CostedStage, ModelShape, RunPlan, Schedule, Span, StagePlan, cost_after,
+    stage_idx_after,
+};
 
 /// Content of `plan.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -194,19 +197,13 @@ impl PlanOutline {
     /// The stage of the update that follows `completed` updates, or the last stage at the end.
     #[must_use]
     pub fn stage_idx_after(&self, completed: u64) -> usize {
-        self.stages
-            .iter()
-            .position(|stage| completed < stage.last_step())
-            .unwrap_or(self.stages.len().saturating_sub(1))
+        stage_idx_after(&self.stages, completed)
     }
 
     /// Cost of the first `completed` updates.
     #[must_use]
-    pub fn cost_after(&self, completed: u64) -> CostOutline {
-        let done = |stage: &StageOutline| {
-            stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps))
-        };
-        self.stages.iter().fold(CostOutline::default(), |sum, stage| sum.plus(done(stage)))
+    pub fn cost_after(&self, completed: u64) -> Cost {
+        cost_after(&self.stages, completed)
     }
 
     /// Cost of the run relative to token-level training on the same tokens.
@@ -216,29 +213,10 @@ impl PlanOutline {
     }
 }
 
-impl StageOutline {
-    /// Updates of the run when this stage is complete.
-    #[must_use]
-    pub fn last_step(&self) -> u64 {
-        self.first_step.saturating_add(self.steps)
-    }
-
-    /// Cost of `steps` updates of this stage.
-    #[must_use]
-    pub fn cost(&self, steps: u64) -> CostOutline {
-        let tokens = steps.saturating_mul(self.tokens_per_step);
-        let positions = tokens / self.patch_size.get() as u64;
-        CostOutline { tokens, positions, flops: positions as f64 * self.flops_per_position }
-    }
-}
-
-impl CostOutline {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens.saturating_add(other.tokens),
-            positions: self.positions.saturating_add(other.positions),
-            flops: self.flops + other.flops,
-        }
+impl CostedStage for StageOutline {
+    fn span(&self) -> Span {
+        let Self { patch_size, first_step, steps, tokens_per_step, flops_per_position, .. } = *self;
+        Span { patch_size, first_step, steps, tokens_per_step, flops_per_position }
     }
 }
 

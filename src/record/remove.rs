@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::record::directory::{REMOVING, is_being_removed};
 use crate::record::files::sync_directory;
 use crate::record::{LockError, RunDirectory, RunIndex, RunLock, is_alive};
@@ -49,10 +50,8 @@ pub enum RemoveError {
     },
 }
 
-impl RemoveError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for RemoveError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
             Self::Lock(LockError::Alive { name, .. }) => {
                 format!("stop it first: patchtui ctl {} stop", shell_word(name))
@@ -60,11 +59,19 @@ impl RemoveError {
             Self::Lock(LockError::NoLocks { .. }) => {
                 "make sure that no engine works on it, then delete the folder yourself".into()
             }
-            Self::Lock(error) => error.hint(),
+            Self::Lock(error) => error.hint(audience),
             Self::NotARun { .. } => "list all runs with: patchtui runs".into(),
             Self::Io { .. } => {
                 "check the permissions of the folder, then run the command again".into()
             }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Lock(error) => error.exit_code(),
+            Self::NotARun { .. } => USAGE,
+            Self::Io { .. } => FAILED,
         }
     }
 }
@@ -186,7 +193,7 @@ mod tests {
         let lock = RunLock::acquire(&run).unwrap();
         let refused = Removal::begin(&run).unwrap_err();
         assert_eq!(
-            (refused.to_string(), refused.hint()),
+            (refused.to_string(), refused.hint(Audience::Command)),
             (
                 "the run \"books\" is already running".into(),
                 "stop it first: patchtui ctl books stop".into()

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::mpsc as mailbox;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::disk::Disk;
 use crate::record::event::StoreMessage;
 use crate::record::{
@@ -81,15 +82,17 @@ pub enum StoreError {
     Thread(io::Error),
 }
 
-impl StoreError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for StoreError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
             Self::Read { .. } => "check that the run directory is readable".into(),
-            Self::Log(error) => error.hint(),
+            Self::Log(error) => error.hint(audience),
             Self::Thread(_) => "check the limits of the process with: ulimit -u".into(),
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

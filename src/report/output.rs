@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::text::sanitize;
 
 /// A result could not be written to standard output.
@@ -16,11 +17,13 @@ use crate::text::sanitize;
 #[error("cannot write to standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
 
-impl OutputError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        "check that the disk has space, or redirect the output elsewhere"
+impl Advice for OutputError {
+    fn hint(&self, _: Audience<'_>) -> String {
+        "check that the disk has space, or redirect the output elsewhere".into()
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::plan::CostedStage;
 use crate::record::{
     Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd,
     RunEvent, RunHeader, Sample, StepMetrics, TaskScores, evaluated_tokens, log_text, loss_text,

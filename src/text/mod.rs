@@ -4,6 +4,8 @@
 //! Start at [`format`] and [`sanitize`].
 
 pub mod format;
+pub mod nearest;
 pub mod sanitize;
+pub(crate) mod ticks;
 
 pub use sanitize::line as sanitize_line;

@@ -27,9 +27,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::control::{EngineLink, Feed};
 use crate::machine::terminal::{screen_problem, window_size};
 use crate::record::{RunDirectory, RunEnd, RunSummary};
-use crate::tui::app::{App, Effect, Msg, Refusal, RunList, Screen};
+use crate::tui::app::App;
 use crate::tui::home_screen::HomeScreen;
-use crate::tui::run_screen::{Access, LinkState, RunScreen};
+use crate::tui::links::Links;
+use crate::tui::message::{Access, Effect, Msg, Refusal, RunId, RunList};
+use crate::tui::run_screen::{LinkState, RunScreen};
 use crate::tui::terminal::{
     ASK_BACKGROUND, ENTER, FrameWriter, Input, InputThread, LEAVE, ScreenBackend, TerminalGuard,
     Tty, has_shell, release, retake, stop,
@@ -38,8 +40,6 @@ use crate::tui::{Theme, view};
 
 /// A description of a time zone is a few kilobytes long.
 const MAX_ZONE_BYTES: u64 = 1 << 20;
-/// Maximum number of records applied before keys are checked again.
-const BATCH: usize = 256;
 /// Time limit for leaving a terminal that accepts no output.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -130,7 +130,7 @@ struct ClientSignals {
 /// The running client.
 struct Client<S: Fn() -> io::Result<Size>> {
     app: App,
-    link: Option<EngineLink>,
+    links: Links,
     actions: Option<HomeActions>,
     /// Results of work outside the loop.
     results: (UnboundedSender<Msg>, UnboundedReceiver<Msg>),
@@ -172,9 +172,6 @@ impl TuiOptions {
     }
 }
 
-/// Runs the client until the user quits; the terminal is then restored. Must be called inside a
-/// tokio runtime.
-///
 /// The local time zone, which `tz` may name; UTC if that is a device or a large file, which would
 /// be read forever.
 fn zone_of(tz: Option<&OsStr>) -> TimeZone {
@@ -185,6 +182,9 @@ fn zone_of(tz: Option<&OsStr>) -> TimeZone {
     if is_unreadable { TimeZone::UTC } else { TimeZone::system() }
 }
 
+/// Runs the client until the user quits; the terminal is then restored. Must be called inside a
+/// tokio runtime.
+///
 /// Exits the process with code 0 when the terminal hangs up, since nobody can read anything any
 /// more.
 ///
@@ -206,11 +206,11 @@ pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
         writer.send(ASK_BACKGROUND.to_vec());
     }
     let now = Instant::now();
-    let (app, link, actions) = opened(opening, options.theme);
+    let (app, links, actions) = opened(opening, options.theme);
     let app = app.in_zone(options.zone);
     let mut client = Client {
         app,
-        link,
+        links,
         actions,
         results: unbounded_channel(),
         terminal: Terminal::new(ScreenBackend::new(terminal_size))?,
@@ -229,32 +229,22 @@ pub async fn run(opening: Opening, options: TuiOptions) -> io::Result<TuiExit> {
     }
 }
 
-fn opened(opening: Opening, theme: Theme) -> (App, Option<EngineLink>, Option<HomeActions>) {
+fn opened(opening: Opening, theme: Theme) -> (App, Links, Option<HomeActions>) {
+    let mut links = Links::default();
     // Process ids are reused after a while; the clock distinguishes such processes.
     let millis =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let client = (u64::from(std::process::id()) << 40) ^ millis;
     match opening {
         Opening::Run { name, access, link } => {
-            (App::of_run(RunScreen::new(name, access, theme), client), Some(link), None)
+            links.open(RunId::FIRST, link);
+            let run = RunScreen::new(RunId::FIRST, name, access, theme);
+            (App::of_run(run, client), links, None)
         }
         Opening::Home(actions) => {
-            (App::of_home(HomeScreen::new(theme), client), None, Some(actions))
+            (App::of_home(HomeScreen::new(theme), client), links, Some(actions))
         }
     }
-}
-
-/// Waits for messages of the shown run, forever if there is none; cancel-safe.
-async fn receive(link: &mut Option<EngineLink>, batch: &mut Vec<Feed>) {
-    if let Some(open) = link {
-        if open.feed.recv_many(batch, BATCH).await > 0 {
-            return;
-        }
-        // A feed that has ended sends nothing more, and its screen stays; commands are still
-        // accepted.
-        open.feed.close();
-    }
-    std::future::pending::<()>().await;
 }
 
 impl<S: Fn() -> io::Result<Size>> Client<S> {
@@ -290,7 +280,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                     Vec::new()
                 },
                 Some(msg) = self.results.1.recv() => self.on(msg, Duration::ZERO),
-                () = receive(&mut self.link, &mut batch) => self.on_feed(&mut batch),
+                () = self.links.receive(&mut batch) => self.on_feed(&mut batch),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => self.on(Msg::Clock(self.started.elapsed()), Duration::ZERO),
                 () = sleep_until(self.draw_at.unwrap_or(now)), if self.draw_at.is_some() && self.writer.is_idle() && !self.is_suspended => {
                     self.draw()?;
@@ -307,18 +297,16 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     async fn perform(&mut self, effects: &mut Vec<Effect>) -> io::Result<bool> {
         for effect in effects.drain(..) {
             match effect {
-                // A closed channel means that the link has ended, which the feed reports.
-                Effect::Send { id, command } => {
-                    drop(self.link.as_ref().map(|link| link.commands.send((id, command))))
-                }
-                Effect::Detach => return Ok(true),
+                Effect::Send { run, id, command } => self.links.send(run, id, command),
+                Effect::Leave => return Ok(true),
                 Effect::Suspend => self.suspend(true).await?,
                 Effect::Redraw => self.redraw()?,
-                Effect::Listen(directory, access) => {
-                    self.link =
-                        self.actions.as_ref().map(|actions| (actions.listen)(&directory, access))
+                Effect::Listen(run, directory, access) => {
+                    if let Some(actions) = &self.actions {
+                        self.links.open(run, (actions.listen)(&directory, access));
+                    }
                 }
-                Effect::Unlisten => self.link = None,
+                Effect::Unlisten(run) => self.links.close(run),
                 Effect::List => self.list(),
                 Effect::Resume(directory) => {
                     self.work(move |actions| Msg::Opened((actions.resume)(&directory)))
@@ -332,7 +320,7 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
     }
 
     fn list(&self) {
-        let Screen::Home(home) = &self.app.screen else { return };
+        let Some(home) = self.app.shown_home() else { return };
         let known = home.runs().to_vec();
         self.work(move |actions| {
             Msg::Runs(RunList { runs: (actions.list)(&known), at: Timestamp::now() })
@@ -356,9 +344,9 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         effects
     }
 
-    fn on_feed(&mut self, batch: &mut Vec<Feed>) -> Vec<Effect> {
+    fn on_feed(&mut self, batch: &mut Vec<(RunId, Feed)>) -> Vec<Effect> {
         let wait = self.frame_interval;
-        batch.drain(..).flat_map(|feed| self.on(Msg::Feed(feed), wait)).collect()
+        batch.drain(..).flat_map(|(run, feed)| self.on(Msg::Feed(run, feed), wait)).collect()
     }
 
     fn draw(&mut self) -> io::Result<()> {
@@ -406,10 +394,10 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
         release();
     }
 
-    fn exit(self) -> TuiExit {
-        let Screen::Run(run, None) = self.app.screen else { return TuiExit::Left };
-        match (run.history.end, run.link) {
-            (Some(end), _) => TuiExit::RunEnded(Box::new(end)),
+    fn exit(&self) -> TuiExit {
+        let Some(run) = self.app.first_run() else { return TuiExit::Left };
+        match (&run.history.end, &run.link) {
+            (Some(end), _) => TuiExit::RunEnded(Box::new(end.clone())),
             (None, LinkState::Ended) => TuiExit::EngineGone,
             (None, LinkState::Waiting | LinkState::Live | LinkState::Lost { .. }) => {
                 TuiExit::Detached

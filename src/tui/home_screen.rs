@@ -1,16 +1,15 @@
 //! The state of the list of runs and all its transitions.
 //!
 //! The selection is a run, not a line: it stays selected when the lines move. Start at
-//! [`HomeScreen::update`].
+//! [`HomeScreen::on_key`].
 
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::record::{RunState, RunSummary};
-use crate::tui::app::{Effect, Msg, Refusal, RunList};
-use crate::tui::keys::{Action, Jump, ScreenKind, action_of, bindings};
-use crate::tui::run_screen::{Access, scrolled};
+use crate::record::{RunDirectory, RunState, RunSummary};
+use crate::tui::keys::{HOME_KEYS, HomeAction, Jump, Scroll, action_of};
+use crate::tui::message::{Access, Effect, Refusal, Request, RunList};
 use crate::tui::theme::Theme;
 use crate::tui::typing::Typing;
 
@@ -95,36 +94,6 @@ impl HomeScreen {
         (self.is_reading && age >= OLD).then_some(age)
     }
 
-    /// Updates the screen with `msg` and returns the effects to perform.
-    pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
-        match msg {
-            Msg::Key(event) if event.kind != KeyEventKind::Release => return self.on_key(event),
-            Msg::Clock(now) => {
-                self.now = now;
-                if !self.is_reading && self.read_at.is_none_or(|at| at + REFRESH <= now) {
-                    self.is_reading = true;
-                    self.read_at = Some(now);
-                    return vec![Effect::List];
-                }
-            }
-            Msg::Runs(list) => self.on_list(list),
-            Msg::Opened(Ok(directory)) => {
-                let was_asked = matches!(self.prompt, Prompt::Busy(_));
-                self.prompt = Prompt::None;
-                // Do not interrupt a user who is typing by now, or has opened another run.
-                return if was_asked {
-                    vec![Effect::Listen(directory, Access::Steer)]
-                } else {
-                    Vec::new()
-                };
-            }
-            Msg::Opened(Err(refusal)) => self.prompt = Prompt::Refused(refusal),
-            Msg::Background(background) => self.theme.background = background,
-            Msg::Key(_) | Msg::Feed(_) | Msg::Resized => {}
-        }
-        Vec::new()
-    }
-
     /// Time of the next change of the screen without a message, on the client's clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<Duration> {
@@ -146,7 +115,35 @@ impl HomeScreen {
         self.typing.would_begin_after(self.asked_at, self.now)
     }
 
-    fn on_list(&mut self, list: RunList) {
+    /// Reads the list when it is due at `now`.
+    pub(crate) fn on_clock(&mut self, now: Duration) -> Vec<Request> {
+        self.now = now;
+        if self.is_reading || self.read_at.is_some_and(|at| at + REFRESH > now) {
+            return Vec::new();
+        }
+        self.is_reading = true;
+        self.read_at = Some(now);
+        vec![Effect::List.into()]
+    }
+
+    /// The requested run is there, or why not.
+    pub(crate) fn on_opened(&mut self, opened: Result<RunDirectory, Refusal>) -> Vec<Request> {
+        // Do not interrupt a user who is typing by now, or has opened another run.
+        let was_asked = matches!(self.prompt, Prompt::Busy(_));
+        match opened {
+            Ok(directory) => {
+                self.prompt = Prompt::None;
+                was_asked.then_some(Request::Open(directory, Access::Steer)).into_iter().collect()
+            }
+            Err(refusal) => {
+                self.prompt = Prompt::Refused(refusal);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The list was read.
+    pub(crate) fn on_list(&mut self, list: RunList) {
         let directory = self.selected_run().map(|run| run.directory.clone());
         let same = directory
             .and_then(|directory| list.runs.iter().position(|run| run.directory == directory));
@@ -156,69 +153,81 @@ impl HomeScreen {
         self.read_at = Some(self.now);
     }
 
-    fn on_key(&mut self, event: KeyEvent) -> Vec<Effect> {
+    /// A key was pressed.
+    pub(crate) fn on_key(&mut self, event: KeyEvent) -> Vec<Request> {
         let is_alone = self.typing.note(self.now);
         let action =
-            action_of(ScreenKind::Home, event).filter(|action| is_alone || !action.is_command());
-        match (action, &self.prompt, self.help) {
-            (Some(Action::Redraw), ..) => return vec![Effect::Redraw],
-            (Some(Action::Suspend), ..) => return vec![Effect::Suspend],
-            (_, Prompt::Start(_), _) => return self.on_typed(event),
-            (Some(Action::Detach), ..) => return vec![Effect::Detach],
-            (Some(Action::Help), _, help) => {
-                self.help = if help.is_some() { None } else { Some(0) }
-            }
-            (Some(Action::Back), _, Some(_)) => self.help = None,
-            (action, _, Some(scroll)) => self.help = Some(help_scrolled(scroll, action)),
-            (Some(action), _, None) => return self.on_action(action),
-            (None, ..) => {}
+            action_of(HOME_KEYS.iter(), event).filter(|action| is_alone || !action.is_command());
+        let is_typed = matches!(self.prompt, Prompt::Start(_))
+            && !matches!(action, Some(HomeAction::Redraw | HomeAction::Suspend));
+        match action {
+            _ if is_typed => self.on_typed(event),
+            Some(action) => self.on_action(action),
+            None => Vec::new(),
         }
-        Vec::new()
     }
 
-    fn on_action(&mut self, action: Action) -> Vec<Effect> {
+    fn on_action(&mut self, action: HomeAction) -> Vec<Request> {
+        let has_help = self.help.is_some();
         let is_busy = matches!(self.prompt, Prompt::Busy(_));
         match action {
-            Action::Open => return self.open(),
-            Action::Resume if !is_busy => return self.resume(),
-            Action::Start if !is_busy => {
+            HomeAction::Redraw => return vec![Effect::Redraw.into()],
+            HomeAction::Suspend => return vec![Effect::Suspend.into()],
+            HomeAction::Quit => return vec![Request::Close],
+            HomeAction::Help => self.help = if has_help { None } else { Some(0) },
+            HomeAction::Select(jump) => self.jump(jump),
+            HomeAction::Back if has_help => self.help = None,
+            HomeAction::Open
+            | HomeAction::Resume
+            | HomeAction::Start
+            | HomeAction::ToggleMarkers
+            | HomeAction::ToggleBackground
+                if has_help => {}
+            HomeAction::Open => return self.open(),
+            HomeAction::Resume | HomeAction::Start | HomeAction::Back if is_busy => {}
+            HomeAction::Resume => return self.resume(),
+            HomeAction::Start => {
                 self.prompt = Prompt::Start(String::new());
                 self.asked_at = self.now;
             }
-            Action::Select(jump) => self.jump(jump),
-            Action::Back if !is_busy => self.prompt = Prompt::None,
-            Action::ToggleMarkers => self.theme.toggle_markers(),
-            Action::ToggleBackground => self.theme.toggle_background(),
-            // Other messages are handled before, or belong to another screen.
-            _ => {}
+            HomeAction::Back => self.prompt = Prompt::None,
+            HomeAction::ToggleMarkers => self.theme.toggle_markers(),
+            HomeAction::ToggleBackground => self.theme.toggle_background(),
         }
         Vec::new()
     }
 
-    fn open(&mut self) -> Vec<Effect> {
+    fn open(&mut self) -> Vec<Request> {
         let Some(run) = self.selected_run() else { return Vec::new() };
-        let effect = Effect::Listen(
-            run.directory.clone(),
-            if is_alive(run) { Access::Steer } else { Access::Read },
-        );
+        let access = if is_alive(run) { Access::Steer } else { Access::Read };
+        let request = Request::Open(run.directory.clone(), access);
         // The run being started will appear in the list.
         self.prompt = Prompt::None;
-        vec![effect]
+        vec![request]
     }
 
-    fn resume(&mut self) -> Vec<Effect> {
+    fn resume(&mut self) -> Vec<Request> {
         let Some(run) = self.selected_run() else { return Vec::new() };
         if is_alive(run) {
             return self.open();
         }
         let (effect, name) = (Effect::Resume(run.directory.clone()), run.name.clone());
         self.prompt = Prompt::Busy(format!("resuming {name}"));
-        vec![effect]
+        vec![effect.into()]
     }
 
+    /// Moves the selection, or scrolls the open help.
     fn jump(&mut self, jump: Jump) {
         // The rows of a 24-line screen: the list itself does not know its drawn height.
         const PAGE: usize = 10;
+        if let Some(scroll) = &mut self.help {
+            *scroll = match jump {
+                Jump::Up | Jump::PageUp => Scroll::Up.from(*scroll, HOME_KEYS.len()),
+                Jump::Down | Jump::PageDown => Scroll::Down.from(*scroll, HOME_KEYS.len()),
+                Jump::First | Jump::Last => *scroll,
+            };
+            return;
+        }
         let last = self.runs().len().saturating_sub(1);
         self.selected = match jump {
             Jump::Up => self.selected.saturating_sub(1),
@@ -231,7 +240,7 @@ impl HomeScreen {
     }
 
     /// Handles a key while the input line is open.
-    fn on_typed(&mut self, event: KeyEvent) -> Vec<Effect> {
+    fn on_typed(&mut self, event: KeyEvent) -> Vec<Request> {
         let Prompt::Start(line) = &mut self.prompt else { return Vec::new() };
         match (event.code, event.modifiers & !KeyModifiers::SHIFT) {
             (KeyCode::Char('c'), KeyModifiers::CONTROL) | (KeyCode::Esc, _) => {
@@ -246,7 +255,7 @@ impl HomeScreen {
                 let config =
                     if line.trim().is_empty() { "demo".to_owned() } else { line.trim().to_owned() };
                 self.prompt = Prompt::Busy(format!("starting {config}"));
-                return vec![Effect::Start(config)];
+                return vec![Effect::Start(config).into()];
             }
             _ => {}
         }
@@ -257,13 +266,4 @@ impl HomeScreen {
 /// Whether `run` is running.
 pub(crate) fn is_alive(run: &RunSummary) -> bool {
     matches!(run.state, RunState::Alive | RunState::Paused)
-}
-
-fn help_scrolled(scroll: usize, action: Option<Action>) -> usize {
-    let action = match action {
-        Some(Action::Select(Jump::Up | Jump::PageUp)) => Some(Action::ScrollUp),
-        Some(Action::Select(Jump::Down | Jump::PageDown)) => Some(Action::ScrollDown),
-        other => other,
-    };
-    scrolled(scroll, action, bindings(ScreenKind::Home).count())
 }

@@ -11,6 +11,8 @@ mod chart;
 mod event_loop;
 mod home_screen;
 mod keys;
+mod links;
+mod message;
 mod panes;
 mod run_screen;
 mod screen;
@@ -18,14 +20,20 @@ mod terminal;
 mod theme;
 mod typing;
 
-pub use app::{App, CommandIds, Effect, Msg, Refusal, RunList, Screen};
-pub use chart::{Curve, Domain, Extremes, decimate, decimate_series, nice_domain, nice_ticks};
+pub use app::{App, Screen};
+pub use chart::{
+    Domain, Dots, Extremes, Viewport, decimate, decimate_series, nice_domain, nice_ticks,
+};
 pub use event_loop::{
     HomeActions, ListRuns, ListenToRun, Opening, ResumeRun, StartRun, TuiExit, TuiOptions, run,
 };
 pub use home_screen::{HomeScreen, Prompt};
-pub use keys::{Action, BINDINGS, Binding, Jump, ScreenKind, action_of, bindings};
-pub use run_screen::{Access, LinkState, Notice, NoticePhase, Overlay, Pane, RunScreen};
+pub use keys::{
+    Binding, HOME_KEYS, HomeAction, Jump, Look, RUN_KEYS, RunAction, Scroll, Steer, action_of,
+    run_keys,
+};
+pub use message::{Access, CommandIds, Effect, Msg, Refusal, RunId, RunList};
+pub use run_screen::{LinkState, Notice, NoticePhase, Overlay, Pane, RunScreen};
 pub use screen::{view, view_text};
 pub use terminal::{FRAME_BEGIN, FRAME_END, KeyParser, ScreenBackend};
 pub use theme::{Background, Markers, Theme};

@@ -1,6 +1,6 @@
 //! The state of the screen of one run and all its transitions.
 //!
-//! Receives history and link messages only. Start at [`RunScreen::update`].
+//! Start at [`RunScreen::on_key`] and [`RunScreen::on_feed`].
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use crate::control::Feed;
 use crate::record::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
-use crate::tui::app::{CommandIds, Effect, Msg};
-use crate::tui::keys::{Action, ScreenKind, action_of, bindings};
+use crate::tui::keys::{Look, RunAction, Scroll, Steer, action_of, run_keys};
+use crate::tui::message::{Access, CommandIds, Effect, Request, RunId};
 use crate::tui::theme::Theme;
 use crate::tui::typing::Typing;
 
@@ -24,14 +24,16 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The screen of one run.
 #[derive(Debug, Clone)]
 pub struct RunScreen {
+    /// The run.
+    pub id: RunId,
     /// The history of the run.
     pub history: History,
     /// Name shown until the run has reported its own.
     pub name: String,
     /// Whether the run can be controlled or is only read.
     pub access: Access,
-    /// Whether detaching returns to the list of runs.
-    pub is_from_home: bool,
+    /// Whether detaching returns to another screen.
+    pub is_above_another: bool,
     /// State of the connection to the engine.
     pub link: LinkState,
     /// The open overlay.
@@ -59,15 +61,6 @@ pub struct RunScreen {
     typing: Typing,
     /// When the confirmation dialog was opened.
     asked_at: Duration,
-}
-
-/// What can be done with the shown run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Commands are sent to an engine.
-    Steer,
-    /// Its files are read; nothing is sent.
-    Read,
 }
 
 /// State of the connection to the engine.
@@ -157,12 +150,13 @@ impl Pane {
 impl RunScreen {
     /// The screen of a run before its first message.
     #[must_use]
-    pub fn new(name: String, access: Access, theme: Theme) -> Self {
+    pub fn new(id: RunId, name: String, access: Access, theme: Theme) -> Self {
         Self {
+            id,
             history: History::default(),
             name,
             access,
-            is_from_home: false,
+            is_above_another: false,
             link: LinkState::Waiting,
             overlay: Overlay::None,
             focus: Pane::TokenLoss,
@@ -180,29 +174,10 @@ impl RunScreen {
         }
     }
 
-    /// Updates the screen with `msg` and returns the effects to perform; commands get their ids
-    /// from `ids`.
-    pub fn update(&mut self, msg: Msg, ids: &mut CommandIds) -> Vec<Effect> {
-        match msg {
-            Msg::Key(event) => self.on_key(event, ids),
-            Msg::Feed(feed) => self.on_feed(feed, ids),
-            Msg::Clock(now) => {
-                self.now = now;
-                if self
-                    .notice
-                    .as_ref()
-                    .is_some_and(|notice| notice.ends_at().is_some_and(|end| end <= now))
-                {
-                    self.notice = None;
-                }
-                Vec::new()
-            }
-            Msg::Background(background) => {
-                self.theme.background = background;
-                Vec::new()
-            }
-            Msg::Resized | Msg::Runs(_) | Msg::Opened(_) => Vec::new(),
-        }
+    /// Time passes.
+    pub(crate) fn on_clock(&mut self, now: Duration) {
+        self.now = now;
+        self.notice.take_if(|notice| notice.ends_at().is_some_and(|end| end <= now));
     }
 
     /// Time of the next change of the screen without a message, on the client's clock.
@@ -246,32 +221,17 @@ impl RunScreen {
         self.typing.would_begin_after(self.asked_at, self.now)
     }
 
-    fn on_key(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Effect> {
+    /// A key was pressed; a command gets its id from `ids`.
+    pub(crate) fn on_key(&mut self, event: KeyEvent, ids: &mut CommandIds) -> Vec<Request> {
         let is_alone = self.typing.note(self.now);
-        let action =
-            action_of(self.kind(), event).filter(|action| is_alone || !action.is_command());
-        match (self.overlay, action) {
-            (_, Some(Action::Detach)) => vec![Effect::Detach],
-            (_, Some(Action::Redraw)) => vec![Effect::Redraw],
-            (_, Some(Action::Suspend)) => vec![Effect::Suspend],
-            (Overlay::ConfirmStop, action) => self.on_answer(event, action, ids),
-            (Overlay::Help(_), Some(Action::Help))
-            | (Overlay::Help(_) | Overlay::About, Some(Action::Back))
-            | (Overlay::About, Some(Action::About)) => {
-                self.overlay = Overlay::None;
-                Vec::new()
-            }
-            (_, Some(Action::Help)) => {
-                self.overlay = Overlay::Help(0);
-                Vec::new()
-            }
-            (Overlay::Help(scroll), action) => {
-                self.overlay =
-                    Overlay::Help(scrolled(scroll, action, bindings(self.kind()).count()));
-                Vec::new()
-            }
-            (Overlay::None, Some(action)) => self.on_action(action, ids),
-            (Overlay::About, _) | (Overlay::None, None) => Vec::new(),
+        let action = action_of(run_keys(self.access), event)
+            .filter(|action| is_alone || !action.is_command());
+        let is_answer = self.overlay == Overlay::ConfirmStop
+            && !matches!(action, Some(RunAction::Detach | RunAction::Redraw | RunAction::Suspend));
+        match action {
+            _ if is_answer => self.on_answer(event, action, ids),
+            Some(action) => self.on_action(action, ids),
+            None => Vec::new(),
         }
     }
 
@@ -280,76 +240,102 @@ impl RunScreen {
     fn on_answer(
         &mut self,
         event: KeyEvent,
-        action: Option<Action>,
+        action: Option<RunAction>,
         ids: &mut CommandIds,
-    ) -> Vec<Effect> {
-        match (event.code, action) {
-            (KeyCode::Enter, _) if !self.typing.began_after(self.asked_at) => Vec::new(),
-            (KeyCode::Enter, _) => {
-                self.overlay = Overlay::None;
-                self.send(RunCommand::Stop, ids)
-            }
-            (_, action) => {
-                self.overlay =
-                    if action == Some(Action::Help) { Overlay::Help(0) } else { Overlay::None };
-                Vec::new()
-            }
+    ) -> Vec<Request> {
+        if event.code == KeyCode::Enter && !self.typing.began_after(self.asked_at) {
+            return Vec::new();
         }
+        let is_confirmed = event.code == KeyCode::Enter;
+        self.overlay =
+            if action == Some(RunAction::Help) { Overlay::Help(0) } else { Overlay::None };
+        if is_confirmed { self.send(RunCommand::Stop, ids) } else { Vec::new() }
     }
 
-    fn on_action(&mut self, action: Action, ids: &mut CommandIds) -> Vec<Effect> {
+    fn on_action(&mut self, action: RunAction, ids: &mut CommandIds) -> Vec<Request> {
         match action {
-            Action::TogglePause => {
-                return self.send(
-                    if self.is_held() { RunCommand::Resume } else { RunCommand::Pause },
-                    ids,
-                );
+            RunAction::Detach => return vec![Request::Close],
+            RunAction::Redraw => return vec![Effect::Redraw.into()],
+            RunAction::Suspend => return vec![Effect::Suspend.into()],
+            RunAction::Help => {
+                let is_open = matches!(self.overlay, Overlay::Help(_));
+                self.overlay = if is_open { Overlay::None } else { Overlay::Help(0) };
             }
-            Action::Checkpoint => return self.send(RunCommand::Checkpoint, ids),
-            Action::Evaluate => return self.send(RunCommand::Evaluate, ids),
-            Action::Sample => return self.send(RunCommand::Sample, ids),
-            Action::Stop if self.is_over() => return self.send(RunCommand::Stop, ids),
-            Action::Stop => {
+            RunAction::About => {
+                self.overlay = match self.overlay {
+                    Overlay::None => Overlay::About,
+                    Overlay::About => Overlay::None,
+                    other @ (Overlay::Help(_) | Overlay::ConfirmStop) => other,
+                }
+            }
+            RunAction::Scroll(scroll) => self.scroll(scroll),
+            RunAction::Back if self.overlay != Overlay::None => self.overlay = Overlay::None,
+            RunAction::Back => return self.back(),
+            RunAction::Steer(_) | RunAction::Look(_) if self.overlay != Overlay::None => {}
+            RunAction::Steer(steer) => return self.steer(steer, ids),
+            RunAction::Look(look) => self.look(look),
+        }
+        Vec::new()
+    }
+
+    fn steer(&mut self, steer: Steer, ids: &mut CommandIds) -> Vec<Request> {
+        let command = match steer {
+            Steer::TogglePause if self.is_held() => RunCommand::Resume,
+            Steer::TogglePause => RunCommand::Pause,
+            Steer::Checkpoint => RunCommand::Checkpoint,
+            Steer::Evaluate => RunCommand::Evaluate,
+            Steer::Sample => RunCommand::Sample,
+            Steer::Stop if self.is_over() => RunCommand::Stop,
+            Steer::Stop => {
                 self.overlay = Overlay::ConfirmStop;
                 self.asked_at = self.now;
+                return Vec::new();
             }
-            Action::About => self.overlay = Overlay::About,
-            Action::ZoomLog => {
+        };
+        self.send(command, ids)
+    }
+
+    fn look(&mut self, look: Look) {
+        let panes = Pane::ALL.len();
+        match look {
+            Look::ZoomLog => {
                 self.is_zoomed = !(self.is_zoomed && self.focus == Pane::Log);
                 self.focus = Pane::Log;
             }
-            Action::NextPane => self.focus = Pane::ALL[(self.focus.idx() + 1) % Pane::ALL.len()],
-            Action::PreviousPane => {
-                self.focus = Pane::ALL[(self.focus.idx() + Pane::ALL.len() - 1) % Pane::ALL.len()]
-            }
-            Action::Zoom => self.is_zoomed = !self.is_zoomed,
-            Action::Focus(idx) => self.focus = Pane::ALL[idx.min(Pane::ALL.len() - 1)],
-            Action::Back
-                if self.is_from_home
-                    && !self.is_zoomed
-                    && self.log_scroll == 0
-                    && self.notice.is_none() =>
-            {
-                return vec![Effect::Detach];
-            }
-            Action::Back => {
-                self.is_zoomed = false;
-                self.log_scroll = 0;
-                self.notice = None;
-            }
-            Action::ScrollUp | Action::ScrollDown => {
-                // The log grows downward, so scrolling up increases the distance from its end.
-                let direction =
-                    if action == Action::ScrollUp { Action::ScrollDown } else { Action::ScrollUp };
-                self.log_scroll =
-                    scrolled(self.log_scroll, Some(direction), self.history.log.len());
-            }
-            Action::ToggleStrip => self.shows_mean = !self.shows_mean,
-            Action::ToggleMarkers => self.theme.toggle_markers(),
-            Action::ToggleBackground => self.theme.toggle_background(),
-            // Other messages are handled before, or belong to another screen.
-            _ => {}
+            Look::NextPane => self.focus = Pane::ALL[(self.focus.idx() + 1) % panes],
+            Look::PreviousPane => self.focus = Pane::ALL[(self.focus.idx() + panes - 1) % panes],
+            Look::Zoom => self.is_zoomed = !self.is_zoomed,
+            Look::Focus(idx) => self.focus = Pane::ALL[idx.min(panes - 1)],
+            Look::ToggleStrip => self.shows_mean = !self.shows_mean,
+            Look::ToggleMarkers => self.theme.toggle_markers(),
+            Look::ToggleBackground => self.theme.toggle_background(),
         }
+    }
+
+    /// Scrolls the open help, or the log.
+    fn scroll(&mut self, scroll: Scroll) {
+        match (&mut self.overlay, scroll) {
+            (Overlay::Help(at), scroll) => *at = scroll.from(*at, run_keys(self.access).count()),
+            // The log grows downward, so scrolling up increases the distance from its end.
+            (Overlay::None, Scroll::Up) => {
+                self.log_scroll = Scroll::Down.from(self.log_scroll, self.history.log.len());
+            }
+            (Overlay::None, Scroll::Down) => {
+                self.log_scroll = Scroll::Up.from(self.log_scroll, self.history.log.len());
+            }
+            (Overlay::About | Overlay::ConfirmStop, _) => {}
+        }
+    }
+
+    /// Returns to the unscrolled panes, and from them to the screen below, if there is one.
+    fn back(&mut self) -> Vec<Request> {
+        let is_at_rest = !self.is_zoomed && self.log_scroll == 0 && self.notice.is_none();
+        if self.is_above_another && is_at_rest {
+            return vec![Request::Close];
+        }
+        self.is_zoomed = false;
+        self.log_scroll = 0;
+        self.notice = None;
         Vec::new()
     }
 
@@ -370,23 +356,24 @@ impl RunScreen {
 
     /// Sends `command`, now or once the engine has answered; the notice shows if no engine is
     /// listening.
-    fn send(&mut self, command: RunCommand, ids: &mut CommandIds) -> Vec<Effect> {
+    fn send(&mut self, command: RunCommand, ids: &mut CommandIds) -> Vec<Request> {
         let id = ids.next();
-        let effect = Effect::Send { id: id.clone(), command };
-        let (phase, effects) = match self.link {
+        let effect = Effect::Send { run: self.id, id: id.clone(), command };
+        let (phase, requests) = match self.link {
             _ if self.is_over() => (NoticePhase::NotSent, Vec::new()),
             LinkState::Lost { .. } | LinkState::Ended => (NoticePhase::NotSent, Vec::new()),
-            LinkState::Live => (NoticePhase::Sent, vec![effect]),
+            LinkState::Live => (NoticePhase::Sent, vec![effect.into()]),
             LinkState::Waiting => {
                 self.held.push(effect);
                 (NoticePhase::Sent, Vec::new())
             }
         };
         self.notice = Some(Notice { command, id, phase, since: self.now });
-        effects
+        requests
     }
 
-    fn on_feed(&mut self, feed: Feed, ids: &CommandIds) -> Vec<Effect> {
+    /// The link of the run reported something; answers are recognized by `ids`.
+    pub(crate) fn on_feed(&mut self, feed: Feed, ids: &CommandIds) -> Vec<Request> {
         match feed {
             Feed::Snapshot(history) => {
                 self.history = *history;
@@ -421,13 +408,13 @@ impl RunScreen {
 
     /// The commands that waited for the engine's first message; without an engine they are dropped,
     /// and the notice says so.
-    fn release_held(&mut self) -> Vec<Effect> {
+    fn release_held(&mut self) -> Vec<Request> {
         if self.link == LinkState::Waiting {
             return Vec::new();
         }
         let held = std::mem::take(&mut self.held);
         if self.link == LinkState::Live && !self.is_over() {
-            return held;
+            return held.into_iter().map(Request::from).collect();
         }
         if let (false, Some(notice)) = (held.is_empty(), &mut self.notice) {
             notice.phase = NoticePhase::NotSent;
@@ -472,13 +459,6 @@ impl RunScreen {
                 Some(Notice { command: note.command, id: note.id.clone(), phase, since: self.now });
         }
     }
-
-    pub(crate) fn kind(&self) -> ScreenKind {
-        match self.access {
-            Access::Steer => ScreenKind::Run,
-            Access::Read => ScreenKind::View,
-        }
-    }
 }
 
 impl Notice {
@@ -493,13 +473,5 @@ impl Notice {
             NoticePhase::Done(_) | NoticePhase::NotSent => Some(self.since + NOTICE_DONE),
             NoticePhase::Failed(_) => Some(self.since + NOTICE_FAILED),
         }
-    }
-}
-
-pub(crate) fn scrolled(scroll: usize, action: Option<Action>, limit: usize) -> usize {
-    match action {
-        Some(Action::ScrollUp) => scroll.saturating_sub(1),
-        Some(Action::ScrollDown) => (scroll + 1).min(limit),
-        _ => scroll,
     }
 }

@@ -7,11 +7,12 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::record::History;
 use crate::tui::app::{App, Screen};
+use crate::tui::message::{Access, RunId};
 use crate::tui::panes::{
     ActivationsPane, BootPane, Footer, HomePane, LogPane, ObjectivePane, OneLine, OverlayView,
     SamplesPane, StageBar, StatusLines, SummaryPane, TinyScreen, TokenLossPane,
 };
-use crate::tui::run_screen::{Access, LinkState, Pane, RunScreen};
+use crate::tui::run_screen::{LinkState, Pane, RunScreen};
 use crate::tui::theme::{Markers, Theme};
 
 /// Below this, a single line.
@@ -29,7 +30,7 @@ pub fn view(app: &App, area: Rect, buf: &mut Buffer) {
     }
     match &app.screen {
         Screen::Home(home) => HomePane(home).render(area, buf),
-        Screen::Run(run, _) => view_run(run, area, buf),
+        Screen::Run(run) => view_run(run, area, buf),
     }
 }
 
@@ -54,7 +55,8 @@ fn view_run(run: &RunScreen, area: Rect, buf: &mut Buffer) {
 /// The screen of a run as text, `width` by `height`, without colors.
 #[must_use]
 pub fn view_text(history: &History, width: u16, height: u16) -> String {
-    let mut run = RunScreen::new(String::new(), Access::Steer, Theme::plain(Markers::Braille));
+    let theme = Theme::plain(Markers::Braille);
+    let mut run = RunScreen::new(RunId::FIRST, String::new(), Access::Steer, theme);
     run.link = LinkState::Live;
     run.history = history.clone();
     text_of(&run, width, height)

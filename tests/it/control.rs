@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::control::{
     ClientMessage, ControlError, EngineLink, Feed, FrameError, Hello, HelloError, PROTOCOL,
     Patience, Request, Server, ServerMessage, ServerSetup, check_reachable, connect, connect_with,
@@ -246,7 +247,7 @@ fn a_request_waits_for_its_own_answer() {
     let late = ask(&run, RunCommand::Checkpoint).unwrap_err();
     assert_eq!(late.to_string(), "the run \"books\" is not running");
     assert_eq!(
-        late.hint(),
+        late.hint(Audience::Command),
         "view it with: patchtui view books; if it is unfinished, resume it with: patchtui resume \
          books"
     );
@@ -497,7 +498,7 @@ fn a_run_without_a_socket_says_which_signals_it_takes() {
         format!("the run \"books\" (pid {pid}) has no socket and accepts signals only")
     );
     assert_eq!(
-        error.hint(),
+        error.hint(Audience::Command),
         format!("stop it with a checkpoint: kill -TERM {pid}; save a checkpoint: kill -USR1 {pid}")
     );
     assert!(matches!(check_reachable(&run), Err(ControlError::SignalsOnly { .. })));
@@ -562,9 +563,12 @@ fn every_error_says_what_is_wrong_and_what_to_type() {
         FindError::Ambiguous { name: name(), paths: vec!["a/books".into(), "b/books".into()] },
         FindError::NoRuns,
     ];
-    let mut words: Vec<_> =
-        errors.iter().map(|error| format!("{error}\n    {}", error.hint())).collect();
-    words.extend(find.iter().map(|error| format!("{error}\n    {}", error.hint())));
+    let mut words: Vec<_> = errors
+        .iter()
+        .map(|error| format!("{error}\n    {}", error.hint(Audience::Command)))
+        .collect();
+    words
+        .extend(find.iter().map(|error| format!("{error}\n    {}", error.hint(Audience::Command))));
     for text in &words {
         let (message, hint) = text.split_once("\n    ").unwrap();
         assert!(

@@ -10,10 +10,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use patchtui::advice::Failure;
+use patchtui::advice::{Advice, Audience};
 use patchtui::cli::Verb;
+use patchtui::commands::Runs;
 use patchtui::commands::attach::find;
 use patchtui::commands::ctl::{CtlRequest, Wait, answer};
-use patchtui::commands::{CommandError, Runs};
 use patchtui::config::OnUsr1;
 use patchtui::control::{ControlError, Request, greet, request};
 use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
@@ -62,7 +64,7 @@ fn be_an_engine() {
     }) {
         Ok(code) => code,
         Err(error) => {
-            let error = CommandError::from(error);
+            let error = Failure::from(error);
             eprintln!("\nerror: {error}\nhint: {}", error.hint.as_deref().unwrap_or_default());
             error.exit_code
         }
@@ -319,7 +321,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
     fs::write(folder.path().join("sockets"), "").unwrap();
     open_to_all(run.path());
-    let error = CommandError::from(
+    let error = Failure::from(
         spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap())
             .unwrap_err(),
     );
@@ -339,7 +341,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
     assert_eq!(EngineInfo::read(&engine.run).unwrap().socket, None);
     let refused = ask(&engine.run, RunCommand::Pause).unwrap_err();
-    assert!(refused.hint().contains(&format!("kill -TERM {pid}")), "{refused}");
+    assert!(refused.hint(Audience::Command).contains(&format!("kill -TERM {pid}")), "{refused}");
     engine.signal(Signal::USR2);
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), Some(75));
@@ -441,7 +443,7 @@ fn an_engine_that_cannot_start_shows_why() {
     assert!(tail.iter().any(|line| line.starts_with("error: cannot append to")), "{tail:?}");
     assert!(!is_alive(&run));
     assert!(!error.to_string().contains("older words"));
-    assert!(error.hint().ends_with("books/engine.log"));
+    assert!(error.hint(Audience::Command).ends_with("books/engine.log"));
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub(crate) fn plan() -> RunPlan {
         tie_word_embeddings: false,
     };
     let stage = |k: u64, first_step: u64, steps: u64| StagePlan {
+        idx: usize::from(first_step > 0),
         patch_size: patch_size(k),
         first_step,
         steps,

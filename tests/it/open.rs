@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::config::to_toml;
 use patchtui::engine::compute::Compute;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
@@ -142,7 +143,7 @@ fn fails(
     let folder = run.path().parent().unwrap().to_str().unwrap();
     let relative = |text: String| text.replace(folder, "FIXTURE");
     assert_eq!(
-        (relative(error.to_string()), relative(error.hint())),
+        (relative(error.to_string()), relative(error.hint(Audience::Command))),
         (message.to_owned(), hint.to_owned())
     );
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::engine::EngineError;
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
@@ -272,7 +273,7 @@ fn wrong_input_gets_one_clear_answer_and_writes_nothing() {
 #[test]
 fn every_engine_error_that_can_be_built_has_a_hint() {
     let error = EngineError::NonFinite { what: "loss", step: 3, value: f64::NAN };
-    assert!(error.hint().is_some_and(|hint| hint.contains("learning_rate")));
+    assert!(error.hint(Audience::Command).contains("learning_rate"));
     assert_eq!(error.to_string(), "the loss of step 3 is NaN; its update was skipped");
 }
 

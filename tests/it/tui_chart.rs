@@ -1,24 +1,24 @@
 //! A chart shows exactly the dots that a line through every point would produce.
 
 use patchtui::record::{Series, StepPoint};
-use patchtui::tui::{Curve, Domain, decimate, decimate_series, nice_domain, nice_ticks};
+use patchtui::tui::{Domain, Dots, Viewport, decimate, decimate_series, nice_domain, nice_ticks};
 use proptest::prelude::*;
 
 const WIDTH: usize = 20;
 const HEIGHT: usize = 7;
 
 /// A line from every point to the next, without decimation.
-fn brute_force(points: &[(f64, f64)], x: Domain, y: Domain) -> Curve {
-    let mut curve = Curve::empty(WIDTH, HEIGHT);
+fn brute_force(points: &[(f64, f64)], Viewport { x, y }: Viewport) -> Dots {
+    let mut dots = Dots::empty(WIDTH, HEIGHT);
     let mut previous = None;
     for (x_value, y_value) in points {
         let dot = x.dot(*x_value, WIDTH * 2).zip(y.dot(*y_value, HEIGHT * 4));
         if let Some(dot) = dot {
-            curve.line(previous.unwrap_or(dot), dot);
+            dots.line(previous.unwrap_or(dot), dot);
         }
         previous = dot;
     }
-    curve
+    dots
 }
 
 /// Series with noise, spikes, gaps and uneven steps.
@@ -39,18 +39,18 @@ fn series() -> impl Strategy<Value = Vec<(f64, f64)>> {
 proptest! {
     #[test]
     fn thinned_and_full_lines_have_the_same_dots(points in series(), x_lo in -100.0..500.0f64, span in 1.0..4000.0f64) {
-        let (x, y) = (Domain { lo: x_lo, hi: x_lo + span }, Domain { lo: 0.0, hi: 10.0 });
-        let thinned = decimate(points.iter().copied(), (x, y), (WIDTH * 2, HEIGHT * 4));
-        prop_assert_eq!(Curve::new(&thinned, WIDTH, HEIGHT), brute_force(&points, x, y));
+        let viewport = Viewport { x: Domain { lo: x_lo, hi: x_lo + span }, y: Domain { lo: 0.0, hi: 10.0 } };
+        let thinned = decimate(points.iter().copied(), viewport, (WIDTH * 2, HEIGHT * 4));
+        prop_assert_eq!(Dots::new(&thinned, WIDTH, HEIGHT), brute_force(&points, viewport));
     }
 
     #[test]
     fn a_series_and_all_its_points_have_the_same_columns(points in series(), x_lo in -100.0..500.0f64, span in 1.0..4000.0f64, cut in 0..600usize, columns in 1..90usize) {
         let series = points.iter().map(|(x, y)| StepPoint { stage: 0, step: *x as u64, tokens: *x as u64, loss: *y }).collect::<Series>();
         let range = cut.min(series.len())..series.len();
-        let (x, y) = (Domain { lo: x_lo, hi: x_lo + span }, Domain { lo: 0.0, hi: 10.0 });
+        let viewport = Viewport { x: Domain { lo: x_lo, hi: x_lo + span }, y: Domain { lo: 0.0, hi: 10.0 } };
         let all = series[range.clone()].iter().map(|point| (point.tokens as f64, point.loss));
-        prop_assert_eq!(decimate_series(&series, range.clone(), (x, y), (columns, HEIGHT * 4)), decimate(all, (x, y), (columns, HEIGHT * 4)));
+        prop_assert_eq!(decimate_series(&series, range.clone(), viewport, (columns, HEIGHT * 4)), decimate(all, viewport, (columns, HEIGHT * 4)));
     }
 
     #[test]
@@ -64,18 +64,18 @@ proptest! {
 #[test]
 fn many_points_become_few() {
     let points = (0..100_000).map(|idx| (f64::from(idx), f64::from(idx % 7)));
-    let (x, y) = (Domain { lo: 0.0, hi: 1e5 }, Domain { lo: 0.0, hi: 7.0 });
-    assert_eq!(decimate(points, (x, y), (40, 28)).len(), 40);
+    let viewport = Viewport { x: Domain { lo: 0.0, hi: 1e5 }, y: Domain { lo: 0.0, hi: 7.0 } };
+    assert_eq!(decimate(points, viewport, (40, 28)).len(), 40);
 }
 
 #[test]
 fn a_gap_is_not_bridged() {
-    let (x, y) = (Domain { lo: 0.0, hi: 39.0 }, Domain { lo: 0.0, hi: 1.0 });
+    let viewport = Viewport { x: Domain { lo: 0.0, hi: 39.0 }, y: Domain { lo: 0.0, hi: 1.0 } };
     let points = [(0.0, 0.5), (10.0, 0.5), (20.0, f64::NAN), (30.0, 0.5), (39.0, 0.5)];
-    let curve =
-        Curve::new(&decimate(points.into_iter(), (x, y), (WIDTH * 2, HEIGHT * 4)), WIDTH, HEIGHT);
+    let dots =
+        Dots::new(&decimate(points.into_iter(), viewport, (WIDTH * 2, HEIGHT * 4)), WIDTH, HEIGHT);
     let has_dots = |column: usize| {
-        (0..HEIGHT).any(|row| curve.glyph(column, row, patchtui::tui::Markers::Braille).is_some())
+        (0..HEIGHT).any(|row| dots.glyph(column, row, patchtui::tui::Markers::Braille).is_some())
     };
     assert!(
         has_dots(0) && has_dots(5) && !has_dots(7) && !has_dots(13) && has_dots(15) && has_dots(19)

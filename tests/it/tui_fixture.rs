@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
-use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
+use patchtui::control::Feed;
+use patchtui::plan::{Cadences, Cost, CostedStage, ModelShape, RunPlan, Schedule, StagePlan};
 use patchtui::record::{
     Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation,
     History, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunCommand, RunEnd,
     RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble,
     Warning,
 };
-use patchtui::tui::{Access, App, Effect, Markers, Msg, RunScreen, Screen, Theme};
+use patchtui::tui::{Access, App, Effect, Markers, Msg, RunId, RunScreen, Screen, Theme};
 
 /// Steps of the run, two thirds of them at K = 4.
 pub(crate) const STEPS: u64 = 180;
@@ -78,6 +79,7 @@ pub(crate) fn plan() -> RunPlan {
 fn stage(model: &ModelShape, patch_size: u64, first_step: u64, steps: u64) -> StagePlan {
     let sequences = 16_384 / (256 * patch_size as usize);
     StagePlan {
+        idx: usize::from(first_step > 0),
         patch_size: PatchSize::new(patch_size).unwrap(),
         first_step,
         steps,
@@ -365,7 +367,7 @@ pub(crate) struct Client(pub(crate) App);
 
 impl Client {
     pub(crate) fn new(access: Access, theme: Theme) -> Self {
-        Self(App::of_run(RunScreen::new("demo".into(), access, theme), CLIENT))
+        Self(App::of_run(RunScreen::new(RunId::FIRST, "demo".into(), access, theme), CLIENT))
     }
 
     /// Updates the client; pauses before a key, like a person.
@@ -381,22 +383,27 @@ impl Deref for Client {
     type Target = RunScreen;
 
     fn deref(&self) -> &RunScreen {
-        let Screen::Run(run, _) = &self.0.screen else { panic!("no run is shown") };
+        let Screen::Run(run) = &self.0.screen else { panic!("no run is shown") };
         run
     }
 }
 
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut RunScreen {
-        let Screen::Run(run, _) = &mut self.0.screen else { panic!("no run is shown") };
+        let Screen::Run(run) = &mut self.0.screen else { panic!("no run is shown") };
         run
     }
+}
+
+/// A message of the first run.
+pub(crate) fn heard(feed: Feed) -> Msg {
+    Msg::Feed(RunId::FIRST, feed)
 }
 
 /// A client without colors that has received `story`.
 pub(crate) fn app(story: &Story) -> Client {
     let mut client = Client::new(Access::Steer, Theme::plain(Markers::Braille));
-    client.update(Msg::Feed(patchtui::control::Feed::Snapshot(Box::new(story.history()))));
+    client.update(heard(Feed::Snapshot(Box::new(story.history()))));
     client
 }
 

@@ -3,12 +3,12 @@
 use std::io;
 
 use patchtui::control::Feed;
-use patchtui::tui::{Access, FRAME_BEGIN, FRAME_END, Markers, Msg, ScreenBackend, Theme, view};
+use patchtui::tui::{Access, FRAME_BEGIN, FRAME_END, Markers, ScreenBackend, Theme, view};
 use ratatui::Terminal;
 use ratatui::backend::Backend;
 use ratatui::layout::{Position, Size};
 
-use crate::tui_fixture::{Client, STEPS, Story, app};
+use crate::tui_fixture::{Client, STEPS, Story, app, heard};
 
 const SIZE: Size = Size { width: 120, height: 40 };
 
@@ -66,7 +66,7 @@ fn the_bytes_show_the_screen_and_stay_few() {
     );
     let mut sizes = Vec::new();
     for record in records {
-        app.update(Msg::Feed(Feed::Record(Box::new(record))));
+        app.update(heard(Feed::Record(Box::new(record))));
         if let Some(bytes) = frame(&mut terminal, &app) {
             parser.process(&bytes);
             sizes.push(bytes.len());

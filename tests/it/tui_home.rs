@@ -7,14 +7,15 @@ use patchtui::config::PatchSize;
 use patchtui::control::Feed;
 use patchtui::record::{CurrentStage, RunDirectory, RunState, RunSummary};
 use patchtui::tui::{
-    Access, App, Effect, HomeScreen, Markers, Msg, Prompt, Refusal, RunList, Screen, Theme, view,
+    Access, App, Effect, HomeScreen, Markers, Msg, Prompt, Refusal, RunId, RunList, Screen, Theme,
+    view,
 };
 use proptest::prelude::*;
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
 use ratatui::style::Color;
 
-use crate::tui_fixture::{CLIENT, PAUSE, Story};
+use crate::tui_fixture::{CLIENT, PAUSE, Story, heard};
 
 const SIZES: [(u16, u16); 3] = [(120, 40), (80, 24), (40, 12)];
 
@@ -98,7 +99,7 @@ fn home(app: &mut App) -> &mut HomeScreen {
 fn press(app: &mut App, code: KeyCode) -> Vec<Effect> {
     let now = match &app.screen {
         Screen::Home(home) => home.now,
-        Screen::Run(run, _) => run.now,
+        Screen::Run(run) => run.now,
     };
     app.update(Msg::Clock(now + PAUSE));
     app.update(Msg::Key(KeyEvent::new(code, KeyModifiers::NONE)))
@@ -275,23 +276,27 @@ fn enter_attaches_to_what_is_alive_and_views_the_rest_and_q_leads_back() {
     let mut app = home_of(runs());
     assert_eq!(
         press(&mut app, KeyCode::Enter),
-        [Effect::Listen(directory("demo-2"), Access::Steer)]
+        [Effect::Listen(RunId::FIRST, directory("demo-2"), Access::Steer)]
     );
-    app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
+    app.update(heard(Feed::Snapshot(Box::new(Story::after(66).history()))));
     assert!(
         screen(&app, 80, 24).contains("token loss (K = 1)")
             && screen(&app, 80, 24).contains("q detach")
     );
     press(&mut app, KeyCode::Char('M'));
-    assert_eq!(press(&mut app, KeyCode::Char('q')), [Effect::Unlisten]);
+    assert_eq!(press(&mut app, KeyCode::Char('q')), [Effect::Unlisten(RunId::FIRST)]);
     assert_eq!(home(&mut app).theme.markers, Markers::Ascii);
     press(&mut app, KeyCode::End);
-    assert_eq!(press(&mut app, KeyCode::Enter), [Effect::Listen(directory("empty"), Access::Read)]);
+    let second = RunId::FIRST.next();
+    assert_eq!(
+        press(&mut app, KeyCode::Enter),
+        [Effect::Listen(second, directory("empty"), Access::Read)]
+    );
     // Esc first closes the open overlay.
     press(&mut app, KeyCode::Char('i'));
     assert_eq!(press(&mut app, KeyCode::Esc), []);
-    assert_eq!(press(&mut app, KeyCode::Esc), [Effect::Unlisten]);
-    assert_eq!(press(&mut app, KeyCode::Char('q')), [Effect::Detach]);
+    assert_eq!(press(&mut app, KeyCode::Esc), [Effect::Unlisten(second)]);
+    assert_eq!(press(&mut app, KeyCode::Char('q')), [Effect::Leave]);
 }
 
 #[test]
@@ -306,7 +311,7 @@ fn r_resumes_the_selected_run_and_shows_it_once_it_is_there() {
     assert_eq!(press(&mut app, KeyCode::Char('n')), []);
     assert_eq!(
         app.update(Msg::Opened(Ok(directory("night")))),
-        [Effect::Listen(directory("night"), Access::Steer)]
+        [Effect::Listen(RunId::FIRST, directory("night"), Access::Steer)]
     );
     assert!(matches!(app.screen, Screen::Run(..)));
 }

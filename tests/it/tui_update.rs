@@ -6,14 +6,14 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
 use patchtui::record::{CommandNote, ControlState, RunCommand, RunEvent};
 use patchtui::tui::{
-    Access, Action, BINDINGS, Background, Effect, Markers, Msg, Overlay, ScreenKind, Theme,
-    action_of, bindings, view,
+    Access, Background, Effect, Markers, Msg, Overlay, RUN_KEYS, RunAction, RunId, Theme,
+    action_of, run_keys, view,
 };
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use crate::tui_fixture::{Client, Story, app, note};
+use crate::tui_fixture::{Client, Story, app, heard, note};
 
 fn key(code: KeyCode) -> Msg {
     Msg::Key(KeyEvent::new(code, KeyModifiers::NONE))
@@ -25,7 +25,7 @@ fn press(app: &mut Client, code: char) -> Vec<Effect> {
 
 /// The effect of the `number`th command of the client in tests.
 fn sent(number: u64, command: RunCommand) -> Effect {
-    Effect::Send { id: format!("12-key-{number}"), command }
+    Effect::Send { run: RunId::FIRST, id: format!("12-key-{number}"), command }
 }
 
 fn answer(number: u64, command: RunCommand, message: &str) -> CommandNote {
@@ -34,7 +34,7 @@ fn answer(number: u64, command: RunCommand, message: &str) -> CommandNote {
 
 fn tell(app: &mut Client, story: &mut Story, event: RunEvent) {
     story.tell(event);
-    app.update(Msg::Feed(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
+    app.update(heard(Feed::Record(Box::new(story.records.last().unwrap().clone()))));
 }
 
 fn text(app: &Client, width: u16, height: u16) -> String {
@@ -100,7 +100,7 @@ fn a_command_is_followed_from_asked_to_done() {
     for (event, shown) in events {
         story.tell(event);
         let record = story.records.last().unwrap().clone();
-        app.update(Msg::Feed(Feed::Record(Box::new(record))));
+        app.update(heard(Feed::Record(Box::new(record))));
         assert!(last_line(&app).starts_with(shown), "{}", last_line(&app));
     }
     app.update(Msg::Clock(Duration::from_mins(1)));
@@ -160,10 +160,10 @@ fn a_command_that_was_accepted_is_forgotten_with_its_engine() {
     let mut app = app(&story);
     press(&mut app, 'c');
     tell(&mut app, &mut story, RunEvent::CommandAccepted(answer(1, RunCommand::Checkpoint, "")));
-    app.update(Msg::Feed(Feed::Ended { history: Box::new(story.history()) }));
+    app.update(heard(Feed::Ended { history: Box::new(story.history()) }));
     assert!(last_line(&app).starts_with("q quit"), "{}", last_line(&app));
     assert!(text(&app, 80, 24).contains("crashed"));
-    app.update(Msg::Feed(Feed::Snapshot(Box::new(story.history()))));
+    app.update(heard(Feed::Snapshot(Box::new(story.history()))));
     assert!(
         text(&app, 80, 24).contains("running") && last_line(&app).starts_with("q detach"),
         "{}",
@@ -236,9 +236,9 @@ fn commands_before_the_first_word_wait_for_it_and_are_then_sent_in_order() {
     assert_eq!(press(&mut app, 'c'), []);
     assert_eq!(press(&mut app, ' '), []);
     assert!(last_line(&app).starts_with("pause sent"), "{}", last_line(&app));
-    let first = app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history()))));
+    let first = app.update(heard(Feed::Snapshot(Box::new(Story::after(66).history()))));
     assert_eq!(first, [sent(1, RunCommand::Checkpoint), sent(2, RunCommand::Pause)]);
-    assert_eq!(app.update(Msg::Feed(Feed::Heartbeat)), []);
+    assert_eq!(app.update(heard(Feed::Heartbeat)), []);
 }
 
 #[test]
@@ -251,10 +251,10 @@ fn commands_that_waited_are_refused_when_there_is_no_engine() {
     for end in ends {
         let mut app = waiting();
         press(&mut app, 'c');
-        assert_eq!(app.update(Msg::Feed(end)), []);
+        assert_eq!(app.update(heard(end)), []);
         assert!(last_line(&app).starts_with("checkpoint not sent"), "{}", last_line(&app));
         assert_eq!(
-            app.update(Msg::Feed(Feed::Snapshot(Box::new(Story::after(66).history())))),
+            app.update(heard(Feed::Snapshot(Box::new(Story::after(66).history())))),
             [],
             "a refused command is not sent later"
         );
@@ -264,7 +264,7 @@ fn commands_that_waited_are_refused_when_there_is_no_engine() {
 #[test]
 fn a_run_that_is_only_read_sends_nothing() {
     let mut app = Client::new(Access::Read, Theme::plain(Markers::Braille));
-    app.update(Msg::Feed(Feed::Ended { history: Box::new(Story::after(66).history()) }));
+    app.update(heard(Feed::Ended { history: Box::new(Story::after(66).history()) }));
     for code in [' ', 'c', 'S', 'e', 'g'] {
         assert_eq!(press(&mut app, code), []);
     }
@@ -275,13 +275,13 @@ fn a_run_that_is_only_read_sends_nothing() {
         last_line(&app)
     );
     assert!(!text(&app, 80, 24).contains("not sent"));
-    assert_eq!(press(&mut app, 'q'), [Effect::Detach]);
+    assert_eq!(press(&mut app, 'q'), [Effect::Leave]);
 }
 
 #[test]
 fn nothing_is_sent_where_nobody_hears() {
     let mut app = app(&Story::after(66));
-    app.update(Msg::Feed(Feed::Lost { reason: "connection refused".into(), retry_seconds: 2.0 }));
+    app.update(heard(Feed::Lost { reason: "connection refused".into(), retry_seconds: 2.0 }));
     assert_eq!(press(&mut app, 'c'), []);
     assert!(last_line(&app).starts_with("checkpoint not sent"), "{}", last_line(&app));
 }
@@ -291,7 +291,7 @@ fn a_record_that_was_heard_before_changes_nothing() {
     let story = Story::after(66);
     let mut app = app(&story);
     let before = app.history.clone();
-    app.update(Msg::Feed(Feed::Record(Box::new(story.records[40].clone()))));
+    app.update(heard(Feed::Record(Box::new(story.records[40].clone()))));
     assert_eq!(app.history, before);
 }
 
@@ -308,7 +308,7 @@ fn a_silent_engine_is_called_so() {
 fn an_engine_in_a_long_step_is_not_silent_while_it_pings() {
     let mut app = app(&Story::after(66));
     app.update(Msg::Clock(Duration::from_secs(9)));
-    app.update(Msg::Feed(Feed::Heartbeat));
+    app.update(heard(Feed::Heartbeat));
     app.update(Msg::Clock(Duration::from_secs(18)));
     assert!(!text(&app, 80, 24).contains("no news"));
     app.update(Msg::Clock(Duration::from_secs(20)));
@@ -320,7 +320,7 @@ fn the_help_names_every_key_of_the_table() {
     let mut app = app(&Story::after(66));
     press(&mut app, '?');
     let screen = text(&app, 100, 40);
-    for binding in bindings(ScreenKind::Run) {
+    for binding in run_keys(Access::Steer) {
         assert!(
             screen.contains(binding.label) && screen.contains(binding.help),
             "{} is missing",
@@ -344,7 +344,7 @@ fn the_help_of_a_run_that_has_ended_has_no_commands() {
 
 /// Any key of the table, and some others.
 fn keys() -> impl Strategy<Value = KeyEvent> {
-    let bound = BINDINGS
+    let bound = RUN_KEYS
         .iter()
         .flat_map(|binding| binding.keys)
         .map(|(code, modifiers)| KeyEvent::new(*code, *modifiers))
@@ -361,12 +361,12 @@ fn messages() -> impl Strategy<Value = Msg> {
     let count = records.len();
     prop_oneof![
         10 => keys().prop_map(Msg::Key),
-        4 => (0..count).prop_map(move |idx| Msg::Feed(Feed::Record(Box::new(records[idx].clone())))),
-        1 => (0..180u64).prop_map(|steps| Msg::Feed(Feed::Snapshot(Box::new(Story::after(steps).history())))),
-        1 => any::<f64>().prop_map(|retry_seconds| Msg::Feed(Feed::Lost { reason: "gone".into(), retry_seconds })),
-        1 => Just(Msg::Feed(Feed::Ended { history: Box::default() })),
+        4 => (0..count).prop_map(move |idx| heard(Feed::Record(Box::new(records[idx].clone())))),
+        1 => (0..180u64).prop_map(|steps| heard(Feed::Snapshot(Box::new(Story::after(steps).history())))),
+        1 => any::<f64>().prop_map(|retry_seconds| heard(Feed::Lost { reason: "gone".into(), retry_seconds })),
+        1 => Just(heard(Feed::Ended { history: Box::default() })),
         1 => (0..100_000u64).prop_map(|millis| Msg::Clock(Duration::from_millis(millis))),
-        1 => Just(Msg::Feed(Feed::Heartbeat)),
+        1 => Just(heard(Feed::Heartbeat)),
         1 => Just(Msg::Resized),
     ]
 }
@@ -378,7 +378,7 @@ proptest! {
         let mut app = app(&Story::after(20));
         for msg in messages {
             let was_asked = app.overlay == Overlay::ConfirmStop;
-            let action = if let Msg::Key(event) = &msg { action_of(ScreenKind::Run, *event) } else { None };
+            let action = if let Msg::Key(event) = &msg { action_of(run_keys(Access::Steer), *event) } else { None };
             let is_yes = matches!(&msg, Msg::Key(event) if event.code == KeyCode::Enter);
             let effects = app.update(msg);
             if effects.iter().any(|effect| matches!(effect, Effect::Send { command: RunCommand::Stop, .. })) {
@@ -386,8 +386,8 @@ proptest! {
             }
             let is_killed = effects.iter().any(|effect| matches!(effect, Effect::Send { command: RunCommand::Kill, .. }));
             prop_assert!(!is_killed);
-            if action == Some(Action::Detach) {
-                prop_assert_eq!(&effects, &[Effect::Detach]);
+            if action == Some(RunAction::Detach) {
+                prop_assert_eq!(&effects, &[Effect::Leave]);
             }
             let mut copy = app.clone();
             if matches!(copy.overlay, Overlay::Help(_)) {

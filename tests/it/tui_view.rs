@@ -9,7 +9,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Color;
 
-use crate::tui_fixture::{Client, PAUSE, Story, app};
+use crate::tui_fixture::{Client, PAUSE, Story, app, heard};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (40, 12)];
 
@@ -83,7 +83,7 @@ fn screen_after_a_failure() {
 #[test]
 fn screen_without_a_connection() {
     let mut app = app(&Story::after(66));
-    app.update(Msg::Feed(Feed::Lost {
+    app.update(heard(Feed::Lost {
         reason: "the engine does not answer".into(),
         retry_seconds: 3.0,
     }));
@@ -219,7 +219,7 @@ proptest! {
         app.overlay = [Overlay::None, Overlay::Help(3), Overlay::About, Overlay::ConfirmStop][overlay];
         (app.is_zoomed, app.focus) = (zoom, Pane::ALL[focus]);
         draw(&app, width, height);
-        app.update(Msg::Feed(Feed::Ended { history: Box::new(story.history()) }));
+        app.update(heard(Feed::Ended { history: Box::new(story.history()) }));
         draw(&app, width, height);
     }
 }

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::advice::Failure;
 use crate::cli::BenchEvalArgs;
+use crate::commands::Runs;
 use crate::commands::bench::document::FORMAT_VERSION;
 use crate::commands::bench::lines::{folded, milliseconds};
 use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{plan_steps, prepare_device};
 use crate::commands::bench::{counted, median, print_json};
-use crate::commands::{CommandError, Runs};
 use crate::config::Precision;
 use crate::data::random_tokens;
 use crate::engine::compute::Compute;
@@ -22,8 +23,7 @@ use crate::engine::workers::Workers;
 use crate::machine::processor::Processor;
 use crate::report::{print, tell};
 use crate::steer::StopFlag;
-use crate::text::format;
-use crate::text::sanitize_line;
+use crate::text::{format, sanitize_line};
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ struct EvalDocument {
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let (config, mut plan) = plan_steps(&args.config, args.device.as_deref(), runs)?;
     let device = prepare_device(&config, &mut plan)?;
     let context_length = config.training.context_length;

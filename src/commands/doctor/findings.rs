@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::advice::Failure;
 use crate::cli::DoctorArgs;
-use crate::commands::{CommandError, Runs};
+use crate::commands::Runs;
 use crate::config::DeviceChoice;
 use crate::control::socket_path;
 use crate::machine::devices::{Chosen, Probe};
@@ -31,9 +32,9 @@ pub struct Findings {
     /// Whether a run can start on this machine.
     pub can_run: bool,
     /// What prevents a run from starting.
-    pub problems: Vec<Advice>,
+    pub problems: Vec<Finding>,
     /// What may cause trouble later.
-    pub notes: Vec<Advice>,
+    pub notes: Vec<Finding>,
     /// The CPU.
     pub processor: Processor,
     /// Instruction set of the kernels; `None` without an engine.
@@ -58,7 +59,7 @@ pub struct Findings {
 
 /// A finding and what to do about it, both without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Advice {
+pub struct Finding {
     /// The finding.
     pub message: String,
     /// What to type or change.
@@ -154,11 +155,11 @@ impl Sockets {
 
 impl Findings {
     fn problem(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.problems.push(Advice { message: message.into(), hint: hint.into() });
+        self.problems.push(Finding { message: message.into(), hint: hint.into() });
     }
 
     fn note(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.notes.push(Advice { message: message.into(), hint: hint.into() });
+        self.notes.push(Finding { message: message.into(), hint: hint.into() });
     }
 
     /// Turns the findings into problems and notes.
@@ -210,7 +211,8 @@ impl Findings {
 
 #[cfg(feature = "engine")]
 mod with_engine {
-    use super::{Advice, CommandError, DeviceChoice, DoctorArgs, Findings, Runs};
+    use super::{DeviceChoice, DoctorArgs, Failure, Finding, Findings, Runs};
+    use crate::advice::{Advice, Audience};
     use crate::cli::ConfigArgs;
     use crate::commands::check::check_device;
     use crate::engine::device::find_device;
@@ -236,7 +238,7 @@ mod with_engine {
             args: &DoctorArgs,
             choice: DeviceChoice,
             runs: &Runs,
-        ) -> Result<(), CommandError> {
+        ) -> Result<(), Failure> {
             let Some(config) = args.check.as_ref().filter(|_| self.problems.is_empty()) else {
                 return Ok(());
             };
@@ -251,22 +253,22 @@ mod with_engine {
                 choice,
                 runs,
             )?;
-            self.problems.extend(
-                report
-                    .failure()
-                    .map(|failure| Advice { message: failure.to_string(), hint: failure.hint() }),
-            );
+            self.problems.extend(report.failure().map(|failure| Finding {
+                message: failure.to_string(),
+                hint: failure.hint(Audience::Command),
+            }));
             self.check = Some(report);
             Ok(())
         }
     }
 
     /// Why the device does not exist; the drivers were probed before, in a separate process.
-    fn find_device_unless_auto(choice: DeviceChoice) -> Option<Advice> {
+    fn find_device_unless_auto(choice: DeviceChoice) -> Option<Finding> {
         let named = Some(choice).filter(|choice| *choice != DeviceChoice::Auto)?;
-        find_device(named)
-            .err()
-            .map(|error| Advice { message: error.to_string(), hint: error.hint() })
+        find_device(named).err().map(|error| Finding {
+            message: error.to_string(),
+            hint: error.hint(Audience::Command),
+        })
     }
 }
 
@@ -288,7 +290,7 @@ impl Findings {
         _args: &DoctorArgs,
         _choice: DeviceChoice,
         _runs: &Runs,
-    ) -> Result<(), CommandError> {
+    ) -> Result<(), Failure> {
         Ok(())
     }
 }

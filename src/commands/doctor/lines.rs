@@ -5,10 +5,9 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::commands::doctor::findings::{Advice, Findings};
+use crate::commands::doctor::findings::{Finding, Findings};
 use crate::machine::memory::Memory;
-use crate::text::format;
-use crate::text::sanitize_line;
+use crate::text::{format, sanitize_line};
 
 /// Columns of a line.
 const WIDTH: usize = 80;
@@ -148,7 +147,7 @@ fn row(label: &str, what: &str, text: &mut String) {
     push_wrapped(&format!("  {label:<width$} ", width = INDENT - 3), what, INDENT, text);
 }
 
-fn advice(kind: &str, advice: &Advice, text: &mut String) {
+fn advice(kind: &str, advice: &Finding, text: &mut String) {
     text.push('\n');
     push_wrapped(&format!("{kind}: "), &advice.message, kind.len() + 2, text);
     push_wrapped(

@@ -6,8 +6,9 @@
 pub mod findings;
 pub mod lines;
 
+use crate::advice::Failure;
 use crate::cli::DoctorArgs;
-use crate::commands::{CommandError, Runs};
+use crate::commands::Runs;
 use crate::config::DeviceChoice;
 use crate::report::print;
 use crate::text::sanitize;
@@ -16,17 +17,17 @@ use crate::text::sanitize;
 ///
 /// # Errors
 /// When the arguments name something that does not exist.
-pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, Failure> {
     let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
-    let choice = choice
-        .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+    let choice =
+        choice.map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
     let mut findings = findings::examine(&runs.folder);
     findings.look_at(choice);
     findings.check(args, choice, runs)?;
     findings.can_run = findings.problems.is_empty();
     if args.json {
         let document = serde_json::to_string_pretty(&findings)
-            .map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
+            .map_err(|error| Failure::failed(error.to_string(), "retry without --json"))?;
         print(&(sanitize::json(&document).into_owned() + "\n"))?;
     } else {
         print(&lines::lines(&findings))?;

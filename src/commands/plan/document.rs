@@ -5,10 +5,10 @@
 
 use serde::Serialize;
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
-use crate::plan::{MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
+use crate::plan::{CostedStage, MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
 
 /// Incremented when a key is removed or changes its meaning.
 const FORMAT_VERSION: u32 = 1;
@@ -192,9 +192,9 @@ impl PlanDocument {
     ///
     /// # Errors
     /// Never: all keys are text and all values are plain.
-    pub fn to_json(&self) -> Result<String, CommandError> {
+    pub fn to_json(&self) -> Result<String, Failure> {
         serde_json::to_string_pretty(self).map_err(|error| {
-            CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+            Failure::failed(error.to_string(), "this is a bug in patchtui: please report it")
         })
     }
 }

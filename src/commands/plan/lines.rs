@@ -2,7 +2,7 @@
 
 use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind, TextSource};
-use crate::plan::{MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
+use crate::plan::{CostedStage, MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
 use crate::text::format;
 use crate::text::format::counted;
 
@@ -22,10 +22,10 @@ pub fn lines(config: &RunConfig, plan: &RunPlan, measured: &Measured) -> Vec<Str
     ));
     lines.push(time_line(plan, measured));
     let (first, last) = shown(plan.stages.len());
-    for (idx, stage) in plan.stages.iter().enumerate() {
-        if idx < first || idx >= last {
-            lines.extend(stage_lines(idx, stage, measured.speeds.get(idx)));
-        } else if idx == first {
+    for stage in &plan.stages {
+        if stage.idx < first || stage.idx >= last {
+            lines.extend(stage_lines(stage, measured.speeds.get(stage.idx)));
+        } else if stage.idx == first {
             lines.push(format!(
                 "         ... {} more (stages {} to {last}); --json lists them all",
                 last - first,
@@ -163,13 +163,13 @@ fn time_line(plan: &RunPlan, measured: &Measured) -> String {
     )
 }
 
-fn stage_lines(idx: usize, stage: &StagePlan, speed: Option<&StageSpeed>) -> [String; 2] {
+fn stage_lines(stage: &StagePlan, speed: Option<&StageSpeed>) -> [String; 2] {
     let cost = stage.cost(stage.steps);
     let time = speed
         .map_or_else(String::new, |speed| format!(", {}", stage_time(cost.tokens as f64, speed)));
     let work = format!(
         "stage {}  K = {}: {} of {} tokens ({} of {} positions, {} at a time), {}{time}",
-        idx + 1,
+        stage.idx + 1,
         stage.patch_size,
         counted(stage.steps, "step"),
         stage.tokens_per_step,
@@ -179,7 +179,7 @@ fn stage_lines(idx: usize, stage: &StagePlan, speed: Option<&StageSpeed>) -> [St
         format::flops(cost.flops)
     );
     let moments = match stage.optimizer_state {
-        OptimizerState::Keep if idx > 0 => "optimizer state kept",
+        OptimizerState::Keep if stage.idx > 0 => "optimizer state kept",
         OptimizerState::Keep | OptimizerState::Reset => "optimizer state reset",
     };
     [work, format!("         {}; {moments}", schedule_in_words(&stage.schedule))]

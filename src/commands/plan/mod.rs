@@ -7,13 +7,14 @@ pub mod document;
 pub mod lines;
 pub mod speed;
 
+use crate::advice::Failure;
 use crate::cli::PlanArgs;
 use crate::commands::capacity::check_memory;
 use crate::commands::engine::token_cache;
 use crate::commands::plan::document::PlanDocument;
 use crate::commands::plan::lines::lines;
 use crate::commands::plan::speed::{Measured, measure};
-use crate::commands::{CommandError, Runs, load_config};
+use crate::commands::{Runs, load_config};
 use crate::config::{Budget, DeviceChoice, LoadedConfig, RunConfig, TextSource};
 use crate::data::{Inputs, PrepareRequest, TextRules};
 use crate::host::{PlanInputs, corpus};
@@ -32,12 +33,12 @@ use crate::text::{sanitize, sanitize_line};
 ///
 /// # Errors
 /// When the configuration has no valid plan, or a run could not be started from it.
-pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, Failure> {
     let LoadedConfig { mut config, origins } = load_config(&args.config, runs)?;
     if let Some(device) = &args.device {
         config.device = device
             .parse::<DeviceChoice>()
-            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
     }
     let inputs = PlanInputs::find(&config)?;
     let is_cpu = computes_on_cpu(&config)?;
@@ -72,11 +73,7 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// The plan for the text that was found, with an estimated length.
-fn plan_of_text(
-    config: &RunConfig,
-    inputs: &PlanInputs,
-    is_cpu: bool,
-) -> Result<RunPlan, CommandError> {
+fn plan_of_text(config: &RunConfig, inputs: &PlanInputs, is_cpu: bool) -> Result<RunPlan, Failure> {
     let block_tokens = block_tokens(config)?;
     let train_tokens = match (config.data.source(), config.training.budget()) {
         (TextSource::Generated(_), Budget::Epochs(_)) => {
@@ -99,7 +96,7 @@ fn check_text(
     config: &RunConfig,
     plan: &RunPlan,
     directory: &RunDirectory,
-) -> Result<Option<String>, CommandError> {
+) -> Result<Option<String>, Failure> {
     let request = PrepareRequest {
         data: &config.data,
         seed: config.seed,
@@ -126,7 +123,7 @@ fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
 }
 
 #[cfg(feature = "engine")]
-fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
+fn computes_on_cpu(config: &RunConfig) -> Result<bool, Failure> {
     let device = crate::commands::devices::open_device(config.device)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
@@ -134,6 +131,6 @@ fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
 
 #[cfg(not(feature = "engine"))]
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
-fn computes_on_cpu(config: &RunConfig) -> Result<bool, CommandError> {
+fn computes_on_cpu(config: &RunConfig) -> Result<bool, Failure> {
     Ok(matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu))
 }

@@ -31,7 +31,7 @@ impl Measured {
 #[cfg(not(feature = "engine"))]
 mod without_burn {
     use super::Measured;
-    use crate::commands::CommandError;
+    use crate::advice::Failure;
     use crate::config::RunConfig;
     use crate::plan::RunPlan;
 
@@ -39,7 +39,7 @@ mod without_burn {
     ///
     /// # Errors
     /// Never.
-    pub fn measure(_config: &RunConfig, _plan: &RunPlan) -> Result<Measured, CommandError> {
+    pub fn measure(_config: &RunConfig, _plan: &RunPlan) -> Result<Measured, Failure> {
         Ok(Measured::default())
     }
 }
@@ -49,7 +49,7 @@ mod with_burn {
     use std::time::{Duration, Instant};
 
     use super::Measured;
-    use crate::commands::CommandError;
+    use crate::advice::Failure;
     use crate::commands::bench::scratch::ScratchFolder;
     use crate::commands::devices::open_device;
     use crate::config::{OptimizerState, RunConfig};
@@ -91,7 +91,7 @@ mod with_burn {
     ///
     /// # Errors
     /// When there is no such device, or it fails.
-    pub fn measure(config: &RunConfig, plan: &RunPlan) -> Result<Measured, CommandError> {
+    pub fn measure(config: &RunConfig, plan: &RunPlan) -> Result<Measured, Failure> {
         let device = open_device(config.device)?;
         let small = smaller(plan, if device.is_cpu { MOST_CPU_FLOPS } else { MOST_GPU_FLOPS });
         let longest = small.stages.iter().map(|stage| stage.tokens_per_step).max().unwrap_or(1);
@@ -115,7 +115,7 @@ mod with_burn {
             speeds(plan, &small, StepBench::new(device.clone(), config, &small, stream)?)
         });
         let speeds =
-            speeds.map_err(|error| CommandError::failed(error.to_string(), "try --device cpu"))?;
+            speeds.map_err(|error| Failure::failed(error.to_string(), "try --device cpu"))?;
         Ok(Measured { speeds, scaled_from: difference(plan, &small) })
     }
 

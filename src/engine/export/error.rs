@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::engine::hugging_face::HuggingFaceError;
 use crate::engine::open::OpenError;
 use crate::engine::patch_stage::PatchStage;
@@ -64,9 +65,8 @@ pub enum ExportError {
     },
 }
 
-impl ExportError {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for ExportError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
             Self::Exists { .. } | Self::NoName { .. } => "use a new directory for --to".into(),
             Self::PatchStage { .. } => "complete the run first (patchtui resume RUN), or add \
@@ -75,24 +75,25 @@ impl ExportError {
                 .into(),
             Self::Overflow { .. } => "use --dtype bf16 or --dtype f32".into(),
             Self::Tokenizer { .. } => "restore the run's tokenizer.json from a copy".into(),
-            Self::Weights(error) => error.hint(),
-            Self::Open(error) => error.hint(),
+            Self::Weights(error) => error.hint(audience),
+            Self::Open(error) => error.hint(audience),
             Self::Io { .. } => "check that the folder exists, that you may write there and that \
                                 the disk has space"
                 .into(),
         }
     }
 
-    /// Whether another request would succeed.
-    pub fn is_user_error(&self) -> bool {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::Io { .. } => false,
-            Self::Open(error) => !error.is_broken_model(),
-            Self::Weights(error) => !error.is_broken_model(),
-            _ => true,
+            Self::Io { .. } => FAILED,
+            Self::Open(error) => error.exit_code(),
+            Self::Weights(error) => error.exit_code(),
+            _ => USAGE,
         }
     }
+}
 
+impl ExportError {
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         |source| Self::Io { path, source }

@@ -31,5 +31,5 @@ pub fn end_tokens(path: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Hugging
         Err(error) => return Err(problem(error.to_string())),
     };
     let ends = if named.is_empty() { config.eos_token_ids.clone() } else { named };
-    Ok(ends.into_iter().filter(|id| (*id as usize) < config.vocab_size).collect())
+    Ok(ends.into_iter().filter(|id| (*id as usize) < config.shape.vocab_size).collect())
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::config::Precision;
 use crate::engine::device::USES_SPIRV;
 
@@ -66,9 +67,8 @@ pub struct Failure {
     pub tolerance: f64,
 }
 
-impl Failure {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for Failure {
+    fn hint(&self, _: Audience<'_>) -> String {
         let build = if USES_SPIRV && self.device.starts_with("wgpu") {
             "a build that does not compile shaders through SPIR-V (cargo build --release \
              --features wgpu)"
@@ -76,6 +76,10 @@ impl Failure {
             "another version of the GPU driver"
         };
         format!("use --device cpu, or try {build}")
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::tensor::ExecutionError;
 
 use super::*;
+use crate::advice::{Advice, Audience};
 use crate::config::{DeviceChoice, PatchSize, Precision};
 use crate::engine::compute::Compute;
 use crate::engine::device::find_device;
@@ -133,7 +134,8 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
             )),
             "{message}"
         );
-        assert!(failure.hint().starts_with("use --device cpu, or try "), "{}", failure.hint());
+        let hint = failure.hint(Audience::Command);
+        assert!(hint.starts_with("use --device cpu, or try "), "{hint}");
     }
 }
 

@@ -76,7 +76,7 @@ pub struct PartTimes {
 }
 
 /// One step.
-struct StepTime {
+struct TimedStep {
     whole: Duration,
     parts: PartTimes,
     loss: f64,
@@ -175,7 +175,7 @@ impl StepBench {
         input: &StepInput,
         idx: usize,
         is_split: bool,
-    ) -> Result<StepTime, EngineError> {
+    ) -> Result<TimedStep, EngineError> {
         let device = self.workers.compute.device.clone();
         let waits_for = (is_split && !device.is_cpu).then(|| device.device.clone());
         let text = StepText {
@@ -212,7 +212,7 @@ impl StepBench {
         let whole = started.elapsed();
         let loss = measured.read()?.loss;
         self.learner.check_poison(self.step)?;
-        Ok(StepTime { whole, parts, loss })
+        Ok(TimedStep { whole, parts, loss })
     }
 }
 
@@ -251,7 +251,7 @@ impl AddAssign for StageTimes {
 }
 
 impl StageTimes {
-    fn add_parts(&mut self, step: &StepTime) {
+    fn add_parts(&mut self, step: &TimedStep) {
         self.parts += step.parts;
         self.split += step.whole;
     }

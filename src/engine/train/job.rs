@@ -79,11 +79,13 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
                 if !trainer.is_on_cpu() {
                     trainer.leave_device();
                 }
-                trainer.end_of_run(Outcome::Failed, Some(error.trouble(&name)))
+                trainer.end_of_run(Outcome::Failed, Some(Trouble::of(&error, &name)))
             }
         },
         Ok(None) => end_before_training(reached(), Outcome::Interrupted, None),
-        Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble(&name))),
+        Err(error) => {
+            end_before_training(reached(), Outcome::Failed, Some(Trouble::of(&error, &name)))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::text::format;
 
 /// Why a checkpoint could not be written or read.
@@ -64,20 +65,35 @@ impl CheckpointError {
     pub(super) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), problem: problem.into() }
     }
+}
 
-    /// What to type next; `RUN` is a placeholder for the run's name.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
+impl Advice for CheckpointError {
+    fn hint(&self, audience: Audience<'_>) -> String {
+        let Audience::Run(run) = audience else {
+            return match self {
+                Self::Io { .. } => {
+                    "check that the folder exists, that you may write there and \
+                                    that the disk has space"
+                }
+                _ => "list all checkpoints with: patchtui checkpoint ls RUN",
+            }
+            .into();
+        };
+        let resume = format!("patchtui resume {run}");
         match self {
             Self::Io { .. } | Self::Lines(_) | Self::Tensors(_) => {
-                "check free disk space and permissions, then resume with: patchtui resume RUN"
+                format!("check free disk space and permissions, then resume with: {resume}")
             }
-            Self::NoRoom { .. } => "free some disk space, then resume with: patchtui resume RUN",
+            Self::NoRoom { .. } => format!("free some disk space, then resume with: {resume}"),
             Self::Gone { .. } => {
-                "put the directory back under its old name, or start the run again"
+                "put the directory back under its old name, or start the run again".into()
             }
-            Self::Damaged { .. } => "resume from an earlier checkpoint: patchtui resume RUN",
-            Self::Interrupted => "resume with: patchtui resume RUN",
+            Self::Damaged { .. } => format!("resume from an earlier checkpoint: {resume}"),
+            Self::Interrupted => format!("resume with: {resume}"),
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }

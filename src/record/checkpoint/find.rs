@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::record::RunDirectory;
 use crate::record::checkpoint::name::step_of;
 use crate::record::checkpoint::{
@@ -63,10 +64,8 @@ pub enum FindCheckpointError {
     Invalid(#[from] CheckpointError),
 }
 
-impl FindCheckpointError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for FindCheckpointError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Missing { .. } | Self::NotACheckpoint { .. } => "name a run, a checkpoint or a \
                                                                    Hugging Face directory; list \
@@ -84,6 +83,10 @@ impl FindCheckpointError {
                 "restore it from a copy, or name its run to use the newest valid checkpoint".into()
             }
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

@@ -1,5 +1,7 @@
 //! Axes: their ranges and their labels.
 
+use crate::text::ticks::{decimals, label, multiples, round_step};
+
 /// One axis of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Axis {
@@ -66,11 +68,8 @@ impl Axis {
         if self.range == AxisRange::FromZero {
             (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
         }
-        // Ticks are computed from an index, so that rounding errors do not add up.
-        let first = (low / step - 1e-9).ceil();
-        let count = ((high / step + 1e-9).floor() - first) as usize + 1;
-        let ticks = (0..count).map(|idx| (first + idx as f64) * step).collect();
-        Scale { low, high, ticks, decimals: (-step.log10() - 1e-9).ceil().max(0.0) as usize }
+        let ticks = multiples(step, low, high).collect();
+        Scale { low, high, ticks, decimals: decimals(step) }
     }
 }
 
@@ -81,24 +80,8 @@ impl Scale {
     }
 
     pub(super) fn label(&self, tick: f64) -> String {
-        let text = format!("{tick:.*}", self.decimals);
-        // Rounding may produce a negative zero.
-        if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) {
-            text.trim_start_matches('-').to_owned()
-        } else {
-            text
-        }
+        label(tick, self.decimals)
     }
-}
-
-/// The smallest of 1, 2 or 5 times a power of ten that is at least `least`.
-fn round_step(least: f64) -> f64 {
-    let power = 10_f64.powf(least.log10().floor());
-    let factor = [1.0, 2.0, 5.0]
-        .into_iter()
-        .find(|factor| factor * power >= least * (1.0 - 1e-9))
-        .unwrap_or(10.0);
-    factor * power
 }
 
 #[cfg(test)]

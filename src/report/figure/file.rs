@@ -9,6 +9,7 @@ use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::record::write_result;
 use crate::report::figure::LineChart;
 
@@ -53,16 +54,22 @@ pub enum FigureError {
     },
 }
 
-impl FigureError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
+impl Advice for FigureError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::UnknownEnding { .. } => "use a file name that ends in .svg or .png",
             Self::Paint { .. } => "write it as .svg instead",
             Self::Io { .. } => {
                 "check that the folder exists, that you may write there and that the disk has space"
             }
+        }
+        .into()
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownEnding { .. } => USAGE,
+            Self::Paint { .. } | Self::Io { .. } => FAILED,
         }
     }
 }

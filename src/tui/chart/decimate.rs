@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::record::Series;
-use crate::tui::chart::Domain;
+use crate::tui::chart::scale::Viewport;
 
 /// What is kept of the points in a column: rows of dots, counted from the bottom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Extremes {
 /// After a gap inside a column, a second entry for that column begins.
 pub fn decimate(
     points: impl Iterator<Item = (f64, f64)>,
-    (x, y): (Domain, Domain),
+    Viewport { x, y }: Viewport,
     (columns, rows): (usize, usize),
 ) -> Vec<Extremes> {
     let mut kept: Vec<Extremes> = Vec::new();
@@ -58,7 +58,7 @@ pub fn decimate(
 pub fn decimate_series(
     series: &Series,
     range: Range<usize>,
-    (x, y): (Domain, Domain),
+    Viewport { x, y }: Viewport,
     (columns, rows): (usize, usize),
 ) -> Vec<Extremes> {
     let mut kept = Vec::new();

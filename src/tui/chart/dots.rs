@@ -1,6 +1,6 @@
 //! A grid of dots, two by four in a cell.
 
-use crate::tui::chart::Extremes;
+use crate::tui::chart::decimate::Extremes;
 use crate::tui::theme::Markers;
 
 /// Dots across a cell.
@@ -8,15 +8,15 @@ pub(crate) const ACROSS: usize = 2;
 /// Dots down a cell.
 pub(crate) const DOWN: usize = 4;
 
-/// A curve as dots over `width` by `height` cells.
+/// A curve as dots in `width` by `height` cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Curve {
+pub struct Dots {
     width: usize,
     height: usize,
     cells: Vec<u8>,
 }
 
-impl Curve {
+impl Dots {
     /// An empty grid.
     #[must_use]
     pub fn empty(width: usize, height: usize) -> Self {
@@ -26,16 +26,16 @@ impl Curve {
     /// The dots of a line through the points kept per column.
     #[must_use]
     pub fn new(extremes: &[Extremes], width: usize, height: usize) -> Self {
-        let mut curve = Self::empty(width, height);
+        let mut dots = Self::empty(width, height);
         let mut previous: Option<Extremes> = None;
         for piece in extremes {
             if let Some(previous) = previous.filter(|_| piece.is_joined) {
-                curve.line((previous.column, previous.last), (piece.column, piece.first));
+                dots.line((previous.column, previous.last), (piece.column, piece.first));
             }
-            curve.line((piece.column, piece.min), (piece.column, piece.max));
+            dots.line((piece.column, piece.min), (piece.column, piece.max));
             previous = Some(*piece);
         }
-        curve
+        dots
     }
 
     /// Sets the dots of a straight line (Bresenham) between two dots, rows counted from the bottom.

@@ -1,6 +1,7 @@
 //! Ranges and ticks at round numbers, so that a new point rarely moves the picture.
 
 use crate::record::Spread;
+use crate::text::ticks::{decimals, label, multiples, round_step};
 
 /// Maximum number of divisions of the y axis: fine enough to use the height, coarse enough to stay
 /// put.
@@ -19,6 +20,15 @@ pub struct Domain {
     pub lo: f64,
     /// The upper end.
     pub hi: f64,
+}
+
+/// The visible part of a chart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Viewport {
+    /// From left to right.
+    pub x: Domain,
+    /// From bottom to top.
+    pub y: Domain,
 }
 
 impl Domain {
@@ -51,7 +61,7 @@ pub fn nice_domain(lo: f64, hi: f64, pieces: usize) -> Domain {
     // One point, or a flat line, still needs a range, and differences below the precision of a
     // label do not justify a narrow one.
     let least = lo.abs().max(hi.abs()).max(1e-3) * if lo < hi { LEAST_SPAN } else { FLAT_SPAN };
-    let step = nice_step((hi - lo).max(least), pieces);
+    let step = round_step((hi - lo).max(least) / pieces.max(1) as f64);
     let (mut low, mut high) = ((lo / step).floor() * step, (hi / step).ceil() * step);
     if low >= high {
         low -= step;
@@ -67,25 +77,20 @@ pub fn nice_ticks(domain: Domain, max_ticks: usize) -> Vec<f64> {
     if !(span > 0.0 && span.is_finite()) || max_ticks == 0 {
         return Vec::new();
     }
-    let step = nice_step(span, max_ticks);
-    let first = (domain.lo / step - 1e-9).ceil();
-    let last = (domain.hi / step + 1e-9).floor();
-    (0..=(last - first).max(0.0) as usize)
+    let step = round_step(span / max_ticks as f64);
+    multiples(step, domain.lo, domain.hi)
         .take(max_ticks + 2)
-        .map(|idx| (first + idx as f64) * step)
         .filter(|tick| *tick <= domain.hi + step * 1e-9)
         .collect()
 }
 
-/// A tick label with as many decimals as the spacing of `ticks` needs.
-pub(crate) fn tick_label(value: f64, ticks: &[f64]) -> String {
-    let step = match ticks {
-        [first, second, ..] => second - first,
-        _ => value.abs().max(1.0),
+/// Labels with as many decimals as the spacing of `ticks` needs.
+pub(crate) fn tick_labels(ticks: &[f64]) -> Vec<String> {
+    let decimals = match ticks {
+        [first, second, ..] => decimals(second - first).min(6),
+        _ => 0,
     };
-    let decimals = (-(step * 1.000_001).log10().floor()).clamp(0.0, 6.0) as usize;
-    let value = if value.abs() < step * 1e-9 { 0.0 } else { value };
-    format!("{value:.decimals$}")
+    ticks.iter().map(|tick| label(*tick, decimals)).collect()
 }
 
 /// The range of values without rare high outliers; the third value is the maximum, if it is
@@ -102,18 +107,6 @@ pub(crate) fn robust_range(spread: Spread) -> (f64, f64, Option<f64>) {
     } else {
         (lo, hi, None)
     }
-}
-
-/// The smallest of 1, 2 and 5 times a power of ten that divides `span` into at most `max_ticks`
-/// pieces.
-fn nice_step(span: f64, max_ticks: usize) -> f64 {
-    let raw = span / max_ticks.max(1) as f64;
-    let power = 10f64.powf(raw.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|factor| factor * power)
-        .find(|step| *step >= raw * (1.0 - 1e-9))
-        .unwrap_or(10.0 * power)
 }
 
 #[cfg(test)]
@@ -156,7 +149,7 @@ mod tests {
         ] {
             let domain = nice_domain(lo, hi, PIECES);
             let ticks = nice_ticks(domain, 4);
-            let labels = ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>();
+            let labels = tick_labels(&ticks);
             assert!(
                 domain.lo <= lo && hi <= domain.hi && labels.len() >= 2,
                 "{domain:?} {labels:?}"
@@ -178,10 +171,7 @@ mod tests {
     #[test]
     fn labels_have_the_decimals_of_the_step() {
         let ticks = nice_ticks(Domain { lo: 3.2, hi: 3.28 }, 4);
-        assert_eq!(
-            ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>(),
-            ["3.20", "3.22", "3.24", "3.26", "3.28"]
-        );
+        assert_eq!(tick_labels(&ticks), ["3.20", "3.22", "3.24", "3.26", "3.28"]);
     }
 
     #[test]

@@ -1,90 +1,19 @@
-//! A chart with axes: curves, a floor, and lines at stage boundaries.
-
-use std::ops::Range;
+//! Draws a chart with axes.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
 use ratatui::widgets::Widget;
 
-use crate::record::Series;
 use crate::text::format;
-use crate::tui::chart::dots::{ACROSS, DOWN};
-use crate::tui::chart::{
-    Curve, Domain, Extremes, decimate, decimate_series, nice_ticks, tick_label,
-};
-use crate::tui::theme::{Role, Theme};
+use crate::tui::chart::data::{Chart, Curve};
+use crate::tui::chart::dots::{ACROSS, DOWN, Dots};
+use crate::tui::chart::scale::{Domain, nice_ticks, tick_labels};
+use crate::tui::theme::Role;
 
-/// A chart over the tokens of a run.
-pub(crate) struct Chart<'a> {
-    /// Tokens.
-    pub(crate) x: Domain,
-    /// Nats.
-    pub(crate) y: Domain,
-    /// Curves; later ones are drawn over earlier ones.
-    pub(crate) layers: Vec<Layer<'a>>,
-    /// Stage boundaries.
-    pub(crate) switches: Vec<Switch>,
-    /// A lower bound of the curves, with its label.
-    pub(crate) floor: Option<(f64, String)>,
-    /// Colors and glyphs.
-    pub(crate) theme: Theme,
-}
-
-/// A curve and its style.
-pub(crate) struct Layer<'a> {
-    /// Its points.
-    pub(crate) points: Points<'a>,
-    /// Its own y range, if it differs from the chart's.
-    pub(crate) y: Option<Domain>,
-    /// Style.
-    pub(crate) style: Style,
-}
-
-/// The points of a curve.
-pub(crate) enum Points<'a> {
-    /// x and y in the order of x.
-    Few(Vec<(f64, f64)>),
-    /// Losses over tokens.
-    Series(&'a Series, Range<usize>),
-}
-
-impl Points<'_> {
-    fn decimated(&self, domains: (Domain, Domain), dots: (usize, usize)) -> Vec<Extremes> {
-        match self {
-            Self::Few(points) => decimate(points.iter().copied(), domains, dots),
-            Self::Series(series, range) => decimate_series(series, range.clone(), domains, dots),
-        }
-    }
-
-    /// Ranges of x without finite points.
-    fn gaps(&self) -> Vec<(f64, f64)> {
-        match self {
-            Self::Few(points) => {
-                points.iter().filter(|(_, y)| !y.is_finite()).map(|(x, _)| (*x, *x)).collect()
-            }
-            Self::Series(series, range) => series
-                .gaps(range.clone())
-                .map(|gap| (series[gap.start].tokens as f64, series[gap.end - 1].tokens as f64))
-                .collect(),
-        }
-    }
-}
-
-/// A stage boundary.
-pub(crate) struct Switch {
-    /// Tokens.
-    pub(crate) at: f64,
-    /// Label on the left.
-    pub(crate) before: String,
-    /// Label on the right.
-    pub(crate) after: String,
-}
-
-impl Widget for Chart<'_> {
+impl Widget for &Chart<'_> {
     fn render(self, area: Rect, buf: &mut Buffer) {
-        let ticks = y_ticks(self.y, usize::from(area.height));
-        let labels = ticks.iter().map(|tick| tick_label(*tick, &ticks)).collect::<Vec<_>>();
+        let ticks = y_ticks(self.viewport.y, usize::from(area.height));
+        let labels = tick_labels(&ticks);
         let gutter = labels.iter().map(String::len).max().unwrap_or(0) as u16 + 1;
         if area.width < gutter + 8 || area.height < 3 {
             return;
@@ -98,20 +27,18 @@ impl Widget for Chart<'_> {
         self.draw_y_axis(plot, &ticks, &labels, buf);
         self.draw_x_axis(Rect { y: plot.bottom(), height: 1, ..plot }, buf);
         self.draw_floor(plot, buf);
-        self.draw_switches(plot, buf);
-        let (x, y, markers) = (self.x, self.y, self.theme.markers);
+        self.draw_marks(plot, buf);
         let (width, height) = (usize::from(plot.width), usize::from(plot.height));
-        for layer in &self.layers {
-            let extremes =
-                layer.points.decimated((x, layer.y.unwrap_or(y)), (width * ACROSS, height * DOWN));
-            let curve = Curve::new(&extremes, width, height);
+        for curve in &self.curves {
+            let extremes = curve.decimated(self.viewport, (width * ACROSS, height * DOWN));
+            let dots = Dots::new(&extremes, width, height);
             for (row, column) in
                 (0..height).flat_map(|row| (0..width).map(move |column| (row, column)))
             {
-                if let Some(glyph) = curve.glyph(column, row, markers) {
+                if let Some(glyph) = dots.glyph(column, row, self.theme.markers) {
                     buf[(plot.x + column as u16, plot.y + row as u16)]
                         .set_char(glyph)
-                        .set_style(layer.style);
+                        .set_style(curve.style);
                 }
             }
         }
@@ -127,7 +54,7 @@ impl Chart<'_> {
         }
         let mut free = plot.bottom();
         for (tick, label) in ticks.iter().zip(labels) {
-            let y = row_of(self.y, *tick, plot);
+            let y = row_of(self.viewport.y, *tick, plot);
             if y < free {
                 buf.set_string(plot.x - 1 - label.len() as u16, y, label, dim);
                 buf.set_string(plot.x - 1, y, self.theme.glyph("\u{2524}", "+"), axis);
@@ -139,13 +66,13 @@ impl Chart<'_> {
 
     fn draw_x_axis(&self, area: Rect, buf: &mut Buffer) {
         let dim = self.theme.style(Role::Dim);
-        let ticks = nice_ticks(self.x, (usize::from(area.width) / 12).clamp(1, 10));
-        let unit = " tokens";
+        let ticks = nice_ticks(self.viewport.x, (usize::from(area.width) / 12).clamp(1, 10));
+        let unit = format!(" {}", self.x_unit);
         let last = ticks.len().saturating_sub(1);
         let mut free = area.x;
         for (idx, tick) in ticks.iter().enumerate() {
             let label = format::short_count(*tick);
-            let center = area.x + column_of(self.x, *tick, area);
+            let center = area.x + column_of(self.viewport.x, *tick, area);
             let wide = label.len() as u16 + if idx == last { unit.len() as u16 } else { 0 };
             let start = center
                 .saturating_sub(label.len() as u16 / 2)
@@ -153,7 +80,7 @@ impl Chart<'_> {
             if start >= free && start + wide <= area.right() {
                 buf.set_string(start, area.y, &label, dim);
                 if idx == last {
-                    buf.set_string(start + label.len() as u16, area.y, unit, dim);
+                    buf.set_string(start + label.len() as u16, area.y, &unit, dim);
                 }
                 free = start + wide + 1;
             }
@@ -163,8 +90,10 @@ impl Chart<'_> {
     /// A mark on the bottom line in each column with a non-finite point.
     fn draw_gaps(&self, plot: Rect, buf: &mut Buffer) {
         let style = self.theme.style(Role::Bad);
-        for (from, to) in self.layers.iter().flat_map(|layer| layer.points.gaps()) {
-            for column in column_of(self.x, from, plot)..=column_of(self.x, to, plot) {
+        for (from, to) in self.curves.iter().flat_map(Curve::gaps) {
+            for column in
+                column_of(self.viewport.x, from, plot)..=column_of(self.viewport.x, to, plot)
+            {
                 buf.set_string(
                     plot.x + column,
                     plot.bottom() - 1,
@@ -177,10 +106,10 @@ impl Chart<'_> {
 
     fn draw_floor(&self, plot: Rect, buf: &mut Buffer) {
         let Some((value, label)) = &self.floor else { return };
-        if !(self.y.lo..=self.y.hi).contains(value) {
+        if !(self.viewport.y.lo..=self.viewport.y.hi).contains(value) {
             return;
         }
-        let (y, style) = (row_of(self.y, *value, plot), self.theme.style(Role::Floor));
+        let (y, style) = (row_of(self.viewport.y, *value, plot), self.theme.style(Role::Floor));
         for x in plot.left()..plot.right() {
             buf.set_string(x, y, self.theme.glyph("\u{254c}", "-"), style);
         }
@@ -194,19 +123,19 @@ impl Chart<'_> {
         );
     }
 
-    fn draw_switches(&self, plot: Rect, buf: &mut Buffer) {
+    fn draw_marks(&self, plot: Rect, buf: &mut Buffer) {
         let style = self.theme.style(Role::Switch);
-        for switch in &self.switches {
-            let x = plot.x + column_of(self.x, switch.at, plot);
+        for mark in &self.marks {
+            let x = plot.x + column_of(self.viewport.x, mark.x, plot);
             for y in plot.top()..plot.bottom() {
                 buf.set_string(x, y, self.theme.glyph("\u{250a}", ":"), style);
             }
-            let before = switch.before.chars().count() as u16;
+            let before = mark.before.chars().count() as u16;
             if x > plot.x + before {
-                buf.set_string(x - before - 1, plot.y, &switch.before, style);
+                buf.set_string(x - before - 1, plot.y, &mark.before, style);
             }
-            if x + 2 + switch.after.chars().count() as u16 <= plot.right() {
-                buf.set_string(x + 2, plot.y, &switch.after, style);
+            if x + 2 + mark.after.chars().count() as u16 <= plot.right() {
+                buf.set_string(x + 2, plot.y, &mark.after, style);
             }
         }
     }

@@ -180,7 +180,7 @@ fn draw_header(run: &RunScreen, stages: &[&Activations], x: u16, y: u16, buf: &m
 fn draw_switches(run: &RunScreen, strip: Rect, buf: &mut Buffer) {
     let style = run.theme.style(Role::Switch);
     for switch in switches(run) {
-        let column = token_domain(run).dot(switch.at, usize::from(strip.width)).unwrap_or(0) as u16;
+        let column = token_domain(run).dot(switch.x, usize::from(strip.width)).unwrap_or(0) as u16;
         let text = format!("{}{}", run.theme.glyph("\u{250a}", ":"), switch.after);
         buf.set_stringn(
             strip.x + column,

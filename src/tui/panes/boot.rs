@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
+use crate::plan::CostedStage;
 use crate::record::{MomentsOutline, Progress, RunHeader, StageOutline};
 use crate::text::{format, sanitize};
 use crate::tui::RunScreen;

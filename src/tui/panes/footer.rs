@@ -7,8 +7,9 @@ use ratatui::widgets::Widget;
 
 use crate::record::ControlState;
 use crate::text::{format, sanitize};
-use crate::tui::keys::{Action, Binding, bindings};
-use crate::tui::run_screen::{Access, LinkState, Notice, NoticePhase, RunScreen};
+use crate::tui::keys::{Binding, RunAction, Steer, run_keys};
+use crate::tui::message::Access;
+use crate::tui::run_screen::{LinkState, Notice, NoticePhase, RunScreen};
 use crate::tui::theme::{Role, Theme};
 
 /// Below this width, hints are set closer together.
@@ -22,21 +23,23 @@ impl Widget for Footer<'_> {
         let run = self.0;
         let is_over = run.is_over();
         let is_held = matches!(run.history.control, ControlState::Pausing | ControlState::Paused);
-        let hint = |binding: &Binding| {
+        let hint = |binding: &Binding<RunAction>| {
             let (key, hint) = binding.hint?;
-            if is_over && binding.action.steers() {
+            if is_over && binding.action.is_command() {
                 return None;
             }
             Some(match binding.action {
-                Action::TogglePause if is_held => (key, "resume"),
-                Action::Detach if run.is_from_home && (is_over || run.access == Access::Read) => {
+                RunAction::Steer(Steer::TogglePause) if is_held => (key, "resume"),
+                RunAction::Detach
+                    if run.is_above_another && (is_over || run.access == Access::Read) =>
+                {
                     (key, "close")
                 }
-                Action::Detach if is_over => (key, "quit"),
+                RunAction::Detach if is_over => (key, "quit"),
                 _ => (key, hint),
             })
         };
-        draw_footer(run.theme, message(run), bindings(run.kind()).filter_map(hint), area, buf);
+        draw_footer(run.theme, message(run), run_keys(run.access).filter_map(hint), area, buf);
     }
 }
 

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::tui::chart::{Domain, Switch};
+use crate::tui::chart::{Domain, Mark};
 use crate::tui::theme::{Role, Theme};
 use crate::tui::{Pane, RunScreen};
 
@@ -79,15 +79,15 @@ pub(crate) fn token_domain(run: &RunScreen) -> Domain {
 }
 
 /// Where the stages of the plan begin, except the first.
-pub(crate) fn switches(run: &RunScreen) -> Vec<Switch> {
+pub(crate) fn switches(run: &RunScreen) -> Vec<Mark> {
     let Some(header) = &run.history.header else { return Vec::new() };
     let pairs = header.plan.stages.windows(2);
     let last = header.plan.stages.len();
     // Between many stages there is no space for two labels.
     let before = |k: &str| if last == 2 { format!("K = {k}") } else { String::new() };
     pairs
-        .map(|pair| Switch {
-            at: pair[1].first_token as f64,
+        .map(|pair| Mark {
+            x: pair[1].first_token as f64,
             before: before(&pair[0].patch_size.to_string()),
             after: format!("K = {}", pair[1].patch_size),
         })

@@ -12,7 +12,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::record::{RunState, RunSummary};
 use crate::text::{format, sanitize};
 use crate::tui::home_screen::{HomeScreen, Prompt, is_alive};
-use crate::tui::keys::{Action, Binding, ScreenKind, bindings};
+use crate::tui::keys::{Binding, HOME_KEYS, HomeAction};
 use crate::tui::panes::footer::draw_footer;
 use crate::tui::panes::frame::wrapped;
 use crate::tui::panes::overlays::{TextBox, help_lines};
@@ -150,7 +150,7 @@ impl Widget for HomePane<'_> {
         }
         draw_keys(home, Rect { y: footer, height: 1, ..area }, buf);
         if let Some(scroll) = home.help {
-            let lines = help_lines(theme, ScreenKind::Home);
+            let lines = help_lines(theme, HOME_KEYS.iter());
             TextBox {
                 title: "keys",
                 closes: "Esc closes",
@@ -439,16 +439,20 @@ fn draw_keys(home: &HomeScreen, area: Rect, buf: &mut Buffer) {
         return;
     }
     let selected = home.selected_run();
-    let hint = |binding: &Binding| {
+    let hint = |binding: &Binding<HomeAction>| {
         let (key, word) = binding.hint?;
         match (binding.action, selected) {
-            (Action::Open | Action::Resume, None) => None,
-            (Action::Open, Some(run)) => Some((key, if is_alive(run) { "attach" } else { "view" })),
-            (Action::Resume, Some(run)) if is_alive(run) || run.state == RunState::Completed => {
+            (HomeAction::Open | HomeAction::Resume, None) => None,
+            (HomeAction::Open, Some(run)) => {
+                Some((key, if is_alive(run) { "attach" } else { "view" }))
+            }
+            (HomeAction::Resume, Some(run))
+                if is_alive(run) || run.state == RunState::Completed =>
+            {
                 None
             }
             _ => Some((key, word)),
         }
     };
-    draw_footer(home.theme, None, bindings(ScreenKind::Home).filter_map(hint), area, buf);
+    draw_footer(home.theme, None, HOME_KEYS.iter().filter_map(hint), area, buf);
 }

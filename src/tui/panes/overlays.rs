@@ -7,7 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
 
 use crate::text::sanitize;
-use crate::tui::keys::{Binding, ScreenKind, bindings};
+use crate::tui::keys::{Binding, run_keys};
+use crate::tui::message::Access;
 use crate::tui::panes::boot::facts;
 use crate::tui::panes::status::shortened;
 use crate::tui::run_screen::{Overlay, RunScreen};
@@ -41,7 +42,10 @@ impl Widget for OverlayView<'_> {
             Overlay::Help(scroll) => (
                 "keys",
                 "Esc closes",
-                help_lines(run.theme, if run.is_over() { ScreenKind::View } else { run.kind() }),
+                help_lines(
+                    run.theme,
+                    run_keys(if run.is_over() { Access::Read } else { run.access }),
+                ),
                 scroll,
             ),
             Overlay::About => ("about this run", "Esc closes", about_lines(run, width), 0),
@@ -116,14 +120,18 @@ fn wrapped_height(paragraph: &Paragraph<'_>, width: u16) -> u16 {
     last.map_or(0, |idx| idx as u16 + 1)
 }
 
-pub(crate) fn help_lines(theme: Theme, screen: ScreenKind) -> Vec<Line<'static>> {
-    let row = |binding: &Binding| {
+/// What each of `bindings` does.
+pub(crate) fn help_lines<A: 'static>(
+    theme: Theme,
+    bindings: impl Iterator<Item = &'static Binding<A>>,
+) -> Vec<Line<'static>> {
+    let row = |binding: &Binding<A>| {
         Line::from(vec![
             Span::styled(format!("{:<15}", binding.label), theme.style(Role::Key)),
             Span::raw(binding.help),
         ])
     };
-    bindings(screen).filter(|binding| !binding.label.is_empty()).map(row).collect()
+    bindings.filter(|binding| !binding.label.is_empty()).map(row).collect()
 }
 
 fn about_lines(run: &RunScreen, width: usize) -> Vec<Line<'static>> {

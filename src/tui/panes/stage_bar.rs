@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
+use crate::plan::CostedStage;
 use crate::text::format;
 use crate::tui::RunScreen;
 use crate::tui::theme::Role;

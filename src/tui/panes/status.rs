@@ -8,7 +8,8 @@ use ratatui::widgets::Widget;
 use crate::record::{ControlState, Outcome, control_word};
 use crate::text::{format, sanitize};
 use crate::tui::RunScreen;
-use crate::tui::run_screen::{Access, LinkState};
+use crate::tui::message::Access;
+use crate::tui::run_screen::LinkState;
 use crate::tui::theme::Role;
 
 /// Columns between two items: normally, and where space is short.

@@ -7,7 +7,7 @@ use ratatui::widgets::Widget;
 
 use crate::record::Spread;
 use crate::text::format;
-use crate::tui::chart::{Chart, Layer, PIECES, Points, nice_domain, robust_range};
+use crate::tui::chart::{Chart, Curve, PIECES, Points, Viewport, nice_domain, robust_range};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
 use crate::tui::{Pane, RunScreen};
@@ -20,29 +20,34 @@ impl Widget for TokenLossPane<'_> {
         let run = self.0;
         let title = Title { text: format!("token loss (K = 1), {}", text(run)), info: newest(run) };
         let inner = framed(run, Pane::TokenLoss, title, area, buf);
-        let evaluations = &run.history.evaluations;
-        let entropy_rate = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-        let Some(spread) = Spread::of(evaluations.iter().map(|evaluation| evaluation.token_loss))
-        else {
-            centered(&when(run), run.theme.style(Role::Dim), inner, buf);
-            return;
-        };
-        let (lo, hi, _) = robust_range(spread);
-        let y = nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES);
-        let points = evaluations
-            .iter()
-            .map(|evaluation| (evaluation.tokens as f64, evaluation.token_loss))
-            .collect();
-        let layers = vec![Layer {
+        match chart(run) {
+            Some(chart) => chart.render(inner, buf),
+            None => centered(&when(run), run.theme.style(Role::Dim), inner, buf),
+        }
+    }
+}
+
+/// The curve with its floor, once something was measured.
+fn chart(run: &RunScreen) -> Option<Chart<'_>> {
+    let evaluations = &run.history.evaluations;
+    let (lo, hi, _) = robust_range(Spread::of(evaluations.iter().map(|one| one.token_loss))?);
+    let entropy_rate = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
+    let points = evaluations.iter().map(|one| (one.tokens as f64, one.token_loss)).collect();
+    Some(Chart {
+        viewport: Viewport {
+            x: token_domain(run),
+            y: nice_domain(entropy_rate.unwrap_or(lo).min(lo), hi, PIECES),
+        },
+        x_unit: "tokens",
+        curves: vec![Curve {
             points: Points::Few(points),
             y: None,
             style: run.theme.style(Role::TokenLoss),
-        }];
-        let floor =
-            entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate))));
-        Chart { x: token_domain(run), y, layers, switches: switches(run), floor, theme: run.theme }
-            .render(inner, buf);
-    }
+        }],
+        marks: switches(run),
+        floor: entropy_rate.map(|rate| (rate, format!("entropy floor {}", format::loss(rate)))),
+        theme: run.theme,
+    })
 }
 
 /// What it is measured on.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::{ClientMessage, Feed, FrameError, FrameReader, ServerMessage, frame};
-use patchtui::tui::{Access, App, Markers, Msg, RunScreen, Theme, view};
+use patchtui::tui::{Access, App, Markers, Msg, RunId, RunScreen, Theme, view};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use serde::Serialize;
@@ -99,7 +99,7 @@ impl AsyncRead for Pieces<'_> {
 /// Draws what `messages` say, and prints their records.
 fn show(messages: Vec<ServerMessage>, how: usize) {
     let mut app = App::of_run(
-        RunScreen::new("books".into(), Access::Steer, Theme::plain(Markers::Braille)),
+        RunScreen::new(RunId::FIRST, "books".into(), Access::Steer, Theme::plain(Markers::Braille)),
         7,
     );
     let mut records = Vec::new();
@@ -116,7 +116,7 @@ fn show(messages: Vec<ServerMessage>, how: usize) {
             ServerMessage::Ping => Feed::Heartbeat,
             ServerMessage::Hello(_) | ServerMessage::Unknown => continue,
         };
-        app.update(Msg::Feed(feed));
+        app.update(Msg::Feed(RunId::FIRST, feed));
     }
     let (width, height) = SIZES[how % SIZES.len()];
     draw(&app, width, height);
