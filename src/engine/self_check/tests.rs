@@ -100,7 +100,7 @@ fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
     // As a driver did: every product doubled.
     let doubled: operations::Compute = |shape, at| {
         changed("linear", shape, at, |outputs| {
-            outputs[0].values.iter_mut().for_each(|value| *value *= 2.0)
+            outputs[0].values.iter_mut().for_each(|value| *value *= 2.0);
         })
     };
     let swapped: operations::Compute =
