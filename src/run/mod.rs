@@ -33,8 +33,9 @@ pub(crate) mod ticks;
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, Choice, DataOrder, Difference,
-    FileEntry, FindCheckpointError, Fork, FoundCheckpoint, KeepRule, LineHashes, ListedCheckpoint,
-    MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
+    FileEntry, FindCheckpointError, Fork, FoundCheckpoint, HashedReader, HashedWriter, KeepRule,
+    LineHashes, ListedCheckpoint, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, ReadTensors,
+    Rejected, TrainerState,
 };
 pub use command::{
     COMPUTE_STACK, CommandBatch, CommandEnvelope, CommandSender, RunCommand, StopFlag, StopLevel,

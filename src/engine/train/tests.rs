@@ -19,11 +19,15 @@ use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::AdamW;
 use crate::engine::self_check::Cache;
+use crate::engine::tensor_file::TensorFile;
 use crate::engine::train::job::{Job, begin_on};
 use crate::engine::train::measure::MeasuredText;
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::trainer::Trainer;
-use crate::run::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent, command_channel};
+use crate::run::{
+    Checkpoints, EventSender, MODEL_FILE, OPTIMIZER_FILE, Outcome, RunDirectory, RunEvent,
+    command_channel,
+};
 use crate::tasks::Suite;
 
 /// One stage of eight steps of 256 tokens, in file order, token by token.
@@ -172,10 +176,17 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     let good = checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
     assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);
     let device = find_device(DeviceChoice::Cpu).unwrap().device;
-    let model = load_model(&good, &trainer.facts().plan.model, &device).unwrap();
+    let file = |name| TensorFile::open(&good.path.join(name)).unwrap();
+    let model = load_model(file(MODEL_FILE), &trainer.facts().plan.model, &device).unwrap();
     assert_eq!(weights(trainer.learner().model()), weights(&model));
-    let saved =
-        load_optimizer(&good, trainer.facts().config.optimizer.clone(), &model, &device).unwrap();
+    let saved = load_optimizer(
+        file(OPTIMIZER_FILE),
+        good.state.optimizer_count,
+        trainer.facts().config.optimizer.clone(),
+        &model,
+        &device,
+    )
+    .unwrap();
     assert_eq!(moments(trainer.learner().optimizer()), moments(&saved));
     assert!(!saved.moments.is_empty());
     drop(trainer);
