@@ -3,13 +3,16 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::record::RunCommand;
 
 /// Patch-level LLM pre-training in the terminal: launch, watch, steer and resume runs.
 ///
 /// The model first reads patches of K averaged tokens and predicts the next patch, then continues
-/// token by token (arXiv 2407.12665), at about half the compute on the same tokens. `patchtui run
-/// demo` shows it in three minutes; `patchtui` without arguments opens the list of runs.
+/// token by token (arXiv 2407.12665), at about half the compute on the same tokens.
+/// `patchtui run demo` shows it in three minutes; `patchtui` without arguments opens the list of runs.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
@@ -584,25 +587,49 @@ pub struct CtlArgs {
     pub json: bool,
 }
 
-/// Commands for a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What `ctl` asks of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Print the state of the run.
+    /// Report the state of the run.
     Status,
-    /// Pause until resumed.
-    Pause,
-    /// Continue after a pause.
-    Resume,
-    /// Save a checkpoint now and continue.
-    Checkpoint,
-    /// Measure the token loss (K = 1) now.
-    Evaluate,
-    /// Generate samples from the prompts now.
-    Sample,
-    /// Save a checkpoint and stop.
-    Stop,
-    /// Stop without saving.
-    Kill,
+    /// Send a command.
+    Send(RunCommand),
+}
+
+impl ValueEnum for Verb {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::Status,
+            Self::Send(RunCommand::Pause),
+            Self::Send(RunCommand::Resume),
+            Self::Send(RunCommand::Checkpoint),
+            Self::Send(RunCommand::Evaluate),
+            Self::Send(RunCommand::Sample),
+            Self::Send(RunCommand::Stop),
+            Self::Send(RunCommand::Kill),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Status => ("status", "Print the state of the run"),
+            Self::Send(command) => (command.name(), help_of(*command)?),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
+}
+
+fn help_of(command: RunCommand) -> Option<&'static str> {
+    Some(match command {
+        RunCommand::Pause => "Pause until resumed",
+        RunCommand::Resume => "Continue after a pause",
+        RunCommand::Checkpoint => "Save a checkpoint now and continue",
+        RunCommand::Evaluate => "Measure the token loss (K = 1) now",
+        RunCommand::Sample => "Generate samples from the prompts now",
+        RunCommand::Stop => "Save a checkpoint and stop",
+        RunCommand::Kill => "Stop without saving",
+        RunCommand::Unknown => return None,
+    })
 }
 
 /// Subcommands of `config`.

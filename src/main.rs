@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use patchtui::advice::{Advice, Audience};
 use patchtui::cli::Cli;
 use patchtui::commands;
 use patchtui::report::{complain, print_help};
@@ -26,7 +27,7 @@ fn answer_directly(answer: &clap::Error) -> ExitCode {
     match print_help(answer) {
         Ok(()) => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1)),
         Err(error) => {
-            complain(&error.to_string(), Some(error.hint()));
+            complain(&error.to_string(), Some(&error.hint(Audience::Command)));
             ExitCode::FAILURE
         }
     }

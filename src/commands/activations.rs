@@ -5,19 +5,23 @@
 
 use std::path::Path;
 
+use crate::advice::Failure;
 use crate::cli::{ActivationsArgs, TensorChoice};
+use crate::commands::Runs;
 use crate::commands::model::{choose_device, open_model};
 use crate::commands::result_path::check_result_path;
-use crate::commands::{CommandError, Runs};
-use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize};
+use crate::config::{ActivationTensor, ActivationThreshold, Count, PatchSize, Precision};
 use crate::data::first_tokens;
 use crate::engine::LoadedModel;
 use crate::engine::activations::{StudyInput, study};
+use crate::engine::compute::Compute;
 use crate::engine::workers::Workers;
+use crate::record::RunDirectory;
 use crate::report::figure::FigureFormat;
-use crate::report::format::grouped;
 use crate::report::{ActivationReport, LayerNumbers, ModelNumbers, print, tell};
-use crate::run::{RunDirectory, StopFlag, sanitize};
+use crate::steer::StopFlag;
+use crate::text::format::grouped;
+use crate::text::sanitize;
 
 /// What is measured for every model.
 struct Question<'a> {
@@ -34,13 +38,15 @@ struct Question<'a> {
 /// # Errors
 /// When a model cannot be opened, the text is shorter than one of its sequences, or a figure cannot
 /// be written. Prints and writes nothing unless every model was measured.
-pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, Failure> {
     let question = Question::new(args)?;
     args.figure.iter().try_for_each(|path| check_figure(path))?;
-    let workers = Workers::start(choose_device(args.device.as_deref())?, StopFlag::default())?;
+    let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
+    let workers = Workers::start(compute, StopFlag::default())?;
     let mut models = Vec::new();
     for checkpoint in &args.checkpoints {
-        models.extend(question.measure(&open_model(checkpoint, &workers.device, runs)?, &workers)?);
+        models
+            .extend(question.measure(&open_model(checkpoint, &workers.compute, runs)?, &workers)?);
     }
     let text =
         args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
@@ -49,7 +55,7 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
     let printed = if args.json {
         let json = report
             .to_json()
-            .map_err(|error| CommandError::failed(error.to_string(), "retry without --json"))?;
+            .map_err(|error| Failure::failed(error.to_string(), "retry without --json"))?;
         print(&sanitize::json(&json))
     } else {
         print(&report.table())
@@ -65,11 +71,11 @@ pub fn activations(args: &ActivationsArgs, runs: &Runs) -> Result<u8, CommandErr
 }
 
 impl<'a> Question<'a> {
-    fn new(args: &'a ActivationsArgs) -> Result<Self, CommandError> {
+    fn new(args: &'a ActivationsArgs) -> Result<Self, Failure> {
         let max_tokens = args
             .max_tokens
             .parse::<Count>()
-            .map_err(|message| CommandError::usage(message, "use --max-tokens 64k"))?;
+            .map_err(|message| Failure::usage(message, "use --max-tokens 64k"))?;
         let patch_sizes =
             args.patch_size.iter().map(|k| PatchSize::new(*k)).collect::<Result<_, _>>();
         Ok(Self {
@@ -77,14 +83,14 @@ impl<'a> Question<'a> {
             threshold: args
                 .threshold
                 .parse()
-                .map_err(|message: String| CommandError::usage(message, "use --threshold 0.5"))?,
+                .map_err(|message: String| Failure::usage(message, "use --threshold 0.5"))?,
             tensor: match args.tensor {
                 TensorChoice::FfnOutput => ActivationTensor::FfnOutput,
                 TensorChoice::Intermediate => ActivationTensor::Intermediate,
             },
             max_tokens: usize::try_from(max_tokens.0).unwrap_or(usize::MAX),
             patch_sizes: patch_sizes
-                .map_err(|message| CommandError::usage(message, "use --patch-size 1,4"))?,
+                .map_err(|message| Failure::usage(message, "use --patch-size 1,4"))?,
         })
     }
 
@@ -93,7 +99,7 @@ impl<'a> Question<'a> {
         &self,
         loaded: &LoadedModel,
         workers: &Workers,
-    ) -> Result<Vec<ModelNumbers>, CommandError> {
+    ) -> Result<Vec<ModelNumbers>, Failure> {
         let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
         let tokens = first_tokens(&self.args.text, &loaded.files.tokenizer, bos, self.max_tokens)?;
         let own = [loaded.files.patch_size];
@@ -110,7 +116,7 @@ impl<'a> Question<'a> {
         patch_size: PatchSize,
         tokens: &[u32],
         workers: &Workers,
-    ) -> Result<ModelNumbers, CommandError> {
+    ) -> Result<ModelNumbers, Failure> {
         let input = StudyInput {
             tokens,
             patch_size,
@@ -157,20 +163,20 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn too_little(&self, input: &StudyInput<'_>, run: &str) -> CommandError {
+    fn too_little(&self, input: &StudyInput<'_>, run: &str) -> Failure {
         let StudyInput { tokens, patch_size, context_length, .. } = input;
         let sequence = format!(
             "one sequence of {run} at K = {patch_size} has {context_length} positions = {} tokens",
             grouped(input.sequence_tokens() as u64)
         );
         if tokens.len() == self.max_tokens {
-            CommandError::usage(
+            Failure::usage(
                 format!("--max-tokens {} is too small: {sequence}", self.args.max_tokens),
                 "raise --max-tokens, or lower --patch-size",
             )
         } else {
             let found = grouped(tokens.len() as u64);
-            CommandError::usage(
+            Failure::usage(
                 format!("{} has only {found} tokens: {sequence}", self.args.text.display()),
                 "use a longer --text, or lower --patch-size",
             )
@@ -179,7 +185,7 @@ impl<'a> Question<'a> {
 }
 
 /// Checks before computing that the figures can be written afterwards.
-fn check_figure(path: &Path) -> Result<(), CommandError> {
+fn check_figure(path: &Path) -> Result<(), Failure> {
     FigureFormat::of(path)?;
     check_result_path(path)
 }

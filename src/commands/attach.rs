@@ -2,16 +2,18 @@
 
 use std::io;
 
-use crate::commands::{CommandError, Runs, sender_name};
+use crate::advice::Failure;
+use crate::commands::{Runs, sender_name};
 use crate::control::{check_reachable, connect};
-use crate::report::format::shell_word;
+use crate::machine::terminal::screen_problem;
+use crate::record::RunDirectory;
 use crate::report::{end_text, print};
-use crate::run::terminal::screen_problem;
-use crate::run::{RunDirectory, sanitize_line};
+use crate::text::format::shell_word;
+use crate::text::sanitize_line;
 use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 
 /// Finds the run `run`; without a name the newest running run, else the newest run.
-pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError> {
+pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, Failure> {
     Ok(match run {
         Some(text) => runs.index.find(text, &runs.folder)?,
         None => runs.index.newest(&runs.folder)?,
@@ -23,7 +25,7 @@ pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, CommandError
 ///
 /// # Errors
 /// When no screen can be shown here, the run accepts signals only, or the terminal fails.
-pub fn watch(directory: &RunDirectory) -> Result<u8, CommandError> {
+pub fn watch(directory: &RunDirectory) -> Result<u8, Failure> {
     // Before the engine is asked for anything.
     if let Some(problem) = screen_problem() {
         return Err(terminal_error(
@@ -64,13 +66,13 @@ pub(crate) fn show(opening: impl FnOnce() -> Opening) -> io::Result<TuiExit> {
 }
 
 /// The screen of a run cannot be shown: the terminal is unsuitable, or it failed.
-pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> CommandError {
+pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> Failure {
     let status = format!("patchtui ctl {} status", shell_word(&directory.name()));
     match error.kind() {
         io::ErrorKind::Unsupported => {
             no_screen(&error.to_string(), &format!("print the state of the run with: {status}"))
         }
-        _ => CommandError::failed(
+        _ => Failure::failed(
             format!("cannot use the terminal: {error}"),
             format!("the run is not affected; print its state with: {status}"),
         ),
@@ -78,16 +80,16 @@ pub(crate) fn terminal_error(directory: &RunDirectory, error: &io::Error) -> Com
 }
 
 /// The error if the terminal cannot show a screen.
-pub(crate) fn no_screen(problem: &str, instead: &str) -> CommandError {
+pub(crate) fn no_screen(problem: &str, instead: &str) -> Failure {
     let message = format!("cannot show a screen: {problem}");
-    CommandError::usage(
+    Failure::usage(
         message,
         format!("use a terminal and set TERM to its type, e.g. TERM=xterm-256color; or {instead}"),
     )
 }
 
 /// The engine's process ended without a last event.
-fn engine_gone(directory: &RunDirectory) -> CommandError {
+fn engine_gone(directory: &RunDirectory) -> Failure {
     let log = directory.engine_log();
     let has_log = std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
     let look = if has_log {
@@ -95,7 +97,7 @@ fn engine_gone(directory: &RunDirectory) -> CommandError {
     } else {
         String::new()
     };
-    CommandError::failed(
+    Failure::failed(
         format!(
             "the engine of {} ended without reporting why: it was killed or ran out of memory",
             directory.name()

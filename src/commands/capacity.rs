@@ -2,10 +2,10 @@
 //!
 //! Refuses only what certainly cannot work; warns about what may fail. Start at [`check_memory`].
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 use crate::config::RunConfig;
 use crate::plan::{MemoryNeed, RunPlan};
-use crate::report::format;
+use crate::text::format;
 
 /// Checks that training on the CPU fits into `available` bytes. Returns a warning if that is
 /// uncertain.
@@ -16,7 +16,7 @@ pub fn check_memory(
     config: &RunConfig,
     plan: &RunPlan,
     available: u64,
-) -> Result<Option<String>, CommandError> {
+) -> Result<Option<String>, Failure> {
     let need = MemoryNeed::new(plan, config);
     if need.expected <= available {
         return Ok(None);
@@ -31,7 +31,7 @@ pub fn check_memory(
             format::count(plan.num_parameters),
             format::bytes(need.expected),
         );
-        return Err(CommandError::usage(message, hint));
+        return Err(Failure::usage(message, hint));
     }
     Ok(Some(format!(
         "training will need about {} of memory, but only {free} is available; if it fails: {hint}",

@@ -3,15 +3,15 @@
 //! Needs no text; without the tokenizer it assumes the paper's vocabulary size. Start at
 //! [`check_device`].
 
+use crate::advice::Failure;
 use crate::cli::ConfigArgs;
-use crate::commands::devices::resolve;
-use crate::commands::plan::plan_before_preparation;
-use crate::commands::{CommandError, Runs, load_config};
+use crate::commands::devices::open_device;
+use crate::commands::{Runs, load_config};
 use crate::config::DeviceChoice;
 use crate::data::{DataError, Tokenizer};
-use crate::engine::device::find_device;
 use crate::engine::faults::guarded;
 use crate::engine::self_check::{Cache, Report, check, shapes};
+use crate::host::plan_before_preparation;
 use crate::plan::PlanError;
 use crate::report::tell;
 
@@ -23,16 +23,16 @@ pub fn check_device(
     config: &ConfigArgs,
     choice: DeviceChoice,
     runs: &Runs,
-) -> Result<Report, CommandError> {
+) -> Result<Report, Failure> {
     let config = load_config(config, runs)?.config;
     let tokenizer = match Tokenizer::load(&config.data.tokenizer) {
         Ok(tokenizer) => Some(tokenizer),
         Err(DataError::NoTokenizerFile { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let plan =
-        plan_before_preparation(&config, tokenizer.as_ref())?.ok_or(PlanError::CorpusUnknown)?;
-    let device = find_device(resolve(choice)?.0)?;
+    let device = open_device(choice)?;
+    let plan = plan_before_preparation(&config, tokenizer.as_ref(), device.is_cpu)?
+        .ok_or(PlanError::CorpusUnknown)?;
     tell(&format!(
         "comparing {} with {} ...",
         device.description,
@@ -41,6 +41,6 @@ pub fn check_device(
     device.check_precision(config.training.precision)?;
     let shapes = shapes(&plan, config.training.precision);
     let report =
-        guarded(device.is_cpu, || check(&device, &shapes, &Cache::none(), &mut |_, _| true))?;
-    report.ok_or_else(|| CommandError::failed("the check did not run", "try again"))
+        guarded(device.is_cpu, || Ok(check(&device, &shapes, &Cache::none(), &mut |_, _| true)?))?;
+    report.ok_or_else(|| Failure::failed("the check did not run", "try again"))
 }

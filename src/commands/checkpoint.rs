@@ -1,22 +1,23 @@
 //! `patchtui checkpoint`: lists, verifies and prunes the checkpoints of a run.
 
 use std::fmt::Write;
-use std::io;
 use std::num::NonZero;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::advice::Failure;
 use crate::cli::{AlsoPrune, CheckpointCommand, PruneArgs};
-use crate::commands::{CommandError, Runs};
+use crate::commands::Runs;
 use crate::host::run_config;
-use crate::report::{OutputError, checkpoints_table, format, print, tell};
-use crate::run::format::shell_word;
-use crate::run::{
-    CheckpointError, Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory,
-    RunLock, sanitize, sanitize_line,
+use crate::record::{
+    Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory, RunLock,
 };
+use crate::report::{OutputError, checkpoints_table, print, tell};
+use crate::text::format;
+use crate::text::format::shell_word;
+use crate::text::{sanitize, sanitize_line};
 
 /// Periodic checkpoints to keep if the run's configuration cannot be read.
 const KEEP: usize = 3;
@@ -25,7 +26,7 @@ const KEEP: usize = 3;
 ///
 /// # Errors
 /// When there is no such run, or its checkpoints cannot be read or deleted.
-pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, CommandError> {
+pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, Failure> {
     match command {
         CheckpointCommand::Ls { run, json } => ls(&runs.index.find(run, &runs.folder)?, *json),
         CheckpointCommand::Verify { run, json } => {
@@ -35,7 +36,7 @@ pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, Comman
     }
 }
 
-fn ls(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
+fn ls(directory: &RunDirectory, json: bool) -> Result<u8, Failure> {
     let listed = Checkpoints::new(directory, 0).list()?;
     if json {
         print_json(
@@ -54,7 +55,7 @@ fn ls(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
 }
 
 /// Checks every byte of every checkpoint. Returns 1 if one is not valid.
-fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
+fn verify(directory: &RunDirectory, json: bool) -> Result<u8, Failure> {
     let checkpoints = Checkpoints::new(directory, 0);
     let (mut documents, mut num_checked, mut is_valid) = (Vec::new(), 0, true);
     for path in checkpoints.candidates()? {
@@ -83,7 +84,7 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, CommandError> {
     Ok(u8::from(!is_valid))
 }
 
-fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, CommandError> {
+fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, Failure> {
     let keep = args.keep.map_or_else(
         || run_config(directory).map_or(KEEP, |config| config.checkpoint.keep),
         NonZero::get,
@@ -175,7 +176,7 @@ fn pruned_document(checkpoint: &ListedCheckpoint, choice: Choice) -> Value {
     })
 }
 
-fn running(directory: &RunDirectory, error: LockError) -> CommandError {
+fn running(directory: &RunDirectory, error: LockError) -> Failure {
     match error {
         LockError::Alive { .. } => {
             let hint = format!(
@@ -183,7 +184,7 @@ fn running(directory: &RunDirectory, error: LockError) -> CommandError {
                  patchtui ctl {} stop",
                 shell_word(&directory.name())
             );
-            CommandError::usage(error.to_string(), hint)
+            Failure::usage(error.to_string(), hint)
         }
         error => error.into(),
     }
@@ -199,18 +200,4 @@ fn file_name(path: &Path) -> String {
 
 fn print_json(document: &Value) -> Result<(), OutputError> {
     print(&(sanitize::json(&document.to_string()).into_owned() + "\n"))
-}
-
-impl From<CheckpointError> for CommandError {
-    fn from(error: CheckpointError) -> Self {
-        match &error {
-            CheckpointError::Io { path, source } => {
-                Self::io(path, &io::Error::new(source.kind(), source.to_string()))
-            }
-            _ => Self::failed(
-                error.to_string(),
-                "list all checkpoints with: patchtui checkpoint ls RUN",
-            ),
-        }
-    }
 }

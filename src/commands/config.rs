@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::config::{ALTERNATIVES, KEYS, Key, LoadedConfig, flat_values, toml_line};
+use crate::config::{KEYS, Key, LoadedConfig, Need, flat_values, toml_line};
 
 /// Comments beyond this column follow one space after the value.
 const WIDEST_ALIGNED: usize = 60;
@@ -81,7 +81,7 @@ fn section_in_table(section: &str) -> &str {
 
 /// Whether another alternative was chosen, or the stage inherits the key from the run.
 fn is_unchosen(key: &Key) -> bool {
-    key.section() == "stages[]" || ALTERNATIVES.iter().any(|group| group.contains(&key.path))
+    key.is_of_stage() || matches!(key.need, Need::OneOf(_))
 }
 
 fn aligned(rows: &[(String, String)]) -> Vec<String> {

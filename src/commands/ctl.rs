@@ -5,23 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::commands::{CommandError, Runs, sender_name};
+use crate::advice::Failure;
+use crate::advice::{Advice, Audience};
+use crate::cli::Verb;
+use crate::commands::{Runs, sender_name};
 use crate::control::{ControlError, Request, Status, request, request_without_waiting, status};
-use crate::report::format::duration;
+use crate::record::{CommandNote, ControlState, RunDirectory, RunState, RunSummary, control_word};
 use crate::report::{print, status_text};
-use crate::run::{
-    CommandNote, ControlState, RunCommand, RunDirectory, RunState, RunSummary, control_word,
-    sanitize, sanitize_line,
-};
-
-/// What a script requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CtlVerb {
-    /// Report the state of the run.
-    Status,
-    /// Send a command.
-    Send(RunCommand),
-}
+use crate::text::format::duration;
+use crate::text::{sanitize, sanitize_line};
 
 /// How long a script waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +30,7 @@ pub struct CtlRequest<'a> {
     /// Name or path of the run.
     pub run: &'a str,
     /// Requested verb.
-    pub verb: CtlVerb,
+    pub verb: Verb,
     /// When to return.
     pub wait: Wait,
     /// Time limit of a command.
@@ -48,18 +40,18 @@ pub struct CtlRequest<'a> {
 }
 
 /// Sends a request to a run and prints the answer.
-pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), CommandError> {
+pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), Failure> {
     print(&answer(asked, runs)?)?;
     Ok(())
 }
 
 /// Sends a request to a run; the answer ends with a line feed.
-pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError> {
+pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, Failure> {
     let CtlRequest { run, verb, wait, limit, json } = asked;
     let directory = runs.index.find(run, &runs.folder)?;
     let sender = &sender_name("ctl");
     Ok(match verb {
-        CtlVerb::Send(command) => {
+        Verb::Send(command) => {
             let asked = Request { command, sender, limit };
             let note = match wait {
                 Wait::UntilDone => request(&directory, asked)?,
@@ -74,7 +66,7 @@ pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, CommandError
                 sanitize_line(&note.message) + "\n"
             }
         }
-        CtlVerb::Status => {
+        Verb::Status => {
             let status = status(&directory, sender)?;
             let files_error = |source| ControlError::Files { name: directory.name(), source };
             let summary = RunSummary::read(&directory).map_err(files_error)?;
@@ -108,7 +100,7 @@ fn status_lines(summary: &RunSummary, status: &Status) -> String {
         format!("; the rest is from its files, last written {} ago", duration(age.round()))
     });
     status_text(summary, history, Some(&format!("{problem}{age}")))
-        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint()))
+        + &format!("{:<12} {}\n", "hint", sanitize_line(&problem.hint(Audience::Command)))
 }
 
 fn status_json(summary: &RunSummary, status: &Status) -> Value {

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 use crate::commands::capacity::check_memory;
-use crate::commands::machine::available_memory;
-use crate::commands::plan::plan_before_preparation;
 use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest, TextRules};
+use crate::host::plan_before_preparation;
+use crate::machine::memory::available_memory;
 use crate::plan::block_tokens;
-use crate::run::{Checkpoints, RunDirectory};
+use crate::record::{Checkpoints, RunDirectory};
 use crate::tasks::Suite;
 
 #[cfg(feature = "engine")]
@@ -33,7 +33,7 @@ pub enum Foreground {
 ///
 /// # Errors
 /// The first check that fails.
-pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, CommandError> {
+pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, Failure> {
     let is_cpu = check_device(config)?;
     check_initial_weights(config, directory)?;
     let rules = Checkpoints::new(directory, 0)
@@ -41,7 +41,7 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
         .and_then(TextRules::of_version)
         .unwrap_or_default();
     let inputs = Inputs::find_by(&config.data, rules)?;
-    let plan = plan_before_preparation(config, Some(inputs.tokenizer()))?;
+    let plan = plan_before_preparation(config, Some(inputs.tokenizer()), is_cpu)?;
     let mut warnings = Vec::new();
     if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
         warnings.extend(check_memory(config, plan, available)?);
@@ -65,22 +65,21 @@ pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>
 
 /// Whether the run computes on the CPU.
 #[cfg(feature = "engine")]
-fn check_device(config: &RunConfig) -> Result<bool, CommandError> {
-    let device =
-        crate::engine::device::find_device(crate::commands::devices::resolve(config.device)?.0)?;
+fn check_device(config: &RunConfig) -> Result<bool, Failure> {
+    let device = crate::commands::devices::open_device(config.device)?;
     device.check_precision(config.training.precision)?;
     Ok(device.is_cpu)
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_device(_config: &RunConfig) -> Result<bool, CommandError> {
+fn check_device(_config: &RunConfig) -> Result<bool, Failure> {
     Err(without_burn::no_engine())
 }
 
 /// Checks the initial weights of a new run; a run that has a checkpoint does not need them any
 /// more.
 #[cfg(feature = "engine")]
-fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), CommandError> {
+fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), Failure> {
     if let Some(path) = config
         .model
         .init_from
@@ -93,10 +92,7 @@ fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result
 }
 
 #[cfg(not(feature = "engine"))]
-fn check_initial_weights(
-    _config: &RunConfig,
-    _directory: &RunDirectory,
-) -> Result<(), CommandError> {
+fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Result<(), Failure> {
     Err(without_burn::no_engine())
 }
 
@@ -107,16 +103,17 @@ pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
 
 #[cfg(feature = "engine")]
 mod with_burn {
-    use super::{CommandError, Foreground, RunDirectory, token_cache};
-    use crate::commands::devices::resolve;
+    use super::{Failure, Foreground, RunDirectory, token_cache};
     use crate::disk::Disk;
     use crate::engine::allocator::keep_freed_memory;
+    use crate::engine::device::BUILT_IN;
     use crate::engine::faults::log_panics;
     use crate::engine::self_check::Cache;
     use crate::engine::{Job, execute};
     use crate::host::{EngineSetup, Face, engine_config, run_engine};
+    use crate::machine::devices::resolve;
+    use crate::record::{RunIndex, RunLock};
     use crate::report::{Json, Plain, stdout};
-    use crate::run::{RunIndex, RunLock};
     use tracing::Level;
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt;
@@ -131,12 +128,12 @@ mod with_burn {
         directory: &RunDirectory,
         lock: RunLock,
         foreground: Option<Foreground>,
-    ) -> Result<u8, CommandError> {
+    ) -> Result<u8, Failure> {
         keep_freed_memory();
         log_panics(directory.engine_log());
         log_messages();
         let mut config = engine_config(directory)?;
-        let (device, device_reason) = resolve(config.device)?;
+        let (device, device_reason) = resolve(config.device, BUILT_IN)?;
         config.device = device;
         let face = foreground.map(face);
         let setup = EngineSetup {
@@ -185,8 +182,8 @@ mod with_burn {
 
 #[cfg(not(feature = "engine"))]
 mod without_burn {
-    use super::{CommandError, Foreground, RunDirectory};
-    use crate::run::RunLock;
+    use super::{Failure, Foreground, RunDirectory};
+    use crate::record::RunLock;
 
     /// This build has no engine.
     ///
@@ -196,13 +193,13 @@ mod without_burn {
         _directory: &RunDirectory,
         _lock: RunLock,
         _foreground: Option<Foreground>,
-    ) -> Result<u8, CommandError> {
+    ) -> Result<u8, Failure> {
         Err(no_engine())
     }
 
     /// Error of a build without the engine.
-    pub fn no_engine() -> CommandError {
-        CommandError::usage(
+    pub fn no_engine() -> Failure {
+        Failure::usage(
             "this patchtui was built without its engine: it can attach to runs, but not train",
             "build it without --no-default-features",
         )

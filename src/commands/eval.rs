@@ -6,20 +6,26 @@
 use std::io::{self, IsTerminal};
 use std::time::Instant;
 
+use crate::advice::Audience;
+use crate::advice::Failure;
 use crate::cli::EvalArgs;
+use crate::commands::Runs;
 use crate::commands::eval_results::{Results, Samples, Subject};
 use crate::commands::model::{choose_device, open_model};
-use crate::commands::{CommandError, Runs};
+use crate::config::Precision;
+use crate::engine::compute::Compute;
 use crate::engine::score::Scorer;
 use crate::engine::workers::Workers;
 use crate::engine::{EngineError, LoadedModel};
-use crate::report::{Output, complain, format, stderr, warn};
-use crate::run::terminal::{cut, window_size};
-use crate::run::{StopFlag, StopLevel, sanitize_line};
+use crate::machine::terminal::{cut, window_size};
+use crate::report::{Output, complain, stderr, warn};
+use crate::steer::{StopFlag, StopLevel};
 use crate::tasks::{
-    Encoder, EvaluateError, LoadOptions, LoadedTask, Progress, Selection, Task, TaskError,
-    TaskFiles, TaskResult, check_fit, evaluate,
+    EvaluateError, LoadOptions, LoadedTask, Selection, Task, TaskEncoder, TaskError, TaskFiles,
+    TaskProgress, TaskResult, check_fit, evaluate,
 };
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Evaluates a model and prints its scores. Returns the exit code.
 ///
@@ -28,7 +34,7 @@ use crate::tasks::{
 /// # Errors
 /// When a task is unknown, a file is broken or missing, or the model cannot be opened; at the end,
 /// if a task has failed.
-pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let selection = Selection::parse(&args.tasks)?;
     let samples = args.output.as_deref().map(Samples::open).transpose()?;
     let options = LoadOptions { limit: args.limit.map(usize::from), num_fewshot: args.num_fewshot };
@@ -40,11 +46,12 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
         .collect::<Result<Vec<_>, _>>()?;
     drop(files);
     choose_threads(args)?;
-    let device = choose_device(args.device.as_deref())?;
-    let model = open_model(&args.checkpoint, &device, runs)?;
-    let encoder = Encoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
+    let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
+    let model = open_model(&args.checkpoint, &compute, runs)?;
+    let encoder =
+        TaskEncoder::new(&model.files.tokenizer, args.add_bos, max_length(args, &model)?)?;
     let subject =
-        Subject { args, model: &model, max_length: encoder.max_length(), device: &device };
+        Subject { args, model: &model, max_length: encoder.max_length(), device: &compute.device };
     if let Some(warning) = subject.warning() {
         warn(&warning);
     }
@@ -61,7 +68,7 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
         return all_done(&failed, tasks.len());
     }
     let stop = StopFlag::default();
-    let workers = Workers::start(device.clone(), stop.clone())?;
+    let workers = Workers::start(compute.clone(), stop.clone())?;
     let mut scorer =
         Scorer { model: &model.model, workers: &workers, batch_tokens: args.batch_tokens.get() };
     let mut results = Results::new(subject, &selection, samples);
@@ -81,12 +88,12 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// The exit code after `total` tasks, of which those in `failed` failed.
-fn all_done(failed: &[String], total: usize) -> Result<u8, CommandError> {
+fn all_done(failed: &[String], total: usize) -> Result<u8, Failure> {
     if failed.is_empty() {
         return Ok(0);
     }
     let message = format!("{} of {total} tasks failed: {}", failed.len(), failed.join(", "));
-    Err(CommandError::failed(
+    Err(Failure::failed(
         message,
         "see the errors above; the results of the other tasks are complete",
     ))
@@ -99,19 +106,19 @@ fn stop_if(is_unwanted: bool, stop: &StopFlag) {
 }
 
 /// Reports why a task has no result. Returns its name.
-fn say_failed(task: &Task, error: &CommandError) -> String {
+fn say_failed(task: &Task, error: &Failure) -> String {
     complain(&error.message, error.hint.as_deref());
     task.name()
 }
 
 /// The error of a task; suggests `--max-length` only where it helps.
-fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
+fn explained(error: TaskError, subject: &Subject<'_>) -> Failure {
     let context_length = subject.model.files.context_length;
     match error {
         TaskError::ContinuationTooLong { tokens, .. }
             if subject.max_length < tokens && tokens <= context_length =>
         {
-            CommandError::usage(
+            Failure::usage(
                 error.to_string(),
                 format!("use --max-length {context_length}, the model's context length"),
             )
@@ -120,32 +127,27 @@ fn explained(error: TaskError, subject: &Subject<'_>) -> CommandError {
     }
 }
 
-fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -> CommandError {
+fn explained_failure(error: EvaluateError<EngineError>, subject: &Subject<'_>) -> Failure {
     match error {
         EvaluateError::Task(error) => explained(error, subject),
-        EvaluateError::Score(error) => {
-            CommandError::failed(error.to_string(), "use a smaller --batch-tokens, or --device cpu")
-        }
+        EvaluateError::Score(error) => Failure::told_to(Audience::Evaluation, &error),
     }
 }
 
-fn choose_threads(args: &EvalArgs) -> Result<(), CommandError> {
+fn choose_threads(args: &EvalArgs) -> Result<(), Failure> {
     let Some(threads) = args.threads else { return Ok(()) };
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     built.map_err(|error| {
-        CommandError::failed(
-            format!("cannot use {threads} threads: {error}"),
-            "retry without --threads",
-        )
+        Failure::failed(format!("cannot use {threads} threads: {error}"), "retry without --threads")
     })
 }
 
-fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandError> {
+fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, Failure> {
     let positions = model.files.context_length;
     match args.max_length {
         None => Ok(positions),
         Some(length) if length as usize <= positions => Ok(length as usize),
-        Some(length) => Err(CommandError::usage(
+        Some(length) => Err(Failure::usage(
             format!(
                 "--max-length {length} exceeds the context length of the model ({positions} \
                  tokens)"
@@ -158,7 +160,7 @@ fn max_length(args: &EvalArgs, model: &LoadedModel) -> Result<usize, CommandErro
 /// Evaluates a task; `None` if it was stopped. Calls `heartbeat` now and then.
 fn evaluate_task(
     task: &LoadedTask,
-    encoder: &Encoder<'_>,
+    encoder: &TaskEncoder<'_>,
     scorer: &mut Scorer<'_>,
     heartbeat: &mut dyn FnMut(),
 ) -> Result<Option<TaskResult>, EvaluateError<EngineError>> {
@@ -193,7 +195,7 @@ impl ProgressLine {
         }
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: TaskProgress) {
         if self.is_terminal {
             let seconds = self.started.elapsed().as_secs_f64();
             let left = format::duration(seconds / progress.share - seconds);

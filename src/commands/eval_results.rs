@@ -8,19 +8,20 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::advice::Failure;
 use crate::cli::EvalArgs;
-use crate::commands::CommandError;
 use crate::commands::result_path::result_path_error;
 use crate::engine::LoadedModel;
 use crate::engine::device::ComputeDevice;
+use crate::record::{ResultFile, RunDirectory};
 use crate::report::{
     ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout,
 };
-use crate::run::{ResultFile, RunDirectory, sanitize, sanitize_line};
 use crate::tasks::{
     Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows,
     results_document, sample_lines,
 };
+use crate::text::{sanitize, sanitize_line};
 
 /// The evaluated model and the settings that all tasks share.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +41,7 @@ pub(super) struct Results<'a> {
     out: Output,
     samples: Option<Samples<'a>>,
     /// The first output that could not be written.
-    lost: Option<CommandError>,
+    lost: Option<Failure>,
 }
 
 /// The file of `--output`.
@@ -51,7 +52,7 @@ pub(super) struct Samples<'a> {
 
 impl<'a> Samples<'a> {
     /// Opens the path before anything is computed.
-    pub(super) fn open(path: &'a Path) -> Result<Self, CommandError> {
+    pub(super) fn open(path: &'a Path) -> Result<Self, Failure> {
         let file = ResultFile::open(path).map_err(|error| result_path_error(path, &error))?;
         Ok(Self { path, file })
     }
@@ -89,7 +90,7 @@ impl<'a> Results<'a> {
         if let Some(mut samples) = self.samples.take() {
             match samples.file.append(sample_lines(task, &result).as_bytes()) {
                 Ok(()) => self.samples = Some(samples),
-                Err(error) => self.lose(&CommandError::io(samples.path, &error)),
+                Err(error) => self.lose(&Failure::io(samples.path, &error)),
             }
         }
         self.tasks.push(result);
@@ -104,7 +105,7 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// The first output that could not be written.
-    pub(super) fn finish(mut self, selection: &Selection) -> Result<(), CommandError> {
+    pub(super) fn finish(mut self, selection: &Selection) -> Result<(), Failure> {
         // A group with a failed task has no result.
         let is_whole = |group: &&'static Group| {
             let of_group =
@@ -137,12 +138,10 @@ impl<'a> Results<'a> {
     }
 
     /// Reports at once what could not be written, since the evaluation continues.
-    fn lose(&mut self, error: &CommandError) {
+    fn lose(&mut self, error: &Failure) {
         complain(&error.message, error.hint.as_deref());
-        self.lost.get_or_insert(CommandError::failed(
-            "a result could not be written",
-            "see the error above",
-        ));
+        self.lost
+            .get_or_insert(Failure::failed("a result could not be written", "see the error above"));
     }
 
     fn comparison(&self, row: &PaperRow) -> String {

@@ -1,18 +1,20 @@
 //! `patchtui export`: writes a model in the Hugging Face format.
 
+use crate::advice::Failure;
 use crate::cli::{Dtype, ExportArgs};
+use crate::commands::Runs;
 use crate::commands::model::find_model;
-use crate::commands::{CommandError, Runs};
 use crate::config::Count;
-use crate::engine::hugging_face::{ExportRequest, export};
+use crate::engine::export::{ExportRequest, export};
 use crate::engine::tensor_header::NumberFormat;
-use crate::report::{format, tell};
+use crate::report::tell;
+use crate::text::format;
 
 /// Exports the model that the command line names. Returns the exit code.
 ///
 /// # Errors
 /// When there is no such model, or the directory cannot be written; a partial directory is removed.
-pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, Failure> {
     let max_shard_bytes = bytes_of(&args.max_shard_size)?;
     let model = find_model(&args.checkpoint, runs)?;
     let number_format = match args.dtype {
@@ -44,7 +46,7 @@ pub fn run(args: &ExportArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// Parses a size like `5GB`, `500M` or `1000000` into bytes.
-fn bytes_of(text: &str) -> Result<u64, CommandError> {
+fn bytes_of(text: &str) -> Result<u64, Failure> {
     let trimmed = text.trim();
     let number = trimmed
         .strip_suffix(['B', 'b'])
@@ -52,7 +54,7 @@ fn bytes_of(text: &str) -> Result<u64, CommandError> {
         .unwrap_or(trimmed);
     let count = number.parse::<Count>().ok().filter(|count| count.0 > 0);
     count.map(|count| count.0).ok_or_else(|| {
-        CommandError::usage(
+        Failure::usage(
             format!("--max-shard-size {text:?} is not a size"),
             "write a size like 5GB or 500MB",
         )

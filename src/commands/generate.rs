@@ -10,30 +10,34 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::advice::Failure;
 use crate::cli::GenerateArgs;
+use crate::commands::Runs;
 use crate::commands::model::{choose_device, open_model};
-use crate::commands::{CommandError, Runs};
+use crate::config::Precision;
 use crate::data::{GrowingText, TextFault, text_of_bytes};
+use crate::engine::compute::Compute;
 use crate::engine::generate::{Continuation, GenerationRules, Generator, Heard, Sampling, Verdict};
 use crate::engine::{EngineError, LoadedModel};
 use crate::report::{Output, OutputError, reader_is_gone, stderr, stdout, warn};
-use crate::run::{COMPUTE_STACK, sanitize, sanitize_line};
+use crate::steer::COMPUTE_STACK;
+use crate::text::{sanitize, sanitize_line};
 
 /// Generates text from the prompts of the command line. Returns the exit code.
 ///
 /// # Errors
 /// When there is no prompt, a setting is invalid, or the model cannot be opened.
-pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, Failure> {
     let sampling = sampling(args)?;
     if args.stops.iter().any(String::is_empty) {
-        return Err(CommandError::usage(
+        return Err(Failure::usage(
             "--stop must not be empty",
             "write the text to stop at: --stop TEXT",
         ));
     }
     let texts = prompts(args)?;
-    let device = choose_device(args.device.as_deref())?;
-    let loaded = open_model(&args.checkpoint, &device, runs)?;
+    let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
+    let loaded = open_model(&args.checkpoint, &compute, runs)?;
     if let Some(stage) = loaded.files.patch_stage() {
         warn(&stage.to_string());
     }
@@ -49,11 +53,8 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     }
     let rules =
         GenerationRules { max_new_tokens: args.max_new_tokens, ends: &loaded.files.ends, sampling };
-    let generator = Generator {
-        model: loaded.model.clone(),
-        context_length: loaded.files.context_length,
-        device: device.device,
-    };
+    let generator =
+        Generator { model: loaded.model.clone(), context_length: loaded.files.context_length };
     let replies = prompts
         .iter()
         .map(|prompt| GrowingText::new(&loaded.files.tokenizer, prompt, &args.stops))
@@ -90,12 +91,12 @@ pub fn generate(args: &GenerateArgs, runs: &Runs) -> Result<u8, CommandError> {
     Ok(0)
 }
 
-fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
+fn sampling(args: &GenerateArgs) -> Result<Sampling, Failure> {
     let check = |name: &str, value: f64, is_valid: bool, range: &str| {
         if is_valid {
             Ok(value)
         } else {
-            Err(CommandError::usage(
+            Err(Failure::usage(
                 format!("--{name} must be {range}, not {value}"),
                 format!("use a value that is {range}"),
             ))
@@ -104,7 +105,7 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
     let (temperature, top_p, penalty) =
         (args.temperature.unwrap_or(0.0), args.top_p.unwrap_or(1.0), args.repetition_penalty);
     if args.top_k == Some(0) {
-        return Err(CommandError::usage("--top-k 0 leaves no token to sample", "use 1 or more"));
+        return Err(Failure::usage("--top-k 0 leaves no token to sample", "use 1 or more"));
     }
     Ok(Sampling {
         temperature: check(
@@ -126,7 +127,7 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling, CommandError> {
 }
 
 /// The prompts: of the command line, of a file, or standard input.
-fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
+fn prompts(args: &GenerateArgs) -> Result<Vec<String>, Failure> {
     if let Some(path) = &args.prompt_file {
         let text = if path == Path::new("-") {
             read_stdin()?
@@ -144,7 +145,7 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
             )
             .collect::<Result<Vec<_>, _>>()?;
         if prompts.is_empty() {
-            return Err(CommandError::usage(
+            return Err(Failure::usage(
                 format!("{} contains no prompt", path.display()),
                 "write one prompt per line",
             ));
@@ -155,7 +156,7 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
         return Ok(args.prompts.clone());
     }
     if io::stdin().is_terminal() {
-        return Err(CommandError::usage(
+        return Err(Failure::usage(
             "there is no prompt",
             "use --prompt TEXT or --prompt-file FILE",
         ));
@@ -165,36 +166,36 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, CommandError> {
     Ok(vec![text.strip_suffix('\n').unwrap_or(&text).to_owned()])
 }
 
-fn read_stdin() -> Result<String, CommandError> {
+fn read_stdin() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes).map_err(|error| unreadable("standard input", &error))?;
     text_of("standard input", &bytes)
 }
 
 /// The text of a prompt file, decoded like training text.
-fn text_of(what: &str, bytes: &[u8]) -> Result<String, CommandError> {
+fn text_of(what: &str, bytes: &[u8]) -> Result<String, Failure> {
     text_of_bytes(bytes).map_err(|(offset, fault)| {
         let hint = if fault == TextFault::NotUtf8 {
             "prompts must be UTF-8 text"
         } else {
             "convert it first: iconv -f UTF-16 -t UTF-8"
         };
-        CommandError::usage(format!("{what} cannot be read: {fault} at byte {offset}"), hint)
+        Failure::usage(format!("{what} cannot be read: {fault} at byte {offset}"), hint)
     })
 }
 
-fn unreadable(what: &str, error: &io::Error) -> CommandError {
-    CommandError::usage(
+fn unreadable(what: &str, error: &io::Error) -> Failure {
+    Failure::usage(
         format!("{what} cannot be read: {error}"),
         "check that it exists and that you may read it",
     )
 }
 
-fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, CommandError> {
+fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, Failure> {
     let record: Option<Value> = serde_json::from_str(line).ok();
     let prompt = record.as_ref().and_then(|record| record.get("prompt")).and_then(Value::as_str);
     let missing = || {
-        CommandError::usage(
+        Failure::usage(
             format!("{}:{line_number} has no string \"prompt\"", path.display()),
             "write one record like {\"prompt\": \"Once\"} per line",
         )
@@ -203,17 +204,17 @@ fn json_prompt(path: &Path, line_number: usize, line: &str) -> Result<String, Co
 }
 
 /// Token ids of a prompt, with BOS if the training texts had it.
-fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
+fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, Failure> {
     let bos = loaded.files.tokenizer.bos().filter(|_| loaded.files.add_bos);
     let ids: Vec<u32> = bos.into_iter().chain(loaded.files.tokenizer.encode(text)?).collect();
     if ids.is_empty() {
-        return Err(CommandError::usage(
+        return Err(Failure::usage(
             "an empty prompt cannot be continued: the model has no BOS token",
             "write at least one character",
         ));
     }
     match ids.iter().find(|id| **id as usize >= loaded.files.shape.vocab_size) {
-        Some(id) => Err(CommandError::usage(
+        Some(id) => Err(Failure::usage(
             format!(
                 "token id {id} of the tokenizer is outside the vocabulary of the model ({})",
                 loaded.files.shape.vocab_size
@@ -227,7 +228,7 @@ fn encode(text: &str, loaded: &LoadedModel) -> Result<Vec<u32>, CommandError> {
 /// Runs `job` on a thread with the stack size of the trainer's threads.
 fn on_large_stack<T: Send, E: Send + Into<EngineError>>(
     job: impl FnOnce() -> Result<T, E> + Send,
-) -> Result<T, CommandError> {
+) -> Result<T, Failure> {
     thread::scope(|scope| {
         let running = thread::Builder::new()
             .stack_size(COMPUTE_STACK)

@@ -3,17 +3,18 @@
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
+use crate::advice::Failure;
 use crate::cli::ConfigArgs;
 use crate::commands::attach::{no_screen, show};
-use crate::commands::run::{launch, ready};
+use crate::commands::engine::check;
 use crate::commands::runs::{list, summaries_since};
-use crate::commands::{CommandError, Runs, load_config, sender_name};
+use crate::commands::{Runs, load_config, sender_name};
 use crate::config::RunConfig;
 use crate::control::{connect, follow};
 use crate::host::{
-    Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, run_config,
+    Claim, HostError, Wish, altered, claim, claim_directory, claim_existing, launch, run_config,
 };
-use crate::run::RunDirectory;
+use crate::record::RunDirectory;
 use crate::tui::{Access, HomeActions, Opening, Refusal};
 
 /// What to do if no screen can be shown.
@@ -24,14 +25,14 @@ const INSTEAD: &str = "list the runs with: patchtui runs";
 ///
 /// # Errors
 /// When the terminal cannot show a screen, or it fails.
-pub fn home(runs: Runs) -> Result<u8, CommandError> {
+pub fn home(runs: Runs) -> Result<u8, Failure> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         list(&runs, false)?;
         return Ok(0);
     }
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::Unsupported => no_screen(&error.to_string(), INSTEAD),
-        _ => CommandError::failed(format!("cannot use the terminal: {error}"), INSTEAD),
+        _ => Failure::failed(format!("cannot use the terminal: {error}"), INSTEAD),
     };
     show(|| Opening::Home(actions(runs))).map_err(broken)?;
     Ok(0)
@@ -50,15 +51,15 @@ fn actions(runs: Runs) -> HomeActions {
     }
 }
 
-fn refusal(error: CommandError) -> Refusal {
+fn refusal(error: Failure) -> Refusal {
     Refusal { message: error.message, hint: error.hint }
 }
 
 /// Resumes an unfinished run with its own configuration.
-fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
+fn resume(directory: &RunDirectory) -> Result<RunDirectory, Failure> {
     match claim_existing(directory) {
         Err(HostError::Alive { directory }) => Ok(directory),
-        Ok(Claim::Completed(directory)) => Err(CommandError::usage(
+        Ok(Claim::Completed(directory)) => Err(Failure::usage(
             format!("{} has completed: there is nothing to resume", directory.name()),
             "press n to start a new run",
         )),
@@ -67,7 +68,7 @@ fn resume(directory: &RunDirectory) -> Result<RunDirectory, CommandError> {
 }
 
 /// Starts a configuration under the first free name; attaches to a run that is already running.
-fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
+fn start(config: &str, runs: &Runs) -> Result<RunDirectory, Failure> {
     let config =
         load_config(&ConfigArgs { config: config.to_owned(), sets: Vec::new() }, runs)?.config;
     match claim(Wish { name: &config.name, is_explicit: false, resume: false }, &runs.folder)? {
@@ -77,8 +78,8 @@ fn start(config: &str, runs: &Runs) -> Result<RunDirectory, CommandError> {
     }
 }
 
-fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, CommandError> {
+fn begin(claimed: Claim, config: RunConfig) -> Result<RunDirectory, Failure> {
     // The screen of the run follows and has no place for warnings of its start; what cannot work
     // was refused.
-    launch(ready(claimed)?, config).map(|(directory, _)| directory)
+    launch(claimed.ready()?, config, check).map(|launched| launched.directory)
 }

@@ -4,11 +4,13 @@
 use std::io;
 use std::path::Path;
 
-use crate::commands::{CommandError, Runs};
+use crate::advice::Failure;
+use crate::commands::Runs;
 use crate::engine::hugging_face::weight_dims;
 use crate::engine::{ModelFiles, OpenError, Origin};
-use crate::report::{format, print, tell, warn};
-use crate::run::{ResultFile, RunDirectory};
+use crate::record::{ResultFile, RunDirectory};
+use crate::report::{print, tell, warn};
+use crate::text::format;
 
 /// Maximum context length of the configuration, in positions: fits into the memory of an ordinary
 /// machine.
@@ -23,14 +25,14 @@ const SEQUENCES: usize = 16;
 ///
 /// # Errors
 /// When the directory cannot be used, or the file exists or cannot be written.
-pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandError> {
+pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, Failure> {
     let run = source.to_str().map_or(Ok(None), |text| runs.named(text))?;
     let is_own = run.is_some()
         || RunDirectory::new(source).is_run()
         || source.join("manifest.json").is_file();
     if !is_own && !source.join("config.json").is_file() {
         let problem = if source.is_dir() { "no config.json in it" } else { "no such directory" };
-        return Err(CommandError::usage(
+        return Err(Failure::usage(
             format!("{}: {problem}", source.display()),
             "name a directory in Hugging Face format, with config.json",
         ));
@@ -39,10 +41,7 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandE
     if !matches!(model.origin, Origin::HuggingFace { .. }) {
         let hint =
             "no import is needed: set model.init_from to its name or path in a configuration";
-        return Err(CommandError::usage(
-            format!("{} is a run or a checkpoint", source.display()),
-            hint,
-        ));
+        return Err(Failure::usage(format!("{} is a run or a checkpoint", source.display()), hint));
     }
     let file = to
         .map(|path| {
@@ -68,7 +67,7 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, CommandE
 }
 
 /// Reads every tensor and prints a summary.
-fn describe(model: &ModelFiles) -> Result<(), CommandError> {
+fn describe(model: &ModelFiles) -> Result<(), Failure> {
     let mut weights = model.weights()?;
     for (name, dims) in weight_dims(&model.shape) {
         weights.read(&name, &dims).map_err(OpenError::from)?;
@@ -108,13 +107,13 @@ fn describe(model: &ModelFiles) -> Result<(), CommandError> {
 }
 
 /// A configuration that continues training, for the user to complete.
-fn configuration(model: &ModelFiles) -> Result<String, CommandError> {
+fn configuration(model: &ModelFiles) -> Result<String, Failure> {
     let path = model.origin.path();
     let quoted = |path: &Path| {
         let text = path.to_str().ok_or_else(|| {
-            CommandError::usage(format!("{} is not UTF-8", path.display()), "rename the directory")
+            Failure::usage(format!("{} is not UTF-8", path.display()), "rename the directory")
         })?;
-        Ok::<_, CommandError>(toml::Value::from(text).to_string())
+        Ok::<_, Failure>(toml::Value::from(text).to_string())
     };
     let (directory, tokenizer) = (quoted(path)?, quoted(&path.join("tokenizer.json"))?);
     let context_length = model.context_length.min(MOST_POSITIONS);
@@ -159,12 +158,11 @@ warmup_share = 0.05                 # the optimizer state is reset
     ))
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => CommandError::usage(
-            format!("{} exists", path.display()),
-            "use a new file name for --to",
-        ),
-        _ => CommandError::io(path, error),
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} exists", path.display()), "use a new file name for --to")
+        }
+        _ => Failure::io(path, error),
     }
 }

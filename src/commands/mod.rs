@@ -15,11 +15,10 @@ pub mod check;
 pub mod checkpoint;
 pub mod config;
 pub mod ctl;
+#[cfg(feature = "engine")]
 pub mod devices;
 pub mod doctor;
-pub mod doctor_lines;
 pub mod engine;
-mod error;
 #[cfg(feature = "engine")]
 pub mod eval;
 #[cfg(feature = "engine")]
@@ -31,35 +30,27 @@ pub mod generate;
 pub mod home;
 #[cfg(feature = "engine")]
 pub mod import;
-pub mod logout;
-pub mod machine;
 #[cfg(feature = "engine")]
 pub mod model;
 pub mod plan;
-pub mod plan_document;
-pub mod plan_inputs;
-pub mod plan_lines;
-pub mod plan_speed;
-pub mod processor;
 pub mod remove;
 #[cfg(feature = "engine")]
 mod result_path;
 pub mod run;
 pub mod runs;
-pub mod storage;
 pub mod tokenizer;
 pub mod view;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand, Verb};
-use crate::commands::ctl::{CtlRequest, CtlVerb, Wait};
+use crate::advice::{Advice, Audience, Failure};
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand};
+use crate::commands::ctl::{CtlRequest, Wait};
 use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
+use crate::record::{FindError, RunDirectory, RunIndex, RunLock};
 use crate::report::print;
-use crate::run::{FindError, RunCommand, RunDirectory, RunIndex, RunLock, sanitize};
-
-pub use error::CommandError;
+use crate::text::sanitize;
 
 /// How long a script waits for a command to be completed: an evaluation or a large checkpoint takes
 /// time.
@@ -107,7 +98,7 @@ impl Runs {
 ///
 /// # Errors
 /// With a message and a hint for the user.
-pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
+pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let runs = Runs::of_user(cli.runs_dir);
     match cli.command {
         None if cli.no_tui => {
@@ -126,7 +117,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
         }
         None => match cli.config {
             None => home::home(runs),
-            Some(word) => Err(CommandError::usage(
+            Some(word) => Err(Failure::usage(
                 format!("{word:?} is not a subcommand"),
                 format!("patchtui run {word}, or patchtui --help for all subcommands"),
             )),
@@ -179,7 +170,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CommandError> {
             let directory = RunDirectory::new(run_dir);
             // The process that claimed the directory holds its lock and passes it on.
             let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
-                CommandError::usage(
+                Failure::usage(
                     "the engine is internal: it needs the run's lock from the command that starts \
                      it",
                     "use patchtui run or patchtui resume",
@@ -205,7 +196,7 @@ pub fn sender_name(face: &str) -> String {
 ///
 /// # Errors
 /// When neither exists.
-fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandError> {
+fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, Failure> {
     let path = Path::new(checkpoint);
     match runs.named(checkpoint)? {
         Some(run) => Ok(run.path().to_owned()),
@@ -215,15 +206,17 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, CommandErro
 }
 
 /// Loads the configuration that the command line names.
-fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandError> {
+fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, Failure> {
     let current_dir = std::env::current_dir().map_err(|error| {
-        CommandError::failed(
+        Failure::failed(
             format!("cannot use the current folder: {error}"),
             "cd to a folder that exists",
         )
     })?;
     let find_run = |name: &str| {
-        let found = runs.named(name).map_err(|error| format!("{error}; {}", error.hint()))?;
+        let found = runs
+            .named(name)
+            .map_err(|error| format!("{error}; {}", error.hint(Audience::Command)))?;
         Ok(found.map(|run| run.path().to_owned()))
     };
     Ok(load_with_runs(
@@ -232,23 +225,16 @@ fn load_config(args: &ConfigArgs, runs: &Runs) -> Result<LoadedConfig, CommandEr
     )?)
 }
 
-fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, CommandError> {
-    let verb = match args.verb {
-        Verb::Status => CtlVerb::Status,
-        Verb::Pause => CtlVerb::Send(RunCommand::Pause),
-        Verb::Resume => CtlVerb::Send(RunCommand::Resume),
-        Verb::Checkpoint => CtlVerb::Send(RunCommand::Checkpoint),
-        Verb::Evaluate => CtlVerb::Send(RunCommand::Evaluate),
-        Verb::Sample => CtlVerb::Send(RunCommand::Sample),
-        Verb::Stop => CtlVerb::Send(RunCommand::Stop),
-        Verb::Kill => CtlVerb::Send(RunCommand::Kill),
-    };
+fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, Failure> {
     let wait = if args.no_wait { Wait::UntilAccepted } else { Wait::UntilDone };
-    ctl::ctl(CtlRequest { run: &args.run, verb, wait, limit: CTL_LIMIT, json: args.json }, runs)?;
+    ctl::ctl(
+        CtlRequest { run: &args.run, verb: args.verb, wait, limit: CTL_LIMIT, json: args.json },
+        runs,
+    )?;
     Ok(0)
 }
 
-fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, CommandError> {
+fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, Failure> {
     match command {
         ConfigCommand::Show { config, json: false } => {
             print(&config::show(&load_config(&config, runs)?))?

@@ -1,10 +1,12 @@
 //! From the CHECKPOINT argument to a model on a device.
 
-use crate::commands::devices::resolve;
-use crate::commands::{CommandError, Runs, find_checkpoint};
+use crate::advice::Failure;
+use crate::commands::devices::open_device;
+use crate::commands::{Runs, find_checkpoint};
 use crate::config::DeviceChoice;
 use crate::engine::allocator::keep_freed_memory;
-use crate::engine::device::{ComputeDevice, find_device};
+use crate::engine::compute::Compute;
+use crate::engine::device::ComputeDevice;
 use crate::engine::{LoadedModel, ModelFiles, Origin};
 use crate::report::{tell, warn};
 
@@ -12,25 +14,25 @@ use crate::report::{tell, warn};
 ///
 /// # Errors
 /// When this build or this machine lacks it.
-pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, CommandError> {
+pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, Failure> {
     keep_freed_memory();
     let choice = device
         .unwrap_or("auto")
         .parse::<DeviceChoice>()
-        .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
-    Ok(find_device(resolve(choice)?.0)?)
+        .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
+    open_device(choice)
 }
 
-/// Opens what `checkpoint` names on `device`; warns about newer checkpoints that cannot be used.
+/// Opens what `checkpoint` names for `compute`; warns about newer checkpoints that cannot be used.
 ///
 /// # Errors
 /// When there is no valid checkpoint.
 pub fn open_model(
     checkpoint: &str,
-    device: &ComputeDevice,
+    compute: &Compute,
     runs: &Runs,
-) -> Result<LoadedModel, CommandError> {
-    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, &device.device)?;
+) -> Result<LoadedModel, Failure> {
+    let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, compute)?;
     warn_about_rejected(&loaded.files.origin);
     loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));
     Ok(loaded)
@@ -40,7 +42,7 @@ pub fn open_model(
 ///
 /// # Errors
 /// As [`open_model`].
-pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, CommandError> {
+pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, Failure> {
     let found = ModelFiles::find(&find_checkpoint(checkpoint, runs)?)?;
     warn_about_rejected(&found.origin);
     found.tokenizer.notes().iter().for_each(|note| tell(note));

@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use crate::advice::Failure;
 use crate::cli::RemoveArgs;
-use crate::commands::{CommandError, Runs};
-use crate::report::{format, print, warn};
-use crate::run::{LockError, Removal, RemoveError, RunSummary, sanitize_line};
+use crate::commands::Runs;
+use crate::record::{Removal, RunSummary};
+use crate::report::{print, warn};
+use crate::text::{format, sanitize_line};
 
 /// Removes runs. Returns the exit code.
 ///
@@ -14,7 +16,7 @@ use crate::run::{LockError, Removal, RemoveError, RunSummary, sanitize_line};
 ///
 /// # Errors
 /// When one is running or is not a run, or the file system refuses.
-pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut removals: Vec<Removal> = Vec::new();
     let mut lines = Vec::new();
     for text in &args.runs {
@@ -23,8 +25,8 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
             continue;
         }
         // Read before locking: a locked run would look running.
-        let summary = RunSummary::read(&directory)
-            .map_err(|error| CommandError::io(directory.path(), &error))?;
+        let summary =
+            RunSummary::read(&directory).map_err(|error| Failure::io(directory.path(), &error))?;
         let removal = Removal::begin(&directory)?;
         check_others(&removal, args)?;
         lines.push(format!(
@@ -61,7 +63,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// Refuses a directory that holds more than a run, unless asked.
-fn check_others(removal: &Removal, args: &RemoveArgs) -> Result<(), CommandError> {
+fn check_others(removal: &Removal, args: &RemoveArgs) -> Result<(), Failure> {
     let others = removal.others();
     if others.is_empty() || args.all_files {
         return Ok(());
@@ -69,22 +71,19 @@ fn check_others(removal: &Removal, args: &RemoveArgs) -> Result<(), CommandError
     let path = removal.directory().path().display();
     let message =
         format!("{path} also contains files that patchtui did not write: {}", others.join(", "));
-    Err(CommandError::usage(
-        message,
-        "move them elsewhere, or add --all-files to remove them as well",
-    ))
+    Err(Failure::usage(message, "move them elsewhere, or add --all-files to remove them as well"))
 }
 
 /// Asks whether to remove the runs in `lines`.
-fn ask(lines: &[String]) -> Result<bool, CommandError> {
+fn ask(lines: &[String]) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(CommandError::usage(
+        return Err(Failure::usage(
             "cannot ask for confirmation without a terminal",
             "add --yes to remove without asking",
         ));
     }
     let failed = |error: io::Error| {
-        CommandError::failed(
+        Failure::failed(
             format!("cannot ask on this terminal: {error}"),
             "add --yes to remove without asking",
         )
@@ -104,16 +103,4 @@ fn ask(lines: &[String]) -> Result<bool, CommandError> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-impl From<RemoveError> for CommandError {
-    fn from(error: RemoveError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        match error {
-            RemoveError::Lock(LockError::Alive { .. }) | RemoveError::NotARun { .. } => {
-                Self::usage(message, hint)
-            }
-            RemoveError::Lock(_) | RemoveError::Io { .. } => Self::failed(message, hint),
-        }
-    }
 }

@@ -4,27 +4,28 @@
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
+use crate::advice::Failure;
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
 use crate::commands::engine::Foreground;
-use crate::commands::{CommandError, Runs, attach, engine, find_checkpoint, load_config};
+use crate::commands::{Runs, attach, engine, find_checkpoint, load_config};
 use crate::config::{DeviceChoice, RunConfig, is_plain_name};
 use crate::host::{
-    Claim, ClaimedRun, HostError, LaunchError, Wish, claim, claim_directory, claim_existing,
-    run_config, spawn_engine,
+    Claim, HostError, Launched, Wish, claim, claim_directory, claim_existing, launch, run_config,
 };
-use crate::run::terminal::screen_problem;
-use crate::run::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary, sanitize_line};
+use crate::machine::terminal::screen_problem;
+use crate::record::{FoundCheckpoint, RunDirectory, RunIndex, RunState, RunSummary};
+use crate::text::sanitize_line;
 
 /// Runs a configuration. Returns the exit code.
 ///
 /// # Errors
 /// When the run cannot be started; nothing was written then.
-pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut config = requested_config(args, runs)?;
     if let Some(device) = &args.device {
         config.device = device
             .parse::<DeviceChoice>()
-            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
     }
     if let Some(name) = &args.name {
         check_name(name)?;
@@ -44,12 +45,11 @@ pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// The configuration that the command line names.
-fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, CommandError> {
+fn requested_config(args: &RunArgs, runs: &Runs) -> Result<RunConfig, Failure> {
     let mut named =
         ConfigArgs { config: args.config.clone().unwrap_or_default(), sets: args.sets.clone() };
     if let Some(checkpoint) = &args.from {
-        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)
-            .map_err(|error| CommandError::failed(error.to_string(), error.hint()))?;
+        let found = FoundCheckpoint::at(&find_checkpoint(checkpoint, runs)?)?;
         let set = |key: &str, path: &Path| {
             format!("{key}={}", toml::Value::String(path.to_string_lossy().into_owned()))
         };
@@ -78,7 +78,7 @@ fn free_name(name: &str, folder: &Path) -> String {
 ///
 /// # Errors
 /// When there is no such run, or it cannot be resumed.
-pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, Failure> {
     let directory = match &args.run {
         Some(text) => runs.index.find(text, &runs.folder)?,
         None => newest_unfinished(runs)?,
@@ -93,48 +93,13 @@ pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, CommandError> {
 pub fn resume_directory(
     directory: &RunDirectory,
     foreground: Option<Foreground>,
-) -> Result<u8, CommandError> {
+) -> Result<u8, Failure> {
     let claimed = claim_existing(directory)?;
     let config = run_config(directory)?;
     go_on(claimed, config, foreground)
 }
 
-/// Prepares a claimed directory and starts an engine for it in a separate process; returns when the
-/// engine answers.
-///
-/// Also returns warnings for the user.
-///
-/// # Errors
-/// When the configuration cannot be run here, or the engine does not start.
-pub fn launch(
-    claimed: ClaimedRun,
-    config: RunConfig,
-) -> Result<(RunDirectory, Vec<String>), CommandError> {
-    let (directory, lock, warnings) =
-        claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
-    spawn_engine(&directory, lock)?;
-    Ok((directory, warnings))
-}
-
-/// Unwraps a claim that was expected to be ready; another process may have been faster.
-///
-/// # Errors
-/// When another process was faster.
-pub fn ready(claimed: Claim) -> Result<ClaimedRun, HostError> {
-    match claimed {
-        Claim::Ready(claimed) => Ok(claimed),
-        Claim::Alive(directory) => Err(HostError::Alive { directory }),
-        Claim::Completed(directory) | Claim::Unfinished { old: directory, .. } => {
-            Err(HostError::Exists { directory, state: RunState::Completed })
-        }
-    }
-}
-
-fn go_on(
-    claimed: Claim,
-    config: RunConfig,
-    foreground: Option<Foreground>,
-) -> Result<u8, CommandError> {
+fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> Result<u8, Failure> {
     let claimed = match (claimed, foreground) {
         (Claim::Ready(claimed), _) => claimed,
         (Claim::Completed(directory), _) => {
@@ -149,13 +114,13 @@ fn go_on(
         (Claim::Alive(directory), None) => return attach::watch(&directory),
         (Claim::Unfinished { old, .. }, Some(_)) => return Err(unfinished(&old)),
         (Claim::Unfinished { old, new }, None) => match ask(&old, &new)? {
-            Some(Answer::Resume) => ready(claim_directory(old, true)?)?,
-            Some(Answer::New) => ready(claim_directory(new, false)?)?,
+            Some(Answer::Resume) => claim_directory(old, true)?.ready()?,
+            Some(Answer::New) => claim_directory(new, false)?.ready()?,
             None => return Ok(0),
         },
     };
     let Some(foreground) = foreground else {
-        let (directory, warnings) = launch(claimed, config)?;
+        let Launched { directory, warnings } = launch(claimed, config, engine::check)?;
         warn(&warnings);
         return attach::watch(&directory);
     };
@@ -184,8 +149,8 @@ enum Answer {
 }
 
 /// Asks what to do with an unfinished run; `None` to quit.
-fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, CommandError> {
-    let io = |error: io::Error| CommandError::io(old.path(), &error);
+fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Failure> {
+    let io = |error: io::Error| Failure::io(old.path(), &error);
     let mut out = io::stderr();
     let (old_name, new_name) = (sanitize_line(&old.name()), sanitize_line(&new.name()));
     write!(out, "{old_name} is unfinished. Resume it [r], start {new_name} [n], or quit [q]? ")
@@ -201,7 +166,7 @@ fn ask(old: &RunDirectory, new: &RunDirectory) -> Result<Option<Answer>, Command
 }
 
 /// The newest run that is neither running nor completed.
-fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
+fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, Failure> {
     let is_unfinished = |run: &RunDirectory| {
         RunSummary::read(run).is_ok_and(|summary| {
             !matches!(summary.state, RunState::Alive | RunState::Paused | RunState::Completed)
@@ -209,38 +174,24 @@ fn newest_unfinished(runs: &Runs) -> Result<RunDirectory, CommandError> {
     };
     let found = runs.index.all(&runs.folder).into_iter().find(is_unfinished);
     found.ok_or_else(|| {
-        CommandError::usage("there is no unfinished run", "list all runs with: patchtui runs")
+        Failure::usage("there is no unfinished run", "list all runs with: patchtui runs")
     })
 }
 
 /// The error for a headless start of a run that is unfinished.
-fn unfinished(directory: &RunDirectory) -> CommandError {
-    CommandError::usage(
+fn unfinished(directory: &RunDirectory) -> Failure {
+    Failure::usage(
         format!("the run {:?} is unfinished in {}", directory.name(), directory.path().display()),
         "add --resume to continue it, or --name to start another",
     )
 }
 
-fn check_name(name: &str) -> Result<(), CommandError> {
+fn check_name(name: &str) -> Result<(), Failure> {
     if is_plain_name(name) {
         return Ok(());
     }
-    Err(CommandError::usage(
+    Err(Failure::usage(
         format!("--name {name:?} is not a plain file name"),
         "use letters, digits, dots and dashes",
     ))
-}
-
-impl From<HostError> for CommandError {
-    fn from(error: HostError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint());
-        if error.is_usage() { Self::usage(message, hint) } else { Self::failed(message, hint) }
-    }
-}
-
-impl From<LaunchError> for CommandError {
-    fn from(error: LaunchError) -> Self {
-        let exit_code = error.exit_code();
-        Self { message: error.to_string(), hint: Some(error.hint()), exit_code }
-    }
 }

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use crate::commands::Runs;
+use crate::record::{RunDirectory, RunState, RunSummary, changed_at, is_alive};
 use crate::report::{OutputError, print, runs_table};
-use crate::run::{RunDirectory, RunState, RunSummary, changed_at, is_alive, sanitize};
+use crate::text::sanitize;
 
 /// All runs with their state: running runs first, then newest first; skips runs that cannot be
 /// read.

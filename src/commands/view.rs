@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 use crate::commands::attach::{show, terminal_error};
 use crate::control::follow;
 use crate::host::altered;
+use crate::record::{History, RunDirectory, RunSummary};
 use crate::report::{print, status_text};
-use crate::run::{History, RunDirectory, RunSummary};
 use crate::tui::{Access, Opening};
 
 /// Shows `directory` until the user quits; without a terminal, prints its status. Returns the exit
@@ -15,7 +15,7 @@ use crate::tui::{Access, Opening};
 ///
 /// # Errors
 /// When the files cannot be read, the terminal cannot show a screen, or it fails.
-pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
+pub fn view(directory: &RunDirectory) -> Result<u8, Failure> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let name = directory.name();
         show(|| Opening::Run {
@@ -25,7 +25,7 @@ pub fn view(directory: &RunDirectory) -> Result<u8, CommandError> {
         })
         .map_err(|error| terminal_error(directory, &error))?;
     } else {
-        let files_error = |error: io::Error| CommandError::io(directory.path(), &error);
+        let files_error = |error: io::Error| Failure::io(directory.path(), &error);
         let summary = RunSummary::read(directory).map_err(files_error)?;
         let (history, _) = History::read(directory).map_err(files_error)?;
         let history = History { altered: altered(directory), ..history };

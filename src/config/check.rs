@@ -7,51 +7,37 @@ use std::collections::BTreeMap;
 
 use crate::config::RunConfig;
 use crate::config::error::{ConfigError, Origin};
-use crate::config::keys::{ALTERNATIVES, KEYS};
+use crate::config::keys::{Group, KEYS, Key, Need};
+use crate::config::kind::ValueKind;
 use crate::config::layers::Layer;
-
-/// Keys that may be absent, because another source supplies the value or because they are off.
-const OPTIONAL: [&str; 6] = [
-    "model.init_from",
-    "model.vocab_size",
-    "data.block_tokens",
-    "training.max_walltime",
-    "training.fork_from",
-    "tasks.data",
-];
 
 /// Checks that every key that needs a value has one.
 pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {
-    let is_set = |key: &&str| layer.leaves.contains_key(*key);
-    for group in ALTERNATIVES {
-        if !group.iter().any(is_set) {
-            return Err(missing(group));
+    let is_set = |key: &&Key| layer.leaves.contains_key(key.path);
+    for group in Group::ALL {
+        if !group.keys().any(|key| is_set(&key)) {
+            return Err(missing(group.keys()));
         }
     }
-    let is_needed = |path: &&str| {
-        !path.starts_with("stages")
-            && !OPTIONAL.contains(path)
-            && !ALTERNATIVES.iter().any(|group| group.contains(path))
-    };
-    match KEYS.iter().map(|key| key.path).filter(is_needed).find(|path| !is_set(path)) {
-        Some(path) => Err(missing(&[path])),
-        None if layer.num_stages() == 0 => Err(missing(&["stages"])),
+    let is_list = |key: &&Key| key.kind == ValueKind::Stages;
+    let is_needed = |key: &&Key| key.need == Need::Required && !key.is_of_stage() && !is_list(key);
+    match KEYS.iter().filter(is_needed).find(|key| !is_set(key)) {
+        Some(key) => Err(missing([key])),
+        None if layer.num_stages() == 0 => Err(missing(KEYS.iter().filter(is_list))),
         None => Ok(()),
     }
 }
 
-fn missing(keys: &[&str]) -> ConfigError {
-    let value = |key: &str| {
-        KEYS.iter()
-            .find(|known| known.path == key)
-            .and_then(|known| known.example.or(known.default))
-            .unwrap_or("...")
-    };
-    let examples = keys.iter().take(2).map(|key| format!("{key} = {}", value(key))).collect();
+fn missing<'a>(keys: impl IntoIterator<Item = &'a Key>) -> ConfigError {
+    let keys: Vec<&Key> = keys.into_iter().collect();
     ConfigError::Missing {
         origin: None,
-        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
-        examples,
+        keys: keys.iter().map(|key| key.path.to_owned()).collect(),
+        examples: keys
+            .iter()
+            .take(2)
+            .map(|key| format!("{} = {}", key.path, key.sample()))
+            .collect(),
     }
 }
 

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, USAGE};
+use crate::config::keys::{Found, Key, find};
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -203,7 +206,7 @@ pub enum ConfigError {
         /// Location of the size.
         origin: Origin,
         /// Its key.
-        key: &'static str,
+        key: String,
         /// The value as TOML text.
         found: String,
         /// Value of the weights, as TOML text.
@@ -233,66 +236,65 @@ fn none_is_set(keys: &[String]) -> String {
     }
 }
 
-impl ConfigError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+impl Advice for ConfigError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
-            Self::NotFound { built_in, .. } => Some(format!(
+            Self::NotFound { built_in, .. } => format!(
                 "built-in configurations: {}; to write your own: patchtui config template > \
                  my.toml",
                 built_in.join(", ")
-            )),
-            Self::Circle { .. } => Some("remove one of the \"extends\" lines".into()),
+            ),
+            Self::Circle { .. } => "remove one of the \"extends\" lines".into(),
             Self::TooManyStages { .. } => {
-                Some("merge stages: a run usually has two, sometimes three or four".into())
+                "merge stages: a run usually has two, sometimes three or four".into()
             }
-            Self::SetWithoutValue { text } => Some(format!(
+            Self::SetWithoutValue { text } => format!(
                 "write --set section.key=value, e.g. --set {}=...",
                 if text.is_empty() { "training.tokens" } else { text }
-            )),
-            Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => Some(
-                "set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'"
-                    .into(),
             ),
+            Self::UnknownKey { origin: Origin::Set, key, .. } if key.starts_with("stages") => {
+                "set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'"
+                    .into()
+            }
             Self::UnknownKey { nearest: Some(nearest), .. } => {
-                Some(match nearest.strip_prefix("stages[].") {
+                match nearest.strip_prefix("stages[].") {
                     Some(word) => format!("did you mean {word:?} in [[stages]]?"),
                     None => format!("did you mean {:?}?", nearest.trim_end_matches("[]")),
-                })
+                }
             }
             Self::UnknownKey { key, .. } if key == "extends" => {
-                Some("\"extends\" can only be written in a file".into())
+                "\"extends\" can only be written in a file".into()
             }
-            Self::UnknownKey { .. } => Some("list every key with: patchtui config template".into()),
-            Self::Value { key, .. } if key == "schedule.warmup_share" => {
-                Some("for no warm-up, write schedule.warmup_steps = 0".into())
+            Self::Value { key, .. } if let Found::Key(Key { hint: Some(hint), .. }) = find(key) => {
+                (*hint).into()
             }
-            Self::Value { key, .. } if key == "stages" => {
-                Some("start each stage with a line [[stages]]".into())
-            }
-            Self::Unreadable { .. } | Self::Syntax { .. } | Self::Value { .. } => None,
-            Self::Alternatives { first, second, .. } => Some(format!("remove {first} or {second}")),
-            Self::Missing { examples, .. } => Some(format!("add {}", examples.join(", or "))),
-            Self::HeadSize { hidden_size, heads, .. } => Some(format!(
+            Self::UnknownKey { .. }
+            | Self::Unreadable { .. }
+            | Self::Syntax { .. }
+            | Self::Value { .. } => "list every key with: patchtui config template".into(),
+            Self::Alternatives { first, second, .. } => format!("remove {first} or {second}"),
+            Self::Missing { examples, .. } => format!("add {}", examples.join(", or ")),
+            Self::HeadSize { hidden_size, heads, .. } => format!(
                 "use model.hidden_size = {}, or change model.num_attention_heads",
                 (hidden_size.max(&1)).next_multiple_of(2 * heads)
-            )),
-            Self::KeyValueHeads { heads, .. } => {
-                Some(format!("use model.num_key_value_heads = {heads}, or a divisor of it"))
-            }
-            Self::InitFrom { .. } => Some(
-                "name a Hugging Face directory of a LLaMA model, a run or a checkpoint: --set \
-                 model.init_from=DIR"
-                    .into(),
             ),
-            Self::OtherSize { key, .. } => Some(format!(
-                "remove {key}, or remove model.init_from to start from random weights"
-            )),
-            Self::MinimumAbovePeak { .. } => Some("lower schedule.min_learning_rate".into()),
+            Self::KeyValueHeads { heads, .. } => {
+                format!("use model.num_key_value_heads = {heads}, or a divisor of it")
+            }
+            Self::InitFrom { .. } => "name a Hugging Face directory of a LLaMA model, a run or a \
+                                      checkpoint: --set model.init_from=DIR"
+                .into(),
+            Self::OtherSize { key, .. } => {
+                format!("remove {key}, or remove model.init_from to start from random weights")
+            }
+            Self::MinimumAbovePeak { .. } => "lower schedule.min_learning_rate".into(),
             Self::Unfit { .. } => {
-                Some("this is a bug in patchtui: please report it with the configuration".into())
+                "this is a bug in patchtui: please report it with the configuration".into()
             }
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        USAGE
     }
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::config::PatchSize;
 use crate::config::keys::{Found, find};
+use crate::config::{ModelShape, PatchSize};
 
 /// Name of the file.
 pub const CONFIG_FILE: &str = "config.json";
@@ -20,31 +20,11 @@ pub const CONFIG_FILE: &str = "config.json";
 /// A larger file is refused before it is read.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Sizes of a `LLaMA` network, named as in `config.json`, and the training state of its weights.
+/// Sizes of a `LLaMA` network, and the training state of its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaConfig {
-    /// Vocabulary size: rows of the embedding table.
-    pub vocab_size: usize,
-    /// Hidden size: width of the residual stream.
-    pub hidden_size: usize,
-    /// Intermediate size of the FFN.
-    pub intermediate_size: usize,
-    /// Number of decoder layers.
-    pub num_hidden_layers: usize,
-    /// Query heads per layer; the head width is even.
-    pub num_attention_heads: usize,
-    /// Key and value heads per layer; divides the number of query heads.
-    pub num_key_value_heads: usize,
-    /// Maximum sequence length, in positions.
-    pub max_position_embeddings: usize,
-    /// Base of the rotary position embedding.
-    pub rope_theta: f64,
-    /// Epsilon of `RMSNorm`.
-    pub rms_norm_eps: f64,
-    /// Standard deviation of initial weights.
-    pub initializer_range: f64,
-    /// Whether the head shares the embedding table.
-    pub tie_word_embeddings: bool,
+    /// Sizes.
+    pub shape: ModelShape,
     /// Patch size (K) of the stage that the weights come from; 1 if the file has none.
     pub patch_size: PatchSize,
     /// EOS token ids; empty if the file has none.
@@ -114,7 +94,7 @@ impl LlamaConfig {
         fields.check_architecture()?;
         fields.check_unsupported()?;
         let num_attention_heads = fields.size("num_attention_heads", 32)?;
-        let config = Self {
+        let shape = ModelShape {
             vocab_size: fields.size("vocab_size", 32_000)?,
             hidden_size: fields.size("hidden_size", 4096)?,
             intermediate_size: fields.size("intermediate_size", 11_008)?,
@@ -126,35 +106,13 @@ impl LlamaConfig {
             rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
             initializer_range: fields.positive("initializer_range", 0.02)?,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+        };
+        check_heads(&shape, fields.optional("head_dim"))?;
+        Ok(Self {
+            shape,
             patch_size: fields.patch_size()?,
             eos_token_ids: token_ids("eos_token_id", fields.optional("eos_token_id"))?,
-        };
-        config.check_heads(fields.optional("head_dim"))?;
-        Ok(config)
-    }
-
-    fn check_heads(&self, head_dim: Option<&Value>) -> Result<(), String> {
-        let (hidden, heads, key_value) =
-            (self.hidden_size, self.num_attention_heads, self.num_key_value_heads);
-        if !hidden.is_multiple_of(2 * heads) {
-            return Err(format!(
-                "hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} \
-                 heads of even dimension"
-            ));
-        }
-        if !heads.is_multiple_of(key_value) {
-            return Err(format!(
-                "num_key_value_heads = {key_value} does not divide num_attention_heads = {heads}"
-            ));
-        }
-        match head_dim {
-            Some(width) if width.as_u64() != Some((hidden / heads) as u64) => Err(format!(
-                "head_dim = {width} is not supported: it must be hidden_size / \
-                 num_attention_heads = {}",
-                hidden / heads
-            )),
-            _ => Ok(()),
-        }
+        })
     }
 }
 
@@ -274,6 +232,30 @@ impl Fields {
         size.ok_or_else(|| {
             format!("patch_size = {value}, expected a patch size from 1 to {}", PatchSize::MAX)
         })
+    }
+}
+
+fn check_heads(shape: &ModelShape, head_dim: Option<&Value>) -> Result<(), String> {
+    let (hidden, heads, key_value) =
+        (shape.hidden_size, shape.num_attention_heads, shape.num_key_value_heads);
+    if !hidden.is_multiple_of(2 * heads) {
+        return Err(format!(
+            "hidden_size = {hidden} cannot be divided into num_attention_heads = {heads} \
+             heads of even dimension"
+        ));
+    }
+    if !heads.is_multiple_of(key_value) {
+        return Err(format!(
+            "num_key_value_heads = {key_value} does not divide num_attention_heads = {heads}"
+        ));
+    }
+    match head_dim {
+        Some(width) if width.as_u64() != Some((hidden / heads) as u64) => Err(format!(
+            "head_dim = {width} is not supported: it must be hidden_size / \
+             num_attention_heads = {}",
+            hidden / heads
+        )),
+        _ => Ok(()),
     }
 }
 

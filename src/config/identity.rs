@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
-use crate::config::keys::{Found, Key, find};
+use crate::config::keys::{Change, Found, Key, find};
 use crate::config::{RunConfig, toml_line};
 
 /// A key whose new value is refused on resume.
@@ -25,22 +25,20 @@ pub struct IdentityChange {
 /// Values of a configuration as TOML text, by full path.
 pub type RecordedConfig = BTreeMap<String, String>;
 
-/// Keys that a checkpoint does not record: the name and the device, which the engine resolves, and
-/// files that may move, whose content is covered by fingerprints.
-const NOT_RECORDED: [&str; 5] =
-    ["name", "device", "data.tokenizer", "model.init_from", "training.fork_from"];
-
 /// The changes from `old` to `new` that a resume refuses, in the order of the keys.
 #[must_use]
 pub fn identity_changes(old: &RecordedConfig, new: &RecordedConfig) -> Vec<IdentityChange> {
-    differences(old, new).filter(|(key, _)| key.is_identity).map(|(_, change)| change).collect()
+    differences(old, new)
+        .filter(|(key, _)| key.change == Change::Refused)
+        .map(|(_, change)| change)
+        .collect()
 }
 
 /// Keys whose change a resume accepts although later numbers may differ in the last bits.
 #[must_use]
 pub fn inexact_changes(old: &RecordedConfig, new: &RecordedConfig) -> Vec<String> {
     differences(old, new)
-        .filter(|(key, _)| key.is_inexact())
+        .filter(|(key, _)| key.change == Change::Inexact)
         .map(|(_, change)| change.key)
         .collect()
 }
@@ -89,10 +87,7 @@ pub fn config_texts(config: &RunConfig) -> RecordedConfig {
 /// As [`crate::config::to_toml`].
 #[must_use]
 pub fn recorded_config(config: &RunConfig) -> RecordedConfig {
-    config_texts(config)
-        .into_iter()
-        .filter(|(path, _)| !NOT_RECORDED.contains(&path.as_str()))
-        .collect()
+    config_texts(config).into_iter().filter(|(path, _)| is_recorded(path)).collect()
 }
 
 /// The configuration that a checkpoint `recorded`, completed from the run's config.toml, which may
@@ -102,9 +97,12 @@ pub fn recorded_config(config: &RunConfig) -> RecordedConfig {
 /// As [`crate::config::to_toml`].
 #[must_use]
 pub fn trained_config(recorded: RecordedConfig, file: &RunConfig) -> RecordedConfig {
-    let unrecorded =
-        config_texts(file).into_iter().filter(|(path, _)| NOT_RECORDED.contains(&path.as_str()));
+    let unrecorded = config_texts(file).into_iter().filter(|(path, _)| !is_recorded(path));
     recorded.into_iter().chain(unrecorded).collect()
+}
+
+fn is_recorded(path: &str) -> bool {
+    matches!(find(path), Found::Key(key) if key.is_recorded)
 }
 
 /// Every value that is set in `config`, by full path.

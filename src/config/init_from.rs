@@ -5,26 +5,31 @@
 
 use std::path::{Path, PathBuf};
 
-use toml::Value;
+use toml::{Table, Value};
 
+use crate::config::ModelShape;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::hugging_face::{CONFIG_FILE, LlamaConfig};
 use crate::config::layers::{Layer, Leaf};
-use crate::config::load::{FindRun, load_resolved};
+use crate::config::resolve::load_resolved;
 
 /// A run's plan, which has the sizes of its network, and its own copy of its tokenizer, unless that
 /// is built in.
 const PLAN_FILE: &str = "plan.json";
 const TOKENIZER_FILE: &str = "tokenizer.json";
 
-/// Keys that may differ from those of the weights: neither changes what the weights compute.
-const FREE: [&str; 2] = ["model.max_position_embeddings", "model.initializer_range"];
+/// Keys that may differ from those of the weights: none changes what the weights compute.
+const FREE: [&str; 3] =
+    ["model.max_position_embeddings", "model.initializer_range", "data.tokenizer"];
 
 /// The key itself.
 const KEY: &str = "model.init_from";
 /// Keys that must fit the context length of the weights.
 const CONTEXT: &str = "training.context_length";
 const STEP: &str = "training.tokens_per_step";
+
+/// Finds the directory of a run by name; an error if several runs have that name.
+pub type FindRun<'a> = &'a dyn Fn(&str) -> Result<Option<PathBuf>, String>;
 
 /// Properties of the initial weights.
 pub(crate) struct InitialWeights {
@@ -91,20 +96,20 @@ pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, Con
     })?;
     let mut layer = Layer::default();
     let own = Origin::InitFrom { path: path.clone() };
-    let values = sizes_of(&found.sizes)
-        .into_iter()
-        .chain(found.tokenizer.map(|tokenizer| ("data.tokenizer", Value::String(tokenizer))));
+    let tokenizer = found.tokenizer.map(Value::String);
+    let tokenizer = tokenizer.map(|tokenizer| ("data.tokenizer".to_owned(), tokenizer));
+    let values = sizes_of(&found.shape).chain(tokenizer);
     for (key, value) in values {
         if let Some(other) = explicit
             .leaves
-            .get(key)
-            .filter(|leaf| leaf.value != value && key.starts_with("model.") && !FREE.contains(&key))
+            .get(&key)
+            .filter(|leaf| leaf.value != value && !FREE.contains(&key.as_str()))
         {
             let (origin, found, expected) =
                 (other.origin.clone(), other.value.to_string(), value.to_string());
             return Err(ConfigError::OtherSize { origin, key, found, expected, path });
         }
-        layer.leaves.insert(key.to_owned(), Leaf::new(value, own.clone()));
+        layer.leaves.insert(key, Leaf::new(value, own.clone()));
     }
     Ok(Some(InitialWeights { layer, context_length: found.context_length, origin: own }))
 }
@@ -169,7 +174,7 @@ fn lcm(a: u64, b: u64) -> Option<u64> {
 
 /// Contents of the small files of a model.
 struct Found {
-    sizes: LlamaConfig,
+    shape: ModelShape,
     tokenizer: Option<String>,
     context_length: usize,
 }
@@ -179,10 +184,10 @@ fn read(path: &Path) -> Result<Found, String> {
     let is_run = |folder: &Path| folder.join("config.toml").is_file();
     if path.join(CONFIG_FILE).exists() && !is_run(path) {
         let tokenizer = path.join(TOKENIZER_FILE);
-        let sizes =
+        let LlamaConfig { shape, .. } =
             LlamaConfig::read(&path.join(CONFIG_FILE)).map_err(|error| error.to_string())?;
         let tokenizer = tokenizer.exists().then(|| tokenizer.to_string_lossy().into_owned());
-        return Ok(Found { context_length: sizes.max_position_embeddings, sizes, tokenizer });
+        return Ok(Found { context_length: shape.max_position_embeddings, shape, tokenizer });
     }
     // A checkpoint is in a folder of its run.
     let run = [Some(path), path.parent().and_then(Path::parent)]
@@ -197,28 +202,19 @@ fn read(path: &Path) -> Result<Found, String> {
         };
         return Err(format!("{} {what}", path.display()));
     };
-    let sizes = LlamaConfig::of_plan(&run.join(PLAN_FILE)).map_err(|error| error.to_string())?;
+    let LlamaConfig { shape, .. } =
+        LlamaConfig::of_plan(&run.join(PLAN_FILE)).map_err(|error| error.to_string())?;
     let config = load_resolved(&run.join("config.toml")).map_err(|error| error.to_string())?;
     let copy = run.join(TOKENIZER_FILE);
     let context_length = config.token_context_length(usize::MAX);
     let tokenizer =
         if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer };
-    Ok(Found { sizes, tokenizer: Some(tokenizer), context_length })
+    Ok(Found { shape, tokenizer: Some(tokenizer), context_length })
 }
 
-fn sizes_of(sizes: &LlamaConfig) -> [(&'static str, Value); 11] {
-    let whole = |size: usize| Value::Integer(size as i64);
-    [
-        ("model.vocab_size", whole(sizes.vocab_size)),
-        ("model.hidden_size", whole(sizes.hidden_size)),
-        ("model.intermediate_size", whole(sizes.intermediate_size)),
-        ("model.num_hidden_layers", whole(sizes.num_hidden_layers)),
-        ("model.num_attention_heads", whole(sizes.num_attention_heads)),
-        ("model.num_key_value_heads", whole(sizes.num_key_value_heads)),
-        ("model.max_position_embeddings", whole(sizes.max_position_embeddings)),
-        ("model.rope_theta", Value::Float(sizes.rope_theta)),
-        ("model.rms_norm_eps", Value::Float(sizes.rms_norm_eps)),
-        ("model.initializer_range", Value::Float(sizes.initializer_range)),
-        ("model.tie_word_embeddings", Value::Boolean(sizes.tie_word_embeddings)),
-    ]
+/// The sizes as values of keys.
+fn sizes_of(shape: &ModelShape) -> impl Iterator<Item = (String, Value)> {
+    let table = Table::try_from(shape)
+        .unwrap_or_else(|error| unreachable!("sizes that were read can be written: {error}"));
+    table.into_iter().map(|(name, size)| (format!("model.{name}"), size))
 }

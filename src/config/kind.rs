@@ -92,15 +92,15 @@ impl ValueKind {
             Self::Number(Range::Fraction) => "a number from 0 to 1".into(),
             Self::Betas => "two numbers from 0 to less than 1, e.g. [0.9, 0.95]".into(),
             Self::Count => "a count of at least 1, e.g. 4096, \"256k\" or \"1.5B\"".into(),
-            Self::Share => "a share greater than 0 and at most 1, e.g. 0.5 or \"2/3\"".into(),
+            Self::Share => Share::EXPECTED.into(),
             Self::PatchSize => format!("a patch size from 1 to {}", PatchSize::MAX),
-            Self::Cadence => "a number of steps, \"auto\" or \"never\"".into(),
-            Self::TokenLimit => "a number of tokens, e.g. 8192 or \"256k\", or \"auto\"".into(),
+            Self::Cadence => Cadence::EXPECTED.into(),
+            Self::TokenLimit => TokenLimit::EXPECTED.into(),
             Self::CadenceWithoutNever => "a number of steps or \"auto\"".into(),
             Self::Device => {
                 "a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \"cuda\" or \"cuda:0\"".into()
             }
-            Self::WallTime => "a duration, e.g. \"11h30m\", \"90m\" or \"2d\"".into(),
+            Self::WallTime => WallTime::EXPECTED.into(),
             Self::Paths => "a list of paths, e.g. [\"text.txt\"]".into(),
             Self::Directory => "the path of a directory".into(),
             Self::Model => "the name of a run, or the path of a directory".into(),

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Table, Value};
 
 use crate::config::error::{ConfigError, Origin};
-use crate::config::keys::{ALTERNATIVES, Found, KEYS, find};
+use crate::config::keys::{Found, Group, KEYS, Key, Need, find};
 use crate::config::kind::ValueKind;
 use crate::config::nearest::nearest;
 use crate::config::presets::Preset;
@@ -70,7 +70,7 @@ impl Leaf {
 impl Layer {
     /// The defaults of all keys.
     pub(crate) fn defaults() -> Result<Self, ConfigError> {
-        let keys = KEYS.iter().filter(|key| !key.path.contains("[]"));
+        let keys = KEYS.iter().filter(|key| !key.is_of_stage());
         let lines: String = keys
             .filter_map(|key| key.default.map(|text| format!("{} = {text}\n", key.path)))
             .collect();
@@ -114,9 +114,9 @@ impl Layer {
         if self.has_stages() {
             below.leaves.retain(|path, _| !path.starts_with("stages["));
         }
-        for group in ALTERNATIVES {
-            if group.iter().any(|key| self.leaves.contains_key(*key)) {
-                below.leaves.retain(|path, _| !group.contains(&path.as_str()));
+        for group in Group::ALL {
+            if group.keys().any(|key| self.leaves.contains_key(key.path)) {
+                below.leaves.retain(|path, _| !group.keys().any(|key| key.path == path));
             }
         }
         below.with(self)
@@ -132,11 +132,11 @@ impl Layer {
         // Without a name, the lookup would find the section of the top-level keys.
         let is_whole = !key.is_empty() && !key.contains('[');
         match find(key) {
-            Found::Key(found) if is_whole => self.forget(found.path),
+            Found::Key(found) if is_whole => self.forget(found),
             Found::Section if is_whole => KEYS
                 .iter()
                 .filter(|known| known.section() == key)
-                .for_each(|known| self.forget(known.path)),
+                .for_each(|known| self.forget(known)),
             _ => {
                 return Err(ConfigError::UnknownKey {
                     origin: Origin::Set,
@@ -150,12 +150,14 @@ impl Layer {
 
     /// Drops the values of `key` in this layer and those below. A default that belongs to a group
     /// of alternatives can only come back if none of the others is chosen.
-    fn forget(&mut self, key: &'static str) {
-        let has_default = KEYS.iter().any(|known| known.path == key && known.default.is_some());
-        let group = ALTERNATIVES.into_iter().find(|group| has_default && group.contains(&key));
-        for key in group.unwrap_or(&[key]) {
-            self.leaves.retain(|path, _| !is_about(path, key));
-            self.resets.insert((*key).to_owned());
+    fn forget(&mut self, key: &'static Key) {
+        let keys: Vec<&Key> = match key.need {
+            Need::OneOf(group) if key.default.is_some() => group.keys().collect(),
+            _ => vec![key],
+        };
+        for key in keys {
+            self.leaves.retain(|path, _| !is_about(path, key.path));
+            self.resets.insert(key.path.to_owned());
         }
     }
 
@@ -165,10 +167,10 @@ impl Layer {
 
     /// Refuses two alternatives in one layer.
     fn check_alternatives(&self) -> Result<(), ConfigError> {
-        for group in ALTERNATIVES {
+        for group in Group::ALL {
             let mut set = group
-                .iter()
-                .filter_map(|key| self.leaves.get(*key).map(|leaf| (*key, leaf.origin.clone())));
+                .keys()
+                .filter_map(|key| Some((key.path, self.leaves.get(key.path)?.origin.clone())));
             if let (Some((first, first_origin)), Some((second, second_origin))) =
                 (set.next(), set.next())
             {
@@ -385,17 +387,19 @@ impl LayerReader<'_> {
                 "a stage, e.g. {patch_size = 4, share = 0.5}",
             ));
         };
-        if !table.contains_key("patch_size") {
-            let keys = vec![format!("{path}.patch_size")];
-            // An unknown key is the more helpful error.
-            self.table(path, table)?;
-            return Err(ConfigError::Missing {
+        // An unknown key is the more helpful error.
+        self.table(path, table)?;
+        let is_missing = |key: &&Key| {
+            key.is_of_stage() && key.need == Need::Required && !table.contains_key(key.word())
+        };
+        match KEYS.iter().filter(|key| key.default.is_none()).find(is_missing) {
+            Some(key) => Err(ConfigError::Missing {
                 origin: Some(origin),
-                keys,
-                examples: vec!["patch_size = 4 to the stage".into()],
-            });
+                keys: vec![format!("{path}.{}", key.word())],
+                examples: vec![format!("{} = {} to the stage", key.word(), key.sample())],
+            }),
+            None => Ok(()),
         }
-        self.table(path, table)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`RunConfig`] for the data, at [`KEYS`] for every key, at [`load`] for reading.
 
 mod schema;
+mod shape;
 mod threshold;
 mod values;
 
@@ -14,7 +15,11 @@ mod presets;
 
 mod load;
 
+mod source;
+
 mod layers;
+
+mod resolve;
 
 mod check;
 mod error;
@@ -32,19 +37,20 @@ pub use identity::{
     IdentityChange, RecordedConfig, config_texts, flat_values, identity_changes, inexact_changes,
     recorded_config, trained_config,
 };
-pub use keys::{ALTERNATIVES, KEYS, Key};
+pub use init_from::FindRun;
+pub use keys::{Change, Group, KEYS, Key, Need};
 pub use kind::{Range, ValueKind, is_plain_name};
-pub use load::{
-    BUILT_IN, FindRun, LoadRequest, LoadedConfig, built_in_names, load, load_resolved,
-    load_with_runs, to_toml,
-};
+pub use load::{LoadRequest, load, load_with_runs};
 pub use presets::{PRESETS, Preset};
+pub use resolve::{LoadedConfig, load_resolved, to_toml};
 pub use schema::{
     ActivationTensor, ActivationsConfig, Budget, CheckpointConfig, DataConfig, EvaluationConfig,
     ModelConfig, OnUsr1, OptimizerConfig, OptimizerState, Precision, ReportConfig, RunConfig,
     SamplesConfig, ScheduleConfig, ScheduleKind, StageConfig, TasksConfig, TextGenerator,
     TextSource, TrainingConfig, ValidationSource,
 };
+pub use shape::ModelShape;
+pub use source::{BUILT_IN, built_in_names};
 pub use template::template;
 pub use threshold::ActivationThreshold;
 pub use toml_line::toml_line;

@@ -1,7 +1,7 @@
 //! The resolved configuration: one struct per TOML table, one field per key.
 //!
-//! Plain data. Help text and default of each key are in [`crate::config::KEYS`]; `load.rs` merges
-//! the layers into a [`RunConfig`].
+//! Plain data. Help text and default of each key are in [`crate::config::KEYS`], also those for
+//! runs of versions that did not have the key; `load.rs` merges the layers into a [`RunConfig`].
 
 use std::path::PathBuf;
 
@@ -42,7 +42,6 @@ pub struct RunConfig {
     /// Generated text.
     pub samples: SamplesConfig,
     /// Evaluation tasks during training.
-    #[serde(default)]
     pub tasks: TasksConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
@@ -55,10 +54,10 @@ pub struct ModelConfig {
     /// Preset that supplies the sizes that are not set explicitly.
     pub preset: String,
     /// Directory of the initial weights, absolute; absent: random weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
     /// Vocabulary size; absent: that of the tokenizer, rounded up to a multiple of 64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
     /// Hidden size: width of the residual stream.
     pub hidden_size: usize,
@@ -87,17 +86,17 @@ pub struct ModelConfig {
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Text files, folders and glob patterns, absolute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<PathBuf>>,
     /// Generator of synthetic text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub generator: Option<TextGenerator>,
     /// Share of the text held out for evaluation. Exactly one of this and `validation_files` is
     /// set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_share: Option<Share>,
     /// Text held out for evaluation, absolute paths.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_files: Option<Vec<PathBuf>>,
     /// `"bytes"`, `"demo"`, or the absolute path of a tokenizer.json.
     pub tokenizer: String,
@@ -113,19 +112,13 @@ pub struct DataConfig {
     /// fails; 0 allows none.
     pub max_bad_records: f64,
     /// Maximum share of text that the tokenizer loses; above it preparation fails.
-    #[serde(default = "default_max_lost_text")]
     pub max_lost_text: f64,
     /// Whether blocks are read in random order.
     pub shuffle: bool,
     /// Tokens per block of the data order; absent: the smallest number that is a whole number of
     /// sequences in every stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub block_tokens: Option<Count>,
-}
-
-/// Runs of older versions have no such key.
-fn default_max_lost_text() -> f64 {
-    0.05
 }
 
 /// Generator of synthetic text.
@@ -159,16 +152,16 @@ pub enum ValidationSource<'a> {
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
     /// Budget in tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Count>,
     /// Budget in positions (patches in a patch stage).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<Count>,
     /// Budget in passes over the training text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
     /// Budget in optimizer steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<Count>,
     /// Tokens per optimizer step, the same in every stage.
     pub tokens_per_step: Count,
@@ -177,20 +170,18 @@ pub struct TrainingConfig {
     /// Maximum number of sequences per forward pass.
     pub micro_batch_size: usize,
     /// Whether layers recompute their activations in the backward pass instead of keeping them.
-    #[serde(default)]
     pub recompute: bool,
     /// Number format of matrix products.
     pub precision: Precision,
     /// The run stops with a checkpoint before this much time has passed since it started or
     /// resumed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_walltime: Option<WallTime>,
     /// Checkpoint that the run continues from: weights, optimizer state and position. Absolute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fork_from: Option<PathBuf>,
     /// Steps between audits, which compute a micro-batch twice and compare the results; 0: no
     /// audits.
-    #[serde(default)]
     pub audit_every: u64,
 }
 
@@ -224,34 +215,32 @@ pub struct StageConfig {
     /// Tokens per patch (K).
     pub patch_size: PatchSize,
     /// Share of the run's tokens (lambda); at most one stage has none and takes the rest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
     /// Optimizer state at the start of the stage.
-    #[serde(default)]
     pub optimizer_state: OptimizerState,
     /// Overrides `training.context_length`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<usize>,
     /// Overrides `optimizer.learning_rate`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// Overrides the warm-up of the schedule, in steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
     /// Overrides `training.tokens_per_step`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_step: Option<Count>,
     /// Overrides `training.micro_batch_size`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<usize>,
 }
 
 /// Optimizer state at the start of a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerState {
     /// Reset moments and step count, as in the paper.
-    #[default]
     Reset,
     /// Keep moments and step count.
     Keep,
@@ -280,10 +269,10 @@ pub struct ScheduleConfig {
     /// Schedule after the warm-up.
     pub kind: ScheduleKind,
     /// Warm-up as a share of the stage's steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_share: Option<Share>,
     /// Warm-up in steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
     /// Share of a `wsd` stage, at its end, over which the learning rate decays.
     pub decay_share: Share,
@@ -367,17 +356,10 @@ pub struct TasksConfig {
     /// Names of tasks; empty: none.
     pub names: Vec<String>,
     /// Folder of the task files, absolute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
     /// Number of documents per task, starting with the first.
     pub limit: usize,
-}
-
-impl Default for TasksConfig {
-    /// No tasks, as in runs of older versions without this table.
-    fn default() -> Self {
-        Self { every_steps: Cadence::Auto, names: Vec::new(), data: None, limit: 100 }
-    }
 }
 
 /// Checkpoints.
@@ -389,15 +371,9 @@ pub struct CheckpointConfig {
     /// Number of periodic checkpoints to keep, at least 2; those of stage ends are always kept.
     pub keep: usize,
     /// Whether the checkpoint with the lowest token loss is kept as well.
-    #[serde(default = "keep_best")]
     pub keep_best: bool,
     /// What SIGUSR1 does after saving a checkpoint.
     pub on_usr1: OnUsr1,
-}
-
-/// Runs of older versions without this key keep their best checkpoint from now on.
-fn keep_best() -> bool {
-    true
 }
 
 /// What SIGUSR1 does after saving a checkpoint.

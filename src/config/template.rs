@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use toml::Value;
+
 use crate::config::keys::{KEYS, Key};
 use crate::config::kind::ValueKind;
 
@@ -28,11 +30,12 @@ const BUDGET: &str = "training.tokens";
 pub fn template() -> String {
     let mut text = String::from(PREAMBLE);
     let mut section = "";
-    for key in KEYS.iter().filter(|key| !key.path.starts_with("stages")) {
+    for key in KEYS.iter().filter(|key| !key.is_of_stage()) {
+        if key.kind == ValueKind::Stages {
+            write_stages(&mut text, key);
+            continue;
+        }
         if key.section() != section {
-            if section == "training" {
-                write_stages(&mut text);
-            }
             section = key.section();
             write_line(&mut text, &format!("\n[{section}]"));
         }
@@ -52,35 +55,22 @@ fn write_key(text: &mut String, key: &Key) {
             ),
         );
     }
-    match (key.default, key.example) {
-        (Some(default), _) => write_line(text, &format!("{} = {default}", key.word())),
-        (None, Some(example)) if key.path == BUDGET => {
-            write_line(text, &format!("{} = {example}", key.word()))
-        }
-        (None, example) => {
-            write_line(text, &format!("# {} = {}", key.word(), example.unwrap_or("...")))
-        }
-    }
+    let mark = if key.default.is_some() || key.path == BUDGET { "" } else { "# " };
+    write_line(text, &format!("{mark}{} = {}", key.word(), key.sample()));
 }
 
-/// The two default stages, and every key that a stage may have.
-fn write_stages(text: &mut String) {
-    let keys = || KEYS.iter().filter(|key| key.path.starts_with("stages[]"));
-    write_line(
-        text,
-        "\n# The stages in order: patch stages first, the token stage (K = 1) last. Keys of a \
-         stage:",
-    );
-    for key in keys() {
-        let assignment =
-            format!("{} = {}", key.word(), key.default.or(key.example).unwrap_or("..."));
+/// The default stages, and every key that a stage may have.
+fn write_stages(text: &mut String, stages: &Key) {
+    write_line(text, &format!("\n# {} Keys of a stage:", stages.help));
+    for key in KEYS.iter().filter(|key| key.is_of_stage()) {
+        let assignment = format!("{} = {}", key.word(), key.sample());
         write_line(text, &format!("#   {assignment:26}  {}", key.help));
     }
-    write_line(
-        text,
-        "[[stages]]\npatch_size = 4\nshare = \"2/3\"\n\n[[stages]]\npatch_size = \
-         1\noptimizer_state = \"reset\"",
-    );
+    let default = stages.default_value();
+    let tables = default.as_ref().and_then(Value::as_array).into_iter().flatten();
+    let tables: Vec<String> =
+        tables.filter_map(Value::as_table).map(|stage| format!("[[stages]]\n{stage}")).collect();
+    write_line(text, tables.join("\n").trim_end());
 }
 
 fn write_line(text: &mut String, line: &str) {

@@ -62,15 +62,15 @@ pub enum DeviceChoice {
 pub struct WallTime(pub Duration);
 
 impl Share {
+    /// What a share is, for errors.
+    pub(crate) const EXPECTED: &str = "a share greater than 0 and at most 1, e.g. 0.5 or \"2/3\"";
+
     /// Builds a share from a number in (0, 1].
     pub fn new(value: f64) -> Result<Self, String> {
         if value > 0.0 && value <= 1.0 {
             Ok(Self(value))
         } else {
-            Err(format!(
-                "{value} is not a share: it must be greater than 0 and at most 1, e.g. 0.5 or \
-                 \"2/3\""
-            ))
+            Err(format!("{value} is not {}", Self::EXPECTED))
         }
     }
 
@@ -149,18 +149,26 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |s: &str| {
-            s.trim().parse::<f64>().map_err(|_| {
-                format!(
-                    "{text:?} is not a share: write a number, e.g. 0.5, or a quotient, e.g. \
-                     \"2/3\""
-                )
-            })
+            s.trim().parse::<f64>().map_err(|_| format!("{text:?} is not {}", Self::EXPECTED))
         };
         match text.split_once('/') {
             Some((above, below)) => Self::new(number(above)? / number(below)?),
             None => Self::new(number(text)?),
         }
     }
+}
+
+impl FromStr for PatchSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<Count>().and_then(|tokens| Self::new(tokens.0))
+    }
+}
+
+impl Cadence {
+    /// What a cadence is, for errors.
+    pub(crate) const EXPECTED: &str = "a number of steps, \"auto\" or \"never\"";
 }
 
 impl FromStr for Cadence {
@@ -170,16 +178,12 @@ impl FromStr for Cadence {
         match text {
             "auto" => Ok(Self::Auto),
             "never" => Ok(Self::Never),
-            other => {
-                let steps = other.parse::<Count>().map_err(|_| {
-                    format!(
-                        "{text:?} is not a cadence: write a number of steps, \"auto\" or \"never\""
-                    )
-                })?;
-                NonZeroU64::new(steps.0).map(Self::Every).ok_or_else(|| {
-                    "0 is not a cadence: write a number of steps, \"auto\" or \"never\"".into()
-                })
-            }
+            other => other
+                .parse::<Count>()
+                .ok()
+                .and_then(|steps| NonZeroU64::new(steps.0))
+                .map(Self::Every)
+                .ok_or_else(|| format!("{text:?} is not {}", Self::EXPECTED)),
         }
     }
 }
@@ -208,12 +212,16 @@ impl FromStr for DeviceChoice {
     }
 }
 
+impl WallTime {
+    /// What a duration is, for errors.
+    pub(crate) const EXPECTED: &str = "a duration, e.g. \"11h30m\", \"90m\" or \"2d\"";
+}
+
 impl FromStr for WallTime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let complaint =
-            || format!("{text:?} is not a duration: write it as \"11h30m\", \"90m\" or \"45s\"");
+        let complaint = || format!("{text:?} is not {}", Self::EXPECTED);
         let mut seconds = 0_u64;
         let mut digits = String::new();
         for c in text.chars() {
@@ -242,6 +250,11 @@ impl FromStr for WallTime {
     }
 }
 
+impl TokenLimit {
+    /// What a limit is, for errors.
+    pub(crate) const EXPECTED: &str = "a number of tokens, e.g. 8192 or \"256k\", or \"auto\"";
+}
+
 impl FromStr for TokenLimit {
     type Err = String;
 
@@ -249,12 +262,7 @@ impl FromStr for TokenLimit {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        text.parse().map(Self::AtMost).map_err(|_| {
-            format!(
-                "{text:?} is not a number of tokens: write a number, e.g. 8192 or \"256k\", or \
-                 \"auto\""
-            )
-        })
+        text.parse().map(Self::AtMost).map_err(|_| format!("{text:?} is not {}", Self::EXPECTED))
     }
 }
 
@@ -309,102 +317,45 @@ impl fmt::Display for WallTime {
     }
 }
 
-/// A value that a configuration writes as a number or as text.
-enum NumberOrText {
-    Integer(u64),
-    Float(f64),
-    Text(String),
+/// Reads a number or a string as text.
+struct NumberOrText;
+
+impl Visitor<'_> for NumberOrText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a number or a string")
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<String, E> {
+        Ok(value.to_owned())
+    }
 }
 
-impl<'de> Deserialize<'de> for NumberOrText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = NumberOrText;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a number or a string")
-            }
-            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<NumberOrText, E> {
-                u64::try_from(value)
-                    .map(NumberOrText::Integer)
-                    .map_err(|_| E::custom(format!("{value} is negative")))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<NumberOrText, E> {
-                Ok(NumberOrText::Integer(value))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<NumberOrText, E> {
-                Ok(NumberOrText::Float(value))
-            }
-            fn visit_str<E>(self, value: &str) -> Result<NumberOrText, E> {
-                Ok(NumberOrText::Text(value.to_owned()))
+/// A configuration may write each of these as a number or as a string.
+macro_rules! read_from_number_or_text {
+    ($($kind:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(NumberOrText)?.parse().map_err(D::Error::custom)
             }
         }
-        deserializer.deserialize_any(Either)
-    }
+    )*};
 }
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Integer(value) => Ok(Self(value)),
-            NumberOrText::Float(value) => value.to_string().parse().map_err(D::Error::custom),
-            NumberOrText::Text(text) => text.parse().map_err(D::Error::custom),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Integer(value) => Self::new(value as f64).map_err(D::Error::custom),
-            NumberOrText::Float(value) => Self::new(value).map_err(D::Error::custom),
-            NumberOrText::Text(text) => text.parse().map_err(D::Error::custom),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for PatchSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Count::deserialize(deserializer)
-            .and_then(|count| Self::new(count.0).map_err(D::Error::custom))
-    }
-}
-
-/// Parses a value that is written as a number or as text from its text.
-fn parsed<'de, T: FromStr<Err = String>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let text = match NumberOrText::deserialize(deserializer)? {
-        NumberOrText::Integer(value) => value.to_string(),
-        NumberOrText::Float(value) => value.to_string(),
-        NumberOrText::Text(text) => text,
-    };
-    text.parse().map_err(D::Error::custom)
-}
-
-impl<'de> Deserialize<'de> for Cadence {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenLimit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for DeviceChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).and_then(|text| text.parse().map_err(D::Error::custom))
-    }
-}
-
-impl<'de> Deserialize<'de> for WallTime {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).and_then(|text| text.parse().map_err(D::Error::custom))
-    }
-}
+read_from_number_or_text!(Count, Share, PatchSize, Cadence, TokenLimit, DeviceChoice, WallTime);
 
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

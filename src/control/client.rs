@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::control::{
     ClientMessage, ControlError, FrameError, FrameReader, Hello, ServerMessage, frame,
 };
-use crate::run::{EngineInfo, Liveness, RunDirectory, is_alive};
+use crate::record::{EngineInfo, Liveness, RunDirectory, is_alive};
 
 /// Time limit for the engine's greeting; its control thread does nothing slow.
 pub(crate) const GREETING: Duration = Duration::from_secs(3);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::control::{FrameError, HelloError};
-use crate::run::RunCommand;
+use crate::record::RunCommand;
 
 /// An error between a client and an engine.
 #[derive(Debug, Error)]
@@ -177,10 +178,8 @@ pub enum ControlError {
     },
 }
 
-impl ControlError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for ControlError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::NotAlive { name } => format!(
                 "view it with: patchtui view {name}; if it is unfinished, resume it with: \
@@ -232,5 +231,9 @@ impl ControlError {
             Self::Start(_) | Self::Client(_) => "check the limits of the process: ulimit -a".into(),
             Self::Files { .. } => "check that the run directory is readable".into(),
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::control::ControlError;
-use crate::run::{History, LineFile, Liveness, RunDirectory, is_alive};
+use crate::record::{History, LineFile, Liveness, RunDirectory, is_alive};
 
 /// Polling interval for the end of a process that announced its end.
 const GONE_YET: Duration = Duration::from_millis(20);

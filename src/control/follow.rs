@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::files::{Signs, look, read_history};
 use crate::control::{ControlError, EngineLink, Feed};
-use crate::run::{History, Liveness, RunDirectory};
+use crate::record::{History, Liveness, RunDirectory};
 
 /// Reading takes at most one part in this many of the time.
 const SHARE: u32 = 10;
@@ -121,7 +121,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::run::{Record, RunEvent, Warning, encode};
+    use crate::record::{Record, RunEvent, Warning, encode};
 
     fn say(run: &RunDirectory, seq: u64) {
         let event = RunEvent::Warning(Warning { message: format!("line {seq}") });

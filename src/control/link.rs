@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use crate::control::client::{Connection, GREETING};
 use crate::control::files::{look, read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, HEARTBEAT, ServerMessage};
-use crate::run::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent};
+use crate::record::{History, Liveness, Record, RunCommand, RunDirectory, RunEvent};
 
 /// Maximum number of messages that the screen may lag behind before the connection waits for it and
 /// the engine sends a new snapshot.

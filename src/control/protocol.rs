@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::run::{History, Record, RunCommand};
+use crate::record::{History, Record, RunCommand};
 
 /// Incremented when an older program cannot work without a new message; new fields and kinds of
 /// events need no new number.

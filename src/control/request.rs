@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use crate::control::client::{Connection, GREETING, new_command_id};
 use crate::control::files::{read_history, wait_until_gone};
 use crate::control::{ClientMessage, ControlError, FrameError, ServerMessage};
-use crate::run::{
+use crate::record::{
     CommandNote, ControlState, EngineInfo, History, Outcome, RunCommand, RunDirectory, RunEnd,
     RunEvent, is_alive,
 };

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::control::protocol::{MAX_CLIENT_FRAME, MAX_ID};
@@ -17,7 +17,7 @@ use crate::control::strangers::{ConnectionLimits, Greeted};
 use crate::control::{
     ClientMessage, FrameError, FrameReader, HEARTBEAT, Hello, ServerMessage, frame,
 };
-use crate::run::{CommandEnvelope, CommandSender};
+use crate::steer::{CommandEnvelope, CommandSender};
 
 /// How long a client may leave messages unread before it is disconnected; it can reconnect.
 const STUCK: Duration = Duration::from_secs(10);
@@ -58,17 +58,11 @@ struct ClientTask {
     server: ServerHandle,
     from: String,
     updates: Option<broadcast::Receiver<Arc<Update>>>,
-    /// A command without a queue slot yet. Nothing more is read until it has one, which slows down
-    /// a client that sends too fast.
-    waiting: Option<WaitingCommand>,
+    /// A command for which the queue may have no room yet. Nothing more is read until it has, which
+    /// slows down a client that sends too fast.
+    sending: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Held while the client is connected.
     place: Option<OwnedSemaphorePermit>,
-}
-
-struct WaitingCommand {
-    envelope: CommandEnvelope,
-    /// Kept across iterations, since a new request would go to the end of the queue.
-    slot: Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>,
 }
 
 /// Serves one client until it detaches, violates the protocol, or the run ends; other clients are
@@ -87,7 +81,7 @@ pub(crate) async fn serve(stream: UnixStream, server: ServerHandle, greeted: Gre
         server,
         from: String::new(),
         updates: None,
-        waiting: None,
+        sending: None,
         place: None,
     };
     let result = match client.greet(peer.pid()).await {
@@ -142,7 +136,7 @@ impl ClientTask {
         let mut leaves_at = Instant::now() + idle;
         loop {
             tokio::select! {
-                message = self.reader.next(), if self.waiting.is_none() => match message? {
+                message = self.reader.next(), if self.sending.is_none() => match message? {
                     Some(message) => {
                         if !self.handle(message).await? { return Ok(()) }
                         leaves_at = Instant::now() + idle;
@@ -150,8 +144,8 @@ impl ClientTask {
                     None => return Ok(()),
                 },
                 // A client that receives records may stay silent.
-                () = sleep_until(leaves_at), if self.updates.is_none() && self.waiting.is_none() => return Ok(()),
-                slot = slot(&mut self.waiting) => self.pass_on(slot),
+                () = sleep_until(leaves_at), if self.updates.is_none() && self.sending.is_none() => return Ok(()),
+                () = sent(&mut self.sending) => self.sending = None,
                 update = next_update(self.updates.as_mut()) => match update.as_deref() {
                     Ok(Update::Record(bytes)) => self.write(bytes).await?,
                     Ok(Update::Resync) | Err(RecvError::Lagged(_)) => if !self.send_snapshot(true).await? { return Ok(()) },
@@ -171,23 +165,13 @@ impl ClientTask {
                 return self.refuse(&format!("a command id may have at most {MAX_ID} bytes")).await;
             }
             ClientMessage::Command { id, command } => {
-                let slot = Box::pin(self.server.commands.slots(command).acquire_owned());
-                self.waiting = Some(WaitingCommand {
-                    envelope: CommandEnvelope { id, command, from: self.from.clone() },
-                    slot,
-                });
+                let envelope = CommandEnvelope { id, command, from: self.from.clone() };
+                let commands = self.server.commands.clone();
+                self.sending = Some(Box::pin(commands.send_when_possible(envelope)));
             }
             ClientMessage::Ping | ClientMessage::Hello(_) | ClientMessage::Unknown => {}
         }
         Ok(true)
-    }
-
-    /// Passes the pending command on to the trainer.
-    fn pass_on(&mut self, slot: Result<OwnedSemaphorePermit, AcquireError>) {
-        // The slots are never closed, so a slot is always granted eventually.
-        if let (Some(waiting), Ok(slot)) = (self.waiting.take(), slot) {
-            self.server.commands.send_in(slot, waiting.envelope);
-        }
     }
 
     /// Sends everything so far, and later records if `subscribe`. Returns whether more will follow.
@@ -233,10 +217,10 @@ impl ClientTask {
     }
 }
 
-/// A slot for the pending command; never resolves without one.
-async fn slot(waiting: &mut Option<WaitingCommand>) -> Result<OwnedSemaphorePermit, AcquireError> {
-    match waiting {
-        Some(waiting) => waiting.slot.as_mut().await,
+/// Resolves when the pending command is in the queue; never without one.
+async fn sent(sending: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match sending {
+        Some(sending) => sending.as_mut().await,
         None => std::future::pending().await,
     }
 }
@@ -257,7 +241,7 @@ mod tests {
 
     use super::*;
     use crate::control::strangers::Strangers;
-    use crate::run::command_channel;
+    use crate::steer::command_channel;
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
         greeting: Duration::from_millis(20),

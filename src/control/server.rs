@@ -24,9 +24,8 @@ use crate::control::signals::{SignalRequest, Signals};
 use crate::control::socket::{BoundSocket, listen};
 use crate::control::strangers::{ConnectionLimits, Greeted, Strangers};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
-use crate::run::{
-    CommandSender, EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning,
-};
+use crate::record::{EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning};
+use crate::steer::CommandSender;
 
 /// Maximum number of records that a client may lag behind before it gets a new snapshot.
 const BACKLOG: usize = 1024;
@@ -406,7 +405,8 @@ fn keep_every_second<T>(items: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Activations, LayerActivation, command_channel};
+    use crate::record::{Activations, LayerActivation};
+    use crate::steer::command_channel;
 
     #[test]
     fn thinning_by_half_keeps_the_newest() {

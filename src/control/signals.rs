@@ -8,7 +8,8 @@ use rustix::process::Signal as SystemSignal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::OnUsr1;
-use crate::run::{CommandEnvelope, CommandSender, EventSender, RunCommand, RunEvent, Warning};
+use crate::record::{EventSender, RunCommand, RunEvent, Warning};
+use crate::steer::{CommandEnvelope, CommandSender};
 
 /// Exit code after a third signal, when nothing can be saved.
 const ABORTED: i32 = 130;

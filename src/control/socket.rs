@@ -13,7 +13,7 @@ use rustix::process::getuid;
 use tokio::net::UnixListener;
 
 use crate::control::ControlError;
-use crate::run::RunDirectory;
+use crate::record::RunDirectory;
 
 /// Size of a socket address on Linux in bytes, including the terminating zero.
 const ADDRESS_BYTES: usize = 108;

@@ -33,7 +33,7 @@ const LEFT_BEHIND: Duration = Duration::from_hours(24);
 /// Content of a cache folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Manifest {
+pub(crate) struct CacheManifest {
     format_version: u32,
     /// Each stream's file.
     pub(crate) streams: Vec<StreamOutline>,
@@ -49,7 +49,7 @@ pub(crate) struct Manifest {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sealed {
-    manifest: Manifest,
+    manifest: CacheManifest,
     /// Hash of the manifest as compact JSON.
     blake3: String,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Cached {
     pub(crate) streams: Vec<TokenStream>,
     /// The table of the documents of the first stream.
     pub(crate) documents: Option<TokenStream>,
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: CacheManifest,
 }
 
 /// A folder that is being built; dropped before [`Building::publish`], it is removed.
@@ -71,7 +71,7 @@ pub(crate) struct Building {
     disk: Disk,
 }
 
-impl Manifest {
+impl CacheManifest {
     pub(crate) fn new(
         streams: Vec<StreamOutline>,
         documents: Option<StreamOutline>,
@@ -107,7 +107,7 @@ pub(crate) fn key(parts: &impl Serialize) -> String {
 /// absent or broken.
 pub(crate) fn open(folder: &Path, num_streams: usize, vocab_size: usize) -> Option<Cached> {
     let manifest =
-        Manifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
+        CacheManifest::read(folder).filter(|manifest| manifest.streams.len() == num_streams)?;
     let open = |name: &str, outline: &StreamOutline, vocab_size| {
         TokenStream::open(&folder.join(name), outline, vocab_size).ok().flatten()
     };
@@ -138,7 +138,7 @@ pub(crate) fn find(
         .filter(|entry| is_published(&entry.file_name()))
         .map(|entry| entry.path());
     let mut fitting = folders.filter(|folder| {
-        Manifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint)
+        CacheManifest::read(folder).is_some_and(|manifest| manifest.fingerprint == fingerprint)
     });
     fitting.find_map(|folder| open(&folder, num_streams, vocab_size))
 }
@@ -172,7 +172,7 @@ impl Building {
     /// Publishes the folder atomically.
     pub(crate) fn publish(
         self,
-        manifest: Manifest,
+        manifest: CacheManifest,
         vocab_size: usize,
     ) -> Result<Cached, DataError> {
         let path = self.folder.join(MANIFEST);

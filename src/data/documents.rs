@@ -7,10 +7,9 @@ mod json;
 mod split;
 
 use std::cell::Cell;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use serde::de::DeserializeSeed;
@@ -21,7 +20,7 @@ use crate::data::documents::json::{
 };
 use crate::data::documents::split::{Pieces, Splitter};
 use crate::data::text::TextDecoder;
-use crate::data::{DataError, SourceFile, TextFormat, TextRules};
+use crate::data::{BadRecord, DataError, SourceFile, TextFormat, TextRules};
 
 pub use split::Piece;
 
@@ -42,22 +41,9 @@ pub struct DocumentOptions {
     pub rules: TextRules,
 }
 
-/// A record without usable text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRecord {
-    /// Path of the file.
-    pub path: PathBuf,
-    /// Number of the record in the file, counted from 1; in a line-based file, the line.
-    pub record: u64,
-    /// Whether `record` counts lines.
-    pub is_line: bool,
-    /// Why it is unusable.
-    pub reason: String,
-}
-
 /// Counts of what was read so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReadReport {
+pub struct DocumentCounts {
     /// Documents before cutting.
     pub documents: u64,
     /// Documents that were cut.
@@ -85,10 +71,10 @@ pub(crate) type PieceSink<'a> = dyn FnMut(Piece, u64) -> Result<(), DataError> +
 #[derive(Debug)]
 pub struct DocumentReader {
     options: DocumentOptions,
-    report: ReadReport,
+    report: DocumentCounts,
 }
 
-impl ReadReport {
+impl DocumentCounts {
     /// What was skipped or changed, one sentence each.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -121,7 +107,7 @@ impl DocumentReader {
     /// Starts with nothing read.
     #[must_use]
     pub fn new(options: DocumentOptions) -> Self {
-        Self { options, report: ReadReport::default() }
+        Self { options, report: DocumentCounts::default() }
     }
 
     /// Passes every piece of every document of `file` to `sink`.
@@ -167,7 +153,7 @@ impl DocumentReader {
 
     /// Counts of what was read so far.
     #[must_use]
-    pub fn report(&self) -> &ReadReport {
+    pub fn report(&self) -> &DocumentCounts {
         &self.report
     }
 
@@ -175,10 +161,10 @@ impl DocumentReader {
     ///
     /// # Errors
     /// When there are more unusable records than allowed.
-    pub fn finish(self) -> Result<ReadReport, DataError> {
+    pub fn finish(self) -> Result<DocumentCounts, DataError> {
         let limit = self.options.max_bad_records;
         match &self.report {
-            ReadReport { bad_records: bad, records, first_bad_record: Some(first), .. }
+            DocumentCounts { bad_records: bad, records, first_bad_record: Some(first), .. }
                 if *bad as f64 > limit * *records as f64 =>
             {
                 Err(DataError::TooManyBadRecords {
@@ -351,7 +337,7 @@ impl DocumentReader {
                 self.report.bad_records += 1;
                 let bad = bad_record(reason);
                 let first = self.report.first_bad_record.get_or_insert(bad).clone();
-                let ReadReport { bad_records: bad, records, .. } = self.report;
+                let DocumentCounts { bad_records: bad, records, .. } = self.report;
                 if self.options.max_bad_records > 0.0 {
                     Ok(())
                 } else {
@@ -371,18 +357,6 @@ impl DocumentReader {
         self.report.split_documents += u64::from(splitter.pieces > 1);
         self.report.text_bytes += splitter.bytes;
         Ok(())
-    }
-}
-
-impl fmt::Display for BadRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, record, is_line, reason } = self;
-        let path = path.display();
-        if *is_line {
-            write!(f, "{path}:{record}: {reason}")
-        } else {
-            write!(f, "{path}, record {record}: {reason}")
-        }
     }
 }
 

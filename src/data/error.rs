@@ -1,25 +1,14 @@
 //! Why text cannot be turned into tokens.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::data::BadRecord;
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 
-/// What text is read for; a hint names only keys and options that exist there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadFor {
-    /// The run of a configuration.
-    Run,
-    /// `patchtui tokenizer train`.
-    Tokenizer,
-    /// `patchtui eval --tasks text:FILE`.
-    Evaluation,
-}
-
-/// Why text cannot be turned into tokens; the variants carry the facts, [`DataError::hint`]
-/// suggests a fix.
+/// Why text cannot be turned into tokens.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// A file, folder or pattern of the configuration contains no text.
@@ -238,6 +227,19 @@ pub enum DataError {
     Interrupted,
 }
 
+/// A record without usable text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Number of the record in the file, counted from 1; in a line-based file, the line.
+    pub record: u64,
+    /// Whether `record` counts lines.
+    pub is_line: bool,
+    /// Why it is unusable.
+    pub reason: String,
+}
+
 /// Why a file is not text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TextFault {
@@ -255,36 +257,24 @@ pub enum TextFault {
     Utf32,
 }
 
-impl DataError {
-    /// What to type next, for a run.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        self.hint_for(ReadFor::Run)
-    }
-
-    /// What to type next, where text is read for `user`.
-    #[must_use]
-    pub fn hint_for(&self, user: ReadFor) -> String {
-        match (self, user) {
-            (Self::NotRegularFile { .. }, ReadFor::Tokenizer | ReadFor::Evaluation) => {
+impl Advice for DataError {
+    fn hint(&self, audience: Audience<'_>) -> String {
+        use Audience::{Evaluation, TokenizerTraining};
+        match self {
+            Self::NotRegularFile { .. } if matches!(audience, TokenizerTraining | Evaluation) => {
                 "copy its text into a file and name that file".into()
             }
-            (
-                Self::NotText { fault: TextFault::Nul, .. },
-                ReadFor::Tokenizer | ReadFor::Evaluation,
-            ) => "name only files of text".into(),
-            (Self::TooManyBadRecords { .. }, ReadFor::Tokenizer) => {
+            Self::NotText { fault: TextFault::Nul, .. }
+                if matches!(audience, TokenizerTraining | Evaluation) =>
+            {
+                "name only files of text".into()
+            }
+            Self::TooManyBadRecords { .. } if audience == TokenizerTraining => {
                 "repair the file, or name the field of the text with --text-field".into()
             }
-            (Self::TooManyBadRecords { .. }, ReadFor::Evaluation) => {
+            Self::TooManyBadRecords { .. } if audience == Evaluation => {
                 "repair the file: the text of a record must be in its field \"text\"".into()
             }
-            _ => self.hint_for_run(),
-        }
-    }
-
-    fn hint_for_run(&self) -> String {
-        match self {
             Self::NothingMatches { passed_over, .. } if !passed_over.is_empty() => {
                 "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, \
                  .ndjson and .json files"
@@ -360,19 +350,19 @@ impl DataError {
         }
     }
 
-    /// Whether the user must change the request, as opposed to a failure of the disk or the system.
-    #[must_use]
-    pub fn is_user_error(&self) -> bool {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Unreadable { source, .. } if source.kind() != io::ErrorKind::NotFound => FAILED,
             Self::DiskFull { .. }
             | Self::Unwritable { .. }
             | Self::DamagedTokens { .. }
-            | Self::Interrupted => false,
-            _ => true,
+            | Self::Interrupted => FAILED,
+            _ => USAGE,
         }
     }
+}
 
+impl DataError {
     /// Classifies an error from writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {
@@ -386,6 +376,18 @@ impl DataError {
     /// Wraps an error from reading `path`.
     pub(crate) fn reading(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
+    }
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, record, is_line, reason } = self;
+        let path = path.display();
+        if *is_line {
+            write!(f, "{path}:{record}: {reason}")
+        } else {
+            write!(f, "{path}, record {record}: {reason}")
+        }
     }
 }
 

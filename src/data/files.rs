@@ -396,6 +396,7 @@ fn wildcard_matches(pattern: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::{Advice, Audience};
 
     #[test]
     fn wildcards_match_as_in_a_shell() {
@@ -477,7 +478,11 @@ mod tests {
         assert!(matches!(error("notes.pdf"), DataError::UnsupportedFormat { .. }));
         let packed = error("");
         assert!(matches!(packed, DataError::UnsupportedFormat { .. }));
-        assert!(packed.hint().contains("zstd -d"), "{}", packed.hint());
+        assert!(
+            packed.hint(Audience::Command).contains("zstd -d"),
+            "{}",
+            packed.hint(Audience::Command)
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::data::random::{GOLDEN, mix};
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::{DataError, TokenStream};
 use crate::disk::Disk;
-use crate::plan::counted;
+use crate::text::format::counted;
 
 /// A document longer than one in so many of the wanted tokens is cut into passages.
 const MIN_DOCUMENTS: u64 = 4;

@@ -5,10 +5,10 @@
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config::{DataConfig, TextGenerator, TextSource, ValidationSource};
-use crate::data::cache::{self, Building, Cached, Manifest};
+use crate::data::cache::{self, Building, CacheManifest, Cached};
 use crate::data::documents::Piece;
 use crate::data::encode::{Encoded, Encoder};
 use crate::data::error::bytes_in_words;
@@ -20,8 +20,8 @@ use crate::data::passed_over::Reason;
 use crate::data::stream::{StreamOutline, TokenWidth, TokenWriter};
 use crate::data::tokenizer::SpecialTokens;
 use crate::data::{
-    DataError, DocumentOptions, DocumentReader, Losses, PassedOver, ReadReport, SourceFile,
-    TextFormat, TextRules, TokenStream, Tokenizer,
+    DataError, DocumentCounts, DocumentOptions, DocumentReader, Losses, PassedOver, PrepareReport,
+    SourceFile, TextFormat, TextRules, TokenStream, Tokenizer,
 };
 use crate::disk::Disk;
 
@@ -88,40 +88,6 @@ impl Prepared {
     }
 }
 
-/// Counts of what was read, training and validation together.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrepareReport {
-    /// Files read.
-    pub files: u64,
-    /// Documents before cutting.
-    pub documents: u64,
-    /// Documents that were cut.
-    pub split_documents: u64,
-    /// Bytes of text in all documents.
-    pub text_bytes: u64,
-    /// JSON records, usable or not.
-    pub records: u64,
-    /// Records that were skipped because they are unusable.
-    pub bad_records: u64,
-    /// The first of them, and why it is unusable.
-    pub first_bad_record: Option<String>,
-    /// Records that were skipped because their text is empty.
-    pub empty_records: u64,
-    /// Files of folders and patterns that were not read.
-    #[serde(default)]
-    pub passed_over: PassedOver,
-    /// What the tokenizer lost.
-    #[serde(default)]
-    pub losses: Losses,
-    /// Cuts of long documents where the ids may differ from those of the whole document.
-    #[serde(default)]
-    pub hard_cuts: u64,
-    /// What was skipped or changed, one sentence each.
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
 /// Prepares the training and validation tokens, or finds them prepared.
 ///
 /// # Errors
@@ -143,10 +109,10 @@ pub fn prepare_on(
     let inputs = Inputs::find_by(request.data, request.rules)?;
     let (cached, origin) = match inputs.find_prepared(request) {
         Some(found) => found,
-        None => (inputs.build(disk, request, watch)?, Origin::New),
+        None => (inputs.build(disk, request, watch)?, TokensFrom::New),
     };
     let Cached { mut streams, documents, manifest } = cached;
-    if origin != Origin::New {
+    if origin != TokensFrom::New {
         check_content(&streams, watch)?;
     }
     let (train, validation, held_out) =
@@ -167,9 +133,10 @@ pub fn prepare_on(
             Grammar::built_in().entropy_rate(&inputs.tokenizer, inputs.special_tokens.len())?
         }
     };
-    let Manifest { fingerprint, mut report, .. } = manifest;
+    let CacheManifest { fingerprint, mut report, .. } = manifest;
     report.notes.extend_from_slice(inputs.tokenizer.notes());
-    let (is_reused, text_has_changed) = (origin != Origin::New, origin == Origin::OlderText);
+    let (is_reused, text_has_changed) =
+        (origin != TokensFrom::New, origin == TokensFrom::OlderText);
     let (tokenizer, rules) = (inputs.tokenizer, request.rules);
     Ok(Prepared {
         train,
@@ -187,7 +154,7 @@ pub fn prepare_on(
 
 /// Origin of prepared tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum TokensFrom {
     /// Prepared from the text just now.
     New,
     /// Found in the cache, for the text as it is.
@@ -389,14 +356,14 @@ impl<'a> Inputs<'a> {
     }
 
     /// The tokens of the text as it is now, or as it was when the run began.
-    fn find_prepared(&self, request: &PrepareRequest<'_>) -> Option<(Cached, Origin)> {
+    fn find_prepared(&self, request: &PrepareRequest<'_>) -> Option<(Cached, TokensFrom)> {
         let (num_streams, vocab_size) =
             (1 + usize::from(self.validation_files.is_some()), self.tokenizer.vocab_size());
         if let Some(cached) = cache::open(&self.folder(request), num_streams, vocab_size) {
-            return Some((cached, Origin::Cache));
+            return Some((cached, TokensFrom::Cache));
         }
         let older = cache::find(request.cache, request.trained_on?, num_streams, vocab_size)?;
-        Some((older, Origin::OlderText))
+        Some((older, TokensFrom::OlderText))
     }
 
     /// Cache folder for the tokens of the text.
@@ -495,7 +462,7 @@ impl<'a> Inputs<'a> {
             hasher.update(hash.as_bytes());
         }
         let manifest =
-            Manifest::new(streams, documents, hasher.finalize().to_hex().to_string(), report);
+            CacheManifest::new(streams, documents, hasher.finalize().to_hex().to_string(), report);
         building.publish(manifest, self.tokenizer.vocab_size())
     }
 
@@ -562,7 +529,7 @@ impl<'a> Inputs<'a> {
 }
 
 impl PrepareReport {
-    fn add(&mut self, read: ReadReport) {
+    fn add(&mut self, read: DocumentCounts) {
         self.documents += read.documents;
         self.split_documents += read.split_documents;
         self.text_bytes += read.text_bytes;

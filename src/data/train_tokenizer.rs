@@ -15,7 +15,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
 use crate::data::files::{FoundFiles, find_text};
-use crate::data::{DataError, DocumentOptions, DocumentReader, Piece, ReadReport, TextRules};
+use crate::data::{DataError, DocumentCounts, DocumentOptions, DocumentReader, Piece, TextRules};
 
 /// BOS and EOS tokens, with their ids.
 const SPECIAL: [&str; 2] = ["<s>", "</s>"];
@@ -87,9 +87,10 @@ pub fn train_tokenizer(
             });
         match reading {
             Ok(reading) => (train_vocabulary(receiver, request.vocab_size), joined(reading.join())),
-            Err(error) => {
-                (Err(DataError::Encode { reason: error.to_string() }), Ok(ReadReport::default()))
-            }
+            Err(error) => (
+                Err(DataError::Encode { reason: error.to_string() }),
+                Ok(DocumentCounts::default()),
+            ),
         }
     });
     let (vocabulary, report) = match (vocabulary, report) {
@@ -158,6 +159,8 @@ fn send_piece(sender: &SyncSender<String>, piece: Piece) -> Result<(), DataError
     sender.send(piece.text).map_err(|_| DataError::Interrupted)
 }
 
-fn joined(result: thread::Result<Result<ReadReport, DataError>>) -> Result<ReadReport, DataError> {
+fn joined(
+    result: thread::Result<Result<DocumentCounts, DataError>>,
+) -> Result<DocumentCounts, DataError> {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

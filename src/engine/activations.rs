@@ -5,7 +5,7 @@
 //! within a batch, the host adds up the batches in order, so that equal input gives equal numbers.
 //! Start at [`study`].
 
-use burn::tensor::{Device, ExecutionError, Tensor, Transaction};
+use burn::tensor::{ExecutionError, Tensor, Transaction};
 
 use crate::config::{ActivationTensor, ActivationThreshold, PatchSize};
 use crate::engine::batch::Batch;
@@ -58,14 +58,14 @@ impl StudyInput<'_> {
         self.tokens.len() / self.sequence_tokens()
     }
 
-    /// Uploads the sequences batch by batch.
-    fn batches<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = Batch> + 'a {
+    /// The sequences, batch by batch.
+    fn batches(&self) -> impl Iterator<Item = Batch> {
         let sequence = self.sequence_tokens();
         let whole = &self.tokens[..self.num_sequences() * sequence];
         let per_batch = (BATCH_POSITIONS / self.context_length).max(1) * sequence;
         whole
             .chunks(per_batch)
-            .map(move |tokens| Batch::new(tokens, tokens.len() / sequence, self.patch_size, device))
+            .map(move |tokens| Batch::new(tokens, tokens.len() / sequence, self.patch_size))
     }
 }
 
@@ -143,7 +143,7 @@ fn count(
     thresholds: &[f64],
 ) -> Result<Option<Vec<Tally>>, EngineError> {
     let mut tallies: Vec<Tally> = thresholds.iter().map(|_| Tally::default()).collect();
-    for batch in input.batches(&workers.device.device) {
+    for batch in input.batches() {
         let positions = batch.num_sequences * batch.num_positions;
         let (model, tensor, thresholds) = (model.clone(), input.tensor, thresholds.to_vec());
         let Some(layers) = workers.run(move || count_batch(&model, &batch, tensor, &thresholds))

@@ -1,19 +1,17 @@
-//! Sequences on the device: input ids and targets of each position (arXiv 2407.12665, section 2).
+//! Sequences: input ids and targets of each position (arXiv 2407.12665, section 2).
 //!
 //! Only this file, the embedding and the head depend on the patch size.
 //! Axes: `B` sequences, `T` patches, `K` tokens of a patch, `N = B * T`.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-
 use crate::config::PatchSize;
 use crate::engine::ops::head::Targets;
-use crate::engine::ops::positions::Positions;
+use crate::engine::positions::Positions;
 
 /// A batch of sequences of equal length.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `[B * T * K]`, sequence after sequence.
-    pub ids: Tensor<1, Int>,
+    pub ids: Vec<u32>,
     /// For each position the tokens of the next patch, and which of them are scored.
     pub targets: Targets,
     /// Number of scored targets.
@@ -27,48 +25,35 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Uploads `num_sequences` sequences, concatenated in `tokens`. Every token is scored except
-    /// those of the first patch of a sequence, which no position predicts.
-    pub fn new(
-        tokens: &[u32],
-        num_sequences: usize,
-        patch_size: PatchSize,
-        device: &Device,
-    ) -> Self {
-        Self::masked(tokens, &vec![true; tokens.len()], num_sequences, patch_size, device)
+    /// `num_sequences` sequences, concatenated in `tokens`. Every token is scored except those of
+    /// the first patch of a sequence, which no position predicts.
+    pub fn new(tokens: &[u32], num_sequences: usize, patch_size: PatchSize) -> Self {
+        Self::masked(tokens, None, num_sequences, patch_size)
     }
 
-    /// The same, but only tokens with `is_scored` are scored. Padding belongs at the end of a
-    /// sequence, where no other position attends to it.
+    /// The same, but only tokens with `is_scored` are scored, if that is given. Padding belongs at
+    /// the end of a sequence, where no other position attends to it.
     pub fn masked(
         tokens: &[u32],
-        is_scored: &[bool],
+        is_scored: Option<&[bool]>,
         num_sequences: usize,
         patch_size: PatchSize,
-        device: &Device,
     ) -> Self {
         let k = patch_size.get();
         let num_positions = tokens.len() / num_sequences / k;
         // The last patch of a sequence has no target.
         let next =
             |idx: usize| Some(idx + k).filter(|_| idx / k % num_positions + 1 < num_positions);
-        let target = |idx: usize| next(idx).map_or(0, |next| tokens[next] as i32);
-        let is_target = |idx: usize| next(idx).is_some_and(|next| is_scored[next]);
-        let mask: Vec<f32> =
-            (0..tokens.len()).map(|idx| f32::from(u8::from(is_target(idx)))).collect();
-        let num_targets = mask.iter().filter(|mask| **mask > 0.0).count() as u64;
-        let rows = [num_sequences * num_positions, k];
-        let ids: Vec<i32> = tokens.iter().map(|id| *id as i32).collect();
+        let is_target = |idx: usize| {
+            next(idx).is_some_and(|next| is_scored.is_none_or(|is_scored| is_scored[next]))
+        };
+        let targets = 0..tokens.len();
+        let ids = targets.clone().map(|idx| next(idx).map_or(0, |next| tokens[next])).collect();
+        let mask: Vec<f32> = targets.map(|idx| f32::from(u8::from(is_target(idx)))).collect();
         Self {
-            ids: Tensor::from_data(TensorData::new(ids, [tokens.len()]), device),
-            targets: Targets {
-                ids: Tensor::from_data(
-                    TensorData::new((0..tokens.len()).map(target).collect::<Vec<i32>>(), rows),
-                    device,
-                ),
-                mask: Tensor::from_data(TensorData::new(mask, rows), device),
-            },
-            num_targets,
+            ids: tokens.to_vec(),
+            num_targets: mask.iter().filter(|mask| **mask > 0.0).count() as u64,
+            targets: Targets { ids, per_row: k, mask: Some(mask) },
             num_sequences,
             num_positions,
             patch_size,
@@ -85,19 +70,10 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn check(tokens: &[u32], is_scored: &[bool], k: u64, targets: &[i64], mask: &[f32]) {
-        let batch =
-            Batch::masked(tokens, is_scored, 2, PatchSize::new(k).unwrap(), &Device::flex());
-        assert_eq!(
-            batch.targets.ids.into_data().iter::<i64>().collect::<Vec<_>>(),
-            targets,
-            "K = {k}"
-        );
-        assert_eq!(
-            batch.targets.mask.into_data().iter::<f32>().collect::<Vec<_>>(),
-            mask,
-            "K = {k}"
-        );
+    fn check(tokens: &[u32], is_scored: Option<&[bool]>, k: u64, targets: &[u32], mask: &[f32]) {
+        let batch = Batch::masked(tokens, is_scored, 2, PatchSize::new(k).unwrap());
+        assert_eq!(batch.targets.ids, targets, "K = {k}");
+        assert_eq!(batch.targets.mask.as_deref(), Some(mask), "K = {k}");
         assert_eq!(
             batch.num_targets,
             mask.iter().filter(|scored| **scored > 0.0).count() as u64,
@@ -108,22 +84,21 @@ mod tests {
     #[test]
     fn each_position_predicts_the_next_patch_of_its_own_sequence() {
         let tokens: Vec<u32> = (1..=12).collect();
-        let all = [true; 12];
         check(
             &tokens,
-            &all,
+            None,
             1,
             &[2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 0],
             &[1., 1., 1., 1., 1., 0., 1., 1., 1., 1., 1., 0.],
         );
         check(
             &tokens,
-            &all,
+            None,
             2,
             &[3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 0, 0],
             &[1., 1., 1., 1., 0., 0., 1., 1., 1., 1., 0., 0.],
         );
-        check(&tokens, &all, 6, &[0; 12], &[0.; 12]);
+        check(&tokens, None, 6, &[0; 12], &[0.; 12]);
     }
 
     #[test]
@@ -134,14 +109,14 @@ mod tests {
             [false, false, false, false, true, true, true, true, true, false, false, false];
         check(
             &tokens,
-            &is_scored,
+            Some(&is_scored),
             1,
             &[2, 3, 4, 5, 6, 0, 8, 9, 10, 11, 12, 0],
             &[0., 0., 0., 1., 1., 0., 1., 1., 0., 0., 0., 0.],
         );
         check(
             &tokens,
-            &is_scored,
+            Some(&is_scored),
             2,
             &[3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 0, 0],
             &[0., 0., 1., 1., 0., 0., 1., 0., 0., 0., 0., 0.],

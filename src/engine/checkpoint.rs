@@ -1,23 +1,25 @@
 //! Weights and optimizer state to and from a checkpoint directory.
 //!
 //! `model.safetensors` uses Hugging Face's names, `optimizer.safetensors` stores the moments under
-//! the same names; equal states give identical bytes. [`crate::run::Checkpoints`] handles the save
+//! the same names; equal states give identical bytes. [`crate::record::Checkpoints`] handles the save
 //! order and the validity of the files.
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use crate::config::{OptimizerConfig, RecordedConfig};
+use crate::engine::compute::Compute;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors_to};
 use crate::plan::ModelShape;
-use crate::run::{
+use crate::record::{
     Checkpoint, CheckpointError, Checkpoints, EventSender, HashedReader, MODEL_FILE, NewCheckpoint,
-    StopFlag, StopLevel, TrainerState,
+    TrainerState,
 };
+use crate::steer::{StopFlag, StopLevel};
 
 /// The state to save.
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl LoadedTensors {
     }
 }
 
-/// The weights in `file`, on `device`.
+/// The weights in `file`, for `compute`.
 ///
 /// # Errors
 /// When a tensor is missing, is not of a network of this `shape`, or contains a number that no
@@ -108,10 +110,10 @@ impl LoadedTensors {
 pub fn load_model(
     mut file: TensorFile,
     shape: &ModelShape,
-    device: &Device,
+    compute: &Compute,
 ) -> Result<LlamaForCausalLM, TensorFileError> {
     let model =
-        LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), device)?;
+        LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), compute)?;
     // Every weight of the network exists; there must not be others, of layers that the shape does
     // not have.
     let numbers = |dims: &Vec<usize>| dims.iter().product::<usize>() as u64;
@@ -125,7 +127,7 @@ pub fn load_model(
     }
 }
 
-/// The optimizer with the moments in `file`, after `count` updates, on `device`.
+/// The optimizer with the moments in `file`, after `count` updates, on the device of `model`.
 ///
 /// # Errors
 /// When a weight of `model` has no moments or moments of another shape, or moments have no weight.
@@ -134,8 +136,8 @@ pub fn load_optimizer(
     count: u64,
     config: OptimizerConfig,
     model: &LlamaForCausalLM,
-    device: &Device,
 ) -> Result<AdamW, TensorFileError> {
+    let device = &model.compute().device.device;
     let mut optimizer = AdamW::new(config);
     optimizer.count = count;
     let weights: Vec<&NamedTensor> =

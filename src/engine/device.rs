@@ -3,9 +3,10 @@
 //! Listing or opening a GPU calls its driver, which may hang or kill the process:
 //! `commands/devices.rs` probes it in a separate process first. Start at [`find_device`].
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, ExecutionError};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::{DeviceChoice, Precision};
 
 /// A device that this build supports and this machine has.
@@ -62,9 +63,8 @@ pub enum PrecisionError {
     },
 }
 
-impl PrecisionError {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for PrecisionError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Cpu if cfg!(feature = "cuda") => {
                 "use training.precision = \"f32\", or --device cuda".into()
@@ -75,11 +75,14 @@ impl PrecisionError {
             Self::Gpu { .. } => "use training.precision = \"f32\"".into(),
         }
     }
+
+    fn exit_code(&self) -> u8 {
+        USAGE
+    }
 }
 
-impl DeviceError {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for DeviceError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::NotBuilt { feature, .. } => format!(
                 "build with `cargo build --release --features {feature}`, or use --device cpu"
@@ -88,6 +91,13 @@ impl DeviceError {
             Self::NotFound { found, .. } => {
                 format!("the highest index is {}; --device auto picks a device", found - 1)
             }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotBuilt { .. } => USAGE,
+            Self::NotFound { .. } => FAILED,
         }
     }
 }
@@ -146,16 +156,27 @@ pub fn list_gpus() -> Vec<DeviceChoice> {
 /// When this build or this machine lacks it.
 pub fn find_device(choice: DeviceChoice) -> Result<ComputeDevice, DeviceError> {
     match choice {
-        DeviceChoice::Cpu => Ok(cpu()),
+        DeviceChoice::Cpu => Ok(ComputeDevice::cpu()),
         DeviceChoice::Cuda(index) => cuda(index, &choice),
         DeviceChoice::Wgpu(index) => wgpu(index, &choice),
-        DeviceChoice::Auto => {
-            Ok(cuda(None, &choice).or_else(|_| wgpu(None, &choice)).unwrap_or_else(|_| cpu()))
-        }
+        DeviceChoice::Auto => Ok(cuda(None, &choice)
+            .or_else(|_| wgpu(None, &choice))
+            .unwrap_or_else(|_| ComputeDevice::cpu())),
     }
 }
 
 impl ComputeDevice {
+    /// The CPU.
+    pub fn cpu() -> Self {
+        Self {
+            device: Device::flex(),
+            description: "cpu".into(),
+            is_cpu: true,
+            #[cfg(feature = "wgpu")]
+            wgpu: None,
+        }
+    }
+
     /// Checks that the device supports `precision`; opens a GPU.
     ///
     /// # Errors
@@ -237,14 +258,11 @@ impl ComputeDevice {
     }
 }
 
-fn cpu() -> ComputeDevice {
-    ComputeDevice {
-        device: Device::flex(),
-        description: "cpu".into(),
-        is_cpu: true,
-        #[cfg(feature = "wgpu")]
-        wgpu: None,
-    }
+/// The device's message in one line: Burn puts it below a heading, over several lines.
+pub(super) fn device_reason(error: &ExecutionError) -> String {
+    let text = error.to_string();
+    let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
+    reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Keeps tuned and compiled kernels in the user's cache folder, so that only the first run of a
@@ -256,7 +274,7 @@ fn prepare_gpus() {
     use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
     let mut config = CubeClRuntimeConfig::default();
     config.compilation.cache = true;
-    config.environment.path = crate::engine::self_check::cache::user_cache()
+    config.environment.path = crate::engine::user_cache::user_cache()
         .map_or(CacheConfig::Global, |folder| CacheConfig::Directory(folder.join("kernels")));
     // Weights and moments have the same few sizes during a whole run.
     config.memory.persistent_memory = burn::cubecl::config::memory::PersistentMemory::SizeMatch;

@@ -3,14 +3,14 @@
 use burn::tensor::ExecutionError;
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::data::DataError;
-use crate::engine::device::{DeviceError, PrecisionError};
+use crate::engine::device::{DeviceError, PrecisionError, device_reason};
 use crate::engine::open::OpenError;
 use crate::engine::self_check::Failure;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
-use crate::run::format::shell_word;
-use crate::run::{CheckpointError, Difference, FindCheckpointError, Rejected, Trouble};
+use crate::record::{CheckpointError, Difference, FindCheckpointError, Rejected};
 use crate::tasks::TaskError;
 
 /// Why a run failed.
@@ -142,11 +142,10 @@ pub enum ForkError {
     },
 }
 
-impl ForkError {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for ForkError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
-            Self::Find(error) => error.hint(),
+            Self::Find(error) => error.hint(audience),
             Self::OtherNetwork { section } => {
                 format!(
                     "keep {section} unchanged: run --from without a configuration uses the \
@@ -162,44 +161,51 @@ impl ForkError {
                 .into(),
         }
     }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
+    }
 }
 
-impl EngineError {
-    /// What to type next; `RUN` is a placeholder for the run's name.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Device(error) => error.hint(),
-            Self::Precision(error) => error.hint(),
-            Self::WrongDevice(failure) => failure.hint(),
-            Self::Data(error) => error.hint(),
-            Self::Plan(error) => error.hint(),
-            // The run reads texts in its own context length; there is no flag for it.
-            Self::Task(TaskError::ContinuationTooLong { tokens, .. }) => {
+impl Advice for EngineError {
+    fn hint(&self, audience: Audience<'_>) -> String {
+        let then_resume = match audience {
+            Audience::Run(run) => format!(", then resume with: patchtui resume {run}"),
+            _ => String::new(),
+        };
+        match self {
+            Self::Device(error) => error.hint(audience),
+            Self::Precision(error) => error.hint(audience),
+            Self::WrongDevice(failure) => failure.hint(audience),
+            Self::Data(error) => error.hint(audience),
+            Self::Plan(error) => error.hint(audience),
+            Self::Task(error) => error.hint(audience),
+            Self::Checkpoint(error) => error.hint(audience),
+            Self::InitialWeights(error) => error.hint(audience),
+            Self::Fork(error) => error.hint(audience),
+            Self::Tensors(TensorFileError::Device { problem, .. }) => {
+                device_hint(problem, false, audience)
+            }
+            Self::Tensors(TensorFileError::Unusable { .. }) => {
+                let resume = match audience {
+                    Audience::Run(run) => format!(" with: patchtui resume {run}"),
+                    _ => String::new(),
+                };
                 format!(
-                    "under another --name, raise training.context_length to {tokens} or more, or \
-                     remove the task from tasks.names"
+                    "the run had diverged when it saved this checkpoint: remove its folder to \
+                     resume from an earlier one{resume}"
                 )
             }
-            Self::Task(error) => error.hint(),
-            Self::Checkpoint(error) => error.hint().into(),
-            Self::Tensors(TensorFileError::Device { problem, .. }) => device_hint(problem, false),
-            Self::Tensors(TensorFileError::Unusable { .. }) => {
-                "the run had diverged when it saved this checkpoint: remove its folder to resume \
-                 from an earlier one with: patchtui resume RUN"
-                    .into()
+            Self::Tensors(_) | Self::Io { .. } => {
+                format!("check free disk space and permissions{then_resume}")
             }
-            Self::Tensors(_) | Self::Io { .. } => "check free disk space and permissions, then \
-                                                   resume with: patchtui resume RUN"
-                .into(),
-            Self::InitialWeights(error) => error.hint(),
-            Self::Fork(error) => error.hint(),
             Self::Execution(error) => {
-                device_hint(&device_reason(error), error.is_device_poisoned())
+                device_hint(&device_reason(error), error.is_device_poisoned(), audience)
             }
-            Self::DevicePanic { reason } => device_hint(reason, false),
-            Self::Thread(_) => "raise the limit on processes (ulimit -u), then resume with: \
-                                patchtui resume RUN"
-                .into(),
+            Self::DevicePanic { reason } => device_hint(reason, false, audience),
+            Self::Thread(_) => {
+                format!("raise the limit on processes (ulimit -u){then_resume}")
+            }
             // No update was made before the first loss.
             Self::NonFinite { step: 1, .. } => "the initial weights are the cause: under another \
                                                 --name, start from other weights \
@@ -222,57 +228,53 @@ impl EngineError {
             Self::OtherData { .. } => {
                 "restore the original, or start a new run under another --name".into()
             }
-        })
+        }
     }
 
-    /// The error as reported in the last event of the run named `run`.
-    pub fn trouble(&self, run: &str) -> Trouble {
-        Trouble { message: self.to_string(), hint: self.hint().map(|hint| named(&hint, run)) }
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Precision(error) => error.exit_code(),
+            _ => FAILED,
+        }
     }
 }
 
-/// `hint` with the placeholder replaced by the run's name.
-fn named(hint: &str, run: &str) -> String {
-    let word = shell_word(run);
-    hint.replace("resume RUN", &format!("resume {word}"))
-        .replace("--name RUN", &format!("--name {word}"))
-}
-
-/// What to do about a device that failed for `reason`; the last checkpoint is intact in any case.
-fn device_hint(reason: &str, is_poisoned: bool) -> String {
+/// What to do about a device that failed for `reason`; a run's last checkpoint is intact in any
+/// case.
+fn device_hint(reason: &str, is_poisoned: bool, audience: Audience<'_>) -> String {
+    let run = match audience {
+        Audience::Run(run) => run,
+        Audience::Evaluation => return "use a smaller --batch-tokens, or --device cpu".into(),
+        Audience::Command | Audience::TokenizerTraining => {
+            return "try again with --device cpu".into();
+        }
+    };
     let reason = reason.to_ascii_lowercase();
     let names = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    let ask_driver = || {
-        "check the driver messages (dmesg), then resume from the last checkpoint with: patchtui \
-         resume RUN"
-            .into()
-    };
+    let resume = format!("resume from the last checkpoint with: patchtui resume {run}");
     // An illegal access mentions memory, and an out-of-memory error mentions the driver: neither is
     // about the other.
-    if is_poisoned || names(&["illegal", "poison", "lost", "does not answer"]) {
-        return ask_driver();
-    }
-    if names(&["out of memory", "out_of_memory", "outofmemory", "alloc", "too big", "buffer size"])
+    let is_of_driver = is_poisoned || names(&["illegal", "poison", "lost", "does not answer"]);
+    if !is_of_driver
+        && names(&[
+            "out of memory",
+            "out_of_memory",
+            "outofmemory",
+            "alloc",
+            "too big",
+            "buffer size",
+        ])
     {
-        let smaller = "patchtui run CONFIG --name RUN --set training.micro_batch_size=1 --resume";
+        let smaller = format!("--name {run} --set training.micro_batch_size=1 --resume");
         return format!(
             "a smaller micro-batch needs less memory and keeps the tokens per step; resume with \
-             it, plus your other --set options: {smaller}"
+             it, plus your other --set options: patchtui run CONFIG {smaller}"
         );
     }
-    if names(&["driver"]) {
-        return ask_driver();
+    if is_of_driver || names(&["driver"]) {
+        return format!("check the driver messages (dmesg), then {resume}");
     }
-    "resume from the last checkpoint with: patchtui resume RUN; if it fails again, lower \
-     training.micro_batch_size or use --device cpu"
-        .into()
-}
-
-/// The device's message in one line: Burn puts it below a heading, over several lines.
-pub(super) fn device_reason(error: &ExecutionError) -> String {
-    let text = error.to_string();
-    let reason = text.split_once("Caused by:").map_or(text.as_str(), |(_, reason)| reason);
-    reason.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+    format!("{resume}; if it fails again, lower training.micro_batch_size or use --device cpu")
 }
 
 #[cfg(test)]
@@ -282,6 +284,7 @@ mod tests {
 
     use super::*;
     use crate::engine::tensor_file::TensorFileError;
+    use crate::record::Trouble;
 
     const PRECISION: &str = "training.precision = \"bf16\" is not supported on the CPU: most CPUs \
                              multiply bf16 no faster than f32, so it would cost accuracy and save \
@@ -397,7 +400,7 @@ mod tests {
 
     fn check(table: Vec<(EngineError, &str, &str)>) {
         for (error, message, hint) in table {
-            let Trouble { message: found, hint: found_hint } = error.trouble("my books");
+            let Trouble { message: found, hint: found_hint } = Trouble::of(&error, "my books");
             assert_eq!(found, message, "{error:?}");
             assert_eq!(found_hint.as_deref(), Some(hint), "{error:?}");
         }
@@ -459,7 +462,7 @@ mod tests {
                     "use --device cpu, or try another version of the GPU driver"
                 },
             ),
-            (PrecisionError::Cpu.into(), PRECISION, &PrecisionError::Cpu.hint()),
+            (PrecisionError::Cpu.into(), PRECISION, &PrecisionError::Cpu.hint(Audience::Command)),
             (
                 device.into(),
                 "checkpoint: cannot read a.weight from the device: out of memory",
@@ -504,16 +507,9 @@ mod tests {
     #[test]
     fn errors_of_the_layers_below_keep_their_words() {
         let data = DataError::Interrupted;
-        let (message, hint) = (data.to_string(), data.hint());
-        assert_eq!(
-            EngineError::from(data).trouble("my books"),
-            Trouble { message, hint: Some(hint) }
-        );
         let plan = PlanError::SeveralRests { count: 2 };
-        let (message, hint) = (plan.to_string(), plan.hint());
-        assert_eq!(
-            EngineError::from(plan).trouble("my books"),
-            Trouble { message, hint: Some(hint) }
-        );
+        let expected = [Trouble::of(&data, "my books"), Trouble::of(&plan, "my books")];
+        let errors = [EngineError::from(data), EngineError::from(plan)];
+        assert_eq!(errors.map(|error| Trouble::of(&error, "my books")), expected);
     }
 }

@@ -75,13 +75,12 @@ pub fn sequence_losses(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Vec<f64>>, EngineError> {
     let length = validation.context_length;
-    let device = model.head().values.device();
     let mut sums = Vec::with_capacity(sequences.len());
     for start in sequences.clone().step_by(validation.batch_size) {
         let num_sequences = validation.batch_size.min(sequences.end - start);
         let mut tokens = vec![0; num_sequences * length];
         validation.stream.read((start * length) as u64, &mut tokens)?;
-        let batch = Batch::new(&tokens, num_sequences, PatchSize::ONE, &device);
+        let batch = Batch::new(&tokens, num_sequences, PatchSize::ONE);
         let model = model.clone();
         let Some(losses) =
             workers.run(move || head::sums(token_losses(&model, &batch), num_sequences))
@@ -97,9 +96,11 @@ pub fn sequence_losses(
 
 /// Losses of all targets of `batch`, `[N, K]`, 0 where nothing is scored.
 pub fn token_losses(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
-    let embedded = model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
-    let hidden = model.model.forward(embedded, batch.positions());
-    head::forward(&hidden, &model.head().values, &batch.targets)
+    let trunk = &model.model;
+    let hidden = trunk.forward(trunk.embed(&batch.ids, batch.patch_size), batch.positions());
+    let input =
+        head::Input { rows: &hidden, weight: &model.head().values, targets: &batch.targets };
+    head::forward(&trunk.compute, input)
 }
 
 #[cfg(test)]

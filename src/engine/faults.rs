@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use crate::engine::error::EngineError;
-use crate::run::files::append_regular;
+use crate::record::files::append_regular;
 
 /// The first panic of a thread other than the trainer's and its workers'; it is more specific than
 /// what the trainer gets later.
@@ -106,12 +106,14 @@ fn words(panic: &(dyn Any + Send)) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advice::{Advice, Audience};
 
     #[test]
     fn a_panic_over_a_gpu_is_an_error_with_its_reason() {
         let error = guarded::<()>(false, || panic!("Out of memory\n   on device 0")).unwrap_err();
         assert_eq!(error.to_string(), "the device failed: Out of memory; on device 0");
-        assert!(error.hint().unwrap().contains("training.micro_batch_size"), "{:?}", error.hint());
+        let hint = error.hint(Audience::Run("books"));
+        assert!(hint.contains("training.micro_batch_size"), "{hint}");
         assert!(matches!(guarded(false, || Ok(7)), Ok(7)));
         let error = guarded::<()>(false, || Err(EngineError::Poisoned { step: 1 })).unwrap_err();
         assert!(matches!(error, EngineError::Poisoned { step: 1 }));

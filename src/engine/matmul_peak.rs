@@ -1,11 +1,13 @@
 //! Measures the speed of matrix products on this device, the upper bound for a step.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Distribution, Tensor};
 
 use crate::engine::error::EngineError;
-use crate::engine::kernels::matmul::{self, Matrix, MatrixMut, Old};
+use crate::engine::kernels::matmul;
+use crate::engine::kernels::matrix::{self, Matrix, MatrixMut, Old};
 use crate::engine::workers::Workers;
 
 /// The first size tried.
@@ -33,7 +35,7 @@ pub struct MatmulPeak {
 /// # Errors
 /// When the device fails.
 pub fn measure_matmul_peak(workers: &Workers) -> Result<MatmulPeak, EngineError> {
-    let most = if workers.device.is_cpu { MOST_SIZE_ON_CPU } else { MOST_SIZE_ON_GPU };
+    let most = if workers.compute.device.is_cpu { MOST_SIZE_ON_CPU } else { MOST_SIZE_ON_GPU };
     let mut size = LEAST_SIZE;
     let fastest = loop {
         let mut product = Product::new(workers, size);
@@ -70,7 +72,7 @@ struct HostMatrices {
 
 impl Product {
     fn new(workers: &Workers, size: usize) -> Self {
-        if workers.device.is_cpu {
+        if workers.compute.device.is_cpu {
             let values = |step: usize| {
                 (0..size * size).map(|idx| (idx * step % 251) as f32 / 251.0 - 0.5).collect()
             };
@@ -82,7 +84,8 @@ impl Product {
             })));
         }
         let random = || {
-            Tensor::random([size, size], Distribution::Uniform(-0.5, 0.5), &workers.device.device)
+            let device = &workers.compute.device.device;
+            Tensor::random([size, size], Distribution::Uniform(-0.5, 0.5), device)
         };
         Self::Device(Box::new([random(), random()]))
     }
@@ -92,17 +95,14 @@ impl Product {
         match self {
             Self::Host(matrices) => {
                 let Some(mut taken) = matrices.take() else { return Ok(Duration::ZERO) };
+                let team = Arc::clone(&workers.compute.team);
                 // Timed inside the pool, where training multiplies.
                 let timed = workers.run(move || {
                     let HostMatrices { size, a, b, out } = &mut *taken;
                     let begun = Instant::now();
                     let (a, b) = (Matrix::new(a, *size, *size), Matrix::new(b, *size, *size));
-                    matmul::compute([matmul::Product {
-                        out: MatrixMut::new(out, *size, *size),
-                        old: Old::Replaced,
-                        a,
-                        b,
-                    }]);
+                    let out = MatrixMut::new(out, *size, *size);
+                    matmul::compute(&team, [matrix::Product { out, old: Old::Replaced, a, b }]);
                     (begun.elapsed(), taken)
                 });
                 let Some((time, taken)) = timed else { return Ok(Duration::ZERO) };
@@ -111,10 +111,11 @@ impl Product {
             }
             Self::Device(matrices) => {
                 let [a, b] = &**matrices;
-                workers.device.device.sync()?;
+                let device = &workers.compute.device.device;
+                device.sync()?;
                 let begun = Instant::now();
                 let product = a.clone().matmul(b.clone());
-                workers.device.device.sync()?;
+                device.sync()?;
                 let time = begun.elapsed();
                 drop(product);
                 Ok(time)
@@ -126,14 +127,12 @@ impl Product {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DeviceChoice;
-    use crate::engine::device::find_device;
-    use crate::run::StopFlag;
+    use crate::engine::compute::Compute;
+    use crate::steer::StopFlag;
 
     #[test]
     fn the_cpu_multiplies() {
-        let workers =
-            Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+        let workers = Workers::start(Compute::cpu(), StopFlag::default()).unwrap();
         let peak = measure_matmul_peak(&workers).unwrap();
         assert!(
             peak.size >= LEAST_SIZE

@@ -1,7 +1,7 @@
 //! Everything that computes: the network, the loss, the optimizer, the trainer. The only module
 //! that imports Burn.
 //!
-//! Receives [`crate::run::RunCommand`] and sends [`crate::run::RunEvent`]. Start at
+//! Receives [`crate::record::RunCommand`] and sends [`crate::record::RunEvent`]. Start at
 //! `train/trainer.rs`; the method itself is in `step.rs` and `ops/`.
 
 mod train;
@@ -10,9 +10,11 @@ pub mod activations;
 pub mod allocator;
 pub mod batch;
 pub mod checkpoint;
+pub mod compute;
 pub mod device;
 mod error;
 pub mod evaluate;
+pub mod export;
 pub mod faults;
 pub mod generate;
 pub mod gradients;
@@ -26,6 +28,7 @@ mod open;
 pub mod ops;
 pub mod optimizer;
 mod patch_stage;
+pub mod positions;
 pub mod probe;
 mod scalar;
 pub mod score;
@@ -34,6 +37,7 @@ pub mod step;
 pub mod tensor_file;
 pub mod tensor_header;
 mod trial;
+mod user_cache;
 pub mod workers;
 
 pub use error::EngineError;

@@ -5,18 +5,19 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::{CONFIG_FILE, ConfigError, LlamaConfig, PatchSize, RunConfig, load_resolved};
 use crate::data::{DataError, Tokenizer};
 use crate::engine::checkpoint::load_model;
+use crate::engine::compute::Compute;
 use crate::engine::hugging_face::{HuggingFaceError, TOKENIZER_FILE, WeightFiles, end_tokens};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::tensor_file::{TensorFile, TensorFileError};
 use crate::plan::ModelShape;
-use crate::run::files::read_small;
-use crate::run::{
+use crate::record::files::read_small;
+use crate::record::{
     Checkpoint, FindCheckpointError, FoundCheckpoint, MODEL_FILE, PlanFile, Rejected, RunDirectory,
 };
 
@@ -134,14 +135,24 @@ pub enum OpenError {
     #[error(transparent)]
     Tokenizer(#[from] DataError),
     /// The tokenizer differs from the one used in training.
-    #[error("the tokenizer {tokenizer} is not the one that {} was trained with{difference}", checkpoint.display())]
+    #[error("the tokenizer {tokenizer} is not the one that {} was trained with", checkpoint.display())]
     OtherTokenizer {
         /// Name or path of the tokenizer.
         tokenizer: String,
         /// The checkpoint.
         checkpoint: PathBuf,
-        /// What differs, if it is not the file itself.
-        difference: &'static str,
+    },
+    /// The tokenizer is the one used in training, but the files beside it name other tokens.
+    #[error(
+        "the tokenizer {tokenizer} is not the one that {} was trained with: its BOS or EOS token \
+         has changed",
+        checkpoint.display()
+    )]
+    OtherSpecialTokens {
+        /// Name or path of the tokenizer.
+        tokenizer: String,
+        /// The checkpoint.
+        checkpoint: PathBuf,
     },
     /// The weights cannot be read.
     #[error("checkpoint: {0}")]
@@ -151,16 +162,15 @@ pub enum OpenError {
     HuggingFace(#[from] HuggingFaceError),
 }
 
-impl OpenError {
-    /// What to type or change next.
-    pub fn hint(&self) -> String {
+impl Advice for OpenError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
-            Self::Find(error) => error.hint(),
+            Self::Find(error) => error.hint(audience),
             Self::NoConfig { .. } | Self::Config(_) => {
                 "restore the run's config.toml from a copy".into()
             }
             Self::NoShape { .. } => "restore the run's plan.json from a copy".into(),
-            Self::OtherTokenizer { difference, .. } if !difference.is_empty() => {
+            Self::OtherSpecialTokens { .. } => {
                 "restore the run's tokenizer_config.json and special_tokens_map.json from a copy"
                     .into()
             }
@@ -171,22 +181,22 @@ impl OpenError {
                 "its training had diverged: use an earlier checkpoint of the run".into()
             }
             Self::Weights(_) => "restore the checkpoint from a copy".into(),
-            Self::HuggingFace(error) => error.hint(),
+            Self::HuggingFace(error) => error.hint(audience),
         }
     }
 
-    /// Whether the model itself is broken, as opposed to the request or the directory.
-    pub fn is_broken_model(&self) -> bool {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::Weights(error) => matches!(error, TensorFileError::Unusable { .. }),
-            Self::HuggingFace(error) => error.is_broken_model(),
-            _ => false,
+            // The model itself is broken, not the request or the directory.
+            Self::Weights(TensorFileError::Unusable { .. }) => FAILED,
+            Self::HuggingFace(error) => error.exit_code(),
+            _ => USAGE,
         }
     }
 }
 
 impl LoadedModel {
-    /// Opens `path`, which names a run, a checkpoint or a Hugging Face directory, on `device`.
+    /// Opens `path`, which names a run, a checkpoint or a Hugging Face directory, for `compute`.
     ///
     /// For a run, the newest valid checkpoint is used. A checkpoint that was copied without its run
     /// cannot be opened, since only the run has the tokenizer.
@@ -194,8 +204,8 @@ impl LoadedModel {
     /// # Errors
     /// When there is no valid checkpoint, its run lacks files, or the directory is not a `LLaMA`
     /// model.
-    pub fn open(path: &Path, device: &Device) -> Result<Self, OpenError> {
-        ModelFiles::find(path)?.load(device)
+    pub fn open(path: &Path, compute: &Compute) -> Result<Self, OpenError> {
+        ModelFiles::find(path)?.load(compute)
     }
 }
 
@@ -242,19 +252,19 @@ impl ModelFiles {
             return Err(HuggingFaceError::NoTokenizer { path: file }.into());
         }
         let tokenizer = Tokenizer::load(&file.to_string_lossy())?;
-        let tokenizer = tokenizer.of_table(config.vocab_size);
-        if tokenizer.vocab_size() > config.vocab_size {
+        let tokenizer = tokenizer.of_table(config.shape.vocab_size);
+        if tokenizer.vocab_size() > config.shape.vocab_size {
             return Err(HuggingFaceError::TokenizerTooLarge {
                 path: file,
                 largest: tokenizer.vocab_size() - 1,
-                rows: config.vocab_size,
+                rows: config.shape.vocab_size,
             }
             .into());
         }
         Ok(Self {
-            shape: ModelShape::from(&config),
             ends: all_ends(&tokenizer, end_tokens(path, &config)?),
-            context_length: config.max_position_embeddings,
+            context_length: config.shape.max_position_embeddings,
+            shape: config.shape,
             add_bos: tokenizer.adds_bos(),
             patch_size: config.patch_size,
             tokenizer,
@@ -281,18 +291,18 @@ impl ModelFiles {
     ///
     /// # Errors
     /// As [`LoadedModel::open`].
-    pub fn load(self, device: &Device) -> Result<LoadedModel, OpenError> {
+    pub fn load(self, compute: &Compute) -> Result<LoadedModel, OpenError> {
         let model = match &self.origin {
             Origin::Checkpoint(found) => {
                 let file = TensorFile::open(&found.checkpoint.path.join(MODEL_FILE))?;
-                load_model(file, &self.shape, device)?
+                load_model(file, &self.shape, compute)?
             }
             Origin::HuggingFace { .. } => {
                 let mut weights = self.weights()?;
                 LlamaForCausalLM::new(
                     &self.shape,
                     &mut |name, dims| weights.read(name, dims),
-                    device,
+                    compute,
                 )?
             }
         };
@@ -345,17 +355,13 @@ fn tokenizer_of(
         // Older versions did not record which one it was.
         None => tokenizer.vocab_size() <= shape.vocab_size,
     };
-    let other = |difference| OpenError::OtherTokenizer {
-        tokenizer: choice.clone(),
-        checkpoint: checkpoint.path.clone(),
-        difference,
-    };
+    let path = checkpoint.path.clone();
     if !is_of_training {
-        return Err(other(""));
+        return Err(OpenError::OtherTokenizer { tokenizer: choice, checkpoint: path });
     }
     match checkpoint.state.special_tokens {
         Some(trained) if trained != [tokenizer.bos(), tokenizer.eos()] => {
-            Err(other(": its BOS or EOS token has changed"))
+            Err(OpenError::OtherSpecialTokens { tokenizer: choice, checkpoint: path })
         }
         _ => Ok(tokenizer),
     }

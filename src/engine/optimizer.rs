@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use burn::tensor::{Bool, Tensor};
 
 use crate::config::OptimizerConfig;
+use crate::engine::compute::Path;
 use crate::engine::gradients::Gradients;
-use crate::engine::kernels::{adamw, on_host};
+use crate::engine::kernels::adamw::{self, Rule};
+use crate::engine::kernels::team::Team;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::named_tensor::NamedTensor;
+use crate::engine::ops::cpu::{Floats, into_vec, tensor};
 
 /// First and second moment of one parameter, as matrices.
 #[derive(Debug, Clone)]
@@ -44,6 +47,12 @@ pub struct Update {
     pub skip: Option<Tensor<1, Bool>>,
 }
 
+impl Moments {
+    fn zeros_like(gradient: &Tensor<2>) -> Self {
+        Self { exp_avg: gradient.zeros_like(), exp_avg_sq: gradient.zeros_like() }
+    }
+}
+
 impl AdamW {
     /// An optimizer with a reset state.
     pub fn new(config: OptimizerConfig) -> Self {
@@ -65,14 +74,13 @@ impl AdamW {
     ) -> LlamaForCausalLM {
         self.count += 1;
         let clip = self.clip(update);
+        let compute = gradients.compute.clone();
         model.map(&mut |weight| {
+            let Some(gradient) = gradients.take(&weight) else { return weight };
             let NamedTensor { name, dims, values } = weight;
-            let values = match gradients.0.remove(&name) {
-                Some(gradient) if on_host(&values) => {
-                    self.updated_on_host(&name, values, gradient, update)
-                }
-                Some(gradient) => self.updated(&name, values, gradient * clip.clone(), update),
-                None => values,
+            let values = match compute.path(&values) {
+                Path::Cpu(team) => self.updated_on_cpu(team, &name, [values, gradient], update),
+                Path::Composed => self.updated(&name, values, gradient * clip.clone(), update),
             };
             NamedTensor { name, dims, values }
         })
@@ -86,32 +94,37 @@ impl AdamW {
     }
 
     /// As [`Self::updated`], in one pass.
-    fn updated_on_host(
+    fn updated_on_cpu(
         &mut self,
+        team: &Team,
         name: &str,
-        parameter: Tensor<2>,
-        gradient: Tensor<2>,
+        [parameter, gradient]: [Tensor<2>; 2],
         update: &Update,
     ) -> Tensor<2> {
         if update.skip.as_ref().is_some_and(|skip| skip.clone().into_scalar::<bool>()) {
             return parameter;
         }
-        let rule = self.rule(name, update);
-        let old = self.moments.remove(name).unwrap_or_else(|| Moments {
-            exp_avg: gradient.zeros_like(),
-            exp_avg_sq: gradient.zeros_like(),
-        });
+        let (rule, dims) = (self.rule(name, update), parameter.dims());
+        let old = self.moments.remove(name).unwrap_or_else(|| Moments::zeros_like(&gradient));
+        let [mut parameter, mut exp_avg, mut exp_avg_sq] =
+            [parameter, old.exp_avg, old.exp_avg_sq].map(into_vec);
+        let state = adamw::State {
+            parameter: &mut parameter,
+            exp_avg: &mut exp_avg,
+            exp_avg_sq: &mut exp_avg_sq,
+        };
+        adamw::update(team, state, &Floats::from(gradient), rule);
         let [parameter, exp_avg, exp_avg_sq] =
-            adamw::update(parameter, old.exp_avg, old.exp_avg_sq, gradient, rule);
+            [parameter, exp_avg, exp_avg_sq].map(|values| tensor(values, dims));
         self.moments.insert(name.to_owned(), Moments { exp_avg, exp_avg_sq });
         parameter
     }
 
-    fn rule(&self, name: &str, update: &Update) -> adamw::Rule {
+    fn rule(&self, name: &str, update: &Update) -> Rule {
         let [beta1, beta2] = self.config.betas;
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
         let norm = update.norm.clone().into_scalar::<f32>();
-        adamw::Rule {
+        Rule {
             clip: ((norm + 1e-6).recip() * self.config.gradient_clip as f32).min(1.0),
             betas: [beta1 as f32, beta2 as f32],
             root_bias: (1.0 - beta2.powi(count)).sqrt() as f32,
@@ -136,10 +149,7 @@ impl AdamW {
     ) -> Tensor<2> {
         let [beta1, beta2] = self.config.betas;
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
-        let old = self.moments.remove(name).unwrap_or_else(|| Moments {
-            exp_avg: gradient.zeros_like(),
-            exp_avg_sq: gradient.zeros_like(),
-        });
+        let old = self.moments.remove(name).unwrap_or_else(|| Moments::zeros_like(&gradient));
         // Copies are kept only if they may be needed, so that the CPU can work in place.
         let before =
             update.skip.as_ref().map(|skip| (skip.clone(), parameter.clone(), old.clone()));
@@ -175,6 +185,7 @@ mod tests {
     use burn::tensor::{DType, Device};
 
     use super::*;
+    use crate::engine::compute::Compute;
     use crate::engine::ops::testing::{assert_same, noise};
 
     /// A parameter `name` and its moments after three updates, each with a gradient norm of `norm`,
@@ -188,7 +199,8 @@ mod tests {
             gradient_clip: 1.0,
         };
         let mut optimizer = AdamW::new(config);
-        let (device, mut parameter) = (Device::flex(), noise([5, 9], 1, dtype));
+        let (compute, device) = (Compute::cpu(), Device::flex());
+        let mut parameter = noise([5, 9], 1, dtype);
         for seed in 2..5 {
             optimizer.count += 1;
             let skip = skip.map(|skip| Tensor::<1, Bool>::from_data([skip], &device));
@@ -198,17 +210,18 @@ mod tests {
                 skip,
             };
             let gradient = noise([5, 9], seed, dtype);
-            parameter = if on_host(&parameter) {
-                optimizer.updated_on_host(name, parameter, gradient, &update)
-            } else {
-                let clip = optimizer.clip(&update);
-                optimizer.updated(name, parameter, gradient * clip, &update)
+            parameter = match compute.path(&parameter) {
+                Path::Cpu(team) => {
+                    optimizer.updated_on_cpu(team, name, [parameter, gradient], &update)
+                }
+                Path::Composed => {
+                    let clip = optimizer.clip(&update);
+                    optimizer.updated(name, parameter, gradient * clip, &update)
+                }
             };
         }
-        let moments = optimizer.moments.remove(name).unwrap_or_else(|| Moments {
-            exp_avg: parameter.zeros_like(),
-            exp_avg_sq: parameter.zeros_like(),
-        });
+        let moments =
+            optimizer.moments.remove(name).unwrap_or_else(|| Moments::zeros_like(&parameter));
         [parameter, moments.exp_avg, moments.exp_avg_sq]
     }
 

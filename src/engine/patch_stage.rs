@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::config::PatchSize;
 use crate::engine::open::{ModelFiles, Origin};
-use crate::run::PlanFile;
-use crate::run::files::read_small;
+use crate::record::PlanFile;
+use crate::record::files::read_small;
 
 /// Why a model is not yet a token-level language model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

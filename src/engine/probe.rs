@@ -4,12 +4,14 @@
 //! above the threshold, averaged over positions and neurons, with the patch size of the current
 //! stage. Reduced on the device.
 
+use std::convert::Infallible;
+
 use burn::tensor::{ExecutionError, Tensor, Transaction};
 
 use crate::config::{ActivationTensor, ActivationsConfig};
 use crate::engine::batch::Batch;
-use crate::engine::model::LlamaForCausalLM;
-use crate::run::LayerActivation;
+use crate::engine::model::{LayerSaved, LlamaForCausalLM, Pass};
+use crate::record::LayerActivation;
 
 /// Measures every layer of `model`.
 ///
@@ -48,16 +50,25 @@ pub(super) fn for_each_layer(
     visit: &mut dyn FnMut(Tensor<2>),
 ) {
     let trunk = &model.model;
+    let rows = trunk.embed(&batch.ids, batch.patch_size);
     let shared = trunk.shared_input(batch.positions());
-    let mut rows = trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size);
-    for layer in &trunk.layers {
-        rows = rows.clone() + layer.attend(rows, &shared).0;
-        let (output, saved) = layer.feed(rows.clone());
-        visit(match tensor {
+    let Ok(_) = trunk.run_layers(rows, &shared, &mut Probe { tensor, visit });
+}
+
+/// A pass that passes on |x| of each layer.
+struct Probe<'a> {
+    tensor: ActivationTensor,
+    visit: &'a mut dyn FnMut(Tensor<2>),
+}
+
+impl Pass for Probe<'_> {
+    type Stop = Infallible;
+
+    fn end_layer(&mut self, output: &Tensor<2>, saved: LayerSaved) {
+        (self.visit)(match self.tensor {
             ActivationTensor::FfnOutput => output.clone().abs(),
-            ActivationTensor::Intermediate => saved.down_proj.rows.abs(),
+            ActivationTensor::Intermediate => saved.into_intermediate().abs(),
         });
-        rows = rows + output;
     }
 }
 

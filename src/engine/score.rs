@@ -6,14 +6,16 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::config::PatchSize;
+use crate::engine::compute::Compute;
 use crate::engine::error::EngineError;
-use crate::engine::model::{Heads, LlamaForCausalLM};
-use crate::engine::ops::attention;
+use crate::engine::model::LlamaForCausalLM;
+use crate::engine::ops::attention::{self, Heads};
+use crate::engine::ops::format::id_tensor;
 use crate::engine::ops::head::{self, Targets};
-use crate::engine::ops::positions::Positions;
+use crate::engine::positions::Positions;
 use crate::engine::workers::Workers;
 use crate::tasks::{Score, Scored};
 
@@ -194,28 +196,21 @@ impl Layout {
 
     /// Loss of each target, `[targets, 1]`.
     fn losses(&self, model: &LlamaForCausalLM) -> Tensor<2> {
-        let device = model.head().values.device();
-        let ints = |values: Vec<i32>| {
-            let length = values.len();
-            Tensor::<1, Int>::from_data(TensorData::new(values, [length]), &device)
-        };
-        let trunk = &model.model;
-        let ids = ints(self.ids.iter().map(|id| *id as i32).collect());
-        let embedded = trunk.embed_tokens.forward(ids, PatchSize::ONE); // [N, D]
-        let hidden =
-            trunk.infer(embedded, &trunk.shared_input_at(&self.positions), &mut |_, heads| {
-                self.mix(&heads)
-            }); // [N, D]
-        let rows =
-            hidden.select(0, ints(self.targets.iter().map(|(row, _)| *row as i32).collect())); // [targets, D]
-        let ids =
-            ints(self.targets.iter().map(|(_, id)| *id as i32).collect()).unsqueeze_dim::<2>(1);
-        let mask = Tensor::ones([self.targets.len(), 1], &device);
-        head::forward(&rows, &model.head().values, &Targets { ids, mask })
+        let (trunk, compute) = (&model.model, model.compute());
+        let embedded = trunk.embed(&self.ids, PatchSize::ONE); // [N, D]
+        let shared = trunk.shared_input_at(&self.positions);
+        let hidden = trunk.infer(embedded, &shared, &mut |_, heads| self.mix(compute, heads)); // [N, D]
+        let (rows, ids): (Vec<u32>, Vec<u32>) =
+            self.targets.iter().map(|(row, id)| (*row as u32, *id)).unzip();
+        let rows = id_tensor(&rows, [rows.len()], &compute.device.device);
+        let rows = hidden.select(0, rows); // [targets, D]
+        let targets = Targets { ids, per_row: 1, mask: None };
+        let input = head::Input { rows: &rows, weight: &model.head().values, targets: &targets };
+        head::forward(compute, input)
     }
 
     /// Attention of each segment to its prefix and to itself. All heads: `[1, N, heads, H]`.
-    fn mix(&self, heads: &Heads) -> Tensor<4> {
+    fn mix(&self, compute: &Compute, heads: &Heads) -> Tensor<4> {
         let rows = |tensor: &Tensor<4>, rows: &Range<usize>| {
             tensor.clone().narrow(1, rows.start, rows.len())
         };
@@ -228,13 +223,12 @@ impl Layout {
             };
             let (start, queries) = (segment.prefix.len(), segment.rows.len());
             let positions = Positions { start, queries, keys: start + queries };
-            attention::forward(
-                rows(&heads.queries, &segment.rows),
-                all(&heads.keys),
-                all(&heads.values),
-                positions,
-            )
-            .0
+            let heads = Heads {
+                queries: rows(&heads.queries, &segment.rows),
+                keys: all(&heads.keys),
+                values: all(&heads.values),
+            };
+            attention::forward(compute, &heads, positions)
         });
         Tensor::cat(mixed.collect(), 1)
     }
@@ -242,16 +236,12 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
-    use crate::config::DeviceChoice;
     use crate::engine::batch::Batch;
-    use crate::engine::device::find_device;
     use crate::engine::evaluate::token_losses;
     use crate::engine::model::random_weights;
     use crate::plan::ModelShape;
-    use crate::run::StopFlag;
+    use crate::steer::StopFlag;
 
     fn model() -> LlamaForCausalLM {
         let shape = ModelShape {
@@ -268,7 +258,7 @@ mod tests {
             tie_word_embeddings: true,
         };
         let Ok(model) =
-            LlamaForCausalLM::new(&shape, &mut random_weights(3, &shape), &Device::flex());
+            LlamaForCausalLM::new(&shape, &mut random_weights(3, &shape), &Compute::cpu());
         model
     }
 
@@ -282,8 +272,7 @@ mod tests {
 
     /// Scores a single sequence like the evaluation during training.
     fn plain(model: &LlamaForCausalLM, request: &Scored) -> f64 {
-        let losses =
-            token_losses(model, &Batch::new(&request.ids, 1, PatchSize::ONE, &Device::flex()));
+        let losses = token_losses(model, &Batch::new(&request.ids, 1, PatchSize::ONE));
         let losses: Vec<f64> = losses.into_data().iter::<f64>().collect();
         // The last position of a batch has no target.
         let end = request.ids.len() - 1;
@@ -315,8 +304,7 @@ mod tests {
     #[test]
     fn scores_are_those_of_each_sequence_alone() {
         let (model, requests) = (model(), requests());
-        let workers =
-            Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+        let workers = Workers::start(Compute::cpu(), StopFlag::default()).unwrap();
         let expected: Vec<f64> = requests.iter().map(|request| plain(&model, request)).collect();
         for batch_tokens in [1, 64, 100, 10_000] {
             let found = Scorer { model: &model, workers: &workers, batch_tokens }
@@ -370,8 +358,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_and_nothing_answered() {
-        let workers =
-            Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+        let workers = Workers::start(Compute::cpu(), StopFlag::default()).unwrap();
         assert_eq!(
             Scorer { model: &model(), workers: &workers, batch_tokens: 10 }.score(&[]).unwrap(),
             Some(Vec::new())

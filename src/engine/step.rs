@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::engine::batch::Batch;
 use crate::engine::gradients::Gradients;
-use crate::engine::model::{LayerSaved, LlamaForCausalLM, SharedInput};
+use crate::engine::model::{LayerSaved, LlamaForCausalLM, Pass, SharedInput};
 use crate::engine::ops::format::{to_type, wide};
 use crate::engine::ops::head;
 
@@ -69,44 +69,60 @@ pub fn micro_step(
     watch: &dyn StepWatch,
     gradients: &mut Gradients,
 ) -> Option<Tensor<1>> {
-    let (trunk, shared) = (&model.model, &input.shared);
+    let (trunk, shared, compute) = (&model.model, &input.shared, model.compute());
     // Table, norms, head and loss are f32; activations between them have the number format of the
     // products.
     let dtype = trunk.product_type();
-    let mut rows = to_type(trunk.embed_tokens.forward(batch.ids.clone(), batch.patch_size), dtype); // [N, D]
-    let mut kept = Vec::with_capacity(trunk.layers.len());
-    for layer in &trunk.layers {
-        if watch.is_stopped() {
-            return None;
-        }
-        let input = input.recompute.then(|| rows.clone());
-        let (out, saved) = layer.forward(rows, shared);
-        kept.push(input.map_or(Kept::Activations(saved), Kept::Input));
-        rows = out;
-    }
-    let (rows, norm) = trunk.norm.forward(wide(rows));
+    let mut pass = Training { watch, recompute: input.recompute, kept: Vec::new() };
+    let rows = to_type(trunk.embed(&batch.ids, batch.patch_size), dtype); // [N, D]
+    let rows = trunk.run_layers(rows, shared, &mut pass).ok()?;
+    let (rows, norm) = trunk.norm.forward(compute, wide(rows));
     watch.ended(StepPart::Forward);
-    let head = head::forward_backward(
-        &rows,
-        &model.head().values,
-        &batch.targets,
-        input.scale,
-        gradients.take(model.head()),
-    );
+    let scored = head::Input { rows: &rows, weight: &model.head().values, targets: &batch.targets };
+    let head = head::forward_backward(compute, scored, input.scale, gradients.take(model.head()));
     gradients.put(model.head(), head.d_weight);
     watch.ended(StepPart::Head);
     let mut d_rows = to_type(trunk.norm.backward(norm, head.d_rows, None, gradients), dtype); // [N, D]
-    for (layer, kept) in trunk.layers.iter().zip(kept).rev() {
+    for (layer, kept) in trunk.layers.iter().zip(pass.kept).rev() {
         if watch.is_stopped() {
             return None;
         }
         let saved = match kept {
             Kept::Activations(saved) => saved,
-            Kept::Input(rows) => layer.forward(rows, shared).1,
+            Kept::Input(rows) => layer.forward(rows, shared, &mut |heads| shared.mix(heads)).saved,
         };
         d_rows = layer.backward(saved, shared, d_rows, gradients);
     }
-    trunk.embed_tokens.backward(batch.ids.clone(), batch.patch_size, wide(d_rows), gradients);
+    trunk.embed_tokens.backward(&batch.ids, batch.patch_size, wide(d_rows), gradients);
     watch.ended(StepPart::Backward);
     Some(head.loss_sum)
 }
+
+/// The pass through the layers that a backward pass follows.
+struct Training<'a> {
+    watch: &'a dyn StepWatch,
+    recompute: bool,
+    kept: Vec<Kept>,
+}
+
+/// The micro-batch is abandoned.
+struct Abandoned;
+
+impl Pass for Training<'_> {
+    type Stop = Abandoned;
+
+    fn begin_layer(&mut self) -> Result<(), Abandoned> {
+        if self.watch.is_stopped() { Err(Abandoned) } else { Ok(()) }
+    }
+
+    fn end_layer(&mut self, _output: &Tensor<2>, saved: LayerSaved) {
+        self.kept.push(if self.recompute {
+            Kept::Input(saved.into_input())
+        } else {
+            Kept::Activations(saved)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::engine::error::device_reason;
+use crate::engine::device::device_reason;
 use crate::engine::named_tensor::NamedTensor;
 use crate::engine::tensor_header::{Entry, Header, NumberFormat, header_bytes};
-use crate::run::files::open_regular;
+use crate::record::files::open_regular;
 
 /// A larger header counts as damage, before anything is allocated.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

@@ -30,7 +30,6 @@ pub(super) fn try_stages(
     model: &LlamaForCausalLM,
     recompute: bool,
 ) -> Result<Option<Vec<f64>>, EngineError> {
-    let device = &workers.device;
     let begun = Instant::now();
     let alike = plan.first_stages_alike();
     let flops_per_token =
@@ -50,12 +49,11 @@ pub(super) fn try_stages(
         // The first time pays for compiling, tuning and page faults; only the second counts.
         for _ in 0..2 {
             let started = Instant::now();
-            let batch =
-                Batch::new(&tokens, stage.micro_batch_size, stage.patch_size, &device.device);
+            let batch = Batch::new(&tokens, stage.micro_batch_size, stage.patch_size);
             let scale = 1.0 / batch.num_targets.max(1) as f64;
             let input =
                 StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
-            let (model, mut gradients) = (model.clone(), Gradients::default());
+            let (model, mut gradients) = (model.clone(), Gradients::new(&workers.compute));
             let job = move || {
                 micro_step(&model, &batch, &input, &|| false, &mut gradients)
                     .map(|loss| (loss, gradients.norm()))

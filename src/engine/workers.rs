@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::engine::device::ComputeDevice;
+use crate::engine::compute::Compute;
 use crate::engine::error::EngineError;
-use crate::run::{COMPUTE_STACK, StopFlag};
+use crate::steer::{COMPUTE_STACK, StopFlag};
 
 /// Maximum delay in noticing a stop during a computation.
 const STOP_CHECK: Duration = Duration::from_millis(20);
 
-/// A device, its compute threads, and the flag that ends waiting for them.
+/// Where operations are computed, threads to wait for, and the flag that ends waiting.
 #[derive(Debug)]
 pub struct Workers {
-    /// The device.
-    pub device: ComputeDevice,
+    /// Where and how operations are computed.
+    pub compute: Compute,
     /// Raised when the run should end.
     pub stop: StopFlag,
-    /// `None` for a GPU.
+    /// Threads of jobs and of Burn's own operations; `None` for a GPU.
     pool: Option<ThreadPool>,
 }
 
@@ -54,16 +54,16 @@ pub fn run_unless_stopped<T: Send + 'static>(
 }
 
 impl Workers {
-    /// Starts as many threads for `device` as the CPU may use. Waiting ends once `stop` is raised.
+    /// Starts threads for `compute`. Waiting ends once `stop` is raised.
     ///
     /// # Errors
     /// When the system cannot start them.
-    pub fn start(device: ComputeDevice, stop: StopFlag) -> Result<Self, EngineError> {
+    pub fn start(compute: Compute, stop: StopFlag) -> Result<Self, EngineError> {
         let threads = ThreadPoolBuilder::new()
-            .num_threads(rayon::current_num_threads())
+            .num_threads(compute.team.threads())
             .stack_size(COMPUTE_STACK)
             .thread_name(|_| "compute".into());
-        let pool = if device.is_cpu {
+        let pool = if compute.device.is_cpu {
             Some(
                 threads
                     .build()
@@ -72,7 +72,7 @@ impl Workers {
         } else {
             None
         };
-        Ok(Self { device, stop, pool })
+        Ok(Self { compute, stop, pool })
     }
 
     /// Runs `job`, which may share its work with all threads, and returns its result, or `None` if
@@ -126,12 +126,12 @@ mod tests {
     use std::hint::black_box;
 
     use super::*;
-    use crate::config::DeviceChoice;
-    use crate::engine::device::find_device;
-    use crate::run::StopLevel;
+    use crate::config::Precision;
+    use crate::engine::device::ComputeDevice;
+    use crate::steer::StopLevel;
 
     fn workers(stop: StopFlag) -> Workers {
-        Workers::start(find_device(DeviceChoice::Cpu).unwrap(), stop).unwrap()
+        Workers::start(Compute::cpu(), stop).unwrap()
     }
 
     #[test]
@@ -158,12 +158,11 @@ mod tests {
 
     #[test]
     fn a_gpu_gets_its_work_from_this_thread() {
-        let cpu = find_device(DeviceChoice::Cpu).unwrap();
         let here = thread::current().id();
         for is_cpu in [true, false] {
-            let workers =
-                Workers::start(ComputeDevice { is_cpu, ..cpu.clone() }, StopFlag::default())
-                    .unwrap();
+            let device = ComputeDevice { is_cpu, ..ComputeDevice::cpu() };
+            let compute = Compute::new(device, Precision::F32);
+            let workers = Workers::start(compute, StopFlag::default()).unwrap();
             assert_eq!(workers.run(|| thread::current().id()).unwrap() == here, !is_cpu);
         }
     }

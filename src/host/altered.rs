@@ -2,7 +2,7 @@
 
 use crate::config::{config_texts, identity_changes, trained_config};
 use crate::host::run_config;
-use crate::run::{Checkpoints, RunDirectory};
+use crate::record::{Checkpoints, RunDirectory};
 
 /// The files of `directory` that are not what the run wrote, as far as its newest checkpoint tells,
 /// one sentence each: lines of metrics and events, and keys of config.toml.

@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::host::HostError;
-use crate::run::files::create_directory;
-use crate::run::{Liveness, LockError, RunDirectory, RunLock, RunState, is_alive};
+use crate::record::files::create_directory;
+use crate::record::{Liveness, LockError, RunDirectory, RunLock, RunState, RunSummary, is_alive};
 
 /// How often a directory is created again after another start has removed it.
 const TRIES: usize = 5;
@@ -156,6 +156,27 @@ pub fn claim_existing(directory: &RunDirectory) -> Result<Claim, HostError> {
         return Err(HostError::NoRun { path: directory.path().to_owned() });
     }
     claim_directory(directory.clone(), true)
+}
+
+impl Claim {
+    /// The claimed directory, where the user has nothing more to choose.
+    ///
+    /// # Errors
+    /// When there is something to choose after all: another process was faster.
+    pub fn ready(self) -> Result<ClaimedRun, HostError> {
+        match self {
+            Self::Ready(claimed) => Ok(claimed),
+            Self::Alive(directory) => Err(HostError::Alive { directory }),
+            Self::Completed(directory) => {
+                Err(HostError::Exists { directory, state: RunState::Completed })
+            }
+            Self::Unfinished { old: directory, .. } => {
+                let state =
+                    RunSummary::read(&directory).map_or(RunState::Unknown, |summary| summary.state);
+                Err(HostError::Exists { directory, state })
+            }
+        }
+    }
 }
 
 impl ClaimedRun {

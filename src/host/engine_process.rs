@@ -16,14 +16,16 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::OnUsr1;
 use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
-use crate::run::format::shell_word;
-use crate::run::{
-    COMPUTE_STACK, CommandEnvelope, CommandSender, EngineInfo, EventSender, History, Inbox,
-    LockError, LockFileState, Outcome, Record, Reporter, RunCommand, RunDirectory, RunEnd,
-    RunEvent, RunIndex, RunLock, Store, StoreError, Trouble, Warning, command_channel,
+use crate::record::{
+    EngineInfo, EventSender, History, LockError, LockFileState, Outcome, Record, Reporter,
+    RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble,
+    Warning,
 };
+use crate::steer::{COMPUTE_STACK, CommandEnvelope, CommandSender, Inbox, command_channel};
+use crate::text::format::shell_word;
 
 /// Maximum number of records that a slow terminal may lag behind.
 const FACE_BACKLOG: usize = 65_536;
@@ -70,18 +72,24 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-impl StartError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for StartError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
-            Self::Lock(error) => error.hint(),
-            Self::Store(error) => error.hint(),
-            Self::Control(error) => error.hint(),
+            Self::Lock(error) => error.hint(audience),
+            Self::Store(error) => error.hint(audience),
+            Self::Control(error) => error.hint(audience),
             Self::EngineInfo(_) => {
                 "check that the run directory is writable and that its disk has space".into()
             }
             Self::Thread(_) => "check the limits of the process with: ulimit -a".into(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Lock(error) => error.exit_code(),
+            Self::Control(ControlError::NoSocket { .. }) => USAGE,
+            Self::Store(_) | Self::Control(_) | Self::EngineInfo(_) | Self::Thread(_) => FAILED,
         }
     }
 }
@@ -224,7 +232,7 @@ impl Watch<'_> {
                 }
                 Err(error) => self.give_up(Trouble {
                     message: format!("the run's lock file was removed, and {error}"),
-                    hint: Some(error.hint()),
+                    hint: Some(error.hint(Audience::Command)),
                 }),
             },
             // A single failure may be a file system that is being remounted.

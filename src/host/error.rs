@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::{ConfigError, IdentityChange};
-use crate::run::format::shell_word;
-use crate::run::{LockError, RunDirectory, RunState};
+use crate::record::{LockError, RunDirectory, RunState};
+use crate::text::format::shell_word;
 
 /// Why a run cannot be started under the requested name.
 #[derive(Debug, Error)]
@@ -67,10 +68,8 @@ pub enum HostError {
     },
 }
 
-impl HostError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for HostError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
             Self::Alive { directory } => {
                 format!("attach to it: patchtui attach {}", shell_word(&directory.name()))
@@ -85,22 +84,24 @@ impl HostError {
                     shell_word(&directory.name())
                 )
             }
-            Self::Config(error) => error
-                .hint()
-                .unwrap_or_else(|| "list every key with: patchtui config template".into()),
-            Self::Lock(error) => error.hint(),
+            Self::Config(error) => error.hint(audience),
+            Self::Lock(error) => error.hint(audience),
             Self::Io { .. } => "check that the folder exists, that you may write there and that \
                                 the disk has space"
                 .into(),
         }
     }
 
-    /// Whether the request is invalid, as opposed to a failure of the system.
-    #[must_use]
-    pub fn is_usage(&self) -> bool {
-        !matches!(
-            self,
-            Self::Lock(LockError::NoLocks { .. } | LockError::Io { .. }) | Self::Io { .. }
-        )
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(error) => error.exit_code(),
+            Self::Lock(error) => error.exit_code(),
+            Self::Io { .. } => FAILED,
+            Self::Alive { .. }
+            | Self::Exists { .. }
+            | Self::Occupied { .. }
+            | Self::NoRun { .. }
+            | Self::OtherRun { .. } => USAGE,
+        }
     }
 }

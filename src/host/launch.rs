@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
+use crate::config::RunConfig;
 use crate::control::greet;
-use crate::run::files::append_regular;
-use crate::run::{History, RunDirectory, RunLock, sanitize_line};
+use crate::host::{ClaimedRun, HostError};
+use crate::record::files::append_regular;
+use crate::record::{History, RunDirectory, RunIndex, RunLock};
+use crate::text::sanitize_line;
 
 /// The socket is opened before any long task, so an engine that takes longer than this is stuck.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -59,19 +63,8 @@ pub enum LaunchError {
     },
 }
 
-impl LaunchError {
-    /// Exit code for the launching process: that of the engine if it exited with one.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Died { status, .. } if status.code() == Some(2) => 2,
-            _ => 1,
-        }
-    }
-
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for LaunchError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Spawn { .. } => "try the run without a screen, with --no-tui".into(),
             Self::Log { .. } => {
@@ -82,6 +75,38 @@ impl LaunchError {
             }
         }
     }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            // The engine refused the request.
+            Self::Died { status, .. } if status.code() == Some(USAGE.into()) => USAGE,
+            _ => FAILED,
+        }
+    }
+}
+
+/// A run whose engine answers.
+#[derive(Debug)]
+pub struct Launched {
+    /// Directory of the run.
+    pub directory: RunDirectory,
+    /// What the user should know about its start.
+    pub warnings: Vec<String>,
+}
+
+/// Prepares a claimed directory for `config`, after `check` has accepted it, and starts an engine
+/// for it in a separate process; returns when the engine answers.
+///
+/// # Errors
+/// When `check` fails, or the engine does not start.
+pub fn launch<E: From<HostError> + From<LaunchError>>(
+    claimed: ClaimedRun,
+    config: RunConfig,
+    check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
+) -> Result<Launched, E> {
+    let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), check)?;
+    spawn_engine(&directory, lock)?;
+    Ok(Launched { directory, warnings })
 }
 
 /// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock, and waits until it

@@ -9,11 +9,13 @@ mod claim;
 mod engine_process;
 mod error;
 mod launch;
+mod plan_inputs;
 mod prepare;
 
 pub use altered::altered;
 pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory, claim_existing};
 pub use engine_process::{EngineSetup, Face, StartError, run_engine};
 pub use error::HostError;
-pub use launch::{LaunchError, spawn, spawn_engine};
+pub use launch::{LaunchError, Launched, launch, spawn, spawn_engine};
+pub use plan_inputs::{Missing, PlanInputs, PlanningError, corpus, plan_before_preparation};
 pub use prepare::{engine_config, run_config};

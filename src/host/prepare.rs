@@ -11,8 +11,8 @@ use crate::config::{
 };
 use crate::data::{TOKENIZER_COMPANIONS, Tokenizer};
 use crate::host::{ClaimedRun, HostError};
-use crate::run::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
-use crate::run::{Checkpoints, RunDirectory, RunIndex, RunLock, replace_file};
+use crate::record::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
+use crate::record::{Checkpoints, RunDirectory, RunIndex, RunLock, replace_file};
 
 impl ClaimedRun {
     /// Prepares the directory for an engine of `config`, after `check` has accepted it.

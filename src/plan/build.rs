@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::{Budget, Cadence, RunConfig, ScheduleKind, Share, StageConfig, TokenLimit};
 use crate::plan::fit::fit;
 use crate::plan::remarks::Remarks;
+use crate::plan::stage::{CostedStage, cost_after, stage_idx_after};
 use crate::plan::{Cadences, Cost, Memory, ModelShape, PlanError, Schedule, StagePlan};
 
 /// Training tokens of a generator if the budget is counted in epochs and does not say how many are
@@ -71,8 +72,7 @@ impl RunPlan {
         let stages = stages(config, corpus, &model, block_tokens, &mut remarks.warnings)?;
         remarks.on_stages(config, &stages);
         let steps = stages.last().map_or(0, StagePlan::last_step);
-        let cost =
-            stages.iter().fold(Cost::default(), |sum, stage| sum.plus(stage.cost(stage.steps)));
+        let cost: Cost = stages.iter().map(|stage| stage.cost(stage.steps)).sum();
         let widest = |stage: &StagePlan| {
             model.memory(stage.micro_batch_size, stage.context_length, config.training.recompute)
         };
@@ -113,10 +113,7 @@ impl RunPlan {
     /// The stage of the update that follows `completed` updates, or the last stage at the end.
     #[must_use]
     pub fn stage_idx_after(&self, completed: u64) -> usize {
-        self.stages
-            .iter()
-            .position(|stage| completed < stage.last_step())
-            .unwrap_or(self.stages.len().saturating_sub(1))
+        stage_idx_after(&self.stages, completed)
     }
 
     /// For each stage, the first stage with micro-batches of the same shape: a measurement of that
@@ -142,10 +139,7 @@ impl RunPlan {
     /// Cost of the first `completed` updates.
     #[must_use]
     pub fn cost_after(&self, completed: u64) -> Cost {
-        let done = |stage: &StagePlan| {
-            stage.cost(completed.saturating_sub(stage.first_step).min(stage.steps))
-        };
-        self.stages.iter().fold(Cost::default(), |sum, stage| sum.plus(done(stage)))
+        cost_after(&self.stages, completed)
     }
 
     /// Cost of the run relative to token-level training on the same tokens.
@@ -165,16 +159,6 @@ impl RunPlan {
     pub fn epochs(&self) -> Option<f64> {
         self.train_tokens
             .map(|tokens| self.cost.tokens as f64 / usable_tokens(tokens, self.block_tokens) as f64)
-    }
-}
-
-impl Cost {
-    fn plus(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens + other.tokens,
-            positions: self.positions + other.positions,
-            flops: self.flops + other.flops,
-        }
     }
 }
 
@@ -342,6 +326,7 @@ fn stages(
         let data_end =
             before.map_or(0, |plan| plan.first_data_token + plan.steps * plan.tokens_per_step);
         plans.push(StagePlan {
+            idx,
             patch_size: stage.patch_size,
             first_step: before.map_or(0, StagePlan::last_step),
             steps,

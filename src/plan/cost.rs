@@ -4,34 +4,9 @@
 //! of the sequence for attention (the convention of nanochat and torchtitan; the causal half is not
 //! taken off). The embedding table is looked up, not multiplied.
 
-use crate::config::{LlamaConfig, ModelConfig};
+use std::iter::Sum;
 
-/// A network with a known vocabulary size.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelShape {
-    /// Vocabulary size.
-    pub vocab_size: usize,
-    /// Hidden size.
-    pub hidden_size: usize,
-    /// Intermediate size of the FFN.
-    pub intermediate_size: usize,
-    /// Number of decoder layers.
-    pub num_hidden_layers: usize,
-    /// Query heads per layer.
-    pub num_attention_heads: usize,
-    /// Key and value heads per layer.
-    pub num_key_value_heads: usize,
-    /// Maximum sequence length, in positions.
-    pub max_position_embeddings: usize,
-    /// Base of the rotary position embedding.
-    pub rope_theta: f64,
-    /// Epsilon of `RMSNorm`.
-    pub rms_norm_eps: f64,
-    /// Standard deviation of the initial weights.
-    pub initializer_range: f64,
-    /// Whether the head shares the embedding table.
-    pub tie_word_embeddings: bool,
-}
+use crate::config::ModelShape;
 
 /// Cost of a part of the training.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -44,43 +19,17 @@ pub struct Cost {
     pub flops: f64,
 }
 
-impl From<&LlamaConfig> for ModelShape {
-    fn from(config: &LlamaConfig) -> Self {
-        Self {
-            vocab_size: config.vocab_size,
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            num_hidden_layers: config.num_hidden_layers,
-            num_attention_heads: config.num_attention_heads,
-            num_key_value_heads: config.num_key_value_heads,
-            max_position_embeddings: config.max_position_embeddings,
-            rope_theta: config.rope_theta,
-            rms_norm_eps: config.rms_norm_eps,
-            initializer_range: config.initializer_range,
-            tie_word_embeddings: config.tie_word_embeddings,
-        }
+impl Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |sum, part| Self {
+            tokens: sum.tokens.saturating_add(part.tokens),
+            positions: sum.positions.saturating_add(part.positions),
+            flops: sum.flops + part.flops,
+        })
     }
 }
 
 impl ModelShape {
-    /// The network of `model` with `vocab_size`.
-    #[must_use]
-    pub fn new(model: &ModelConfig, vocab_size: usize) -> Self {
-        Self {
-            vocab_size,
-            hidden_size: model.hidden_size,
-            intermediate_size: model.intermediate_size,
-            num_hidden_layers: model.num_hidden_layers,
-            num_attention_heads: model.num_attention_heads,
-            num_key_value_heads: model.num_key_value_heads,
-            max_position_embeddings: model.max_position_embeddings,
-            rope_theta: model.rope_theta,
-            rms_norm_eps: model.rms_norm_eps,
-            initializer_range: model.initializer_range,
-            tie_word_embeddings: model.tie_word_embeddings,
-        }
-    }
-
     /// Width of one attention head.
     #[must_use]
     pub fn head_dim(&self) -> usize {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, USAGE};
+
 /// Why a configuration has no valid plan; every variant names the key to change.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
@@ -105,10 +107,8 @@ pub enum PlanError {
     CorpusUnknown,
 }
 
-impl PlanError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for PlanError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::UnevenStep { tokens_per_step, common, .. } => {
                 let below = tokens_per_step / common * common;
@@ -154,5 +154,9 @@ impl PlanError {
                 "set training.tokens instead, or start the run: it prepares the text first".into()
             }
         }
+    }
+
+    fn exit_code(&self) -> u8 {
+        USAGE
     }
 }

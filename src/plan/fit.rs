@@ -6,6 +6,7 @@
 
 use crate::config::ScheduleKind;
 use crate::plan::Schedule;
+use crate::text::format::counted;
 
 /// With fewer decay steps the rate never falls: the first step of a decay still has the peak rate.
 const LEAST_DECAY: u64 = 2;
@@ -71,10 +72,4 @@ fn complaint(asked: &Schedule, fitted: &Schedule, left: u64) -> Option<String> {
             counted(decay, "step")
         )
     })
-}
-
-/// A number of things: `1 step`, `12 steps`.
-#[must_use]
-pub fn counted(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }

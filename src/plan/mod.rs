@@ -14,11 +14,11 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::ModelShape;
 pub use build::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
-pub use cost::{Cost, ModelShape};
+pub use cost::Cost;
 pub use duration::{Reached, RunSeconds, StageSpeed};
 pub use error::PlanError;
-pub use fit::counted;
 pub use memory::{ATTENTION_QUERIES, HEAD_ROWS, Memory, MemoryNeed};
 pub use schedule::Schedule;
-pub use stage::{Cadences, StagePlan};
+pub use stage::{Cadences, CostedStage, Span, StagePlan, cost_after, stage_idx_after};

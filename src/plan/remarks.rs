@@ -1,7 +1,8 @@
 //! Warnings, which should be acted on, and notes of a plan.
 
 use crate::config::RunConfig;
-use crate::plan::{Cadences, PlanError, StagePlan, counted};
+use crate::plan::{Cadences, PlanError, StagePlan};
+use crate::text::format::counted;
 
 /// From this learning rate on, a step of `AdamW` moves each weight by several times its size:
 /// weights are initialized with a standard deviation of 0.02 (`model.initializer_range`). The rates

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::advice::{Advice, Audience};
 use crate::config::{LoadRequest, RunConfig, ScheduleKind, load};
 use crate::plan::{Corpus, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule, StageSpeed};
 
@@ -207,7 +208,7 @@ fn a_block_can_be_cut_into_the_sequences_of_every_stage() {
     assert_eq!(block(&["data.block_tokens=1536"]), 1536);
     let uneven = refusal(&["data.block_tokens=1000"]);
     assert_eq!(uneven, PlanError::UnevenBlock { block_tokens: 1000, common: 256 });
-    assert_eq!(uneven.hint(), "use data.block_tokens = 1024");
+    assert_eq!(uneven.hint(Audience::Command), "use data.block_tokens = 1024");
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
     for (set, message, hint) in table {
         let error = refusal(&[&set]);
         assert_eq!(
-            (error.to_string().as_str(), error.hint().as_str()),
+            (error.to_string().as_str(), error.hint(Audience::Command).as_str()),
             (message, hint),
             "for {set}"
         );

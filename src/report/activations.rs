@@ -5,9 +5,10 @@
 use serde::{Serialize, Serializer};
 
 use crate::config::{ActivationTensor, ActivationThreshold, PatchSize};
+use crate::record::number;
 use crate::report::figure::{Axis, AxisRange, AxisTicks, Line, LineChart};
-use crate::report::format::{count, grouped, small};
-use crate::run::{number, sanitize_line};
+use crate::text::format::{count, grouped, small};
+use crate::text::sanitize_line;
 
 /// The measurements of all models.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::report::format::{bytes, duration, grouped, loss, ordinal};
+use crate::record::ListedCheckpoint;
 use crate::report::table::aligned;
-use crate::run::{ListedCheckpoint, sanitize_line};
+use crate::text::format::{bytes, duration, grouped, loss, ordinal};
+use crate::text::sanitize_line;
 
 /// The checkpoints as a table for people; ages are relative to `now`.
 #[must_use]

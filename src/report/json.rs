@@ -1,7 +1,8 @@
 //! One JSON line per record, for scripts: the format of `events.jsonl`, for all events.
 
+use crate::record::{Record, encode_event};
 use crate::report::Output;
-use crate::run::{Record, encode_event, sanitize};
+use crate::text::sanitize;
 
 /// Writes every record as a JSON line.
 #[derive(Debug)]

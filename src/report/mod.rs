@@ -12,7 +12,7 @@ mod plain;
 mod scores;
 mod table;
 
-pub use crate::run::format;
+pub use crate::text::format;
 pub use activations::{ActivationReport, LayerNumbers, ModelNumbers};
 pub use checkpoints::checkpoints_table;
 pub use json::Json;

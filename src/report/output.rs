@@ -9,18 +9,21 @@ use std::io::{self, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::run::sanitize;
+use crate::advice::{Advice, Audience, FAILED};
+use crate::text::sanitize;
 
 /// A result could not be written to standard output.
 #[derive(Debug, Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
 
-impl OutputError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        "check that the disk has space, or redirect the output elsewhere"
+impl Advice for OutputError {
+    fn hint(&self, _: Audience<'_>) -> String {
+        "check that the disk has space, or redirect the output elsewhere".into()
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 

@@ -5,16 +5,18 @@
 
 use std::path::Path;
 
+use crate::plan::CostedStage;
+use crate::record::{
+    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd,
+    RunEvent, RunHeader, Sample, StepMetrics, TaskScores, evaluated_tokens, log_text, loss_text,
+    task_scores_text, whole_tokens,
+};
 use crate::report::Output;
-use crate::report::format::{
+use crate::text::format::{
     bytes, count, counted, duration, flops, learning_rate, loss, next_commands, norm, percent,
     rate, shell_word, small,
 };
-use crate::run::{
-    Activations, CheckpointInfo, Evaluation, History, LogLevel, Outcome, Progress, Record, RunEnd,
-    RunEvent, RunHeader, Sample, StepMetrics, TaskScores, evaluated_tokens, log_text, loss_text,
-    sanitize_line, task_scores_text, whole_tokens,
-};
+use crate::text::sanitize_line;
 
 /// Writes a run as lines of text.
 #[derive(Debug)]

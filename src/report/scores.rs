@@ -2,9 +2,9 @@
 //!
 //! Formats names and numbers as they were measured. Start at [`ScoresTable`].
 
-use crate::report::format::grouped;
 use crate::report::table::{aligned, in_columns, width};
-use crate::run::sanitize_line;
+use crate::text::format::grouped;
+use crate::text::sanitize_line;
 
 /// Column heads.
 const HEAD: [&str; 7] = ["TASK", "DOCUMENTS", "SHOTS", "METRIC", "VALUE", "STDERR", "CHANCE"];

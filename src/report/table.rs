@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use crate::report::format::{bytes, count, duration, loss, loss_with_error, ordinal, rate};
-use crate::run::{
-    History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, sanitize_line,
-    whole_tokens,
+use crate::record::{
+    History, RunState, RunSummary, control_word, evaluated_tokens, loss_text, whole_tokens,
 };
+use crate::text::format::{bytes, count, duration, loss, loss_with_error, ordinal, rate};
+use crate::text::sanitize_line;
 
 /// The runs as a table for people; ages are relative to `now`.
 #[must_use]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::tasks::TaskError;
 use crate::tasks::mmlu::{GROUPS, Group, SUBJECTS_PREFIX, subject};
+use crate::text::nearest::nearest_name;
 
 /// An evaluation task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,12 +179,7 @@ fn known_names() -> impl Iterator<Item = String> {
 fn nearest(name: &str) -> Option<String> {
     let plain = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
     let limit = (name.len() / 3).max(1);
-    let distance = |known: &String| strsim::damerau_levenshtein(&plain(known), &plain(name));
-    known_names()
-        .map(|known| (distance(&known), known))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+    nearest_name(&plain(name), limit, known_names().map(|known| (plain(&known), known)))
 }
 
 #[cfg(test)]

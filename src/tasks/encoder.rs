@@ -1,21 +1,21 @@
 //! Encodes texts into the token ids to score, as lm-eval does.
 //!
-//! Needs a tokenizer and the context length of a model. Start at [`Encoder::pair`].
+//! Needs a tokenizer and the context length of a model. Start at [`TaskEncoder::pair`].
 
 use crate::data::Tokenizer;
 use crate::tasks::python::rstrip;
 use crate::tasks::windows::rolling_windows;
-use crate::tasks::{Request, Scored, TaskError};
+use crate::tasks::{ScoreRequest, Scored, TaskError};
 
 /// Encodes texts for one model.
 #[derive(Debug, Clone, Copy)]
-pub struct Encoder<'a> {
+pub struct TaskEncoder<'a> {
     tokenizer: &'a Tokenizer,
     add_bos: bool,
     max_length: usize,
 }
 
-impl<'a> Encoder<'a> {
+impl<'a> TaskEncoder<'a> {
     /// For a model with a context length of `max_length`.
     ///
     /// `add_bos` prepends the BOS token to everything that is encoded, as lm-eval has done for a
@@ -49,7 +49,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// When the tokenizer fails, or has no token to use as an empty context.
-    pub fn pair(&self, request: &Request<'_>) -> Result<(Vec<u32>, Vec<u32>), TaskError> {
+    pub fn pair(&self, request: &ScoreRequest<'_>) -> Result<(Vec<u32>, Vec<u32>), TaskError> {
         if request.context.is_empty() {
             let continuation = self.tokenizer.encode(&request.continuation)?;
             let prefix = self.prefix()?;
@@ -71,7 +71,7 @@ impl<'a> Encoder<'a> {
     /// has no ids. The error names `task` and `doc_id`.
     pub fn scored(
         &self,
-        request: &Request<'_>,
+        request: &ScoreRequest<'_>,
         task: &str,
         doc_id: usize,
     ) -> Result<Scored, TaskError> {

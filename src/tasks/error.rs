@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::data::{DataError, ReadFor};
+use crate::advice::{Advice, Audience, FAILED, USAGE};
+use crate::data::DataError;
 
-/// Why a task cannot be evaluated; the variants carry the facts, [`TaskError::hint`] suggests a
-/// fix.
+/// Why a task cannot be evaluated.
 #[derive(Debug, Error)]
 pub enum TaskError {
     /// Unknown task.
@@ -170,10 +170,8 @@ pub enum TaskError {
     Data(#[from] DataError),
 }
 
-impl TaskError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Advice for TaskError {
+    fn hint(&self, audience: Audience<'_>) -> String {
         match self {
             Self::UnknownTask { nearest: Some(nearest), .. } => format!("did you mean {nearest}?"),
             Self::UnknownTask { nearest: None, .. } | Self::NoTask => {
@@ -201,6 +199,13 @@ impl TaskError {
             Self::NoExamples { .. } => {
                 "remove --num-fewshot, or evaluate mmlu in a separate command".into()
             }
+            // A run reads its texts in its own context length; there is no flag for it.
+            Self::ContinuationTooLong { tokens, .. } if matches!(audience, Audience::Run(_)) => {
+                format!(
+                    "under another --name, raise training.context_length to {tokens} or more, or \
+                     remove the task from tasks.names"
+                )
+            }
             Self::ContinuationTooLong { .. } => "use a model with a longer context, or skip this \
                                                  task; lm-eval rejects this document, too"
                 .into(),
@@ -214,23 +219,24 @@ impl TaskError {
                 "use a model whose tokenizer has one, e.g. <s> or </s>".into()
             }
             Self::TextTooShort { .. } => "use a longer text or a smaller --max-length".into(),
-            Self::Data(error) => error.hint_for(ReadFor::Evaluation),
+            Self::Data(error) => error.hint(Audience::Evaluation),
         }
     }
 
-    /// Whether the user must change the request, as opposed to a failure of the disk or the system.
-    #[must_use]
-    pub fn is_user_error(&self) -> bool {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreadable { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
-            }
-            Self::Data(error) => error.is_user_error(),
-            Self::NotFinite { .. } => false,
-            _ => true,
+            Self::Unreadable { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData => USAGE,
+                _ => FAILED,
+            },
+            Self::Data(error) => error.exit_code(),
+            Self::NotFinite { .. } => FAILED,
+            _ => USAGE,
         }
     }
+}
 
+impl TaskError {
     pub(super) fn reading(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
     }

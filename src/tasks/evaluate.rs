@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::tasks::result::{Answer, Measured};
 use crate::tasks::windows::blocks;
 use crate::tasks::{
-    Documents, Encoder, LoadedTask, Question, Scored, Task, TaskError, TaskResult, Text,
+    Documents, LoadedTask, Question, Scored, Task, TaskEncoder, TaskError, TaskResult, Text,
 };
 
 /// Approximate number of ids per batch: enough to sort, few enough for stops and progress.
@@ -47,7 +47,7 @@ pub enum EvaluateError<E> {
 
 /// Progress of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct TaskProgress {
     /// Documents done; in the paper's perplexity, blocks.
     pub done: usize,
     /// Total documents.
@@ -62,9 +62,9 @@ pub struct Progress {
 /// When a document does not fit the model, or the model fails.
 pub fn evaluate<S: Score>(
     task: &LoadedTask,
-    encoder: &Encoder<'_>,
+    encoder: &TaskEncoder<'_>,
     scorer: &mut S,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(TaskProgress),
 ) -> Result<Option<TaskResult>, EvaluateError<S::Error>> {
     let name = task.task.name();
     let measured = match &task.documents {
@@ -120,7 +120,7 @@ pub fn evaluate<S: Score>(
 ///
 /// # Errors
 /// The first document that does not fit.
-pub fn check_fit(task: &LoadedTask, encoder: &Encoder<'_>) -> Result<(), TaskError> {
+pub fn check_fit(task: &LoadedTask, encoder: &TaskEncoder<'_>) -> Result<(), TaskError> {
     match &task.documents {
         Documents::Questions(questions) => {
             let name = task.task.name();
@@ -147,7 +147,10 @@ fn judged(question: &Question, log_likelihoods: Vec<f64>) -> Answer {
 
 /// The blocks of the paper's perplexity, and their length: all pages concatenated, an incomplete
 /// last block dropped.
-fn paper_blocks(texts: &[Text], encoder: &Encoder<'_>) -> Result<(Vec<Scored>, usize), TaskError> {
+fn paper_blocks(
+    texts: &[Text],
+    encoder: &TaskEncoder<'_>,
+) -> Result<(Vec<Scored>, usize), TaskError> {
     let pages =
         texts.par_iter().map(|text| encoder.page(&text.text)).collect::<Result<Vec<_>, _>>()?;
     let (ids, block) = (pages.concat(), encoder.max_length().min(PAPER_BLOCK));
@@ -182,7 +185,7 @@ fn ask<S: Score>(
     total: usize,
     encode: &Encode<'_>,
     scorer: &mut S,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(TaskProgress),
 ) -> Result<Option<Vec<Said>>, EvaluateError<S::Error>> {
     let mut said = vec![Said::default(); total];
     for start in (0..total).step_by(DOCUMENTS_AT_ONCE) {
@@ -219,7 +222,11 @@ fn ask<S: Score>(
             let (idx, before) = owners[to - 1];
             let part = (before + 1) as f64 / lengths[idx] as f64;
             let done = start + idx + usize::from(before + 1 == lengths[idx]);
-            progress(Progress { done, total, share: ((start + idx) as f64 + part) / total as f64 });
+            progress(TaskProgress {
+                done,
+                total,
+                share: ((start + idx) as f64 + part) / total as f64,
+            });
         }
     }
     Ok(Some(said))

@@ -10,7 +10,7 @@ use crate::tasks::find::{Split, find_file};
 use crate::tasks::mmlu_rows::{self, MmluRows};
 use crate::tasks::python::num_fields;
 use crate::tasks::read::{page, piqa, question};
-use crate::tasks::records::{Place, Record, read_records, read_text};
+use crate::tasks::records::{Record, RecordPlace, read_records, read_text};
 use crate::tasks::{Question, Task, TaskError};
 
 /// The folder of task files, with the files read so far.
@@ -219,7 +219,7 @@ fn read_labels(path: &Path) -> Result<Vec<usize>, TaskError> {
     let label = |(line, text): (u64, &str)| match text.trim() {
         "0" => Ok(0),
         "1" => Ok(1),
-        other => Err(Place { path, line }.bad(format!(
+        other => Err(RecordPlace { path, line }.bad(format!(
             "the label is {:?}, not 0 or 1",
             other.chars().take(20).collect::<String>()
         ))),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::tasks::find::{Split, find_all_subjects, find_subject};
 use crate::tasks::mmlu::subject;
 use crate::tasks::python::strip;
-use crate::tasks::records::{Place, Record, read_records, read_text};
+use crate::tasks::records::{Record, RecordPlace, read_records, read_text};
 use crate::tasks::{Prompt, Question, TaskError};
 
 /// The letters of the choices, which are also the continuations to score.
@@ -114,9 +114,9 @@ fn read_table(path: &Path) -> Result<Vec<MmluRow>, TaskError> {
     for record in reader.records() {
         let record = record.map_err(|error| {
             let line = error.position().map_or(0, csv::Position::line);
-            Place { path, line }.bad("it is not a row of comma-separated values")
+            RecordPlace { path, line }.bad("it is not a row of comma-separated values")
         })?;
-        let place = Place { path, line: record.position().map_or(0, csv::Position::line) };
+        let place = RecordPlace { path, line: record.position().map_or(0, csv::Position::line) };
         let fields: Vec<&str> = record.iter().collect();
         let [question, a, b, c, d, answer] = fields[..] else {
             return Err(place.bad(format!(

@@ -25,14 +25,14 @@ mod windows;
 
 pub use catalog::{Selection, Task};
 pub use cleaning::{clean_hellaswag, detokenize_wikitext};
-pub use encoder::Encoder;
+pub use encoder::TaskEncoder;
 pub use error::TaskError;
-pub use evaluate::{EvaluateError, Progress, Score, check_fit, evaluate};
+pub use evaluate::{EvaluateError, Score, TaskProgress, check_fit, evaluate};
 pub use json::{results_document, sample_lines};
 pub use load::{Documents, LoadOptions, LoadedTask, TaskFiles, Text};
 pub use mmlu::{GROUPS, Group};
 pub use published::{PaperRow, PublishedRow, published_rows};
-pub use question::{Judgement, Prompt, Question, Request};
+pub use question::{Judgement, Prompt, Question, ScoreRequest};
 pub use result::{Answer, GroupResult, Metric, TaskResult};
 pub use scored::Scored;
 pub use suite::{Suite, SuiteScore};

@@ -82,10 +82,9 @@ mod tests {
 
     #[test]
     fn white_space_is_what_python_takes_for_it() {
-        let spaces = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \
-                      \u{85}\u{a0}\u{1680}\u{2000}\u{2008}\u{200a}\u{2028}\u{2029}\u{202f}\\
-                      u{205f}\u{3000}";
-        assert!(spaces.chars().all(is_space));
+        assert!("\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}".chars().all(is_space));
+        let wide = "\u{1680}\u{2000}\u{2008}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+        assert!(wide.chars().all(is_space));
         assert!(!"\u{1b}\u{200b}\u{2060}\u{feff}\u{180e}a_".chars().any(is_space));
         assert_eq!(
             (strip("\u{1c} a\u{200b} b \u{85}"), rstrip(" a\u{1f}\u{3000}")),

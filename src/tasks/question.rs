@@ -37,7 +37,7 @@ pub enum Prompt {
 
 /// A request: score `continuation` after `context`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct ScoreRequest<'a> {
     /// Text that is given.
     pub context: &'a str,
     /// Text that is scored, with the separating space.
@@ -56,15 +56,18 @@ pub struct Judgement {
 impl Question {
     /// One request per choice.
     #[must_use]
-    pub fn requests(&self) -> Vec<Request<'_>> {
+    pub fn requests(&self) -> Vec<ScoreRequest<'_>> {
         match &self.prompt {
             Prompt::Continuations { context, choices } => choices
                 .iter()
-                .map(|choice| Request { context, continuation: format!("{DELIMITER}{choice}") })
+                .map(|choice| ScoreRequest {
+                    context,
+                    continuation: format!("{DELIMITER}{choice}"),
+                })
                 .collect(),
             Prompt::Contexts { contexts, continuation } => contexts
                 .iter()
-                .map(|context| Request {
+                .map(|context| ScoreRequest {
                     context,
                     continuation: format!("{DELIMITER}{continuation}"),
                 })
@@ -138,7 +141,7 @@ mod tests {
             Question { prompt: Prompt::Continuations { context: "c".into(), choices }, gold: 1 };
         assert_eq!(
             question.requests()[1],
-            Request { context: "c", continuation: "  \u{e9}\u{1f980}x".into() }
+            ScoreRequest { context: "c", continuation: "  \u{e9}\u{1f980}x".into() }
         );
         // -3 / 2 < -5.5 / 4, and a choice without characters never wins.
         assert_eq!(question.judge(&[-3.0, -5.5, -1.0]), Judgement { acc: false, acc_norm: true });

@@ -13,7 +13,7 @@ use crate::tasks::TaskError;
 /// A JSON object with its location.
 #[derive(Debug, Clone)]
 pub(super) struct Record<'a> {
-    place: Place<'a>,
+    place: RecordPlace<'a>,
     fields: Map<String, Value>,
     /// Prefix of its field names: the name of the enclosing field, with a dot.
     prefix: &'static str,
@@ -21,14 +21,14 @@ pub(super) struct Record<'a> {
 
 /// A line of a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct RecordPlace<'a> {
     /// Path of the file.
     pub(super) path: &'a Path,
     /// Line, counted from 1.
     pub(super) line: u64,
 }
 
-impl Place<'_> {
+impl RecordPlace<'_> {
     /// An error at this place.
     pub(super) fn bad(self, problem: impl Into<String>) -> TaskError {
         TaskError::BadRecord {
@@ -52,7 +52,7 @@ pub(super) fn read_records<T>(
     for (line, text) in
         (1..).zip(text.split('\n')).filter(|(_, line)| !line.trim_ascii().is_empty())
     {
-        let place = Place { path, line };
+        let place = RecordPlace { path, line };
         match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => found.push(read(&Record { place, fields, prefix: "" })?),
             Ok(other) => {
@@ -100,7 +100,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, TaskError> {
 
 impl<'a> Record<'a> {
     /// Location of the record.
-    pub(super) fn place(&self) -> Place<'a> {
+    pub(super) fn place(&self) -> RecordPlace<'a> {
         self.place
     }
 

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use crate::tasks::{
-    Encoder, EvaluateError, GroupResult, LoadOptions, LoadedTask, Metric, Progress, Score,
-    Selection, Task, TaskError, TaskFiles, evaluate,
+    EvaluateError, GroupResult, LoadOptions, LoadedTask, Metric, Score, Selection, Task,
+    TaskEncoder, TaskError, TaskFiles, TaskProgress, evaluate,
 };
 
 /// Some tasks with their documents.
@@ -61,7 +61,7 @@ impl Suite {
     /// When a document does not fit the model, or the model fails.
     pub fn evaluate<S: Score>(
         &self,
-        encoder: &Encoder<'_>,
+        encoder: &TaskEncoder<'_>,
         scorer: &mut S,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Vec<SuiteScore>>, EvaluateError<S::Error>> {
@@ -70,7 +70,7 @@ impl Suite {
         let mut before = 0;
         for task in &self.tasks {
             let of_task = task.documents.len();
-            let mut tell = |now: Progress| {
+            let mut tell = |now: TaskProgress| {
                 progress((before as f64 + now.share * of_task as f64) as u64, total as u64)
             };
             let Some(result) = evaluate(task, encoder, scorer, &mut tell)? else { return Ok(None) };

@@ -13,7 +13,7 @@ use crossterm::event::{KeyEvent, KeyEventKind};
 use jiff::tz::TimeZone;
 
 use crate::control::Feed;
-use crate::run::RunDirectory;
+use crate::record::RunDirectory;
 use crate::tui::home_screen::HomeScreen;
 use crate::tui::message::{Access, CommandIds, Effect, Msg, Request, RunId};
 use crate::tui::run_screen::RunScreen;
@@ -217,11 +217,11 @@ mod tests {
     use crossterm::event::{KeyCode, KeyModifiers};
 
     use super::*;
-    use crate::run::RunCommand;
+    use crate::record::RunCommand;
     use crate::tui::theme::Markers;
 
     fn history(step: u64) -> Feed {
-        Feed::Snapshot(Box::new(crate::run::History { last_seq: step, ..Default::default() }))
+        Feed::Snapshot(Box::new(crate::record::History { last_seq: step, ..Default::default() }))
     }
 
     #[test]

@@ -25,8 +25,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::control::{EngineLink, Feed};
-use crate::run::terminal::{screen_problem, window_size};
-use crate::run::{RunDirectory, RunEnd, RunSummary};
+use crate::machine::terminal::{screen_problem, window_size};
+use crate::record::{RunDirectory, RunEnd, RunSummary};
 use crate::tui::app::App;
 use crate::tui::home_screen::HomeScreen;
 use crate::tui::links::Links;

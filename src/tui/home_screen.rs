@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::run::{RunDirectory, RunState, RunSummary};
+use crate::record::{RunDirectory, RunState, RunSummary};
 use crate::tui::keys::{HOME_KEYS, HomeAction, Jump, Scroll, action_of};
 use crate::tui::message::{Access, Effect, Refusal, Request, RunList};
 use crate::tui::theme::Theme;

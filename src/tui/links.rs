@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::control::{EngineLink, Feed};
-use crate::run::RunCommand;
+use crate::record::RunCommand;
 use crate::tui::message::RunId;
 
 /// Maximum number of messages of one run that are applied before keys are checked again.

@@ -7,7 +7,7 @@ use crossterm::event::KeyEvent;
 use jiff::Timestamp;
 
 use crate::control::Feed;
-use crate::run::{RunCommand, RunDirectory, RunSummary};
+use crate::record::{RunCommand, RunDirectory, RunSummary};
 use crate::tui::theme::Background;
 
 /// A run on one of the client's screens, numbered in the order of opening; a run that is opened

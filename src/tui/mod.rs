@@ -1,7 +1,7 @@
 //! The terminal client: a list of runs, and the screen of one run, which controls it and can detach
 //! without disturbing it.
 //!
-//! Runs are shown from a [`crate::run::History`] and the two ends of an
+//! Runs are shown from a [`crate::record::History`] and the two ends of an
 //! [`crate::control::EngineLink`]; the actions of the list are passed in as [`HomeActions`]. State
 //! changes only in [`App::update`]; views only draw; terminal and threads are below [`run`]. Start
 //! at [`App`].

@@ -8,7 +8,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 use jiff::tz::TimeZone;
 
 use crate::control::Feed;
-use crate::run::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
+use crate::record::{CommandNote, ControlState, History, Record, RunCommand, RunEvent};
 use crate::tui::keys::{Look, RunAction, Scroll, Steer, action_of, run_keys};
 use crate::tui::message::{Access, CommandIds, Effect, Request, RunId};
 use crate::tui::theme::Theme;

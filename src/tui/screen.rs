@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use unicode_width::UnicodeWidthStr;
 
-use crate::run::History;
+use crate::record::History;
 use crate::tui::app::{App, Screen};
 use crate::tui::message::{Access, RunId};
 use crate::tui::panes::{

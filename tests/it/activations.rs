@@ -5,20 +5,19 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use burn::tensor::Device;
 use patchtui::config::{
-    ActivationTensor, ActivationThreshold, ActivationsConfig, Cadence, DeviceChoice, PatchSize,
+    ActivationTensor, ActivationThreshold, ActivationsConfig, Cadence, PatchSize,
 };
 use patchtui::engine::activations::{LayerActivity, StudyInput, study};
 use patchtui::engine::batch::Batch;
-use patchtui::engine::device::find_device;
+use patchtui::engine::compute::Compute;
 use patchtui::engine::model::LlamaForCausalLM;
 use patchtui::engine::probe::layer_activations;
 use patchtui::engine::workers::Workers;
 use patchtui::plan::ModelShape;
 use patchtui::report::figure::{Axis, AxisRange, AxisTicks, Line, LineChart};
 use patchtui::report::{ActivationReport, LayerNumbers, ModelNumbers};
-use patchtui::run::StopFlag;
+use patchtui::steer::StopFlag;
 use resvg::tiny_skia::Pixmap;
 use serde_json::Value;
 
@@ -26,16 +25,14 @@ use crate::formats::Fixture;
 use crate::golden::{Golden, assert_close};
 
 fn measure(model: &LlamaForCausalLM, input: &StudyInput<'_>) -> Vec<LayerActivity> {
-    let workers =
-        Workers::start(find_device(DeviceChoice::Cpu).unwrap(), StopFlag::default()).unwrap();
+    let workers = Workers::start(Compute::cpu(), StopFlag::default()).unwrap();
     study(&workers, model, input).unwrap().unwrap()
 }
 
 #[test]
 fn the_study_gives_the_numbers_of_pytorch_and_of_the_probe_over_any_number_of_batches() {
     let golden = Golden::read("activations.safetensors");
-    let device = Device::flex();
-    let model = golden.model(&device);
+    let model = golden.model();
     let ids = golden.ids("input_ids");
     for k in [1_u64, 4] {
         for (tensor, name) in [
@@ -45,8 +42,7 @@ fn the_study_gives_the_numbers_of_pytorch_and_of_the_probe_over_any_number_of_ba
             let patch_size = PatchSize::new(k).unwrap();
             let probe = ActivationsConfig { every_steps: Cadence::Auto, threshold: 0.5, tensor };
             let probed =
-                layer_activations(&model, &Batch::new(&ids, 2, patch_size, &device), &probe)
-                    .unwrap();
+                layer_activations(&model, &Batch::new(&ids, 2, patch_size), &probe).unwrap();
             // The same text repeated has the same rates; 150 repetitions are several batches, and
             // the rest is not a full sequence.
             for times in [1, 150] {
@@ -115,7 +111,7 @@ fn two_neurons() -> LlamaForCausalLM {
         };
         Ok::<_, Infallible>(values)
     };
-    LlamaForCausalLM::new(&shape, &mut source, &Device::flex()).unwrap()
+    LlamaForCausalLM::new(&shape, &mut source, &Compute::cpu()).unwrap()
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Source {
     }
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
@@ -189,6 +189,19 @@ fn forbidden_crates(source: &Source) -> Vec<String> {
     .collect()
 }
 
+/// The kernels work on slices: they know neither tensors nor the operations that call them.
+fn tensors_in_kernels(source: &Source) -> Vec<String> {
+    if !source.path.starts_with("src/engine/kernels") {
+        return Vec::new();
+    }
+    let knows = |line: &str| uses_crate(line, "burn") || line.contains("crate::engine::ops");
+    source
+        .code()
+        .filter(|(_, line)| knows(line))
+        .map(|(line, _)| source.complaint(line, "kernels know no tensors"))
+        .collect()
+}
+
 fn forbidden_printing(source: &Source) -> Vec<String> {
     if ["main", "report", "commands"].contains(&source.layer.as_str()) {
         return Vec::new();
@@ -229,6 +242,11 @@ fn layers_import_only_what_lies_below_them() {
 #[test]
 fn burn_stays_in_the_engine_and_ratatui_in_the_tui() {
     check(forbidden_crates);
+}
+
+#[test]
+fn kernels_know_no_tensors() {
+    check(tensors_in_kernels);
 }
 
 #[test]
@@ -275,10 +293,10 @@ fn the_rules_see_what_they_forbid() {
         ]
     );
     let inline = Source::new(
-        "src/run/a.rs",
+        "src/record/a.rs",
         "fn f() -> crate::control::Feed {}\npub use crate::plan::RunPlan;\n",
     );
-    assert_eq!(forbidden_imports(&inline), ["src/run/a.rs:1: run must not import control"]);
+    assert_eq!(forbidden_imports(&inline), ["src/record/a.rs:1: record must not import control"]);
     let unknown = Source::new("src/helpers.rs", "");
     assert_eq!(
         forbidden_imports(&unknown),
@@ -297,6 +315,16 @@ fn the_rules_see_what_they_forbid() {
     let screen = Source::new("src/report/a.rs", "    ratatui::init();\n");
     assert_eq!(forbidden_crates(&screen), ["src/report/a.rs:1: ratatui belongs into tui"]);
 
+    let kernel = "use burn::tensor::Tensor;\nuse crate::engine::ops::head;\nlet burn = 1;\n";
+    assert_eq!(
+        tensors_in_kernels(&Source::new("src/engine/kernels/a.rs", kernel)),
+        [
+            "src/engine/kernels/a.rs:1: kernels know no tensors",
+            "src/engine/kernels/a.rs:2: kernels know no tensors"
+        ]
+    );
+    assert!(tensors_in_kernels(&Source::new("src/engine/ops/a.rs", kernel)).is_empty());
+
     let print = "fn f() {\n    println!();\n}\n";
     assert_eq!(
         forbidden_printing(&Source::new("src/tui/a.rs", print)),
@@ -305,16 +333,16 @@ fn the_rules_see_what_they_forbid() {
     assert!(forbidden_printing(&Source::new("src/commands/a.rs", print)).is_empty());
 
     let long = "\n".repeat(MOST_LINES);
-    assert_eq!(too_long(&Source::new("src/run/a.rs", &long)), None);
+    assert_eq!(too_long(&Source::new("src/record/a.rs", &long)), None);
     assert_eq!(
         too_long(&Source::new(
-            "src/run/a.rs",
+            "src/record/a.rs",
             &format!("{long}#[cfg(test)]\nmod tests {{\n\n\n}}\n")
         )),
         None
     );
     assert_eq!(
-        too_long(&Source::new("src/run/a.rs", &format!("{long}\n"))),
-        Some("src/run/a.rs:801: more than 800 lines".into())
+        too_long(&Source::new("src/record/a.rs", &format!("{long}\n"))),
+        Some("src/record/a.rs:801: more than 800 lines".into())
     );
 }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::config::RecordedConfig;
 use patchtui::disk::{Disk, Operation};
-use patchtui::run::{
+use patchtui::record::{
     Checkpoint, CheckpointError, Checkpoints, Choice, HashedReader, KeepRule, LineHashes,
     MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
 };
@@ -212,7 +213,7 @@ fn whatever_fails_in_a_save_the_earlier_checkpoint_stays_and_nothing_half_writte
                 // Once it has its name, a checkpoint is valid even if the disk could not confirm
                 // it.
                 assert!(newest == Some(2) || nth > 11, "operation {nth}: {error}");
-                assert!(!error.hint().is_empty());
+                assert!(!error.hint(Audience::Command).is_empty());
             }
         }
         assert!(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::commands::config::{show, show_json, template};
 use patchtui::config::{
     self, Budget, ConfigError, IdentityChange, KEYS, LoadRequest, LoadedConfig, Origin, RunConfig,
@@ -333,7 +334,7 @@ fn more_stages_than_any_run_has_are_refused_at_once() {
             error.to_string(),
             format!("a.toml:3: {count} stages, but at most 1000 are allowed")
         );
-        assert!(error.hint().is_some());
+        assert!(error.hint(Audience::Command).starts_with("merge stages"));
     }
 }
 
@@ -383,6 +384,9 @@ fn files_may_begin_with_a_mark_and_have_long_line_ends() {
 }
 
 /// Text of `a.toml` after [`LEAST`] (two lines), the message, and the hint.
+/// The hint where no better one is known.
+const LIST_KEYS: &str = "list every key with: patchtui config template";
+
 const INVALID: &[(&str, &str, &str)] = &[
     ("\nseeed = 1", "a.toml:4: unknown key \"seeed\"", "did you mean \"seed\"?"),
     (
@@ -425,29 +429,29 @@ const INVALID: &[(&str, &str, &str)] = &[
         "device = \"gpu\"",
         "a.toml:3: device = \"gpu\", expected a device: \"auto\", \"cpu\", \"wgpu\", \"wgpu:0\", \
          \"cuda\" or \"cuda:0\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "seed = \"one\"",
         "a.toml:3: seed = \"one\", expected an integer from 0 to 9223372036854775807",
-        "",
+        LIST_KEYS,
     ),
     (
         "seed = 99999999999999999999",
         "a.toml:3: seed = 99999999999999999999, expected an integer from 0 to 9223372036854775807",
-        "",
+        LIST_KEYS,
     ),
     (
         "data.validation_share = 1.5",
         "a.toml:3: data.validation_share = 1.5, expected a share greater than 0 and at most 1, \
          e.g. 0.5 or \"2/3\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "[[stages]]\npatch_size = 4\nshare = 1.5",
         "a.toml:5: stages[0].share = 1.5, expected a share greater than 0 and at most 1, e.g. 0.5 \
          or \"2/3\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "schedule.warmup_share = 0",
@@ -459,117 +463,117 @@ const INVALID: &[(&str, &str, &str)] = &[
         "training.tokens_per_step = 0",
         "a.toml:3: training.tokens_per_step = 0, expected a count of at least 1, e.g. 4096, \
          \"256k\" or \"1.5B\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "training.context_length = 1",
         "a.toml:3: training.context_length = 1, expected an integer from 2 to 16777216",
-        "",
+        LIST_KEYS,
     ),
     (
         "training.micro_batch_size = 0",
         "a.toml:3: training.micro_batch_size = 0, expected an integer from 1 to 1048576",
-        "",
+        LIST_KEYS,
     ),
     (
         "training.max_walltime = 3",
         "a.toml:3: training.max_walltime = 3, expected a duration, e.g. \"11h30m\", \"90m\" or \
          \"2d\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "training.precision = \"f16\"",
         "a.toml:3: training.precision = \"f16\", expected one of [\"f32\", \"bf16\"]",
-        "",
+        LIST_KEYS,
     ),
     (
         "model.num_hidden_layers = 0",
         "a.toml:3: model.num_hidden_layers = 0, expected an integer from 1 to 4096",
-        "",
+        LIST_KEYS,
     ),
-    ("optimizer = 3", "a.toml:3: optimizer = 3, expected a table: [optimizer]", ""),
+    ("optimizer = 3", "a.toml:3: optimizer = 3, expected a table: [optimizer]", LIST_KEYS),
     (
         "optimizer.learning_rate = 0",
         "a.toml:3: optimizer.learning_rate = 0, expected a number greater than 0",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.learning_rate = inf",
         "a.toml:3: optimizer.learning_rate = inf, expected a number greater than 0",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.learning_rate = {peak = 1}",
         "a.toml:3: optimizer.learning_rate = a table, expected a number greater than 0",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.betas = [0.9, 1.0]",
         "a.toml:3: optimizer.betas = [0.9, 1.0], expected two numbers from 0 to less than 1, e.g. \
          [0.9, 0.95]",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.betas = [0.9]",
         "a.toml:3: optimizer.betas = [0.9], expected two numbers from 0 to less than 1, e.g. \
          [0.9, 0.95]",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.epsilon = 0.0",
         "a.toml:3: optimizer.epsilon = 0.0, expected a number greater than 0",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.weight_decay = -0.1",
         "a.toml:3: optimizer.weight_decay = -0.1, expected a number that is not negative",
-        "",
+        LIST_KEYS,
     ),
     (
         "optimizer.gradient_clip = nan",
         "a.toml:3: optimizer.gradient_clip = nan, expected a number greater than 0",
-        "",
+        LIST_KEYS,
     ),
     (
         "activations.threshold = 0",
         "a.toml:3: activations.threshold = 0, expected a number greater than 0",
-        "",
+        LIST_KEYS,
     ),
     (
         "data.max_bad_records = 1.01",
         "a.toml:3: data.max_bad_records = 1.01, expected a number from 0 to 1",
-        "",
+        LIST_KEYS,
     ),
     (
         "data.validation_files = []",
         "a.toml:3: data.validation_files = [], expected a list of paths, e.g. [\"text.txt\"]",
-        "",
+        LIST_KEYS,
     ),
     (
         "data.tokenizer = \"\"",
         "a.toml:3: data.tokenizer = \"\", expected \"bytes\", \"demo\" or the path of a \
          tokenizer.json",
-        "",
+        LIST_KEYS,
     ),
     (
         "checkpoint.keep = 1",
         "a.toml:3: checkpoint.keep = 1, expected an integer from 2 to 1048576",
-        "",
+        LIST_KEYS,
     ),
     (
         "evaluation.every_steps = 0",
         "a.toml:3: evaluation.every_steps = 0, expected a number of steps, \"auto\" or \"never\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "report.every_steps = \"never\"",
         "a.toml:3: report.every_steps = \"never\", expected a number of steps or \"auto\"",
-        "",
+        LIST_KEYS,
     ),
     (
         "[[stages]]\npatch_size = 0",
         "a.toml:4: stages[0].patch_size = 0, expected a patch size from 1 to 1024",
-        "",
+        LIST_KEYS,
     ),
     (
         "stages = []",
@@ -580,7 +584,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "stages = [4, 1]",
         "a.toml:3: stages[0] = 4, expected a stage, e.g. {patch_size = 4, share = 0.5}",
-        "",
+        LIST_KEYS,
     ),
     (
         "[[stages]]\npatch_size = 4\n[[stages]]\nshare = 0.5",
@@ -635,13 +639,13 @@ const INVALID: &[(&str, &str, &str)] = &[
         "name = \"a/b\"",
         "a.toml:3: name = \"a/b\", expected a plain file name: not empty, no slash, no leading \
          dot, no control characters",
-        "",
+        LIST_KEYS,
     ),
     (
         "extends = 3",
         "a.toml:3: extends = 3, expected the path of a configuration file, or the name of a \
          built-in one",
-        "",
+        LIST_KEYS,
     ),
     (
         "extends = \"a.toml\"",
@@ -655,8 +659,8 @@ const INVALID: &[(&str, &str, &str)] = &[
         "built-in configurations: demo, continue, paper-370m, paper-780m, paper-1.3b, paper-2.7b; \
          to write your own: patchtui config template > my.toml",
     ),
-    ("[model\n", "a.toml:3: not valid TOML: unclosed table, expected `]`", ""),
-    ("seed = 1\nseed = 2", "a.toml:4: not valid TOML: duplicate key", ""),
+    ("[model\n", "a.toml:3: not valid TOML: unclosed table, expected `]`", LIST_KEYS),
+    ("seed = 1\nseed = 2", "a.toml:4: not valid TOML: duplicate key", LIST_KEYS),
 ];
 
 #[test]
@@ -666,7 +670,7 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         let error = load("a.toml", &[], folder.path()).expect_err(text);
         let found = error.to_string().replace(&folder.path().display().to_string(), "DIR");
         assert_eq!(
-            (found.as_str(), error.hint().unwrap_or_default().as_str()),
+            (found.as_str(), error.hint(Audience::Command).as_str()),
             (*message, *hint),
             "for {text}"
         );
@@ -699,15 +703,15 @@ fn wrong_sets_are_named() {
             "--set: unknown key \"stages[0].share\"",
             "set all stages at once: --set 'stages=[{patch_size=4,share=0.5},{patch_size=1}]'",
         ),
-        ("training.tokens=3\nseed=4", "--set: training.tokens = \"3\\nseed=4\"", ""),
-        ("name=", "--set: name = \"\"", ""),
-        ("seed=1.5", "--set: seed = 1.5", ""),
-        ("training=3", "--set: training = 3", ""),
+        ("training.tokens=3\nseed=4", "--set: training.tokens = \"3\\nseed=4\"", LIST_KEYS),
+        ("name=", "--set: name = \"\"", LIST_KEYS),
+        ("seed=1.5", "--set: seed = 1.5", LIST_KEYS),
+        ("training=3", "--set: training = 3", LIST_KEYS),
     ];
     for (set, message, hint) in table {
         let error = demo(&[set]).expect_err(set);
         assert!(error.to_string().starts_with(message), "{set}: {error}");
-        assert_eq!(error.hint().unwrap_or_default(), hint, "{set}");
+        assert_eq!(error.hint(Audience::Command), hint, "{set}");
     }
     let both = demo(&["training.steps=1", "training.tokens=1"]).unwrap_err();
     assert_eq!(
@@ -733,7 +737,10 @@ fn what_is_missing_is_named() {
     ];
     for (text, message, hint) in table {
         let error = load_text(text, &[]).unwrap_err();
-        assert_eq!((error.to_string().as_str(), error.hint().unwrap().as_str()), (message, hint));
+        assert_eq!(
+            (error.to_string().as_str(), error.hint(Audience::Command).as_str()),
+            (message, hint)
+        );
     }
     let hidden = folder(&[(".toml", LEAST)]);
     assert_eq!(load(".toml", &[], hidden.path()).unwrap_err().to_string(), "name is not set");
@@ -748,9 +755,9 @@ fn a_missing_file_leads_to_the_built_in_configurations() {
         "there is no configuration file \"papr-780m\" and no built-in configuration of that name"
     );
     assert!(
-        error.hint().unwrap().starts_with("built-in configurations: paper-780m, "),
+        error.hint(Audience::Command).starts_with("built-in configurations: paper-780m, "),
         "{:?}",
-        error.hint()
+        error.hint(Audience::Command)
     );
     let folder = folder(&[("dir/x", "")]);
     let error = load("dir", &[], folder.path()).unwrap_err();

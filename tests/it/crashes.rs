@@ -15,7 +15,7 @@ use patchtui::disk::Disk;
 #[cfg(feature = "engine")]
 use patchtui::disk::Operation;
 #[cfg(feature = "engine")]
-use patchtui::run::Outcome;
+use patchtui::record::Outcome;
 
 use crate::data::Workplace;
 use crate::power::{PowerCuts, Unsynced, content, dead_from};

@@ -6,6 +6,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use patchtui::advice::{Advice, Audience, USAGE};
 use patchtui::config::{Count, DataConfig, Share, TextGenerator};
 use patchtui::data::{
     BlockOrder, DataError, Inputs, Loader, PrepareRequest, Prepared, TextRules, TokenStream,
@@ -383,7 +384,8 @@ fn a_folder_s_other_files_are_passed_over_and_named() {
     fs::remove_file(folder.join("e.txt")).unwrap();
     let error = work.prepare(&work.config(&["d"])).unwrap_err();
     assert!(
-        error.to_string().contains("c.jsonl.xz") && error.hint().contains("name a file itself"),
+        error.to_string().contains("c.jsonl.xz")
+            && error.hint(Audience::Command).contains("name a file itself"),
         "{error}"
     );
 }
@@ -397,9 +399,9 @@ fn utf_16_is_named_with_the_command_that_converts_it() {
         let error = work.prepare(&work.config(&[name])).unwrap_err();
         assert!(error.to_string().ends_with("is UTF-16 text, not UTF-8"), "{error}");
         assert!(
-            error.hint().starts_with("convert it: iconv -f UTF-16 -t UTF-8 "),
+            error.hint(Audience::Command).starts_with("convert it: iconv -f UTF-16 -t UTF-8 "),
             "{}",
-            error.hint()
+            error.hint(Audience::Command)
         );
     }
 }
@@ -524,7 +526,9 @@ fn an_interruption_leaves_nothing_and_the_next_call_starts_over() {
 #[test]
 fn records_without_text_are_named_before_the_size_of_their_file() {
     let work = Workplace::new(&[("a.jsonl", "{\"content\": \"one\"}\n")]);
-    let error = check(&work.config(&["a.jsonl"])).unwrap_err();
+    let (data, cache) = (work.config(&["a.jsonl"]), work.path("cache"));
+    let request = PrepareRequest { block_tokens: 1000, ..Workplace::request(&data, &cache) };
+    let error = Inputs::find(&data).unwrap().check_sizes(&request).unwrap_err();
     assert!(matches!(error, DataError::TooManyBadRecords { bad: 1, records: 1, .. }), "{error}");
 }
 
@@ -586,7 +590,7 @@ fn text_that_is_certainly_too_short_is_known_from_the_sizes_of_its_files() {
         ),
         "{error}"
     );
-    assert!(error.is_user_error());
+    assert_eq!(error.exit_code(), USAGE);
     let own = DataConfig {
         validation_share: None,
         validation_files: Some(vec![work.path("v.txt")]),
@@ -628,7 +632,11 @@ fn generated_text_that_does_not_fit_on_the_disk_is_refused_before_it_is_made() {
             folder == &cache && *needed > 2_000_000_000_000_000_000 && free < needed,
             "{early}"
         );
-        assert!(early.is_user_error() && early.hint().contains("--runs-dir"), "{}", early.hint());
+        assert!(
+            early.exit_code() == USAGE && early.hint(Audience::Command).contains("--runs-dir"),
+            "{}",
+            early.hint(Audience::Command)
+        );
         let late = prepare(&request, &mut |_, _, _| panic!("not a story may be written"));
         assert!(matches!(late, Err(DataError::NoRoom { .. })));
     }
@@ -664,7 +672,7 @@ fn pipes_devices_and_endless_links_are_refused_in_words() {
             matches!(&error, DataError::NotRegularFile { what: found, .. } if *found == what),
             "{name}: {error}"
         );
-        assert!(error.is_user_error());
+        assert_eq!(error.exit_code(), USAGE);
     }
     assert!(matches!(check(&work.config(&["loop.txt"])), Err(DataError::Unreadable { .. })));
     fs::remove_file(work.path("folder/pipe.jsonl")).unwrap();
@@ -709,7 +717,7 @@ fn token_ids_far_beyond_the_number_of_tokens_are_refused() {
                 && words.contains(&largest.to_string()),
             "{words}"
         );
-        assert!(error.is_user_error());
+        assert_eq!(error.exit_code(), USAGE);
     }
 }
 
@@ -742,7 +750,7 @@ fn the_check_finds_what_would_fail_later() {
     );
     let error = with(work.path("no-bos.json")).unwrap_err();
     assert!(matches!(error, DataError::NoSpecialToken { key: "data.add_bos", .. }));
-    assert!(error.hint().contains("data.add_bos = false"));
+    assert!(error.hint(Audience::Command).contains("data.add_bos = false"));
     assert_eq!(work.cached(), Vec::<String>::new());
 }
 

@@ -10,17 +10,21 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use patchtui::advice::Failure;
+use patchtui::advice::{Advice, Audience};
+use patchtui::cli::Verb;
+use patchtui::commands::Runs;
 use patchtui::commands::attach::find;
-use patchtui::commands::ctl::{CtlRequest, CtlVerb, Wait, answer};
-use patchtui::commands::{CommandError, Runs};
+use patchtui::commands::ctl::{CtlRequest, Wait, answer};
 use patchtui::config::OnUsr1;
 use patchtui::control::{ControlError, Request, greet, request};
 use patchtui::host::{EngineSetup, Face, LaunchError, run_engine, spawn};
-use patchtui::report::{Plain, stdout};
-use patchtui::run::{
-    EngineInfo, EventSender, History, Inbox, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
+use patchtui::record::{
+    EngineInfo, EventSender, History, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent,
     RunIndex, RunLock, RunState, RunSummary, is_alive,
 };
+use patchtui::report::{Plain, stdout};
+use patchtui::steer::Inbox;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fake_run::{end, header, step};
@@ -60,7 +64,7 @@ fn be_an_engine() {
     }) {
         Ok(code) => code,
         Err(error) => {
-            let error = CommandError::from(error);
+            let error = Failure::from(error);
             eprintln!("\nerror: {error}\nhint: {}", error.hint.as_deref().unwrap_or_default());
             error.exit_code
         }
@@ -317,7 +321,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     let run = RunDirectory::create(folder.path().join("runs/books")).unwrap();
     fs::write(folder.path().join("sockets"), "").unwrap();
     open_to_all(run.path());
-    let error = CommandError::from(
+    let error = Failure::from(
         spawn(command(folder.path(), &run, "obeys"), &run, RunLock::acquire(&run).unwrap())
             .unwrap_err(),
     );
@@ -337,7 +341,7 @@ fn without_any_socket_a_run_with_a_screen_is_refused_and_a_headless_one_hears_si
     assert!(lines.any(|line| line.starts_with("step   3/6")), "no step");
     assert_eq!(EngineInfo::read(&engine.run).unwrap().socket, None);
     let refused = ask(&engine.run, RunCommand::Pause).unwrap_err();
-    assert!(refused.hint().contains(&format!("kill -TERM {pid}")), "{refused}");
+    assert!(refused.hint(Audience::Command).contains(&format!("kill -TERM {pid}")), "{refused}");
     engine.signal(Signal::USR2);
     engine.signal(Signal::TERM);
     assert_eq!(engine.exit_code(), Some(75));
@@ -376,7 +380,7 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
         answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs)
     };
     let status =
-        || serde_json::from_str::<serde_json::Value>(&ask(CtlVerb::Status, true).unwrap()).unwrap();
+        || serde_json::from_str::<serde_json::Value>(&ask(Verb::Status, true).unwrap()).unwrap();
     assert_eq!(status()["responding"], true);
     engine.signal(Signal::STOP);
     // The signal was sent, and takes a moment to take effect.
@@ -391,17 +395,17 @@ fn a_stopped_process_does_not_look_like_a_run_that_goes_on() {
         assert!(Instant::now() < limit, "the process does not stop");
     }
     assert_eq!(status()["responding"], false);
-    let text = ask(CtlVerb::Status, false).unwrap();
+    let text = ask(Verb::Status, false).unwrap();
     assert!(
         text.contains("does not answer")
             && text.contains("kill -CONT")
             && !text.contains("\nspeed"),
         "{text}"
     );
-    let pause = ask(CtlVerb::Send(RunCommand::Pause), false).unwrap_err();
+    let pause = ask(Verb::Send(RunCommand::Pause), false).unwrap_err();
     assert!(pause.exit_code == 1 && pause.message.contains("does not answer"), "{pause}");
     engine.signal(Signal::CONT);
-    assert_eq!(ask(CtlVerb::Send(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
+    assert_eq!(ask(Verb::Send(RunCommand::Pause), false).unwrap(), "pause at step 3\n");
 }
 
 #[test]
@@ -439,7 +443,7 @@ fn an_engine_that_cannot_start_shows_why() {
     assert!(tail.iter().any(|line| line.starts_with("error: cannot append to")), "{tail:?}");
     assert!(!is_alive(&run));
     assert!(!error.to_string().contains("older words"));
-    assert!(error.hint().ends_with("books/engine.log"));
+    assert!(error.hint(Audience::Command).ends_with("books/engine.log"));
 }
 
 #[test]
@@ -466,18 +470,18 @@ fn a_run_is_found_and_asked_from_any_folder() {
         answer(CtlRequest { run: "books", verb, wait: Wait::UntilDone, limit: LIMIT, json }, &runs)
             .unwrap()
     };
-    assert_eq!(ask(CtlVerb::Send(RunCommand::Evaluate), false), "evaluate at step 3\n");
-    let status: serde_json::Value = serde_json::from_str(&ask(CtlVerb::Status, true)).unwrap();
+    assert_eq!(ask(Verb::Send(RunCommand::Evaluate), false), "evaluate at step 3\n");
+    let status: serde_json::Value = serde_json::from_str(&ask(Verb::Status, true)).unwrap();
     assert_eq!(
         (&status["state"], &status["step"], &status["steps"]),
         (&"alive".into(), &3.into(), &6.into())
     );
-    assert!(ask(CtlVerb::Status, false).contains("step         3 of 6\n"));
+    assert!(ask(Verb::Status, false).contains("step         3 of 6\n"));
     assert_eq!(patchtui::commands::runs::summaries(&runs).len(), 1);
     let error = answer(
         CtlRequest {
             run: "book",
-            verb: CtlVerb::Status,
+            verb: Verb::Status,
             wait: Wait::UntilDone,
             limit: LIMIT,
             json: false,

@@ -8,9 +8,10 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
+use patchtui::advice::{Advice, Audience};
 use patchtui::cli::Cli;
 use patchtui::config::{ConfigError, KEYS, Origin};
-use patchtui::data::{BadRecord, DataError, ReadFor, TextFault};
+use patchtui::data::{BadRecord, DataError, TextFault};
 use patchtui::plan::PlanError;
 
 /// Message and hint of an error.
@@ -39,12 +40,12 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::Unreadable { path: "a.toml".into(), error: io() },
             "a.toml cannot be read: no luck",
-            "",
+            "list every key with: patchtui config template",
         ),
         (
             ConfigError::Syntax { origin: line(2), message: "unclosed table".into() },
             "a.toml:2: not valid TOML: unclosed table",
-            "",
+            "list every key with: patchtui config template",
         ),
         (
             ConfigError::Circle {
@@ -76,7 +77,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
                 expected: "a number".into(),
             },
             "default: seed = x, expected a number",
-            "",
+            "list every key with: patchtui config template",
         ),
         (
             ConfigError::TooManyStages { origin: line(3), stages: 2000, limit: 1000 },
@@ -137,7 +138,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::OtherSize {
                 origin: line(7),
-                key: "model.hidden_size",
+                key: "model.hidden_size".into(),
                 found: "8".into(),
                 expected: "16".into(),
                 path: "/w".into(),
@@ -532,7 +533,7 @@ fn every_error_of_the_configuration_is_said_in_words() {
         table
             .into_iter()
             .map(|(error, message, hint)| {
-                (error.to_string(), error.hint().unwrap_or_default(), message, hint)
+                (error.to_string(), error.hint(Audience::Command), message, hint)
             })
             .collect(),
     );
@@ -545,17 +546,27 @@ fn every_error_of_the_plan_is_said_in_words() {
     check_rows(
         table
             .into_iter()
-            .map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint))
+            .map(|(error, message, hint)| {
+                (error.to_string(), error.hint(Audience::Command), message, hint)
+            })
             .collect(),
     );
 }
 
 #[test]
 fn a_hint_names_only_keys_that_exist_where_the_text_is_read() {
-    for (error, ..) in reading_errors() {
-        for user in [ReadFor::Tokenizer, ReadFor::Evaluation] {
-            let hint = error.hint_for(user);
-            assert!(!hint.contains("data."), "{user:?}: {error}: {hint}");
+    let is_met = |error: &DataError| {
+        matches!(
+            error,
+            DataError::NotRegularFile { .. }
+                | DataError::NotText { .. }
+                | DataError::TooManyBadRecords { .. }
+        )
+    };
+    for (error, ..) in reading_errors().into_iter().filter(|(error, ..)| is_met(error)) {
+        for audience in [Audience::TokenizerTraining, Audience::Evaluation] {
+            let hint = error.hint(audience);
+            assert!(!hint.contains("data."), "{audience:?}: {error}: {hint}");
         }
     }
 }
@@ -567,7 +578,9 @@ fn every_error_of_the_data_is_said_in_words() {
     check_rows(
         table
             .into_iter()
-            .map(|(error, message, hint)| (error.to_string(), error.hint(), message, hint))
+            .map(|(error, message, hint)| {
+                (error.to_string(), error.hint(Audience::Command), message, hint)
+            })
             .collect(),
     );
 }

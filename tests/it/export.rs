@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use patchtui::advice::{Advice, Audience, USAGE};
 use patchtui::config::{LlamaConfig, LoadRequest, PatchSize, load, to_toml};
 use patchtui::data::Tokenizer;
-use patchtui::engine::hugging_face::{
-    ExportError, ExportReport, ExportRequest, export, weight_dims,
-};
+use patchtui::engine::compute::Compute;
+use patchtui::engine::export::{ExportError, ExportReport, ExportRequest, export};
+use patchtui::engine::hugging_face::weight_dims;
 use patchtui::engine::named_tensor::{NamedTensor, matrix_dims};
 use patchtui::engine::tensor_file::write_tensors;
 use patchtui::engine::tensor_header::NumberFormat;
 use patchtui::engine::{LoadedModel, ModelFiles};
-use patchtui::run::{Outcome, RunCommand, RunEvent};
+use patchtui::record::{Outcome, RunCommand, RunEvent};
 use serde_json::{Value, json};
 
 use crate::formats::Fixture;
@@ -64,9 +65,9 @@ impl Exported {
 
     /// Message and hint of opening it, with `DIR` for its path.
     fn complaint(&self) -> (String, String) {
-        let error = LoadedModel::open(&self.path, &Device::flex()).unwrap_err();
+        let error = LoadedModel::open(&self.path, &Compute::cpu()).unwrap_err();
         let relative = |text: String| text.replace(self.path.to_str().unwrap(), "DIR");
-        (relative(error.to_string()), relative(error.hint()))
+        (relative(error.to_string()), relative(error.hint(Audience::Command)))
     }
 }
 
@@ -76,7 +77,7 @@ fn weights(model: &LoadedModel) -> BTreeMap<String, Vec<u32>> {
 }
 
 fn open(path: &Path) -> LoadedModel {
-    LoadedModel::open(path, &Device::flex()).unwrap()
+    LoadedModel::open(path, &Compute::cpu()).unwrap()
 }
 
 /// Writes weights of `shape` as one file; `value` returns the numbers of each tensor by name.
@@ -218,19 +219,20 @@ fn config_files_of_old_and_new_versions_say_the_same() {
     let defaults = read(&json!({"model_type": "llama"}));
     let expected = (32_000, 4096, 11_008, 32, 32, 32, 2048);
     let found = (
-        defaults.vocab_size,
-        defaults.hidden_size,
-        defaults.intermediate_size,
-        defaults.num_hidden_layers,
-        defaults.num_attention_heads,
-        defaults.num_key_value_heads,
-        defaults.max_position_embeddings,
+        defaults.shape.vocab_size,
+        defaults.shape.hidden_size,
+        defaults.shape.intermediate_size,
+        defaults.shape.num_hidden_layers,
+        defaults.shape.num_attention_heads,
+        defaults.shape.num_key_value_heads,
+        defaults.shape.max_position_embeddings,
     );
     assert_eq!(found, expected);
     let numbers =
-        [defaults.rope_theta, defaults.rms_norm_eps, defaults.initializer_range].map(f64::to_bits);
+        [defaults.shape.rope_theta, defaults.shape.rms_norm_eps, defaults.shape.initializer_range]
+            .map(f64::to_bits);
     assert_eq!(numbers, [10_000.0, 1e-6, 0.02].map(f64::to_bits));
-    assert!(!defaults.tie_word_embeddings && defaults.patch_size == PatchSize::ONE);
+    assert!(!defaults.shape.tie_word_embeddings && defaults.patch_size == PatchSize::ONE);
 }
 
 #[test]
@@ -681,7 +683,9 @@ fn an_export_that_is_refused_leaves_nothing() {
         error.to_string(),
         "books/step-00000007: training stopped in the patch stage (K = 4)"
     );
-    assert!(error.hint().contains("--allow-patch-stage") && error.is_user_error());
+    assert!(
+        error.hint(Audience::Command).contains("--allow-patch-stage") && error.exit_code() == USAGE
+    );
     fs::create_dir(folder.join("full")).unwrap();
     fs::write(folder.join("full/a"), "").unwrap();
     let error = attempt(&keep, &request(&folder.join("full"))).unwrap_err();
@@ -715,7 +719,7 @@ fn an_export_that_is_refused_leaves_nothing() {
     )
     .unwrap_err();
     assert_eq!(
-        (error.to_string().as_str(), error.hint().as_str()),
+        (error.to_string().as_str(), error.hint(Audience::Command).as_str()),
         (
             "model.norm.weight contains 70000.0, which is out of range for F16",
             "use --dtype bf16 or --dtype f32"
@@ -836,7 +840,7 @@ fn sizes_come_from_the_weights_and_others_are_refused() {
         )
     );
     assert_eq!(
-        error.hint().unwrap(),
+        error.hint(Audience::Command),
         "remove model.hidden_size, or remove model.init_from to start from random weights"
     );
     fs::remove_file(exported.file("config.json")).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::plan::{Cadences, Cost, Memory, ModelShape, RunPlan, Schedule, StagePlan};
-use patchtui::run::{
+use patchtui::record::{
     Activations, CheckpointInfo, ControlChange, ControlState, Decision, Evaluation,
     LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunEnd, RunEvent, RunHeader, Sample,
     StageLedger, StageStart, StepMetrics, TrialSteps, Warning,
@@ -34,6 +34,7 @@ pub(crate) fn plan() -> RunPlan {
         tie_word_embeddings: false,
     };
     let stage = |k: u64, first_step: u64, steps: u64| StagePlan {
+        idx: usize::from(first_step > 0),
         patch_size: patch_size(k),
         first_step,
         steps,

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use patchtui::config::RecordedConfig;
 use patchtui::engine::named_tensor::{NamedTensor, matrix_dims};
 use patchtui::engine::tensor_file::{TensorFile, write_tensors};
-use patchtui::run::{
+use patchtui::record::{
     Checkpoint, Checkpoints, DataOrder, LineHashes, MODEL_FILE, ModelOutline, NewCheckpoint,
     OPTIMIZER_FILE, Outcome, RunCommand, RunDirectory, RunEnd, RunEvent, TrainerState,
 };

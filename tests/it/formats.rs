@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use patchtui::control::ServerMessage;
-use patchtui::run::{History, Outcome, PlanFile, RunDirectory, RunState, RunSummary};
+use patchtui::record::{History, Outcome, PlanFile, RunDirectory, RunState, RunSummary};
 use patchtui::tui::view_text;
 
 /// All formats written by a released version.

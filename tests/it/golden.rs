@@ -6,26 +6,25 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::slice;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use patchtui::config::{
-    ActivationTensor, ActivationsConfig, Cadence, DeviceChoice, OptimizerConfig, PatchSize,
-    ScheduleKind,
+    ActivationTensor, ActivationsConfig, Cadence, OptimizerConfig, PatchSize, ScheduleKind,
 };
 use patchtui::engine::batch::Batch;
-use patchtui::engine::device::find_device;
+use patchtui::engine::compute::Compute;
 use patchtui::engine::evaluate::token_losses;
 use patchtui::engine::generate::{
     Continuation, GenerationRules, Generator, Heard, Sampling, Verdict,
 };
 use patchtui::engine::gradients::Gradients;
 use patchtui::engine::model::{LlamaForCausalLM, random_weights};
-use patchtui::engine::ops::positions::Positions;
 use patchtui::engine::optimizer::{AdamW, Update};
+use patchtui::engine::positions::Positions;
 use patchtui::engine::probe::layer_activations;
 use patchtui::engine::step::{StepInput, micro_step};
 use patchtui::engine::workers::Workers;
 use patchtui::plan::{ModelShape, Schedule};
-use patchtui::run::StopFlag;
+use patchtui::steer::StopFlag;
 use safetensors::SafeTensors;
 
 /// A file of named tensors, all read as f32 (ids are small enough).
@@ -79,11 +78,11 @@ impl Golden {
         }
     }
 
-    pub(crate) fn model(&self, device: &Device) -> LlamaForCausalLM {
+    pub(crate) fn model(&self) -> LlamaForCausalLM {
         let mut source = |name: &str, _: &[usize]| {
             Ok::<_, Infallible>(self.values(&format!("weights.{name}")).to_vec())
         };
-        LlamaForCausalLM::new(&self.shape(), &mut source, device).unwrap()
+        LlamaForCausalLM::new(&self.shape(), &mut source, &Compute::cpu()).unwrap()
     }
 }
 
@@ -105,10 +104,7 @@ pub(crate) fn assert_close(what: &str, found: &[f32], expected: &[f32], toleranc
 
 /// Output of the trunk, `[N, D]`.
 fn trunk(model: &LlamaForCausalLM, batch: &Batch) -> Tensor<2> {
-    model.model.forward(
-        model.model.embed_tokens.forward(batch.ids.clone(), batch.patch_size),
-        batch.positions(),
-    )
+    model.model.forward(model.model.embed(&batch.ids, batch.patch_size), batch.positions())
 }
 
 /// `[N, V]`.
@@ -123,7 +119,7 @@ pub(crate) fn step(
     scale: f64,
     recompute: bool,
 ) -> (Tensor<1>, Gradients) {
-    let mut gradients = Gradients::default();
+    let mut gradients = Gradients::new(model.compute());
     let input = StepInput { shared: model.model.shared_input(batch.positions()), scale, recompute };
     let loss = micro_step(model, batch, &input, &|| false, &mut gradients).unwrap();
     (loss * scale, gradients)
@@ -133,9 +129,8 @@ pub(crate) fn step(
 fn logits_and_loss_equal_those_of_transformers() {
     for case in ["mha_untied", "mha_tied", "gqa_untied", "gqa_tied"] {
         let golden = Golden::read(&format!("forward_{case}.safetensors"));
-        let device = Device::flex();
-        let model = golden.model(&device);
-        let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::ONE, &device);
+        let model = golden.model();
+        let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::ONE);
         let logits = values(logits(&model, &batch));
         let worst = logits
             .iter()
@@ -155,12 +150,11 @@ fn logits_and_loss_equal_those_of_transformers() {
 fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
     for file in ["patch_gradients.safetensors", "patch_gradients_tied.safetensors"] {
         let golden = Golden::read(file);
-        let device = Device::flex();
-        let model = golden.model(&device);
+        let model = golden.model();
         for (k, recompute) in [(1, false), (1, true), (2, false), (4, false), (4, true), (8, false)]
         {
             let patch_size = PatchSize::new(k).unwrap();
-            let batch = Batch::new(&golden.ids("input_ids"), 2, patch_size, &device);
+            let batch = Batch::new(&golden.ids("input_ids"), 2, patch_size);
             let (loss, gradients) = step(&model, &batch, 1.0 / batch.num_targets as f64, recompute);
             assert_close(
                 &format!("{file} K = {k} loss"),
@@ -175,8 +169,8 @@ fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
                 1e-5,
             );
             let expected = golden.0.keys().filter(|name| name.starts_with("weights.")).count();
-            assert_eq!(gradients.0.len(), expected, "{file} K = {k}: number of gradients");
-            for (name, gradient) in gradients.0 {
+            assert_eq!(gradients.sums.len(), expected, "{file} K = {k}: number of gradients");
+            for (name, gradient) in gradients.sums {
                 assert_close(
                     &format!("{file} K = {k} {name}"),
                     &values(gradient),
@@ -191,23 +185,28 @@ fn loss_and_every_gradient_equal_pytorch_for_each_patch_size() {
 #[test]
 fn with_single_tokens_the_method_is_the_plain_language_model_bit_for_bit() {
     let golden = Golden::read("patch_gradients.safetensors");
-    let device = Device::flex();
-    let model = golden.model(&device);
+    let model = golden.model();
     let ids = golden.ids("input_ids");
-    let batch = Batch::new(&ids, 2, PatchSize::ONE, &device);
+    let batch = Batch::new(&ids, 2, PatchSize::ONE);
     let method = trunk(&model, &batch);
     // The plain model: table rows directly into the trunk, the sequence shifted by one as targets.
-    let rows = model.model.embed_tokens.weight.values.clone().select(0, batch.ids.clone());
+    let token_ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+    let token_ids = TensorData::new(token_ids, [ids.len()]);
+    let table = model.model.embed_tokens.weight.values.clone();
+    let rows = table.clone().select(0, Tensor::<1, Int>::from_data(token_ids, &table.device()));
     let plain = model.model.forward(rows, Positions::of_sequence(32));
     assert_eq!(bits(values(method)), bits(values(plain)));
     let shifted: Vec<u32> = ids.chunks(32).flat_map(|sequence| sequence[1..].to_vec()).collect();
-    let targets: Vec<u32> =
-        batch.targets.ids.into_data().iter::<i64>().map(|id| id as u32).collect();
     assert_eq!(
-        targets.chunks(32).flat_map(|sequence| sequence[..31].to_vec()).collect::<Vec<_>>(),
+        batch
+            .targets
+            .ids
+            .chunks(32)
+            .flat_map(|sequence| sequence[..31].to_vec())
+            .collect::<Vec<_>>(),
         shifted
     );
-    assert_eq!(values(batch.targets.mask), [vec![1.0; 31], vec![0.0]].concat().repeat(2));
+    assert_eq!(batch.targets.mask, Some([vec![1.0; 31], vec![0.0]].concat().repeat(2)));
 }
 
 fn bits(values: Vec<f32>) -> Vec<u32> {
@@ -217,13 +216,12 @@ fn bits(values: Vec<f32>) -> Vec<u32> {
 #[test]
 fn changing_a_patch_changes_no_logits_before_it() {
     let golden = Golden::read("patch_gradients.safetensors");
-    let device = Device::flex();
-    let model = golden.model(&device);
+    let model = golden.model();
     let ids = golden.ids("input_ids");
     for k in [1_usize, 2, 4, 8] {
         let patch_size = PatchSize::new(k as u64).unwrap();
         let logits = |ids: &[u32]| {
-            let batch = Batch::new(ids, 2, patch_size, &device);
+            let batch = Batch::new(ids, 2, patch_size);
             values(self::logits(&model, &batch))
         };
         let num_patches = 32 / k;
@@ -249,8 +247,7 @@ fn changing_a_patch_changes_no_logits_before_it() {
 fn twelve_steps_with_a_stage_switch_follow_pytorch() {
     for (file, reset) in [("adamw_run.safetensors", true), ("adamw_run_keep.safetensors", false)] {
         let golden = Golden::read(file);
-        let device = Device::flex();
-        let mut model = golden.model(&device);
+        let mut model = golden.model();
         let config = OptimizerConfig {
             learning_rate: 1e-2,
             betas: [0.9, 0.95],
@@ -274,9 +271,9 @@ fn twelve_steps_with_a_stage_switch_follow_pytorch() {
             }
             let ids = golden.ids(&format!("input_ids.step{idx:02}"));
             let mut total = 0.0;
-            let mut gradients = Gradients::default();
+            let mut gradients = Gradients::new(&Compute::cpu());
             for micro in ids.chunks(ids.len() / 2) {
-                let batch = Batch::new(micro, sequences, PatchSize::new(k).unwrap(), &device);
+                let batch = Batch::new(micro, sequences, PatchSize::new(k).unwrap());
                 let (loss, micro_gradients) =
                     step(&model, &batch, 1.0 / (2.0 * batch.num_targets as f64), false);
                 total += values(loss)[0];
@@ -331,10 +328,8 @@ fn twelve_steps_with_a_stage_switch_follow_pytorch() {
 #[test]
 fn a_skipped_update_changes_nothing() {
     let golden = Golden::read("adamw_run.safetensors");
-    let device = Device::flex();
-    let model = golden.model(&device);
-    let batch =
-        Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap(), &device);
+    let model = golden.model();
+    let batch = Batch::new(&golden.ids("input_ids.step01")[..64], 2, PatchSize::new(4).unwrap());
     let head = |model: &LlamaForCausalLM| bits(values(model.head().values.clone()));
     let before = head(&model);
     let mut optimizer = AdamW::new(OptimizerConfig {
@@ -369,16 +364,14 @@ fn a_skipped_update_changes_nothing() {
 #[test]
 fn activation_rates_equal_pytorch() {
     let golden = Golden::read("activations.safetensors");
-    let device = Device::flex();
-    let model = golden.model(&device);
+    let model = golden.model();
     for k in [1_u64, 4] {
         for (tensor, name) in [
             (ActivationTensor::FfnOutput, "ffn_output"),
             (ActivationTensor::Intermediate, "intermediate"),
         ] {
             let config = ActivationsConfig { every_steps: Cadence::Auto, threshold: 0.5, tensor };
-            let batch =
-                Batch::new(&golden.ids("input_ids"), 2, PatchSize::new(k).unwrap(), &device);
+            let batch = Batch::new(&golden.ids("input_ids"), 2, PatchSize::new(k).unwrap());
             let layers = layer_activations(&model, &batch, &config).unwrap();
             let found: (Vec<f32>, Vec<f32>) =
                 layers.iter().map(|layer| (layer.rate as f32, layer.mean_abs as f32)).unzip();
@@ -401,9 +394,8 @@ fn activation_rates_equal_pytorch() {
 #[test]
 fn greedy_continuation_equals_transformers() {
     let golden = Golden::read("generate.safetensors");
-    let device = Device::flex();
-    let model = golden.model(&device);
-    let generator = Generator { model, context_length: 64, device };
+    let model = golden.model();
+    let generator = Generator { model, context_length: 64 };
     let found = generator
         .generate(&[golden.ids("input_ids")], &greedy(12, &[]), &mut |_, _| Verdict::GoOn)
         .unwrap();
@@ -413,10 +405,10 @@ fn greedy_continuation_equals_transformers() {
 #[test]
 fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
     let golden = Golden::read("generate.safetensors");
-    let (device, shape) = (Device::flex(), golden.shape());
-    let model = golden.model(&device);
+    let shape = golden.shape();
+    let model = golden.model();
     let next = |window: &[u32]| {
-        let batch = Batch::new(window, 1, PatchSize::ONE, &device);
+        let batch = Batch::new(window, 1, PatchSize::ONE);
         let logits = values(logits(&model, &batch).narrow(0, window.len() - 1, 1));
         // The first maximum.
         (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best })
@@ -437,7 +429,7 @@ fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
             }
             expected.push(next(&expected[start..]));
         }
-        let generator = Generator { model: model.clone(), context_length, device: device.clone() };
+        let generator = Generator { model: model.clone(), context_length };
         let found =
             generator.generate(&[prompt], &greedy(12, &[]), &mut |_, _| Verdict::GoOn).unwrap();
         let expected = Continuation { ids: expected.split_off(prompt_length), has_slid: start > 0 };
@@ -448,8 +440,8 @@ fn a_text_longer_than_the_context_goes_on_from_its_newest_part() {
 #[test]
 fn prompts_that_advance_together_do_not_change_one_another() {
     let golden = Golden::read("generate.safetensors");
-    let (device, ids) = (Device::flex(), golden.ids("input_ids"));
-    let generator = Generator { model: golden.model(&device), context_length: 16, device };
+    let ids = golden.ids("input_ids");
+    let generator = Generator { model: golden.model(), context_length: 16 };
     let prompts =
         [ids[..1].to_vec(), ids.clone(), [ids.as_slice(), &ids, &ids].concat(), ids[1..].to_vec()];
     let alone = |prompt: &Vec<u32>, rules: &GenerationRules<'_>| {
@@ -498,8 +490,7 @@ fn prompts_that_advance_together_do_not_change_one_another() {
 #[test]
 fn the_caller_can_end_one_prompt_or_all() {
     let golden = Golden::read("generate.safetensors");
-    let device = Device::flex();
-    let generator = Generator { model: golden.model(&device), context_length: 64, device };
+    let generator = Generator { model: golden.model(), context_length: 64 };
     let prompts = [golden.ids("input_ids"), golden.ids("input_ids")];
     let lengths = |verdict: &dyn Fn(usize, usize) -> Verdict| -> Vec<usize> {
         let mut counts = [0, 0];
@@ -534,12 +525,12 @@ fn greedy(max_new_tokens: usize, ends: &[u32]) -> GenerationRules<'_> {
 }
 
 fn add_all(sum: &mut Gradients, other: Gradients) {
-    for (name, gradient) in other.0 {
-        let gradient = match sum.0.remove(&name) {
+    for (name, gradient) in other.sums {
+        let gradient = match sum.sums.remove(&name) {
             Some(known) => known + gradient,
             None => gradient,
         };
-        sum.0.insert(name, gradient);
+        sum.sums.insert(name, gradient);
     }
 }
 
@@ -558,11 +549,10 @@ fn a_deep_network_is_computed_on_a_thread_of_the_pool() {
         initializer_range: 0.02,
         tie_word_embeddings: false,
     };
-    let device = find_device(DeviceChoice::Cpu).unwrap();
-    let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &device.device);
-    let batches = [1, 5].map(|first: u32| {
-        Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE, &device.device)
-    });
+    let compute = Compute::cpu();
+    let Ok(model) = LlamaForCausalLM::new(&shape, &mut random_weights(1, &shape), &compute);
+    let batches = [1, 5]
+        .map(|first: u32| Batch::new(&(first..first + 8).collect::<Vec<_>>(), 1, PatchSize::ONE));
     let input = StepInput {
         shared: model.model.shared_input(batches[0].positions()),
         scale: 1.0 / 14.0,
@@ -571,23 +561,27 @@ fn a_deep_network_is_computed_on_a_thread_of_the_pool() {
     let job = {
         let (model, batches) = (model.clone(), batches.clone());
         move || {
-            let mut sum = Gradients::default();
+            let mut sum = Gradients::new(&Compute::cpu());
             let losses = batches
                 .map(|batch| micro_step(&model, &batch, &input, &|| false, &mut sum).unwrap());
             (losses.into_iter().reduce(|a, b| a + b).unwrap(), sum)
         }
     };
     let here = job.clone()();
-    let (loss, sum) = Workers::start(device, StopFlag::default()).unwrap().run(job).unwrap();
+    let (loss, sum) = Workers::start(compute, StopFlag::default()).unwrap().run(job).unwrap();
     assert_eq!(bits(values(loss.clone())), bits(values(here.0)));
     let [(first_loss, mut expected), (second_loss, second)] =
         batches.map(|batch| step(&model, &batch, 1.0 / 14.0, false));
     add_all(&mut expected, second);
     assert_close("loss", &values(loss * (1.0 / 14.0)), &values(first_loss + second_loss), 1e-6);
-    assert_eq!(sum.0.len(), 200 * 9 + 3);
-    for (name, gradient) in sum.0 {
-        assert_eq!(bits(values(gradient.clone())), bits(values(here.1.0[&name].clone())), "{name}");
+    assert_eq!(sum.sums.len(), 200 * 9 + 3);
+    for (name, gradient) in sum.sums {
+        assert_eq!(
+            bits(values(gradient.clone())),
+            bits(values(here.1.sums[&name].clone())),
+            "{name}"
+        );
         // Added inside the product, where the sum of two products is rounded once less.
-        assert_close(&name, &values(gradient), &values(expected.0[&name].clone()), 1e-6);
+        assert_close(&name, &values(gradient), &values(expected.sums[&name].clone()), 1e-6);
     }
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use patchtui::config::{LoadRequest, LoadedConfig, load, load_with_runs};
 use patchtui::data::Tokenizer;
-use patchtui::engine::hugging_face::{ExportRequest, export};
+use patchtui::engine::compute::Compute;
+use patchtui::engine::export::{ExportRequest, export};
 use patchtui::engine::tensor_header::NumberFormat;
 use patchtui::engine::{LoadedModel, ModelFiles, PatchStage};
-use patchtui::run::{Outcome, RunDirectory};
+use patchtui::record::{Outcome, RunDirectory};
 use serde_json::{Value, json};
 
 use crate::formats::Fixture;
@@ -535,5 +536,5 @@ fn a_configuration_beside_a_folder_of_its_name_is_found_and_its_run_does_not_go_
             .0,
         0
     );
-    LoadedModel::open(&bench.run_dir("books"), &burn::tensor::Device::flex()).unwrap();
+    LoadedModel::open(&bench.run_dir("books"), &Compute::cpu()).unwrap();
 }

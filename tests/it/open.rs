@@ -4,17 +4,18 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use patchtui::advice::{Advice, Audience};
 use patchtui::config::to_toml;
+use patchtui::engine::compute::Compute;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::{LoadedModel, OpenError};
-use patchtui::run::{MODEL_FILE, RunDirectory, RunEvent};
+use patchtui::record::{MODEL_FILE, RunDirectory, RunEvent};
 
 use crate::formats::{FORMATS, Fixture};
 use crate::resume::{tiny_config, train};
 
 fn open(path: &Path) -> Result<LoadedModel, OpenError> {
-    LoadedModel::open(path, &Device::flex())
+    LoadedModel::open(path, &Compute::cpu())
 }
 
 fn step_of(path: &Path) -> u64 {
@@ -100,11 +101,7 @@ fn a_model_that_was_opened_continues_prompts_as_the_run_did() {
     let tokenizer = loaded.files.tokenizer;
     let bos = tokenizer.bos().filter(|_| loaded.files.add_bos);
     let ends: Vec<u32> = tokenizer.eos().into_iter().chain(tokenizer.bos()).collect();
-    let generator = Generator {
-        model: loaded.model,
-        context_length: loaded.files.context_length,
-        device: Device::flex(),
-    };
+    let generator = Generator { model: loaded.model, context_length: loaded.files.context_length };
     let mut samples = 0;
     for event in &events {
         let RunEvent::Sampled(sample) = event else { continue };
@@ -146,7 +143,7 @@ fn fails(
     let folder = run.path().parent().unwrap().to_str().unwrap();
     let relative = |text: String| text.replace(folder, "FIXTURE");
     assert_eq!(
-        (relative(error.to_string()), relative(error.hint())),
+        (relative(error.to_string()), relative(error.hint(Audience::Command))),
         (message.to_owned(), hint.to_owned())
     );
 }

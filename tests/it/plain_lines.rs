@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use patchtui::report::{Json, Output, Plain, runs_table, status_text};
-use patchtui::run::{
+use patchtui::record::{
     ControlState, History, Outcome, Record, RunDirectory, RunEnd, RunEvent, RunState, RunSummary,
     Sample, Trouble, decode,
 };
+use patchtui::report::{Json, Output, Plain, runs_table, status_text};
 
 use crate::fake_run::{end, header, record, step, whole_run};
 
@@ -120,7 +120,7 @@ fn scripts_get_every_record_as_a_line() {
     let heard: Vec<_> = paper
         .text()
         .lines()
-        .map(|line| decode(patchtui::run::LineFile::Events, line.as_bytes()).unwrap())
+        .map(|line| decode(patchtui::record::LineFile::Events, line.as_bytes()).unwrap())
         .collect();
     assert_eq!(heard, said);
 }

@@ -109,7 +109,7 @@ impl State {
         }
         match operation {
             Operation::Write if path.exists() => {
-                drop(self.safe_bytes.entry(inode(path)).or_insert(0))
+                self.safe_bytes.entry(inode(path)).or_insert(0);
             }
             Operation::CreateFolder | Operation::Write => self.new.push(path.to_owned()),
             Operation::Append => drop(

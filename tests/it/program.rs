@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::engine::EngineError;
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
@@ -272,7 +273,7 @@ fn wrong_input_gets_one_clear_answer_and_writes_nothing() {
 #[test]
 fn every_engine_error_that_can_be_built_has_a_hint() {
     let error = EngineError::NonFinite { what: "loss", step: 3, value: f64::NAN };
-    assert!(error.hint().is_some_and(|hint| hint.contains("learning_rate")));
+    assert!(error.hint(Audience::Command).contains("learning_rate"));
     assert_eq!(error.to_string(), "the loss of step 3 is NaN; its update was skipped");
 }
 
@@ -453,7 +454,7 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     let mut screen = on_a_terminal(&bench, &endless());
     screen.wait_for_text("running");
     screen.hang_up();
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
     let ctl = |verb: &str| {
         let mut command = bench.patchtui(&["ctl", "demo", verb]);
         command.current_dir("/");
@@ -467,7 +468,7 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     screen.wait_for_text("paused");
     screen.press(b"q");
     screen.wait_for_text("continues in the background");
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
     assert!(ctl("status").1.contains("paused"));
     let (code, text, _) = output(bench.patchtui(&["ctl", "demo", "checkpoint", "--json"]));
     let answer: Value = serde_json::from_str(&text).unwrap();
@@ -481,5 +482,5 @@ fn a_run_outlives_its_terminal_and_is_found_from_another_folder() {
     let mut screen = on_a_terminal(&bench, &["attach", "demo"]);
     screen.wait_for_text("stopped");
     screen.press(b"q");
-    assert_eq!(screen.ended().0.exit_code(), 75);
+    assert_eq!(screen.ended().exit_code(), 75);
 }

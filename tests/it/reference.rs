@@ -10,10 +10,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use burn::tensor::Device;
 use patchtui::config::{OptimizerConfig, PatchSize};
 use patchtui::engine::LoadedModel;
 use patchtui::engine::batch::Batch;
+use patchtui::engine::compute::Compute;
 use patchtui::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use patchtui::engine::optimizer::{AdamW, Update};
 use serde_json::{Value, json};
@@ -125,8 +125,8 @@ fn transformers_computes_what_was_trained() {
 }
 
 fn compare_forward(python: &Path, run: &Path, export: &Path) {
-    let device = Device::flex();
-    let [trained, exported] = [run, export].map(|path| LoadedModel::open(path, &device).unwrap());
+    let compute = Compute::cpu();
+    let [trained, exported] = [run, export].map(|path| LoadedModel::open(path, &compute).unwrap());
     let prompt: Vec<u32> = trained
         .files
         .tokenizer
@@ -140,7 +140,7 @@ fn compare_forward(python: &Path, run: &Path, export: &Path) {
         export,
         &json!({ "ids": prompt, "max_new_tokens": 30, "text": TEXTS }),
     );
-    let ours = values(logits(&trained.model, &Batch::new(&prompt, 1, PatchSize::ONE, &device)));
+    let ours = values(logits(&trained.model, &Batch::new(&prompt, 1, PatchSize::ONE)));
     let worst = ours
         .iter()
         .zip(floats(&found["logits"]))
@@ -152,7 +152,6 @@ fn compare_forward(python: &Path, run: &Path, export: &Path) {
     let generator = Generator {
         model: trained.model,
         context_length: trained.files.shape.max_position_embeddings,
-        device,
     };
     let ours =
         generator.generate(&[prompt], &rules, &mut |_, _| Verdict::GoOn).unwrap().remove(0).ids;
@@ -184,16 +183,16 @@ fn an_imported_model_takes_the_step_that_torch_takes() {
             "demo",
             &["model.num_attention_heads=4", "model.num_key_value_heads=2"],
         );
-        let device = Device::flex();
+        let compute = Compute::cpu();
         for k in [1, 4] {
-            let mut model = LoadedModel::open(&export, &device).unwrap().model;
+            let mut model = LoadedModel::open(&export, &compute).unwrap().model;
             let sequences: Vec<Vec<u32>> = (0..2)
                 .map(|row| (0..32).map(|idx| (idx * idx * 31 + row * 77 + 5) % 1024).collect())
                 .collect();
             let found =
                 ask(&python, "step", &export, &json!({ "ids": sequences, "patch_size": k }));
 
-            let batch = Batch::new(&sequences.concat(), 2, PatchSize::new(k).unwrap(), &device);
+            let batch = Batch::new(&sequences.concat(), 2, PatchSize::new(k).unwrap());
             let (loss, gradients) = step(&model, &batch, 1.0 / batch.num_targets as f64, false);
             let norm = gradients.norm().unwrap();
             assert_close("loss", &values(loss), &[found["loss"].as_f64().unwrap() as f32], 1e-5);

@@ -9,10 +9,11 @@ use patchtui::config::{LoadRequest, RunConfig, load};
 use patchtui::disk::Disk;
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
-use patchtui::run::{
-    CommandEnvelope, Evaluation, EventSender, History, Outcome, Record, RunCommand, RunDirectory,
-    RunEnd, RunEvent, Store, command_channel,
+use patchtui::record::{
+    Evaluation, EventSender, History, Outcome, Record, RunCommand, RunDirectory, RunEnd, RunEvent,
+    Store,
 };
+use patchtui::steer::{CommandEnvelope, command_channel};
 
 use crate::program::{Bench, output};
 

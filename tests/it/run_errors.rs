@@ -5,11 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use patchtui::commands::CommandError;
+use patchtui::advice::Failure;
+use patchtui::advice::{Advice, Audience};
 use patchtui::config::{ConfigError, IdentityChange};
 use patchtui::control::ControlError;
 use patchtui::host::{HostError, LaunchError, StartError};
-use patchtui::run::{
+use patchtui::record::{
     CheckpointError, LineError, LockError, LogError, RunDirectory, RunState, StoreError,
 };
 
@@ -45,7 +46,7 @@ impl Named for HostError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -59,7 +60,7 @@ impl Named for LaunchError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -74,7 +75,7 @@ impl Named for StartError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -87,7 +88,7 @@ impl Named for LockError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -100,7 +101,7 @@ impl Named for StoreError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint()
+        self.hint(Audience::Command)
     }
 }
 
@@ -117,7 +118,7 @@ impl Named for CheckpointError {
         }
     }
     fn hint_text(&self) -> String {
-        self.hint().to_owned()
+        self.hint(Audience::Run("RUN"))
     }
 }
 
@@ -223,17 +224,17 @@ fn every_error_of_a_run_says_what_is_wrong_and_what_to_type() {
 #[test]
 fn what_the_user_asked_for_wrongly_exits_2_and_what_broke_exits_1() {
     let codes: Vec<u8> =
-        host_errors().into_iter().map(|error| CommandError::from(error).exit_code).collect();
+        host_errors().into_iter().map(|error| Failure::from(error).exit_code).collect();
     assert_eq!(codes, [2, 2, 2, 2, 2, 2, 2, 2, 1, 1]);
     let died = |code: i32| LaunchError::Died {
         status: ExitStatus::from_raw(code << 8),
         tail: Vec::new(),
         log: path(),
     };
-    assert_eq!([died(2), died(1)].map(|error| CommandError::from(error).exit_code), [2, 1]);
+    assert_eq!([died(2), died(1)].map(|error| Failure::from(error).exit_code), [2, 1]);
     let start = [
         StartError::Lock(LockError::Alive { name: "books".into(), pid: None }),
         StartError::Thread(denied()),
     ];
-    assert_eq!(start.map(|error| CommandError::from(error).exit_code), [2, 1]);
+    assert_eq!(start.map(|error| Failure::from(error).exit_code), [2, 1]);
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use patchtui::disk::{Disk, Operation};
-use patchtui::run::{
+use patchtui::record::{
     Activations, CheckpointFailure, CheckpointInfo, CommandNote, ControlChange, ControlState,
     DiskChange, Evaluation, EventSender, History, LayerActivation, LineFile, MeasuredStep,
     MomentsOutline, Note, Outcome, Progress, Record, RunCommand, RunDirectory, RunEnd, RunEvent,

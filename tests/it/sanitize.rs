@@ -1,7 +1,7 @@
 //! Untrusted text cannot control a terminal.
 
-use patchtui::run::sanitize;
-use patchtui::run::sanitize::{LINE_LIMIT, PLACEHOLDER, line, text};
+use patchtui::text::sanitize;
+use patchtui::text::sanitize::{LINE_LIMIT, PLACEHOLDER, line, text};
 use proptest::prelude::*;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use patchtui::config::{RunConfig, to_toml};
-use patchtui::run::{Outcome, RunCommand, RunDirectory, RunEnd, RunEvent};
+use patchtui::record::{Outcome, RunCommand, RunDirectory, RunEnd, RunEvent};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::{Bench, output};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use patchtui::host::{Claim, HostError, Wish, claim};
-use patchtui::run::{RunDirectory, RunIndex};
+use patchtui::record::{RunDirectory, RunIndex};
 use serde_json::Value;
 
 use crate::resume::{TINY, tiny_config};

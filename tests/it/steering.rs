@@ -8,10 +8,10 @@ use patchtui::config::{LoadRequest, load};
 use patchtui::disk::Disk;
 use patchtui::engine::self_check::Cache;
 use patchtui::engine::{Job, execute};
-use patchtui::run::{
-    CommandEnvelope, CommandNote, CommandSender, ControlState, EventSender, Outcome, RunCommand,
-    RunEnd, RunEvent, command_channel,
+use patchtui::record::{
+    CommandNote, ControlState, EventSender, Outcome, RunCommand, RunEnd, RunEvent,
 };
+use patchtui::steer::{CommandEnvelope, CommandSender, command_channel};
 
 use crate::resume::TINY;
 

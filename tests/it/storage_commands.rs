@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use patchtui::config::RecordedConfig;
-use patchtui::run::{
+use patchtui::record::{
     Checkpoints, LineHashes, MODEL_FILE, NewCheckpoint, RunDirectory, RunIndex, RunLock,
     TrainerState,
 };

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use patchtui::advice::{Advice, Audience, USAGE};
 use patchtui::tasks::{
-    Documents, Encoder, EvaluateError, LoadOptions, Prompt, Question, Scored, Selection, TaskError,
-    TaskFiles, evaluate,
+    Documents, EvaluateError, LoadOptions, Prompt, Question, Scored, Selection, TaskEncoder,
+    TaskError, TaskFiles, evaluate,
 };
 
 fn try_load(
@@ -160,7 +161,7 @@ fn error(name: &str, files: &[(&str, &str)]) -> String {
         num_fewshot: usize::from(files.iter().any(|(name, _)| name.contains("_dev.csv"))),
     };
     let error = try_load(Some(folder.path()), name, options).unwrap_err();
-    assert!(error.is_user_error() && !error.hint().is_empty(), "{error}");
+    assert!(error.exit_code() == USAGE && !error.hint(Audience::Command).is_empty(), "{error}");
     error
         .to_string()
         .replace(&format!("{}/", folder.path().display()), "")
@@ -307,7 +308,7 @@ fn a_file_that_is_missing_or_not_alone_is_said() {
     fs::write(folder.path().join("piqa.jsonl"), b"\xff").unwrap();
     let not_text = try_load(Some(folder.path()), "piqa", LoadOptions::default()).unwrap_err();
     assert!(
-        not_text.is_user_error()
+        not_text.exit_code() == USAGE
             && not_text
                 .to_string()
                 .ends_with("piqa.jsonl cannot be read: it is not UTF-8 text at byte 0"),
@@ -319,7 +320,7 @@ fn a_file_that_is_missing_or_not_alone_is_said() {
     assert_eq!(examples.to_string(), "piqa has no few-shot examples");
     let text = try_load(None, "text:/nowhere/a.txt", LoadOptions::default()).unwrap_err();
     assert_eq!(
-        (text.to_string(), text.is_user_error()),
+        (text.to_string(), text.exit_code() == USAGE),
         ("/nowhere/a.txt: no such file or folder".into(), true)
     );
 }
@@ -343,7 +344,7 @@ fn what_does_not_fit_a_network_is_said_with_its_document() {
         write(folder.path(), files);
         let [task] = &Selection::parse(name).unwrap().tasks[..] else { panic!() };
         let task = TaskFiles::new(Some(folder.path())).load(task, LoadOptions::default()).unwrap();
-        let encoder = Encoder::new(&tokenizer, false, max_length).unwrap();
+        let encoder = TaskEncoder::new(&tokenizer, false, max_length).unwrap();
         match evaluate(&task, &encoder, &mut Nobody, &mut |_| ()).unwrap_err() {
             EvaluateError::Task(error) => error.to_string(),
             EvaluateError::Score(error) => error,

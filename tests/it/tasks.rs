@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use patchtui::data::Tokenizer;
 use patchtui::tasks::{
-    Documents, Encoder, EvaluateError, GROUPS, GroupResult, LoadOptions, LoadedTask, Progress,
-    Request, Score, Scored, Selection, TaskError, TaskFiles, TaskResult, clean_hellaswag,
-    detokenize_wikitext, evaluate, results_document, sample_lines,
+    Documents, EvaluateError, GROUPS, GroupResult, LoadOptions, LoadedTask, Score, ScoreRequest,
+    Scored, Selection, TaskEncoder, TaskError, TaskFiles, TaskProgress, TaskResult,
+    clean_hellaswag, detokenize_wikitext, evaluate, results_document, sample_lines,
 };
 use serde_json::{Value, json};
 
@@ -103,14 +103,14 @@ fn pairs_of_ids_are_those_of_lm_eval() {
     let Some(data) = data() else { return };
     let tokenizer =
         Tokenizer::load(data.join("llama2_tokenizer/tokenizer.json").to_str().unwrap()).unwrap();
-    let encoder = Encoder::new(&tokenizer, false, 2048).unwrap();
+    let encoder = TaskEncoder::new(&tokenizer, false, 2048).unwrap();
     for name in CHOICE_TASKS {
         let [task] = &load(&data, name, LoadOptions::default())[..] else { panic!() };
         let expected = lines(&data.join(format!("lm_eval_golden/{name}_tokens.jsonl")));
         assert!(expected.len() >= 20, "{name}");
         for ((_, context, continuation), expected) in requests(task).into_iter().zip(&expected) {
             let (context_ids, continuation_ids) = encoder
-                .pair(&Request { context: &context, continuation: continuation.clone() })
+                .pair(&ScoreRequest { context: &context, continuation: continuation.clone() })
                 .unwrap();
             assert_eq!(
                 (json!(context_ids), json!(continuation_ids)),
@@ -188,7 +188,7 @@ impl Score for Listed {
 /// The result of `task` under the pseudo scorer.
 fn pseudo_result(task: &LoadedTask) -> TaskResult {
     let tokenizer = Tokenizer::load("bytes").unwrap();
-    let encoder = Encoder::new(&tokenizer, false, 1 << 20).unwrap();
+    let encoder = TaskEncoder::new(&tokenizer, false, 1 << 20).unwrap();
     let answers: Vec<f64> = match &task.documents {
         Documents::Questions(_) => requests(task)
             .iter()
@@ -203,7 +203,7 @@ fn pseudo_result(task: &LoadedTask) -> TaskResult {
     .unwrap()
     .unwrap();
     let total = task.documents.len();
-    assert_eq!(last, Some(Progress { done: total, total, share: 1.0 }));
+    assert_eq!(last, Some(TaskProgress { done: total, total, share: 1.0 }));
     result
 }
 
@@ -271,7 +271,7 @@ fn ids_are_those_of_lm_eval_with_and_without_the_begin_of_text_token() {
     let golden = golden();
     let tokenizer = Tokenizer::load("demo").unwrap();
     let encoder = |vector: &Value, max_length| {
-        Encoder::new(&tokenizer, vector["add_bos"].as_bool().unwrap(), max_length).unwrap()
+        TaskEncoder::new(&tokenizer, vector["add_bos"].as_bool().unwrap(), max_length).unwrap()
     };
     let request = |vector: &Value| {
         (
@@ -282,7 +282,8 @@ fn ids_are_those_of_lm_eval_with_and_without_the_begin_of_text_token() {
     let tokens = &golden["tokens"];
     for vector in tokens["pairs"].as_array().unwrap() {
         let (context, continuation) = request(vector);
-        let found = encoder(vector, 64).pair(&Request { context: &context, continuation }).unwrap();
+        let found =
+            encoder(vector, 64).pair(&ScoreRequest { context: &context, continuation }).unwrap();
         assert_eq!(
             found,
             (ids(&vector["context_enc"]), ids(&vector["continuation_enc"])),
@@ -302,7 +303,7 @@ fn ids_are_those_of_lm_eval_with_and_without_the_begin_of_text_token() {
         let max_length = vector["max_length"].as_u64().unwrap() as usize;
         let (context, continuation) = request(vector);
         let found = encoder(vector, max_length)
-            .scored(&Request { context: &context, continuation }, "task", 0)
+            .scored(&ScoreRequest { context: &context, continuation }, "task", 0)
             .unwrap();
         assert_eq!(found.input(), ids(&vector["input"]), "{vector}");
     }
@@ -369,7 +370,7 @@ fn samples_say_what_was_asked_and_answered() {
     fs::write(folder.path().join("piqa.jsonl"), record.to_string()).unwrap();
     let [task] = &load(folder.path(), "piqa", LoadOptions::default())[..] else { panic!() };
     let encoder_tokenizer = Tokenizer::load("bytes").unwrap();
-    let encoder = Encoder::new(&encoder_tokenizer, false, 64).unwrap();
+    let encoder = TaskEncoder::new(&encoder_tokenizer, false, 64).unwrap();
     let answered = |answers: [f64; 2]| {
         evaluate(task, &encoder, &mut Listed(Vec::from(answers).into_iter()), &mut |_| ())
     };
@@ -422,7 +423,7 @@ fn texts_are_measured_by_token_word_and_byte_and_a_stop_is_obeyed() {
     )
     .unwrap();
     let tokenizer = Tokenizer::load("bytes").unwrap();
-    let encoder = Encoder::new(&tokenizer, false, 16).unwrap();
+    let encoder = TaskEncoder::new(&tokenizer, false, 16).unwrap();
     let tasks = load(
         folder.path(),
         &format!("text:{},wikitext-paper", path.display()),

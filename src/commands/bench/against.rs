@@ -10,11 +10,13 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
+use crate::advice::Failure;
 use crate::cli::{BenchTrainArgs, ReferenceMode};
-use crate::commands::CommandError;
 use crate::commands::bench::against_lines::{check_text, race_text};
 use crate::commands::bench::document::{CpuDocument, FORMAT_VERSION, StageDocument, TrainDocument};
-use crate::commands::bench::reference::{Computing, Reference, ReferenceReport, Request, Versions};
+use crate::commands::bench::reference::{
+    Computing, Reference, ReferenceReport, StepsRequest, Versions,
+};
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{Planned, TOKENS_FILE, WEIGHTS_FILE};
 use crate::commands::bench::{median, print_json};
@@ -146,7 +148,7 @@ struct Contestants<'a> {
 ///
 /// # Errors
 /// When Python or torch is missing, or one of the two fails.
-pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, CommandError> {
+pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, Failure> {
     let both = Contestants::new(args, planned)?;
     if args.check {
         let document = both.check()?;
@@ -167,10 +169,10 @@ pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, Co
 }
 
 impl<'a> Contestants<'a> {
-    fn new(args: &'a BenchTrainArgs, planned: &'a Planned) -> Result<Self, CommandError> {
+    fn new(args: &'a BenchTrainArgs, planned: &'a Planned) -> Result<Self, Failure> {
         let device = choose_device(Some(&planned.config.device.to_string()))?.description;
         if device != "cpu" && !device.starts_with("cuda") {
-            return Err(CommandError::usage(
+            return Err(Failure::usage(
                 format!("PyTorch has no device {device}"),
                 "use --device cpu",
             ));
@@ -190,7 +192,7 @@ impl<'a> Contestants<'a> {
         })
     }
 
-    fn race(&self) -> Result<RaceDocument, CommandError> {
+    fn race(&self) -> Result<RaceDocument, Failure> {
         let (mut stages, mut contest) = (Vec::new(), None);
         for &idx in &self.planned.stages {
             let (mut rounds, mut described) = (Vec::new(), None);
@@ -209,7 +211,7 @@ impl<'a> Contestants<'a> {
         Ok(RaceDocument { contest: contest.expect("there is a stage"), stages })
     }
 
-    fn check(&self) -> Result<CheckDocument, CommandError> {
+    fn check(&self) -> Result<CheckDocument, Failure> {
         let folder = self.scratch.path();
         self.say("running the steps in patchtui");
         let ours = self.our_turn(self.args.stage.map(|stage| stage.get() - 1), Some(folder))?;
@@ -244,7 +246,7 @@ impl<'a> Contestants<'a> {
         }
     }
 
-    fn request(&self, idxs: &[usize], threads: usize) -> Request {
+    fn request(&self, idxs: &[usize], threads: usize) -> StepsRequest {
         let steps = self.planned.steps;
         let computing = Computing {
             threads,
@@ -253,7 +255,7 @@ impl<'a> Contestants<'a> {
             warmup: steps.warmup,
             steps: steps.measured,
         };
-        Request::new(&self.planned.config, &self.planned.plan, idxs, computing)
+        StepsRequest::new(&self.planned.config, &self.planned.plan, idxs, computing)
     }
 
     /// Measures one stage or all in a separate process; keeps its input in `keep_input`.
@@ -261,9 +263,9 @@ impl<'a> Contestants<'a> {
         &self,
         stage: Option<usize>,
         keep_input: Option<&Path>,
-    ) -> Result<TrainDocument, CommandError> {
+    ) -> Result<TrainDocument, Failure> {
         let program = env::current_exe().map_err(|error| {
-            CommandError::failed(
+            Failure::failed(
                 format!("cannot find the patchtui executable: {error}"),
                 "start it by its full path",
             )
@@ -285,7 +287,7 @@ impl<'a> Contestants<'a> {
             .args(&self.args.config);
         let output = command.stdin(Stdio::null()).output();
         let output = output.map_err(|error| {
-            CommandError::failed(
+            Failure::failed(
                 format!("cannot start patchtui: {error}"),
                 "raise the limit on processes (ulimit -u)",
             )
@@ -306,10 +308,10 @@ impl<'a> Contestants<'a> {
                 .and_then(|code| u8::try_from(code).ok())
                 .filter(|code| *code == 2)
                 .unwrap_or(1);
-            return Err(CommandError { message, hint: after("hint:"), exit_code });
+            return Err(Failure { message, hint: after("hint:"), exit_code });
         }
         serde_json::from_slice(&output.stdout).map_err(|error| {
-            CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+            Failure::failed(error.to_string(), "this is a bug in patchtui: please report it")
         })
     }
 
@@ -336,9 +338,9 @@ impl<'a> Contestants<'a> {
 }
 
 /// Both frameworks must compute the same, or their times mean nothing.
-fn check_sizes(ours: &TrainDocument, theirs: &ReferenceReport) -> Result<(), CommandError> {
+fn check_sizes(ours: &TrainDocument, theirs: &ReferenceReport) -> Result<(), Failure> {
     let bug = |what: &str, ours: f64, theirs: f64| {
-        CommandError::failed(
+        Failure::failed(
             format!("{what}: {ours} in patchtui, {theirs} in PyTorch"),
             "this is a bug in patchtui: please report it",
         )

@@ -5,8 +5,8 @@ use crate::commands::bench::against::{
 };
 use crate::commands::bench::lines::{cpu_lines, folded, steps_text};
 use crate::commands::bench::{counted, median};
-use crate::report::format;
-use crate::run::sanitize_line;
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Times of both frameworks.
 pub(super) fn race_text(document: &RaceDocument) -> String {

@@ -9,7 +9,7 @@ use crate::commands::bench::gpu::DataSheet;
 use crate::commands::bench::median;
 use crate::commands::bench::peak_memory::Peak;
 use crate::engine::StageTimes;
-use crate::plan::StagePlan;
+use crate::plan::{CostedStage, StagePlan};
 
 /// Incremented when a key is removed or changes its meaning.
 pub(super) const FORMAT_VERSION: u32 = 1;

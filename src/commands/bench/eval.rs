@@ -5,21 +5,25 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::advice::Failure;
 use crate::cli::BenchEvalArgs;
+use crate::commands::Runs;
 use crate::commands::bench::document::FORMAT_VERSION;
 use crate::commands::bench::lines::{folded, milliseconds};
 use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::train::{plan_steps, prepare_device};
 use crate::commands::bench::{counted, median, print_json};
-use crate::commands::processor::Processor;
-use crate::commands::{CommandError, Runs};
+use crate::config::Precision;
 use crate::data::random_tokens;
+use crate::engine::compute::Compute;
 use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
-use crate::report::{format, print, tell};
-use crate::run::{StopFlag, sanitize_line};
+use crate::machine::processor::Processor;
+use crate::report::{print, tell};
+use crate::steer::StopFlag;
+use crate::text::{format, sanitize_line};
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,7 +62,7 @@ struct EvalDocument {
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let (config, mut plan) = plan_steps(&args.config, args.device.as_deref(), runs)?;
     let device = prepare_device(&config, &mut plan)?;
     let context_length = config.training.context_length;
@@ -69,12 +73,10 @@ pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, CommandError
     let stream = random_tokens(&path, plan.model.vocab_size, tokens, config.seed)?;
     // Mapped files stay readable after they are unlinked.
     let _ = fs::remove_file(&path);
-    let Ok(model) = LlamaForCausalLM::new(
-        &plan.model,
-        &mut random_weights(config.seed, &plan.model),
-        &device.device,
-    );
-    let workers = Workers::start(device.clone(), StopFlag::default())?;
+    let compute = Compute::new(device.clone(), Precision::F32);
+    let Ok(model) =
+        LlamaForCausalLM::new(&plan.model, &mut random_weights(config.seed, &plan.model), &compute);
+    let workers = Workers::start(compute, StopFlag::default())?;
     let validation = Validation {
         stream: &stream,
         batch_size: config.training.micro_batch_size,

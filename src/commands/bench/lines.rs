@@ -2,8 +2,8 @@
 
 use crate::commands::bench::counted;
 use crate::commands::bench::document::{CpuDocument, StageDocument, TrainDocument};
-use crate::report::format;
-use crate::run::sanitize_line;
+use crate::text::format;
+use crate::text::sanitize_line;
 
 /// Stages per block of columns.
 const SIDE_BY_SIDE: usize = 4;

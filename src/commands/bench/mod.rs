@@ -22,16 +22,17 @@ mod prepare;
 
 use serde::Serialize;
 
+use crate::advice::Failure;
 use crate::cli::{BenchArgs, BenchCommand};
-use crate::commands::{CommandError, Runs};
+use crate::commands::Runs;
 use crate::report::print;
-use crate::run::sanitize;
+use crate::text::sanitize;
 
 /// Runs the benchmark that the command line names. Returns the exit code.
 ///
 /// # Errors
 /// When the configuration has no valid plan, the device fails, or the other framework is missing.
-pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, Failure> {
     match args.command {
         Some(BenchCommand::Prepare(args)) => prepare::prepare(&args, runs),
         Some(BenchCommand::Eval(args)) => eval::eval(&args, runs),
@@ -41,9 +42,9 @@ pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, CommandError> {
 }
 
 /// Prints a document as JSON.
-fn print_json(document: &impl Serialize) -> Result<(), CommandError> {
+fn print_json(document: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(document).map_err(|error| {
-        CommandError::failed(error.to_string(), "this is a bug in patchtui: please report it")
+        Failure::failed(error.to_string(), "this is a bug in patchtui: please report it")
     })?;
     Ok(print(&sanitize::json(&format!("{text}\n")))?)
 }

@@ -9,18 +9,19 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::advice::Failure;
 use crate::cli::{BenchPrepareArgs, ConfigArgs};
 use crate::commands::bench::document::FORMAT_VERSION;
 use crate::commands::bench::lines::folded;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::{counted, print_json};
-use crate::commands::processor::Processor;
-use crate::commands::{CommandError, Runs, load_config};
+use crate::commands::{Runs, load_config};
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{PrepareRequest, TextRules, find_files, prepare as prepare_text};
-use crate::report::{format, print};
-use crate::run::sanitize_line;
+use crate::machine::processor::Processor;
+use crate::report::print;
+use crate::text::{format, sanitize_line};
 
 /// Validation share: every text is split; the held-out part is tokenized too.
 const HELD_OUT: f64 = 0.01;
@@ -56,7 +57,7 @@ struct PrepareDocument {
 ///
 /// # Errors
 /// When the text or the tokenizer cannot be used.
-pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Failure> {
     let config_args = ConfigArgs {
         config: args.config.clone().unwrap_or_else(|| "demo".into()),
         sets: args.sets.clone(),
@@ -64,7 +65,7 @@ pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Comman
     let mut config = load_config(&config_args, runs)?.config;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| {
-        CommandError::failed(
+        Failure::failed(
             format!("cannot use {} threads: {error}", config.threads),
             "remove the key threads from the configuration",
         )
@@ -116,20 +117,20 @@ fn choose_text(
     args: &BenchPrepareArgs,
     config: &mut RunConfig,
     scratch: &Path,
-) -> Result<&'static str, CommandError> {
+) -> Result<&'static str, Failure> {
     let (mut files, source) = match config.data.source() {
         _ if !args.texts.is_empty() => (args.texts.clone(), "files"),
         TextSource::Files(files) => (files.to_vec(), "files"),
         TextSource::Generated(_) => (vec![generated(args, config, scratch)?], "grammar"),
     };
     for file in &mut files {
-        *file = absolute(&*file).map_err(|error| CommandError::io(file, &error))?;
+        *file = absolute(&*file).map_err(|error| Failure::io(file, &error))?;
     }
     find_files(&files)?;
     let data = &mut config.data;
     (data.files, data.generator) = (Some(files), None);
     let share = Share::new(HELD_OUT).map_err(|message| {
-        CommandError::failed(message, "this is a bug in patchtui: please report it")
+        Failure::failed(message, "this is a bug in patchtui: please report it")
     })?;
     (data.validation_files, data.validation_share) = (None, Some(share));
     Ok(source)
@@ -140,13 +141,13 @@ fn generated(
     args: &BenchPrepareArgs,
     config: &RunConfig,
     folder: &Path,
-) -> Result<PathBuf, CommandError> {
+) -> Result<PathBuf, Failure> {
     let bytes = args
         .bytes
         .parse::<Count>()
-        .map_err(|message| CommandError::usage(message, "use --bytes 16M"))?;
+        .map_err(|message| Failure::usage(message, "use --bytes 16M"))?;
     let path = folder.join("stories.jsonl");
-    let io = |error: std::io::Error| CommandError::io(&path, &error);
+    let io = |error: std::io::Error| Failure::io(&path, &error);
     let mut file = BufWriter::new(File::create(&path).map_err(io)?);
     let mut written = 0;
     for story in Grammar::built_in().documents(config.seed) {

@@ -9,11 +9,11 @@ use std::process::{Command, Output, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Failure;
 use crate::cli::ReferenceMode;
-use crate::commands::CommandError;
 use crate::config::{OptimizerState, RunConfig};
-use crate::plan::{RunPlan, StagePlan};
-use crate::run::format::shell_word;
+use crate::plan::{ModelShape, RunPlan, StagePlan};
+use crate::text::format::shell_word;
 
 /// The script, embedded in the executable.
 const SCRIPT: &str = include_str!("../../../assets/bench/reference_step.py");
@@ -30,8 +30,8 @@ pub(super) struct Reference {
 
 /// The request to the script.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Request {
-    model: Sizes,
+pub(super) struct StepsRequest {
+    model: ModelShape,
     optimizer: Rule,
     /// Stages in order; weights, and optimizer state if kept, carry over from one to the next.
     stages: Vec<Stage>,
@@ -48,20 +48,6 @@ pub(super) struct Request {
     tokens: Option<PathBuf>,
     num_tokens: u64,
     token_bytes: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Sizes {
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: usize,
-    rope_theta: f64,
-    rms_norm_eps: f64,
-    initializer_range: f64,
-    tie_word_embeddings: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -123,9 +109,9 @@ impl Reference {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn new(python: &Path, folder: &Path) -> Result<Self, CommandError> {
+    pub(super) fn new(python: &Path, folder: &Path) -> Result<Self, Failure> {
         let script = folder.join("reference_step.py");
-        fs::write(&script, SCRIPT).map_err(|error| CommandError::io(&script, &error))?;
+        fs::write(&script, SCRIPT).map_err(|error| Failure::io(&script, &error))?;
         Ok(Self { python: python.to_owned(), script })
     }
 
@@ -133,7 +119,7 @@ impl Reference {
     ///
     /// # Errors
     /// When there is no such Python interpreter, or it has no torch.
-    pub(super) fn versions(&self) -> Result<Versions, CommandError> {
+    pub(super) fn versions(&self) -> Result<Versions, Failure> {
         self.ask("null")
     }
 
@@ -141,17 +127,14 @@ impl Reference {
     ///
     /// # Errors
     /// When the script fails.
-    pub(super) fn run(&self, request: &Request) -> Result<ReferenceReport, CommandError> {
+    pub(super) fn run(&self, request: &StepsRequest) -> Result<ReferenceReport, Failure> {
         let request = serde_json::to_string(request).map_err(|error| {
-            CommandError::failed(
-                error.to_string(),
-                "set TMPDIR to a folder whose path is valid UTF-8",
-            )
+            Failure::failed(error.to_string(), "set TMPDIR to a folder whose path is valid UTF-8")
         })?;
         self.ask(&request)
     }
 
-    fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, CommandError> {
+    fn ask<Answer: for<'a> Deserialize<'a>>(&self, request: &str) -> Result<Answer, Failure> {
         let output = self.output(request).map_err(|error| self.not_started(&error))?;
         let errors = String::from_utf8_lossy(&output.stderr);
         let reason = errors
@@ -169,23 +152,23 @@ impl Reference {
                     "run: {typed} -m pip install torch; or name a Python that has it with \
                      --python PATH"
                 );
-                return Err(CommandError::usage(format!("{python} has no torch: {reason}"), hint));
+                return Err(Failure::usage(format!("{python} has no torch: {reason}"), hint));
             }
             Some(CANNOT) => {
-                return Err(CommandError::usage(
+                return Err(Failure::usage(
                     reason,
                     "name another Python with --python PATH, or use --device cpu",
                 ));
             }
             _ => {
-                return Err(CommandError::failed(
+                return Err(Failure::failed(
                     format!("the step in PyTorch failed: {reason}"),
                     "name another Python with --python PATH",
                 ));
             }
         }
         let broken = |error: serde_json::Error| {
-            CommandError::failed(
+            Failure::failed(
                 format!("{python} returned invalid JSON: {error}"),
                 "name another Python with --python PATH",
             )
@@ -208,17 +191,17 @@ impl Reference {
         child.wait_with_output()
     }
 
-    fn not_started(&self, error: &std::io::Error) -> CommandError {
+    fn not_started(&self, error: &std::io::Error) -> Failure {
         let python = self.python.display();
         let message = match error.kind() {
             ErrorKind::NotFound => format!("there is no Python {python}"),
             _ => format!("{python} cannot be started: {error}"),
         };
-        CommandError::usage(message, "name a Python that has torch with --python PATH")
+        Failure::usage(message, "name a Python that has torch with --python PATH")
     }
 }
 
-impl Request {
+impl StepsRequest {
     /// The steps of the stages `idxs` as patchtui takes them.
     pub(super) fn new(
         config: &RunConfig,
@@ -226,27 +209,16 @@ impl Request {
         idxs: &[usize],
         computing: Computing<'_>,
     ) -> Self {
-        let (model, optimizer) = (&plan.model, &config.optimizer);
+        let optimizer = &config.optimizer;
         Self {
-            model: Sizes {
-                vocab_size: model.vocab_size,
-                hidden_size: model.hidden_size,
-                intermediate_size: model.intermediate_size,
-                num_hidden_layers: model.num_hidden_layers,
-                num_attention_heads: model.num_attention_heads,
-                num_key_value_heads: model.num_key_value_heads,
-                rope_theta: model.rope_theta,
-                rms_norm_eps: model.rms_norm_eps,
-                initializer_range: model.initializer_range,
-                tie_word_embeddings: model.tie_word_embeddings,
-            },
+            model: plan.model.clone(),
             optimizer: Rule {
                 betas: optimizer.betas,
                 epsilon: optimizer.epsilon,
                 weight_decay: optimizer.weight_decay,
                 gradient_clip: optimizer.gradient_clip,
             },
-            stages: idxs.iter().map(|idx| stage(*idx, &plan.stages[*idx])).collect(),
+            stages: idxs.iter().map(|idx| stage(&plan.stages[*idx])).collect(),
             recompute: config.training.recompute,
             threads: computing.threads,
             device: computing.device.to_owned(),
@@ -260,7 +232,7 @@ impl Request {
             weights: None,
             tokens: None,
             num_tokens: 0,
-            token_bytes: if model.vocab_size <= 1 << 16 { 2 } else { 4 },
+            token_bytes: if plan.model.vocab_size <= 1 << 16 { 2 } else { 4 },
         }
     }
 
@@ -268,12 +240,8 @@ impl Request {
     ///
     /// # Errors
     /// When the ids are not there.
-    pub(super) fn with_input(
-        self,
-        weights: PathBuf,
-        tokens: PathBuf,
-    ) -> Result<Self, CommandError> {
-        let bytes = fs::metadata(&tokens).map_err(|error| CommandError::io(&tokens, &error))?.len();
+    pub(super) fn with_input(self, weights: PathBuf, tokens: PathBuf) -> Result<Self, Failure> {
+        let bytes = fs::metadata(&tokens).map_err(|error| Failure::io(&tokens, &error))?.len();
         Ok(Self {
             num_tokens: bytes / self.token_bytes,
             weights: Some(weights),
@@ -294,9 +262,9 @@ pub(super) struct Computing<'a> {
     pub(super) steps: usize,
 }
 
-fn stage(idx: usize, stage: &StagePlan) -> Stage {
+fn stage(stage: &StagePlan) -> Stage {
     Stage {
-        number: idx + 1,
+        number: stage.idx + 1,
         patch_size: stage.patch_size.get(),
         context_length: stage.context_length,
         micro_batch_size: stage.micro_batch_size,

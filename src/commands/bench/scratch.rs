@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::commands::CommandError;
+use crate::advice::Failure;
 
 /// Prefix of the folder names; the id of the process that made the folder follows.
 const PREFIX: &str = "patchtui-bench-";
@@ -24,7 +24,7 @@ impl ScratchFolder {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(in crate::commands) fn new() -> Result<Self, CommandError> {
+    pub(in crate::commands) fn new() -> Result<Self, Failure> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans(&env::temp_dir());
         let name = format!("{PREFIX}{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -33,7 +33,7 @@ impl ScratchFolder {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(|error| CommandError::io(&path, &error))?;
+            .map_err(|error| Failure::io(&path, &error))?;
         Ok(Self(path))
     }
 

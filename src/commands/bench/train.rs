@@ -5,6 +5,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
+use crate::advice::Failure;
 use crate::cli::{BenchTrainArgs, ConfigArgs};
 use crate::commands::bench::document::{
     CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument,
@@ -15,12 +16,8 @@ use crate::commands::bench::peak_memory::PeakMemory;
 use crate::commands::bench::scratch::ScratchFolder;
 use crate::commands::bench::{against, counted, lines, print_json};
 use crate::commands::capacity::check_memory;
-use crate::commands::machine::available_memory;
 use crate::commands::model::choose_device;
-use crate::commands::plan::plan_before_preparation;
-use crate::commands::plan_inputs::PlanInputs;
-use crate::commands::processor::Processor;
-use crate::commands::{CommandError, Runs, load_config};
+use crate::commands::{Runs, load_config};
 use crate::config::{Count, DeviceChoice, RunConfig};
 use crate::data::random_tokens;
 use crate::engine::device::ComputeDevice;
@@ -28,6 +25,10 @@ use crate::engine::instruction_set::{matmul_instructions, vector_instructions};
 use crate::engine::matmul_peak::{MatmulPeak, measure_matmul_peak};
 use crate::engine::tensor_file::write_tensors;
 use crate::engine::{BenchSteps, EngineError, StepBench};
+use crate::host::PlanInputs;
+use crate::host::plan_before_preparation;
+use crate::machine::memory::available_memory;
+use crate::machine::processor::Processor;
 use crate::plan::{PlanError, RunPlan, StagePlan};
 use crate::report::{print, tell};
 
@@ -56,7 +57,7 @@ pub(super) struct Planned {
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, CommandError> {
+pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, Failure> {
     let planned = Planned::new(args, runs)?;
     if args.against.is_some() {
         return against::against(args, &planned);
@@ -71,9 +72,9 @@ pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, CommandErr
 }
 
 impl Planned {
-    fn new(args: &BenchTrainArgs, runs: &Runs) -> Result<Self, CommandError> {
+    fn new(args: &BenchTrainArgs, runs: &Runs) -> Result<Self, Failure> {
         let nothing = || {
-            CommandError::usage(
+            Failure::usage(
                 "there is nothing to measure",
                 "name a configuration, e.g. patchtui bench demo",
             )
@@ -97,7 +98,7 @@ impl Planned {
                     config.name,
                     counted(plan.stages.len(), "stage")
                 );
-                return Err(CommandError::usage(
+                return Err(Failure::usage(
                     message,
                     format!("use --stage {} or less", plan.stages.len()),
                 ));
@@ -121,18 +122,18 @@ pub(super) fn plan_steps(
     args: &ConfigArgs,
     device: Option<&str>,
     runs: &Runs,
-) -> Result<(RunConfig, RunPlan), CommandError> {
+) -> Result<(RunConfig, RunPlan), Failure> {
     let mut config = load_config(args, runs)?.config;
     if let Some(device) = device {
         config.device = device
             .parse::<DeviceChoice>()
-            .map_err(|message| CommandError::usage(message, "use --device auto or --device cpu"))?;
+            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
     }
     let inputs = PlanInputs::find(&config)?;
     let training = &mut config.training;
     (training.tokens, training.positions, training.epochs) = (None, None, None);
     training.steps = Some(Count(PLANNED_STEPS));
-    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref())?
+    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref(), true)?
         .ok_or(PlanError::CorpusUnknown)?;
     plan.warnings = inputs.assumptions();
     Ok((config, plan))
@@ -146,12 +147,12 @@ pub(super) fn plan_steps(
 pub(super) fn prepare_device(
     config: &RunConfig,
     plan: &mut RunPlan,
-) -> Result<ComputeDevice, CommandError> {
+) -> Result<ComputeDevice, Failure> {
     let device = choose_device(Some(&config.device.to_string()))?;
     device.check_precision(config.training.precision)?;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| {
-        CommandError::failed(
+        Failure::failed(
             format!("cannot use {} threads: {error}", config.threads),
             "remove the key threads from the configuration",
         )
@@ -162,7 +163,7 @@ pub(super) fn prepare_device(
     Ok(device)
 }
 
-fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, CommandError> {
+fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Failure> {
     let Planned { config, stages, steps, .. } = planned;
     let mut plan = planned.plan.clone();
     let device = prepare_device(config, &mut plan)?;
@@ -190,7 +191,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
         for (times, &idx) in times.iter_mut().zip(stages) {
             let stage = &plan.stages[idx];
             if !args.json {
-                tell(&progress_line(idx, stage, *steps, (rounds > 1).then_some(round)));
+                tell(&progress_line(stage, *steps, (rounds > 1).then_some(round)));
             }
             // Keep the memory for later rounds: releasing it would slow down their first steps.
             let measurement = (round == 0).then(PeakMemory::start);
@@ -245,12 +246,12 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Co
 }
 
 /// The progress line: stage, K and steps, and the round if there are several.
-fn progress_line(idx: usize, stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
+fn progress_line(stage: &StagePlan, steps: BenchSteps, round: Option<usize>) -> String {
     let round = round.map_or_else(String::new, |round| format!("round {}, ", round + 1));
     let steps = counted(steps.warmup + steps.measured, "step");
     format!(
         "{round}stage {}, K = {}: {steps} of {} tokens",
-        idx + 1,
+        stage.idx + 1,
         stage.patch_size,
         stage.tokens_per_step
     )

@@ -20,7 +20,7 @@ fn pieces(
     name: &str,
     content: &[u8],
     options: DocumentOptions,
-) -> Result<(Vec<String>, ReadReport), DataError> {
+) -> Result<(Vec<String>, DocumentCounts), DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();

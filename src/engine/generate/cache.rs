@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use crate::engine::model::Heads;
-use crate::engine::ops::attention;
-use crate::engine::ops::positions::Positions;
+use crate::engine::compute::Compute;
+use crate::engine::ops::attention::{self, Heads};
+use crate::engine::positions::Positions;
 
 /// The cache of one sequence; its tokens are at the positions `0..length`.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl KeyValueCache {
 
     /// Attention of new tokens, `[1, n, heads, H]`, to all cached tokens and to themselves; their
     /// keys and values are added.
-    pub(super) fn mix(&mut self, layer_idx: usize, heads: Heads) -> Tensor<4> {
+    pub(super) fn mix(&mut self, compute: &Compute, layer_idx: usize, heads: Heads) -> Tensor<4> {
         let Heads { queries, keys, values } = heads;
         let positions = self.next_positions(queries.dims()[1]);
         let (old_keys, old_values) = self.layers[layer_idx]
@@ -45,8 +45,9 @@ impl KeyValueCache {
             .unwrap_or_else(|| (self.empty(&keys), self.empty(&values)));
         let keys = place(old_keys, positions, keys);
         let values = place(old_values, positions, values);
-        let (mixed, _) = attention::forward(queries, keys.clone(), values.clone(), positions);
-        self.layers[layer_idx] = Some((keys, values));
+        let heads = Heads { queries, keys, values };
+        let mixed = attention::forward(compute, &heads, positions);
+        self.layers[layer_idx] = Some((heads.keys, heads.values));
         mixed
     }
 

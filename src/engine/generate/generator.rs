@@ -1,14 +1,14 @@
 //! The generation loop: read, choose, read the chosen token. Several prompts advance together, one
 //! row each.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::config::PatchSize;
 use crate::data::Random;
 use crate::engine::error::EngineError;
 use crate::engine::generate::Sampling;
 use crate::engine::generate::cache::KeyValueCache;
-use crate::engine::model::{Heads, LlamaForCausalLM};
+use crate::engine::model::LlamaForCausalLM;
 use crate::engine::ops::linear;
 
 /// Prompt tokens read at a time: bounds the memory of a long prompt.
@@ -25,8 +25,6 @@ pub struct Generator {
     /// Context length, in positions. A longer sequence drops its older half, so that memory stays
     /// bounded and few tokens are read twice.
     pub context_length: usize,
-    /// The network's device.
-    pub device: Device,
 }
 
 /// Settings for all prompts.
@@ -182,22 +180,18 @@ impl Generator {
         let positions: Vec<usize> = open.iter().map(|sequence| sequence.cache.length()).collect();
         let trunk = &self.model.model;
         let shared = trunk.shared_input_at(&positions);
-        let hidden = trunk.infer(self.embed(&newest), &shared, &mut |layer_idx, heads| {
-            let row = |tensor: &Tensor<4>, row: usize| tensor.clone().narrow(1, row, 1);
-            let mixed = open.iter_mut().enumerate().map(|(number, sequence)| {
-                let heads = Heads {
-                    queries: row(&heads.queries, number),
-                    keys: row(&heads.keys, number),
-                    values: row(&heads.values, number),
-                };
-                sequence.cache.mix(layer_idx, heads)
+        let embedded = trunk.embed(&newest, PatchSize::ONE);
+        let hidden = trunk.infer(embedded, &shared, &mut |layer_idx, heads| {
+            let mixed = open.iter_mut().enumerate().map(|(row, sequence)| {
+                let heads = heads.each_ref().map(|tensor| tensor.clone().narrow(1, row, 1));
+                sequence.cache.mix(&trunk.compute, layer_idx, heads)
             });
             Tensor::cat(mixed.collect(), 1)
         });
         for sequence in open.iter_mut() {
             sequence.cache.advance(1);
         }
-        let (logits, _) = linear::forward(hidden, &self.model.head().values); // [open, V]
+        let (logits, _) = linear::forward(&trunk.compute, hidden, &self.model.head().values); // [open, V]
         Ok(logits.try_into_data()?.iter::<f32>().collect())
     }
 
@@ -218,19 +212,12 @@ impl Generator {
         for ids in unread.chunks(PROMPT_ROWS) {
             let trunk = &self.model.model;
             let shared = trunk.shared_input(sequence.cache.next_positions(ids.len()));
-            trunk.infer(self.embed(ids), &shared, &mut |layer_idx, heads| {
-                sequence.cache.mix(layer_idx, heads)
+            let embedded = trunk.embed(ids, PatchSize::ONE);
+            trunk.infer(embedded, &shared, &mut |layer_idx, heads| {
+                sequence.cache.mix(&trunk.compute, layer_idx, heads.clone())
             });
             sequence.cache.advance(ids.len());
         }
-    }
-
-    /// `[n, D]`.
-    fn embed(&self, ids: &[u32]) -> Tensor<2> {
-        let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
-        let length = ids.len();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [length]), &self.device);
-        self.model.model.embed_tokens.forward(ids, PatchSize::ONE)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
 use crate::config::LlamaConfigError;
 use crate::engine::tensor_file::TensorFileError;
 
@@ -72,14 +73,8 @@ pub enum HuggingFaceError {
     Tensors(#[from] TensorFileError),
 }
 
-impl HuggingFaceError {
-    /// Whether the weights are broken, as opposed to the request or the directory.
-    pub fn is_broken_model(&self) -> bool {
-        matches!(self, Self::Tensors(TensorFileError::Unusable { .. }))
-    }
-
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for HuggingFaceError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::Config(LlamaConfigError::Unfit { .. }) => {
                 "only LLaMA models are supported: model_type \"llama\", without biases, rotary \
@@ -107,6 +102,14 @@ impl HuggingFaceError {
             Self::Index { .. } | Self::OtherTensors { .. } | Self::Tensors(_) => {
                 "download or save the directory again".into()
             }
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            // The weights are broken, not the request or the directory.
+            Self::Tensors(TensorFileError::Unusable { .. }) => FAILED,
+            _ => USAGE,
         }
     }
 }

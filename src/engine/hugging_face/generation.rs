@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::{LlamaConfig, token_ids};
 use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{GENERATION_FILE, HuggingFaceError};
-use crate::run::files::read_small;
+use crate::record::files::read_small;
 
 /// The EOS tokens of the directory at `path`; `config` is its `config.json`.
 ///
@@ -31,5 +31,5 @@ pub fn end_tokens(path: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Hugging
         Err(error) => return Err(problem(error.to_string())),
     };
     let ends = if named.is_empty() { config.eos_token_ids.clone() } else { named };
-    Ok(ends.into_iter().filter(|id| (*id as usize) < config.vocab_size).collect())
+    Ok(ends.into_iter().filter(|id| (*id as usize) < config.shape.vocab_size).collect())
 }

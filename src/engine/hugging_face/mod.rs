@@ -1,19 +1,14 @@
-//! Hugging Face directories as written and read by `transformers`: configuration, sharded weights,
-//! tokenizer.
+//! Hugging Face directories as `transformers` writes them: sharded weights, generation settings.
 //!
-//! Start at [`WeightFiles`] for reading, at [`export`] for writing; [`crate::config::LlamaConfig`]
-//! reads `config.json`.
+//! Start at [`WeightFiles`]; [`crate::config::LlamaConfig`] reads `config.json`, and
+//! [`crate::engine::export`] writes directories.
 
 mod error;
-mod export;
 mod generation;
 mod names;
-mod shards;
-mod tokenizer_files;
 mod weights;
 
 pub use error::HuggingFaceError;
-pub use export::{ExportError, ExportReport, ExportRequest, export};
 pub use generation::end_tokens;
 pub use names::weight_dims;
 pub use weights::WeightFiles;

@@ -13,7 +13,7 @@ use crate::data::bytes_without_mark;
 use crate::engine::hugging_face::{HuggingFaceError, INDEX_FILE, WEIGHTS_FILE, weight_dims};
 use crate::engine::tensor_file::TensorFile;
 use crate::plan::ModelShape;
-use crate::run::files::read_tokenizer as read_large;
+use crate::record::files::read_tokenizer as read_large;
 
 /// More files than any model has.
 const MAX_SHARDS: usize = 4096;
@@ -33,12 +33,12 @@ pub struct WeightFiles {
     path: PathBuf,
     files: Vec<TensorFile>,
     /// Location of each tensor, by its name without prefixes.
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, TensorPlace>,
 }
 
 /// Location of a tensor.
 #[derive(Debug)]
-struct Place {
+struct TensorPlace {
     file: usize,
     /// Its name in the file.
     name: String,
@@ -114,7 +114,7 @@ impl WeightFiles {
         for (idx, file) in files.iter().enumerate() {
             for name in file.names() {
                 if let Some(other) =
-                    places.insert(unwrapped(name), Place { file: idx, name: name.clone() })
+                    places.insert(unwrapped(name), TensorPlace { file: idx, name: name.clone() })
                 {
                     let problem = if other.file == idx {
                         format!("{} and {name} are the same tensor", other.name)
@@ -189,7 +189,7 @@ impl WeightFiles {
         self.files.len()
     }
 
-    fn place_of(&self, name: &str) -> Result<&Place, HuggingFaceError> {
+    fn place_of(&self, name: &str) -> Result<&TensorPlace, HuggingFaceError> {
         self.places.get(name).ok_or_else(|| self.missing(name))
     }
 

@@ -1,9 +1,6 @@
 //! `AdamW` update of one parameter on the CPU, in one pass over its values.
 
-use burn::tensor::Tensor;
-
-use super::host::{Floats, tensor};
-use super::rows::for_each;
+use super::team::Team;
 use super::vector::{best, settled};
 
 /// Values per block.
@@ -26,28 +23,30 @@ pub struct Rule {
     pub decay: f32,
 }
 
+/// A parameter and its two moments.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// The parameter.
+    pub parameter: &'a mut [f32],
+    /// Running mean of the gradient.
+    pub exp_avg: &'a mut [f32],
+    /// Running mean of its square.
+    pub exp_avg_sq: &'a mut [f32],
+}
+
 /// Values of the parameter, its two moments and its gradient.
 type Block<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]);
 
-/// The new parameter and its two moments, in place.
-pub fn update(
-    parameter: Tensor<2>,
-    exp_avg: Tensor<2>,
-    exp_avg_sq: Tensor<2>,
-    gradient: Tensor<2>,
-    rule: Rule,
-) -> [Tensor<2>; 3] {
-    let dims = parameter.dims();
-    let [mut parameter, mut exp_avg, mut exp_avg_sq] =
-        [parameter, exp_avg, exp_avg_sq].map(|tensor| Floats::of(tensor).into_vec());
-    let gradient = Floats::of(gradient);
+/// Updates a parameter and its two moments.
+pub fn update(team: &Team, state: State<'_>, gradient: &[f32], rule: Rule) {
     let [beta1, beta2] = rule.betas;
-    let blocks = parameter
+    let blocks = state
+        .parameter
         .chunks_mut(BLOCK)
-        .zip(exp_avg.chunks_mut(BLOCK))
-        .zip(exp_avg_sq.chunks_mut(BLOCK))
-        .zip(gradient.values().chunks(BLOCK));
-    for_each(blocks.collect(), |(((parameter, exp_avg), exp_avg_sq), gradient): Block<'_>| {
+        .zip(state.exp_avg.chunks_mut(BLOCK))
+        .zip(state.exp_avg_sq.chunks_mut(BLOCK))
+        .zip(gradient.chunks(BLOCK));
+    team.for_each(blocks.collect(), |(((parameter, exp_avg), exp_avg_sq), gradient): Block<'_>| {
         best!({
             for (((parameter, mean), square), gradient) in
                 parameter.iter_mut().zip(exp_avg).zip(exp_avg_sq).zip(gradient)
@@ -64,5 +63,4 @@ pub fn update(
             }
         });
     });
-    [tensor(parameter, dims), tensor(exp_avg, dims), tensor(exp_avg_sq, dims)]
 }

@@ -5,46 +5,68 @@
 //! head are far apart in memory. A chunk's scores against all visible keys fit into the L2 cache;
 //! nothing longer is kept.
 
-use burn::tensor::Tensor;
+use std::ops::Range;
 
-use super::host::{Floats, buffer, tensor};
-use super::matmul::{Matrix, MatrixMut, Old};
-use super::rows::for_each;
+use super::matrix::{Matrix, MatrixMut, Old};
+use super::rows::zeros;
 use super::small::{multiply, transposed};
+use super::team::Team;
 use super::vector::{TINY, best, settled, softmax, sum};
-use crate::engine::ops::positions::Positions;
+use crate::engine::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
 
 /// Smaller attention weights are set to zero: a row sums to 1, and an f32 has seven digits.
 const LEAST_WEIGHT: f32 = 1e-20;
 
-/// Sizes of the four axes.
-#[derive(Clone, Copy)]
-struct Sizes {
-    queries: usize,
-    keys: usize,
-    heads: usize,
-    groups: usize,
-    width: usize,
+/// Sizes of a sequence's heads.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub groups: usize,
+    /// Width of a head (H).
+    pub width: usize,
+    /// Queries of a sequence, and the keys that they attend to.
+    pub positions: Positions,
+    /// Keys of a sequence, of which the last ones may be unused.
+    pub keys: usize,
+}
+
+/// Queries, keys and values, or their gradients.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<S> {
+    /// `[B, queries, heads, H]`.
+    pub queries: S,
+    /// `[B, keys, groups, H]`.
+    pub keys: S,
+    /// `[B, keys, groups, H]`.
+    pub values: S,
+}
+
+impl<S> Heads<S> {
+    /// The same of each of the three.
+    pub fn map<T>(self, f: impl Fn(S) -> T) -> Heads<T> {
+        Heads { queries: f(self.queries), keys: f(self.keys), values: f(self.values) }
+    }
+
+    /// References to the three.
+    pub fn each_ref(&self) -> Heads<&S> {
+        Heads { queries: &self.queries, keys: &self.keys, values: &self.values }
+    }
 }
 
 impl Sizes {
-    fn of(queries: &Tensor<4>, keys: &Tensor<4>) -> Self {
-        let ([_, num_queries, heads, width], [_, num_keys, groups, _]) =
-            (queries.dims(), keys.dims());
-        Self { queries: num_queries, keys: num_keys, heads, groups, width }
-    }
-
     /// Rows of one head of a sequence in `[B, queries, heads, H]`.
     fn of_head<'a>(
         &self,
         values: &'a [f32],
         sequence: usize,
         head: usize,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
     ) -> Matrix<'a> {
         let row = self.heads * self.width;
-        let start = (sequence * self.queries + rows.start) * row + head * self.width;
+        let start = (sequence * self.positions.queries + rows.start) * row + head * self.width;
         Matrix::strided(&values[start..], rows.len(), self.width, row)
     }
 
@@ -69,34 +91,26 @@ impl Sizes {
     }
 }
 
-/// Shapes as in `ops::attention`.
-pub fn forward(
-    queries: &Tensor<4>,
-    keys: &Tensor<4>,
-    values: &Tensor<4>,
-    positions: Positions,
-) -> Tensor<4> {
-    let (dims, sizes) = (queries.dims(), Sizes::of(queries, keys));
-    let (queries, keys, values) =
-        (Floats::of(queries.clone()), Floats::of(keys.clone()), Floats::of(values.clone()));
-    let row = sizes.heads * sizes.width;
-    let mut out = buffer(queries.values().len());
-    let sequences = out.chunks_exact_mut(sizes.queries * row).enumerate();
+/// Returns `[B, queries, heads, H]`.
+pub fn forward(team: &Team, inputs: Heads<&[f32]>, sizes: Sizes) -> Vec<f32> {
+    let (positions, row) = (sizes.positions, sizes.heads * sizes.width);
+    let mut out = zeros(team, inputs.queries.len());
+    let sequences = out.chunks_exact_mut(positions.queries * row).enumerate();
     let jobs = sequences.flat_map(|(sequence, out)| {
-        let heads = MatrixMut::new(out, sizes.queries, row).split_columns(sizes.width);
+        let heads = MatrixMut::new(out, positions.queries, row).split_columns(sizes.width);
         heads.into_iter().enumerate().map(move |(head, out)| (sequence, head, out))
     });
-    for_each(jobs.collect(), |(sequence, head, mut out): (usize, usize, MatrixMut<'_>)| {
+    team.for_each(jobs.collect(), |(sequence, head, mut out): (usize, usize, MatrixMut<'_>)| {
         let group = head / sizes.heads_of_group();
-        let keys = transposed(sizes.of_group(keys.values(), sequence, group)); // [H, keys]
-        let values = sizes.of_group(values.values(), sequence, group).to_rows();
-        let mut weights = buffer(ATTENTION_QUERIES.min(sizes.queries) * positions.keys);
+        let keys = transposed(sizes.of_group(inputs.keys, sequence, group)); // [H, keys]
+        let values = sizes.of_group(inputs.values, sequence, group).to_rows();
+        let mut weights = zeros(team, ATTENTION_QUERIES.min(positions.queries) * positions.keys);
         for chunk in positions.chunks(ATTENTION_QUERIES) {
             let first = chunk.start - positions.start;
             let weights = &mut weights[..chunk.queries * chunk.keys];
             attend(
                 weights,
-                sizes.of_head(queries.values(), sequence, head, first..first + chunk.queries),
+                sizes.of_head(inputs.queries, sequence, head, first..first + chunk.queries),
                 sizes.first_keys(&keys, chunk),
                 chunk,
             );
@@ -109,73 +123,74 @@ pub fn forward(
             );
         }
     });
-    tensor(out, dims)
+    out
 }
 
 /// Gradients of queries, keys and values.
 pub fn backward(
-    queries: &Tensor<4>,
-    keys: &Tensor<4>,
-    values: &Tensor<4>,
-    positions: Positions,
-    d_out: &Tensor<4>,
-) -> [Tensor<4>; 3] {
-    let (query_dims, key_dims, sizes) = (queries.dims(), keys.dims(), Sizes::of(queries, keys));
-    let [queries, keys, values, d_out] =
-        [queries, keys, values, d_out].map(|tensor| Floats::of(tensor.clone()));
-    let (mut d_queries, mut d_keys, mut d_values) =
-        (buffer(queries.values().len()), buffer(keys.values().len()), buffer(keys.values().len()));
+    team: &Team,
+    inputs: Heads<&[f32]>,
+    sizes: Sizes,
+    d_out: &[f32],
+) -> Heads<Vec<f32>> {
+    let mut gradients = Heads {
+        queries: zeros(team, inputs.queries.len()),
+        keys: zeros(team, inputs.keys.len()),
+        values: zeros(team, inputs.values.len()),
+    };
+    let num_queries = sizes.positions.queries;
     let (query_row, key_row) = (sizes.heads * sizes.width, sizes.groups * sizes.width);
-    let sequences = d_queries
-        .chunks_exact_mut(sizes.queries * query_row)
-        .zip(d_keys.chunks_exact_mut(sizes.keys * key_row));
-    let sequences = sequences.zip(d_values.chunks_exact_mut(sizes.keys * key_row)).enumerate();
+    let sequences = gradients
+        .queries
+        .chunks_exact_mut(num_queries * query_row)
+        .zip(gradients.keys.chunks_exact_mut(sizes.keys * key_row))
+        .zip(gradients.values.chunks_exact_mut(sizes.keys * key_row))
+        .enumerate();
     let jobs = sequences.flat_map(|(sequence, ((d_queries, d_keys), d_values))| {
-        let d_queries = MatrixMut::new(d_queries, sizes.queries, query_row)
+        let d_queries = MatrixMut::new(d_queries, num_queries, query_row)
             .split_columns(sizes.heads_of_group() * sizes.width);
         let d_keys = MatrixMut::new(d_keys, sizes.keys, key_row).split_columns(sizes.width);
         let d_values = MatrixMut::new(d_values, sizes.keys, key_row).split_columns(sizes.width);
         let groups = d_queries.into_iter().zip(d_keys).zip(d_values).enumerate();
-        groups.map(move |(group, ((d_queries, d_keys), d_values))| Job {
+        groups.map(move |(group, ((queries, keys), values))| Job {
             sequence,
             group,
-            d_queries,
-            d_keys,
-            d_values,
+            gradients: Heads { queries, keys, values },
         })
     });
-    let inputs = [queries.values(), keys.values(), values.values(), d_out.values()];
-    for_each(jobs.collect(), |job: Job<'_>| job.run(sizes, positions, inputs));
-    [tensor(d_queries, query_dims), tensor(d_keys, key_dims), tensor(d_values, key_dims)]
+    team.for_each(jobs.collect(), |job: Job<'_>| job.run(team, sizes, inputs, d_out));
+    gradients
 }
 
 /// The heads of a sequence that share keys and values, and the destinations of their gradients.
 struct Job<'a> {
     sequence: usize,
     group: usize,
-    d_queries: MatrixMut<'a>,
-    d_keys: MatrixMut<'a>,
-    d_values: MatrixMut<'a>,
+    gradients: Heads<MatrixMut<'a>>,
 }
 
 impl Job<'_> {
-    fn run(self, sizes: Sizes, positions: Positions, [queries, keys, values, d_out]: [&[f32]; 4]) {
-        let Self { sequence, group, d_queries, mut d_keys, mut d_values } = self;
-        let (keys, values) =
-            (sizes.of_group(keys, sequence, group), sizes.of_group(values, sequence, group));
+    fn run(self, team: &Team, sizes: Sizes, inputs: Heads<&[f32]>, d_out: &[f32]) {
+        let Self { sequence, group, mut gradients } = self;
+        let positions = sizes.positions;
+        let (keys, values) = (
+            sizes.of_group(inputs.keys, sequence, group),
+            sizes.of_group(inputs.values, sequence, group),
+        );
         let (turned_keys, turned_values, keys) =
             (transposed(keys), transposed(values), keys.to_rows());
-        let (mut key_sums, mut value_sums) = (buffer(keys.len()), buffer(keys.len())); // [keys, H]
-        let room = ATTENTION_QUERIES.min(sizes.queries) * positions.keys;
-        let (mut weights, mut d_weights) = (buffer(room), buffer(room));
-        for (idx, mut d_queries) in d_queries.split_columns(sizes.width).into_iter().enumerate() {
+        let (mut key_sums, mut value_sums) = (zeros(team, keys.len()), zeros(team, keys.len())); // [keys, H]
+        let room = ATTENTION_QUERIES.min(positions.queries) * positions.keys;
+        let (mut weights, mut d_weights) = (zeros(team, room), zeros(team, room));
+        let heads = gradients.queries.split_columns(sizes.width);
+        for (idx, mut d_queries) in heads.into_iter().enumerate() {
             let head = group * sizes.heads_of_group() + idx;
             for chunk in positions.chunks(ATTENTION_QUERIES) {
                 let first = chunk.start - positions.start;
                 let (count, length) = (chunk.queries, chunk.keys);
                 let (weights, d_weights) =
                     (&mut weights[..count * length], &mut d_weights[..count * length]);
-                let [queries, d_out] = [queries, d_out].map(|values| {
+                let [queries, d_out] = [inputs.queries, d_out].map(|values| {
                     sizes.of_head(values, sequence, head, first..first + count).to_rows()
                 });
                 let [queries, d_out] =
@@ -215,7 +230,8 @@ impl Job<'_> {
                 multiply(&mut sums.rows(0, length), Old::Kept, d_scores.transposed(), queries);
             }
         }
-        for (target, sums) in [(&mut d_keys, key_sums), (&mut d_values, value_sums)] {
+        for (target, sums) in [(&mut gradients.keys, key_sums), (&mut gradients.values, value_sums)]
+        {
             for (row, sum) in sums.chunks_exact(sizes.width).enumerate() {
                 best!(
                     target

@@ -1,31 +1,25 @@
 //! `ops::embedding` on the CPU.
 
-use burn::tensor::{Int, Tensor};
-
-use super::host::{Floats, buffer, ids, tensor};
-use super::matmul::MatrixMut;
-use super::rows::{block_rows, for_each};
+use super::matrix::{Matrix, MatrixMut};
+use super::rows::{block_rows, zeros};
+use super::team::Team;
 use super::vector::best;
 
 /// Columns of the table that one thread adds to.
 const BLOCK_COLUMNS: usize = 64;
 
-/// The mean over the table rows of K ids each. `table`: `[V, D]`, `ids`: `[N * K]`. Returns `[N,
+/// The mean over the table rows of `k` ids each. `table`: `[V, D]`, `ids`: `[N * K]`. Returns `[N,
 /// D]`.
-pub fn forward(table: &Tensor<2>, token_ids: Tensor<1, Int>, k: usize) -> Tensor<2> {
-    let [_, width] = table.dims();
-    let (table, token_ids) = (Floats::of(table.clone()), ids(token_ids));
-    let n = token_ids.len() / k;
-    let mut out = buffer(n * width);
+pub fn forward(team: &Team, table: Matrix<'_>, ids: &[u32], k: usize) -> Vec<f32> {
+    let width = table.columns;
+    let mut out = zeros(team, ids.len() / k * width);
     let size = block_rows(width * k);
-    let blocks = out.chunks_mut(size * width).zip(token_ids.chunks(size * k)).collect();
-    for_each(blocks, |(out, token_ids): (&mut [f32], &[u32])| {
+    let blocks = out.chunks_mut(size * width).zip(ids.chunks(size * k)).collect();
+    team.for_each(blocks, |(out, ids): (&mut [f32], &[u32])| {
         best!({
-            for (out, token_ids) in out.chunks_exact_mut(width).zip(token_ids.chunks_exact(k)) {
-                for id in token_ids {
-                    for (out, value) in
-                        out.iter_mut().zip(&table.values()[*id as usize * width..][..width])
-                    {
+            for (out, ids) in out.chunks_exact_mut(width).zip(ids.chunks_exact(k)) {
+                for id in ids {
+                    for (out, value) in out.iter_mut().zip(table.row(*id as usize)) {
                         *out += value;
                     }
                 }
@@ -37,31 +31,20 @@ pub fn forward(table: &Tensor<2>, token_ids: Tensor<1, Int>, k: usize) -> Tensor
             }
         });
     });
-    tensor(out, [n, width])
+    out
 }
 
-/// `sum` with the gradient of the table added. `d_out`: `[N, D]`.
-pub fn backward(
-    sum: Tensor<2>,
-    token_ids: Tensor<1, Int>,
-    k: usize,
-    d_out: Tensor<2>,
-) -> Tensor<2> {
-    let [rows, width] = sum.dims();
-    let (mut out, d_out, token_ids) =
-        (Floats::of(sum).into_vec(), Floats::of(d_out), ids(token_ids));
+/// Adds the gradient of the table to `sum`, `[V, D]`. `d_out`: `[N, D]`.
+pub fn backward(team: &Team, sum: MatrixMut<'_>, ids: &[u32], k: usize, d_out: &[f32]) {
+    let width = sum.columns;
     // By columns: each table row is then added to in the order of its occurrences, for any number
     // of threads.
-    let blocks = MatrixMut::new(&mut out, rows, width)
-        .split_columns(BLOCK_COLUMNS)
-        .into_iter()
-        .enumerate()
-        .collect();
-    for_each(blocks, |(block, mut table): (usize, MatrixMut<'_>)| {
+    let blocks = sum.split_columns(BLOCK_COLUMNS).into_iter().enumerate().collect();
+    team.for_each(blocks, |(block, mut table): (usize, MatrixMut<'_>)| {
         best!({
-            for (position, token_ids) in token_ids.chunks_exact(k).enumerate() {
-                let d_row = &d_out.values()[position * width..][..width][block * BLOCK_COLUMNS..];
-                for id in token_ids {
+            for (position, ids) in ids.chunks_exact(k).enumerate() {
+                let d_row = &d_out[position * width..][..width][block * BLOCK_COLUMNS..];
+                for id in ids {
                     for (sum, d) in table.row(*id as usize).iter_mut().zip(d_row) {
                         *sum += d / k as f32;
                     }
@@ -69,5 +52,4 @@ pub fn backward(
             }
         });
     });
-    tensor(out, [rows, width])
 }

@@ -1,254 +1,23 @@
-//! Matrix products: views of slices, and one safe function that dispatches to
-//! [`tiles`](super::tiles) for large products, to sums over rows for results with few rows, and to
-//! the `gemm` crate otherwise.
-
-use std::marker::PhantomData;
-use std::ops::Range;
+//! Matrix products: one safe function that dispatches to [`tiles`](super::tiles) for large
+//! products, to sums over rows for results with few rows, and to the `gemm` crate otherwise.
 
 use gemm::Parallelism;
 
-use super::rows::for_each;
-use super::team::threads;
-use super::tiles;
+use super::matrix::{Matrix, MatrixMut, Old, Product};
+use super::team::Team;
+use super::tiles::{self, PARTS_PER_THREAD};
 use super::vector::{best, sum};
-
-/// A matrix in a slice. Either its rows or its columns are contiguous.
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row_stride: usize,
-    pub(super) column_stride: usize,
-    /// Factor of every value.
-    pub(super) factor: f32,
-}
-
-impl<'a> Matrix<'a> {
-    /// All of `values`, row after row.
-    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self::strided(values, rows, columns, columns)
-    }
-
-    /// Rows of `columns` values with a stride of `row_stride` values.
-    ///
-    /// # Panics
-    /// When the last row ends beyond `values`.
-    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(
-            rows == 0 || (rows - 1) * row_stride + columns <= values.len(),
-            "{rows} x {columns} in {} values",
-            values.len()
-        );
-        Self { values, rows, columns, row_stride, column_stride: 1, factor: 1.0 }
-    }
-
-    /// One row of a matrix with contiguous rows.
-    pub(super) fn row(&self, row: usize) -> &'a [f32] {
-        debug_assert_eq!(self.column_stride, 1, "rows are contiguous");
-        &self.values[row * self.row_stride..][..self.columns]
-    }
-
-    /// A contiguous copy of its rows.
-    pub(super) fn to_rows(self) -> Vec<f32> {
-        assert!(
-            self.column_stride == 1 && self.factor.to_bits() == 1.0_f32.to_bits(),
-            "rows are contiguous, and a copy has no factor"
-        );
-        let mut values = Vec::with_capacity(self.rows * self.columns);
-        (0..self.rows).for_each(|row| values.extend_from_slice(self.row(row)));
-        values
-    }
-
-    /// The transpose; no data is moved.
-    #[must_use]
-    pub fn transposed(self) -> Self {
-        let Self { values, rows, columns, row_stride, column_stride, factor } = self;
-        Self {
-            values,
-            rows: columns,
-            columns: rows,
-            row_stride: column_stride,
-            column_stride: row_stride,
-            factor,
-        }
-    }
-
-    /// A submatrix.
-    ///
-    /// # Panics
-    /// When it is out of bounds.
-    pub(super) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        assert!(
-            rows.end <= self.rows && columns.end <= self.columns,
-            "{rows:?} x {columns:?} of {} x {}",
-            self.rows,
-            self.columns
-        );
-        let values =
-            &self.values[rows.start * self.row_stride + columns.start * self.column_stride..];
-        Self { values, rows: rows.len(), columns: columns.len(), ..self }
-    }
-
-    /// Splits it into matrices of `height` rows; the last one has the remaining rows.
-    pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
-        let part = |first: usize| Self {
-            values: &self.values[first * self.row_stride..],
-            rows: height.min(self.rows - first),
-            ..self
-        };
-        (0..self.rows).step_by(height).map(part).collect()
-    }
-
-    /// The matrix times `factor`, evaluated lazily.
-    #[must_use]
-    pub fn times(self, factor: f32) -> Self {
-        Self { factor: self.factor * factor, ..self }
-    }
-}
-
-/// A mutable matrix. Rows may have gaps between them, which belong to other views.
-pub struct MatrixMut<'a> {
-    /// Pointer to the first value.
-    start: *mut f32,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    row_stride: usize,
-    owner: PhantomData<&'a mut [f32]>,
-}
-
-#[expect(
-    unsafe_code,
-    reason = "the pointer refers to a part of a slice that nothing else accesses"
-)]
-// SAFETY: as for `&mut [f32]`, of which it is a part: no two views that exist at the same time
-// share a value.
-unsafe impl Send for MatrixMut<'_> {}
-
-impl<'a> MatrixMut<'a> {
-    /// All of `values`, row after row.
-    ///
-    /// # Panics
-    /// When `values` has another length.
-    pub fn new(values: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(values.len(), rows * columns, "{rows} x {columns}");
-        Self { start: values.as_mut_ptr(), rows, columns, row_stride: columns, owner: PhantomData }
-    }
-
-    /// Rows of `columns` values with a stride of `row_stride` values.
-    ///
-    /// # Panics
-    /// When the last row ends beyond `values`, or rows overlap.
-    pub(super) fn strided(
-        values: &'a mut [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-    ) -> Self {
-        assert!(
-            columns <= row_stride && rows * row_stride <= values.len(),
-            "{rows} x {columns} in {} values",
-            values.len()
-        );
-        Self { start: values.as_mut_ptr(), rows, columns, row_stride, owner: PhantomData }
-    }
-
-    /// Splits it into matrices of `width` columns; the last one has the remaining columns.
-    pub fn split_columns(self, width: usize) -> Vec<Self> {
-        let Self { start, rows, columns, row_stride, owner } = self;
-        let part = |first: usize| Self {
-            start: start.wrapping_add(first),
-            rows,
-            columns: width.min(columns - first),
-            row_stride,
-            owner,
-        };
-        (0..columns).step_by(width).map(part).collect()
-    }
-
-    /// Splits it into matrices of `height` rows; the last one has the remaining rows.
-    pub(super) fn split_rows(self, height: usize) -> Vec<Self> {
-        let Self { start, rows, columns, row_stride, owner } = self;
-        let part = |first: usize| Self {
-            start: start.wrapping_add(first * row_stride),
-            rows: height.min(rows - first),
-            columns,
-            row_stride,
-            owner,
-        };
-        (0..rows).step_by(height).map(part).collect()
-    }
-
-    /// The rows `first..first + rows`, for as long as the borrow lasts.
-    ///
-    /// # Panics
-    /// When they are out of bounds.
-    pub fn rows(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
-        assert!(first + rows <= self.rows, "{first} + {rows} rows of {}", self.rows);
-        MatrixMut {
-            start: self.start.wrapping_add(first * self.row_stride),
-            rows,
-            owner: PhantomData,
-            ..*self
-        }
-    }
-
-    /// The value at a row and a column, and the row stride.
-    pub(super) fn start_of(&mut self, row: usize, column: usize) -> (*mut f32, usize) {
-        (self.start.wrapping_add(row * self.row_stride + column), self.row_stride)
-    }
-
-    /// One row.
-    ///
-    /// # Panics
-    /// When it is out of bounds.
-    #[expect(unsafe_code, reason = "a row of a view is a slice again")]
-    pub fn row(&mut self, row: usize) -> &mut [f32] {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: a view is a part of one slice; each of its rows has `columns` values of that
-        // slice, which no other view has, and the borrow of `self` prevents this view from
-        // handing them out twice.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.start.wrapping_add(row * self.row_stride),
-                self.columns,
-            )
-        }
-    }
-}
-
-/// What happens to the old values of the result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Old {
-    /// They are overwritten.
-    Replaced,
-    /// The product is added to them.
-    Kept,
-}
-
-/// A product and its destination: `out = a b`, or `out += a b`.
-pub struct Product<'a> {
-    /// The result.
-    pub out: MatrixMut<'a>,
-    /// What happens to its old values.
-    pub old: Old,
-    /// The left factor.
-    pub a: Matrix<'a>,
-    /// The right factor.
-    pub b: Matrix<'a>,
-}
 
 /// Computes `products`, which must not read each other's results, on all threads: each is split by
 /// rows or columns. No sum is split, so that the number of threads does not change any value.
 ///
 /// # Panics
 /// When the shapes do not match.
-pub fn compute<const N: usize>(products: [Product<'_>; N]) {
-    let threads = threads();
+pub fn compute<const N: usize>(team: &Team, products: [Product<'_>; N]) {
     let mut parts = Vec::new();
     for product in products {
         let compute = product.kernel();
-        let product = product.split(threads);
+        let product = product.split(team.threads());
         let count = product.len();
         parts.extend(
             product.into_iter().enumerate().map(|(idx, part)| (idx * SCALE / count, compute, part)),
@@ -257,55 +26,46 @@ pub fn compute<const N: usize>(products: [Product<'_>; N]) {
     // The first parts of all products come first: a thread's share of the list is then the same
     // share of the rows of each.
     parts.sort_by_key(|(position, ..)| *position);
-    for_each(parts, |(_, compute, part)| compute(part));
+    team.for_each(parts, |(_, compute, part)| compute(part));
 }
 
 /// The end of a list of parts, for positions in lists of different lengths.
 const SCALE: usize = 1 << 16;
 
-/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`, in place of the sum, or in new
-/// memory without one.
+/// A sum in whose memory it is continued, if there is one, and the two factors of what is added.
+pub type Term<'a> = (Option<Vec<f32>>, Matrix<'a>, Matrix<'a>);
+
+/// `sum + a b` for each of `terms`, `[rows of a, columns of b]`.
 ///
 /// # Panics
 /// When the shapes do not match, or there are no terms.
 #[expect(unsafe_code, reason = "a large buffer is not zeroed before all of it is written")]
-pub fn sums<const N: usize>(
-    terms: [(Option<Vec<f32>>, Matrix<'_>, Matrix<'_>); N],
-) -> [Vec<f32>; N] {
+pub fn sums<const N: usize>(team: &Team, terms: [Term<'_>; N]) -> [Vec<f32>; N] {
     let mut results = terms.map(|(sum, a, b)| {
         assert!(a.columns > 0, "a product has terms");
-        let length = a.rows * b.columns;
         let old = if sum.is_some() { Old::Kept } else { Old::Replaced };
-        let values = sum.unwrap_or_else(|| Vec::with_capacity(length));
-        assert!(
-            old == Old::Replaced || values.len() == length,
-            "{} values for {} x {}",
-            values.len(),
-            a.rows,
-            b.columns
-        );
-        (values, old, a, b)
+        (sum.unwrap_or_else(|| Vec::with_capacity(a.rows * b.columns)), old, a, b)
     });
-    compute(results.each_mut().map(|(values, old, a, b)| {
-        let out = MatrixMut {
-            start: values.as_mut_ptr(),
-            rows: a.rows,
-            columns: b.columns,
-            row_stride: b.columns,
-            owner: PhantomData,
+    let products = results.each_mut().map(|(values, old, a, b)| {
+        let (rows, columns) = (a.rows, b.columns);
+        let out = match old {
+            Old::Kept => MatrixMut::new(values, rows, columns),
+            Old::Replaced => {
+                let room = &mut values.spare_capacity_mut()[..rows * columns];
+                // SAFETY: this product replaces the old values, so that it writes each of them
+                // without reading it.
+                unsafe { MatrixMut::of_room(room, rows, columns) }
+            }
         };
         Product { out, old: *old, a: *a, b: *b }
-    }));
+    });
+    compute(team, products);
     results.map(|(mut values, _, a, b)| {
-        // SAFETY: the product's result covers all of these values, which are within the capacity,
-        // and a product that replaces old values writes each of them without reading it.
+        // SAFETY: the values are within the capacity, and the product has written all of them.
         unsafe { values.set_len(a.rows * b.columns) };
         values
     })
 }
-
-/// Parts per thread, so that a thread that is delayed has less to do.
-pub(super) const PARTS_PER_THREAD: usize = 2;
 
 /// Minimum number of multiplications per part.
 const WORTH_A_PART: usize = 1 << 18;
@@ -448,24 +208,16 @@ impl Product<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    /// Multiples of 1/8 from -4 to 4.
-    pub(in super::super) fn values(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|idx| ((idx * 37 + seed * 11) % 64) as f32 / 8.0 - 4.0).collect()
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::testing::values;
+    use super::super::matrix::testing::values;
     use super::*;
 
     proptest! {
         #[test]
         fn a_product_is_the_sum_of_products(rows in 1..40_usize, depth in 1..40_usize, columns in 1..40_usize, gap in 0..3_usize, flags in 0..4_u8) {
-            let (turned, kept) = (flags & 1 > 0, flags & 2 > 0);
+            let (team, turned, kept) = (Team::new(2), flags & 1 > 0, flags & 2 > 0);
             let (a, b) = (values(rows * (depth + gap), 1), values(depth * columns, 2));
             let at = |row: usize, idx: usize| if turned { b[idx * depth + row] } else { b[row * columns + idx] };
             let mut out = values(rows * columns, 3);
@@ -478,9 +230,9 @@ mod tests {
             let old = if kept { Old::Kept } else { Old::Replaced };
             let left = Matrix::strided(&a, rows, depth, depth + gap).times(0.5);
             if !kept {
-                prop_assert_eq!(&sums([(None, left, right)])[0], &expected);
+                prop_assert_eq!(&sums(&team, [(None, left, right)])[0], &expected);
             }
-            compute([Product { out: MatrixMut::new(&mut out, rows, columns), old, a: left, b: right }]);
+            compute(&team, [Product { out: MatrixMut::new(&mut out, rows, columns), old, a: left, b: right }]);
             // All numbers are small multiples of 1/64: the sums are exact in any order.
             prop_assert_eq!(out, expected);
         }
@@ -506,30 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_matrix_are_changed_in_their_place() {
-        let mut values = vec![0.0; 12];
-        let mut parts = MatrixMut::new(&mut values, 2, 6).split_columns(4);
-        assert_eq!(parts.len(), 2);
-        parts[0].row(1).fill(1.0);
-        parts[1].rows(1, 1).row(0).fill(2.0);
-        assert_eq!(values, [0., 0., 0., 0., 0., 0., 1., 1., 1., 1., 2., 2.]);
-    }
-
-    #[test]
-    #[should_panic(expected = "2 x 3 in 5 values")]
-    fn a_matrix_does_not_reach_behind_its_slice() {
-        let _ = Matrix::new(&[0.0; 5], 2, 3);
-    }
-
-    #[test]
     #[should_panic(expected = "1x1 = 1x2 times 3x1")]
     fn shapes_must_fit() {
         let out = &mut [0.0];
-        compute([Product {
+        let product = Product {
             out: MatrixMut::new(out, 1, 1),
             old: Old::Replaced,
             a: Matrix::new(&[0.0; 2], 1, 2),
             b: Matrix::new(&[0.0; 3], 3, 1),
-        }]);
+        };
+        compute(&Team::new(1), [product]);
     }
 }

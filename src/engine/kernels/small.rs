@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::matmul::{Matrix, MatrixMut, Old};
+use super::matrix::{Matrix, MatrixMut, Old};
 use super::vector::ARCH;
 
 /// Rows that share loaded values of `b`: with as many vectors of columns as fit, their sums fill
@@ -167,7 +167,7 @@ fn load<S: Simd, const C: usize>(simd: S, values: &[f32]) -> [S::f32s; C] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::matmul::testing::values;
+    use super::super::matrix::testing::values;
     use super::*;
 
     proptest! {

@@ -1,46 +1,31 @@
 //! `ops::swiglu` on the CPU.
 
-use burn::tensor::Tensor;
-
-use super::host::{Floats, buffer, tensor};
-use super::rows::for_each;
+use super::rows::zeros;
+use super::team::Team;
 use super::vector::{TINY, best, settled, sigmoid};
 
 /// Values per block.
 const BLOCK: usize = 8192;
 
 /// `silu(gate) up`.
-pub fn forward(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-    let dims = gate.dims();
-    let (gate, up) = (Floats::of(gate.clone()), Floats::of(up.clone()));
-    let mut out = buffer(gate.values().len());
-    let blocks = gate
-        .values()
-        .chunks(BLOCK)
-        .zip(up.values().chunks(BLOCK))
-        .zip(out.chunks_mut(BLOCK))
-        .collect();
-    for_each(blocks, |((gate, up), out): ((&[f32], &[f32]), &mut [f32])| {
+pub fn forward(team: &Team, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = zeros(team, gate.len());
+    let blocks = gate.chunks(BLOCK).zip(up.chunks(BLOCK)).zip(out.chunks_mut(BLOCK)).collect();
+    team.for_each(blocks, |((gate, up), out): ((&[f32], &[f32]), &mut [f32])| {
         best!({
             for ((gate, up), out) in gate.iter().zip(up).zip(out) {
                 *out = settled(gate * sigmoid(*gate) * up, TINY);
             }
         });
     });
-    tensor(out, dims)
+    out
 }
 
-/// Gradients of gate and up, in place.
-pub fn backward(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let dims = gate.dims();
-    let (mut gate, mut up, d_out) =
-        (Floats::of(gate).into_vec(), Floats::of(up).into_vec(), Floats::of(d_out));
-    let blocks = gate
-        .chunks_mut(BLOCK)
-        .zip(up.chunks_mut(BLOCK))
-        .zip(d_out.values().chunks(BLOCK))
-        .collect();
-    for_each(blocks, |((gate, up), d_out): ((&mut [f32], &mut [f32]), &[f32])| {
+/// Replaces gate and up by their gradients.
+pub fn backward(team: &Team, gate: &mut [f32], up: &mut [f32], d_out: &[f32]) {
+    let blocks =
+        gate.chunks_mut(BLOCK).zip(up.chunks_mut(BLOCK)).zip(d_out.chunks(BLOCK)).collect();
+    team.for_each(blocks, |((gate, up), d_out): ((&mut [f32], &mut [f32]), &[f32])| {
         best!({
             for ((gate, up), d_out) in gate.iter_mut().zip(up).zip(d_out) {
                 let sigmoid = sigmoid(*gate);
@@ -50,5 +35,4 @@ pub fn backward(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>,
             }
         });
     });
-    (tensor(gate, dims), tensor(up, dims))
 }

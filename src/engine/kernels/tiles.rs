@@ -34,7 +34,7 @@ use std::thread::LocalKey;
 #[cfg(target_arch = "x86_64")]
 use gemm_f32::microkernel;
 
-use super::matmul::{Matrix, MatrixMut, Old, PARTS_PER_THREAD, Product};
+use super::matrix::{Matrix, MatrixMut, Old, Product};
 use super::vector::best;
 
 /// Maximum size of the work between two copies.
@@ -55,6 +55,8 @@ const COPIED: Blocks = Blocks { terms: 256, columns: 1024, rows: 120 };
 const LINE: usize = 16;
 /// Rows per tile.
 const ROWS: usize = 6;
+/// Parts per thread, so that a thread that is delayed has less to do.
+pub(super) const PARTS_PER_THREAD: usize = 2;
 /// Minimum number of rows and columns of a part.
 const LEAST_ROWS: usize = 48;
 const LEAST_COLUMNS: usize = 128;
@@ -69,9 +71,24 @@ enum Tiles {
     Fma,
 }
 
-/// Kernel of a tile. Arguments: its columns, rows and terms; the tile, the panel, the rows of `a`;
-/// row and column stride of the tile; term stride of the panel; term and row stride of `a`; factors
-/// of the old and the new values; whether the old values count; unused arguments.
+/// What a tile kernel of the `gemm` crate computes: `out = factor * left * panel`, plus the old
+/// values of `out` if they are kept. Strides are in values.
+struct TileCall {
+    columns: usize,
+    rows: usize,
+    terms: usize,
+    out: *mut f32,
+    out_row_stride: isize,
+    panel: *const f32,
+    panel_term_stride: isize,
+    left: *const f32,
+    left_term_stride: isize,
+    left_row_stride: isize,
+    factor: f32,
+    keeps_old: bool,
+}
+
+/// A tile kernel, with the arguments of [`TileCall`] in the crate's order.
 type Kernel = unsafe fn(
     usize,
     usize,
@@ -92,6 +109,47 @@ type Kernel = unsafe fn(
     bool,
     *const f32,
 );
+
+impl TileCall {
+    /// Runs `kernel`.
+    ///
+    /// # Safety
+    /// The CPU must have the kernel's instructions; `left` and `panel` must have values for all
+    /// rows, columns (a multiple of the vector width) and terms, and `out` for all rows and
+    /// columns, which nothing else accesses.
+    #[expect(unsafe_code, reason = "the kernels of the gemm crate take pointers")]
+    #[inline]
+    unsafe fn run(self, kernel: Kernel) {
+        const OUT_COLUMN_STRIDE: isize = 1;
+        const OLD_FACTOR: f32 = 1.0;
+        // Complex numbers only, and an optional table of factors.
+        const CONJUGATED: bool = false;
+        let no_table = std::ptr::null();
+        // SAFETY: the caller has made sure that these values exist.
+        unsafe {
+            kernel(
+                self.columns,
+                self.rows,
+                self.terms,
+                self.out,
+                self.panel,
+                self.left,
+                self.out_row_stride,
+                OUT_COLUMN_STRIDE,
+                self.panel_term_stride,
+                self.left_term_stride,
+                self.left_row_stride,
+                OLD_FACTOR,
+                self.factor,
+                u8::from(self.keeps_old),
+                CONJUGATED,
+                CONJUGATED,
+                CONJUGATED,
+                no_table,
+            );
+        }
+    }
+}
 
 impl Tiles {
     /// The kernels that the `gemm` crate would choose; `None` without vectors of eight.
@@ -296,34 +354,27 @@ impl Block<'_, '_> {
         let (kernel, step) = (self.tiles.kernel(columns.len(), rows.len()), |stride: usize| {
             isize::try_from(stride).expect("slices are shorter")
         });
-        let (start, row_stride) = self.out.start_of(rows.start, columns.start);
+        let (out, row_stride) = self.out.start_of(rows.start, columns.start);
+        let call = TileCall {
+            columns: columns.len(),
+            rows: rows.len(),
+            terms,
+            out,
+            out_row_stride: step(row_stride),
+            panel: panel.as_ptr(),
+            panel_term_stride: step(width),
+            left: left.values.as_ptr(),
+            left_term_stride: step(left.column_stride),
+            left_row_stride: step(left.row_stride),
+            factor: self.factor,
+            keeps_old: self.old == Old::Kept,
+        };
         // SAFETY: this CPU has the instructions (`Tiles::here`). The kernel reads `width` values of
         // each term of the panel, as many values of `left` as there are rows, and reads and
         // writes the rows and columns of the tile, all of which exist: that was just
         // checked, and for `left`, a block of a matrix, on construction; `out`, which nothing else
         // accesses, shares no value with the others.
-        unsafe {
-            kernel(
-                columns.len(),
-                rows.len(),
-                terms,
-                start,
-                panel.as_ptr(),
-                left.values.as_ptr(),
-                step(row_stride),
-                1,
-                step(width),
-                step(left.column_stride),
-                step(left.row_stride),
-                1.0,
-                self.factor,
-                u8::from(self.old == Old::Kept),
-                false,
-                false,
-                false,
-                std::ptr::null(),
-            );
-        }
+        unsafe { call.run(kernel) };
     }
 }
 
@@ -487,7 +538,7 @@ impl Drop for Room {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::matmul::testing::values;
+    use super::super::matrix::testing::values;
     use super::*;
 
     /// `out + 0.5 a b` of thirds, in `parts` parts, and the same in f64. `turned`: whether `a` and

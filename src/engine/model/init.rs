@@ -7,6 +7,7 @@ use std::f64::consts::TAU;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::engine::compute::Compute;
 use crate::engine::model::{
     Attention, DecoderLayer, Embedding, Linear, LlamaForCausalLM, LlamaModel, Mlp, RmsNorm,
 };
@@ -33,16 +34,16 @@ pub fn random_weights(
 }
 
 impl LlamaForCausalLM {
-    /// Builds the network with weights from `source` on `device`.
+    /// Builds the network, computed by `compute`, with weights from `source`.
     ///
     /// # Errors
     /// What `source` returns.
     pub fn new<E>(
         shape: &ModelShape,
         source: WeightSource<'_, E>,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self, E> {
-        let mut build = Builder { shape, source, device };
+        let mut build = Builder { shape, source, device: &compute.device.device };
         let layers =
             (0..shape.num_hidden_layers).map(|idx| build.layer(idx)).collect::<Result<_, E>>()?;
         let model = LlamaModel {
@@ -54,6 +55,7 @@ impl LlamaForCausalLM {
             norm: build.norm("model.norm.weight")?,
             rope_theta: shape.rope_theta,
             head_dim: shape.head_dim(),
+            compute: compute.clone(),
         };
         let lm_head = if shape.tie_word_embeddings {
             None

@@ -1,9 +1,10 @@
 //! The three layers with weights, with Hugging Face's layout and names: an operation, its weight,
 //! and the accumulation of the weight's gradient.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use crate::config::PatchSize;
+use crate::engine::compute::Compute;
 use crate::engine::gradients::Gradients;
 use crate::engine::named_tensor::NamedTensor;
 use crate::engine::ops::{embedding, linear, rms_norm};
@@ -37,16 +38,17 @@ impl Linear {
     }
 
     /// `rows`: `[N, in]`. Returns `[N, out]`.
-    pub fn forward(&self, rows: Tensor<2>) -> (Tensor<2>, linear::Saved) {
-        linear::forward(rows, &self.weight.values)
+    pub fn forward(&self, compute: &Compute, rows: Tensor<2>) -> (Tensor<2>, linear::Saved) {
+        linear::forward(compute, rows, &self.weight.values)
     }
 
     /// [`Self::forward`] of each of `layers` for the same input.
     pub fn forward_each<const N: usize>(
         layers: [&Self; N],
+        compute: &Compute,
         rows: Tensor<2>,
     ) -> ([Tensor<2>; N], linear::Saved) {
-        linear::forward_each(rows, layers.map(|layer| &layer.weight.values))
+        linear::forward_each(compute, rows, layers.map(|layer| &layer.weight.values))
     }
 
     /// `d_out`: `[N, out]`. Returns `[N, in]`, plus `d_rows`, the gradient of the same input
@@ -59,7 +61,8 @@ impl Linear {
         gradients: &mut Gradients,
     ) -> Tensor<2> {
         let sums = linear::Sums { d_rows, d_weight: gradients.take(&self.weight) };
-        let (d_rows, d_weight) = linear::backward(saved, &self.weight.values, d_out, sums);
+        let (d_rows, d_weight) =
+            linear::backward(&gradients.compute, saved, &self.weight.values, d_out, sums);
         gradients.put(&self.weight, d_weight);
         d_rows
     }
@@ -67,20 +70,21 @@ impl Linear {
 
 impl Embedding {
     /// `ids`: `[N * K]`. Returns one row for each patch, `[N, D]`.
-    pub fn forward(&self, ids: Tensor<1, Int>, patch_size: PatchSize) -> Tensor<2> {
-        embedding::forward(&self.weight.values, ids, patch_size)
+    pub fn forward(&self, compute: &Compute, ids: &[u32], patch_size: PatchSize) -> Tensor<2> {
+        embedding::forward(compute, &self.weight.values, ids, patch_size)
     }
 
     /// `d_out`: `[N, D]`.
     pub fn backward(
         &self,
-        ids: Tensor<1, Int>,
+        ids: &[u32],
         patch_size: PatchSize,
         d_out: Tensor<2>,
         gradients: &mut Gradients,
     ) {
         let sum = gradients.take(&self.weight).unwrap_or_else(|| self.weight.values.zeros_like());
-        gradients.put(&self.weight, embedding::backward(sum, ids, patch_size, d_out));
+        let sum = embedding::backward(&gradients.compute, sum, ids, patch_size, d_out);
+        gradients.put(&self.weight, sum);
     }
 }
 
@@ -90,8 +94,8 @@ impl RmsNorm {
     }
 
     /// `rows`: `[N, D]`. Returns the same shape.
-    pub fn forward(&self, rows: Tensor<2>) -> (Tensor<2>, rms_norm::Saved) {
-        rms_norm::forward(rows, &self.weight.values, self.epsilon)
+    pub fn forward(&self, compute: &Compute, rows: Tensor<2>) -> (Tensor<2>, rms_norm::Saved) {
+        rms_norm::forward(compute, rows, &self.weight.values, self.epsilon)
     }
 
     /// `d_out`: `[N, D]`. Returns the same shape, plus `around`, the gradient of the same input
@@ -103,7 +107,8 @@ impl RmsNorm {
         around: Option<Tensor<2>>,
         gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let (d_rows, d_weight) = rms_norm::backward(saved, &self.weight.values, d_out, around);
+        let (d_rows, d_weight) =
+            rms_norm::backward(&gradients.compute, saved, &self.weight.values, d_out, around);
         gradients.add(&self.weight, d_weight);
         d_rows
     }

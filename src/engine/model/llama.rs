@@ -6,16 +6,20 @@
 //! Fields and weights have Hugging Face's names. Axes: `B` sequences, `T` positions, `N = B * T`,
 //! `D` hidden, `F` intermediate, `H` width of a head, `V` vocabulary.
 
+use std::convert::Infallible;
+
 use burn::tensor::{DType, Tensor};
 
-use crate::config::Precision;
+use crate::config::{PatchSize, Precision};
+use crate::engine::compute::Compute;
 use crate::engine::gradients::Gradients;
-use crate::engine::kernels::{self, on_host};
 use crate::engine::model::{Embedding, Linear, RmsNorm};
 use crate::engine::named_tensor::NamedTensor;
-use crate::engine::ops::positions::Positions;
+use crate::engine::ops::attention::{self, Heads};
 use crate::engine::ops::rotary::Angles;
-use crate::engine::ops::{attention, linear, rms_norm, rotary, swiglu};
+use crate::engine::ops::sum::add;
+use crate::engine::ops::{linear, rms_norm, rotary, swiglu};
+use crate::engine::positions::Positions;
 
 /// The whole network.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct LlamaModel {
     pub rope_theta: f64,
     /// Width of a head (H).
     pub head_dim: usize,
+    /// Where and how it is computed.
+    pub compute: Compute,
 }
 
 /// One layer of the trunk.
@@ -81,6 +87,8 @@ pub struct Mlp {
 /// Input shared by all layers: positions and their angles.
 #[derive(Debug, Clone)]
 pub struct SharedInput {
+    /// Where and how the layers are computed.
+    pub compute: Compute,
     /// Width of a head (H).
     pub head_dim: usize,
     /// Positions of the rows.
@@ -89,19 +97,56 @@ pub struct SharedInput {
     pub angles: Angles,
 }
 
-/// Queries, keys and values after the rotary embedding.
-#[derive(Debug, Clone)]
-pub struct Heads {
-    /// `[B, T, heads, H]`.
-    pub queries: Tensor<4>,
-    /// `[B, T, groups, H]`.
-    pub keys: Tensor<4>,
-    /// `[B, T, groups, H]`.
-    pub values: Tensor<4>,
+/// What a pass through the layers does besides computing them.
+pub trait Pass {
+    /// Why it ends before the last layer.
+    type Stop;
+
+    /// Called before each layer.
+    ///
+    /// # Errors
+    /// When the pass should end.
+    fn begin_layer(&mut self) -> Result<(), Self::Stop> {
+        Ok(())
+    }
+
+    /// Attention of a layer, `[B, T, heads, H]`; by default, of each position to the earlier ones
+    /// of its sequence.
+    fn mix(&mut self, _layer_idx: usize, heads: &Heads, shared: &SharedInput) -> Tensor<4> {
+        shared.mix(heads)
+    }
+
+    /// Receives what a layer has computed, and `output`, `[N, D]`, of its feed-forward block, which
+    /// is then added to the rows.
+    fn end_layer(&mut self, output: &Tensor<2>, saved: LayerSaved);
 }
 
 /// Attention as a callback: the index of the layer and its heads in, `[B, T, heads, H]` out.
-pub type Mix<'a> = &'a mut dyn FnMut(usize, Heads) -> Tensor<4>;
+pub type Mix<'a> = &'a mut dyn FnMut(usize, &Heads) -> Tensor<4>;
+
+/// A pass that keeps nothing.
+struct Inference<'a>(Mix<'a>);
+
+impl Pass for Inference<'_> {
+    type Stop = Infallible;
+
+    fn mix(&mut self, layer_idx: usize, heads: &Heads, _shared: &SharedInput) -> Tensor<4> {
+        (self.0)(layer_idx, heads)
+    }
+
+    fn end_layer(&mut self, _output: &Tensor<2>, _saved: LayerSaved) {}
+}
+
+/// A layer up to its last addition: the output is `output + around`.
+#[derive(Debug)]
+pub struct LayerOut {
+    /// Output of the feed-forward block, `[N, D]`.
+    pub output: Tensor<2>,
+    /// Its input, `[N, D]`.
+    pub around: Tensor<2>,
+    /// What the backward pass needs.
+    pub saved: LayerSaved,
+}
 
 /// Saved for the backward pass of a layer.
 #[derive(Debug, Clone)]
@@ -112,36 +157,53 @@ pub struct LayerSaved {
 
 /// Saved for the backward pass of norm and attention.
 #[derive(Debug, Clone)]
-pub struct AttendSaved {
+struct AttendSaved {
     norm: rms_norm::Saved,
     /// The input of the three projections.
     projected: linear::Saved,
-    attention: attention::Saved,
-    o_proj: linear::Saved,
-}
-
-/// Heads, and what the backward pass of norm and projections needs.
-struct Projection {
     heads: Heads,
-    norm: rms_norm::Saved,
-    input: linear::Saved,
+    o_proj: linear::Saved,
 }
 
 /// Saved for the backward pass of norm and feed-forward block.
 #[derive(Debug, Clone)]
-pub struct FeedSaved {
+struct FeedSaved {
     norm: rms_norm::Saved,
     /// The input of gate and up.
     projected: linear::Saved,
     swiglu: swiglu::Saved,
-    /// The input of the last product: the intermediate activations, `[N, F]`.
-    pub down_proj: linear::Saved,
+    /// The input of the last product.
+    down_proj: linear::Saved,
+}
+
+impl LayerSaved {
+    /// The input of the layer, `[N, D]`.
+    pub fn into_input(self) -> Tensor<2> {
+        self.attend.norm.rows
+    }
+
+    /// The intermediate activations, `[N, F]`.
+    pub fn into_intermediate(self) -> Tensor<2> {
+        self.feed.down_proj.rows
+    }
+}
+
+impl SharedInput {
+    /// Attention of each position to the earlier ones of its sequence, `[B, T, heads, H]`.
+    pub fn mix(&self, heads: &Heads) -> Tensor<4> {
+        attention::forward(&self.compute, heads, self.positions)
+    }
 }
 
 impl LlamaForCausalLM {
     /// The weight that maps the trunk's output to logits, `[V, D]`.
     pub fn head(&self) -> &NamedTensor {
         self.lm_head.as_ref().map_or(&self.model.embed_tokens.weight, |head| &head.weight)
+    }
+
+    /// Where and how it is computed.
+    pub fn compute(&self) -> &Compute {
+        &self.model.compute
     }
 
     /// All weights; tied embeddings occur once.
@@ -158,12 +220,12 @@ impl LlamaForCausalLM {
     /// owner of the old weight.
     #[must_use]
     pub fn map(self, change: &mut dyn FnMut(NamedTensor) -> NamedTensor) -> Self {
-        let LlamaModel { embed_tokens, layers, norm, rope_theta, head_dim } = self.model;
+        let LlamaModel { embed_tokens, layers, norm, .. } = self.model;
         let embed_tokens = Embedding { weight: change(embed_tokens.weight) };
         let layers = layers.into_iter().map(|layer| layer.map(change)).collect();
         let norm = norm.map(change);
         Self {
-            model: LlamaModel { embed_tokens, layers, norm, rope_theta, head_dim },
+            model: LlamaModel { embed_tokens, layers, norm, ..self.model },
             lm_head: self.lm_head.map(|head| head.map(change)),
         }
     }
@@ -200,24 +262,46 @@ impl LlamaModel {
 
     /// The shared input for `positions`.
     pub fn shared_input(&self, positions: Positions) -> SharedInput {
-        let device = self.norm.weight.values.device();
-        SharedInput {
-            head_dim: self.head_dim,
-            positions,
-            angles: Angles::new(positions, self.head_dim, self.rope_theta, &device),
-        }
+        let queries: Vec<usize> = (positions.start..positions.start + positions.queries).collect();
+        SharedInput { positions, ..self.shared_input_at(&queries) }
     }
 
     /// The shared input if each row has its own position, `[1, N]` as shapes; the caller then
     /// provides the attention.
     pub fn shared_input_at(&self, positions: &[usize]) -> SharedInput {
-        let device = self.norm.weight.values.device();
-        let angles = Angles::at(positions, self.head_dim, self.rope_theta, &device);
+        let device = &self.compute.device.device;
         SharedInput {
+            compute: self.compute.clone(),
             head_dim: self.head_dim,
             positions: Positions::of_sequence(positions.len()),
-            angles,
+            angles: Angles::at(positions, self.head_dim, self.rope_theta, device),
         }
+    }
+
+    /// One row for each patch of `ids`, `[N, D]`.
+    pub fn embed(&self, ids: &[u32], patch_size: PatchSize) -> Tensor<2> {
+        self.embed_tokens.forward(&self.compute, ids, patch_size)
+    }
+
+    /// Runs the layers. `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the norm.
+    ///
+    /// # Errors
+    /// When `pass` ends it.
+    pub fn run_layers<P: Pass>(
+        &self,
+        rows: Tensor<2>,
+        shared: &SharedInput,
+        pass: &mut P,
+    ) -> Result<Tensor<2>, P::Stop> {
+        let mut rows = rows;
+        for (idx, layer) in self.layers.iter().enumerate() {
+            pass.begin_layer()?;
+            let LayerOut { output, around, saved } =
+                layer.forward(rows, shared, &mut |heads| pass.mix(idx, heads, shared));
+            pass.end_layer(&output, saved);
+            rows = add(&shared.compute, output, around);
+        }
+        Ok(rows)
     }
 
     /// Runs the trunk with attention provided by `mix`: over cached keys, or over rows of several
@@ -225,42 +309,30 @@ impl LlamaModel {
     ///
     /// `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready for the head.
     pub fn infer(&self, rows: Tensor<2>, shared: &SharedInput, mix: Mix<'_>) -> Tensor<2> {
-        let layers = self.layers.iter().enumerate();
-        let rows = layers.fold(rows, |rows, (idx, layer)| {
-            layer.infer(rows, shared, &mut |heads| mix(idx, heads))
-        });
-        self.norm.forward(rows).0
+        let Ok(rows) = self.run_layers(rows, shared, &mut Inference(mix));
+        self.norm.forward(&shared.compute, rows).0
     }
 
     /// Runs the trunk without saving anything. `rows`: `[N, D]` embeddings. Returns `[N, D]`, ready
     /// for the head.
     pub fn forward(&self, rows: Tensor<2>, positions: Positions) -> Tensor<2> {
         let shared = self.shared_input(positions);
-        let rows = self.layers.iter().fold(rows, |rows, layer| layer.forward(rows, &shared).0);
-        self.norm.forward(rows).0
+        self.infer(rows, &shared, &mut |_, heads| shared.mix(heads))
     }
 }
 
 impl DecoderLayer {
-    /// `rows`: `[N, D]`. Returns the same shape.
-    pub fn forward(&self, rows: Tensor<2>, shared: &SharedInput) -> (Tensor<2>, LayerSaved) {
-        let (mixed, attend) = self.attend(rows.clone(), shared);
-        let rows = add(mixed, rows);
-        let (out, feed) = self.feed(rows.clone());
-        (add(out, rows), LayerSaved { attend, feed })
-    }
-
-    /// As [`Self::forward`], with attention provided by `mix`.
-    fn infer(
+    /// `rows`: `[N, D]`. `mix`: attention, `[B, T, heads, H]`.
+    pub fn forward(
         &self,
         rows: Tensor<2>,
         shared: &SharedInput,
-        mix: &mut dyn FnMut(Heads) -> Tensor<4>,
-    ) -> Tensor<2> {
-        let projection = self.project(rows.clone(), shared);
-        let rows = add(self.self_attn.o_proj.forward(merge_heads(mix(projection.heads))).0, rows);
-        let (out, _) = self.feed(rows.clone());
-        add(out, rows)
+        mix: &mut dyn FnMut(&Heads) -> Tensor<4>,
+    ) -> LayerOut {
+        let (mixed, attend) = self.attend(rows.clone(), shared, mix);
+        let around = add(&shared.compute, mixed, rows);
+        let (output, feed) = self.feed(&shared.compute, around.clone());
+        LayerOut { output, around, saved: LayerSaved { attend, feed } }
     }
 
     /// `d_out`: `[N, D]`. Returns the same shape.
@@ -276,25 +348,25 @@ impl DecoderLayer {
     }
 
     /// Norm and attention, without the residual. `rows`: `[N, D]`. Returns the same shape.
-    pub fn attend(&self, rows: Tensor<2>, shared: &SharedInput) -> (Tensor<2>, AttendSaved) {
-        let Projection { heads, norm, input: projected } = self.project(rows, shared);
-        let (mixed, attention) =
-            attention::forward(heads.queries, heads.keys, heads.values, shared.positions); // [B, T, heads, H]
-        let (out, o_proj) = self.self_attn.o_proj.forward(merge_heads(mixed));
-        (out, AttendSaved { norm, projected, attention, o_proj })
-    }
-
-    fn project(&self, rows: Tensor<2>, shared: &SharedInput) -> Projection {
-        let (normed, norm) = self.input_layernorm.forward(rows);
+    fn attend(
+        &self,
+        rows: Tensor<2>,
+        shared: &SharedInput,
+        mix: &mut dyn FnMut(&Heads) -> Tensor<4>,
+    ) -> (Tensor<2>, AttendSaved) {
+        let compute = &shared.compute;
+        let (normed, norm) = self.input_layernorm.forward(compute, rows);
         let attn = &self.self_attn;
-        let ([queries, keys, values], input) =
-            Linear::forward_each([&attn.q_proj, &attn.k_proj, &attn.v_proj], normed);
+        let ([queries, keys, values], projected) =
+            Linear::forward_each([&attn.q_proj, &attn.k_proj, &attn.v_proj], compute, normed);
         let heads = Heads {
-            queries: rotary::forward(split_heads(queries, shared), &shared.angles),
-            keys: rotary::forward(split_heads(keys, shared), &shared.angles),
+            queries: rotary::forward(compute, split_heads(queries, shared), &shared.angles),
+            keys: rotary::forward(compute, split_heads(keys, shared), &shared.angles),
             values: split_heads(values, shared),
         };
-        Projection { heads, norm, input }
+        let mixed = merge_heads(mix(&heads));
+        let (out, o_proj) = attn.o_proj.forward(compute, mixed);
+        (out, AttendSaved { norm, projected, heads, o_proj })
     }
 
     /// Includes the gradient of the residual connection.
@@ -305,13 +377,13 @@ impl DecoderLayer {
         d_out: Tensor<2>,
         gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let attn = &self.self_attn;
+        let (attn, compute) = (&self.self_attn, &shared.compute);
         let d_mixed =
             split_heads(attn.o_proj.backward(saved.o_proj, d_out.clone(), None, gradients), shared); // [B, T, heads, H]
-        let d_heads = attention::backward(saved.attention, shared.positions, &d_mixed);
-        let d_queries = merge_heads(rotary::backward(d_heads.d_queries, &shared.angles)); // [N, D]
-        let d_keys = merge_heads(rotary::backward(d_heads.d_keys, &shared.angles)); // [N, groups * H]
-        let d_values = merge_heads(d_heads.d_values); // [N, groups * H]
+        let d_heads = attention::backward(compute, saved.heads, shared.positions, &d_mixed);
+        let d_queries = merge_heads(rotary::backward(compute, d_heads.queries, &shared.angles)); // [N, D]
+        let d_keys = merge_heads(rotary::backward(compute, d_heads.keys, &shared.angles)); // [N, groups * H]
+        let d_values = merge_heads(d_heads.values); // [N, groups * H]
         let d_normed = attn.q_proj.backward(saved.projected.clone(), d_queries, None, gradients);
         let d_normed =
             attn.k_proj.backward(saved.projected.clone(), d_keys, Some(d_normed), gradients);
@@ -320,12 +392,12 @@ impl DecoderLayer {
     }
 
     /// Norm and feed-forward block, without the residual. `rows`: `[N, D]`. Returns the same shape.
-    pub fn feed(&self, rows: Tensor<2>) -> (Tensor<2>, FeedSaved) {
-        let (normed, norm) = self.post_attention_layernorm.forward(rows);
+    fn feed(&self, compute: &Compute, rows: Tensor<2>) -> (Tensor<2>, FeedSaved) {
+        let (normed, norm) = self.post_attention_layernorm.forward(compute, rows);
         let ([gate, up], projected) =
-            Linear::forward_each([&self.mlp.gate_proj, &self.mlp.up_proj], normed); // [N, F] each
-        let (activated, swiglu) = swiglu::forward(gate, up); // [N, F]
-        let (out, down_proj) = self.mlp.down_proj.forward(activated); // [N, D]
+            Linear::forward_each([&self.mlp.gate_proj, &self.mlp.up_proj], compute, normed); // [N, F] each
+        let (activated, swiglu) = swiglu::forward(compute, gate, up); // [N, F]
+        let (out, down_proj) = self.mlp.down_proj.forward(compute, activated); // [N, D]
         (out, FeedSaved { norm, projected, swiglu, down_proj })
     }
 
@@ -338,7 +410,7 @@ impl DecoderLayer {
     ) -> Tensor<2> {
         let d_intermediate =
             self.mlp.down_proj.backward(saved.down_proj, d_out.clone(), None, gradients); // [N, F]
-        let (d_gate, d_up) = swiglu::backward(saved.swiglu, d_intermediate);
+        let (d_gate, d_up) = swiglu::backward(&gradients.compute, saved.swiglu, d_intermediate);
         let d_normed =
             self.mlp.gate_proj.backward(saved.projected.clone(), d_gate, None, gradients);
         let d_normed = self.mlp.up_proj.backward(saved.projected, d_up, Some(d_normed), gradients);
@@ -391,9 +463,4 @@ fn split_heads(rows: Tensor<2>, shared: &SharedInput) -> Tensor<4> {
 fn merge_heads(tensor: Tensor<4>) -> Tensor<2> {
     let [b, t, heads, head_dim] = tensor.dims();
     tensor.reshape([b * t, heads * head_dim])
-}
-
-/// `out + around`: a block's output plus its input, the residual connection.
-fn add(out: Tensor<2>, around: Tensor<2>) -> Tensor<2> {
-    if on_host(&out) { kernels::add(out, around) } else { out + around }
 }

@@ -10,5 +10,6 @@ mod tests;
 pub use init::{WeightSource, random_weights};
 pub use layers::{Embedding, Linear, RmsNorm};
 pub use llama::{
-    Attention, DecoderLayer, Heads, LayerSaved, LlamaForCausalLM, LlamaModel, Mix, Mlp, SharedInput,
+    Attention, DecoderLayer, LayerOut, LayerSaved, LlamaForCausalLM, LlamaModel, Mix, Mlp, Pass,
+    SharedInput,
 };

@@ -17,9 +17,11 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Tensor};
 
-use crate::engine::kernels::{self, on_host};
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::attention::{self as kernel, Sizes};
+use crate::engine::ops::cpu::{Floats, tensor};
 use crate::engine::ops::format::{to_type, wide};
-use crate::engine::ops::positions::Positions;
+use crate::engine::positions::Positions;
 use crate::plan::ATTENTION_QUERIES;
 
 /// Maximum number of scores per chunk: 128 MB in f32, which also keeps a buffer within what every
@@ -28,64 +30,70 @@ const MOST_SCORES: usize = 1 << 25;
 /// Maximum number of queries per chunk.
 const MOST_QUERIES: usize = 512;
 
-/// Saved for the backward pass.
-#[derive(Debug, Clone)]
-pub struct Saved {
-    /// `[B, queries, heads, H]`.
-    queries: Tensor<4>,
-    /// `[B, keys, groups, H]`.
-    keys: Tensor<4>,
-    /// `[B, keys, groups, H]`.
-    values: Tensor<4>,
-}
-
-/// Gradients of the inputs, in their shapes.
-#[derive(Debug, Clone)]
-pub struct InputGradients {
-    /// Gradient of the queries.
-    pub d_queries: Tensor<4>,
-    /// Gradient of the keys.
-    pub d_keys: Tensor<4>,
-    /// Gradient of the values.
-    pub d_values: Tensor<4>,
-}
+/// Queries, keys and values, which are also what the backward pass needs, or their gradients.
+pub type Heads = kernel::Heads<Tensor<4>>;
 
 /// `queries`: `[B, queries, heads, H]`, `keys` and `values`: `[B, keys, groups, H]`, `heads` a
 /// multiple of `groups`. Returns `[B, queries, heads, H]`.
-pub fn forward(
-    queries: Tensor<4>,
-    keys: Tensor<4>,
-    values: Tensor<4>,
-    positions: Positions,
-) -> (Tensor<4>, Saved) {
-    if on_host(&queries) {
-        let out = kernels::attention::forward(&queries, &keys, &values, positions);
-        return (out, Saved { queries, keys, values });
+pub fn forward(compute: &Compute, heads: &Heads, positions: Positions) -> Tensor<4> {
+    match compute.path(&heads.queries) {
+        Path::Cpu(team) => {
+            let values = heads.each_ref().map(Floats::of);
+            let out = kernel::forward(team, slices(&values), sizes(heads, positions));
+            tensor(out, heads.queries.dims())
+        }
+        Path::Composed => composed(heads, positions),
     }
-    if queries.dtype() == DType::BF16 && positions == Positions::of_sequence(positions.queries) {
-        return (fused(&queries, &keys, &values), Saved { queries, keys, values });
-    }
-    let groups = keys.dims()[2];
-    let mut outs = Vec::new();
-    for chunk in positions.chunks(chunk_queries(&queries, positions)) {
-        let first = chunk.start - positions.start;
-        let rows = group_rows(queries.clone().narrow(1, first, chunk.queries), groups);
-        let weights = weights(rows, head_major(&keys, chunk.keys), chunk);
-        let mixed = to_type(weights, values.dtype()).matmul(head_major(&values, chunk.keys)); // [B, groups, rows, H]
-        outs.push(ungroup_rows(mixed, chunk.queries));
-    }
-    let out = Tensor::cat(outs, 1); // [B, queries, heads, H]
-    (out, Saved { queries, keys, values })
 }
 
 /// `d_out`: `[B, queries, heads, H]`.
-pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputGradients {
-    let Saved { queries, keys, values } = saved;
-    if on_host(&queries) {
-        let [d_queries, d_keys, d_values] =
-            kernels::attention::backward(&queries, &keys, &values, positions, d_out);
-        return InputGradients { d_queries, d_keys, d_values };
+pub fn backward(compute: &Compute, heads: Heads, positions: Positions, d_out: &Tensor<4>) -> Heads {
+    match compute.path(&heads.queries) {
+        Path::Cpu(team) => {
+            let (values, sizes) = (heads.each_ref().map(Floats::of), sizes(&heads, positions));
+            let found = kernel::backward(team, slices(&values), sizes, &Floats::of(d_out));
+            let dims = heads.keys.dims();
+            Heads {
+                queries: tensor(found.queries, heads.queries.dims()),
+                keys: tensor(found.keys, dims),
+                values: tensor(found.values, dims),
+            }
+        }
+        Path::Composed => backward_composed(heads, positions, d_out),
     }
+}
+
+fn slices(heads: &kernel::Heads<Floats>) -> kernel::Heads<&[f32]> {
+    heads.each_ref().map(|values| &**values)
+}
+
+fn sizes(heads: &Heads, positions: Positions) -> Sizes {
+    let ([_, _, num_heads, width], [_, keys, groups, _]) =
+        (heads.queries.dims(), heads.keys.dims());
+    Sizes { heads: num_heads, groups, width, positions, keys }
+}
+
+fn composed(Heads { queries, keys, values }: &Heads, positions: Positions) -> Tensor<4> {
+    if queries.dtype() == DType::BF16 && positions == Positions::of_sequence(positions.queries) {
+        return fused(queries, keys, values);
+    }
+    let groups = keys.dims()[2];
+    let mut outs = Vec::new();
+    for chunk in positions.chunks(chunk_queries(queries, positions)) {
+        let first = chunk.start - positions.start;
+        let rows = group_rows(queries.clone().narrow(1, first, chunk.queries), groups);
+        let weights = weights(rows, head_major(keys, chunk.keys), chunk);
+        let mixed = to_type(weights, values.dtype()).matmul(head_major(values, chunk.keys)); // [B, groups, rows, H]
+        outs.push(ungroup_rows(mixed, chunk.queries));
+    }
+    Tensor::cat(outs, 1) // [B, queries, heads, H]
+}
+
+fn backward_composed(
+    Heads { queries, keys, values }: Heads,
+    positions: Positions,
+    d_out: &Tensor<4>,
+) -> Heads {
     let ([_, _, groups, head_dim], dtype) = (keys.dims(), queries.dtype());
     let (mut d_keys, mut d_values) = (SumOverChunks::new(&keys), SumOverChunks::new(&values));
     let mut d_queries = Vec::new();
@@ -113,10 +121,10 @@ pub fn backward(saved: Saved, positions: Positions, d_out: &Tensor<4>) -> InputG
         d_queries.push(ungroup_rows(d_scores.matmul(keys), chunk.queries));
     }
     d_queries.reverse();
-    InputGradients {
-        d_queries: Tensor::cat(d_queries, 1),
-        d_keys: to_type(d_keys.finish(), dtype),
-        d_values: to_type(d_values.finish(), dtype),
+    Heads {
+        queries: Tensor::cat(d_queries, 1),
+        keys: to_type(d_keys.finish(), dtype),
+        values: to_type(d_values.finish(), dtype),
     }
 }
 
@@ -288,21 +296,26 @@ mod tests {
 
     fn check(dtype: DType, heads: usize, groups: usize, positions: Positions) {
         let width = 4;
-        let queries = noise([2, positions.queries, heads, width], 1, dtype) * 3.0;
-        let keys = noise([2, positions.keys, groups, width], 2, dtype) * 3.0;
-        let values = noise([2, positions.keys, groups, width], 3, dtype);
-        let d_out = noise(queries.dims(), 4, dtype);
-        let (out, saved) = forward(queries.clone(), keys.clone(), values.clone(), positions);
-        let found = backward(saved, positions, &d_out);
+        let (compute, heads) = (
+            Compute::cpu(),
+            Heads {
+                queries: noise([2, positions.queries, heads, width], 1, dtype) * 3.0,
+                keys: noise([2, positions.keys, groups, width], 2, dtype) * 3.0,
+                values: noise([2, positions.keys, groups, width], 3, dtype),
+            },
+        );
+        let d_out = noise(heads.queries.dims(), 4, dtype);
+        let out = forward(&compute, &heads, positions);
+        let found = backward(&compute, heads.clone(), positions, &d_out);
 
-        let (queries, keys, values) = (recorded(&queries), recorded(&keys), recorded(&values));
+        let Heads { queries, keys, values } = heads.each_ref().map(recorded);
         let expected = plain(queries.clone(), keys.clone(), values.clone(), positions.start);
         let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();
         assert_same("out", out, expected.inner());
         // With a single key these are differences of numbers near 1 that cancel out.
-        assert_same_at("d_queries", 1.0, found.d_queries, queries.grad(&gradients).unwrap());
-        assert_same_at("d_keys", 1.0, found.d_keys, keys.grad(&gradients).unwrap());
-        assert_same("d_values", found.d_values, values.grad(&gradients).unwrap());
+        assert_same_at("d_queries", 1.0, found.queries, queries.grad(&gradients).unwrap());
+        assert_same_at("d_keys", 1.0, found.keys, keys.grad(&gradients).unwrap());
+        assert_same("d_values", found.values, values.grad(&gradients).unwrap());
     }
 
     #[test]
@@ -346,22 +359,24 @@ mod tests {
     #[test]
     fn a_query_after_a_cache_gets_what_it_gets_in_its_sequence() {
         let dtype = DType::F32;
-        let (queries, keys, values) = (
-            noise([1, 9, 4, 4], 1, dtype),
-            noise([1, 9, 2, 4], 2, dtype),
-            noise([1, 9, 2, 4], 3, dtype),
+        let (compute, heads) = (
+            Compute::cpu(),
+            Heads {
+                queries: noise([1, 9, 4, 4], 1, dtype),
+                keys: noise([1, 9, 2, 4], 2, dtype),
+                values: noise([1, 9, 2, 4], 3, dtype),
+            },
         );
-        let (whole, _) =
-            forward(queries.clone(), keys.clone(), values.clone(), Positions::of_sequence(9));
+        let whole = forward(&compute, &heads, Positions::of_sequence(9));
         for start in 0..9 {
             let positions = Positions { start, queries: 1, keys: start + 1 };
             let first = |tensor: &Tensor<4>| tensor.clone().narrow(1, 0, start + 1);
-            let (one, _) = forward(
-                queries.clone().narrow(1, start, 1),
-                first(&keys),
-                first(&values),
-                positions,
-            );
+            let heads = Heads {
+                queries: heads.queries.clone().narrow(1, start, 1),
+                keys: first(&heads.keys),
+                values: first(&heads.values),
+            };
+            let one = forward(&compute, &heads, positions);
             assert_same("out", one, whole.clone().narrow(1, start, 1));
         }
     }

@@ -5,16 +5,34 @@
 //! d table[id] = sum over the occurrences of id of dy of its patch / K
 //! ```
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{IndexingUpdateOp, Tensor};
 
 use crate::config::PatchSize;
-use crate::engine::kernels::{self, on_host};
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::embedding;
+use crate::engine::kernels::matrix::MatrixMut;
+use crate::engine::ops::cpu::{Floats, Rows, changed, tensor};
+use crate::engine::ops::format::id_tensor;
 
 /// `table`: `[V, D]`, `ids`: `[N * K]`, patch after patch. Returns `[N, D]`.
-pub fn forward(table: &Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize) -> Tensor<2> {
-    if on_host(table) {
-        return kernels::embedding::forward(table, ids, patch_size.get());
+pub fn forward(
+    compute: &Compute,
+    table: &Tensor<2>,
+    ids: &[u32],
+    patch_size: PatchSize,
+) -> Tensor<2> {
+    match compute.path(table) {
+        Path::Cpu(team) => {
+            let (table, k) = (Rows::of(table), patch_size.get());
+            let rows = embedding::forward(team, table.matrix(), ids, k);
+            tensor(rows, [ids.len() / k, table.dims[1]])
+        }
+        Path::Composed => composed(table, ids, patch_size),
     }
+}
+
+fn composed(table: &Tensor<2>, ids: &[u32], patch_size: PatchSize) -> Tensor<2> {
+    let ids = id_tensor(ids, [ids.len()], &table.device());
     let tokens = table.clone().select(0, ids); // [N * K, D]
     if patch_size == PatchSize::ONE {
         return tokens;
@@ -29,14 +47,30 @@ pub fn forward(table: &Tensor<2>, ids: Tensor<1, Int>, patch_size: PatchSize) ->
 /// `d_out`: `[N, D]`. Returns `sum`, `[V, D]`, plus the gradient of the table, which is nonzero
 /// only in the rows of `ids`.
 pub fn backward(
+    compute: &Compute,
     sum: Tensor<2>,
-    ids: Tensor<1, Int>,
+    ids: &[u32],
     patch_size: PatchSize,
     d_out: Tensor<2>,
 ) -> Tensor<2> {
-    if on_host(&sum) {
-        return kernels::embedding::backward(sum, ids, patch_size.get(), d_out);
+    match compute.path(&sum) {
+        Path::Cpu(team) => {
+            let ([rows, columns], d_out) = (sum.dims(), Floats::from(d_out));
+            changed(sum, |sum| {
+                let sum = MatrixMut::new(sum, rows, columns);
+                embedding::backward(team, sum, ids, patch_size.get(), &d_out);
+            })
+        }
+        Path::Composed => backward_composed(sum, ids, patch_size, d_out),
     }
+}
+
+fn backward_composed(
+    sum: Tensor<2>,
+    ids: &[u32],
+    patch_size: PatchSize,
+    d_out: Tensor<2>,
+) -> Tensor<2> {
     let d_tokens = if patch_size == PatchSize::ONE {
         d_out
     } else {
@@ -50,7 +84,7 @@ pub fn backward(
     // Not `select_assign`, which on a GPU processes all tokens sequentially in each column
     // (burn-cubecl 0.22.1); this adds them in parallel, in an order that is not fixed.
     let [num_tokens, hidden_size] = d_tokens.dims();
-    let rows = ids.reshape([num_tokens, 1]).expand([num_tokens, hidden_size]);
+    let rows = id_tensor(ids, [num_tokens, 1], &sum.device()).expand([num_tokens, hidden_size]);
     sum.scatter(0, rows, d_tokens, IndexingUpdateOp::Add)
 }
 
@@ -61,16 +95,18 @@ mod tests {
 
     #[test]
     fn gradients_are_those_that_burn_derives_and_are_added() {
+        let compute = Compute::cpu();
         for dtype in dtypes() {
             for k in [1, 3] {
                 let (table, sum, d_out) =
                     (noise([5, 4], 1, dtype), noise([5, 4], 2, dtype), noise([8, 4], 3, dtype));
-                let ids = random_ids([8 * k], 5);
+                let ids = random_ids(8 * k, 5);
                 let patch_size = PatchSize::new(k as u64).unwrap();
-                let out = forward(&table, ids.clone(), patch_size);
-                let found = backward(sum.clone(), ids.clone(), patch_size, d_out.clone());
+                let out = forward(&compute, &table, &ids, patch_size);
+                let found = backward(&compute, sum.clone(), &ids, patch_size, d_out.clone());
 
                 let table = recorded(&table);
+                let ids = id_tensor(&ids, [ids.len()], &sum.device());
                 let tokens = table.clone().select(0, Tensor::from_inner(ids));
                 let expected = tokens.reshape([8, k, 4]).mean_dim(1).squeeze_dim::<2>(1);
                 let gradients = (expected.clone() * Tensor::from_inner(d_out)).sum().backward();

@@ -12,19 +12,37 @@
 //! Loss and gradient come from a single softmax, chunk by chunk of rows, so that no `[N, V]` tensor
 //! outlives its chunk: instead of using `Saved`, [`forward_backward`] does both at once.
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use std::ops::Range;
 
-use crate::engine::kernels::{cross_entropy, on_host};
+use burn::tensor::activation::softmax;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::cross_entropy;
+use crate::engine::ops::cpu::{Rows, into_vec, tensor};
+use crate::engine::ops::format::id_tensor;
 use crate::plan::HEAD_ROWS;
 
-/// Targets of the trunk's rows.
+/// Targets of the trunk's rows, row after row.
 #[derive(Debug, Clone)]
 pub struct Targets {
     /// Token ids, `[N, K]`; any valid id if not scored.
-    pub ids: Tensor<2, Int>,
-    /// `[N, K]`: 1 if the target is scored, else 0.
-    pub mask: Tensor<2>,
+    pub ids: Vec<u32>,
+    /// Targets per row (K).
+    pub per_row: usize,
+    /// `[N, K]`: 1 if the target is scored, else 0; `None` if all are.
+    pub mask: Option<Vec<f32>>,
+}
+
+/// What is scored.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The trunk's output, `[N, D]`.
+    pub rows: &'a Tensor<2>,
+    /// The head's matrix, `[V, D]`.
+    pub weight: &'a Tensor<2>,
+    /// The targets of the rows.
+    pub targets: &'a Targets,
 }
 
 /// Losses and gradients of the head.
@@ -38,41 +56,58 @@ pub struct HeadStep {
     pub d_weight: Tensor<2>,
 }
 
-/// Losses of all targets, `[N, K]`, 0 if not scored. `rows`: `[N, D]`, `weight`: `[V, D]`.
-pub fn forward(rows: &Tensor<2>, weight: &Tensor<2>, targets: &Targets) -> Tensor<2> {
-    if on_host(rows) {
-        return cross_entropy::forward(rows, weight, targets);
+/// Losses of all targets, `[N, K]`, 0 if not scored.
+pub fn forward(compute: &Compute, input: Input<'_>) -> Tensor<2> {
+    match compute.path(input.rows) {
+        Path::Cpu(team) => {
+            let (rows, weight) = (Rows::of(input.rows), Rows::of(input.weight));
+            let losses = cross_entropy::forward(team, input.targets.of(&rows, &weight));
+            tensor(losses, [rows.dims[0], input.targets.per_row])
+        }
+        Path::Composed => {
+            let losses = input.chunks().map(|chunk| chunk.score(input.weight).0);
+            Tensor::cat(losses.collect(), 0)
+        }
     }
-    let losses = chunks(rows, targets)
-        .map(|(rows, targets)| score(rows.matmul(weight.clone().transpose()), &targets).0);
-    Tensor::cat(losses.collect(), 0)
 }
 
 /// Sum of the losses, and gradients of that sum times `scale`; that of the weight is added to
-/// `d_weight`, if given. Shapes as in [`forward`].
+/// `d_weight`, if given.
 pub fn forward_backward(
-    rows: &Tensor<2>,
-    weight: &Tensor<2>,
-    targets: &Targets,
+    compute: &Compute,
+    input: Input<'_>,
     scale: f64,
-    mut d_weight: Option<Tensor<2>>,
+    d_weight: Option<Tensor<2>>,
 ) -> HeadStep {
-    if on_host(rows) {
-        return cross_entropy::forward_backward(rows, weight, targets, scale, d_weight);
+    match compute.path(input.rows) {
+        Path::Cpu(team) => {
+            let (rows, weight) = (Rows::of(input.rows), Rows::of(input.weight));
+            let (scored, sum) = (input.targets.of(&rows, &weight), d_weight.map(into_vec));
+            let step = cross_entropy::forward_backward(team, scored, scale, sum);
+            HeadStep {
+                loss_sum: tensor(vec![step.loss_sum as f32], [1]),
+                d_rows: tensor(step.d_rows, rows.dims),
+                d_weight: tensor(step.d_weight, weight.dims),
+            }
+        }
+        Path::Composed => composed(input, scale, d_weight),
     }
+}
+
+fn composed(input: Input<'_>, scale: f64, mut d_weight: Option<Tensor<2>>) -> HeadStep {
+    let weight = input.weight;
     let mut losses = Vec::new();
     let mut d_rows = Vec::new();
-    for (rows, targets) in chunks(rows, targets) {
-        let (chunk_losses, probabilities) =
-            score(rows.clone().matmul(weight.clone().transpose()), &targets);
-        let counts = targets.mask.clone().sum_dim(1); // [rows, 1]
+    for chunk in input.chunks() {
+        let (chunk_losses, probabilities) = chunk.score(weight);
+        let counts = chunk.mask.clone().sum_dim(1); // [rows, 1]
         let d_logits = (probabilities * counts.mul_scalar(scale)).scatter(
             1,
-            targets.ids,
-            targets.mask.mul_scalar(-scale),
+            chunk.ids,
+            chunk.mask.mul_scalar(-scale),
             IndexingUpdateOp::Add,
         ); // [rows, V]
-        let d_weight_part = d_logits.clone().transpose().matmul(rows); // [V, D]
+        let d_weight_part = d_logits.clone().transpose().matmul(chunk.rows); // [V, D]
         losses.push(chunk_losses);
         d_rows.push(d_logits.matmul(weight.clone())); // [rows, D]
         d_weight = Some(match d_weight {
@@ -98,36 +133,94 @@ pub fn sums(losses: Tensor<2>, num_groups: usize) -> Tensor<1> {
     losses.sum_dim(1).reshape([num_groups, rows]).sum_dim(1).reshape([num_groups])
 }
 
-/// Cuts rows and targets into chunks.
-fn chunks(rows: &Tensor<2>, targets: &Targets) -> impl Iterator<Item = (Tensor<2>, Targets)> {
-    let num_rows = rows.dims()[0];
-    (0..num_rows).step_by(HEAD_ROWS).map(move |start| {
-        let count = HEAD_ROWS.min(num_rows - start);
-        let targets = Targets {
-            ids: targets.ids.clone().narrow(0, start, count),
-            mask: targets.mask.clone().narrow(0, start, count),
-        };
-        (rows.clone().narrow(0, start, count), targets)
-    })
+impl Targets {
+    /// As targets of `rows`, for the kernels.
+    fn of<'a>(&'a self, rows: &'a Rows, weight: &'a Rows) -> cross_entropy::Scored<'a> {
+        cross_entropy::Scored {
+            rows: rows.matrix(),
+            weight: weight.matrix(),
+            ids: &self.ids,
+            k: self.per_row,
+            mask: self.mask.as_deref(),
+        }
+    }
 }
 
-/// Losses, `[rows, K]`, and softmax, `[rows, V]`, of `logits`.
-fn score(logits: Tensor<2>, targets: &Targets) -> (Tensor<2>, Tensor<2>) {
-    let highest = logits.clone().max_dim(1); // [rows, 1]
-    let target_logits = logits.clone().gather(1, targets.ids.clone()); // [rows, K]
-    let probabilities = softmax(logits, 1); // one pass where the backend has it
-    // The largest probability is 1 / sum(exp(logit - highest)), so log-sum-exp needs no second pass
-    // of exponentials.
-    let log_sum = highest - probabilities.clone().max_dim(1).log(); // [rows, 1]
-    ((log_sum - target_logits) * targets.mask.clone(), probabilities)
+/// Some rows and their targets on the device.
+struct Chunk {
+    /// `[rows, D]`.
+    rows: Tensor<2>,
+    /// `[rows, K]`.
+    ids: Tensor<2, Int>,
+    /// `[rows, K]`.
+    mask: Tensor<2>,
+}
+
+impl<'a> Input<'a> {
+    /// Cuts rows and targets into chunks.
+    fn chunks(self) -> impl Iterator<Item = Chunk> + 'a {
+        let num_rows = self.rows.dims()[0];
+        (0..num_rows)
+            .step_by(HEAD_ROWS)
+            .map(move |start| self.chunk(start..num_rows.min(start + HEAD_ROWS)))
+    }
+
+    fn chunk(self, rows: Range<usize>) -> Chunk {
+        let (targets, device) = (self.targets, self.rows.device());
+        let dims = [rows.len(), targets.per_row];
+        let of_rows = rows.start * targets.per_row..rows.end * targets.per_row;
+        let mask = match &targets.mask {
+            Some(mask) => {
+                let mask = TensorData::new(mask[of_rows.clone()].to_vec(), dims);
+                Tensor::from_data(mask, (&device, self.rows.dtype()))
+            }
+            None => Tensor::ones(dims, (&device, self.rows.dtype())),
+        };
+        Chunk {
+            rows: self.rows.clone().narrow(0, rows.start, rows.len()),
+            ids: id_tensor(&targets.ids[of_rows], dims, &device),
+            mask,
+        }
+    }
+}
+
+impl Chunk {
+    /// Losses, `[rows, K]`, and softmax of the logits, `[rows, V]`.
+    fn score(&self, weight: &Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let logits = self.rows.clone().matmul(weight.clone().transpose()); // [rows, V]
+        let highest = logits.clone().max_dim(1); // [rows, 1]
+        let target_logits = logits.clone().gather(1, self.ids.clone()); // [rows, K]
+        let probabilities = softmax(logits, 1); // one pass where the backend has it
+        // The largest probability is 1 / sum(exp(logit - highest)), so log-sum-exp needs no second
+        // pass of exponentials.
+        let log_sum = highest - probabilities.clone().max_dim(1).log(); // [rows, 1]
+        ((log_sum - target_logits) * self.mask.clone(), probabilities)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::DType;
     use burn::tensor::activation::log_softmax;
 
     use super::*;
     use crate::engine::ops::testing::{assert_same, dtypes, noise, random_ids, recorded};
+
+    #[test]
+    fn without_a_mask_all_targets_are_scored() {
+        for dtype in dtypes() {
+            let (rows, weight) = (noise([5, 4], 1, dtype), noise([7, 4], 2, dtype));
+            let compute = Compute::cpu();
+            let [plain, masked] = [None, Some(vec![1.0; 10])].map(|mask| {
+                let targets = Targets { ids: random_ids(10, 7), per_row: 2, mask };
+                let input = Input { rows: &rows, weight: &weight, targets: &targets };
+                let step = forward_backward(&compute, input, 0.1, None);
+                let losses = forward(&compute, input).into_data();
+                (losses, step.d_rows.into_data(), step.d_weight.into_data())
+            });
+            assert_eq!(plain, masked);
+        }
+    }
 
     /// Several chunks, the last one short, for one and several targets, a third of them masked, in
     /// one row all.
@@ -138,15 +231,17 @@ mod tests {
             for k in [1, 3] {
                 let (rows, weight) =
                     (noise([n, width], 1, dtype), noise([vocabulary, width], 2, dtype));
-                let mask = noise([n, k], 3, dtype).greater_scalar(-0.3).float();
-                let mask = mask
-                    .slice_assign([5..6, 0..k], Tensor::<2>::zeros([1, k], &rows.device()))
-                    .cast(dtype);
-                let targets = Targets { ids: random_ids([n, k], vocabulary as i32), mask };
-                let scale = 1.0 / n as f64;
-                let losses = forward(&rows, &weight, &targets);
-                let found = forward_backward(&rows, &weight, &targets, scale, None);
-                let again = forward_backward(&rows, &weight, &targets, scale, Some(weight.clone()));
+                let mask = noise([n, k], 3, DType::F32).greater_scalar(-0.3).float();
+                let mask =
+                    mask.slice_assign([5..6, 0..k], Tensor::<2>::zeros([1, k], &rows.device()));
+                let ids = random_ids(n * k, vocabulary as u32);
+                let targets =
+                    Targets { ids, per_row: k, mask: Some(mask.to_data().try_to_vec().unwrap()) };
+                let input = Input { rows: &rows, weight: &weight, targets: &targets };
+                let (compute, scale) = (Compute::cpu(), 1.0 / n as f64);
+                let losses = forward(&compute, input);
+                let found = forward_backward(&compute, input, scale, None);
+                let again = forward_backward(&compute, input, scale, Some(weight.clone()));
                 assert_same(
                     "d_weight and the sum before",
                     again.d_weight,
@@ -155,9 +250,9 @@ mod tests {
 
                 let (rows, weight) = (recorded(&rows), recorded(&weight));
                 let logits = rows.clone().matmul(weight.clone().transpose());
-                let picked =
-                    log_softmax(logits, 1).gather(1, Tensor::from_inner(targets.ids.clone()));
-                let expected = picked.neg() * Tensor::from_inner(targets.mask.clone());
+                let ids = id_tensor(&targets.ids, [n, k], &mask.device());
+                let picked = log_softmax(logits, 1).gather(1, Tensor::from_inner(ids));
+                let expected = picked.neg() * Tensor::from_inner(mask.cast(dtype));
                 let gradients = (expected.clone().sum() * scale).backward();
                 assert_same("losses", losses, expected.clone().inner());
                 assert_same("sum", found.loss_sum, expected.sum().inner());

@@ -4,9 +4,14 @@
 //! dx = dy W        dW = dy^T x
 //! ```
 
+use std::mem::take;
+
 use burn::tensor::Tensor;
 
-use crate::engine::kernels::{self, on_host};
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::matmul;
+use crate::engine::kernels::team::Team;
+use crate::engine::ops::cpu::{Rows, into_vec, tensor};
 use crate::engine::ops::format::wide;
 
 /// Saved for the backward pass.
@@ -27,36 +32,68 @@ pub struct Sums {
 
 /// `rows`: `[N, in]`, `weight`: `[out, in]`, as Hugging Face stores it, in the same number format.
 /// Returns `[N, out]`.
-pub fn forward(rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
-    let ([out], saved) = forward_each(rows, [weight]);
+pub fn forward(compute: &Compute, rows: Tensor<2>, weight: &Tensor<2>) -> (Tensor<2>, Saved) {
+    let ([out], saved) = forward_each(compute, rows, [weight]);
     (out, saved)
 }
 
 /// [`forward`] with each of `weights`, which the CPU computes together.
 pub fn forward_each<const N: usize>(
+    compute: &Compute,
     rows: Tensor<2>,
     weights: [&Tensor<2>; N],
 ) -> ([Tensor<2>; N], Saved) {
-    let composed = |weight: &Tensor<2>| rows.clone().matmul(weight.clone().transpose()); // [N, out]
-    let outs = if on_host(&rows) {
-        kernels::linear::forward(&rows, weights)
-    } else {
-        weights.map(composed)
+    let outs = match compute.path(&rows) {
+        Path::Cpu(team) => on_cpu(team, &rows, weights),
+        Path::Composed => weights.map(|weight| rows.clone().matmul(weight.clone().transpose())), // [N, out]
     };
     (outs, Saved { rows })
+}
+
+fn on_cpu<const N: usize>(
+    team: &Team,
+    rows: &Tensor<2>,
+    weights: [&Tensor<2>; N],
+) -> [Tensor<2>; N] {
+    let (rows, weights) = (Rows::of(rows), weights.map(Rows::of));
+    let terms =
+        weights.each_ref().map(|weight| (None, rows.matrix(), weight.matrix().transposed()));
+    let mut outs = matmul::sums(team, terms);
+    std::array::from_fn(|idx| tensor(take(&mut outs[idx]), [rows.dims[0], weights[idx].dims[0]]))
 }
 
 /// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out,
 /// in]`, each added to that in `sums`, if any; the latter is never narrower than f32.
 pub fn backward(
+    compute: &Compute,
     saved: Saved,
     weight: &Tensor<2>,
     d_out: Tensor<2>,
     sums: Sums,
 ) -> (Tensor<2>, Tensor<2>) {
-    if on_host(&d_out) {
-        return kernels::linear::backward(&saved.rows, weight, &d_out, sums.d_rows, sums.d_weight);
+    match compute.path(&d_out) {
+        Path::Cpu(team) => {
+            let [rows, weight, d_out] = [&saved.rows, weight, &d_out].map(Rows::of);
+            let [of_rows, of_weight] = [sums.d_rows, sums.d_weight].map(|sum| sum.map(into_vec));
+            let [d_rows, d_weight] = matmul::sums(
+                team,
+                [
+                    (of_rows, d_out.matrix(), weight.matrix()),
+                    (of_weight, d_out.matrix().transposed(), rows.matrix()),
+                ],
+            );
+            (tensor(d_rows, rows.dims), tensor(d_weight, weight.dims))
+        }
+        Path::Composed => backward_composed(saved, weight, d_out, sums),
     }
+}
+
+fn backward_composed(
+    saved: Saved,
+    weight: &Tensor<2>,
+    d_out: Tensor<2>,
+    sums: Sums,
+) -> (Tensor<2>, Tensor<2>) {
     // Sums over micro-batches stay in f32.
     let d_weight = wide(d_out.clone().transpose().matmul(saved.rows)); // [out, in]
     let d_rows = d_out.matmul(weight.clone()); // [N, in]
@@ -74,14 +111,16 @@ mod tests {
 
     #[test]
     fn gradients_are_those_that_burn_derives() {
+        let compute = Compute::cpu();
         for dtype in dtypes() {
             let (rows, weight, d_out) =
                 (noise([7, 5], 1, dtype), noise([3, 5], 2, dtype), noise([7, 3], 3, dtype));
-            let (out, saved) = forward(rows.clone(), &weight);
+            let (out, saved) = forward(&compute, rows.clone(), &weight);
             let (d_rows, d_weight) =
-                backward(saved.clone(), &weight, d_out.clone(), Sums::default());
+                backward(&compute, saved.clone(), &weight, d_out.clone(), Sums::default());
             let sums = Sums { d_rows: Some(rows.clone()), d_weight: Some(weight.clone()) };
-            let (more_d_rows, more_d_weight) = backward(saved, &weight, d_out.clone(), sums);
+            let (more_d_rows, more_d_weight) =
+                backward(&compute, saved, &weight, d_out.clone(), sums);
             assert_same("d_rows and the sum before", more_d_rows, d_rows.clone() + rows.clone());
             assert_same(
                 "d_weight and the sum before",
@@ -90,7 +129,7 @@ mod tests {
             );
 
             let ([first, second], _) =
-                forward_each(rows.clone(), [&weight, &(weight.clone() * 2.0)]);
+                forward_each(&compute, rows.clone(), [&weight, &(weight.clone() * 2.0)]);
             assert_same("the first of two", first, out.clone());
             assert_same("the second of two", second, out.clone() * 2.0);
 

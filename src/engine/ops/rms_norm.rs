@@ -7,24 +7,40 @@
 
 use burn::tensor::Tensor;
 
-use crate::engine::kernels::{self, on_host};
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::rms_norm;
+use crate::engine::ops::cpu::{Floats, into_vec, tensor};
 use crate::engine::ops::format::{to_type, wide};
 
 /// Saved for the backward pass.
 #[derive(Debug, Clone)]
 pub struct Saved {
     /// The input, `[N, D]`.
-    rows: Tensor<2>,
+    pub rows: Tensor<2>,
     /// 1 / root mean square, `[N, 1]`.
     inverse_rms: Tensor<2>,
 }
 
 /// `rows`: `[N, D]`, `weight`: `[1, D]`, `epsilon`: added to the mean square. Returns `[N, D]`.
-pub fn forward(rows: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>, Saved) {
-    if on_host(&rows) {
-        let (out, inverse_rms) = kernels::rms_norm::forward(&rows, weight, epsilon);
-        return (out, Saved { rows, inverse_rms });
-    }
+pub fn forward(
+    compute: &Compute,
+    rows: Tensor<2>,
+    weight: &Tensor<2>,
+    epsilon: f64,
+) -> (Tensor<2>, Saved) {
+    let (out, inverse_rms) = match compute.path(&rows) {
+        Path::Cpu(team) => {
+            let [n, width] = rows.dims();
+            let (out, inverse_rms) =
+                rms_norm::forward(team, &Floats::of(&rows), &Floats::of(weight), epsilon);
+            (tensor(out, [n, width]), tensor(inverse_rms, [n, 1]))
+        }
+        Path::Composed => composed(&rows, weight, epsilon),
+    };
+    (out, Saved { rows, inverse_rms })
+}
+
+fn composed(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>, Tensor<2>) {
     let values = wide(rows.clone());
     let mean_square = values.clone().square().mean_dim(1); // [N, 1]
     // For an infinite mean square the inverse would be 0, and the row of zeros would look healthy:
@@ -32,22 +48,41 @@ pub fn forward(rows: Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>,
     let overflow = mean_square.clone().sub(mean_square.clone()); // [N, 1]
     let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip() + overflow; // [N, 1]
     let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
-    (to_type(out, rows.dtype()), Saved { rows, inverse_rms })
+    (to_type(out, rows.dtype()), inverse_rms)
 }
 
 /// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input through the residual
 /// connection, if there is one. Returns the gradients of the input, `[N, D]`, plus `around`, and of
 /// the weight, `[1, D]`.
 pub fn backward(
+    compute: &Compute,
     saved: Saved,
     weight: &Tensor<2>,
     d_out: Tensor<2>,
     around: Option<Tensor<2>>,
 ) -> (Tensor<2>, Tensor<2>) {
-    let Saved { rows, inverse_rms } = saved;
-    if on_host(&rows) {
-        return kernels::rms_norm::backward(rows, inverse_rms, weight, d_out, around);
+    match compute.path(&saved.rows) {
+        Path::Cpu(team) => {
+            let [n, width] = saved.rows.dims();
+            let normed = rms_norm::Normed {
+                rows: &Floats::from(saved.rows),
+                inverse_rms: &Floats::from(saved.inverse_rms),
+                weight: &Floats::of(weight),
+            };
+            let (mut d_rows, around) = (into_vec(d_out), around.map(Floats::from));
+            let d_weight = rms_norm::backward(team, normed, &mut d_rows, around.as_deref());
+            (tensor(d_rows, [n, width]), tensor(d_weight, [1, width]))
+        }
+        Path::Composed => backward_composed(saved, weight, d_out, around),
     }
+}
+
+fn backward_composed(
+    Saved { rows, inverse_rms }: Saved,
+    weight: &Tensor<2>,
+    d_out: Tensor<2>,
+    around: Option<Tensor<2>>,
+) -> (Tensor<2>, Tensor<2>) {
     let dtype = rows.dtype();
     let (rows, d_out) = (wide(rows), wide(d_out));
     let normalized = rows * inverse_rms.clone(); // [N, D]
@@ -75,7 +110,7 @@ mod tests {
             let rows = noise([3, 6], 1, dtype);
             let rows =
                 rows.clone().slice_assign([1..2, 0..6], rows.narrow(0, 1, 1).mul_scalar(huge));
-            let (out, _) = forward(rows, &noise([1, 6], 2, dtype), 1e-6);
+            let (out, _) = forward(&Compute::cpu(), rows, &noise([1, 6], 2, dtype), 1e-6);
             let values: Vec<f64> = out.to_data().iter::<f64>().collect();
             assert_eq!(
                 values
@@ -90,6 +125,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_that_burn_derives() {
+        let compute = Compute::cpu();
         for dtype in dtypes() {
             // Few rows, and several blocks of rows of a kernel.
             for (n, width) in [(7, 6), (300, 100)] {
@@ -98,9 +134,11 @@ mod tests {
                     noise([1, width], 2, dtype),
                     noise([n, width], 3, dtype),
                 );
-                let (out, saved) = forward(rows.clone(), &weight, 1e-6);
-                let (d_rows, d_weight) = backward(saved.clone(), &weight, d_out.clone(), None);
-                let (d_sum, _) = backward(saved, &weight, d_out.clone(), Some(rows.clone()));
+                let (out, saved) = forward(&compute, rows.clone(), &weight, 1e-6);
+                let (d_rows, d_weight) =
+                    backward(&compute, saved.clone(), &weight, d_out.clone(), None);
+                let (d_sum, _) =
+                    backward(&compute, saved, &weight, d_out.clone(), Some(rows.clone()));
                 assert_same("d_rows and around", d_sum, d_rows.clone() + rows.clone());
 
                 let (rows, weight) = (recorded(&rows), recorded(&weight));

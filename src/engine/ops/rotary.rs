@@ -8,9 +8,10 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::engine::kernels::{self, on_host};
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::rotary::{Turn, turn};
+use crate::engine::ops::cpu::{Floats, changed};
 use crate::engine::ops::format::{to_type, wide};
-use crate::engine::ops::positions::Positions;
 
 /// Cosines and sines of the angles of some positions.
 #[derive(Debug, Clone)]
@@ -22,14 +23,7 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// The angles of the queries of `positions`, for heads of width `head_dim`.
-    pub fn new(positions: Positions, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
-        let positions: Vec<usize> =
-            (positions.start..positions.start + positions.queries).collect();
-        Self::at(&positions, head_dim, rope_theta, device)
-    }
-
-    /// The angles of arbitrary `positions`.
+    /// The angles of `positions`, for heads of width `head_dim`.
     pub fn at(positions: &[usize], head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         let half = head_dim / 2;
         // In f32, as the reference computes it.
@@ -59,43 +53,41 @@ impl Angles {
 }
 
 /// Rotates `heads`, `[B, T, heads, H]`, by the `angles` of its T positions.
-pub fn forward(heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
-    if on_host(&heads) {
-        return kernels::rotary::turn(heads, &angles.cos, &angles.sin, 1.0);
-    }
-    let dtype = heads.dtype();
-    let (first, second) = halves(wide(heads));
-    let (cos, sin) = (&angles.cos, &angles.sin);
-    let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
-    let turned_second = second * cos.clone() + first * sin.clone();
-    to_type(Tensor::cat(vec![turned_first, turned_second], 3), dtype) // [B, T, heads, H]
+pub fn forward(compute: &Compute, heads: Tensor<4>, angles: &Angles) -> Tensor<4> {
+    turned(compute, heads, angles, 1.0)
 }
 
 /// Rotates the gradient back. `d_out`: `[B, T, heads, H]`.
-pub fn backward(d_out: Tensor<4>, angles: &Angles) -> Tensor<4> {
-    if on_host(&d_out) {
-        return kernels::rotary::turn(d_out, &angles.cos, &angles.sin, -1.0);
+pub fn backward(compute: &Compute, d_out: Tensor<4>, angles: &Angles) -> Tensor<4> {
+    turned(compute, d_out, angles, -1.0)
+}
+
+fn turned(compute: &Compute, heads: Tensor<4>, angles: &Angles, direction: f32) -> Tensor<4> {
+    match compute.path(&heads) {
+        Path::Cpu(team) => {
+            let [.., num_heads, width] = heads.dims();
+            let (cos, sin) = (Floats::of(&angles.cos), Floats::of(&angles.sin));
+            let by = Turn { cos: &cos, sin: &sin, direction };
+            changed(heads, |heads| turn(team, heads, [num_heads, width], by))
+        }
+        Path::Composed => composed(heads, angles, direction),
     }
-    let dtype = d_out.dtype();
-    let (first, second) = halves(wide(d_out));
-    let (cos, sin) = (&angles.cos, &angles.sin);
-    let d_first = first.clone() * cos.clone() + second.clone() * sin.clone();
-    let d_second = second * cos.clone() - first * sin.clone();
-    to_type(Tensor::cat(vec![d_first, d_second], 3), dtype) // [B, T, heads, H]
+}
+
+fn composed(heads: Tensor<4>, angles: &Angles, direction: f32) -> Tensor<4> {
+    let dtype = heads.dtype();
+    let (first, second) = halves(wide(heads));
+    let (cos, sin) = (angles.cos.clone(), angles.sin.clone());
+    let sin = if direction < 0.0 { sin.neg() } else { sin };
+    let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+    let turned_second = second * cos + first * sin;
+    to_type(Tensor::cat(vec![turned_first, turned_second], 3), dtype) // [B, T, heads, H]
 }
 
 /// `[B, T, heads, H/2]` each.
 fn halves(heads: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
     let half = heads.dims()[3] / 2;
     (heads.clone().narrow(3, 0, half), heads.narrow(3, half, half))
-}
-
-#[cfg(test)]
-impl Angles {
-    /// The same in another type.
-    pub(crate) fn cast(self, dtype: burn::tensor::DType) -> Self {
-        Self { cos: self.cos.cast(dtype), sin: self.sin.cast(dtype) }
-    }
 }
 
 #[cfg(test)]
@@ -107,11 +99,10 @@ mod tests {
     fn gradients_are_those_that_burn_derives() {
         for dtype in dtypes() {
             let (heads, d_out) = (noise([2, 5, 3, 6], 1, dtype), noise([2, 5, 3, 6], 2, dtype));
-            let angles =
-                Angles::new(Positions { start: 4, queries: 5, keys: 9 }, 6, 100.0, &heads.device())
-                    .cast(dtype);
-            let out = forward(heads.clone(), &angles);
-            let d_heads = backward(d_out.clone(), &angles);
+            let angles = Angles::at(&[4, 5, 6, 7, 8], 6, 100.0, &heads.device()).in_type(dtype);
+            let compute = Compute::cpu();
+            let out = forward(&compute, heads.clone(), &angles);
+            let d_heads = backward(&compute, d_out.clone(), &angles);
 
             let heads = recorded(&heads);
             let (cos, sin) = (Tensor::from_inner(angles.cos), Tensor::from_inner(angles.sin));

@@ -8,7 +8,9 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 
-use crate::engine::kernels::{self, on_host};
+use crate::engine::compute::{Compute, Path};
+use crate::engine::kernels::swiglu;
+use crate::engine::ops::cpu::{Floats, changed, into_vec, tensor};
 use crate::engine::ops::format::{to_type, wide};
 
 /// Saved for the backward pass, all `[N, F]`.
@@ -19,21 +21,37 @@ pub struct Saved {
 }
 
 /// `gate`, `up`: `[N, F]`. Returns `[N, F]`.
-pub fn forward(gate: Tensor<2>, up: Tensor<2>) -> (Tensor<2>, Saved) {
-    if on_host(&gate) {
-        return (kernels::swiglu::forward(&gate, &up), Saved { gate, up });
-    }
+pub fn forward(compute: &Compute, gate: Tensor<2>, up: Tensor<2>) -> (Tensor<2>, Saved) {
+    let out = match compute.path(&gate) {
+        Path::Cpu(team) => {
+            let out = swiglu::forward(team, &Floats::of(&gate), &Floats::of(&up));
+            tensor(out, gate.dims())
+        }
+        Path::Composed => composed(&gate, &up),
+    };
+    (out, Saved { gate, up })
+}
+
+fn composed(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
     let values = wide(gate.clone());
     let out = values.clone() * sigmoid(values) * wide(up.clone());
-    (to_type(out, gate.dtype()), Saved { gate, up })
+    to_type(out, gate.dtype())
 }
 
 /// `d_out`: `[N, F]`. Returns the gradients of gate and up, `[N, F]` each.
-pub fn backward(saved: Saved, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+pub fn backward(compute: &Compute, saved: Saved, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let Saved { gate, up } = saved;
-    if on_host(&gate) {
-        return kernels::swiglu::backward(gate, up, d_out);
+    match compute.path(&gate) {
+        Path::Cpu(team) => {
+            let (mut up, dims, d_out) = (into_vec(up), gate.dims(), Floats::from(d_out));
+            let d_gate = changed(gate, |gate| swiglu::backward(team, gate, &mut up, &d_out));
+            (d_gate, tensor(up, dims))
+        }
+        Path::Composed => backward_composed(gate, up, d_out),
     }
+}
+
+fn backward_composed(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let dtype = gate.dtype();
     let [gate, up, d_out] = [gate, up, d_out].map(wide);
     let sigmoid = sigmoid(gate.clone());
@@ -52,11 +70,12 @@ mod tests {
 
     #[test]
     fn gradients_are_those_that_burn_derives() {
+        let compute = Compute::cpu();
         for dtype in dtypes() {
             let (gate, up, d_out) =
                 (noise([7, 5], 1, dtype) * 8.0, noise([7, 5], 2, dtype), noise([7, 5], 3, dtype));
-            let (out, saved) = forward(gate.clone(), up.clone());
-            let (d_gate, d_up) = backward(saved, d_out.clone());
+            let (out, saved) = forward(&compute, gate.clone(), up.clone());
+            let (d_gate, d_up) = backward(&compute, saved, d_out.clone());
 
             let (gate, up) = (recorded(&gate), recorded(&up));
             let expected = silu(gate.clone()) * up.clone();

@@ -4,14 +4,15 @@
 //! A file that cannot be read or written only costs another check. Start at [`Cache::of_user`].
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use serde_json::json;
 
 use crate::engine::self_check::report::Report;
 use crate::engine::self_check::shapes::Shape;
-use crate::run::replace_file;
+use crate::engine::user_cache::user_cache;
+use crate::record::replace_file;
 
 /// Incremented when the check changes.
 const VERSION: u32 = 1;
@@ -77,13 +78,4 @@ impl Cache {
     fn file(&self, key: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.json")))
     }
-}
-
-/// `$XDG_CACHE_HOME/patchtui`, else `~/.cache/patchtui`.
-pub fn user_cache() -> Option<PathBuf> {
-    let folder =
-        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    folder("XDG_CACHE_HOME")
-        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
-        .map(|cache| cache.join(Path::new("patchtui")))
 }

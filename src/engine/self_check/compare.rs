@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use burn::tensor::ExecutionError;
+
 use crate::config::{PatchSize, Precision};
+use crate::engine::compute::Compute;
 use crate::engine::device::ComputeDevice;
-use crate::engine::error::EngineError;
 use crate::engine::self_check::cache::Cache;
 use crate::engine::self_check::inputs::Place;
 use crate::engine::self_check::operations::{ALL, Operation, Output};
@@ -40,7 +42,7 @@ pub fn check(
     shapes: &[Shape],
     cache: &Cache,
     progress: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<Option<Report>, EngineError> {
+) -> Result<Option<Report>, ExecutionError> {
     let precision = shapes.first().map_or(Precision::F32, |shape| shape.precision);
     device.spare_memory();
     let identity = device.identity();
@@ -58,11 +60,11 @@ pub fn check(
         return Ok(Some(report));
     }
     let started = Instant::now();
-    let host = Side::new(Place::new(burn::tensor::Device::flex(), Precision::F32));
+    let host = Side::new(Place::new(Compute::cpu()));
     let (reference, tested) = if device.is_cpu {
         (Side::new(Place::double()), host)
     } else {
-        (host, Side::new(Place::new(device.device.clone(), precision)))
+        (host, Side::new(Place::new(Compute::new(device.clone(), precision))))
     };
     let Some(operations) = compare(&reference, &tested, shapes, progress)? else { return Ok(None) };
     let seconds = started.elapsed().as_secs_f64();
@@ -89,7 +91,7 @@ pub fn compare(
     tested: &Side,
     shapes: &[Shape],
     progress: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<Option<Vec<Checked>>, EngineError> {
+) -> Result<Option<Vec<Checked>>, ExecutionError> {
     let jobs = jobs(reference, shapes);
     let mut checked = Vec::with_capacity(jobs.len());
     for (idx, (shape, place)) in jobs.iter().enumerate() {

@@ -1,15 +1,16 @@
 //! Inputs of a comparison: the same on all devices, from a fixed generator.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use half::bf16;
 
 use crate::config::Precision;
+use crate::engine::compute::Compute;
 
 /// A device and the number formats in which it computes.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Burn's device.
-    pub device: Device,
+    /// The device and its threads.
+    pub compute: Compute,
     /// Format of activations, and of the weights of matrix products.
     pub narrow: DType,
     /// Format of everything else: tables, norms, logits, losses, gradient sums.
@@ -17,25 +18,25 @@ pub struct Place {
 }
 
 impl Place {
-    /// A device that computes in f32, except for what `precision` makes narrower.
-    pub fn new(device: Device, precision: Precision) -> Self {
-        let narrow = match precision {
+    /// A device that computes in f32, except for what its precision makes narrower.
+    pub fn new(compute: Compute) -> Self {
+        let narrow = match compute.precision {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
         };
-        Self { device, narrow, wide: DType::F32 }
+        Self { compute, narrow, wide: DType::F32 }
     }
 
     /// The CPU in double precision, with Burn's own operations: the reference for the CPU kernels.
     pub fn double() -> Self {
-        Self { device: Device::flex(), narrow: DType::F64, wide: DType::F64 }
+        Self { compute: Compute::cpu(), narrow: DType::F64, wide: DType::F64 }
     }
 
     /// Values for `dims` between `-size` and `size`, in the wide format.
     pub fn wide<const D: usize>(&self, dims: [usize; D], seed: u64, size: f32) -> Tensor<D> {
         Tensor::from_data(
             TensorData::new(numbers(dims.iter().product(), seed, size), dims),
-            (&self.device, self.wide),
+            (&self.compute.device.device, self.wide),
         )
     }
 
@@ -54,24 +55,19 @@ impl Place {
                 *value = bf16::from_f32(*value).to_f32();
             }
         }
-        Tensor::from_data(TensorData::new(values, dims), (&self.device, self.narrow))
+        Tensor::from_data(TensorData::new(values, dims), (&self.compute.device.device, self.narrow))
     }
+}
 
-    /// Ids below `limit`.
-    pub fn ids<const D: usize>(&self, dims: [usize; D], seed: u64, limit: usize) -> Tensor<D, Int> {
-        let ids: Vec<i32> = numbers(dims.iter().product(), seed, 0.5)
-            .iter()
-            .map(|x| (((x + 0.5) * limit as f32) as i32).min(limit as i32 - 1))
-            .collect();
-        Tensor::from_data(TensorData::new(ids, dims), &self.device)
-    }
+/// Ids below `limit`.
+pub(super) fn ids(count: usize, seed: u64, limit: usize) -> Vec<u32> {
+    let id = |x: f32| (((x + 0.5) * limit as f32) as u32).min(limit as u32 - 1);
+    numbers(count, seed, 0.5).into_iter().map(id).collect()
+}
 
-    /// 1 for most targets, and 0 for every fifth.
-    pub fn mask(&self, dims: [usize; 2]) -> Tensor<2> {
-        let mask: Vec<f32> =
-            (0..dims[0] * dims[1]).map(|idx| f32::from(u8::from(idx % 5 != 4))).collect();
-        Tensor::from_data(TensorData::new(mask, dims), (&self.device, self.wide))
-    }
+/// 1 for most of `count` targets, and 0 for every fifth.
+pub(super) fn mask(count: usize) -> Vec<f32> {
+    (0..count).map(|idx| f32::from(u8::from(idx % 5 != 4))).collect()
 }
 
 /// Pseudorandom numbers between `-size` and `size` (`SplitMix64`).

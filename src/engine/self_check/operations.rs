@@ -9,13 +9,14 @@ use burn::tensor::{ExecutionError, Tensor};
 use crate::config::{OptimizerConfig, Precision};
 use crate::engine::gradients::Gradients;
 use crate::engine::model::LlamaForCausalLM;
+use crate::engine::ops::attention::{self, Heads};
 use crate::engine::ops::head::{self, Targets};
 use crate::engine::ops::linear::Sums;
-use crate::engine::ops::positions::Positions;
 use crate::engine::ops::rotary::Angles;
-use crate::engine::ops::{attention, embedding, linear, rms_norm, rotary, swiglu};
+use crate::engine::ops::{embedding, linear, rms_norm, rotary, swiglu};
 use crate::engine::optimizer::{AdamW, Update};
-use crate::engine::self_check::inputs::{Place, numbers};
+use crate::engine::positions::Positions;
+use crate::engine::self_check::inputs::{Place, ids, mask, numbers};
 use crate::engine::self_check::shapes::Shape;
 
 /// One result of an operation.
@@ -69,7 +70,7 @@ pub fn step_tolerance(precision: Precision) -> f64 {
 }
 
 /// Sums of products. CUDA multiplies f32 with 10 bits (TF32) where that is faster, and there is no
-/// switch (burn.md 5): 0.05 % per product.
+/// switch: 0.05 % per product.
 const PRODUCTS: Tolerance = Tolerance { f32: 4e-3, bf16: 3e-2 };
 /// Differences of such sums that partly cancel out.
 const DIFFERENCES: Tolerance = Tolerance { f32: 8e-3, bf16: 6e-2 };
@@ -113,11 +114,12 @@ pub fn output<const D: usize>(
 fn embed(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let (vocab, hidden, k) = (shape.model.vocab_size, shape.model.hidden_size, shape.patch_size);
     let num_rows = shape.plain_rows(hidden * k.get());
-    let ids = at.ids([num_rows * k.get()], 1, vocab);
-    let out = embedding::forward(&at.wide([vocab, hidden], 2, 1.0), ids.clone(), k);
+    let ids = ids(num_rows * k.get(), 1, vocab);
+    let out = embedding::forward(&at.compute, &at.wide([vocab, hidden], 2, 1.0), &ids, k);
     let d_table = embedding::backward(
+        &at.compute,
         at.wide([vocab, hidden], 3, 1.0),
-        ids,
+        &ids,
         k,
         at.wide([num_rows, hidden], 4, 1.0),
     );
@@ -129,13 +131,14 @@ fn norm(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let num_rows = shape.plain_rows(hidden);
     let weight = at.wide([1, hidden], 1, 1.0);
     let (out, saved) = rms_norm::forward(
+        &at.compute,
         at.narrow([num_rows, hidden], 2, with),
         &weight,
         shape.model.rms_norm_eps,
     );
     let (d_out, around) =
         (at.narrow([num_rows, hidden], 3, with), at.narrow([num_rows, hidden], 4, with));
-    let (d_rows, d_weight) = rms_norm::backward(saved, &weight, d_out, Some(around));
+    let (d_rows, d_weight) = rms_norm::backward(&at.compute, saved, &weight, d_out, Some(around));
     Ok(vec![
         output("output", out)?,
         output("gradient of the input", d_rows)?,
@@ -158,13 +161,14 @@ fn multiply(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
         let num_rows = shape.product_rows(outputs_wide, inputs);
         let weight =
             at.narrow([outputs_wide, inputs], 1, ((inputs as f32).powf(-0.5), shape.precision));
-        let (out, saved) =
-            linear::forward(at.narrow([num_rows, inputs], 2, (1.0, shape.precision)), &weight);
+        let rows = at.narrow([num_rows, inputs], 2, (1.0, shape.precision));
+        let (out, saved) = linear::forward(&at.compute, rows, &weight);
         let sums = Sums {
             d_rows: Some(at.narrow([num_rows, inputs], 3, (1.0, shape.precision))),
             d_weight: Some(at.wide([outputs_wide, inputs], 4, 1.0)),
         };
         let (d_rows, d_weight) = linear::backward(
+            &at.compute,
             saved,
             &weight,
             at.narrow([num_rows, outputs_wide], 5, (1.0, shape.precision)),
@@ -184,15 +188,12 @@ fn turn(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let (model, with) = (&shape.model, (1.0, shape.precision));
     let dims =
         [shape.plain_sequences(), shape.positions, model.num_attention_heads, model.head_dim()];
-    let angles = Angles::new(
-        Positions::of_sequence(shape.positions),
-        model.head_dim(),
-        model.rope_theta,
-        &at.device,
-    )
-    .in_type(at.wide);
-    let out = rotary::forward(at.narrow(dims, 1, with), &angles);
-    let d_heads = rotary::backward(at.narrow(dims, 2, with), &angles);
+    let positions: Vec<usize> = (0..shape.positions).collect();
+    let device = &at.compute.device.device;
+    let angles =
+        Angles::at(&positions, model.head_dim(), model.rope_theta, device).in_type(at.wide);
+    let out = rotary::forward(&at.compute, at.narrow(dims, 1, with), &angles);
+    let d_heads = rotary::backward(&at.compute, at.narrow(dims, 2, with), &angles);
     Ok(vec![output("heads", out)?, output("gradient of the heads", d_heads)?])
 }
 
@@ -200,20 +201,19 @@ fn attend(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let ((heads, groups), head_dim, with) =
         (shape.heads(), shape.model.head_dim(), (1.0, shape.precision));
     let positions = Positions::of_sequence(shape.positions);
-    let queries = at.narrow([1, shape.positions, heads, head_dim], 1, (3.0, shape.precision));
-    let keys = at.narrow([1, shape.positions, groups, head_dim], 2, (3.0, shape.precision));
-    let values = at.narrow([1, shape.positions, groups, head_dim], 3, with);
-    let (out, saved) = attention::forward(queries, keys, values, positions);
-    let gradients = attention::backward(
-        saved,
-        positions,
-        &at.narrow([1, shape.positions, heads, head_dim], 4, with),
-    );
+    let d_out = at.narrow([1, shape.positions, heads, head_dim], 4, with);
+    let heads = Heads {
+        queries: at.narrow([1, shape.positions, heads, head_dim], 1, (3.0, shape.precision)),
+        keys: at.narrow([1, shape.positions, groups, head_dim], 2, (3.0, shape.precision)),
+        values: at.narrow([1, shape.positions, groups, head_dim], 3, with),
+    };
+    let out = attention::forward(&at.compute, &heads, positions);
+    let gradients = attention::backward(&at.compute, heads, positions, &d_out);
     Ok(vec![
         output("attention output", out)?,
-        output("gradient of the queries", gradients.d_queries)?,
-        output("gradient of the keys", gradients.d_keys)?,
-        output("gradient of the values", gradients.d_values)?,
+        output("gradient of the queries", gradients.queries)?,
+        output("gradient of the keys", gradients.keys)?,
+        output("gradient of the values", gradients.values)?,
     ])
 }
 
@@ -221,10 +221,12 @@ fn gate(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let width = shape.model.intermediate_size;
     let dims = [shape.plain_rows(width), width];
     let (out, saved) = swiglu::forward(
+        &at.compute,
         at.narrow(dims, 1, (4.0, shape.precision)),
         at.narrow(dims, 2, (1.0, shape.precision)),
     );
-    let (d_gate, d_up) = swiglu::backward(saved, at.narrow(dims, 3, (1.0, shape.precision)));
+    let d_out = at.narrow(dims, 3, (1.0, shape.precision));
+    let (d_gate, d_up) = swiglu::backward(&at.compute, saved, d_out);
     Ok(vec![
         output("product", out)?,
         output("gradient of the gate", d_gate)?,
@@ -240,9 +242,11 @@ fn score(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
         at.wide([num_rows, hidden], 1, 1.0),
         at.wide([vocab, hidden], 2, 4.0 * (hidden as f32).powf(-0.5)),
     );
-    let targets = Targets { ids: at.ids([num_rows, k], 3, vocab), mask: at.mask([num_rows, k]) };
-    let losses = head::forward(&rows, &weight, &targets);
-    let step = head::forward_backward(&rows, &weight, &targets, 1.0 / (num_rows * k) as f64, None);
+    let count = num_rows * k;
+    let targets = Targets { ids: ids(count, 3, vocab), per_row: k, mask: Some(mask(count)) };
+    let input = head::Input { rows: &rows, weight: &weight, targets: &targets };
+    let losses = head::forward(&at.compute, input);
+    let step = head::forward_backward(&at.compute, input, 1.0 / count as f64, None);
     Ok(vec![
         output("losses", losses)?,
         output("sum of the losses", step.loss_sum)?,
@@ -253,7 +257,7 @@ fn score(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
 
 fn update(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let model = shape.updated_model();
-    let Ok(mut model) = LlamaForCausalLM::new(&model, &mut weights(1), &at.device);
+    let Ok(mut model) = LlamaForCausalLM::new(&model, &mut weights(1), &at.compute);
     model = model.map(&mut |mut weight| {
         weight.values = weight.values.cast(at.wide);
         weight
@@ -269,7 +273,7 @@ fn update(shape: &Shape, at: &Place) -> Result<Vec<Output>, ExecutionError> {
     let mut outputs = Vec::new();
     // The first update sees moments of zero, the second does not.
     for count in 0..2 {
-        let mut gradients = Gradients::default();
+        let mut gradients = Gradients::new(&at.compute);
         for (seed, weight) in model.weights().enumerate() {
             gradients
                 .put(weight, at.wide(weight.values.dims(), 10 * (count + 1) + seed as u64, 1.0));

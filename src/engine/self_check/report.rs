@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED};
 use crate::config::Precision;
 use crate::engine::device::USES_SPIRV;
-use crate::run::sanitize_line;
 
 /// The difference of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Checked {
     /// The output with the largest difference.
     pub worst_output: String,
     /// Its largest difference, relative to its largest value; infinite if a number is not finite.
-    #[serde(with = "crate::run::number")]
+    #[serde(with = "crate::record::number")]
     pub difference: f64,
     /// Maximum difference that rounding explains.
     pub tolerance: f64,
@@ -67,9 +67,8 @@ pub struct Failure {
     pub tolerance: f64,
 }
 
-impl Failure {
-    /// What to type next.
-    pub fn hint(&self) -> String {
+impl Advice for Failure {
+    fn hint(&self, _: Audience<'_>) -> String {
         let build = if USES_SPIRV && self.device.starts_with("wgpu") {
             "a build that does not compile shaders through SPIR-V (cargo build --release \
              --features wgpu)"
@@ -77,6 +76,10 @@ impl Failure {
             "another version of the GPU driver"
         };
         format!("use --device cpu, or try {build}")
+    }
+
+    fn exit_code(&self) -> u8 {
+        FAILED
     }
 }
 
@@ -109,23 +112,20 @@ impl Report {
         format!("{}{identity} in {precision}, {when}", self.device)
     }
 
-    /// A line per operation.
-    pub fn lines(&self) -> Vec<String> {
-        let head = format!(
-            "{:<29} {:>10} {:>10}  {}",
-            "operation", "difference", "tolerance", "worst output"
-        );
-        let line = |checked: &Checked| {
+    /// A row per operation: the numbers, and the worst output.
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let head = format!("{:<29} {:>10} {:>10}  ", "operation", "difference", "tolerance");
+        let row = |checked: &Checked| {
             let patches = checked.patch_size.map_or(String::new(), |size| format!(", K = {size}"));
             let name = format!("{}{patches}", checked.operation);
             let verdict = if checked.is_right() { "" } else { "WRONG: " };
-            format!(
-                "{name:<29} {:>10.1e} {:>10.0e}  {verdict}{}",
-                checked.difference,
-                checked.tolerance,
-                sanitize_line(&checked.worst_output)
+            (
+                format!("{name:<29} {:>10.1e} {:>10.0e}  ", checked.difference, checked.tolerance),
+                format!("{verdict}{}", checked.worst_output),
             )
         };
-        std::iter::once(head).chain(self.operations.iter().map(line)).collect()
+        std::iter::once((head, "worst output".into()))
+            .chain(self.operations.iter().map(row))
+            .collect()
     }
 }

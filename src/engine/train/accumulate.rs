@@ -43,10 +43,9 @@ pub(super) struct StepText<'a> {
 pub(super) struct Accumulation {
     /// Micro-batches in the sum.
     pub(super) num_micro_batches: usize,
-    /// Sum over scored targets: `[1]`; `None` before the first micro-batch.
-    loss: Option<Tensor<1>>,
-    /// Gradients of the loss times the scale of the step.
-    gradients: Gradients,
+    /// The loss, summed over scored targets, `[1]`, and the gradients of the loss times the scale
+    /// of the step; `None` before the first micro-batch.
+    sum: Option<(Tensor<1>, Gradients)>,
 }
 
 /// Loss and gradients of a whole update, still on the device.
@@ -78,7 +77,7 @@ impl Accumulation {
         let waiting = Instant::now();
         let tokens = text.tokens(self.num_micro_batches)?;
         clock.count_data_wait(waiting.elapsed());
-        let (batch, stop) = (text.upload(&tokens, with.workers), with.workers.stop.clone());
+        let (batch, stop) = (text.batch(&tokens), with.workers.stop.clone());
         let is_added = self.add(with, batch, move || stop.is_raised());
         clock.rest();
         Ok(is_added)
@@ -92,36 +91,39 @@ impl Accumulation {
         batch: Batch,
         watch: impl StepWatch + Send + 'static,
     ) -> bool {
-        let (model, input, mut gradients) =
-            (with.model.clone(), with.input.clone(), std::mem::take(&mut self.gradients));
+        let (model, input) = (with.model.clone(), with.input.clone());
+        let (sum, mut gradients) = match self.sum.take() {
+            Some((loss, gradients)) => (Some(loss), gradients),
+            None => (None, Gradients::new(&with.workers.compute)),
+        };
         let computed = with.workers.run(move || {
             micro_step(&model, &batch, &input, &watch, &mut gradients).map(|loss| (loss, gradients))
         });
         let Some((loss, gradients)) = computed.flatten() else { return false };
-        self.loss = Some(match self.loss.take() {
+        let loss = match sum {
             Some(sum) => sum + loss,
             None => loss,
-        });
-        self.gradients = gradients;
+        };
+        self.sum = Some((loss, gradients));
         self.num_micro_batches += 1;
         true
     }
 
     /// The loss, `[1, 1]`, and the gradient of every weight, with their names.
     pub(super) fn results(&self) -> impl Iterator<Item = (String, Tensor<2>)> {
-        let loss = self.loss.iter().map(|loss| ("loss".to_owned(), loss.clone().reshape([1, 1])));
-        loss.chain(
-            self.gradients
-                .0
-                .iter()
-                .map(|(name, gradient)| (format!("gradient of {name}"), gradient.clone())),
-        )
+        self.sum.iter().flat_map(|(loss, gradients)| {
+            let loss = ("loss".to_owned(), loss.clone().reshape([1, 1]));
+            let named = |(name, gradient): (&String, &Tensor<2>)| {
+                (format!("gradient of {name}"), gradient.clone())
+            };
+            std::iter::once(loss).chain(gradients.sums.iter().map(named))
+        })
     }
 
     /// The complete sum, in the form that the update needs.
     pub(super) fn finish(self, input: &StepInput) -> StepGradients {
-        let loss = self.loss.expect("an update has at least one micro-batch");
-        StepGradients { loss: loss * input.scale, gradients: self.gradients }
+        let (loss, gradients) = self.sum.expect("an update has at least one micro-batch");
+        StepGradients { loss: loss * input.scale, gradients }
     }
 }
 
@@ -140,13 +142,8 @@ impl StepText<'_> {
         Ok(tokens)
     }
 
-    /// The same on the device.
-    pub(super) fn upload(&self, tokens: &[u32], workers: &Workers) -> Batch {
-        Batch::new(
-            tokens,
-            self.stage.micro_batch_size,
-            self.stage.patch_size,
-            &workers.device.device,
-        )
+    /// A micro-batch of `tokens`.
+    pub(super) fn batch(&self, tokens: &[u32]) -> Batch {
+        Batch::new(tokens, self.stage.micro_batch_size, self.stage.patch_size)
     }
 }

@@ -8,7 +8,6 @@ use std::fmt;
 
 use burn::tensor::Tensor;
 
-use crate::config::Precision;
 use crate::engine::error::EngineError;
 use crate::engine::self_check::step_tolerance;
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
@@ -36,14 +35,14 @@ pub(super) fn audit(
     first: &Accumulation,
     with: Computing<'_>,
     text: StepText<'_>,
-    precision: Precision,
 ) -> Result<Option<Mismatch>, EngineError> {
     let mut again = Accumulation::default();
-    let (batch, stop) = (text.upload(&text.tokens(0)?, with.workers), with.workers.stop.clone());
+    let (batch, stop) = (text.batch(&text.tokens(0)?), with.workers.stop.clone());
     if !again.add(with, batch, move || stop.is_raised()) {
         return Ok(None);
     }
-    let tolerance = if with.workers.device.is_cpu { 0.0 } else { step_tolerance(precision) };
+    let compute = &with.workers.compute;
+    let tolerance = if compute.device.is_cpu { 0.0 } else { step_tolerance(compute.precision) };
     compare(first, &again, tolerance)
 }
 

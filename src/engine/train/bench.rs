@@ -12,18 +12,19 @@ use burn::tensor::Device;
 
 use crate::config::{OptimizerState, RunConfig};
 use crate::data::{BlockOrder, Loader, TokenStream};
+use crate::engine::compute::Compute;
 use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::named_tensor::NamedTensor;
-use crate::engine::ops::positions::Positions;
 use crate::engine::optimizer::AdamW;
+use crate::engine::positions::Positions;
 use crate::engine::step::{StepInput, StepPart, StepWatch};
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
 use crate::engine::train::learner::{Learner, UpdateRule};
 use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
-use crate::run::StopFlag;
+use crate::steer::StopFlag;
 
 /// Takes training steps outside a run.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ pub struct PartTimes {
 }
 
 /// One step.
-struct StepTime {
+struct TimedStep {
     whole: Duration,
     parts: PartTimes,
     loss: f64,
@@ -93,16 +94,16 @@ impl StepBench {
         plan: &RunPlan,
         stream: TokenStream,
     ) -> Result<Self, EngineError> {
+        let compute = Compute::new(device, config.training.precision);
         let Ok(model) = LlamaForCausalLM::new(
             &plan.model,
             &mut random_weights(config.seed, &plan.model),
-            &device.device,
+            &compute,
         );
         let order = BlockOrder::new(stream.len(), plan.block_tokens, config.seed, false);
         Ok(Self {
-            learner: Learner::new(model, AdamW::new(config.optimizer.clone()), device.is_cpu)
-                .in_precision(config.training.precision),
-            workers: Workers::start(device, StopFlag::default())?,
+            learner: Learner::new(model, AdamW::new(config.optimizer.clone())),
+            workers: Workers::start(compute, StopFlag::default())?,
             loader: Loader::new(stream, order),
             recompute: config.training.recompute,
             step: 0,
@@ -144,7 +145,7 @@ impl StepBench {
             scale: 1.0 / stage.targets_per_step() as f64,
             recompute: self.recompute,
         };
-        let is_cpu = self.workers.device.is_cpu;
+        let is_cpu = self.workers.compute.device.is_cpu;
         let mut times = StageTimes::default();
         for idx in 0..steps.warmup + steps.measured {
             let time = self.take_step(stage, &input, idx, is_cpu)?;
@@ -174,9 +175,9 @@ impl StepBench {
         input: &StepInput,
         idx: usize,
         is_split: bool,
-    ) -> Result<StepTime, EngineError> {
-        let waits_for =
-            (is_split && !self.workers.device.is_cpu).then(|| self.workers.device.device.clone());
+    ) -> Result<TimedStep, EngineError> {
+        let device = self.workers.compute.device.clone();
+        let waits_for = (is_split && !device.is_cpu).then(|| device.device.clone());
         let text = StepText {
             loader: &self.loader,
             data_position: idx as u64 * stage.tokens_per_step,
@@ -186,7 +187,7 @@ impl StepBench {
         let (mut parts, mut sum) = (PartTimes::default(), Accumulation::default());
         while !sum.is_complete(stage) {
             let begun = Instant::now();
-            let batch = text.upload(&text.tokens(sum.num_micro_batches)?, &self.workers);
+            let batch = text.batch(&text.tokens(sum.num_micro_batches)?);
             wait_for(waits_for.as_ref());
             let mut ended = Instant::now();
             parts.data += ended - begun;
@@ -206,12 +207,12 @@ impl StepBench {
         let rule =
             UpdateRule { step: self.step, learning_rate: stage.schedule.peak, resets_moments };
         let measured = self.learner.update(sum.finish(input), rule)?;
-        self.workers.device.device.sync()?;
+        device.device.sync()?;
         parts.optimizer = begun.elapsed();
         let whole = started.elapsed();
         let loss = measured.read()?.loss;
         self.learner.check_poison(self.step)?;
-        Ok(StepTime { whole, parts, loss })
+        Ok(TimedStep { whole, parts, loss })
     }
 }
 
@@ -250,7 +251,7 @@ impl AddAssign for StageTimes {
 }
 
 impl StageTimes {
-    fn add_parts(&mut self, step: &StepTime) {
+    fn add_parts(&mut self, step: &TimedStep) {
         self.parts += step.parts;
         self.split += step.whole;
     }

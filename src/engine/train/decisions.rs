@@ -2,8 +2,9 @@
 
 use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
-use crate::plan::{RunPlan, counted};
-use crate::run::Decision;
+use crate::plan::RunPlan;
+use crate::record::Decision;
+use crate::text::format::counted;
 
 /// Digits of a hash that are enough to distinguish two.
 const HASH_DIGITS: usize = 16;
@@ -112,14 +113,14 @@ fn precision(precision: Precision) -> &'static str {
 }
 
 fn switch(plan: &RunPlan) -> String {
-    let switches = plan.stages.iter().enumerate().skip(1).map(|(idx, stage)| {
+    let switches = plan.stages.iter().skip(1).map(|stage| {
         let moments = match stage.optimizer_state {
             OptimizerState::Reset => "optimizer state reset",
             OptimizerState::Keep => "optimizer state kept",
         };
         format!(
             "before stage {}: {moments}, learning rate restarted, {}",
-            idx + 1,
+            stage.idx + 1,
             counted(stage.schedule.warmup_steps, "warm-up step")
         )
     });

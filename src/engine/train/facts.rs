@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use crate::config::{OptimizerState, RunConfig, identity_changes, recorded_config};
 use crate::data::{BlockOrder, TextRules};
-use crate::plan::RunPlan;
-use crate::run::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
+use crate::plan::{CostedStage, RunPlan};
+use crate::record::{Checkpoint, DataOrder, Difference, Fork, ModelOutline, TrainerState};
 
 /// What does not change during training.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct RunFacts {
 
 /// A position in a run, between two updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// Completed updates.
     pub(super) step: u64,
     /// The stage, counted from 0; at a stage boundary either of the two.

@@ -11,6 +11,7 @@ use crate::data::{
     BlockOrder, HeldOut, Loader, PrepareRequest, Prepared, TextRules, Tokenizer, prepare_on,
 };
 use crate::disk::Disk;
+use crate::engine::compute::Compute;
 use crate::engine::device::{ComputeDevice, find_device};
 use crate::engine::error::EngineError;
 use crate::engine::faults::guarded;
@@ -24,12 +25,14 @@ use crate::engine::train::wall_time::first_deadline;
 use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
-use crate::run::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Inbox, Note, Outcome,
-    PlanFile, Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
-    format, replace_file,
+use crate::record::{
+    Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Note, Outcome, PlanFile,
+    Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
+    replace_file,
 };
+use crate::steer::Inbox;
 use crate::tasks::Suite;
+use crate::text::format;
 
 /// How long a stop waits for the preparation to remove its partial files, which takes much less
 /// unless one document is huge.
@@ -76,11 +79,13 @@ pub fn execute(job: Job, inbox: Inbox, events: &EventSender) -> RunEnd {
                 if !trainer.is_on_cpu() {
                     trainer.leave_device();
                 }
-                trainer.end_of_run(Outcome::Failed, Some(error.trouble(&name)))
+                trainer.end_of_run(Outcome::Failed, Some(Trouble::of(&error, &name)))
             }
         },
         Ok(None) => end_before_training(reached(), Outcome::Interrupted, None),
-        Err(error) => end_before_training(reached(), Outcome::Failed, Some(error.trouble(&name))),
+        Err(error) => {
+            end_before_training(reached(), Outcome::Failed, Some(Trouble::of(&error, &name)))
+        }
     }
 }
 
@@ -132,15 +137,16 @@ pub(super) fn begin_on(
         initial_weights: OnceLock::new(),
         fork: OnceLock::new(),
     });
-    let workers = Workers::start(device, inbox.stop_flag().clone())?;
+    let compute = Compute::new(device, facts.config.training.precision);
+    let workers = Workers::start(compute, inbox.stop_flag().clone())?;
     let find = {
-        let (facts, checkpoints, device, stop) = (
+        let (facts, checkpoints, compute, stop) = (
             Arc::clone(&facts),
             checkpoints.clone(),
-            workers.device.clone(),
+            workers.compute.clone(),
             inbox.stop_flag().clone(),
         );
-        move || Start::find(&facts, &checkpoints, &device, &stop)
+        move || Start::find(&facts, &checkpoints, &compute, &stop)
     };
     let (start, rejected) = match workers.run(find) {
         None | Some(Err(EngineError::Checkpoint(CheckpointError::Interrupted))) => return Ok(None),
@@ -154,7 +160,7 @@ pub(super) fn begin_on(
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
         name: config.name.clone(),
         directory: job.directory,
-        device: workers.device.description.clone(),
+        device: workers.compute.device.description.clone(),
         threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
         decisions: decisions(&facts, device_reason.as_deref()),
@@ -168,13 +174,13 @@ pub(super) fn begin_on(
         plan,
         events,
     );
-    if !workers.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
+    if !workers.compute.device.is_cpu && !trust_device(&workers, plan, config, &checks, events)? {
         return Ok(None);
     }
     let Some(tokens_per_second) = try_stages(
         &workers,
         plan,
-        &start.model.in_precision(config.training.precision),
+        &start.model.in_precision(workers.compute.precision),
         config.training.recompute,
     )?
     else {
@@ -222,7 +228,7 @@ fn trust_device(
         !workers.stop.is_raised()
     };
     let Some(report) = self_check::check(
-        &workers.device,
+        &workers.compute.device,
         &shapes(plan, config.training.precision),
         checks,
         &mut progress,

@@ -8,6 +8,7 @@ use std::mem::{forget, take};
 use burn::tensor::{Bool, Tensor};
 
 use crate::config::Precision;
+use crate::engine::compute::Compute;
 use crate::engine::error::EngineError;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::{AdamW, Update};
@@ -19,12 +20,11 @@ use crate::engine::train::accumulate::StepGradients;
 pub(super) struct Learner {
     /// `None` only during an update, so that there is no second copy of the weights.
     model: Option<LlamaForCausalLM>,
-    precision: Precision,
+    /// Where and how it is computed.
+    compute: Compute,
     /// A copy with narrower products, made after each update; `None` in f32.
     narrow: Option<LlamaForCausalLM>,
     optimizer: AdamW,
-    /// Whether the host computes, so that reading a number is free.
-    is_cpu: bool,
     /// On a GPU: true once a loss or gradient was not finite; no updates are made after that.
     poisoned: Option<Tensor<1, Bool>>,
 }
@@ -60,29 +60,19 @@ pub(super) struct StepNumbers {
 }
 
 impl Learner {
-    /// Continues with `model` and `optimizer`.
-    pub(super) fn new(model: LlamaForCausalLM, optimizer: AdamW, is_cpu: bool) -> Self {
-        Self {
-            model: Some(model),
-            precision: Precision::F32,
-            narrow: None,
-            optimizer,
-            is_cpu,
-            poisoned: None,
-        }
-    }
-
-    /// The same, with gradients computed in `precision`; weights and optimizer state are always
-    /// f32.
-    pub(super) fn in_precision(mut self, precision: Precision) -> Self {
-        self.precision = precision;
-        self.narrow_again();
-        self
+    /// Continues with `model` and `optimizer`. Gradients are computed in the precision of the
+    /// model's [`Compute`]; weights and optimizer state are always f32.
+    pub(super) fn new(model: LlamaForCausalLM, optimizer: AdamW) -> Self {
+        let compute = model.compute().clone();
+        let mut learner =
+            Self { model: Some(model), compute, narrow: None, optimizer, poisoned: None };
+        learner.narrow_again();
+        learner
     }
 
     fn narrow_again(&mut self) {
-        self.narrow =
-            (self.precision != Precision::F32).then(|| self.model().in_precision(self.precision));
+        let precision = self.compute.precision;
+        self.narrow = (precision != Precision::F32).then(|| self.model().in_precision(precision));
     }
 
     /// Clips the gradients and takes one optimizer step.
@@ -118,10 +108,12 @@ impl Learner {
     ) -> Result<Option<Tensor<1, Bool>>, EngineError> {
         // On a GPU the first numbers are read too: they distinguish unusable initial weights from
         // diverged training.
-        if self.is_cpu || step == 1 {
+        // On a CPU reading a number is free.
+        let is_cpu = self.compute.device.is_cpu;
+        if is_cpu || step == 1 {
             measured.read()?.check_finite(step)?;
         }
-        if self.is_cpu {
+        if is_cpu {
             return Ok(None);
         }
         let broken = (measured.loss.clone() + measured.norm.clone()).is_finite().bool_not();

@@ -18,15 +18,15 @@ use crate::engine::generate::{GenerationRules, Generator, Sampling, Verdict};
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::probe::layer_activations;
 use crate::engine::score::Scorer;
-use crate::engine::train::facts::{Place, RunFacts};
+use crate::engine::train::facts::{Position, RunFacts};
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::start::Reached;
 use crate::engine::workers::Workers;
-use crate::run::{
+use crate::record::{
     Activations, Evaluation, EventSender, MeasuredLoss, MeasuredStep, Progress, RunEvent, Sample,
     TaskScore, TaskScores, Warning,
 };
-use crate::tasks::{Encoder, EvaluateError, Suite, SuiteScore};
+use crate::tasks::{EvaluateError, Suite, SuiteScore, TaskEncoder};
 
 /// Sequences of the activation probe.
 const PROBE_SEQUENCES: usize = 4;
@@ -133,7 +133,7 @@ impl Measuring {
     pub(super) fn measure_due(
         &mut self,
         model: &LlamaForCausalLM,
-        place: Place,
+        place: Position,
         always: bool,
     ) -> Result<bool, EngineError> {
         let cadences = &self.facts.plan.cadences;
@@ -172,7 +172,7 @@ impl Measuring {
     pub(super) fn token_loss(
         &mut self,
         model: &LlamaForCausalLM,
-        place: Place,
+        place: Position,
     ) -> Result<Measurement<f64>, EngineError> {
         let started = Instant::now();
         let (config, plan) = (&self.facts.config, &self.facts.plan);
@@ -270,7 +270,7 @@ impl Measuring {
     fn activations(
         &self,
         model: &LlamaForCausalLM,
-        place: Place,
+        place: Position,
     ) -> Result<Measurement<()>, EngineError> {
         let stage = &self.facts.plan.stages[place.stage_idx];
         let sequence = stage.sequence_tokens();
@@ -281,8 +281,7 @@ impl Measuring {
         }
         let mut tokens = vec![0; num_sequences * sequence];
         self.text.validation.read(0, &mut tokens)?;
-        let device = &self.workers.device.device;
-        let batch = Batch::new(&tokens, num_sequences, stage.patch_size, device);
+        let batch = Batch::new(&tokens, num_sequences, stage.patch_size);
         let (model, config) = (model.clone(), self.facts.config.activations.clone());
         let Some(layers) = self.workers.run(move || layer_activations(&model, &batch, &config))
         else {
@@ -303,7 +302,7 @@ impl Measuring {
     pub(super) fn samples(
         &self,
         model: &LlamaForCausalLM,
-        place: Place,
+        place: Position,
     ) -> Result<Measurement<()>, EngineError> {
         self.samples_except(model, place, Vec::new())
     }
@@ -312,12 +311,13 @@ impl Measuring {
     fn samples_except(
         &self,
         model: &LlamaForCausalLM,
-        place: Place,
+        place: Position,
         mut known: Vec<String>,
     ) -> Result<Measurement<()>, EngineError> {
         let (config, tokenizer) = (&self.facts.config, &self.text.tokenizer);
-        let (usable, empty): (Vec<_>, Vec<_>) =
-            prompts(config, &self.text)?.into_iter().partition(|prompt| !prompt.ids.is_empty());
+        let (usable, empty): (Vec<_>, Vec<_>) = prompts(config, &self.text.validation, tokenizer)?
+            .into_iter()
+            .partition(|prompt| !prompt.ids.is_empty());
         if !empty.is_empty() {
             let message = "an empty prompt cannot be continued without a BOS token".to_owned();
             self.events.send(RunEvent::Warning(Warning { message }));
@@ -334,11 +334,8 @@ impl Measuring {
             return Ok(Measurement::Made(()));
         }
         let job = {
-            let generator = Generator {
-                model: model.clone(),
-                context_length: config.training.context_length,
-                device: self.workers.device.device.clone(),
-            };
+            let generator =
+                Generator { model: model.clone(), context_length: config.training.context_length };
             let ends = tokenizer.ends_of_text();
             let prompts: Vec<Vec<u32>> = usable.iter().map(|prompt| prompt.ids.clone()).collect();
             let (max_new_tokens, stop, mut progress) = (
@@ -392,14 +389,17 @@ impl Measuring {
     fn tasks(
         &self,
         model: &LlamaForCausalLM,
-        place: Place,
+        place: Position,
     ) -> Result<Measurement<()>, EngineError> {
         let started = Instant::now();
         if self.text.tasks.is_empty() {
             return Ok(Measurement::NoText);
         }
-        let encoder =
-            Encoder::new(&self.text.tokenizer, false, self.facts.config.training.context_length)?;
+        let encoder = TaskEncoder::new(
+            &self.text.tokenizer,
+            false,
+            self.facts.config.training.context_length,
+        )?;
         let mut scorer = Scorer { model, workers: &self.workers, batch_tokens: TASK_ROWS };
         let found =
             self.text.tasks.evaluate(&encoder, &mut scorer, &mut self.progress("tasks")).map_err(
@@ -441,7 +441,7 @@ impl Measuring {
     }
 
     /// Tokens that training has read.
-    fn tokens_at(&self, place: Place) -> u64 {
+    fn tokens_at(&self, place: Position) -> u64 {
         self.facts.plan.cost_after(place.step).tokens
     }
 }

@@ -9,16 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::engine::error::EngineError;
 use crate::engine::train::wall_time::{StepTime, WallTime};
-use crate::run::{
-    CheckpointInfo, CommandBatch, CommandNote, ControlChange, ControlState, EventSender, Inbox,
-    Outcome, RunCommand, RunEvent, StopLevel, Warning,
+use crate::record::{
+    CheckpointInfo, CommandNote, ControlChange, ControlState, EventSender, Outcome, RunCommand,
+    RunEvent, Warning,
 };
+use crate::steer::{CommandBatch, Inbox, StopLevel};
 
 /// How often a paused run checks the wall-time limit.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
-/// Commands that measure or save may take this much time at once; after that, training gets as much
-/// time as they take.
-const COSTLY_BURST: Duration = Duration::from_secs(10);
 /// Batches of commands answered while a run ends; the end of the run answers the others.
 const LAST_BATCHES: usize = 16;
 
@@ -30,8 +28,8 @@ pub(super) struct Steering {
     control: ControlState,
     /// Stops and kills, to be answered when the run has ended.
     ending: Vec<CommandBatch>,
-    /// When training will have had as much time as the commands that measure and save.
-    paid_at: Option<Instant>,
+    /// Completed updates when a command last measured or saved: a flood of them lets training go on.
+    last_costly: Option<u64>,
     wall_time: Option<WallTime>,
 }
 
@@ -98,7 +96,7 @@ impl Steering {
             events,
             control: ControlState::Starting,
             ending: Vec::new(),
-            paid_at: None,
+            last_costly: None,
             wall_time,
         }
     }
@@ -138,7 +136,8 @@ impl Steering {
             while let Some(answer) = self.inbox.next_repeat() {
                 self.events.send(answer);
             }
-            let waiting = self.inbox.next_batch(self.has_time_for_costly());
+            let is_due = self.last_costly != Some(step) || self.control == ControlState::Paused;
+            let waiting = self.inbox.next_batch(is_due);
             let batch = match waiting {
                 Some(batch) => Some(batch),
                 None if self.control != ControlState::Paused => return Order::Train,
@@ -165,10 +164,8 @@ impl Steering {
             self.change_control(ControlState::Paused, step);
         }
         let taken = batch.command.is_costly().then(|| began.elapsed());
-        if let Some(taken) = taken {
-            let paid_at = self.paid_at.map_or(began, |paid_at| paid_at.max(began));
-            // Its own duration, and as much again for training.
-            self.paid_at = Some(paid_at + 2 * taken);
+        if taken.is_some() {
+            self.last_costly = Some(step);
         }
         self.reply(&batch, step, answer, taken);
     }
@@ -286,12 +283,6 @@ impl Steering {
         });
     }
 
-    /// Whether a command may take the trainer's time now; a paused run always has time.
-    fn has_time_for_costly(&self) -> bool {
-        let is_paid = self.paid_at.is_none_or(|paid_at| paid_at <= Instant::now() + COSTLY_BURST);
-        is_paid || self.control == ControlState::Paused
-    }
-
     fn change_control(&mut self, state: ControlState, step: u64) {
         if self.control != state {
             self.control = state;
@@ -339,7 +330,7 @@ mod tests {
     use std::sync::mpsc::{self, Receiver};
 
     use super::*;
-    use crate::run::{CommandEnvelope, CommandSender, command_channel};
+    use crate::steer::{CommandEnvelope, CommandSender, command_channel};
 
     fn steering() -> (CommandSender, Steering, Receiver<RunEvent>) {
         let (commands, inbox) = command_channel();

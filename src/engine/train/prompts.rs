@@ -1,8 +1,7 @@
 //! Prompts of samples, without partial characters.
 
 use crate::config::{RunConfig, TextSource};
-use crate::data::{DataError, Tokenizer};
-use crate::engine::train::measure::MeasuredText;
+use crate::data::{DataError, TokenStream, Tokenizer};
 
 /// Number of validation tokens used as a prompt when the configuration has none.
 const PROMPT_TOKENS: usize = 12;
@@ -25,9 +24,9 @@ pub(super) struct SamplePrompt {
 /// When the tokenizer cannot encode one.
 pub(super) fn prompts(
     config: &RunConfig,
-    text: &MeasuredText,
+    validation: &TokenStream,
+    tokenizer: &Tokenizer,
 ) -> Result<Vec<SamplePrompt>, DataError> {
-    let MeasuredText { validation, tokenizer, .. } = text;
     let bos = tokenizer.bos().filter(|_| config.data.add_bos);
     let written = |text: &str| -> Result<SamplePrompt, DataError> {
         Ok(SamplePrompt {

@@ -11,7 +11,8 @@ use crate::engine::checkpoint::{Snapshot, save};
 use crate::engine::error::EngineError;
 use crate::engine::train::facts::RunFacts;
 use crate::engine::train::learner::Learner;
-use crate::run::{CheckpointInfo, Checkpoints, EventSender, StopFlag, TrainerState};
+use crate::record::{CheckpointInfo, Checkpoints, EventSender, TrainerState};
+use crate::steer::StopFlag;
 
 /// Writes the checkpoints of a run.
 #[derive(Debug)]

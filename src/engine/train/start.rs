@@ -4,17 +4,18 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use crate::engine::checkpoint::{LoadedTensors, load_model, load_optimizer};
-use crate::engine::device::ComputeDevice;
+use crate::engine::compute::Compute;
 use crate::engine::error::{EngineError, ForkError};
 use crate::engine::hugging_face::HuggingFaceError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::open::{ModelFiles, OpenError};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
-use crate::run::{
+use crate::record::{
     Checkpoint, Checkpoints, Fork, FoundCheckpoint, MODEL_FILE, MeasuredStep, OPTIMIZER_FILE,
-    Rejected, RunDirectory, StopFlag, TrainerState,
+    Rejected, RunDirectory, TrainerState,
 };
+use crate::steer::StopFlag;
 
 /// The start of training.
 pub(super) struct Start {
@@ -55,7 +56,7 @@ impl Start {
     pub(super) fn find(
         facts: &RunFacts,
         checkpoints: &Checkpoints,
-        device: &ComputeDevice,
+        compute: &Compute,
         stop: &StopFlag,
     ) -> Result<(Self, Vec<Rejected>), EngineError> {
         let first = RefCell::new(None);
@@ -76,13 +77,13 @@ impl Start {
                 .read_newest(&accepts, &mut |file| tensors.read(file), &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => {
-                let mut start = Self::from_checkpoint(&checkpoint, tensors, facts, device)?;
+                let mut start = Self::from_checkpoint(&checkpoint, tensors, facts, compute)?;
                 start
                     .reached
                     .add_measurements(&RunDirectory::new(checkpoints.run()), facts.plan.steps);
                 Ok((start, rejected))
             }
-            (None, None) if rejected.is_empty() => Ok((Self::first(facts, device)?, rejected)),
+            (None, None) if rejected.is_empty() => Ok((Self::first(facts, compute)?, rejected)),
             // Starting over would discard the trained weights, which only the user may decide.
             (None, None) => Err(EngineError::NoUsableCheckpoint { rejected }),
             (None, Some((at_step, difference)))
@@ -97,16 +98,16 @@ impl Start {
     }
 
     /// The start of a run that has not saved anything yet.
-    fn first(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn first(facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
         match &facts.config.training.fork_from {
-            Some(path) => Self::fork(path, facts, device),
-            None => Self::anew(facts, device),
+            Some(path) => Self::fork(path, facts, compute),
+            None => Self::anew(facts, compute),
         }
     }
 
     /// Starts at the checkpoint of another run. Measurements due at that step are made again: the
     /// new run is complete on its own.
-    fn fork(path: &Path, facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn fork(path: &Path, facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
         let mut tensors = LoadedTensors::default();
         let FoundCheckpoint { checkpoint, run, .. } =
             FoundCheckpoint::read(path, &mut |file| tensors.read(file)).map_err(ForkError::Find)?;
@@ -117,7 +118,7 @@ impl Start {
         };
         check_fork(&checkpoint.state, facts)?;
         facts.fork.get_or_init(|| fork);
-        let start = Self::from_checkpoint(&checkpoint, tensors, facts, device)?;
+        let start = Self::from_checkpoint(&checkpoint, tensors, facts, compute)?;
         let mut active_seconds = checkpoint.manifest.active_seconds;
         active_seconds.resize(facts.plan.stages.len(), 0.0);
         // Its loss may have been measured on another text.
@@ -126,15 +127,15 @@ impl Start {
         Ok(Self { resumed_from: None, changed_lines: Vec::new(), reached, ..start })
     }
 
-    fn anew(facts: &RunFacts, device: &ComputeDevice) -> Result<Self, EngineError> {
+    fn anew(facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
         let shape = &facts.plan.model;
         let model = if let Some(path) = &facts.config.model.init_from {
-            trained_weights(path, facts, device)?
+            trained_weights(path, facts, compute)?
         } else {
             let Ok(model) = LlamaForCausalLM::new(
                 shape,
                 &mut random_weights(facts.config.seed, shape),
-                &device.device,
+                compute,
             );
             model
         };
@@ -160,16 +161,15 @@ impl Start {
         checkpoint: &Checkpoint,
         mut tensors: LoadedTensors,
         facts: &RunFacts,
-        device: &ComputeDevice,
+        compute: &Compute,
     ) -> Result<Self, EngineError> {
         let state = &checkpoint.state;
-        let model = load_model(tensors.take(MODEL_FILE)?, &facts.plan.model, &device.device)?;
+        let model = load_model(tensors.take(MODEL_FILE)?, &facts.plan.model, compute)?;
         let optimizer = load_optimizer(
             tensors.take(OPTIMIZER_FILE)?,
             state.optimizer_count,
             facts.config.optimizer.clone(),
             &model,
-            &device.device,
         )?;
         if let Some(hash) = &state.initial_weights {
             facts.initial_weights.get_or_init(|| hash.clone());
@@ -242,7 +242,7 @@ fn check_fork(state: &TrainerState, facts: &RunFacts) -> Result<(), ForkError> {
 fn trained_weights(
     path: &Path,
     facts: &RunFacts,
-    device: &ComputeDevice,
+    compute: &Compute,
 ) -> Result<LlamaForCausalLM, EngineError> {
     let initial = |source: OpenError| EngineError::InitialWeights(Box::new(source));
     let mut weights =
@@ -260,7 +260,7 @@ fn trained_weights(
         }
         Ok(values)
     };
-    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, &device.device)
+    let model = LlamaForCausalLM::new(&facts.plan.model, &mut read, compute)
         .map_err(|error: HuggingFaceError| initial(error.into()))?;
     facts.initial_weights.get_or_init(|| hasher.finalize().to_hex().to_string());
     Ok(model)

@@ -10,25 +10,24 @@ use std::time::Instant;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::config::{DeviceChoice, LoadRequest, RunConfig, load};
+use crate::config::{LoadRequest, RunConfig, load};
 use crate::data::{PrepareRequest, TextRules, prepare};
 use crate::disk::Disk;
 use crate::engine::EngineError;
 use crate::engine::checkpoint::{load_model, load_optimizer};
-use crate::engine::device::{ComputeDevice, find_device};
+use crate::engine::compute::Compute;
+use crate::engine::device::ComputeDevice;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::AdamW;
 use crate::engine::self_check::Cache;
 use crate::engine::tensor_file::TensorFile;
 use crate::engine::train::job::{Job, begin_on};
-use crate::engine::train::measure::MeasuredText;
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::trainer::Trainer;
-use crate::run::{
+use crate::record::{
     Checkpoints, EventSender, MODEL_FILE, OPTIMIZER_FILE, Outcome, RunDirectory, RunEvent,
-    command_channel,
 };
-use crate::tasks::Suite;
+use crate::steer::command_channel;
 
 /// One stage of eight steps of 256 tokens, in file order, token by token.
 const SETS: [&str; 19] = [
@@ -87,7 +86,7 @@ fn trainer(
     let config = config(folder, text, report_every);
     let directory = folder.join(if is_cpu { "cpu" } else { "gpu" });
     fs::create_dir_all(&directory).unwrap();
-    let device = ComputeDevice { is_cpu, ..find_device(DeviceChoice::Cpu).unwrap() };
+    let device = ComputeDevice { is_cpu, ..ComputeDevice::cpu() };
     let (_, inbox) = command_channel();
     let (sender, events) = mpsc::channel();
     let job = Job {
@@ -175,18 +174,12 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     let checkpoints = Checkpoints::new(&RunDirectory::new(folder.path().join("gpu")), 20);
     let good = checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
     assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);
-    let device = find_device(DeviceChoice::Cpu).unwrap().device;
     let file = |name| TensorFile::open(&good.path.join(name)).unwrap();
-    let model = load_model(file(MODEL_FILE), &trainer.facts().plan.model, &device).unwrap();
+    let shape = &trainer.facts().plan.model;
+    let model = load_model(file(MODEL_FILE), shape, &Compute::cpu()).unwrap();
     assert_eq!(weights(trainer.learner().model()), weights(&model));
-    let saved = load_optimizer(
-        file(OPTIMIZER_FILE),
-        good.state.optimizer_count,
-        trainer.facts().config.optimizer.clone(),
-        &model,
-        &device,
-    )
-    .unwrap();
+    let (count, config) = (good.state.optimizer_count, trainer.facts().config.optimizer.clone());
+    let saved = load_optimizer(file(OPTIMIZER_FILE), count, config, &model).unwrap();
     assert_eq!(moments(trainer.learner().optimizer()), moments(&saved));
     assert!(!saved.moments.is_empty());
     drop(trainer);
@@ -255,12 +248,7 @@ fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
             rules: TextRules::Current,
         };
         let prepared = prepare(&request, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
-        let measured = MeasuredText {
-            validation: prepared.validation,
-            tokenizer: prepared.tokenizer,
-            tasks: Suite::default(),
-        };
-        let prompts = prompts(&config, &measured).unwrap();
+        let prompts = prompts(&config, &prepared.validation, &prepared.tokenizer).unwrap();
         let [prompt] = prompts.as_slice() else { panic!("{prompts:?}") };
         assert!(
             prompt.text.chars().count() >= 2 && text.contains(&prompt.text),
@@ -269,7 +257,7 @@ fn a_prompt_out_of_the_text_is_whole_characters_with_the_ids_of_the_text() {
         );
         assert_eq!(
             prompt.ids,
-            measured.tokenizer.encode(&prompt.text).unwrap(),
+            prepared.tokenizer.encode(&prompt.text).unwrap(),
             "shifted by {shift}"
         );
     }

@@ -12,12 +12,12 @@ use crate::config::OptimizerState;
 use crate::data::Loader;
 use crate::engine::error::EngineError;
 use crate::engine::faults::unreported;
-use crate::engine::ops::positions::Positions;
+use crate::engine::positions::Positions;
 use crate::engine::step::StepInput;
 use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
 use crate::engine::train::audit::{Mismatch, audit};
 use crate::engine::train::clock::Clock;
-use crate::engine::train::facts::{Place, RunFacts};
+use crate::engine::train::facts::{Position, RunFacts};
 use crate::engine::train::learner::{Learner, Measured, UpdateRule};
 use crate::engine::train::measure::{MeasuredText, Measurement, Measuring};
 use crate::engine::train::obey::{Answer, Done, Ending, Order, Steering, Work};
@@ -25,12 +25,13 @@ use crate::engine::train::save::{SavePoint, Saved, Saving};
 use crate::engine::train::start::Start;
 use crate::engine::train::wall_time::{StepTime, WallTime};
 use crate::engine::workers::Workers;
-use crate::plan::StagePlan;
-use crate::run::format;
-use crate::run::{
-    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Inbox, Outcome,
-    RunEnd, RunEvent, StageLedger, StageStart, StepMetrics, StopLevel, Trouble, Warning,
+use crate::plan::{CostedStage, StagePlan};
+use crate::record::{
+    CheckpointError, CheckpointFailure, CheckpointInfo, Checkpoints, EventSender, Outcome, RunEnd,
+    RunEvent, StageLedger, StageStart, StepMetrics, Trouble, Warning,
 };
+use crate::steer::{Inbox, StopLevel};
+use crate::text::format;
 
 /// Trains one run.
 #[derive(Debug)]
@@ -76,8 +77,7 @@ impl Trainer {
         let measuring =
             Measuring::new(Arc::clone(&facts), Rc::clone(&workers), text, events.clone());
         Self {
-            learner: Learner::new(model, optimizer, workers.device.is_cpu)
-                .in_precision(facts.config.training.precision),
+            learner: Learner::new(model, optimizer),
             measuring: measuring.resumed_at(&reached),
             saving: Saving::new(
                 Arc::clone(&facts),
@@ -108,7 +108,7 @@ impl Trainer {
 
     /// Whether the CPU computes.
     pub(super) fn is_on_cpu(&self) -> bool {
-        self.workers.device.is_cpu
+        self.workers.compute.device.is_cpu
     }
 
     /// Abandons tensors on a device that does not respond any more.
@@ -136,14 +136,13 @@ impl Trainer {
         self.steering.begin(self.step);
         if !self.measuring.has_measured(self.step) {
             // The start of a run, or measurements that a stopped attempt has skipped.
-            let idx = plan.stage_idx_after(self.step.saturating_sub(1));
-            if !self.measure_and_save(idx, &plan.stages[idx], true)? {
-                return self.end(idx);
+            let stage = &plan.stages[plan.stage_idx_after(self.step.saturating_sub(1))];
+            if !self.measure_and_save(stage, true)? {
+                return self.end(stage.idx);
             }
         }
-        for idx in plan.stage_idx_after(self.step)..plan.stages.len() {
-            let stage = &plan.stages[idx];
-            self.enter(idx, stage);
+        for stage in &plan.stages[plan.stage_idx_after(self.step)..] {
+            self.enter(stage);
             let shared = self
                 .learner
                 .model()
@@ -155,12 +154,12 @@ impl Trainer {
                 recompute: facts.config.training.recompute,
             };
             while self.step < stage.last_step() {
-                let Some(measured) = self.take_step(idx, stage, &input)? else {
-                    return self.end(idx);
+                let Some(measured) = self.take_step(stage, &input)? else {
+                    return self.end(stage.idx);
                 };
-                self.report(idx, stage, &measured)?;
-                if !self.do_what_is_due(idx, stage)? {
-                    return self.end(idx);
+                self.report(stage, &measured)?;
+                if !self.do_what_is_due(stage)? {
+                    return self.end(stage.idx);
                 }
             }
         }
@@ -170,13 +169,13 @@ impl Trainer {
     /// Begins or resumes a stage. The optimizer state is reset by its first update, so that a
     /// checkpoint at the boundary still has the final state of the previous stage, even one
     /// requested by a command after the boundary.
-    fn enter(&self, idx: usize, stage: &StagePlan) {
+    fn enter(&self, stage: &StagePlan) {
         if self.step > stage.first_step {
             return;
         }
-        let optimizer_reset = idx == 0 || stage.optimizer_state == OptimizerState::Reset;
+        let optimizer_reset = stage.idx == 0 || stage.optimizer_state == OptimizerState::Reset;
         let start = StageStart {
-            stage: idx,
+            stage: stage.idx,
             patch_size: stage.patch_size,
             step: self.step,
             tokens: stage.first_token,
@@ -189,14 +188,13 @@ impl Trainer {
     /// to end.
     fn take_step(
         &mut self,
-        idx: usize,
         stage: &StagePlan,
         input: &StepInput,
     ) -> Result<Option<Measured>, EngineError> {
         let data_position = self.data_position(stage);
         let mut sum = Accumulation::default();
         while !sum.is_complete(stage) {
-            if !self.obey(idx, stage)? {
+            if !self.obey(stage)? {
                 return Ok(None);
             }
             let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
@@ -206,7 +204,7 @@ impl Trainer {
                 return Ok(None);
             }
             if sum.num_micro_batches == 1 && self.is_audit_due() {
-                let mismatch = audit(&sum, with, text, self.facts.config.training.precision)?;
+                let mismatch = audit(&sum, with, text)?;
                 self.warn_of_mismatch(mismatch);
             }
         }
@@ -215,7 +213,7 @@ impl Trainer {
             step: self.step + 1,
             learning_rate: stage.schedule.learning_rate(self.step - stage.first_step),
             resets_moments: self.step == stage.first_step
-                && idx > 0
+                && stage.idx > 0
                 && stage.optimizer_state == OptimizerState::Reset,
         };
         let measured = self.learner.update(sum.finish(input), rule)?;
@@ -248,12 +246,7 @@ impl Trainer {
     }
 
     /// Reports the newest update, if it is a reporting step.
-    fn report(
-        &mut self,
-        idx: usize,
-        stage: &StagePlan,
-        measured: &Measured,
-    ) -> Result<(), EngineError> {
+    fn report(&mut self, stage: &StagePlan, measured: &Measured) -> Result<(), EngineError> {
         let plan = &self.facts.plan;
         if !self.step.is_multiple_of(plan.cadences.report) && self.step != stage.last_step() {
             return Ok(());
@@ -268,12 +261,12 @@ impl Trainer {
         if let Some(reason) = (!self.is_on_cpu()).then(unreported).flatten() {
             return Err(EngineError::DevicePanic { reason });
         }
-        let lap = self.clock.lap(idx);
+        let lap = self.clock.lap(stage.idx);
         let cost = plan.cost_after(self.step);
         let position = self.data_position(stage) - stage.tokens_per_step;
         self.events.send(RunEvent::StepCompleted(StepMetrics {
             step: self.step,
-            stage: idx,
+            stage: stage.idx,
             patch_size: stage.patch_size,
             epoch: self.loader.order.place(position).epoch,
             tokens: cost.tokens,
@@ -292,14 +285,14 @@ impl Trainer {
 
     /// Measures and saves at their intervals and at the end of a stage. Returns whether training
     /// continues.
-    fn do_what_is_due(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
+    fn do_what_is_due(&mut self, stage: &StagePlan) -> Result<bool, EngineError> {
         let is_save_due = self
             .facts
             .plan
             .cadences
             .checkpoint
             .is_some_and(|every| self.step.is_multiple_of(every));
-        self.measure_and_save(idx, stage, is_save_due)
+        self.measure_and_save(stage, is_save_due)
     }
 
     /// Makes the measurements that are due, completes the stage if this is its end, and then saves
@@ -310,37 +303,37 @@ impl Trainer {
     /// it.
     fn measure_and_save(
         &mut self,
-        idx: usize,
         stage: &StagePlan,
         is_save_due: bool,
     ) -> Result<bool, EngineError> {
         let ends = self.step == stage.last_step();
         let always = ends || self.step == 0;
-        if !self.measuring.measure_due(self.learner.model(), self.place(idx), always)?
+        if !self.measuring.measure_due(self.learner.model(), self.place(stage.idx), always)?
             || self.steering.is_killed()
         {
             return Ok(false);
         }
         if ends {
-            self.events.send(RunEvent::StageCompleted(self.ledger(idx, stage)));
+            self.events.send(RunEvent::StageCompleted(self.ledger(stage)));
             self.log_device_memory(stage);
         }
         if self.step == self.facts.plan.steps {
             // There is no later attempt, and a run without its last checkpoint is not completed.
-            match self.try_save(idx, true) {
+            match self.try_save(stage.idx, true) {
                 // A kill arrived while it was being written.
                 Err(EngineError::Checkpoint(CheckpointError::Interrupted)) => return Ok(false),
                 saved => drop(saved?),
             }
         } else if is_save_due || ends {
-            self.save(idx, ends);
+            self.save(stage.idx, ends);
         }
         Ok(true)
     }
 
     /// Memory that Burn holds on a GPU, to judge whether a larger micro-batch would fit.
     fn log_device_memory(&self, stage: &StagePlan) {
-        if let Some((used, reserved)) = self.workers.device.memory().filter(|_| !self.is_on_cpu()) {
+        let memory = self.workers.compute.device.memory().filter(|_| !self.is_on_cpu());
+        if let Some((used, reserved)) = memory {
             let (used, reserved) = (format::bytes(used), format::bytes(reserved));
             tracing::info!(
                 "device memory after the stage of K = {}: {used} in use, {reserved} reserved",
@@ -349,12 +342,12 @@ impl Trainer {
         }
     }
 
-    /// Cost and duration of stage `idx`.
-    fn ledger(&self, idx: usize, stage: &StagePlan) -> StageLedger {
+    /// Cost and duration of `stage`.
+    fn ledger(&self, stage: &StagePlan) -> StageLedger {
         let cost = stage.cost(stage.steps);
-        let active_seconds = self.clock.stage_seconds(idx);
+        let active_seconds = self.clock.stage_seconds(stage.idx);
         StageLedger {
-            stage: idx,
+            stage: stage.idx,
             patch_size: stage.patch_size,
             step: self.step,
             steps: stage.steps,
@@ -398,19 +391,19 @@ impl Trainer {
     }
 
     /// Executes the waiting commands. Returns whether training continues.
-    fn obey(&mut self, idx: usize, stage: &StagePlan) -> Result<bool, EngineError> {
+    fn obey(&mut self, stage: &StagePlan) -> Result<bool, EngineError> {
         let positions = stage.tokens_per_step as f64 / stage.patch_size.get() as f64;
         self.steering.keep_time(StepTime {
-            place: self.place(idx),
+            place: self.place(stage.idx),
             positions,
-            seconds: self.clock.stages(idx).iter().sum(),
+            seconds: self.clock.stages(stage.idx).iter().sum(),
         });
         loop {
             match self.steering.next_order(self.step) {
                 Order::Train => return Ok(true),
                 Order::End(_) => return Ok(false),
                 Order::Work(work, asked) => {
-                    let answer = self.carry_out(idx, work)?;
+                    let answer = self.carry_out(stage.idx, work)?;
                     self.steering.answer(asked, answer);
                 }
             }
@@ -423,7 +416,7 @@ impl Trainer {
         Ok(match work {
             Work::Settle => {
                 // A GPU works on its queue for a while after the host has stopped adding to it.
-                self.workers.device.device.sync()?;
+                self.workers.compute.device.device.sync()?;
                 Ok(Done::new(format!("paused after step {step}")))
             }
             Work::Save => self.save(idx, false).map(Done::saved).ok_or(
@@ -461,8 +454,8 @@ impl Trainer {
     }
 
     /// The current position, in stage `idx`.
-    fn place(&self, idx: usize) -> Place {
-        Place { step: self.step, stage_idx: idx }
+    fn place(&self, idx: usize) -> Position {
+        Position { step: self.step, stage_idx: idx }
     }
 }
 
@@ -493,8 +486,7 @@ impl Trainer {
         break_it(&mut self.learner);
         let with =
             Computing { workers: &self.workers, model: self.learner.computing(), input: &input };
-        let mismatch =
-            audit(&first, with, text, facts.config.training.precision).expect("the CPU computes");
+        let mismatch = audit(&first, with, text).expect("the CPU computes");
         mismatch.map(|mismatch| mismatch.to_string())
     }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::RunConfig;
-use crate::engine::train::facts::{Place, RunFacts};
+use crate::engine::train::facts::{Position, RunFacts};
 use crate::engine::train::start::Reached;
 
 /// Minimum reserve before the limit.
@@ -30,7 +30,7 @@ pub(super) struct WallTime {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepTime {
     /// The position.
-    pub(super) place: Place,
+    pub(super) place: Position,
     /// Positions of one step of its stage.
     pub(super) positions: f64,
     /// Time in steps of the run, in seconds.
@@ -91,7 +91,7 @@ impl WallTime {
 impl SlowestStep {
     /// Counts the steps since the last reading of the clock.
     fn count(&mut self, now: StepTime) {
-        let Place { step, stage_idx } = now.place;
+        let Position { step, stage_idx } = now.place;
         let of_each =
             (now.seconds - self.last_seconds) / (step - self.last_step) as f64 / now.positions;
         // Before the first step of a new stage, its step time is derived from the last stage's time
@@ -131,7 +131,7 @@ mod tests {
     fn the_slowest_step_of_a_stage_counts_and_a_new_stage_starts_over() {
         let mut slowest = SlowestStep::default();
         let at = |stage_idx, step, seconds, positions| StepTime {
-            place: Place { step, stage_idx },
+            place: Position { step, stage_idx },
             positions,
             seconds,
         };

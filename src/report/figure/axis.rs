@@ -1,6 +1,6 @@
 //! Axes: their ranges and their labels.
 
-use crate::run::ticks::{decimals, label, multiples, round_step};
+use crate::text::ticks::{decimals, label, multiples, round_step};
 
 /// One axis of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]

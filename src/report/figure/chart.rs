@@ -1,7 +1,6 @@
 //! Content and page layout of a line chart.
 
 use crate::report::figure::axis::{Axis, Scale};
-use crate::report::figure::svg;
 
 /// Width of every figure, in pixels of the SVG.
 pub(super) const WIDTH: f64 = 800.0;
@@ -63,13 +62,7 @@ pub(super) struct Layout {
 }
 
 impl LineChart {
-    /// The chart as an SVG document.
-    #[must_use]
-    pub fn to_svg(&self) -> String {
-        svg::document(self, &self.layout())
-    }
-
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         let points =
             || self.lines.iter().flat_map(|line| &line.points).filter(|point| is_drawn(point));
         let longest =

@@ -9,8 +9,9 @@ use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 use thiserror::Error;
 
+use crate::advice::{Advice, Audience, FAILED, USAGE};
+use crate::record::write_result;
 use crate::report::figure::LineChart;
-use crate::run::write_result;
 
 /// A subset of `DejaVu Sans`; its license is in the same folder.
 const FONT: &[u8] = include_bytes!("../../../assets/font/DejaVuSans-subset.ttf");
@@ -53,16 +54,22 @@ pub enum FigureError {
     },
 }
 
-impl FigureError {
-    /// What to type next.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
+impl Advice for FigureError {
+    fn hint(&self, _: Audience<'_>) -> String {
         match self {
             Self::UnknownEnding { .. } => "use a file name that ends in .svg or .png",
             Self::Paint { .. } => "write it as .svg instead",
             Self::Io { .. } => {
                 "check that the folder exists, that you may write there and that the disk has space"
             }
+        }
+        .into()
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownEnding { .. } => USAGE,
+            Self::Paint { .. } | Self::Io { .. } => FAILED,
         }
     }
 }

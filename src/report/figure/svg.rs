@@ -1,10 +1,10 @@
-//! A laid out chart as SVG text. Start at [`document`].
+//! A laid out chart as SVG text. Start at [`LineChart::to_svg`].
 
 use crate::report::figure::chart::{
     LEGEND_ROW, LEGEND_SAMPLE, Layout, Line, LineChart, MARGIN, WIDTH, is_drawn, shortened,
 };
 use crate::report::figure::style::LineStyle;
-use crate::run::sanitize_line;
+use crate::text::sanitize_line;
 
 /// The embedded font first; the fallbacks have similar widths.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
@@ -22,37 +22,44 @@ enum Anchor {
     End,
 }
 
-/// The whole document.
-pub(super) fn document(chart: &LineChart, layout: &Layout) -> String {
-    let height = layout.height;
-    let mut parts = vec![
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
-             viewBox=\"0 0 {WIDTH} {height}\" font-family=\"{FONT}\" font-size=\"13\">"
-        ),
-        format!("<title>{}</title>", escaped(&chart.title)),
-        format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>"),
-        text(
-            [MARGIN, 32.0],
-            Anchor::Start,
-            &format!("font-size=\"18\" fill=\"{INK}\""),
-            &chart.title,
-        ),
-        text(
-            [MARGIN, 53.0],
-            Anchor::Start,
-            &format!("font-size=\"12.5\" fill=\"{SOFT_INK}\""),
-            &chart.subtitle,
-        ),
-    ];
-    parts.extend(legend(&chart.lines, layout));
-    parts.extend(horizontal_axis(&chart.x.title, layout));
-    parts.extend(vertical_axis(&chart.y.title, layout));
-    parts.extend(
-        chart.lines.iter().enumerate().map(|(idx, line)| drawn(line, LineStyle::of(idx), layout)),
-    );
-    parts.push("</svg>\n".into());
-    parts.join("\n")
+impl LineChart {
+    /// The chart as an SVG document.
+    #[must_use]
+    pub fn to_svg(&self) -> String {
+        let layout = self.layout();
+        let height = layout.height;
+        let mut parts = vec![
+            format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
+                 viewBox=\"0 0 {WIDTH} {height}\" font-family=\"{FONT}\" font-size=\"13\">"
+            ),
+            format!("<title>{}</title>", escaped(&self.title)),
+            format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>"),
+            text(
+                [MARGIN, 32.0],
+                Anchor::Start,
+                &format!("font-size=\"18\" fill=\"{INK}\""),
+                &self.title,
+            ),
+            text(
+                [MARGIN, 53.0],
+                Anchor::Start,
+                &format!("font-size=\"12.5\" fill=\"{SOFT_INK}\""),
+                &self.subtitle,
+            ),
+        ];
+        parts.extend(legend(&self.lines, &layout));
+        parts.extend(horizontal_axis(&self.x.title, &layout));
+        parts.extend(vertical_axis(&self.y.title, &layout));
+        parts.extend(
+            self.lines
+                .iter()
+                .enumerate()
+                .map(|(idx, line)| drawn(line, LineStyle::of(idx), &layout)),
+        );
+        parts.push("</svg>\n".into());
+        parts.join("\n")
+    }
 }
 
 fn legend<'a>(lines: &'a [Line], layout: &'a Layout) -> impl Iterator<Item = String> + 'a {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ratatui::style::Style;
 
-use crate::run::Series;
+use crate::record::Series;
 use crate::tui::chart::decimate::{Extremes, decimate, decimate_series};
 use crate::tui::chart::scale::{Domain, Viewport};
 use crate::tui::theme::Theme;

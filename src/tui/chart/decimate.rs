@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::run::Series;
+use crate::record::Series;
 use crate::tui::chart::scale::Viewport;
 
 /// What is kept of the points in a column: rows of dots, counted from the bottom.

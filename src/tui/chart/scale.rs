@@ -1,7 +1,7 @@
 //! Ranges and ticks at round numbers, so that a new point rarely moves the picture.
 
-use crate::run::Spread;
-use crate::run::ticks::{decimals, label, multiples, round_step};
+use crate::record::Spread;
+use crate::text::ticks::{decimals, label, multiples, round_step};
 
 /// Maximum number of divisions of the y axis: fine enough to use the height, coarse enough to stay
 /// put.

@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
-use crate::run::format;
+use crate::text::format;
 use crate::tui::chart::data::{Chart, Curve};
 use crate::tui::chart::dots::{ACROSS, DOWN, Dots};
 use crate::tui::chart::scale::{Domain, nice_ticks, tick_labels};

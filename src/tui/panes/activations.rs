@@ -10,7 +10,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use crate::config::PatchSize;
-use crate::run::{Activations, LayerActivation, format};
+use crate::record::{Activations, LayerActivation};
+use crate::text::format;
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;
 use crate::tui::{Pane, RunScreen};

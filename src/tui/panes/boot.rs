@@ -5,7 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{MomentsOutline, Progress, RunHeader, StageOutline, format, sanitize};
+use crate::plan::CostedStage;
+use crate::record::{MomentsOutline, Progress, RunHeader, StageOutline};
+use crate::text::{format, sanitize};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
 use crate::tui::run_screen::LinkState;

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{ControlState, format, sanitize};
+use crate::record::ControlState;
+use crate::text::{format, sanitize};
 use crate::tui::keys::{Binding, RunAction, Steer, run_keys};
 use crate::tui::message::Access;
 use crate::tui::run_screen::{LinkState, Notice, NoticePhase, RunScreen};

@@ -9,7 +9,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::run::{RunState, RunSummary, format, sanitize};
+use crate::record::{RunState, RunSummary};
+use crate::text::{format, sanitize};
 use crate::tui::home_screen::{HomeScreen, Prompt, is_alive};
 use crate::tui::keys::{Binding, HOME_KEYS, HomeAction};
 use crate::tui::panes::footer::draw_footer;

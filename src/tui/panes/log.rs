@@ -9,7 +9,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{LogLevel, LogLine, sanitize};
+use crate::record::{LogLevel, LogLine};
+use crate::text::sanitize;
 use crate::tui::panes::frame::{Title, centered, framed};
 use crate::tui::theme::Role;
 use crate::tui::{Pane, RunScreen};
@@ -93,7 +94,7 @@ fn zone_name(zone: &TimeZone, log: &VecDeque<LogLine>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::LogLevel;
+    use crate::record::LogLevel;
 
     #[test]
     fn times_are_local_and_the_zone_has_a_name() {

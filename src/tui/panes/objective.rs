@@ -8,7 +8,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{Series, format};
+use crate::record::Series;
+use crate::text::format;
 use crate::tui::chart::{
     Chart, Curve, Domain, Mark, PIECES, Points, Viewport, nice_domain, robust_range,
 };

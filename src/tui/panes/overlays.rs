@@ -6,7 +6,7 @@ use ratatui::symbols::border;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Widget, Wrap};
 
-use crate::run::sanitize;
+use crate::text::sanitize;
 use crate::tui::keys::{Binding, run_keys};
 use crate::tui::message::Access;
 use crate::tui::panes::boot::facts;

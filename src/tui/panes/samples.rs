@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Sample, format, sanitize};
+use crate::record::Sample;
+use crate::text::{format, sanitize};
 use crate::tui::panes::frame::{Title, centered, framed};
 use crate::tui::theme::Role;
 use crate::tui::{Pane, RunScreen};

@@ -4,7 +4,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
-use crate::run::format;
+use crate::plan::CostedStage;
+use crate::text::format;
 use crate::tui::RunScreen;
 use crate::tui::theme::Role;
 

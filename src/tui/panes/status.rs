@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{ControlState, Outcome, control_word, format, sanitize};
+use crate::record::{ControlState, Outcome, control_word};
+use crate::text::{format, sanitize};
 use crate::tui::RunScreen;
 use crate::tui::message::Access;
 use crate::tui::run_screen::LinkState;

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
-use crate::run::{Outcome, RunEnd, format, loss_text, sanitize, task_scores_text, whole_tokens};
+use crate::record::{Outcome, RunEnd, loss_text, task_scores_text, whole_tokens};
+use crate::text::{format, sanitize};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::{fact, titled};
 use crate::tui::theme::Role;

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
-use crate::run::{format, sanitize};
+use crate::text::{format, sanitize};
 use crate::tui::RunScreen;
 use crate::tui::panes::frame::token_domain;
 use crate::tui::panes::status::{Item, fitted, number_items, progress_items, state};

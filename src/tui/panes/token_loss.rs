@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use crate::run::{Spread, format};
+use crate::record::Spread;
+use crate::text::format;
 use crate::tui::chart::{Chart, Curve, PIECES, Points, Viewport, nice_domain, robust_range};
 use crate::tui::panes::frame::{Title, centered, framed, switches, token_domain};
 use crate::tui::theme::Role;

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
-use patchtui::report::checkpoints_table;
-use patchtui::run::{
+use patchtui::record::{
     Checkpoint, Checkpoints, FoundCheckpoint, KeepRule, RunDirectory, TrainerState,
 };
+use patchtui::report::checkpoints_table;
 
 use super::{assert_harmless, parts, scratch};
 

@@ -6,8 +6,9 @@
 use std::fs;
 use std::path::Path;
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::config::{LoadRequest, RunConfig, load, load_resolved, to_toml};
-use patchtui::plan::{Corpus, RunPlan};
+use patchtui::plan::{Corpus, CostedStage, RunPlan};
 
 use super::{parts, scratch};
 
@@ -27,9 +28,9 @@ pub(super) fn read(bytes: &[u8]) {
     let sets: Vec<String> = String::from_utf8_lossy(sets).lines().map(str::to_owned).collect();
     let source = at("config.toml").to_string_lossy().into_owned();
     match load(&LoadRequest { source: &source, sets: &sets, current_dir: &folder }) {
-        Err(error) => assert!(
-            !error.to_string().is_empty() && error.hint().is_none_or(|hint| !hint.is_empty())
-        ),
+        Err(error) => {
+            assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty())
+        }
         Ok(loaded) => check(&loaded.config, &at("resolved.toml")),
     }
 }
@@ -49,7 +50,9 @@ fn check(config: &RunConfig, path: &Path) {
             device_is_cpu: true,
         };
         match RunPlan::new(config, &corpus) {
-            Err(error) => assert!(!error.to_string().is_empty() && !error.hint().is_empty()),
+            Err(error) => {
+                assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty())
+            }
             Ok(plan) => {
                 assert_eq!(
                     plan.stages.last().map(patchtui::plan::StagePlan::last_step),

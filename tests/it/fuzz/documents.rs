@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use patchtui::data::{
-    DataError, DocumentOptions, DocumentReader, Piece, ReadReport, SourceFile, TextFormat,
+    DataError, DocumentCounts, DocumentOptions, DocumentReader, Piece, SourceFile, TextFormat,
     TextRules, text_of_bytes, without_mark,
 };
 use serde_json::Value;
@@ -55,7 +55,7 @@ fn pieces_of(
     path: &Path,
     format: TextFormat,
     options: DocumentOptions,
-) -> Result<(Vec<Piece>, ReadReport), DataError> {
+) -> Result<(Vec<Piece>, DocumentCounts), DataError> {
     let mut reader = DocumentReader::new(options);
     let mut pieces = Vec::new();
     let file =

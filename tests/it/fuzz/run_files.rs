@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use patchtui::control::{FrameError, ServerMessage, frame};
-use patchtui::report::{Json, Output, Plain, runs_table, status_text};
-use patchtui::run::{
+use patchtui::record::{
     EngineInfo, History, LineFile, PlanFile, Record, RunDirectory, RunLog, RunSummary, decode,
     encode, encode_event, last_record, log_text, read_records,
 };
+use patchtui::report::{Json, Output, Plain, runs_table, status_text};
 use patchtui::tui::view_text;
 
 use super::{assert_harmless, parts, scratch};
@@ -58,7 +58,7 @@ fn check_run(run: &RunDirectory) {
     report
         .complaint()
         .into_iter()
-        .for_each(|complaint| drop(patchtui::run::sanitize_line(&complaint)));
+        .for_each(|complaint| drop(patchtui::text::sanitize_line(&complaint)));
     let summary = RunSummary::read(run).unwrap();
     let _ = LineFile::ALL.map(|file| last_record(file, run));
     for text in [

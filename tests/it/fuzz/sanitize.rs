@@ -4,9 +4,9 @@
 //! depend on how their bytes arrive.
 
 use patchtui::data::text_of_bytes;
-use patchtui::run::format::shell_word;
-use patchtui::run::sanitize::{LINE_LIMIT, json, line, text};
-use patchtui::run::terminal::cut;
+use patchtui::machine::terminal::cut;
+use patchtui::text::format::shell_word;
+use patchtui::text::sanitize::{LINE_LIMIT, json, line, text};
 use patchtui::tui::KeyParser;
 use serde_json::Value;
 

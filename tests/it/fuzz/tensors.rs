@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::Path;
 
+use patchtui::advice::{Advice, Audience};
 use patchtui::engine::ModelFiles;
 use patchtui::engine::hugging_face::WeightFiles;
 use patchtui::engine::tensor_file::{TensorFile, TensorFileError};
@@ -79,7 +80,9 @@ fn check_directory(folder: &Path) {
         weights.formats();
     }
     match ModelFiles::find(folder) {
-        Err(error) => assert!(!error.to_string().is_empty() && !error.hint().is_empty()),
+        Err(error) => {
+            assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty())
+        }
         Ok(files) => assert!(files.ends.iter().all(|id| (*id as usize) < files.shape.vocab_size)),
     }
 }

@@ -1,0 +1,36 @@
+//! `patchtui doctor`: describes this machine and what a run would use, and finds what would prevent
+//! one.
+//!
+//! Changes nothing except creating a private folder for sockets. Start at [`doctor`].
+
+pub mod findings;
+pub mod lines;
+
+use crate::advice::Failure;
+use crate::cli::DoctorArgs;
+use crate::commands::Runs;
+use crate::config::DeviceChoice;
+use crate::report::print;
+use crate::text::sanitize;
+
+/// Examines this machine and prints the findings. Returns 0 if a run can start, else 1.
+///
+/// # Errors
+/// When the arguments name something that does not exist.
+pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, Failure> {
+    let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
+    let choice =
+        choice.map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
+    let mut findings = findings::examine(&runs.folder);
+    findings.look_at(choice);
+    findings.check(args, choice, runs)?;
+    findings.can_run = findings.problems.is_empty();
+    if args.json {
+        let document = serde_json::to_string_pretty(&findings)
+            .map_err(|error| Failure::failed(error.to_string(), "retry without --json"))?;
+        print(&(sanitize::json(&document).into_owned() + "\n"))?;
+    } else {
+        print(&lines::lines(&findings))?;
+    }
+    Ok(u8::from(!findings.can_run))
+}
