@@ -74,7 +74,7 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut results = Results::new(subject, &selection, samples);
     for task in possible {
         match evaluate_task(task, &encoder, &mut scorer, &mut || {
-            stop_if(results.are_unwanted(), &stop)
+            stop_if(results.are_unwanted(), &stop);
         }) {
             Ok(Some(result)) => results.add(task, result),
             // Nobody reads the results any more.

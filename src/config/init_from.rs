@@ -107,6 +107,7 @@ pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, Con
         {
             let (origin, found, expected) =
                 (other.origin.clone(), other.value.to_string(), value.to_string());
+            let path = path.into();
             return Err(ConfigError::OtherSize { origin, key, found, expected, path });
         }
         layer.leaves.insert(key, Leaf::new(value, own.clone()));

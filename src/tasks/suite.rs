@@ -71,7 +71,7 @@ impl Suite {
         for task in &self.tasks {
             let of_task = task.documents.len();
             let mut tell = |now: TaskProgress| {
-                progress((before as f64 + now.share * of_task as f64) as u64, total as u64)
+                progress((before as f64 + now.share * of_task as f64) as u64, total as u64);
             };
             let Some(result) = evaluate(task, encoder, scorer, &mut tell)? else { return Ok(None) };
             results.push(result);

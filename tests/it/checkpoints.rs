@@ -494,18 +494,18 @@ fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
 fn whatever_is_damaged_is_refused_by_name() {
     for step in [json!(5), json!(97), json!(1_000_000_000_000_000_000_u64), json!(-4), json!("4")] {
         check_refused("manifest.json: its content does not match its hash", |bench| {
-            bench.edit(4, "manifest.json", |value| value["step"] = step)
+            bench.edit(4, "manifest.json", |value| value["step"] = step);
         });
     }
     check_refused("manifest.json: its content", |bench| {
-        bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([]))
+        bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([]));
     });
     check_refused("manifest.json: its content", |bench| {
-        bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true))
+        bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true));
     });
     check_refused("manifest.json: it has no hash of itself", |bench| {
         bench.edit(4, "manifest.json", |value| {
-            drop(value.as_object_mut().unwrap().remove("manifest_blake3"))
+            drop(value.as_object_mut().unwrap().remove("manifest_blake3"));
         });
     });
     check_refused("trainer.json: its content", |bench| {
@@ -514,16 +514,16 @@ fn whatever_is_damaged_is_refused_by_name() {
         fs::write(path, text.replace("\"seed\": 1", "\"seed\": 2")).unwrap();
     });
     check_refused("model.safetensors: it has 0 bytes", |bench| {
-        fs::write(bench.path(4).join(MODEL_FILE), "").unwrap()
+        fs::write(bench.path(4).join(MODEL_FILE), "").unwrap();
     });
     check_refused("optimizer.safetensors", |bench| {
-        fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap()
+        fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap();
     });
     check_refused("manifest.json", |bench| {
-        fs::write(bench.path(4).join("manifest.json"), "{").unwrap()
+        fs::write(bench.path(4).join("manifest.json"), "{").unwrap();
     });
     check_refused("it is for step 4, which does not match the name of its directory", |bench| {
-        fs::rename(bench.path(4), bench.path(6)).unwrap()
+        fs::rename(bench.path(4), bench.path(6)).unwrap();
     });
 }
 

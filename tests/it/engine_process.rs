@@ -190,7 +190,7 @@ impl Engine {
         runtime.block_on(async {
             tokio::time::timeout(LIMIT, heard)
                 .await
-                .unwrap_or_else(|_| panic!("nobody said {text:?}"))
+                .unwrap_or_else(|_| panic!("nobody said {text:?}"));
         });
     }
 
