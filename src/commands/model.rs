@@ -6,7 +6,7 @@ use crate::commands::{Runs, find_checkpoint, parse_device};
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::compute::Compute;
 use crate::engine::device::ComputeDevice;
-use crate::engine::{LoadedModel, ModelFiles, Origin};
+use crate::engine::{LoadedModel, ModelFiles, ModelOrigin};
 use crate::report::{tell, warn};
 
 /// Finds the device that `--device` names, or the default.
@@ -44,7 +44,7 @@ pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, Failure> 
     Ok(found)
 }
 
-fn warn_about_rejected(origin: &Origin) {
+fn warn_about_rejected(origin: &ModelOrigin) {
     for rejected in origin.rejected() {
         warn(&format!("{} is not used: {}", rejected.path.display(), rejected.reason));
     }

@@ -206,7 +206,7 @@ pub enum ConfigError {
         /// Location of the size.
         origin: Origin,
         /// Its key.
-        key: String,
+        key: &'static str,
         /// The value as TOML text.
         found: String,
         /// Value of the weights, as TOML text.

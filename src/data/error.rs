@@ -273,7 +273,7 @@ impl Advice for DataError {
             (Self::TooManyBadRecords { .. }, Evaluation) => {
                 "repair the file: the text of a record must be in its field \"text\"".into()
             }
-            _ => self.hint_about_files(),
+            _ => self.hint_on_files(),
         }
     }
 
@@ -290,8 +290,8 @@ impl Advice for DataError {
 }
 
 impl DataError {
-    /// For a run, about files that cannot be read as text.
-    fn hint_about_files(&self) -> String {
+    /// What to do about the files of a configuration.
+    fn hint_on_files(&self) -> String {
         match self {
             Self::NothingMatches { passed_over, .. } if !passed_over.is_empty() => {
                 "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, \
@@ -335,6 +335,13 @@ impl DataError {
             Self::SharedFile { .. } => "remove it from data.files, or use data.validation_share \
                                         instead of data.validation_files"
                 .into(),
+            _ => self.hint_on_tokens(),
+        }
+    }
+
+    /// What to do about the tokens that are made of them.
+    fn hint_on_tokens(&self) -> String {
+        match self {
             Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => {
                 "add more text to data.files, or lower training.context_length".into()
             }
@@ -371,12 +378,11 @@ impl DataError {
                     quoted(path.parent().unwrap_or(path))
                 )
             }
+            // The others are about files.
             _ => "run the same command again".into(),
         }
     }
-}
 
-impl DataError {
     /// Classifies an error from writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {

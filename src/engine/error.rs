@@ -7,7 +7,7 @@ use crate::advice::{Advice, Audience, FAILED};
 use crate::data::DataError;
 use crate::engine::device::{DeviceError, PrecisionError, device_reason};
 use crate::engine::open::OpenError;
-use crate::engine::self_check::Failure;
+use crate::engine::self_check::WrongResult;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::record::{CheckpointError, Difference, FindCheckpointError, Rejected};
@@ -24,7 +24,7 @@ pub enum EngineError {
     Precision(#[from] PrecisionError),
     /// The device computes wrong results.
     #[error(transparent)]
-    WrongDevice(#[from] Failure),
+    WrongDevice(#[from] WrongResult),
     /// The text cannot be prepared.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -451,7 +451,7 @@ mod tests {
                       'my books' --set training.micro_batch_size=1 --resume";
         let device =
             TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
-        let failure = Failure {
+        let failure = WrongResult {
             device: "wgpu".into(),
             operation: "linear".into(),
             output: "rows, 8 x 4 to 4".into(),

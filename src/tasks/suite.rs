@@ -38,13 +38,8 @@ impl Suite {
             return Ok(Self::default());
         }
         let selection = Selection::parse(&names.join(","))?;
-        let (mut files, options) =
-            (TaskFiles::new(folder), LoadOptions { limit: Some(limit), num_fewshot: 0 });
-        let tasks = selection
-            .tasks
-            .iter()
-            .map(|task| files.load(task, options))
-            .collect::<Result<Vec<_>, _>>()?;
+        let options = LoadOptions { limit: Some(limit), num_fewshot: 0 };
+        let tasks = TaskFiles::new(folder).load_all(&selection, options)?;
         Ok(Self { selection, tasks })
     }
 

@@ -138,7 +138,7 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::OtherSize {
                 origin: line(7),
-                key: "model.hidden_size".into(),
+                key: "model.hidden_size",
                 found: "8".into(),
                 expected: "16".into(),
                 path: Path::new("/w").into(),
