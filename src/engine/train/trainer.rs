@@ -366,7 +366,7 @@ impl Trainer {
                 self.events.send(RunEvent::CheckpointFailed(CheckpointFailure {
                     step: self.step,
                     error: error.to_string(),
-                }))
+                }));
             })
             .ok()
     }
