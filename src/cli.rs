@@ -101,6 +101,9 @@ pub enum Command {
         /// Run directory.
         #[arg(long)]
         run_dir: PathBuf,
+        /// What the user should know about the start; may be repeated.
+        #[arg(long = "warning")]
+        warnings: Vec<String>,
     },
 }
 

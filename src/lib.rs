@@ -47,6 +47,7 @@
 //! | `engine` | everything that uses Burn: network, loss, optimizer, trainer | advice, config, disk, plan, data, tasks, record, steer, text |
 //! | [`report`] | output without a screen: plain lines, JSON lines, tables | advice, config, plan, record, steer, control, host, text |
 //! | [`tui`] | the screen: state, update, views, terminal | advice, config, plan, record, steer, control, host, text, machine |
+//! | `bench` | time and memory of steps, preparation and evaluation | advice, cli, config, data, engine, host, machine, plan, report, steer, text |
 //! | [`commands`] | one file per subcommand: wiring only | all |
 //! | [`cli`] | the command line | record |
 //!
@@ -66,6 +67,8 @@
 //! Without the feature `engine` the crate is the client and the data tools, and builds in seconds.
 
 pub mod advice;
+#[cfg(feature = "engine")]
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -1,21 +1,19 @@
 //! Checks a run and starts its engine. The only module that handles builds without the engine.
 
-use std::path::{Path, PathBuf};
-
 use crate::advice::Failure;
-use crate::commands::capacity::check_memory;
 use crate::config::RunConfig;
-use crate::data::{Inputs, PrepareRequest, TextRules};
-use crate::host::plan_before_preparation;
-use crate::machine::memory::available_memory;
-use crate::plan::block_tokens;
-use crate::record::{Checkpoints, RunDirectory};
-use crate::tasks::Suite;
+use crate::host;
+use crate::record::RunDirectory;
 
 #[cfg(feature = "engine")]
 pub use with_burn::run;
 #[cfg(not(feature = "engine"))]
 pub use without_burn::{no_engine, run};
+
+#[cfg(feature = "engine")]
+use with_burn::CHECKS;
+#[cfg(not(feature = "engine"))]
+use without_burn::CHECKS;
 
 /// Output format of a run in the foreground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,91 +24,37 @@ pub enum Foreground {
     Json,
 }
 
-/// Checks everything that can be checked before anything is written: text, tokenizer, numbers,
-/// device, memory, disk.
-///
-/// `directory` is the future run directory. Returns warnings for the user.
+/// How a run is shown.
+#[derive(Debug)]
+pub enum Shown {
+    /// By the output of this process.
+    Foreground(Foreground),
+    /// By its clients, which also learn what the user should know about its start.
+    Background {
+        /// Warnings of the checks.
+        warnings: Vec<String>,
+    },
+}
+
+/// Checks everything that can be checked before anything is written; returns warnings for the user.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn check(config: &RunConfig, directory: &RunDirectory) -> Result<Vec<String>, Failure> {
-    let is_cpu = check_device(config)?;
-    check_initial_weights(config, directory)?;
-    let rules = Checkpoints::new(directory, 0)
-        .text_rules(config.training.fork_from.as_deref())
-        .and_then(TextRules::of_version)
-        .unwrap_or_default();
-    let inputs = Inputs::find_by(&config.data, rules)?;
-    let plan = plan_before_preparation(config, Some(inputs.tokenizer()), is_cpu)?;
-    let mut warnings = Vec::new();
-    if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
-        warnings.extend(check_memory(config, plan, available)?);
-    }
-    let trained_on = Checkpoints::new(directory, 0)
-        .newest_claimed()
-        .map(|checkpoint| checkpoint.state.data_fingerprint);
-    let request = PrepareRequest {
-        data: &config.data,
-        seed: config.seed,
-        generated_tokens: plan.map_or(0, |plan| plan.cost.tokens),
-        block_tokens: block_tokens(config)?,
-        cache: &token_cache(directory),
-        trained_on: trained_on.as_deref(),
-        rules,
-    };
-    warnings.extend(inputs.check_sizes(&request)?);
-    Suite::load(&config.tasks.names, config.tasks.data.as_deref(), config.tasks.limit)?;
-    Ok(warnings)
-}
-
-/// Whether the run computes on the CPU.
-#[cfg(feature = "engine")]
-fn check_device(config: &RunConfig) -> Result<bool, Failure> {
-    let device = crate::commands::devices::open_device(config.device)?;
-    device.check_precision(config.training.precision)?;
-    Ok(device.is_cpu)
-}
-
-#[cfg(not(feature = "engine"))]
-fn check_device(_config: &RunConfig) -> Result<bool, Failure> {
-    Err(without_burn::no_engine())
-}
-
-/// Checks the initial weights of a new run; a run that has a checkpoint does not need them any
-/// more.
-#[cfg(feature = "engine")]
-fn check_initial_weights(config: &RunConfig, directory: &RunDirectory) -> Result<(), Failure> {
-    if let Some(path) = config
-        .model
-        .init_from
-        .as_ref()
-        .filter(|_| Checkpoints::new(directory, 0).newest_claimed().is_none())
-    {
-        crate::engine::ModelFiles::find(path)?.weights()?;
-    }
-    Ok(())
-}
-
-#[cfg(not(feature = "engine"))]
-fn check_initial_weights(_config: &RunConfig, _directory: &RunDirectory) -> Result<(), Failure> {
-    Err(without_burn::no_engine())
-}
-
-/// The cache of prepared text that all runs of a folder share.
-pub(super) fn token_cache(directory: &RunDirectory) -> PathBuf {
-    directory.path().parent().unwrap_or(Path::new(".")).join(".tokens")
+    host::check(config, directory, CHECKS)
 }
 
 #[cfg(feature = "engine")]
 mod with_burn {
-    use super::{Failure, Foreground, RunDirectory, token_cache};
+    use super::{Failure, Foreground, RunDirectory, Shown};
+    use crate::commands::devices::open_device;
     use crate::disk::Disk;
     use crate::engine::allocator::keep_freed_memory;
     use crate::engine::device::BUILT_IN;
     use crate::engine::faults::log_panics;
     use crate::engine::self_check::Cache;
-    use crate::engine::{Job, execute};
-    use crate::host::{EngineSetup, Face, engine_config, run_engine};
+    use crate::engine::{Job, ModelFiles, execute};
+    use crate::host::{EngineChecks, EngineSetup, Face, engine_config, run_engine, token_cache};
     use crate::machine::devices::resolve;
     use crate::record::{RunIndex, RunLock};
     use crate::report::{Json, Plain, stdout};
@@ -119,28 +63,40 @@ mod with_burn {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    /// Trains the run in this process until it ends; in the background if `foreground` is `None`.
-    /// Returns the exit code.
+    /// What the engine checks before a run is written.
+    pub(super) const CHECKS: EngineChecks = EngineChecks {
+        device: |config| {
+            let device = open_device(config.device)?;
+            device.check_precision(config.training.precision)?;
+            Ok(device.is_cpu)
+        },
+        weights: |path| {
+            ModelFiles::find(path)?.weights()?;
+            Ok(())
+        },
+    };
+
+    /// Trains the run in this process until it ends. Returns the exit code.
     ///
     /// # Errors
     /// When the run's files cannot be used.
-    pub fn run(
-        directory: &RunDirectory,
-        lock: RunLock,
-        foreground: Option<Foreground>,
-    ) -> Result<u8, Failure> {
+    pub fn run(directory: &RunDirectory, lock: RunLock, shown: Shown) -> Result<u8, Failure> {
         keep_freed_memory();
         log_panics(directory.engine_log());
         log_messages();
         let mut config = engine_config(directory)?;
         let (device, device_reason) = resolve(config.device, BUILT_IN)?;
         config.device = device;
-        let face = foreground.map(face);
+        let (face, warnings) = match shown {
+            Shown::Foreground(foreground) => (Some(face(foreground)), Vec::new()),
+            Shown::Background { warnings } => (None, warnings),
+        };
         let setup = EngineSetup {
             directory: directory.clone(),
             lock,
             on_usr1: config.checkpoint.on_usr1,
             face,
+            warnings,
             index: RunIndex::of_user(),
         };
         let job = Job {
@@ -182,18 +138,19 @@ mod with_burn {
 
 #[cfg(not(feature = "engine"))]
 mod without_burn {
-    use super::{Failure, Foreground, RunDirectory};
+    use super::{Failure, RunDirectory, Shown};
+    use crate::host::EngineChecks;
     use crate::record::RunLock;
+
+    /// A run cannot be started.
+    pub(super) const CHECKS: EngineChecks =
+        EngineChecks { device: |_| Err(no_engine()), weights: |_| Err(no_engine()) };
 
     /// This build has no engine.
     ///
     /// # Errors
     /// Always.
-    pub fn run(
-        _directory: &RunDirectory,
-        _lock: RunLock,
-        _foreground: Option<Foreground>,
-    ) -> Result<u8, Failure> {
+    pub fn run(_directory: &RunDirectory, _lock: RunLock, _shown: Shown) -> Result<u8, Failure> {
         Err(no_engine())
     }
 

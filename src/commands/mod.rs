@@ -9,7 +9,6 @@ pub mod activations;
 pub mod attach;
 #[cfg(feature = "engine")]
 pub mod bench;
-pub mod capacity;
 #[cfg(feature = "engine")]
 pub mod check;
 pub mod checkpoint;
@@ -47,7 +46,7 @@ use std::time::Duration;
 use crate::advice::{Advice, Audience, Failure};
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, RunsCommand};
 use crate::commands::ctl::{CtlRequest, Wait};
-use crate::config::{LoadRequest, LoadedConfig, load_with_runs};
+use crate::config::{DeviceChoice, LoadRequest, LoadedConfig, load_with_runs};
 use crate::record::{FindError, RunDirectory, RunIndex, RunLock};
 use crate::report::print;
 use crate::text::sanitize;
@@ -166,7 +165,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
             devices::answer();
             Ok(0)
         }
-        Some(Command::Engine { run_dir }) => {
+        Some(Command::Engine { run_dir, warnings }) => {
             let directory = RunDirectory::new(run_dir);
             // The process that claimed the directory holds its lock and passes it on.
             let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
@@ -176,7 +175,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
                     "use patchtui run or patchtui resume",
                 )
             })?;
-            engine::run(&directory, lock, None)
+            engine::run(&directory, lock, engine::Shown::Background { warnings })
         }
     }
 }
@@ -203,6 +202,12 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, Failure> {
         None if path.is_dir() => Ok(path.to_owned()),
         None => Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()),
     }
+}
+
+/// The value of --device.
+fn parse_device(text: &str) -> Result<DeviceChoice, Failure> {
+    text.parse()
+        .map_err(|message: String| Failure::usage(message, "use --device auto or --device cpu"))
 }
 
 /// Loads the configuration that the command line names.

@@ -2,8 +2,7 @@
 
 use crate::advice::Failure;
 use crate::commands::devices::open_device;
-use crate::commands::{Runs, find_checkpoint};
-use crate::config::DeviceChoice;
+use crate::commands::{Runs, find_checkpoint, parse_device};
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::compute::Compute;
 use crate::engine::device::ComputeDevice;
@@ -16,11 +15,7 @@ use crate::report::{tell, warn};
 /// When this build or this machine lacks it.
 pub fn choose_device(device: Option<&str>) -> Result<ComputeDevice, Failure> {
     keep_freed_memory();
-    let choice = device
-        .unwrap_or("auto")
-        .parse::<DeviceChoice>()
-        .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
-    open_device(choice)
+    open_device(parse_device(device.unwrap_or("auto"))?)
 }
 
 /// Opens what `checkpoint` names for `compute`; warns about newer checkpoints that cannot be used.

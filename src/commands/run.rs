@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::advice::Failure;
 use crate::cli::{ConfigArgs, ResumeArgs, RunArgs};
-use crate::commands::engine::Foreground;
-use crate::commands::{Runs, attach, engine, find_checkpoint, load_config};
-use crate::config::{DeviceChoice, RunConfig, is_plain_name};
+use crate::commands::engine::{Foreground, Shown};
+use crate::commands::{Runs, attach, engine, find_checkpoint, load_config, parse_device};
+use crate::config::{RunConfig, is_plain_name};
 use crate::host::{
     Claim, HostError, Launched, Wish, claim, claim_directory, claim_existing, launch, run_config,
 };
@@ -23,9 +23,7 @@ use crate::text::sanitize_line;
 pub fn run(args: &RunArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut config = requested_config(args, runs)?;
     if let Some(device) = &args.device {
-        config.device = device
-            .parse::<DeviceChoice>()
-            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
+        config.device = parse_device(device)?;
     }
     if let Some(name) = &args.name {
         check_name(name)?;
@@ -127,7 +125,7 @@ fn go_on(claimed: Claim, config: RunConfig, foreground: Option<Foreground>) -> R
     let (directory, lock, warnings) =
         claimed.prepare(config, &RunIndex::of_user(), engine::check)?;
     warn(&warnings);
-    engine::run(&directory, lock, Some(foreground))
+    engine::run(&directory, lock, Shown::Foreground(foreground))
 }
 
 fn warn(warnings: &[String]) {

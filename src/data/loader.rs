@@ -26,13 +26,21 @@ impl Loader {
     /// # Panics
     /// If the sequence would leave its block: the plan cuts blocks into whole sequences.
     pub fn read(&self, position_tokens: u64, out: &mut [u32]) -> Result<(), DataError> {
+        self.stream.read(self.place(position_tokens, out.len() as u64), out)
+    }
+
+    /// Where in the stream the sequence of `tokens` tokens at `position_tokens` of the run begins.
+    ///
+    /// # Panics
+    /// As [`Loader::read`].
+    #[must_use]
+    pub fn place(&self, position_tokens: u64, tokens: u64) -> u64 {
         let place = self.order.place(position_tokens);
         let block_tokens = self.order.block_tokens();
         assert!(
-            place.part_offset_tokens + out.len() as u64 <= block_tokens,
-            "a sequence of {} tokens at {place:?} leaves its block",
-            out.len()
+            place.part_offset_tokens + tokens <= block_tokens,
+            "a sequence of {tokens} tokens at {place:?} leaves its block"
         );
-        self.stream.read(place.block * block_tokens + place.part_offset_tokens, out)
+        place.block * block_tokens + place.part_offset_tokens
     }
 }

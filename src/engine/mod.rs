@@ -24,6 +24,7 @@ pub mod kernels;
 pub mod matmul_peak;
 pub mod model;
 pub mod named_tensor;
+pub mod objective;
 mod open;
 pub mod ops;
 pub mod optimizer;

@@ -1,7 +1,6 @@
 //! Opens a checkpoint or a Hugging Face directory as a usable model: weights, shape and tokenizer.
 //!
-//! The only way in which weights are read from a checkpoint, also when a run resumes; needs no
-//! training text. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except
+//! Needs no training text. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except
 //! the weights.
 
 use std::path::{Path, PathBuf};
@@ -294,7 +293,10 @@ impl ModelFiles {
     /// As [`LoadedModel::open`].
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, OpenError> {
         let model = match &self.origin {
-            Origin::Checkpoint(found) => read_weights(&found.checkpoint, &self.shape, compute)?,
+            Origin::Checkpoint(found) => {
+                let file = TensorFile::open(&found.checkpoint.path.join(MODEL_FILE))?;
+                load_model(file, &self.shape, compute)?
+            }
             Origin::HuggingFace { .. } => {
                 let mut weights = self.weights()?;
                 LlamaForCausalLM::new(
@@ -305,35 +307,6 @@ impl ModelFiles {
             }
         };
         Ok(LoadedModel { model, files: self })
-    }
-}
-
-/// The weights of `checkpoint`, for `compute`.
-///
-/// # Errors
-/// When they cannot be read, or do not match a network of this `shape`.
-pub(super) fn read_weights(
-    checkpoint: &Checkpoint,
-    shape: &ModelShape,
-    compute: &Compute,
-) -> Result<LlamaForCausalLM, TensorFileError> {
-    let path = checkpoint.path.join(MODEL_FILE);
-    let found = TensorFile::open(&path)?
-        .shapes()
-        .values()
-        .map(|dims| dims.iter().product::<usize>() as u64)
-        .sum::<u64>();
-    let model = load_model(checkpoint, shape, compute)?;
-    // Every weight of the network exists; there must not be others, of layers that the shape does
-    // not have.
-    let expected = shape.num_parameters();
-    if found == expected {
-        Ok(model)
-    } else {
-        Err(TensorFileError::Damaged {
-            path,
-            problem: format!("it has {found} weights instead of {expected}"),
-        })
     }
 }
 

@@ -48,6 +48,8 @@ pub struct EngineSetup {
     pub on_usr1: OnUsr1,
     /// Output in the foreground; without it the engine runs in the background, in its own session.
     pub face: Option<Face>,
+    /// What the user should know about the start, for the log of the run.
+    pub warnings: Vec<String>,
     /// Index that the run is added to.
     pub index: RunIndex,
 }
@@ -134,6 +136,9 @@ pub fn run_engine(
             "{problem}; this run accepts signals only: kill -TERM {pid} stops it with a \
              checkpoint, kill -USR1 {pid} saves one"
         );
+        events.send(RunEvent::Warning(Warning { message }));
+    }
+    for message in setup.warnings {
         events.send(RunEvent::Warning(Warning { message }));
     }
     if let Err(error) = setup.index.add(directory) {

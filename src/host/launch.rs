@@ -105,21 +105,26 @@ pub fn launch<E: From<HostError> + From<LaunchError>>(
     check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
 ) -> Result<Launched, E> {
     let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), check)?;
-    spawn_engine(&directory, lock)?;
+    spawn_engine(&directory, lock, &warnings)?;
     Ok(Launched { directory, warnings })
 }
 
-/// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock, and waits until it
-/// answers.
+/// Starts `patchtui engine --run-dir DIRECTORY`, passes it the run's lock and the `warnings` of its
+/// start for its log, and waits until it answers.
 ///
 /// # Errors
 /// When it cannot be started, ends before it answers, or does not answer; the lock is then
 /// released.
-pub fn spawn_engine(directory: &RunDirectory, lock: RunLock) -> Result<Child, LaunchError> {
+pub fn spawn_engine(
+    directory: &RunDirectory,
+    lock: RunLock,
+    warnings: &[String],
+) -> Result<Child, LaunchError> {
     let program = std::env::current_exe()
         .map_err(|source| LaunchError::Spawn { program: "patchtui".into(), source })?;
     let mut command = Command::new(program);
     command.arg("engine").arg("--run-dir").arg(directory.path());
+    command.args(warnings.iter().map(|warning| format!("--warning={warning}")));
     spawn(command, directory, lock)
 }
 

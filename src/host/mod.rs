@@ -5,6 +5,8 @@
 //! its engine ends. Start at [`claim`], then [`ClaimedRun::prepare`].
 
 mod altered;
+mod capacity;
+mod check;
 mod claim;
 mod engine_process;
 mod error;
@@ -13,6 +15,8 @@ mod plan_inputs;
 mod prepare;
 
 pub use altered::altered;
+pub use capacity::check_memory;
+pub use check::{EngineChecks, check, token_cache};
 pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory, claim_existing};
 pub use engine_process::{EngineSetup, Face, StartError, run_engine};
 pub use error::HostError;

@@ -19,6 +19,24 @@ pub struct StageSpeed {
     pub is_stable: bool,
 }
 
+/// The measured speeds; empty if nothing was measured.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Measured {
+    /// Speed of each stage.
+    pub speeds: Vec<StageSpeed>,
+    /// What was measured instead of the plan's own network and micro-batches, e.g. `"1 of 24
+    /// layers"`.
+    pub scaled_from: Option<String>,
+}
+
+impl Measured {
+    /// Tokens per second of each stage.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> Vec<f64> {
+        self.speeds.iter().map(|speed| speed.median).collect()
+    }
+}
+
 /// Seconds of a run's training steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunSeconds {

@@ -17,7 +17,7 @@ mod tests;
 pub use crate::config::ModelShape;
 pub use build::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 pub use cost::Cost;
-pub use duration::{Reached, RunSeconds, StageSpeed};
+pub use duration::{Measured, Reached, RunSeconds, StageSpeed};
 pub use error::PlanError;
 pub use memory::{ATTENTION_QUERIES, HEAD_ROWS, Memory, MemoryNeed};
 pub use schedule::Schedule;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
@@ -63,7 +64,10 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &P
         token_loss: None,
         permanent: manifest.permanent,
         tensor_bytes: 0,
-        write_tensors: &mut |name, path| Ok(fs::copy(scratch.path().join(name), path).map(|_| ())?),
+        write_tensors: &mut |file| {
+            let changed = scratch.path().join(file.path().file_name().unwrap());
+            Ok(file.write_all(&fs::read(changed)?)?)
+        },
         config: RecordedConfig::new(),
         sync_lines: &|| Ok(LineHashes::new()),
         stop: &|| false,

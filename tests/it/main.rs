@@ -8,6 +8,7 @@ mod architecture;
 #[cfg(feature = "engine")]
 mod bench_command;
 mod checkpoints;
+mod circles;
 #[cfg(feature = "engine")]
 mod clock;
 mod config;

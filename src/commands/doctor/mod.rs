@@ -8,8 +8,7 @@ pub mod lines;
 
 use crate::advice::Failure;
 use crate::cli::DoctorArgs;
-use crate::commands::Runs;
-use crate::config::DeviceChoice;
+use crate::commands::{Runs, parse_device};
 use crate::report::print;
 use crate::text::sanitize;
 
@@ -18,9 +17,7 @@ use crate::text::sanitize;
 /// # Errors
 /// When the arguments name something that does not exist.
 pub fn doctor(args: &DoctorArgs, runs: &Runs) -> Result<u8, Failure> {
-    let choice = args.device.as_deref().unwrap_or("auto").parse::<DeviceChoice>();
-    let choice =
-        choice.map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
+    let choice = parse_device(args.device.as_deref().unwrap_or("auto"))?;
     let mut findings = findings::examine(&runs.folder);
     findings.look_at(choice);
     findings.check(args, choice, runs)?;

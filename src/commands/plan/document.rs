@@ -6,9 +6,8 @@
 use serde::Serialize;
 
 use crate::advice::Failure;
-use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
-use crate::plan::{CostedStage, MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
+use crate::plan::{CostedStage, Measured, MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
 
 /// Incremented when a key is removed or changes its meaning.
 const FORMAT_VERSION: u32 = 1;

@@ -1,8 +1,7 @@
 //! A plan as lines for people.
 
-use crate::commands::plan::speed::Measured;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind, TextSource};
-use crate::plan::{CostedStage, MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
+use crate::plan::{CostedStage, Measured, MemoryNeed, RunPlan, Schedule, StagePlan, StageSpeed};
 use crate::text::format;
 use crate::text::format::counted;
 

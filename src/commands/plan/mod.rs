@@ -1,25 +1,23 @@
 //! `patchtui plan`: the plan of a configuration, without training.
 //!
-//! Start at [`plan`]; `document.rs` describes its JSON, `lines.rs` makes its lines, and `speed.rs`
-//! measures its speeds.
+//! Start at [`plan`]; `document.rs` describes its JSON, `lines.rs` makes its lines, and
+//! `bench::speed` measures its speeds.
 
+mod computer;
 pub mod document;
 pub mod lines;
-pub mod speed;
 
 use crate::advice::Failure;
 use crate::cli::PlanArgs;
-use crate::commands::capacity::check_memory;
-use crate::commands::engine::token_cache;
+use crate::commands::plan::computer::Computer;
 use crate::commands::plan::document::PlanDocument;
 use crate::commands::plan::lines::lines;
-use crate::commands::plan::speed::{Measured, measure};
-use crate::commands::{Runs, load_config};
-use crate::config::{Budget, DeviceChoice, LoadedConfig, RunConfig, TextSource};
+use crate::commands::{Runs, load_config, parse_device};
+use crate::config::{Budget, LoadedConfig, RunConfig, TextSource};
 use crate::data::{Inputs, PrepareRequest, TextRules};
-use crate::host::{PlanInputs, corpus};
+use crate::host::{PlanInputs, check_memory, corpus, token_cache};
 use crate::machine::memory::available_memory;
-use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
+use crate::plan::{Corpus, GENERATED_TOKENS, Measured, RunPlan, block_tokens};
 use crate::record::RunDirectory;
 use crate::report::print;
 use crate::tasks::Suite;
@@ -36,13 +34,11 @@ use crate::text::{sanitize, sanitize_line};
 pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, Failure> {
     let LoadedConfig { mut config, origins } = load_config(&args.config, runs)?;
     if let Some(device) = &args.device {
-        config.device = device
-            .parse::<DeviceChoice>()
-            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
+        config.device = parse_device(device)?;
     }
     let inputs = PlanInputs::find(&config)?;
-    let is_cpu = computes_on_cpu(&config)?;
-    let mut plan = plan_of_text(&config, &inputs, is_cpu)?;
+    let computer = Computer::of(&config)?;
+    let mut plan = plan_of_text(&config, &inputs, computer.is_cpu())?;
     plan.warnings.extend(inputs.assumptions());
     if inputs.missing.is_empty() {
         plan.warnings.extend(check_text(
@@ -51,9 +47,11 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, Failure> {
             &RunDirectory::new(runs.folder.join(&config.name)),
         )?);
     }
-    let memory_warning = if is_cpu { memory_warning(&config, &plan) } else { None };
-    let measured =
-        if memory_warning.is_none() { measure(&config, &plan)? } else { Measured::default() };
+    let memory_warning = if computer.is_cpu() { memory_warning(&config, &plan) } else { None };
+    let measured = match memory_warning {
+        None => computer.measure(&config, &plan)?,
+        Some(_) => Measured::default(),
+    };
     plan.warnings.extend(memory_warning);
     let limit = config.training.max_walltime.filter(|_| !measured.speeds.is_empty());
     plan.warnings.extend(
@@ -120,17 +118,4 @@ fn memory_warning(config: &RunConfig, plan: &RunPlan) -> Option<String> {
             Some(format!("a run would be refused on this machine: {}{hint}", refusal.message))
         }
     }
-}
-
-#[cfg(feature = "engine")]
-fn computes_on_cpu(config: &RunConfig) -> Result<bool, Failure> {
-    let device = crate::commands::devices::open_device(config.device)?;
-    device.check_precision(config.training.precision)?;
-    Ok(device.is_cpu)
-}
-
-#[cfg(not(feature = "engine"))]
-#[expect(clippy::unnecessary_wraps, reason = "the same signature as with the engine")]
-fn computes_on_cpu(config: &RunConfig) -> Result<bool, Failure> {
-    Ok(matches!(config.device, DeviceChoice::Auto | DeviceChoice::Cpu))
 }

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
-use crate::data::{DataError, Loader};
+use crate::data::DataError;
 use crate::engine::batch::Batch;
 use crate::engine::gradients::Gradients;
 use crate::engine::model::LlamaForCausalLM;
+use crate::engine::objective::StepText;
 use crate::engine::step::{StepInput, StepWatch, micro_step};
 use crate::engine::train::clock::Clock;
 use crate::engine::workers::Workers;
@@ -25,17 +26,6 @@ pub(super) struct Computing<'a> {
     pub(super) model: &'a LlamaForCausalLM,
     /// Settings shared by all micro-batches of the update.
     pub(super) input: &'a StepInput,
-}
-
-/// Data of one update.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StepText<'a> {
-    /// Training text in its order.
-    pub(super) loader: &'a Loader,
-    /// Position of the update in that order, in tokens.
-    pub(super) data_position: u64,
-    /// How the text is split.
-    pub(super) stage: &'a StagePlan,
 }
 
 /// The sum over the micro-batches of an update computed so far.
@@ -75,9 +65,9 @@ impl Accumulation {
     ) -> Result<bool, DataError> {
         clock.run();
         let waiting = Instant::now();
-        let tokens = text.tokens(self.num_micro_batches)?;
+        let batch = text.batch(self.num_micro_batches)?;
         clock.count_data_wait(waiting.elapsed());
-        let (batch, stop) = (text.batch(&tokens), with.workers.stop.clone());
+        let stop = with.workers.stop.clone();
         let is_added = self.add(with, batch, move || stop.is_raised());
         clock.rest();
         Ok(is_added)
@@ -124,26 +114,5 @@ impl Accumulation {
     pub(super) fn finish(self, input: &StepInput) -> StepGradients {
         let (loss, gradients) = self.sum.expect("an update has at least one micro-batch");
         StepGradients { loss: loss * input.scale, gradients }
-    }
-}
-
-impl StepText<'_> {
-    /// The sequences of micro-batch `idx`, concatenated.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub(super) fn tokens(&self, idx: usize) -> Result<Vec<u32>, DataError> {
-        let sequence = self.stage.sequence_tokens();
-        let mut tokens = vec![0; self.stage.micro_batch_size * sequence];
-        let start = self.data_position + (idx * tokens.len()) as u64;
-        for (idx, out) in tokens.chunks_mut(sequence).enumerate() {
-            self.loader.read(start + (idx * sequence) as u64, out)?;
-        }
-        Ok(tokens)
-    }
-
-    /// A micro-batch of `tokens`.
-    pub(super) fn batch(&self, tokens: &[u32]) -> Batch {
-        Batch::new(tokens, self.stage.micro_batch_size, self.stage.patch_size)
     }
 }

@@ -9,8 +9,9 @@ use std::fmt;
 use burn::tensor::Tensor;
 
 use crate::engine::error::EngineError;
+use crate::engine::objective::StepText;
 use crate::engine::self_check::step_tolerance;
-use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
+use crate::engine::train::accumulate::{Accumulation, Computing};
 
 /// Two results of the same computation.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +38,7 @@ pub(super) fn audit(
     text: StepText<'_>,
 ) -> Result<Option<Mismatch>, EngineError> {
     let mut again = Accumulation::default();
-    let (batch, stop) = (text.batch(&text.tokens(0)?), with.workers.stop.clone());
+    let (batch, stop) = (text.batch(0)?, with.workers.stop.clone());
     if !again.add(with, batch, move || stop.is_raised()) {
         return Ok(None);
     }

@@ -17,10 +17,11 @@ use crate::engine::device::ComputeDevice;
 use crate::engine::error::EngineError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::named_tensor::NamedTensor;
+use crate::engine::objective::{Objective, StepText};
 use crate::engine::optimizer::AdamW;
 use crate::engine::positions::Positions;
 use crate::engine::step::{StepInput, StepPart, StepWatch};
-use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
+use crate::engine::train::accumulate::{Accumulation, Computing};
 use crate::engine::train::learner::{Learner, UpdateRule};
 use crate::engine::workers::Workers;
 use crate::plan::{RunPlan, StagePlan};
@@ -140,11 +141,8 @@ impl StepBench {
     ) -> Result<StageTimes, EngineError> {
         let shared =
             self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
-        let input = StepInput {
-            shared,
-            scale: 1.0 / stage.targets_per_step() as f64,
-            recompute: self.recompute,
-        };
+        let scale = 1.0 / stage.targets_per_step() as f64;
+        let input = StepInput { shared, scale, recompute: self.recompute };
         let is_cpu = self.workers.compute.device.is_cpu;
         let mut times = StageTimes::default();
         for idx in 0..steps.warmup + steps.measured {
@@ -180,6 +178,7 @@ impl StepBench {
         let waits_for = (is_split && !device.is_cpu).then(|| device.device.clone());
         let text = StepText {
             loader: &self.loader,
+            objective: &Objective::Pretraining,
             data_position: idx as u64 * stage.tokens_per_step,
             stage,
         };
@@ -187,7 +186,7 @@ impl StepBench {
         let (mut parts, mut sum) = (PartTimes::default(), Accumulation::default());
         while !sum.is_complete(stage) {
             let begun = Instant::now();
-            let batch = text.batch(&text.tokens(sum.num_micro_batches)?);
+            let batch = text.batch(sum.num_micro_batches)?;
             wait_for(waits_for.as_ref());
             let mut ended = Instant::now();
             parts.data += ended - begun;

@@ -12,9 +12,10 @@ use crate::config::OptimizerState;
 use crate::data::Loader;
 use crate::engine::error::EngineError;
 use crate::engine::faults::unreported;
+use crate::engine::objective::{Objective, StepText};
 use crate::engine::positions::Positions;
 use crate::engine::step::StepInput;
-use crate::engine::train::accumulate::{Accumulation, Computing, StepText};
+use crate::engine::train::accumulate::{Accumulation, Computing};
 use crate::engine::train::audit::{Mismatch, audit};
 use crate::engine::train::clock::Clock;
 use crate::engine::train::facts::{Position, RunFacts};
@@ -39,6 +40,7 @@ pub(super) struct Trainer {
     facts: Arc<RunFacts>,
     workers: Rc<Workers>,
     loader: Loader,
+    objective: Objective,
     learner: Learner,
     measuring: Measuring,
     saving: Saving,
@@ -91,6 +93,7 @@ impl Trainer {
             facts,
             workers,
             loader,
+            objective: Objective::Pretraining,
             events,
         }
     }
@@ -148,13 +151,10 @@ impl Trainer {
                 .model()
                 .model
                 .shared_input(Positions::of_sequence(stage.context_length));
-            let input = StepInput {
-                shared,
-                scale: 1.0 / stage.targets_per_step() as f64,
-                recompute: facts.config.training.recompute,
-            };
+            let mut input =
+                StepInput { shared, scale: 1.0, recompute: facts.config.training.recompute };
             while self.step < stage.last_step() {
-                let Some(measured) = self.take_step(stage, &input)? else {
+                let Some(measured) = self.take_step(stage, &mut input)? else {
                     return self.end(stage.idx);
                 };
                 self.report(stage, &measured)?;
@@ -189,16 +189,20 @@ impl Trainer {
     fn take_step(
         &mut self,
         stage: &StagePlan,
-        input: &StepInput,
+        input: &mut StepInput,
     ) -> Result<Option<Measured>, EngineError> {
         let data_position = self.data_position(stage);
+        input.scale =
+            StepText { loader: &self.loader, objective: &self.objective, data_position, stage }
+                .scale();
         let mut sum = Accumulation::default();
         while !sum.is_complete(stage) {
             if !self.obey(stage)? {
                 return Ok(None);
             }
             let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
-            let text = StepText { loader: &self.loader, data_position, stage };
+            let text =
+                StepText { loader: &self.loader, objective: &self.objective, data_position, stage };
             if !sum.add_next(with, text, &mut self.clock)? {
                 // An incomplete step is dropped.
                 return Ok(None);
@@ -476,9 +480,9 @@ impl Trainer {
         let stage = &facts.plan.stages[0];
         let shared =
             self.learner.model().model.shared_input(Positions::of_sequence(stage.context_length));
-        let input =
-            StepInput { shared, scale: 1.0 / stage.targets_per_step() as f64, recompute: false };
-        let text = StepText { loader: &self.loader, data_position: 0, stage };
+        let text =
+            StepText { loader: &self.loader, objective: &self.objective, data_position: 0, stage };
+        let input = StepInput { shared, scale: text.scale(), recompute: false };
         let mut first = Accumulation::default();
         let with =
             Computing { workers: &self.workers, model: self.learner.computing(), input: &input };

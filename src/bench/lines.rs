@@ -1,7 +1,7 @@
 //! The results of `bench train` as a table for people: at most 80 columns wide.
 
-use crate::commands::bench::counted;
-use crate::commands::bench::document::{CpuDocument, StageDocument, TrainDocument};
+use crate::bench::counted;
+use crate::bench::document::{CpuDocument, StageDocument, TrainDocument};
 use crate::text::format;
 use crate::text::sanitize_line;
 

@@ -8,129 +8,24 @@ use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde::Serialize;
-
 use crate::advice::Failure;
-use crate::cli::{BenchTrainArgs, ReferenceMode};
-use crate::commands::bench::against_lines::{check_text, race_text};
-use crate::commands::bench::document::{CpuDocument, FORMAT_VERSION, StageDocument, TrainDocument};
-use crate::commands::bench::reference::{
-    Computing, Reference, ReferenceReport, StepsRequest, Versions,
+use crate::bench::against_document::{
+    CheckDocument, CheckStage, Contest, RaceDocument, RaceStage, Round,
 };
-use crate::commands::bench::scratch::ScratchFolder;
-use crate::commands::bench::train::{Planned, TOKENS_FILE, WEIGHTS_FILE};
-use crate::commands::bench::{median, print_json};
-use crate::commands::model::choose_device;
+use crate::bench::against_lines::{check_text, race_text};
+use crate::bench::document::{FORMAT_VERSION, TrainDocument};
+use crate::bench::print_json;
+use crate::bench::reference::{Computing, Reference, ReferenceReport, StepsRequest, Versions};
+use crate::bench::scratch::ScratchFolder;
+use crate::bench::steps::{Planned, TOKENS_FILE, WEIGHTS_FILE};
+use crate::cli::{BenchTrainArgs, ReferenceMode};
+use crate::engine::device::ComputeDevice;
 use crate::report::{print, tell};
 
 /// Default number of rounds.
 const ROUNDS: usize = 3;
 /// Largest difference of two f32 losses that rounding explains, in nats.
 const TOLERANCE: f64 = 1e-4;
-
-/// Versions and execution modes of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Contest {
-    /// Version of this format.
-    pub(super) format_version: u32,
-    /// `against` or `check`.
-    pub(super) bench: &'static str,
-    /// Version of patchtui.
-    pub(super) patchtui: String,
-    /// Name of the configuration.
-    pub(super) config: String,
-    pub(super) pytorch: Versions,
-    /// `eager`, `compile` or `bf16`; patchtui computes as its configuration says.
-    pub(super) mode: &'static str,
-    /// Device that patchtui uses.
-    pub(super) device: String,
-    /// CPU threads of each framework.
-    pub(super) threads: usize,
-    pub(super) cpu: CpuDocument,
-    /// Parameters; both frameworks must agree.
-    pub(super) num_parameters: u64,
-    pub(super) warmup_steps: usize,
-    pub(super) measured_steps: usize,
-}
-
-/// Times of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct RaceDocument {
-    #[serde(flatten)]
-    pub(super) contest: Contest,
-    pub(super) stages: Vec<RaceStage>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct RaceStage {
-    /// Counted from 1.
-    pub(super) stage: usize,
-    /// Tokens per patch (K).
-    pub(super) patch_size: usize,
-    /// Positions per sequence.
-    pub(super) context_length: usize,
-    pub(super) tokens_per_step: u64,
-    pub(super) micro_batch_size: usize,
-    pub(super) num_micro_batches: usize,
-    /// Floating-point operations of a step; both frameworks must agree.
-    pub(super) flops_per_step: f64,
-    pub(super) rounds: Vec<Round>,
-    /// Median of the rounds' ratios.
-    pub(super) median_ratio: f64,
-    /// Peak memory of patchtui divided by that of `PyTorch`; for each the maximum over the rounds.
-    pub(super) memory_ratio: Option<f64>,
-}
-
-/// One round of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Round {
-    pub(super) patchtui: Turn,
-    pub(super) pytorch: Turn,
-    /// Tokens per second of patchtui divided by those of `PyTorch`.
-    pub(super) ratio: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Turn {
-    /// Median step.
-    pub(super) step_seconds: f64,
-    pub(super) forward_seconds: f64,
-    /// Includes the gradient of the head, which patchtui computes together with the loss.
-    pub(super) backward_seconds: f64,
-    pub(super) optimizer_seconds: f64,
-    pub(super) tokens_per_second: f64,
-    /// Peak memory of the whole process.
-    pub(super) peak_memory_bytes: Option<u64>,
-    /// Loss of the first step, before its update.
-    pub(super) first_loss: f64,
-}
-
-/// Losses of both frameworks, from the same weights and tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct CheckDocument {
-    #[serde(flatten)]
-    pub(super) contest: Contest,
-    pub(super) stages: Vec<CheckStage>,
-    /// Largest difference of all losses, in nats.
-    pub(super) largest_difference: f64,
-    /// Null in bf16, where losses are shown and not compared.
-    pub(super) tolerance: Option<f64>,
-    /// Whether all differences are within the tolerance.
-    pub(super) is_within: Option<bool>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct CheckStage {
-    /// Counted from 1.
-    pub(super) stage: usize,
-    /// Tokens per patch (K).
-    pub(super) patch_size: usize,
-    /// Losses of patchtui before the update of each step.
-    pub(super) patchtui_losses: Vec<f64>,
-    pub(super) pytorch_losses: Vec<f64>,
-    /// Losses of `PyTorch`, in nats.
-    pub(super) largest_difference: f64,
-}
 
 /// Both frameworks, ready to run.
 struct Contestants<'a> {
@@ -148,8 +43,12 @@ struct Contestants<'a> {
 ///
 /// # Errors
 /// When Python or torch is missing, or one of the two fails.
-pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, Failure> {
-    let both = Contestants::new(args, planned)?;
+pub(super) fn against(
+    args: &BenchTrainArgs,
+    planned: &Planned,
+    device: &ComputeDevice,
+) -> Result<u8, Failure> {
+    let both = Contestants::new(args, planned, device.description.clone())?;
     if args.check {
         let document = both.check()?;
         if args.json {
@@ -169,8 +68,11 @@ pub(super) fn against(args: &BenchTrainArgs, planned: &Planned) -> Result<u8, Fa
 }
 
 impl<'a> Contestants<'a> {
-    fn new(args: &'a BenchTrainArgs, planned: &'a Planned) -> Result<Self, Failure> {
-        let device = choose_device(Some(&planned.config.device.to_string()))?.description;
+    fn new(
+        args: &'a BenchTrainArgs,
+        planned: &'a Planned,
+        device: String,
+    ) -> Result<Self, Failure> {
         if device != "cpu" && !device.starts_with("cuda") {
             return Err(Failure::usage(
                 format!("PyTorch has no device {device}"),
@@ -367,67 +269,4 @@ fn check_sizes(ours: &TrainDocument, theirs: &ReferenceReport) -> Result<(), Fai
         }
     }
     Ok(())
-}
-
-impl Round {
-    fn new(ours: &TrainDocument, theirs: &ReferenceReport) -> Self {
-        let (stage, reference) = (&ours.stages[0], &theirs.stages[0]);
-        let parts = &stage.parts;
-        let patchtui = Turn {
-            step_seconds: stage.step_seconds,
-            forward_seconds: parts.forward_seconds,
-            backward_seconds: parts.head_seconds + parts.backward_seconds,
-            optimizer_seconds: parts.optimizer_seconds,
-            tokens_per_second: stage.tokens_per_second,
-            peak_memory_bytes: stage.peak_memory_bytes,
-            first_loss: stage.losses.first().copied().unwrap_or(0.0),
-        };
-        let step_seconds = median(reference.step_seconds.iter().copied());
-        let pytorch = Turn {
-            step_seconds,
-            forward_seconds: reference.forward_seconds,
-            backward_seconds: reference.backward_seconds,
-            optimizer_seconds: reference.optimizer_seconds,
-            tokens_per_second: stage.tokens_per_step as f64 / step_seconds,
-            peak_memory_bytes: theirs.peak_memory_bytes,
-            first_loss: reference.losses.first().copied().unwrap_or(0.0),
-        };
-        Self { ratio: patchtui.tokens_per_second / pytorch.tokens_per_second, patchtui, pytorch }
-    }
-}
-
-impl RaceStage {
-    fn new(stage: &StageDocument, rounds: Vec<Round>) -> Self {
-        let greatest = |of: fn(&Round) -> Option<u64>| rounds.iter().filter_map(of).max();
-        let [ours, theirs] = [
-            greatest(|round| round.patchtui.peak_memory_bytes),
-            greatest(|round| round.pytorch.peak_memory_bytes),
-        ];
-        Self {
-            stage: stage.stage,
-            patch_size: stage.patch_size,
-            context_length: stage.context_length,
-            tokens_per_step: stage.tokens_per_step,
-            micro_batch_size: stage.micro_batch_size,
-            num_micro_batches: stage.num_micro_batches,
-            flops_per_step: stage.flops_per_step,
-            median_ratio: median(rounds.iter().map(|round| round.ratio)),
-            memory_ratio: ours.zip(theirs).map(|(ours, theirs)| ours as f64 / theirs as f64),
-            rounds,
-        }
-    }
-}
-
-impl CheckStage {
-    fn new(ours: &StageDocument, theirs: &[f64]) -> Self {
-        let differences =
-            ours.losses.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
-        Self {
-            stage: ours.stage,
-            patch_size: ours.patch_size,
-            largest_difference: differences.fold(0.0, f64::max),
-            patchtui_losses: ours.losses.clone(),
-            pytorch_losses: theirs.to_vec(),
-        }
-    }
 }

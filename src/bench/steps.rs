@@ -1,24 +1,21 @@
-//! `patchtui bench train`: time per training step of each stage.
+//! Time per training step of each stage.
 //!
-//! Start at [`train`]; its JSON is described in `document.rs`, its table is made in `lines.rs`.
+//! Start at [`measure`]; its JSON is described in `document.rs`, its table is made in `lines.rs`.
 
 use std::fs;
 use std::num::NonZeroUsize;
 
 use crate::advice::Failure;
-use crate::cli::{BenchTrainArgs, ConfigArgs};
-use crate::commands::bench::document::{
+use crate::bench::counted;
+use crate::bench::document::{
     CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument,
     TrainDocument,
 };
-use crate::commands::bench::gpu::data_sheet;
-use crate::commands::bench::peak_memory::PeakMemory;
-use crate::commands::bench::scratch::ScratchFolder;
-use crate::commands::bench::{against, counted, lines, print_json};
-use crate::commands::capacity::check_memory;
-use crate::commands::model::choose_device;
-use crate::commands::{Runs, load_config};
-use crate::config::{Count, DeviceChoice, RunConfig};
+use crate::bench::gpu::data_sheet;
+use crate::bench::peak_memory::PeakMemory;
+use crate::bench::scratch::ScratchFolder;
+use crate::cli::BenchTrainArgs;
+use crate::config::{Count, RunConfig};
 use crate::data::random_tokens;
 use crate::engine::device::ComputeDevice;
 use crate::engine::instruction_set::{matmul_instructions, vector_instructions};
@@ -26,11 +23,12 @@ use crate::engine::matmul_peak::{MatmulPeak, measure_matmul_peak};
 use crate::engine::tensor_file::write_tensors;
 use crate::engine::{BenchSteps, EngineError, StepBench};
 use crate::host::PlanInputs;
+use crate::host::check_memory;
 use crate::host::plan_before_preparation;
 use crate::machine::memory::available_memory;
 use crate::machine::processor::Processor;
 use crate::plan::{PlanError, RunPlan, StagePlan};
-use crate::report::{print, tell};
+use crate::report::tell;
 
 /// Number of steps of the plan, whose budget is not used: large enough that no stage is empty.
 const PLANNED_STEPS: u64 = 1_000_000;
@@ -53,37 +51,13 @@ pub(super) struct Planned {
     pub(super) steps: BenchSteps,
 }
 
-/// Measures training steps, alone or against another framework. Returns the exit code.
-///
-/// # Errors
-/// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn train(args: &BenchTrainArgs, runs: &Runs) -> Result<u8, Failure> {
-    let planned = Planned::new(args, runs)?;
-    if args.against.is_some() {
-        return against::against(args, &planned);
-    }
-    let document = measure(args, &planned)?;
-    if args.json {
-        print_json(&document)?;
-    } else {
-        print(&lines::train_text(&document))?;
-    }
-    Ok(0)
-}
-
 impl Planned {
-    fn new(args: &BenchTrainArgs, runs: &Runs) -> Result<Self, Failure> {
-        let nothing = || {
-            Failure::usage(
-                "there is nothing to measure",
-                "name a configuration, e.g. patchtui bench demo",
-            )
-        };
-        let named = ConfigArgs {
-            config: args.config.clone().ok_or_else(nothing)?,
-            sets: args.sets.clone(),
-        };
-        let (config, plan) = plan_steps(&named, args.device.as_deref(), runs)?;
+    /// The steps of `config` that the command line asks for.
+    ///
+    /// # Errors
+    /// When the configuration has no valid plan, or no such stage.
+    pub(super) fn new(args: &BenchTrainArgs, config: RunConfig) -> Result<Self, Failure> {
+        let (config, plan) = plan_steps(config)?;
         let stages = match args.stage.map(NonZeroUsize::get) {
             None => {
                 let mut stages = plan.first_stages_alike();
@@ -113,22 +87,11 @@ impl Planned {
     }
 }
 
-/// A configuration and its plan, with a budget that leaves no stage empty; its files may be
-/// missing.
+/// `config` and its plan, with a budget that leaves no stage empty; its files may be missing.
 ///
 /// # Errors
-/// When there is no such configuration, or it has no valid plan.
-pub(super) fn plan_steps(
-    args: &ConfigArgs,
-    device: Option<&str>,
-    runs: &Runs,
-) -> Result<(RunConfig, RunPlan), Failure> {
-    let mut config = load_config(args, runs)?.config;
-    if let Some(device) = device {
-        config.device = device
-            .parse::<DeviceChoice>()
-            .map_err(|message| Failure::usage(message, "use --device auto or --device cpu"))?;
-    }
+/// When it has no valid plan.
+pub(super) fn plan_steps(mut config: RunConfig) -> Result<(RunConfig, RunPlan), Failure> {
     let inputs = PlanInputs::find(&config)?;
     let training = &mut config.training;
     (training.tokens, training.positions, training.epochs) = (None, None, None);
@@ -143,12 +106,12 @@ pub(super) fn plan_steps(
 /// memory is short.
 ///
 /// # Errors
-/// When the device is missing, or the network cannot fit.
+/// When the device lacks the number format, or the network cannot fit.
 pub(super) fn prepare_device(
+    device: &ComputeDevice,
     config: &RunConfig,
     plan: &mut RunPlan,
-) -> Result<ComputeDevice, Failure> {
-    let device = choose_device(Some(&config.device.to_string()))?;
+) -> Result<(), Failure> {
     device.check_precision(config.training.precision)?;
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| {
@@ -160,13 +123,21 @@ pub(super) fn prepare_device(
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {
         plan.warnings.extend(check_memory(config, plan, available)?);
     }
-    Ok(device)
+    Ok(())
 }
 
-fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Failure> {
+/// Measures the planned steps.
+///
+/// # Errors
+/// When the network does not fit, or the device fails.
+pub(super) fn measure(
+    args: &BenchTrainArgs,
+    planned: &Planned,
+    device: &ComputeDevice,
+) -> Result<TrainDocument, Failure> {
     let Planned { config, stages, steps, .. } = planned;
     let mut plan = planned.plan.clone();
-    let device = prepare_device(config, &mut plan)?;
+    prepare_device(device, config, &mut plan)?;
     let scratch = ScratchFolder::new()?;
     let folder = args.keep_input.as_deref().unwrap_or(scratch.path());
     let stream = random_tokens(
@@ -196,7 +167,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Fa
             // Keep the memory for later rounds: releasing it would slow down their first steps.
             let measurement = (round == 0).then(PeakMemory::start);
             times.push(bench.time_steps(stage, *steps)?);
-            memory.extend(measurement.map(|measurement| measurement.read(&device)));
+            memory.extend(measurement.map(|measurement| measurement.read(device)));
         }
     }
     let described = stages.iter().zip(times).zip(memory);
@@ -219,7 +190,7 @@ fn measure(args: &BenchTrainArgs, planned: &Planned) -> Result<TrainDocument, Fa
         bench: "train".into(),
         patchtui: env!("CARGO_PKG_VERSION").into(),
         config: config.name.clone(),
-        device: device.description,
+        device: device.description.clone(),
         threads: rayon::current_num_threads(),
         cpu: CpuDocument {
             model: cpu.model,

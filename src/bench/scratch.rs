@@ -17,14 +17,14 @@ const PREFIX: &str = "patchtui-bench-";
 
 /// A new temporary folder that only this user can enter; it is removed on drop.
 #[derive(Debug)]
-pub(in crate::commands) struct ScratchFolder(PathBuf);
+pub(super) struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
     /// Creates the folder.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub(in crate::commands) fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_orphans(&env::temp_dir());
         let name = format!("{PREFIX}{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -38,7 +38,7 @@ impl ScratchFolder {
     }
 
     /// Path of the folder.
-    pub(in crate::commands) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::commands::bench::gpu::DataSheet;
-use crate::commands::bench::median;
-use crate::commands::bench::peak_memory::Peak;
+use crate::bench::gpu::DataSheet;
+use crate::bench::median;
+use crate::bench::peak_memory::Peak;
 use crate::engine::StageTimes;
 use crate::plan::{CostedStage, StagePlan};
 

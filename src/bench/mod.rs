@@ -1,44 +1,60 @@
-//! `patchtui bench`: speed and memory, measured without a run. What is measured and how:
-//! `docs/bench.md`.
+//! Speed and memory, measured without a run: of training steps, of the preparation of text, of the
+//! evaluation. What is measured and how: `docs/bench.md`.
 //!
 //! The engine defines what a step is; this module measures it and formats the results. Start at
-//! [`bench`], then at the file named like the subcommand.
+//! [`train`], [`prepare`] and [`eval`]; [`speed`] measures the stages of a plan.
 
-mod train;
+mod steps;
 
 mod document;
 mod lines;
 
 mod against;
+mod against_document;
 mod against_lines;
 mod reference;
-pub(super) mod scratch;
+mod scratch;
 
 mod gpu;
 mod peak_memory;
 
 mod eval;
 mod prepare;
+pub mod speed;
 
 use serde::Serialize;
 
 use crate::advice::Failure;
-use crate::cli::{BenchArgs, BenchCommand};
-use crate::commands::Runs;
+use crate::bench::steps::Planned;
+use crate::cli::BenchTrainArgs;
+use crate::config::{DeviceChoice, RunConfig};
+use crate::engine::device::ComputeDevice;
 use crate::report::print;
 use crate::text::sanitize;
 
-/// Runs the benchmark that the command line names. Returns the exit code.
+pub use eval::eval;
+pub use prepare::prepare;
+
+/// Opens the device of a configuration.
+pub type OpenDevice = fn(DeviceChoice) -> Result<ComputeDevice, Failure>;
+
+/// Measures training steps of `config`, alone or against another framework. Returns the exit code.
 ///
 /// # Errors
 /// When the configuration has no valid plan, the device fails, or the other framework is missing.
-pub fn bench(args: BenchArgs, runs: &Runs) -> Result<u8, Failure> {
-    match args.command {
-        Some(BenchCommand::Prepare(args)) => prepare::prepare(&args, runs),
-        Some(BenchCommand::Eval(args)) => eval::eval(&args, runs),
-        Some(BenchCommand::Train(args)) => train::train(&args, runs),
-        None => train::train(&args.train, runs),
+pub fn train(args: &BenchTrainArgs, config: RunConfig, open: OpenDevice) -> Result<u8, Failure> {
+    let planned = Planned::new(args, config)?;
+    let device = open(planned.config.device)?;
+    if args.against.is_some() {
+        return against::against(args, &planned, &device);
     }
+    let document = steps::measure(args, &planned, &device)?;
+    if args.json {
+        print_json(&document)?;
+    } else {
+        print(&lines::train_text(&document))?;
+    }
+    Ok(0)
 }
 
 /// Prints a document as JSON.

@@ -1,10 +1,8 @@
 //! Two frameworks side by side, as lines for people: at most 80 columns wide.
 
-use crate::commands::bench::against::{
-    CheckDocument, CheckStage, Contest, RaceDocument, RaceStage,
-};
-use crate::commands::bench::lines::{cpu_lines, folded, steps_text};
-use crate::commands::bench::{counted, median};
+use crate::bench::against_document::{CheckDocument, CheckStage, Contest, RaceDocument, RaceStage};
+use crate::bench::lines::{cpu_lines, folded, steps_text};
+use crate::bench::{counted, median};
 use crate::text::format;
 use crate::text::sanitize_line;
 

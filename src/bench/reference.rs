@@ -16,7 +16,7 @@ use crate::plan::{ModelShape, RunPlan, StagePlan};
 use crate::text::format::shell_word;
 
 /// The script, embedded in the executable.
-const SCRIPT: &str = include_str!("../../../assets/bench/reference_step.py");
+const SCRIPT: &str = include_str!("../../assets/bench/reference_step.py");
 /// Exit codes of the script.
 const NO_TORCH: i32 = 3;
 const CANNOT: i32 = 4;

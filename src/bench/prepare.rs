@@ -10,12 +10,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::advice::Failure;
-use crate::cli::{BenchPrepareArgs, ConfigArgs};
-use crate::commands::bench::document::FORMAT_VERSION;
-use crate::commands::bench::lines::folded;
-use crate::commands::bench::scratch::ScratchFolder;
-use crate::commands::bench::{counted, print_json};
-use crate::commands::{Runs, load_config};
+use crate::bench::document::FORMAT_VERSION;
+use crate::bench::lines::folded;
+use crate::bench::scratch::ScratchFolder;
+use crate::bench::{counted, print_json};
+use crate::cli::BenchPrepareArgs;
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{PrepareRequest, TextRules, find_files, prepare as prepare_text};
@@ -57,12 +56,7 @@ struct PrepareDocument {
 ///
 /// # Errors
 /// When the text or the tokenizer cannot be used.
-pub(super) fn prepare(args: &BenchPrepareArgs, runs: &Runs) -> Result<u8, Failure> {
-    let config_args = ConfigArgs {
-        config: args.config.clone().unwrap_or_else(|| "demo".into()),
-        sets: args.sets.clone(),
-    };
-    let mut config = load_config(&config_args, runs)?.config;
+pub fn prepare(args: &BenchPrepareArgs, mut config: RunConfig) -> Result<u8, Failure> {
     let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     built.map_err(|error| {
         Failure::failed(

@@ -6,15 +6,14 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::advice::Failure;
+use crate::bench::document::FORMAT_VERSION;
+use crate::bench::lines::{folded, milliseconds};
+use crate::bench::peak_memory::PeakMemory;
+use crate::bench::scratch::ScratchFolder;
+use crate::bench::steps::{plan_steps, prepare_device};
+use crate::bench::{OpenDevice, counted, median, print_json};
 use crate::cli::BenchEvalArgs;
-use crate::commands::Runs;
-use crate::commands::bench::document::FORMAT_VERSION;
-use crate::commands::bench::lines::{folded, milliseconds};
-use crate::commands::bench::peak_memory::PeakMemory;
-use crate::commands::bench::scratch::ScratchFolder;
-use crate::commands::bench::train::{plan_steps, prepare_device};
-use crate::commands::bench::{counted, median, print_json};
-use crate::config::Precision;
+use crate::config::{Precision, RunConfig};
 use crate::data::random_tokens;
 use crate::engine::compute::Compute;
 use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
@@ -62,9 +61,10 @@ struct EvalDocument {
 ///
 /// # Errors
 /// When the configuration has no valid plan, does not fit, or the device fails.
-pub(super) fn eval(args: &BenchEvalArgs, runs: &Runs) -> Result<u8, Failure> {
-    let (config, mut plan) = plan_steps(&args.config, args.device.as_deref(), runs)?;
-    let device = prepare_device(&config, &mut plan)?;
+pub fn eval(args: &BenchEvalArgs, config: RunConfig, open: OpenDevice) -> Result<u8, Failure> {
+    let (config, mut plan) = plan_steps(config)?;
+    let device = open(config.device)?;
+    prepare_device(&device, &config, &mut plan)?;
     let context_length = config.training.context_length;
     let sequences = (plan.evaluation_tokens / context_length as u64).max(1);
     let tokens = sequences * context_length as u64;
