@@ -248,19 +248,15 @@ mod tests {
 
     use super::*;
     use crate::config::{LoadRequest, load};
-    use crate::plan::Corpus;
+    use crate::plan::{Corpus, DeviceKind};
 
     fn plan(source: &str) -> RunPlan {
         let config =
             load(&LoadRequest { source, sets: &[], current_dir: Path::new("/") }).unwrap().config;
         RunPlan::new(
             &config,
-            &Corpus {
-                tokenizer_vocab_size: 1024,
-                train_tokens: None,
-                entropy_rate: None,
-                device_is_cpu: true,
-            },
+            &Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None },
+            DeviceKind::Cpu,
         )
         .unwrap()
     }

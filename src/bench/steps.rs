@@ -27,7 +27,7 @@ use crate::host::check_memory;
 use crate::host::plan_before_preparation;
 use crate::machine::memory::available_memory;
 use crate::machine::processor::Processor;
-use crate::plan::{PlanError, RunPlan, StagePlan};
+use crate::plan::{DeviceKind, PlanError, RunPlan, StagePlan};
 use crate::report::tell;
 
 /// Number of steps of the plan, whose budget is not used: large enough that no stage is empty.
@@ -96,7 +96,7 @@ pub(super) fn plan_steps(mut config: RunConfig) -> Result<(RunConfig, RunPlan), 
     let training = &mut config.training;
     (training.tokens, training.positions, training.epochs) = (None, None, None);
     training.steps = Some(Count(PLANNED_STEPS));
-    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref(), true)?
+    let mut plan = plan_before_preparation(&config, inputs.tokenizer.as_ref(), DeviceKind::Cpu)?
         .ok_or(PlanError::CorpusUnknown)?;
     plan.warnings = inputs.assumptions();
     Ok((config, plan))

@@ -12,7 +12,7 @@ use crate::data::{DataError, Tokenizer};
 use crate::engine::faults::guarded;
 use crate::engine::self_check::{Cache, Report, check, shapes};
 use crate::host::plan_before_preparation;
-use crate::plan::PlanError;
+use crate::plan::{DeviceKind, PlanError};
 use crate::report::tell;
 
 /// Compares `choice` with the CPU, ignoring cached results.
@@ -31,7 +31,7 @@ pub fn check_device(
         Err(error) => return Err(error.into()),
     };
     let device = open_device(choice)?;
-    let plan = plan_before_preparation(&config, tokenizer.as_ref(), device.is_cpu)?
+    let plan = plan_before_preparation(&config, tokenizer.as_ref(), DeviceKind::of(device.is_cpu))?
         .ok_or(PlanError::CorpusUnknown)?;
     tell(&format!(
         "comparing {} with {} ...",

@@ -152,6 +152,7 @@ fn with_engine(command: Command, runs: &Runs) -> Result<u8, Failure> {
 }
 
 #[cfg(not(feature = "engine"))]
+#[expect(clippy::needless_pass_by_value, reason = "the same signature as with the engine")]
 fn with_engine(command: Command, _runs: &Runs) -> Result<u8, Failure> {
     match command {
         Command::ProbeDevices => Ok(0),

@@ -95,20 +95,15 @@ mod tests {
     use super::*;
     use crate::config::{LoadRequest, load};
     use crate::data::{BlockOrder, random_tokens};
-    use crate::plan::{Corpus, RunPlan};
+    use crate::plan::{Corpus, DeviceKind, RunPlan};
 
     #[test]
     fn the_batches_of_a_step_have_as_many_targets_as_the_scale_says() {
         let folder = tempfile::tempdir().unwrap();
         let request = LoadRequest { source: "demo", sets: &[], current_dir: Path::new("/") };
         let config = load(&request).unwrap().config;
-        let corpus = Corpus {
-            tokenizer_vocab_size: 1024,
-            train_tokens: None,
-            entropy_rate: None,
-            device_is_cpu: true,
-        };
-        let plan = RunPlan::new(&config, &corpus).unwrap();
+        let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None };
+        let plan = RunPlan::new(&config, &corpus, DeviceKind::Cpu).unwrap();
         let tokens = 4 * plan.stages.iter().map(|stage| stage.tokens_per_step).max().unwrap();
         let stream = random_tokens(&folder.path().join("tokens"), 1024, tokens, 1).unwrap();
         let order = BlockOrder::new(stream.len(), plan.block_tokens, 1, true);

@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::config::{LoadRequest, load};
-    use crate::plan::Corpus;
+    use crate::plan::{Corpus, DeviceKind};
 
     fn planned(sets: &[&str]) -> (RunConfig, RunPlan) {
         let sets: Vec<String> =
@@ -80,13 +80,8 @@ mod tests {
             load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") })
                 .unwrap()
                 .config;
-        let corpus = Corpus {
-            tokenizer_vocab_size: 1024,
-            train_tokens: None,
-            entropy_rate: None,
-            device_is_cpu: true,
-        };
-        let plan = RunPlan::new(&config, &corpus).unwrap();
+        let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None };
+        let plan = RunPlan::new(&config, &corpus, DeviceKind::Cpu).unwrap();
         (config, plan)
     }
 

@@ -7,7 +7,7 @@ use crate::config::RunConfig;
 use crate::data::{Inputs, PrepareRequest, TextRules};
 use crate::host::{check_memory, plan_before_preparation};
 use crate::machine::memory::available_memory;
-use crate::plan::block_tokens;
+use crate::plan::{DeviceKind, block_tokens};
 use crate::record::{Checkpoints, RunDirectory};
 use crate::tasks::Suite;
 
@@ -43,7 +43,7 @@ pub fn check(
         .and_then(TextRules::of_version)
         .unwrap_or_default();
     let inputs = Inputs::find_by(&config.data, rules)?;
-    let plan = plan_before_preparation(config, Some(inputs.tokenizer()), is_cpu)?;
+    let plan = plan_before_preparation(config, Some(inputs.tokenizer()), DeviceKind::of(is_cpu))?;
     let mut warnings = Vec::new();
     if let (true, Some(plan), Some(available)) = (is_cpu, &plan, available_memory()) {
         warnings.extend(check_memory(config, plan, available)?);

@@ -11,7 +11,7 @@ use crate::advice::{Advice, Audience};
 use crate::config::{Origin, RunConfig, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{DataError, Inputs, Tokenizer, estimate_train_tokens, find_files};
-use crate::plan::{Corpus, PlanError, RunPlan};
+use crate::plan::{Corpus, DeviceKind, PlanError, RunPlan};
 
 /// Vocabulary size without tokenizer and `model.vocab_size`: that of LLaMA-2, as in the paper.
 const ASSUMED_VOCAB_SIZE: usize = 32_000;
@@ -130,9 +130,9 @@ impl PlanInputs {
 pub fn plan_before_preparation(
     config: &RunConfig,
     tokenizer: Option<&Tokenizer>,
-    is_cpu: bool,
+    device: DeviceKind,
 ) -> Result<Option<RunPlan>, PlanningError> {
-    match RunPlan::new(config, &corpus(config, tokenizer, is_cpu)?) {
+    match RunPlan::new(config, &corpus(config, tokenizer)?, device) {
         Ok(plan) => Ok(Some(plan)),
         Err(PlanError::CorpusUnknown) => Ok(None),
         Err(error) => Err(error.into()),
@@ -143,11 +143,7 @@ pub fn plan_before_preparation(
 ///
 /// # Errors
 /// When the tokenizer fails.
-pub fn corpus(
-    config: &RunConfig,
-    tokenizer: Option<&Tokenizer>,
-    device_is_cpu: bool,
-) -> Result<Corpus, DataError> {
+pub fn corpus(config: &RunConfig, tokenizer: Option<&Tokenizer>) -> Result<Corpus, DataError> {
     let special_tokens = usize::from(config.data.add_bos) + usize::from(config.data.add_eos);
     let entropy_rate = match (config.data.source(), tokenizer) {
         (TextSource::Generated(_), Some(tokenizer)) => {
@@ -162,7 +158,6 @@ pub fn corpus(
         ),
         train_tokens: None,
         entropy_rate,
-        device_is_cpu,
     })
 }
 
@@ -217,8 +212,9 @@ mod tests {
         for (name, _) in BUILT_IN.into_iter().filter(|(name, _)| *name != "continue") {
             let LoadedConfig { config, origins } = loaded(name, &[]);
             let inputs = PlanInputs::find(&config).unwrap();
-            let plan =
-                plan_before_preparation(&config, inputs.tokenizer.as_ref(), true).unwrap().unwrap();
+            let plan = plan_before_preparation(&config, inputs.tokenizer.as_ref(), DeviceKind::Cpu)
+                .unwrap()
+                .unwrap();
             assert!(plan.steps > 0, "{name}");
             if name == "demo" {
                 assert_eq!(inputs.assumptions(), Vec::<String>::new());
@@ -243,7 +239,7 @@ mod tests {
         let LoadedConfig { config, origins } = loaded("demo", &["data.tokenizer=absent.json"]);
         let inputs = PlanInputs::find(&config).unwrap();
         assert!(inputs.tokenizer.is_none());
-        let plan = plan_before_preparation(&config, None, true).unwrap().unwrap();
+        let plan = plan_before_preparation(&config, None, DeviceKind::Cpu).unwrap().unwrap();
         assert_eq!((plan.model.vocab_size, plan.entropy_rate), (32_000, None));
         let expected = "tokenizer file /nowhere/absent.json does not exist; this plan assumes a \
                         vocabulary of 32000 tokens (as in the paper)";

@@ -21,8 +21,23 @@ pub struct Corpus {
     pub train_tokens: Option<u64>,
     /// True entropy rate of the text in nats per token, if it is known.
     pub entropy_rate: Option<f64>,
-    /// Whether the run computes on the CPU, where reporting every step costs nothing.
-    pub device_is_cpu: bool,
+}
+
+/// What a run computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The CPU, where reporting every step costs nothing.
+    Cpu,
+    /// A GPU, which reporting makes wait.
+    Gpu,
+}
+
+impl DeviceKind {
+    /// The CPU if `is_cpu`, else a GPU.
+    #[must_use]
+    pub fn of(is_cpu: bool) -> Self {
+        if is_cpu { Self::Cpu } else { Self::Gpu }
+    }
 }
 
 /// Everything that follows from a configuration by arithmetic.
@@ -60,11 +75,11 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
-    /// Works out the plan of `config` for `corpus`.
+    /// Works out the plan of `config` for `corpus` on `device`.
     ///
     /// # Errors
     /// When the numbers do not fit together; the error's hint names values that do.
-    pub fn new(config: &RunConfig, corpus: &Corpus) -> Result<Self, PlanError> {
+    pub fn new(config: &RunConfig, corpus: &Corpus, device: DeviceKind) -> Result<Self, PlanError> {
         let model = ModelShape::new(&config.model, vocab_size(config, corpus)?);
         let block_tokens = block_tokens(config)?;
         check_sequences(config)?;
@@ -87,9 +102,8 @@ impl RunPlan {
                 cost.tokens,
             )?;
         }
-        let checkpoints =
-            affordable_checkpoints(cost.flops, model.num_parameters(), corpus.device_is_cpu);
-        let cadences = cadences(config, steps, checkpoints, corpus.device_is_cpu);
+        let checkpoints = affordable_checkpoints(cost.flops, model.num_parameters(), device);
+        let cadences = cadences(config, steps, checkpoints, device);
         remarks.on_cadences(config, &cadences);
         Ok(Self {
             num_parameters: model.num_parameters(),
@@ -369,7 +383,7 @@ fn cadences(
     config: &RunConfig,
     steps: u64,
     affordable_checkpoints: u64,
-    device_is_cpu: bool,
+    device: DeviceKind,
 ) -> Cadences {
     let part = |cadence: Cadence, parts: u64| match cadence {
         Cadence::Auto => Some((steps / parts).max(1)),
@@ -384,7 +398,7 @@ fn cadences(
         report: match config.report.every_steps {
             Cadence::Every(every) => every.get(),
             Cadence::Auto | Cadence::Never => {
-                if device_is_cpu {
+                if device == DeviceKind::Cpu {
                     1
                 } else {
                     10
@@ -407,14 +421,14 @@ fn cadences(
 /// How many checkpoints take about half a percent of a run's time. The speeds are guesses: a run is
 /// planned before it is measured. A processor is taken for two cores with AVX-512, which reach 1e11
 /// to 1.8e11 (docs/results/speed.md).
-fn affordable_checkpoints(flops: f64, num_parameters: u64, device_is_cpu: bool) -> u64 {
+fn affordable_checkpoints(flops: f64, num_parameters: u64, device: DeviceKind) -> u64 {
     const SHARE: f64 = 0.005;
     /// Weights and optimizer state, in f32.
     const BYTES_PER_PARAMETER: f64 = 12.0;
     const BYTES_PER_SECOND: f64 = 400e6;
     /// Time for the disk to sync a file, even a small one.
     const LEAST_SECONDS: f64 = 0.05;
-    let flops_per_second = if device_is_cpu { 1.5e11 } else { 1e14 };
+    let flops_per_second = if device == DeviceKind::Cpu { 1.5e11 } else { 1e14 };
     let of_checkpoint =
         LEAST_SECONDS + num_parameters as f64 * BYTES_PER_PARAMETER / BYTES_PER_SECOND;
     (flops / flops_per_second * SHARE / of_checkpoint) as u64

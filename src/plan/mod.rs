@@ -15,7 +15,7 @@ mod stage;
 mod tests;
 
 pub use crate::config::ModelShape;
-pub use build::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
+pub use build::{Corpus, DeviceKind, GENERATED_TOKENS, RunPlan, block_tokens};
 pub use cost::Cost;
 pub use duration::{Measured, Reached, RunSeconds, StageSpeed};
 pub use error::PlanError;

@@ -5,16 +5,13 @@ use std::time::Duration;
 
 use crate::advice::{Advice, Audience};
 use crate::config::{LoadRequest, RunConfig, ScheduleKind, load};
-use crate::plan::{Corpus, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule, StageSpeed};
+use crate::plan::{
+    Corpus, DeviceKind, MemoryNeed, ModelShape, PlanError, RunPlan, Schedule, StageSpeed,
+};
 
 /// A text of `train_tokens` tokens, read by a tokenizer of 500.
 fn corpus(train_tokens: u64) -> Corpus {
-    Corpus {
-        tokenizer_vocab_size: 500,
-        train_tokens: Some(train_tokens),
-        entropy_rate: None,
-        device_is_cpu: true,
-    }
+    Corpus { tokenizer_vocab_size: 500, train_tokens: Some(train_tokens), entropy_rate: None }
 }
 
 /// The default network on 64 positions and 4096 tokens per step, with `sets` on top.
@@ -32,11 +29,11 @@ fn config(sets: &[&str]) -> RunConfig {
 }
 
 fn plan(sets: &[&str]) -> RunPlan {
-    RunPlan::new(&config(sets), &corpus(1 << 40)).unwrap()
+    RunPlan::new(&config(sets), &corpus(1 << 40), DeviceKind::Cpu).unwrap()
 }
 
 fn refusal(sets: &[&str]) -> PlanError {
-    RunPlan::new(&config(sets), &corpus(1 << 40)).unwrap_err()
+    RunPlan::new(&config(sets), &corpus(1 << 40), DeviceKind::Cpu).unwrap_err()
 }
 
 fn steps(plan: &RunPlan) -> Vec<u64> {
@@ -85,27 +82,34 @@ fn every_budget_leads_to_the_same_run() {
 
     // One block is 256 tokens, so 100 of the text's tokens are never read.
     let text = corpus(409_600 + 100);
-    let by_epochs = RunPlan::new(&config(&["training.epochs=6"]), &text).unwrap();
+    let by_epochs = RunPlan::new(&config(&["training.epochs=6"]), &text, DeviceKind::Cpu).unwrap();
     assert_eq!(by_epochs.steps, 600);
     assert_eq!(by_epochs.epochs(), Some(6.0));
-    assert_eq!(RunPlan::new(&config(&["training.epochs=0.5"]), &text).unwrap().steps, 50);
+    assert_eq!(
+        RunPlan::new(&config(&["training.epochs=0.5"]), &text, DeviceKind::Cpu).unwrap().steps,
+        50
+    );
     assert_eq!(by_epochs.warnings, [] as [&str; 0]);
     let notes = [
         "dropped 100 trailing training tokens (incomplete block of 256; 409700 in total)",
         "the run takes 6.00 epochs of the training text",
     ];
     assert_eq!(by_epochs.notes, notes);
-    let one_more = RunPlan::new(&config(&["training.steps=10"]), &corpus(409_601)).unwrap();
+    let one_more =
+        RunPlan::new(&config(&["training.steps=10"]), &corpus(409_601), DeviceKind::Cpu).unwrap();
     assert_eq!(
         one_more.notes,
         ["dropped 1 trailing training token (incomplete block of 256; 409601 in total)"]
     );
     let unknown = Corpus { train_tokens: None, ..text };
     assert_eq!(
-        RunPlan::new(&config(&["training.epochs=6"]), &unknown),
+        RunPlan::new(&config(&["training.epochs=6"]), &unknown, DeviceKind::Cpu),
         Err(PlanError::CorpusUnknown)
     );
-    assert_eq!(RunPlan::new(&config(&["training.steps=600"]), &unknown).unwrap().epochs(), None);
+    assert_eq!(
+        RunPlan::new(&config(&["training.steps=600"]), &unknown, DeviceKind::Cpu).unwrap().epochs(),
+        None
+    );
 }
 
 #[test]
@@ -273,7 +277,7 @@ fn numbers_that_do_not_fit_are_refused_with_numbers_that_do() {
             "for {set}"
         );
     }
-    let short = RunPlan::new(&config(&[]), &corpus(255)).unwrap_err();
+    let short = RunPlan::new(&config(&[]), &corpus(255), DeviceKind::Cpu).unwrap_err();
     assert_eq!(short.to_string(), "the training text has 255 tokens, fewer than one block of 256");
 }
 
@@ -664,8 +668,8 @@ fn cadences_are_shares_of_the_run_unless_they_are_given() {
         plan(&["evaluation.every_steps=7", "samples.every_steps=never", "report.every_steps=3"])
             .cadences;
     assert_eq!((given.report, given.evaluation, given.samples), (3, Some(7), None));
-    let on_gpu = Corpus { device_is_cpu: false, ..corpus(1_000_000) };
-    assert_eq!(RunPlan::new(&config(&[]), &on_gpu).unwrap().cadences.report, 10);
+    let on_gpu = Corpus { ..corpus(1_000_000) };
+    assert_eq!(RunPlan::new(&config(&[]), &on_gpu, DeviceKind::Gpu).unwrap().cadences.report, 10);
 }
 
 #[test]
@@ -714,7 +718,8 @@ fn a_short_run_saves_as_often_as_half_a_percent_of_its_time_allows() {
     );
     let on_gpu = RunPlan::new(
         &config(&["checkpoint.every_steps=auto", "training.steps=500"]),
-        &Corpus { device_is_cpu: false, ..corpus(1 << 40) },
+        &corpus(1 << 40),
+        DeviceKind::Gpu,
     )
     .unwrap();
     assert_eq!(on_gpu.cadences.checkpoint, Some(500), "a GPU is faster, a disk is not");
@@ -738,7 +743,7 @@ fn shares_that_are_all_given_never_change_the_budget() {
 /// Plan and need of a configuration.
 fn need(sets: &[&str]) -> (RunPlan, RunConfig, MemoryNeed) {
     let config = config(sets);
-    let plan = RunPlan::new(&config, &corpus(1 << 40)).unwrap();
+    let plan = RunPlan::new(&config, &corpus(1 << 40), DeviceKind::Cpu).unwrap();
     let need = MemoryNeed::new(&plan, &config);
     (plan, config, need)
 }
@@ -838,7 +843,10 @@ fn absurd_sizes_are_computed_without_overflow() {
         let _ = MemoryNeed::largest_micro_batch(&plan, &ordinary, 1 << 40);
     }
     let vocabulary = Corpus { tokenizer_vocab_size: usize::MAX, ..corpus(1 << 40) };
-    assert_eq!(RunPlan::new(&ordinary, &vocabulary).unwrap().model.vocab_size, usize::MAX);
+    assert_eq!(
+        RunPlan::new(&ordinary, &vocabulary, DeviceKind::Cpu).unwrap().model.vocab_size,
+        usize::MAX
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use patchtui::config::{
     self, Budget, ConfigError, IdentityChange, KEYS, LoadRequest, LoadedConfig, Origin, RunConfig,
     TextSource, ValidationSource, ValueKind,
 };
-use patchtui::plan::{Corpus, RunPlan};
+use patchtui::plan::{Corpus, DeviceKind, RunPlan};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -21,7 +21,6 @@ const CORPUS: Corpus = Corpus {
     tokenizer_vocab_size: 32_000,
     train_tokens: Some(1_000_000_000_000),
     entropy_rate: None,
-    device_is_cpu: true,
 };
 
 fn load(source: &str, sets: &[&str], current_dir: &Path) -> Result<LoadedConfig, ConfigError> {
@@ -89,8 +88,8 @@ fn every_built_in_configuration_is_loaded_and_planned() {
         let of_name = load(name, sets, &root.join("configs")).unwrap().config;
         assert_eq!(of_file, of_name, "{name}");
         assert_eq!(of_file.name, name);
-        let plan =
-            RunPlan::new(&of_file, &CORPUS).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let plan = RunPlan::new(&of_file, &CORPUS, DeviceKind::Cpu)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(plan.stages.iter().all(|stage| stage.steps > 0));
         assert_eq!(read_back(&of_file).unwrap(), of_file);
     }
@@ -121,7 +120,7 @@ fn the_paper_runs_are_those_of_the_paper() {
             (config.model.vocab_size, config.schedule.warmup_steps, config.schedule.warmup_share),
             (Some(32_000), Some(2000), None)
         );
-        let plan = RunPlan::new(&config, &CORPUS).unwrap();
+        let plan = RunPlan::new(&config, &CORPUS, DeviceKind::Cpu).unwrap();
         assert!((plan.relative_cost() - 0.5).abs() < 1e-5, "{name} costs {}", plan.relative_cost());
     }
 }
@@ -1006,7 +1005,7 @@ fn extreme_values_are_refused_without_a_panic() {
                     "{} = {value}",
                     key.path
                 );
-                let _ = RunPlan::new(&loaded.config, &CORPUS);
+                let _ = RunPlan::new(&loaded.config, &CORPUS, DeviceKind::Cpu);
             }
         }
     }
@@ -1027,15 +1026,20 @@ fn extreme_values_are_refused_without_a_panic() {
         .chain(long)
         .chain(["training.tokens_per_step=1T", "training.tokens=9000000T"])
         .collect();
-    let _ = RunPlan::new(&demo(&sets).unwrap().config, &CORPUS);
+    let _ = RunPlan::new(&demo(&sets).unwrap().config, &CORPUS, DeviceKind::Cpu);
     let primes = [1021, 1019, 1013, 1009, 997, 991, 983]
         .map(|prime| format!("{{patch_size={prime},share=0.125}}"))
         .join(",");
-    let error =
-        RunPlan::new(&demo(&[&format!("stages=[{primes}]")]).unwrap().config, &CORPUS).unwrap_err();
+    let error = RunPlan::new(
+        &demo(&[&format!("stages=[{primes}]")]).unwrap().config,
+        &CORPUS,
+        DeviceKind::Cpu,
+    )
+    .unwrap_err();
     assert_eq!(error, patchtui::plan::PlanError::BlockTooLarge);
     let error =
-        RunPlan::new(&demo(&["training.steps=9000000T"]).unwrap().config, &CORPUS).unwrap_err();
+        RunPlan::new(&demo(&["training.steps=9000000T"]).unwrap().config, &CORPUS, DeviceKind::Cpu)
+            .unwrap_err();
     assert_eq!(error, patchtui::plan::PlanError::BudgetTooLarge);
 }
 

@@ -12,7 +12,7 @@ mod with_engine {
     use crate::commands::devices::open_device;
     use crate::config::RunConfig;
     use crate::engine::device::ComputeDevice;
-    use crate::plan::{Measured, RunPlan};
+    use crate::plan::{DeviceKind, Measured, RunPlan};
 
     /// The device of a configuration.
     pub(in crate::commands::plan) struct Computer(ComputeDevice);
@@ -28,9 +28,9 @@ mod with_engine {
             Ok(Self(device))
         }
 
-        /// Whether it is the CPU.
-        pub(in crate::commands::plan) fn is_cpu(&self) -> bool {
-            self.0.is_cpu
+        /// Its kind.
+        pub(in crate::commands::plan) fn kind(&self) -> DeviceKind {
+            DeviceKind::of(self.0.is_cpu)
         }
 
         /// Measures the stages of `plan`.
@@ -51,7 +51,7 @@ mod with_engine {
 mod without_engine {
     use crate::advice::Failure;
     use crate::config::{DeviceChoice, RunConfig};
-    use crate::plan::{Measured, RunPlan};
+    use crate::plan::{DeviceKind, Measured, RunPlan};
 
     /// The device of a configuration, which this build cannot open.
     pub(in crate::commands::plan) struct Computer(DeviceChoice);
@@ -63,9 +63,9 @@ mod without_engine {
             Ok(Self(config.device))
         }
 
-        /// Whether it is the CPU.
-        pub(in crate::commands::plan) fn is_cpu(&self) -> bool {
-            matches!(self.0, DeviceChoice::Auto | DeviceChoice::Cpu)
+        /// Its kind.
+        pub(in crate::commands::plan) fn kind(&self) -> DeviceKind {
+            DeviceKind::of(matches!(self.0, DeviceChoice::Auto | DeviceChoice::Cpu))
         }
 
         /// Measures nothing.

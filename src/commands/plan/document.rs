@@ -291,7 +291,7 @@ mod tests {
 
     use super::*;
     use crate::config::{LoadRequest, load};
-    use crate::plan::Corpus;
+    use crate::plan::{Corpus, DeviceKind};
 
     #[test]
     fn the_document_keeps_its_shape() {
@@ -300,13 +300,9 @@ mod tests {
             load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") })
                 .unwrap()
                 .config;
-        let corpus = Corpus {
-            tokenizer_vocab_size: 1024,
-            train_tokens: None,
-            entropy_rate: Some(1.25),
-            device_is_cpu: true,
-        };
-        let plan = RunPlan::new(&config, &corpus).unwrap();
+        let corpus =
+            Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: Some(1.25) };
+        let plan = RunPlan::new(&config, &corpus, DeviceKind::Cpu).unwrap();
         let speed = |median: f64| StageSpeed {
             median,
             slowest: median / 2.0,

@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::config::{LoadRequest, load};
-    use crate::plan::Corpus;
+    use crate::plan::{Corpus, DeviceKind};
 
     fn text(sets: &[&str], speeds: &[f64]) -> String {
         let sets: Vec<String> = ["threads=2"].iter().chain(sets).map(ToString::to_string).collect();
@@ -237,12 +237,7 @@ mod tests {
             load(&LoadRequest { source: "demo", sets: &sets, current_dir: Path::new("/") })
                 .unwrap()
                 .config;
-        let corpus = Corpus {
-            tokenizer_vocab_size: 1024,
-            train_tokens: None,
-            entropy_rate: None,
-            device_is_cpu: true,
-        };
+        let corpus = Corpus { tokenizer_vocab_size: 1024, train_tokens: None, entropy_rate: None };
         let speed = |median: &f64| StageSpeed {
             median: *median,
             slowest: 0.8 * median,
@@ -251,7 +246,8 @@ mod tests {
             is_stable: *median > 1000.0,
         };
         let measured = Measured { speeds: speeds.iter().map(speed).collect(), scaled_from: None };
-        lines(&config, &RunPlan::new(&config, &corpus).unwrap(), &measured).join("\n")
+        lines(&config, &RunPlan::new(&config, &corpus, DeviceKind::Cpu).unwrap(), &measured)
+            .join("\n")
     }
 
     #[test]

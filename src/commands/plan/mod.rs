@@ -17,7 +17,7 @@ use crate::config::{Budget, LoadedConfig, RunConfig, TextSource};
 use crate::data::{Inputs, PrepareRequest, TextRules};
 use crate::host::{PlanInputs, check_memory, corpus, token_cache};
 use crate::machine::memory::available_memory;
-use crate::plan::{Corpus, GENERATED_TOKENS, Measured, RunPlan, block_tokens};
+use crate::plan::{Corpus, DeviceKind, GENERATED_TOKENS, Measured, RunPlan, block_tokens};
 use crate::record::RunDirectory;
 use crate::report::print;
 use crate::tasks::Suite;
@@ -38,7 +38,7 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, Failure> {
     }
     let inputs = PlanInputs::find(&config)?;
     let computer = Computer::of(&config)?;
-    let mut plan = plan_of_text(&config, &inputs, computer.is_cpu())?;
+    let mut plan = plan_of_text(&config, &inputs, computer.kind())?;
     plan.warnings.extend(inputs.assumptions());
     if inputs.missing.is_empty() {
         plan.warnings.extend(check_text(
@@ -47,7 +47,8 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, Failure> {
             &RunDirectory::new(runs.folder.join(&config.name)),
         )?);
     }
-    let memory_warning = if computer.is_cpu() { memory_warning(&config, &plan) } else { None };
+    let memory_warning =
+        if computer.kind() == DeviceKind::Cpu { memory_warning(&config, &plan) } else { None };
     let measured = match memory_warning {
         None => computer.measure(&config, &plan)?,
         Some(_) => Measured::default(),
@@ -71,7 +72,11 @@ pub fn plan(args: &PlanArgs, runs: &Runs) -> Result<u8, Failure> {
 }
 
 /// The plan for the text that was found, with an estimated length.
-fn plan_of_text(config: &RunConfig, inputs: &PlanInputs, is_cpu: bool) -> Result<RunPlan, Failure> {
+fn plan_of_text(
+    config: &RunConfig,
+    inputs: &PlanInputs,
+    device: DeviceKind,
+) -> Result<RunPlan, Failure> {
     let block_tokens = block_tokens(config)?;
     let train_tokens = match (config.data.source(), config.training.budget()) {
         (TextSource::Generated(_), Budget::Epochs(_)) => {
@@ -84,8 +89,8 @@ fn plan_of_text(config: &RunConfig, inputs: &PlanInputs, is_cpu: bool) -> Result
             .map(|tokens| tokens / block_tokens * block_tokens)
             .filter(|tokens| *tokens > 0),
     };
-    let corpus = Corpus { train_tokens, ..corpus(config, inputs.tokenizer.as_ref(), is_cpu)? };
-    Ok(RunPlan::new(config, &corpus)?)
+    let corpus = Corpus { train_tokens, ..corpus(config, inputs.tokenizer.as_ref())? };
+    Ok(RunPlan::new(config, &corpus, device)?)
 }
 
 /// Checks of text and tasks that `run` makes too; returns a warning if the tokens may not fit on

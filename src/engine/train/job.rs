@@ -24,7 +24,7 @@ use crate::engine::train::trainer::{Equipment, Trainer};
 use crate::engine::train::wall_time::first_deadline;
 use crate::engine::trial::try_stages;
 use crate::engine::workers::{Workers, run_unless_stopped};
-use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
+use crate::plan::{Corpus, DeviceKind, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::record::{
     Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Note, Outcome, PlanFile,
     Progress, Rejected, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
@@ -182,9 +182,8 @@ fn planned(job: Job, device: &ComputeDevice, prepared: &Prepared) -> Result<RunF
         tokenizer_vocab_size: prepared.tokenizer.rows_for(job.config.model.vocab_size),
         train_tokens: Some(prepared.train.len()),
         entropy_rate: prepared.entropy_rate,
-        device_is_cpu: device.is_cpu,
     };
-    let plan = RunPlan::new(&job.config, &corpus)?;
+    let plan = RunPlan::new(&job.config, &corpus, DeviceKind::of(device.is_cpu))?;
     write_plan(&job, &plan)?;
     write_held_out(&job, prepared)?;
     Ok(RunFacts {
@@ -304,9 +303,8 @@ fn generated_tokens(config: &RunConfig) -> Result<u64, EngineError> {
                 tokenizer_vocab_size: tokenizer.rows_for(config.model.vocab_size),
                 train_tokens: None,
                 entropy_rate: None,
-                device_is_cpu: true,
             };
-            Ok(RunPlan::new(config, &corpus)?.cost.tokens)
+            Ok(RunPlan::new(config, &corpus, DeviceKind::Cpu)?.cost.tokens)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use patchtui::advice::{Advice, Audience};
 use patchtui::config::{LoadRequest, RunConfig, load, load_resolved, to_toml};
-use patchtui::plan::{Corpus, CostedStage, RunPlan};
+use patchtui::plan::{Corpus, CostedStage, DeviceKind, RunPlan};
 
 use super::{parts, scratch};
 
@@ -43,13 +43,8 @@ fn check(config: &RunConfig, path: &Path) {
         "a configuration reads back as it was written"
     );
     for train_tokens in [None, Some(100_000)] {
-        let corpus = Corpus {
-            tokenizer_vocab_size: 320,
-            train_tokens,
-            entropy_rate: None,
-            device_is_cpu: true,
-        };
-        match RunPlan::new(config, &corpus) {
+        let corpus = Corpus { tokenizer_vocab_size: 320, train_tokens, entropy_rate: None };
+        match RunPlan::new(config, &corpus, DeviceKind::Cpu) {
             Err(error) => {
                 assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty());
             }
