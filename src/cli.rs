@@ -410,7 +410,7 @@ pub enum TensorChoice {
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A run (its newest checkpoint is used) or the directory of a checkpoint.
+    /// A run (its newest checkpoint), a checkpoint or a Hugging Face directory.
     pub checkpoint: String,
     /// Tasks, separated by commas: `hellaswag`, `piqa`, `winogrande`, `arc_easy`, `arc_challenge`,
     /// `mmlu`, one of its groups or subjects, e.g. `mmlu_stem` or `mmlu_anatomy`,

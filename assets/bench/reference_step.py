@@ -1,6 +1,6 @@
 """Takes the training steps of patchtui in PyTorch and prints their cost as one line of JSON.
 
-Reads a request from standard input: sizes, stages, optimizer, threads and mode (src/commands/bench/reference.rs);
+Reads a request from standard input: sizes, stages, optimizer, threads and mode (src/bench/reference.rs);
 null asks for the versions only. The model is the LLaMA of transformers. A patch is the mean of its K embeddings; each
 position predicts the K tokens of the next patch, and its loss is the mean of the K losses (arXiv 2407.12665).
 

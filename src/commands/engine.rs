@@ -1,4 +1,4 @@
-//! Checks a run and starts its engine. The only module that handles builds without the engine.
+//! Checks a run and starts its engine.
 
 use crate::advice::Failure;
 use crate::config::RunConfig;

@@ -1,8 +1,9 @@
 //! Which configuration changes a resume refuses, because they would turn the run into a different
 //! one.
 //!
-//! Compares keys and values only, with those that the checkpoint recorded. Data files, tokenizers
-//! and weights may move: `engine/train/start.rs` compares their content by fingerprint.
+//! Compares keys and values only, with those that the checkpoint recorded. Data files and
+//! tokenizers may move: `engine/train/facts.rs` compares their content by fingerprint. Initial
+//! weights are not needed any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -28,7 +28,8 @@ pub struct Key {
     /// What a resume makes of another value.
     pub change: Change,
     /// Whether checkpoints record the value. They do not record the name and the device, which the
-    /// engine resolves, and files that may move, whose content is covered by fingerprints.
+    /// engine resolves, nor tokenizer, initial weights and fork, which may move and whose content is
+    /// covered by fingerprints.
     pub is_recorded: bool,
     /// Names of the key in other programs.
     pub synonyms: &'static [&'static str],

@@ -1,6 +1,6 @@
 //! Sequences: input ids and targets of each position (arXiv 2407.12665, section 2).
 //!
-//! Only this file, the embedding and the head depend on the patch size.
+//! Only this file, the objective, the embedding and the head depend on the patch size.
 //! Axes: `B` sequences, `T` patches, `K` tokens of a patch, `N = B * T`.
 
 use crate::config::PatchSize;

@@ -28,6 +28,7 @@ pub struct Moments {
 /// The optimizer and its state.
 #[derive(Debug, Clone)]
 pub struct AdamW {
+    /// Its learning rate is not used: the rate of each step comes with its [`Update`].
     config: OptimizerConfig,
     /// Moments by parameter name; empty before the first update.
     pub moments: BTreeMap<String, Moments>,
@@ -150,7 +151,7 @@ impl AdamW {
         let [beta1, beta2] = self.config.betas;
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
         let old = self.moments.remove(name).unwrap_or_else(|| Moments::zeros_like(&gradient));
-        // Copies are kept only if they may be needed, so that the CPU can work in place.
+        // Kept in case the step is skipped, which is known only on the device.
         let before =
             update.skip.as_ref().map(|skip| (skip.clone(), parameter.clone(), old.clone()));
         let exp_avg = old.exp_avg * beta1 + gradient.clone() * (1.0 - beta1);

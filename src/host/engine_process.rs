@@ -115,8 +115,10 @@ pub fn run_engine(
     }
     let directory = &setup.directory;
     let mut store = Store::open(directory)?;
-    let face = FaceThread::start(setup.face.unwrap_or_else(|| Box::new(|_| {})))?;
-    store.report_to(face.reporter());
+    let face = setup.face.map(FaceThread::start).transpose()?;
+    if let Some(face) = &face {
+        store.report_to(face.reporter());
+    }
     let subscription = store.subscribe();
     let (events, store) = store.start()?;
     let (commands, inbox) = command_channel();
@@ -169,7 +171,9 @@ pub fn run_engine(
     }
     // Clients read the end of the run before the lock shows that the engine has ended.
     drop(server);
-    face.finish();
+    if let Some(face) = face {
+        face.finish();
+    }
     Ok(exit_code)
 }
 

@@ -15,6 +15,6 @@ pub use inbox::Inbox;
 pub use queue::{CommandSender, command_channel};
 pub use stop::{StopFlag, StopLevel};
 
-/// Stack size of the trainer's thread and of its worker threads: the graph of a deep network is
-/// traversed and dropped recursively. Only touched pages take memory.
+/// Stack size of the trainer's thread and of its worker threads: generous, since a stack that
+/// overflows ends the process without a word. Only touched pages take memory.
 pub const COMPUTE_STACK: usize = 64 * 1024 * 1024;

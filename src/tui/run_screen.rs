@@ -378,6 +378,8 @@ impl RunScreen {
             Feed::Snapshot(history) => {
                 self.history = *history;
                 self.mark_message();
+                // The answer may have been among what was missed.
+                self.drop_pending_notice();
             }
             Feed::Record(record) => {
                 self.mark_message();
@@ -395,10 +397,20 @@ impl RunScreen {
                     self.overlay = Overlay::None;
                 }
                 // No answer will follow.
-                self.notice.take_if(|notice| matches!(notice.phase, NoticePhase::Accepted(_)));
+                self.drop_pending_notice();
             }
         }
         self.release_held()
+    }
+
+    /// Forgets a command whose answer may never come, unless it has yet to be sent.
+    fn drop_pending_notice(&mut self) {
+        let is_pending = |notice: &mut Notice| {
+            matches!(notice.phase, NoticePhase::Sent | NoticePhase::Accepted(_))
+        };
+        if self.held.is_empty() {
+            self.notice.take_if(is_pending);
+        }
     }
 
     fn mark_message(&mut self) {

@@ -171,6 +171,19 @@ fn a_command_that_was_accepted_is_forgotten_with_its_engine() {
     );
 }
 
+#[test]
+fn a_command_that_nothing_will_answer_is_forgotten() {
+    let story = Story::after(66);
+    let history = || Box::new(story.history());
+    for feed in [Feed::Ended { history: history() }, Feed::Snapshot(history())] {
+        let mut app = app(&story);
+        press(&mut app, 'c');
+        assert!(last_line(&app).starts_with("checkpoint sent"), "{}", last_line(&app));
+        app.update(heard(feed));
+        assert!(!last_line(&app).contains("sent"), "{}", last_line(&app));
+    }
+}
+
 /// A stop right after a measurement makes the resumed run measure again, and both results are in
 /// the files.
 #[test]

@@ -257,7 +257,7 @@ fn prepare_text(
     events: &EventSender,
 ) -> Result<Option<Prepared>, EngineError> {
     let block_tokens = block_tokens(&job.config)?;
-    let generated_tokens = generated_tokens(&job.config)?.next_multiple_of(block_tokens);
+    let generated_tokens = generated_tokens(&job.config)?;
     let rules = job
         .checkpoints()
         .text_rules(job.config.training.fork_from.as_deref())

@@ -12,6 +12,7 @@ use crate::config::OptimizerState;
 use crate::data::Loader;
 use crate::engine::error::EngineError;
 use crate::engine::faults::unreported;
+use crate::engine::model::SharedInput;
 use crate::engine::objective::{Objective, StepText};
 use crate::engine::positions::Positions;
 use crate::engine::step::StepInput;
@@ -155,10 +156,8 @@ impl Trainer {
                 .model()
                 .model
                 .shared_input(Positions::of_sequence(stage.context_length));
-            let mut input =
-                StepInput { shared, scale: 1.0, recompute: facts.config.training.recompute };
             while self.step < stage.last_step() {
-                let Some(measured) = self.take_step(stage, &mut input)? else {
+                let Some(measured) = self.take_step(stage, &shared)? else {
                     return self.end(stage.idx);
                 };
                 self.report(stage, &measured)?;
@@ -193,20 +192,22 @@ impl Trainer {
     fn take_step(
         &mut self,
         stage: &StagePlan,
-        input: &mut StepInput,
+        shared: &SharedInput,
     ) -> Result<Option<Measured>, EngineError> {
+        let (loader, objective) = (self.loader.clone(), self.objective.clone());
         let data_position = self.data_position(stage);
-        input.scale =
-            StepText { loader: &self.loader, objective: &self.objective, data_position, stage }
-                .scale();
+        let text = StepText { loader: &loader, objective: &objective, data_position, stage };
+        let input = &StepInput {
+            shared: shared.clone(),
+            scale: text.scale(),
+            recompute: self.facts.config.training.recompute,
+        };
         let mut sum = Accumulation::default();
         while !sum.is_complete(stage) {
             if !self.obey(stage)? {
                 return Ok(None);
             }
             let with = Computing { workers: &self.workers, model: self.learner.computing(), input };
-            let text =
-                StepText { loader: &self.loader, objective: &self.objective, data_position, stage };
             if !sum.add_next(with, text, &mut self.clock)? {
                 // An incomplete step is dropped.
                 return Ok(None);
