@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::advice::Failure;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{CostedStage, Measured, MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
+use crate::record::{CadenceOutline, CostOutline, MemoryOutline};
 
 /// Incremented when a key is removed or changes its meaning.
 const FORMAT_VERSION: u32 = 1;
@@ -39,14 +40,14 @@ struct Planned {
     stages: Vec<Stage>,
     /// Optimizer steps of the run.
     steps: u64,
-    cost: Work,
+    cost: CostOutline,
     /// Floating-point operations of token-level training on the same tokens.
     token_level_flops: f64,
     /// Tokens of a block, the unit of the data order.
     block_tokens: u64,
     /// True entropy rate of generated text, in nats per token.
     entropy_rate: Option<f64>,
-    cadences: Cadences,
+    cadences: CadenceOutline,
     memory: Bytes,
     /// Training tokens per parameter.
     tokens_per_parameter: f64,
@@ -121,7 +122,7 @@ struct Stage {
     schedule: Rates,
     /// Whether the optimizer state is reset at the start of this stage.
     optimizer_state: OptimizerState,
-    cost: Work,
+    cost: CostOutline,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -137,32 +138,9 @@ struct Rates {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Work {
-    tokens: u64,
-    /// Tokens divided by the patch size.
-    positions: u64,
-    flops: f64,
-}
-
-/// Interval in steps; null: never.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Cadences {
-    report: u64,
-    evaluation: Option<u64>,
-    activations: Option<u64>,
-    samples: Option<u64>,
-    tasks: Option<u64>,
-    checkpoint: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Bytes {
-    /// Weights, gradients and optimizer state.
-    state: u64,
-    /// Activations of one micro-batch, estimated.
-    activations: u64,
-    /// One checkpoint on disk.
-    checkpoint: u64,
+    #[serde(flatten)]
+    of_run: MemoryOutline,
     /// Minimum for training on the CPU of this machine.
     cpu_least: u64,
     /// Estimate for training on the CPU of this machine.
@@ -214,7 +192,7 @@ impl Speed {
 impl Planned {
     fn new(config: &RunConfig, plan: &RunPlan) -> Self {
         let need = MemoryNeed::new(plan, config);
-        let (model, memory, cadences) = (&plan.model, &plan.memory, &plan.cadences);
+        let model = &plan.model;
         Self {
             model: Model {
                 vocab_size: model.vocab_size,
@@ -229,26 +207,13 @@ impl Planned {
             num_parameters: plan.num_parameters,
             stages: plan.stages.iter().map(stage).collect(),
             steps: plan.steps,
-            cost: Work {
-                tokens: plan.cost.tokens,
-                positions: plan.cost.positions,
-                flops: plan.cost.flops,
-            },
+            cost: plan.cost.into(),
             token_level_flops: plan.token_level_flops,
             block_tokens: plan.block_tokens,
             entropy_rate: plan.entropy_rate,
-            cadences: Cadences {
-                report: cadences.report,
-                evaluation: cadences.evaluation,
-                activations: cadences.activations,
-                samples: cadences.samples,
-                tasks: cadences.tasks,
-                checkpoint: cadences.checkpoint,
-            },
+            cadences: (&plan.cadences).into(),
             memory: Bytes {
-                state: memory.state,
-                activations: memory.activations,
-                checkpoint: memory.checkpoint,
+                of_run: (&plan.memory).into(),
                 cpu_least: need.least,
                 cpu_expected: need.expected,
             },
@@ -262,7 +227,6 @@ impl Planned {
 }
 
 fn stage(stage: &StagePlan) -> Stage {
-    let cost = stage.cost(stage.steps);
     Stage {
         patch_size: stage.patch_size.get(),
         first_step: stage.first_step,
@@ -281,7 +245,7 @@ fn stage(stage: &StagePlan) -> Stage {
             decay_steps: stage.schedule.decay_steps,
         },
         optimizer_state: stage.optimizer_state,
-        cost: Work { tokens: cost.tokens, positions: cost.positions, flops: cost.flops },
+        cost: stage.cost(stage.steps).into(),
     }
 }
 
