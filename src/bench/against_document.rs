@@ -7,7 +7,7 @@ use crate::bench::median;
 use crate::bench::reference::{ReferenceReport, Versions};
 
 /// Versions and execution modes of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Contest {
     /// Version of this format.
     pub format_version: u32,
@@ -32,14 +32,14 @@ pub(super) struct Contest {
 }
 
 /// Times of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct RaceDocument {
     #[serde(flatten)]
     pub contest: Contest,
     pub stages: Vec<RaceStage>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct RaceStage {
     /// Counted from 1.
     pub stage: usize,
@@ -60,7 +60,7 @@ pub(super) struct RaceStage {
 }
 
 /// One round of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Round {
     pub patchtui: Turn,
     pub pytorch: Turn,
@@ -68,7 +68,7 @@ pub(super) struct Round {
     pub ratio: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Turn {
     /// Median step.
     pub step_seconds: f64,
@@ -84,7 +84,7 @@ pub(super) struct Turn {
 }
 
 /// Losses of both frameworks, from the same weights and tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct CheckDocument {
     #[serde(flatten)]
     pub contest: Contest,
@@ -97,7 +97,7 @@ pub(super) struct CheckDocument {
     pub is_within: Option<bool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct CheckStage {
     /// Counted from 1.
     pub stage: usize,

@@ -2,7 +2,7 @@
 
 use crate::bench::against_document::{CheckDocument, CheckStage, Contest, RaceDocument, RaceStage};
 use crate::bench::lines::{cpu_lines, folded, joined, steps_text};
-use crate::bench::{counted, median};
+use crate::bench::median;
 use crate::text::format;
 
 /// Times of both frameworks.
@@ -41,7 +41,7 @@ pub(super) fn check_text(document: &CheckDocument) -> String {
 
 fn contest_lines(contest: &Contest, what: &str) -> Vec<String> {
     let Contest { pytorch, mode, config, device, .. } = contest;
-    let computing = format!("{device}, {} each", counted(contest.threads, "thread"));
+    let computing = format!("{device}, {} each", format::counted(contest.threads, "thread"));
     let parameters = format::count(contest.num_parameters);
     let mut lines = folded(
         "against",

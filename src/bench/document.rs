@@ -15,7 +15,7 @@ use crate::plan::{CostedStage, StagePlan};
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct TrainDocument {
     /// Version of this format.
     pub format_version: u32,
@@ -48,7 +48,7 @@ pub(super) struct TrainDocument {
     pub warnings: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct CpuDocument {
     /// CPU model; null if the system does not report it.
     pub model: Option<String>,
@@ -60,7 +60,7 @@ pub(super) struct CpuDocument {
     pub matmul: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct MatmulDocument {
     /// Rows and columns.
     pub size: usize,
@@ -68,14 +68,14 @@ pub(super) struct MatmulDocument {
 }
 
 /// Floating-point operations per second.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DataSheetDocument {
     pub gpu: String,
     pub f32_flops_per_second: f64,
     pub bf16_flops_per_second: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct StageDocument {
     /// Counted from 1.
     pub stage: usize,
@@ -121,7 +121,7 @@ pub(super) struct StageDocument {
 }
 
 #[expect(clippy::struct_field_names, reason = "JSON has no types: the key says the unit")]
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct PartsDocument {
     /// Reading ids and building the batch.
     pub data_seconds: f64,

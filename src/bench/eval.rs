@@ -11,7 +11,7 @@ use crate::bench::lines::{folded, joined, milliseconds};
 use crate::bench::peak_memory::PeakMemory;
 use crate::bench::scratch::ScratchFolder;
 use crate::bench::steps::{plan_steps, prepare_device};
-use crate::bench::{OpenDevice, counted, median, show};
+use crate::bench::{OpenDevice, median, show};
 use crate::cli::BenchEvalArgs;
 use crate::config::{Precision, RunConfig};
 use crate::data::random_tokens;
@@ -25,7 +25,7 @@ use crate::steer::StopFlag;
 use crate::text::format;
 
 /// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct EvalDocument {
     /// Version of this format.
     format_version: u32,
@@ -124,9 +124,9 @@ pub fn eval(args: &BenchEvalArgs, config: RunConfig, open: OpenDevice) -> Result
 }
 
 fn text(document: &EvalDocument) -> String {
-    let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
+    let computing = format!("{}, {}", document.device, format::counted(document.threads, "thread"));
     let parameters = format::count(document.num_parameters);
-    let rounds = counted(document.all_seconds.len(), "evaluation");
+    let rounds = format::counted(document.all_seconds.len(), "evaluation");
     let mut lines = folded(
         "bench",
         &format!(

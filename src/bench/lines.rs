@@ -1,8 +1,8 @@
 //! The results of `bench train` as a table for people: at most 80 columns wide.
 
-use crate::bench::counted;
 use crate::bench::document::{CpuDocument, StageDocument, TrainDocument};
 use crate::text::fold::fold;
+use crate::text::format::counted;
 use crate::text::{format, sanitize_line};
 
 /// Stages per block of columns.

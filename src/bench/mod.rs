@@ -85,11 +85,6 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// `1 step`, `12 steps`.
-fn counted(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::advice::Failure;
 use crate::bench::document::FORMAT_VERSION;
 use crate::bench::lines::{folded, joined};
 use crate::bench::scratch::ScratchFolder;
-use crate::bench::{counted, show, use_threads};
+use crate::bench::{show, use_threads};
 use crate::cli::BenchPrepareArgs;
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
@@ -25,7 +25,7 @@ use crate::text::format;
 const HELD_OUT: f64 = 0.01;
 
 /// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct PrepareDocument {
     /// Version of this format.
     format_version: u32,
@@ -149,7 +149,7 @@ fn text(document: &PrepareDocument) -> String {
     let what = format!(
         "{} of text from {source}, tokenizer {tokenizer}, {}",
         format::bytes(document.text_bytes),
-        counted(document.threads, "thread")
+        format::counted(document.threads, "thread")
     );
     let mut lines = folded("bench", &what);
     lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));

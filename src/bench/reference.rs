@@ -29,7 +29,7 @@ pub(super) struct Reference {
 }
 
 /// The request to the script.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct StepsRequest {
     model: ModelShape,
     optimizer: Rule,
@@ -50,7 +50,7 @@ pub(super) struct StepsRequest {
     token_bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Rule {
     betas: [f64; 2],
     epsilon: f64,
@@ -58,7 +58,7 @@ struct Rule {
     gradient_clip: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Stage {
     /// Counted from 1.
     #[serde(rename = "stage")]
@@ -72,7 +72,7 @@ struct Stage {
 }
 
 /// The report of the script.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ReferenceReport {
     /// Threads that torch used.
     pub threads: usize,
@@ -84,7 +84,7 @@ pub(super) struct ReferenceReport {
 }
 
 /// One stage of a report.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ReferenceStage {
     /// Seconds of each measured step.
     pub step_seconds: Vec<f64>,
@@ -98,7 +98,7 @@ pub(super) struct ReferenceStage {
 }
 
 /// Versions of Python and torch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Versions {
     pub torch: String,
     pub python: String,

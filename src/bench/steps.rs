@@ -13,7 +13,7 @@ use crate::bench::document::{
 use crate::bench::gpu::data_sheet;
 use crate::bench::peak_memory::PeakMemory;
 use crate::bench::scratch::ScratchFolder;
-use crate::bench::{counted, use_threads};
+use crate::bench::use_threads;
 use crate::cli::BenchTrainArgs;
 use crate::config::{Count, RunConfig};
 use crate::data::random_tokens;
@@ -29,6 +29,7 @@ use crate::machine::memory::available_memory;
 use crate::machine::processor::Processor;
 use crate::plan::{PlanError, RunPlan, StagePlan};
 use crate::report::tell;
+use crate::text::format::counted;
 
 /// Number of steps of the plan, whose budget is not used: large enough that no stage is empty.
 const PLANNED_STEPS: u64 = 1_000_000;

@@ -275,7 +275,7 @@ impl ServerLoop {
                 tokio::select! {
                     joined = clients.join_next() => if joined.is_none() { break },
                     // A client that has just fallen behind still gets the end of the run.
-                    Some(request) = snapshots.recv() => drop(request.send(SnapshotReply::last(&history))),
+                    Some(request) = snapshots.recv() => drop(request.send(SnapshotReply { snapshot: snapshot_frame(&history), updates: None })),
                 }
             }
         })
@@ -355,13 +355,6 @@ impl ServerLoop {
     }
 }
 
-impl SnapshotReply {
-    /// A reply that no records follow.
-    fn last(history: &History) -> Self {
-        Self { snapshot: snapshot_frame(history), updates: None }
-    }
-}
-
 /// The next client; never resolves without a socket.
 async fn accept(socket: Option<&BoundSocket>) -> UnixStream {
     let Some(socket) = socket else { return std::future::pending().await };
@@ -405,7 +398,7 @@ fn keep_every_second<T>(items: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Activations, LayerActivation};
+    use crate::record::{Activations, LayerActivation, RunEvent};
     use crate::steer::command_channel;
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::commands::doctor::findings::{Finding, Findings};
 use crate::machine::memory::Memory;
 use crate::text::fold::fold;
+use crate::text::format::counted;
 use crate::text::{format, sanitize_line};
 
 /// Columns of the labels, including the space around them.
@@ -37,9 +38,8 @@ fn machine(found: &Findings, text: &mut String) {
     text.push_str("\nmachine\n");
     let processor = &found.processor;
     let cores =
-        processor.cores.map_or(String::new(), |cores| format!(", {cores} core{}", plural(cores)));
-    let threads =
-        format!(", {} thread{} usable", processor.usable_threads, plural(processor.usable_threads));
+        processor.cores.map_or(String::new(), |cores| format!(", {}", counted(cores, "core")));
+    let threads = format!(", {} usable", counted(processor.usable_threads, "thread"));
     row(
         "processor",
         &format!("{}{cores}{threads}", processor.model.as_deref().unwrap_or("unknown")),
@@ -134,10 +134,6 @@ fn check(report: &crate::engine::self_check::Report, text: &mut String) {
     for (numbers, worst) in report.rows() {
         push_wrapped(&format!("  {numbers}"), &worst, numbers.chars().count() + 2, text);
     }
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 fn row(label: &str, what: &str, text: &mut String) {

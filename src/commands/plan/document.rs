@@ -14,7 +14,7 @@ use crate::record::{CadenceOutline, CostOutline, MemoryOutline};
 const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct PlanDocument {
     /// Version of this format.
     format_version: u32,
@@ -32,7 +32,7 @@ pub struct PlanDocument {
     relative_cost: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Planned {
     model: Model,
     /// Parameters; tied embeddings are counted once.
@@ -62,7 +62,7 @@ struct Planned {
 }
 
 /// How the speed of the stages was measured, on random tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Speed {
     /// What was measured instead and scaled up by its operations, e.g. `"1 of 24 layers"`; null:
     /// the network of the plan.
@@ -70,7 +70,7 @@ struct Speed {
     stages: Vec<StageTimes>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct StageTimes {
     /// Tokens per second: median, slowest and fastest repetition.
     median: f64,
@@ -82,7 +82,7 @@ struct StageTimes {
     is_stable: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Seconds {
     expected: f64,
     /// At the highest measured speed.
@@ -92,7 +92,7 @@ struct Seconds {
 }
 
 /// Sizes under the names of Hugging Face's `config.json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Model {
     vocab_size: usize,
     hidden_size: usize,
@@ -104,7 +104,7 @@ struct Model {
     tie_word_embeddings: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Stage {
     /// Tokens per patch (K).
     patch_size: usize,
@@ -125,7 +125,7 @@ struct Stage {
     cost: CostOutline,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Rates {
     kind: ScheduleKind,
     /// Learning rate at the end of the warm-up.
@@ -137,7 +137,7 @@ struct Rates {
     decay_steps: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Bytes {
     #[serde(flatten)]
     of_run: MemoryOutline,
