@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 /// A number of things: `1 step`, `12 steps`.
 #[must_use]
-pub fn counted(number: impl Display + PartialEq + From<u8>, thing: &str) -> String {
+pub fn counted(number: impl Copy + Display + PartialEq + From<u8>, thing: &str) -> String {
     if number == 1.into() { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
