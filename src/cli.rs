@@ -118,7 +118,7 @@ pub struct ConfigArgs {
 }
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// TOML file, or name of a built-in configuration, e.g. demo [default with --from: the
     /// configuration of that run].

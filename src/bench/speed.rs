@@ -220,7 +220,7 @@ fn halve_contexts(small: &mut RunPlan) -> bool {
 fn count_operations(small: &mut RunPlan) {
     let model = &small.model;
     small.stages.iter_mut().for_each(|stage| {
-        stage.flops_per_position = model.flops_per_position(stage.context_length)
+        stage.flops_per_position = model.flops_per_position(stage.context_length);
     });
 }
 

@@ -174,12 +174,6 @@ pub(super) fn measure(
     let peak = faster(before, measure_matmul_peak(&bench.workers)?);
     let sheet = if device.is_cpu { None } else { data_sheet(config.device) };
     let peaks = Peaks { matmul: peak.flops_per_second, data_sheet: sheet };
-    let token_speeds = documents
-        .iter()
-        .rev()
-        .find(|stage| stage.patch_size == 1)
-        .map(|stage| stage.round_tokens_per_second.clone());
-    let cpu = Processor::of_this_machine();
     Ok(TrainDocument {
         format_version: FORMAT_VERSION,
         bench: "train".into(),
@@ -187,12 +181,7 @@ pub(super) fn measure(
         config: config.name.clone(),
         device: device.description.clone(),
         threads: rayon::current_num_threads(),
-        cpu: CpuDocument {
-            model: cpu.model,
-            flags: cpu.features.into_iter().map(str::to_owned).collect(),
-            kernels: vector_instructions().into(),
-            matmul: matmul_instructions().into(),
-        },
+        cpu: cpu_document(),
         num_parameters: plan.num_parameters,
         rounds,
         warmup_steps: steps.warmup,
@@ -203,12 +192,26 @@ pub(super) fn measure(
             f32_flops_per_second: sheet.f32,
             bf16_flops_per_second: sheet.bf16,
         }),
-        stages: documents
-            .into_iter()
-            .map(|stage| stage.compared(peaks, token_speeds.as_deref()))
-            .collect(),
+        stages: compared(documents, peaks),
         warnings: plan.warnings,
     })
+}
+
+/// The stages with their shares of the peaks, and their speeds relative to the token stage.
+fn compared(stages: Vec<StageDocument>, peaks: Peaks) -> Vec<StageDocument> {
+    let token_stage = stages.iter().rev().find(|stage| stage.patch_size == 1);
+    let token_speeds = token_stage.map(|stage| stage.round_tokens_per_second.clone());
+    stages.into_iter().map(|stage| stage.compared(peaks, token_speeds.as_deref())).collect()
+}
+
+fn cpu_document() -> CpuDocument {
+    let cpu = Processor::of_this_machine();
+    CpuDocument {
+        model: cpu.model,
+        flags: cpu.features.into_iter().map(str::to_owned).collect(),
+        kernels: vector_instructions().into(),
+        matmul: matmul_instructions().into(),
+    }
 }
 
 /// The progress line: stage, K and steps, and the round if there are several.

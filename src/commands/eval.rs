@@ -38,13 +38,7 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let selection = Selection::parse(&args.tasks)?;
     let samples = args.output.as_deref().map(Samples::open).transpose()?;
     let options = LoadOptions { limit: args.limit.map(usize::from), num_fewshot: args.num_fewshot };
-    let mut files = TaskFiles::new(args.task_data.as_deref());
-    let tasks = selection
-        .tasks
-        .iter()
-        .map(|task| files.load(task, options))
-        .collect::<Result<Vec<_>, _>>()?;
-    drop(files);
+    let tasks = TaskFiles::new(args.task_data.as_deref()).load_all(&selection, options)?;
     choose_threads(args)?;
     let compute = Compute::new(choose_device(args.device.as_deref())?, Precision::F32);
     let model = open_model(&args.checkpoint, &compute, runs)?;
@@ -74,7 +68,7 @@ pub fn eval(args: &EvalArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut results = Results::new(subject, &selection, samples);
     for task in possible {
         match evaluate_task(task, &encoder, &mut scorer, &mut || {
-            stop_if(results.are_unwanted(), &stop)
+            stop_if(results.are_unwanted(), &stop);
         }) {
             Ok(Some(result)) => results.add(task, result),
             // Nobody reads the results any more.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::advice::Failure;
 use crate::commands::Runs;
 use crate::engine::hugging_face::weight_dims;
-use crate::engine::{ModelFiles, OpenError, Origin};
+use crate::engine::{ModelFiles, ModelOrigin, OpenError};
 use crate::record::{ResultFile, RunDirectory};
 use crate::report::{print, tell, warn};
 use crate::text::format;
@@ -38,7 +38,7 @@ pub fn run(source: &Path, to: Option<&Path>, runs: &Runs) -> Result<u8, Failure>
         ));
     }
     let model = ModelFiles::find(run.as_ref().map_or(source, RunDirectory::path))?;
-    if !matches!(model.origin, Origin::HuggingFace { .. }) {
+    if !matches!(model.origin, ModelOrigin::HuggingFace { .. }) {
         let hint =
             "no import is needed: set model.init_from to its name or path in a configuration";
         return Err(Failure::usage(format!("{} is a run or a checkpoint", source.display()), hint));

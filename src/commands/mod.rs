@@ -109,17 +109,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         None if cli.no_tui => {
             let config = Some(cli.config.unwrap_or_else(|| "demo".into()));
-            let args = RunArgs {
-                config,
-                sets: Vec::new(),
-                from: None,
-                name: None,
-                device: None,
-                no_tui: true,
-                json: false,
-                resume: false,
-            };
-            run::run(&args, &runs)
+            run::run(&RunArgs { config, no_tui: true, ..RunArgs::default() }, &runs)
         }
         None => match cli.config {
             None => home::home(runs),
@@ -134,12 +124,6 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Some(Command::Attach { run }) => attach::watch(&attach::find(run.as_deref(), &runs)?),
         Some(Command::View { run }) => view::view(&attach::find(run.as_deref(), &runs)?),
         Some(Command::Ctl(args)) => ctl_command(&args, &runs),
-        #[cfg(feature = "engine")]
-        Some(Command::Eval(args)) => eval::eval(&args, &runs),
-        #[cfg(feature = "engine")]
-        Some(Command::Bench(args)) => bench::bench(args, &runs),
-        #[cfg(feature = "engine")]
-        Some(Command::Activations(args)) => activations::activations(&args, &runs),
         Some(Command::Runs(args)) => match &args.command {
             Some(RunsCommand::Rm(args)) => remove::remove(args, &runs),
             None => {
@@ -148,42 +132,51 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
             }
         },
         Some(Command::Checkpoint(command)) => checkpoint::checkpoint(&command, &runs),
-        #[cfg(feature = "engine")]
-        Some(Command::Generate(args)) => generate::generate(&args, &runs),
         Some(Command::Config(command)) => config_command(command, &runs),
         Some(Command::Tokenizer(command)) => tokenizer::tokenizer(command),
-        #[cfg(feature = "engine")]
-        Some(Command::Export(args)) => export::run(&args, &runs),
-        #[cfg(feature = "engine")]
-        Some(Command::Import { directory, to }) => import::run(&directory, to.as_deref(), &runs),
-        #[cfg(not(feature = "engine"))]
-        Some(
-            Command::Eval(_)
-            | Command::Bench(_)
-            | Command::Activations(_)
-            | Command::Generate(_)
-            | Command::Export(_)
-            | Command::Import { .. },
-        ) => Err(engine::no_engine()),
         Some(Command::Doctor(args)) => doctor::doctor(&args, &runs),
-        Some(Command::ProbeDevices) => {
-            #[cfg(feature = "engine")]
+        Some(Command::Engine { run_dir, warnings }) => start_engine(&run_dir, warnings),
+        Some(command) => with_engine(command, &runs),
+    }
+}
+
+/// Runs a subcommand that only a build with the engine has.
+#[cfg(feature = "engine")]
+fn with_engine(command: Command, runs: &Runs) -> Result<u8, Failure> {
+    match command {
+        Command::Eval(args) => eval::eval(&args, runs),
+        Command::Bench(args) => bench::bench(args, runs),
+        Command::Activations(args) => activations::activations(&args, runs),
+        Command::Generate(args) => generate::generate(&args, runs),
+        Command::Export(args) => export::run(&args, runs),
+        Command::Import { directory, to } => import::run(&directory, to.as_deref(), runs),
+        Command::ProbeDevices => {
             devices::answer();
             Ok(0)
         }
-        Some(Command::Engine { run_dir, warnings }) => {
-            let directory = RunDirectory::new(run_dir);
-            // The process that claimed the directory holds its lock and passes it on.
-            let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
-                Failure::usage(
-                    "the engine is internal: it needs the run's lock from the command that starts \
-                     it",
-                    "use patchtui run or patchtui resume",
-                )
-            })?;
-            engine::run(&directory, lock, engine::Shown::Background { warnings })
-        }
+        _ => unreachable!("every build has the other subcommands"),
     }
+}
+
+#[cfg(not(feature = "engine"))]
+fn with_engine(command: Command, _runs: &Runs) -> Result<u8, Failure> {
+    match command {
+        Command::ProbeDevices => Ok(0),
+        _ => Err(engine::no_engine()),
+    }
+}
+
+/// Becomes the engine of the run in `run_dir`.
+fn start_engine(run_dir: &Path, warnings: Vec<String>) -> Result<u8, Failure> {
+    let directory = RunDirectory::new(run_dir);
+    // The process that claimed the directory holds its lock and passes it on.
+    let lock = RunLock::inherit(&directory)?.ok_or_else(|| {
+        Failure::usage(
+            "the engine is internal: it needs the run's lock from the command that starts it",
+            "use patchtui run or patchtui resume",
+        )
+    })?;
+    engine::run(&directory, lock, engine::Shown::Background { warnings })
 }
 
 /// Name of this process as the sender of commands through `face`, e.g. `"keyboard of alice"`.
@@ -248,10 +241,10 @@ fn ctl_command(args: &CtlArgs, runs: &Runs) -> Result<u8, Failure> {
 fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, Failure> {
     match command {
         ConfigCommand::Show { config, json: false } => {
-            print(&config::show(&load_config(&config, runs)?))?
+            print(&config::show(&load_config(&config, runs)?))?;
         }
         ConfigCommand::Show { config, json: true } => {
-            print_json(&format!("{:#}", config::show_json(&load_config(&config, runs)?)))?
+            print_json(&format!("{:#}", config::show_json(&load_config(&config, runs)?)))?;
         }
         ConfigCommand::Template => print(&config::template())?,
     }

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use crate::config::RunConfig;
 use crate::config::error::{ConfigError, Origin};
-use crate::config::keys::{Group, KEYS, Key, Need};
+use crate::config::keys::{KEYS, Key, KeyGroup, Need};
 use crate::config::kind::ValueKind;
 use crate::config::layers::Layer;
 
 /// Checks that every key that needs a value has one.
 pub(crate) fn nothing_missing(layer: &Layer) -> Result<(), ConfigError> {
     let is_set = |key: &&Key| layer.leaves.contains_key(key.path);
-    for group in Group::ALL {
+    for group in KeyGroup::ALL {
         if !group.keys().any(|key| is_set(&key)) {
             return Err(missing(group.keys()));
         }

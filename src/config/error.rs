@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -206,13 +206,13 @@ pub enum ConfigError {
         /// Location of the size.
         origin: Origin,
         /// Its key.
-        key: String,
+        key: &'static str,
         /// The value as TOML text.
         found: String,
         /// Value of the weights, as TOML text.
         expected: String,
         /// The directory of `model.init_from`.
-        path: PathBuf,
+        path: Box<Path>,
     },
     /// The checked values do not form a configuration: a bug in patchtui.
     #[error("the checked values do not form a configuration: {message}")]

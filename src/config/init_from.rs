@@ -10,6 +10,7 @@ use toml::{Table, Value};
 use crate::config::ModelShape;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::hugging_face::{CONFIG_FILE, LlamaConfig};
+use crate::config::keys::KEYS;
 use crate::config::layers::{Layer, Leaf};
 use crate::config::resolve::load_resolved;
 
@@ -97,19 +98,18 @@ pub(crate) fn weights_of(explicit: &Layer) -> Result<Option<InitialWeights>, Con
     let mut layer = Layer::default();
     let own = Origin::InitFrom { path: path.clone() };
     let tokenizer = found.tokenizer.map(Value::String);
-    let tokenizer = tokenizer.map(|tokenizer| ("data.tokenizer".to_owned(), tokenizer));
+    let tokenizer = tokenizer.map(|tokenizer| ("data.tokenizer", tokenizer));
     let values = sizes_of(&found.shape).chain(tokenizer);
     for (key, value) in values {
-        if let Some(other) = explicit
-            .leaves
-            .get(&key)
-            .filter(|leaf| leaf.value != value && !FREE.contains(&key.as_str()))
+        if let Some(other) =
+            explicit.leaves.get(key).filter(|leaf| leaf.value != value && !FREE.contains(&key))
         {
             let (origin, found, expected) =
                 (other.origin.clone(), other.value.to_string(), value.to_string());
+            let path = path.into();
             return Err(ConfigError::OtherSize { origin, key, found, expected, path });
         }
-        layer.leaves.insert(key, Leaf::new(value, own.clone()));
+        layer.leaves.insert(key.to_owned(), Leaf::new(value, own.clone()));
     }
     Ok(Some(InitialWeights { layer, context_length: found.context_length, origin: own }))
 }
@@ -173,21 +173,21 @@ fn lcm(a: u64, b: u64) -> Option<u64> {
 }
 
 /// Contents of the small files of a model.
-struct Found {
+struct FoundModel {
     shape: ModelShape,
     tokenizer: Option<String>,
     context_length: usize,
 }
 
 /// Sizes, tokenizer and context length of the network in the directory `path`.
-fn read(path: &Path) -> Result<Found, String> {
+fn read(path: &Path) -> Result<FoundModel, String> {
     let is_run = |folder: &Path| folder.join("config.toml").is_file();
     if path.join(CONFIG_FILE).exists() && !is_run(path) {
         let tokenizer = path.join(TOKENIZER_FILE);
         let LlamaConfig { shape, .. } =
             LlamaConfig::read(&path.join(CONFIG_FILE)).map_err(|error| error.to_string())?;
         let tokenizer = tokenizer.exists().then(|| tokenizer.to_string_lossy().into_owned());
-        return Ok(Found { context_length: shape.max_position_embeddings, shape, tokenizer });
+        return Ok(FoundModel { context_length: shape.max_position_embeddings, shape, tokenizer });
     }
     // A checkpoint is in a folder of its run.
     let run = [Some(path), path.parent().and_then(Path::parent)]
@@ -209,12 +209,13 @@ fn read(path: &Path) -> Result<Found, String> {
     let context_length = config.token_context_length(usize::MAX);
     let tokenizer =
         if copy.is_file() { copy.to_string_lossy().into_owned() } else { config.data.tokenizer };
-    Ok(Found { shape, tokenizer: Some(tokenizer), context_length })
+    Ok(FoundModel { shape, tokenizer: Some(tokenizer), context_length })
 }
 
 /// The sizes as values of keys.
-fn sizes_of(shape: &ModelShape) -> impl Iterator<Item = (String, Value)> {
-    let table = Table::try_from(shape)
+fn sizes_of(shape: &ModelShape) -> impl Iterator<Item = (&'static str, Value)> {
+    let sizes = Table::try_from(shape)
         .unwrap_or_else(|error| unreachable!("sizes that were read can be written: {error}"));
-    table.into_iter().map(|(name, size)| (format!("model.{name}"), size))
+    let of_model = KEYS.iter().filter(|key| key.section() == "model");
+    of_model.filter_map(move |key| Some((key.path, sizes.get(key.word())?.clone())))
 }

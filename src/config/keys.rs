@@ -44,12 +44,12 @@ pub enum Need {
     /// Absent, it is off, or another source supplies the value.
     Optional,
     /// Exactly one key of the group has a value.
-    OneOf(Group),
+    OneOf(KeyGroup),
 }
 
 /// Keys of which exactly one is set: a later layer that sets one removes the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
+pub enum KeyGroup {
     /// Source of the training text.
     Text,
     /// Source of the validation text.
@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
         "Text files, folders and glob patterns, relative to this file. Alternative to generator.",
     )
     .example("[\"text.txt\"]")
-    .one_of(Group::Text)
+    .one_of(KeyGroup::Text)
     .also_called(&[
         "dataset",
         "datasets",
@@ -225,7 +225,7 @@ pub const KEYS: &[Key] = &[
     )
     .example("\"grammar\"")
     .identity()
-    .one_of(Group::Text),
+    .one_of(KeyGroup::Text),
     key(
         "data.validation_share",
         ValueKind::Share,
@@ -234,7 +234,7 @@ pub const KEYS: &[Key] = &[
     )
     .default("0.01")
     .identity()
-    .one_of(Group::Validation)
+    .one_of(KeyGroup::Validation)
     .also_called(&["val_split", "validation_split", "val_share", "test_split"]),
     key(
         "data.validation_files",
@@ -242,7 +242,7 @@ pub const KEYS: &[Key] = &[
         "Text held out for evaluation. Alternative to validation_share.",
     )
     .example("[\"validation.txt\"]")
-    .one_of(Group::Validation)
+    .one_of(KeyGroup::Validation)
     .also_called(&["val_files", "valid_files", "eval_files"]),
     key(
         "data.tokenizer",
@@ -309,7 +309,7 @@ pub const KEYS: &[Key] = &[
     )
     .example("\"3M\"")
     .identity()
-    .one_of(Group::Budget)
+    .one_of(KeyGroup::Budget)
     .also_called(&["num_tokens", "n_tokens", "total_tokens", "train_tokens", "budget"]),
     key(
         "training.positions",
@@ -318,16 +318,16 @@ pub const KEYS: &[Key] = &[
     )
     .example("\"1.5M\"")
     .identity()
-    .one_of(Group::Budget),
+    .one_of(KeyGroup::Budget),
     key("training.epochs", POSITIVE, "Training budget in passes over the text.")
         .example("1.0")
         .identity()
-        .one_of(Group::Budget)
+        .one_of(KeyGroup::Budget)
         .also_called(&["epoch", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"]),
     key("training.steps", ValueKind::Count, "Training budget in optimizer steps.")
         .example("1000")
         .identity()
-        .one_of(Group::Budget)
+        .one_of(KeyGroup::Budget)
         .also_called(&[
             "max_steps",
             "num_steps",
@@ -531,7 +531,7 @@ pub const KEYS: &[Key] = &[
     )
     .default("0.02")
     .identity()
-    .one_of(Group::WarmUp)
+    .one_of(KeyGroup::WarmUp)
     .also_called(&["warmup", "warmup_ratio", "warmup_fraction"])
     .hint("for no warm-up, write schedule.warmup_steps = 0"),
     key(
@@ -542,7 +542,7 @@ pub const KEYS: &[Key] = &[
     )
     .example("2000")
     .identity()
-    .one_of(Group::WarmUp)
+    .one_of(KeyGroup::WarmUp)
     .also_called(&["warmup_iters", "num_warmup_steps"]),
     key(
         "schedule.decay_share",
@@ -699,7 +699,7 @@ impl Key {
         Self { need: Need::Optional, ..self }
     }
 
-    const fn one_of(self, group: Group) -> Self {
+    const fn one_of(self, group: KeyGroup) -> Self {
         Self { need: Need::OneOf(group), ..self }
     }
 
@@ -754,7 +754,7 @@ impl Key {
     }
 }
 
-impl Group {
+impl KeyGroup {
     /// All groups.
     pub const ALL: [Self; 4] = [Self::Text, Self::Validation, Self::Budget, Self::WarmUp];
 

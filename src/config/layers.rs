@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Table, Value};
 
 use crate::config::error::{ConfigError, Origin};
-use crate::config::keys::{Found, Group, KEYS, Key, Need, find};
+use crate::config::keys::{Found, KEYS, Key, KeyGroup, Need, find};
 use crate::config::kind::ValueKind;
 use crate::config::nearest::nearest;
 use crate::config::presets::Preset;
@@ -114,7 +114,7 @@ impl Layer {
         if self.has_stages() {
             below.leaves.retain(|path, _| !path.starts_with("stages["));
         }
-        for group in Group::ALL {
+        for group in KeyGroup::ALL {
             if group.keys().any(|key| self.leaves.contains_key(key.path)) {
                 below.leaves.retain(|path, _| !group.keys().any(|key| key.path == path));
             }
@@ -167,7 +167,7 @@ impl Layer {
 
     /// Refuses two alternatives in one layer.
     fn check_alternatives(&self) -> Result<(), ConfigError> {
-        for group in Group::ALL {
+        for group in KeyGroup::ALL {
             let mut set = group
                 .keys()
                 .filter_map(|key| Some((key.path, self.leaves.get(key.path)?.origin.clone())));

@@ -38,7 +38,7 @@ pub use identity::{
     recorded_config, trained_config,
 };
 pub use init_from::FindRun;
-pub use keys::{Change, Group, KEYS, Key, Need};
+pub use keys::{Change, KEYS, Key, KeyGroup, Need};
 pub use kind::{Range, ValueKind, is_plain_name};
 pub use load::{LoadRequest, load, load_with_runs};
 pub use presets::{PRESETS, Preset};

@@ -144,7 +144,7 @@ async fn open_once_it_listens(
     loop {
         match Connection::open(directory, sender, patience).await {
             Err(error) if Instant::now() < limit && is_starting(directory, &error) => {
-                tokio::time::sleep(BETWEEN_TRIES).await
+                tokio::time::sleep(BETWEEN_TRIES).await;
             }
             opened => return opened,
         }

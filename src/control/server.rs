@@ -426,7 +426,7 @@ mod tests {
         let thread = thread::spawn(move || {
             supervise(&runtime, stopped, fallback, async |_: &mut oneshot::Receiver<()>| {
                 panic!("a broken server")
-            })
+            });
         });
         let RunEvent::Warning(warning) = events.recv().unwrap() else { panic!("not a warning") };
         assert!(warning.message.contains("signals still work"), "{}", warning.message);

@@ -260,21 +260,39 @@ pub enum TextFault {
 impl Advice for DataError {
     fn hint(&self, audience: Audience<'_>) -> String {
         use Audience::{Evaluation, TokenizerTraining};
-        match self {
-            Self::NotRegularFile { .. } if matches!(audience, TokenizerTraining | Evaluation) => {
+        match (self, audience) {
+            (Self::NotRegularFile { .. }, TokenizerTraining | Evaluation) => {
                 "copy its text into a file and name that file".into()
             }
-            Self::NotText { fault: TextFault::Nul, .. }
-                if matches!(audience, TokenizerTraining | Evaluation) =>
-            {
+            (Self::NotText { fault: TextFault::Nul, .. }, TokenizerTraining | Evaluation) => {
                 "name only files of text".into()
             }
-            Self::TooManyBadRecords { .. } if audience == TokenizerTraining => {
+            (Self::TooManyBadRecords { .. }, TokenizerTraining) => {
                 "repair the file, or name the field of the text with --text-field".into()
             }
-            Self::TooManyBadRecords { .. } if audience == Evaluation => {
+            (Self::TooManyBadRecords { .. }, Evaluation) => {
                 "repair the file: the text of a record must be in its field \"text\"".into()
             }
+            _ => self.hint_on_files(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() != io::ErrorKind::NotFound => FAILED,
+            Self::DiskFull { .. }
+            | Self::Unwritable { .. }
+            | Self::DamagedTokens { .. }
+            | Self::Interrupted => FAILED,
+            _ => USAGE,
+        }
+    }
+}
+
+impl DataError {
+    /// What to do about the files of a configuration.
+    fn hint_on_files(&self) -> String {
+        match self {
             Self::NothingMatches { passed_over, .. } if !passed_over.is_empty() => {
                 "name a file itself to train on it; folders are searched for .txt, .md, .jsonl, \
                  .ndjson and .json files"
@@ -300,6 +318,13 @@ impl Advice for DataError {
             Self::TooManyBadRecords { .. } => {
                 "repair the file, check data.text_field, or raise data.max_bad_records".into()
             }
+            _ => self.hint_about_tokens(),
+        }
+    }
+
+    /// For a run, about text that cannot be turned into tokens.
+    fn hint_about_tokens(&self) -> String {
+        match self {
             Self::TextLost { .. } => "use another data.tokenizer, train one on this text \
                                       (patchtui tokenizer train FILES), or raise \
                                       data.max_lost_text"
@@ -310,6 +335,13 @@ impl Advice for DataError {
             Self::SharedFile { .. } => "remove it from data.files, or use data.validation_share \
                                         instead of data.validation_files"
                 .into(),
+            _ => self.hint_on_tokens(),
+        }
+    }
+
+    /// What to do about the tokens that are made of them.
+    fn hint_on_tokens(&self) -> String {
+        match self {
             Self::TooLittleText { .. } | Self::FilesTooSmall { .. } => {
                 "add more text to data.files, or lower training.context_length".into()
             }
@@ -346,23 +378,11 @@ impl Advice for DataError {
                     quoted(path.parent().unwrap_or(path))
                 )
             }
-            Self::Interrupted => "run the same command again".into(),
+            // The others are about files.
+            _ => "run the same command again".into(),
         }
     }
 
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Unreadable { source, .. } if source.kind() != io::ErrorKind::NotFound => FAILED,
-            Self::DiskFull { .. }
-            | Self::Unwritable { .. }
-            | Self::DamagedTokens { .. }
-            | Self::Interrupted => FAILED,
-            _ => USAGE,
-        }
-    }
-}
-
-impl DataError {
     /// Classifies an error from writing `path`, whose complete size is about `needed` bytes.
     pub(crate) fn writing(path: &Path, needed: u64, source: io::Error) -> Self {
         match source.kind() {

@@ -237,10 +237,12 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
                 // A pattern with an extension asks for those files: an unsupported one is an error,
                 // as for a named file.
                 TextRules::Second | TextRules::Current => {
-                    expand(pattern).into_iter().for_each(|path| match reason_against(&path) {
-                        Some(Reason::Ending(_)) | None => found.paths.push(path),
-                        Some(reason) => found.passed_over.add(&path, reason),
-                    })
+                    for path in expand(pattern) {
+                        match reason_against(&path) {
+                            Some(Reason::Ending(_)) | None => found.paths.push(path),
+                            Some(reason) => found.passed_over.add(&path, reason),
+                        }
+                    }
                 }
             }
             return Ok(found);
@@ -254,7 +256,7 @@ fn matching(pattern: &Path, rules: TextRules) -> Result<Matches, DataError> {
     }
     walk(pattern, &mut HashSet::new(), &mut |path| match rules {
         TextRules::First if TextFormat::of_first_rules(path).is_some() || is_packed_text(path) => {
-            found.paths.push(path.to_owned())
+            found.paths.push(path.to_owned());
         }
         TextRules::First => {}
         TextRules::Second | TextRules::Current => found.take(path.to_owned()),
@@ -450,7 +452,7 @@ mod tests {
     fn folders_and_patterns_lead_to_sorted_text_files() {
         let root = tree();
         let check = |patterns: &[&str], expected: &[&str]| {
-            assert_eq!(names(root.path(), patterns), expected, "{patterns:?}")
+            assert_eq!(names(root.path(), patterns), expected, "{patterns:?}");
         };
         check(&[""], &["a.md", "b.txt", "sub/c.jsonl", "sub/deep/d.json"]);
         check(&["*.txt"], &["b.txt"]);

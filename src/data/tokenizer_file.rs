@@ -167,7 +167,7 @@ mod tests {
     fn the_growth_of_a_text_is_bounded_by_the_normalizers_it_goes_through() {
         let replace = |pattern: &str, content: &str| json!({ "type": "Replace", "pattern": { "String": pattern }, "content": content });
         let check = |normalizer: Value, expected: f64| {
-            assert!((read(&normalizer).growth() - expected).abs() < 1e-9, "{normalizer}")
+            assert!((read(&normalizer).growth() - expected).abs() < 1e-9, "{normalizer}");
         };
         check(Value::Null, 1.0);
         check(json!({ "type": "NFC" }), 1.0);

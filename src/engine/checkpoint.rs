@@ -4,6 +4,8 @@
 //! the same names; equal states give identical bytes. [`crate::record::Checkpoints`] handles the save
 //! order and the validity of the files.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Tensor, TensorData};
 
 use crate::config::{OptimizerConfig, RecordedConfig};
@@ -11,11 +13,11 @@ use crate::engine::compute::Compute;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::named_tensor::{NamedTensor, matrix_dims};
 use crate::engine::optimizer::{AdamW, Moments};
-use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors};
+use crate::engine::tensor_file::{TensorFile, TensorFileError, write_tensors_to};
 use crate::plan::ModelShape;
 use crate::record::{
-    Checkpoint, CheckpointError, Checkpoints, EventSender, MODEL_FILE, NewCheckpoint,
-    OPTIMIZER_FILE, TrainerState,
+    Checkpoint, CheckpointError, Checkpoints, EventSender, HashedReader, MODEL_FILE, NewCheckpoint,
+    TrainerState,
 };
 use crate::steer::{StopFlag, StopLevel};
 
@@ -64,45 +66,82 @@ pub fn save(
         permanent: snapshot.permanent,
         tensor_bytes,
         config: snapshot.config,
-        write_tensors: &mut |name, path| {
-            let tensors = if name == MODEL_FILE { weights.take() } else { moments.take() };
-            write_tensors(path, tensors.unwrap_or_default()).map_err(Into::into)
+        write_tensors: &mut |file| {
+            let is_model = file.path().ends_with(MODEL_FILE);
+            let tensors = if is_model { weights.take() } else { moments.take() };
+            let path = file.path();
+            write_tensors_to(file, path, tensors.unwrap_or_default()).map_err(Into::into)
         },
         sync_lines: &|| events.sync_lines(),
         stop: &|| stop.level() == StopLevel::Now,
     })
 }
 
-/// Weights of `checkpoint`, for `compute`.
+/// The tensor files of a checkpoint, read while it was checked, by their names.
+#[derive(Debug, Default)]
+pub struct LoadedTensors(BTreeMap<String, Result<TensorFile, TensorFileError>>);
+
+impl LoadedTensors {
+    /// Reads `file`; one of the same name, of another checkpoint, is forgotten.
+    pub fn read(&mut self, file: &mut HashedReader<'_>) {
+        let (path, bytes) = (file.path(), file.bytes());
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // There is memory for one of them.
+        self.0.remove(&name);
+        self.0.insert(name, TensorFile::load(path, file, bytes));
+    }
+
+    /// The file `name`, which must have been read.
+    ///
+    /// # Errors
+    /// As [`TensorFile::load`].
+    pub fn take(&mut self, name: &str) -> Result<TensorFile, TensorFileError> {
+        self.0.remove(name).unwrap_or_else(|| {
+            Err(TensorFileError::Damaged { path: name.into(), problem: "it was not read".into() })
+        })
+    }
+}
+
+/// The weights in `file`, for `compute`.
 ///
 /// # Errors
-/// When a tensor is missing, its shape does not match `shape`, or it contains a number that no
+/// When a tensor is missing, is not of a network of this `shape`, or contains a number that no
 /// network can compute with.
 pub fn load_model(
-    checkpoint: &Checkpoint,
+    mut file: TensorFile,
     shape: &ModelShape,
     compute: &Compute,
 ) -> Result<LlamaForCausalLM, TensorFileError> {
-    let mut file = TensorFile::open(&checkpoint.path.join(MODEL_FILE))?;
-    LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), compute)
+    let model =
+        LlamaForCausalLM::new(shape, &mut |name, dims| file.read_weight(name, dims), compute)?;
+    // Every weight of the network exists; there must not be others, of layers that the shape does
+    // not have.
+    let numbers = |dims: &Vec<usize>| dims.iter().product::<usize>() as u64;
+    let (found, expected) =
+        (file.shapes().values().map(numbers).sum::<u64>(), shape.num_parameters());
+    if found == expected {
+        Ok(model)
+    } else {
+        let problem = format!("it has {found} weights instead of {expected}");
+        Err(TensorFileError::Damaged { path: file.path().to_owned(), problem })
+    }
 }
 
-/// The optimizer of `checkpoint`, with its moments on the device of `model`.
+/// The optimizer with the moments in `file`, after `count` updates, on the device of `model`.
 ///
 /// # Errors
 /// When a weight of `model` has no moments or moments of another shape, or moments have no weight.
 pub fn load_optimizer(
-    checkpoint: &Checkpoint,
+    mut file: TensorFile,
+    count: u64,
     config: OptimizerConfig,
     model: &LlamaForCausalLM,
 ) -> Result<AdamW, TensorFileError> {
-    let path = checkpoint.path.join(OPTIMIZER_FILE);
-    let mut file = TensorFile::open(&path)?;
     let device = &model.compute().device.device;
     let mut optimizer = AdamW::new(config);
-    optimizer.count = checkpoint.state.optimizer_count;
+    optimizer.count = count;
     let weights: Vec<&NamedTensor> =
-        if optimizer.count == 0 { Vec::new() } else { model.weights().collect() };
+        if count == 0 { Vec::new() } else { model.weights().collect() };
     for NamedTensor { name, dims, .. } in &weights {
         let mut moment = |suffix: &str| -> Result<Tensor<2>, TensorFileError> {
             Ok(Tensor::from_data(
@@ -116,7 +155,7 @@ pub fn load_optimizer(
     let (found, expected) = (file.shapes().len(), 2 * weights.len());
     if found != expected {
         return Err(TensorFileError::Damaged {
-            path,
+            path: file.path().to_owned(),
             problem: format!("it has {found} moments instead of {expected}"),
         });
     }

@@ -7,7 +7,7 @@ use crate::advice::{Advice, Audience, FAILED};
 use crate::data::DataError;
 use crate::engine::device::{DeviceError, PrecisionError, device_reason};
 use crate::engine::open::OpenError;
-use crate::engine::self_check::Failure;
+use crate::engine::self_check::WrongResult;
 use crate::engine::tensor_file::TensorFileError;
 use crate::plan::PlanError;
 use crate::record::{CheckpointError, Difference, FindCheckpointError, Rejected};
@@ -24,7 +24,7 @@ pub enum EngineError {
     Precision(#[from] PrecisionError),
     /// The device computes wrong results.
     #[error(transparent)]
-    WrongDevice(#[from] Failure),
+    WrongDevice(#[from] WrongResult),
     /// The text cannot be prepared.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -294,10 +294,12 @@ mod tests {
         io::Error::from(io::ErrorKind::PermissionDenied)
     }
 
+    /// What to do about a disk.
+    const DISK: &str =
+        "check free disk space and permissions, then resume with: patchtui resume 'my books'";
+
     #[test]
     fn every_error_says_what_happened_and_what_to_do() {
-        let disk =
-            "check free disk space and permissions, then resume with: patchtui resume 'my books'";
         let diverged = "start a new run under another --name, with a lower \
                         optimizer.learning_rate or a longer warm-up (schedule.warmup_steps)";
         let path = PathBuf::from("run/file");
@@ -307,7 +309,7 @@ mod tests {
             problem: "it has no tensor a.weight".into(),
         };
         let not_found = |found| DeviceError::NotFound { device: "cuda:3".into(), found };
-        let table: Vec<(EngineError, &str, &str)> = vec![
+        check(vec![
             (
                 DeviceError::NotBuilt { device: "wgpu".into(), feature: "wgpu" }.into(),
                 "device \"wgpu\" is not part of this build of patchtui",
@@ -323,8 +325,8 @@ mod tests {
                 "device \"cuda:3\" was not found: this machine has 2 of that kind",
                 "the highest index is 1; --device auto picks a device",
             ),
-            (io.into(), "checkpoint: run/file: permission denied", disk),
-            (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", disk),
+            (io.into(), "checkpoint: run/file: permission denied", DISK),
+            (damaged.into(), "checkpoint: run/file: it has no tensor a.weight", DISK),
             (
                 EngineError::Thread(denied()),
                 "cannot start a thread: permission denied",
@@ -342,6 +344,13 @@ mod tests {
                  there on was skipped",
                 diverged,
             ),
+        ]);
+    }
+
+    #[test]
+    fn errors_of_files_say_what_to_restore() {
+        let path = PathBuf::from("run/file");
+        check(vec![
             (
                 CheckpointError::NoRoom { path: path.clone(), needed: 9, free: 4 }.into(),
                 "checkpoint: run/file: it needs 9 B, but only 4 B are free",
@@ -392,10 +401,9 @@ mod tests {
             (
                 EngineError::Io { path: "run/plan.json".into(), source: denied() },
                 "run/plan.json: permission denied",
-                disk,
+                DISK,
             ),
-        ];
-        check(table);
+        ]);
     }
 
     fn check(table: Vec<(EngineError, &str, &str)>) {
@@ -443,7 +451,7 @@ mod tests {
                       'my books' --set training.micro_batch_size=1 --resume";
         let device =
             TensorFileError::Device { name: "a.weight".into(), problem: "out of memory".into() };
-        let failure = Failure {
+        let failure = WrongResult {
             device: "wgpu".into(),
             operation: "linear".into(),
             output: "rows, 8 x 4 to 4".into(),

@@ -42,6 +42,6 @@ mod user_cache;
 pub mod workers;
 
 pub use error::EngineError;
-pub use open::{LoadedModel, ModelFiles, OpenError, Origin};
+pub use open::{LoadedModel, ModelFiles, ModelOrigin, OpenError};
 pub use patch_stage::PatchStage;
 pub use train::{BenchSteps, Job, PartTimes, StageTimes, StepBench, execute};

@@ -1,7 +1,6 @@
 //! Opens a checkpoint or a Hugging Face directory as a usable model: weights, shape and tokenizer.
 //!
-//! The only way in which weights are read from a checkpoint, also when a run resumes; needs no
-//! training text. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except
+//! Needs no training text. Start at [`LoadedModel::open`], or at [`ModelFiles::find`] for everything except
 //! the weights.
 
 use std::path::{Path, PathBuf};
@@ -48,12 +47,12 @@ pub struct ModelFiles {
     /// model.
     pub patch_size: PatchSize,
     /// Origin.
-    pub origin: Origin,
+    pub origin: ModelOrigin,
 }
 
 /// Origin of a network.
 #[derive(Debug)]
-pub enum Origin {
+pub enum ModelOrigin {
     /// A checkpoint, the run that trained it, and newer checkpoints of the run that cannot be used.
     Checkpoint(Box<FoundCheckpoint>),
     /// A Hugging Face directory.
@@ -63,7 +62,7 @@ pub enum Origin {
     },
 }
 
-impl Origin {
+impl ModelOrigin {
     /// A short name for tables: `books/step-00000300`, `Llama-2-7b-hf`.
     pub fn name(&self) -> String {
         let last =
@@ -242,7 +241,7 @@ impl ModelFiles {
             context_length: config.token_context_length(checkpoint.state.stage),
             add_bos: config.data.add_bos,
             patch_size: checkpoint.state.patch_size,
-            origin: Origin::Checkpoint(Box::new(found)),
+            origin: ModelOrigin::Checkpoint(Box::new(found)),
         })
     }
 
@@ -269,7 +268,7 @@ impl ModelFiles {
             add_bos: tokenizer.adds_bos(),
             patch_size: config.patch_size,
             tokenizer,
-            origin: Origin::HuggingFace { path: RunDirectory::new(path).path().to_owned() },
+            origin: ModelOrigin::HuggingFace { path: RunDirectory::new(path).path().to_owned() },
         })
     }
 
@@ -279,10 +278,10 @@ impl ModelFiles {
     /// When they do not match a network of this shape.
     pub fn weights(&self) -> Result<WeightFiles, OpenError> {
         let mut weights = match &self.origin {
-            Origin::Checkpoint(found) => {
+            ModelOrigin::Checkpoint(found) => {
                 WeightFiles::of_file(&found.checkpoint.path.join(MODEL_FILE))?
             }
-            Origin::HuggingFace { path } => WeightFiles::of_directory(path)?,
+            ModelOrigin::HuggingFace { path } => WeightFiles::of_directory(path)?,
         };
         weights.check(&self.shape)?;
         Ok(weights)
@@ -294,8 +293,11 @@ impl ModelFiles {
     /// As [`LoadedModel::open`].
     pub fn load(self, compute: &Compute) -> Result<LoadedModel, OpenError> {
         let model = match &self.origin {
-            Origin::Checkpoint(found) => read_weights(&found.checkpoint, &self.shape, compute)?,
-            Origin::HuggingFace { .. } => {
+            ModelOrigin::Checkpoint(found) => {
+                let file = TensorFile::open(&found.checkpoint.path.join(MODEL_FILE))?;
+                load_model(file, &self.shape, compute)?
+            }
+            ModelOrigin::HuggingFace { .. } => {
                 let mut weights = self.weights()?;
                 LlamaForCausalLM::new(
                     &self.shape,
@@ -305,35 +307,6 @@ impl ModelFiles {
             }
         };
         Ok(LoadedModel { model, files: self })
-    }
-}
-
-/// The weights of `checkpoint`, for `compute`.
-///
-/// # Errors
-/// When they cannot be read, or do not match a network of this `shape`.
-pub(super) fn read_weights(
-    checkpoint: &Checkpoint,
-    shape: &ModelShape,
-    compute: &Compute,
-) -> Result<LlamaForCausalLM, TensorFileError> {
-    let path = checkpoint.path.join(MODEL_FILE);
-    let found = TensorFile::open(&path)?
-        .shapes()
-        .values()
-        .map(|dims| dims.iter().product::<usize>() as u64)
-        .sum::<u64>();
-    let model = load_model(checkpoint, shape, compute)?;
-    // Every weight of the network exists; there must not be others, of layers that the shape does
-    // not have.
-    let expected = shape.num_parameters();
-    if found == expected {
-        Ok(model)
-    } else {
-        Err(TensorFileError::Damaged {
-            path,
-            problem: format!("it has {found} weights instead of {expected}"),
-        })
     }
 }
 

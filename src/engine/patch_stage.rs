@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::config::PatchSize;
-use crate::engine::open::{ModelFiles, Origin};
+use crate::engine::open::{ModelFiles, ModelOrigin};
 use crate::record::PlanFile;
 use crate::record::files::read_small;
 
@@ -29,7 +29,7 @@ impl ModelFiles {
         if self.patch_size != PatchSize::ONE {
             return Some(PatchStage::Patches(self.patch_size));
         }
-        let Origin::Checkpoint(found) = &self.origin else { return None };
+        let ModelOrigin::Checkpoint(found) = &self.origin else { return None };
         let plan = read_small(&found.run.plan())
             .ok()
             .and_then(|bytes| serde_json::from_slice::<PlanFile>(&bytes).ok())?

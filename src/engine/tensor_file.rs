@@ -1,21 +1,18 @@
-//! Named tensors in safetensors files: written as f32 from the device and read, one at a time.
+//! Named tensors in safetensors files: written as f32 from the device, and read as f32.
 //!
-//! Neither direction holds more than one tensor in host memory apart from the file system's cache.
+//! Apart from [`TensorFile::load`], nothing holds more than one tensor in host memory.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, View, serialize_to_file};
 use thiserror::Error;
 
 use crate::engine::device::device_reason;
 use crate::engine::named_tensor::NamedTensor;
-use crate::engine::tensor_header::{Entry, Header, NumberFormat};
+use crate::engine::tensor_header::{Entry, Header, NumberFormat, header_bytes};
 use crate::record::files::open_regular;
 
 /// A larger header counts as damage, before anything is allocated.
@@ -66,67 +63,66 @@ pub enum TensorFileError {
     },
 }
 
-/// Writes `tensors` with the one metadata key that Hugging Face requires, so that equal tensors
-/// give equal bytes.
+/// Writes `tensors` to the file at `path`, as [`write_tensors_to`].
 ///
 /// # Errors
-/// When the device or the file system fails; an incomplete file may remain, in a folder that is not
-/// valid yet.
+/// As [`write_tensors_to`].
 pub fn write_tensors(path: &Path, tensors: Vec<NamedTensor>) -> Result<(), TensorFileError> {
-    let failure = RefCell::new(None);
-    let views = tensors
-        .into_iter()
-        .map(|tensor| (tensor.name.clone(), DeviceView { tensor, failure: &failure }));
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let written = serialize_to_file(views.collect::<Vec<_>>(), Some(metadata), path);
-    if let Some((name, problem)) = failure.into_inner() {
-        return Err(TensorFileError::Device { name, problem });
-    }
-    written.map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => {
-            TensorFileError::Io { path: path.to_owned(), source }
-        }
-        other => TensorFileError::Damaged { path: path.to_owned(), problem: other.to_string() },
-    })
+    let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+    let mut file = BufWriter::with_capacity(PIECE_BYTES, File::create(path).map_err(io)?);
+    write_tensors_to(&mut file, path, tensors)?;
+    file.flush().map_err(io)
 }
 
-/// A tensor that is copied from the device only when it is written.
-struct DeviceView<'a> {
-    tensor: NamedTensor,
-    failure: &'a RefCell<Option<(String, String)>>,
-}
-
-impl View for DeviceView<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.tensor.dims
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self.tensor.values.clone().try_into_data() {
-            Ok(data) => Cow::Owned(data.iter::<f32>().flat_map(f32::to_le_bytes).collect()),
-            Err(error) => {
-                self.failure.replace(Some((self.tensor.name.clone(), device_reason(&error))));
-                Cow::Owned(vec![0; self.data_len()])
+/// Writes `tensors` to `file`, which is at `path`, in the order of their names, so that equal tensors
+/// give equal bytes; each is copied from the device when it is written.
+///
+/// # Errors
+/// When the device or the file system fails; the file is then incomplete.
+pub(super) fn write_tensors_to(
+    file: &mut dyn Write,
+    path: &Path,
+    mut tensors: Vec<NamedTensor>,
+) -> Result<(), TensorFileError> {
+    let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let list =
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.dims.clone())).collect::<Vec<_>>();
+    file.write_all(&header_bytes(&list, NumberFormat::F32)).map_err(io)?;
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    for NamedTensor { name, values, .. } in tensors {
+        let device = |problem| TensorFileError::Device { name: name.clone(), problem };
+        let data = values.try_into_data().map_err(|error| device(device_reason(&error)))?;
+        let values = data
+            .convert::<f32>()
+            .try_into_vec::<f32>()
+            .map_err(|error| device(format!("{error:?}")))?;
+        for values in values.chunks(PIECE_BYTES / size_of::<f32>()) {
+            piece.resize(size_of_val(values), 0);
+            for (bytes, value) in piece.as_chunks_mut().0.iter_mut().zip(values) {
+                *bytes = value.to_le_bytes();
             }
+            file.write_all(&piece).map_err(io)?;
         }
     }
-
-    fn data_len(&self) -> usize {
-        self.tensor.dims.iter().product::<usize>() * size_of::<f32>()
-    }
+    Ok(())
 }
 
 /// A file of named tensors, read as f32 whatever their number format.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    file: File,
-    data_start: u64,
     header: Header,
+    data: Data,
+}
+
+/// Where the numbers are.
+#[derive(Debug)]
+enum Data {
+    /// In the file, from this byte on.
+    File(File, u64),
+    /// In memory, until they are asked for.
+    Loaded(BTreeMap<String, Vec<f32>>),
 }
 
 impl TensorFile {
@@ -136,20 +132,37 @@ impl TensorFile {
     /// When the file is missing, shorter or longer than its header says, or its header is damaged.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
         let io = |source| TensorFileError::Io { path: path.to_owned(), source };
-        let damaged = |problem: String| TensorFileError::Damaged { path: path.to_owned(), problem };
         let mut file = open_regular(path).map_err(io)?;
         let file_bytes = file.metadata().map_err(io)?.len();
-        let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(io)?;
-        let length = u64::from_le_bytes(length);
-        if length > MAX_HEADER_BYTES || length > file_bytes.saturating_sub(8) {
-            return Err(damaged(format!("its header claims {length} bytes")));
+        let (header, data_start) = read_header(path, &mut file, file_bytes)?;
+        Ok(Self { path: path.to_owned(), header, data: Data::File(file, data_start) })
+    }
+
+    /// Reads the whole of `file`, of `file_bytes` bytes at `path`, from its start to its end; each
+    /// tensor can be read from memory once.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`].
+    pub(super) fn load(
+        path: &Path,
+        file: &mut dyn Read,
+        file_bytes: u64,
+    ) -> Result<Self, TensorFileError> {
+        let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+        let (header, _) = read_header(path, file, file_bytes)?;
+        let mut places = header.0.iter().collect::<Vec<_>>();
+        places.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut loaded = BTreeMap::new();
+        for (name, Entry { dtype, data_offsets: (start, end), .. }) in places {
+            // A format that cannot be read is reported when the tensor is asked for.
+            let Some(format) = NumberFormat::from_name(dtype) else {
+                io::copy(&mut file.take(end - start), &mut io::sink()).map_err(io)?;
+                continue;
+            };
+            let values = read_values(file, format, (end - start) as usize).map_err(io)?;
+            loaded.insert(name.clone(), values);
         }
-        let data_start = 8 + length;
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header).map_err(io)?;
-        let header = Header::read(&header, file_bytes - data_start).map_err(damaged)?;
-        Ok(Self { path: path.to_owned(), file, data_start, header })
+        Ok(Self { path: path.to_owned(), header, data: Data::Loaded(loaded) })
     }
 
     /// Path of the file.
@@ -204,20 +217,16 @@ impl TensorFile {
         dims: &[usize],
     ) -> Result<Vec<f32>, TensorFileError> {
         let (format, start, bytes) = self.find(name, dims)?;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| TensorFileError::Io { path, source }
+        let values = match &mut self.data {
+            Data::File(file, data_start) => file
+                .seek(SeekFrom::Start(*data_start + start))
+                .and_then(|_| read_values(file, format, bytes)),
+            Data::Loaded(values) => {
+                values.remove(name).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+            }
         };
-        self.file.seek(SeekFrom::Start(self.data_start + start)).map_err(io(&self.path))?;
-        let mut values = Vec::with_capacity(bytes / format.size());
-        let mut piece = vec![0; bytes.min(PIECE_BYTES)];
-        let mut left = bytes;
-        while left > 0 {
-            let piece = &mut piece[..left.min(PIECE_BYTES)];
-            self.file.read_exact(piece).map_err(io(&self.path))?;
-            decode(piece, format, &mut values);
-            left -= piece.len();
-        }
+        let values =
+            values.map_err(|source| TensorFileError::Io { path: self.path.clone(), source })?;
         match values.iter().find(|value| value.is_nan() || value.abs() > limit) {
             Some(value) => Err(TensorFileError::Unusable {
                 path: self.path.clone(),
@@ -248,6 +257,41 @@ impl TensorFile {
     }
 }
 
+/// The header of a file of `file_bytes` bytes, and where its data starts.
+fn read_header(
+    path: &Path,
+    file: &mut dyn Read,
+    file_bytes: u64,
+) -> Result<(Header, u64), TensorFileError> {
+    let io = |source| TensorFileError::Io { path: path.to_owned(), source };
+    let damaged = |problem: String| TensorFileError::Damaged { path: path.to_owned(), problem };
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES || length > file_bytes.saturating_sub(8) {
+        return Err(damaged(format!("its header claims {length} bytes")));
+    }
+    let data_start = 8 + length;
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(io)?;
+    let header = Header::read(&header, file_bytes - data_start).map_err(damaged)?;
+    Ok((header, data_start))
+}
+
+/// Reads a tensor of `bytes` bytes.
+fn read_values(file: &mut dyn Read, format: NumberFormat, bytes: usize) -> io::Result<Vec<f32>> {
+    let mut values = Vec::with_capacity(bytes / format.size());
+    let mut piece = vec![0; bytes.min(PIECE_BYTES)];
+    let mut left = bytes;
+    while left > 0 {
+        let piece = &mut piece[..left.min(PIECE_BYTES)];
+        file.read_exact(piece)?;
+        decode(piece, format, &mut values);
+        left -= piece.len();
+    }
+    Ok(values)
+}
+
 /// Appends the numbers in `bytes`, which must be complete.
 fn decode(bytes: &[u8], format: NumberFormat, values: &mut Vec<f32>) {
     let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
@@ -261,11 +305,64 @@ fn decode(bytes: &[u8], format: NumberFormat, values: &mut Vec<f32>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::fs;
 
     use burn::tensor::{Device, Tensor, TensorData};
+    use safetensors::tensor::{Dtype, TensorView};
 
     use super::*;
+    use crate::engine::named_tensor::matrix_dims;
+
+    fn tensor(name: &str, dims: &[usize], values: &[f32]) -> NamedTensor {
+        let data = TensorData::new(values.to_vec(), matrix_dims(dims));
+        let values = Tensor::from_data(data, &Device::default());
+        NamedTensor { name: name.into(), dims: dims.to_vec(), values }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_safetensors_crate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let list = [
+            ("b.weight", vec![2, 3], vec![1.0, -2.5, f32::MIN_POSITIVE, 0.0, -0.0, f32::MAX]),
+            ("a.norm \u{e9}\"", vec![2], vec![f32::NAN, f32::INFINITY]),
+            ("a.10", vec![1, 1], vec![3.0]),
+            ("a.2", vec![1, 1], vec![4.0]),
+        ];
+        let bytes = list.iter().map(|(_, _, values)| {
+            values.iter().flat_map(|one| one.to_le_bytes()).collect::<Vec<u8>>()
+        });
+        let bytes = bytes.collect::<Vec<_>>();
+        let views = list.iter().zip(&bytes).map(|((name, dims, _), bytes)| {
+            (*name, TensorView::new(Dtype::F32, dims.clone(), bytes).unwrap())
+        });
+        let metadata = || Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
+        let expected = safetensors::serialize(views.collect::<Vec<_>>(), metadata()).unwrap();
+        let tensors = list.iter().map(|(name, dims, values)| tensor(name, dims, values));
+        write_tensors(&path, tensors.collect()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), expected);
+        write_tensors(&path, Vec::new()).unwrap();
+        let none = Vec::<(&str, TensorView<'_>)>::new();
+        assert_eq!(fs::read(&path).unwrap(), safetensors::serialize(none, metadata()).unwrap());
+    }
+
+    #[test]
+    fn a_file_read_as_a_whole_has_the_tensors_of_one_read_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let large = (0..PIECE_BYTES).map(|idx| idx as f32).collect::<Vec<_>>();
+        let tensors = [tensor("z", &[1 << 10, 1 << 10], &large), tensor("a", &[2], &[1.0, 2.0])];
+        write_tensors(&path, tensors.to_vec()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let load = |bytes: &[u8]| TensorFile::load(&path, &mut &*bytes, bytes.len() as u64);
+        let (mut loaded, mut opened) = (load(&bytes).unwrap(), TensorFile::open(&path).unwrap());
+        for (name, dims) in [("z", &[1 << 10, 1 << 10][..]), ("a", &[2])] {
+            assert_eq!(loaded.read(name, dims).unwrap(), opened.read(name, dims).unwrap());
+            assert!(loaded.read(name, dims).is_err(), "its memory is given away");
+        }
+        assert!(load(&bytes[..bytes.len() - 1]).is_err());
+    }
 
     #[test]
     fn every_kind_of_damage_is_named() {

@@ -1,14 +1,17 @@
-//! Parses the header of a safetensors file, treating it as hostile: nothing is allocated or trusted
-//! unless the length of the file confirms it.
+//! The header of a safetensors file: written, and parsed as hostile input, of which nothing is
+//! allocated or trusted unless the length of the file confirms it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value, json};
 
 /// Key of the header that is not a tensor.
 const METADATA: &str = "__metadata__";
+/// The header length is padded to a multiple of this, so that the data is aligned.
+const ALIGNMENT: usize = 8;
 
 /// Number formats of weights that can be read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,26 @@ pub(super) struct Entry {
 /// The tensors of a file by name.
 #[derive(Debug)]
 pub(super) struct Header(pub(super) BTreeMap<String, Entry>);
+
+/// The length and the header of a file with the tensors `list`, each a name and a shape, in this
+/// order.
+pub(super) fn header_bytes(list: &[(String, Vec<usize>)], format: NumberFormat) -> Vec<u8> {
+    let mut fields = Map::new();
+    // Required by Hugging Face's loader.
+    fields.insert(METADATA.into(), json!({ "format": "pt" }));
+    let mut start = 0;
+    for (name, dims) in list {
+        let end = start + dims.iter().product::<usize>() * format.size();
+        fields.insert(
+            name.clone(),
+            json!({ "dtype": format.name(), "shape": dims, "data_offsets": [start, end] }),
+        );
+        start = end;
+    }
+    let mut text = Value::Object(fields).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat()
+}
 
 impl NumberFormat {
     /// The format with this name in a header, e.g. `BF16`.

@@ -755,7 +755,7 @@ fn training_needs_weights_moments_gradients_and_a_micro_batch() {
     let activations = plan.model.memory(4, 64, false).activations;
     // At K = 1 a step has 16 micro-batches: their gradients are summed up while each is computed.
     let close = |found: u64, expected: f64| {
-        assert!((found as f64 - expected).abs() < 2.0, "{found} instead of {expected}")
+        assert!((found as f64 - expected).abs() < 2.0, "{found} instead of {expected}");
     };
     close(alone.expected, with_gaps(parameters * 4 * (3 + 1) + activations));
     close(alone.least, 0.8 * with_gaps(parameters * 4 * (3 + 1) + activations));

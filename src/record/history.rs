@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::CostedStage;
 use crate::record::{
-    Activations, CheckpointInfo, ControlState, Evaluation, MeasuredLoss, Outcome, Progress, Record,
-    RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics, StepPoint, TaskScore,
-    TaskScores,
+    Activations, CheckpointInfo, CommandNote, ControlState, Evaluation, MeasuredLoss, Outcome,
+    Progress, Record, RunEnd, RunEvent, RunHeader, Sample, Series, StageLedger, StepMetrics,
+    StepPoint, TaskScore, TaskScores,
 };
 use crate::text::format;
 
@@ -214,7 +214,7 @@ impl History {
             }
             RunEvent::Progress(progress) => self.progress = Some(progress.clone()),
             RunEvent::TrialStepsTaken(trial) => {
-                self.stage_speed.clone_from(&trial.tokens_per_second)
+                self.stage_speed.clone_from(&trial.tokens_per_second);
             }
             RunEvent::StepCompleted(metrics) => self.apply_step(metrics),
             RunEvent::Evaluated(evaluation) => {
@@ -222,18 +222,18 @@ impl History {
                 push_newest(&mut self.evaluations, evaluation, |evaluation| evaluation.step);
             }
             RunEvent::ActivationsMeasured(activations) => {
-                push_newest(&mut self.activations, activations, |activations| activations.step)
+                push_newest(&mut self.activations, activations, |activations| activations.step);
             }
             RunEvent::Sampled(sample) => {
                 self.progress = None;
                 self.apply_sample(sample);
             }
             RunEvent::CheckpointSaved(checkpoint) => {
-                push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step)
+                push_newest(&mut self.checkpoints, checkpoint, |checkpoint| checkpoint.step);
             }
             RunEvent::ControlChanged(change) => self.control = change.state,
             RunEvent::StageCompleted(ledger) => {
-                push_newest(&mut self.ledgers, ledger, |ledger| ledger.step)
+                push_newest(&mut self.ledgers, ledger, |ledger| ledger.step);
             }
             RunEvent::RunFinished(end) => {
                 self.control = ControlState::Finished;
@@ -311,15 +311,11 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
             None => (Info, format!("{} starts on {}", header.name, header.device)),
         },
         RunEvent::StageStarted(start) => {
-            let state = if start.optimizer_reset {
-                "optimizer state reset"
-            } else {
-                "optimizer state kept"
-            };
+            let state = if start.optimizer_reset { "reset" } else { "kept" };
             (
                 Info,
                 format!(
-                    "stage {} begins at step {}: K = {}, {state}",
+                    "stage {} begins at step {}: K = {}, optimizer state {state}",
                     format::ordinal(start.stage),
                     start.step,
                     start.patch_size
@@ -357,39 +353,12 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         RunEvent::ControlChanged(change) => {
             (Info, format!("{} at step {}", control_word(change.state), change.step))
         }
-        RunEvent::CommandAccepted(note) => {
-            let from = if note.also.is_empty() { "requested by" } else { "from" };
-            (Info, format!("{} {from} {}", note.requests(), note.from))
-        }
-        RunEvent::CommandDone(note) => {
-            (Info, format!("{} done: {}", note.requests(), note.message))
-        }
-        RunEvent::CommandFailed(note) => {
-            let result = if note.also.is_empty() { "failed" } else { "rejected" };
-            (Error, format!("{} {result}: {}", note.requests(), note.message))
-        }
+        RunEvent::CommandAccepted(note)
+        | RunEvent::CommandDone(note)
+        | RunEvent::CommandFailed(note) => command_text(event, note),
         RunEvent::Warning(warning) => (LogLevel::Warning, warning.message.clone()),
         RunEvent::Note(note) => (Info, note.message.clone()),
-        RunEvent::RunFinished(end) => match (&end.error, end.outcome) {
-            (Some(trouble), _) => {
-                (Error, format!("run failed at step {}: {}", end.step, trouble.message))
-            }
-            (None, Outcome::Completed) => (
-                Info,
-                format!(
-                    "run completed: {}, {} tokens",
-                    format::counted(end.step, "step"),
-                    format::count(end.tokens)
-                ),
-            ),
-            (None, Outcome::Stopped) => {
-                (Info, format!("stopped at step {} with a checkpoint", end.step))
-            }
-            (None, _) => (
-                LogLevel::Warning,
-                format!("interrupted at step {} without a checkpoint", end.step),
-            ),
-        },
+        RunEvent::RunFinished(end) => end_text(end),
         RunEvent::TasksScored(scores) => {
             (Info, format!("tasks at step {}: {}", scores.step, task_scores_text(scores)))
         }
@@ -401,6 +370,45 @@ pub fn log_text(event: &RunEvent) -> Option<(LogLevel, String)> {
         | RunEvent::Sampled(_)
         | RunEvent::Unknown => return None,
     })
+}
+
+fn end_text(end: &RunEnd) -> (LogLevel, String) {
+    use LogLevel::{Error, Info};
+    match (&end.error, end.outcome) {
+        (Some(trouble), _) => {
+            (Error, format!("run failed at step {}: {}", end.step, trouble.message))
+        }
+        (None, Outcome::Completed) => (
+            Info,
+            format!(
+                "run completed: {}, {} tokens",
+                format::counted(end.step, "step"),
+                format::count(end.tokens)
+            ),
+        ),
+        (None, Outcome::Stopped) => {
+            (Info, format!("stopped at step {} with a checkpoint", end.step))
+        }
+        (None, _) => {
+            (LogLevel::Warning, format!("interrupted at step {} without a checkpoint", end.step))
+        }
+    }
+}
+
+fn command_text(event: &RunEvent, note: &CommandNote) -> (LogLevel, String) {
+    use LogLevel::{Error, Info};
+    let requests = note.requests();
+    match event {
+        RunEvent::CommandAccepted(_) => {
+            let from = if note.also.is_empty() { "requested by" } else { "from" };
+            (Info, format!("{requests} {from} {}", note.from))
+        }
+        RunEvent::CommandFailed(_) => {
+            let result = if note.also.is_empty() { "failed" } else { "rejected" };
+            (Error, format!("{requests} {result}: {}", note.message))
+        }
+        _ => (Info, format!("{requests} done: {}", note.message)),
+    }
 }
 
 /// Scores in one line: accuracies in percent, other numbers as they are.

@@ -44,14 +44,14 @@ impl MeasuredStep {
             // An attempt supersedes everything beyond the step that it resumes from, or everything
             // if it starts over.
             RunEvent::RunStarted(header) if header.resumed_from.is_none_or(|from| from < step) => {
-                *self = Self::default()
+                *self = Self::default();
             }
             RunEvent::Evaluated(evaluation) if evaluation.step == step => {
                 self.token_loss = Some(evaluation.token_loss);
                 self.whole = evaluation.whole.or(self.whole);
             }
             RunEvent::ActivationsMeasured(activations) if activations.step == step => {
-                self.activations = true
+                self.activations = true;
             }
             RunEvent::Sampled(sample) if sample.step == step => self.prompts.push(sample.prompt),
             RunEvent::TasksScored(scores) if scores.step == step => self.tasks = true,

@@ -27,8 +27,9 @@ mod summary;
 pub use append::{DiskChange, LogError, RunLog};
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointProblem, Checkpoints, Choice, DataOrder, Difference,
-    FileEntry, FindCheckpointError, Fork, FoundCheckpoint, KeepRule, LineHashes, ListedCheckpoint,
-    MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, Rejected, TrainerState,
+    FileEntry, FindCheckpointError, Fork, FoundCheckpoint, HashedReader, HashedWriter, KeepRule,
+    LineHashes, ListedCheckpoint, MODEL_FILE, Manifest, NewCheckpoint, OPTIMIZER_FILE, ReadTensors,
+    Rejected, TrainerState,
 };
 pub use command::RunCommand;
 pub use directory::RunDirectory;

@@ -203,7 +203,7 @@ impl Store {
             if let Some(file) = LineFile::of(&record.event) {
                 match lines::encode(&record) {
                     Ok(line) => {
-                        events.extend(self.log.append(file, line).as_ref().map(disk_warning))
+                        events.extend(self.log.append(file, line).as_ref().map(disk_warning));
                     }
                     Err(error) => events.push_back(RunEvent::Warning(Warning {
                         message: format!("an event could not be written: {error}"),

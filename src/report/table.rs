@@ -89,6 +89,29 @@ fn state_word(state: RunState) -> &'static str {
     }
 }
 
+/// What was measured in training and in evaluations.
+fn measured_entries(history: &History, entry: &mut dyn FnMut(&str, String)) {
+    if let Some(last) = &history.last_step {
+        entry("stage", format!("{}, K = {}", ordinal(last.stage), last.patch_size));
+        entry("tokens", count(last.tokens));
+        entry("loss", format!("{} (K = {})", loss(last.loss), last.patch_size));
+    }
+    if let Some(evaluation) = history.evaluations.last() {
+        entry(
+            "token loss",
+            format!(
+                "{} at step {} ({})",
+                loss_text(&evaluation.measured()),
+                evaluation.step,
+                evaluated_tokens(evaluation)
+            ),
+        );
+    }
+    if let Some(whole) = history.whole_loss() {
+        entry("final loss", format!("{} ({})", loss_text(&whole), whole_tokens(&whole)));
+    }
+}
+
 /// One run as a few lines for people; with the `problem` if the engine did not answer and its files
 /// were read instead.
 #[must_use]
@@ -127,25 +150,7 @@ pub fn status_text(summary: &RunSummary, history: &History, problem: Option<&str
             |steps| format!("{} of {steps}", history.step()),
         ),
     );
-    if let Some(last) = &history.last_step {
-        entry("stage", format!("{}, K = {}", ordinal(last.stage), last.patch_size));
-        entry("tokens", count(last.tokens));
-        entry("loss", format!("{} (K = {})", loss(last.loss), last.patch_size));
-    }
-    if let Some(evaluation) = history.evaluations.last() {
-        entry(
-            "token loss",
-            format!(
-                "{} at step {} ({})",
-                loss_text(&evaluation.measured()),
-                evaluation.step,
-                evaluated_tokens(evaluation)
-            ),
-        );
-    }
-    if let Some(whole) = history.whole_loss() {
-        entry("final loss", format!("{} ({})", loss_text(&whole), whole_tokens(&whole)));
-    }
+    measured_entries(history, &mut entry);
     // The last reported speed of an engine that no longer answers says nothing about the present.
     if let (None, Some(speed)) = (problem, history.tokens_per_second()) {
         entry("speed", format!("{} tok/s", rate(speed)));

@@ -144,16 +144,15 @@ impl Inbox {
                     return;
                 }
             };
-            match self.known.iter().find(|known| known.is(&envelope)) {
-                Some(known) => self.repeats.extend(known.answer.clone()),
-                None => {
-                    if self.known.len() == REMEMBERED {
-                        self.known.pop_front();
-                    }
-                    let (id, from) = (envelope.id.clone(), envelope.from.clone());
-                    self.known.push_back(KnownCommand { id, from, answer: None });
-                    self.waiting.push_back(envelope);
+            if let Some(known) = self.known.iter().find(|known| known.is(&envelope)) {
+                self.repeats.extend(known.answer.clone());
+            } else {
+                if self.known.len() == REMEMBERED {
+                    self.known.pop_front();
                 }
+                let (id, from) = (envelope.id.clone(), envelope.from.clone());
+                self.known.push_back(KnownCommand { id, from, answer: None });
+                self.waiting.push_back(envelope);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::tasks::mmlu_rows::{self, MmluRows};
 use crate::tasks::python::num_fields;
 use crate::tasks::read::{page, piqa, question};
 use crate::tasks::records::{Record, RecordPlace, read_records, read_text};
-use crate::tasks::{Question, Task, TaskError};
+use crate::tasks::{Question, Selection, Task, TaskError};
 
 /// The folder of task files, with the files read so far.
 #[derive(Debug)]
@@ -101,6 +101,18 @@ impl TaskFiles {
             test: MmluRows::default(),
             dev: MmluRows::default(),
         }
+    }
+
+    /// Reads the documents of every selected task.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_all(
+        mut self,
+        selection: &Selection,
+        options: LoadOptions,
+    ) -> Result<Vec<LoadedTask>, TaskError> {
+        selection.tasks.iter().map(|task| self.load(task, options)).collect()
     }
 
     /// Reads the documents of `task`.

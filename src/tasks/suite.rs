@@ -38,13 +38,8 @@ impl Suite {
             return Ok(Self::default());
         }
         let selection = Selection::parse(&names.join(","))?;
-        let (mut files, options) =
-            (TaskFiles::new(folder), LoadOptions { limit: Some(limit), num_fewshot: 0 });
-        let tasks = selection
-            .tasks
-            .iter()
-            .map(|task| files.load(task, options))
-            .collect::<Result<Vec<_>, _>>()?;
+        let options = LoadOptions { limit: Some(limit), num_fewshot: 0 };
+        let tasks = TaskFiles::new(folder).load_all(&selection, options)?;
         Ok(Self { selection, tasks })
     }
 
@@ -71,7 +66,7 @@ impl Suite {
         for task in &self.tasks {
             let of_task = task.documents.len();
             let mut tell = |now: TaskProgress| {
-                progress((before as f64 + now.share * of_task as f64) as u64, total as u64)
+                progress((before as f64 + now.share * of_task as f64) as u64, total as u64);
             };
             let Some(result) = evaluate(task, encoder, scorer, &mut tell)? else { return Ok(None) };
             results.push(result);

@@ -309,10 +309,10 @@ impl<S: Fn() -> io::Result<Size>> Client<S> {
                 Effect::Unlisten(run) => self.links.close(run),
                 Effect::List => self.list(),
                 Effect::Resume(directory) => {
-                    self.work(move |actions| Msg::Opened((actions.resume)(&directory)))
+                    self.work(move |actions| Msg::Opened((actions.resume)(&directory)));
                 }
                 Effect::Start(config) => {
-                    self.work(move |actions| Msg::Opened((actions.start)(&config)))
+                    self.work(move |actions| Msg::Opened((actions.start)(&config)));
                 }
             }
         }

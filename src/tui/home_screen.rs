@@ -244,11 +244,11 @@ impl HomeScreen {
         let Prompt::Start(line) = &mut self.prompt else { return Vec::new() };
         match (event.code, event.modifiers & !KeyModifiers::SHIFT) {
             (KeyCode::Char('c'), KeyModifiers::CONTROL) | (KeyCode::Esc, _) => {
-                self.prompt = Prompt::None
+                self.prompt = Prompt::None;
             }
             (KeyCode::Char('u'), KeyModifiers::CONTROL) => line.clear(),
             (KeyCode::Char(char), KeyModifiers::NONE) if line.chars().count() < LONGEST => {
-                line.push(char)
+                line.push(char);
             }
             (KeyCode::Backspace, _) => drop(line.pop()),
             (KeyCode::Enter, _) if self.typing.began_after(self.asked_at) => {

@@ -429,13 +429,13 @@ impl RunScreen {
         }
         match &record.event {
             RunEvent::CommandAccepted(note) => {
-                self.on_note(note, NoticePhase::Accepted(note.step), ids)
+                self.on_note(note, NoticePhase::Accepted(note.step), ids);
             }
             RunEvent::CommandDone(note) => {
-                self.on_note(note, NoticePhase::Done(note.message.clone()), ids)
+                self.on_note(note, NoticePhase::Done(note.message.clone()), ids);
             }
             RunEvent::CommandFailed(note) => {
-                self.on_note(note, NoticePhase::Failed(note.message.clone()), ids)
+                self.on_note(note, NoticePhase::Failed(note.message.clone()), ids);
             }
             _ => {}
         }

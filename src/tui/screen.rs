@@ -100,9 +100,9 @@ fn draw_body(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     }
     // The four lines around the body count for the width of two columns.
     if area.width >= WIDE.0 && area.height + 4 >= WIDE.1 {
-        draw_wide(run, area, buf)
+        draw_wide(run, area, buf);
     } else {
-        draw_normal(run, area, buf)
+        draw_normal(run, area, buf);
     }
 }
 
@@ -153,9 +153,9 @@ fn draw_wide(run: &RunScreen, area: Rect, buf: &mut Buffer) {
     ActivationsPane(run).render(Rect { height: activations, ..side }, buf);
     let rest = Rect { y: side.y + activations, height: side.height - activations, ..side };
     if is_over(run) {
-        SummaryPane(run).render(rest, buf)
+        SummaryPane(run).render(rest, buf);
     } else {
-        SamplesPane(run).render(rest, buf)
+        SamplesPane(run).render(rest, buf);
     }
 }
 

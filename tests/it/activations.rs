@@ -131,7 +131,7 @@ fn a_neuron_that_is_active_anywhere_is_not_never_active() {
         )[0]
     };
     let close = |found: f64, expected: f64| {
-        assert!((found - expected).abs() < 1e-3, "{found} instead of {expected}")
+        assert!((found - expected).abs() < 1e-3, "{found} instead of {expected}");
     };
     let active = 2.0 * 2.0 / (1.0 + (-2.0_f64).exp());
     let mean = (3.0 * active + 0.1 * active) / 16.0;

@@ -1,9 +1,9 @@
 //! Checkpoints as files: whatever fails or crashes during a save, the newest valid one is either
 //! the old or the new one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use patchtui::advice::{Advice, Audience};
 use patchtui::config::RecordedConfig;
 use patchtui::disk::{Disk, Operation};
 use patchtui::record::{
-    Checkpoint, CheckpointError, Checkpoints, Choice, KeepRule, LineHashes, MODEL_FILE,
-    NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
+    Checkpoint, CheckpointError, Checkpoints, Choice, HashedReader, KeepRule, LineHashes,
+    MODEL_FILE, NewCheckpoint, OPTIMIZER_FILE, RunDirectory, TrainerState,
 };
 use serde_json::{Value, json};
 
@@ -115,8 +115,9 @@ fn save_measured(
         token_loss,
         permanent,
         tensor_bytes: 64,
-        write_tensors: &mut |name, path| {
-            fs::write(path, format!("{name} of step {step}")).map_err(Into::into)
+        write_tensors: &mut |file| {
+            let name = file.path().file_name().unwrap().to_string_lossy();
+            file.write_all(format!("{name} of step {step}").as_bytes()).map_err(Into::into)
         },
         config: RecordedConfig::new(),
         sync_lines: &|| Ok(LineHashes::new()),
@@ -144,7 +145,7 @@ fn a_save_brings_everything_to_the_disk_in_the_order_that_makes_a_crash_harmless
         token_loss: None,
         permanent: false,
         tensor_bytes: 64,
-        write_tensors: &mut |_, path| fs::write(path, "tensors").map_err(Into::into),
+        write_tensors: &mut |file| file.write_all(b"tensors").map_err(Into::into),
         config: RecordedConfig::new(),
         sync_lines: &|| {
             lines.lock().unwrap().push("lines".into());
@@ -280,7 +281,7 @@ fn lines_that_are_not_on_the_disk_keep_a_checkpoint_from_becoming_valid() {
         token_loss: None,
         permanent: false,
         tensor_bytes: 64,
-        write_tensors: &mut |_, _| panic!("tensors are written after the lines"),
+        write_tensors: &mut |_| panic!("tensors are written after the lines"),
         config: RecordedConfig::new(),
         sync_lines: &|| Err(io::ErrorKind::StorageFull.into()),
         stop: &|| false,
@@ -291,6 +292,61 @@ fn lines_that_are_not_on_the_disk_keep_a_checkpoint_from_becoming_valid() {
         "{error}"
     );
     assert_eq!(bench.names(), [""; 0]);
+}
+
+#[test]
+fn tensors_that_cannot_be_read_back_and_a_stop_fail_the_save_and_leave_the_earlier_one() {
+    for stopped in [false, true] {
+        let bench = Bench::new();
+        bench.save(2).unwrap();
+        let is_told = Cell::new(false);
+        let new = NewCheckpoint {
+            state: state(4),
+            active_seconds: vec![0.5],
+            token_loss: None,
+            permanent: false,
+            tensor_bytes: 64,
+            write_tensors: &mut |file| {
+                file.write_all(b"half")?;
+                is_told.set(stopped);
+                file.write_all(b" of it")?;
+                Err("cannot read lm_head.weight from the device: it is gone".into())
+            },
+            config: RecordedConfig::new(),
+            sync_lines: &|| Ok(LineHashes::new()),
+            stop: &|| is_told.get(),
+        };
+        let error = bench.checkpoints().save(new).unwrap_err();
+        assert_eq!(matches!(error, CheckpointError::Interrupted), stopped, "{error}");
+        assert!(stopped || error.to_string().contains("lm_head.weight"), "{error}");
+        assert_eq!(
+            (bench.newest(), bench.names()),
+            ((Some(2), vec![]), vec!["step-00000002".into()])
+        );
+    }
+}
+
+#[test]
+fn tensors_are_read_while_they_are_checked_and_only_those_of_the_returned_checkpoint_count() {
+    let bench = Bench::new();
+    bench.save(2).unwrap();
+    bench.save(4).unwrap();
+    fs::write(bench.path(4).join(OPTIMIZER_FILE), "optimizer.safetensors of step 5").unwrap();
+    let mut read = Vec::new();
+    let mut start = |file: &mut HashedReader<'_>| {
+        let mut text = [0; 5];
+        file.read_exact(&mut text).unwrap();
+        read.push((file.path().to_owned(), text));
+    };
+    let (newest, rejected) =
+        bench.checkpoints().read_newest(&|_| Ok(()), &mut start, &|| false).unwrap();
+    assert_eq!((newest.unwrap().state.step, rejected.len()), (2, 1));
+    assert!(rejected[0].reason.contains("does not match its hash"), "{}", rejected[0].reason);
+    let expected = [4, 2].into_iter().flat_map(|step| {
+        let path = |name| bench.path(step).join(name);
+        [(path(MODEL_FILE), *b"model"), (path(OPTIMIZER_FILE), *b"optim")]
+    });
+    assert_eq!(read, expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -438,18 +494,18 @@ fn check_refused(words: &str, damage: impl FnOnce(&Bench)) {
 fn whatever_is_damaged_is_refused_by_name() {
     for step in [json!(5), json!(97), json!(1_000_000_000_000_000_000_u64), json!(-4), json!("4")] {
         check_refused("manifest.json: its content does not match its hash", |bench| {
-            bench.edit(4, "manifest.json", |value| value["step"] = step)
+            bench.edit(4, "manifest.json", |value| value["step"] = step);
         });
     }
     check_refused("manifest.json: its content", |bench| {
-        bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([]))
+        bench.edit(4, "manifest.json", |value| value["active_seconds"] = json!([]));
     });
     check_refused("manifest.json: its content", |bench| {
-        bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true))
+        bench.edit(4, "manifest.json", |value| value["permanent"] = json!(true));
     });
     check_refused("manifest.json: it has no hash of itself", |bench| {
         bench.edit(4, "manifest.json", |value| {
-            drop(value.as_object_mut().unwrap().remove("manifest_blake3"))
+            drop(value.as_object_mut().unwrap().remove("manifest_blake3"));
         });
     });
     check_refused("trainer.json: its content", |bench| {
@@ -458,16 +514,16 @@ fn whatever_is_damaged_is_refused_by_name() {
         fs::write(path, text.replace("\"seed\": 1", "\"seed\": 2")).unwrap();
     });
     check_refused("model.safetensors: it has 0 bytes", |bench| {
-        fs::write(bench.path(4).join(MODEL_FILE), "").unwrap()
+        fs::write(bench.path(4).join(MODEL_FILE), "").unwrap();
     });
     check_refused("optimizer.safetensors", |bench| {
-        fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap()
+        fs::remove_file(bench.path(4).join(OPTIMIZER_FILE)).unwrap();
     });
     check_refused("manifest.json", |bench| {
-        fs::write(bench.path(4).join("manifest.json"), "{").unwrap()
+        fs::write(bench.path(4).join("manifest.json"), "{").unwrap();
     });
     check_refused("it is for step 4, which does not match the name of its directory", |bench| {
-        fs::rename(bench.path(4), bench.path(6)).unwrap()
+        fs::rename(bench.path(4), bench.path(6)).unwrap();
     });
 }
 

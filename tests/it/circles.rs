@@ -127,7 +127,7 @@ fn tree(text: &str, prefix: &[String]) -> Vec<(Names, Option<String>)> {
                 return parts(&inside[1..]).flat_map(|part| tree(part, &names)).collect();
             }
             Some(more) if more.starts_with(|c: char| c.is_alphanumeric() || c == '_') => {
-                rest = more
+                rest = more;
             }
             _ => break,
         }

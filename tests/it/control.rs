@@ -658,7 +658,7 @@ fn a_client_that_falls_behind_gets_everything_anew() {
     // More than socket buffers and the backlog can hold.
     engine.take_steps(1..=5000);
     in_time(async {
-        Client::attach(&run, "test").hear_until(|history| history.step() == 5000).await
+        Client::attach(&run, "test").hear_until(|history| history.step() == 5000).await;
     });
     let ending = thread::spawn(move || engine.end());
     let mut snapshots = 0;

@@ -56,7 +56,7 @@ fn be_an_engine() {
         on_usr1,
         face,
         lock,
-        warnings: Vec::new(),
+        warnings: if behaviour == "warned" { vec!["the text is short".into()] } else { Vec::new() },
         index: RunIndex::of_user(),
         directory: directory.clone(),
     };
@@ -190,7 +190,7 @@ impl Engine {
         runtime.block_on(async {
             tokio::time::timeout(LIMIT, heard)
                 .await
-                .unwrap_or_else(|_| panic!("nobody said {text:?}"))
+                .unwrap_or_else(|_| panic!("nobody said {text:?}"));
         });
     }
 
@@ -231,6 +231,12 @@ fn the_first_sigterm_stops_with_a_checkpoint() {
     );
     assert!(!is_alive(&engine.run));
     assert!(!EngineInfo::read(&engine.run).unwrap().socket.unwrap().exists());
+}
+
+#[test]
+fn what_was_warned_of_at_the_start_is_in_the_log_of_every_client() {
+    let engine = Engine::start("warned");
+    engine.hear("the text is short");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use patchtui::advice::{Advice, Audience};
@@ -138,10 +138,10 @@ fn config_errors() -> Vec<(ConfigError, &'static str, &'static str)> {
         (
             ConfigError::OtherSize {
                 origin: line(7),
-                key: "model.hidden_size".into(),
+                key: "model.hidden_size",
                 found: "8".into(),
                 expected: "16".into(),
-                path: "/w".into(),
+                path: Path::new("/w").into(),
             },
             "a.toml:7: model.hidden_size = 8, but the weights in /w have 16",
             "remove model.hidden_size, or remove model.init_from to start from random weights",

@@ -357,7 +357,7 @@ fn a_directory_that_lacks_something_says_what() {
         "DIR has no weights: neither model.safetensors nor model.safetensors.index.json exists";
     check(&remove("model.safetensors"), no_weights, "name a directory written by save_pretrained");
     let pickled = |exported: &Exported| {
-        fs::rename(exported.file("model.safetensors"), exported.file("pytorch_model.bin")).unwrap()
+        fs::rename(exported.file("model.safetensors"), exported.file("pytorch_model.bin")).unwrap();
     };
     check(
         &pickled,
@@ -366,20 +366,20 @@ fn a_directory_that_lacks_something_says_what() {
     );
     let dims = |exported: &Exported| weight_dims(&ModelFiles::find(&exported.path).unwrap().shape);
     let rewrite = |exported: &Exported, dims: Vec<(String, Vec<usize>)>| {
-        write_weights(&exported.file("model.safetensors"), dims, |_, _| 1.0)
+        write_weights(&exported.file("model.safetensors"), dims, |_, _| 1.0);
     };
     let without_norm = |exported: &Exported| {
         rewrite(
             exported,
             dims(exported).into_iter().filter(|(name, _)| name != "model.norm.weight").collect(),
-        )
+        );
     };
     check(&without_norm, "DIR: tensor model.norm.weight is missing", again);
     let with_bias = |exported: &Exported| {
         rewrite(
             exported,
             dims(exported).into_iter().chain([("lm_head.bias".into(), vec![256])]).collect(),
-        )
+        );
     };
     check(
         &with_bias,
@@ -387,7 +387,7 @@ fn a_directory_that_lacks_something_says_what() {
         again,
     );
     let wider = |exported: &Exported| {
-        exported.edit("config.json", |config| config["intermediate_size"] = 24.into())
+        exported.edit("config.json", |config| config["intermediate_size"] = 24.into());
     };
     check(
         &wider,
@@ -396,7 +396,7 @@ fn a_directory_that_lacks_something_says_what() {
         again,
     );
     let fewer_rows = |exported: &Exported| {
-        exported.edit("config.json", |config| config["vocab_size"] = 255.into())
+        exported.edit("config.json", |config| config["vocab_size"] = 255.into());
     };
     check(
         &fewer_rows,
@@ -404,7 +404,7 @@ fn a_directory_that_lacks_something_says_what() {
         "use the tokenizer of the model",
     );
     let other = |exported: &Exported| {
-        exported.edit("config.json", |config| config["model_type"] = "gpt2".into())
+        exported.edit("config.json", |config| config["model_type"] = "gpt2".into());
     };
     check(
         &other,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
@@ -63,7 +64,10 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut TrainerState, &mut Vec<f64>, &P
         token_loss: None,
         permanent: manifest.permanent,
         tensor_bytes: 0,
-        write_tensors: &mut |name, path| Ok(fs::copy(scratch.path().join(name), path).map(|_| ())?),
+        write_tensors: &mut |file| {
+            let changed = scratch.path().join(file.path().file_name().unwrap());
+            Ok(file.write_all(&fs::read(changed)?)?)
+        },
         config: RecordedConfig::new(),
         sync_lines: &|| Ok(LineHashes::new()),
         stop: &|| false,
@@ -84,11 +88,11 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
                 state.data_order.clone().map(|order| DataOrder { shuffle: false, ..order });
         }),
         ("model.rope_theta is 500000.0, but this run's is 10000.0", |state| {
-            state.model = state.model.map(|model| ModelOutline { rope_theta: 5e5, ..model })
+            state.model = state.model.map(|model| ModelOutline { rope_theta: 5e5, ..model });
         }),
     ] {
         let (end, events) = going_on_after(|checkpoints| {
-            rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state))
+            rewrite(&checkpoints.join("step-00000004"), |state, _, _| change(state));
         });
         assert_eq!(end.outcome, Outcome::Completed, "{what}: {:?}", end.error);
         assert!(
@@ -100,7 +104,7 @@ fn a_checkpoint_of_another_seed_or_step_under_this_name_is_refused_by_name() {
     }
     // The same files under the name of another step.
     let (_, events) = going_on_after(|checkpoints| {
-        fs::rename(checkpoints.join("step-00000004"), checkpoints.join("step-00000006")).unwrap()
+        fs::rename(checkpoints.join("step-00000004"), checkpoints.join("step-00000006")).unwrap();
     });
     assert!(
         warnings(&events).contains("which does not match the name of its directory"),
@@ -146,10 +150,10 @@ fn a_moment_that_is_missing_or_has_another_shape_is_an_error() {
         assert!(end.outcome == Outcome::Failed && message.contains(words), "{words}: {message}");
     };
     edit("it has no tensor lm_head.weight.exp_avg_sq", |shapes| {
-        drop(shapes.remove("lm_head.weight.exp_avg_sq"))
+        drop(shapes.remove("lm_head.weight.exp_avg_sq"));
     });
     edit("model.norm.weight.exp_avg has shape [31] instead of [32]", |shapes| {
-        drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31]))
+        drop(shapes.insert("model.norm.weight.exp_avg".into(), vec![31]));
     });
     edit("moments instead of", |shapes| drop(shapes.insert("extra.exp_avg".into(), vec![4])));
 }
@@ -162,7 +166,7 @@ fn weights_and_moments_of_a_run_that_had_diverged_are_named() {
     {
         let (end, _) = going_on_after(|checkpoints| {
             rewrite(&checkpoints.join("step-00000004"), |_, _, folder| {
-                poison(&folder.join(file), tensor, f32::NAN, false)
+                poison(&folder.join(file), tensor, f32::NAN, false);
             });
         });
         let error = end.error.unwrap();
@@ -181,7 +185,7 @@ fn weights_and_moments_of_a_run_that_had_diverged_are_named() {
 #[test]
 fn times_of_too_few_stages_are_refused_and_do_not_panic() {
     let (end, events) = going_on_after(|checkpoints| {
-        rewrite(&checkpoints.join("step-00000004"), |_, seconds, _| seconds.truncate(1))
+        rewrite(&checkpoints.join("step-00000004"), |_, seconds, _| seconds.truncate(1));
     });
     assert_eq!(end.outcome, Outcome::Completed, "{:?}", end.error);
     assert!(

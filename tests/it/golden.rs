@@ -470,7 +470,7 @@ fn prompts_that_advance_together_do_not_change_one_another() {
     let mut hear = |idx: usize, heard| {
         match heard {
             Heard::Token(_) if ended[idx].is_none() => {
-                begun.push((idx, ended.iter().flatten().count()))
+                begun.push((idx, ended.iter().flatten().count()));
             }
             Heard::Token(id) => panic!("{id} after the end"),
             Heard::End(continuation) => ended[idx] = Some(continuation),

@@ -1,6 +1,7 @@
 //! The only integration test binary; fixtures, golden numbers and snapshots are in the same folder.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, in its helpers too")]
+#![expect(clippy::too_many_lines, reason = "a table of cases reads best in one piece")]
 
 #[cfg(feature = "engine")]
 mod activations;

@@ -348,7 +348,7 @@ fn a_padding_token_just_beyond_the_table_is_no_hindrance() {
         output(bench.patchtui(&["generate", "hf", "--prompt", "Once", "--max-new-tokens", "8"]));
     let token = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     edit(&hf.join("tokenizer.json"), |tokenizer| {
-        tokenizer["added_tokens"] = json!([token(256, "<filler>")])
+        tokenizer["added_tokens"] = json!([token(256, "<filler>")]);
     });
     let (code, _, stderr) = output(bench.patchtui(&["import", "hf"]));
     assert!(
@@ -415,9 +415,9 @@ fn a_name_means_the_run_also_beside_a_folder_or_a_file_of_it() {
         let (code, _, stderr) = output(bench.patchtui(&["import", "tiny"]));
         assert!(code == 2 && stderr.contains("is a run or a checkpoint"), "{stderr}");
         if obstacle == "folder" {
-            fs::remove_dir(&path).unwrap()
+            fs::remove_dir(&path).unwrap();
         } else {
-            fs::remove_file(&path).unwrap()
+            fs::remove_file(&path).unwrap();
         }
     }
 }
@@ -444,7 +444,7 @@ fn the_built_in_continuation_follows_the_context_of_its_model() {
         8
     );
     edit(&bench.path().join("hf/config.json"), |config| {
-        config["max_position_embeddings"] = json!(1000)
+        config["max_position_embeddings"] = json!(1000);
     });
     let found = loaded("continue", &["model.init_from=hf"]).config.training;
     assert_eq!(
@@ -453,7 +453,7 @@ fn the_built_in_continuation_follows_the_context_of_its_model() {
         "steps are whole sequences"
     );
     edit(&bench.path().join("hf/config.json"), |config| {
-        config["max_position_embeddings"] = json!(4096)
+        config["max_position_embeddings"] = json!(4096);
     });
     assert_eq!(loaded("continue", &["model.init_from=hf"]).config.training.context_length, 1024);
     let (code, stdout, stderr) = output(bench.patchtui(&[

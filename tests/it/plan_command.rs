@@ -351,7 +351,7 @@ fn a_run_says_what_its_plan_says_and_tells_notes_from_warnings() {
         record["event"]["message"].as_str().is_some_and(|message| message.contains(warning))
     };
     until(bench.patchtui(&[&limited[..], &text[..6]].concat()), is_warned, |child| {
-        signal(child, Signal::KILL)
+        signal(child, Signal::KILL);
     });
 }
 

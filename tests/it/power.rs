@@ -190,7 +190,7 @@ impl State {
             Unsynced::Gone => file.set_len(*safe).unwrap(),
             Unsynced::Torn => file.set_len(safe + (length - safe) / 2).unwrap(),
             Unsynced::Zeros => {
-                file.write_all_at(&vec![0; (length - safe) as usize], *safe).unwrap()
+                file.write_all_at(&vec![0; (length - safe) as usize], *safe).unwrap();
             }
         }
     }

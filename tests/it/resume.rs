@@ -357,7 +357,7 @@ fn the_last_evaluation_is_of_the_whole_validation_text_too() {
     );
     // The same text in other batches.
     let close = |found: f64, expected: f64| {
-        assert!((found - expected).abs() < 1e-6, "{found} and {expected}")
+        assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
     };
     close(whole.token_loss, all.token_loss);
     close(whole.standard_error.unwrap(), all.standard_error.unwrap());

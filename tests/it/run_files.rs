@@ -261,6 +261,12 @@ fn run_in(folder: &Path) -> RunDirectory {
 }
 
 /// Starts an attempt, lets `talk` send events, ends it, and returns what listeners received.
+fn send_all(events: &EventSender, all: impl IntoIterator<Item = RunEvent>) {
+    for event in all {
+        events.send(event);
+    }
+}
+
 fn attempt(run: &RunDirectory, talk: impl FnOnce(&EventSender)) -> Vec<Record> {
     attempt_on(run, Disk::default(), talk)
 }
@@ -288,7 +294,7 @@ fn files_give_back_what_was_shown_but_progress_in_the_same_order() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_in(folder.path());
     let shown = attempt(&run, |events| {
-        whole_run(run.path()).into_iter().for_each(|event| events.send(event))
+        send_all(events, whole_run(run.path()));
     });
     assert_eq!(
         shown.iter().map(|record| record.seq).collect::<Vec<_>>(),
@@ -312,12 +318,10 @@ fn a_resumed_run_goes_on_counting() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_in(folder.path());
     attempt(&run, |events| {
-        [header(run.path(), None), step(1), step(2), step(3)]
-            .into_iter()
-            .for_each(|event| events.send(event))
+        send_all(events, [header(run.path(), None), step(1), step(2), step(3)]);
     });
     attempt(&run, |events| {
-        [header(run.path(), Some(2)), step(3)].into_iter().for_each(|event| events.send(event))
+        send_all(events, [header(run.path(), Some(2)), step(3)]);
     });
     let numbers: Vec<_> = kept(&run).iter().map(|record| (record.seq, record.attempt)).collect();
     assert_eq!(numbers, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2)]);
@@ -330,7 +334,7 @@ fn a_resumed_run_goes_on_counting() {
 fn a_torn_last_line_is_cut_before_the_next_attempt_appends() {
     let folder = tempfile::tempdir().unwrap();
     let run = run_in(folder.path());
-    attempt(&run, |events| [step(1), step(2)].into_iter().for_each(|event| events.send(event)));
+    attempt(&run, |events| send_all(events, [step(1), step(2)]));
     let whole = fs::read(run.metrics()).unwrap();
     // A crash can interrupt the write anywhere, even just before the line feed.
     for length in [whole.len() - 1, whole.len() - 20] {
@@ -547,7 +551,7 @@ fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
         step(3),
         evaluation(3, 4.5),
     ];
-    attempt(&run, |events| first.into_iter().for_each(|event| events.send(event)));
+    attempt(&run, |events| send_all(events, first));
     assert_eq!(summary(), (3, Some(4.5)));
     // An attempt that is preparing its text has not undone anything yet.
     attempt(&run, |events| {
@@ -555,7 +559,7 @@ fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
             activity: "reading text (bytes)".into(),
             done: 0,
             total: None,
-        }))
+        }));
     });
     assert_eq!(summary(), (3, Some(4.5)));
     attempt(&run, |events| events.send(header(run.path(), Some(2))));
@@ -569,9 +573,7 @@ fn a_summary_counts_no_step_and_no_loss_that_a_later_attempt_has_undone() {
         seconds: 1.0,
     });
     attempt(&run, |events| {
-        [header(run.path(), Some(2)), scores, step(3)]
-            .into_iter()
-            .for_each(|event| events.send(event))
+        send_all(events, [header(run.path(), Some(2)), scores, step(3)]);
     });
     assert_eq!(summary(), (3, Some(5.0)));
     attempt(&run, |events| events.send(header(run.path(), Some(1))));
@@ -597,9 +599,7 @@ fn what_was_measured_before_a_stop_is_known_and_what_a_resume_superseded_is_not(
     assert_eq!(measured(), MeasuredStep::default());
     // Killed after step 3; the next attempt resumes from step 2 and is stopped in the middle of the
     // measurements of step 3.
-    let send = |events: Vec<RunEvent>| {
-        attempt(&run, |sender| events.into_iter().for_each(|event| sender.send(event)))
-    };
+    let send = |events: Vec<RunEvent>| attempt(&run, |sender| send_all(sender, events));
     send(vec![
         header(run.path(), None),
         evaluation(3, 5.5),
@@ -633,13 +633,13 @@ fn a_run_whose_lock_tells_nothing_is_never_said_to_have_crashed() {
     let run = run_in(folder.path());
     let state = || RunSummary::read(&run).unwrap().state;
     attempt(&run, |events| {
-        [header(run.path(), None), step(1)].into_iter().for_each(|event| events.send(event))
+        send_all(events, [header(run.path(), None), step(1)]);
     });
     assert_eq!(state(), RunState::Crashed);
     // A lock file that cannot be opened simulates a file system without locks.
     std::os::unix::fs::symlink("lock", run.lock()).unwrap();
     assert_eq!(state(), RunState::Unknown);
-    attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));
+    attempt(&run, |events| send_all(events, whole_run(run.path())));
     assert_eq!(state(), RunState::Completed);
 }
 
@@ -652,19 +652,17 @@ fn a_checkpointed_run_that_is_killed_counts_as_crashed() {
     assert_eq!(state(), RunState::New);
     let lock = RunLock::acquire(&run).unwrap();
     attempt(&run, |events| {
-        [header(run.path(), None), step(1), evaluation(1, 5.5)]
-            .into_iter()
-            .for_each(|event| events.send(event))
+        send_all(events, [header(run.path(), None), step(1), evaluation(1, 5.5)]);
     });
     assert_eq!(state(), RunState::Alive);
     attempt(&run, |events| {
         events
-            .send(RunEvent::ControlChanged(ControlChange { state: ControlState::Paused, step: 1 }))
+            .send(RunEvent::ControlChanged(ControlChange { state: ControlState::Paused, step: 1 }));
     });
     assert_eq!(state(), RunState::Paused);
     drop(lock);
     assert_eq!(state(), RunState::Crashed);
-    attempt(&run, |events| whole_run(run.path()).into_iter().for_each(|event| events.send(event)));
+    attempt(&run, |events| send_all(events, whole_run(run.path())));
     let summary = RunSummary::read(&run).unwrap();
     let whole = whole_loss(4.5);
     assert_eq!((summary.state, summary.step, summary.steps), (RunState::Completed, 6, Some(6)));

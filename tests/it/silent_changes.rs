@@ -138,7 +138,7 @@ fn regression_20_tokens_that_change_while_the_run_reads_them_end_it_with_an_erro
                     .open(tokens)
                     .unwrap()
                     .write_all_at(&[0xFF; 12_000], 0)
-                    .unwrap()
+                    .unwrap();
             },
             "but the vocabulary has 256 tokens",
         ),
@@ -315,7 +315,7 @@ fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_a
     };
     let changes: [(&str, Change); 5] = [
         ("tokens removed", |stopped| {
-            fs::remove_dir_all(stopped.tokens().parent().unwrap()).unwrap()
+            fs::remove_dir_all(stopped.tokens().parent().unwrap()).unwrap();
         }),
         ("plan.json emptied", |stopped| fs::write(stopped.run().join("plan.json"), "").unwrap()),
         ("plan.json changed", |stopped| {
@@ -326,7 +326,7 @@ fn files_that_a_run_does_not_read_again_may_change_while_it_trains_and_between_a
             fs::write(stopped.run().join("plan.json"), other).unwrap();
         }),
         ("config.toml emptied", |stopped| {
-            fs::write(stopped.run().join("config.toml"), "").unwrap()
+            fs::write(stopped.run().join("config.toml"), "").unwrap();
         }),
         ("an old checkpoint changed", |stopped| {
             change(

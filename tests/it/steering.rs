@@ -145,7 +145,7 @@ fn a_pause_is_done_when_the_run_is_paused_and_equal_commands_are_answered_togeth
     let folder = tempfile::tempdir().unwrap();
     let (end, events) = train(folder.path(), &[], |event, commands| match event {
         RunEvent::StepCompleted(step) if step.step == COMMAND_AT => {
-            send(commands, RunCommand::Pause)
+            send(commands, RunCommand::Pause);
         }
         RunEvent::CommandDone(note) if note.command == RunCommand::Pause => {
             let commands = commands.as_ref().unwrap();
@@ -188,7 +188,7 @@ fn a_pause_that_nobody_can_end_is_ended_with_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let (end, events) = train(folder.path(), &[], |event, commands| match event {
         RunEvent::StepCompleted(step) if step.step == COMMAND_AT => {
-            send(commands, RunCommand::Pause)
+            send(commands, RunCommand::Pause);
         }
         RunEvent::CommandDone(_) => *commands = None,
         _ => {}

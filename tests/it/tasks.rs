@@ -198,7 +198,7 @@ fn pseudo_result(task: &LoadedTask) -> TaskResult {
     };
     let mut last = None;
     let result = evaluate(task, &encoder, &mut Listed(answers.into_iter()), &mut |progress| {
-        last = Some(progress)
+        last = Some(progress);
     })
     .unwrap()
     .unwrap();

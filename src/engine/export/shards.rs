@@ -9,10 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::export::ExportError;
 use crate::engine::hugging_face::{INDEX_FILE, WEIGHTS_FILE, WeightFiles};
-use crate::engine::tensor_header::NumberFormat;
-
-/// The header length is padded to a multiple of this, so that the data is aligned.
-const ALIGNMENT: usize = 8;
+use crate::engine::tensor_header::{NumberFormat, header_bytes};
 
 /// A tensor's name and shape.
 type Named = (String, Vec<usize>);
@@ -90,10 +87,7 @@ fn write_file(
 ) -> Result<(), ExportError> {
     let io = || ExportError::at(path);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io())?);
-    let header = header_of(shard, format);
-    file.write_all(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| file.write_all(header.as_bytes()))
-        .map_err(io())?;
+    file.write_all(&header_bytes(shard, format)).map_err(io())?;
     for (name, dims) in shard {
         let values = weights.read(name, dims)?;
         if let Some(value) = write_values(&mut file, &values, format).map_err(io())? {
@@ -108,25 +102,6 @@ fn write_file(
         .map_err(io::IntoInnerError::into_error)
         .and_then(|file| file.sync_all())
         .map_err(io())
-}
-
-fn header_of(shard: &[Named], format: NumberFormat) -> String {
-    let mut fields = Map::new();
-    // Required by Hugging Face's loader.
-    fields.insert("__metadata__".into(), json!({ "format": "pt" }));
-    let mut start = 0;
-    for (name, dims) in shard {
-        let end = start + bytes_of(dims, format);
-        fields.insert(
-            name.clone(),
-            json!({ "dtype": format.name(), "shape": dims, "data_offsets": [start, end] }),
-        );
-        start = end;
-    }
-    let mut header = Value::Object(fields).to_string();
-    header
-        .extend(std::iter::repeat_n(' ', header.len().next_multiple_of(ALIGNMENT) - header.len()));
-    header
 }
 
 /// Writes `values` in `format`, rounded to nearest, ties to even. Stops at a number that would

@@ -135,7 +135,7 @@ impl Generator {
                 };
                 match verdict {
                     Verdict::GoOn if sequence.num_new() < rules.max_new_tokens => {
-                        still_open.push(sequence)
+                        still_open.push(sequence);
                     }
                     Verdict::GoOn | Verdict::EndPrompt => {
                         heard(sequence.idx, Heard::End(sequence.finish()));

@@ -39,12 +39,12 @@ type Block<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a [f32]);
 
 /// Updates a parameter and its two moments.
 pub fn update(team: &Team, state: State<'_>, gradient: &[f32], rule: Rule) {
+    let State { parameter, exp_avg, exp_avg_sq } = state;
     let [beta1, beta2] = rule.betas;
-    let blocks = state
-        .parameter
+    let blocks = parameter
         .chunks_mut(BLOCK)
-        .zip(state.exp_avg.chunks_mut(BLOCK))
-        .zip(state.exp_avg_sq.chunks_mut(BLOCK))
+        .zip(exp_avg.chunks_mut(BLOCK))
+        .zip(exp_avg_sq.chunks_mut(BLOCK))
         .zip(gradient.chunks(BLOCK));
     team.for_each(blocks.collect(), |(((parameter, exp_avg), exp_avg_sq), gradient): Block<'_>| {
         best!({

@@ -173,10 +173,8 @@ impl Job<'_> {
     fn run(self, team: &Team, sizes: Sizes, inputs: Heads<&[f32]>, d_out: &[f32]) {
         let Self { sequence, group, mut gradients } = self;
         let positions = sizes.positions;
-        let (keys, values) = (
-            sizes.of_group(inputs.keys, sequence, group),
-            sizes.of_group(inputs.values, sequence, group),
-        );
+        let of_group = |values| sizes.of_group(values, sequence, group);
+        let (keys, values) = (of_group(inputs.keys), of_group(inputs.values));
         let (turned_keys, turned_values, keys) =
             (transposed(keys), transposed(values), keys.to_rows());
         let (mut key_sums, mut value_sums) = (zeros(team, keys.len()), zeros(team, keys.len())); // [keys, H]

@@ -278,7 +278,9 @@ mod tests {
             let mut values: Vec<usize> = (0..100).collect();
             let blocks = values.chunks_mut(width).collect();
             team.for_each(blocks, |block: &mut [usize]| {
-                block.iter_mut().for_each(|value| *value += 1);
+                for value in block {
+                    *value += 1;
+                }
             });
             assert!(values.into_iter().eq(1..=100));
         }
@@ -316,7 +318,9 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    (0..ROUNDS).for_each(|size| assert_eq!(counts(&team, size), vec![1; size]))
+                    for size in 0..ROUNDS {
+                        assert_eq!(counts(&team, size), vec![1; size]);
+                    }
                 });
             }
         });

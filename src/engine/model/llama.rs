@@ -142,7 +142,7 @@ impl Pass for Inference<'_> {
 pub struct LayerOut {
     /// Output of the feed-forward block, `[N, D]`.
     pub output: Tensor<2>,
-    /// Its input, `[N, D]`.
+    /// Input of that block, `[N, D]`.
     pub around: Tensor<2>,
     /// What the backward pass needs.
     pub saved: LayerSaved,

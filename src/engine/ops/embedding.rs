@@ -27,21 +27,19 @@ pub fn forward(
             let rows = embedding::forward(team, table.matrix(), ids, k);
             tensor(rows, [ids.len() / k, table.dims[1]])
         }
-        Path::Composed => composed(table, ids, patch_size),
+        Path::Composed => {
+            let ids = id_tensor(ids, [ids.len()], &table.device());
+            let tokens = table.clone().select(0, ids); // [N * K, D]
+            if patch_size == PatchSize::ONE {
+                return tokens;
+            }
+            let ([num_tokens, hidden_size], k) = (tokens.dims(), patch_size.get());
+            tokens
+                .reshape([num_tokens / k, k, hidden_size]) // [N, K, D]
+                .mean_dim(1) // [N, 1, D]
+                .squeeze_dim(1) // [N, D]
+        }
     }
-}
-
-fn composed(table: &Tensor<2>, ids: &[u32], patch_size: PatchSize) -> Tensor<2> {
-    let ids = id_tensor(ids, [ids.len()], &table.device());
-    let tokens = table.clone().select(0, ids); // [N * K, D]
-    if patch_size == PatchSize::ONE {
-        return tokens;
-    }
-    let [num_tokens, hidden_size] = tokens.dims();
-    tokens
-        .reshape([num_tokens / patch_size.get(), patch_size.get(), hidden_size]) // [N, K, D]
-        .mean_dim(1) // [N, 1, D]
-        .squeeze_dim(1) // [N, D]
 }
 
 /// `d_out`: `[N, D]`. Returns `sum`, `[V, D]`, plus the gradient of the table, which is nonzero
@@ -61,31 +59,24 @@ pub fn backward(
                 embedding::backward(team, sum, ids, patch_size.get(), &d_out);
             })
         }
-        Path::Composed => backward_composed(sum, ids, patch_size, d_out),
+        Path::Composed => {
+            let ([num_patches, hidden_size], k) = (d_out.dims(), patch_size.get());
+            let d_tokens = if k == 1 {
+                d_out
+            } else {
+                d_out
+                    .div_scalar(k as f64)
+                    .unsqueeze_dim::<3>(1) // [N, 1, D]
+                    .expand([num_patches, k, hidden_size])
+                    .reshape([num_patches * k, hidden_size]) // [N * K, D]
+            };
+            // Not `select_assign`, which on a GPU processes all tokens sequentially in each column
+            // (burn-cubecl 0.22.1); this adds them in parallel, in an order that is not fixed.
+            let rows = id_tensor(ids, [ids.len(), 1], &sum.device());
+            let rows = rows.expand([ids.len(), hidden_size]);
+            sum.scatter(0, rows, d_tokens, IndexingUpdateOp::Add)
+        }
     }
-}
-
-fn backward_composed(
-    sum: Tensor<2>,
-    ids: &[u32],
-    patch_size: PatchSize,
-    d_out: Tensor<2>,
-) -> Tensor<2> {
-    let d_tokens = if patch_size == PatchSize::ONE {
-        d_out
-    } else {
-        let ([num_patches, hidden_size], k) = (d_out.dims(), patch_size.get());
-        d_out
-            .div_scalar(k as f64)
-            .unsqueeze_dim::<3>(1) // [N, 1, D]
-            .expand([num_patches, k, hidden_size])
-            .reshape([num_patches * k, hidden_size]) // [N * K, D]
-    };
-    // Not `select_assign`, which on a GPU processes all tokens sequentially in each column
-    // (burn-cubecl 0.22.1); this adds them in parallel, in an order that is not fixed.
-    let [num_tokens, hidden_size] = d_tokens.dims();
-    let rows = id_tensor(ids, [num_tokens, 1], &sum.device()).expand([num_tokens, hidden_size]);
-    sum.scatter(0, rows, d_tokens, IndexingUpdateOp::Add)
 }
 
 #[cfg(test)]

@@ -12,8 +12,6 @@
 //! Loss and gradient come from a single softmax, chunk by chunk of rows, so that no `[N, V]` tensor
 //! outlives its chunk: instead of using `Saved`, [`forward_backward`] does both at once.
 
-use std::ops::Range;
-
 use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
@@ -65,7 +63,8 @@ pub fn forward(compute: &Compute, input: Input<'_>) -> Tensor<2> {
             tensor(losses, [rows.dims[0], input.targets.per_row])
         }
         Path::Composed => {
-            let losses = input.chunks().map(|chunk| chunk.score(input.weight).0);
+            let losses =
+                input.chunks().map(|(rows, targets)| score(&rows, input.weight, &targets).0);
             Tensor::cat(losses.collect(), 0)
         }
     }
@@ -98,16 +97,16 @@ fn composed(input: Input<'_>, scale: f64, mut d_weight: Option<Tensor<2>>) -> He
     let weight = input.weight;
     let mut losses = Vec::new();
     let mut d_rows = Vec::new();
-    for chunk in input.chunks() {
-        let (chunk_losses, probabilities) = chunk.score(weight);
-        let counts = chunk.mask.clone().sum_dim(1); // [rows, 1]
+    for (rows, targets) in input.chunks() {
+        let (chunk_losses, probabilities) = score(&rows, weight, &targets);
+        let counts = targets.mask.clone().sum_dim(1); // [rows, 1]
         let d_logits = (probabilities * counts.mul_scalar(scale)).scatter(
             1,
-            chunk.ids,
-            chunk.mask.mul_scalar(-scale),
+            targets.ids,
+            targets.mask.mul_scalar(-scale),
             IndexingUpdateOp::Add,
         ); // [rows, V]
-        let d_weight_part = d_logits.clone().transpose().matmul(chunk.rows); // [V, D]
+        let d_weight_part = d_logits.clone().transpose().matmul(rows); // [V, D]
         losses.push(chunk_losses);
         d_rows.push(d_logits.matmul(weight.clone())); // [rows, D]
         d_weight = Some(match d_weight {
@@ -146,56 +145,44 @@ impl Targets {
     }
 }
 
-/// Some rows and their targets on the device.
-struct Chunk {
-    /// `[rows, D]`.
-    rows: Tensor<2>,
-    /// `[rows, K]`.
+/// Targets on the device.
+struct DeviceTargets {
+    /// `[N, K]`.
     ids: Tensor<2, Int>,
-    /// `[rows, K]`.
+    /// `[N, K]`.
     mask: Tensor<2>,
 }
 
-impl<'a> Input<'a> {
+impl Input<'_> {
     /// Cuts rows and targets into chunks.
-    fn chunks(self) -> impl Iterator<Item = Chunk> + 'a {
-        let num_rows = self.rows.dims()[0];
-        (0..num_rows)
-            .step_by(HEAD_ROWS)
-            .map(move |start| self.chunk(start..num_rows.min(start + HEAD_ROWS)))
-    }
-
-    fn chunk(self, rows: Range<usize>) -> Chunk {
-        let (targets, device) = (self.targets, self.rows.device());
-        let dims = [rows.len(), targets.per_row];
-        let of_rows = rows.start * targets.per_row..rows.end * targets.per_row;
+    fn chunks(self) -> impl Iterator<Item = (Tensor<2>, DeviceTargets)> {
+        let (rows, targets) = (self.rows.clone(), self.targets);
+        let (dims, device) = ([rows.dims()[0], targets.per_row], rows.device());
+        let ids = id_tensor(&targets.ids, dims, &device);
+        let options = (&device, rows.dtype());
         let mask = match &targets.mask {
-            Some(mask) => {
-                let mask = TensorData::new(mask[of_rows.clone()].to_vec(), dims);
-                Tensor::from_data(mask, (&device, self.rows.dtype()))
-            }
-            None => Tensor::ones(dims, (&device, self.rows.dtype())),
+            Some(mask) => Tensor::from_data(TensorData::new(mask.clone(), dims), options),
+            None => Tensor::ones(dims, options),
         };
-        Chunk {
-            rows: self.rows.clone().narrow(0, rows.start, rows.len()),
-            ids: id_tensor(&targets.ids[of_rows], dims, &device),
-            mask,
-        }
+        (0..dims[0]).step_by(HEAD_ROWS).map(move |start| {
+            let count = HEAD_ROWS.min(dims[0] - start);
+            let ids = ids.clone().narrow(0, start, count);
+            let mask = mask.clone().narrow(0, start, count);
+            (rows.clone().narrow(0, start, count), DeviceTargets { ids, mask })
+        })
     }
 }
 
-impl Chunk {
-    /// Losses, `[rows, K]`, and softmax of the logits, `[rows, V]`.
-    fn score(&self, weight: &Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let logits = self.rows.clone().matmul(weight.clone().transpose()); // [rows, V]
-        let highest = logits.clone().max_dim(1); // [rows, 1]
-        let target_logits = logits.clone().gather(1, self.ids.clone()); // [rows, K]
-        let probabilities = softmax(logits, 1); // one pass where the backend has it
-        // The largest probability is 1 / sum(exp(logit - highest)), so log-sum-exp needs no second
-        // pass of exponentials.
-        let log_sum = highest - probabilities.clone().max_dim(1).log(); // [rows, 1]
-        ((log_sum - target_logits) * self.mask.clone(), probabilities)
-    }
+/// Losses, `[rows, K]`, and softmax of the logits, `[rows, V]`.
+fn score(rows: &Tensor<2>, weight: &Tensor<2>, targets: &DeviceTargets) -> (Tensor<2>, Tensor<2>) {
+    let logits = rows.clone().matmul(weight.clone().transpose()); // [rows, V]
+    let highest = logits.clone().max_dim(1); // [rows, 1]
+    let target_logits = logits.clone().gather(1, targets.ids.clone()); // [rows, K]
+    let probabilities = softmax(logits, 1); // one pass where the backend has it
+    // The largest probability is 1 / sum(exp(logit - highest)), so log-sum-exp needs no second pass
+    // of exponentials.
+    let log_sum = highest - probabilities.clone().max_dim(1).log(); // [rows, 1]
+    ((log_sum - target_logits) * targets.mask.clone(), probabilities)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use burn::tensor::Tensor;
 
 use crate::engine::compute::{Compute, Path};
 use crate::engine::kernels::matmul;
-use crate::engine::kernels::team::Team;
 use crate::engine::ops::cpu::{Rows, into_vec, tensor};
 use crate::engine::ops::format::wide;
 
@@ -44,22 +43,18 @@ pub fn forward_each<const N: usize>(
     weights: [&Tensor<2>; N],
 ) -> ([Tensor<2>; N], Saved) {
     let outs = match compute.path(&rows) {
-        Path::Cpu(team) => on_cpu(team, &rows, weights),
-        Path::Composed => weights.map(|weight| rows.clone().matmul(weight.clone().transpose())), // [N, out]
+        Path::Cpu(team) => {
+            let (rows, weights) = (Rows::of(&rows), weights.map(Rows::of));
+            let transposed = weights.each_ref().map(|weight| weight.matrix().transposed());
+            let products = transposed.map(|weight| (None, rows.matrix(), weight));
+            let mut outs = matmul::sums(team, products);
+            std::array::from_fn(|idx| {
+                tensor(take(&mut outs[idx]), [rows.dims[0], weights[idx].dims[0]])
+            })
+        }
+        Path::Composed => weights.map(|weight| rows.clone().matmul(weight.clone().transpose())),
     };
     (outs, Saved { rows })
-}
-
-fn on_cpu<const N: usize>(
-    team: &Team,
-    rows: &Tensor<2>,
-    weights: [&Tensor<2>; N],
-) -> [Tensor<2>; N] {
-    let (rows, weights) = (Rows::of(rows), weights.map(Rows::of));
-    let terms =
-        weights.each_ref().map(|weight| (None, rows.matrix(), weight.matrix().transposed()));
-    let mut outs = matmul::sums(team, terms);
-    std::array::from_fn(|idx| tensor(take(&mut outs[idx]), [rows.dims[0], weights[idx].dims[0]]))
 }
 
 /// `d_out`: `[N, out]`. Returns the gradients of the input, `[N, in]`, and of the weight, `[out,
@@ -84,24 +79,17 @@ pub fn backward(
             );
             (tensor(d_rows, rows.dims), tensor(d_weight, weight.dims))
         }
-        Path::Composed => backward_composed(saved, weight, d_out, sums),
+        Path::Composed => {
+            // Sums over micro-batches stay in f32.
+            let d_weight = wide(d_out.clone().transpose().matmul(saved.rows)); // [out, in]
+            let d_rows = d_out.matmul(weight.clone()); // [N, in]
+            let plus = |sum: Option<Tensor<2>>, part: Tensor<2>| match sum {
+                Some(sum) => sum + part,
+                None => part,
+            };
+            (plus(sums.d_rows, d_rows), plus(sums.d_weight, d_weight))
+        }
     }
-}
-
-fn backward_composed(
-    saved: Saved,
-    weight: &Tensor<2>,
-    d_out: Tensor<2>,
-    sums: Sums,
-) -> (Tensor<2>, Tensor<2>) {
-    // Sums over micro-batches stay in f32.
-    let d_weight = wide(d_out.clone().transpose().matmul(saved.rows)); // [out, in]
-    let d_rows = d_out.matmul(weight.clone()); // [N, in]
-    let plus = |sum: Option<Tensor<2>>, part: Tensor<2>| match sum {
-        Some(sum) => sum + part,
-        None => part,
-    };
-    (plus(sums.d_rows, d_rows), plus(sums.d_weight, d_weight))
 }
 
 #[cfg(test)]

@@ -35,20 +35,18 @@ pub fn forward(
                 rms_norm::forward(team, &Floats::of(&rows), &Floats::of(weight), epsilon);
             (tensor(out, [n, width]), tensor(inverse_rms, [n, 1]))
         }
-        Path::Composed => composed(&rows, weight, epsilon),
+        Path::Composed => {
+            let values = wide(rows.clone());
+            let mean_square = values.clone().square().mean_dim(1); // [N, 1]
+            // For an infinite mean square the inverse would be 0, and the row of zeros would look
+            // healthy: this is NaN then, else 0.
+            let overflow = mean_square.clone().sub(mean_square.clone()); // [N, 1]
+            let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip() + overflow; // [N, 1]
+            let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
+            (to_type(out, rows.dtype()), inverse_rms)
+        }
     };
     (out, Saved { rows, inverse_rms })
-}
-
-fn composed(rows: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> (Tensor<2>, Tensor<2>) {
-    let values = wide(rows.clone());
-    let mean_square = values.clone().square().mean_dim(1); // [N, 1]
-    // For an infinite mean square the inverse would be 0, and the row of zeros would look healthy:
-    // this is NaN then, else 0.
-    let overflow = mean_square.clone().sub(mean_square.clone()); // [N, 1]
-    let inverse_rms = mean_square.add_scalar(epsilon).sqrt().recip() + overflow; // [N, 1]
-    let out = values * inverse_rms.clone() * weight.clone(); // [N, D]
-    (to_type(out, rows.dtype()), inverse_rms)
 }
 
 /// `d_out`: `[N, D]`. `around`: `[N, D]`, the gradient of the same input through the residual
@@ -61,42 +59,36 @@ pub fn backward(
     d_out: Tensor<2>,
     around: Option<Tensor<2>>,
 ) -> (Tensor<2>, Tensor<2>) {
-    match compute.path(&saved.rows) {
+    let Saved { rows, inverse_rms } = saved;
+    let [n, width] = rows.dims();
+    match compute.path(&rows) {
         Path::Cpu(team) => {
-            let [n, width] = saved.rows.dims();
             let normed = rms_norm::Normed {
-                rows: &Floats::from(saved.rows),
-                inverse_rms: &Floats::from(saved.inverse_rms),
+                rows: &Floats::from(rows),
+                inverse_rms: &Floats::from(inverse_rms),
                 weight: &Floats::of(weight),
             };
             let (mut d_rows, around) = (into_vec(d_out), around.map(Floats::from));
             let d_weight = rms_norm::backward(team, normed, &mut d_rows, around.as_deref());
             (tensor(d_rows, [n, width]), tensor(d_weight, [1, width]))
         }
-        Path::Composed => backward_composed(saved, weight, d_out, around),
+        Path::Composed => {
+            let dtype = rows.dtype();
+            let (rows, d_out) = (wide(rows), wide(d_out));
+            let normalized = rows * inverse_rms.clone(); // [N, D]
+            let products = normalized.clone() * d_out.clone(); // [N, D]
+            // mean(n dn), with the weight inside: no second pass of products.
+            let sums = products.clone().matmul(weight.clone().transpose()); // [N, 1]
+            let mean = sums.div_scalar(width as f64); // [N, 1]
+            let d_weight = products.sum_dim(0); // [1, D]
+            let d_rows = (d_out * weight.clone() - normalized * mean) * inverse_rms; // [N, D]
+            let d_rows = match around {
+                Some(around) => d_rows + wide(around),
+                None => d_rows,
+            };
+            (to_type(d_rows, dtype), d_weight)
+        }
     }
-}
-
-fn backward_composed(
-    Saved { rows, inverse_rms }: Saved,
-    weight: &Tensor<2>,
-    d_out: Tensor<2>,
-    around: Option<Tensor<2>>,
-) -> (Tensor<2>, Tensor<2>) {
-    let dtype = rows.dtype();
-    let (rows, d_out) = (wide(rows), wide(d_out));
-    let normalized = rows * inverse_rms.clone(); // [N, D]
-    let width = weight.dims()[1] as f64;
-    let products = normalized.clone() * d_out.clone(); // [N, D]
-    // mean(n dn), with the weight inside: no second pass of products.
-    let mean = products.clone().matmul(weight.clone().transpose()).div_scalar(width); // [N, 1]
-    let d_weight = products.sum_dim(0); // [1, D]
-    let d_rows = (d_out * weight.clone() - normalized * mean) * inverse_rms; // [N, D]
-    let d_rows = match around {
-        Some(around) => d_rows + wide(around),
-        None => d_rows,
-    };
-    (to_type(d_rows, dtype), d_weight)
 }
 
 #[cfg(test)]

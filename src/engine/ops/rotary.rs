@@ -70,18 +70,16 @@ fn turned(compute: &Compute, heads: Tensor<4>, angles: &Angles, direction: f32) 
             let by = Turn { cos: &cos, sin: &sin, direction };
             changed(heads, |heads| turn(team, heads, [num_heads, width], by))
         }
-        Path::Composed => composed(heads, angles, direction),
+        Path::Composed => {
+            let dtype = heads.dtype();
+            let (first, second) = halves(wide(heads));
+            let (cos, sin) = (angles.cos.clone(), angles.sin.clone());
+            let sin = if direction < 0.0 { sin.neg() } else { sin };
+            let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+            let turned_second = second * cos + first * sin;
+            to_type(Tensor::cat(vec![turned_first, turned_second], 3), dtype) // [B, T, heads, H]
+        }
     }
-}
-
-fn composed(heads: Tensor<4>, angles: &Angles, direction: f32) -> Tensor<4> {
-    let dtype = heads.dtype();
-    let (first, second) = halves(wide(heads));
-    let (cos, sin) = (angles.cos.clone(), angles.sin.clone());
-    let sin = if direction < 0.0 { sin.neg() } else { sin };
-    let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
-    let turned_second = second * cos + first * sin;
-    to_type(Tensor::cat(vec![turned_first, turned_second], 3), dtype) // [B, T, heads, H]
 }
 
 /// `[B, T, heads, H/2]` each.

@@ -24,18 +24,15 @@ pub struct Saved {
 pub fn forward(compute: &Compute, gate: Tensor<2>, up: Tensor<2>) -> (Tensor<2>, Saved) {
     let out = match compute.path(&gate) {
         Path::Cpu(team) => {
-            let out = swiglu::forward(team, &Floats::of(&gate), &Floats::of(&up));
-            tensor(out, gate.dims())
+            tensor(swiglu::forward(team, &Floats::of(&gate), &Floats::of(&up)), gate.dims())
         }
-        Path::Composed => composed(&gate, &up),
+        Path::Composed => {
+            let values = wide(gate.clone());
+            let out = values.clone() * sigmoid(values) * wide(up.clone());
+            to_type(out, gate.dtype())
+        }
     };
     (out, Saved { gate, up })
-}
-
-fn composed(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-    let values = wide(gate.clone());
-    let out = values.clone() * sigmoid(values) * wide(up.clone());
-    to_type(out, gate.dtype())
 }
 
 /// `d_out`: `[N, F]`. Returns the gradients of gate and up, `[N, F]` each.
@@ -47,18 +44,16 @@ pub fn backward(compute: &Compute, saved: Saved, d_out: Tensor<2>) -> (Tensor<2>
             let d_gate = changed(gate, |gate| swiglu::backward(team, gate, &mut up, &d_out));
             (d_gate, tensor(up, dims))
         }
-        Path::Composed => backward_composed(gate, up, d_out),
+        Path::Composed => {
+            let dtype = gate.dtype();
+            let [gate, up, d_out] = [gate, up, d_out].map(wide);
+            let sigmoid = sigmoid(gate.clone());
+            let activated = gate * sigmoid.clone();
+            let d_up = d_out.clone() * activated.clone();
+            let slope = activated.clone() - activated * sigmoid.clone() + sigmoid;
+            (to_type(d_out * up * slope, dtype), to_type(d_up, dtype))
+        }
     }
-}
-
-fn backward_composed(gate: Tensor<2>, up: Tensor<2>, d_out: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let dtype = gate.dtype();
-    let [gate, up, d_out] = [gate, up, d_out].map(wide);
-    let sigmoid = sigmoid(gate.clone());
-    let activated = gate * sigmoid.clone();
-    let d_up = d_out.clone() * activated.clone();
-    let slope = activated.clone() - activated * sigmoid.clone() + sigmoid;
-    (to_type(d_out * up * slope, dtype), to_type(d_up, dtype))
 }
 
 #[cfg(test)]

@@ -18,5 +18,5 @@ pub use cache::Cache;
 pub use compare::{Side, check, compare};
 pub use inputs::Place;
 pub use operations::step_tolerance;
-pub use report::{Checked, Failure, Report};
+pub use report::{Checked, Report, WrongResult};
 pub use shapes::{Shape, shapes};

@@ -29,7 +29,7 @@ pub struct Output {
 }
 
 /// Computes an operation on a shape, in a place.
-pub type Compute = fn(&Shape, &Place) -> Result<Vec<Output>, ExecutionError>;
+pub type Computation = fn(&Shape, &Place) -> Result<Vec<Output>, ExecutionError>;
 
 /// An operation of a step.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ pub struct Operation {
     /// Maximum difference that rounding explains, relative to the largest value of an output.
     pub tolerance: Tolerance,
     /// Computes it.
-    pub compute: Compute,
+    pub compute: Computation,
 }
 
 /// Tolerances by number format.

@@ -54,7 +54,7 @@ pub struct Report {
     "{device} computes wrong results: \"{operation}\" ({output}) differs from the CPU by \
      {difference:.2e} of its largest value (tolerance: {tolerance:.0e})"
 )]
-pub struct Failure {
+pub struct WrongResult {
     /// The device.
     pub device: String,
     /// Name of the operation.
@@ -67,7 +67,7 @@ pub struct Failure {
     pub tolerance: f64,
 }
 
-impl Advice for Failure {
+impl Advice for WrongResult {
     fn hint(&self, _: Audience<'_>) -> String {
         let build = if USES_SPIRV && self.device.starts_with("wgpu") {
             "a build that does not compile shaders through SPIR-V (cargo build --release \
@@ -85,9 +85,9 @@ impl Advice for Failure {
 
 impl Report {
     /// The first wrong operation.
-    pub fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<WrongResult> {
         let wrong = self.operations.iter().find(|checked| !checked.is_right())?;
-        Some(Failure {
+        Some(WrongResult {
             device: self.device.clone(),
             operation: wrong.operation.clone(),
             output: wrong.worst_output.clone(),

@@ -48,7 +48,7 @@ fn compared(reference: &Side, tested: &Side, shapes: &[Shape]) -> Report {
 }
 
 /// The operation named `name`, computed by `lie`.
-fn lying(name: &str, lie: operations::Compute) -> Side {
+fn lying(name: &str, lie: operations::Computation) -> Side {
     let operations = ALL
         .iter()
         .map(|operation| {
@@ -98,20 +98,20 @@ fn the_kernels_of_the_cpu_pass_against_burn_in_double_precision() {
 #[test]
 fn a_device_that_computes_wrong_is_refused_with_the_name_of_the_operation() {
     // As a driver did: every product doubled.
-    let doubled: operations::Compute = |shape, at| {
+    let doubled: operations::Computation = |shape, at| {
         changed("linear", shape, at, |outputs| {
-            outputs[0].values.iter_mut().for_each(|value| *value *= 2.0)
+            outputs[0].values.iter_mut().for_each(|value| *value *= 2.0);
         })
     };
-    let swapped: operations::Compute =
+    let swapped: operations::Computation =
         |shape, at| changed("attention", shape, at, |outputs| outputs[2].values.reverse());
-    let nan: operations::Compute =
+    let nan: operations::Computation =
         |shape, at| changed("swiglu", shape, at, |outputs| outputs[1].values[5] = f32::NAN);
-    let short: operations::Compute =
+    let short: operations::Computation =
         |shape, at| changed("rotary", shape, at, |outputs| outputs[1].values.truncate(7));
-    let missing: operations::Compute =
+    let missing: operations::Computation =
         |shape, at| changed("rms_norm", shape, at, |outputs| outputs.truncate(1));
-    let one_value: operations::Compute = |shape, at| {
+    let one_value: operations::Computation = |shape, at| {
         changed("gradient norm and AdamW", shape, at, |outputs| outputs[4].values[0] += 0.01)
     };
     let cases = [

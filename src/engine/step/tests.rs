@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 
 use super::*;
 use crate::config::{PatchSize, Precision};
 use crate::engine::compute::Compute;
+use crate::engine::kernels::team::Team;
 use crate::engine::model::random_weights;
 use crate::plan::ModelShape;
 
@@ -44,21 +46,30 @@ fn batch(model: &LlamaForCausalLM, recompute: bool) -> (Batch, StepInput) {
     (batch, input)
 }
 
+/// Loss and gradients of a step, as bits.
+fn bits_of_step(model: &LlamaForCausalLM, recompute: bool) -> BTreeMap<String, Vec<u32>> {
+    let (batch, input) = batch(model, recompute);
+    let mut gradients = Gradients::new(model.compute());
+    let loss = micro_step(model, &batch, &input, &|| false, &mut gradients).unwrap();
+    gradients.sums.insert("loss".into(), loss.unsqueeze());
+    let bits = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().map(f32::to_bits).collect();
+    gradients.sums.into_iter().map(|(name, gradient)| (name, bits(gradient))).collect()
+}
+
 #[test]
 fn recomputing_changes_no_bit() {
     let model = network(3);
-    let [kept, recomputed] = [false, true].map(|recompute| {
-        let (batch, input) = batch(&model, recompute);
-        let mut gradients = Gradients::new(&model.model.compute);
-        let loss = micro_step(&model, &batch, &input, &|| false, &mut gradients).unwrap();
-        let bits = |tensor: Tensor<2>| {
-            tensor.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        let gradients: BTreeMap<String, Vec<u32>> =
-            gradients.sums.into_iter().map(|(name, gradient)| (name, bits(gradient))).collect();
-        (bits(loss.unsqueeze()), gradients)
+    assert_eq!(bits_of_step(&model, false), bits_of_step(&model, true));
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let mut model = network(3);
+    let [one, five] = [1, 5].map(|threads| {
+        model.model.compute.team = Arc::new(Team::new(threads));
+        bits_of_step(&model, false)
     });
-    assert_eq!(kept, recomputed);
+    assert_eq!(one, five);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::config::{ActivationTensor, OptimizerState, Precision, RunConfig};
 use crate::engine::train::facts::RunFacts;
-use crate::plan::RunPlan;
+use crate::plan::{RunPlan, StagePlan};
 use crate::record::Decision;
 use crate::text::format::counted;
 
@@ -13,7 +13,6 @@ const HASH_DIGITS: usize = 16;
 /// automatically.
 pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<Decision> {
     let (config, plan) = (&facts.config, &facts.plan);
-    let stages = &plan.stages;
     let lines = [
         (
             "loss",
@@ -28,36 +27,8 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
                 .to_owned(),
         ),
         ("switch", switch(plan)),
-        (
-            "batch",
-            stages
-                .iter()
-                .map(|s| {
-                    format!(
-                        "K = {}: {} tokens = {} positions per step",
-                        s.patch_size,
-                        s.tokens_per_step,
-                        s.tokens_per_step / s.patch_size.get() as u64
-                    )
-                })
-                .collect::<Vec<_>>()
-                .join("; "),
-        ),
-        (
-            "context",
-            stages
-                .iter()
-                .map(|s| {
-                    format!(
-                        "K = {}: {} positions = {} tokens",
-                        s.patch_size,
-                        s.context_length,
-                        s.sequence_tokens()
-                    )
-                })
-                .collect::<Vec<_>>()
-                .join("; "),
-        ),
+        ("batch", batches(plan)),
+        ("context", contexts(plan)),
         ("documents", documents(config)),
         ("order", order(config, plan)),
         ("precision", precision(config.training.precision).to_owned()),
@@ -100,6 +71,24 @@ pub(super) fn decisions(facts: &RunFacts, device_reason: Option<&str>) -> Vec<De
         .chain(device)
         .map(|(label, text)| Decision { label: label.to_owned(), text })
         .collect()
+}
+
+fn batches(plan: &RunPlan) -> String {
+    per_stage(plan, |stage| {
+        let positions = stage.tokens_per_step / stage.patch_size.get() as u64;
+        format!("{} tokens = {positions} positions per step", stage.tokens_per_step)
+    })
+}
+
+fn contexts(plan: &RunPlan) -> String {
+    per_stage(plan, |stage| {
+        format!("{} positions = {} tokens", stage.context_length, stage.sequence_tokens())
+    })
+}
+
+fn per_stage(plan: &RunPlan, text: impl Fn(&StagePlan) -> String) -> String {
+    let line = |stage: &StagePlan| format!("K = {}: {}", stage.patch_size, text(stage));
+    plan.stages.iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
 fn precision(precision: Precision) -> &'static str {

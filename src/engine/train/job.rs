@@ -27,7 +27,7 @@ use crate::engine::workers::{Workers, run_unless_stopped};
 use crate::plan::{Corpus, GENERATED_TOKENS, RunPlan, block_tokens};
 use crate::record::{
     Checkpoint, CheckpointError, Checkpoints, EventSender, FORMAT_VERSION, Note, Outcome, PlanFile,
-    Progress, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
+    Progress, Rejected, RunDirectory, RunEnd, RunEvent, RunHeader, TrialSteps, Trouble, Warning,
     replace_file,
 };
 use crate::steer::Inbox;
@@ -111,46 +111,12 @@ pub(super) fn begin_on(
 ) -> Result<Option<Trainer>, EngineError> {
     let (device_reason, checks) = (job.device_reason.clone(), job.checks.clone());
     let Some(prepared) = prepare_text(&job, &inbox, events)? else { return Ok(None) };
-    let corpus = Corpus {
-        tokenizer_vocab_size: prepared.tokenizer.rows_for(job.config.model.vocab_size),
-        train_tokens: Some(prepared.train.len()),
-        entropy_rate: prepared.entropy_rate,
-        device_is_cpu: device.is_cpu,
-    };
-    let plan = RunPlan::new(&job.config, &corpus)?;
-    write_plan(&job, &plan)?;
-    write_held_out(&job, &prepared)?;
-    let checkpoints = job.checkpoints();
-    let facts = Arc::new(RunFacts {
-        order: BlockOrder::new(
-            prepared.train.len(),
-            plan.block_tokens,
-            job.config.seed,
-            job.config.data.shuffle,
-        ),
-        text_rules: prepared.rules,
-        data_fingerprint: prepared.fingerprint.clone(),
-        tokenizer: prepared.tokenizer.fingerprint().to_owned(),
-        special_tokens: [prepared.tokenizer.bos(), prepared.tokenizer.eos()],
-        config: job.config,
-        plan,
-        initial_weights: OnceLock::new(),
-        fork: OnceLock::new(),
-    });
+    let (checkpoints, directory) = (job.checkpoints(), job.directory.clone());
+    let facts = Arc::new(planned(job, &device, &prepared)?);
     let compute = Compute::new(device, facts.config.training.precision);
     let workers = Workers::start(compute, inbox.stop_flag().clone())?;
-    let find = {
-        let (facts, checkpoints, compute, stop) = (
-            Arc::clone(&facts),
-            checkpoints.clone(),
-            workers.compute.clone(),
-            inbox.stop_flag().clone(),
-        );
-        move || Start::find(&facts, &checkpoints, &compute, &stop)
-    };
-    let (start, rejected) = match workers.run(find) {
-        None | Some(Err(EngineError::Checkpoint(CheckpointError::Interrupted))) => return Ok(None),
-        Some(found) => found?,
+    let Some((start, rejected)) = find_start(&facts, &checkpoints, &workers)? else {
+        return Ok(None);
     };
     let RunFacts { config, plan, .. } = &*facts;
     let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
@@ -159,7 +125,7 @@ pub(super) fn begin_on(
     }
     events.send(RunEvent::RunStarted(Box::new(RunHeader {
         name: config.name.clone(),
-        directory: job.directory,
+        directory,
         device: workers.compute.device.description.clone(),
         threads: rayon::current_num_threads(),
         resumed_from: start.resumed_from,
@@ -207,6 +173,51 @@ pub(super) fn begin_on(
         started,
     };
     Ok(Some(Trainer::new(equipment, inbox, start)))
+}
+
+/// The plan of a run on `prepared` text, which it writes into the run's directory, and what follows
+/// from it.
+fn planned(job: Job, device: &ComputeDevice, prepared: &Prepared) -> Result<RunFacts, EngineError> {
+    let corpus = Corpus {
+        tokenizer_vocab_size: prepared.tokenizer.rows_for(job.config.model.vocab_size),
+        train_tokens: Some(prepared.train.len()),
+        entropy_rate: prepared.entropy_rate,
+        device_is_cpu: device.is_cpu,
+    };
+    let plan = RunPlan::new(&job.config, &corpus)?;
+    write_plan(&job, &plan)?;
+    write_held_out(&job, prepared)?;
+    Ok(RunFacts {
+        order: BlockOrder::new(
+            prepared.train.len(),
+            plan.block_tokens,
+            job.config.seed,
+            job.config.data.shuffle,
+        ),
+        text_rules: prepared.rules,
+        data_fingerprint: prepared.fingerprint.clone(),
+        tokenizer: prepared.tokenizer.fingerprint().to_owned(),
+        special_tokens: [prepared.tokenizer.bos(), prepared.tokenizer.eos()],
+        config: job.config,
+        plan,
+        initial_weights: OnceLock::new(),
+        fork: OnceLock::new(),
+    })
+}
+
+/// Where the run begins, and the checkpoints that are not used; `None` if it was told to end in the
+/// meantime.
+fn find_start(
+    facts: &Arc<RunFacts>,
+    checkpoints: &Checkpoints,
+    workers: &Workers,
+) -> Result<Option<(Start, Vec<Rejected>)>, EngineError> {
+    let (facts, checkpoints, compute, stop) =
+        (Arc::clone(facts), checkpoints.clone(), workers.compute.clone(), workers.stop.clone());
+    match workers.run(move || Start::find(&facts, &checkpoints, &compute, &stop)) {
+        None | Some(Err(EngineError::Checkpoint(CheckpointError::Interrupted))) => Ok(None),
+        Some(found) => found.map(Some),
+    }
 }
 
 /// Compares the device with the CPU, unless a passed check is cached; returns false if the run was

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::error::EngineError;
-use crate::engine::train::wall_time::{StepTime, WallTime};
+use crate::engine::train::wall_time::{StepTime, TimeLimit};
 use crate::record::{
     CheckpointInfo, CommandNote, ControlChange, ControlState, EventSender, Outcome, RunCommand,
     RunEvent, Warning,
@@ -30,7 +30,7 @@ pub(super) struct Steering {
     ending: Vec<CommandBatch>,
     /// Completed updates when a command last measured or saved: a flood of them lets training go on.
     last_costly: Option<u64>,
-    wall_time: Option<WallTime>,
+    wall_time: Option<TimeLimit>,
 }
 
 /// What the loop should do next.
@@ -90,7 +90,7 @@ pub(super) enum Ending {
 
 impl Steering {
     /// Takes commands from `inbox`, within the limit of `wall_time`.
-    pub(super) fn new(inbox: Inbox, events: EventSender, wall_time: Option<WallTime>) -> Self {
+    pub(super) fn new(inbox: Inbox, events: EventSender, wall_time: Option<TimeLimit>) -> Self {
         Self {
             inbox,
             events,

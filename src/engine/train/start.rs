@@ -3,17 +3,17 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use crate::engine::checkpoint::load_optimizer;
+use crate::engine::checkpoint::{LoadedTensors, load_model, load_optimizer};
 use crate::engine::compute::Compute;
 use crate::engine::error::{EngineError, ForkError};
 use crate::engine::hugging_face::HuggingFaceError;
 use crate::engine::model::{LlamaForCausalLM, random_weights};
-use crate::engine::open::{ModelFiles, OpenError, read_weights};
+use crate::engine::open::{ModelFiles, OpenError};
 use crate::engine::optimizer::AdamW;
 use crate::engine::train::facts::RunFacts;
 use crate::record::{
-    Checkpoint, Checkpoints, Fork, FoundCheckpoint, MeasuredStep, Rejected, RunDirectory,
-    TrainerState,
+    Checkpoint, Checkpoints, Fork, FoundCheckpoint, MODEL_FILE, MeasuredStep, OPTIMIZER_FILE,
+    Rejected, RunDirectory, TrainerState,
 };
 use crate::steer::StopFlag;
 
@@ -71,10 +71,13 @@ impl Start {
             first.borrow_mut().get_or_insert((checkpoint.state.step, difference));
             Err(reason)
         };
-        let (newest, rejected) = checkpoints.newest(&accepts, &|| stop.is_raised())?;
+        let mut tensors = LoadedTensors::default();
+        let (newest, rejected) =
+            checkpoints
+                .read_newest(&accepts, &mut |file| tensors.read(file), &|| stop.is_raised())?;
         match (newest, first.into_inner()) {
             (Some(checkpoint), _) => {
-                let mut start = Self::from_checkpoint(&checkpoint, facts, compute)?;
+                let mut start = Self::from_checkpoint(&checkpoint, tensors, facts, compute)?;
                 start
                     .reached
                     .add_measurements(&RunDirectory::new(checkpoints.run()), facts.plan.steps);
@@ -105,8 +108,9 @@ impl Start {
     /// Starts at the checkpoint of another run. Measurements due at that step are made again: the
     /// new run is complete on its own.
     fn fork(path: &Path, facts: &RunFacts, compute: &Compute) -> Result<Self, EngineError> {
+        let mut tensors = LoadedTensors::default();
         let FoundCheckpoint { checkpoint, run, .. } =
-            FoundCheckpoint::at(path).map_err(ForkError::Find)?;
+            FoundCheckpoint::read(path, &mut |file| tensors.read(file)).map_err(ForkError::Find)?;
         let fork = Fork {
             run: run.name(),
             step: checkpoint.state.step,
@@ -114,7 +118,7 @@ impl Start {
         };
         check_fork(&checkpoint.state, facts)?;
         facts.fork.get_or_init(|| fork);
-        let start = Self::from_checkpoint(&checkpoint, facts, compute)?;
+        let start = Self::from_checkpoint(&checkpoint, tensors, facts, compute)?;
         let mut active_seconds = checkpoint.manifest.active_seconds;
         active_seconds.resize(facts.plan.stages.len(), 0.0);
         // Its loss may have been measured on another text.
@@ -155,12 +159,18 @@ impl Start {
 
     fn from_checkpoint(
         checkpoint: &Checkpoint,
+        mut tensors: LoadedTensors,
         facts: &RunFacts,
         compute: &Compute,
     ) -> Result<Self, EngineError> {
-        let model = read_weights(checkpoint, &facts.plan.model, compute)?;
-        let optimizer = load_optimizer(checkpoint, facts.config.optimizer.clone(), &model)?;
         let state = &checkpoint.state;
+        let model = load_model(tensors.take(MODEL_FILE)?, &facts.plan.model, compute)?;
+        let optimizer = load_optimizer(
+            tensors.take(OPTIMIZER_FILE)?,
+            state.optimizer_count,
+            facts.config.optimizer.clone(),
+            &model,
+        )?;
         if let Some(hash) = &state.initial_weights {
             facts.initial_weights.get_or_init(|| hash.clone());
         }

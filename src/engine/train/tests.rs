@@ -20,10 +20,13 @@ use crate::engine::device::ComputeDevice;
 use crate::engine::model::LlamaForCausalLM;
 use crate::engine::optimizer::AdamW;
 use crate::engine::self_check::Cache;
+use crate::engine::tensor_file::TensorFile;
 use crate::engine::train::job::{Job, begin_on};
 use crate::engine::train::prompts::prompts;
 use crate::engine::train::trainer::Trainer;
-use crate::record::{Checkpoints, EventSender, Outcome, RunDirectory, RunEvent};
+use crate::record::{
+    Checkpoints, EventSender, MODEL_FILE, OPTIMIZER_FILE, Outcome, RunDirectory, RunEvent,
+};
 use crate::steer::command_channel;
 
 /// One stage of eight steps of 256 tokens, in file order, token by token.
@@ -171,9 +174,12 @@ fn after_a_poisoned_micro_batch_a_gpu_changes_nothing_and_the_next_report_fails(
     let checkpoints = Checkpoints::new(&RunDirectory::new(folder.path().join("gpu")), 20);
     let good = checkpoints.newest(&|_| Ok(()), &|| false).unwrap().0.unwrap();
     assert_eq!(good.manifest.step, POISONED_STEP as u64 - 1);
-    let model = load_model(&good, &trainer.facts().plan.model, &Compute::cpu()).unwrap();
+    let file = |name| TensorFile::open(&good.path.join(name)).unwrap();
+    let shape = &trainer.facts().plan.model;
+    let model = load_model(file(MODEL_FILE), shape, &Compute::cpu()).unwrap();
     assert_eq!(weights(trainer.learner().model()), weights(&model));
-    let saved = load_optimizer(&good, trainer.facts().config.optimizer.clone(), &model).unwrap();
+    let (count, config) = (good.state.optimizer_count, trainer.facts().config.optimizer.clone());
+    let saved = load_optimizer(file(OPTIMIZER_FILE), count, config, &model).unwrap();
     assert_eq!(moments(trainer.learner().optimizer()), moments(&saved));
     assert!(!saved.moments.is_empty());
     drop(trainer);

@@ -24,7 +24,7 @@ use crate::engine::train::measure::{MeasuredText, Measurement, Measuring};
 use crate::engine::train::obey::{Answer, Done, Ending, Order, Steering, Work};
 use crate::engine::train::save::{SavePoint, Saved, Saving};
 use crate::engine::train::start::Start;
-use crate::engine::train::wall_time::{StepTime, WallTime};
+use crate::engine::train::wall_time::{StepTime, TimeLimit};
 use crate::engine::workers::Workers;
 use crate::plan::{CostedStage, StagePlan};
 use crate::record::{
@@ -87,7 +87,11 @@ impl Trainer {
                 events.clone(),
                 inbox.stop_flag().clone(),
             ),
-            steering: Steering::new(inbox, events.clone(), WallTime::of(&facts, started, &reached)),
+            steering: Steering::new(
+                inbox,
+                events.clone(),
+                TimeLimit::of(&facts, started, &reached),
+            ),
             step: reached.step,
             clock: Clock::new(reached.active_seconds),
             facts,
@@ -370,7 +374,7 @@ impl Trainer {
                 self.events.send(RunEvent::CheckpointFailed(CheckpointFailure {
                     step: self.step,
                     error: error.to_string(),
-                }))
+                }));
             })
             .ok()
     }

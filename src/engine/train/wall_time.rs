@@ -16,7 +16,7 @@ const SLOW_DISK: f64 = 50e6;
 
 /// The limit of a run, and how long ending takes.
 #[derive(Debug)]
-pub(super) struct WallTime {
+pub(super) struct TimeLimit {
     started: Instant,
     limit: Duration,
     steps: SlowestStep,
@@ -49,7 +49,7 @@ struct SlowestStep {
     last_seconds: f64,
 }
 
-impl WallTime {
+impl TimeLimit {
     /// The limit of a run that `started` then and continues from what it has `reached`, if it has a
     /// limit.
     pub(super) fn of(facts: &RunFacts, started: Instant, reached: &Reached) -> Option<Self> {

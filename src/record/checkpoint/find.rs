@@ -10,7 +10,7 @@ use crate::advice::{Advice, Audience};
 use crate::record::RunDirectory;
 use crate::record::checkpoint::name::step_of;
 use crate::record::checkpoint::{
-    Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, Rejected,
+    Checkpoint, CheckpointError, Checkpoints, MANIFEST_FILE, ReadTensors, Rejected,
 };
 use crate::text::format::shell_word;
 
@@ -92,17 +92,26 @@ impl FoundCheckpoint {
     /// # Errors
     /// When there is no valid checkpoint.
     pub fn at(path: &Path) -> Result<Self, FindCheckpointError> {
+        Self::read(path, &mut |_| {})
+    }
+
+    /// The same; `read` is given the tensor files while they are checked, those of the returned
+    /// checkpoint last.
+    ///
+    /// # Errors
+    /// As [`FoundCheckpoint::at`].
+    pub fn read(path: &Path, read: &mut ReadTensors<'_>) -> Result<Self, FindCheckpointError> {
         let shown = path.to_owned();
         if !path.exists() {
             return Err(FindCheckpointError::Missing { path: shown });
         }
         if let Some((folder, run)) = in_run(path) {
-            let checkpoint = Checkpoints::new(&run, 0).verify(&folder, &|| false)?;
+            let checkpoint = Checkpoint::read(&folder, read, &|| false)?;
             return Ok(Self { checkpoint, run, rejected: Vec::new() });
         }
         let run = RunDirectory::new(path);
         if run.is_run() {
-            return Self::newest(run);
+            return Self::newest(run, read);
         }
         Err(if path.join(MANIFEST_FILE).exists() {
             FindCheckpointError::Outside { path: shown }
@@ -111,8 +120,8 @@ impl FoundCheckpoint {
         })
     }
 
-    fn newest(run: RunDirectory) -> Result<Self, FindCheckpointError> {
-        match Checkpoints::new(&run, 0).newest(&|_| Ok(()), &|| false)? {
+    fn newest(run: RunDirectory, read: &mut ReadTensors<'_>) -> Result<Self, FindCheckpointError> {
+        match Checkpoints::new(&run, 0).read_newest(&|_| Ok(()), read, &|| false)? {
             (Some(checkpoint), rejected) => Ok(Self { checkpoint, run, rejected }),
             (None, rejected) if rejected.is_empty() => {
                 Err(FindCheckpointError::NothingSaved { run: run.path().to_owned() })

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::RecordedConfig;
 use crate::disk::{Disk, Operation};
 use crate::record::RunDirectory;
-use crate::record::checkpoint::manifest::describe;
 use crate::record::checkpoint::name::{name_of, step_of};
 use crate::record::checkpoint::{
-    Checkpoint, CheckpointError, LineHashes, MANIFEST_FILE, MODEL_FILE, Manifest, OPTIMIZER_FILE,
-    TRAINER_FILE, TrainerState,
+    Checkpoint, CheckpointError, FileEntry, HashedWriter, LineHashes, MANIFEST_FILE, MODEL_FILE,
+    Manifest, OPTIMIZER_FILE, ReadTensors, TRAINER_FILE, TrainerState,
 };
 use crate::record::files::is_same;
 
@@ -34,8 +33,9 @@ pub struct Checkpoints {
     pub(super) disk: Disk,
 }
 
-/// Why tensors could not be written.
-type TensorError = Box<dyn Error + Send + Sync>;
+/// Writes a tensor file, or says why it cannot.
+type WriteTensors<'a> =
+    dyn FnMut(&mut HashedWriter<'_>) -> Result<(), Box<dyn Error + Send + Sync>> + 'a;
 
 /// What to save.
 pub struct NewCheckpoint<'a> {
@@ -49,8 +49,8 @@ pub struct NewCheckpoint<'a> {
     pub permanent: bool,
     /// Bytes of both tensor files.
     pub tensor_bytes: u64,
-    /// Writes one of the two tensor files, selected by its name, at a path.
-    pub write_tensors: &'a mut dyn FnMut(&'static str, &Path) -> Result<(), TensorError>,
+    /// Writes one of the two tensor files.
+    pub write_tensors: &'a mut WriteTensors<'a>,
     /// Configuration of the run, to be recorded.
     pub config: RecordedConfig,
     /// Waits until every line of the run up to this step is on disk; returns the hashes of the
@@ -152,9 +152,23 @@ impl Checkpoints {
         accepts: &dyn Fn(&Checkpoint) -> Result<(), String>,
         stop: &dyn Fn() -> bool,
     ) -> Result<(Option<Checkpoint>, Vec<Rejected>), CheckpointError> {
+        self.read_newest(accepts, &mut |_| {}, stop)
+    }
+
+    /// The same; `read` is given the tensor files of each checkpoint that is checked, the returned
+    /// one last.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::newest`].
+    pub fn read_newest(
+        &self,
+        accepts: &dyn Fn(&Checkpoint) -> Result<(), String>,
+        read: &mut ReadTensors<'_>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(Option<Checkpoint>, Vec<Rejected>), CheckpointError> {
         let mut rejected = Vec::new();
         for path in self.candidates()? {
-            match self.verify(&path, stop) {
+            match Checkpoint::read(&path, read, stop) {
                 Err(CheckpointError::Interrupted) => return Err(CheckpointError::Interrupted),
                 Err(error) => rejected.push(Rejected { path, reason: error.to_string() }),
                 Ok(checkpoint) => match accepts(&checkpoint) {
@@ -201,8 +215,7 @@ impl Checkpoints {
         path: &Path,
         stop: &dyn Fn() -> bool,
     ) -> Result<Checkpoint, CheckpointError> {
-        Manifest::read(path)?.check_name(path)?;
-        Checkpoint::read(path, stop)
+        Checkpoint::read(path, &mut |_| {}, stop)
     }
 
     /// Bytes that an ordinary user can still write on the disk of the checkpoints.
@@ -234,23 +247,15 @@ impl Checkpoints {
         }
         self.disk.create_folder(scratch).map_err(at(scratch))?;
         let mut files = BTreeMap::new();
-        let mut keep = |name: &str| -> Result<(), CheckpointError> {
-            let file = scratch.join(name);
-            self.disk.sync(&file).map_err(at(&file))?;
-            files.insert(name.to_owned(), describe(&file, new.stop)?);
-            Ok(())
-        };
         for name in [MODEL_FILE, OPTIMIZER_FILE] {
-            let file = scratch.join(name);
-            self.disk.before(Operation::Write, &file).map_err(at(&file))?;
-            (new.write_tensors)(name, &file).map_err(CheckpointError::Tensors)?;
-            keep(name)?;
+            let entry = self.write_file(&scratch.join(name), new.stop, &mut |file| {
+                (new.write_tensors)(file).map_err(CheckpointError::Tensors)
+            })?;
+            files.insert(name.to_owned(), entry);
         }
-        self.write_json(
-            &scratch.join(TRAINER_FILE),
-            serde_json::to_string_pretty(&new.state).map(|text| text + "\n"),
-        )?;
-        keep(TRAINER_FILE)?;
+        let state = serde_json::to_string_pretty(&new.state).map(|text| text + "\n");
+        let entry = self.write_json(&scratch.join(TRAINER_FILE), state, new.stop)?;
+        files.insert(TRAINER_FILE.to_owned(), entry);
         let manifest = Manifest {
             format_version: Manifest::FORMAT_VERSION,
             step: new.state.step,
@@ -265,9 +270,7 @@ impl Checkpoints {
             config: new.config,
             lines,
         };
-        let file = scratch.join(MANIFEST_FILE);
-        self.write_json(&file, manifest.to_json())?;
-        self.disk.sync(&file).map_err(at(&file))?;
+        self.write_json(&scratch.join(MANIFEST_FILE), manifest.to_json(), &|| false)?;
         self.disk.sync(scratch).map_err(at(scratch))?;
         self.publish(scratch, path)?;
         Ok(Checkpoint { path: path.to_owned(), manifest, state: new.state })
@@ -291,9 +294,31 @@ impl Checkpoints {
         &self,
         path: &Path,
         text: Result<String, serde_json::Error>,
-    ) -> Result<(), CheckpointError> {
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FileEntry, CheckpointError> {
         let text = text.map_err(|error| CheckpointError::damaged(path, error.to_string()))?;
-        self.disk.write(path, text.as_bytes()).map_err(CheckpointError::at(path))
+        self.write_file(path, stop, &mut |file| {
+            file.write_all(text.as_bytes()).map_err(CheckpointError::at(path))
+        })
+    }
+
+    /// Writes a file and brings it to the disk; returns its size and hash.
+    fn write_file(
+        &self,
+        path: &Path,
+        stop: &dyn Fn() -> bool,
+        write: &mut dyn FnMut(&mut HashedWriter<'_>) -> Result<(), CheckpointError>,
+    ) -> Result<FileEntry, CheckpointError> {
+        let at = CheckpointError::at(path);
+        self.disk.before(Operation::Write, path).map_err(&at)?;
+        let mut file = HashedWriter::create(path, stop).map_err(&at)?;
+        write(&mut file).map_err(
+            |error| {
+                if stop() { CheckpointError::Interrupted } else { error }
+            },
+        )?;
+        self.disk.before(Operation::Sync, path).map_err(&at)?;
+        file.sync().map_err(&at)
     }
 
     fn check_identity(&self) -> Result<(), CheckpointError> {

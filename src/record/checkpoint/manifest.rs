@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use crate::config::{PatchSize, RecordedConfig};
 use crate::record::checkpoint::name::step_of;
 use crate::record::checkpoint::{
-    CheckpointError, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINER_FILE, TrainerState,
+    CheckpointError, FileEntry, HashedReader, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE,
+    TRAINER_FILE, TrainerState,
 };
 use crate::record::files::{open_regular, read_small};
 
@@ -19,8 +20,6 @@ use crate::record::files::{open_regular, read_small};
 /// place.
 const OWN_HASH: &str = "manifest_blake3";
 const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Bytes hashed between two checks of the stop flag: some tens of milliseconds.
-const PIECE: usize = 16 << 20;
 
 /// Content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,15 +58,6 @@ pub struct Manifest {
 /// Size and hash of the start of a file of lines.
 pub type LineHashes = BTreeMap<String, FileEntry>;
 
-/// Size and hash of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Size in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of the content, in hex.
-    pub blake3: String,
-}
-
 /// A valid checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -78,6 +68,9 @@ pub struct Checkpoint {
     /// Content of its `trainer.json`.
     pub state: TrainerState,
 }
+
+/// Reads a tensor file of a checkpoint.
+pub type ReadTensors<'a> = dyn FnMut(&mut HashedReader<'_>) + 'a;
 
 impl Manifest {
     /// Version of the format that is written today.
@@ -188,18 +181,30 @@ impl Manifest {
 }
 
 impl Checkpoint {
-    /// Reads the checkpoint in `path` and checks every byte of it against its manifest.
+    /// Reads the checkpoint in `path` and checks every byte of it against its manifest, and the
+    /// name of its directory. `read` may read the tensor files; what it has read counts only if
+    /// this succeeds.
     ///
     /// # Errors
     /// With the reason; [`CheckpointError::Interrupted`] when `stop` returns true.
-    pub fn read(path: &Path, stop: &dyn Fn() -> bool) -> Result<Self, CheckpointError> {
+    pub(super) fn read(
+        path: &Path,
+        read: &mut ReadTensors<'_>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, CheckpointError> {
         let manifest = Manifest::read(path)?;
+        manifest.check_name(path)?;
         // The lengths are checked first, so that a truncated file is found without reading the
         // others.
         manifest.check_lengths(path)?;
         for (name, expected) in &manifest.files {
             let file = path.join(name);
-            if describe(&file, stop)?.blake3 != expected.blake3 {
+            let mut checked =
+                HashedReader::open(&file, stop).map_err(CheckpointError::at(&file))?;
+            if name == MODEL_FILE || name == OPTIMIZER_FILE {
+                read(&mut checked);
+            }
+            if checked.finish()? != expected.blake3 {
                 return Err(CheckpointError::damaged(&file, "its content does not match its hash"));
             }
         }
@@ -258,24 +263,6 @@ impl Checkpoint {
         }
         Ok(())
     }
-}
-
-/// Size and hash of the file at `path`, read in chunks; `stop` is checked between chunks.
-pub(super) fn describe(path: &Path, stop: &dyn Fn() -> bool) -> Result<FileEntry, CheckpointError> {
-    let at = CheckpointError::at(path);
-    let mut file = open_regular(path).map_err(&at)?;
-    let mut hasher = blake3::Hasher::new();
-    loop {
-        if stop() {
-            return Err(CheckpointError::Interrupted);
-        }
-        let before = hasher.count();
-        hasher.update_reader(file.by_ref().take(PIECE as u64)).map_err(&at)?;
-        if hasher.count() == before {
-            break;
-        }
-    }
-    Ok(FileEntry { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
 }
 
 /// Hash of the first `bytes` bytes of the file at `path`, or of the whole file if it is shorter.

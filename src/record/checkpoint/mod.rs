@@ -1,12 +1,13 @@
 //! Checkpoints as files: content, validity, save order, pruning.
 //!
-//! The engine writes the tensors through a closure. Checkpoints are published atomically by a
+//! The engine writes and reads the tensors through closures, and they are hashed on the way. Checkpoints are published atomically by a
 //! single rename, and nothing is trusted that the manifest does not confirm. Start at
 //! [`Checkpoints::save`].
 
 mod error;
 mod find;
 mod folder;
+mod hashed;
 mod list;
 mod manifest;
 mod name;
@@ -16,8 +17,9 @@ mod state;
 pub use error::CheckpointError;
 pub use find::{FindCheckpointError, FoundCheckpoint};
 pub use folder::{Checkpoints, NewCheckpoint, Rejected};
+pub use hashed::{FileEntry, HashedReader, HashedWriter};
 pub use list::{CheckpointProblem, ListedCheckpoint};
-pub use manifest::{Checkpoint, FileEntry, LineHashes, Manifest};
+pub use manifest::{Checkpoint, LineHashes, Manifest, ReadTensors};
 pub use prune::{Choice, KeepRule};
 pub use state::{DataOrder, Difference, Fork, TrainerState};
 

@@ -45,7 +45,14 @@ pub fn decimate(
                 extremes.max = extremes.max.max(row);
             }
             _ => {
-                kept.push(Extremes { column, first: row, last: row, min: row, max: row, is_joined })
+                kept.push(Extremes {
+                    column,
+                    first: row,
+                    last: row,
+                    min: row,
+                    max: row,
+                    is_joined,
+                });
             }
         }
         is_joined = true;

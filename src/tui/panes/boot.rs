@@ -25,7 +25,7 @@ impl Widget for BootPane<'_> {
         let mut lines = vec![Line::default()];
         match &run.history.progress {
             Some(progress) => {
-                lines.extend(progress_lines(run.theme, progress, usize::from(space.width)))
+                lines.extend(progress_lines(run.theme, progress, usize::from(space.width)));
             }
             None => lines.push(Line::styled(waiting(run), run.theme.style(Role::Dim))),
         }

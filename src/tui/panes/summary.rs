@@ -83,38 +83,7 @@ fn rows(run: &RunScreen) -> Vec<(String, String)> {
         .iter()
         .map(|sentence| ("altered".to_owned(), sanitize::line(sentence)))
         .collect();
-    let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
-    let above = |nats: f64| {
-        floor.map_or_else(String::new, |floor| {
-            format!(", {} nats above the entropy floor", format::loss(nats - floor))
-        })
-    };
-    match (run.history.whole_loss(), run.history.end.as_ref().and_then(|end| end.token_loss)) {
-        (Some(whole), _) => {
-            let text = format!(
-                "{}{} ({})",
-                loss_text(&whole),
-                above(whole.token_loss),
-                whole_tokens(&whole)
-            );
-            rows.push((
-                "final loss".to_owned(),
-                text.replace('\u{b1}', run.theme.glyph("\u{b1}", "+-")),
-            ));
-        }
-        (None, Some(nats)) => {
-            rows.push((
-                "token loss".to_owned(),
-                format!(
-                    "{}, perplexity {}{}",
-                    format::loss(nats),
-                    format::perplexity(nats.exp()),
-                    above(nats)
-                ),
-            ));
-        }
-        (None, None) => {}
-    }
+    rows.extend(loss_row(run));
     for ledger in &run.history.ledgers {
         let (tokens, time) =
             (format::count(ledger.tokens), format::duration(ledger.active_seconds));
@@ -150,4 +119,23 @@ fn rows(run: &RunScreen) -> Vec<(String, String)> {
         );
     }
     rows
+}
+
+/// The loss on the whole validation text, or else the last measured one.
+fn loss_row(run: &RunScreen) -> Option<(String, String)> {
+    let floor = run.history.header.as_ref().and_then(|header| header.plan.entropy_rate);
+    let above = |nats: f64| {
+        floor.map_or_else(String::new, |floor| {
+            format!(", {} nats above the entropy floor", format::loss(nats - floor))
+        })
+    };
+    if let Some(whole) = run.history.whole_loss() {
+        let (loss, above, on) = (loss_text(&whole), above(whole.token_loss), whole_tokens(&whole));
+        let text = format!("{loss}{above} ({on})");
+        let text = text.replace('\u{b1}', run.theme.glyph("\u{b1}", "+-"));
+        return Some(("final loss".to_owned(), text));
+    }
+    let nats = run.history.end.as_ref()?.token_loss?;
+    let (loss, perplexity) = (format::loss(nats), format::perplexity(nats.exp()));
+    Some(("token loss".to_owned(), format!("{loss}, perplexity {perplexity}{}", above(nats))))
 }

@@ -42,7 +42,7 @@ fn leads_out_of(group: Pid, session: Pid, member: Pid) -> bool {
             (Ok(parents_group), Ok(parents_session))
                 if parents_session == session && parents_group == group =>
             {
-                process = parent
+                process = parent;
             }
             (Ok(_), Ok(parents_session)) => return parents_session == session,
             _ => return false,

@@ -29,7 +29,7 @@ pub(super) fn read(bytes: &[u8]) {
     let source = at("config.toml").to_string_lossy().into_owned();
     match load(&LoadRequest { source: &source, sets: &sets, current_dir: &folder }) {
         Err(error) => {
-            assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty())
+            assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty());
         }
         Ok(loaded) => check(&loaded.config, &at("resolved.toml")),
     }
@@ -51,7 +51,7 @@ fn check(config: &RunConfig, path: &Path) {
         };
         match RunPlan::new(config, &corpus) {
             Err(error) => {
-                assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty())
+                assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty());
             }
             Ok(plan) => {
                 assert_eq!(

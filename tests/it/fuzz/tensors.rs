@@ -81,7 +81,7 @@ fn check_directory(folder: &Path) {
     }
     match ModelFiles::find(folder) {
         Err(error) => {
-            assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty())
+            assert!(!error.to_string().is_empty() && !error.hint(Audience::Command).is_empty());
         }
         Ok(files) => assert!(files.ends.iter().all(|id| (*id as usize) < files.shape.vocab_size)),
     }
