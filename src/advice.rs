@@ -28,8 +28,10 @@ pub trait Advice {
     /// What to type next.
     fn hint(&self, audience: Audience<'_>) -> String;
 
-    /// Exit code of a command that fails with this error.
-    fn exit_code(&self) -> u8;
+    /// Exit code of a command that fails with this error; unless the user caused it, [`FAILED`].
+    fn exit_code(&self) -> u8 {
+        FAILED
+    }
 }
 
 /// What a user is told when something failed: any error with its advice, or one that is only told.

@@ -14,13 +14,15 @@ use crate::bench::against_document::{
 };
 use crate::bench::against_lines::{check_text, race_text};
 use crate::bench::document::{FORMAT_VERSION, TrainDocument};
-use crate::bench::print_json;
-use crate::bench::reference::{Computing, Reference, ReferenceReport, StepsRequest, Versions};
+use crate::bench::reference::{
+    Computing, Reference, ReferenceReport, StepsRequest, Versions, mode_word,
+};
 use crate::bench::scratch::ScratchFolder;
+use crate::bench::show;
 use crate::bench::steps::{Planned, TOKENS_FILE, WEIGHTS_FILE};
 use crate::cli::{BenchTrainArgs, ReferenceMode};
 use crate::engine::device::ComputeDevice;
-use crate::report::{print, tell};
+use crate::report::tell;
 
 /// Default number of rounds.
 const ROUNDS: usize = 3;
@@ -51,19 +53,11 @@ pub(super) fn against(
     let both = Contestants::new(args, planned, device.description.clone())?;
     if args.check {
         let document = both.check()?;
-        if args.json {
-            print_json(&document)?;
-        } else {
-            print(&check_text(&document))?;
-        }
+        show(&document, args.json, check_text)?;
         return Ok(u8::from(document.is_within == Some(false)));
     }
     let document = both.race()?;
-    if args.json {
-        print_json(&document)?;
-    } else {
-        print(&race_text(&document))?;
-    }
+    show(&document, args.json, race_text)?;
     Ok(0)
 }
 
@@ -224,11 +218,7 @@ impl<'a> Contestants<'a> {
             patchtui: ours.patchtui.clone(),
             config: ours.config.clone(),
             pytorch: self.versions.clone(),
-            mode: match self.mode {
-                ReferenceMode::Eager => "eager",
-                ReferenceMode::Compile => "compile",
-                ReferenceMode::Bf16 => "bf16",
-            },
+            mode: mode_word(self.mode),
             device: ours.device.clone(),
             threads: ours.threads,
             cpu: ours.cpu.clone(),

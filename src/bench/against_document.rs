@@ -7,107 +7,107 @@ use crate::bench::median;
 use crate::bench::reference::{ReferenceReport, Versions};
 
 /// Versions and execution modes of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Contest {
     /// Version of this format.
-    pub(super) format_version: u32,
+    pub format_version: u32,
     /// `against` or `check`.
-    pub(super) bench: &'static str,
+    pub bench: &'static str,
     /// Version of patchtui.
-    pub(super) patchtui: String,
+    pub patchtui: String,
     /// Name of the configuration.
-    pub(super) config: String,
-    pub(super) pytorch: Versions,
+    pub config: String,
+    pub pytorch: Versions,
     /// `eager`, `compile` or `bf16`; patchtui computes as its configuration says.
-    pub(super) mode: &'static str,
+    pub mode: &'static str,
     /// Device that patchtui uses.
-    pub(super) device: String,
+    pub device: String,
     /// CPU threads of each framework.
-    pub(super) threads: usize,
-    pub(super) cpu: CpuDocument,
+    pub threads: usize,
+    pub cpu: CpuDocument,
     /// Parameters; both frameworks must agree.
-    pub(super) num_parameters: u64,
-    pub(super) warmup_steps: usize,
-    pub(super) measured_steps: usize,
+    pub num_parameters: u64,
+    pub warmup_steps: usize,
+    pub measured_steps: usize,
 }
 
 /// Times of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct RaceDocument {
     #[serde(flatten)]
-    pub(super) contest: Contest,
-    pub(super) stages: Vec<RaceStage>,
+    pub contest: Contest,
+    pub stages: Vec<RaceStage>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct RaceStage {
     /// Counted from 1.
-    pub(super) stage: usize,
+    pub stage: usize,
     /// Tokens per patch (K).
-    pub(super) patch_size: usize,
+    pub patch_size: usize,
     /// Positions per sequence.
-    pub(super) context_length: usize,
-    pub(super) tokens_per_step: u64,
-    pub(super) micro_batch_size: usize,
-    pub(super) num_micro_batches: usize,
+    pub context_length: usize,
+    pub tokens_per_step: u64,
+    pub micro_batch_size: usize,
+    pub num_micro_batches: usize,
     /// Floating-point operations of a step; both frameworks must agree.
-    pub(super) flops_per_step: f64,
-    pub(super) rounds: Vec<Round>,
+    pub flops_per_step: f64,
+    pub rounds: Vec<Round>,
     /// Median of the rounds' ratios.
-    pub(super) median_ratio: f64,
+    pub median_ratio: f64,
     /// Peak memory of patchtui divided by that of `PyTorch`; for each the maximum over the rounds.
-    pub(super) memory_ratio: Option<f64>,
+    pub memory_ratio: Option<f64>,
 }
 
 /// One round of both frameworks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Round {
-    pub(super) patchtui: Turn,
-    pub(super) pytorch: Turn,
+    pub patchtui: Turn,
+    pub pytorch: Turn,
     /// Tokens per second of patchtui divided by those of `PyTorch`.
-    pub(super) ratio: f64,
+    pub ratio: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Turn {
     /// Median step.
-    pub(super) step_seconds: f64,
-    pub(super) forward_seconds: f64,
+    pub step_seconds: f64,
+    pub forward_seconds: f64,
     /// Includes the gradient of the head, which patchtui computes together with the loss.
-    pub(super) backward_seconds: f64,
-    pub(super) optimizer_seconds: f64,
-    pub(super) tokens_per_second: f64,
+    pub backward_seconds: f64,
+    pub optimizer_seconds: f64,
+    pub tokens_per_second: f64,
     /// Peak memory of the whole process.
-    pub(super) peak_memory_bytes: Option<u64>,
+    pub peak_memory_bytes: Option<u64>,
     /// Loss of the first step, before its update.
-    pub(super) first_loss: f64,
+    pub first_loss: f64,
 }
 
 /// Losses of both frameworks, from the same weights and tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct CheckDocument {
     #[serde(flatten)]
-    pub(super) contest: Contest,
-    pub(super) stages: Vec<CheckStage>,
+    pub contest: Contest,
+    pub stages: Vec<CheckStage>,
     /// Largest difference of all losses, in nats.
-    pub(super) largest_difference: f64,
+    pub largest_difference: f64,
     /// Null in bf16, where losses are shown and not compared.
-    pub(super) tolerance: Option<f64>,
+    pub tolerance: Option<f64>,
     /// Whether all differences are within the tolerance.
-    pub(super) is_within: Option<bool>,
+    pub is_within: Option<bool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct CheckStage {
     /// Counted from 1.
-    pub(super) stage: usize,
+    pub stage: usize,
     /// Tokens per patch (K).
-    pub(super) patch_size: usize,
+    pub patch_size: usize,
     /// Losses of patchtui before the update of each step.
-    pub(super) patchtui_losses: Vec<f64>,
-    pub(super) pytorch_losses: Vec<f64>,
+    pub patchtui_losses: Vec<f64>,
+    pub pytorch_losses: Vec<f64>,
     /// Losses of `PyTorch`, in nats.
-    pub(super) largest_difference: f64,
+    pub largest_difference: f64,
 }
 
 impl Round {

@@ -1,10 +1,9 @@
 //! Two frameworks side by side, as lines for people: at most 80 columns wide.
 
 use crate::bench::against_document::{CheckDocument, CheckStage, Contest, RaceDocument, RaceStage};
-use crate::bench::lines::{cpu_lines, folded, steps_text};
-use crate::bench::{counted, median};
+use crate::bench::lines::{cpu_lines, folded, joined, steps_text};
+use crate::bench::median;
 use crate::text::format;
-use crate::text::sanitize_line;
 
 /// Times of both frameworks.
 pub(super) fn race_text(document: &RaceDocument) -> String {
@@ -42,7 +41,7 @@ pub(super) fn check_text(document: &CheckDocument) -> String {
 
 fn contest_lines(contest: &Contest, what: &str) -> Vec<String> {
     let Contest { pytorch, mode, config, device, .. } = contest;
-    let computing = format!("{device}, {} each", counted(contest.threads, "thread"));
+    let computing = format!("{device}, {} each", format::counted(contest.threads, "thread"));
     let parameters = format::count(contest.num_parameters);
     let mut lines = folded(
         "against",
@@ -111,8 +110,4 @@ fn check_lines(stage: &CheckStage) -> Vec<String> {
         ));
     }
     lines
-}
-
-fn joined(lines: &[String]) -> String {
-    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
 }

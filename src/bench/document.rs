@@ -15,135 +15,135 @@ use crate::plan::{CostedStage, StagePlan};
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct TrainDocument {
     /// Version of this format.
-    pub(super) format_version: u32,
+    pub format_version: u32,
     /// `train`.
-    pub(super) bench: String,
+    pub bench: String,
     /// Version of patchtui.
-    pub(super) patchtui: String,
+    pub patchtui: String,
     /// Name of the configuration.
-    pub(super) config: String,
+    pub config: String,
     /// Device used.
-    pub(super) device: String,
+    pub device: String,
     /// CPU threads used.
-    pub(super) threads: usize,
-    pub(super) cpu: CpuDocument,
+    pub threads: usize,
+    pub cpu: CpuDocument,
     /// Parameters; tied embeddings are counted once.
-    pub(super) num_parameters: u64,
+    pub num_parameters: u64,
     /// Number of rounds over the stages.
-    pub(super) rounds: usize,
+    pub rounds: usize,
     /// Warm-up steps per stage and round.
-    pub(super) warmup_steps: usize,
+    pub warmup_steps: usize,
     /// Measured steps per stage and round.
-    pub(super) measured_steps: usize,
+    pub measured_steps: usize,
     /// Fastest product of two square f32 matrices on the device, measured before and after the
     /// stages.
-    pub(super) matmul_peak: MatmulDocument,
+    pub matmul_peak: MatmulDocument,
     /// Data-sheet peaks of the GPU; null for a CPU and for a GPU that the table does not list.
-    pub(super) data_sheet: Option<DataSheetDocument>,
+    pub data_sheet: Option<DataSheetDocument>,
     /// The measured stages: of stages with the same shape only the first is measured.
-    pub(super) stages: Vec<StageDocument>,
-    pub(super) warnings: Vec<String>,
+    pub stages: Vec<StageDocument>,
+    pub warnings: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct CpuDocument {
     /// CPU model; null if the system does not report it.
-    pub(super) model: Option<String>,
+    pub model: Option<String>,
     /// CPU features that matter for speed, as in `/proc/cpuinfo`.
-    pub(super) flags: Vec<String>,
+    pub flags: Vec<String>,
     /// Instruction set of the kernels.
-    pub(super) kernels: String,
+    pub kernels: String,
     /// Instruction set of the matrix products.
-    pub(super) matmul: String,
+    pub matmul: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct MatmulDocument {
     /// Rows and columns.
-    pub(super) size: usize,
-    pub(super) flops_per_second: f64,
+    pub size: usize,
+    pub flops_per_second: f64,
 }
 
 /// Floating-point operations per second.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DataSheetDocument {
-    pub(super) gpu: String,
-    pub(super) f32_flops_per_second: f64,
-    pub(super) bf16_flops_per_second: f64,
+    pub gpu: String,
+    pub f32_flops_per_second: f64,
+    pub bf16_flops_per_second: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct StageDocument {
     /// Counted from 1.
-    pub(super) stage: usize,
+    pub stage: usize,
     /// Tokens per patch (K).
-    pub(super) patch_size: usize,
+    pub patch_size: usize,
     /// Positions per sequence.
-    pub(super) context_length: usize,
-    pub(super) tokens_per_step: u64,
+    pub context_length: usize,
+    pub tokens_per_step: u64,
     /// Sequences per forward pass.
-    pub(super) micro_batch_size: usize,
-    pub(super) num_micro_batches: usize,
+    pub micro_batch_size: usize,
+    pub num_micro_batches: usize,
     /// Whether activations are recomputed in the backward pass.
-    pub(super) recompute: bool,
+    pub recompute: bool,
     /// Median step.
-    pub(super) step_seconds: f64,
+    pub step_seconds: f64,
     /// Every measured step.
-    pub(super) all_step_seconds: Vec<f64>,
+    pub all_step_seconds: Vec<f64>,
     /// Time per part of the median step; the parts add up to it. Averages over all measured steps,
     /// scaled.
-    pub(super) parts: PartsDocument,
-    pub(super) tokens_per_second: f64,
+    pub parts: PartsDocument,
+    pub tokens_per_second: f64,
     /// Tokens per second of the median step of each round.
-    pub(super) round_tokens_per_second: Vec<f64>,
-    pub(super) positions_per_second: f64,
+    pub round_tokens_per_second: Vec<f64>,
+    pub positions_per_second: f64,
     /// Operations of a step: 6 per weight of a matrix product and position, plus attention.
-    pub(super) flops_per_step: f64,
-    pub(super) flops_per_second: f64,
+    pub flops_per_step: f64,
+    pub flops_per_second: f64,
     /// `flops_per_second` divided by the matrix-product peak.
-    pub(super) share_of_matmul_peak: f64,
+    pub share_of_matmul_peak: f64,
     /// `flops_per_second` divided by the f32 peak of the data sheet.
-    pub(super) mfu_f32: Option<f64>,
+    pub mfu_f32: Option<f64>,
     /// `flops_per_second` divided by the bf16 peak of the data sheet.
-    pub(super) mfu_bf16: Option<f64>,
+    pub mfu_bf16: Option<f64>,
     /// Peak memory; null if unknown.
-    pub(super) peak_memory_bytes: Option<u64>,
+    pub peak_memory_bytes: Option<u64>,
     /// How the peak memory was measured.
-    pub(super) peak_memory_source: String,
+    pub peak_memory_source: String,
     /// Tokens per second relative to the last measured K = 1 stage, median over the rounds; null
     /// without such a stage.
-    pub(super) speed_to_token_stage: Option<f64>,
+    pub speed_to_token_stage: Option<f64>,
     /// Loss of each step, from the first, in nats per scored token, before its update.
-    pub(super) losses: Vec<f64>,
+    pub losses: Vec<f64>,
 }
 
 #[expect(clippy::struct_field_names, reason = "JSON has no types: the key says the unit")]
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct PartsDocument {
     /// Reading ids and building the batch.
-    pub(super) data_seconds: f64,
+    pub data_seconds: f64,
     /// Embedding, layers and final norm.
-    pub(super) forward_seconds: f64,
+    pub forward_seconds: f64,
     /// Logits, loss and their gradients, which are computed together.
-    pub(super) head_seconds: f64,
+    pub head_seconds: f64,
     /// Backward pass; with recomputation it includes the second forward pass of the layers.
-    pub(super) backward_seconds: f64,
+    pub backward_seconds: f64,
     /// Gradient norm, clipping and update.
-    pub(super) optimizer_seconds: f64,
+    pub optimizer_seconds: f64,
     /// Everything else.
-    pub(super) other_seconds: f64,
+    pub other_seconds: f64,
 }
 
 /// What a stage is compared with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peaks {
     /// Matrix-product peak, in operations per second.
-    pub(super) matmul: f64,
+    pub matmul: f64,
     /// Data sheet of the GPU, if known.
-    pub(super) data_sheet: Option<DataSheet>,
+    pub data_sheet: Option<DataSheet>,
 }
 
 impl StageDocument {

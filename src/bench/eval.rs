@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::advice::Failure;
 use crate::bench::document::FORMAT_VERSION;
-use crate::bench::lines::{folded, milliseconds};
+use crate::bench::lines::{folded, joined, milliseconds};
 use crate::bench::peak_memory::PeakMemory;
 use crate::bench::scratch::ScratchFolder;
 use crate::bench::steps::{plan_steps, prepare_device};
-use crate::bench::{OpenDevice, counted, median, print_json};
+use crate::bench::{OpenDevice, median, show};
 use crate::cli::BenchEvalArgs;
 use crate::config::{Precision, RunConfig};
 use crate::data::random_tokens;
@@ -20,12 +20,12 @@ use crate::engine::evaluate::{TokenLoss, Validation, sequence_losses};
 use crate::engine::model::{LlamaForCausalLM, random_weights};
 use crate::engine::workers::Workers;
 use crate::machine::processor::Processor;
-use crate::report::{print, tell};
+use crate::report::tell;
 use crate::steer::StopFlag;
-use crate::text::{format, sanitize_line};
+use crate::text::format;
 
 /// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct EvalDocument {
     /// Version of this format.
     format_version: u32,
@@ -119,18 +119,14 @@ pub fn eval(args: &BenchEvalArgs, config: RunConfig, open: OpenDevice) -> Result
         peak_memory_source: peak.source.to_owned(),
         token_loss: loss,
     };
-    if args.json {
-        print_json(&document)?;
-    } else {
-        print(&text(&document))?;
-    }
+    show(&document, args.json, text)?;
     Ok(0)
 }
 
 fn text(document: &EvalDocument) -> String {
-    let computing = format!("{}, {}", document.device, counted(document.threads, "thread"));
+    let computing = format!("{}, {}", document.device, format::counted(document.threads, "thread"));
     let parameters = format::count(document.num_parameters);
-    let rounds = counted(document.all_seconds.len(), "evaluation");
+    let rounds = format::counted(document.all_seconds.len(), "evaluation");
     let mut lines = folded(
         "bench",
         &format!(
@@ -159,5 +155,5 @@ fn text(document: &EvalDocument) -> String {
             &format!("{} ({})", format::bytes(bytes), document.peak_memory_source),
         ));
     }
-    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
+    joined(&lines)
 }

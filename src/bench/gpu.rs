@@ -8,11 +8,11 @@ use crate::config::DeviceChoice;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct DataSheet {
     /// Part of the name that the driver reports.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// Peak in f32 without tensor cores.
-    pub(super) f32: f64,
+    pub f32: f64,
     /// Peak of bf16 matrix products with f32 accumulation.
-    pub(super) bf16: f64,
+    pub bf16: f64,
 }
 
 /// The first entry whose name is part of the driver's name is used. Source: NVIDIA's data sheets of

@@ -1,14 +1,12 @@
 //! The results of `bench train` as a table for people: at most 80 columns wide.
 
-use crate::bench::counted;
 use crate::bench::document::{CpuDocument, StageDocument, TrainDocument};
-use crate::text::format;
-use crate::text::sanitize_line;
+use crate::text::fold::fold;
+use crate::text::format::counted;
+use crate::text::{format, sanitize_line};
 
 /// Stages per block of columns.
 const SIDE_BY_SIDE: usize = 4;
-/// Width of a line.
-const WIDTH: usize = 80;
 /// Width of the row labels, and of a column.
 const LABEL: usize = 24;
 const COLUMN: usize = 14;
@@ -29,7 +27,7 @@ pub(super) fn train_text(document: &TrainDocument) -> String {
     for warning in &document.warnings {
         lines.extend(folded("warning", warning));
     }
-    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
+    joined(&lines)
 }
 
 fn head_lines(document: &TrainDocument) -> Vec<String> {
@@ -134,26 +132,18 @@ fn percent(share: Option<f64>) -> String {
 
 /// `text` after its `label`, wrapped.
 pub(super) fn folded(label: &str, text: &str) -> Vec<String> {
-    let mut lines = vec![format!("{label:<9}")];
-    let mut is_empty = true;
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is a line");
-        if is_empty || line.chars().count() + 1 + word.chars().count() <= WIDTH {
-            if !is_empty {
-                line.push(' ');
-            }
-            *line += word;
-        } else {
-            lines.push(format!("{:<9}{word}", ""));
-        }
-        is_empty = false;
-    }
-    lines
+    fold(&format!("{label:<9}"), text, 9)
+}
+
+/// The lines as one text, safe for a terminal.
+pub(super) fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::fold::WIDTH;
 
     #[test]
     fn long_lines_are_folded_between_words() {

@@ -29,8 +29,7 @@ use crate::bench::steps::Planned;
 use crate::cli::BenchTrainArgs;
 use crate::config::{DeviceChoice, RunConfig};
 use crate::engine::device::ComputeDevice;
-use crate::report::print;
-use crate::text::sanitize;
+use crate::report::{print, print_json};
 
 pub use eval::eval;
 pub use prepare::prepare;
@@ -49,20 +48,29 @@ pub fn train(args: &BenchTrainArgs, config: RunConfig, open: OpenDevice) -> Resu
         return against::against(args, &planned, &device);
     }
     let document = steps::measure(args, &planned, &device)?;
-    if args.json {
-        print_json(&document)?;
-    } else {
-        print(&lines::train_text(&document))?;
-    }
+    show(&document, args.json, lines::train_text)?;
     Ok(0)
 }
 
-/// Prints a document as JSON.
-fn print_json(document: &impl Serialize) -> Result<(), Failure> {
+/// Prints a document as JSON, or as `text`.
+fn show<D: Serialize>(document: &D, json: bool, text: fn(&D) -> String) -> Result<(), Failure> {
+    if !json {
+        return Ok(print(&text(document))?);
+    }
     let text = serde_json::to_string_pretty(document).map_err(|error| {
         Failure::failed(error.to_string(), "this is a bug in patchtui: please report it")
     })?;
-    Ok(print(&sanitize::json(&format!("{text}\n")))?)
+    Ok(print_json(&text)?)
+}
+
+/// Sets the number of threads of this process.
+fn use_threads(threads: usize) -> Result<(), Failure> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
+        Failure::failed(
+            format!("cannot use {threads} threads: {error}"),
+            "remove the key threads from the configuration",
+        )
+    })
 }
 
 /// Median of `values`; NaN if there are none.
@@ -75,11 +83,6 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
         length if length % 2 == 1 => values[middle],
         _ => f64::midpoint(values[middle - 1], values[middle]),
     }
-}
-
-/// `1 step`, `12 steps`.
-fn counted(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::engine::allocator::give_back_freed_memory;
 use crate::engine::device::ComputeDevice;
+use crate::machine::memory::kilobytes;
 
 /// A measurement in progress.
 pub(super) struct PeakMemory {
@@ -14,9 +15,9 @@ pub(super) struct PeakMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peak {
     /// Bytes; `None` if the system does not say.
-    pub(super) bytes: Option<u64>,
+    pub bytes: Option<u64>,
     /// How the peak was measured.
-    pub(super) source: &'static str,
+    pub source: &'static str,
 }
 
 impl PeakMemory {
@@ -34,14 +35,11 @@ impl PeakMemory {
             return Peak { bytes, source: "reserved in the device's memory pool" };
         }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let kilobytes = status.lines().find_map(|line| {
-            line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        });
         let source = if self.is_reset {
             "VmHWM, reset before the measurement"
         } else {
             "VmHWM of the whole process"
         };
-        Peak { bytes: kilobytes.map(|kilobytes| kilobytes * 1024), source }
+        Peak { bytes: kilobytes(&status, "VmHWM:"), source }
     }
 }

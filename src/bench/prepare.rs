@@ -11,22 +11,21 @@ use serde_json::json;
 
 use crate::advice::Failure;
 use crate::bench::document::FORMAT_VERSION;
-use crate::bench::lines::folded;
+use crate::bench::lines::{folded, joined};
 use crate::bench::scratch::ScratchFolder;
-use crate::bench::{counted, print_json};
+use crate::bench::{show, use_threads};
 use crate::cli::BenchPrepareArgs;
 use crate::config::{Count, RunConfig, Share, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{PrepareRequest, TextRules, find_files, prepare as prepare_text};
 use crate::machine::processor::Processor;
-use crate::report::print;
-use crate::text::{format, sanitize_line};
+use crate::text::format;
 
 /// Validation share: every text is split; the held-out part is tokenized too.
 const HELD_OUT: f64 = 0.01;
 
 /// What was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct PrepareDocument {
     /// Version of this format.
     format_version: u32,
@@ -57,13 +56,7 @@ struct PrepareDocument {
 /// # Errors
 /// When the text or the tokenizer cannot be used.
 pub fn prepare(args: &BenchPrepareArgs, mut config: RunConfig) -> Result<u8, Failure> {
-    let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
-    built.map_err(|error| {
-        Failure::failed(
-            format!("cannot use {} threads: {error}", config.threads),
-            "remove the key threads from the configuration",
-        )
-    })?;
+    use_threads(config.threads)?;
     let scratch = ScratchFolder::new()?;
     let source = choose_text(args, &mut config, scratch.path())?;
     let cache = scratch.path().join("cache");
@@ -97,11 +90,7 @@ pub fn prepare(args: &BenchPrepareArgs, mut config: RunConfig) -> Result<u8, Fai
         bytes_per_second: prepared.report.text_bytes as f64 / seconds,
         tokens_per_second: tokens as f64 / seconds,
     };
-    if args.json {
-        print_json(&document)?;
-    } else {
-        print(&text(&document))?;
-    }
+    show(&document, args.json, text)?;
     Ok(0)
 }
 
@@ -160,7 +149,7 @@ fn text(document: &PrepareDocument) -> String {
     let what = format!(
         "{} of text from {source}, tokenizer {tokenizer}, {}",
         format::bytes(document.text_bytes),
-        counted(document.threads, "thread")
+        format::counted(document.threads, "thread")
     );
     let mut lines = folded("bench", &what);
     lines.extend(folded("cpu", document.cpu.as_deref().unwrap_or("unknown model")));
@@ -176,5 +165,5 @@ fn text(document: &PrepareDocument) -> String {
             format::rate(document.tokens_per_second)
         ),
     ));
-    lines.iter().map(|line| sanitize_line(line).trim_end().to_owned() + "\n").collect()
+    joined(&lines)
 }

@@ -29,7 +29,7 @@ pub(super) struct Reference {
 }
 
 /// The request to the script.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct StepsRequest {
     model: ModelShape,
     optimizer: Rule,
@@ -50,7 +50,7 @@ pub(super) struct StepsRequest {
     token_bytes: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Rule {
     betas: [f64; 2],
     epsilon: f64,
@@ -58,7 +58,7 @@ struct Rule {
     gradient_clip: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Stage {
     /// Counted from 1.
     #[serde(rename = "stage")]
@@ -72,36 +72,36 @@ struct Stage {
 }
 
 /// The report of the script.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ReferenceReport {
     /// Threads that torch used.
-    pub(super) threads: usize,
+    pub threads: usize,
     /// Parameters; tied embeddings are counted once.
-    pub(super) num_parameters: u64,
+    pub num_parameters: u64,
     /// Peak memory of the whole process, or of torch's allocator on a GPU.
-    pub(super) peak_memory_bytes: Option<u64>,
-    pub(super) stages: Vec<ReferenceStage>,
+    pub peak_memory_bytes: Option<u64>,
+    pub stages: Vec<ReferenceStage>,
 }
 
 /// One stage of a report.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ReferenceStage {
     /// Seconds of each measured step.
-    pub(super) step_seconds: Vec<f64>,
+    pub step_seconds: Vec<f64>,
     /// Loss of each step, warm-up included.
-    pub(super) losses: Vec<f64>,
-    pub(super) forward_seconds: f64,
-    pub(super) backward_seconds: f64,
-    pub(super) optimizer_seconds: f64,
+    pub losses: Vec<f64>,
+    pub forward_seconds: f64,
+    pub backward_seconds: f64,
+    pub optimizer_seconds: f64,
     /// Operations per step, counted by the script from its own weights.
-    pub(super) flops_per_position: f64,
+    pub flops_per_position: f64,
 }
 
 /// Versions of Python and torch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Versions {
-    pub(super) torch: String,
-    pub(super) python: String,
+    pub torch: String,
+    pub python: String,
 }
 
 impl Reference {
@@ -222,11 +222,7 @@ impl StepsRequest {
             recompute: config.training.recompute,
             threads: computing.threads,
             device: computing.device.to_owned(),
-            mode: match computing.mode {
-                ReferenceMode::Eager => "eager",
-                ReferenceMode::Compile => "compile",
-                ReferenceMode::Bf16 => "bf16",
-            },
+            mode: mode_word(computing.mode),
             warmup: computing.warmup,
             steps: computing.steps,
             weights: None,
@@ -254,12 +250,20 @@ impl StepsRequest {
 /// Execution mode of the script.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Computing<'a> {
-    pub(super) threads: usize,
+    pub threads: usize,
     /// Device, as torch names it.
-    pub(super) device: &'a str,
-    pub(super) mode: ReferenceMode,
-    pub(super) warmup: usize,
-    pub(super) steps: usize,
+    pub device: &'a str,
+    pub mode: ReferenceMode,
+    pub warmup: usize,
+    pub steps: usize,
+}
+
+pub(super) fn mode_word(mode: ReferenceMode) -> &'static str {
+    match mode {
+        ReferenceMode::Eager => "eager",
+        ReferenceMode::Compile => "compile",
+        ReferenceMode::Bf16 => "bf16",
+    }
 }
 
 fn stage(stage: &StagePlan) -> Stage {

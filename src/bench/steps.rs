@@ -6,7 +6,6 @@ use std::fs;
 use std::num::NonZeroUsize;
 
 use crate::advice::Failure;
-use crate::bench::counted;
 use crate::bench::document::{
     CpuDocument, DataSheetDocument, FORMAT_VERSION, MatmulDocument, Peaks, StageDocument,
     TrainDocument,
@@ -14,6 +13,7 @@ use crate::bench::document::{
 use crate::bench::gpu::data_sheet;
 use crate::bench::peak_memory::PeakMemory;
 use crate::bench::scratch::ScratchFolder;
+use crate::bench::use_threads;
 use crate::cli::BenchTrainArgs;
 use crate::config::{Count, RunConfig};
 use crate::data::random_tokens;
@@ -29,6 +29,7 @@ use crate::machine::memory::available_memory;
 use crate::machine::processor::Processor;
 use crate::plan::{DeviceKind, PlanError, RunPlan, StagePlan};
 use crate::report::tell;
+use crate::text::format::counted;
 
 /// Number of steps of the plan, whose budget is not used: large enough that no stage is empty.
 const PLANNED_STEPS: u64 = 1_000_000;
@@ -44,11 +45,11 @@ pub(super) const TOKENS_FILE: &str = "tokens";
 /// What to measure.
 #[derive(Debug)]
 pub(super) struct Planned {
-    pub(super) config: RunConfig,
-    pub(super) plan: RunPlan,
+    pub config: RunConfig,
+    pub plan: RunPlan,
     /// Stages to measure: the first of each shape, or the one of --stage.
-    pub(super) stages: Vec<usize>,
-    pub(super) steps: BenchSteps,
+    pub stages: Vec<usize>,
+    pub steps: BenchSteps,
 }
 
 impl Planned {
@@ -113,13 +114,7 @@ pub(super) fn prepare_device(
     plan: &mut RunPlan,
 ) -> Result<(), Failure> {
     device.check_precision(config.training.precision)?;
-    let built = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
-    built.map_err(|error| {
-        Failure::failed(
-            format!("cannot use {} threads: {error}", config.threads),
-            "remove the key threads from the configuration",
-        )
-    })?;
+    use_threads(config.threads)?;
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {
         plan.warnings.extend(check_memory(config, plan, available)?);
     }

@@ -15,7 +15,7 @@ use crate::tui::{self, Access, Opening, TuiExit, TuiOptions};
 /// Finds the run `run`; without a name the newest running run, else the newest run.
 pub fn find(run: Option<&str>, runs: &Runs) -> Result<RunDirectory, Failure> {
     Ok(match run {
-        Some(text) => runs.index.find(text, &runs.folder)?,
+        Some(text) => runs.find(text)?,
         None => runs.index.newest(&runs.folder)?,
     })
 }

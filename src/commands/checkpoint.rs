@@ -14,10 +14,10 @@ use crate::host::run_config;
 use crate::record::{
     Checkpoints, Choice, KeepRule, ListedCheckpoint, LockError, RunDirectory, RunLock,
 };
-use crate::report::{OutputError, checkpoints_table, print, tell};
+use crate::report::{checkpoints_table, print, print_json, tell};
 use crate::text::format;
 use crate::text::format::shell_word;
-use crate::text::{sanitize, sanitize_line};
+use crate::text::sanitize_line;
 
 /// Periodic checkpoints to keep if the run's configuration cannot be read.
 const KEEP: usize = 3;
@@ -28,20 +28,16 @@ const KEEP: usize = 3;
 /// When there is no such run, or its checkpoints cannot be read or deleted.
 pub fn checkpoint(command: &CheckpointCommand, runs: &Runs) -> Result<u8, Failure> {
     match command {
-        CheckpointCommand::Ls { run, json } => ls(&runs.index.find(run, &runs.folder)?, *json),
-        CheckpointCommand::Verify { run, json } => {
-            verify(&runs.index.find(run, &runs.folder)?, *json)
-        }
-        CheckpointCommand::Prune(args) => prune(&runs.index.find(&args.run, &runs.folder)?, args),
+        CheckpointCommand::Ls { run, json } => ls(&runs.find(run)?, *json),
+        CheckpointCommand::Verify { run, json } => verify(&runs.find(run)?, *json),
+        CheckpointCommand::Prune(args) => prune(&runs.find(&args.run)?, args),
     }
 }
 
 fn ls(directory: &RunDirectory, json: bool) -> Result<u8, Failure> {
     let listed = Checkpoints::new(directory, 0).list()?;
     if json {
-        print_json(
-            &json!({ "run": directory.name(), "checkpoints": listed.iter().map(document).collect::<Vec<_>>() }),
-        )?;
+        print_json(&json!({ "run": directory.name(), "checkpoints": listed.iter().map(document).collect::<Vec<_>>() }).to_string())?;
     } else if listed.is_empty() {
         tell(&no_checkpoints(directory));
     } else {
@@ -76,7 +72,8 @@ fn verify(directory: &RunDirectory, json: bool) -> Result<u8, Failure> {
     }
     if json {
         print_json(
-            &json!({ "run": directory.name(), "valid": is_valid, "checkpoints": documents }),
+            &json!({ "run": directory.name(), "valid": is_valid, "checkpoints": documents })
+                .to_string(),
         )?;
     } else if num_checked == 0 {
         tell(&no_checkpoints(directory));
@@ -116,9 +113,7 @@ fn prune(directory: &RunDirectory, args: &PruneArgs) -> Result<u8, Failure> {
             .iter()
             .map(|(checkpoint, choice)| pruned_document(checkpoint, *choice))
             .collect();
-        print_json(
-            &json!({ "run": directory.name(), "dry_run": args.dry_run, "keep": keep, "freed_bytes": freed, "checkpoints": documents }),
-        )?;
+        print_json(&json!({ "run": directory.name(), "dry_run": args.dry_run, "keep": keep, "freed_bytes": freed, "checkpoints": documents }).to_string())?;
     } else {
         print(&pruned_lines(&chosen, args.dry_run, freed))?;
     }
@@ -196,8 +191,4 @@ fn no_checkpoints(directory: &RunDirectory) -> String {
 
 fn file_name(path: &Path) -> String {
     sanitize_line(&path.file_name().unwrap_or_default().to_string_lossy())
-}
-
-fn print_json(document: &Value) -> Result<(), OutputError> {
-    print(&(sanitize::json(&document.to_string()).into_owned() + "\n"))
 }

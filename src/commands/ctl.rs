@@ -48,7 +48,7 @@ pub fn ctl(asked: CtlRequest<'_>, runs: &Runs) -> Result<(), Failure> {
 /// Sends a request to a run; the answer ends with a line feed.
 pub fn answer(asked: CtlRequest<'_>, runs: &Runs) -> Result<String, Failure> {
     let CtlRequest { run, verb, wait, limit, json } = asked;
-    let directory = runs.index.find(run, &runs.folder)?;
+    let directory = runs.find(run)?;
     let sender = &sender_name("ctl");
     Ok(match verb {
         Verb::Send(command) => {

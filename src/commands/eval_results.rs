@@ -18,19 +18,19 @@ use crate::report::{
     ComparedRow, Output, ScoreRow, ScoresTable, comparison_table, complain, reader_is_gone, stdout,
 };
 use crate::tasks::{
-    Group, GroupResult, LoadedTask, Metric, PaperRow, Selection, Task, TaskResult, published_rows,
-    results_document, sample_lines,
+    Group, GroupResult, LoadedTask, Metric, PAPER_COLUMNS, PaperRow, Selection, Task, TaskResult,
+    published_rows, results_document, sample_lines,
 };
 use crate::text::{sanitize, sanitize_line};
 
 /// The evaluated model and the settings that all tasks share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
-    pub(super) args: &'a EvalArgs,
-    pub(super) model: &'a LoadedModel,
+    pub args: &'a EvalArgs,
+    pub model: &'a LoadedModel,
     /// Context length.
-    pub(super) max_length: usize,
-    pub(super) device: &'a ComputeDevice,
+    pub max_length: usize,
+    pub device: &'a ComputeDevice,
 }
 
 /// The results so far, and their outputs.
@@ -147,14 +147,14 @@ impl<'a> Results<'a> {
     fn comparison(&self, row: &PaperRow) -> String {
         let label =
             if self.subject.args.limit.is_some() { "this model (subset)" } else { "this model" };
-        let this = ComparedRow { label: label.into(), values: numbers(row) };
+        let this = ComparedRow { label: label.into(), values: row.0 };
         let published = published_rows(&self.subject.model.files.shape).iter();
         let published = published.map(|published| ComparedRow {
             label: published.label.into(),
-            values: numbers(&published.row),
+            values: published.row.0,
         });
         let table = comparison_table(
-            row.columns().map(|(head, _)| head),
+            PAPER_COLUMNS,
             &std::iter::once(this).chain(published).collect::<Vec<_>>(),
         );
         format!(
@@ -176,10 +176,7 @@ impl<'a> Results<'a> {
         document["warnings"] = json!(self.subject.warning().into_iter().collect::<Vec<_>>());
         if let Some(row) = paper {
             let row_json = |row: &PaperRow| -> Value {
-                row.columns()
-                    .into_iter()
-                    .map(|(head, value)| (head.to_owned(), json!(value)))
-                    .collect()
+                PAPER_COLUMNS.into_iter().map(str::to_owned).zip(row.0).collect()
             };
             let published = published_rows(&self.subject.model.files.shape).iter();
             let published: Vec<Value> = published.map(|published| json!({ "label": published.label, "row": row_json(&published.row) })).collect();
@@ -267,8 +264,4 @@ fn score_rows(
         chance,
     };
     metrics.iter().map(row).collect()
-}
-
-fn numbers(row: &PaperRow) -> [f64; 8] {
-    row.columns().map(|(_, number)| number)
 }

@@ -91,10 +91,10 @@ fn describe(model: &ModelFiles) -> Result<(), Failure> {
     ));
     tell(&format!(
         "{}, hidden {}, FFN {}, {}{groups}, context {}, vocabulary {}",
-        format::counted(shape.num_hidden_layers as u64, "layer"),
+        format::counted(shape.num_hidden_layers, "layer"),
         shape.hidden_size,
         shape.intermediate_size,
-        format::counted(shape.num_attention_heads as u64, "head"),
+        format::counted(shape.num_attention_heads, "head"),
         shape.max_position_embeddings,
         shape.vocab_size
     ));

@@ -48,8 +48,7 @@ use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, CtlArgs, RunArgs, Runs
 use crate::commands::ctl::{CtlRequest, Wait};
 use crate::config::{DeviceChoice, LoadRequest, LoadedConfig, load_with_runs};
 use crate::record::{FindError, RunDirectory, RunIndex, RunLock};
-use crate::report::print;
-use crate::text::sanitize;
+use crate::report::{print, print_json};
 
 /// How long a script waits for a command to be completed: an evaluation or a large checkpoint takes
 /// time.
@@ -71,6 +70,14 @@ impl Runs {
         Self { folder, index: RunIndex::of_user() }
     }
 
+    /// The run that `text` names, by its path or its name.
+    ///
+    /// # Errors
+    /// When there is none, or several match equally well.
+    pub fn find(&self, text: &str) -> Result<RunDirectory, FindError> {
+        self.index.find(text, &self.folder)
+    }
+
     /// The run named `text`, even if a file or folder has that name too; a text with a slash is a
     /// path and names no run.
     ///
@@ -80,7 +87,7 @@ impl Runs {
         if text.contains('/') {
             return Ok(None);
         }
-        match self.index.find(text, &self.folder) {
+        match self.find(text) {
             Ok(run) => Ok(Some(run)),
             Err(error @ FindError::Ambiguous { .. }) => Err(error),
             Err(
@@ -193,7 +200,7 @@ fn find_checkpoint(checkpoint: &str, runs: &Runs) -> Result<PathBuf, Failure> {
     match runs.named(checkpoint)? {
         Some(run) => Ok(run.path().to_owned()),
         None if path.is_dir() => Ok(path.to_owned()),
-        None => Ok(runs.index.find(checkpoint, &runs.folder)?.path().to_owned()),
+        None => Ok(runs.find(checkpoint)?.path().to_owned()),
     }
 }
 
@@ -237,10 +244,9 @@ fn config_command(command: ConfigCommand, runs: &Runs) -> Result<u8, Failure> {
         ConfigCommand::Show { config, json: false } => {
             print(&config::show(&load_config(&config, runs)?))?;
         }
-        ConfigCommand::Show { config, json: true } => print(&sanitize::json(&format!(
-            "{:#}\n",
-            config::show_json(&load_config(&config, runs)?)
-        )))?,
+        ConfigCommand::Show { config, json: true } => {
+            print_json(&format!("{:#}", config::show_json(&load_config(&config, runs)?)))?;
+        }
         ConfigCommand::Template => print(&config::template())?,
     }
     Ok(0)

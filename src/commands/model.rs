@@ -6,7 +6,7 @@ use crate::commands::{Runs, find_checkpoint, parse_device};
 use crate::engine::allocator::keep_freed_memory;
 use crate::engine::compute::Compute;
 use crate::engine::device::ComputeDevice;
-use crate::engine::{LoadedModel, ModelFiles, ModelOrigin};
+use crate::engine::{LoadedModel, ModelFiles};
 use crate::report::{tell, warn};
 
 /// Finds the device that `--device` names, or the default.
@@ -28,8 +28,7 @@ pub fn open_model(
     runs: &Runs,
 ) -> Result<LoadedModel, Failure> {
     let loaded = LoadedModel::open(&find_checkpoint(checkpoint, runs)?, compute)?;
-    warn_about_rejected(&loaded.files.origin);
-    loaded.files.tokenizer.notes().iter().for_each(|note| tell(note));
+    announce(&loaded.files);
     Ok(loaded)
 }
 
@@ -39,13 +38,14 @@ pub fn open_model(
 /// As [`open_model`].
 pub fn find_model(checkpoint: &str, runs: &Runs) -> Result<ModelFiles, Failure> {
     let found = ModelFiles::find(&find_checkpoint(checkpoint, runs)?)?;
-    warn_about_rejected(&found.origin);
-    found.tokenizer.notes().iter().for_each(|note| tell(note));
+    announce(&found);
     Ok(found)
 }
 
-fn warn_about_rejected(origin: &ModelOrigin) {
-    for rejected in origin.rejected() {
+/// Says which checkpoints and which settings of the tokenizer are not used.
+fn announce(files: &ModelFiles) {
+    for rejected in files.origin.rejected() {
         warn(&format!("{} is not used: {}", rejected.path.display(), rejected.reason));
     }
+    files.tokenizer.notes().iter().for_each(|note| tell(note));
 }

@@ -20,7 +20,7 @@ pub fn remove(args: &RemoveArgs, runs: &Runs) -> Result<u8, Failure> {
     let mut removals: Vec<Removal> = Vec::new();
     let mut lines = Vec::new();
     for text in &args.runs {
-        let directory = runs.index.find(text, &runs.folder)?;
+        let directory = runs.find(text)?;
         if removals.iter().any(|removal| *removal.directory() == directory) {
             continue;
         }

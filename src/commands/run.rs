@@ -78,7 +78,7 @@ fn free_name(name: &str, folder: &Path) -> String {
 /// When there is no such run, or it cannot be resumed.
 pub fn resume(args: &ResumeArgs, runs: &Runs) -> Result<u8, Failure> {
     let directory = match &args.run {
-        Some(text) => runs.index.find(text, &runs.folder)?,
+        Some(text) => runs.find(text)?,
         None => newest_unfinished(runs)?,
     };
     resume_directory(&directory, foreground(args.no_tui, args.json))

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 
 use crate::commands::Runs;
 use crate::record::{RunDirectory, RunState, RunSummary, changed_at, is_alive};
-use crate::report::{OutputError, print, runs_table};
-use crate::text::sanitize;
+use crate::report::{OutputError, print, print_json, runs_table};
 
 /// All runs with their state: running runs first, then newest first; skips runs that cannot be
 /// read.
@@ -42,7 +41,7 @@ fn read_if_changed(run: &RunDirectory, known: &[RunSummary]) -> Option<RunSummar
 pub fn list(runs: &Runs, json: bool) -> Result<(), OutputError> {
     let summaries = summaries(runs);
     if json {
-        print(&(sanitize::json(&serde_json::json!(summaries).to_string()).into_owned() + "\n"))
+        print_json(&serde_json::json!(summaries).to_string())
     } else {
         print(&runs_table(&summaries, Timestamp::now()))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::control::{FrameError, HelloError};
 use crate::record::RunCommand;
 
@@ -231,9 +231,5 @@ impl Advice for ControlError {
             Self::Start(_) | Self::Client(_) => "check the limits of the process: ulimit -a".into(),
             Self::Files { .. } => "check that the run directory is readable".into(),
         }
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }

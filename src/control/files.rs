@@ -17,9 +17,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signs {
     /// Lengths of its files.
-    pub(crate) lengths: [u64; LineFile::ALL.len()],
+    pub lengths: [u64; LineFile::ALL.len()],
     /// State of its lock.
-    pub(crate) liveness: Liveness,
+    pub liveness: Liveness,
 }
 
 /// Examines the run in `directory`.

@@ -27,20 +27,20 @@ const SENDER_LENGTH: usize = 80;
 /// The parts of the server that a client task uses.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerHandle {
-    pub(crate) snapshots: mpsc::Sender<oneshot::Sender<SnapshotReply>>,
-    pub(crate) commands: CommandSender,
-    pub(crate) run: String,
-    pub(crate) limits: ConnectionLimits,
+    pub snapshots: mpsc::Sender<oneshot::Sender<SnapshotReply>>,
+    pub commands: CommandSender,
+    pub run: String,
+    pub limits: ConnectionLimits,
     /// Slots for clients that have greeted.
-    pub(crate) places: Arc<Semaphore>,
+    pub places: Arc<Semaphore>,
 }
 
 /// Everything so far, and the stream of later records.
 #[derive(Debug)]
 pub(crate) struct SnapshotReply {
-    pub(crate) snapshot: Result<Vec<u8>, FrameError>,
+    pub snapshot: Result<Vec<u8>, FrameError>,
     /// `None` if no records follow.
-    pub(crate) updates: Option<broadcast::Receiver<Arc<Update>>>,
+    pub updates: Option<broadcast::Receiver<Arc<Update>>>,
 }
 
 /// What the server sends to all clients.

@@ -24,7 +24,7 @@ use crate::control::signals::{SignalRequest, Signals};
 use crate::control::socket::{BoundSocket, listen};
 use crate::control::strangers::{ConnectionLimits, Greeted, Strangers};
 use crate::control::{ControlError, FrameError, ServerMessage, frame};
-use crate::record::{EngineInfo, EventSender, History, Record, RunEvent, Subscription, Warning};
+use crate::record::{EngineInfo, EventSender, History, Record, Subscription};
 use crate::steer::CommandSender;
 
 /// Maximum number of records that a client may lag behind before it gets a new snapshot.
@@ -170,10 +170,10 @@ fn supervise<S>(
     let result =
         std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(server(&mut stopped))));
     if result.is_err() {
-        let message = "the control server has failed: clients can no longer reach the run, but \
-                       signals still work"
-            .to_owned();
-        fallback.events.send(RunEvent::Warning(Warning { message }));
+        fallback.events.warn(
+            "the control server has failed: clients can no longer reach the run, but signals \
+             still work",
+        );
         runtime.block_on(fallback.run(&mut stopped));
     }
 }
@@ -204,9 +204,9 @@ impl ServerLoop {
             Ok((socket, problem)) => {
                 let path = socket.path().to_path_buf();
                 if let Some(problem) = problem {
-                    let message =
-                        format!("{problem}; the run listens on {} instead", path.display());
-                    setup.events.send(RunEvent::Warning(Warning { message }));
+                    setup
+                        .events
+                        .warn(format!("{problem}; the run listens on {} instead", path.display()));
                 }
                 (Some(socket), Ok(path))
             }
@@ -275,7 +275,7 @@ impl ServerLoop {
                 tokio::select! {
                     joined = clients.join_next() => if joined.is_none() { break },
                     // A client that has just fallen behind still gets the end of the run.
-                    Some(request) = snapshots.recv() => drop(request.send(SnapshotReply::last(&history))),
+                    Some(request) = snapshots.recv() => drop(request.send(SnapshotReply { snapshot: snapshot_frame(&history), updates: None })),
                 }
             }
         })
@@ -327,7 +327,7 @@ impl ServerLoop {
 
     /// Warns once when the socket cannot be reopened, and reports once when it can.
     fn bind_again(&mut self) {
-        let warn = |message: String| self.setup.events.send(RunEvent::Warning(Warning { message }));
+        let events = &self.setup.events;
         // The path belongs to the directory: another engine may use it by now, in a new directory
         // of the same name.
         if EngineInfo::read(&self.setup.subscription.directory)
@@ -336,15 +336,15 @@ impl ServerLoop {
             return;
         }
         let Some(socket) = &mut self.socket else {
-            return warn("SIGUSR2 was ignored: this run has no socket to reopen".into());
+            return events.warn("SIGUSR2 was ignored: this run has no socket to reopen");
         };
         match socket.bind_again() {
             Ok(()) => {
-                warn("the engine's socket was reopened".into());
+                events.warn("the engine's socket was reopened");
                 self.is_unreachable = false;
             }
             Err(error) if !self.is_unreachable => {
-                warn(format!(
+                events.warn(format!(
                     "the engine's socket was removed and cannot be reopened: {error}; the run \
                      continues"
                 ));
@@ -352,13 +352,6 @@ impl ServerLoop {
             }
             Err(_) => {}
         }
-    }
-}
-
-impl SnapshotReply {
-    /// A reply that no records follow.
-    fn last(history: &History) -> Self {
-        Self { snapshot: snapshot_frame(history), updates: None }
     }
 }
 
@@ -405,7 +398,7 @@ fn keep_every_second<T>(items: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Activations, LayerActivation};
+    use crate::record::{Activations, LayerActivation, RunEvent};
     use crate::steer::command_channel;
 
     #[test]

@@ -8,7 +8,7 @@ use rustix::process::Signal as SystemSignal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::OnUsr1;
-use crate::record::{EventSender, RunCommand, RunEvent, Warning};
+use crate::record::{EventSender, RunCommand};
 use crate::steer::{CommandEnvelope, CommandSender};
 
 /// Exit code after a third signal, when nothing can be saved.
@@ -90,14 +90,13 @@ impl Signals {
         // Numbered over the whole process, so that no signal is taken for a retry of an earlier
         // one.
         static NUM_COMMANDS: AtomicU32 = AtomicU32::new(0);
-        let warn = |message: String| events.send(RunEvent::Warning(Warning { message }));
         let (command, from) = match request {
             SignalRequest::Rebind => return,
             SignalRequest::Hangup => {
-                return warn("SIGHUP was ignored: the run continues without its terminal".into());
+                return events.warn("SIGHUP was ignored: the run continues without its terminal");
             }
             SignalRequest::Suspend => {
-                return warn(format!(
+                return events.warn(format!(
                     "SIGTSTP (Ctrl-Z) was ignored; to pause the run: patchtui ctl {} pause",
                     self.run
                 ));

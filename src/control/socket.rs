@@ -21,7 +21,7 @@ const ADDRESS_BYTES: usize = 108;
 /// A listener and its file.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
-    pub(crate) listener: UnixListener,
+    pub listener: UnixListener,
     place: SocketFile,
     inode: u64,
 }

@@ -15,13 +15,13 @@ use tokio::task::AbortHandle;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
     /// Time limit for a client's greeting.
-    pub(crate) greeting: Duration,
+    pub greeting: Duration,
     /// How long a client that receives no records may then be silent.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// Maximum number of connections that have not greeted.
-    pub(crate) strangers: usize,
+    pub strangers: usize,
     /// Maximum number of connections that have greeted.
-    pub(crate) clients: usize,
+    pub clients: usize,
 }
 
 /// Whether a connection has greeted.

@@ -36,13 +36,13 @@ const LEFT_BEHIND: Duration = Duration::from_hours(24);
 pub(crate) struct CacheManifest {
     format_version: u32,
     /// Each stream's file.
-    pub(crate) streams: Vec<StreamOutline>,
+    pub streams: Vec<StreamOutline>,
     /// The table of the documents of the first stream, if a share of them may be held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     documents: Option<StreamOutline>,
     /// Hash of all ids and of the tokenizer.
-    pub(crate) fingerprint: String,
-    pub(crate) report: PrepareReport,
+    pub fingerprint: String,
+    pub report: PrepareReport,
 }
 
 /// Content of `manifest.json`.
@@ -57,10 +57,10 @@ struct Sealed {
 /// Prepared streams.
 #[derive(Debug)]
 pub(crate) struct Cached {
-    pub(crate) streams: Vec<TokenStream>,
+    pub streams: Vec<TokenStream>,
     /// The table of the documents of the first stream.
-    pub(crate) documents: Option<TokenStream>,
-    pub(crate) manifest: CacheManifest,
+    pub documents: Option<TokenStream>,
+    pub manifest: CacheManifest,
 }
 
 /// A folder that is being built; dropped before [`Building::publish`], it is removed.

@@ -21,6 +21,7 @@ use crate::data::documents::json::{
 use crate::data::documents::split::{Pieces, Splitter};
 use crate::data::text::TextDecoder;
 use crate::data::{BadRecord, DataError, SourceFile, TextFormat, TextRules};
+use crate::text::format::counted;
 
 pub use split::Piece;
 
@@ -92,8 +93,7 @@ impl DocumentCounts {
             ));
         }
         if self.carriage_returns > 0 {
-            let files = self.files_with_carriage_returns;
-            let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
+            let files = counted(self.files_with_carriage_returns, "file");
             notes.push(format!(
                 "line ends converted from CRLF to LF: {} in {files}",
                 self.carriage_returns

@@ -50,13 +50,13 @@ struct Documents {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     /// The file.
-    pub(crate) stream: StreamOutline,
+    pub stream: StreamOutline,
     /// What the tokenizer lost.
-    pub(crate) losses: Losses,
+    pub losses: Losses,
     /// Cuts where the ids may differ from those of the whole document.
-    pub(crate) hard_cuts: u64,
+    pub hard_cuts: u64,
     /// The documents of the text, in order, if asked for.
-    pub(crate) documents: Option<Vec<DocumentEntry>>,
+    pub documents: Option<Vec<DocumentEntry>>,
 }
 
 impl Documents {

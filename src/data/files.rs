@@ -362,7 +362,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether `name` matches a `pattern` of `*` (anything) and `?` (one character).
-fn wildcard_matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn wildcard_matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     // Where to retry if the text after the last star does not match: one byte further.
     let mut retry = None;

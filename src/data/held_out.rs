@@ -31,21 +31,21 @@ const COLUMNS: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DocumentEntry {
     /// Its tokens, with BOS and EOS.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
     /// Hash of its text.
-    pub(crate) hash: u64,
+    pub hash: u64,
 }
 
 /// Two parts of a text, as ranges of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Split {
     /// In the order of the text.
-    pub(crate) train: Vec<Range<u64>>,
+    pub train: Vec<Range<u64>>,
     /// In the order of the choice, so that the first tokens of the validation text already come
     /// from everywhere.
-    pub(crate) validation: Vec<Range<u64>>,
+    pub validation: Vec<Range<u64>>,
     /// What was chosen.
-    pub(crate) chosen: HeldOut,
+    pub chosen: HeldOut,
 }
 
 /// What was held out for validation.

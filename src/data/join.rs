@@ -67,9 +67,9 @@ pub(crate) struct Joiner<'a> {
     /// Where documents end among them.
     ends: Vec<usize>,
     /// What the tokenizer lost.
-    pub(crate) losses: Losses,
+    pub losses: Losses,
     /// Cuts where the ids may differ from those of the whole document.
-    pub(crate) hard_cuts: u64,
+    pub hard_cuts: u64,
 }
 
 /// The end of a document as read so far.

@@ -170,23 +170,35 @@ impl Losses {
     #[must_use]
     pub fn worst(&self) -> (f64, String) {
         let share = |lost: u64, of: u64| if of == 0 { 0.0 } else { lost as f64 / of as f64 };
-        let kinds = [
-            (share(self.dropped_characters, self.characters), self.dropped_note()),
-            (share(self.unknown_tokens, self.tokens), self.unknown_note()),
-            (share(self.control_tokens, self.tokens), self.control_note()),
-        ];
+        let kinds = self.kinds().map(|(lost, of, note)| (share(lost, of), note));
         kinds.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default()
     }
 
     /// One sentence for each kind of loss.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let kinds = [
-            (self.dropped_characters, self.dropped_note()),
-            (self.unknown_tokens, self.unknown_note()),
-            (self.control_tokens, self.control_note()),
-        ];
-        kinds.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
+        self.kinds().into_iter().filter(|(lost, ..)| *lost > 0).map(|(.., note)| note).collect()
+    }
+
+    /// Each kind of loss: how much was lost, of how much, and a sentence about it.
+    fn kinds(&self) -> [(u64, u64, String); 3] {
+        let Self { tokens, unknown_tokens, control_tokens, characters, .. } = *self;
+        [
+            (self.dropped_characters, characters, self.dropped_note()),
+            (
+                unknown_tokens,
+                tokens,
+                format!("{unknown_tokens} of {tokens} tokens are the unknown token"),
+            ),
+            (
+                control_tokens,
+                tokens,
+                format!(
+                    "{control_tokens} of {tokens} tokens are control tokens that the text spells \
+                     out, such as the BOS token"
+                ),
+            ),
+        ]
     }
 
     fn add_example(&mut self, character: char) {
@@ -204,17 +216,6 @@ impl Losses {
             "the tokenizer has no token for {lost} of {of} characters and dropped them (such as \
              {})",
             examples.join(", ")
-        )
-    }
-
-    fn unknown_note(&self) -> String {
-        format!("{} of {} tokens are the unknown token", self.unknown_tokens, self.tokens)
-    }
-
-    fn control_note(&self) -> String {
-        format!(
-            "{} of {} tokens are control tokens that the text spells out, such as the BOS token",
-            self.control_tokens, self.tokens
         )
     }
 }

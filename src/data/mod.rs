@@ -56,5 +56,6 @@ pub use train_tokenizer::{
     TrainTokenizerReport, TrainTokenizerRequest, Vocabulary, train_tokenizer, train_vocabulary,
 };
 
+pub(crate) use files::wildcard_matches;
 #[cfg(feature = "engine")]
 pub(crate) use random::Random;

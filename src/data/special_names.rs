@@ -32,11 +32,11 @@ pub(crate) enum Said {
 /// The entries of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SpecialNames {
-    pub(crate) bos: Said,
-    pub(crate) eos: Said,
-    pub(crate) pad: Said,
+    pub bos: Said,
+    pub eos: Said,
+    pub pad: Said,
     /// Whether encoding with special tokens adds BOS.
-    pub(crate) add_bos: Option<bool>,
+    pub add_bos: Option<bool>,
 }
 
 impl SpecialNames {

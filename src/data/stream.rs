@@ -39,11 +39,11 @@ pub(crate) enum TokenWidth {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamOutline {
-    pub(crate) width: TokenWidth,
+    pub width: TokenWidth,
     /// Ids in the file.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
     /// BLAKE3 of each block of [`BLOCK_BYTES`], in hex; the last block may be shorter.
-    pub(crate) block_hashes: Vec<String>,
+    pub block_hashes: Vec<String>,
 }
 
 /// Token ids on disk: a file, or ranges of it one after another. Cheap to clone and to slice.
@@ -347,7 +347,7 @@ pub(crate) struct TokenWriter {
     hasher: blake3::Hasher,
     /// Size of the complete file in bytes as far as it can be estimated, for the message about a
     /// full disk.
-    pub(crate) expected_bytes: u64,
+    pub expected_bytes: u64,
 }
 
 impl TokenWriter {

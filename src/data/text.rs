@@ -64,7 +64,7 @@ pub(crate) struct TextDecoder {
     /// Bytes decoded so far.
     offset: usize,
     /// Carriage returns that were read as line feeds, or dropped before one.
-    pub(crate) carriage_returns: u64,
+    pub carriage_returns: u64,
 }
 
 impl TextDecoder {

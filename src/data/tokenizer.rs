@@ -414,9 +414,9 @@ fn first_of_empty(model: &HuggingFace) -> Option<u32> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SpecialTokens {
     /// BOS, before the document.
-    pub(crate) bos: Option<u32>,
+    pub bos: Option<u32>,
     /// EOS, after the document.
-    pub(crate) eos: Option<u32>,
+    pub eos: Option<u32>,
 }
 
 impl SpecialTokens {

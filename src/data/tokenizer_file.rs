@@ -26,7 +26,7 @@ pub(crate) struct TokenizerFile {
     #[serde(default)]
     decoder: Value,
     #[serde(default)]
-    pub(crate) model: ModelFields,
+    pub model: ModelFields,
 }
 
 /// The fields of its model except the vocabulary.

@@ -22,7 +22,6 @@ use crate::control::{ControlError, PROTOCOL, Server, ServerSetup};
 use crate::record::{
     EngineInfo, EventSender, History, LockError, LockFileState, Outcome, Record, Reporter,
     RunCommand, RunDirectory, RunEnd, RunEvent, RunIndex, RunLock, Store, StoreError, Trouble,
-    Warning,
 };
 use crate::steer::{COMPUTE_STACK, CommandEnvelope, CommandSender, Inbox, command_channel};
 use crate::text::format::shell_word;
@@ -134,21 +133,19 @@ pub fn run_engine(
             return Err(problem.into());
         }
         let pid = std::process::id();
-        let message = format!(
+        events.warn(format!(
             "{problem}; this run accepts signals only: kill -TERM {pid} stops it with a \
              checkpoint, kill -USR1 {pid} saves one"
-        );
-        events.send(RunEvent::Warning(Warning { message }));
+        ));
     }
     for message in setup.warnings {
-        events.send(RunEvent::Warning(Warning { message }));
+        events.warn(message);
     }
     if let Err(error) = setup.index.add(directory) {
-        let message = format!(
+        events.warn(format!(
             "the run could not be added to the list of runs: {error}; from other folders, attach \
              to it by its path"
-        );
-        events.send(RunEvent::Warning(Warning { message }));
+        ));
     }
     // From here on clients find the engine; everything that must come before is done.
     EngineInfo::of_this_process(server.socket().map(Path::to_path_buf), PROTOCOL)
@@ -234,11 +231,9 @@ impl Watch<'_> {
         match place {
             LockFileState::Held => {}
             LockFileState::Removed => match self.lock.retake(self.directory) {
-                Ok(()) => {
-                    let message =
-                        "the run's lock file was removed during the run; it was recreated".into();
-                    self.events.send(RunEvent::Warning(Warning { message }));
-                }
+                Ok(()) => self
+                    .events
+                    .warn("the run's lock file was removed during the run; it was recreated"),
                 Err(error) => self.give_up(Trouble {
                     message: format!("the run's lock file was removed, and {error}"),
                     hint: Some(error.hint(Audience::Command)),

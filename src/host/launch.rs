@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED, USAGE};
+use crate::advice::{Advice, Audience, FAILED, Failure, USAGE};
 use crate::config::RunConfig;
 use crate::control::greet;
-use crate::host::{ClaimedRun, HostError};
+use crate::host::ClaimedRun;
+use crate::host::prepare::Check;
 use crate::record::files::append_regular;
 use crate::record::{History, RunDirectory, RunIndex, RunLock};
 use crate::text::sanitize_line;
@@ -99,11 +100,7 @@ pub struct Launched {
 ///
 /// # Errors
 /// When `check` fails, or the engine does not start.
-pub fn launch<E: From<HostError> + From<LaunchError>>(
-    claimed: ClaimedRun,
-    config: RunConfig,
-    check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
-) -> Result<Launched, E> {
+pub fn launch(claimed: ClaimedRun, config: RunConfig, check: Check) -> Result<Launched, Failure> {
     let (directory, lock, warnings) = claimed.prepare(config, &RunIndex::of_user(), check)?;
     spawn_engine(&directory, lock, &warnings)?;
     Ok(Launched { directory, warnings })

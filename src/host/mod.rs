@@ -21,5 +21,5 @@ pub use claim::{Claim, ClaimedRun, Wish, claim, claim_directory, claim_existing}
 pub use engine_process::{EngineSetup, Face, StartError, run_engine};
 pub use error::HostError;
 pub use launch::{LaunchError, Launched, launch, spawn, spawn_engine};
-pub use plan_inputs::{Missing, PlanInputs, PlanningError, corpus, plan_before_preparation};
-pub use prepare::{engine_config, run_config};
+pub use plan_inputs::{Missing, PlanInputs, corpus, plan_before_preparation};
+pub use prepare::{Check, engine_config, run_config};

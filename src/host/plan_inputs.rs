@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use thiserror::Error;
-
-use crate::advice::{Advice, Audience};
+use crate::advice::Failure;
 use crate::config::{Origin, RunConfig, TextSource};
 use crate::data::grammar::Grammar;
 use crate::data::{DataError, Inputs, Tokenizer, estimate_train_tokens, find_files};
@@ -126,12 +124,12 @@ impl PlanInputs {
 /// Without a `tokenizer` the vocabulary size is that of the configuration, or the paper's.
 ///
 /// # Errors
-/// When the numbers do not fit together.
+/// When the numbers do not fit together, or the tokenizer fails.
 pub fn plan_before_preparation(
     config: &RunConfig,
     tokenizer: Option<&Tokenizer>,
     device: DeviceKind,
-) -> Result<Option<RunPlan>, PlanningError> {
+) -> Result<Option<RunPlan>, Failure> {
     match RunPlan::new(config, &corpus(config, tokenizer)?, device) {
         Ok(plan) => Ok(Some(plan)),
         Err(PlanError::CorpusUnknown) => Ok(None),
@@ -166,39 +164,12 @@ fn assumed_vocab_size(config: &RunConfig) -> usize {
     config.model.vocab_size.unwrap_or(ASSUMED_VOCAB_SIZE)
 }
 
-/// Why there is no plan.
-#[derive(Debug, Error)]
-pub enum PlanningError {
-    /// The numbers do not fit together.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The tokenizer fails.
-    #[error(transparent)]
-    Data(#[from] DataError),
-}
-
-impl Advice for PlanningError {
-    fn hint(&self, audience: Audience<'_>) -> String {
-        match self {
-            Self::Plan(error) => error.hint(audience),
-            Self::Data(error) => error.hint(audience),
-        }
-    }
-
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Plan(error) => error.exit_code(),
-            Self::Data(error) => error.exit_code(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::advice::USAGE;
+    use crate::advice::{Advice, USAGE};
     use crate::config::{BUILT_IN, LoadRequest, LoadedConfig, load};
 
     fn loaded(source: &str, sets: &[&str]) -> LoadedConfig {

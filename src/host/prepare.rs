@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::advice::Failure;
 use crate::config::{
     RecordedConfig, RunConfig, config_texts, identity_changes, inexact_changes, load_resolved,
     to_toml, trained_config,
@@ -13,6 +14,10 @@ use crate::data::{TOKENIZER_COMPANIONS, Tokenizer};
 use crate::host::{ClaimedRun, HostError};
 use crate::record::files::{create_directory, open_regular, read_tokenizer, remove_leftovers};
 use crate::record::{Checkpoints, RunDirectory, RunIndex, RunLock, replace_file};
+
+/// Checks a run before anything is written, given its future directory. Returns warnings for the
+/// user.
+pub type Check = fn(&RunConfig, &RunDirectory) -> Result<Vec<String>, Failure>;
 
 impl ClaimedRun {
     /// Prepares the directory for an engine of `config`, after `check` has accepted it.
@@ -23,12 +28,12 @@ impl ClaimedRun {
     /// # Errors
     /// When `check` fails, the existing run has another configuration, or the directory cannot be
     /// written.
-    pub fn prepare<E: From<HostError>>(
+    pub fn prepare(
         self,
         mut config: RunConfig,
         index: &RunIndex,
-        check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
-    ) -> Result<(RunDirectory, RunLock, Vec<String>), E> {
+        check: Check,
+    ) -> Result<(RunDirectory, RunLock, Vec<String>), Failure> {
         config.name = self.directory.name();
         let prepared = self.write(&config, check).map(|mut warnings| {
             if let Err(error) = index.add(&self.directory) {
@@ -45,11 +50,7 @@ impl ClaimedRun {
         }
     }
 
-    fn write<E: From<HostError>>(
-        &self,
-        config: &RunConfig,
-        check: impl FnOnce(&RunConfig, &RunDirectory) -> Result<Vec<String>, E>,
-    ) -> Result<Vec<String>, E> {
+    fn write(&self, config: &RunConfig, check: Check) -> Result<Vec<String>, Failure> {
         let directory = &self.directory;
         let io = |path: &Path| {
             let path = path.to_owned();

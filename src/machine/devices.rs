@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::config::DeviceChoice;
 
 /// A driver that takes longer counts as hung; starting one takes a second or two.
@@ -83,10 +83,6 @@ pub struct DriverError {
 impl Advice for DriverError {
     fn hint(&self, _audience: Audience<'_>) -> String {
         "check the GPU driver, or use --device cpu".into()
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }
 

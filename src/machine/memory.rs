@@ -69,7 +69,7 @@ impl Memory {
 }
 
 /// The value of a line like `MemAvailable:   24000 kB`, in bytes.
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value
         .trim()

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::disk::{Disk, Operation};
 use crate::record::files::{append_regular, is_same, open_regular};
 use crate::record::{FileEntry, LineFile, LineHashes, RunDirectory};
@@ -79,10 +79,6 @@ struct Appender {
 impl Advice for LogError {
     fn hint(&self, _: Audience<'_>) -> String {
         "check that the run directory is writable and that its disk has space".into()
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }
 

@@ -564,6 +564,11 @@ impl EventSender {
         }
     }
 
+    /// Sends a warning.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.send(RunEvent::Warning(Warning { message: message.into() }));
+    }
+
     /// Waits until the lines of all events sent so far are on disk.
     ///
     /// # Errors

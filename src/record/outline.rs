@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{OptimizerState, PatchSize, ScheduleKind};
 use crate::plan::{
-    Cadences, Cost, CostedStage, ModelShape, RunPlan, Schedule, Span, StagePlan, cost_after,
-    stage_idx_after,
+    Cadences, Cost, CostedStage, Memory, ModelShape, RunPlan, Schedule, Span, StagePlan,
+    cost_after, stage_idx_after,
 };
 
 /// Content of `plan.json`.
@@ -233,11 +233,7 @@ impl From<&RunPlan> for PlanOutline {
             train_tokens: plan.train_tokens,
             entropy_rate: plan.entropy_rate,
             cadences: (&plan.cadences).into(),
-            memory: MemoryOutline {
-                state: plan.memory.state,
-                activations: plan.memory.activations,
-                checkpoint: plan.memory.checkpoint,
-            },
+            memory: (&plan.memory).into(),
             warnings: plan.warnings.clone(),
             notes: plan.notes.clone(),
         }
@@ -325,6 +321,13 @@ impl From<&Cadences> for CadenceOutline {
     fn from(cadences: &Cadences) -> Self {
         let Cadences { report, evaluation, activations, samples, tasks, checkpoint } = *cadences;
         Self { report, evaluation, activations, samples, tasks, checkpoint }
+    }
+}
+
+impl From<&Memory> for MemoryOutline {
+    fn from(memory: &Memory) -> Self {
+        let Memory { state, activations, checkpoint } = *memory;
+        Self { state, activations, checkpoint }
     }
 }
 

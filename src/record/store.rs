@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::mpsc as mailbox;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::disk::Disk;
 use crate::record::event::StoreMessage;
 use crate::record::{
@@ -89,10 +89,6 @@ impl Advice for StoreError {
             Self::Log(error) => error.hint(audience),
             Self::Thread(_) => "check the limits of the process with: ulimit -u".into(),
         }
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }
 

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::record::ListedCheckpoint;
-use crate::report::table::aligned;
-use crate::text::format::{bytes, duration, grouped, loss, ordinal};
+use crate::report::table::{age, aligned};
+use crate::text::format::{bytes, grouped, loss, ordinal};
 use crate::text::sanitize_line;
 
 /// The checkpoints as a table for people; ages are relative to `now`.
@@ -25,9 +25,6 @@ fn row(checkpoint: &ListedCheckpoint, now: Timestamp) -> [String; 8] {
         .filter(|(is, _)| *is)
         .map(|(_, word)| word)
         .collect();
-    let age = manifest
-        .and_then(|manifest| manifest.created_at.parse::<Timestamp>().ok())
-        .map(|at| now.duration_since(at).as_secs_f64());
     [
         grouped(checkpoint.step),
         manifest.map_or_else(absent, |manifest| ordinal(manifest.stage).to_string()),
@@ -35,7 +32,7 @@ fn row(checkpoint: &ListedCheckpoint, now: Timestamp) -> [String; 8] {
         manifest.and_then(|manifest| manifest.token_loss).map_or_else(absent, loss),
         if kept.is_empty() { absent() } else { kept.join(", ") },
         bytes(checkpoint.bytes),
-        age.map_or_else(absent, |seconds| format!("{} ago", duration(seconds.max(0.0).round()))),
+        age(manifest.map(|manifest| manifest.created_at.as_str()), now),
         checkpoint.problem.as_ref().map_or_else(
             || "valid".into(),
             |problem| sanitize_line(&format!("not valid: {problem}")),

@@ -17,7 +17,8 @@ pub use activations::{ActivationReport, LayerNumbers, ModelNumbers};
 pub use checkpoints::checkpoints_table;
 pub use json::Json;
 pub use output::{
-    Output, OutputError, complain, print, print_help, reader_is_gone, stderr, stdout, tell, warn,
+    Output, OutputError, complain, print, print_help, print_json, reader_is_gone, stderr, stdout,
+    tell, warn,
 };
 pub use plain::{Plain, end_text};
 pub use scores::{ComparedRow, ScoreRow, ScoresTable, comparison_table};

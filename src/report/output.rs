@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::text::sanitize;
 
 /// A result could not be written to standard output.
@@ -20,10 +20,6 @@ pub struct OutputError(#[from] io::Error);
 impl Advice for OutputError {
     fn hint(&self, _: Audience<'_>) -> String {
         "check that the disk has space, or redirect the output elsewhere".into()
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }
 
@@ -113,6 +109,14 @@ pub fn stderr() -> Output {
 /// When it cannot be written, unless its reader has closed it.
 pub fn print(text: &str) -> Result<(), OutputError> {
     stdout().write(text)
+}
+
+/// Prints a JSON document, its control characters escaped.
+///
+/// # Errors
+/// When standard output cannot be written, unless its reader has closed it.
+pub fn print_json(document: &str) -> Result<(), OutputError> {
+    print(&(sanitize::json(document).into_owned() + "\n"))
 }
 
 /// Prints the answer of the command-line parser: help and version as results, errors as messages.

@@ -66,11 +66,7 @@ impl Plain {
 
     fn show_header(&mut self, header: &RunHeader) {
         let plan = &header.plan;
-        let threads = if header.threads == 1 {
-            "1 thread".into()
-        } else {
-            format!("{} threads", header.threads)
-        };
+        let threads = counted(header.threads, "thread");
         let start =
             header.resumed_from.map_or("starts".into(), |step| format!("resumes from step {step}"));
         self.line(&format!("{} {start} on {}, {threads}", header.name, header.device));
@@ -81,7 +77,7 @@ impl Plain {
             "model",
             &format!(
                 "{parameters} parameters: {}, hidden {}, vocabulary {}",
-                counted(model.num_hidden_layers as u64, "layer"),
+                counted(model.num_hidden_layers, "layer"),
                 model.hidden_size,
                 model.vocab_size
             ),
@@ -149,71 +145,64 @@ impl Plain {
     fn show_step(&mut self, metrics: &StepMetrics) {
         let left =
             self.history.eta().map_or(String::new(), |(_, run)| format!("  ETA {}", duration(run)));
-        self.line(&format!(
-            "{}  loss (K = {}) {}  grad {}  lr {}  {:>6} tok/s{left}",
-            self.place("step", metrics.step),
+        let text = format!(
+            "loss (K = {}) {}  grad {}  lr {}  {:>6} tok/s{left}",
             metrics.patch_size,
             loss(metrics.loss),
             norm(metrics.grad_norm),
             learning_rate(metrics.learning_rate),
             rate(metrics.tokens_per_second),
-        ));
+        );
+        self.at("step", metrics.step, &text);
     }
 
-    /// A label, e.g. `step` or `eval`, with a step, aligned.
-    fn place(&self, word: &str, step: u64) -> String {
+    /// A line about a step: a label, e.g. `step` or `eval`, and the step, aligned, then `text`.
+    fn at(&mut self, word: &str, step: u64, text: &str) {
         let steps = self.history.header.as_ref().map_or(0, |header| header.plan.steps);
         let width = steps.to_string().len();
-        format!("{word:<6} {step:>width$}/{steps}")
+        self.line(&format!("{word:<6} {step:>width$}/{steps}  {text}"));
     }
 
     fn show_evaluation(&mut self, evaluation: &Evaluation) {
-        let place = self.place("eval", evaluation.step);
         let (found, read, took) = (
             loss_text(&evaluation.measured()),
             evaluated_tokens(evaluation),
             duration(evaluation.seconds),
         );
-        self.line(&format!("{place}  token loss {found}  ({read} in {took})"));
+        self.at("eval", evaluation.step, &format!("token loss {found}  ({read} in {took})"));
         if let Some(whole) = &evaluation.whole {
-            let place = self.place("final", evaluation.step);
-            self.line(&format!(
-                "{place}  token loss {}  ({})",
-                loss_text(whole),
-                whole_tokens(whole)
-            ));
+            let text = format!("token loss {}  ({})", loss_text(whole), whole_tokens(whole));
+            self.at("final", evaluation.step, &text);
         }
     }
 
     fn show_activations(&mut self, activations: &Activations) {
-        let place = self.place("active", activations.step);
         let rates: Vec<_> = activations.layers.iter().map(|layer| small(layer.rate)).collect();
-        self.line(&format!(
-            "{place}  active neurons per layer (%, |x| > {}): {}",
-            activations.threshold,
-            rates.join(" ")
-        ));
+        let (threshold, rates) = (activations.threshold, rates.join(" "));
+        self.at(
+            "active",
+            activations.step,
+            &format!("active neurons per layer (%, |x| > {threshold}): {rates}"),
+        );
     }
 
     fn show_sample(&mut self, sample: &Sample) {
-        let place = self.place("sample", sample.step);
-        self.line(&format!("{place}  {} | {}", sample.prompt, sample.text));
+        self.at("sample", sample.step, &format!("{} | {}", sample.prompt, sample.text));
     }
 
     fn show_scores(&mut self, scores: &TaskScores) {
-        let place = self.place("tasks", scores.step);
-        self.line(&format!("{place}  {}", task_scores_text(scores)));
+        self.at("tasks", scores.step, &task_scores_text(scores));
     }
 
     fn show_checkpoint(&mut self, checkpoint: &CheckpointInfo) {
-        let place = self.place("saved", checkpoint.step);
         let kept = if checkpoint.permanent { ", permanent" } else { "" };
-        self.line(&format!(
-            "{place}  {} ({} in {}{kept})",
+        let text = format!(
+            "{} ({} in {}{kept})",
             checkpoint.path.display(),
             bytes(checkpoint.bytes),
             duration(checkpoint.seconds)
-        ));
+        );
+        self.at("saved", checkpoint.step, &text);
     }
 
     fn show_message(&mut self, event: &RunEvent) {

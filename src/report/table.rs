@@ -52,11 +52,6 @@ pub(super) fn in_columns<const N: usize>(rows: &[[String; N]], widths: [usize; N
 }
 
 fn row(run: &RunSummary, now: Timestamp) -> [String; 8] {
-    let age = run
-        .changed_at
-        .as_ref()
-        .and_then(|at| at.parse::<Timestamp>().ok())
-        .map(|at| now.duration_since(at).as_secs_f64());
     [
         sanitize_line(&run.name),
         state_word(run.state).into(),
@@ -64,12 +59,20 @@ fn row(run: &RunSummary, now: Timestamp) -> [String; 8] {
         run.token_loss.map_or_else(|| "-".into(), |nats| loss_with_error(nats, run.standard_error)),
         run.bits_per_byte.map_or_else(|| "-".into(), loss),
         bytes(run.bytes),
-        age.map_or_else(
-            || "-".into(),
-            |seconds| format!("{} ago", duration(seconds.max(0.0).round())),
-        ),
+        age(run.changed_at.as_deref(), now),
         sanitize_line(&run.directory.path().to_string_lossy()),
     ]
+}
+
+/// How long ago `at` was, as text; `-` if it is no time.
+pub(super) fn age(at: Option<&str>, now: Timestamp) -> String {
+    at.and_then(|at| at.parse::<Timestamp>().ok()).map_or_else(
+        || "-".into(),
+        |at| {
+            let seconds = now.duration_since(at).as_secs_f64();
+            format!("{} ago", duration(seconds.max(0.0).round()))
+        },
+    )
 }
 
 fn state_word(state: RunState) -> &'static str {

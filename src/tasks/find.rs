@@ -5,17 +5,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::data::wildcard_matches;
 use crate::tasks::{Task, TaskError};
 
 /// Possible folders and names of a file, in order of preference.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
     /// Subfolders of the folder of task files. That folder itself comes last.
-    pub(super) folders: &'static [&'static str],
+    pub folders: &'static [&'static str],
     /// Names that identify the file anywhere.
-    pub(super) names: &'static [&'static str],
+    pub names: &'static [&'static str],
     /// Names that identify it only in a folder of the task.
-    pub(super) names_in_own_folder: &'static [&'static str],
+    pub names_in_own_folder: &'static [&'static str],
 }
 
 const HELLASWAG: Places = Places {
@@ -198,26 +199,9 @@ impl Places {
     }
 }
 
-/// Whether `name` matches `pattern`.
+/// Whether `name` matches `pattern`, in any case of letters.
 fn matches(pattern: &str, name: &str) -> bool {
-    let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
-    let name: Vec<char> = name.to_lowercase().chars().collect();
-    // For each prefix of the name, whether the pattern so far matches it.
-    let mut fits = vec![false; name.len() + 1];
-    fits[0] = true;
-    for part in pattern {
-        let mut next = vec![false; name.len() + 1];
-        next[0] = part == '*' && fits[0];
-        for (idx, c) in name.iter().enumerate() {
-            next[idx + 1] = if part == '*' {
-                fits[idx + 1] || next[idx]
-            } else {
-                fits[idx] && (part == '?' || part == *c)
-            };
-        }
-        fits = next;
-    }
-    fits[name.len()]
+    wildcard_matches(pattern.to_lowercase().as_bytes(), name.to_lowercase().as_bytes())
 }
 
 #[cfg(test)]

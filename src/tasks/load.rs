@@ -123,7 +123,7 @@ impl TaskFiles {
         if options.num_fewshot > 0 && !task.takes_examples() {
             return Err(TaskError::NoExamples { task: task.name() });
         }
-        let documents = match task {
+        let mut documents = match task {
             Task::Text(path) => Documents::Texts(read_text_files(path)?),
             Task::Mmlu(subject) => {
                 Documents::Questions(self.mmlu(task, subject, options.num_fewshot)?)
@@ -140,9 +140,14 @@ impl TaskFiles {
             }
         };
         let num_available = documents.len();
+        let limit = options.limit.unwrap_or(usize::MAX);
+        match &mut documents {
+            Documents::Questions(questions) => questions.truncate(limit),
+            Documents::Texts(texts) => texts.truncate(limit),
+        }
         Ok(LoadedTask {
             task: task.clone(),
-            documents: first(documents, options.limit),
+            documents,
             num_available,
             num_fewshot: options.num_fewshot,
         })
@@ -177,16 +182,6 @@ impl TaskFiles {
         };
         let (_, rows) = self.test.load(&folder, Split::Test, subject)?;
         Ok(rows.iter().map(|row| mmlu_rows::question(subject, examples, row)).collect())
-    }
-}
-
-fn first(documents: Documents, limit: Option<usize>) -> Documents {
-    let limit = limit.unwrap_or(usize::MAX);
-    match documents {
-        Documents::Questions(questions) => {
-            Documents::Questions(questions.into_iter().take(limit).collect())
-        }
-        Documents::Texts(texts) => Documents::Texts(texts.into_iter().take(limit).collect()),
     }
 }
 

@@ -31,7 +31,7 @@ pub use evaluate::{EvaluateError, Score, TaskProgress, check_fit, evaluate};
 pub use json::{results_document, sample_lines};
 pub use load::{Documents, LoadOptions, LoadedTask, TaskFiles, Text};
 pub use mmlu::{GROUPS, Group};
-pub use published::{PaperRow, PublishedRow, published_rows};
+pub use published::{PAPER_COLUMNS, PaperRow, PublishedRow, published_rows};
 pub use question::{Judgement, Prompt, Question, ScoreRequest};
 pub use result::{Answer, GroupResult, Metric, TaskResult};
 pub use scored::Scored;

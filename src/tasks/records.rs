@@ -23,9 +23,9 @@ pub(super) struct Record<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordPlace<'a> {
     /// Path of the file.
-    pub(super) path: &'a Path,
+    pub path: &'a Path,
     /// Line, counted from 1.
-    pub(super) line: u64,
+    pub line: u64,
 }
 
 impl RecordPlace<'_> {

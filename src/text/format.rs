@@ -3,10 +3,12 @@
 //!
 //! Start at [`count`].
 
+use std::fmt::Display;
+
 /// A number of things: `1 step`, `12 steps`.
 #[must_use]
-pub fn counted(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+pub fn counted(number: impl Copy + Display + PartialEq + From<u8>, thing: &str) -> String {
+    if number == 1.into() { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 /// A count with three significant digits: `950`, `12.4k`, `3.10M`.

@@ -3,6 +3,7 @@
 //!
 //! Start at [`format`] and [`sanitize`].
 
+pub mod fold;
 pub mod format;
 pub mod nearest;
 pub mod sanitize;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use patchtui::host::{Claim, HostError, Wish, claim};
+use patchtui::host::{Claim, Wish, claim};
 use patchtui::record::{RunDirectory, RunIndex};
 use serde_json::Value;
 
@@ -139,9 +139,7 @@ fn a_start_between_the_configuration_and_the_engine_of_another_changes_nothing()
     let index = RunIndex::at(bench.0.path().join("state/patchtui/runs"));
     let Claim::Ready(claimed) = claimed else { panic!("{claimed:?}") };
     let (directory, lock, _) = claimed
-        .prepare(tiny_config(&["name=books", "seed=7"]), &index, |_, _| {
-            Ok::<_, HostError>(Vec::new())
-        })
+        .prepare(tiny_config(&["name=books", "seed=7"]), &index, |_, _| Ok(Vec::new()))
         .unwrap();
     let before = fs::read(directory.config()).unwrap();
     for arguments in [

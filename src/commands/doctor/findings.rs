@@ -218,8 +218,19 @@ mod with_engine {
     use crate::engine::device::find_device;
 
     impl Findings {
+        /// Opens the requested device and, with --check, compares it with the CPU.
+        pub(in crate::commands::doctor) fn try_out(
+            &mut self,
+            args: &DoctorArgs,
+            choice: DeviceChoice,
+            runs: &Runs,
+        ) -> Result<(), Failure> {
+            self.look_at(choice);
+            self.check(args, choice, runs)
+        }
+
         /// Reports a problem with the requested device.
-        pub(in crate::commands::doctor) fn look_at(&mut self, choice: DeviceChoice) {
+        fn look_at(&mut self, choice: DeviceChoice) {
             let (objection, found) =
                 (self.devices.probe.objection(choice), find_device_unless_auto(choice));
             match (objection, found) {
@@ -233,7 +244,7 @@ mod with_engine {
         }
 
         /// Compares the requested device with the CPU, with --check.
-        pub(in crate::commands::doctor) fn check(
+        fn check(
             &mut self,
             args: &DoctorArgs,
             choice: DeviceChoice,
@@ -269,28 +280,5 @@ mod with_engine {
             message: error.to_string(),
             hint: error.hint(Audience::Command),
         })
-    }
-}
-
-#[cfg(not(feature = "engine"))]
-impl Findings {
-    #[expect(
-        clippy::unused_self,
-        reason = "the same signature as with the engine, whose absence is a problem already"
-    )]
-    pub(super) fn look_at(&mut self, _choice: DeviceChoice) {}
-
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "the same signature as with the engine"
-    )]
-    pub(super) fn check(
-        &mut self,
-        _args: &DoctorArgs,
-        _choice: DeviceChoice,
-        _runs: &Runs,
-    ) -> Result<(), Failure> {
-        Ok(())
     }
 }

@@ -3,14 +3,12 @@
 //!
 //! Start at [`lines`].
 
-use unicode_width::UnicodeWidthStr;
-
 use crate::commands::doctor::findings::{Finding, Findings};
 use crate::machine::memory::Memory;
+use crate::text::fold::fold;
+use crate::text::format::counted;
 use crate::text::{format, sanitize_line};
 
-/// Columns of a line.
-const WIDTH: usize = 80;
 /// Columns of the labels, including the space around them.
 const INDENT: usize = 13;
 
@@ -40,9 +38,8 @@ fn machine(found: &Findings, text: &mut String) {
     text.push_str("\nmachine\n");
     let processor = &found.processor;
     let cores =
-        processor.cores.map_or(String::new(), |cores| format!(", {cores} core{}", plural(cores)));
-    let threads =
-        format!(", {} thread{} usable", processor.usable_threads, plural(processor.usable_threads));
+        processor.cores.map_or(String::new(), |cores| format!(", {}", counted(cores, "core")));
+    let threads = format!(", {} usable", counted(processor.usable_threads, "thread"));
     row(
         "processor",
         &format!("{}{cores}{threads}", processor.model.as_deref().unwrap_or("unknown")),
@@ -139,10 +136,6 @@ fn check(report: &crate::engine::self_check::Report, text: &mut String) {
     }
 }
 
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
 fn row(label: &str, what: &str, text: &mut String) {
     push_wrapped(&format!("  {label:<width$} ", width = INDENT - 3), what, INDENT, text);
 }
@@ -158,32 +151,20 @@ fn advice(kind: &str, advice: &Finding, text: &mut String) {
     );
 }
 
-/// Adds `words` after `head`, wrapped between words, with `indent` spaces before every further
-/// line; a word longer than a line is kept whole, since it is a path to be copied.
+/// Adds `words` after `head`, wrapped, with `indent` spaces before every further line.
 fn push_wrapped(head: &str, words: &str, indent: usize, text: &mut String) {
-    let words = sanitize_line(words);
-    let mut line = head.to_owned();
-    let mut is_empty = true;
-    for word in words.split_whitespace() {
-        if !is_empty && line.width() + 1 + word.width() > WIDTH {
-            text.push_str(line.trim_end());
-            text.push('\n');
-            line = " ".repeat(indent);
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
+    for line in fold(head, &sanitize_line(words), indent) {
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
-    text.push_str(line.trim_end());
-    text.push('\n');
 }
 
 #[cfg(test)]
 mod tests {
+    use unicode_width::UnicodeWidthStr;
+
     use super::*;
+    use crate::text::fold::WIDTH;
 
     #[test]
     fn long_texts_are_broken_between_words() {

@@ -8,12 +8,13 @@ use serde::Serialize;
 use crate::advice::Failure;
 use crate::config::{OptimizerState, RunConfig, ScheduleKind};
 use crate::plan::{CostedStage, Measured, MemoryNeed, RunPlan, RunSeconds, StagePlan, StageSpeed};
+use crate::record::{CadenceOutline, CostOutline, MemoryOutline};
 
 /// Incremented when a key is removed or changes its meaning.
 const FORMAT_VERSION: u32 = 1;
 
 /// The whole document.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct PlanDocument {
     /// Version of this format.
     format_version: u32,
@@ -31,7 +32,7 @@ pub struct PlanDocument {
     relative_cost: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Planned {
     model: Model,
     /// Parameters; tied embeddings are counted once.
@@ -39,14 +40,14 @@ struct Planned {
     stages: Vec<Stage>,
     /// Optimizer steps of the run.
     steps: u64,
-    cost: Work,
+    cost: CostOutline,
     /// Floating-point operations of token-level training on the same tokens.
     token_level_flops: f64,
     /// Tokens of a block, the unit of the data order.
     block_tokens: u64,
     /// True entropy rate of generated text, in nats per token.
     entropy_rate: Option<f64>,
-    cadences: Cadences,
+    cadences: CadenceOutline,
     memory: Bytes,
     /// Training tokens per parameter.
     tokens_per_parameter: f64,
@@ -61,7 +62,7 @@ struct Planned {
 }
 
 /// How the speed of the stages was measured, on random tokens.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Speed {
     /// What was measured instead and scaled up by its operations, e.g. `"1 of 24 layers"`; null:
     /// the network of the plan.
@@ -69,7 +70,7 @@ struct Speed {
     stages: Vec<StageTimes>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct StageTimes {
     /// Tokens per second: median, slowest and fastest repetition.
     median: f64,
@@ -81,7 +82,7 @@ struct StageTimes {
     is_stable: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Seconds {
     expected: f64,
     /// At the highest measured speed.
@@ -91,7 +92,7 @@ struct Seconds {
 }
 
 /// Sizes under the names of Hugging Face's `config.json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Model {
     vocab_size: usize,
     hidden_size: usize,
@@ -103,7 +104,7 @@ struct Model {
     tie_word_embeddings: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Stage {
     /// Tokens per patch (K).
     patch_size: usize,
@@ -121,10 +122,10 @@ struct Stage {
     schedule: Rates,
     /// Whether the optimizer state is reset at the start of this stage.
     optimizer_state: OptimizerState,
-    cost: Work,
+    cost: CostOutline,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Rates {
     kind: ScheduleKind,
     /// Learning rate at the end of the warm-up.
@@ -136,33 +137,10 @@ struct Rates {
     decay_steps: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Work {
-    tokens: u64,
-    /// Tokens divided by the patch size.
-    positions: u64,
-    flops: f64,
-}
-
-/// Interval in steps; null: never.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Cadences {
-    report: u64,
-    evaluation: Option<u64>,
-    activations: Option<u64>,
-    samples: Option<u64>,
-    tasks: Option<u64>,
-    checkpoint: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Bytes {
-    /// Weights, gradients and optimizer state.
-    state: u64,
-    /// Activations of one micro-batch, estimated.
-    activations: u64,
-    /// One checkpoint on disk.
-    checkpoint: u64,
+    #[serde(flatten)]
+    of_run: MemoryOutline,
     /// Minimum for training on the CPU of this machine.
     cpu_least: u64,
     /// Estimate for training on the CPU of this machine.
@@ -214,7 +192,7 @@ impl Speed {
 impl Planned {
     fn new(config: &RunConfig, plan: &RunPlan) -> Self {
         let need = MemoryNeed::new(plan, config);
-        let (model, memory, cadences) = (&plan.model, &plan.memory, &plan.cadences);
+        let model = &plan.model;
         Self {
             model: Model {
                 vocab_size: model.vocab_size,
@@ -229,26 +207,13 @@ impl Planned {
             num_parameters: plan.num_parameters,
             stages: plan.stages.iter().map(stage).collect(),
             steps: plan.steps,
-            cost: Work {
-                tokens: plan.cost.tokens,
-                positions: plan.cost.positions,
-                flops: plan.cost.flops,
-            },
+            cost: plan.cost.into(),
             token_level_flops: plan.token_level_flops,
             block_tokens: plan.block_tokens,
             entropy_rate: plan.entropy_rate,
-            cadences: Cadences {
-                report: cadences.report,
-                evaluation: cadences.evaluation,
-                activations: cadences.activations,
-                samples: cadences.samples,
-                tasks: cadences.tasks,
-                checkpoint: cadences.checkpoint,
-            },
+            cadences: (&plan.cadences).into(),
             memory: Bytes {
-                state: memory.state,
-                activations: memory.activations,
-                checkpoint: memory.checkpoint,
+                of_run: (&plan.memory).into(),
                 cpu_least: need.least,
                 cpu_expected: need.expected,
             },
@@ -262,7 +227,6 @@ impl Planned {
 }
 
 fn stage(stage: &StagePlan) -> Stage {
-    let cost = stage.cost(stage.steps);
     Stage {
         patch_size: stage.patch_size.get(),
         first_step: stage.first_step,
@@ -281,7 +245,7 @@ fn stage(stage: &StagePlan) -> Stage {
             decay_steps: stage.schedule.decay_steps,
         },
         optimizer_state: stage.optimizer_state,
-        cost: Work { tokens: cost.tokens, positions: cost.positions, flops: cost.flops },
+        cost: stage.cost(stage.steps).into(),
     }
 }
 

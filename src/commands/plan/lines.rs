@@ -80,10 +80,10 @@ fn model_line(plan: &RunPlan) -> String {
     format!(
         "model    {} parameters: {}, hidden {}, FFN {}, {} ({} KV), vocabulary {}",
         format::count(plan.num_parameters),
-        counted(model.num_hidden_layers as u64, "layer"),
+        counted(model.num_hidden_layers, "layer"),
         model.hidden_size,
         model.intermediate_size,
-        counted(model.num_attention_heads as u64, "attention head"),
+        counted(model.num_attention_heads, "attention head"),
         model.num_key_value_heads,
         model.vocab_size
     )
@@ -146,7 +146,7 @@ fn time_line(plan: &RunPlan, measured: &Measured) -> String {
         repetitions.max().unwrap_or(0),
     );
     let count = if fewest == most {
-        counted(most as u64, "repetition")
+        counted(most, "repetition")
     } else {
         format!("{fewest} to {most} repetitions")
     };
@@ -172,7 +172,7 @@ fn stage_lines(stage: &StagePlan, speed: Option<&StageSpeed>) -> [String; 2] {
         stage.patch_size,
         counted(stage.steps, "step"),
         stage.tokens_per_step,
-        counted(stage.sequences_per_step() as u64, "sequence"),
+        counted(stage.sequences_per_step(), "sequence"),
         stage.context_length,
         stage.micro_batch_size,
         format::flops(cost.flops)

@@ -161,9 +161,9 @@ pub(super) fn first_visible(reader: &mut impl BufRead) -> io::Result<Option<u8>>
 
 /// Passes the elements of a JSON array on one by one.
 pub(super) struct Elements<'a> {
-    pub(super) take: &'a mut dyn FnMut(Value) -> Result<(), DataError>,
+    pub take: &'a mut dyn FnMut(Value) -> Result<(), DataError>,
     /// Error of `take`, which ends the reading.
-    pub(super) failure: &'a mut Option<DataError>,
+    pub failure: &'a mut Option<DataError>,
 }
 
 impl<'de> DeserializeSeed<'de> for Elements<'_> {

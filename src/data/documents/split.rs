@@ -57,9 +57,9 @@ pub(super) struct Splitter {
     /// Where the last white space begins.
     gap: usize,
     /// Pieces passed on.
-    pub(super) pieces: u64,
+    pub pieces: u64,
     /// Bytes of the document so far.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 impl Splitter {

@@ -22,10 +22,10 @@ pub struct Grammar {
 /// Interchangeable words, all equally likely.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) name: String,
-    pub(super) columns: Vec<String>,
+    pub name: String,
+    pub columns: Vec<String>,
     /// One row per entry, one word per column.
-    pub(super) rows: Vec<Vec<String>>,
+    pub rows: Vec<Vec<String>>,
 }
 
 /// A part of a story.
@@ -46,8 +46,8 @@ pub(super) enum Node {
 /// Formatting of a word: space before it, capital letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WordStyle {
-    pub(super) space_before: bool,
-    pub(super) capital: bool,
+    pub space_before: bool,
+    pub capital: bool,
 }
 
 /// A syntax error in a grammar file.

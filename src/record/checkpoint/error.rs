@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::text::format;
 
 /// Why a checkpoint could not be written or read.
@@ -91,9 +91,5 @@ impl Advice for CheckpointError {
             Self::Damaged { .. } => format!("resume from an earlier checkpoint: {resume}"),
             Self::Interrupted => format!("resume with: {resume}"),
         }
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::advice::{Advice, Audience, FAILED};
+use crate::advice::{Advice, Audience};
 use crate::record::RunDirectory;
 use crate::record::checkpoint::name::step_of;
 use crate::record::checkpoint::{
@@ -83,10 +83,6 @@ impl Advice for FindCheckpointError {
                 "restore it from a copy, or name its run to use the newest valid checkpoint".into()
             }
         }
-    }
-
-    fn exit_code(&self) -> u8 {
-        FAILED
     }
 }
 

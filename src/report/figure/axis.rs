@@ -34,9 +34,9 @@ pub enum AxisRange {
 /// Mapping of numbers to an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scale {
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) ticks: Vec<f64>,
+    pub low: f64,
+    pub high: f64,
+    pub ticks: Vec<f64>,
     /// Decimal places of a label.
     decimals: usize,
 }

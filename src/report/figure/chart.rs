@@ -49,16 +49,16 @@ pub struct Line {
 /// Positions on the page, in pixels from the upper left corner.
 #[derive(Debug)]
 pub(super) struct Layout {
-    pub(super) height: f64,
-    pub(super) left: f64,
-    pub(super) right: f64,
-    pub(super) top: f64,
-    pub(super) bottom: f64,
+    pub height: f64,
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
     /// Upper left corner of the legend.
-    pub(super) legend: [f64; 2],
-    pub(super) legend_columns: usize,
-    pub(super) x: Scale,
-    pub(super) y: Scale,
+    pub legend: [f64; 2],
+    pub legend_columns: usize,
+    pub x: Scale,
+    pub y: Scale,
 }
 
 impl LineChart {

@@ -11,9 +11,9 @@ const DASHES: [&str; 6] = ["none", "8 4", "2 3", "10 4 2 4", "14 4", "5 2"];
 /// Style of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LineStyle {
-    pub(super) colour: &'static str,
-    pub(super) dash: &'static str,
-    pub(super) marker: Marker,
+    pub colour: &'static str,
+    pub dash: &'static str,
+    pub marker: Marker,
 }
 
 /// Marker at each point of a line.
