@@ -5,10 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::advice::Failure;
-use crate::cli::DoctorArgs;
-use crate::commands::Runs;
-use crate::config::DeviceChoice;
 use crate::control::socket_path;
 use crate::machine::devices::{Chosen, Probe};
 use crate::machine::logout::Logout;
@@ -211,10 +207,12 @@ impl Findings {
 
 #[cfg(feature = "engine")]
 mod with_engine {
-    use super::{DeviceChoice, DoctorArgs, Failure, Finding, Findings, Runs};
-    use crate::advice::{Advice, Audience};
-    use crate::cli::ConfigArgs;
+    use super::{Finding, Findings};
+    use crate::advice::{Advice, Audience, Failure};
+    use crate::cli::{ConfigArgs, DoctorArgs};
+    use crate::commands::Runs;
     use crate::commands::check::check_device;
+    use crate::config::DeviceChoice;
     use crate::engine::device::find_device;
 
     impl Findings {
