@@ -17,6 +17,7 @@ use crate::bench::use_threads;
 use crate::cli::BenchTrainArgs;
 use crate::config::{Count, RunConfig};
 use crate::data::random_tokens;
+use crate::engine::allocator::keep_freed_memory;
 use crate::engine::device::ComputeDevice;
 use crate::engine::instruction_set::{matmul_instructions, vector_instructions};
 use crate::engine::matmul_peak::{MatmulPeak, measure_matmul_peak};
@@ -103,7 +104,7 @@ pub(super) fn plan_steps(mut config: RunConfig) -> Result<(RunConfig, RunPlan), 
     Ok((config, plan))
 }
 
-/// Sets the number of threads of this process to that of the configuration; warns or fails if
+/// Sets the memory and the number of threads of this process to those of a run; warns or fails if
 /// memory is short.
 ///
 /// # Errors
@@ -113,6 +114,7 @@ pub(super) fn prepare_device(
     config: &RunConfig,
     plan: &mut RunPlan,
 ) -> Result<(), Failure> {
+    keep_freed_memory();
     device.check_precision(config.training.precision)?;
     use_threads(config.threads)?;
     if let Some(available) = available_memory().filter(|_| device.is_cpu) {
