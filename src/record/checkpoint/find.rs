@@ -95,7 +95,7 @@ impl FoundCheckpoint {
         Self::read(path, &mut |_| {})
     }
 
-    /// The same; `read` is given the tensor files while they are checked, those of the returned
+    /// The same; `read` gets the tensor files while they are checked, those of the returned
     /// checkpoint last.
     ///
     /// # Errors

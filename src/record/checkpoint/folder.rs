@@ -155,7 +155,7 @@ impl Checkpoints {
         self.read_newest(accepts, &mut |_| {}, stop)
     }
 
-    /// The same; `read` is given the tensor files of each checkpoint that is checked, the returned
+    /// The same; `read` gets the tensor files of each checkpoint that is checked, the returned
     /// one last.
     ///
     /// # Errors
